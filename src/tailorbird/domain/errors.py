@@ -1,0 +1,141 @@
+"""Every error tailorbird raises on purpose, in one tree.
+
+    TailorbirdError
+    ├── InvalidInput        400  what was given cannot be used
+    │   ├── ObjectiveInvalid     the objective file, with the line
+    │   ├── DataInvalid          the data, with file and row
+    │   └── ModelInvalid         a base model that cannot be used
+    ├── Unauthenticated     401  no credential, or one that does not prove what it claims
+    ├── Forbidden           403  the identity is known but may not do this
+    ├── NotFound            404  no such thing in this tenant
+    ├── Conflict            409  the thing is in a state that does not allow this
+    │   ├── LeaseLost            another worker holds the step now
+    │   └── Busy                 somebody else is doing this already
+    ├── Exhausted           429  a budget, quota or limit is used up
+    ├── Corrupt             500  bytes or signatures are not what they should be
+    ├── Unavailable         503  a part (engine, database, model) cannot be reached
+    └── Internal            500  a defect of ours
+
+Each carries a stable ``code``, an HTTP ``status``, a message that says what happened and a ``hint`` that
+says what to do next. Text of a data row never stands in an error.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TailorbirdError(Exception):
+    """Root of the tree. ``str(error)`` is the message; ``hint`` says what to do next."""
+
+    code: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, hint: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.error_code = code or self.code
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.hint, self.error_code))
+
+    def as_dict(self) -> dict[str, str]:
+        """The one JSON shape of an error: ``{code, message, hint}``."""
+        return {"code": self.error_code, "message": self.message, "hint": self.hint}
+
+
+def _rebuild(kind: type[TailorbirdError], message: str, hint: str, code: str) -> TailorbirdError:
+    return kind(message, hint, code=code)
+
+
+class InvalidInput(TailorbirdError):
+    """What was given cannot be used."""
+
+    code, status = "invalid_input", 400
+
+
+class ObjectiveInvalid(InvalidInput):
+    """The objective file is wrong; ``line`` is 1-based, 0 where no single line is to blame."""
+
+    code = "objective_invalid"
+
+    def __init__(self, message: str, hint: str, *, code: str | None = None, line: int = 0) -> None:
+        super().__init__(message, hint, code=code)
+        self.line = line
+
+    def as_dict(self) -> dict[str, str]:
+        """The common shape, with the line where one is known."""
+        return super().as_dict() | ({"line": str(self.line)} if self.line else {})
+
+
+class DataInvalid(InvalidInput):
+    """The data cannot be used."""
+
+    code = "data_invalid"
+
+
+class ModelInvalid(InvalidInput):
+    """A base model that does not exist, or that cannot be read."""
+
+    code = "model_invalid"
+
+
+class Unauthenticated(TailorbirdError):
+    """No credential, or one that does not prove what it claims."""
+
+    code, status = "unauthenticated", 401
+
+
+class Forbidden(TailorbirdError):
+    """The identity is known, but may not do this."""
+
+    code, status = "forbidden", 403
+
+
+class NotFound(TailorbirdError):
+    """No such thing in this tenant."""
+
+    code, status = "not_found", 404
+
+
+class Conflict(TailorbirdError):
+    """The thing is in a state that does not allow this."""
+
+    code, status = "conflict", 409
+
+
+class LeaseLost(Conflict):
+    """Another worker holds the step now; this one's result is not taken."""
+
+    code = "lease_lost"
+
+
+class Busy(Conflict):
+    """Somebody else is doing this already."""
+
+    code = "busy"
+
+
+class Exhausted(TailorbirdError):
+    """A budget, quota or limit is used up."""
+
+    code, status = "exhausted", 429
+
+
+class Corrupt(TailorbirdError):
+    """Bytes, digests or signatures are not what they should be."""
+
+    code, status = "corrupt", 500
+
+
+class Unavailable(TailorbirdError):
+    """A part (engine, database, package, port) cannot be reached or is not installed."""
+
+    code, status = "unavailable", 503
+
+
+class Internal(TailorbirdError):
+    """A defect of ours."""
+
+    code, status = "internal", 500

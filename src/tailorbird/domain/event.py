@@ -1,0 +1,55 @@
+"""What happened, as it enters the tamper-evident log.
+
+In: who did what to what. Out: events, log entries and checkpoints. Must not know: the Merkle tree's arithmetic
+(``foundations/merkle.py``) or the table it lies in (``ledger/``). Personal data never enters an event.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tailorbird.domain.value import Digest, Value
+
+
+class Event(Value):
+    """One state change or denial. ``kind`` reads ``noun.verb`` (``release.approved``, ``access.denied``)."""
+
+    kind: str
+    tenant: str
+    actor: str
+    subject: str
+    at: datetime
+    data: dict[str, str | int | float | bool | None] = {}
+
+
+class LogEntry(Value):
+    """An event at its place in the log. ``leaf_hash`` is SHA-256(0x00 ‖ RFC 8785 JSON of the event), in hex."""
+
+    index: int
+    leaf_hash: str
+    event: Event
+
+
+class Checkpoint(Value):
+    """A signed statement of the log's size and root, in C2SP signed-note form (``note`` is the whole text)."""
+
+    origin: str
+    size: int
+    root: str
+    note: str
+    at: datetime
+
+
+class AuditReport(Value):
+    """What ``audit verify`` found. ``problems`` is empty exactly when the log is intact."""
+
+    size: int
+    root: str
+    checkpoints: int
+    problems: tuple[str, ...]
+    head: Digest | None = None
+
+    @property
+    def intact(self) -> bool:
+        """True when nothing was found wrong."""
+        return not self.problems

@@ -1,0 +1,132 @@
+"""What was measured, and what it proves.
+
+In: per-item results and metrics from ``evaluation/``. Out: evidence, comparisons, gate results. Must not know: formulas
+(``foundations/statistics.py``), engines, thresholds of any one tenant.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.value import Digest, Value
+
+
+class Verdict(StrEnum):
+    """Three values; ``INCONCLUSIVE`` never passes."""
+
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class ItemResult(Value):
+    """One item's outcome. ``log_loss`` is in nats; ``latency_ms`` is this item's share of its batch. Holds no text of the item."""
+
+    item: Digest
+    group: str
+    target: str
+    prediction: str
+    correct: bool
+    log_loss: float | None = None
+    confidence: float | None = None
+    latency_ms: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Metric(Value):
+    """A metric with its interval at ``confidence`` (two-sided). ``n`` counts the items it rests on, ``hits`` the successes of a proportion.
+
+    ``method`` names how the interval was made (``wilson``, ``clopper-pearson``, ``bootstrap-bca``).
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    confidence: float
+    n: int
+    method: str
+    hits: int | None = None
+
+
+class Evidence(Value):
+    """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``."""
+
+    candidate: Digest
+    split: Split
+    n: int
+    metrics: dict[str, Metric]
+    items: Digest
+    seconds: float
+    engine: str
+
+
+class Standing(StrEnum):
+    """How a candidate stands to the one below it (DESIGN §5)."""
+
+    BETTER = "better"
+    TIE = "tie"
+    WORSE = "worse"
+    NOT_PROVEN = "not_proven"
+
+
+class Comparison(Value):
+    """A paired difference on the same items: ``upper`` minus ``lower``. ``wins`` are items only ``upper`` got right, ``losses`` only ``lower``.
+
+    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a ``not_proven``; ``None`` when nothing is open.
+    """
+
+    upper: Digest
+    lower: Digest
+    metric: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    wins: int
+    losses: int
+    p_value: float
+    margin: float
+    standing: Standing
+    items_needed: int | None = None
+
+
+class Finding(Value):
+    """One KPI or limit at the gate. ``low``/``high`` is the interval that was judged, ``bound`` the target or the maximum."""
+
+    name: str
+    kind: str
+    bound: float
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    verdict: Verdict
+    reason: str
+    items_needed: int | None = None
+
+
+class GateResult(Value):
+    """The rule applied to evidence. ``confidence`` is what the risk tier asks, ``adjusted_confidence`` what this look had to meet."""
+
+    verdict: Verdict
+    split: Split
+    confidence: float
+    adjusted_confidence: float
+    look: int
+    findings: tuple[Finding, ...]
+    reason: str
+
+
+class Prediction(Value):
+    """What a candidate answered to one item. ``log_probabilities`` maps every label to nats (normalised over labels); ``None`` for generation."""
+
+    item: Digest
+    answer: str
+    log_probabilities: dict[str, float] | None = None
+    latency_ms: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0

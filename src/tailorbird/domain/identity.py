@@ -1,0 +1,79 @@
+"""Who acts: tenants, identities, their roles and their credentials.
+
+In: names and public keys. Out: values that say who may be asked for what. Must not know: how a key is stored
+or a signature made (``access/``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from tailorbird.domain.value import Digest, Name, Value
+
+
+class Role(StrEnum):
+    """What an identity may be asked to do; one identity may hold several."""
+
+    AUTHOR = "author"
+    APPROVER = "approver"
+    REVIEWER = "reviewer"
+    OPERATOR = "operator"
+    VIEWER = "viewer"
+    ADMIN = "admin"
+
+
+class Tenant(Value):
+    """One organisation or team; everything below it is invisible to the others."""
+
+    name: Name
+    created_at: datetime
+
+
+class Identity(Value):
+    """Somebody (or some service) with a credential of their own.
+
+    ``public_key`` is the raw Ed25519 public key in standard base64 (44 characters).
+    """
+
+    tenant: Name
+    name: Name
+    roles: frozenset[Role]
+    public_key: str
+    created_at: datetime
+    disabled_at: datetime | None = None
+
+    def holds(self, role: Role) -> bool:
+        """True when the identity is enabled and holds ``role``."""
+        return self.disabled_at is None and role in self.roles
+
+
+class Signature(Value):
+    """An Ed25519 signature by an identity over ``purpose`` and ``digest``.
+
+    The signed bytes are ``tailorbird/<purpose>/v1\\n<digest>\\n`` in UTF-8 (see ``access/signing.py``), so that a
+    signature made for one purpose proves nothing for another.
+    """
+
+    identity: Name
+    public_key: str
+    purpose: str
+    digest: Digest
+    signature: str
+    at: datetime
+
+
+class ApiKey(Value):
+    """A key with which a tenant's programs call ``/v1``. Only the SHA-256 of the secret is kept."""
+
+    id: str
+    tenant: Name
+    name: Name
+    secret_sha256: str
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    def is_valid(self, now: datetime) -> bool:
+        """True when neither revoked nor expired at ``now``."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

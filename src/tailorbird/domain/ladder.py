@@ -1,0 +1,85 @@
+"""The ladder: ways to adapt a model, the candidates they made, and the reason for each step up.
+
+In: rungs, candidates, verdicts. Out: the record of a climb. Must not know: how a rung works (``rungs/``) or how evidence is computed.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.value import Digest, Value
+
+
+class RungKind(StrEnum):
+    """A way to adapt. The order of definition is the order of cost; ``FLOOR`` is a reference, not a rung one climbs."""
+
+    FLOOR = "floor"
+    PROMPT = "prompt"
+    LORA = "lora"
+    FULL = "full"
+
+
+class Candidate(Value):
+    """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
+
+    ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). ``seconds`` is the time to make it, ``peak_memory_gb``
+    the resident set above the loaded model in GiB, ``money`` in the objective's currency. ``training`` names the training report.
+    """
+
+    rung: RungKind
+    variant: str
+    base_model: Digest
+    prompt: PromptSpec
+    adapter: Digest | None = None
+    weights: Digest | None = None
+    floor: Digest | None = None
+    training: Digest | None = None
+    trained_parameters: int = 0
+    seconds: float = 0.0
+    peak_memory_gb: float = 0.0
+    money: float = 0.0
+    seed: int = 0
+
+
+class Choice(StrEnum):
+    """What was decided after a rung."""
+
+    STOP = "stop"
+    CLIMB = "climb"
+    REFUSE = "refuse"
+
+
+class Climb(Value):
+    """One rung's place in the record: what it made, how it did on dev, and what was decided, with the reason."""
+
+    rung: RungKind
+    candidate: Digest
+    variant: str
+    trained_parameters: int
+    evidence: Evidence
+    gate: GateResult
+    against_below: Comparison | None
+    choice: Choice
+    reason: str
+    seconds: float
+    peak_memory_gb: float
+    money: float
+
+
+class Refusal(Value):
+    """A rung that was not tried, and why."""
+
+    rung: RungKind
+    reason: str
+
+
+class Ladder(Value):
+    """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it."""
+
+    floor: Climb | None
+    climbs: tuple[Climb, ...]
+    refused: tuple[Refusal, ...]
+    chosen: Digest | None
+    reason: str

@@ -1,0 +1,134 @@
+"""What will be tried, in what order, at what cost, and why; frozen before anything is spent.
+
+In: results of ``planning/``. Out: a plan. Must not know: the rules that made it, the machine's probes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tailorbird.domain.ladder import Refusal, RungKind
+from tailorbird.domain.value import Digest, Value
+
+
+class Estimate(Value):
+    """A predicted quantity as an interval; ``low`` ≤ ``likely`` ≤ ``high``."""
+
+    low: float
+    likely: float
+    high: float
+    unit: str
+
+
+class Reason(Value):
+    """Why a choice was made: the rule's name, the sentence a person reads, and the rule's source."""
+
+    rule: str
+    text: str
+    source: str
+
+
+class Machine(Value):
+    """This machine as planning sees it. Rates are measured bf16/fp32 matmul speeds in GFLOP/s; memory in GiB."""
+
+    cores: int
+    memory_gb: float
+    gpus: tuple[str, ...] = ()
+    fp32_gflops: float = 0.0
+    bf16_gflops: float = 0.0
+    training: bool = True
+
+    @property
+    def fast_bf16(self) -> bool:
+        """True when bf16 matmul is clearly (1.3 ×) faster than fp32 here."""
+        return self.bf16_gflops > 1.3 * self.fp32_gflops
+
+
+class LoraSettings(Value):
+    """Shape of an adapter. ``targets`` are names of linear layers; scaling is ``alpha / rank``."""
+
+    rank: int
+    alpha: int
+    targets: tuple[str, ...]
+
+
+class TrainingSettings(Value):
+    """Everything the loop needs, resolved: what a run with these settings does is determined by them, the data and the seed.
+
+    ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and ``decay`` are shares of all steps.
+    """
+
+    method: Literal["lora", "full"]
+    lora: LoraSettings | None
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    token_budget: int
+    max_length: int
+    warmup: float
+    weight_decay: float
+    clip_norm: float
+    evaluations_per_epoch: int
+    precision: Literal["bf16", "fp32"]
+    seed: int
+
+
+class RungPlan(Value):
+    """One rung: settings where it trains, estimates, and the reason of each choice."""
+
+    rung: RungKind
+    variant: str
+    training: TrainingSettings | None
+    shots: int = 0
+    trained_parameters: int = 0
+    time: Estimate
+    memory: Estimate
+    money: Estimate
+    reasons: tuple[Reason, ...]
+
+
+class Power(Value):
+    """What a split can prove about one KPI: the smallest observed value that would pass, and the items it rests on."""
+
+    kpi: str
+    target: float
+    n: int
+    must_observe: float
+    provable: bool
+
+
+class Plan(Value):
+    """The frozen plan of a climb, cheapest rung first."""
+
+    objective: Digest
+    snapshot: Digest
+    base_model: Digest
+    machine: Machine
+    rungs: tuple[RungPlan, ...]
+    left_out: tuple[Refusal, ...]
+    dev_power: tuple[Power, ...]
+    test_power: tuple[Power, ...]
+
+
+class TokenProfile(Value):
+    """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with (template, instruction).
+
+    ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token. ``label_trie`` counts the nodes of the
+    labels' token trie (0 without labels).
+    """
+
+    shared_prefix: int
+    prompt_mean: float
+    prompt_p95: int
+    prompt_max: int
+    target_mean: float
+    target_max: int
+    label_trie: int
+
+
+class Prices(Value):
+    """What this machine costs. ``per_hour`` in ``currency``; ``watts`` is the power drawn while working."""
+
+    per_hour: float = 0.10
+    currency: str = "EUR"
+    watts: float = 65.0

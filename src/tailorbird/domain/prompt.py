@@ -1,0 +1,45 @@
+"""How a candidate speaks to the model: instruction, demonstrations, labels.
+
+In: the task and rows chosen from train. Out: a frozen prompt that training, evaluation and serving share. Must not know: chat templates
+(``foundations/prompting.py``) or token ids.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tailorbird.domain.value import Value
+
+
+class Message(Value):
+    """One turn of a conversation, in the words of the chat protocols."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Demonstration(Value):
+    """A training row shown to the model as an example of the task. ``row_id`` keeps it erasable."""
+
+    row_id: str
+    text: str
+    target: str
+
+
+class PromptSpec(Value):
+    """Everything that is put around a user's text. ``labels`` is empty for generation."""
+
+    instruction: str
+    labels: tuple[str, ...] = ()
+    list_labels: bool = False
+    demonstrations: tuple[Demonstration, ...] = ()
+
+
+class Sampling(Value):
+    """How text is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts completion tokens."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()

@@ -1,0 +1,132 @@
+"""A release: an immutable, signed bundle of digests, and the states it may pass through.
+
+In: digests, signatures, approvals. Out: releases and the only legal transitions between their states. Must not know: keys, tables, engines.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.identity import Role, Signature
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import RiskTier, TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.value import Digest, Name, Value
+
+
+class ReleaseContent(Value):
+    """What is released, by digest. The digest of this value's canonical JSON is the release's name, for ever."""
+
+    tenant: Name
+    objective_name: Name
+    objective: Digest
+    run: str
+    risk: RiskTier
+    task: TaskKind
+    rung: RungKind
+    candidate: Digest
+    base_model_name: str
+    base_model: Digest
+    adapter: Digest | None
+    weights: Digest | None
+    tokenizer: Digest
+    chat_template: Digest
+    prompt: PromptSpec
+    snapshot: Digest
+    plan: Digest
+    ladder: Digest
+    dev_evidence: Digest
+    test_evidence: Digest
+    gate: Digest
+    gate_verdict: Verdict
+    card: Digest
+    author: Name
+    created_at: datetime
+
+
+class ReleaseState(StrEnum):
+    """Where a release stands. Only ``PRODUCTION`` answers an alias; ``REJECTED`` and ``RETIRED`` are final."""
+
+    DRAFT = "draft"
+    GATED = "gated"
+    APPROVED = "approved"
+    STAGED = "staged"
+    PRODUCTION = "production"
+    RETIRED = "retired"
+    REJECTED = "rejected"
+
+
+class ReleaseAction(StrEnum):
+    """What can be done to a release."""
+
+    PASS_GATE = "pass_gate"
+    APPROVE = "approve"
+    REJECT = "reject"
+    STAGE = "stage"
+    PROMOTE = "promote"
+    SUPERSEDE = "supersede"
+    WITHDRAW = "withdraw"
+    RETIRE = "retire"
+
+
+_S, _A = ReleaseState, ReleaseAction
+
+#: The whole state machine. What is not here is refused. ``APPROVE`` is applied when the quorum is reached.
+TRANSITIONS: dict[tuple[ReleaseState, ReleaseAction], ReleaseState] = {
+    (_S.DRAFT, _A.PASS_GATE): _S.GATED,
+    (_S.DRAFT, _A.REJECT): _S.REJECTED,
+    (_S.GATED, _A.APPROVE): _S.APPROVED,
+    (_S.GATED, _A.REJECT): _S.REJECTED,
+    (_S.APPROVED, _A.STAGE): _S.STAGED,
+    (_S.APPROVED, _A.REJECT): _S.REJECTED,
+    (_S.STAGED, _A.PROMOTE): _S.PRODUCTION,
+    (_S.STAGED, _A.RETIRE): _S.RETIRED,
+    (_S.PRODUCTION, _A.SUPERSEDE): _S.STAGED,
+    (_S.PRODUCTION, _A.WITHDRAW): _S.RETIRED,
+}
+
+
+def next_state(state: ReleaseState, action: ReleaseAction) -> ReleaseState:
+    """The state after ``action``. Raises Conflict when the machine has no such transition."""
+    try:
+        return TRANSITIONS[state, action]
+    except KeyError:
+        allowed = sorted(a.value for s, a in TRANSITIONS if s is state) or ["nothing: the state is final"]
+        raise Conflict(
+            f"a release that is {state.value} cannot {action.value.replace('_', ' ')}",
+            f"from {state.value} one can: {', '.join(allowed)}",
+            code="release_state",
+        ) from None
+
+
+class Approval(Value):
+    """One person's signed decision on one release digest, in one of their roles."""
+
+    release: Digest
+    identity: Name
+    role: Role
+    decision: Literal["approve", "reject"]
+    reason: str
+    signature: Signature
+
+
+class ApprovalRule(Value):
+    """Who must approve: ``count`` different people, each holding one of ``roles``; ``distinct_roles`` asks for that many different roles."""
+
+    roles: tuple[Role, ...]
+    count: int
+    distinct_roles: int = 1
+
+
+class Release(Value):
+    """A release with what has been decided about it. ``signature`` is the author's, over ``digest``."""
+
+    digest: Digest
+    content: ReleaseContent
+    state: ReleaseState
+    signature: Signature
+    approvals: tuple[Approval, ...] = ()

@@ -1,0 +1,96 @@
+"""A run of an objective, as steps that are leased, finished once, and never lost.
+
+In: what is to be done. Out: runs, steps and their state machine. Must not know: what a step does (``lifecycle/``) or where rows lie (``ledger/``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+from tailorbird.domain.value import Digest, Name, Value
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    ACTIVE = "active"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Run(Value):
+    """One climb of one objective over one set of data files. ``id`` is derived from ``fingerprint``.
+
+    ``fingerprint`` covers the objective and the bytes of its data files: the same inputs are the same run, so starting it again goes on where it was.
+    """
+
+    id: str
+    tenant: Name
+    objective_name: Name
+    objective: Digest
+    fingerprint: Digest
+    folder: str
+    created_by: Name
+    created_at: datetime
+    state: RunState = RunState.ACTIVE
+
+
+class StepState(StrEnum):
+    """``READY`` waits for a worker; ``LEASED`` is held by one; the rest are final."""
+
+    READY = "ready"
+    LEASED = "leased"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Step(Value):
+    """One unit of work of a run. ``name`` is unique in its run; ``result`` is the digest of the record it made (``None`` until done)."""
+
+    run: str
+    tenant: Name
+    name: str
+    position: int
+    state: StepState = StepState.READY
+    owner: str | None = None
+    lease_until: datetime | None = None
+    attempts: int = 0
+    result: Digest | None = None
+    error: str | None = None
+    seconds: float = 0.0
+
+
+class TrainingProgress(Value):
+    """A line of a training run's metrics. ``tokens`` counts all tokens so far, ``memory_gb`` the resident set in GiB; losses in nats per token."""
+
+    step: int
+    steps: int
+    loss: float
+    held_out_loss: float | None
+    learning_rate: float
+    tokens: int
+    tokens_per_second: float
+    memory_gb: float
+    seconds: float
+
+
+class TrainingReport(Value):
+    """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept. ``flops`` is the estimate actually spent."""
+
+    settings: Digest
+    snapshot: Digest
+    base_model: Digest
+    steps: int
+    best_step: int
+    best_held_out_loss: float
+    first_held_out_loss: float
+    history: tuple[TrainingProgress, ...]
+    trained_parameters: int
+    tokens: int
+    loss_tokens: int
+    seconds: float
+    peak_memory_gb: float
+    flops: float
+    environment: dict[str, str]

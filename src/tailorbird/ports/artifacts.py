@@ -1,0 +1,39 @@
+"""Bytes by digest: snapshots, adapters, weights, reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from tailorbird.domain.value import Digest
+
+
+class ArtifactStore(Protocol):
+    """Content-addressed storage. What is put is never changed; every read checks the digest.
+
+    A *tree* is a folder: its digest names a canonical JSON manifest ``{relative path: digest of the file}``.
+    """
+
+    def put(self, data: bytes) -> Digest:
+        """Stores ``data`` and returns its digest. Putting the same bytes twice is free."""
+        ...
+
+    def get(self, digest: Digest) -> bytes:
+        """The bytes named ``digest``. Raises NotFound, or Corrupt when the stored bytes do not match."""
+        ...
+
+    def put_tree(self, folder: Path) -> Digest:
+        """Stores every regular file below ``folder`` and returns the digest of the tree."""
+        ...
+
+    def get_tree(self, digest: Digest) -> Path:
+        """A local, read-only folder with the tree's files, each checked. Raises NotFound or Corrupt."""
+        ...
+
+    def tree(self, digest: Digest) -> dict[str, Digest]:
+        """The manifest of a tree: relative path to digest of the file."""
+        ...
+
+    def exists(self, digest: Digest) -> bool:
+        """True when something is stored under ``digest``."""
+        ...

@@ -1,0 +1,44 @@
+"""Aliases and the rows requests leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tailorbird.domain.deployment import Alias, RequestRow
+
+
+class AliasRepository(Protocol):
+    """One tenant's aliases."""
+
+    def get(self, name: str) -> Alias:
+        """The alias. Raises NotFound."""
+        ...
+
+    def all(self) -> tuple[Alias, ...]:
+        """All aliases, by name."""
+        ...
+
+    def put(self, alias: Alias) -> None:
+        """Writes ``alias``; its version must be one above the stored one (1 for a new one). Raises Conflict otherwise."""
+        ...
+
+    def history(self, name: str) -> tuple[Alias, ...]:
+        """Every version the alias had, oldest first."""
+        ...
+
+
+class RequestRepository(Protocol):
+    """One tenant's request rows."""
+
+    def add(self, rows: Sequence[RequestRow]) -> None:
+        """Adds rows in one statement."""
+        ...
+
+    def get(self, request: str) -> RequestRow:
+        """The row of a request. Raises NotFound."""
+        ...
+
+    def latest(self, limit: int = 50) -> tuple[RequestRow, ...]:
+        """The newest rows, newest first."""
+        ...

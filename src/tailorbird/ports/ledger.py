@@ -1,0 +1,57 @@
+"""The record as a whole: units of work, each one transaction."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from tailorbird.ports.deployment import AliasRepository, RequestRepository
+from tailorbird.ports.events import EventLog
+from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, TenantDirectory
+from tailorbird.ports.records import RecordRepository
+from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
+from tailorbird.ports.runs import RunRepository, StepRepository
+
+
+class UnitOfWork(Protocol):
+    """One tenant's repositories inside one transaction. Nobody calls commit: leaving the block does, an exception rolls back."""
+
+    tenant: str
+    records: RecordRepository
+    runs: RunRepository
+    steps: StepRepository
+    releases: ReleaseRepository
+    looks: LookRepository
+    splits: SplitRepository
+    aliases: AliasRepository
+    requests: RequestRepository
+    identities: IdentityRepository
+    keys: ApiKeyRepository
+    events: EventLog
+
+
+class SystemWork(Protocol):
+    """The repositories that stand above tenants, inside one transaction."""
+
+    tenants: TenantDirectory
+    events: EventLog
+
+
+class Ledger(Protocol):
+    """Opens units of work. ``write=False`` promises to change nothing and never waits for a writer."""
+
+    def work(self, tenant: str, *, write: bool = True) -> AbstractContextManager[UnitOfWork]:
+        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist."""
+        ...
+
+    def system(self, *, write: bool = True) -> AbstractContextManager[SystemWork]:
+        """A transaction over the system repositories."""
+        ...
+
+    def migrate(self) -> None:
+        """Brings the schema to the newest version. Raises Unavailable when the database cannot be opened."""
+        ...
+
+    def close(self) -> None:
+        """Closes all connections."""
+        ...

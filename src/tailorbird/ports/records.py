@@ -1,0 +1,25 @@
+"""Immutable values by digest: objectives, snapshots, plans, candidates, evidence, gate results, ladders."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from tailorbird.domain.value import Digest, Value
+
+V = TypeVar("V", bound=Value)
+
+
+class RecordRepository(Protocol):
+    """One tenant's frozen values. A record's name is the digest of its canonical JSON."""
+
+    def put(self, value: Value) -> Digest:
+        """Stores ``value`` (idempotent) and returns its digest."""
+        ...
+
+    def get(self, kind: type[V], digest: Digest) -> V:
+        """The value of type ``kind`` named ``digest``. Raises NotFound, or Corrupt when the row does not match its digest."""
+        ...
+
+    def digests(self, kind: type[Value]) -> tuple[Digest, ...]:
+        """Digests of all records of a type, oldest first."""
+        ...

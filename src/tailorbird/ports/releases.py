@@ -1,0 +1,56 @@
+"""Releases, approvals and looks at sealed tests."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tailorbird.domain.release import Approval, Release, ReleaseState
+from tailorbird.domain.value import Digest
+
+
+class ReleaseRepository(Protocol):
+    """One tenant's releases."""
+
+    def add(self, release: Release) -> None:
+        """Adds a release; one of that digest that exists is left as it is."""
+        ...
+
+    def get(self, digest: str) -> Release:
+        """The release whose digest is, or starts with, ``digest`` (with or without ``sha256:``). Raises NotFound."""
+        ...
+
+    def all(self) -> tuple[Release, ...]:
+        """All releases, newest first."""
+        ...
+
+    def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
+        """Moves a release from ``before`` to ``after``. Raises Conflict when it is no longer in ``before``."""
+        ...
+
+    def approve(self, approval: Approval) -> None:
+        """Adds an approval or rejection. Raises Conflict when this identity has already decided."""
+        ...
+
+
+class LookRepository(Protocol):
+    """How often an objective's sealed test was opened."""
+
+    def add(self, objective_name: str, snapshot: Digest, candidate: Digest) -> int:
+        """Records a look and returns its number (1-based) for this objective; the same look again returns its first number."""
+        ...
+
+    def count(self, objective_name: str) -> int:
+        """How many looks were taken."""
+        ...
+
+
+class SplitRepository(Protocol):
+    """Which split (and group) a row of an objective was first given; rows already split never move."""
+
+    def assigned(self, objective_name: str) -> dict[Digest, tuple[str, str]]:
+        """Row id to (split, group)."""
+        ...
+
+    def remember(self, objective_name: str, assigned: dict[Digest, tuple[str, str]]) -> None:
+        """Records rows that are new; known rows are left as they are."""
+        ...

@@ -1,0 +1,58 @@
+"""The training room, seen from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from tailorbird.domain.plan import Machine, TrainingSettings
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.value import Digest, Value
+
+
+class Example(Value):
+    """One training pair: a user's text and the answer to learn."""
+
+    text: str
+    target: str
+
+
+class TrainingJob(Value):
+    """What to train. ``base`` is a local folder; ``workspace`` a folder of this job alone, where checkpoints and the result go.
+
+    Digests name what the folder and the examples are, for the report.
+    """
+
+    base: Path
+    base_digest: Digest
+    snapshot: Digest
+    settings: TrainingSettings
+    prompt: PromptSpec
+    train: tuple[Example, ...]
+    held_out: tuple[Example, ...]
+    workspace: Path
+
+
+class TrainedModel(Value):
+    """What training left: a folder with an adapter in PEFT format (lora) or full weights in Hugging Face form, and its report."""
+
+    folder: Path
+    report: TrainingReport
+
+
+#: Sees each step of a training run.
+ReportProgress = Callable[[TrainingProgress], None]
+
+
+class Trainer(Protocol):
+    """Trains one candidate. The same job gives the same bytes on the same CPU and library versions."""
+
+    def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
+        """Runs the job to its end, calling ``report`` after steps. Raises InvalidInput (a row that does not fit), Exhausted (memory)."""
+        ...
+
+    def measure_machine(self) -> Machine:
+        """Measures this machine: cores, memory, GPUs, matmul rates. Takes about a second."""
+        ...

@@ -1,0 +1,39 @@
+"""What all tests share: the test data's place, the base model, a clean environment."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with real data sets; its absence skips, aloud."""
+    folder = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip("no test data: set TAILORBIRD_TEST_DATA to the folder that holds banking77/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_model_folder() -> Path:
+    """SmolLM2-135M-Instruct as safetensors, converted once into a cache that later runs share."""
+    from tailorbird.inference import open_model_reader
+    from tailorbird.models import pull
+
+    cache = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
+    return pull("smollm2-135m", cache, open_model_reader)
+
+
+def installed_wheel_folder(package: str) -> Path | None:
+    """The folder of an installed package that carries data, without importing it."""
+    spec = find_spec(package)
+    return Path(next(iter(spec.submodule_search_locations))) if spec and spec.submodule_search_locations else None
