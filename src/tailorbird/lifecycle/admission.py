@@ -1,0 +1,92 @@
+"""What an engine may load: only what is signed, intact and, for production, approved.
+
+In: a tenant, a release digest, a purpose. Out: a servable with verified local folders. Must not know: engines, HTTP.
+"""
+
+from __future__ import annotations
+
+from tailorbird.access import signing
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import Identity
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Approval, Release
+from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.lifecycle.parts import Parts
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.release import quorum, rule_for
+
+
+def admit(parts: Parts, request: LoadRequest) -> Servable:
+    """The servable of a release, after checking content digest, signature, approvals and every artifact byte.
+
+    Raises NotFound, Corrupt (bytes or signature), Forbidden (not approved for production). A refusal enters the log.
+    """
+    try:
+        return _admit(parts, request)
+    except TailorbirdError as error:
+        _record_refusal(parts, request, error)
+        raise
+
+
+def _admit(parts: Parts, request: LoadRequest) -> Servable:
+    with parts.ledger.work(request.tenant, write=False) as work:
+        release = work.releases.get(request.release)
+        people = {person.name: person for person in work.identities.all()}
+        objective = work.records.get(Objective, release.content.objective)
+    verify_release(release, people)
+    if request.purpose == "production" and not is_approved(release, objective, people):
+        raise Forbidden(
+            f"release {short(release.digest)} is not approved for production",
+            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
+            code="not_approved",
+        )
+    return _materialise(parts, release)
+
+
+def verify_release(release: Release, people: dict[str, Identity]) -> None:
+    """Checks that the content is what its digest says and that its author signed it. Raises Corrupt or Forbidden."""
+    author = people.get(release.content.author)
+    if author is None:
+        raise Forbidden(
+            f"release {short(release.digest)} names an author this tenant does not know",
+            "restore the author's identity, or adapt again",
+            code="author_unknown",
+        )
+    signing.verify(release.signature, identity=author, purpose="release", digest=digest_of(release.content))
+
+
+def is_approved(release: Release, objective: Objective, people: dict[str, Identity]) -> bool:
+    """True when a quorum of valid, signed approvals stands. Raises Corrupt when one of them does not verify."""
+    return quorum(release, rule_for(objective), people, verify=_verify_approval)
+
+
+def _verify_approval(approval: Approval, identity: Identity) -> None:
+    signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=approval.release)
+
+
+def _materialise(parts: Parts, release: Release) -> Servable:
+    content = release.content
+    return Servable(
+        id=release.digest,
+        tenant=content.tenant,
+        task=content.task,
+        base=str(parts.artifacts.get_tree(content.base_model)),
+        adapter=str(parts.artifacts.get_tree(content.adapter)) if content.adapter else None,
+        weights=str(parts.artifacts.get_tree(content.weights)) if content.weights else None,
+        prompt=content.prompt,
+    )
+
+
+def _record_refusal(parts: Parts, request: LoadRequest, error: TailorbirdError) -> None:
+    event = Event(
+        kind="release.load_refused",
+        tenant=request.tenant,
+        actor="engine",
+        subject=request.release,
+        at=parts.clock.now(),
+        data={"purpose": request.purpose, "code": error.error_code},
+    )
+    with parts.ledger.system() as system:
+        system.events.append([event])

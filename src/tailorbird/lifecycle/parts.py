@@ -1,0 +1,84 @@
+"""What the story is played with: the ports, opened once by ``wiring`` and handed to every verb.
+
+In: opened ports and the workspace folder. Out: ``Parts``, ``Actor``. Must not know: which implementation stands behind a port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tailorbird.domain.identity import Identity, Signature
+from tailorbird.domain.plan import Prices
+from tailorbird.domain.run import TrainingProgress
+from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.engine import Engine
+from tailorbird.ports.ledger import Ledger
+from tailorbird.ports.model_reader import ModelReader
+from tailorbird.ports.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The opened ports. ``trainer``, ``engine`` and ``model_reader`` open on first use: only they need torch.
+
+    ``workspace`` is the folder with the database, artifacts, models and keys.
+    """
+
+    ledger: Ledger
+    artifacts: ArtifactStore
+    clock: Clock
+    workspace: Path
+    trainer: Callable[[], Trainer]
+    engine: Callable[[], Engine]
+    model_reader: Callable[[], ModelReader]
+    prices: Prices = field(default_factory=Prices)
+
+    @property
+    def models(self) -> Path:
+        """Where fetched base models lie."""
+        return self.workspace / "models"
+
+    @property
+    def runs(self) -> Path:
+        """Where running work keeps its checkpoints."""
+        return self.workspace / "runs"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody who has proven who they are: an identity of the ledger, and a way to sign with its own key."""
+
+    identity: Identity
+    sign: Callable[[str, Digest], Signature]
+
+    @property
+    def tenant(self) -> str:
+        """The tenant the identity belongs to."""
+        return self.identity.tenant
+
+    @property
+    def name(self) -> str:
+        """The identity's name."""
+        return self.identity.name
+
+
+def _silent_text(_: str) -> None: ...
+
+
+def _silent_training(_: TrainingProgress) -> None: ...
+
+
+def _silent_count(_done: int, _total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told how far the work is; silent by default."""
+
+    tell: Callable[[str], None] = _silent_text
+    training: Callable[[TrainingProgress], None] = _silent_training
+    count: Callable[[int, int], None] = _silent_count
