@@ -4,7 +4,8 @@
     ├── InvalidInput        400  what was given cannot be used
     │   ├── ObjectiveInvalid     the objective file, with the line
     │   ├── DataInvalid          the data, with file and row
-    │   └── ModelInvalid         a base model that cannot be used
+    │   ├── ModelInvalid         a base model that cannot be used
+    │   └── TooLarge        413  more bytes than are taken
     ├── Unauthenticated     401  no credential, or one that does not prove what it claims
     ├── Forbidden           403  the identity is known but may not do this
     ├── NotFound            404  no such thing in this tenant
@@ -50,9 +51,13 @@ def _rebuild(kind: type[TailorbirdError], message: str, hint: str, code: str) ->
 
 
 class InvalidInput(TailorbirdError):
-    """What was given cannot be used."""
+    """What was given cannot be used; ``param`` names the parameter to blame, where it is one."""
 
     code, status = "invalid_input", 400
+
+    def __init__(self, message: str, hint: str, *, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message, hint, code=code)
+        self.param = param
 
 
 class ObjectiveInvalid(InvalidInput):
@@ -79,6 +84,12 @@ class ModelInvalid(InvalidInput):
     """A base model that does not exist, or that cannot be read."""
 
     code = "model_invalid"
+
+
+class TooLarge(InvalidInput):
+    """More bytes than are taken."""
+
+    code, status = "too_large", 413
 
 
 class Unauthenticated(TailorbirdError):

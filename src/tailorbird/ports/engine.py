@@ -90,6 +90,22 @@ class LoadRequest(Value):
     purpose: Literal["staging", "production"]
 
 
+class ScoreRequest(Value):
+    """Asks an engine process for label scores of one prompt."""
+
+    release: Digest
+    prompt: tuple[Message, ...]
+    labels: tuple[str, ...]
+
+
+class GenerateRequest(Value):
+    """Asks an engine process for one answer, streamed."""
+
+    release: Digest
+    prompt: tuple[Message, ...]
+    sampling: Sampling
+
+
 class EngineDriver(Protocol):
     """Speaks to one engine process. Every call raises Unavailable when it cannot be reached."""
 
@@ -115,4 +131,8 @@ class EngineDriver(Protocol):
 
     async def ready(self) -> bool:
         """True when the engine answers."""
+        ...
+
+    async def close(self) -> None:
+        """Gives up the connections; the engine goes on."""
         ...
