@@ -83,3 +83,28 @@ class Ladder(Value):
     refused: tuple[Refusal, ...]
     chosen: Digest | None
     reason: str
+
+
+class Measured(Value):
+    """A reference candidate with its dev evidence: what the step ``floor`` leaves."""
+
+    candidate: Digest
+    evidence: Digest
+
+
+class SealedTest(Value):
+    """What one look at the sealed test found for the chosen candidate: digests of the evidence and of the gate result."""
+
+    candidate: Digest
+    evidence: Digest
+    gate: Digest
+    look: int
+
+
+class Conclusion(Value):
+    """How a run ended: the record of the climb, the sealed test (where a candidate was chosen) and the release it led to (where it passed)."""
+
+    ladder: Digest
+    test: Digest | None
+    release: Digest | None
+    reason: str

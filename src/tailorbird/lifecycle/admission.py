@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tailorbird.access import signing
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.errors import Corrupt, Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.objective import Objective
@@ -54,7 +54,14 @@ def verify_release(release: Release, people: dict[str, Identity]) -> None:
             "restore the author's identity, or adapt again",
             code="author_unknown",
         )
-    signing.verify(release.signature, identity=author, purpose="release", digest=digest_of(release.content))
+    content = digest_of(release.content)
+    if content != release.digest:
+        raise Corrupt(
+            f"release {short(release.digest)} is not what its digest says",
+            "the record was changed outside tailorbird: run tailorbird audit verify, and restore a backup",
+            code="release_changed",
+        )
+    signing.verify(release.signature, identity=author, purpose="release", digest=content)
 
 
 def is_approved(release: Release, objective: Objective, people: dict[str, Identity]) -> bool:

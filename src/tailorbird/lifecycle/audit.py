@@ -1,0 +1,63 @@
+"""The tamper-evident log, checked and signed.
+
+In: the ledger. Out: an audit report; a signed checkpoint. Must not know: how the tree is stored.
+"""
+
+from __future__ import annotations
+
+from tailorbird import access
+from tailorbird.access import Action
+from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.event import AuditReport, Checkpoint
+from tailorbird.foundations import merkle
+from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.parts import Actor, Parts
+
+ORIGIN = "tailorbird/log"
+
+
+def log_key(parts: Parts) -> access.PrivateKey:
+    """The workspace's own key, with which checkpoints are signed; made at first use."""
+    path = parts.workspace / "keys" / "log.key"
+    try:
+        return access.load_key(path)
+    except NotFound:
+        access.create_key(path)
+        return access.load_key(path)
+
+
+def make_checkpoint(parts: Parts, actor: Actor) -> Checkpoint:
+    """Signs the log's present size and root, and stores the note."""
+    permit(parts, actor, Action.CHECKPOINT)
+    key = log_key(parts)
+    with parts.ledger.system() as system:
+        checkpoint = access.make_checkpoint(ORIGIN, system.events.size(), system.events.root(), key, parts.clock.now())
+        system.events.add_checkpoint(checkpoint)
+    return checkpoint
+
+
+def verify_log(parts: Parts, actor: Actor) -> AuditReport:
+    """Recomputes every leaf and the root, and checks every checkpoint's signature, root and consistency."""
+    permit(parts, actor, Action.VERIFY_AUDIT)
+    with parts.ledger.system(write=False) as system:
+        entries = tuple(system.events.entries())
+        checkpoints = system.events.checkpoints()
+        stored_root = system.events.root()
+    problems = list(merkle.check_entries(entries, checkpoints)) + _bad_notes(parts, checkpoints)
+    root = merkle.root([bytes.fromhex(entry.leaf_hash) for entry in entries]).hex()
+    if root != stored_root:
+        problems.append(f"the stored head {stored_root[:12]} is not the head of the entries {root[:12]}")
+    return AuditReport(size=len(entries), root=root, checkpoints=len(checkpoints), problems=tuple(problems))
+
+
+def _bad_notes(parts: Parts, checkpoints: tuple[Checkpoint, ...]) -> list[str]:
+    if not checkpoints:
+        return []
+    public = access.public_key(log_key(parts))
+    problems = []
+    for checkpoint in checkpoints:
+        try:
+            access.check_note(checkpoint, public)
+        except TailorbirdError as error:
+            problems.append(f"checkpoint at size {checkpoint.size}: {error.message}")
+    return problems

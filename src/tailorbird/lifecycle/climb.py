@@ -1,0 +1,221 @@
+"""The climb: the floor beside the ladder, each rung's candidate, its evidence on dev, and the choice.
+
+In: a stage with a plan. Out: measured candidates and the decision after each. Must not know: how a rung works, how an engine computes.
+"""
+
+from __future__ import annotations
+
+from tailorbird import evaluation, release, rungs
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Measured, Refusal, RungKind
+from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.lifecycle import story
+from tailorbird.lifecycle.prepare import planned
+from tailorbird.lifecycle.stage import Outcome, Stage
+from tailorbird.ports.ledger import UnitOfWork
+
+
+def measure_floor(stage: Stage) -> Outcome:
+    """Fits the classical reference on train and measures it on dev."""
+    stage.progress.tell("fitting the classical reference")
+    train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
+    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed)
+    candidate = Candidate(
+        rung=RungKind.FLOOR,
+        variant=model.variant,
+        base_model=stage.base.digest,
+        prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels),
+        trained_parameters=model.parameters,
+        seconds=model.seconds,
+        seed=stage.objective.seed,
+    )
+    evidence = weigh(stage, candidate, Split.DEV, dev, model.predict(dev), "scikit-learn")
+
+    def keep(work: UnitOfWork) -> None:
+        work.records.put(candidate)
+        work.records.put(evidence)
+
+    return Outcome(Measured(candidate=digest_of(candidate), evidence=digest_of(evidence)), {"accuracy": _headline(evidence)}, keep)
+
+
+def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
+    """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted."""
+    made = rungs.make_candidate(
+        rungs.RungContext(
+            objective=stage.objective,
+            plan=rung,
+            base=stage.base,
+            base_folder=stage.parts.artifacts.get_tree(stage.base.digest),
+            snapshot=digest_of(stage.manifest),
+            labels=stage.manifest.labels,
+            train=stage.rows(Split.TRAIN),
+            dev=stage.rows(Split.DEV),
+            trainer=stage.parts.trainer,
+            engine=stage.parts.engine,
+            artifacts=stage.parts.artifacts,
+            workspace=stage.folder / story.make_step(rung).replace(" ", "-"),
+            prices=stage.parts.prices,
+            report=stage.progress.training,
+            progress=stage.progress.tell,
+        )
+    )
+
+    def keep(work: UnitOfWork) -> None:
+        if made.training is not None:
+            work.records.put(made.training)
+
+    facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
+    return Outcome(made.candidate, facts, keep)
+
+
+def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
+    """Measures a candidate on dev, compares it with the rung below on the same items, and decides whether to go on."""
+    plan = planned(stage)
+    candidate = stage.result(Candidate, story.make_step(rung))
+    evidence = examine(stage, candidate, Split.DEV)
+    gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
+    position = plan.rungs.index(rung)
+    choice, reason = story.decide(stage.objective, plan, position, gate.verdict, gate.reason, stage.hours_spent)
+    climb = Climb(
+        rung=rung.rung,
+        candidate=digest_of(candidate),
+        variant=rung.variant,
+        trained_parameters=candidate.trained_parameters,
+        evidence=evidence,
+        gate=gate,
+        against_below=_against(stage, evidence, stage.climbs[-1].evidence) if stage.climbs else None,
+        choice=choice,
+        reason=reason,
+        seconds=candidate.seconds,
+        peak_memory_gb=candidate.peak_memory_gb,
+        money=candidate.money,
+    )
+
+    def keep(work: UnitOfWork) -> None:
+        work.records.put(evidence)
+        work.records.put(gate)
+
+    facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
+    return Outcome(climb, facts, keep)
+
+
+def choose(stage: Stage) -> Outcome:
+    """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
+    plan = planned(stage)
+    chosen, reason = story.choose(stage.climbs, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
+    refused = plan.left_out
+    if stage.climbs and stage.climbs[-1].choice is not Choice.CLIMB:
+        refused += tuple(_not_tried(rung, stage.climbs[-1]) for rung in plan.rungs[len(stage.climbs) :])
+    ladder = Ladder(
+        floor=_floor_climb(stage) if story.FLOOR in stage.done else None,
+        climbs=stage.climbs,
+        refused=refused,
+        chosen=chosen.candidate if chosen else None,
+        reason=reason + _floor_remark(stage, chosen),
+    )
+    return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
+
+
+def examine(stage: Stage, candidate: Candidate, split: Split) -> Evidence:
+    """Runs a candidate over one split with the serving engine and turns its answers into evidence."""
+    rows = stage.rows(split)
+    engine = stage.parts.engine()
+    servable = stage.servable(candidate)
+    stage.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
+    engine.load(servable)
+    try:
+        predictions = evaluation.engine_predictions(
+            evaluation.PredictionRequest(
+                engine=engine, servable=servable, rows=rows, progress=stage.progress.count, sampling=Sampling(max_tokens=256)
+            )
+        )
+    finally:
+        engine.unload(servable.id)
+    return weigh(stage, candidate, split, rows, predictions, engine.fingerprint())
+
+
+def weigh(
+    stage: Stage, candidate: Candidate, split: Split, rows: tuple[Row, ...], predictions: list[Prediction], engine: str
+) -> Evidence:
+    """Predictions turned into metrics with intervals; every item's result is kept as an artifact."""
+    metrics, items = evaluation.measure(
+        rows,
+        predictions,
+        evaluation.MeasureSpec(
+            task=stage.objective.task.kind,
+            labels=stage.manifest.labels,
+            confidence=stage.objective.business.risk.confidence,
+            seed=stage.objective.seed,
+            price_per_hour=stage.parts.prices.per_hour,
+        ),
+    )
+    return Evidence(
+        candidate=digest_of(candidate),
+        split=split,
+        n=len(rows),
+        metrics=metrics,
+        items=stage.parts.artifacts.put(_as_lines(items)),
+        seconds=sum(prediction.latency_ms for prediction in predictions) / 1000,
+        engine=engine,
+    )
+
+
+def _as_lines(items: tuple[ItemResult, ...]) -> bytes:
+    return b"".join(canonical_json(item) + b"\n" for item in items)
+
+
+def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
+    rule = evaluation.ComparisonRule(
+        metric="accuracy", margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence
+    )
+    return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
+
+
+def _headline(evidence: Evidence) -> float | None:
+    metric = evidence.metrics.get("accuracy")
+    return round(metric.value, 4) if metric else None
+
+
+def _not_tried(rung: RungPlan, last: Climb) -> Refusal:
+    why = "the rung below passes" if last.choice is Choice.STOP else "the budget does not allow it"
+    return Refusal(rung=rung.rung, reason=f"{rung.variant}: {why}")
+
+
+def _floor_climb(stage: Stage) -> Climb:
+    measured = stage.result(Measured, story.FLOOR)
+    candidate = stage.record(Candidate, measured.candidate)
+    evidence = stage.record(Evidence, measured.evidence)
+    return Climb(
+        rung=RungKind.FLOOR,
+        candidate=measured.candidate,
+        variant=candidate.variant,
+        trained_parameters=candidate.trained_parameters,
+        evidence=evidence,
+        gate=_floor_gate(stage, evidence),
+        against_below=None,
+        choice=Choice.CLIMB,
+        reason="the classical reference, beside the ladder",
+        seconds=candidate.seconds,
+        peak_memory_gb=candidate.peak_memory_gb,
+        money=candidate.money,
+    )
+
+
+def _floor_gate(stage: Stage, evidence: Evidence) -> GateResult:
+    return release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
+
+
+def _floor_remark(stage: Stage, chosen: Climb | None) -> str:
+    """Says so when the classical reference would do."""
+    if story.FLOOR not in stage.done:
+        return ""
+    floor = _floor_climb(stage)
+    if floor.gate.verdict is not Verdict.PASS:
+        return ""
+    if chosen is None:
+        return "; the classical reference passes: it suffices"
+    found = _against(stage, chosen.evidence, floor.evidence)
+    return f"; note: the classical reference passes too ({found.standing.value.replace('_', ' ')} against it, {found.difference:+.3f})"

@@ -1,0 +1,115 @@
+"""The end of a run: one look at the sealed test, and the release it may lead to.
+
+In: a stage whose climb is over. Out: the sealed test's finding; a signed release that passed its gate, or the reason why there is none. Must not know:
+how a release is approved or served.
+"""
+
+from __future__ import annotations
+
+from tailorbird import release
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.evidence import Evidence, GateResult, Verdict
+from tailorbird.domain.ladder import Candidate, Climb, Conclusion, Ladder, SealedTest
+from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.lifecycle import story
+from tailorbird.lifecycle.climb import examine
+from tailorbird.lifecycle.journal import record
+from tailorbird.lifecycle.prepare import planned
+from tailorbird.lifecycle.stage import Outcome, Stage
+from tailorbird.ports.ledger import UnitOfWork
+
+
+def open_test(stage: Stage) -> Outcome:
+    """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever."""
+    climb = chosen_climb(stage.result(Ladder, story.CHOOSE))
+    candidate = stage.record(Candidate, climb.candidate)
+    look = _count_look(stage, climb.candidate)
+    evidence = examine(stage, candidate, Split.TEST)
+    gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=look))
+
+    def keep(work: UnitOfWork) -> None:
+        work.records.put(evidence)
+        work.records.put(gate)
+
+    found = SealedTest(candidate=climb.candidate, evidence=digest_of(evidence), gate=digest_of(gate), look=look)
+    return Outcome(found, {"look": look, "verdict": gate.verdict.value}, keep)
+
+
+def conclude(stage: Stage) -> Outcome:
+    """Drafts, signs and gates the release when the sealed test passed; says why not otherwise."""
+    ladder = stage.result(Ladder, story.CHOOSE)
+    if ladder.chosen is None:
+        return Outcome(Conclusion(ladder=digest_of(ladder), test=None, release=None, reason=ladder.reason), {"release": None})
+    found = stage.result(SealedTest, story.TEST)
+    gate = stage.record(GateResult, found.gate)
+    if gate.verdict is not Verdict.PASS:
+        reason = f"the sealed test did not confirm it: {gate.reason}"
+        ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=None, reason=reason)
+        return Outcome(ended, {"release": None})
+    drafted = _draft(stage, ladder, found, gate)
+    ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=drafted.digest, reason=gate.reason)
+
+    def keep(work: UnitOfWork) -> None:
+        work.releases.add(drafted)
+        work.releases.move(drafted.digest, ReleaseState.DRAFT, next_state(ReleaseState.DRAFT, ReleaseAction.PASS_GATE))
+        now = stage.parts.clock.now()
+        for kind in ("release.drafted", "release.gated"):
+            record(work, kind, stage.actor.name, drafted.digest, now, {"objective": stage.objective.name, "run": stage.run.id})
+
+    return Outcome(ended, {"release": drafted.digest}, keep)
+
+
+def chosen_climb(ladder: Ladder) -> Climb:
+    """The climb of the chosen candidate."""
+    return next(climb for climb in ladder.climbs if climb.candidate == ladder.chosen)
+
+
+def _count_look(stage: Stage, candidate: Digest) -> int:
+    with stage.parts.ledger.work(stage.run.tenant) as work:
+        before = work.looks.count(stage.objective.name)
+        look = work.looks.add(stage.objective.name, stage.done[story.SNAPSHOT], candidate)
+        if look > before:
+            facts: dict[str, str | int | float | bool | None] = {"look": look, "objective": stage.objective.name}
+            record(work, "test.opened", stage.actor.name, candidate, stage.parts.clock.now(), facts)
+    return look
+
+
+def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult) -> Release:
+    climb = chosen_climb(ladder)
+    candidate = stage.record(Candidate, climb.candidate)
+    test_evidence = stage.record(Evidence, found.evidence)
+    card = release.model_card(
+        release.CardFacts(
+            objective=stage.objective,
+            manifest=stage.manifest,
+            base=stage.base,
+            candidate=candidate,
+            ladder=ladder,
+            test_evidence=test_evidence,
+            gate=gate,
+            rule=release.rule_for(stage.objective),
+        )
+    )
+    content = release.assemble(
+        release.ReleaseParts(
+            run=stage.run,
+            objective=stage.objective,
+            base=stage.base,
+            candidate=candidate,
+            snapshot=digest_of(stage.manifest),
+            plan=digest_of(planned(stage)),
+            ladder=digest_of(ladder),
+            dev_evidence=digest_of(climb.evidence),
+            test_evidence=found.evidence,
+            gate=found.gate,
+            gate_verdict=gate.verdict,
+            card=stage.parts.artifacts.put(card.encode()),
+            author=stage.actor.name,
+            created_at=stage.run.created_at,
+        )
+    )
+    digest = digest_of(content)
+    return Release(digest=digest, content=content, state=ReleaseState.DRAFT, signature=stage.actor.sign("release", digest))
+

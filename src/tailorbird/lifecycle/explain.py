@@ -1,0 +1,38 @@
+"""From an answer back to everything that stands behind it.
+
+In: a request id. Out: the request, its release, evidence, data, plan, approvals and events. Must not know: how it is shown (``reporting/``).
+"""
+
+from __future__ import annotations
+
+from tailorbird.access import Action
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan
+from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.reporting import Explanation
+
+
+def explain(parts: Parts, actor: Actor, request: str) -> Explanation:
+    """Walks from a request row to the release that answered it and to all that the release stands on. Raises NotFound."""
+    permit(parts, actor, Action.EXPLAIN, request)
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        row = work.requests.get(request)
+        if row.release is None:
+            return Explanation(request=row)
+        release = work.releases.get(row.release)
+        content = release.content
+        return Explanation(
+            request=row,
+            release=release,
+            objective=work.records.get(Objective, content.objective),
+            gate=work.records.get(GateResult, content.gate),
+            evidence=work.records.get(Evidence, content.test_evidence),
+            manifest=work.records.get(SnapshotManifest, content.snapshot),
+            plan=work.records.get(Plan, content.plan),
+            ladder=work.records.get(Ladder, content.ladder),
+            events=work.events.about(release.digest),
+        )

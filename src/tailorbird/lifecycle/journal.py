@@ -1,0 +1,37 @@
+"""How the story writes to the tamper-evident log, and who may turn its pages.
+
+In: who does what. Out: events; a denial is logged like a grant. Must not know: the Merkle tree.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tailorbird.access import Action, authorise
+from tailorbird.domain.errors import Forbidden
+from tailorbird.domain.event import Event
+from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.ports.ledger import UnitOfWork
+
+Facts = dict[str, str | int | float | bool | None]
+
+
+def record(work: UnitOfWork, kind: str, actor: str, subject: str, at: datetime, facts: Facts | None = None) -> None:
+    """Appends one event to the log in the caller's transaction."""
+    work.events.append([Event(kind=kind, tenant=work.tenant, actor=actor, subject=subject, at=at, data=facts or {})])
+
+
+def permit(parts: Parts, actor: Actor, action: Action, subject: str = "") -> None:
+    """Lets ``actor`` go on when its roles allow ``action``. Raises Forbidden, after logging the denial."""
+    try:
+        authorise(actor.identity, action)
+    except Forbidden as error:
+        deny(parts, actor, action.value, subject, error)
+        raise
+
+
+def deny(parts: Parts, actor: Actor, action: str, subject: str, error: Forbidden) -> None:
+    """Logs a denial in a transaction of its own."""
+    with parts.ledger.work(actor.tenant) as work:
+        facts: Facts = {"action": action, "code": error.error_code}
+        record(work, "access.denied", actor.name, subject or action, parts.clock.now(), facts)

@@ -1,0 +1,106 @@
+"""Workspaces, tenants, identities and API keys: how people and programs come in.
+
+In: names, roles, key files. Out: identities with keys of their own, ``Actor`` for one that has proven itself. Must not know: how keys are encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+from tailorbird import access
+from tailorbird.access import Action
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import ApiKey, Identity, Role, Signature, Tenant
+from tailorbird.domain.value import Digest
+from tailorbird.lifecycle.journal import permit, record
+from tailorbird.lifecycle.parts import Actor, Parts
+
+#: Who ``init`` makes, one person a role, and ``admin`` for the tenant itself.
+FIRST_PEOPLE: dict[str, frozenset[Role]] = {role.value: frozenset({role}) for role in Role}
+
+
+def initialise(parts: Parts, tenant: str, people: dict[str, frozenset[Role]]) -> tuple[Identity, ...]:
+    """Makes a tenant with its first identities, each with a key file of its own. Doing it again adds who is missing."""
+    now = parts.clock.now()
+    with parts.ledger.system() as system:
+        if tenant not in {known.name for known in system.tenants.all()}:
+            system.tenants.add(Tenant(name=tenant, created_at=now))
+            system.events.append([Event(kind="tenant.created", tenant=tenant, actor="init", subject=tenant, at=now)])
+    with parts.ledger.work(tenant, write=False) as work:
+        known = {person.name for person in work.identities.all()}
+    for name, roles in people.items():
+        if name not in known:
+            _enrol(parts, tenant, name, roles, "init")
+    with parts.ledger.work(tenant, write=False) as work:
+        return work.identities.all()
+
+
+def add_identity(parts: Parts, actor: Actor, name: str, roles: Iterable[Role]) -> Identity:
+    """Adds an identity with a new key file in the workspace. Raises Forbidden, Conflict (name taken)."""
+    permit(parts, actor, Action.ADD_IDENTITY, name)
+    return _enrol(parts, actor.tenant, name, frozenset(roles), actor.name)
+
+
+def key_path(parts: Parts, tenant: str, name: str) -> Path:
+    """Where an identity's private key lies by default."""
+    return parts.workspace / "keys" / tenant / f"{name}.key"
+
+
+def act_as(parts: Parts, tenant: str, name: str, key_file: Path | None = None) -> Actor:
+    """The identity ``name``, proven by its own private key. Raises NotFound, or Forbidden when the key is somebody else's."""
+    with parts.ledger.work(tenant, write=False) as work:
+        identity = work.identities.get(name)
+    key = access.load_key(key_file or key_path(parts, tenant, name))
+    access.check_key(key, identity)
+
+    def sign(purpose: str, digest: Digest) -> Signature:
+        return access.sign(key, name, purpose, digest, parts.clock.now())
+
+    return Actor(identity, sign)
+
+
+def create_api_key(parts: Parts, actor: Actor, name: str, expires_at: datetime | None = None) -> tuple[ApiKey, str]:
+    """Makes an API key for the actor's tenant; the secret is returned once and never stored."""
+    permit(parts, actor, Action.CREATE_KEY, name)
+    now = parts.clock.now()
+    key, secret = access.mint(actor.tenant, name, now, expires_at)
+    with parts.ledger.work(actor.tenant) as work:
+        work.keys.add(key)
+        record(work, "key.created", actor.name, key.id, now, {"name": name})
+    return key, secret
+
+
+def revoke_api_key(parts: Parts, actor: Actor, key_id: str) -> ApiKey:
+    """Revokes a key; gateways refuse it within a second."""
+    permit(parts, actor, Action.REVOKE_KEY, key_id)
+    now = parts.clock.now()
+    with parts.ledger.work(actor.tenant) as work:
+        key = work.keys.revoke(key_id, now)
+        record(work, "key.revoked", actor.name, key.id, now, {"name": key.name})
+    return key
+
+
+def list_api_keys(parts: Parts, actor: Actor) -> tuple[ApiKey, ...]:
+    """The tenant's keys, revoked ones too."""
+    permit(parts, actor, Action.LIST_KEYS)
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        return work.keys.all()
+
+
+def _enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], by: str) -> Identity:
+    path = key_path(parts, tenant, name)
+    if path.exists():
+        raise Conflict(f"a key file for {name} exists already", f"choose another name, or move {path.name} away", code="key_exists")
+    now = parts.clock.now()
+    identity = Identity(tenant=tenant, name=name, roles=roles, public_key=access.create_key(path), created_at=now)
+    try:
+        with parts.ledger.work(tenant) as work:
+            work.identities.add(identity)
+            record(work, "identity.added", by, name, now, {"roles": ",".join(sorted(role.value for role in roles))})
+    except Conflict:
+        path.unlink()
+        raise
+    return identity

@@ -1,0 +1,127 @@
+"""The first steps of a run: freeze the data, fetch the base model, plan the climb.
+
+In: a stage. Out: a snapshot manifest; a plan. Must not know: rungs, training, engines' insides.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import fmean
+
+from tailorbird import data, models, planning
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import Machine, Plan, TokenProfile
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.prompting import messages_for
+from tailorbird.lifecycle.stage import Outcome, Stage
+from tailorbird.objective import check_labels, check_power
+from tailorbird.ports.ledger import UnitOfWork
+
+
+def take_snapshot(stage: Stage) -> Outcome:
+    """Reads, cleans, splits and freezes the data; refuses KPIs that the data cannot prove, before anything is spent."""
+    with stage.parts.ledger.work(stage.run.tenant, write=False) as work:
+        known = work.splits.assigned(stage.objective.name)
+    built = data.build_snapshot(
+        data.SnapshotRequest(
+            objective=stage.objective,
+            folder=Path(stage.file.folder),
+            artifacts=stage.parts.artifacts,
+            known=known,
+            progress=stage.progress.tell,
+        )
+    )
+    check_labels(stage.file, built.manifest)
+    check_power(stage.file, built.manifest)
+
+    def remember(work: UnitOfWork) -> None:
+        work.splits.remember(stage.objective.name, built.assigned)
+
+    counts = built.manifest.counts
+    facts = {"read": built.manifest.read, "duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}
+    return Outcome(built.manifest, facts | {"train": counts.train, "dev": counts.dev, "test": counts.test}, remember)
+
+
+def make_plan(stage: Stage) -> Outcome:
+    """Fetches the base model, measures the machine, and freezes the plan."""
+    base = fetch_base(stage)
+    stage.progress.tell("measuring this machine")
+    dev_power, test_power = check_power(stage.file, stage.manifest)
+    plan = planning.make_plan(
+        planning.PlanInputs(
+            objective=stage.objective,
+            objective_digest=stage.run.objective,
+            snapshot=digest_of(stage.manifest),
+            manifest=stage.manifest,
+            base=base,
+            machine=_machine(stage),
+            tokens=_token_profile(stage, base),
+            prices=stage.parts.prices,
+            dev_power=dev_power,
+            test_power=test_power,
+        )
+    )
+    plan = plan.model_copy(update={"base_model": digest_of(base)})
+    return Outcome(plan, {"rungs": len(plan.rungs), "left_out": len(plan.left_out)}, lambda work: _keep(work, base))
+
+
+def fetch_base(stage: Stage) -> BaseModelRef:
+    """The objective's base model, pulled and registered by digest."""
+    name = stage.objective.base_model
+    local = Path(stage.file.folder) / name
+    given = str(local) if local.exists() else name
+    folder = models.pull(given, stage.parts.models, stage.parts.model_reader, stage.progress.tell)
+    return models.register(folder, name, stage.parts.artifacts)
+
+
+def _keep(work: UnitOfWork, base: BaseModelRef) -> None:
+    work.records.put(base)
+
+
+def _machine(stage: Stage) -> Machine:
+    try:
+        return stage.parts.trainer().measure_machine()
+    except Unavailable:
+        return Machine(cores=1, memory_gb=1.0, training=False)
+
+
+def _token_profile(stage: Stage, base: BaseModelRef) -> TokenProfile:
+    """Counts tokens with the base model's tokenizer, over at most 2,000 training rows spread evenly."""
+    rows = stage.rows(Split.TRAIN)
+    sample = rows[:: max(1, math.ceil(len(rows) / 2000))]
+    prompt = PromptSpec(instruction=stage.objective.task.instruction)
+    empty = _count(stage, base, prompt, [""])[0]
+    prompts = _count(stage, base, prompt, [row.text for row in sample])
+    targets = [count - empty + 1 for count in _count(stage, base, prompt, _targets(sample))]
+    labels = stage.manifest.labels if stage.objective.task.kind is TaskKind.CLASSIFY else ()
+    trie = sum(count - empty + 1 for count in _count(stage, base, prompt, labels)) if labels else 0
+    ordered = sorted(prompts)
+    return TokenProfile(
+        shared_prefix=max(0, empty - 5),
+        prompt_mean=fmean(prompts),
+        prompt_p95=ordered[int(0.95 * (len(ordered) - 1))],
+        prompt_max=ordered[-1],
+        target_mean=fmean(targets),
+        target_max=max(targets),
+        label_trie=trie,
+    )
+
+
+def _targets(rows: tuple[Row, ...]) -> list[str]:
+    return [row.target for row in rows]
+
+
+def _count(stage: Stage, base: BaseModelRef, prompt: PromptSpec, texts: list[str] | tuple[str, ...]) -> list[int]:
+    folder = stage.parts.artifacts.get_tree(base.digest)
+    return stage.parts.engine().count_tokens(folder, [messages_for(prompt, text) for text in texts])
+
+
+def planned(stage: Stage) -> Plan:
+    """The plan, which exists once the step ``plan`` is done."""
+    assert stage.plan is not None
+    return stage.plan

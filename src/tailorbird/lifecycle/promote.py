@@ -1,0 +1,190 @@
+"""What people do to a release: approve or reject it, stage it, put it before users, take it back.
+
+In: an actor and a release digest. Out: the release (or alias) after the move, with an event. Must not know: engines; gateways notice a moved
+alias by themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from tailorbird.access import Action, signing
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.errors import Conflict, Forbidden, NotFound
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.admission import is_approved, verify_release
+from tailorbird.lifecycle.journal import deny, permit, record
+from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.release import check_may_decide, promoted, rolled_back, rule_for
+
+
+@dataclass(frozen=True)
+class Moved:
+    """An alias after a move, and the releases that went in and out of production."""
+
+    alias: Alias
+    entered: Release | None
+    left: Release | None
+
+
+def find_release(parts: Parts, tenant: str, digest: str) -> Release:
+    """The release whose digest is, or starts with, ``digest``. Raises NotFound."""
+    with parts.ledger.work(tenant, write=False) as work:
+        return work.releases.get(digest)
+
+
+def decide(parts: Parts, actor: Actor, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
+    """Signs and files one person's decision; the release moves when the quorum is reached, or at the first rejection.
+
+    Raises Forbidden (role, author, or a key that is not this identity's), Conflict (decided already, or wrong state).
+    """
+    permit(parts, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        release, objective, people = _read(work, digest)
+    _check_decision(parts, actor, release, objective)
+    verify_release(release, people)
+    approval = _signed(actor, release, decision, reason)
+    with parts.ledger.work(actor.tenant) as work:
+        work.releases.approve(approval)
+        facts: dict[str, str | int | float | bool | None] = {"role": approval.role.value, "objective": objective.name}
+        record(work, f"release.{decision}d" if decision == "approve" else "release.rejected", actor.name, release.digest, _now(parts), facts)
+        _apply_decision(parts, work, actor, work.releases.get(release.digest), objective)
+        return work.releases.get(release.digest)
+
+
+def stage(parts: Parts, actor: Actor, digest: str) -> Release:
+    """Moves an approved release to staging: engines may load it."""
+    permit(parts, actor, Action.STAGE, digest)
+    with parts.ledger.work(actor.tenant) as work:
+        release, objective, people = _read(work, digest)
+        after = next_state(release.state, ReleaseAction.STAGE)
+        _demand_approval(release, objective, people)
+        work.releases.move(release.digest, release.state, after)
+        record(work, "release.staged", actor.name, release.digest, _now(parts))
+        return work.releases.get(release.digest)
+
+
+def promote(parts: Parts, actor: Actor, digest: str) -> Moved:
+    """Points the alias ``tenant/objective`` to a staged release; the one it replaces returns to staging and stays loaded for a while."""
+    permit(parts, actor, Action.PROMOTE, digest)
+    with parts.ledger.work(actor.tenant) as work:
+        release, objective, people = _read(work, digest)
+        after = next_state(release.state, ReleaseAction.PROMOTE)
+        _demand_approval(release, objective, people)
+        before = _alias(work, objective.name)
+        left = _leave(work, before, ReleaseAction.SUPERSEDE)
+        work.releases.move(release.digest, release.state, after)
+        alias = promoted(before, release, _now(parts), actor.name)
+        work.aliases.put(alias)
+        facts: dict[str, str | int | float | bool | None] = {"alias": alias.path, "version": alias.version}
+        record(work, "release.promoted", actor.name, release.digest, _now(parts), facts | {"replaced": left.digest if left else None})
+        return Moved(alias, work.releases.get(release.digest), left)
+
+
+def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
+    """Takes the present release of an alias out of production; the one before it answers again, or nobody when there was none.
+
+    ``name`` is ``objective`` or ``tenant/objective``. Raises NotFound, Conflict (nothing in production).
+    """
+    permit(parts, actor, Action.ROLLBACK, name)
+    with parts.ledger.work(actor.tenant) as work:
+        before = work.aliases.get(_own_name(actor, name))
+        if not before.targets:
+            raise Conflict(f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn")
+        left = _leave(work, before, ReleaseAction.WITHDRAW)
+        alias = rolled_back(before, _now(parts), actor.name)
+        entered = _enter(work, alias)
+        work.aliases.put(alias)
+        facts: dict[str, str | int | float | bool | None] = {"alias": alias.path, "version": alias.version, "reason": reason}
+        subject = left.digest if left else alias.path
+        record(work, "release.rolled_back", actor.name, subject, _now(parts), facts | {"now": entered.digest if entered else None})
+        return Moved(alias, entered, left)
+
+
+def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:
+    release = work.releases.get(digest)
+    objective = work.records.get(Objective, release.content.objective)
+    return release, objective, {person.name: person for person in work.identities.all()}
+
+
+def _check_decision(parts: Parts, actor: Actor, release: Release, objective: Objective) -> None:
+    try:
+        check_may_decide(release, rule_for(objective), actor.identity)
+    except Forbidden as error:
+        deny(parts, actor, "release.decide", release.digest, error)
+        raise
+
+
+def _signed(actor: Actor, release: Release, decision: Literal["approve", "reject"], reason: str) -> Approval:
+    """The decision under the actor's own signature, checked against the key the ledger knows."""
+    signature = actor.sign(decision, release.digest)
+    signing.verify(signature, identity=actor.identity, purpose=decision, digest=release.digest)
+    return Approval(
+        release=release.digest,
+        identity=actor.name,
+        role=Role.APPROVER,
+        decision=decision,
+        reason=reason,
+        signature=signature,
+    )
+
+
+def _apply_decision(parts: Parts, work: UnitOfWork, actor: Actor, release: Release, objective: Objective) -> None:
+    people = {person.name: person for person in work.identities.all()}
+    if any(approval.decision == "reject" for approval in release.approvals):
+        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
+    elif is_approved(release, objective, people):
+        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
+        record(work, "release.quorum_reached", actor.name, release.digest, _now(parts))
+
+
+def _demand_approval(release: Release, objective: Objective, people: dict[str, Identity]) -> None:
+    verify_release(release, people)
+    if not is_approved(release, objective, people):
+        raise Forbidden(
+            f"release {short(release.digest)} lacks valid approvals",
+            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
+            code="not_approved",
+        )
+
+
+def _alias(work: UnitOfWork, name: str) -> Alias | None:
+    try:
+        return work.aliases.get(name)
+    except NotFound:
+        return None
+
+
+def _leave(work: UnitOfWork, alias: Alias | None, action: ReleaseAction) -> Release | None:
+    """Moves the releases an alias pointed to out of production; the last one is returned."""
+    left = None
+    for target in alias.targets if alias else ():
+        release = work.releases.get(target.release)
+        work.releases.move(release.digest, release.state, next_state(release.state, action))
+        left = work.releases.get(target.release)
+    return left
+
+
+def _enter(work: UnitOfWork, alias: Alias) -> Release | None:
+    entered = None
+    for target in alias.targets:
+        work.releases.move(target.release, ReleaseState.STAGED, next_state(ReleaseState.STAGED, ReleaseAction.PROMOTE))
+        entered = work.releases.get(target.release)
+    return entered
+
+
+def _own_name(actor: Actor, name: str) -> str:
+    tenant, _, alias = name.rpartition("/")
+    if tenant and tenant != actor.tenant:
+        raise NotFound(f"no alias {name} in tenant {actor.tenant}", "list yours with: tailorbird release list", code="alias_missing")
+    return alias
+
+
+def _now(parts: Parts) -> datetime:
+    return parts.clock.now()

@@ -1,0 +1,140 @@
+"""What one step of a run is given, and what it gives back.
+
+In: the run's record so far. Out: ``Stage`` (reads the record for a step), ``Outcome`` (what the step leaves). Must not know: what any step does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from tailorbird.data import load_rows
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.evidence import ItemResult
+from tailorbird.domain.ladder import Candidate, Climb, Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan
+from tailorbird.domain.run import Run, Step, StepState
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.lifecycle import story
+from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.objective import ObjectiveFile
+from tailorbird.ports.ledger import UnitOfWork
+
+V = TypeVar("V", bound=Value)
+
+#: What an event may carry.
+Facts = dict[str, str | int | float | bool | None]
+
+
+def _nothing(_: UnitOfWork) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step leaves: its value (stored as the step's result), facts for the event, and anything else to write in the same transaction."""
+
+    value: Value
+    facts: Facts = field(default_factory=dict)
+    also: Callable[[UnitOfWork], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run as a step sees it. Everything is read from the record, so a step can be done by any worker, at any time."""
+
+    parts: Parts
+    actor: Actor
+    run: Run
+    file: ObjectiveFile
+    steps: tuple[Step, ...]
+    progress: Progress
+
+    @property
+    def objective(self) -> Objective:
+        """The objective of the run."""
+        return self.file.objective
+
+    @cached_property
+    def done(self) -> dict[str, Digest]:
+        """Finished steps and the digests of their results."""
+        return {step.name: step.result for step in self.steps if step.state is StepState.DONE and step.result}
+
+    @property
+    def hours_spent(self) -> float:
+        """Hours that finished steps took."""
+        return sum(step.seconds for step in self.steps) / 3600
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's unfinished work lies."""
+        return self.parts.runs / self.run.id
+
+    def record(self, kind: type[V], digest: Digest) -> V:
+        """A record of this tenant."""
+        with self.parts.ledger.work(self.run.tenant, write=False) as work:
+            return work.records.get(kind, digest)
+
+    def result(self, kind: type[V], step: str) -> V:
+        """What a finished step left."""
+        return self.record(kind, self.done[step])
+
+    @cached_property
+    def manifest(self) -> SnapshotManifest:
+        """The snapshot's manifest."""
+        return self.result(SnapshotManifest, story.SNAPSHOT)
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """The plan, once there is one."""
+        return self.result(Plan, story.PLAN) if story.PLAN in self.done else None
+
+    @cached_property
+    def base(self) -> BaseModelRef:
+        """The base model the plan names."""
+        assert self.plan is not None
+        return self.record(BaseModelRef, self.plan.base_model)
+
+    @cached_property
+    def climbs(self) -> tuple[Climb, ...]:
+        """Rungs climbed so far, cheapest first."""
+        names = [story.measure_step(rung) for rung in self.plan.rungs] if self.plan else []
+        return tuple(self.result(Climb, name) for name in names if name in self.done)
+
+    @cached_property
+    def ladder(self) -> Ladder | None:
+        """The finished climb, once a candidate was chosen or none was found."""
+        return self.result(Ladder, story.CHOOSE) if story.CHOOSE in self.done else None
+
+    def next_step(self) -> str | None:
+        """The step to do next."""
+        chosen = self.ladder is not None and self.ladder.chosen is not None
+        return story.next_step(self.objective, self.done, self.plan, self.climbs, chosen)
+
+    def rows(self, split: Split) -> tuple[Row, ...]:
+        """Rows of one split."""
+        return load_rows(self.manifest, self.parts.artifacts, split)
+
+    def servable(self, candidate: Candidate) -> Servable:
+        """A candidate as the engine loads it, from verified folders."""
+        store = self.parts.artifacts
+        return Servable(
+            id=digest_of(candidate),
+            tenant=self.run.tenant,
+            task=self.objective.task.kind,
+            base=str(store.get_tree(self.base.digest)),
+            adapter=str(store.get_tree(candidate.adapter)) if candidate.adapter else None,
+            weights=str(store.get_tree(candidate.weights)) if candidate.weights else None,
+            prompt=candidate.prompt,
+        )
+
+    def items(self, digest: Digest) -> tuple[ItemResult, ...]:
+        """Per-item results of some evidence."""
+        lines = self.parts.artifacts.get(digest).splitlines()
+        return tuple(ItemResult.model_validate_json(line) for line in lines)

@@ -1,0 +1,80 @@
+"""The composition root: the only place that chooses what stands behind a port.
+
+In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry points (groups ``tailorbird.ledger``,
+``.artifacts``, ``.trainer``, ``.engine``, ``.model_reader``, ``.driver``), so that a third party can add one and the gateway never imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any
+
+from tailorbird.domain.errors import Unavailable
+from tailorbird.lifecycle import Parts
+from tailorbird.ports.engine import Engine, EngineDriver
+from tailorbird.ports.model_reader import ModelReader
+from tailorbird.ports.trainer import Trainer
+from tailorbird.settings import Settings
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The current time in UTC."""
+        return datetime.now(UTC)
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Opens the ledger (migrating it) and the artifact store; what needs torch opens on first use."""
+    ledger = _part("ledger", "sqlite")(settings.database_url)
+    ledger.migrate()
+    return Parts(
+        ledger=ledger,
+        artifacts=_part("artifacts", "fsspec")(settings.artifacts_url, settings.workspace / "cache"),
+        clock=SystemClock(),
+        workspace=settings.workspace,
+        trainer=cache(_trainer),
+        engine=cache(_engine),
+        model_reader=cache(_model_reader),
+        prices=settings.prices,
+    )
+
+
+def open_driver(url: str, secret: str) -> EngineDriver:
+    """A driver for the engine process at ``url``."""
+    driver: EngineDriver = _part("driver", "loopback")(url, secret)
+    return driver
+
+
+def _trainer() -> Trainer:
+    trainer: Trainer = _part("trainer", "torch")()
+    return trainer
+
+
+def _engine() -> Engine:
+    engine: Engine = _part("engine", "torch")()
+    return engine
+
+
+def _model_reader() -> ModelReader:
+    reader: ModelReader = _part("model_reader", "transformers")()
+    return reader
+
+
+def _part(port: str, name: str) -> Callable[..., Any]:
+    """The factory that stands behind ``port`` under ``name``. Raises Unavailable when it, or what it needs, is not installed."""
+    for entry in entry_points(group=f"tailorbird.{port}", name=name):
+        try:
+            factory: Callable[..., Any] = entry.load()
+        except ModuleNotFoundError as error:
+            raise Unavailable(
+                f"{port} {name} needs the package {error.name}, which is not installed",
+                "install what this machine needs to train and run models: pip install 'tailorbird[local]'",
+                code="package_missing",
+            ) from error
+        return factory
+    raise Unavailable(f"no {port} named {name} is installed", "install tailorbird again: pip install tailorbird", code="part_missing")
