@@ -1,11 +1,12 @@
 """What numbers prove: intervals, paired tests, and the items still needed.
 
-In: counts, differences, groups of items that belong together. Out: intervals, p-values, sizes. All confidences are two-sided. Must not know:
-metrics by name, items, verdicts, thresholds of any one tenant.
+In: counts, differences, groups of items that belong together. Out: intervals, p-values, sizes. All confidences are two-sided. Must not
+know: metrics by name, items, verdicts, thresholds of any one tenant.
 
-Two ideas carry the file. Proportions get *score* intervals (Wilson; Tango for paired ones), because they hold at small samples and do not collapse to
-a point when every item agrees. Where items share a group, the sample counts as fewer items: n / deff, with deff the ratio of the
-cluster-robust variance to the independent one (Kish 1965; Rao & Scott 1992), and the critical value is Student's with groups − 1 degrees of freedom.
+Two ideas carry the file. Proportions get *score* intervals (Wilson; Tango for paired ones), because they hold at small samples and do not
+collapse to a point when every item agrees. Where items share a group, the sample counts as fewer items: n / deff, with deff the ratio of
+the cluster-robust variance to the independent one (Kish 1965; Rao & Scott 1992), and the critical value is Student's with groups − 1
+degrees of freedom.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
 
 
 def clustered_wilson(outcomes: Sequence[bool], groups: Sequence[str], confidence: float) -> Interval:
-    """Wilson's interval where items share groups: at the effective number of items and Student's critical value; plain Wilson where none do."""
+    """Wilson's interval where items share groups: effective items, Student's critical value; plain where no group repeats."""
     values = np.asarray(outcomes, dtype=float)
     size, critical = _effective(values, groups, confidence)
     return _wilson(float(values.mean()), size, critical)
@@ -57,10 +58,11 @@ def mcnemar_exact(wins: int, losses: int) -> float:
 def paired_interval(differences: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
     """Interval of the mean of paired differences, each in [−1, 1]; ``groups[i]`` names the cluster of item i.
 
-    Differences of −1, 0, 1 (right or wrong, paired) get Tango's score interval (Tango 1998, Statistics in Medicine 17:891), at the effective number of
-    items where groups repeat: it covers at small n and has width even when no pair disagrees (± z² / (n + z²)). Other differences get Student's
-    interval with the cluster-robust standard error (Miller 2024, arXiv 2411.00640); if they are all equal, Wilson's on (d + 1) / 2, since no variable
-    bounded in [0, 1] varies more than a coin of the same mean. Raises InvalidInput on no items or a difference outside [−1, 1].
+    Differences of −1, 0, 1 (right or wrong, paired) get Tango's score interval (Statistics in Medicine 17:891, 1998), at the effective
+    number of items where groups repeat: it covers at small n and has width even when no pair disagrees (± z² / (n + z²)). Other differences
+    get Student's interval with the cluster-robust standard error (Miller 2024, arXiv 2411.00640); if they are all equal, Wilson's on
+    (d + 1) / 2, since no variable bounded in [0, 1] varies more than a coin of the same mean. Raises InvalidInput on no items or a
+    difference outside [−1, 1].
     """
     values = np.asarray(differences, dtype=float)
     size, critical = _effective(values, groups, confidence)
@@ -80,9 +82,9 @@ def bootstrap_bca(
 ) -> Interval:
     """Bias-corrected, accelerated bootstrap interval (Efron 1987) of ``statistic`` over whole groups.
 
-    ``statistic`` maps item weights (float64, one per entry of ``groups``; how often the item was drawn) to a number, and may give NaN on a draw where it is
-    undefined (such draws are left out). The acceleration comes from the jackknife over groups. The interval collapses to a point when
-    no draw differs: the caller must know a bound for that case. Raises InvalidInput on no items.
+    ``statistic`` maps item weights (float64, one per entry of ``groups``; how often the item was drawn) to a number, and may give NaN on a
+    draw where it is undefined (such draws are left out). The acceleration comes from the jackknife over groups. The interval collapses to
+    a point when no draw differs: the caller must know a bound for that case. Raises InvalidInput on no items.
     """
     membership, count = _memberships(groups)
     _check_confidence(confidence)
@@ -102,7 +104,7 @@ def bootstrap_bca(
 
 
 def quantile_interval(values: Sequence[float], share: float, confidence: float) -> Interval | None:
-    """Distribution-free interval of a quantile from order statistics (binomial tails; Hahn & Meeker 1991). None where too few values bound it."""
+    """Distribution-free interval of a quantile from order statistics (Hahn & Meeker 1991). None where too few values bound it."""
     ordered = np.sort(np.asarray(values, dtype=float))
     _check_confidence(confidence)
     tail = (1 - confidence) / 2
@@ -116,8 +118,8 @@ def quantile_interval(values: Sequence[float], share: float, confidence: float) 
 def items_needed_for_proportion(hits: int, n: int, target: float, confidence: float) -> int | None:
     """How many more items would settle whether the rate reaches ``target``, if the observed rate holds; 0 when it is settled.
 
-    Wilson's interval inverts the score test, so that its end meets the target where N = z² t (1 − t) / (p − t)². None when the observed rate is the
-    target itself: no number of items settles that.
+    Wilson's interval inverts the score test, so that its end meets the target where N = z² t (1 − t) / (p − t)². None when the observed
+    rate is the target itself: no number of items settles that.
     """
     _check_counts(hits, n)
     gap = hits / n - target
@@ -161,8 +163,8 @@ def smallest_passing(n: int, target: float, confidence: float) -> int | None:
 def spend(confidence: float, look: int) -> float:
     """The confidence that look ``look`` (1-based) must meet, so that all looks together err no more often than 1 − ``confidence``.
 
-    The error budget α is split as α_k = α · 6 / (π² k²), which sums to α over endless looks (Bonferroni over the Basel series): no number of looks need be
-    fixed beforehand, and the first ones cost least.
+    The error budget α is split as α_k = α · 6 / (π² k²), which sums to α over endless looks (Bonferroni over the Basel series): no number
+    of looks need be fixed beforehand, and the first ones cost least.
     """
     _check_confidence(confidence)
     if look < 1:
@@ -212,8 +214,9 @@ def _tango_low(wins: float, losses: float, size: float, critical: float) -> floa
         variance = max(0.0, 2 * lost + delta * (1 - delta))
         return difference - delta - critical * math.sqrt(variance / size)
 
-    # At the observed difference the excess is <= 0; it is > 0 at -1.
-    return float(optimize.brentq(excess, -1.0, difference)) if excess(difference) < 0 else difference
+    # The excess is positive at -1 and negative just below the observed difference (at it, it is zero too when no pair disagrees).
+    top = difference - 1e-10
+    return float(optimize.brentq(excess, -1.0, top)) if excess(top) < 0 else difference
 
 
 def _student(values: Floats, groups: Sequence[str], confidence: float) -> Interval:
