@@ -1,0 +1,19 @@
+"""Runs models in this process: label scoring, generation, many adapters on one base. The other place, beside training, where torch lives.
+
+In: servables (folders that were verified) and messages. Out: log-probabilities and text. Must not know: tenants, releases, where
+folders come from.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tailorbird.inference.reader import TransformersReader
+from tailorbird.ports.model_reader import ModelReader
+
+__all__ = ["open_model_reader"]
+
+
+def open_model_reader(precision: Literal["fp32", "bf16"] = "fp32") -> ModelReader:
+    """A reader that keeps converted weights in ``precision``."""
+    return TransformersReader(precision)

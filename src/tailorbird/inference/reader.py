@@ -1,0 +1,80 @@
+"""Turns a GGUF file or a Hugging Face folder into the one form tailorbird runs.
+
+In: a file or folder. Out: a folder with model.safetensors, config.json, tokenizer files and chat_template.jinja. No code of the model's own
+runs and no pickle is read. Must not know: where models come from, how they are run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.quiet import quiet
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+#: The weights stay in one file, whatever their size.
+_ONE_FILE = "1000GB"
+
+
+class TransformersReader:
+    """A ``ModelReader`` on transformers. ``precision`` is the one in which weights are kept."""
+
+    def __init__(self, precision: Literal["fp32", "bf16"]) -> None:
+        self._dtype = _DTYPES[precision]
+
+    def convert(self, source: Path, target: Path) -> None:
+        """As ``ModelReader.convert``."""
+        with quiet():
+            try:
+                tokenizer, model = self._read(source)
+            except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
+                raise ModelInvalid(
+                    f"transformers cannot read {source.name} ({type(error).__name__})",
+                    "give a GGUF file or a safetensors folder of a decoder that transformers knows",
+                    code="model_unreadable",
+                ) from error
+            if not tokenizer.chat_template:
+                raise ModelInvalid(
+                    f"{source.name} has no chat template", "use a model that was trained to chat (an instruct model)", code="chat_template"
+                )
+            model.save_pretrained(target, max_shard_size=_ONE_FILE)
+            tokenizer.save_pretrained(target)
+            _forget_how_it_was_read(target / "tokenizer_config.json")
+
+    def _read(self, source: Path) -> tuple[Any, PreTrainedModel]:
+        if source.is_file():
+            return self._read_gguf(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if hasattr(config, "auto_map"):
+            raise ModelInvalid(
+                f"the model in {source.name} asks to run code of its own", "use a model that transformers knows", code="model_remote_code"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False)
+        return tokenizer, model
+
+    def _read_gguf(self, source: Path) -> tuple[Any, PreTrainedModel]:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=self._dtype)
+        config = loaded.config
+        # transformers marks the model as quantised, although its weights no longer are; a marked model can be neither saved nor trained.
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        fresh: Any = AutoModelForCausalLM
+        model: PreTrainedModel = fresh.from_config(config, dtype=self._dtype)
+        model.load_state_dict(loaded.state_dict())
+        model.tie_weights()
+        return tokenizer, model
+
+
+def _forget_how_it_was_read(path: Path) -> None:
+    """Takes out what transformers notes about this machine, so that the same model has the same digest everywhere."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("is_local", "local_files_only", "name_or_path"):
+        config.pop(key, None)
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

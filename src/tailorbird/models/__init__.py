@@ -1,0 +1,11 @@
+"""The base models: which are on offer, how one is brought here, and what it is made of.
+
+In: a catalogue name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that describe it. Must not
+know: torch, how a model is run.
+"""
+
+from tailorbird.models.catalogue import catalogue
+from tailorbird.models.description import ModelDigests, describe, register
+from tailorbird.models.pulling import ModelListing, installed, pull
+
+__all__ = ["ModelDigests", "ModelListing", "catalogue", "describe", "installed", "pull", "register"]

@@ -1,0 +1,92 @@
+"""The cache of converted models: one folder a model, made once, never half made.
+
+In: a name for the folder and a function that fills it. Out: the folder. Beside each folder lies ``<folder>.json``, the digests and sizes of
+its files; a folder without a record that fits it does not count. Must not know: where models come from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tailorbird.domain.value import Digest
+
+
+def ready(folder: Path) -> bool:
+    """True when ``folder`` holds exactly the files of its record, each of the recorded size."""
+    record = _read_record(folder)
+    if record is None or not folder.is_dir():
+        return False
+    return {name: size for name, (_, size) in record.items()} == {path.name: path.stat().st_size for path in folder.iterdir()}
+
+
+def recorded_digests(folder: Path) -> dict[str, Digest] | None:
+    """File name to digest, as recorded when ``folder`` was made; None when there is no record."""
+    record = _read_record(folder)
+    return None if record is None else {name: digest for name, (digest, _) in record.items()}
+
+
+def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[str], None]) -> Path:
+    """``folder``, filled by ``fill(empty folder)`` unless it is ready.
+
+    Safe with several processes and threads, and after a kill at any moment.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if ready(folder):
+        return folder
+    with _locked(folder.with_name(f".{folder.name}.lock"), progress):
+        if ready(folder):
+            return folder
+        partial = folder.with_name(f".{folder.name}.partial")
+        for leftover in (partial, folder):
+            shutil.rmtree(leftover, ignore_errors=True)
+        partial.mkdir()
+        try:
+            fill(partial)
+            _write_record(folder, partial)
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
+    """Holds ``path`` alone. The kernel drops the lock when its holder dies, so no lock is ever stale."""
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("waiting for another process that is preparing this model")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _record_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _read_record(folder: Path) -> dict[str, tuple[Digest, int]] | None:
+    try:
+        content = json.loads(_record_path(folder).read_text(encoding="utf-8"))
+        return {name: (entry["digest"], entry["size"]) for name, entry in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write_record(folder: Path, partial: Path) -> None:
+    record = {path.name: {"digest": _digest(path), "size": path.stat().st_size} for path in sorted(partial.iterdir())}
+    target = _record_path(folder)
+    draft = target.with_suffix(".json.partial")
+    draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
+    draft.replace(target)
+
+
+def _digest(path: Path) -> Digest:
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()

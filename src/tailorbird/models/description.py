@@ -1,0 +1,136 @@
+"""What a base model is made of.
+
+In: a folder with config.json and model.safetensors. Out: a ``BaseModelRef``, read from the config and the header of the weights; no tensor
+is loaded. Must not know: torch, where the folder came from.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.models.cached import recorded_digests
+from tailorbird.models.catalogue import entry_named
+from tailorbird.ports.artifacts import ArtifactStore
+
+_TOKENIZER_FILES = frozenset(
+    {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+    }
+)
+_TEMPLATE_FILE = "chat_template.jinja"
+#: Longest safetensors header we read, in bytes; the format's own limit.
+_HEADER_LIMIT = 100_000_000
+
+
+class ModelDigests(Value):
+    """The digests that name a base model: its whole tree, its tokenizer's files, its chat template."""
+
+    tree: Digest
+    tokenizer: Digest
+    chat_template: Digest
+
+
+def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
+    """The shape of the model in ``folder``.
+
+    Raises ModelInvalid when config or weights are missing, unreadable or not of the Llama family.
+    """
+    config = _read_config(folder)
+    shapes = _tensor_shapes(folder / "model.safetensors")
+    try:
+        return BaseModelRef(
+            name=name,
+            digest=digests.tree,
+            tokenizer_digest=digests.tokenizer,
+            chat_template_digest=digests.chat_template,
+            license=license,
+            parameters=sum(math.prod(shape) for shape in shapes.values()),
+            hidden=config["hidden_size"],
+            layers=config["num_hidden_layers"],
+            vocabulary=config["vocab_size"],
+            context=config["max_position_embeddings"],
+            intermediate=config["intermediate_size"],
+            linear_shapes=_linear_shapes(config),
+        )
+    except KeyError as error:
+        raise _not_llama(folder, f"its config lacks {error}") from error
+
+
+def register(folder: Path, name: str, artifacts: ArtifactStore) -> BaseModelRef:
+    """Puts the model in ``folder`` into the artifact store and describes it.
+
+    Raises Corrupt when a file is not what it was when the model was converted, ModelInvalid as ``describe``.
+    """
+    tree = artifacts.put_tree(folder)
+    files = artifacts.tree(tree)
+    recorded = recorded_digests(folder)
+    if recorded is not None and recorded != files:
+        changed = sorted(set(recorded.items()) ^ set(files.items()))
+        raise Corrupt(
+            f"{changed[0][0]} of the base model {name} was changed since it was converted",
+            f"delete {folder} and pull the model again",
+            code="model_corrupt",
+        )
+    if _TEMPLATE_FILE not in files:
+        raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
+    tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
+    digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files[_TEMPLATE_FILE])
+    entry = entry_named(name)
+    return describe(folder, name, entry.license if entry else "unknown", digests)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelInvalid(f"{folder.name} has no readable config.json", "pull the model again", code="model_config") from error
+    return config
+
+
+def _tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Tensor name to shape, from the header of a safetensors file: 8 bytes little-endian length, then JSON."""
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, _HEADER_LIMIT)))
+        return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_weights") from error
+
+
+def _linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The linear layers of one decoder block of the Llama family, name to (inputs, outputs)."""
+    hidden, intermediate, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    head_size = config.get("head_dim") or hidden // heads
+    queries, keys = heads * head_size, (config.get("num_key_value_heads") or heads) * head_size
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, intermediate),
+        "up_proj": (hidden, intermediate),
+        "down_proj": (intermediate, hidden),
+    }
+
+
+def _not_llama(folder: Path, why: str) -> ModelInvalid:
+    return ModelInvalid(
+        f"the model in {folder.name} is not of the Llama family: {why}",
+        "use a Llama-like decoder (SmolLM2, Llama, Mistral)",
+        code="model_family",
+    )

