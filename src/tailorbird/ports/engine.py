@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -125,7 +125,7 @@ class EngineDriver(Protocol):
         """As ``Engine.score`` for one prompt."""
         ...
 
-    def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncIterator[Chunk]:
+    def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         """As ``Engine.generate`` for one prompt, piece by piece; closing the iterator cancels it."""
         ...
 

@@ -1,0 +1,9 @@
+"""In-memory twins of the ports: small, deterministic, honest about every error the port promises. They keep no promise of durability."""
+
+from tailorbird.integrations.memory.artifacts import MemoryArtifacts
+from tailorbird.integrations.memory.clock import FixedClock
+from tailorbird.integrations.memory.engine import MemoryEngine
+from tailorbird.integrations.memory.model_reader import MemoryModelReader
+from tailorbird.integrations.memory.trainer import MemoryTrainer
+
+__all__ = ["FixedClock", "MemoryArtifacts", "MemoryEngine", "MemoryModelReader", "MemoryTrainer"]

@@ -1,0 +1,125 @@
+"""An engine without a model: it scores labels by shared words and answers by repeating the user in capitals.
+
+In: servables and prompts. Out: scores and answers that are the same every time, and that tell which servable gave them.
+Must not know: tensors.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import short
+from tailorbird.foundations.text import normalise
+from tailorbird.ports.engine import Generation, LabelScores
+
+
+class MemoryEngine:
+    """An ``Engine`` for tests. A token is a word; ``delay`` seconds pass per word made and per prompt scored.
+
+    An answer is the servable's short digest and then the words of the last message in capitals: an answer from the wrong servable shows.
+    """
+
+    def __init__(self, delay: float = 0.0, context: int = 2048) -> None:
+        self._delay = delay
+        self._context = context
+        self._loaded: dict[Digest, Servable] = {}
+
+    def load(self, servable: Servable) -> None:
+        """Remembers the servable."""
+        self._loaded[servable.id] = servable
+
+    def unload(self, servable: Digest) -> None:
+        """Forgets the servable; unknown ids are ignored."""
+        self._loaded.pop(servable, None)
+
+    def loaded(self) -> tuple[Digest, ...]:
+        """Ids of the loaded servables, in order of loading."""
+        return tuple(self._loaded)
+
+    def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        """Each label's logit is the number of its words in the last message; log-softmax over the labels."""
+        self._find(servable)
+        if not labels or not all(_words(label) for label in labels):
+            raise InvalidInput("a label has no token", "give every label at least one word", code="label_empty")
+        return [self._score(prompt, labels) for prompt in prompts]
+
+    def generate(
+        self,
+        servable: Digest,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        on_text: Callable[[int, str], bool] | None = None,
+    ) -> list[Generation]:
+        """Answers one prompt after the other, word by word."""
+        self._find(servable)
+        return [self._answer(servable, index, prompt, sampling, on_text) for index, prompt in enumerate(prompts)]
+
+    def fingerprint(self) -> str:
+        """Names the twin."""
+        return f"memory/1 context={self._context}"
+
+    def count_tokens(self, base: Path, prompts: Sequence[Sequence[Message]]) -> list[int]:
+        """Words of each prompt, whatever the base."""
+        del base
+        return [sum(len(message.content.split()) for message in prompt) for prompt in prompts]
+
+    def _find(self, servable: Digest) -> Servable:
+        found = self._loaded.get(servable)
+        if found is None:
+            raise NotFound(f"{short(servable)} is not loaded", "load it first", code="not_loaded")
+        return found
+
+    def _measured(self, prompt: Sequence[Message]) -> int:
+        (tokens,) = self.count_tokens(Path(), [prompt])
+        if tokens > self._context:
+            raise InvalidInput(
+                f"the prompt has {tokens} tokens, the context holds {self._context}", "shorten the message", code="prompt_too_long"
+            )
+        return tokens
+
+    def _score(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        started = time.perf_counter()
+        tokens = self._measured(prompt)
+        time.sleep(self._delay)
+        said = set(_words(prompt[-1].content))
+        logits = [float(sum(word in said for word in _words(label))) for label in labels]
+        normaliser = math.log(sum(math.exp(logit) for logit in logits))
+        return LabelScores(
+            log_probabilities=tuple(logit - normaliser for logit in logits),
+            prompt_tokens=tokens,
+            latency_ms=1000 * (time.perf_counter() - started),
+        )
+
+    def _answer(
+        self, servable: Digest, index: int, prompt: Sequence[Message], sampling: Sampling, on_text: Callable[[int, str], bool] | None
+    ) -> Generation:
+        started = time.perf_counter()
+        tokens = self._measured(prompt)
+        words = [short(servable), *prompt[-1].content.upper().split()]
+        text, made = "", 0
+        for word in words[: sampling.max_tokens]:
+            time.sleep(self._delay)
+            piece = word if not text else " " + word
+            if any(stop in text + piece for stop in sampling.stop):
+                break
+            text, made = text + piece, made + 1
+            if on_text is not None and not on_text(index, piece):
+                break
+        return Generation(
+            text=text,
+            finish_reason="length" if made == sampling.max_tokens and made < len(words) else "stop",
+            prompt_tokens=tokens,
+            completion_tokens=made,
+            latency_ms=1000 * (time.perf_counter() - started),
+        )
+
+
+def _words(text: str) -> list[str]:
+    return normalise(text).replace("_", " ").split()

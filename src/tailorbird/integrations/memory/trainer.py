@@ -1,0 +1,82 @@
+"""A trainer that learns nothing, and says so with a falling loss.
+
+In: a training job. Out: a small folder derived from the job's digests, and a report of the right shape. Must not know: tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import Machine
+from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+
+
+class MemoryTrainer:
+    """A ``Trainer`` whose result depends on the job alone."""
+
+    def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
+        """Writes the folder and reports each step. Raises InvalidInput when there is nothing to learn from."""
+        if not job.train:
+            raise InvalidInput("the training job has no example", "give at least one training row", code="train_empty")
+        history = tuple(_progress(job, step) for step in range(1, _steps(job) + 1))
+        for line in history:
+            report(line)
+        folder = job.workspace / "trained"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = "adapter_config.json" if job.settings.method == "lora" else "config.json"
+        content = {"settings": digest_of(job.settings), "snapshot": job.snapshot, "base_model": job.base_digest, "examples": len(job.train)}
+        (folder / name).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
+        return TrainedModel(folder=folder, report=_report(job, history))
+
+    def measure_machine(self) -> Machine:
+        """A machine of two cores and 8 GiB."""
+        return Machine(cores=2, memory_gb=8.0, fp32_gflops=100.0, bf16_gflops=200.0)
+
+
+def _steps(job: TrainingJob) -> int:
+    return job.settings.epochs * math.ceil(len(job.train) / job.settings.batch_size)
+
+
+def _tokens(job: TrainingJob) -> int:
+    return sum(len(example.text.split()) + len(example.target.split()) for example in job.train)
+
+
+def _progress(job: TrainingJob, step: int) -> TrainingProgress:
+    steps = _steps(job)
+    loss = 3.0 / (1.0 + step)
+    return TrainingProgress(
+        step=step,
+        steps=steps,
+        loss=loss,
+        held_out_loss=loss * 1.1 if job.held_out else None,
+        learning_rate=job.settings.learning_rate * (1 - step / (steps + 1)),
+        tokens=_tokens(job) * job.settings.epochs * step // steps,
+        tokens_per_second=1000.0,
+        memory_gb=0.1,
+        seconds=0.01 * step,
+    )
+
+
+def _report(job: TrainingJob, history: tuple[TrainingProgress, ...]) -> TrainingReport:
+    first, last = history[0], history[-1]
+    return TrainingReport(
+        settings=digest_of(job.settings),
+        snapshot=job.snapshot,
+        base_model=job.base_digest,
+        steps=last.steps,
+        best_step=last.step,
+        best_held_out_loss=last.held_out_loss or last.loss,
+        first_held_out_loss=first.held_out_loss or first.loss,
+        history=history,
+        trained_parameters=16 * (job.settings.lora.rank if job.settings.lora else 64),
+        tokens=last.tokens,
+        loss_tokens=job.settings.epochs * sum(len(example.target.split()) for example in job.train),
+        seconds=last.seconds,
+        peak_memory_gb=last.memory_gb,
+        flops=6.0 * last.tokens,
+        environment={"trainer": "memory/1"},
+    )

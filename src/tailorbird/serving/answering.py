@@ -1,0 +1,114 @@
+"""From a conversation to an answer, by whichever release was chosen.
+
+In: an arm, the caller's messages, sampling. Out: the answer in pieces, the same shape for a label and for generated text; the last piece
+carries the counts. Must not know: HTTP, tenants, rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Literal
+
+from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.value import Value
+from tailorbird.foundations.prompting import messages_for
+from tailorbird.ports.engine import EngineDriver
+from tailorbird.serving.routes import Arm, Routes
+
+
+class Piece(Value):
+    """A piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
+
+    ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    probabilities: dict[str, float] | None = None
+
+
+class Answering:
+    """Puts questions to the engine. ``doubt`` is called when the engine lacks a release that it should hold."""
+
+    def __init__(self, driver: EngineDriver, routes: Routes, doubt: Callable[[], None]) -> None:
+        self._driver = driver
+        self._routes = routes
+        self._doubt = doubt
+
+    async def pieces(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        """The answer of ``arm``, piece by piece; closing the iterator cancels it.
+
+        Raises InvalidInput (no user message, a task that does not answer conversations, a prompt longer than the context),
+        Unavailable (the engine is away, or has just been restarted and lacks the release).
+        """
+        with self._routes.using(arm.release):
+            try:
+                if arm.task is TaskKind.CLASSIFY:
+                    yield await self._label(arm, messages)
+                elif arm.task is TaskKind.GENERATE:
+                    async with aclosing(self._text(arm, messages, sampling)) as text:
+                        async for piece in text:
+                            yield piece
+                else:
+                    raise _cannot_converse(arm)
+            except NotFound as error:
+                self._doubt()
+                raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
+
+    async def _label(self, arm: Arm, messages: Sequence[Message]) -> Piece:
+        labels = arm.prompt.labels
+        scores = await self._driver.score(arm.release, messages_for(arm.prompt, last_user_text(messages)), labels)
+        probabilities = {label: math.exp(nats) for label, nats in zip(labels, scores.log_probabilities, strict=True)}
+        best = max(probabilities, key=probabilities.__getitem__)
+        return Piece(text=best, finish_reason="stop", prompt_tokens=scores.prompt_tokens, probabilities=probabilities)
+
+    async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
+        async with aclosing(self._driver.stream(arm.release, conversation_for(arm.prompt, messages), sampling)) as chunks:
+            async for chunk in chunks:
+                yield Piece(
+                    text=chunk.text,
+                    finish_reason=chunk.finish_reason,
+                    prompt_tokens=chunk.prompt_tokens,
+                    completion_tokens=chunk.completion_tokens,
+                )
+
+
+def last_user_text(messages: Sequence[Message]) -> str:
+    """What a classify release labels: the last message of the user. Raises InvalidInput when there is none."""
+    for message in reversed(messages):
+        if message.role == "user":
+            return message.content
+    raise InvalidInput("there is no user message", "send the text as a message with role user", code="no_user_message", param="messages")
+
+
+def conversation_for(prompt: PromptSpec, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """What a generate release reads: its own instruction, then the caller's (in one system message), its demonstrations, the conversation.
+
+    Raises InvalidInput when the last word is not the user's.
+    """
+    turns = [message for message in messages if message.role != "system"]
+    if not turns or turns[-1].role != "user":
+        raise InvalidInput(
+            "the conversation does not end with a user message",
+            "let the last message have role user",
+            code="no_user_message",
+            param="messages",
+        )
+    system, *shown, _ = messages_for(prompt, "")
+    instructions = [system.content, *(message.content for message in messages if message.role == "system")]
+    return (Message(role="system", content="\n\n".join(instructions)), *shown, *turns)
+
+
+def _cannot_converse(arm: Arm) -> InvalidInput:
+    return InvalidInput(
+        f"this model does the task {arm.task.value}, which has no conversation",
+        "call it on the route of its task",
+        code="wrong_route",
+        param="model",
+    )

@@ -1,0 +1,196 @@
+"""Keeps the table of names true: watches the record for moved aliases, has their releases loaded, and only then lets them answer.
+
+In: the ledger, an engine driver. Out: ``Routes`` that follow the record within a fraction of a second. A name moves to its new
+releases when they are loaded; until then, and when they cannot be loaded, the former ones answer. What an alias pointed to
+before its last move stays loaded for a window, so that a rollback needs no load. Must not know: HTTP, how a release is verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+
+from tailorbird.domain.deployment import Alias, Target
+from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.release import ReleaseContent
+from tailorbird.domain.value import Digest
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.engine import EngineDriver, LoadRequest
+from tailorbird.ports.ledger import Ledger
+from tailorbird.serving.loader import ReleaseLoader
+from tailorbird.serving.routes import Arm, Route, Routes, arm_name
+
+_log = logging.getLogger("tailorbird.serving")
+
+#: Seconds between two looks at the record; DESIGN §6 allows 0.5 until a moved alias is noticed.
+_LOOK_EVERY = 0.2
+#: Seconds between two questions to the engine what it holds.
+_ASK_EVERY = 1.0
+#: A table that was not compared with the record for this long is stale.
+_STALE_AFTER = 5.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What works now: the record was read lately, the engine answers, how many names answer, and how many do not yet as the record says."""
+
+    ledger: bool
+    engine: bool
+    live: int
+    behind: int
+
+    @property
+    def ready(self) -> bool:
+        """True when every name answers as the record says."""
+        return self.ledger and self.engine and self.behind == 0
+
+
+class Deployment:
+    """Watches and loads between ``start`` and ``stop``. ``keep_former`` is how long what an alias left stays loaded."""
+
+    def __init__(self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600)) -> None:
+        self.routes = Routes()
+        self._ledger = ledger
+        self._clock = clock
+        self._keep_former = keep_former
+        self._aliases: dict[str, Alias] = {}
+        self._contents: dict[Digest, ReleaseContent] = {}
+        self._moved: int | None = None
+        self._read_at = float("-inf")
+        self._awake = asyncio.Event()
+        self._suspect = asyncio.Event()
+        self._loader = ReleaseLoader(driver, self._awake.set)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begins to watch; returns at once, with nothing live yet."""
+        self._tasks = [asyncio.create_task(self._watch_record()), asyncio.create_task(self._watch_engine())]
+        for task in self._tasks:
+            task.add_done_callback(_report_end)
+
+    async def stop(self) -> None:
+        """Ends the watch. What is loaded stays loaded."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loader.stop()
+
+    def readiness(self) -> Readiness:
+        """What works now."""
+        behind = sum(1 for path, alias in self._aliases.items() if self._is_behind(path, alias))
+        fresh = time.monotonic() - self._read_at < _STALE_AFTER
+        return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
+
+    def doubt(self) -> None:
+        """Asks the engine at once what it holds: it just said that it lacks a release."""
+        self._suspect.set()
+
+    async def _watch_record(self) -> None:
+        while True:
+            await self._look()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), _LOOK_EVERY)
+            self._awake.clear()
+
+    async def _watch_engine(self) -> None:
+        while True:
+            await self._loader.refresh()
+            await self._loader.unload(self._loader.loaded - set(self._needed()) - self.routes.in_use)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._suspect.wait(), _ASK_EVERY)
+            self._suspect.clear()
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.to_thread(self._read)
+        except TailorbirdError as error:
+            _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
+        else:
+            self._read_at = time.monotonic()
+        self._loader.want(self._needed())
+        self._settle()
+
+    def _read(self) -> None:
+        """Reads every tenant's aliases, and the releases they name, when an alias has moved since the last look. Runs in a thread."""
+        with self._ledger.system(write=False) as system:
+            moved = system.tenants.aliases_moved()
+            tenants = [tenant.name for tenant in system.tenants.all()] if moved != self._moved else []
+        if moved == self._moved:
+            return
+        aliases: dict[str, Alias] = {}
+        for tenant in tenants:
+            aliases |= self._read_tenant(tenant)
+        self._aliases, self._moved = aliases, moved
+
+    def _read_tenant(self, tenant: str) -> dict[str, Alias]:
+        with self._ledger.work(tenant, write=False) as work:
+            aliases = work.aliases.all()
+            for target in (target for alias in aliases for target in (*alias.targets, *alias.previous)):
+                if target.release not in self._contents:
+                    # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
+                    with suppress(NotFound):
+                        self._contents[target.release] = work.releases.get(target.release).content
+        return {alias.path: alias for alias in aliases}
+
+    def _needed(self) -> Mapping[Digest, LoadRequest]:
+        """What must be loaded, most urgent first: targets, then what aliases left within the window, then what still answers a name."""
+        now = self._clock.now()
+        aliases = self._aliases.values()
+        targets = [(alias, target) for alias in aliases for target in alias.targets]
+        former = [(alias, target) for alias in aliases if now - alias.moved_at < self._keep_former for target in alias.previous]
+        answering = [
+            (route.alias, target) for alias in aliases if (route := self.routes.live(alias.path)) for target in route.alias.targets
+        ]
+        needed: dict[Digest, LoadRequest] = {}
+        for alias, target in (*targets, *former, *answering):
+            needed.setdefault(target.release, LoadRequest(tenant=alias.tenant, release=target.release, purpose="production"))
+        return needed
+
+    def _settle(self) -> None:
+        """Lets every name answer with what the record says, as far as that is loaded."""
+        self.routes.keep_only(set(self._aliases))
+        for path, alias in self._aliases.items():
+            if _is_withdrawn(alias):
+                self.routes.withdraw(alias)
+            elif self._is_behind(path, alias):
+                self._advance(path, alias)
+
+    def _is_behind(self, path: str, alias: Alias) -> bool:
+        """True when the name does not yet answer with all targets of the alias."""
+        route = self.routes.live(path)
+        return not _is_withdrawn(alias) and (route is None or route.alias.targets != alias.targets)
+
+    def _advance(self, path: str, alias: Alias) -> None:
+        usable = tuple(target for target in alias.targets if target.release in self._contents and target.release in self._loader.loaded)
+        failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
+        if len(usable) == len(alias.targets):
+            self.routes.go_live(self._route(alias, usable))
+        elif self.routes.live(path) is None:
+            if usable and len(usable) + len(failures) == len(alias.targets):
+                # One arm that cannot be loaded must not silence a name that has another.
+                self.routes.go_live(self._route(alias, usable))
+            else:
+                self.routes.wait(path, failures[0] if failures else None)
+
+    def _route(self, alias: Alias, usable: tuple[Target, ...]) -> Route:
+        arms = {}
+        for position, target in enumerate(alias.targets):
+            content = self._contents.get(target.release)
+            if target in usable and content is not None:
+                arms[target.release] = Arm(arm_name(position), target.release, content.task, content.prompt)
+        return Route(alias.model_copy(update={"targets": usable}), arms)
+
+
+def _is_withdrawn(alias: Alias) -> bool:
+    return not any(target.weight > 0 for target in alias.targets)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    """A watch never ends by itself; where a defect ends it, the log says so and readiness turns false."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("a watch of the deployment ended by a defect", exc_info=error)
