@@ -1,0 +1,23 @@
+"""The objective room: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
+
+In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of every key; powers; errors with the line, the reason and the
+nearest valid value. Must not know: rows, models, rungs.
+"""
+
+from tailorbird.objective.catalogue import CATALOGUE, MetricName, MetricSpec, parse_metric
+from tailorbird.objective.file import ObjectiveFile
+from tailorbird.objective.labels import check_labels
+from tailorbird.objective.power import check_power
+from tailorbird.objective.reading import parse_objective, read_objective
+
+__all__ = [
+    "CATALOGUE",
+    "MetricName",
+    "MetricSpec",
+    "ObjectiveFile",
+    "check_labels",
+    "check_power",
+    "parse_metric",
+    "parse_objective",
+    "read_objective",
+]

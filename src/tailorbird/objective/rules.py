@@ -1,0 +1,112 @@
+"""What a well-formed objective must also obey: targets that make sense, and only what this version can do.
+
+In: an objective and its lines. Out: faults. Must not know: YAML, data.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.identity import Role
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import Kpi, TaskKind
+from tailorbird.foundations.text import nearest
+from tailorbird.objective.catalogue import CATALOGUE, metrics_for, parse_metric
+from tailorbird.objective.faults import NOT_SUPPORTED_YET, Fault
+from tailorbird.objective.file import ObjectiveFile
+
+
+def faults_of(file: ObjectiveFile) -> list[Fault]:
+    """Everything in the objective that cannot be pursued."""
+    return [*_unsupported(file), *_kpi_faults(file), *_ladder_faults(file), *_approval_faults(file)]
+
+
+def _unsupported(file: ObjectiveFile) -> list[Fault]:
+    objective, limits = file.objective, file.objective.limits
+    later = {
+        "task.kind": (objective.task.kind is TaskKind.RANK, "ranking (kind: rank)", "use classify or generate"),
+        "task.labels": (
+            objective.task.labels == "many",
+            "several labels an item (labels: many)",
+            "use one objective a label, with labels: one",
+        ),
+        "limits.retention": (limits.retention is not None, "the limit `retention`", "remove it; KPIs and the other limits are judged"),
+        "limits.memorisation": (
+            limits.memorisation is not None,
+            "the limit `memorisation`",
+            "remove it, and keep private strings out of train",
+        ),
+    }
+    return [
+        Fault(file.line_of(path), f"this version cannot do {what} yet", hint, NOT_SUPPORTED_YET)
+        for path, (asked, what, hint) in later.items()
+        if asked
+    ]
+
+
+def _kpi_faults(file: ObjectiveFile) -> list[Fault]:
+    faults: list[Fault] = []
+    seen: dict[str, int] = {}
+    for index, kpi in enumerate(file.objective.kpis):
+        line = file.line_of(f"kpis.{index}.metric")
+        if kpi.metric in seen:
+            faults.append(Fault(line, f"the metric {kpi.metric!r} has a target already, on line {seen[kpi.metric]}", "keep one of the two"))
+            continue
+        seen[kpi.metric] = line
+        faults += _metric_faults(kpi, file.objective.task.kind, line) or _target_faults(kpi, file.line_of(f"kpis.{index}.target"))
+    return faults
+
+
+def _metric_faults(kpi: Kpi, kind: TaskKind, line: int) -> list[Fault]:
+    try:
+        base = parse_metric(kpi.metric).base
+    except ObjectiveInvalid as error:
+        return [Fault(line, error.message, error.hint)]
+    if kind is TaskKind.RANK or CATALOGUE[base].kind is kind:
+        return []
+    return [Fault(line, f"metric {kpi.metric!r} does not fit a task of kind {kind.value}", f"use one of: {', '.join(metrics_for(kind))}")]
+
+
+def _target_faults(kpi: Kpi, line: int) -> list[Fault]:
+    spec = CATALOGUE[parse_metric(kpi.metric).base]
+    if 0 < kpi.target <= spec.highest:
+        return []
+    what = "a share between 0 and 1" if spec.highest == 1 else f"more than 0 and at most {spec.highest:g} nats"
+    if spec.highest == 1 and 2 <= kpi.target <= 100:
+        hint = f"write {kpi.target / 100:g} for {kpi.target:g} %"
+    else:
+        hint = (
+            f"the nearest valid value is {spec.highest:g}" if kpi.target > 0 else "write a number above 0, such as the value reached today"
+        )
+    return [Fault(line, f"the target of {kpi.metric} must be {what}, not {kpi.target:g}", hint)]
+
+
+def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
+    ladder = file.objective.ladder
+    if ladder == "auto":
+        return []
+    rungs = ", ".join(kind.value for kind in RungKind if kind is not RungKind.FLOOR)
+    if not ladder:
+        return [Fault(file.line_of("ladder"), "the ladder has no rung", f"write auto, or a list of: {rungs}")]
+    faults = []
+    for index, rung in enumerate(ladder):
+        line = file.line_of(f"ladder.{index}")
+        if rung is RungKind.FLOOR:
+            faults.append(Fault(line, "the floor is a reference that is always measured, not a rung", f"remove it; rungs are: {rungs}"))
+        elif rung in ladder[:index]:
+            faults.append(Fault(line, f"the rung {rung.value!r} is listed twice", "keep one of the two"))
+    return faults
+
+
+def _approval_faults(file: ObjectiveFile) -> list[Fault]:
+    approvals = file.objective.approvals
+    roles = tuple(role.value for role in Role)
+    return [
+        Fault(file.line_of(f"approvals.{index}"), f"unknown role {name!r}", f"{_mean(name, roles)}roles: {', '.join(roles)}")
+        for index, name in enumerate(() if approvals == "auto" else approvals)
+        if name not in roles
+    ]
+
+
+def _mean(name: str, known: tuple[str, ...]) -> str:
+    near = nearest(name, known)
+    return f"did you mean {near!r}? " if near else ""

@@ -1,0 +1,187 @@
+"""Plain data into an objective: pydantic's complaints, said in words, with the line and the nearest valid value.
+
+In: a tree of plain data with lines. Out: an objective, or faults. Must not know: YAML, metrics, data.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import date
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from tailorbird.domain.objective import (
+    Budget,
+    Business,
+    CostLimit,
+    DataSource,
+    Kpi,
+    LatencyLimit,
+    Limits,
+    MaxDrop,
+    MaxExtractable,
+    Objective,
+    Origin,
+    Task,
+)
+from tailorbird.domain.value import Value
+from tailorbird.foundations.text import nearest
+from tailorbird.objective.faults import EXAMPLE, Fault
+from tailorbird.objective.file import nearest_line
+
+#: Which value stands at which path (``*`` is any index): where the known keys of a section are looked up.
+SECTIONS: dict[str, type[Value]] = {
+    "": Objective,
+    "business": Business,
+    "task": Task,
+    "data.*": DataSource,
+    "data.*.source": Origin,
+    "kpis.*": Kpi,
+    "limits": Limits,
+    "limits.retention": MaxDrop,
+    "limits.memorisation": MaxExtractable,
+    "limits.latency_p95_ms": LatencyLimit,
+    "limits.cost_per_1k_requests": CostLimit,
+    "budget": Budget,
+}
+
+_RANGE = ("greater_than", "less_than")
+
+_WANTED = {
+    "string_type": "a text",
+    "float_type": "a number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "date_type": "a date",
+    "date_parsing": "a date",
+    "date_from_datetime_parsing": "a date",
+    "tuple_type": "a list",
+    "model_type": "a section with keys of its own",
+    "model_attributes_type": "a section with keys of its own",
+}
+
+
+def objective_from(data: Any, lines: dict[str, int]) -> tuple[Objective | None, list[Fault]]:
+    """The objective that ``data`` describes, or what is wrong with it."""
+    try:
+        return Objective.model_validate_json(json.dumps(data, default=date.isoformat), strict=True), []
+    except ValidationError as error:
+        return None, _faults(error.errors(include_url=False), data, lines)
+
+
+def _faults(errors: list[ErrorDetails], data: Any, lines: dict[str, int]) -> list[Fault]:
+    """One fault a place. Complaints about a whole follow from those about its parts and are left out."""
+    places: dict[str, list[ErrorDetails]] = {}
+    for error in errors:
+        places.setdefault(_path(error, lines), []).append(error)
+    telling = {path: found for path, found in places.items() if not any(other.startswith(f"{path}.") for other in places)}
+    return [_fault(path, found, data, nearest_line(lines, path)) for path, found in telling.items()]
+
+
+def _path(error: ErrorDetails, lines: dict[str, int]) -> str:
+    """Where in the file the error is. ``loc`` also names branches of unions, which are no keys of the file."""
+    path, last = "", len(error["loc"]) - 1
+    for position, part in enumerate(error["loc"]):
+        below = f"{path}.{part}" if path else str(part)
+        if below in lines or (error["type"] == "missing" and position == last):
+            path = below
+    return path
+
+
+def _fault(path: str, errors: list[ErrorDetails], data: Any, line: int) -> Fault:
+    error = next((error for error in errors if error["type"].startswith(_RANGE)), errors[0])
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return _unknown_key(path, line)
+    if kind == "missing":
+        return _missing_key(path, line)
+    given, context = _given(data, path), error.get("ctx", {})
+    if kind in ("enum", "literal_error") and isinstance(given, str) and len(errors) == 1:
+        return _not_one_of(path, given, _expected(error), line)
+    if kind == "string_pattern_mismatch":
+        return _bad_name(path, str(given), line)
+    if kind.startswith(_RANGE):
+        return _out_of_range(path, given, context, line)
+    if kind in ("string_too_short", "too_short"):
+        return Fault(line, f"`{path}` must not be empty", "write at least one" if kind == "too_short" else "write what is meant")
+    return _wrong_type(path, errors, given, line)
+
+
+def _expected(error: ErrorDetails) -> list[str]:
+    """The values that an enum or a literal takes."""
+    return re.findall(r"'([^']*)'", str(error.get("ctx", {}).get("expected", "")))
+
+
+def _wrong_type(path: str, errors: list[ErrorDetails], given: Any, line: int) -> Fault:
+    """Each error is the complaint of one branch of a union, and so names one thing that would have been right."""
+    wanted = [_WANTED.get(error["type"]) or " or ".join(_expected(error)) for error in errors]
+    listed = " or ".join(dict.fromkeys(word for word in wanted if word))
+    where = f"`{path}`" if path else "the objective"
+    return Fault(line, f"{where} must be {listed}, not {_described(given)}", _type_hint(listed, given))
+
+
+def _unknown_key(path: str, line: int) -> Fault:
+    parent, _, key = path.rpartition(".")
+    section = re.sub(r"\.\d+", ".*", parent)
+    known = tuple(SECTIONS[section].model_fields)
+    near = nearest(key, known)
+    if near is None:
+        return Fault(line, f"unknown key `{path}`", f"{_home_of(key)}known keys here: {', '.join(known)}")
+    return Fault(line, f"unknown key `{path}`", f"did you mean `{near}`? known keys here: {', '.join(known)}")
+
+
+def _home_of(key: str) -> str:
+    """Where in the file ``key`` would be known."""
+    for section, value in SECTIONS.items():
+        if key in value.model_fields:
+            return f"`{key}` belongs under `{section.removesuffix('.*')}`; " if section else f"`{key}` belongs at the top level; "
+    return ""
+
+
+def _missing_key(path: str, line: int) -> Fault:
+    parent, _, key = path.rpartition(".")
+    where = f"`{parent}`" if parent else "the objective"
+    return Fault(line, f"{where} lacks the key `{key}`", f"add `{key}:` here; {EXAMPLE}")
+
+
+def _not_one_of(path: str, given: str, allowed: list[str], line: int) -> Fault:
+    near = nearest(given.casefold(), allowed)
+    choices = ", ".join(allowed)
+    return Fault(line, f"`{path}` cannot be {given!r}", f"did you mean {near!r}? one of: {choices}" if near else f"use one of: {choices}")
+
+
+def _bad_name(path: str, given: str, line: int) -> Fault:
+    near = re.sub(r"[^a-z0-9._-]+", "-", given.casefold()).strip("-._")[:63]
+    message = f"`{path}` must be a name of lower-case letters, digits, '.', '_' and '-', at most 63 characters"
+    return Fault(line, message, f"write {near!r}" if near else "for instance: support-desk")
+
+
+def _out_of_range(path: str, given: Any, context: dict[str, Any], line: int) -> Fault:
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    bound, limit = next((words[key], context[key]) for key in words if key in context)
+    near = f"the nearest valid value is {limit:g}" if bound.startswith("at") else f"write a number that is {bound} {limit:g}"
+    return Fault(line, f"`{path}` must be {bound} {limit:g}, not {given}", near)
+
+
+def _given(data: Any, path: str) -> Any:
+    for part in path.split(".") if path else []:
+        data = data[int(part)] if isinstance(data, list) else data[part]
+    return data
+
+
+def _described(given: Any) -> str:
+    if given is None:
+        return "empty"
+    words = {dict: "a section", list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number", date: "a date"}
+    return words.get(type(given), "that")
+
+
+def _type_hint(wanted: str, given: Any) -> str:
+    if wanted == "a text" and isinstance(given, bool | int | float | date):
+        return "put the value in quotes: YAML reads it as something other than text (yes, no, on, off, dates and numbers)"
+    if "number" in wanted and isinstance(given, str):
+        return "write a plain number, without quotes, units or %; 1e-3 is written 0.001"
+    return f"write {wanted} here; {EXAMPLE}"

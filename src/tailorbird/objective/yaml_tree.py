@@ -1,0 +1,128 @@
+"""YAML as plain data, with the line of every key.
+
+In: the text of a YAML file. Out: dicts, lists and scalars; the 1-based line of each dotted path; faults of form (duplicate keys, foreign
+tags, numbers that are none). Must not know: what keys mean.
+
+PyYAML's node graph is walked here instead of its constructor, because only nodes know their lines. Nothing but plain data is ever built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.objective.faults import Fault
+
+#: An objective is about 50 nodes; aliases that expand beyond this are a bomb, not an objective.
+MAX_NODES = 10_000
+MAX_DEPTH = 32
+
+_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp"))
+
+
+@dataclass
+class Tree:
+    """What was read. ``lines[""]`` is the line on which the document starts."""
+
+    value: Any = None
+    lines: dict[str, int] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+    nodes: int = 0
+
+
+def read_tree(text: str, source: str) -> Tree:
+    """The data in ``text``. Raises ObjectiveInvalid when it is no YAML, more than one document, too deep or too large."""
+    tree = Tree()
+    root = _compose(text, source)
+    if root is not None:
+        tree.value = _value(tree, root, "", source)
+    return tree
+
+
+def _compose(text: str, source: str) -> yaml.Node | None:
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _invalid(source, line, "a character that YAML does not allow", "remove the control character from this line") from error
+    except yaml.MarkedYAMLError as error:
+        raise _malformed(source, error) from error
+    except RecursionError as error:
+        raise _invalid(source, 1, f"nested deeper than {MAX_DEPTH} levels", "an objective needs no more than 5 levels") from error
+
+
+def _malformed(source: str, error: yaml.MarkedYAMLError) -> ObjectiveInvalid:
+    mark = error.problem_mark or error.context_mark
+    problem = error.problem or "cannot be read"
+    hint = "indent with spaces, close every bracket and quote, and put quotes around texts that hold ': ' or '#'"
+    if "\\t" in problem:
+        hint = "indent with spaces, not with tabs"
+    elif "single document" in (error.context or ""):
+        hint = "keep one objective in one file: remove everything from the second '---' on"
+    if mark and error.context_mark and error.context_mark.line < mark.line:
+        problem += f", in what begins on line {error.context_mark.line + 1}"
+    return _invalid(source, mark.line + 1 if mark else 1, f"malformed YAML: {problem}", hint)
+
+
+def _invalid(source: str, line: int, message: str, hint: str) -> ObjectiveInvalid:
+    return ObjectiveInvalid(f"{source}:{line}: {message}", hint, line=line)
+
+
+def _value(tree: Tree, node: yaml.Node, path: str, source: str) -> Any:
+    tree.nodes += 1
+    line = node.start_mark.line + 1
+    tree.lines.setdefault(path, line)
+    if tree.nodes > MAX_NODES or path.count(".") >= MAX_DEPTH:
+        hint = "write the values out instead of nesting aliases"
+        raise _invalid(source, line, f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH} levels", hint)
+    if node.tag not in _PLAIN_TAGS:
+        tree.faults.append(Fault(line, f"the tag {node.tag!r} is not taken", "remove the tag: an objective holds plain values only"))
+        return None
+    if isinstance(node, yaml.MappingNode):
+        return {key: _value(tree, value, below, source) for key, value, below in _entries(tree, node, path)}
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(tree, item, _join(path, str(index)), source) for index, item in enumerate(node.value)]
+    return _scalar(tree, node, line)
+
+
+def _entries(tree: Tree, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, str]]:
+    """A mapping's (key, value, path of the value); keys that repeat or are not plain words become faults and are left out."""
+    seen: dict[str, int] = {}
+    for key_node, value in node.value:
+        line = key_node.start_mark.line + 1
+        if not isinstance(key_node, yaml.ScalarNode):
+            tree.faults.append(Fault(line, "a key must be a plain word", "remove the brackets or the '?' before the key"))
+            continue
+        key = str(key_node.value)
+        if key in seen:
+            tree.faults.append(Fault(line, f"key {key!r} stands here again; it was first given on line {seen[key]}", "keep one of the two"))
+            continue
+        seen[key] = line
+        below = _join(path, key)
+        tree.lines[below] = line
+        yield key, value, below
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _scalar(tree: Tree, node: yaml.Node, line: int) -> Any:
+    if ":" in node.value and node.tag.endswith((":int", ":float")):
+        hint = "write it as a plain number, or in quotes if a text is meant"
+        tree.faults.append(Fault(line, f"{node.value} would be read as a number to the base of 60", hint))
+        return None
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (ValueError, yaml.YAMLError):
+        tree.faults.append(Fault(line, "not a date or number that can be read", "correct it, or put it in quotes if a text is meant"))
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        tree.faults.append(Fault(line, f"{node.value} is not a finite number", "write a finite number"))
+        return None
+    return value
