@@ -1,7 +1,7 @@
 """One typed settings object: what may differ between two installations.
 
-In: ``settings.yaml`` in the workspace, and ``TAILORBIRD_*`` environment variables (which win). Out: ``Settings``. Must not know: what is opened
-with them (``wiring.py``).
+In: ``settings.yaml`` in the workspace, and ``TAILORBIRD_*`` environment variables (which win). Out: ``Settings``.
+Must not know: what is opened with them (``wiring.py``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ FOLDER = ".tailorbird"
 class Settings(Value):
     """Settings of one workspace.
 
-    ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity`` are who acts
+    ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace.
+    ``tenant`` and ``identity`` are who acts
     when a command does not say. ``keep_former_seconds`` is how long a replaced release stays loaded.
     """
 

@@ -1,7 +1,9 @@
 """The composition root: the only place that chooses what stands behind a port.
 
-In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry points (groups ``tailorbird.ledger``,
-``.artifacts``, ``.trainer``, ``.engine``, ``.model_reader``, ``.driver``), so that a third party can add one and the gateway never imports torch.
+In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry
+points (groups ``tailorbird.ledger``,
+``.artifacts``, ``.trainer``, ``.engine``, ``.model_reader``, ``.driver``), so that a third party can add one and the
+gateway never imports torch.
 """
 
 from __future__ import annotations

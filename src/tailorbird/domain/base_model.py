@@ -1,6 +1,7 @@
 """The models one may start from.
 
-In: catalogue entries. Out: values that name a base model by digest. Must not know: how a model is fetched (``models/``) or run (``inference/``).
+In: catalogue entries. Out: values that name a base model by digest. Must not know: how a model is fetched
+(``models/``) or run (``inference/``).
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ class CatalogueEntry(Value):
 class BaseModelRef(Value):
     """A base model that is here: ``digest`` names its folder of safetensors, tokenizer and config as an artifact tree.
 
-    Shapes are what planning needs: ``hidden``, ``layers``, ``vocabulary``, ``context`` (tokens), ``linear_shapes`` maps the name of a linear
-    layer (``q_proj``) to its (inputs, outputs).
+    Shapes are what planning needs: ``hidden``, ``layers``, ``vocabulary``, ``context`` (tokens), ``linear_shapes``
+    maps the name of a linear layer (``q_proj``) to its (inputs, outputs).
     """
 
     name: str

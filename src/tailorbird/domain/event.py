@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from pydantic import Field
+
 from tailorbird.domain.value import Digest, Value
 
 
@@ -19,7 +21,7 @@ class Event(Value):
     actor: str
     subject: str
     at: datetime
-    data: dict[str, str | int | float | bool | None] = {}
+    data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
 
 
 class LogEntry(Value):

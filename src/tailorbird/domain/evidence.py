@@ -21,7 +21,10 @@ class Verdict(StrEnum):
 
 
 class ItemResult(Value):
-    """One item's outcome. ``log_loss`` is in nats; ``latency_ms`` is this item's share of its batch. Holds no text of the item."""
+    """One item's outcome. ``log_loss`` is in nats; ``latency_ms`` is this item's share of its batch. Holds no text of the item.
+
+    ``request_ms`` is the wall time of the request, for items that were answered as a server would answer them; ``None`` for those batched.
+    """
 
     item: Digest
     group: str
@@ -31,6 +34,7 @@ class ItemResult(Value):
     log_loss: float | None = None
     confidence: float | None = None
     latency_ms: float = 0.0
+    request_ms: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -73,9 +77,11 @@ class Standing(StrEnum):
 
 
 class Comparison(Value):
-    """A paired difference on the same items: ``upper`` minus ``lower``. ``wins`` are items only ``upper`` got right, ``losses`` only ``lower``.
+    """A paired difference on the same items: ``upper`` minus ``lower``. ``wins`` are items only ``upper`` got right,
+    ``losses`` only ``lower``.
 
-    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a ``not_proven``; ``None`` when nothing is open.
+    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a
+    ``not_proven``; ``None`` when nothing is open.
     """
 
     upper: Digest
@@ -122,11 +128,16 @@ class GateResult(Value):
 
 
 class Prediction(Value):
-    """What a candidate answered to one item. ``log_probabilities`` maps every label to nats (normalised over labels); ``None`` for generation."""
+    """What a candidate answered to one item. ``log_probabilities`` maps every label to nats (normalised over
+    labels); ``None`` for generation.
+
+    ``latency_ms`` and ``request_ms`` as in ``ItemResult``.
+    """
 
     item: Digest
     answer: str
     log_probabilities: dict[str, float] | None = None
     latency_ms: float = 0.0
+    request_ms: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0

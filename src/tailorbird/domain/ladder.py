@@ -24,7 +24,8 @@ class RungKind(StrEnum):
 class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
-    ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). ``seconds`` is the time to make it, ``peak_memory_gb``
+    ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). ``seconds`` is the time to
+    make it, ``peak_memory_gb``
     the resident set above the loaded model in GiB, ``money`` in the objective's currency. ``training`` names the training report.
     """
 
@@ -102,7 +103,8 @@ class SealedTest(Value):
 
 
 class Conclusion(Value):
-    """How a run ended: the record of the climb, the sealed test (where a candidate was chosen) and the release it led to (where it passed)."""
+    """How a run ended: the record of the climb, the sealed test (where a candidate was chosen) and the release it
+    led to (where it passed)."""
 
     ladder: Digest
     test: Digest | None

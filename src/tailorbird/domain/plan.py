@@ -55,7 +55,8 @@ class LoraSettings(Value):
 class TrainingSettings(Value):
     """Everything the loop needs, resolved: what a run with these settings does is determined by them, the data and the seed.
 
-    ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and ``decay`` are shares of all steps.
+    ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and
+    ``decay`` are shares of all steps.
     """
 
     method: Literal["lora", "full"]
@@ -111,10 +112,11 @@ class Plan(Value):
 
 
 class TokenProfile(Value):
-    """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with (template, instruction).
+    """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with
+    (template, instruction).
 
-    ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token. ``label_trie`` counts the nodes of the
-    labels' token trie (0 without labels).
+    ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token.
+    ``label_trie`` counts the nodes of the labels' token trie (0 without labels).
     """
 
     shared_prefix: int

@@ -115,7 +115,8 @@ class Approval(Value):
 
 
 class ApprovalRule(Value):
-    """Who must approve: ``count`` different people, each holding one of ``roles``; ``distinct_roles`` asks for that many different roles."""
+    """Who must approve: ``count`` different people, each holding one of ``roles``; ``distinct_roles`` asks for that
+    many different roles."""
 
     roles: tuple[Role, ...]
     count: int

@@ -1,6 +1,7 @@
 """A run of an objective, as steps that are leased, finished once, and never lost.
 
-In: what is to be done. Out: runs, steps and their state machine. Must not know: what a step does (``lifecycle/``) or where rows lie (``ledger/``).
+In: what is to be done. Out: runs, steps and their state machine. Must not know: what a step does (``lifecycle/``) or
+where rows lie (``ledger/``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class RunState(StrEnum):
 class Run(Value):
     """One climb of one objective over one set of data files. ``id`` is derived from ``fingerprint``.
 
-    ``fingerprint`` covers the objective and the bytes of its data files: the same inputs are the same run, so starting it again goes on where it was.
+    ``fingerprint`` covers the objective and the bytes of its data files: the same inputs are the same run, so
+    starting it again goes on where it was.
     """
 
     id: str
@@ -63,7 +65,8 @@ class Step(Value):
 
 
 class TrainingProgress(Value):
-    """A line of a training run's metrics. ``tokens`` counts all tokens so far, ``memory_gb`` the resident set in GiB; losses in nats per token."""
+    """A line of a training run's metrics. ``tokens`` counts all tokens so far, ``memory_gb`` the resident set in
+    GiB; losses in nats per token."""
 
     step: int
     steps: int
@@ -77,7 +80,8 @@ class TrainingProgress(Value):
 
 
 class TrainingReport(Value):
-    """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept. ``flops`` is the estimate actually spent."""
+    """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
+    ``flops`` is the estimate actually spent."""
 
     settings: Digest
     snapshot: Digest

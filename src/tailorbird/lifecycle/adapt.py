@@ -1,7 +1,7 @@
 """The main verb: from an objective to a gated release, step by leased step.
 
-In: an objective file and an actor. Out: a run, done or resumable. Must not know: how any step works. ``submit`` writes the run; ``work_on`` does
-its steps in this process, one transaction each, so a kill at any moment loses at most the step in hand.
+In: an objective file and an actor. Out: a run, done or resumable. Must not know: how any step works. ``submit``
+writes the run; ``work_on`` does its steps in this process, one transaction each, so a kill at any moment loses at most the step in hand.
 """
 
 from __future__ import annotations
@@ -86,22 +86,34 @@ def submit(parts: Parts, actor: Actor, file: ObjectiveFile) -> Run:
     return known
 
 
+def plan(parts: Parts, actor: Actor, path: Path, progress: Progress) -> Stage:
+    """Goes as far as the plan, and no further: what ``adapt`` would do, and why, before anything is trained.
+
+    The run it leaves is the one that ``adapt`` takes up. Raises as ``adapt`` does.
+    """
+    permit(parts, actor, Action.PLAN, str(path.name))
+    file = read_objective(path)
+    run = submit(parts, actor, file)
+    while story.PLAN not in (stage := _stage(parts, actor, run, file, progress)).done:
+        _advance(stage)
+    return stage
+
+
 def work_on(parts: Parts, actor: Actor, run: Run, file: ObjectiveFile, progress: Progress) -> Adaptation:
     """Does the run's steps until none is left. Raises Busy when another process holds a step."""
     resumed = len(_stage(parts, actor, run, file, progress).done)
-    while True:
-        stage = _stage(parts, actor, run, file, progress)
-        name = stage.next_step()
-        if name is None:
-            return _ended(stage, resumed)
-        step = _take(parts, run, name, progress)
-        if step is not None:
-            _perform(stage, step)
+    while (stage := _stage(parts, actor, run, file, progress)).next_step() is not None:
+        _advance(stage)
+    return _ended(stage, resumed)
 
 
-def load_run(parts: Parts, actor: Actor, run: Run, file: ObjectiveFile) -> Stage:
-    """The record of a run, for reading."""
-    return _stage(parts, actor, run, file, Progress())
+def _advance(stage: Stage) -> None:
+    """Takes the next step and does it; returns having done nothing while a dead process's lease runs out."""
+    name = stage.next_step()
+    assert name is not None
+    step = _take(stage.parts, stage.run, name, stage.progress)
+    if step is not None:
+        _perform(stage, step)
 
 
 def _stage(parts: Parts, actor: Actor, run: Run, file: ObjectiveFile, progress: Progress) -> Stage:

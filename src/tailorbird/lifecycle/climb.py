@@ -137,9 +137,7 @@ def examine(stage: Stage, candidate: Candidate, split: Split) -> Evidence:
     return weigh(stage, candidate, split, rows, predictions, engine.fingerprint())
 
 
-def weigh(
-    stage: Stage, candidate: Candidate, split: Split, rows: tuple[Row, ...], predictions: list[Prediction], engine: str
-) -> Evidence:
+def weigh(stage: Stage, candidate: Candidate, split: Split, rows: tuple[Row, ...], predictions: list[Prediction], engine: str) -> Evidence:
     """Predictions turned into metrics with intervals; every item's result is kept as an artifact."""
     metrics, items = evaluation.measure(
         rows,
@@ -168,9 +166,7 @@ def _as_lines(items: tuple[ItemResult, ...]) -> bytes:
 
 
 def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
-    rule = evaluation.ComparisonRule(
-        metric="accuracy", margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence
-    )
+    rule = evaluation.ComparisonRule(metric="accuracy", margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
 
 

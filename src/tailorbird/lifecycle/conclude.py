@@ -1,7 +1,7 @@
 """The end of a run: one look at the sealed test, and the release it may lead to.
 
-In: a stage whose climb is over. Out: the sealed test's finding; a signed release that passed its gate, or the reason why there is none. Must not know:
-how a release is approved or served.
+In: a stage whose climb is over. Out: the sealed test's finding; a signed release that passed its gate, or the reason
+why there is none. Must not know: how a release is approved or served.
 """
 
 from __future__ import annotations
@@ -112,4 +112,3 @@ def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult) ->
     )
     digest = digest_of(content)
     return Release(digest=digest, content=content, state=ReleaseState.DRAFT, signature=stage.actor.sign("release", digest))
-

@@ -1,6 +1,7 @@
 """From an answer back to everything that stands behind it.
 
-In: a request id. Out: the request, its release, evidence, data, plan, approvals and events. Must not know: how it is shown (``reporting/``).
+In: a request id. Out: the request, its release, evidence, data, plan, approvals and events. Must not know: how it is
+shown (``reporting/``).
 """
 
 from __future__ import annotations

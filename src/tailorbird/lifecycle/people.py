@@ -1,6 +1,7 @@
 """Workspaces, tenants, identities and API keys: how people and programs come in.
 
-In: names, roles, key files. Out: identities with keys of their own, ``Actor`` for one that has proven itself. Must not know: how keys are encoded.
+In: names, roles, key files. Out: identities with keys of their own, ``Actor`` for one that has proven itself. Must
+not know: how keys are encoded.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What people do to a release: approve or reject it, stage it, put it before users, take it back.
 
-In: an actor and a release digest. Out: the release (or alias) after the move, with an event. Must not know: engines; gateways notice a moved
-alias by themselves.
+In: an actor and a release digest. Out: the release (or alias) after the move, with an event. Must not know: engines;
+gateways notice a moved alias by themselves.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def decide(parts: Parts, actor: Actor, digest: str, decision: Literal["approve",
     with parts.ledger.work(actor.tenant) as work:
         work.releases.approve(approval)
         facts: dict[str, str | int | float | bool | None] = {"role": approval.role.value, "objective": objective.name}
-        record(work, f"release.{decision}d" if decision == "approve" else "release.rejected", actor.name, release.digest, _now(parts), facts)
+        record(
+            work, f"release.{decision}d" if decision == "approve" else "release.rejected", actor.name, release.digest, _now(parts), facts
+        )
         _apply_decision(parts, work, actor, work.releases.get(release.digest), objective)
         return work.releases.get(release.digest)
 
@@ -96,7 +98,9 @@ def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
     with parts.ledger.work(actor.tenant) as work:
         before = work.aliases.get(_own_name(actor, name))
         if not before.targets:
-            raise Conflict(f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn")
+            raise Conflict(
+                f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
+            )
         left = _leave(work, before, ReleaseAction.WITHDRAW)
         alias = rolled_back(before, _now(parts), actor.name)
         entered = _enter(work, alias)

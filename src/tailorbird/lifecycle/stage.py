@@ -1,6 +1,7 @@
 """What one step of a run is given, and what it gives back.
 
-In: the run's record so far. Out: ``Stage`` (reads the record for a step), ``Outcome`` (what the step leaves). Must not know: what any step does.
+In: the run's record so far. Out: ``Stage`` (reads the record for a step), ``Outcome`` (what the step leaves). Must
+not know: what any step does.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def _nothing(_: UnitOfWork) -> None: ...
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step leaves: its value (stored as the step's result), facts for the event, and anything else to write in the same transaction."""
+    """What a step leaves: its value (stored as the step's result), facts for the event, and anything else to write
+    in the same transaction."""
 
     value: Value
     facts: Facts = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """The order of the story, as pure functions: what comes next, and why the climb goes on or ends.
 
-In: the plan, the climbs so far, what was spent. Out: the next step's name, a choice with its reason, the chosen candidate. Must not know: ports, files,
-how a step is done.
+In: the plan, the climbs so far, what was spent. Out: the next step's name, a choice with its reason, the chosen
+candidate. Must not know: ports, files, how a step is done.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from tailorbird.domain.value import Digest, Value
 class LabelScores(Value):
     """One item's labels with their log-probabilities (nats) as complete answers, normalised over the labels, in the order asked.
 
-    ``latency_ms`` is the wall time from admission to result of the batch that held the item, ``prompt_tokens`` the tokens of the rendered prompt.
+    ``latency_ms`` is the wall time from admission to result of the batch that held the item, ``prompt_tokens`` the
+    tokens of the rendered prompt.
     """
 
     log_probabilities: tuple[float, ...]

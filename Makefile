@@ -1,0 +1,98 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set everything up by themselves, in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-clean test check fast format lint types contracts shape lock clean
+
+help:  ## Show what can be made.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+# torch comes first and by range, because its build differs by platform; everything else is locked by hash.
+$(VENV)/ready: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("tailorbird needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off 'torch>=2.9,<3'
+	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+setup: $(VENV)/ready  ## Make the environment in .venv.
+
+demo: setup  ## Adapt, release, serve, roll back and audit, on the support desk example.
+	$(BIN)/python examples/support_desk/demo.py
+
+demo-clean:  ## Forget the demo, so that it starts from nothing.
+	rm -rf .demo
+
+check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, shape limits, fast tests.
+
+test: check  ## Everything, with the end-to-end tests on the real small model.
+	$(BIN)/python -m pytest -q -m slow
+
+fast: setup  ## The fast tests.
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2
+
+format: setup  ## Format the code.
+	$(BIN)/ruff format src tests examples scripts
+	$(BIN)/ruff check --fix src tests examples scripts
+
+format-check: setup
+	$(BIN)/ruff format --check src tests examples scripts
+
+lint: setup
+	$(BIN)/ruff check src tests examples scripts
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports
+
+shape: setup
+	$(BIN)/python scripts/shape.py
+
+lock: setup  ## Write requirements.lock anew.
+	$(BIN)/python -m pip install --quiet pip-tools
+	$(BIN)/python scripts/lock.py
+
+clean:  ## Forget the demo, so that it starts from nothing.
+	rm -rf .demo
+
+check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, shape limits, fast tests.
+
+test: check  ## Everything, with the end-to-end tests on the real small model.
+	$(BIN)/python -m pytest -q -m slow
+
+fast: setup  ## The fast tests.
+	$(BIN)/python -m pytest -q -m 'not slow' -n 2
+
+format: setup  ## Format the code.
+	$(BIN)/ruff format src tests examples scripts
+	$(BIN)/ruff check --fix src tests examples scripts
+
+format-check: setup
+	$(BIN)/ruff format --check src tests examples scripts
+
+lint: setup
+	$(BIN)/ruff check src tests examples scripts
+
+types: setup
+	$(BIN)/mypy
+
+contracts: setup
+	$(BIN)/lint-imports
+
+shape: setup
+	$(BIN)/python scripts/shape.py
+
+lock: setup  ## Write requirements.lock anew (needs pip-tools).
+	$(BIN)/pip-compile --strip-extras --generate-hashes --allow-unsafe --unsafe-package torch --extra local --extra dev \
+		--output-file requirements.lock pyproject.toml
+
+clean:  ## Remove the environment and the caches (not the demo's workspace).
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

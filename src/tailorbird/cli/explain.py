@@ -1,0 +1,33 @@
+"""``tailorbird explain``: from an answer back to everything behind it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json
+from tailorbird.lifecycle.explain import explain as walk
+from tailorbird.reporting import explanation
+
+explain = typer.Typer()
+
+
+@explain.command()
+def _explain(
+    request: Annotated[str, typer.Argument(help="Id of the request, from the header x-tailorbird-request-id.")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show which release answered a request, on what evidence and data, and who approved it."""
+    session = open_session(workspace, who, key)
+    found = walk(session.parts, session.actor(), request)
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(explanation(found))
+
+
+apps = {"explain": explain}

@@ -1,0 +1,90 @@
+"""``tailorbird``: the verbs, each loaded only when it is called, so that ``--help`` is instant and needs no torch.
+
+In: argv. Out: an exit status: 0 done, 1 refused or failed (with code and hint on stderr), 2 wrong usage, 130
+interrupted. Must not know: what a verb does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from tailorbird import __version__
+from tailorbird.domain.errors import TailorbirdError
+
+#: Verb → (module, what it does), in the order of the story.
+VERBS: dict[str, tuple[str, str]] = {
+    "init": ("start", "Make a workspace, a tenant and identities with keys."),
+    "models": ("models", "List base models, and fetch one."),
+    "plan": ("adapt", "Show what adapt would do and why, before anything is spent."),
+    "adapt": ("adapt", "Climb the ladder until the objective is proven met."),
+    "runs": ("runs", "List runs, and show one."),
+    "release": ("release", "List, show, approve, reject and stage releases."),
+    "promote": ("deploy", "Put a staged release before users."),
+    "rollback": ("deploy", "Take the present release of an alias back."),
+    "serve": ("serve", "Answer over HTTP (OpenAI-compatible)."),
+    "engine": ("serve", "The model process that serve starts (not for people)."),
+    "key": ("people", "Create, list and revoke API keys."),
+    "identity": ("people", "Add and list identities."),
+    "explain": ("explain", "Show everything that stands behind an answer."),
+    "audit": ("audit", "Verify, sign and read the tamper-evident log."),
+}
+
+
+class Verbs(TyperGroup):
+    """A command group that imports a verb when it is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs, in the order of the story; the engine is not for people."""
+        del ctx
+        return [verb for verb in VERBS if verb != "engine"]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a verb, or None."""
+        if cmd_name not in VERBS:
+            return None
+        if ctx.resilient_parsing or "--help" in sys.argv[1:2]:
+            return typer.core.TyperCommand(name=cmd_name, help=VERBS[cmd_name][1])
+        module = import_module(f"tailorbird.cli.{VERBS[cmd_name][0]}")
+        command = typer.main.get_command(module.apps[cmd_name])
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"tailorbird {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tailorbird(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and leave."),
+) -> None:
+    """Adapt a language model to a job, prove it, release it under approvals, serve it, and take it back."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status."""
+    try:
+        app(args=list(arguments) if arguments is not None else None, prog_name="tailorbird", standalone_mode=True)
+    except TailorbirdError as error:
+        typer.echo(f"error[{error.error_code}]: {error.message}", err=True)
+        typer.echo(f"hint: {error.hint}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: run the same command again, it goes on where it stopped", err=True)
+        sys.exit(130)
+    return 0
+
+
+if __name__ == "__main__":
+    main()

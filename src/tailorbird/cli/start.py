@@ -1,0 +1,48 @@
+"""``tailorbird init``: from an empty folder to a workspace with people in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird import settings, wiring
+from tailorbird.cli.session import AsJson, print_json, print_table, say
+from tailorbird.domain.errors import Conflict
+from tailorbird.lifecycle.people import FIRST_PEOPLE, initialise, key_path
+
+init = typer.Typer()
+
+
+@init.command()
+def _init(
+    tenant: Annotated[str, typer.Option(help="Name of the first tenant: your organisation or team.")] = "default",
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder to make.")] = Path(settings.FOLDER),
+    as_json: AsJson = False,
+) -> None:
+    """Make a workspace: database, artifact store, a tenant, and one identity a role, each with its own key.
+
+    Doing it again changes nothing and adds what is missing.
+    """
+    _make(workspace, tenant)
+    opened = settings.load_settings(workspace.resolve())
+    if opened.tenant != tenant:
+        raise Conflict(f"{workspace} belongs to tenant {opened.tenant}", "choose another --workspace", code="workspace_exists")
+    parts = wiring.open_parts(opened)
+    people = initialise(parts, tenant, FIRST_PEOPLE)
+    if as_json:
+        print_json(people)
+        return
+    say(f"workspace {workspace} is ready for tenant {tenant}; each identity signs with a key of its own:")
+    print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), str(key_path(parts, tenant, p.name))) for p in people])
+    say("next: tailorbird plan OBJECTIVE, then tailorbird adapt OBJECTIVE")
+
+
+def _make(workspace: Path, tenant: str) -> None:
+    workspace.mkdir(parents=True, exist_ok=True)
+    if not (workspace / "settings.yaml").exists():
+        settings.save_settings(workspace, {"tenant": tenant})
+
+
+apps = {"init": init}
