@@ -31,6 +31,15 @@ def wilson(hits: int, n: int, confidence: float) -> Interval:
     return _wilson(hits / n, n, _normal(confidence))
 
 
+def score_interval(rate: float, size: float, confidence: float) -> Interval:
+    """Wilson's interval of a rate in [0, 1] that rests on ``size`` (effective, possibly fractional) items.
+
+    Raises InvalidInput as ``wilson``.
+    """
+    _check_counts(rate * size, size)
+    return _wilson(rate, size, _normal(confidence))
+
+
 def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
     """The exact interval of a proportion (Clopper & Pearson 1934): never covers less than stated. Raises as ``wilson``."""
     _check_counts(hits, n)

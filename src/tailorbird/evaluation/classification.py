@@ -1,0 +1,80 @@
+"""Metrics of one-label classification.
+
+In: item results. Out: accuracy, balanced accuracy, macro-F1, precision and recall of every label, log-loss. Must not know: engines, other
+tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from tailorbird.domain.evidence import ItemResult, Metric
+from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped, proportion
+from tailorbird.foundations.statistics import Floats, score_interval
+
+
+def classification_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    """All metrics that are defined on these items."""
+    yield proportion("accuracy", items, [item.correct for item in items], spec)
+    yield from _over_classes(items, spec)
+    for label in spec.labels:
+        yield from _of_label(label, items, spec)
+    losses = [item.log_loss for item in items if item.log_loss is not None]
+    if len(losses) == len(items) > 1:
+        yield average("log_loss", losses, [item.group for item in items], spec)
+
+
+def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    """Precision rests on the items that were given the label, recall on those that bear it."""
+    given = [item for item in items if item.prediction == label]
+    bearing = [item for item in items if item.target == label]
+    for name, among in (("precision", given), ("recall", bearing)):
+        if among:
+            yield proportion(f"{name}[{label}]", among, [item.correct for item in among], spec)
+
+
+def _over_classes(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    names = sorted({item.target for item in items} | {item.prediction for item in items})
+    place = {name: i for i, name in enumerate(names)}
+    cells = np.array([place[item.target] * len(names) + place[item.prediction] for item in items], dtype=np.intp)
+    groups = [item.group for item in items]
+
+    def confusion(weights: Floats) -> Floats:
+        counts = np.bincount(cells, weights=weights, minlength=len(names) ** 2)
+        return counts.astype(np.float64).reshape(len(names), len(names))
+
+    support = confusion(np.ones(len(items))).sum(axis=1)
+    for metric in (
+        bootstrapped("balanced_accuracy", lambda weights: balanced_accuracy(confusion(weights)), groups, spec),
+        bootstrapped("macro_f1", lambda weights: macro_f1(confusion(weights)), groups, spec),
+    ):
+        yield metric if metric.low < metric.high else _without_spread(metric, support, len(set(groups)))
+
+
+def macro_f1(confusion_KK: Floats) -> float:
+    """Mean F1 over the labels that occur as a target or an answer; ``confusion_KK[target, answer]`` holds (weighted) counts."""
+    hits_K = np.diag(confusion_KK)
+    total_K = confusion_KK.sum(axis=0) + confusion_KK.sum(axis=1)
+    occurs_K = total_K > 0
+    return float(np.mean(2 * hits_K[occurs_K] / total_K[occurs_K]))
+
+
+def balanced_accuracy(confusion_KK: Floats) -> float:
+    """Mean recall over the labels that some item bears."""
+    support_K = confusion_KK.sum(axis=1)
+    borne_K = support_K > 0
+    return float(np.mean(np.diag(confusion_KK)[borne_K] / support_K[borne_K]))
+
+
+def _without_spread(metric: Metric, support_K: Floats, groups: int) -> Metric:
+    """A bound where no draw differs (all right, or all wrong): Wilson's, at the number of items that a mean over classes is worth.
+
+    The mean of K independent proportions with n_k items has variance Σ p (1 − p) / n_k / K², that of K² / Σ (1 / n_k) items of one
+    proportion.
+    """
+    borne_K = support_K[support_K > 0]
+    size = max(1.0, min(groups, len(borne_K) ** 2 / float(np.sum(1 / borne_K))))
+    low, high = score_interval(metric.value, size, metric.confidence)
+    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})

@@ -1,0 +1,71 @@
+"""How to measure: what every family of metrics is told.
+
+In: the task, its labels, the confidence asked. Out: ``MeasureSpec``, and the metrics whose form all families share. Must not know: any
+metric's formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tailorbird.domain.evidence import ItemResult, Metric
+from tailorbird.domain.objective import TaskKind
+from tailorbird.foundations.statistics import Floats, bootstrap_bca, clustered_wilson
+
+
+@dataclass(frozen=True)
+class MeasureSpec:
+    """What to measure by.
+
+    ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works.
+    """
+
+    task: TaskKind
+    labels: tuple[str, ...]
+    confidence: float
+    seed: int
+    price_per_hour: float
+
+
+def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:
+    """The share of true ``outcomes`` (one per item) with Wilson's interval, clustered where groups repeat.
+
+    ``hits`` is given only where no group repeats: an interval recomputed from bare counts would forget the clusters.
+    """
+    groups = [item.group for item in items]
+    low, high = clustered_wilson(outcomes, groups, spec.confidence)
+    hits, clustered = sum(outcomes), len(set(groups)) < len(groups)
+    return Metric(
+        name=name,
+        value=hits / len(items),
+        low=low,
+        high=high,
+        confidence=spec.confidence,
+        n=len(items),
+        method="wilson-clustered" if clustered else "wilson",
+        hits=None if clustered else hits,
+    )
+
+
+def average(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """The mean of ``values`` with a seeded BCa bootstrap interval over ``groups``."""
+    array = np.asarray(values, dtype=float)
+    return bootstrapped(name, lambda weights: float(weights @ array / weights.sum()), groups, spec)
+
+
+def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """``statistic`` of item weights, with a seeded BCa bootstrap interval over ``groups`` that always holds its value."""
+    value = statistic(np.ones(len(groups)))
+    low, high = bootstrap_bca(statistic, groups, spec.confidence, spec.seed)
+    return Metric(
+        name=name,
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        confidence=spec.confidence,
+        n=len(groups),
+        method="bootstrap-bca",
+    )

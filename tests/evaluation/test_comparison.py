@@ -1,0 +1,110 @@
+"""Standings: planted effects are found, swapping mirrors, the order of items is nothing, and errors keep to their rate."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.evidence import Comparison, ItemResult, Standing
+from tailorbird.evaluation import ComparisonRule, compare
+from tailorbird.foundations.canonical import digest_bytes
+
+UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
+RULE = ComparisonRule(metric="accuracy", margin=0.02, confidence=0.90)
+MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}
+
+
+def items(right: list[bool], groups: list[str] | None = None) -> list[ItemResult]:
+    names = [digest_bytes(str(i).encode()) for i in range(len(right))]
+    return [
+        ItemResult(item=name, group=groups[i] if groups else name, target="a", prediction="a" if ok else "b", correct=ok)
+        for i, (name, ok) in enumerate(zip(names, right, strict=True))
+    ]
+
+
+def planted(both: int, won: int, lost: int, neither: int) -> Comparison:
+    upper = [True] * (both + won) + [False] * (lost + neither)
+    lower = [True] * both + [False] * won + [True] * lost + [False] * neither
+    return compare(UPPER, LOWER, items(upper), items(lower), RULE)
+
+
+@pytest.mark.parametrize(
+    ("counts", "standing"),
+    [
+        ((200, 60, 10, 30), Standing.BETTER),
+        ((200, 10, 60, 30), Standing.WORSE),
+        ((950, 4, 4, 42), Standing.TIE),
+        ((400, 0, 0, 0), Standing.TIE),
+        ((60, 8, 4, 28), Standing.NOT_PROVEN),
+        ((20, 0, 0, 0), Standing.NOT_PROVEN),
+    ],
+)
+def test_planted_effects_stand_as_they_should(counts: tuple[int, int, int, int], standing: Standing) -> None:
+    found = planted(*counts)
+    both, won, lost, neither = counts
+    assert found.standing is standing
+    assert (found.n, found.wins, found.losses) == (both + won + lost + neither, won, lost)
+    assert found.difference == pytest.approx((won - lost) / found.n)
+    assert (found.items_needed is None) == (standing is not Standing.NOT_PROVEN)
+
+
+def test_items_needed_would_settle_it() -> None:
+    found = planted(60, 8, 4, 28)
+    assert found.items_needed is not None
+    times = math.ceil((found.n + found.items_needed) / found.n * 1.05)
+    assert planted(60 * times, 8 * times, 4 * times, 28 * times).standing is Standing.BETTER
+
+
+def test_p_value_is_exact_mcnemar() -> None:
+    assert planted(60, 8, 2, 30).p_value == pytest.approx(2 * sum(math.comb(10, k) for k in range(3)) / 2**10)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.integers(0, 8)), min_size=1, max_size=80), st.randoms(use_true_random=False))
+def test_swapping_mirrors_and_order_is_nothing(drawn: list[tuple[bool, bool, int]], order: Random) -> None:
+    groups = [f"g{g}" for _, _, g in drawn]
+    upper, lower = items([u for u, _, _ in drawn], groups), items([v for _, v, _ in drawn], groups)
+    found, swapped = compare(UPPER, LOWER, upper, lower, RULE), compare(LOWER, UPPER, lower, upper, RULE)
+    assert (swapped.difference, swapped.low, swapped.high) == pytest.approx((-found.difference, -found.high, -found.low), abs=1e-9)
+    assert (swapped.wins, swapped.losses, swapped.p_value) == (found.losses, found.wins, pytest.approx(found.p_value))
+    assert swapped.standing is MIRRORED.get(found.standing, found.standing)
+    order.shuffle(upper)
+    order.shuffle(lower)
+    assert compare(UPPER, LOWER, upper, lower, RULE) == found
+
+
+def test_generated_answers_compare_by_words_shared() -> None:
+    def answered(words: str) -> list[ItemResult]:
+        return [item.model_copy(update={"target": "one two three four", "prediction": words}) for item in items([False] * 60)]
+
+    rule = ComparisonRule(metric="token_f1", margin=0.02, confidence=0.90)
+    found = compare(UPPER, LOWER, answered("one two three"), answered("one two"), rule)
+    assert found.difference == pytest.approx(6 / 7 - 2 / 3)
+    assert found.low < found.difference < found.high
+
+
+def test_only_the_same_items_and_means_over_items_compare() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        compare(UPPER, LOWER, items([True, False]), items([True]), RULE)
+    assert caught.value.error_code == "items_differ"
+    with pytest.raises(InvalidInput):
+        compare(UPPER, LOWER, [], [], RULE)
+    with pytest.raises(InvalidInput) as caught:
+        compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric="macro_f1"))
+    assert "accuracy" in caught.value.hint
+
+
+def test_false_claims_keep_to_their_rate() -> None:
+    """The true difference is the margin itself: "better" may be claimed in 5 % of runs at 90 % two-sided, and "tie" in as many."""
+    generator = np.random.default_rng(31)
+    standings = []
+    for _ in range(600):
+        draw = generator.choice(3, 400, p=[0.07, 0.05, 0.88])
+        standings.append(compare(UPPER, LOWER, items(list(draw != 1)), items(list(draw != 0)), RULE).standing)
+    assert standings.count(Standing.BETTER) <= 0.07 * 600
+    assert standings.count(Standing.TIE) <= 0.07 * 600
