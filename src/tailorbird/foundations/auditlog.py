@@ -23,8 +23,9 @@ def check_entries(
 ) -> tuple[str, ...]:
     """What is wrong with a log; empty exactly when it is intact. ``entries`` is the whole log, from index 0, and is read once, as a stream.
 
-    Checks that indices have no gap, that each stored leaf hash is that of its event, and that the tree of each checkpoint's size has the checkpoint's
-    root. ``size`` and ``root`` are what the log claims of itself (``EventLog.size``, ``.root``), for entries cut off after the last checkpoint.
+    Checks that indices have no gap, that each stored leaf hash is that of its event, and that the tree of each checkpoint's size has the
+    checkpoint's root. ``size`` and ``root`` are what the log claims of itself (``EventLog.size``, ``.root``): they find entries that were
+    cut off after the last checkpoint.
     """
     return tuple(_problems(entries, _expected(checkpoints, size, root)))
 

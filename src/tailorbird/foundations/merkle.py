@@ -1,7 +1,7 @@
 """The Merkle tree of RFC 6962 (SHA-256): roots, proofs, and a frontier to which leaves are added in O(log n).
 
-In: leaf hashes (32 bytes each), in order. Out: roots, inclusion and consistency proofs, verdicts on proofs. Must not know: what a leaf stands for,
-where the log lies.
+In: leaf hashes (32 bytes each), in order. Out: roots, inclusion and consistency proofs, verdicts on proofs. Must not know: what a leaf
+stands for, where the log lies.
 
 Verifying follows RFC 9162 §2.1.3.2 and §2.1.4.2. A verdict is a bool: a proof that is malformed in any way is simply not a proof.
 """

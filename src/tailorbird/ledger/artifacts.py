@@ -1,0 +1,235 @@
+"""Bytes and folders by digest; every read is checked.
+
+In: bytes, folders. Out: digests; bytes and read-only folders whose every byte was just hashed. Must not know: what the bytes mean, where
+they lie (``blobs.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import TypeAdapter, ValidationError
+
+from tailorbird.domain.errors import Corrupt, InvalidInput, NotFound, Unavailable
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
+from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
+from tailorbird.ports.artifacts import ArtifactStore
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_MANIFEST = TypeAdapter(dict[str, Digest])
+
+
+class Artifacts:
+    """Implements ``ArtifactStore``. Safe to share between threads and processes."""
+
+    def __init__(self, blobs: Blobs, cache: Path) -> None:
+        self._blobs = blobs
+        self._cache = cache
+
+    def put(self, data: bytes) -> Digest:
+        """Stores ``data`` and returns its digest. Raises Unavailable."""
+        digest = digest_bytes(data)
+        if self._blobs.size(_name(digest)) != len(data):
+            self._blobs.add(_name(digest), io.BytesIO(data))
+        return digest
+
+    def get(self, digest: Digest) -> bytes:
+        """The bytes named ``digest``. Raises NotFound, Corrupt, Unavailable."""
+        with storage_errors("the artifact store"):
+            try:
+                with self._blobs.open(_name(digest)) as stream:
+                    data = stream.read()
+            except FileNotFoundError:
+                raise _missing(digest) from None
+        if digest_bytes(data) != digest:
+            raise _changed(f"the artifact {short(digest)}", _RESTORE)
+        return data
+
+    def put_tree(self, folder: Path) -> Digest:
+        """Stores every file below ``folder``. Raises InvalidInput for links and all else that is neither a file nor a folder,
+        Unavailable.
+        """
+        if not folder.is_dir():
+            raise InvalidInput(f"{folder} is not a folder", "give the folder whose files are to be stored", code="artifact_folder")
+        with storage_errors(folder):
+            manifest = {path.relative_to(folder).as_posix(): self._put_file(path) for path in _below(folder)}
+        return self.put(_manifest_bytes(manifest))
+
+    def get_tree(self, digest: Digest) -> Path:
+        """A local folder with the tree's files, read-only, each hashed just now. Raises NotFound, Corrupt, Unavailable."""
+        manifest, folder = self.tree(digest), self._cache / _name(digest)
+        with storage_errors(self._cache):
+            if folder.is_dir():
+                _check(manifest, folder, f"delete the folder {folder}: it is a copy and will be made again")
+            else:
+                self._materialise(manifest, folder)
+        return folder
+
+    def tree(self, digest: Digest) -> dict[str, Digest]:
+        """The manifest of a tree. Raises NotFound, and Corrupt when ``digest`` names something else than a tree."""
+        data = self.get(digest)
+        try:
+            manifest = _MANIFEST.validate_json(data)
+        except ValidationError:
+            raise _not_a_tree(digest) from None
+        if not all(map(_is_inside, manifest)):
+            raise _not_a_tree(digest)
+        return manifest
+
+    def exists(self, digest: Digest) -> bool:
+        """True when something is stored under ``digest``."""
+        return self._blobs.size(_name(digest)) is not None
+
+    def _put_file(self, path: Path) -> Digest:
+        if path.is_symlink() or not path.is_file():
+            raise InvalidInput(
+                f"{path} is neither a file nor a folder", "put a real file in its place: links are not followed", code="artifact_link"
+            )
+        with path.open("rb") as source:
+            digest = "sha256:" + hashlib.file_digest(source, "sha256").hexdigest()
+            if self._blobs.size(_name(digest)) != source.tell():
+                source.seek(0)
+                self._blobs.add(_name(digest), source)
+        return digest
+
+    def _materialise(self, manifest: dict[str, Digest], folder: Path) -> None:
+        """Builds the folder beside its place, checks it and renames it: it is whole or not there, whoever is killed and whoever else
+        builds it.
+        """
+        built = unfinished(self._cache)
+        try:
+            built.mkdir()
+            for path, digest in manifest.items():
+                (built / path).parent.mkdir(parents=True, exist_ok=True)
+                self._fetch(digest, built / path)
+            _check(manifest, built, _RESTORE)
+            _publish(built, folder)
+        finally:
+            shutil.rmtree(built, ignore_errors=True)
+
+    def _fetch(self, digest: Digest, target: Path) -> None:
+        stored = self._blobs.local(_name(digest))
+        try:
+            if stored is None or not _linked(stored, target):
+                with self._blobs.open(_name(digest)) as source, target.open("xb") as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+                target.chmod(0o444)
+        except FileNotFoundError:
+            raise _missing(digest) from None
+
+
+def open_artifacts(url: str, cache: Path) -> ArtifactStore:
+    """The artifact store at ``url``: a local path, or a URL of a file system that fsspec knows (``s3://bucket/folder``).
+
+    ``cache`` is the folder for the trees that are asked for. Where store and cache share a disk, a tree takes no space of its own: its
+    files are hard links. Raises InvalidInput (unknown kind of URL), Unavailable (its package is not installed).
+    """
+    try:
+        files, root = url_to_fs(url)
+    except ValueError as error:
+        raise InvalidInput(
+            f"artifacts cannot be kept at {url}", "give a folder, or a URL such as s3://bucket/folder", code="artifacts_url"
+        ) from error
+    except ImportError as error:
+        hint = f"install the package that fsspec needs for {url.partition(':')[0]}:// and try again"
+        raise Unavailable(f"artifacts at {url} need a package that is not installed", hint, code="package_missing") from error
+    blobs = LocalBlobs(Path(root)) if isinstance(files, LocalFileSystem) else RemoteBlobs(files, root)
+    return Artifacts(blobs, cache.absolute())
+
+
+def _check(manifest: dict[str, Digest], folder: Path, hint: str) -> None:
+    """Raises Corrupt, with ``hint``, unless ``folder`` holds exactly the files of ``manifest``."""
+    found = {path.relative_to(folder).as_posix(): path for path in _below(folder)}
+    for name in sorted(manifest.keys() | found.keys()):
+        path = found.get(name)
+        if path is None or manifest.get(name) != _digest_of_file(path):
+            raise _changed(f"the file {name} of {folder}", hint)
+
+
+def _digest_of_file(path: Path) -> Digest | None:
+    """None for what is not a plain file."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Everything below ``folder`` that is not a folder; links to folders are not followed."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            yield from _below(path)
+        else:
+            yield path
+
+
+def _publish(built: Path, folder: Path) -> None:
+    try:
+        built.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process was first, and has checked what it made
+            raise
+
+
+def _linked(stored: Path, target: Path) -> bool:
+    """True when ``target`` could be made a hard link; False where the disk, or its rules, do not allow one. Raises FileNotFoundError."""
+    try:
+        os.link(stored, target)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _manifest_bytes(manifest: dict[str, Digest]) -> bytes:
+    try:
+        return canonical_json(manifest)
+    except ValueError:
+        raise InvalidInput("a file's name is not UTF-8", "rename the file", code="artifact_name") from None
+
+
+def _is_inside(path: str) -> bool:
+    """False for a path that would lead out of its folder, or that has a second spelling."""
+    pure = PurePosixPath(path)
+    return (
+        path == str(pure)
+        and not pure.is_absolute()
+        and pure.parts != ()
+        and not {"..", "."} & set(pure.parts)
+        and not set(path) & {"\\", "\0"}
+    )
+
+
+def _name(digest: Digest) -> str:
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidInput(f"{digest} is not a digest", "a digest is sha256: and 64 hexadecimal digits", code="digest")
+    return digest.removeprefix("sha256:")
+
+
+def _missing(digest: Digest) -> NotFound:
+    return NotFound(
+        f"no artifact {short(digest)} is stored",
+        "check the digest, and that the artifacts' place is the right one",
+        code="artifact_missing",
+    )
+
+
+def _changed(what: str, hint: str) -> Corrupt:
+    return Corrupt(f"{what} is not what was stored: its bytes were changed", hint, code="artifact_corrupt")
+
+
+def _not_a_tree(digest: Digest) -> Corrupt:
+    return Corrupt(f"the artifact {short(digest)} is not a tree", "give the digest of a folder, not of a file", code="artifact_not_a_tree")
+
+
+_RESTORE = "somebody changed the stored artifact: restore it from a backup, or delete it and make it again"

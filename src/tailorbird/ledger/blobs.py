@@ -1,0 +1,186 @@
+"""Where bytes lie: a local folder, or any place that fsspec reaches.
+
+In: SHA-256 hashes in hex, bytes, files. Out: streams of what was stored. Must not know: what a tree is, whether the bytes are right
+(``artifacts.py`` checks every read).
+
+A blob lies under ``ab/cd/abcd…``. It is whole or not there: locally it is written under another name, flushed to the disk and renamed;
+object stores show an object when its upload ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any, Protocol
+from uuid import uuid4
+
+from tailorbird.domain.errors import Conflict, Unavailable
+
+#: Unfinished work of processes that died is cleared away after a day.
+_STALE_SECONDS = 86_400.0
+
+
+class Blobs(Protocol):
+    """Bytes by hash. Errors of the storage come out as Unavailable."""
+
+    def size(self, name: str) -> int | None:
+        """Bytes stored under ``name``; None when there is nothing."""
+        ...
+
+    def open(self, name: str) -> IO[bytes]:
+        """A stream of what is stored under ``name``. Raises FileNotFoundError."""
+        ...
+
+    def add(self, name: str, source: IO[bytes]) -> None:
+        """Stores the rest of ``source`` under ``name``, in place of what is there. Raises Conflict when it does not have that hash."""
+        ...
+
+    def local(self, name: str) -> Path | None:
+        """The file on this machine that holds the bytes; None where there is none."""
+        ...
+
+
+class LocalBlobs:
+    """Blobs in a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def size(self, name: str) -> int | None:
+        """Bytes stored under ``name``."""
+        with storage_errors(self._root):
+            try:
+                return self.local(name).stat().st_size
+            except FileNotFoundError:
+                return None
+
+    def open(self, name: str) -> IO[bytes]:
+        """A stream of the file."""
+        return self.local(name).open("rb")
+
+    def add(self, name: str, source: IO[bytes]) -> None:
+        """Writes to another name, flushes, renames, and flushes the folder: afterwards neither a kill nor a power loss takes it away."""
+        with storage_errors(self._root):
+            place, partial = self.local(name), unfinished(self._root)
+            try:
+                with partial.open("xb") as target:
+                    _copy(source, target, name)
+                    target.flush()
+                    os.fsync(target.fileno())
+                partial.chmod(0o444)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(place)
+            finally:
+                partial.unlink(missing_ok=True)
+            flush_folder(place.parent)
+
+    def local(self, name: str) -> Path:
+        """Where the file lies, or would."""
+        return self._root / name[:2] / name[2:4] / name
+
+
+class RemoteBlobs:
+    """Blobs behind an fsspec file system."""
+
+    def __init__(self, files: Any, root: str) -> None:
+        self._files = files
+        self._root = root.rstrip("/")
+
+    def size(self, name: str) -> int | None:
+        """Bytes stored under ``name``."""
+        with storage_errors(self._root):
+            try:
+                return int(self._files.info(self._path(name))["size"])
+            except FileNotFoundError:
+                return None
+
+    def open(self, name: str) -> IO[bytes]:
+        """A stream of the object."""
+        stream: IO[bytes] = self._files.open(self._path(name), "rb")
+        return stream
+
+    def add(self, name: str, source: IO[bytes]) -> None:
+        """Uploads from a checked copy, so that a source that breaks off leaves nothing; the object shows when the upload has ended."""
+        with storage_errors(self._root), NamedTemporaryFile(prefix="tailorbird-") as spool:
+            _copy(source, spool, name)
+            spool.flush()
+            self._files.put_file(spool.name, self._path(name))
+
+    def local(self, _name: str) -> None:
+        """Nothing of it lies on this machine."""
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name[:2]}/{name[2:4]}/{name}"
+
+
+def _copy(source: IO[bytes], target: IO[bytes], name: str) -> None:
+    """Copies, and raises Conflict when the bytes turn out not to have the hash ``name``: the source changed since it was hashed."""
+    hashed = hashlib.sha256()
+    while piece := source.read(1 << 20):
+        hashed.update(piece)
+        target.write(piece)
+    if hashed.hexdigest() != name:
+        raise Conflict(
+            "a file changed while it was being stored", "store it again when nothing writes to it any more", code="artifact_moving"
+        )
+
+
+def unfinished(folder: Path) -> Path:
+    """A fresh name in ``folder`` for work that is renamed when it is whole; clears away what dead processes left there long ago."""
+    nursery = folder / "unfinished"
+    nursery.mkdir(parents=True, exist_ok=True)
+    for left in nursery.iterdir():
+        _clear_if_stale(left)
+    return nursery / uuid4().hex
+
+
+def _clear_if_stale(left: Path) -> None:
+    try:
+        if time.time() - left.stat().st_mtime < _STALE_SECONDS:
+            return
+    except FileNotFoundError:  # another process finished it, or cleared it away
+        return
+    if left.is_dir():
+        shutil.rmtree(left, ignore_errors=True)
+    else:
+        left.unlink(missing_ok=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Flushes a folder's list of names to the disk, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def storage_errors(place: Path | str) -> Iterator[None]:
+    """Raises errors of the operating system, or of a remote store, as Unavailable with what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _meaning(error, place) from error
+
+
+def _meaning(error: OSError, place: Path | str) -> Unavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(
+            f"no space is left for artifacts in {place}", "free some space, then run the same command again", code="disk_full"
+        )
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        hint = "give this user the right to read and write there, or set another place for artifacts"
+        return Unavailable(f"artifacts in {place} may not be read or written", hint, code="artifacts_forbidden")
+    reason = error.strerror or type(error).__name__
+    return Unavailable(
+        f"the artifacts in {place} cannot be reached: {reason}", "check the place and try again", code="artifacts_unreachable"
+    )

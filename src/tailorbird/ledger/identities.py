@@ -1,0 +1,76 @@
+"""A tenant's identities and API keys.
+
+In: identities, keys (hashes of secrets only). Out: the same. Must not know: what a role may do, how a secret is checked (``access/``).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, update
+
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.identity import ApiKey, Identity
+from tailorbird.ledger.rows import insert_new, own, select_fields, value_of
+from tailorbird.ledger.tables import api_keys, identities
+
+
+class Identities:
+    """Implements ``IdentityRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, identity: Identity) -> None:
+        """Adds an identity. Raises Conflict when the name is taken."""
+        own(self._tenant, identity.tenant)
+        row = identity.model_dump() | {"roles": sorted(identity.roles)}
+        if not insert_new(self._connection, identities, row):
+            raise Conflict(f"{self._tenant} already has an identity {identity.name}", "choose another name", code="identity_taken")
+
+    def get(self, name: str) -> Identity:
+        """The identity. Raises NotFound."""
+        row = self._connection.execute(self._all().where(identities.c.name == name)).one_or_none()
+        if row is None:
+            raise NotFound(f"no identity {name} in {self._tenant}", "list them with: tailorbird identity list", code="identity_missing")
+        return value_of(Identity, row)
+
+    def all(self) -> tuple[Identity, ...]:
+        """All identities, by name."""
+        return tuple(value_of(Identity, row) for row in self._connection.execute(self._all().order_by(identities.c.name)))
+
+    def _all(self) -> Select[Any]:
+        return select_fields(identities, Identity).where(identities.c.tenant == self._tenant)
+
+
+class ApiKeys:
+    """Implements ``ApiKeyRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, key: ApiKey) -> None:
+        """Adds a key. Raises Conflict when its id is taken, in any tenant."""
+        own(self._tenant, key.tenant)
+        if not insert_new(self._connection, api_keys, key.model_dump()):
+            raise Conflict("a key with this id exists", "make another key", code="key_taken")
+
+    def all(self) -> tuple[ApiKey, ...]:
+        """All keys, oldest first, revoked ones too."""
+        rows = self._connection.execute(self._all().order_by(api_keys.c.created_at, api_keys.c.id))
+        return tuple(value_of(ApiKey, row) for row in rows)
+
+    def revoke(self, key: str, at: datetime) -> ApiKey:
+        """Revokes the key with this id; one that is revoked already keeps the time at which it was. Raises NotFound."""
+        here = (api_keys.c.tenant == self._tenant, api_keys.c.id == key)
+        self._connection.execute(update(api_keys).where(*here).values(revoked_at=func.coalesce(api_keys.c.revoked_at, at)))
+        row = self._connection.execute(self._all().where(api_keys.c.id == key)).one_or_none()
+        if row is None:
+            raise NotFound(f"no key {key} in {self._tenant}", "list them with: tailorbird keys list", code="key_missing")
+        return value_of(ApiKey, row)
+
+    def _all(self) -> Select[Any]:
+        return select_fields(api_keys, ApiKey).where(api_keys.c.tenant == self._tenant)

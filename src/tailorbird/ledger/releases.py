@@ -1,0 +1,159 @@
+"""Releases with the decisions on them, looks at sealed tests, and the splits that rows were given.
+
+In: signed values. Out: the same values, checked against their digest. Must not know: which moves are legal (``domain/release.py``),
+whether a signature is good (``access/``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, func, select, update
+
+from tailorbird.domain.errors import Conflict, Corrupt, NotFound
+from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_bytes, plain_json, short
+from tailorbird.ledger.rows import (
+    insert_all_new,
+    insert_new,
+    next_number,
+    own,
+    select_fields,
+    text_of,
+    unreadable,
+    value_from_text,
+    value_of,
+)
+from tailorbird.ledger.tables import approvals, looks, releases, splits
+
+
+class Releases:
+    """Implements ``ReleaseRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, release: Release) -> None:
+        """Adds a release and its approvals, unless it is there. Raises Corrupt when its digest is not that of its content."""
+        own(self._tenant, release.content.tenant)
+        content = text_of(release.content)
+        if digest_bytes(content.encode()) != release.digest:
+            raise Corrupt(
+                f"the release {short(release.digest)} does not have the digest of its content",
+                "build the release again from its content",
+                code="release_digest",
+            )
+        row = {
+            "tenant": self._tenant,
+            "digest": release.digest,
+            "number": next_number(releases.c.number, releases.c.tenant == self._tenant),
+            "state": release.state,
+            "content": content,
+            "signature": plain_json(release.signature),
+        }
+        if insert_new(self._connection, releases, row):
+            for approval in release.approvals:
+                self.approve(approval)
+
+    def get(self, digest: str) -> Release:
+        """The release whose digest is, or alone starts with, ``digest`` (``sha256:`` may be left out). Raises NotFound, Corrupt."""
+        start = "sha256:" + digest.removeprefix("sha256:")
+        matches = self._all().where(func.substr(releases.c.digest, 1, len(start)) == start).limit(2)
+        rows = self._connection.execute(matches).all() if start != "sha256:" else []
+        if not rows:
+            raise _missing(digest, self._tenant)
+        if len(rows) > 1:
+            raise NotFound(f"more than one release begins with {digest}", "give more digits of its digest", code="release_ambiguous")
+        return self._release(rows[0])
+
+    def all(self) -> tuple[Release, ...]:
+        """All releases, newest first."""
+        rows = self._connection.execute(self._all().order_by(releases.c.number.desc(), releases.c.digest)).all()
+        return tuple(self._release(row) for row in rows)
+
+    def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
+        """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
+        here = and_(releases.c.tenant == self._tenant, releases.c.digest == digest)
+        moved = self._connection.execute(update(releases).where(here, releases.c.state == before).values(state=after))
+        if not moved.rowcount:
+            state = self.get(digest).state
+            raise Conflict(
+                f"the release {short(digest)} is {state.value}, not {before.value}",
+                "somebody else moved it: look at it again before you decide",
+                code="release_state",
+            )
+
+    def approve(self, approval: Approval) -> None:
+        """Adds a decision. Raises NotFound, and Conflict when this identity has already decided."""
+        here = (approvals.c.tenant == self._tenant, approvals.c.release == approval.release)
+        if not self._connection.scalar(
+            select(releases.c.digest).where(releases.c.tenant == self._tenant, releases.c.digest == approval.release)
+        ):
+            raise _missing(approval.release, self._tenant)
+        row = plain_json(approval) | {"tenant": self._tenant, "number": next_number(approvals.c.number, *here)}
+        if not insert_new(self._connection, approvals, row):
+            raise Conflict(
+                f"{approval.identity} has already decided on the release {short(approval.release)}",
+                "a decision stands: another approver must decide, or a new release be made",
+                code="already_decided",
+            )
+
+    def _all(self) -> Any:
+        columns = (releases.c.digest, releases.c.state, releases.c.content, releases.c.signature)
+        return select(*columns).where(releases.c.tenant == self._tenant)
+
+    def _release(self, row: Row[Any]) -> Release:
+        """Raises Corrupt when the content does not have its digest any more."""
+        if digest_bytes(row.content.encode()) != row.digest:
+            raise unreadable(Release)
+        content = value_from_text(ReleaseContent, row.content)
+        decided = select_fields(approvals, Approval).where(approvals.c.tenant == self._tenant, approvals.c.release == row.digest)
+        decisions = tuple(value_of(Approval, found) for found in self._connection.execute(decided.order_by(approvals.c.number)))
+        return Release(digest=row.digest, content=content, state=row.state, signature=row.signature, approvals=decisions)
+
+
+class Looks:
+    """Implements ``LookRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, objective_name: str, snapshot: Digest, candidate: Digest) -> int:
+        """Records a look and returns its number for this objective; the same look again returns its first number."""
+        objective = and_(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
+        look = {"tenant": self._tenant, "objective_name": objective_name, "snapshot": snapshot, "candidate": candidate}
+        insert_new(self._connection, looks, look | {"number": next_number(looks.c.number, objective)})
+        same = select(looks.c.number).where(objective, looks.c.snapshot == snapshot, looks.c.candidate == candidate)
+        return int(self._connection.execute(same).scalar_one())
+
+    def count(self, objective_name: str) -> int:
+        """How many looks were taken."""
+        taken = select(func.count()).where(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
+        return int(self._connection.execute(taken).scalar_one())
+
+
+class Splits:
+    """Implements ``SplitRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def assigned(self, objective_name: str) -> dict[Digest, tuple[str, str]]:
+        """Row id to (split, group)."""
+        columns = (splits.c.row_id, splits.c.split, splits.c.row_group)
+        rows = self._connection.execute(select(*columns).where(splits.c.tenant == self._tenant, splits.c.objective_name == objective_name))
+        return {row.row_id: (row.split, row.row_group) for row in rows}
+
+    def remember(self, objective_name: str, assigned: dict[Digest, tuple[str, str]]) -> None:
+        """Records rows that are new; known rows are left as they are."""
+        common = {"tenant": self._tenant, "objective_name": objective_name}
+        rows = [common | {"row_id": row, "split": split, "row_group": group} for row, (split, group) in assigned.items()]
+        insert_all_new(self._connection, splits, rows)
+
+
+def _missing(digest: str, tenant: str) -> NotFound:
+    return NotFound(f"no release {short(digest)} in {tenant}", "list them with: tailorbird releases", code="release_missing")

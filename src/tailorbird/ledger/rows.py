@@ -1,0 +1,84 @@
+"""Between domain values and rows, the same way for every repository.
+
+In: values, rows. Out: rows, values, and the few statements that every repository needs. Must not know: what any one table is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tailorbird.domain.errors import Corrupt, Forbidden
+from tailorbird.domain.value import Value
+from tailorbird.foundations.canonical import canonical_json
+
+V = TypeVar("V", bound=Value)
+
+#: ``INSERT … ON CONFLICT DO NOTHING`` is spelled alike in both, but is no part of the SQL standard.
+_INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+
+
+def select_fields(table: Table, kind: type[Value]) -> Select[Any]:
+    """Selects the columns that hold the fields of ``kind``."""
+    return select(*(table.c[name] for name in kind.model_fields if name in table.c))
+
+
+def value_of(kind: type[V], row: Row[Any]) -> V:
+    """The value that a row holds. Raises Corrupt when the row is none."""
+    try:
+        return kind.model_validate(dict(row._mapping))
+    except ValidationError:
+        raise unreadable(kind) from None
+
+
+def value_from_text(kind: type[V], text: str) -> V:
+    """The value that canonical JSON text holds. Raises Corrupt when the text is none."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError:
+        raise unreadable(kind) from None
+
+
+def text_of(value: Value) -> str:
+    """A value's canonical JSON."""
+    return canonical_json(value).decode()
+
+
+def unreadable(kind: type[Value]) -> Corrupt:
+    """The error for a row that no longer is what it was written as."""
+    return Corrupt(
+        f"a stored {kind.__name__} cannot be read: it was changed outside tailorbird, or written by a newer version",
+        "check the log with: tailorbird audit verify; use the version that wrote it, or restore a backup",
+        code="record_corrupt",
+    )
+
+
+def insert_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Inserts ``row`` unless a row with one of its keys is there; True when it was inserted."""
+    statement = _INSERT[connection.dialect.name](table).values(row).on_conflict_do_nothing()
+    return connection.execute(statement).rowcount == 1
+
+
+def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Inserts those of ``rows`` whose keys are not there yet, in one statement."""
+    if rows:
+        connection.execute(_INSERT[connection.dialect.name](table).on_conflict_do_nothing(), rows)
+
+
+def next_number(column: ColumnElement[int], *same: ColumnElement[bool]) -> ScalarSelect[int]:
+    """One more than the highest ``column`` among the rows that match ``same``; 1 for the first."""
+    return select(func.coalesce(func.max(column), 0) + 1).where(*same).scalar_subquery()
+
+
+def own(tenant: str, value_tenant: str) -> None:
+    """Refuses to write a value of another tenant. Raises Forbidden."""
+    if value_tenant != tenant:
+        raise Forbidden(
+            f"the record of tenant {tenant} takes nothing that belongs to tenant {value_tenant}",
+            "open the work of the tenant that the value belongs to",
+            code="other_tenant",
+        )

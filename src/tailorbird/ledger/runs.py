@@ -1,0 +1,138 @@
+"""Runs and their leased steps.
+
+In: runs, the names of steps, workers that ask for one. Out: runs, and steps that one worker at a time may finish. Must not know: what a
+step does.
+
+A lease is told from earlier ones by its owner and by the step's count of attempts, so a worker that was taken for dead cannot finish what
+another (or its own next life, under the same name) holds now. Time decides only who may take a lease over; whoever holds it may finish
+late.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+
+from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
+from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.value import Digest
+from tailorbird.ledger.rows import insert_new, next_number, own, select_fields, value_of
+from tailorbird.ledger.tables import runs, steps
+from tailorbird.ports.clock import Clock
+
+
+class Runs:
+    """Implements ``RunRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, run: Run) -> Run:
+        """Adds ``run``, or returns the one that has its fingerprint. Raises Conflict when only the id is taken."""
+        own(self._tenant, run.tenant)
+        number = next_number(runs.c.number, runs.c.tenant == self._tenant)
+        insert_new(self._connection, runs, run.model_dump() | {"number": number})
+        row = self._connection.execute(self._all().where(runs.c.fingerprint == run.fingerprint)).one_or_none()
+        if row is None:
+            raise Conflict(f"another run has the id {run.id}", "give the run an id of its own", code="run_id_taken")
+        return value_of(Run, row)
+
+    def get(self, run: str) -> Run:
+        """The run whose id is, or alone starts with, ``run``. Raises NotFound."""
+        matches = self._all().where(func.substr(runs.c.id, 1, len(run)) == run).order_by(runs.c.id != run, runs.c.id).limit(2)
+        found = [value_of(Run, row) for row in self._connection.execute(matches)] if run else []
+        if not found:
+            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")
+        if len(found) > 1 and found[0].id != run:
+            raise NotFound(f"more than one run begins with {run}", "give more letters of its id", code="run_ambiguous")
+        return found[0]
+
+    def all(self) -> tuple[Run, ...]:
+        """All runs, newest first."""
+        return tuple(value_of(Run, row) for row in self._connection.execute(self._all().order_by(runs.c.number.desc(), runs.c.id)))
+
+    def set_state(self, run: str, state: RunState) -> None:
+        """Moves a run to ``state``. Raises NotFound."""
+        here = and_(runs.c.tenant == self._tenant, runs.c.id == run)
+        if not self._connection.execute(update(runs).where(here).values(state=state)).rowcount:
+            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")
+
+    def _all(self) -> Any:
+        return select_fields(runs, Run).where(runs.c.tenant == self._tenant)
+
+
+class Steps:
+    """Implements ``StepRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str, clock: Clock) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        self._clock = clock
+
+    def enqueue(self, run: str, name: str) -> Step:
+        """Adds a ready step at the end of ``run``, or returns the step of that name. Raises Conflict when there is no such run."""
+        position = next_number(steps.c.position, *self._of(run))
+        row = Step(run=run, tenant=self._tenant, name=name, position=0).model_dump() | {"position": position}
+        insert_new(self._connection, steps, row)
+        return self._step(run, name)
+
+    def lease(self, run: str, owner: str, ttl: timedelta) -> Step | None:
+        """Leases the first step that is ready, or whose lease has expired; None when there is none."""
+        now = self._clock.now()
+        free = or_(steps.c.state == StepState.READY, and_(steps.c.state == StepState.LEASED, steps.c.lease_until <= now))
+        first = select(steps.c.name).where(*self._of(run), free).order_by(steps.c.position).limit(1).with_for_update(skip_locked=True)
+        name = self._connection.scalar(first)
+        if name is None:
+            return None
+        taken = {"state": StepState.LEASED, "owner": owner, "lease_until": now + ttl, "attempts": steps.c.attempts + 1}
+        self._connection.execute(update(steps).where(*self._of(run), steps.c.name == name).values(taken))
+        return self._step(run, name)
+
+    def heartbeat(self, step: Step, ttl: timedelta) -> None:
+        """Extends the lease. Raises LeaseLost."""
+        self._change_held(step, lease_until=self._clock.now() + ttl)
+
+    def complete(self, step: Step, result: Digest, seconds: float) -> Step:
+        """Marks done, in time or late, as long as nobody has taken the lease over. Raises LeaseLost."""
+        return self._change_held(step, state=StepState.DONE, result=result, seconds=seconds, error=None, lease_until=None)
+
+    def fail(self, step: Step, error: str) -> Step:
+        """Marks failed. Raises LeaseLost."""
+        return self._change_held(step, state=StepState.FAILED, error=error, lease_until=None)
+
+    def release(self, step: Step) -> None:
+        """Gives a held step back; does nothing when the lease is lost."""
+        given_back = {"state": StepState.READY, "owner": None, "lease_until": None}
+        self._connection.execute(update(steps).where(self._held(step)).values(given_back))
+
+    def of(self, run: str) -> tuple[Step, ...]:
+        """All steps of a run, in order."""
+        rows = self._connection.execute(select_fields(steps, Step).where(*self._of(run)).order_by(steps.c.position))
+        return tuple(value_of(Step, row) for row in rows)
+
+    def retry(self, run: str) -> None:
+        """Makes the failed steps of a run ready again."""
+        again = {"state": StepState.READY, "owner": None, "error": None}
+        self._connection.execute(update(steps).where(*self._of(run), steps.c.state == StepState.FAILED).values(again))
+
+    def _change_held(self, step: Step, **changes: object) -> Step:
+        if not self._connection.execute(update(steps).where(self._held(step)).values(changes)).rowcount:
+            raise LeaseLost(
+                f"the step {step.name} of run {step.run} is no longer held by {step.owner}",
+                "nothing is to be done: whoever holds it now finishes it",
+            )
+        return self._step(step.run, step.name)
+
+    def _held(self, step: Step) -> ColumnElement[bool]:
+        """True for the row of ``step`` while the lease it was given with is the current one."""
+        lease = (steps.c.state == StepState.LEASED, steps.c.owner == step.owner, steps.c.attempts == step.attempts)
+        return and_(steps.c.tenant == step.tenant, *self._of(step.run), steps.c.name == step.name, *lease)
+
+    def _step(self, run: str, name: str) -> Step:
+        return value_of(Step, self._connection.execute(select_fields(steps, Step).where(*self._of(run), steps.c.name == name)).one())
+
+    def _of(self, run: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        return steps.c.tenant == self._tenant, steps.c.run == run

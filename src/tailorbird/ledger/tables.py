@@ -1,0 +1,224 @@
+"""The tables, as SQLAlchemy Core. ``migrations/`` makes them; a test holds the two together.
+
+In: nothing. Out: ``metadata`` and its tables. Must not know: who reads or writes them.
+
+Whatever belongs to a tenant has the tenant first in its primary key, and points to other rows of the same tenant only: a row of another
+tenant cannot even be referred to. Columns that have the name of a domain value's field hold that field. ``number`` counts what a tenant
+added, from 1: the order of rows, where times may tie.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Float, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+
+from tailorbird.ledger.columns import CanonicalJson, UtcTime
+
+#: One spelling for the names of constraints, so that later migrations can name them.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _tenant() -> Column[str]:
+    return Column("tenant", String, ForeignKey("tenants.name"), primary_key=True)
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, String, primary_key=True)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, String, nullable=False)
+
+
+tenants = Table("tenants", metadata, _key("name"), Column("created_at", UtcTime, nullable=False))
+
+identities = Table(
+    "identities",
+    metadata,
+    _tenant(),
+    _key("name"),
+    Column("roles", CanonicalJson, nullable=False),
+    _text("public_key"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("disabled_at", UtcTime),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _tenant(),
+    _key("id"),
+    _text("name"),
+    _text("secret_sha256"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    UniqueConstraint("id"),
+)
+
+records = Table(
+    "records",
+    metadata,
+    _tenant(),
+    _key("kind"),
+    _key("digest"),
+    Column("number", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Index(None, "tenant", "kind", "number"),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    _tenant(),
+    _key("id"),
+    Column("number", Integer, nullable=False),
+    _text("objective_name"),
+    _text("objective"),
+    _text("fingerprint"),
+    _text("folder"),
+    _text("created_by"),
+    Column("created_at", UtcTime, nullable=False),
+    _text("state"),
+    UniqueConstraint("tenant", "fingerprint"),
+    Index(None, "tenant", "number"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    _tenant(),
+    _key("run"),
+    _key("name"),
+    Column("position", Integer, nullable=False),
+    _text("state"),
+    Column("owner", String),
+    Column("lease_until", UtcTime),
+    Column("attempts", Integer, nullable=False),
+    Column("result", String),
+    Column("error", Text),
+    Column("seconds", Float, nullable=False),
+    ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
+    UniqueConstraint("tenant", "run", "position"),
+)
+
+releases = Table(
+    "releases",
+    metadata,
+    _tenant(),
+    _key("digest"),
+    Column("number", Integer, nullable=False),
+    _text("state"),
+    Column("content", Text, nullable=False),
+    Column("signature", CanonicalJson, nullable=False),
+    Index(None, "tenant", "number"),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    _tenant(),
+    _key("release"),
+    _key("identity"),
+    Column("number", Integer, nullable=False),
+    _text("role"),
+    _text("decision"),
+    Column("reason", Text, nullable=False),
+    Column("signature", CanonicalJson, nullable=False),
+    ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
+)
+
+looks = Table(
+    "looks",
+    metadata,
+    _tenant(),
+    _key("objective_name"),
+    _key("snapshot"),
+    _key("candidate"),
+    Column("number", Integer, nullable=False),
+    UniqueConstraint("tenant", "objective_name", "number"),
+)
+
+splits = Table("splits", metadata, _tenant(), _key("objective_name"), _key("row_id"), _text("split"), _text("row_group"))
+
+#: Every version an alias ever had; the one with the highest version is current.
+aliases = Table(
+    "aliases",
+    metadata,
+    _tenant(),
+    _key("name"),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("targets", CanonicalJson, nullable=False),
+    Column("previous", CanonicalJson, nullable=False),
+    Column("moved_at", UtcTime, nullable=False),
+    _text("moved_by"),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    _tenant(),
+    _key("id"),
+    _text("key"),
+    _text("alias"),
+    Column("release", String),
+    _text("arm"),
+    _text("route"),
+    Column("status", Integer, nullable=False),
+    _text("outcome"),
+    Column("error", String),
+    Column("prediction", Text),
+    Column("prompt_tokens", Integer, nullable=False),
+    Column("completion_tokens", Integer, nullable=False),
+    Column("latency_ms", Float, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index(None, "tenant", "at"),
+)
+
+# Above tenants.
+
+#: The Merkle log. ``body`` is the canonical JSON of the event, byte for byte what ``leaf_hash`` covers.
+log_entries = Table(
+    "log_entries",
+    metadata,
+    Column("index", Integer, primary_key=True, autoincrement=False),
+    _text("leaf_hash"),
+    _text("tenant"),
+    _text("subject"),
+    Column("body", Text, nullable=False),
+    Index(None, "subject", "index"),
+)
+
+#: One row: the log's size and its right edge (hashes in hex, largest subtree first).
+log_frontier = Table(
+    "log_frontier",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("size", Integer, nullable=False),
+    Column("edge", CanonicalJson, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("origin"),
+    Column("size", Integer, nullable=False),
+    _text("root"),
+    Column("note", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+#: One row: how often any alias was moved. A counter in a row, so that nobody can see move 8 before move 7 (as with a database sequence).
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("count", Integer, nullable=False),
+)

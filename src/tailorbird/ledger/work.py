@@ -1,0 +1,118 @@
+"""Units of work: one tenant's repositories, or the system's, inside one transaction.
+
+In: a database, a clock. Out: ``SqlLedger``. Must not know: SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, select
+
+from tailorbird.domain.errors import NotFound
+from tailorbird.ledger.database import Database
+from tailorbird.ledger.deployment import Aliases, Requests
+from tailorbird.ledger.eventlog import Events
+from tailorbird.ledger.identities import ApiKeys, Identities
+from tailorbird.ledger.migration import migrate
+from tailorbird.ledger.records import Records
+from tailorbird.ledger.releases import Looks, Releases, Splits
+from tailorbird.ledger.runs import Runs, Steps
+from tailorbird.ledger.system import system_over
+from tailorbird.ledger.tables import tenants
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.deployment import AliasRepository, RequestRepository
+from tailorbird.ports.events import EventLog
+from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository
+from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
+from tailorbird.ports.records import RecordRepository
+from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
+from tailorbird.ports.runs import RunRepository, StepRepository
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The current time in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass
+class TenantWork:
+    """Implements ``UnitOfWork``."""
+
+    tenant: str
+    records: RecordRepository
+    runs: RunRepository
+    steps: StepRepository
+    releases: ReleaseRepository
+    looks: LookRepository
+    splits: SplitRepository
+    aliases: AliasRepository
+    requests: RequestRepository
+    identities: IdentityRepository
+    keys: ApiKeyRepository
+    events: EventLog
+
+
+class SqlLedger:
+    """Implements ``Ledger`` on an SQL database. Safe to share between threads."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @contextmanager
+    def work(self, tenant: str, *, write: bool = True) -> Iterator[UnitOfWork]:
+        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
+        with self._database.writing() if write else self._database.reading() as connection:
+            _require(connection, tenant)
+            yield _work_of(connection, tenant, self._clock)
+
+    @contextmanager
+    def system(self, *, write: bool = True) -> Iterator[SystemWork]:
+        """A transaction over the system repositories. Raises Unavailable."""
+        with self._database.writing() if write else self._database.reading() as connection:
+            yield system_over(connection)
+
+    def migrate(self) -> None:
+        """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
+        migrate(self._database)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._database.close()
+
+
+def open_ledger(url: str, clock: Clock | None = None) -> Ledger:
+    """The ledger in the database at ``url`` (``sqlite:///path``). Opens no file yet. Raises InvalidInput.
+
+    ``clock`` tells when a lease has expired; the machine's own by default.
+    """
+    return SqlLedger(Database(url), clock or SystemClock())
+
+
+def _require(connection: Connection, tenant: str) -> None:
+    if connection.scalar(select(tenants.c.name).where(tenants.c.name == tenant)) is None:
+        raise NotFound(f"there is no tenant {tenant}", "make it with: tailorbird init --tenant", code="tenant_missing")
+
+
+def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
+    return TenantWork(
+        tenant=tenant,
+        records=Records(connection, tenant),
+        runs=Runs(connection, tenant),
+        steps=Steps(connection, tenant, clock),
+        releases=Releases(connection, tenant),
+        looks=Looks(connection, tenant),
+        splits=Splits(connection, tenant),
+        aliases=Aliases(connection, tenant),
+        requests=Requests(connection, tenant),
+        identities=Identities(connection, tenant),
+        keys=ApiKeys(connection, tenant),
+        events=Events(connection, tenant),
+    )
