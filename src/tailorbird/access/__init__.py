@@ -1,0 +1,33 @@
+"""The access room: keys, signatures, signed checkpoints, API keys, and which role may do what.
+
+In: identities, key files, secrets. Out: signatures and verdicts on them. Must not know: tables, HTTP, what a release needs before it
+may move.
+"""
+
+from tailorbird.access import signing
+from tailorbird.access.api_keys import matches, mint, read_secret
+from tailorbird.access.keys import PrivateKey, check_key, create_key, load_key, public_key
+from tailorbird.access.notes import check_note, make_checkpoint, verifier_key
+from tailorbird.access.policy import ROLES_FOR, Action, authorise
+from tailorbird.access.signing import sign, signed_bytes, verify
+
+__all__ = [
+    "ROLES_FOR",
+    "Action",
+    "PrivateKey",
+    "authorise",
+    "check_key",
+    "check_note",
+    "create_key",
+    "load_key",
+    "make_checkpoint",
+    "matches",
+    "mint",
+    "public_key",
+    "read_secret",
+    "sign",
+    "signed_bytes",
+    "signing",
+    "verifier_key",
+    "verify",
+]

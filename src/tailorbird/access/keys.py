@@ -1,0 +1,127 @@
+"""Ed25519 keys of identities, as files that only their owner can read.
+
+In: paths, passphrases. Out: key files (PKCS#8 PEM), keys, public keys in base64. Must not know: identities' roles, what is signed.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from pathlib import Path
+from typing import TypeAlias
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, Unauthenticated
+from tailorbird.domain.identity import Identity
+
+PrivateKey: TypeAlias = Ed25519PrivateKey
+
+_OWNER_ONLY_FILE = 0o600
+_OWNER_ONLY_FOLDER = 0o700
+_EVERYBODY_ELSE = 0o077
+
+
+def create_key(path: Path, passphrase: str | None = None) -> str:
+    """Writes a new private key to ``path`` and returns its public key in base64.
+
+    The file is made exclusively, with mode 0600; folders that are missing get mode 0700. Raises Conflict when something is there already.
+    """
+    key = Ed25519PrivateKey.generate()
+    protection: KeySerializationEncryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    _make_private_folder(path.parent)
+    _write_exclusively(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
+    return public_key(key)
+
+
+def load_key(path: Path, passphrase: str | None = None) -> PrivateKey:
+    """The private key at ``path``.
+
+    Raises NotFound, Forbidden (others may read the file: ``key_readable``; this user may not: ``key_unreadable``), Unauthenticated (the
+    passphrase is missing or wrong), Corrupt (not an Ed25519 key in PEM form).
+    """
+    pem = _read_private(path)
+    try:
+        key = load_pem_private_key(pem, passphrase.encode() if passphrase else None)
+    except TypeError:
+        raise _passphrase_error(path, passphrase) from None
+    except (ValueError, UnsupportedAlgorithm):
+        if passphrase and b"ENCRYPTED" in pem:
+            raise _passphrase_error(path, passphrase) from None
+        raise _not_a_key(path) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _not_a_key(path)
+    return key
+
+
+def public_key(key: PrivateKey) -> str:
+    """The raw public key in standard base64 (44 characters), as identities carry it."""
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+def check_key(key: PrivateKey, identity: Identity) -> None:
+    """Raises Forbidden unless ``key`` is the one registered for ``identity``: naming somebody is not being them."""
+    if public_key(key) != identity.public_key:
+        raise Forbidden(
+            f"this key is not the key of {identity.name}",
+            f"act with the key file that was made for {identity.name}, or act as the identity that the key belongs to",
+            code="key_mismatch",
+        )
+
+
+def _make_private_folder(folder: Path) -> None:
+    """Makes each missing folder of the path readable by its owner alone (``mkdir(parents=True)`` would leave the upper ones open)."""
+    if folder.is_dir():
+        return
+    _make_private_folder(folder.parent)
+    folder.mkdir(mode=_OWNER_ONLY_FOLDER, exist_ok=True)
+
+
+def _write_exclusively(path: Path, data: bytes) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE)
+    except FileExistsError:
+        raise Conflict(f"a key file {path.name} exists already", "use that key, or choose another file", code="key_exists") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read_private(path: Path) -> bytes:
+    """The bytes of a file after checking, on the opened file itself, that nobody else can read it."""
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            if mode & _EVERYBODY_ELSE:
+                raise Forbidden(
+                    f"the key file {path.name} is open to others (mode {mode:04o})", f"close it: chmod 600 {path}", code="key_readable"
+                )
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise NotFound(f"there is no key file {path}", "name the key file with --key, or make an identity", code="key_missing") from None
+    except PermissionError:
+        raise Forbidden(f"the key file {path.name} cannot be read by this user", "act as its owner", code="key_unreadable") from None
+
+
+def _passphrase_error(path: Path, passphrase: str | None) -> Unauthenticated:
+    what = "does not open with this passphrase" if passphrase else "is protected by a passphrase"
+    return Unauthenticated(f"the key file {path.name} {what}", "give the passphrase it was made with", code="passphrase_wrong")
+
+
+def _not_a_key(path: Path) -> Corrupt:
+    return Corrupt(
+        f"the key file {path.name} does not hold an Ed25519 private key",
+        "restore it from a backup, or make a new identity",
+        code="key_invalid",
+    )

@@ -1,0 +1,81 @@
+"""Which role may do what: one table.
+
+In: an identity and an action. Out: nothing, or Forbidden. Must not know: states and quorums (``release/``); tenants are kept apart by the
+repositories, which answer for one tenant alone.
+
+Duties are separate: who adapts does not approve, who approves does not promote, who administers does neither, unless somebody gave one
+identity several roles; and even then nobody approves a release of their own.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from tailorbird.domain.errors import Forbidden
+from tailorbird.domain.identity import Identity, Role
+
+
+class Action(StrEnum):
+    """What can be asked of the control plane, as ``noun.verb``."""
+
+    PLAN = "objective.plan"
+    ADAPT = "objective.adapt"
+    PULL_MODEL = "model.pull"
+    SHOW_RUN = "run.show"
+    SHOW_RELEASE = "release.show"
+    APPROVE = "release.approve"
+    REJECT = "release.reject"
+    STAGE = "release.stage"
+    PROMOTE = "release.promote"
+    ROLLBACK = "release.rollback"
+    EXPLAIN = "request.explain"
+    CREATE_KEY = "key.create"
+    LIST_KEYS = "key.list"
+    REVOKE_KEY = "key.revoke"
+    ADD_IDENTITY = "identity.add"
+    SHOW_IDENTITY = "identity.show"
+    VERIFY_AUDIT = "audit.verify"
+    CHECKPOINT = "audit.checkpoint"
+
+
+_ANYONE = frozenset(Role)
+_DECIDERS = frozenset({Role.APPROVER, Role.REVIEWER})
+
+#: The whole policy. An identity may do what any one of its roles may. Reviewers decide too where a rule asks for two roles.
+ROLES_FOR: dict[Action, frozenset[Role]] = {
+    Action.PLAN: frozenset({Role.AUTHOR}),
+    Action.ADAPT: frozenset({Role.AUTHOR}),
+    Action.PULL_MODEL: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),
+    Action.SHOW_RUN: _ANYONE,
+    Action.SHOW_RELEASE: _ANYONE,
+    Action.APPROVE: _DECIDERS,
+    Action.REJECT: _DECIDERS,
+    Action.STAGE: frozenset({Role.OPERATOR}),
+    Action.PROMOTE: frozenset({Role.OPERATOR}),
+    Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),
+    Action.EXPLAIN: _ANYONE,
+    Action.CREATE_KEY: frozenset({Role.ADMIN}),
+    Action.LIST_KEYS: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.REVOKE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.ADD_IDENTITY: frozenset({Role.ADMIN}),
+    Action.SHOW_IDENTITY: _ANYONE,
+    Action.VERIFY_AUDIT: _ANYONE,
+    Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR}),
+}
+
+
+def authorise(identity: Identity, action: Action) -> None:
+    """Returns when one of the identity's roles allows ``action``.
+
+    Raises Forbidden: ``identity_disabled``, or ``role_missing`` naming the roles that may.
+    """
+    if identity.disabled_at is not None:
+        raise Forbidden(f"{identity.name} is disabled", "ask an admin to enable the identity, or act as another", code="identity_disabled")
+    allowed = ROLES_FOR[action]
+    if identity.roles & allowed:
+        return
+    held = ", ".join(sorted(identity.roles)) or "no role"
+    may = " or ".join(sorted(allowed))
+    raise Forbidden(
+        f"{action.value} needs the role {may}; {identity.name} holds {held}", f"act as an identity that is {may}", code="role_missing"
+    )
