@@ -1,0 +1,21 @@
+"""The data room: files into a frozen snapshot, in which nothing is lost, repeated or on two sides of a split.
+
+    text_file → csv_file | jsonl_file → sources → duplicates → classes → ties → placing → coverage → snapshot
+
+In: the files that an objective names, and where earlier rows went. Out: rows by split, a manifest by digest, every refused row with
+its reason. Must not know: models, metrics, the ledger.
+"""
+
+from tailorbird.data.snapshot import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows
+from tailorbird.data.sources import SourceRow, SourceRows, fingerprint_sources, read_sources
+
+__all__ = [
+    "BuiltSnapshot",
+    "SnapshotRequest",
+    "SourceRow",
+    "SourceRows",
+    "build_snapshot",
+    "fingerprint_sources",
+    "load_rows",
+    "read_sources",
+]

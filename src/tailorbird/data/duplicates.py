@@ -1,0 +1,98 @@
+"""Exact duplicates: rows that a reader would call the same, kept once.
+
+In: rows as read, and where earlier rows went. Out: distinct items; how many copies were left out; copies that contradict a split. Must not
+know: near-duplicates, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tailorbird.data.sources import SourceRow
+from tailorbird.domain.dataset import Quarantined, Split
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.text import normalise
+
+#: The more a split must be protected, the higher: a row of test is worth more than its copy in train.
+PROTECTION = {Split.TEST: 3, Split.DEV: 2, Split.TRAIN: 1, None: 0}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A distinct row: ``folded`` is its normalised text, ``id`` the digest of that and the target.
+
+    ``known`` is the split that it was given in an earlier snapshot, ``group`` its group there.
+    """
+
+    id: Digest
+    folded: str
+    row: SourceRow
+    known: Split | None = None
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """Items in the order of their first copy; ``duplicates`` counts the copies left out."""
+
+    items: tuple[Item, ...]
+    duplicates: int
+    quarantined: tuple[Quarantined, ...]
+
+
+def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str, str]]) -> Distinct:
+    """Keeps one row of all that have the same normalised text and target: the first of those in the most protected split.
+
+    A copy in another split than the kept one is quarantined rather than counted as a duplicate: it would have been a leak. So is a copy
+    that its source now fixes to another split than an earlier snapshot gave to the row.
+    """
+    copies: dict[Digest, list[Item]] = {}
+    for row in rows:
+        item = _item(row, known)
+        copies.setdefault(item.id, []).append(item)
+    kept: list[Item] = []
+    duplicates = 0
+    quarantined: list[Quarantined] = []
+    for items in copies.values():
+        agreeing = [item for item in items if item.known is None or item.row.fixed in (None, item.known)]
+        quarantined += [_moved(item) for item in items if item not in agreeing]
+        if agreeing:
+            best = agreeing[0] if agreeing[0].known else max(agreeing, key=lambda item: PROTECTION[item.row.fixed])
+            leaks = [item for item in agreeing if item.known is None and leaks_into(best.row.fixed, item.row.fixed)]
+            quarantined += [contaminant(item.row, best.row.fixed) for item in leaks]
+            duplicates += len(agreeing) - len(leaks) - 1
+            kept.append(best)
+    return Distinct(tuple(kept), duplicates, tuple(quarantined))
+
+
+def leaks_into(protected: Split | None, other: Split | None) -> bool:
+    """True when a row fixed to ``other`` must not repeat one in ``protected``, which is dev or test."""
+    return protected in (Split.DEV, Split.TEST) and other is not protected
+
+
+def contaminant(row: SourceRow, split: Split | None) -> Quarantined:
+    """Sets aside a row that repeats, or nearly repeats, one of a protected split."""
+    assert split is not None
+    reason = f"the row, or one nearly like it or of the same subject, is in {split.value}"
+    return quarantine(row, f"contaminates_{split.value}", reason)
+
+
+def quarantine(row: SourceRow, code: str, reason: str) -> Quarantined:
+    """Sets ``row`` aside."""
+    return Quarantined(file=row.provenance.file, line=row.provenance.line, code=code, reason=reason)
+
+
+def _moved(item: Item) -> Quarantined:
+    assert item.known is not None
+    assert item.row.fixed is not None
+    reason = f"an earlier snapshot gave the row to {item.known.value}, where it stays; its source is now fixed to {item.row.fixed.value}"
+    return quarantine(item.row, "already_split", reason)
+
+
+def _item(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> Item:
+    folded = normalise(row.text)
+    row_id = digest_of({"text": folded, "target": row.target})
+    split, group = known.get(row_id, (None, ""))
+    return Item(row_id, folded, row, Split(split) if split else None, group)

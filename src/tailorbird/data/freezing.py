@@ -1,0 +1,66 @@
+"""Rows into artifacts, and the manifest that names them.
+
+In: everything that building found. Out: a manifest; two JSONL artifacts in canonical form. Must not know: how rows were found or split.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailorbird.data.sources import SourceRows
+from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
+from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.value import Value
+from tailorbird.foundations.canonical import canonical_json
+from tailorbird.ports.artifacts import ArtifactStore
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What building found. ``rows`` are sorted by id, ``quarantined`` by file and line."""
+
+    sources: SourceRows
+    rows: tuple[Row, ...]
+    duplicates: int
+    quarantined: tuple[Quarantined, ...]
+    near_duplicate_groups: int
+    salt: str
+
+
+def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore) -> SnapshotManifest:
+    """Stores rows and quarantine, and returns the manifest that names both. Lengths are in characters."""
+    rows = gathered.rows
+    lengths = sorted(len(row.text) for row in rows)
+    return SnapshotManifest(
+        tenant=objective.tenant,
+        objective=objective.name,
+        rows=artifacts.put(_jsonl(rows)),
+        quarantine=artifacts.put(_jsonl(gathered.quarantined)),
+        read=sum(gathered.sources.read.values()),
+        duplicates=gathered.duplicates,
+        quarantined=len(gathered.quarantined),
+        counts=_counts(Counter(row.split for row in rows)),
+        label_counts=_label_counts(rows) if objective.task.kind is TaskKind.CLASSIFY else {},
+        near_duplicate_groups=gathered.near_duplicate_groups,
+        files=gathered.sources.files,
+        salt=gathered.salt,
+        text_length_p95=lengths[(95 * len(lengths) + 99) // 100 - 1],
+        text_length_max=lengths[-1],
+    )
+
+
+def _jsonl(values: Sequence[Value]) -> bytes:
+    return b"".join(canonical_json(value) + b"\n" for value in values)
+
+
+def _label_counts(rows: Sequence[Row]) -> dict[str, SplitCounts]:
+    by_label: dict[str, Counter[Split]] = {}
+    for row in rows:
+        by_label.setdefault(row.target, Counter())[row.split] += 1
+    return {label: _counts(by_label[label]) for label in sorted(by_label)}
+
+
+def _counts(counter: Counter[Split]) -> SplitCounts:
+    return SplitCounts(train=counter[Split.TRAIN], dev=counter[Split.DEV], test=counter[Split.TEST])

@@ -1,0 +1,47 @@
+"""What must stay on one side of a split: rows with one text, with nearly one text, or of one subject.
+
+In: distinct items. Out: ties (tuples of indices), and the components that they make. Must not know: splits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from tailorbird.data.duplicates import Item
+from tailorbird.data.near import Forest, near_duplicates
+
+#: Indices of items that belong together.
+Tie = tuple[int, ...]
+
+
+def text_ties(items: Sequence[Item]) -> list[Tie]:
+    """Items whose texts are equal (with different targets) or near-duplicates."""
+    by_text: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        by_text.setdefault(item.folded, []).append(index)
+    texts = list(by_text)
+    near = [(by_text[texts[one]][0], by_text[texts[other]][0]) for one, other in near_duplicates(texts)]
+    return [*(tuple(same) for same in by_text.values() if len(same) > 1), *near]
+
+
+def subject_ties(items: Sequence[Item]) -> list[Tie]:
+    """Items of one subject."""
+    by_subject: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        if item.row.subject is not None:
+            by_subject.setdefault(item.row.subject, []).append(index)
+    return [tuple(same) for same in by_subject.values() if len(same) > 1]
+
+
+def components(members: Sequence[int], ties: Iterable[Tie]) -> list[list[int]]:
+    """``members`` parted into sets that ties connect; ties reach members only, so that what is left out connects nothing."""
+    place = {member: position for position, member in enumerate(members)}
+    forest = Forest(len(members))
+    for tie in ties:
+        inside = [place[index] for index in tie if index in place]
+        for other in inside[1:]:
+            forest.join(inside[0], other)
+    parts: dict[int, list[int]] = {}
+    for member, position in place.items():
+        parts.setdefault(forest.root(position), []).append(member)
+    return list(parts.values())

@@ -1,0 +1,47 @@
+"""Near-duplicates: the search is exact."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.data.near import Forest, alike, grams, near_duplicates
+
+SENTENCES = st.lists(st.sampled_from(["card", "lost", "my", "where", "is", "refund", "the", "order"]), min_size=1, max_size=12).map(
+    " ".join
+)
+
+
+def parts(count: int, pairs: list[tuple[int, int]]) -> set[frozenset[int]]:
+    forest = Forest(count)
+    for one, other in pairs:
+        forest.join(one, other)
+    sets: dict[int, set[int]] = {}
+    for node in range(count):
+        sets.setdefault(forest.root(node), set()).add(node)
+    return {frozenset(part) for part in sets.values()}
+
+
+@given(st.lists(SENTENCES, max_size=25, unique=True))
+def test_chains_are_those_of_comparing_every_pair(texts: list[str]) -> None:
+    every = [(a, b) for b in range(len(texts)) for a in range(b) if alike(grams(texts[a]), grams(texts[b]))]
+    found = near_duplicates(texts)
+    assert set(found) <= {(a, b) for pair in every for a, b in (pair, pair[::-1])}
+    assert parts(len(texts), found) == parts(len(texts), every)
+    assert len(found) == len(texts) - len(parts(len(texts), found))
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30), min_size=1))
+def test_alike_is_jaccard_of_four_fifths(one: set[int], other: set[int]) -> None:
+    a, b = {str(n) for n in one}, {str(n) for n in other}
+    assert alike(a, b) == (len(a & b) * 5 >= len(a | b) * 4)
+
+
+def test_a_typo_is_near_and_another_question_is_not() -> None:
+    texts = [
+        "i still have not received my new card, i ordered it over a week ago.",
+        "i still have not received my new card, i orderd it over a week ago.",
+        "i still have not received my refund",
+        "hi",
+    ]
+    assert near_duplicates(texts) == [(1, 0)]
