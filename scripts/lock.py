@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
-LEFT_OUT = re.compile(r"^(nvidia-|cuda-|triton)")
+LEFT_OUT = re.compile(r"^(torch==|nvidia-|cuda-|triton)")
 HEADER = "# Made by `make lock`. Install torch first, by range; then this with --no-deps --require-hashes.\n"
 
 
@@ -25,7 +25,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         build, out = Path(folder, "build.in"), Path(folder, "out.txt")
         build.write_text("hatchling\neditables\n")
-        flags = ["--quiet", "--strip-extras", "--generate-hashes", "--allow-unsafe", "--unsafe-package", "torch"]
+        flags = ["--quiet", "--strip-extras", "--generate-hashes", "--allow-unsafe"]
         extras = ["--extra", "local", "--extra", "dev", "--output-file", str(out)]
         subprocess.run([sys.executable, "-m", "piptools", "compile", *flags, *extras, "pyproject.toml", str(build)], check=True)
         LOCK.write_text(HEADER + without_torch(out.read_text()))

@@ -29,7 +29,7 @@ def _list(workspace: Workspace = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(known)
         return
-    rows = [(m.name, m.title, m.license, human_count(m.parameters), "here" if m.here else "not fetched") for m in known]
+    rows = [(m.name, m.title, m.license, human_count(m.parameters), "here" if m.folder else "not fetched") for m in known]
     print_table(("name", "model", "licence", "parameters", "state"), rows)
 
 

@@ -23,7 +23,7 @@ from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import climb, conclude, prepare, story
-from tailorbird.lifecycle.journal import permit, record
+from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.objective import ObjectiveFile, read_objective
@@ -195,7 +195,7 @@ def _give_up(stage: Stage, step: Step, error: BaseException) -> None:
                 return
             work.steps.fail(step, error.error_code)
             work.runs.set_state(stage.run.id, RunState.FAILED)
-            facts: dict[str, str | int | float | bool | None] = {"step": step.name, "code": error.error_code}
+            facts: Facts = {"step": step.name, "code": error.error_code}
             record(work, "step.failed", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
     except LeaseLost:
         return

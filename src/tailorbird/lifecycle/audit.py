@@ -9,7 +9,7 @@ from tailorbird import access
 from tailorbird.access import Action
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.event import AuditReport, Checkpoint
-from tailorbird.foundations import merkle
+from tailorbird.foundations.auditlog import check_entries
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
 
@@ -40,14 +40,11 @@ def verify_log(parts: Parts, actor: Actor) -> AuditReport:
     """Recomputes every leaf and the root, and checks every checkpoint's signature, root and consistency."""
     permit(parts, actor, Action.VERIFY_AUDIT)
     with parts.ledger.system(write=False) as system:
-        entries = tuple(system.events.entries())
+        size, root = system.events.size(), system.events.root()
         checkpoints = system.events.checkpoints()
-        stored_root = system.events.root()
-    problems = list(merkle.check_entries(entries, checkpoints)) + _bad_notes(parts, checkpoints)
-    root = merkle.root([bytes.fromhex(entry.leaf_hash) for entry in entries]).hex()
-    if root != stored_root:
-        problems.append(f"the stored head {stored_root[:12]} is not the head of the entries {root[:12]}")
-    return AuditReport(size=len(entries), root=root, checkpoints=len(checkpoints), problems=tuple(problems))
+        problems = check_entries(system.events.entries(), checkpoints, size=size, root=root)
+    problems += tuple(_bad_notes(parts, checkpoints))
+    return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems)
 
 
 def _bad_notes(parts: Parts, checkpoints: tuple[Checkpoint, ...]) -> list[str]:

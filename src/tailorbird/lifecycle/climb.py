@@ -129,7 +129,12 @@ def examine(stage: Stage, candidate: Candidate, split: Split) -> Evidence:
     try:
         predictions = evaluation.engine_predictions(
             evaluation.PredictionRequest(
-                engine=engine, servable=servable, rows=rows, progress=stage.progress.count, sampling=Sampling(max_tokens=256)
+                engine=engine,
+                servable=servable,
+                rows=rows,
+                progress=stage.progress.count,
+                sampling=Sampling(max_tokens=256),
+                concurrency=limit.at_concurrency if (limit := stage.objective.limits.latency_p95_ms) else 1,
             )
         )
     finally:

@@ -15,7 +15,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import story
 from tailorbird.lifecycle.climb import examine
-from tailorbird.lifecycle.journal import record
+from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
@@ -71,7 +71,7 @@ def _count_look(stage: Stage, candidate: Digest) -> int:
         before = work.looks.count(stage.objective.name)
         look = work.looks.add(stage.objective.name, stage.done[story.SNAPSHOT], candidate)
         if look > before:
-            facts: dict[str, str | int | float | bool | None] = {"look": look, "objective": stage.objective.name}
+            facts: Facts = {"look": look, "objective": stage.objective.name}
             record(work, "test.opened", stage.actor.name, candidate, stage.parts.clock.now(), facts)
     return look
 

@@ -13,6 +13,7 @@ from tailorbird.domain.event import Event
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
 
+#: What an event may carry.
 Facts = dict[str, str | int | float | bool | None]
 
 

@@ -18,7 +18,7 @@ from tailorbird.domain.plan import Machine, Plan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.prompting import messages_for
-from tailorbird.lifecycle.stage import Outcome, Stage
+from tailorbird.lifecycle.stage import Facts, Outcome, Stage
 from tailorbird.objective import check_labels, check_power
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -43,8 +43,8 @@ def take_snapshot(stage: Stage) -> Outcome:
         work.splits.remember(stage.objective.name, built.assigned)
 
     counts = built.manifest.counts
-    facts = {"read": built.manifest.read, "duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}
-    return Outcome(built.manifest, facts | {"train": counts.train, "dev": counts.dev, "test": counts.test}, remember)
+    split: Facts = {"train": counts.train, "dev": counts.dev, "test": counts.test}
+    return Outcome(built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember)
 
 
 def make_plan(stage: Stage) -> Outcome:

@@ -18,7 +18,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.admission import is_approved, verify_release
-from tailorbird.lifecycle.journal import deny, permit, record
+from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import check_may_decide, promoted, rolled_back, rule_for
@@ -49,10 +49,10 @@ def decide(parts: Parts, actor: Actor, digest: str, decision: Literal["approve",
         release, objective, people = _read(work, digest)
     _check_decision(parts, actor, release, objective)
     verify_release(release, people)
-    approval = _signed(actor, release, decision, reason)
+    approval = _signed(actor, release, decision, reason, _deciding_role(actor, objective))
     with parts.ledger.work(actor.tenant) as work:
         work.releases.approve(approval)
-        facts: dict[str, str | int | float | bool | None] = {"role": approval.role.value, "objective": objective.name}
+        facts: Facts = {"role": approval.role.value, "objective": objective.name}
         record(
             work, f"release.{decision}d" if decision == "approve" else "release.rejected", actor.name, release.digest, _now(parts), facts
         )
@@ -84,7 +84,7 @@ def promote(parts: Parts, actor: Actor, digest: str) -> Moved:
         work.releases.move(release.digest, release.state, after)
         alias = promoted(before, release, _now(parts), actor.name)
         work.aliases.put(alias)
-        facts: dict[str, str | int | float | bool | None] = {"alias": alias.path, "version": alias.version}
+        facts: Facts = {"alias": alias.path, "version": alias.version}
         record(work, "release.promoted", actor.name, release.digest, _now(parts), facts | {"replaced": left.digest if left else None})
         return Moved(alias, work.releases.get(release.digest), left)
 
@@ -105,7 +105,7 @@ def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
         alias = rolled_back(before, _now(parts), actor.name)
         entered = _enter(work, alias)
         work.aliases.put(alias)
-        facts: dict[str, str | int | float | bool | None] = {"alias": alias.path, "version": alias.version, "reason": reason}
+        facts: Facts = {"alias": alias.path, "version": alias.version, "reason": reason}
         subject = left.digest if left else alias.path
         record(work, "release.rolled_back", actor.name, subject, _now(parts), facts | {"now": entered.digest if entered else None})
         return Moved(alias, entered, left)
@@ -125,14 +125,19 @@ def _check_decision(parts: Parts, actor: Actor, release: Release, objective: Obj
         raise
 
 
-def _signed(actor: Actor, release: Release, decision: Literal["approve", "reject"], reason: str) -> Approval:
+def _deciding_role(actor: Actor, objective: Objective) -> Role:
+    """The role in which the actor decides: the first one the rule asks for that they hold."""
+    return next((role for role in rule_for(objective).roles if actor.identity.holds(role)), Role.APPROVER)
+
+
+def _signed(actor: Actor, release: Release, decision: Literal["approve", "reject"], reason: str, role: Role) -> Approval:
     """The decision under the actor's own signature, checked against the key the ledger knows."""
     signature = actor.sign(decision, release.digest)
     signing.verify(signature, identity=actor.identity, purpose=decision, digest=release.digest)
     return Approval(
         release=release.digest,
         identity=actor.name,
-        role=Role.APPROVER,
+        role=role,
         decision=decision,
         reason=reason,
         signature=signature,

@@ -24,14 +24,12 @@ from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import story
+from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.objective import ObjectiveFile
 from tailorbird.ports.ledger import UnitOfWork
 
 V = TypeVar("V", bound=Value)
-
-#: What an event may carry.
-Facts = dict[str, str | int | float | bool | None]
 
 
 def _nothing(_: UnitOfWork) -> None: ...

@@ -1,0 +1,79 @@
+"""The map in the README, the layers contract and the folders are the same house."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "tailorbird"
+
+
+def rooms() -> set[str]:
+    return {path.name for path in PACKAGE.iterdir() if path.is_dir() and not path.name.startswith("_")}
+
+
+def layers() -> list[set[str]]:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    house = next(contract for contract in contracts if contract["type"] == "layers")
+    return [{name.strip() for name in layer.split("|")} for layer in house["layers"]]
+
+
+def readme_map() -> list[str]:
+    return re.findall(r"^    ([a-z]+)/ ", (ROOT / "README.md").read_text(), flags=re.M)
+
+
+def test_every_room_has_its_place_in_the_layers() -> None:
+    assert rooms() == set().union(*layers()) - {"settings", "wiring"}
+
+
+def test_the_readme_maps_every_room_and_nothing_else() -> None:
+    assert set(readme_map()) == rooms()
+    assert len(readme_map()) == len(rooms())
+
+
+def test_the_package_docstring_names_the_rooms_in_the_readmes_order() -> None:
+    text = (PACKAGE / "__init__.py").read_text()
+    named = [word for word in re.findall(r"[a-z]+", text[: text.index("__version__")]) if word in rooms()]
+    assert [name for name in dict.fromkeys(named) if name in rooms()] == readme_map()
+
+
+def test_help_needs_no_torch_and_no_database() -> None:
+    """The verbs are listed without importing anything heavy (an import hook makes such an import fail)."""
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in {'torch', 'transformers', 'sqlalchemy', 'fastapi', 'sklearn', 'scipy', 'numpy'}:\n"
+        "            raise ImportError(f'{name} was imported')\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "from tailorbird.cli.main import main\n"
+        "main(['--help'])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "adapt" in done.stdout
+
+
+def test_the_gateway_imports_without_torch() -> None:
+    """What serve needs in its own process: gateway, ledger, driver. Torch is the engine's."""
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in {'torch', 'transformers', 'peft', 'safetensors', 'sklearn'}:\n"
+        "            raise ImportError(f'{name} was imported')\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import tailorbird.cli.serve, tailorbird.cli.adapt, tailorbird.app.gateway, tailorbird.ledger, tailorbird.integrations.loopback\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_source_names_a_pickle_or_remote_code() -> None:
+    offending = re.compile(r"\bpickle\.|torch\.load\(|trust_remote_code=True|weights_only=False")
+    found = [path for path in PACKAGE.rglob("*.py") if offending.search(path.read_text())]
+    assert found == []

@@ -1,0 +1,185 @@
+"""The order of the story and the rules of the climb, with literals alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult, Standing, Verdict
+from tailorbird.domain.ladder import Choice, Climb, RungKind
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
+from tailorbird.lifecycle import story
+
+D = "sha256:" + "0" * 64
+
+
+def digest(number: int) -> str:
+    return f"sha256:{number:064x}"
+
+
+def objective(ladder: Any = "auto", hours: float = 1.0, kind: str = "classify") -> Objective:
+    return Objective.model_validate(
+        {
+            "name": "desk",
+            "tenant": "acme",
+            "business": {"goal": "route", "owner": "support", "risk": "limited"},
+            "task": {"kind": kind, "instruction": "Classify."},
+            "data": [{"path": "a.csv", "source": {"origin": "x", "license": "Apache-2.0"}}],
+            "kpis": [{"metric": "accuracy", "target": 0.8}],
+            "ladder": ladder,
+            "budget": {"hours": hours},
+        }
+    )
+
+
+def rung(kind: RungKind, variant: str, hours: float = 0.01) -> RungPlan:
+    time = Estimate(low=hours * 1800, likely=hours * 3600, high=hours * 7200, unit="s")
+    none = Estimate(low=0, likely=0, high=0, unit="")
+    return RungPlan(rung=kind, variant=variant, training=None, time=time, memory=none, money=none, reasons=())
+
+
+RUNGS = (rung(RungKind.PROMPT, "zero-shot"), rung(RungKind.LORA, "r16"), rung(RungKind.FULL, "all", hours=0.9))
+PLAN = Plan(
+    objective=D,
+    snapshot=D,
+    base_model=D,
+    machine=Machine(cores=2, memory_gb=8),
+    rungs=RUNGS,
+    left_out=(),
+    dev_power=(),
+    test_power=(),
+)
+
+
+def climb(number: int, verdict: Verdict, choice: Choice = Choice.CLIMB) -> Climb:
+    planned = RUNGS[number]
+    evidence = Evidence(candidate=digest(number), split=Split.DEV, n=100, metrics={}, items=D, seconds=1, engine="test")
+    gate = GateResult(
+        verdict=verdict, split=Split.DEV, confidence=0.9, adjusted_confidence=0.9, look=1, findings=(), reason=f"gate says {verdict.value}"
+    )
+    return Climb(
+        rung=planned.rung,
+        candidate=digest(number),
+        variant=planned.variant,
+        trained_parameters=0,
+        evidence=evidence,
+        gate=gate,
+        against_below=None,
+        choice=choice,
+        reason="",
+        seconds=1,
+        peak_memory_gb=0,
+        money=0,
+    )
+
+
+def compared(standing: Standing) -> Any:
+    def compare(upper: Climb, lower: Climb) -> Comparison:
+        return Comparison(
+            upper=upper.candidate,
+            lower=lower.candidate,
+            metric="accuracy",
+            n=100,
+            difference=0.05,
+            low=0.03,
+            high=0.07,
+            confidence=0.9,
+            wins=7,
+            losses=2,
+            p_value=0.18,
+            margin=0.02,
+            standing=standing,
+            items_needed=120 if standing is Standing.NOT_PROVEN else None,
+        )
+
+    return compare
+
+
+def told(goal: Objective, climbs: list[Climb], chosen: bool) -> list[str]:
+    """All steps in order, as the worker would meet them."""
+    done: list[str] = []
+    while len(done) < 50:
+        measured = sum(name.startswith("measure") for name in done)
+        plan = PLAN if story.PLAN in done else None
+        step = story.next_step(goal, done, plan, climbs[:measured], chosen and story.CHOOSE in done)
+        if step is None:
+            return done
+        done.append(step)
+    raise AssertionError("the story does not end")
+
+
+def test_the_story_is_told_in_order_and_stops_where_the_climb_stops() -> None:
+    climbs = [climb(0, Verdict.FAIL), climb(1, Verdict.PASS, Choice.STOP)]
+    assert told(objective(), climbs, chosen=True) == [
+        "snapshot",
+        "plan",
+        "floor",
+        "make prompt zero-shot",
+        "measure prompt zero-shot",
+        "make lora r16",
+        "measure lora r16",
+        "choose",
+        "test",
+        "conclude",
+    ]
+
+
+def test_the_sealed_test_stays_sealed_when_nothing_was_chosen() -> None:
+    climbs = [climb(0, Verdict.FAIL), climb(1, Verdict.INCONCLUSIVE), climb(2, Verdict.FAIL, Choice.STOP)]
+    assert "test" not in told(objective(), climbs, chosen=False)
+
+
+def test_generation_has_no_floor() -> None:
+    assert "floor" not in told(objective(kind="generate"), [climb(0, Verdict.PASS, Choice.STOP)], chosen=True)
+
+
+@pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
+def test_a_rung_that_does_not_pass_is_climbed_past(verdict: Verdict) -> None:
+    choice, reason = story.decide(objective(), PLAN, 0, verdict, "because", hours_spent=0)
+    assert choice is Choice.CLIMB
+    assert "lora is next" in reason
+
+
+def test_a_rung_that_passes_ends_an_automatic_climb() -> None:
+    assert story.decide(objective(), PLAN, 1, Verdict.PASS, "because", 0)[0] is Choice.STOP
+
+
+def test_a_listed_ladder_is_climbed_whole() -> None:
+    goal = objective(ladder=["prompt", "lora", "full"])
+    assert story.decide(goal, PLAN, 1, Verdict.PASS, "because", 0)[0] is Choice.CLIMB
+    assert story.decide(goal, PLAN, 2, Verdict.PASS, "because", 0)[0] is Choice.STOP
+
+
+def test_a_rung_that_the_budget_does_not_allow_is_refused_with_the_numbers() -> None:
+    choice, reason = story.decide(objective(hours=1.0), PLAN, 1, Verdict.FAIL, "because", hours_spent=0.5)
+    assert choice is Choice.REFUSE
+    assert "0.90 h" in reason
+    assert "0.50 h" in reason
+
+
+@pytest.mark.parametrize(
+    ("standing", "winner"),
+    [(Standing.BETTER, 2), (Standing.TIE, 1), (Standing.NOT_PROVEN, 1), (Standing.WORSE, 1)],
+)
+def test_a_costlier_candidate_wins_only_when_it_is_better(standing: Standing, winner: int) -> None:
+    climbs = [climb(0, Verdict.FAIL), climb(1, Verdict.PASS), climb(2, Verdict.PASS, Choice.STOP)]
+    chosen, reason = story.choose(climbs, compared(standing))
+    assert chosen is not None
+    assert chosen.candidate == digest(winner)
+    assert "lora r16 is the cheapest rung that passes on dev" in reason
+
+
+def test_a_better_candidate_that_does_not_pass_is_never_chosen() -> None:
+    climbs = [climb(0, Verdict.PASS), climb(1, Verdict.INCONCLUSIVE), climb(2, Verdict.FAIL, Choice.STOP)]
+    chosen, _ = story.choose(climbs, compared(Standing.BETTER))
+    assert chosen is not None
+    assert chosen.candidate == digest(0)
+
+
+def test_no_passing_candidate_means_no_choice_and_a_reason() -> None:
+    chosen, reason = story.choose([climb(0, Verdict.FAIL), climb(1, Verdict.INCONCLUSIVE, Choice.STOP)], compared(Standing.TIE))
+    assert chosen is None
+    assert "lora r16" in reason
