@@ -78,10 +78,10 @@ def _file_of(url: str) -> Path:
         parsed = make_url(url)
     except ArgumentError:
         raise InvalidInput("the database URL cannot be read", "write it as sqlite:///path/to/file.db", code="database_url") from None
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:") or parsed.query:
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:") or "?" in url:
         raise InvalidInput(
             f"a record cannot be kept in {parsed.render_as_string(hide_password=True)}",
-            "name a file: sqlite:///path/to/file.db",
+            "name a file, by a path without a question mark: sqlite:///path/to/file.db",
             code="database_url",
         )
     return Path(str(parsed.database)).absolute()

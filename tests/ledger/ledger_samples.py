@@ -1,0 +1,144 @@
+"""Values to put into a ledger: plain, valid, and different where a number says so."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from tailorbird.domain.dataset import SplitCounts
+from tailorbird.domain.deployment import Alias, RequestRow, Target
+from tailorbird.domain.event import Checkpoint, Event
+from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.identity import ApiKey, Identity, Role, Signature
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import RiskTier, TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.run import Run
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_bytes, digest_of
+
+START = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+class SetClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.time = START
+
+    def now(self) -> datetime:
+        return self.time
+
+    def move(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+def digest(name: object) -> Digest:
+    return digest_bytes(str(name).encode())
+
+
+def counts(n: int) -> SplitCounts:
+    return SplitCounts(train=n, dev=1, test=2)
+
+
+def run(tenant: str, n: int = 1) -> Run:
+    return Run(
+        id=f"run{n:04d}",
+        tenant=tenant,
+        objective_name="routing",
+        objective=digest("objective"),
+        fingerprint=digest(f"run {n}"),
+        folder="work",
+        created_by="ada",
+        created_at=START + timedelta(seconds=n),
+    )
+
+
+def signature(identity: str, over: Digest) -> Signature:
+    return Signature(identity=identity, public_key="A" * 43 + "=", purpose="release", digest=over, signature="c2ln", at=START)
+
+
+def release(tenant: str, n: int = 1) -> Release:
+    content = ReleaseContent(
+        tenant=tenant,
+        objective_name="routing",
+        objective=digest("objective"),
+        run=f"run{n:04d}",
+        risk=RiskTier.LIMITED,
+        task=TaskKind.CLASSIFY,
+        rung=RungKind.LORA,
+        candidate=digest(f"candidate {n}"),
+        base_model_name="small",
+        base_model=digest("base"),
+        adapter=digest("adapter"),
+        weights=None,
+        tokenizer=digest("tokenizer"),
+        chat_template=digest("template"),
+        prompt=PromptSpec(instruction="Sort.", labels=("a", "b")),
+        snapshot=digest("snapshot"),
+        plan=digest("plan"),
+        ladder=digest("ladder"),
+        dev_evidence=digest("dev"),
+        test_evidence=digest("test"),
+        gate=digest("gate"),
+        gate_verdict=Verdict.PASS,
+        card=digest("card"),
+        author="ada",
+        created_at=START + timedelta(seconds=n),
+    )
+    name = digest_of(content)
+    return Release(digest=name, content=content, state=ReleaseState.GATED, signature=signature("ada", name))
+
+
+def approval(of: Release, identity: str = "grace") -> Approval:
+    signed = signature(identity, of.digest)
+    return Approval(release=of.digest, identity=identity, role=Role.APPROVER, decision="approve", reason="it holds", signature=signed)
+
+
+def alias(tenant: str, version: int = 1, name: str = "routing") -> Alias:
+    return Alias(
+        tenant=tenant,
+        name=name,
+        targets=(Target(release=digest(version), weight=90), Target(release=digest("canary"), weight=10)),
+        previous=(Target(release=digest(version - 1)),) if version > 1 else (),
+        version=version,
+        moved_at=START + timedelta(minutes=version),
+        moved_by="olga",
+    )
+
+
+def request(tenant: str, n: int = 1) -> RequestRow:
+    return RequestRow(
+        id=f"request-{n}",
+        tenant=tenant,
+        key="key-1",
+        alias="routing",
+        release=digest("release"),
+        arm="main",
+        route="/v1/chat/completions",
+        status=200,
+        outcome="ok",
+        error=None,
+        prediction="refund",
+        prompt_tokens=20,
+        completion_tokens=2,
+        latency_ms=12.5,
+        at=START + timedelta(seconds=n),
+    )
+
+
+def identity(tenant: str, name: str = "ada") -> Identity:
+    roles = frozenset({Role.AUTHOR, Role.VIEWER})
+    return Identity(tenant=tenant, name=name, roles=roles, public_key="A" * 43 + "=", created_at=START)
+
+
+def api_key(tenant: str, n: int = 1) -> ApiKey:
+    return ApiKey(id=f"key-{n}", tenant=tenant, name="robot", secret_sha256="0" * 64, created_at=START + timedelta(seconds=n))
+
+
+def event(tenant: str, n: int = 1, subject: str = "run-1") -> Event:
+    return Event(kind="run.started", tenant=tenant, actor="ada", subject=subject, at=START, data={"n": n, "share": 0.25, "late": None})
+
+
+def checkpoint(size: int, root: str) -> Checkpoint:
+    return Checkpoint(origin="here", size=size, root=root, note=f"here\n{size}\n{root}\n", at=START)

@@ -1,0 +1,159 @@
+"""Nothing of one tenant can be seen, changed or even hinted at from another's work: every method of every repository is tried."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, get_type_hints
+
+import ledger_samples as sample
+import pytest
+from ledger_samples import START, digest
+from sqlalchemy import create_engine, select
+
+from tailorbird.domain.dataset import SplitCounts
+from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.release import ReleaseState
+from tailorbird.domain.run import RunState, Step, StepState
+from tailorbird.ledger.tables import metadata
+from tailorbird.ports.ledger import UnitOfWork
+
+MINUTE = timedelta(minutes=1)
+RELEASE = sample.release("acme")
+STEP = Step(run="run0001", tenant="acme", name="held", position=1, state=StepState.LEASED, owner="a", attempts=1)
+RESULT = digest("result")
+
+#: What is asked with names of acme's. The answer must hold nothing of acme's; it may be an error.
+READS: dict[str, Callable[[UnitOfWork], Any]] = {
+    "records.get": lambda w: w.records.get(SplitCounts, sample.digest_of(sample.counts(1))),
+    "records.digests": lambda w: w.records.digests(SplitCounts),
+    "runs.get": lambda w: w.runs.get("run0001"),
+    "runs.all": lambda w: w.runs.all(),
+    "steps.of": lambda w: w.steps.of("run0001"),
+    "steps.lease": lambda w: w.steps.lease("run0001", "thief", MINUTE),
+    "releases.get": lambda w: w.releases.get(RELEASE.digest),
+    "releases.all": lambda w: w.releases.all(),
+    "looks.count": lambda w: w.looks.count("routing"),
+    "splits.assigned": lambda w: w.splits.assigned("routing"),
+    "aliases.get": lambda w: w.aliases.get("routing"),
+    "aliases.all": lambda w: w.aliases.all(),
+    "aliases.history": lambda w: w.aliases.history("routing"),
+    "requests.get": lambda w: w.requests.get("request-1"),
+    "requests.latest": lambda w: w.requests.latest(),
+    "identities.get": lambda w: w.identities.get("ada"),
+    "identities.all": lambda w: w.identities.all(),
+    "keys.all": lambda w: w.keys.all(),
+    "events.entries": lambda w: tuple(w.events.entries()),
+    "events.about": lambda w: w.events.about("run-1"),
+}
+
+#: Writes with names or values of acme's.
+WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
+    "records.put": lambda w: w.records.put(sample.counts(1)),
+    "runs.add": lambda w: w.runs.add(sample.run("acme")),
+    "runs.set_state": lambda w: w.runs.set_state("run0001", RunState.FAILED),
+    "steps.enqueue": lambda w: w.steps.enqueue("run0001", "more"),
+    "steps.heartbeat": lambda w: w.steps.heartbeat(STEP, MINUTE),
+    "steps.complete": lambda w: w.steps.complete(STEP, RESULT, 1.0),
+    "steps.fail": lambda w: w.steps.fail(STEP, "no"),
+    "steps.release": lambda w: w.steps.release(STEP),
+    "steps.retry": lambda w: w.steps.retry("run0001"),
+    "releases.add": lambda w: w.releases.add(RELEASE),
+    "releases.move": lambda w: w.releases.move(RELEASE.digest, ReleaseState.GATED, ReleaseState.REJECTED),
+    "releases.approve": lambda w: w.releases.approve(sample.approval(RELEASE, "mallory")),
+    "looks.add": lambda w: w.looks.add("routing", RESULT, RESULT),
+    "splits.remember": lambda w: w.splits.remember("routing", {digest(1): ("test", "g")}),
+    "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
+    "requests.add": lambda w: w.requests.add([sample.request("acme", 2)]),
+    "identities.add": lambda w: w.identities.add(sample.identity("acme", "mallory")),
+    "keys.add": lambda w: w.keys.add(sample.api_key("acme", 2)),
+    "keys.revoke": lambda w: w.keys.revoke("key-1", START),
+    "events.append": lambda w: w.events.append([sample.event("acme")]),
+}
+
+#: Of the log as a whole, which all tenants share and which tells nothing about an event.
+SHARED = {"events.size", "events.root", "events.checkpoints", "events.add_checkpoint"}
+
+
+@pytest.fixture
+def filled(ledger):
+    """A ledger where acme has one of everything and globex nothing."""
+    with ledger.work("acme") as work:
+        work.records.put(sample.counts(1))
+        work.runs.add(sample.run("acme"))
+        work.steps.enqueue("run0001", "held")
+        assert work.steps.lease("run0001", "a", MINUTE).attempts == STEP.attempts
+        for name in ("failed", "ready"):
+            work.steps.enqueue("run0001", name)
+        work.steps.fail(work.steps.lease("run0001", "a", MINUTE), "failed")
+        work.releases.add(RELEASE)
+        work.releases.approve(sample.approval(RELEASE))
+        work.looks.add("routing", digest("s"), digest("c"))
+        work.splits.remember("routing", {digest(1): ("train", "g")})
+        work.aliases.put(sample.alias("acme"))
+        work.requests.add([sample.request("acme")])
+        work.identities.add(sample.identity("acme"))
+        work.keys.add(sample.api_key("acme"))
+        work.events.append([sample.event("acme")])
+    return ledger
+
+
+def test_every_method_is_tried():
+    methods = {
+        f"{name}.{method}"
+        for name, repository in get_type_hints(UnitOfWork).items()
+        if name != "tenant"
+        for method, _ in inspect.getmembers(repository, inspect.isfunction)
+        if not method.startswith("_")
+    }
+    assert methods == READS.keys() | WRITES.keys() | SHARED
+
+
+def test_every_table_with_a_tenant_has_it_first_in_its_key():
+    above = {"tenants", "log_entries", "log_frontier", "checkpoints", "alias_moves"}
+    for table in metadata.sorted_tables:
+        if table.name not in above:
+            assert next(iter(table.primary_key.columns)).name == "tenant", table.name
+
+
+def answer(ledger, tenant: str, call: Callable[[UnitOfWork], Any]) -> Any:
+    try:
+        with ledger.work(tenant) as work:
+            return call(work)
+    except TailorbirdError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", READS)
+def test_nothing_is_seen(filled, name):
+    other = answer(filled, "globex", READS[name])
+    own = answer(filled, "acme", READS[name])
+    assert own, f"the test asks for nothing: acme itself sees nothing by {name}"
+    assert not isinstance(own, TailorbirdError)
+    assert isinstance(other, TailorbirdError) or not other
+
+
+@pytest.mark.parametrize("name", [*READS, *WRITES])
+def test_nothing_is_changed(filled, url, name):
+    before = rows_of("acme", url)
+    assert len(before) > 12
+    outcome = answer(filled, "globex", (READS | WRITES)[name])
+    assert rows_of("acme", url) == before
+    assert not isinstance(outcome, TailorbirdError) or "refund" not in str(outcome)
+
+
+@pytest.mark.parametrize("name", ["runs.add", "releases.add", "aliases.put", "requests.add", "identities.add", "keys.add", "events.append"])
+def test_a_value_of_another_tenant_is_refused(filled, name):
+    outcome = answer(filled, "globex", WRITES[name])
+    assert isinstance(outcome, Forbidden)
+    assert outcome.error_code == "other_tenant"
+
+
+def rows_of(tenant: str, url: str) -> list[tuple[Any, ...]]:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        tables = [table for table in metadata.sorted_tables if "tenant" in table.c]
+        rows = [(table.name, *row) for table in tables for row in connection.execute(select(table).where(table.c.tenant == tenant))]
+    engine.dispose()
+    return sorted(rows, key=repr)
