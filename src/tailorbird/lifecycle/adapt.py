@@ -132,7 +132,7 @@ def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
     """Leases the next step. A lease of a process that is gone is waited for; a living holder raises Busy."""
     with parts.ledger.work(run.tenant) as work:
         work.steps.enqueue(run.id, name)
-        step = work.steps.lease(run.id, _owner(), LEASE)
+        step = work.steps.lease(run.id, owner(os.getpid()), LEASE)
         held = next((s for s in work.steps.of(run.id) if s.state is StepState.LEASED), None)
     if step is not None:
         return step
@@ -225,13 +225,14 @@ def _heartbeat(parts: Parts, step: Step) -> Iterator[None]:
         thread.join()
 
 
-def _owner() -> str:
-    return f"{platform.node()}:{os.getpid()}"
+def owner(pid: int) -> str:
+    """How a process of this machine signs its leases."""
+    return f"{platform.node()}:{pid}"
 
 
-def _gone(owner: str) -> bool:
-    """True when ``owner`` was a process of this machine that no longer runs."""
-    node, _, pid = owner.rpartition(":")
+def _gone(holder: str) -> bool:
+    """True when ``holder`` was a process of this machine that no longer runs."""
+    node, _, pid = holder.rpartition(":")
     if node != platform.node() or int(pid) == os.getpid():
         return node == platform.node()
     try:

@@ -13,6 +13,7 @@ from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.lifecycle import story
+from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
@@ -98,7 +99,7 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         work.records.put(evidence)
         work.records.put(gate)
 
-    facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
     return Outcome(climb, facts, keep)
 
 

@@ -18,7 +18,8 @@ from tailorbird.domain.plan import Machine, Plan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.prompting import messages_for
-from tailorbird.lifecycle.stage import Facts, Outcome, Stage
+from tailorbird.lifecycle.journal import Facts
+from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.objective import check_labels, check_power
 from tailorbird.ports.ledger import UnitOfWork
 

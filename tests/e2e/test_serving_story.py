@@ -1,0 +1,166 @@
+"""From two releases to answers over HTTP, and back: the real model, real processes, the stock client."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from story_kit import Desk, serving, support_rows, write_objective, write_rows
+
+pytestmark = pytest.mark.slow
+
+INTENTS = ("refund_missing", "order_status", "account_login")
+QUESTION = [{"role": "user", "content": "I cannot log in to my account, the password is refused"}]
+ALIAS = "acme/desk"
+
+
+@pytest.fixture(scope="module")
+def releases(desk: Desk, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Two releases of one objective: the prompt alone, and a small adapter; the first is in production, the second gated."""
+    folder = tmp_path_factory.mktemp("job")
+    write_rows(folder / "rows.csv", support_rows(INTENTS, 60))
+    first = desk.json("adapt", str(write_objective(folder, ladder=["prompt"])))["release"]
+    desk.promote(first)
+    second = desk.json("adapt", str(write_objective(folder, ladder=["lora"])))["release"]
+    assert first
+    assert second
+    assert first != second
+    return first, second
+
+
+@pytest.fixture(scope="module")
+def server(desk: Desk, releases: tuple[str, str]) -> Iterator[str]:
+    with serving(desk) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def secret(desk: Desk) -> str:
+    return desk.run("key", "create", "tests", "--as", "admin").strip()
+
+
+@pytest.fixture
+def client(server: str, secret: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{server}/v1", api_key=secret, max_retries=0)
+
+
+def test_the_stock_client_lists_and_asks(client: openai.OpenAI, releases: tuple[str, str]) -> None:
+    assert [model.id for model in client.models.list()] == [ALIAS]
+    raw = client.chat.completions.with_raw_response.create(model=ALIAS, messages=QUESTION)
+    assert raw.headers["x-tailorbird-release"] == releases[0]
+    assert raw.parse().choices[0].message.content in INTENTS
+
+
+def test_streaming_gives_the_same_answer(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model=ALIAS, messages=QUESTION).choices[0].message.content
+    with client.chat.completions.create(model=ALIAS, messages=QUESTION, stream=True) as stream:
+        pieces = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
+    assert "".join(pieces) == whole
+
+
+@pytest.mark.parametrize("model", ["acme/nothing", "globex/desk", "smollm2-135m"])
+def test_an_unknown_or_foreign_alias_is_a_404(client: openai.OpenAI, model: str) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model=model, messages=QUESTION)
+
+
+def test_a_bad_key_is_a_401(server: str) -> None:
+    with pytest.raises(openai.AuthenticationError):
+        openai.OpenAI(base_url=f"{server}/v1", api_key="tb_no_such", max_retries=0).models.list()
+
+
+def test_a_revoked_key_stops_working_within_two_seconds(desk: Desk, server: str) -> None:
+    secret = desk.run("key", "create", "short-lived", "--as", "admin").strip()
+    headers = {"authorization": f"Bearer {secret}"}
+    assert httpx.get(f"{server}/v1/models", headers=headers).status_code == 200
+    key = next(key["id"] for key in desk.json("key", "list", "--as", "admin") if key["name"] == "short-lived")
+    desk.run("key", "revoke", key, "--as", "admin")
+    deadline = time.monotonic() + 2
+    while httpx.get(f"{server}/v1/models", headers=headers).status_code == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_promotion_and_rollback_under_load(desk: Desk, client: openai.OpenAI, releases: tuple[str, str]) -> None:
+    """Not one request fails; every answer names the release that gave it; the rollback counts within two seconds."""
+    first, second = releases
+    desk.run("release", "approve", second, "--as", "approver", "--reason", "evidence read")
+    desk.run("release", "stage", second, "--as", "operator")
+    seen: list[tuple[float, str]] = []
+    failures: list[Exception] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            admitted = time.monotonic()
+            try:
+                raw = client.chat.completions.with_raw_response.create(model=ALIAS, messages=QUESTION)
+            except openai.OpenAIError as error:
+                failures.append(error)
+                return
+            seen.append((admitted, raw.headers["x-tailorbird-release"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    desk.run("promote", second, "--as", "operator")
+    wait_for(lambda: seen and seen[-1][1] == second)
+    desk.run("rollback", ALIAS, "--as", "operator", "--reason", "test")
+    rolled_back = time.monotonic()
+    wait_for(lambda: seen and seen[-1][1] == first)
+    time.sleep(1)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert {release for _, release in seen} == {first, second}
+    assert max(at for at, release in seen if release == second) - rolled_back <= 2.0
+    states = {release["digest"]: release["state"] for release in desk.json("release", "list")}
+    assert states == {first: "production", second: "retired"}
+
+
+def wait_for(condition: object, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_every_request_leaves_a_row_that_can_be_explained(desk: Desk, client: openai.OpenAI, releases: tuple[str, str]) -> None:
+    raw = client.chat.completions.with_raw_response.create(model=ALIAS, messages=QUESTION)
+    request = raw.headers["x-tailorbird-request-id"]
+    found = desk.json("explain", request)
+    assert found["release"]["digest"] == releases[0]
+    assert found["request"]["outcome"] == "ok"
+    assert {approval["identity"] for approval in found["release"]["approvals"]} == {"approver"}
+    text = desk.run("explain", request)
+    assert "approver" in text
+    assert QUESTION[0]["content"] not in text
+
+
+def test_malformed_json_is_a_400_with_a_hint(server: str, secret: str) -> None:
+    headers = {"authorization": f"Bearer {secret}", "content-type": "application/json"}
+    answer = httpx.post(f"{server}/v1/chat/completions", content=b'{"model": ', headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"]
+
+
+def test_a_port_in_use_is_refused(desk: Desk, server: str) -> None:
+    assert "port_in_use" in desk.refused("serve", "--port", server.rpartition(":")[2])
+
+
+def test_the_log_is_intact_and_changing_it_shows(desk: Desk, server: str, tmp_path: Path) -> None:
+    note = desk.run("audit", "checkpoint", "--as", "admin")
+    assert note.startswith("tailorbird/log\n")
+    assert desk.json("audit", "verify")["problems"] == []
+
+
+def test_approving_with_somebody_elses_name_is_refused(desk: Desk, releases: tuple[str, str]) -> None:
+    own_key = desk.workspace / "keys" / "acme" / "author.key"
+    err = desk.refused("release", "approve", releases[0], "--as", "approver", "--key", str(own_key))
+    assert "approver" in err

@@ -1,0 +1,55 @@
+"""A workspace with a real ledger and artifact store, and in-memory twins for what needs torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.ledger import open_artifacts, open_ledger
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Iterator[Parts]:
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    ledger = open_ledger(f"sqlite:///{workspace / 'tailorbird.db'}")
+    ledger.migrate()
+    engine, trainer = MemoryEngine(), MemoryTrainer()
+    opened = Parts(
+        ledger=ledger,
+        artifacts=open_artifacts(str(workspace / "artifacts"), workspace / "cache"),
+        clock=FixedClock(),
+        workspace=workspace,
+        trainer=lambda: trainer,
+        engine=lambda: engine,
+        model_reader=MemoryModelReader,
+    )
+    initialise(opened, "acme", FIRST_PEOPLE)
+    yield opened
+    ledger.close()
+
+
+@pytest.fixture
+def author(parts: Parts) -> Actor:
+    return act_as(parts, "acme", "author")
+
+
+@pytest.fixture
+def approver(parts: Parts) -> Actor:
+    return act_as(parts, "acme", "approver")
+
+
+@pytest.fixture
+def operator(parts: Parts) -> Actor:
+    return act_as(parts, "acme", "operator")
+
+
+@pytest.fixture
+def objective_path(tmp_path: Path) -> Path:
+    return write_objective(tmp_path / "job")
