@@ -1,0 +1,1 @@
+"""The web pages, server-rendered. Nothing is here yet."""
