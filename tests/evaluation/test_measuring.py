@@ -16,8 +16,8 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Metric, Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import MeasureSpec, measure
-from tailorbird.evaluation.generation import token_f1
 from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.foundations.overlap import token_f1
 from tailorbird.foundations.statistics import wilson
 
 LABELS = ("delivery", "invoice", "refund")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.value import Digest
-from tailorbird.evaluation.generation import token_f1
+from tailorbird.foundations.overlap import token_f1
 from tailorbird.foundations.statistics import Interval, items_needed_for_difference, mcnemar_exact, paired_interval
 
 #: What one item scores (0 to 1), by the metric that averages it.

@@ -1,0 +1,177 @@
+"""What a rung will take: time, memory, money, each as an interval.
+
+In: ``PlanInputs`` and a rung's settings. Out: ``Estimate`` values (time in seconds, memory in GiB of the whole process). Must not know:
+budgets, the order of rungs.
+
+Time = FLOPs / (measured matmul rate x the share of it that is reached). FLOPs a token: full 6 N + 6 V h f, LoRA 4 N + 6 P + 4 V h f, a
+forward pass 2 N, with N the weights of the linear layers, P those of the adapter, V h the head, f the share of tokens that bear loss;
+attention adds 4 h L a (query, key) pair forward and twice that backward (Kaplan 2020, arXiv 2001.08361; the LoRA count after Schulman et
+al. 2025). Memory = weights + gradients and optimiser + activations (34 bytes x T h L, Korthikanti 2022, arXiv 2205.05198, in 2-byte
+precision) + the inputs that adapters keep + logits of the answer tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tailorbird.domain.plan import Estimate, LoraSettings, TrainingSettings
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.rules import demonstration_tokens
+from tailorbird.planning.sizes import HELD_OUT, adapter_parameters, backbone_parameters, suffix_tokens
+
+GIB = 2**30
+
+#: Share of the measured matmul rate that is reached: best, usual, worst case. Training measured 0.43-0.49 on 2 cores; scoring one message
+#: after the other keeps the cores less busy.
+TRAINING_RATE = (0.55, 0.40, 0.25)
+SCORING_RATE = (0.50, 0.20, 0.08)
+#: Seconds to load the model and write the result.
+START_SECONDS = (2.0, 5.0, 20.0)
+#: GiB of the interpreter and its libraries, before any model.
+PROCESS_GIB = 0.5
+#: What memory may come to, as multiples of the formula: allocators round up, and short rows leave packs unfilled.
+MEMORY_SPREAD = (0.7, 1.0, 1.35)
+#: Demonstration sets that the few-shot rung tries, and training rows it scores each on.
+FEW_SHOT_DRAWS, FEW_SHOT_ROWS = 3, 48
+#: A rate for machines that were not measured, GFLOP/s a core.
+_UNMEASURED_GFLOPS = 10.0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What rows make a model compute: ``tokens``, (query, key) ``pairs`` of attention, and ``answers``, the tokens that meet the head."""
+
+    tokens: float
+    pairs: float
+    answers: float
+
+
+def work_of(rows: float, own: float, prefix: float, passes: float, answers: float) -> Work:
+    """``rows`` of ``own`` tokens each behind a prefix that is computed once in each of ``passes``; each row has ``answers`` answer tokens.
+
+    A token attends to the prefix and to the earlier tokens of its own row.
+    """
+    pairs = passes * prefix * (prefix + 1) / 2 + rows * (own * prefix + own * (own + 1) / 2)
+    return Work(tokens=passes * prefix + rows * own, pairs=pairs, answers=rows * answers)
+
+
+def batch_of(inputs: PlanInputs, settings: TrainingSettings) -> Work:
+    """One step's batch of mean rows, packed."""
+    prefix, target = inputs.tokens.shared_prefix, inputs.tokens.target_mean
+    own = suffix_tokens(inputs.tokens) + target
+    passes = math.ceil(settings.batch_size * own / max(1, settings.token_budget - prefix))
+    return work_of(settings.batch_size, own, prefix, passes, target)
+
+
+def training_flops(inputs: PlanInputs, settings: TrainingSettings) -> float:
+    """FLOPs of all optimiser steps and of the held-out evaluations between them."""
+    rows = inputs.manifest.counts.train
+    steps = settings.epochs * math.ceil(rows * (1 - HELD_OUT) / settings.batch_size)
+    looks = settings.epochs * settings.evaluations_per_epoch * math.ceil(rows * HELD_OUT / settings.batch_size)
+    work = batch_of(inputs, settings)
+    return steps * _step_flops(inputs, settings.lora, work) + looks * _forward_flops(inputs, work)
+
+
+def training_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """Seconds to train a candidate and to measure it on dev."""
+    gflops = inputs.machine.bf16_gflops if settings.precision == "bf16" else inputs.machine.fp32_gflops
+    trained = _seconds(inputs, training_flops(inputs, settings), gflops, TRAINING_RATE)
+    return _interval([sum(pair) for pair in zip(trained, _scoring_seconds(inputs, 0, inputs.manifest.counts.dev), strict=True)], "s")
+
+
+def prompt_time(inputs: PlanInputs, shots: int) -> Estimate:
+    """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev."""
+    rows = inputs.manifest.counts.dev + (FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0)
+    return _interval(_scoring_seconds(inputs, shots, rows), "s")
+
+
+def training_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """GiB of the whole process while the largest pack is in it.
+
+    A trained weight costs 20 bytes: itself, its gradient, two moments and the copy of the best checkpoint, all fp32; a frozen one its
+    own width.
+    """
+    base, tokens = inputs.base, _largest_pack(inputs, settings)
+    wide = 2 if settings.precision == "bf16" else 4
+    if settings.lora:
+        weights = base.parameters * wide + adapter_parameters(base, settings.lora) * 20
+        kept = _adapter_inputs(inputs, settings.lora, tokens)
+    else:
+        # Multiplying fp32 weights in bf16 keeps a bf16 copy of them for the backward pass.
+        weights, kept = base.parameters * (22 if wide == 2 else 20), 0
+    activations = 17 * wide * tokens * base.hidden * base.layers
+    logits = 3 * 4 * base.vocabulary * _most_answers(inputs, tokens)
+    return _memory(weights + kept + activations + logits)
+
+
+def prompt_memory(inputs: PlanInputs, shots: int) -> Estimate:
+    """GiB of the whole process while a batch of prompts is scored: weights, keys and values, one layer's activations, label logits."""
+    base = inputs.base
+    wide = 2 if inputs.machine.fast_bf16 else 4
+    tokens = 32 * (inputs.tokens.prompt_p95 + inputs.tokens.label_trie) + shots * demonstration_tokens(inputs)
+    held = tokens * wide * (2 * base.hidden * base.layers + 4 * base.hidden + 3 * base.intermediate)
+    return _memory(base.parameters * wide + held + 4 * base.vocabulary * 512)
+
+
+def money_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
+    """What the time costs at the machine's price."""
+    price = inputs.prices.per_hour / 3600
+    return _interval([time.low * price, time.likely * price, time.high * price], inputs.prices.currency)
+
+
+def _step_flops(inputs: PlanInputs, adapter: LoraSettings | None, work: Work) -> float:
+    base, backbone = inputs.base, backbone_parameters(inputs.base)
+    head, attention = base.vocabulary * base.hidden * work.answers, 12 * base.hidden * base.layers * work.pairs
+    if adapter is None:
+        return 6 * backbone * work.tokens + 6 * head + attention
+    return (4 * backbone + 6 * adapter_parameters(base, adapter)) * work.tokens + 4 * head + attention
+
+
+def _forward_flops(inputs: PlanInputs, work: Work) -> float:
+    base = inputs.base
+    head, attention = base.vocabulary * base.hidden * work.answers, 4 * base.hidden * base.layers * work.pairs
+    return 2 * backbone_parameters(base) * work.tokens + 2 * head + attention
+
+
+def _scoring_seconds(inputs: PlanInputs, shots: int, rows: int) -> list[float]:
+    """Seconds to answer ``rows`` messages. At best the shared beginning is computed once, at worst for every fourth message."""
+    tokens = inputs.tokens
+    shared = tokens.shared_prefix + tokens.label_trie + shots * demonstration_tokens(inputs)
+    answer = tokens.label_trie or tokens.target_mean
+    own = suffix_tokens(tokens) + answer
+    gflops = inputs.machine.bf16_gflops if inputs.machine.fast_bf16 else inputs.machine.fp32_gflops
+    work = [_forward_flops(inputs, work_of(rows, own, shared, passes, answer)) for passes in (1, 1 + rows / 16, 1 + rows / 4)]
+    return [_seconds(inputs, flops, gflops, SCORING_RATE)[i] for i, flops in enumerate(work)]
+
+
+def _seconds(inputs: PlanInputs, flops: float, gflops: float, reached: tuple[float, float, float]) -> list[float]:
+    rate = 1e9 * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores)
+    return [start + flops / (rate * share) for start, share in zip(START_SECONDS, reached, strict=True)]
+
+
+def _adapter_inputs(inputs: PlanInputs, adapter: LoraSettings, tokens: float) -> float:
+    """Bytes of the layer inputs that an fp32 adapter keeps for its backward pass."""
+    return 4 * tokens * inputs.base.layers * sum(inputs.base.linear_shapes[name][0] for name in adapter.targets)
+
+
+def _largest_pack(inputs: PlanInputs, settings: TrainingSettings) -> float:
+    """Tokens of a pass over long rows: the token budget, or a whole batch of them where that is less, the longest row where more."""
+    tokens = inputs.tokens
+    batch = tokens.shared_prefix + settings.batch_size * (tokens.prompt_p95 - tokens.shared_prefix + tokens.target_max)
+    return max(min(settings.token_budget, batch), tokens.prompt_max + tokens.target_max)
+
+
+def _most_answers(inputs: PlanInputs, tokens: float) -> float:
+    """Answer tokens in a full pack, at most."""
+    own = suffix_tokens(inputs.tokens) + inputs.tokens.target_mean
+    return tokens * inputs.tokens.target_mean / own
+
+
+def _memory(data: float) -> Estimate:
+    return _interval([PROCESS_GIB + share * data / GIB for share in MEMORY_SPREAD], "GiB")
+
+
+def _interval(values: list[float], unit: str) -> Estimate:
+    low, likely, high = values
+    return Estimate(low=low, likely=likely, high=high, unit=unit)

@@ -1,0 +1,62 @@
+"""Whether this machine and this budget can carry a rung.
+
+In: ``PlanInputs``, a rung's plan. Out: None, or a refusal with the number that decides. Must not know: how estimates are made.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.ladder import Refusal
+from tailorbird.domain.plan import RungPlan
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.rules import longest_prompt
+
+#: Share of the machine's memory that one process may take when the budget says ``auto``.
+_FREE = 0.9
+
+
+def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
+    """Why the rung is left out; None when it can be tried. The likely estimate decides, not the worst one."""
+    checks = (_without_training, _too_long, _without_demonstrations, _too_large, _too_slow, _too_dear)
+    reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
+    return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None
+
+
+def _without_training(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    if rung.training is None or inputs.machine.training:
+        return None
+    return "training is not installed here (pip install 'tailorbird[local]')"
+
+
+def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    longest = rung.training.max_length if rung.training else longest_prompt(inputs) + inputs.tokens.target_max
+    if longest <= inputs.base.context:
+        return None
+    return f"the longest row needs {longest} tokens and {inputs.base.name} reads {inputs.base.context}"
+
+
+def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
+    return "no demonstration fits into the context" if rung.variant == "few-shot" and rung.shots == 0 else None
+
+
+def _too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    asked = inputs.objective.budget.memory_gb
+    free = _FREE * inputs.machine.memory_gb
+    limit = free if asked == "auto" else min(asked, free)
+    if rung.memory.likely <= limit:
+        return None
+    enough = f"use a machine with {rung.memory.high / _FREE:.0f} GiB"
+    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {enough}"
+
+
+def _too_slow(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    hours = rung.time.likely / 3600
+    if hours <= inputs.objective.budget.hours:
+        return None
+    return f"needs about {hours:.2f} h and the budget is {inputs.objective.budget.hours:g} h"
+
+
+def _too_dear(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    budget = inputs.objective.budget
+    if rung.money.likely <= budget.money:
+        return None
+    return f"costs about {rung.money.likely:.2f} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"

@@ -1,0 +1,65 @@
+"""The plan as a whole: the rungs in the order of their cost, and those left out.
+
+In: ``PlanInputs``. Out: ``Plan``. Must not know: the formulas behind settings and estimates.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.ladder import Refusal, RungKind
+from tailorbird.domain.plan import Plan, Reason, RungPlan
+from tailorbird.planning.feasibility import refusal
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.rungs import few_shot, full, lora, zero_shot
+
+
+def make_plan(inputs: PlanInputs) -> Plan:
+    """The frozen plan of a climb, cheapest rung first. A rung that this machine or the budget cannot carry is left out, with the number.
+
+    An explicit ladder is put into the order of cost, and says so. The plan may have no rung at all: then ``left_out`` says why.
+    """
+    rungs, left_out = [], _beside(inputs)
+    for rung in _wanted(inputs):
+        refused = refusal(inputs, rung)
+        if refused is None:
+            rungs.append(rung)
+        else:
+            left_out.append(refused)
+    return Plan(
+        objective=inputs.objective_digest,
+        snapshot=inputs.snapshot,
+        base_model=inputs.base.digest,
+        machine=inputs.machine,
+        rungs=tuple(rungs),
+        left_out=tuple(left_out),
+        dev_power=inputs.dev_power,
+        test_power=inputs.test_power,
+    )
+
+
+def _wanted(inputs: PlanInputs) -> list[RungPlan]:
+    makers = {RungKind.PROMPT: (zero_shot, few_shot), RungKind.LORA: (lora,), RungKind.FULL: (full,)}
+    order = _order(inputs)
+    kinds = makers if inputs.objective.ladder == "auto" else [kind for kind in makers if kind in inputs.objective.ladder]
+    return [_led_by(order, make(inputs)) for kind in kinds for make in makers[kind]]
+
+
+def _led_by(reason: Reason, rung: RungPlan) -> RungPlan:
+    return rung.model_copy(update={"reasons": (reason, *rung.reasons)})
+
+
+def _order(inputs: PlanInputs) -> Reason:
+    asked = inputs.objective.ladder
+    if asked == "auto":
+        text = "rungs are climbed from the cheapest; the climb stops on the first that passes"
+    else:
+        rungs = [kind for kind in RungKind if kind in asked]
+        moved = "put into the order of cost" if list(asked) != rungs else "already in the order of cost"
+        text = f"the objective asks for {', '.join(kind.value for kind in asked)}: all are tried, {moved}"
+    return Reason(rule="order", text=text, source="DESIGN §1, §5")
+
+
+def _beside(inputs: PlanInputs) -> list[Refusal]:
+    """A floor asked for as a rung: it is measured anyway, beside the ladder."""
+    if inputs.objective.ladder == "auto" or RungKind.FLOOR not in inputs.objective.ladder:
+        return []
+    return [Refusal(rung=RungKind.FLOOR, reason="the floor is a reference beside the ladder, and is measured without being asked for")]

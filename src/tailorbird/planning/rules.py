@@ -1,0 +1,143 @@
+"""The rules that choose settings, one small function each.
+
+In: ``PlanInputs``. Out: a value and the reason a person reads, with the rule's id and source. Must not know: costs, the order of rungs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import Reason
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.sizes import parameters_per_rank
+
+RANKS = (8, 16, 32, 64)
+SMALLEST_DEFAULT_RANK = 16
+ALPHA = 32
+BATCH = 16
+WARMUP = 0.1
+EVALUATIONS_PER_EPOCH = 2
+MOST_SHOTS = 12
+SHOTS_WITHOUT_LABELS = 8
+#: Rows that a token profile counts at most.
+PROFILED_ROWS = 2_000
+
+_TML = "Schulman et al., LoRA Without Regret, Thinking Machines 2025"
+
+
+def completion_tokens(inputs: PlanInputs) -> int:
+    """Tokens of all training answers, each row counted once."""
+    return math.ceil(inputs.manifest.counts.train * inputs.tokens.target_mean)
+
+
+def rank(inputs: PlanInputs) -> tuple[int, Reason]:
+    """R1: the smallest rank whose adapter has at least as many weights as there are answer tokens to learn, and no less than 16."""
+    needed = completion_tokens(inputs)
+    per_rank = parameters_per_rank(inputs.base, targets(inputs)[0])
+    fitting = [r for r in RANKS if r >= SMALLEST_DEFAULT_RANK and r * per_rank >= needed]
+    chosen = fitting[0] if fitting else RANKS[-1]
+    weights = f"rank {chosen} gives {chosen * per_rank:,} weights for {needed:,} answer tokens"
+    text = f"{weights}: room enough" if fitting else f"{weights}: too few, so full fine-tuning may go further"
+    return chosen, Reason(rule="R1", text=text, source=f"{_TML}: adapter weights >= answer tokens")
+
+
+def full_capacity(inputs: PlanInputs) -> Reason:
+    """R1 seen from above: what full fine-tuning could hold that an adapter could not."""
+    needed, most = completion_tokens(inputs), RANKS[-1] * parameters_per_rank(inputs.base, targets(inputs)[0])
+    if needed > most:
+        text = f"{needed:,} answer tokens exceed what an adapter of rank {RANKS[-1]} holds ({most:,} weights)"
+    else:
+        text = f"capacity does not ask for it ({needed:,} answer tokens fit an adapter): the last resort where no cheaper rung passes"
+    return Reason(rule="R1", text=text, source=_TML)
+
+
+def targets(inputs: PlanInputs) -> tuple[tuple[str, ...], Reason]:
+    """R4: adapt all linear layers."""
+    names = tuple(inputs.base.linear_shapes)
+    text = f"all {len(names)} linear layers of each block: attention alone learns less at equal size"
+    return names, Reason(rule="R4", text=text, source=f"{_TML}; QLoRA, arXiv 2305.14314")
+
+
+def alpha() -> tuple[int, Reason]:
+    """R5: a fixed alpha, which keeps the best learning rate nearly the same at every rank."""
+    text = f"alpha {ALPHA} at every rank: alpha and learning rate turn the same knob, so only the rate is tuned"
+    return ALPHA, Reason(rule="R5", text=text, source=_TML)
+
+
+def learning_rate(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[float, Reason]:
+    """R5: full = 1e-4 · (576 / hidden)^½, LoRA ten times that."""
+    rate_of_full = 1e-4 * math.sqrt(576 / inputs.base.hidden)
+    rate = _two_digits(rate_of_full if method == "full" else 10 * rate_of_full)
+    times = "" if method == "full" else "ten times the rate of full fine-tuning, which is "
+    text = f"{rate:g}: {times}1e-4 at width 576, falling with the root of the width (here {inputs.base.hidden})"
+    return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
+
+
+def batch_size() -> tuple[int, Reason]:
+    """R6: small batches."""
+    text = f"{BATCH} rows a step: LoRA loses by large batches, whatever its rank"
+    return BATCH, Reason(rule="R6", text=text, source=_TML)
+
+
+def epochs(inputs: PlanInputs) -> tuple[int, Reason]:
+    """R10: three passes below 2,000 rows, two up to 20,000, one above; the best checkpoint is kept in any case."""
+    rows = inputs.manifest.counts.train
+    passes = 3 if rows < 2_000 else 2 if rows <= 20_000 else 1
+    text = f"{passes} over {rows:,} rows: repeats beyond that add little, and the checkpoint with the best held-out loss is kept"
+    return passes, Reason(rule="R10", text=text, source="Tulu 3, arXiv 2411.15124; arXiv 2305.16264")
+
+
+def max_length(inputs: PlanInputs) -> tuple[int, Reason]:
+    """Long enough for the longest row, so that no answer is ever cut; half as much again where only a sample of the rows was counted."""
+    seen = inputs.tokens.prompt_max + inputs.tokens.target_max
+    sampled = inputs.manifest.counts.train > PROFILED_ROWS
+    length = min(max(seen, inputs.base.context), math.ceil(1.5 * seen)) if sampled else seen
+    text = f"{length} tokens: the longest prompt ({inputs.tokens.prompt_max}) and the longest answer ({inputs.tokens.target_max})"
+    text += f", and half as much again, as only {PROFILED_ROWS:,} rows were counted" if sampled else ""
+    return length, Reason(rule="length", text=text, source="truncated answers teach nothing; training refuses them")
+
+
+def token_budget(inputs: PlanInputs, longest: int) -> tuple[int, Reason]:
+    """Packed tokens of one forward pass: what keeps this machine's cores or GPU busy, and never less than the longest row."""
+    usual = 8192 if inputs.machine.gpus else 1024
+    budget = max(usual, longest)
+    why = "what keeps this machine busy" if budget == usual else "the longest row alone"
+    return budget, Reason(rule="packing", text=f"{budget} packed tokens a pass: {why}; it bounds the memory", source="DESIGN §5")
+
+
+def precision(inputs: PlanInputs) -> tuple[Literal["bf16", "fp32"], Reason]:
+    """bf16 where this machine multiplies it clearly faster."""
+    machine = inputs.machine
+    measured = f"measured {machine.bf16_gflops:.0f} GFLOP/s in bf16, {machine.fp32_gflops:.0f} in fp32"
+    chosen: Literal["bf16", "fp32"] = "bf16" if machine.fast_bf16 else "fp32"
+    return chosen, Reason(rule="precision", text=f"{chosen}: {measured}", source="measured on this machine")
+
+
+def shots(inputs: PlanInputs) -> tuple[int, Reason]:
+    """One demonstration a label, at most 12, as many as the context holds beside the longest prompt; 0 when none fits."""
+    labels = len(inputs.manifest.labels)
+    wanted = min(labels or SHOTS_WITHOUT_LABELS, MOST_SHOTS, inputs.manifest.counts.train)
+    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
+    fitting = max(0, min(wanted, room // demonstration_tokens(inputs)))
+    spread = "one a label" if fitting == labels else "spread over the labels" if labels else "spread over the rows"
+    bound = "" if fitting == wanted else f" (the context of {inputs.base.context} tokens holds no more)"
+    text = f"{fitting} demonstrations, {spread}, from train only{bound}"
+    return fitting, Reason(rule="shots", text=text, source="Brown et al. 2020, arXiv 2005.14165")
+
+
+def longest_prompt(inputs: PlanInputs) -> int:
+    """Tokens of the longest prompt without demonstrations; a prompt that classifies lists its labels too."""
+    listed = inputs.tokens.label_trie if inputs.objective.task.kind is TaskKind.CLASSIFY else 0
+    return inputs.tokens.prompt_max + listed
+
+
+def demonstration_tokens(inputs: PlanInputs) -> int:
+    """Tokens that one demonstration adds, at the 95th percentile of texts."""
+    return max(1, inputs.tokens.prompt_p95 - inputs.tokens.shared_prefix) + inputs.tokens.target_max
+
+
+def _two_digits(value: float) -> float:
+    """Rates are stated as people write them: two significant digits."""
+    return float(f"{value:.1e}")

@@ -1,0 +1,100 @@
+"""One rung's plan: its settings, its estimates, and the reason of each choice.
+
+In: ``PlanInputs``. Out: a ``RungPlan``. Must not know: whether the rung is affordable, or how it works.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import LoraSettings, Reason, RungPlan, TrainingSettings
+from tailorbird.planning import rules
+from tailorbird.planning.estimates import money_estimate, prompt_memory, prompt_time, training_memory, training_time
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.sizes import adapter_parameters
+
+
+def zero_shot(inputs: PlanInputs) -> RungPlan:
+    """The instruction alone, with its labels listed."""
+    listed = "the instruction and its labels" if inputs.objective.task.kind is TaskKind.CLASSIFY else "the instruction alone"
+    reason = Reason(rule="zero-shot", text=f"{listed}: nothing is trained and nothing shown", source="DESIGN §1")
+    return _prompting(inputs, "zero-shot", 0, reason)
+
+
+def few_shot(inputs: PlanInputs) -> RungPlan:
+    """The instruction with training rows as demonstrations."""
+    shots, reason = rules.shots(inputs)
+    return _prompting(inputs, "few-shot", shots, reason)
+
+
+def lora(inputs: PlanInputs) -> RungPlan:
+    """An adapter on all linear layers."""
+    rank, capacity = rules.rank(inputs)
+    targets, everywhere = rules.targets(inputs)
+    alpha, scaling = rules.alpha()
+    settings, reasons = _settings(inputs, "lora", LoraSettings(rank=rank, alpha=alpha, targets=targets))
+    return _training(inputs, f"r{rank}", settings, (capacity, everywhere, scaling, *reasons))
+
+
+def full(inputs: PlanInputs) -> RungPlan:
+    """All weights."""
+    settings, reasons = _settings(inputs, "full", None)
+    return _training(inputs, "all weights", settings, (rules.full_capacity(inputs), *reasons))
+
+
+def _prompting(inputs: PlanInputs, variant: str, shots: int, reason: Reason) -> RungPlan:
+    time = prompt_time(inputs, shots)
+    return RungPlan(
+        rung=RungKind.PROMPT,
+        variant=variant,
+        training=None,
+        shots=shots,
+        time=time,
+        memory=prompt_memory(inputs, shots),
+        money=money_estimate(inputs, time),
+        reasons=(reason,),
+    )
+
+
+def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reasons: tuple[Reason, ...]) -> RungPlan:
+    time = training_time(inputs, settings)
+    adapter = settings.lora
+    return RungPlan(
+        rung=RungKind(settings.method),
+        variant=variant,
+        training=settings,
+        trained_parameters=adapter_parameters(inputs.base, adapter) if adapter else inputs.base.parameters,
+        time=time,
+        memory=training_memory(inputs, settings),
+        money=money_estimate(inputs, time),
+        reasons=reasons,
+    )
+
+
+def _settings(
+    inputs: PlanInputs, method: Literal["lora", "full"], adapter: LoraSettings | None
+) -> tuple[TrainingSettings, tuple[Reason, ...]]:
+    rate, rate_reason = rules.learning_rate(inputs, method)
+    batch, batch_reason = rules.batch_size()
+    epochs, epochs_reason = rules.epochs(inputs)
+    length, length_reason = rules.max_length(inputs)
+    budget, budget_reason = rules.token_budget(inputs, length)
+    precision, precision_reason = rules.precision(inputs)
+    settings = TrainingSettings(
+        method=method,
+        lora=adapter,
+        learning_rate=rate,
+        epochs=epochs,
+        batch_size=batch,
+        token_budget=budget,
+        max_length=length,
+        warmup=rules.WARMUP,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        evaluations_per_epoch=rules.EVALUATIONS_PER_EPOCH,
+        precision=precision,
+        seed=inputs.objective.seed,
+    )
+    return settings, (rate_reason, batch_reason, epochs_reason, length_reason, budget_reason, precision_reason)

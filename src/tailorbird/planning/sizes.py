@@ -1,0 +1,32 @@
+"""How many weights a model and an adapter have, and how many tokens a training set has.
+
+In: a base model's shapes, a token profile. Out: counts. Must not know: rules, machines.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.plan import LoraSettings, TokenProfile
+
+#: Share of the training rows that is held out to choose the best checkpoint.
+HELD_OUT = 0.10
+
+
+def parameters_per_rank(base: BaseModelRef, targets: tuple[str, ...]) -> int:
+    """Adapter weights that one rank adds: inputs + outputs of every adapted layer."""
+    return base.layers * sum(sum(base.linear_shapes[name]) for name in targets)
+
+
+def adapter_parameters(base: BaseModelRef, adapter: LoraSettings) -> int:
+    """Weights of an adapter."""
+    return adapter.rank * parameters_per_rank(base, adapter.targets)
+
+
+def backbone_parameters(base: BaseModelRef) -> int:
+    """Weights that every token is multiplied with: linear layers, without embeddings, head and norms."""
+    return base.layers * sum(inputs * outputs for inputs, outputs in base.linear_shapes.values())
+
+
+def suffix_tokens(tokens: TokenProfile) -> float:
+    """Mean tokens of a rendered prompt behind the prefix that all share."""
+    return max(1.0, tokens.prompt_mean - tokens.shared_prefix)

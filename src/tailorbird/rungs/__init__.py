@@ -1,0 +1,11 @@
+"""Rungs: how each way to adapt makes its candidate; and the floor beside them.
+
+In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
+the next rung is.
+"""
+
+from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.floor import FloorModel, fit_floor
+from tailorbird.rungs.making import make_candidate
+
+__all__ = ["FloorModel", "Made", "RungContext", "fit_floor", "make_candidate"]

@@ -1,0 +1,58 @@
+"""What every rung is given, and what it gives back.
+
+In: values and ports. Out: ``RungContext``, ``Made``. Must not know: any single rung.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Prices, RungPlan
+from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.engine import Engine
+from tailorbird.ports.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class RungContext:
+    """What a rung works with. ``workspace`` is a folder of this rung alone, where unfinished work survives a kill.
+
+    A rung learns and chooses from ``train`` only; ``dev`` is where its candidate will be measured, and is here for rungs that must
+    know what they may not show. ``trainer`` and ``engine`` open on first use.
+    """
+
+    objective: Objective
+    plan: RungPlan
+    base: BaseModelRef
+    base_folder: Path
+    snapshot: Digest
+    labels: tuple[str, ...]
+    train: tuple[Row, ...]
+    dev: tuple[Row, ...]
+    trainer: Callable[[], Trainer]
+    engine: Callable[[], Engine]
+    artifacts: ArtifactStore
+    workspace: Path
+    prices: Prices
+    report: Callable[[TrainingProgress], None]
+    progress: Callable[[str], None]
+
+    def money(self, seconds: float) -> float:
+        """What ``seconds`` of this machine cost."""
+        return seconds / 3600 * self.prices.per_hour
+
+
+@dataclass(frozen=True)
+class Made:
+    """A candidate, and the report of its training where there was any: ``candidate.training`` is the report's digest."""
+
+    candidate: Candidate
+    training: TrainingReport | None = None

@@ -1,0 +1,29 @@
+"""One door to all rungs.
+
+In: a ``RungContext``. Out: what its rung made. Must not know: how any rung works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tailorbird.domain.errors import Internal
+from tailorbird.domain.ladder import RungKind
+from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.prompt import make_prompt
+from tailorbird.rungs.trained import make_trained
+
+#: What makes a rung's candidate. A new rung is a file and a line here.
+MAKERS: dict[RungKind, Callable[[RungContext], Made]] = {
+    RungKind.PROMPT: make_prompt,
+    RungKind.LORA: make_trained,
+    RungKind.FULL: make_trained,
+}
+
+
+def make_candidate(context: RungContext) -> Made:
+    """Makes the candidate of the planned rung. Raises Internal for a rung that one does not climb, and what the rung raises."""
+    kind = context.plan.rung
+    if kind not in MAKERS:
+        raise Internal(f"{kind.value} is not a rung one climbs", "fit the floor with fit_floor", code="rung_unknown")
+    return MAKERS[kind](context)
