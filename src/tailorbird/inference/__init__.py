@@ -1,17 +1,25 @@
 """Runs models in this process: label scoring, generation, many adapters on one base. The other place, beside training, where torch lives.
 
-In: servables (folders that were verified) and messages. Out: log-probabilities and text. Must not know: tenants, releases, where
-folders come from.
+In: servables (folders that were verified) and messages. Out: log-probabilities and text. Must not know: tenants, releases, where folders
+come from.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.precision import Precision
 from tailorbird.inference.reader import TransformersReader
+from tailorbird.ports.engine import Engine
 from tailorbird.ports.model_reader import ModelReader
 
-__all__ = ["open_model_reader"]
+__all__ = ["open_engine", "open_model_reader"]
+
+
+def open_engine(precision: Precision = "auto") -> Engine:
+    """An engine with nothing loaded, safe to call from several threads. ``auto`` takes bf16 where the processor multiplies it faster."""
+    return TorchEngine(precision)
 
 
 def open_model_reader(precision: Literal["fp32", "bf16"] = "fp32") -> ModelReader:

@@ -1,7 +1,7 @@
 """Turns a GGUF file or a Hugging Face folder into the one form tailorbird runs.
 
-In: a file or folder. Out: a folder with model.safetensors, config.json, tokenizer files and chat_template.jinja. No code of the model's own
-runs and no pickle is read. Must not know: where models come from, how they are run.
+In: a file or folder. Out: a folder with model.safetensors, config.json, tokenizer files and chat_template.jinja. No code of the model's
+own runs and no pickle is read. Must not know: where models come from, how they are run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The base models: which are on offer, how one is brought here, and what it is made of.
 
-In: a catalogue name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that describe it. Must not
-know: torch, how a model is run.
+In: a catalogue name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that describe it. Must
+not know: torch, how a model is run.
 """
 
 from tailorbird.models.catalogue import catalogue

@@ -1,7 +1,7 @@
 """The cache of converted models: one folder a model, made once, never half made.
 
-In: a name for the folder and a function that fills it. Out: the folder. Beside each folder lies ``<folder>.json``, the digests and sizes of
-its files; a folder without a record that fits it does not count. Must not know: where models come from.
+In: a name for the folder and a function that fills it. Out: the folder. Beside each folder lies ``<folder>.json``, the digests and sizes
+of its files; a folder without a record that fits it does not count. Must not know: where models come from.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a base model is made of.
 
-In: a folder with config.json and model.safetensors. Out: a ``BaseModelRef``, read from the config and the header of the weights; no tensor
-is loaded. Must not know: torch, where the folder came from.
+In: a folder with config.json and model.safetensors. Out: a ``BaseModelRef``, read from the config and the header of the weights; no
+tensor is loaded. Must not know: torch, where the folder came from.
 """
 
 from __future__ import annotations

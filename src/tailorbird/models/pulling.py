@@ -1,7 +1,7 @@
 """Brings a base model here, in the one form tailorbird runs.
 
-In: a catalogue name or a local path, the cache folder, a way to open a ``ModelReader``. Out: a folder in the cache. Must not know: formats
-of weights.
+In: a catalogue name or a local path, the cache folder, a way to open a ``ModelReader``. Out: a folder in the cache. Must not know:
+formats of weights.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""How a conversation becomes tokens, and an answer too.
+
+In: the folder of a base model; messages; answers. Out: token ids. Training makes its rows the same way (template text and answer
+tokenised apart, no special tokens added, the end of the turn appended), so that what was learned is what is scored. Must not know:
+weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.prompt import Message
+from tailorbird.foundations.prompting import render
+from tailorbird.inference.quiet import quiet
+
+#: Stands for an assistant's answer while the end of its turn is looked for; no template changes it.
+_ANSWER = "tailorbird"
+
+
+class ChatFormat:
+    """A base model's tokenizer and chat template. ``end`` is the token that ends an assistant's turn, ``stops`` all that end generation."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tokenizer = _read_tokenizer(folder)
+        self._template = _read_template(folder)
+        named = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
+        self._special = {name: token for name, token in named.items() if token}
+        self.end = self._end_of_turn(folder)
+        self.stops = frozenset({self.end, *_end_tokens(folder)})
+
+    def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
+        """Tokens of each conversation, up to where the assistant begins to answer."""
+        return self._tokens([render(self._template, messages, self._special) for messages in conversations])
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text as an assistant's whole answer, the end of the turn included."""
+        return [[*tokens, self.end] for tokens in self._tokens(texts)]
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        return ids
+
+    def _end_of_turn(self, folder: Path) -> int:
+        turns = (Message(role="user", content="?"), Message(role="assistant", content=_ANSWER))
+        _, found, after = render(self._template, turns, self._special).rpartition(_ANSWER)
+        tokens = self._tokens([after])[0] if found and after else []
+        if not tokens:
+            raise ModelInvalid(
+                f"the chat template of {folder.name} does not end an assistant's turn",
+                "use a base model whose template marks where an answer ends",
+                code="chat_template",
+            )
+        return tokens[0]
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelInvalid(
+            f"the tokenizer in {folder.name} cannot be read ({type(error).__name__})", "pull the base model again", code="model_tokenizer"
+        ) from error
+
+
+def _read_template(folder: Path) -> str:
+    try:
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelInvalid(f"{folder.name} has no chat template", "pull the base model again", code="chat_template") from error
+
+
+def _end_tokens(folder: Path) -> set[int]:
+    """End-of-text tokens that the model's own configuration names."""
+    ends: set[int] = set()
+    for name in ("config.json", "generation_config.json"):
+        path = folder / name
+        if path.is_file():
+            named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            ends.update([named] if isinstance(named, int) else named or [])
+    return ends

@@ -1,0 +1,297 @@
+"""Loading, unloading, refusing; prompts, precision, prefixes."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from oracle import LABELS, TEXTS, MakeModel, Reference, conversation, edit_json, servable, write_adapter
+from safetensors.torch import load_file, save_file
+
+from tailorbird import __version__
+from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.inference import decoder as decoder_file
+from tailorbird.inference import open_engine, registry
+from tailorbird.inference.batching import batches
+from tailorbird.inference.chat import ChatFormat
+from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.prefixes import PrefixStore, shared_length
+
+
+def test_the_fingerprint_names_what_could_change_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_engine("fp32").fingerprint().startswith(f"tailorbird-{__version__} torch-")
+    monkeypatch.setenv("TAILORBIRD_PRECISION", "bf16")
+    assert open_engine().fingerprint().split()[-2] == "bf16"
+    assert open_engine("fp32").fingerprint().split()[-2] == "fp32"
+    monkeypatch.setenv("TAILORBIRD_PRECISION", "int3")
+    with pytest.raises(InvalidInput):
+        open_engine()
+
+
+def test_auto_is_the_same_at_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TAILORBIRD_PRECISION", raising=False)
+    assert open_engine().fingerprint() == open_engine().fingerprint()
+
+
+def test_a_base_is_read_once_and_freed_with_its_last_servable(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+
+    def counted(folder: Path, placement: object) -> decoder_file.Decoder:
+        reads.append(folder)
+        return decoder_file.read_decoder(folder, placement)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(registry, "read_decoder", counted)
+    write_adapter(tiny, tmp_path / "adapter")
+    engine = open_engine("fp32")
+    one, two = servable(tiny, "one"), servable(tiny, "two", adapter=tmp_path / "adapter")
+    for wanted in (one, two, one):
+        engine.load(wanted)
+    assert engine.loaded() == (one.id, two.id)
+    assert len(reads) == 1
+    engine.unload(one.id)
+    engine.unload(one.id)
+    engine.load(one)
+    assert len(reads) == 1
+    engine.unload(one.id)
+    engine.unload(two.id)
+    assert engine.loaded() == ()
+    engine.load(two)
+    assert len(reads) == 2
+
+
+def test_unloading_waits_for_running_calls(tiny: Path) -> None:
+    engine, wanted = open_engine("fp32"), servable(tiny)
+    engine.load(wanted)
+    shown: list[str] = []
+
+    def show(_: int, text: str) -> bool:
+        if not shown:
+            engine.unload(wanted.id)
+            with pytest.raises(NotFound):
+                engine.score(wanted.id, [conversation("hello")], LABELS)
+        shown.append(text)
+        return True
+
+    [answer] = engine.generate(wanted.id, [conversation("hello")], Sampling(max_tokens=8), show)
+    assert "".join(shown) == answer.text
+    assert answer.completion_tokens == 8
+    with pytest.raises(NotFound):
+        engine.generate(wanted.id, [conversation("hello")], Sampling(max_tokens=8))
+
+
+def test_threads_with_different_adapters_get_their_own_answers(tiny: Path, tmp_path: Path) -> None:
+    engine = open_engine("fp32")
+    servables = [servable(tiny, "base")]
+    for seed in range(3):
+        write_adapter(tiny, tmp_path / f"adapter{seed}", seed=seed)
+        servables.append(servable(tiny, f"adapter{seed}", adapter=tmp_path / f"adapter{seed}"))
+    for wanted in servables:
+        engine.load(wanted)
+    expected = [engine.score(wanted.id, [conversation("hello")], LABELS)[0].log_probabilities for wanted in servables]
+    assert len(set(expected)) == 4
+    wrong: list[int] = []
+
+    def ask(which: int) -> None:
+        for text in ("hello", TEXTS[2], "hello"):
+            [score] = engine.score(servables[which].id, [conversation(text)], LABELS)
+            if text == "hello" and score.log_probabilities != pytest.approx(expected[which], abs=1e-5):
+                wrong.append(which)
+
+    threads = [threading.Thread(target=ask, args=(which,)) for which in range(4) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_tokens_are_counted_without_a_model(tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny, folder)
+    (folder / "model.safetensors").unlink()
+    prompts = [conversation(text) for text in TEXTS]
+    reference = Reference(tiny)
+    assert open_engine("fp32").count_tokens(folder, prompts) == [len(reference.prompt(prompt)) for prompt in prompts]
+
+
+def test_an_answer_ends_with_the_end_of_its_turn(tiny: Path) -> None:
+    chat = ChatFormat(tiny)
+    assert chat.tokenizer.convert_ids_to_tokens(chat.end) == "<|im_end|>"
+    [answer] = chat.answers(["card_lost"])
+    assert answer == [*chat.tokenizer("card_lost", add_special_tokens=False)["input_ids"], chat.end]
+    whole = [*conversation("hello"), Message(role="assistant", content="card_lost")]
+    rendered = chat.tokenizer.apply_chat_template([message.model_dump() for message in whole], tokenize=False)
+    expected = chat.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    [prompt] = chat.prompts([conversation("hello")])
+    assert expected[: len(prompt) + len(answer)] == prompt + answer
+
+
+def rename(old: str, new: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "adapter_model.safetensors"
+        save_file({name.replace(old, new): tensor for name, tensor in load_file(path).items()}, path)
+
+    return damage
+
+
+def drop_half_a_pair(folder: Path) -> None:
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors.pop(next(name for name in tensors if "lora_B" in name))
+    save_file(tensors, path)
+
+
+def configure(**changes: object) -> Callable[[Path], None]:
+    return lambda folder: edit_json(folder / "adapter_config.json", **changes)
+
+
+UNSERVABLE_SETTINGS = [{"modules_to_save": ["lm_head"]}, {"use_dora": True}, {"target_modules": ["embed_tokens"]}]
+ADAPTER_DAMAGE = {
+    "half a pair": drop_half_a_pair,
+    "unknown layer": rename("q_proj", "w_proj"),
+    "too deep": rename("layers.1.", "layers.9."),
+    "cut off": lambda folder: (folder / "adapter_model.safetensors").write_bytes(b"x" * 100),
+    "empty": lambda folder: save_file({}, folder / "adapter_model.safetensors"),
+    "other kind": configure(peft_type="IA3"),
+    "pattern": configure(alpha_pattern={"q_proj": 1}),
+    "biases": configure(bias="all"),
+    "no config": lambda folder: (folder / "adapter_config.json").unlink(),
+}
+
+
+def refusal(base: Path, adapter: Path) -> ModelInvalid:
+    engine = open_engine("fp32")
+    with pytest.raises(ModelInvalid) as caught:
+        engine.load(servable(base, adapter=adapter))
+    assert engine.loaded() == ()
+    return caught.value
+
+
+@pytest.mark.parametrize("settings", UNSERVABLE_SETTINGS, ids=lambda settings: next(iter(settings)))
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_adapters_that_change_more_than_linear_layers_are_refused(settings: dict[str, object], tiny: Path, tmp_path: Path) -> None:
+    write_adapter(tiny, tmp_path / "adapter", **settings)
+    assert refusal(tiny, tmp_path / "adapter").error_code == "adapter_invalid"
+
+
+@pytest.mark.parametrize("damage", ADAPTER_DAMAGE)
+def test_damaged_adapters_are_refused(damage: str, tiny: Path, tmp_path: Path) -> None:
+    write_adapter(tiny, tmp_path / "adapter")
+    ADAPTER_DAMAGE[damage](tmp_path / "adapter")
+    assert refusal(tiny, tmp_path / "adapter").error_code == "adapter_invalid"
+
+
+def test_an_adapter_that_is_not_there_is_refused(tiny: Path, tmp_path: Path) -> None:
+    assert refusal(tiny, tmp_path / "nowhere").error_code == "adapter_invalid"
+
+
+def test_an_adapter_of_another_base_is_refused(tiny: Path, make_model: MakeModel, tmp_path: Path) -> None:
+    write_adapter(make_model("llama", head_dim=16), tmp_path / "adapter")
+    with pytest.raises(ModelInvalid, match="another shape"):
+        open_engine("fp32").load(servable(tiny, adapter=tmp_path / "adapter"))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"target_modules": ["q_proj", "v_proj"]}, {"use_rslora": True}, {"target_modules": ["up_proj"], "r": 3}]
+)
+def test_adapters_of_parts_and_other_scalings(settings: dict[str, object], tiny: Path, tmp_path: Path) -> None:
+    reference = Reference(tiny, write_adapter(tiny, tmp_path / "adapter", **settings))
+    engine = open_engine("fp32")
+    engine.load(servable(tiny, adapter=tmp_path / "adapter"))
+    [score] = engine.score(servable(tiny).id, [conversation("hello")], LABELS)
+    assert score.log_probabilities == pytest.approx(reference.score(conversation("hello"), LABELS), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        ("no template", "chat_template"),
+        ("no tokenizer", "model_tokenizer"),
+        ("no weights", "model_unreadable"),
+        ("half the weights", "model_unreadable"),
+        ("other family", "model_family"),
+        ("turns never end", "chat_template"),
+    ],
+)
+def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(tiny, folder)
+    if damage == "no template":
+        (folder / "chat_template.jinja").unlink()
+    elif damage == "no tokenizer":
+        (folder / "tokenizer.json").write_text("{")
+    elif damage == "no weights":
+        (folder / "model.safetensors").unlink()
+    elif damage == "half the weights":
+        tensors = load_file(folder / "model.safetensors")
+        tensors.pop("model.norm.weight")
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    elif damage == "other family":
+        edit_json(folder / "config.json", model_type="gpt2")
+    else:
+        (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    with pytest.raises(ModelInvalid) as caught:
+        open_engine("fp32").load(servable(folder))
+    assert caught.value.error_code == code
+
+
+def test_prefixes_are_kept_apart_by_servable(tiny: Path) -> None:
+    engine = TorchEngine("fp32")
+    engine.load(servable(tiny, "one"))
+    engine.load(servable(tiny, "two"))
+    store = PrefixStore()
+    tokens = list(range(20, 60))
+    with (
+        engine._registry.use(servable(tiny, "one").id) as one,
+        engine._registry.use(servable(tiny, "two").id) as two,
+        torch.inference_mode(),
+    ):
+        kept = store.read(one.id, one.model, tokens)
+        assert store.read(one.id, one.model, tokens[:30]).store_L2HPD.data_ptr() == kept.store_L2HPD.data_ptr()
+        assert store.read(two.id, two.model, tokens).store_L2HPD.data_ptr() != kept.store_L2HPD.data_ptr()
+        store.forget(one.id)
+        again = store.read(one.id, one.model, tokens)
+        assert again.store_L2HPD.data_ptr() != kept.store_L2HPD.data_ptr()
+        assert torch.allclose(again.store_L2HPD, kept.store_L2HPD)
+        assert torch.allclose(store.read(one.id, one.model, [*tokens, 7, 8, 9]).first(40).store_L2HPD, kept.store_L2HPD)
+
+
+def test_prefixes_stay_within_their_room(tiny: Path) -> None:
+    engine = TorchEngine("fp32")
+    engine.load(servable(tiny))
+    with engine._registry.use(servable(tiny).id) as loaded, torch.inference_mode():
+        store = PrefixStore(room=0)
+        assert store.read(loaded.id, loaded.model, list(range(20, 40))).length == 20
+        assert len(store._kept) == 0
+
+
+def test_shared_beginnings() -> None:
+    system = list(range(100, 120))
+    assert shared_length([[*system, 1, 2], [*system, 1, 3], [*system, 5]]) == 20
+    assert shared_length([system, system]) == 19
+    assert shared_length([[1, 2, 3], [1, 2, 4]]) == 0
+    assert shared_length([[*system, 1], [*system[:17], 5]]) == 17
+
+
+def test_batches_stay_within_the_budget_and_lose_nothing() -> None:
+    lengths = [5, 40, 7, 3, 3, 90, 1]
+    cut = batches(lengths, 10, 60)
+    assert sorted(index for batch in cut for index in batch) == list(range(7))
+    assert all(len(batch) * (max(lengths[i] for i in batch) + 10) <= 60 or len(batch) == 1 for batch in cut)
+    assert [lengths[batch[0]] for batch in cut] == sorted((lengths[batch[0]] for batch in cut), reverse=True)
+
+
+@pytest.mark.slow
+def test_bf16_stays_near_fp32_on_the_real_model(base_model_folder: Path) -> None:
+    found = []
+    for precision in ("fp32", "bf16"):
+        engine = open_engine(precision)  # type: ignore[arg-type]
+        engine.load(servable(base_model_folder))
+        found.append(engine.score(servable(base_model_folder).id, [conversation(text) for text in TEXTS], LABELS))
+    for exact, rough in zip(*found, strict=True):
+        assert rough.log_probabilities == pytest.approx(exact.log_probabilities, abs=0.35)

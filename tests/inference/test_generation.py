@@ -1,0 +1,180 @@
+"""Generation equals transformers' own, alone and in a batch; streams are whole; stops stop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import TEXTS, MakeModel, Reference, conversation, servable, write_adapter
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Sampling
+from tailorbird.inference import open_engine
+from tailorbird.inference.textstream import StopWatch, TextStream
+
+GREEDY = Sampling(max_tokens=12)
+
+
+def texts_of(reference: Reference, max_tokens: int) -> list[tuple[str, int]]:
+    """What transformers answers to each text, and in how many tokens."""
+    answers = [reference.generate(conversation(text), max_tokens) for text in TEXTS]
+    return [(reference.tokenizer.decode(answer, skip_special_tokens=True), len(answer)) for answer in answers]
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])
+def test_equal_to_transformers_alone_and_in_a_batch(model_type: str, make_model: MakeModel) -> None:
+    folder = make_model(model_type)
+    engine = open_engine("fp32")
+    engine.load(servable(folder))
+    expected = texts_of(Reference(folder), 12)
+    prompts = [conversation(text) for text in TEXTS]
+    together = engine.generate(servable(folder).id, prompts, GREEDY)
+    alone = [engine.generate(servable(folder).id, [prompt], GREEDY)[0] for prompt in prompts]
+    for answers in (together, alone):
+        assert [(answer.text.rstrip("�"), answer.completion_tokens) for answer in answers] == [(t.rstrip("�"), n) for t, n in expected]
+    assert all(answer.latency_ms > 0 for answer in together)
+
+
+def test_equal_with_an_adapter(tiny: Path, tmp_path: Path) -> None:
+    reference = Reference(tiny, write_adapter(tiny, tmp_path / "adapter"))
+    wanted = servable(tiny, "adapter", adapter=tmp_path / "adapter")
+    engine = open_engine("fp32")
+    engine.load(wanted)
+    answers = engine.generate(wanted.id, [conversation(text) for text in TEXTS], GREEDY)
+    assert [(a.text.rstrip("�"), a.completion_tokens) for a in answers] == [(t.rstrip("�"), n) for t, n in texts_of(reference, 12)]
+
+
+def test_rows_end_at_different_times(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    prompts = [conversation(text) for text in TEXTS]
+    whole = engine.generate(servable(tiny).id, prompts, GREEDY)
+    seen: Counter[int] = Counter()
+
+    def show(row: int, text: str) -> bool:
+        seen[row] += 1
+        return row == 3 or seen[row] < 2 + row
+
+    parts = engine.generate(servable(tiny).id, prompts, GREEDY, show)
+    assert all(full.text.startswith(part.text) for full, part in zip(whole, parts, strict=True))
+    assert parts[3] == whole[3].model_copy(update={"latency_ms": parts[3].latency_ms})
+    assert [part.finish_reason for part in parts[:3]] == ["stop"] * 3
+    assert parts[0].completion_tokens < parts[2].completion_tokens < parts[3].completion_tokens
+
+
+def test_what_is_streamed_is_what_is_answered(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    pieces: dict[int, str] = {}
+
+    def show(row: int, text: str) -> bool:
+        pieces[row] = pieces.get(row, "") + text
+        return True
+
+    answers = engine.generate(servable(tiny).id, [conversation(text) for text in TEXTS], GREEDY, show)
+    assert [pieces[row] for row in range(len(TEXTS))] == [answer.text for answer in answers]
+    assert {answer.finish_reason for answer in answers} == {"length"}
+
+
+def test_a_stop_string_ends_an_answer_and_is_not_shown(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    [whole] = engine.generate(servable(tiny).id, [conversation("hello")], GREEDY)
+    stop = whole.text[len(whole.text) // 2 :][:4]
+    [cut] = engine.generate(servable(tiny).id, [conversation("hello")], Sampling(max_tokens=12, stop=(stop,)))
+    assert cut.text == whole.text[: whole.text.index(stop)]
+    assert cut.finish_reason == "stop"
+
+
+def test_sampling_follows_the_seed_and_not_the_batch(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    drawn = Sampling(max_tokens=8, temperature=1.0, seed=3)
+    same = [conversation("hello")] * 3
+    first = engine.generate(servable(tiny).id, same, drawn)
+    again = engine.generate(servable(tiny).id, same[:1], drawn)
+    other = engine.generate(servable(tiny).id, same[:1], drawn.model_copy(update={"seed": 99}))
+    assert first[0].text == again[0].text
+    assert first[0].text != other[0].text
+    assert len({answer.text for answer in first}) == 3
+
+
+def test_a_tiny_nucleus_is_greedy(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    prompts = [conversation(text) for text in TEXTS]
+    nucleus = engine.generate(servable(tiny).id, prompts, Sampling(max_tokens=6, temperature=0.7, top_p=1e-6, seed=5))
+    greedy = engine.generate(servable(tiny).id, prompts, Sampling(max_tokens=6))
+    assert [answer.text for answer in nucleus] == [answer.text for answer in greedy]
+
+
+def test_the_context_bounds_an_answer(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    prompt = conversation("word " * 440)
+    [answer] = engine.generate(servable(tiny).id, [prompt], Sampling(max_tokens=400))
+    assert answer.prompt_tokens + answer.completion_tokens <= 512
+    with pytest.raises(InvalidInput) as caught:
+        engine.generate(servable(tiny).id, [conversation("word " * 600)], GREEDY)
+    assert caught.value.error_code == "prompt_too_long"
+
+
+def test_no_tokens_are_refused(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    with pytest.raises(InvalidInput):
+        engine.generate(servable(tiny).id, [conversation("hello")], Sampling(max_tokens=0))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base_model_folder: Path) -> object:
+    return Reference(base_model_folder, model=Silent()).tokenizer
+
+
+class Silent:
+    """A model that nobody asks."""
+
+    def eval(self) -> Silent:
+        return self
+
+
+@pytest.mark.parametrize("text", ["naïve café", "☂ umbrella ☔", "日本語のテキスト", "👩‍👩‍👧 family", "a  b\n\nc\t", ""])
+def test_multibyte_characters_come_whole(text: str, tokenizer: object) -> None:
+    stream, shown = TextStream(tokenizer, ()), []
+    for token in tokenizer(text, add_special_tokens=False)["input_ids"]:  # type: ignore[operator]
+        shown.append(stream.feed(token))
+    shown.append(stream.finish())
+    assert "".join(shown) == text
+    assert all("�" not in piece for piece in shown)
+
+
+words = st.text(alphabet="ab", max_size=8)
+
+
+@given(st.lists(words, max_size=6), st.lists(st.text(alphabet="ab", min_size=1, max_size=3), max_size=3))
+def test_stop_strings_are_found_across_pieces(pieces: list[str], stops: list[str]) -> None:
+    watch = StopWatch(stops)
+    shown = "".join(watch.feed(piece) for piece in pieces)
+    whole = "".join(pieces)
+    # The earliest end of a stop string decides, as for a reader of a stream; of those that end there the longest is cut away.
+    ends = [(at + len(stop), at) for stop in stops if (at := whole.find(stop)) >= 0]
+    if ends:
+        assert watch.stopped
+        assert not any(stop in shown for stop in stops)
+        assert whole.startswith(shown)
+    else:
+        assert not watch.stopped
+        assert shown + watch.finish() == whole
+
+
+@pytest.mark.slow
+def test_the_real_model(base_model_folder: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(base_model_folder))
+    expected = texts_of(Reference(base_model_folder), 24)
+    prompts = [conversation(text) for text in TEXTS]
+    answers = engine.generate(servable(base_model_folder).id, prompts, Sampling(max_tokens=24))
+    assert [(answer.text, answer.completion_tokens) for answer in answers] == expected

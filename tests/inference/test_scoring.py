@@ -1,0 +1,179 @@
+"""Scores equal one sequence per label, whatever is shared, padded, batched or kept."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import LABELS, TEXTS, MakeModel, Reference, conversation, servable, write_adapter
+
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.prompt import Message
+from tailorbird.inference import engine as engine_file
+from tailorbird.inference import open_engine
+from tailorbird.inference.trie import build_trie
+
+
+def close(found: object, expected: list[float], tolerance: float = 1e-4) -> bool:
+    return found == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen2"])
+def test_equal_to_one_sequence_per_label(model_type: str, make_model: MakeModel) -> None:
+    folder = make_model(model_type)
+    engine, reference = open_engine("fp32"), Reference(folder)
+    engine.load(servable(folder))
+    prompts = [conversation(text) for text in TEXTS]
+    scores = engine.score(servable(folder).id, prompts, LABELS)
+    for prompt, score in zip(prompts, scores, strict=True):
+        assert close(score.log_probabilities, reference.score(prompt, LABELS))
+        assert score.prompt_tokens == len(reference.prompt(prompt))
+        assert math.fsum(math.exp(value) for value in score.log_probabilities) == pytest.approx(1, abs=1e-5)
+        assert score.latency_ms > 0
+
+
+@pytest.mark.parametrize("changes", [{"attention_bias": True, "mlp_bias": True}, {"tie_word_embeddings": True}, {"head_dim": 16}])
+def test_equal_for_each_shape_of_the_family(changes: dict[str, object], make_model: MakeModel) -> None:
+    folder = make_model("llama", **changes)
+    engine = open_engine("fp32")
+    engine.load(servable(folder))
+    [score] = engine.score(servable(folder).id, [conversation("hello")], LABELS)
+    assert close(score.log_probabilities, Reference(folder).score(conversation("hello"), LABELS))
+
+
+def test_equal_however_batches_are_cut(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts = [conversation(text) for text in TEXTS]
+    found = []
+    for budget in (1, 60, 100_000):
+        monkeypatch.setattr(engine_file, "_SCORE_TOKENS", budget)
+        engine = open_engine("fp32")
+        engine.load(servable(tiny))
+        found.append([list(score.log_probabilities) for score in engine.score(servable(tiny).id, prompts, LABELS)])
+    for scores in found[1:]:
+        assert all(close(left, right, 1e-5) for left, right in zip(scores, found[0], strict=True))
+
+
+def test_equal_with_prompts_that_share_nothing_and_other_labels(tiny: Path) -> None:
+    engine, reference = open_engine("fp32"), Reference(tiny)
+    engine.load(servable(tiny))
+    prompts = [conversation("hi", "A."), conversation("a longer question about a card", "Something else entirely: answer.")]
+    for labels in (("yes",), ("yes", "no"), ("x", "x y", "x y z", "y z")):
+        for prompt, score in zip(prompts, engine.score(servable(tiny).id, prompts, labels), strict=True):
+            assert close(score.log_probabilities, reference.score(prompt, labels))
+
+
+def test_equal_again_from_kept_prefixes(tiny: Path) -> None:
+    engine, reference = open_engine("fp32"), Reference(tiny)
+    engine.load(servable(tiny))
+    turns = conversation(TEXTS[0])
+    dialogue = [*turns, Message(role="assistant", content="card"), Message(role="user", content="and now?")]
+    for prompt in (turns, conversation(TEXTS[1]), dialogue, turns, conversation(TEXTS[2], "Name the intent, briefly.")):
+        [score] = engine.score(servable(tiny).id, [prompt], LABELS)
+        assert close(score.log_probabilities, reference.score(prompt, LABELS))
+
+
+def test_adapters_and_full_weights_on_one_base(tiny: Path, make_model: MakeModel, tmp_path: Path) -> None:
+    peft_model = write_adapter(tiny, tmp_path / "adapter")
+    other = make_model("llama", seed=7)
+    engine = open_engine("fp32")
+    servables = {
+        "base": (servable(tiny, "base"), Reference(tiny)),
+        "adapter": (servable(tiny, "adapter", adapter=tmp_path / "adapter"), Reference(tiny, peft_model)),
+        "weights": (servable(tiny, "weights", weights=other), Reference(other)),
+    }
+    for wanted, _ in servables.values():
+        engine.load(wanted)
+    prompts = [conversation(text) for text in TEXTS[:2]]
+    expected = {name: [reference.score(prompt, LABELS) for prompt in prompts] for name, (_, reference) in servables.items()}
+    assert not close(expected["base"][0], expected["adapter"][0], 0.01)
+    for _ in range(2):
+        for name, (wanted, _) in servables.items():
+            for score, values in zip(engine.score(wanted.id, prompts, LABELS), expected[name], strict=True):
+                assert close(score.log_probabilities, values)
+
+
+def test_no_prompts_give_no_scores(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    assert engine.score(servable(tiny).id, [], LABELS) == []
+
+
+@pytest.mark.parametrize(("labels", "code"), [((), "labels_empty"), (("a", ""), "label_empty"), (("a", "b", "a"), "label_duplicate")])
+def test_labels_that_cannot_be_scored(labels: tuple[str, ...], code: str, tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    with pytest.raises(InvalidInput) as caught:
+        engine.score(servable(tiny).id, [conversation("hello")], labels)
+    assert caught.value.error_code == code
+
+
+def test_a_prompt_longer_than_the_context(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    with pytest.raises(InvalidInput) as caught:
+        engine.score(servable(tiny).id, [conversation("secret " * 600)], LABELS)
+    assert caught.value.error_code == "prompt_too_long"
+    assert "secret" not in caught.value.message + caught.value.hint
+
+
+def test_a_conversation_without_messages(tiny: Path) -> None:
+    engine = open_engine("fp32")
+    engine.load(servable(tiny))
+    with pytest.raises(InvalidInput) as caught:
+        engine.score(servable(tiny).id, [[]], LABELS)
+    assert caught.value.error_code == "prompt_empty"
+
+
+def test_a_servable_that_is_not_loaded() -> None:
+    with pytest.raises(NotFound):
+        open_engine("fp32").score("sha256:" + "0" * 64, [conversation("hello")], LABELS)
+
+
+tokens = st.integers(min_value=3, max_value=6)
+label_sets = st.lists(st.lists(tokens, min_size=1, max_size=4).map(tuple), min_size=1, max_size=12, unique=True)
+
+
+@given(label_sets)
+def test_a_trie_holds_every_label_once(labels: list[tuple[int, ...]]) -> None:
+    trie = build_trie([[*label, 2] for label in labels])
+    spelled = []
+    for path in trie.paths:
+        at, word = 0, []
+        for edge in path:
+            assert trie.edge_sources[edge] == at
+            word.append(trie.edge_tokens[edge])
+            if word[-1] != 2:
+                children = [
+                    node + 1 for node, parent in enumerate(trie.parents) if parent == at - 1 and trie.tokens[node] == trie.edge_tokens[edge]
+                ]
+                [at] = children
+        spelled.append(tuple(word[:-1]))
+    assert spelled == labels
+    assert len(trie.tokens) == len({label[:length] for label in labels for length in range(1, len(label) + 1)})
+    assert list(trie.edge_sources) == sorted(trie.edge_sources)
+
+
+@given(label_sets)
+def test_nodes_see_themselves_and_their_ancestors(labels: list[tuple[int, ...]]) -> None:
+    trie = build_trie([[*label, 2] for label in labels])
+    seen = trie.ancestors_NN()
+    assert seen.sum(dim=1).tolist() == list(trie.depths)
+    assert bool(torch.equal(seen, seen.tril()))
+
+
+@pytest.mark.slow
+def test_the_real_model_on_real_messages(base_model_folder: Path, test_data: Path) -> None:
+    with (test_data / "banking77" / "test.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    labels = sorted({row["category"] for row in rows})[:20]
+    instruction = "Classify the customer message into one intent.\nAnswer with exactly one of: " + ", ".join(labels) + "."
+    prompts = [conversation(row["text"], instruction) for row in rows[::700]]
+    engine, reference = open_engine("fp32"), Reference(base_model_folder)
+    engine.load(servable(base_model_folder))
+    for prompt, score in zip(prompts, engine.score(servable(base_model_folder).id, prompts, labels), strict=True):
+        assert close(score.log_probabilities, reference.score(prompt, labels))
