@@ -1,0 +1,15 @@
+"""Trains adapters and full weights: one loop for every method. One of the two places where torch lives.
+
+In: training jobs (examples, a prompt, resolved settings, a base model's folder). Out: a folder with an adapter or weights, and a report.
+Must not know: why this job was chosen, tenants, releases.
+"""
+
+from tailorbird.ports.trainer import Trainer
+from tailorbird.training.trainer import TorchTrainer
+
+__all__ = ["open_trainer"]
+
+
+def open_trainer() -> Trainer:
+    """The trainer of this process. Nothing is read or measured yet."""
+    return TorchTrainer()

@@ -1,0 +1,167 @@
+"""Checkpoints that a kill at any moment cannot spoil.
+
+In: tensors and numbers of a run. Out: the newest checkpoint of this job that is whole. Each is a folder, written beside its place, synced
+and renamed; its ``state.json`` names the SHA-256 of every tensor file it needs. Safetensors and JSON only. Must not know: what the tensors
+mean.
+
+    checkpoints/step-00000040/{state.json, tensors.safetensors}
+    checkpoints/best-00000030.safetensors        the weights with the lowest held-out loss, written once
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.value import Digest, Value
+from tailorbird.training.state import LoopState
+
+_KEPT = 2
+
+
+class _Manifest(Value):
+    job: Digest
+    state: LoopState
+    tensors: Digest
+    best: Digest
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A moment of a run: its numbers, the tensors to go on from, the best weights so far."""
+
+    state: LoopState
+    tensors: dict[str, torch.Tensor]
+    best: dict[str, torch.Tensor]
+
+
+class Checkpoints:
+    """The checkpoints of the job named ``job`` in ``workspace``. Raises InvalidInput when the folder cannot be written."""
+
+    def __init__(self, workspace: Path, job: Digest) -> None:
+        self._folder = workspace / "checkpoints"
+        self._job = job
+        self._best_digests: dict[int, Digest] = {}
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for left in self._folder.glob(".new-*"):
+                _remove(left)
+        except OSError as error:
+            raise InvalidInput(
+                f"the workspace {workspace.name} cannot be written ({type(error).__name__})",
+                "give a folder that this user may write to",
+                code="workspace_unwritable",
+            ) from error
+
+    def save_best(self, step: int, weights: dict[str, torch.Tensor]) -> None:
+        """Keeps ``weights`` as the best so far, reached at ``step``."""
+        new = self._folder / f".new-best-{step:08d}"
+        _write_tensors(new, weights)
+        self._best_digests[step] = _digest(new)
+        new.replace(self._best(step))
+        _sync(self._folder)
+
+    def save(self, state: LoopState, tensors: dict[str, torch.Tensor]) -> None:
+        """Keeps a moment, whose best weights were saved before, and drops all but the newest two."""
+        new, place = self._folder / f".new-step-{state.step:08d}", self._folder / f"step-{state.step:08d}"
+        _remove(new)
+        new.mkdir()
+        _write_tensors(new / "tensors.safetensors", tensors)
+        manifest = _Manifest(
+            job=self._job, state=state, tensors=_digest(new / "tensors.safetensors"), best=self._best_digests[state.best_step]
+        )
+        (new / "state.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+        _sync(new / "state.json")
+        _remove(place)
+        new.replace(place)
+        _sync(self._folder)
+        self._prune()
+
+    def newest(self) -> Checkpoint | None:
+        """The newest whole checkpoint, or None; broken ones above it are removed. Raises Conflict when the folder holds another job's."""
+        for place in reversed(self._places()):
+            found = self._whole(place)
+            if found is not None:
+                return found
+            _remove(place)
+        return None
+
+    def _whole(self, place: Path) -> Checkpoint | None:
+        manifest = _read_manifest(place)
+        if manifest is None:
+            return None
+        if manifest.job != self._job:
+            raise Conflict(
+                "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
+                "use a new workspace, or remove the old checkpoints to start afresh",
+                code="checkpoint_foreign",
+            )
+        tensors = _read_tensors(place / "tensors.safetensors", manifest.tensors)
+        best = _read_tensors(self._best(manifest.state.best_step), manifest.best)
+        if tensors is None or best is None:
+            return None
+        self._best_digests[manifest.state.best_step] = manifest.best
+        return Checkpoint(manifest.state, tensors, best)
+
+    def _prune(self) -> None:
+        for place in self._places()[:-_KEPT]:
+            _remove(place)
+        needed = {manifest.state.best_step for place in self._places() if (manifest := _read_manifest(place))}
+        for best in self._folder.glob("best-*.safetensors"):
+            if best not in {self._best(step) for step in needed}:
+                _remove(best)
+
+    def _places(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*"))
+
+    def _best(self, step: int) -> Path:
+        return self._folder / f"best-{step:08d}.safetensors"
+
+
+def _read_manifest(place: Path) -> _Manifest | None:
+    try:
+        return _Manifest.model_validate_json((place / "state.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _read_tensors(path: Path, digest: Digest) -> dict[str, torch.Tensor] | None:
+    try:
+        return load_file(path) if _digest(path) == digest else None
+    except (OSError, SafetensorError):
+        return None
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    _sync(path)
+
+
+def _digest(path: Path) -> Digest:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Waits until ``path`` is on the disk, so that what a later rename makes visible is whole."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,100 @@
+"""From examples to token ids, exactly as inference will put them to the model.
+
+In: examples, a prompt, the tokenizer and chat template of the base model. Out: rows of ids with the place where the answer begins. Prompt
+and answer are tokenised apart and joined, and no special token is added to what the template wrote. Must not know: batches, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.foundations.prompting import messages_for, render
+from tailorbird.ports.trainer import Example
+
+#: Stands for an answer while the template is asked what it writes after one.
+_PROBE = "tailorbirdanswer"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row: ``ids`` are prompt, answer and end of turn; the first ``prompt`` of them are only read, the rest are learned."""
+
+    ids: tuple[int, ...]
+    prompt: int
+
+
+class Encoder:
+    """The tokenizer and chat template of the base model in ``folder``. Raises ModelInvalid when either is missing or unusable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._template = _read_template(folder)
+        self._tokenizer = _read_tokenizer(folder)
+        named = {"bos_token": self._tokenizer.bos_token, "eos_token": self._tokenizer.eos_token}
+        self._special = {name: token for name, token in named.items() if token}
+
+    def encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
+        """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens."""
+        prompts = self._ids([render(self._template, messages_for(prompt, example.text), self._special) for example in examples])
+        answers = self._ids([example.target for example in examples])
+        empty = sum(not ids for ids in answers)
+        if empty:
+            raise InvalidInput(
+                f"{empty} of {len(answers)} answers have no tokens",
+                "give every row an answer that is more than white space, or leave the row out",
+                code="answer_empty",
+            )
+        return [Encoded((*p, *a, self.end_of_turn), len(p)) for p, a in zip(prompts, answers, strict=True)]
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that the template writes straight after an answer, learned like the answer, so that the model stops.
+
+        Raises ModelInvalid when that is no special token: an answer could then not be told from its end.
+        """
+        turns = [Message(role="user", content="?"), Message(role="assistant", content=_PROBE)]
+        after = render(self._template, turns, self._special).rpartition(_PROBE)[2]
+        first = self._ids([after])[0][:1]
+        special = {token for token, added in self._tokenizer.added_tokens_decoder.items() if added.special}
+        if not special.intersection(first):
+            raise ModelInvalid(
+                "the chat template of the base model ends an assistant turn with no special token",
+                "use a base model whose template closes each turn, so that answers can be learned to end",
+                code="end_of_turn",
+            )
+        return first[0]
+
+    def _ids(self, texts: list[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _read_template(folder: Path) -> str:
+    path = folder / "chat_template.jinja"
+    if not path.is_file():
+        raise ModelInvalid(
+            f"the base model in {folder.name} has no chat template",
+            "use a model that was trained to chat (an instruct model)",
+            code="chat_template",
+        )
+    return path.read_text(encoding="utf-8")
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelInvalid(
+            f"the tokenizer in {folder.name} cannot be read ({type(error).__name__})",
+            "fetch the base model again: tailorbird models pull",
+            code="tokenizer_unreadable",
+        ) from error

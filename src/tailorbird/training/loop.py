@@ -1,0 +1,201 @@
+"""The loop: steps, evaluations, checkpoints. One for every method.
+
+In: a network, its optimiser, batches, held-out rows. Out: the network with its best weights, and the numbers of the run. Must not know:
+which parameters are trained, how a model is read or saved.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import TrainingSettings
+from tailorbird.domain.run import TrainingProgress
+from tailorbird.ports.trainer import ReportProgress
+from tailorbird.training.batches import Batches, divide
+from tailorbird.training.checkpoints import Checkpoints
+from tailorbird.training.cost import Flops, MemoryMeter
+from tailorbird.training.encoding import Encoded
+from tailorbird.training.network import Network
+from tailorbird.training.optimiser import Optimiser
+from tailorbird.training.packing import pack
+from tailorbird.training.schedule import learning_rate
+from tailorbird.training.state import LoopState
+
+#: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
+_CHECKPOINT_SECONDS = 30.0
+_CHECKPOINT_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Course:
+    """What is learned and what it is measured on."""
+
+    train: Sequence[Encoded]
+    held_out: Sequence[Encoded]
+    settings: TrainingSettings
+
+
+class Loop:
+    """A run that can be stopped at any moment and goes on to the same weights."""
+
+    def __init__(self, network: Network, optimiser: Optimiser, course: Course, checkpoints: Checkpoints, report: ReportProgress) -> None:
+        self._network = network
+        self._optimiser = optimiser
+        self._course = course
+        self._checkpoints = checkpoints
+        self._report = report
+        self._batches = Batches(course.train, course.settings)
+        self._flops = Flops(network.model)
+        self._memory = MemoryMeter(network.device)
+        self._state = LoopState()
+        #: False while weights, numbers and judgement belong to different steps.
+        self._settled = True
+        self._saved_at, self._save_seconds = time.monotonic(), 0.0
+
+    def run(self) -> LoopState:
+        """Trains to the end, from a checkpoint where there is one, and leaves the best weights in the network.
+
+        Raises InvalidInput ``loss_not_finite`` and Conflict ``checkpoint_foreign``. An interruption saves a checkpoint and is passed on.
+        """
+        self._resume()
+        try:
+            self._climb()
+        except KeyboardInterrupt:
+            self._optimiser.forget_gradients()
+            # Between an update and its judgement nothing may be kept; the last checkpoint stands.
+            if self._settled and self._state.best_held_out_loss is not None:
+                self._save()
+            raise
+        self._optimiser.set_weights(self._best)
+        return self._state
+
+    def _resume(self) -> None:
+        found = self._checkpoints.newest()
+        if found is not None:
+            self._state, self._best = found.state, found.best
+            self._optimiser.restore(found.tensors)
+
+    def _climb(self) -> None:
+        if self._state.best_held_out_loss is None:
+            self._evaluate_untrained()
+        evaluated = self._batches.evaluation_steps()
+        while self._state.step < self._batches.steps:
+            line = self._step()
+            if self._state.step in evaluated:
+                line = line.model_copy(update={"held_out_loss": self._judge()})
+            self._note(line)
+            if self._state.step in evaluated or self._checkpoint_due():
+                self._save()
+
+    def _evaluate_untrained(self) -> None:
+        started = time.monotonic()
+        loss = self._judge()
+        memory, seconds = self._memory.now(), time.monotonic() - started
+        self._note(
+            TrainingProgress(
+                step=0,
+                steps=self._batches.steps,
+                loss=loss,
+                held_out_loss=loss,
+                learning_rate=0.0,
+                tokens=0,
+                tokens_per_second=0.0,
+                memory_gb=memory,
+                seconds=seconds,
+            )
+        )
+        self._save()
+
+    def _step(self) -> TrainingProgress:
+        started, before = time.monotonic(), self._state
+        rate = learning_rate(self._course.settings, before.step, self._batches.steps)
+        loss, spent = self._gradients(before)
+        self._settled = False
+        self._optimiser.update(rate)
+        seconds = time.monotonic() - started
+        self._state = spent.model_copy(update={"step": before.step + 1, "seconds": before.seconds + seconds})
+        return TrainingProgress(
+            step=self._state.step,
+            steps=self._batches.steps,
+            loss=loss,
+            held_out_loss=None,
+            learning_rate=rate,
+            tokens=self._state.tokens,
+            tokens_per_second=(self._state.tokens - before.tokens) / seconds,
+            memory_gb=self._memory.now(),
+            seconds=self._state.seconds,
+        )
+
+    def _gradients(self, state: LoopState) -> tuple[float, LoopState]:
+        """Gradients of the mean loss over the loss tokens of a whole optimiser batch, clipped.
+
+        The loss; and the counts with this batch added.
+        """
+        parts = self._batches.at(state.step)
+        answers = sum(len(row.ids) - row.prompt for part in parts for row in part)
+        total, useful, flops = torch.zeros((), device=self._network.device), 0, 0.0
+        for part in parts:
+            packed = pack(part, self._network.dtype, self._network.device)
+            loss = self._network.loss_sum(packed)
+            self._memory.sample()
+            (loss / answers).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            useful, flops = useful + packed.useful, flops + self._flops.of(packed)
+        mean, norm = float(total) / answers, self._optimiser.clip()
+        _check_finite(mean, norm, step=state.step + 1)
+        counted = {
+            "tokens": state.tokens + useful,
+            "loss_tokens": state.loss_tokens + answers,
+            "flops": state.flops + flops,
+            "peak_memory_gb": max(state.peak_memory_gb, self._memory.peak),
+        }
+        return mean, state.model_copy(update=counted)
+
+    def _judge(self) -> float:
+        """The held-out loss now; keeps the weights when it is the lowest so far."""
+        loss = self.held_out_loss()
+        judged = self._state.judged(loss)
+        if judged.best_step == judged.step:
+            self._best = self._optimiser.weights()
+            self._checkpoints.save_best(judged.step, self._best)
+        self._state = judged
+        return loss
+
+    @torch.no_grad()
+    def held_out_loss(self) -> float:
+        """Mean loss over the answer tokens of the held-out rows, in nats."""
+        total = torch.zeros((), dtype=torch.float64)
+        for part in divide(self._course.held_out, self._course.settings.token_budget):
+            total += self._network.loss_sum(pack(part, self._network.dtype, self._network.device)).cpu()
+        mean = float(total) / sum(len(row.ids) - row.prompt for row in self._course.held_out)
+        _check_finite(mean, 0.0, step=self._state.step)
+        return mean
+
+    def _note(self, line: TrainingProgress) -> None:
+        self._state = self._state.model_copy(update={"history": (*self._state.history, line)})
+        self._settled = True
+        self._report(line)
+
+    def _checkpoint_due(self) -> bool:
+        return time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        self._checkpoints.save(self._state, self._optimiser.tensors())
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
+
+
+def _check_finite(loss: float, norm: float, *, step: int) -> None:
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        raise InvalidInput(
+            f"the loss or its gradient is no longer a finite number at step {step}",
+            "lower the learning rate, lengthen the warm-up, or train in fp32; where step is 0, the base model itself is damaged",
+            code="loss_not_finite",
+        )

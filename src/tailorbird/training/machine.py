@@ -1,0 +1,63 @@
+"""What this machine can do, measured.
+
+In: nothing. Out: cores, memory, GPUs and matmul rates. Must not know: models.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import psutil
+import torch
+
+from tailorbird.domain.plan import Machine
+from tailorbird.training.cost import GIB
+from tailorbird.training.network import pick_device
+
+_SIDE = 1024
+_SECONDS = 0.4
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def measure_machine() -> Machine:
+    """Cores this process may use, memory it may fill, GPUs, and matmul rates of the device that training would pick. About a second."""
+    device = pick_device()
+    return Machine(
+        cores=_cores(),
+        memory_gb=round(_memory_bytes() / GIB, 2),
+        gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        fp32_gflops=_matmul_gflops(torch.float32, device),
+        bf16_gflops=_matmul_gflops(torch.bfloat16, device),
+    )
+
+
+def _cores() -> int:
+    """Those of the affinity mask, where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory_bytes() -> int:
+    """Physical memory, or the container's limit where that is lower."""
+    total = int(psutil.virtual_memory().total)
+    limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip() if _CGROUP_LIMIT.is_file() else "max"
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+@torch.no_grad()
+def _matmul_gflops(dtype: torch.dtype, device: torch.device) -> float:
+    """The fastest of repeated square matmuls, which a passing load disturbs least."""
+    square = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
+    fastest, until = _timed_matmul(square), time.perf_counter() + _SECONDS
+    while time.perf_counter() < until:
+        fastest = min(fastest, _timed_matmul(square))
+    return round(2 * _SIDE**3 / fastest / 1e9, 1)
+
+
+def _timed_matmul(square: torch.Tensor) -> float:
+    started = time.perf_counter()
+    product = square @ square
+    if product.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started

@@ -1,0 +1,98 @@
+"""The base model, read and run.
+
+In: the folder of a base model; packed rows. Out: the summed loss of the answers, with gradients where asked. Must not know: adapters,
+optimisers, which rows come next.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.training.loss import answer_loss
+from tailorbird.training.packing import Packed
+from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
+
+#: Attention masks of packed rows come with the rows; this 4-D mask tells transformers to build none of its own.
+_NO_MASK = torch.empty(1, 1, 0, 0)
+
+#: transformers leaves these functions untyped.
+_logging: Any = transformers_logging
+
+Precision = Literal["bf16", "fp32"]
+TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def pick_device() -> torch.device:
+    """The first CUDA device, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """The model in ``folder``, in training mode, without dropout. Raises ModelInvalid."""
+    install_tree_attention()
+    _logging.disable_progress_bar()
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=TREE_ATTENTION,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelInvalid(
+            f"the base model in {folder.name} cannot be read ({type(error).__name__})",
+            "fetch the base model again: tailorbird models pull",
+            code="model_unreadable",
+        ) from error
+    if {name for name, _ in output_head(model).named_parameters()} != {"weight"}:
+        raise ModelInvalid(
+            "the output head of the base model is not a plain matrix", "use a decoder of the Llama kind", code="model_unsupported"
+        )
+    placed: PreTrainedModel = model.to(device).eval()
+    return placed
+
+
+def output_head(model: Any) -> Any:
+    """The layer that turns hidden states into logits."""
+    return model.get_output_embeddings()
+
+
+class Network:
+    """A model that computes in ``precision``, whatever type its weights are held in."""
+
+    def __init__(self, model: PreTrainedModel, precision: Precision) -> None:
+        self.model = model
+        self.device = model.device
+        self.dtype = TYPES[precision]
+        self._head = output_head(model)
+        self._autocast = model.dtype is not self.dtype
+
+    def loss_sum(self, packed: Packed) -> torch.Tensor:
+        """The loss of all answer tokens, summed, in nats: a scalar in fp32. Rows never see one another."""
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
+            output = self.model.base_model(
+                input_ids=packed.ids_1T,
+                attention_mask=_NO_MASK,
+                position_ids=packed.positions_1T,
+                use_cache=False,
+                tree=packed.tree,
+            )
+        hidden_AH = output.last_hidden_state[0].index_select(0, packed.answers_A)
+        loss: torch.Tensor = answer_loss(hidden_AH, self._head.weight, packed.targets_A, self.dtype)
+        return loss
+
+    @torch.no_grad()
+    def plain_loss_sum(self, ids: tuple[int, ...], prompt: int) -> float:
+        """The same for one row by the model's own forward pass: no packing, no tree, all logits."""
+        ids_1T = torch.tensor([ids], device=self.device)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
+            logits_TV = self.model(input_ids=ids_1T[:, :-1], use_cache=False).logits[0, prompt - 1 :]
+        return float(torch.nn.functional.cross_entropy(logits_TV.float(), ids_1T[0, prompt:], reduction="sum"))

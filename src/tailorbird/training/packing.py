@@ -1,0 +1,78 @@
+"""From encoded rows to the one packed row a forward pass computes.
+
+In: rows as token ids. Out: ``[prefix | suffix 1 | suffix 2 | …]``, where the prefix is what all rows begin with, without padding; and where
+the answers stand in it. Must not know: the model, the order in which rows are learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tailorbird.training.encoding import Encoded
+from tailorbird.training.tree_attention import Tree, grow_tree
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Rows in one. ``ids_1T`` and ``positions_1T`` are the packed tokens; position ids go on from the prefix in each suffix.
+
+    The hidden state at ``answers_A[i]`` predicts ``targets_A[i]``. ``useful`` counts prompt and answer tokens as if each row stood alone.
+    """
+
+    ids_1T: torch.Tensor
+    positions_1T: torch.Tensor
+    tree: Tree
+    answers_A: torch.Tensor
+    targets_A: torch.Tensor
+    useful: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed."""
+        return self.ids_1T.shape[1]
+
+    @property
+    def loss_tokens(self) -> int:
+        """Tokens that carry loss."""
+        return self.targets_A.shape[0]
+
+
+def shared_prefix(rows: Sequence[Encoded]) -> int:
+    """How many tokens all rows begin with, less what every row needs for itself: the last prompt token, which predicts its answer."""
+    shared = rows[0].prompt - 1
+    for row in rows[1:]:
+        shared = narrowed_prefix(rows[0], row, shared)
+    return shared
+
+
+def narrowed_prefix(first: Encoded, row: Encoded, shared: int) -> int:
+    """What remains of a prefix of ``shared`` tokens of ``first`` when ``row`` joins."""
+    shared = min(shared, row.prompt - 1)
+    if first.ids[:shared] == row.ids[:shared]:
+        return shared
+    return next(place for place, (a, b) in enumerate(zip(first.ids, row.ids, strict=False)) if a != b)
+
+
+def pack(rows: Sequence[Encoded], dtype: torch.dtype, device: torch.device) -> Packed:
+    """Packs ``rows``; ``dtype`` is that of the queries, which attention masks must share."""
+    prefix = shared_prefix(rows)
+    ids, positions = list(rows[0].ids[:prefix]), list(range(prefix))
+    answers: list[int] = []
+    targets: list[int] = []
+    for row in rows:
+        shift = len(ids) - prefix
+        ids.extend(row.ids[prefix:-1])
+        positions.extend(range(prefix, len(row.ids) - 1))
+        answers.extend(range(shift + row.prompt - 1, shift + len(row.ids) - 1))
+        targets.extend(row.ids[row.prompt :])
+    return Packed(
+        ids_1T=torch.tensor([ids], device=device),
+        positions_1T=torch.tensor([positions], device=device),
+        tree=grow_tree(prefix, [len(row.ids) - 1 - prefix for row in rows], dtype, device),
+        answers_A=torch.tensor(answers, device=device),
+        targets_A=torch.tensor(targets, device=device),
+        useful=sum(len(row.ids) for row in rows),
+    )

@@ -1,0 +1,154 @@
+"""From a job to a trained model: reads, checks, runs the loop, saves, reports.
+
+In: a training job. Out: a folder and its report. Must not know: who asked, what the candidate will be compared with.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from tailorbird.domain.errors import Exhausted
+from tailorbird.domain.plan import Machine
+from tailorbird.domain.run import TrainingReport
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of, plain_json
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.training.checkpoints import Checkpoints
+from tailorbird.training.encoding import Encoder
+from tailorbird.training.loop import Course, Loop
+from tailorbird.training.machine import measure_machine
+from tailorbird.training.methods import Learner, Method, method_named
+from tailorbird.training.network import TYPES, Network, pick_device, read_model
+from tailorbird.training.optimiser import Optimiser
+from tailorbird.training.preflight import check_job, check_lengths, check_packing
+from tailorbird.training.state import LoopState
+
+#: Grows when the loop would take other steps than before: checkpoints of another loop are not continued.
+_LOOP = 1
+
+
+class TorchTrainer:
+    """A ``Trainer`` on torch, in this process, on the first CUDA device or the CPU."""
+
+    def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
+        """As ``Trainer.train``; a job that was interrupted goes on from its newest checkpoint to the same bytes.
+
+        Raises InvalidInput (``no_train_rows``, ``no_held_out_rows``, ``answer_empty``, ``example_too_long``, ``rank_out_of_range``,
+        ``target_unknown``, ``lora_missing``, ``loss_not_finite``, ``workspace_unwritable``), ModelInvalid, Conflict
+        (``checkpoint_foreign``) and Exhausted (``memory``, ``disk``).
+        """
+        try:
+            return _train(job, report)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise _out_of_memory() from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error):
+                raise _out_of_memory() from error
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise Exhausted(
+                    "the disk is full", "free space where the workspace lies, then start again: the run goes on", code="disk"
+                ) from error
+            raise
+
+    def measure_machine(self) -> Machine:
+        """As ``Trainer.measure_machine``."""
+        return measure_machine()
+
+
+def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
+    check_job(job)
+    method = method_named(job.settings.method)
+    checkpoints = Checkpoints(job.workspace, fingerprint(job))
+    course = _encode(job)
+    # Before anything is drawn, so that the same seed gives the same adapters.
+    torch.manual_seed(job.settings.seed)
+    network, learner = _read(job, method, course)
+    parameters = method.prepare(learner)
+    state = Loop(network, Optimiser(parameters, job.settings), course, checkpoints, report).run()
+    folder = _save(method, learner, job.workspace)
+    trained = sum(parameter.numel() for parameter in parameters.values())
+    return TrainedModel(folder=folder, report=_report(job, state, trained, network.device))
+
+
+def fingerprint(job: TrainingJob) -> Digest:
+    """Names everything that the trained bytes depend on, the library versions aside."""
+    return digest_of({"loop": _LOOP} | {k: v for k, v in plain_json(job).items() if k not in ("base", "workspace")})
+
+
+def _encode(job: TrainingJob) -> Course:
+    encoder = Encoder(job.base)
+    course = Course(encoder.encode(job.prompt, job.train), encoder.encode(job.prompt, job.held_out), job.settings)
+    check_lengths([*course.train, *course.held_out], job.settings.max_length)
+    return course
+
+
+def _read(job: TrainingJob, method: Method, course: Course) -> tuple[Network, Learner]:
+    precision = "fp32" if method.master_weights else job.settings.precision
+    model = read_model(job.base, TYPES[precision], pick_device())
+    check_lengths([*course.train, *course.held_out], model.config.max_position_embeddings)
+    learner = Learner(model, job.settings, job.base)
+    method.check(learner)
+    network = Network(model, job.settings.precision)
+    check_packing(network, course.train)
+    return network, learner
+
+
+def _save(method: Method, learner: Learner, workspace: Path) -> Path:
+    """Writes the result beside its place and renames it, so that a folder named ``model`` is always whole."""
+    new, place = workspace / ".new-model", workspace / "model"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    method.save(learner, new)
+    shutil.rmtree(place, ignore_errors=True)
+    new.replace(place)
+    return place
+
+
+def _report(job: TrainingJob, state: LoopState, trained: int, device: torch.device) -> TrainingReport:
+    return TrainingReport(
+        settings=digest_of(job.settings),
+        snapshot=job.snapshot,
+        base_model=job.base_digest,
+        steps=state.step,
+        best_step=state.best_step,
+        best_held_out_loss=state.best_held_out_loss or 0.0,
+        first_held_out_loss=state.first_held_out_loss or 0.0,
+        history=state.history,
+        trained_parameters=trained,
+        tokens=state.tokens,
+        loss_tokens=state.loss_tokens,
+        seconds=state.seconds,
+        peak_memory_gb=state.peak_memory_gb,
+        flops=state.flops,
+        environment=_environment(job, device),
+    )
+
+
+def _environment(job: TrainingJob, device: torch.device) -> dict[str, str]:
+    libraries = {name: version(name) for name in ("torch", "transformers", "peft", "safetensors")}
+    return libraries | {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "threads": str(torch.get_num_threads()),
+        "cores": str(os.cpu_count()),
+        "precision": job.settings.precision,
+        "seed": str(job.settings.seed),
+    }
+
+
+def _out_of_memory() -> Exhausted:
+    return Exhausted(
+        "training does not fit into memory",
+        "lower token_budget (the result stays the same), or choose lora instead of full",
+        code="memory",
+    )
