@@ -1,0 +1,84 @@
+"""Who is calling: from the secret in a header to a key of a tenant.
+
+In: the ``authorization`` header. Out: a valid ``ApiKey``, or Unauthenticated. A key's row is remembered for at most a second, so that a
+revocation counts within a second and the ledger is not asked at every request. Must not know: what the caller wants.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from tailorbird.access import matches, read_secret
+from tailorbird.domain.errors import Unauthenticated
+from tailorbird.domain.identity import ApiKey
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.ledger import Ledger
+
+#: Seconds for which a key's row is remembered.
+_REMEMBER = 1.0
+#: Keys remembered at most; the oldest are forgotten first.
+_LARGEST_MEMORY = 10_000
+
+
+@dataclass(frozen=True)
+class _Looked:
+    at: float
+    key: asyncio.Task[ApiKey | None]
+
+
+class Authenticator:
+    """Finds the key of a request. Requests that ask for one key at once share one look into the ledger."""
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._looked: OrderedDict[str, _Looked] = OrderedDict()
+
+    async def __call__(self, request: Request) -> ApiKey:
+        """The key of ``request``. Raises Unauthenticated: none, not ours, unknown or wrong (the same), revoked, expired."""
+        scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise _refused("no API key was given", "send the header: authorization: Bearer tb_<id>_<secret>", "missing_api_key")
+        return await self.key_of(secret.strip())
+
+    async def key_of(self, secret: str) -> ApiKey:
+        """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked."""
+        key = await self._find(read_secret(secret))
+        if key is None or not matches(key, secret):
+            raise _refused(
+                "the API key is not known", "check the key; an operator makes one with: tailorbird key create", "invalid_api_key"
+            )
+        if not key.is_valid(self._clock.now()):
+            ended = "revoked" if key.revoked_at is not None else "expired"
+            raise _refused(f"the API key is {ended}", "ask for a new one: tailorbird key create", f"{ended}_api_key")
+        return key
+
+    async def _find(self, key_id: str) -> ApiKey | None:
+        looked = self._looked.get(key_id)
+        if looked is None or time.monotonic() - looked.at > _REMEMBER or _failed(looked):
+            looked = _Looked(time.monotonic(), asyncio.create_task(asyncio.to_thread(self._look, key_id)))
+            self._looked[key_id] = looked
+            self._looked.move_to_end(key_id)
+            while len(self._looked) > _LARGEST_MEMORY:
+                self._looked.popitem(last=False)
+        # Shielded: a caller that leaves must not take the look away from the others.
+        return await asyncio.shield(looked.key)
+
+    def _look(self, key_id: str) -> ApiKey | None:
+        with self._ledger.system(write=False) as system:
+            return system.tenants.key(key_id)
+
+
+def _failed(looked: _Looked) -> bool:
+    """True when nothing is to be remembered: the look failed, or found no key (one that is made now must work at once)."""
+    task = looked.key
+    return task.done() and (task.cancelled() or task.exception() is not None or task.result() is None)
+
+
+def _refused(message: str, hint: str, code: str) -> Unauthenticated:
+    return Unauthenticated(message, hint, code=code)

@@ -1,0 +1,90 @@
+"""One HTTP call, as it is observed from its first byte to its last.
+
+In: an ASGI call. Out: its id, its time, the time spent waiting for the engine; headers and metrics for every call, whatever answered it.
+Must not know: what the call is about.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tailorbird.api.metrics import Metrics
+from tailorbird.serving import Piece
+
+
+@dataclass
+class Call:
+    """``engine_seconds`` is the time that passed while the engine was being waited for."""
+
+    id: str = field(default_factory=lambda: f"req_{uuid4().hex}")
+    started: float = field(default_factory=time.perf_counter)
+    engine_seconds: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Time since the call came in."""
+        return time.perf_counter() - self.started
+
+    @property
+    def overhead_seconds(self) -> float:
+        """Time since the call came in that was not spent waiting for the engine."""
+        return self.seconds - self.engine_seconds
+
+    async def timed(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+        """``pieces`` as they come, with the waiting counted as the engine's."""
+        try:
+            while True:
+                asked = time.perf_counter()
+                try:
+                    piece = await anext(pieces)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self.engine_seconds += time.perf_counter() - asked
+                yield piece
+        finally:
+            await pieces.aclose()
+
+
+def current_call(request: Request) -> Call:
+    """The call that ``request`` belongs to."""
+    call: Call = request.scope["tailorbird.call"]
+    return call
+
+
+class Observed:
+    """Middleware: gives every HTTP call an id, tells it in the response, and counts it when it has ended."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes everything but HTTP through untouched."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        call = scope["tailorbird.call"] = Call()
+        status = 500
+
+        async def tell(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-tailorbird-request-id"] = headers["x-request-id"] = call.id
+                headers["x-tailorbird-overhead-ms"] = f"{1000 * call.overhead_seconds:.2f}"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, tell)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.count(route, scope["method"], status, call.seconds, call.overhead_seconds)

@@ -1,0 +1,68 @@
+"""What this gateway counts, in Prometheus' text form.
+
+In: ended calls and answers. Out: ``GET /metrics``. Labels are routes, statuses and methods: no tenant, no model name, no text ever
+becomes one. Must not know: what was asked.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.responses import Response
+
+from tailorbird.serving import Deployment
+
+_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Metrics:
+    """The counters of one gateway."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._calls = Counter("tailorbird_http_requests", "Ended HTTP calls.", ["route", "method", "status"], registry=self.registry)
+        self._seconds = Histogram(
+            "tailorbird_http_request_seconds", "From first byte in to last byte out.", ["route"], buckets=_SECONDS, registry=self.registry
+        )
+        self._overhead = Histogram(
+            "tailorbird_gateway_overhead_seconds",
+            "Time of a call not spent waiting for the engine.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._answers = Counter("tailorbird_answers", "Answers by how they ended.", ["outcome"], registry=self.registry)
+        self._tokens = Counter("tailorbird_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
+
+    def watch(self, deployment: Deployment) -> None:
+        """Shows, whenever asked, how many public names answer and how many lag behind the record."""
+        live = Gauge("tailorbird_aliases_live", "Public names that answer.", registry=self.registry)
+        live.set_function(lambda: deployment.readiness().live)
+        behind = Gauge("tailorbird_aliases_behind", "Public names that do not yet answer as the record says.", registry=self.registry)
+        behind.set_function(lambda: deployment.readiness().behind)
+        engine = Gauge("tailorbird_engine_up", "1 when the engine answered when last asked.", registry=self.registry)
+        engine.set_function(lambda: float(deployment.readiness().engine))
+
+    def count(self, route: str, method: str, status: int, seconds: float, overhead: float) -> None:
+        """Counts an ended call. ``route`` is the pattern, never the path."""
+        self._calls.labels(route, method if method in _METHODS else "other", str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+        self._overhead.labels(route).observe(overhead)
+
+    def count_answer(self, outcome: str, prompt_tokens: int, completion_tokens: int) -> None:
+        """Counts an answer and its tokens."""
+        self._answers.labels(outcome).inc()
+        self._tokens.labels("prompt").inc(prompt_tokens)
+        self._tokens.labels("completion").inc(completion_tokens)
+
+
+def metrics_routes(metrics: Metrics) -> APIRouter:
+    """``GET /metrics``."""
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    async def show() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

@@ -1,0 +1,59 @@
+"""The engine process: models behind HTTP on this machine alone, for one gateway.
+
+In: opened parts, a port, the secret shared with the gateway. Out: a process that serves until it is told to end, or its gateway is gone.
+Must not know: aliases, API keys, the public protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import threading
+from functools import partial
+
+from tailorbird.app.engine_app import engine_app
+from tailorbird.app.servers import Server, ended_by_signals, listen
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.lifecycle import Parts, admit
+
+#: The environment variable that carries the secret: an argument would show in the process list.
+SECRET_VARIABLE = "TAILORBIRD_ENGINE_SECRET"
+
+
+def take_secret() -> str:
+    """The secret from the environment, taken out so that no child inherits it. Raises InvalidInput when there is none."""
+    secret = os.environ.pop(SECRET_VARIABLE, "")
+    if not secret:
+        raise InvalidInput(f"{SECRET_VARIABLE} is not set", "the engine is started by: tailorbird serve", code="engine_secret")
+    return secret
+
+
+def run_engine(parts: Parts, port: int, secret: str) -> None:
+    """Serves the engine on 127.0.0.1 until SIGINT or SIGTERM, or until standard input, where it is a pipe, is closed.
+
+    Raises Unavailable when the port is in use or what the engine needs is not installed.
+    """
+    _end_with_parent()
+    engine = parts.engine()
+    with listen("127.0.0.1", port) as listener:
+        server = Server(engine_app(engine, partial(admit, parts), secret))
+
+        async def serve() -> None:
+            with ended_by_signals(server):
+                await server.serve(sockets=[listener])
+
+        asyncio.run(serve())
+
+
+def _end_with_parent() -> None:
+    """Ends this process when the other end of standard input goes away: a gateway that was killed leaves no engine behind."""
+    mode = os.fstat(0).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
+        threading.Thread(target=_wait_for_parent, name="parent", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while os.read(0, 1024):
+        pass
+    os._exit(0)

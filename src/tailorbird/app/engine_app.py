@@ -1,0 +1,133 @@
+"""The engine process over HTTP: the few calls a gateway on this machine may make.
+
+In: an engine, the rule that admits releases, the secret shared with the gateway. Out: an ASGI application. Every call needs the secret.
+Errors of our tree cross as ``{kind, code, message, hint}`` with their status. Must not know: tenants' keys, aliases, the public protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from tailorbird.api import ClosingStream, unless_gone
+from tailorbird.app.engine_worker import EngineWorker
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.engine import Chunk, Engine, GenerateRequest, LabelScores, LoadRequest, ScoreRequest
+
+
+class UnloadRequest(Value):
+    """Asks to free a release."""
+
+    release: Digest
+
+
+def engine_app(engine: Engine, admit: Callable[[LoadRequest], Servable], secret: str) -> FastAPI:
+    """The engine's application.
+
+    ``admit`` finds and verifies a release, and runs in a thread of its own; ``engine`` is only ever called by one thread.
+    """
+    worker = EngineWorker(engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        worker.close()
+
+    app = FastAPI(title="tailorbird engine", openapi_url=None, lifespan=lifespan, dependencies=[Depends(_gate(secret))])
+    app.add_exception_handler(TailorbirdError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_malformed)
+    app.add_exception_handler(ClientDisconnect, _nobody_waits)
+    app.include_router(_release_routes(worker, admit))
+    app.include_router(_answer_routes(worker))
+    return app
+
+
+def _release_routes(worker: EngineWorker, admit: Callable[[LoadRequest], Servable]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @router.post("/load", status_code=204)
+    async def load(request: LoadRequest) -> None:
+        servable = await asyncio.to_thread(admit, request)
+        await worker.load(servable)
+
+    @router.post("/unload", status_code=204)
+    async def unload(request: UnloadRequest) -> None:
+        await worker.unload(request.release)
+
+    @router.get("/loaded")
+    async def loaded() -> tuple[Digest, ...]:
+        return worker.loaded
+
+    return router
+
+
+def _answer_routes(worker: EngineWorker) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/score")
+    async def score(body: ScoreRequest, request: Request) -> LabelScores:
+        return await unless_gone(request, worker.score(body))
+
+    @router.post("/generate")
+    async def generate(body: GenerateRequest, request: Request) -> Response:
+        lines = _lines(worker.stream(body))
+        # The first line is awaited here, so that a refusal is a status and not half a stream.
+        return ClosingStream(await unless_gone(request, anext(lines)), lines, "application/x-ndjson")
+
+    return router
+
+
+async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:
+    """Chunks as lines of JSON. An error before the first line is raised, a later one is the last line."""
+    started = False
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk.model_dump_json() + "\n"
+                started = True
+    except TailorbirdError as error:
+        if not started:
+            raise
+        yield json.dumps({"error": _as_json(error)}) + "\n"
+
+
+def _gate(secret: str) -> Callable[[str], None]:
+    expected = f"Bearer {secret}".encode()
+
+    def check(authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization.encode(), expected):
+            raise Unauthenticated("this engine answers its own gateway only", "call the gateway", code="engine_secret")
+
+    return check
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, TailorbirdError)
+    return JSONResponse(_as_json(error), status_code=error.status)
+
+
+async def _refuse_malformed(request: Request, _error: Exception) -> Response:
+    return await _refuse(request, InvalidInput("the engine was sent a malformed request", "use the driver of this version of tailorbird"))
+
+
+async def _nobody_waits(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+def _as_json(error: TailorbirdError) -> dict[str, str]:
+    return {"kind": type(error).__name__, **error.as_dict()}

@@ -1,0 +1,97 @@
+"""HTTP servers of ours: bound before anything else starts, ended gracefully, on whichever thread they run.
+
+In: an application, a host, a port. Out: a listening socket; a server that ends when it is told. Must not know: what the application does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unavailable
+
+#: Seconds that requests in flight are given when a server ends.
+_GRACE = 30
+#: Connections the system holds until they are accepted.
+_BACKLOG = 1024
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 lets the system choose.
+
+    Raises Unavailable (port in use or not allowed), InvalidInput (no such address).
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise _not_bound(host, port, error) from error
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now."""
+    with listen("127.0.0.1", 0) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server(uvicorn.Server):
+    """A server that leaves signals to its process."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="on",
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Takes none: whoever runs the server also ends what stands beside it, and only then the process."""
+        yield
+
+    def end(self) -> None:
+        """Ends the server once requests in flight have ended; told twice, at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+@contextmanager
+def ended_by_signals(server: Server) -> Iterator[None]:
+    """Within the block SIGINT and SIGTERM end ``server``. Off the main thread, where signals do not arrive, nothing is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    taken = (signal.SIGINT, signal.SIGTERM)
+    for number in taken:
+        loop.add_signal_handler(number, server.end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)
+
+
+def _not_bound(host: str, port: int, error: OSError | OverflowError) -> TailorbirdError:
+    number = getattr(error, "errno", None)
+    if number == errno.EADDRINUSE:
+        return Unavailable(f"port {port} on {host} is in use", "end what uses it, or choose another: --port N", code="port_in_use")
+    if number in (errno.EACCES, errno.EPERM):
+        return Unavailable(f"port {port} on {host} may not be used", "choose a port above 1023: --port N", code="port_forbidden")
+    return InvalidInput(
+        f"{host} port {port} is not an address of this machine", "give an address of it: --host 127.0.0.1", code="host_invalid"
+    )

@@ -1,0 +1,96 @@
+"""Keeps the engine process alive: starts it, waits until it answers, starts it again when it dies, ends it.
+
+In: a command line, the secret, a way to ask whether the engine answers. Out: a running child, and words about it. It ends exactly the process it
+started. Must not know: what the engine does, releases (the deployment has them loaded again).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+from tailorbird.app.engine import SECRET_VARIABLE
+from tailorbird.domain.errors import Unavailable
+
+#: Pause before a dead engine is started again, in seconds: the first, and the longest; an engine that ran this long starts from the first again.
+_FIRST_PAUSE, _LONGEST_PAUSE, _STEADY_AFTER = 0.5, 30.0, 60.0
+#: Attempts without ever an answer after which starting is given up: then it is not bad luck.
+_ATTEMPTS = 3
+#: Seconds an engine may take until it answers, and to end when it is asked.
+_START_WITHIN, _END_WITHIN = 300.0, 10.0
+_POLL = 0.1
+
+
+class Supervisor:
+    """One engine process. ``tell`` is told, in sentences, what happens to it."""
+
+    def __init__(self, command: Sequence[str], secret: str, answers: Callable[[], Awaitable[bool]], tell: Callable[[str], None]) -> None:
+        self._command = command
+        self._secret = secret
+        self._answers = answers
+        self._tell = tell
+        self._was_ready = False
+
+    async def run(self) -> None:
+        """Keeps the engine alive until cancelled, then ends it. Raises Unavailable when it never answers at all."""
+        failures = 0
+        while True:
+            started = time.monotonic()
+            code = await self._run_once()
+            failures = 1 if time.monotonic() - started > _STEADY_AFTER else failures + 1
+            if not self._was_ready and failures >= _ATTEMPTS:
+                raise Unavailable(
+                    f"the model process ended {failures} times before it answered (last status {code})",
+                    "its own message stands above; most often a package is missing: pip install 'tailorbird[local]'",
+                    code="engine_failed",
+                )
+            pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
+            self._tell(f"the model process ended (status {code}); starting it again in {pause:g} s")
+            await asyncio.sleep(pause)
+
+    async def _run_once(self) -> int:
+        """Starts the engine and returns its status when it has ended."""
+        started = time.monotonic()
+        # Its standard input stays open as long as this process lives; its output joins ours on standard error.
+        process = await asyncio.create_subprocess_exec(
+            *self._command, stdin=PIPE, stdout=2, env=os.environ | {SECRET_VARIABLE: self._secret}, start_new_session=True
+        )
+        self._tell(f"starting the model process (pid {process.pid})")
+        try:
+            if await self._until_it_answers(process):
+                self._was_ready = True
+                self._tell(f"the model process answers after {time.monotonic() - started:.1f} s")
+            return await process.wait()
+        finally:
+            await _end(process)
+
+    async def _until_it_answers(self, process: Process) -> bool:
+        deadline = time.monotonic() + _START_WITHIN
+        while process.returncode is None:
+            if await self._answers():
+                return True
+            if time.monotonic() > deadline:
+                self._tell(f"the model process did not answer within {_START_WITHIN:g} s")
+                await _end(process)
+                return False
+            await asyncio.sleep(_POLL)
+        return False
+
+
+async def _end(process: Process) -> None:
+    """Asks the process to end, and ends it when it does not."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), _END_WITHIN)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
