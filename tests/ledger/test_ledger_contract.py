@@ -44,7 +44,9 @@ def an_objective() -> Objective:
 
 
 class TestRecords:
-    @pytest.mark.parametrize("value", [sample.counts(3), an_objective(), sample.identity("acme"), sample.release("acme")], ids=lambda v: type(v).__name__)
+    @pytest.mark.parametrize(
+        "value", [sample.counts(3), an_objective(), sample.identity("acme"), sample.release("acme")], ids=lambda v: type(v).__name__
+    )
     def test_what_is_put_comes_back_equal(self, ledger, value):
         with ledger.work("acme") as work:
             name = work.records.put(value)

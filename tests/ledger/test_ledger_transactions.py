@@ -30,11 +30,15 @@ def raw(url):
 
 
 def test_a_change_and_its_event_stand_or_fall_together(ledger):
-    with pytest.raises(Stop), ledger.work("acme") as work:
-        work.runs.add(sample.run("acme"))
-        work.aliases.put(sample.alias("acme"))
-        assert work.events.append([sample.event("acme")]) == 1
-        raise Stop
+    def change_and_stop() -> None:
+        with ledger.work("acme") as work:
+            work.runs.add(sample.run("acme"))
+            work.aliases.put(sample.alias("acme"))
+            assert work.events.append([sample.event("acme")]) == 1
+            raise Stop
+
+    with pytest.raises(Stop):
+        change_and_stop()
     with ledger.work("acme", write=False) as work:
         assert work.runs.all() == work.aliases.all() == ()
         assert work.events.size() == 0
@@ -43,13 +47,16 @@ def test_a_change_and_its_event_stand_or_fall_together(ledger):
 
 
 def test_an_error_between_them_takes_both_back(ledger):
-    with ledger.work("acme") as work:
-        work.identities.add(sample.identity("acme"))
-    with pytest.raises(Conflict), ledger.work("acme") as work:
-        work.events.append([sample.event("acme")])
-        work.identities.add(sample.identity("acme"))
+    def add_with_event() -> None:
+        with ledger.work("acme") as work:
+            work.events.append([sample.event("acme")])
+            work.identities.add(sample.identity("acme"))
+
+    add_with_event()
+    with pytest.raises(Conflict):
+        add_with_event()
     with ledger.system(write=False) as system:
-        assert system.events.size() == 0
+        assert system.events.size() == 1
 
 
 def test_reading_changes_nothing_even_when_asked_to(ledger):
@@ -117,10 +124,10 @@ def test_a_row_that_is_no_value_is_refused(ledger, raw):
 
 TAMPERINGS = {
     "a changed event": "UPDATE log_entries SET body = replace(body, 'ada', 'bob') WHERE \"index\" = 3",
-    "a changed hash": "UPDATE log_entries SET leaf_hash = (SELECT leaf_hash FROM log_entries WHERE \"index\" = 2) WHERE \"index\" = 3",
+    "a changed hash": 'UPDATE log_entries SET leaf_hash = (SELECT leaf_hash FROM log_entries WHERE "index" = 2) WHERE "index" = 3',
     "a missing entry": 'DELETE FROM log_entries WHERE "index" = 3',
     "a missing tail": 'DELETE FROM log_entries WHERE "index" >= 8',
-    "another frontier": "UPDATE log_frontier SET edge = (SELECT '[\"' || leaf_hash || '\",\"' || leaf_hash || '\"]' FROM log_entries LIMIT 1)",
+    "another frontier": "UPDATE log_frontier SET edge = replace(edge, 'a', 'b')",
 }
 
 
@@ -133,14 +140,14 @@ def test_a_tampered_log_is_found(ledger, raw, how):
         assert check_entries(system.events.entries(), [], size=system.events.size(), root=system.events.root())
 
 
-@pytest.mark.parametrize("edge", ["[]", '["zz"]', "7", "null"])
+@pytest.mark.parametrize("edge", ["[]", '["zz"]', "7", "null", "x"])
 def test_a_broken_frontier_stops_the_log(ledger, raw, edge):
     with ledger.system() as system:
         system.events.append([sample.event("acme", n) for n in range(3)])
     raw.execute("UPDATE log_frontier SET edge = ?", (edge,))
     with ledger.system() as system, pytest.raises(Corrupt) as refused:
         system.events.append([sample.event("acme")])
-    assert refused.value.error_code == "log_corrupt"
+    assert refused.value.error_code in ("log_corrupt", "record_corrupt")
 
 
 def test_an_entry_that_is_no_event_is_refused(ledger, raw):
@@ -149,6 +156,24 @@ def test_an_entry_that_is_no_event_is_refused(ledger, raw):
     raw.execute("UPDATE log_entries SET body = 'x'")
     with ledger.system(write=False) as system, pytest.raises(Corrupt, match="entry 0"):
         list(system.events.entries())
+
+
+@pytest.mark.parametrize("column", ["tenant", "subject"])
+def test_an_entry_cannot_be_hidden_by_the_columns_it_is_found_by(ledger, raw, column):
+    with ledger.system() as system:
+        system.events.append([sample.event("acme")])
+    raw.execute(f"UPDATE log_entries SET {column} = 'globex'")
+    with ledger.system(write=False) as system, pytest.raises(Corrupt, match="entry 0"):
+        list(system.events.entries())
+
+
+@pytest.mark.parametrize("column", ["targets", "previous"])
+def test_a_list_that_is_none_is_refused(ledger, raw, column):
+    with ledger.work("acme") as work:
+        work.aliases.put(sample.alias("acme"))
+    raw.execute(f"UPDATE aliases SET {column} = '[' || {column}")
+    with ledger.work("acme", write=False) as work, pytest.raises(Corrupt):
+        work.aliases.get("routing")
 
 
 def test_a_locked_database_is_busy(monkeypatch, url, raw):
@@ -192,7 +217,18 @@ def test_a_file_that_is_no_database_is_corrupt(tmp_path):
     assert refused.value.error_code == "database_corrupt"
 
 
-@pytest.mark.parametrize("wrong", ["sqlite://", "sqlite:///:memory:", "sqlite:///a.db?mode=ro", "sqlite:////tmp/what? no.db", "mysql://u:secret@h/d", "nonsense", "sqlite"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "sqlite:////tmp/what? no.db",
+        "mysql://u:secret@h/d",
+        "nonsense",
+        "sqlite",
+    ],
+)
 def test_a_url_that_names_no_file_is_refused(wrong):
     with pytest.raises(InvalidInput) as refused:
         open_ledger(wrong)

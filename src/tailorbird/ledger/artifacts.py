@@ -51,13 +51,11 @@ class Artifacts:
             except FileNotFoundError:
                 raise _missing(digest) from None
         if digest_bytes(data) != digest:
-            raise _changed(f"the artifact {short(digest)}", _RESTORE)
+            raise self._changed(digest)
         return data
 
     def put_tree(self, folder: Path) -> Digest:
-        """Stores every file below ``folder``. Raises InvalidInput for links and all else that is neither a file nor a folder,
-        Unavailable.
-        """
+        """Stores every file below ``folder``. Raises Unavailable, and InvalidInput for a link or what else is neither file nor folder."""
         if not folder.is_dir():
             raise InvalidInput(f"{folder} is not a folder", "give the folder whose files are to be stored", code="artifact_folder")
         with storage_errors(folder):
@@ -102,16 +100,15 @@ class Artifacts:
         return digest
 
     def _materialise(self, manifest: dict[str, Digest], folder: Path) -> None:
-        """Builds the folder beside its place, checks it and renames it: it is whole or not there, whoever is killed and whoever else
-        builds it.
-        """
+        """Builds the folder elsewhere, checks every file, and renames it: it is whole or not there, whoever is killed or builds it, too."""
         built = unfinished(self._cache)
         try:
             built.mkdir()
             for path, digest in manifest.items():
                 (built / path).parent.mkdir(parents=True, exist_ok=True)
                 self._fetch(digest, built / path)
-            _check(manifest, built, _RESTORE)
+                if _digest_of_file(built / path) != digest:
+                    raise self._changed(digest, f" ({path})")
             _publish(built, folder)
         finally:
             shutil.rmtree(built, ignore_errors=True)
@@ -125,6 +122,10 @@ class Artifacts:
                 target.chmod(0o444)
         except FileNotFoundError:
             raise _missing(digest) from None
+
+    def _changed(self, digest: Digest, path: str = "") -> Corrupt:
+        where = self._blobs.local(_name(digest)) or digest
+        return _changed(f"the artifact {short(digest)}{path}", f"restore {where} from a backup, or delete it and make it again")
 
 
 def open_artifacts(url: str, cache: Path) -> ArtifactStore:
@@ -230,6 +231,3 @@ def _changed(what: str, hint: str) -> Corrupt:
 
 def _not_a_tree(digest: Digest) -> Corrupt:
     return Corrupt(f"the artifact {short(digest)} is not a tree", "give the digest of a folder, not of a file", code="artifact_not_a_tree")
-
-
-_RESTORE = "somebody changed the stored artifact: restore it from a backup, or delete it and make it again"

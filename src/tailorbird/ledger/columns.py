@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.foundations.canonical import canonical_json
 
 
@@ -49,5 +49,12 @@ class CanonicalJson(TypeDecorator[Any]):
         return None if value is None else canonical_json(value).decode()
 
     def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
-        """From text."""
-        return None if value is None else json.loads(value)
+        """From text. Raises Corrupt."""
+        try:
+            return None if value is None else json.loads(value)
+        except ValueError:
+            raise Corrupt(
+                "a stored list or mapping cannot be read: it was changed outside tailorbird",
+                "restore the database from a backup, then run: tailorbird audit verify",
+                code="record_corrupt",
+            ) from None

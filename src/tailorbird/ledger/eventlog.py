@@ -73,16 +73,18 @@ class Events:
         return tuple(value_of(Checkpoint, row) for row in rows)
 
     def _visible(self) -> Select[Any]:
-        every = select(log_entries.c.index, log_entries.c.leaf_hash, log_entries.c.body).order_by(log_entries.c.index)
+        every = select(log_entries).order_by(log_entries.c.index)
         return every if self._tenant is None else every.where(log_entries.c.tenant == self._tenant)
 
     def _frontier(self, *, lock: bool = False) -> Frontier:
         stored = select(log_frontier.c.size, log_frontier.c.edge)
         row = self._connection.execute(stored.with_for_update() if lock else stored).one_or_none()
+        if row is None:
+            raise _no_frontier()
         try:
-            return Frontier(row.size, tuple(map(bytes.fromhex, row.edge))) if row else _no_frontier()
+            return Frontier(row.size, tuple(map(bytes.fromhex, row.edge)))
         except (TypeError, ValueError):
-            return _no_frontier()
+            raise _no_frontier() from None
 
 
 def _body_of(event: Event) -> str:
@@ -100,14 +102,18 @@ def _body_of(event: Event) -> str:
 
 
 def _entry(row: Row[Any]) -> LogEntry:
+    """Raises Corrupt for a body that is no event, and for columns beside it (by which entries are found) that say something else."""
     try:
-        return LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=Event.model_validate_json(row.body))
+        entry = LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=Event.model_validate_json(row.body))
     except ValidationError:
-        raise Corrupt(f"entry {row.index} of the event log is no event any more", _RESTORE, code="log_corrupt") from None
+        entry = None
+    if entry is None or (entry.event.tenant, entry.event.subject) != (row.tenant, row.subject):
+        raise Corrupt(f"entry {row.index} of the event log is not what was written", _RESTORE, code="log_corrupt")
+    return entry
 
 
-def _no_frontier() -> Frontier:
-    raise Corrupt("the head of the event log is gone or cannot be read", _RESTORE, code="log_corrupt")
+def _no_frontier() -> Corrupt:
+    return Corrupt("the head of the event log is gone or cannot be read", _RESTORE, code="log_corrupt")
 
 
 _RESTORE = "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify"

@@ -1,7 +1,6 @@
 """Brings a database to this version's schema.
 
-In: a database. Out: the same database, with all tables. Must not know: what the tables hold. The steps themselves are in
-``migrations/versions``.
+In: a database. Out: the same database, with all tables. Must not know: what the tables hold. ``migrations/versions`` has the steps.
 """
 
 from __future__ import annotations

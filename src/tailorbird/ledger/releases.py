@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, func, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
@@ -22,6 +22,7 @@ from tailorbird.ledger.rows import (
     select_fields,
     text_of,
     unreadable,
+    value_from,
     value_from_text,
     value_of,
 )
@@ -100,7 +101,7 @@ class Releases:
                 code="already_decided",
             )
 
-    def _all(self) -> Any:
+    def _all(self) -> Select[Any]:
         columns = (releases.c.digest, releases.c.state, releases.c.content, releases.c.signature)
         return select(*columns).where(releases.c.tenant == self._tenant)
 
@@ -111,7 +112,7 @@ class Releases:
         content = value_from_text(ReleaseContent, row.content)
         decided = select_fields(approvals, Approval).where(approvals.c.tenant == self._tenant, approvals.c.release == row.digest)
         decisions = tuple(value_of(Approval, found) for found in self._connection.execute(decided.order_by(approvals.c.number)))
-        return Release(digest=row.digest, content=content, state=row.state, signature=row.signature, approvals=decisions)
+        return value_from(Release, dict(row._mapping) | {"content": content, "approvals": decisions})
 
 
 class Looks:

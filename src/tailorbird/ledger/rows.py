@@ -29,8 +29,13 @@ def select_fields(table: Table, kind: type[Value]) -> Select[Any]:
 
 def value_of(kind: type[V], row: Row[Any]) -> V:
     """The value that a row holds. Raises Corrupt when the row is none."""
+    return value_from(kind, dict(row._mapping))
+
+
+def value_from(kind: type[V], fields: dict[str, Any]) -> V:
+    """The value that stored fields make. Raises Corrupt when they make none."""
     try:
-        return kind.model_validate(dict(row._mapping))
+        return kind.model_validate(fields)
     except ValidationError:
         raise unreadable(kind) from None
 

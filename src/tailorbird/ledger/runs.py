@@ -1,11 +1,9 @@
 """Runs and their leased steps.
 
-In: runs, the names of steps, workers that ask for one. Out: runs, and steps that one worker at a time may finish. Must not know: what a
-step does.
+In: runs, names of steps, workers that ask for one. Out: runs; steps that one worker at a time may finish. Must not know: what a step does.
 
 A lease is told from earlier ones by its owner and by the step's count of attempts, so a worker that was taken for dead cannot finish what
-another (or its own next life, under the same name) holds now. Time decides only who may take a lease over; whoever holds it may finish
-late.
+another (or its own next life, under the same name) holds now. Time decides only who may take a lease over: a holder may finish late.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.run import Run, RunState, Step, StepState
@@ -60,7 +58,7 @@ class Runs:
         if not self._connection.execute(update(runs).where(here).values(state=state)).rowcount:
             raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")
 
-    def _all(self) -> Any:
+    def _all(self) -> Select[Any]:
         return select_fields(runs, Run).where(runs.c.tenant == self._tenant)
 
 
