@@ -1,0 +1,55 @@
+"""The floor: learns, is deterministic, gives probabilities over all labels, and refuses what it cannot learn."""
+
+from __future__ import annotations
+
+import math
+import sys
+
+import pytest
+from rung_doubles import LABELS, make_rows
+
+from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.rungs import fit_floor
+
+
+def test_it_learns_and_predicts_every_row_in_order() -> None:
+    rows = make_rows(240)
+    model = fit_floor(rows[:150], LABELS, seed=1)
+    found = model.predict(rows[150:])
+    assert [p.item for p in found] == [row.id for row in rows[150:]]
+    assert all(p.answer == row.target for p, row in zip(found, rows[150:], strict=True))
+    assert model.variant == "tf-idf + logistic regression"
+    assert model.parameters == model.classifier.coef_.size + len(LABELS)
+    assert [p.request_ms is not None for p in found] == [True] * 80 + [False] * 10
+
+
+def test_equal_rows_in_any_order_fit_an_equal_model() -> None:
+    rows = make_rows(90)
+    one, other = fit_floor(rows, LABELS, seed=1), fit_floor(rows[::-1], LABELS, seed=1)
+    asked = make_rows(100)[90:]
+    assert [p.log_probabilities for p in one.predict(asked)] == [p.log_probabilities for p in other.predict(asked)]
+
+
+def test_probabilities_cover_labels_that_train_never_showed() -> None:
+    model = fit_floor([row for row in make_rows(60) if row.target != "invoice"], LABELS, seed=1)
+    for prediction in model.predict(make_rows(6)):
+        assert prediction.log_probabilities is not None
+        assert tuple(prediction.log_probabilities) == LABELS
+        assert sum(math.exp(v) for v in prediction.log_probabilities.values()) == pytest.approx(1)
+        assert prediction.log_probabilities["invoice"] < -15
+        assert prediction.answer != "invoice"
+
+
+def test_what_it_cannot_learn_is_refused() -> None:
+    rows = make_rows(30)
+    for train, labels in (([r for r in rows if r.target == "refund"], LABELS), (rows, LABELS[:2]), ([], LABELS)):
+        with pytest.raises(DataInvalid) as caught:
+            fit_floor(train, labels, seed=1)
+        assert caught.value.error_code == "labels_differ"
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
+    with pytest.raises(Unavailable) as caught:
+        fit_floor(make_rows(30), LABELS, seed=1)
+    assert "tailorbird[local]" in caught.value.hint
