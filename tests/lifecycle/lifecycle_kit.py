@@ -12,13 +12,16 @@ from tailorbird.integrations.memory import MemoryModelReader
 LABELS = ("refund", "delivery", "login")
 
 
-def write_objective(folder: Path, *, hard_share: int = 10, **changes: object) -> Path:
-    """An objective over 600 short rows. The twin engine answers by words shared with the label, so every ``hard_share``-th row is one it gets wrong."""
+def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) -> Path:
+    """An objective over 750 short rows.
+
+    The twin engine answers by words shared with the label, so that every ``hard_share``-th row is one it gets wrong.
+    """
     folder.mkdir(exist_ok=True)
     with (folder / "rows.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
-        for number in range(600):
+        for number in range(750):
             label = LABELS[number % 3]
             said = LABELS[(number + 1) % 3] if number // 3 % hard_share == 0 else label
             writer.writerow([f"case {number * 7919 % 100003} {_words(number)} {said}", label])

@@ -53,8 +53,8 @@ def _log(
     """Show the newest entries of the log that concern this tenant."""
     session = open_session(workspace, who, key)
     permit(session.parts, session.actor(), Action.VERIFY_AUDIT)
-    with session.parts.ledger.system(write=False) as system:
-        entries = [entry for entry in system.events.entries() if entry.event.tenant == session.tenant][-last:]
+    with session.parts.ledger.work(session.tenant, write=False) as work:
+        entries = list(work.events.entries())[-last:]
     if as_json:
         print_json(entries)
         return

@@ -69,7 +69,7 @@ class ApiKeys:
         self._connection.execute(update(api_keys).where(*here).values(revoked_at=func.coalesce(api_keys.c.revoked_at, at)))
         row = self._connection.execute(self._all().where(api_keys.c.id == key)).one_or_none()
         if row is None:
-            raise NotFound(f"no key {key} in {self._tenant}", "list them with: tailorbird keys list", code="key_missing")
+            raise NotFound(f"no key {key} in {self._tenant}", "list them with: tailorbird key list", code="key_missing")
         return value_of(ApiKey, row)
 
     def _all(self) -> Select[Any]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from tailorbird import access
 from tailorbird.access import Action
-from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.event import AuditReport, Checkpoint
 from tailorbird.foundations.auditlog import check_entries
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.ports.events import EventLog
 
 ORIGIN = "tailorbird/log"
 
@@ -42,9 +43,17 @@ def verify_log(parts: Parts, actor: Actor) -> AuditReport:
     with parts.ledger.system(write=False) as system:
         size, root = system.events.size(), system.events.root()
         checkpoints = system.events.checkpoints()
-        problems = check_entries(system.events.entries(), checkpoints, size=size, root=root)
+        problems = _bad_entries(system.events, checkpoints, size, root)
     problems += tuple(_bad_notes(parts, checkpoints))
     return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems)
+
+
+def _bad_entries(log: EventLog, checkpoints: tuple[Checkpoint, ...], size: int, root: str) -> tuple[str, ...]:
+    """What the recomputation finds; an entry that cannot even be read ends it."""
+    try:
+        return check_entries(log.entries(), checkpoints, size=size, root=root)
+    except Corrupt as error:
+        return (error.message,)
 
 
 def _bad_notes(parts: Parts, checkpoints: tuple[Checkpoint, ...]) -> list[str]:

@@ -68,7 +68,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         if made.training is not None:
             work.records.put(made.training)
 
-    facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
     return Outcome(made.candidate, facts, keep)
 
 

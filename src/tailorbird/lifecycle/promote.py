@@ -21,7 +21,7 @@ from tailorbird.lifecycle.admission import is_approved, verify_release
 from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import check_may_decide, promoted, rolled_back, rule_for
+from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def decide(parts: Parts, actor: Actor, digest: str, decision: Literal["approve",
     permit(parts, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
     with parts.ledger.work(actor.tenant, write=False) as work:
         release, objective, people = _read(work, digest)
-    _check_decision(parts, actor, release, objective)
+    role = _role_to_decide_in(parts, actor, release, objective)
     verify_release(release, people)
-    approval = _signed(actor, release, decision, reason, _deciding_role(actor, objective))
+    approval = _signed(actor, release, decision, reason, role)
     with parts.ledger.work(actor.tenant) as work:
         work.releases.approve(approval)
         facts: Facts = {"role": approval.role.value, "objective": objective.name}
@@ -117,17 +117,12 @@ def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, 
     return release, objective, {person.name: person for person in work.identities.all()}
 
 
-def _check_decision(parts: Parts, actor: Actor, release: Release, objective: Objective) -> None:
+def _role_to_decide_in(parts: Parts, actor: Actor, release: Release, objective: Objective) -> Role:
     try:
-        check_may_decide(release, rule_for(objective), actor.identity)
+        return deciding_role(release, rule_for(objective), actor.identity)
     except Forbidden as error:
         deny(parts, actor, "release.decide", release.digest, error)
         raise
-
-
-def _deciding_role(actor: Actor, objective: Objective) -> Role:
-    """The role in which the actor decides: the first one the rule asks for that they hold."""
-    return next((role for role in rule_for(objective).roles if actor.identity.holds(role)), Role.APPROVER)
 
 
 def _signed(actor: Actor, release: Release, decision: Literal["approve", "reject"], reason: str, role: Role) -> Approval:

@@ -1,0 +1,180 @@
+"""What people do to a release, over a real ledger: approvals, promotion, rollback, keys, and every way it is refused."""
+
+from __future__ import annotations
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TailorbirdError
+from tailorbird.domain.identity import Role
+from tailorbird.domain.release import ReleaseState
+from tailorbird.lifecycle import Actor, Parts, Progress, admit
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle.audit import make_checkpoint, verify_log
+from tailorbird.lifecycle.people import act_as, add_identity, create_api_key, key_path, list_api_keys, revoke_api_key
+from tailorbird.ports.engine import LoadRequest
+
+SILENT = Progress()
+
+
+@pytest.fixture
+def release(parts: Parts, author: Actor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    ended = climbing.adapt(parts, author, write_objective(tmp_path_factory.mktemp("job")), SILENT)
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+    return ended.conclusion.release
+
+
+def production(release: str) -> LoadRequest:
+    return LoadRequest(tenant="acme", release=release, purpose="production")
+
+
+def test_the_whole_way_into_production_and_back(parts: Parts, approver: Actor, operator: Actor, release: str) -> None:
+    assert moves.decide(parts, approver, release, "approve", "read").state is ReleaseState.APPROVED
+    assert moves.stage(parts, operator, release).state is ReleaseState.STAGED
+    moved = moves.promote(parts, operator, release)
+    assert moved.alias.path == "acme/desk"
+    assert moved.alias.targets[0].release == release
+    assert admit(parts, production(release)).id == release
+    back = moves.roll_back(parts, operator, "acme/desk", "drill")
+    assert back.alias.targets == ()
+    assert back.alias.version == 2
+    assert moves.find_release(parts, "acme", release).state is ReleaseState.RETIRED
+
+
+def test_a_replaced_release_answers_again_after_a_rollback(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, release: str
+) -> None:
+    second = second_release(parts, author, release)
+    for digest in (release, second):
+        moves.decide(parts, approver, digest, "approve", "")
+        moves.stage(parts, operator, digest)
+        moves.promote(parts, operator, digest)
+    assert moves.find_release(parts, "acme", release).state is ReleaseState.STAGED
+    back = moves.roll_back(parts, operator, "desk", "worse")
+    assert back.entered is not None
+    assert back.entered.digest == release
+    assert moves.find_release(parts, "acme", release).state is ReleaseState.PRODUCTION
+    assert moves.find_release(parts, "acme", second).state is ReleaseState.RETIRED
+
+
+def second_release(parts: Parts, author: Actor, first: str) -> str:
+    folder = parts.workspace.parent / "second"
+    ended = climbing.adapt(parts, author, write_objective(folder, margin=0.03), SILENT)
+    assert ended.conclusion is not None
+    assert ended.conclusion.release not in (None, first)
+    return str(ended.conclusion.release)
+
+
+@pytest.mark.parametrize("verb", ["stage", "promote"])
+def test_nothing_moves_without_approval(parts: Parts, operator: Actor, release: str, verb: str) -> None:
+    with pytest.raises(Conflict):
+        getattr(moves, verb)(parts, operator, release)
+    with pytest.raises(Forbidden, match="not approved"):
+        admit(parts, production(release))
+
+
+def test_the_author_cannot_approve_not_even_with_the_role(parts: Parts, release: str) -> None:
+    admin = act_as(parts, "acme", "admin")
+    add_identity(parts, admin, "both", [Role.AUTHOR, Role.APPROVER])
+    both = act_as(parts, "acme", "both")
+    ended = climbing.adapt(parts, both, write_objective(parts.workspace.parent / "own", margin=0.04), SILENT)
+    assert ended.conclusion is not None
+    with pytest.raises(Forbidden, match="cannot decide"):
+        moves.decide(parts, both, str(ended.conclusion.release), "approve", "")
+    assert moves.decide(parts, both, release, "approve", "").state is ReleaseState.APPROVED
+
+
+def test_naming_somebody_is_not_being_them(parts: Parts) -> None:
+    """The author's key does not prove the approver's name."""
+    with pytest.raises(Forbidden):
+        act_as(parts, "acme", "approver", key_path(parts, "acme", "author"))
+
+
+def test_a_signature_by_another_key_is_not_taken(parts: Parts, approver: Actor, author: Actor, release: str) -> None:
+    forged = Actor(approver.identity, author.sign)
+    with pytest.raises(Corrupt):
+        moves.decide(parts, forged, release, "approve", "")
+    assert moves.find_release(parts, "acme", release).state is ReleaseState.GATED
+
+
+def test_nobody_decides_twice(parts: Parts, approver: Actor, release: str) -> None:
+    moves.decide(parts, approver, release, "approve", "")
+    with pytest.raises(TailorbirdError):
+        moves.decide(parts, approver, release, "approve", "")
+
+
+def test_a_rejected_release_is_gone_for_good(parts: Parts, approver: Actor, operator: Actor, release: str) -> None:
+    assert moves.decide(parts, approver, release, "reject", "wrong labels").state is ReleaseState.REJECTED
+    with pytest.raises(Conflict):
+        moves.stage(parts, operator, release)
+
+
+def test_changed_bytes_are_refused_and_the_refusal_is_logged(parts: Parts, approver: Actor, release: str) -> None:
+    moves.decide(parts, approver, release, "approve", "")
+    content = moves.find_release(parts, "acme", release).content
+    damage(parts, content.base_model)
+    with pytest.raises(Corrupt):
+        admit(parts, production(release))
+    with parts.ledger.system(write=False) as system:
+        assert [entry.event.kind for entry in system.events.entries()][-1] == "release.load_refused"
+
+
+def damage(parts: Parts, tree: str) -> None:
+    """Flips one byte of the largest file of a tree, wherever the store keeps it."""
+    digests = parts.artifacts.tree(tree).values()
+    files = [path for path in parts.workspace.rglob("*") if path.is_file() and any(d.removeprefix("sha256:") in path.name for d in digests)]
+    assert files
+    for path in files:
+        path.chmod(0o600)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+
+
+def test_the_wrong_role_is_refused(parts: Parts, author: Actor, approver: Actor, operator: Actor, release: str) -> None:
+    for actor, call in (
+        (operator, lambda: moves.decide(parts, operator, release, "approve", "")),
+        (approver, lambda: moves.stage(parts, approver, release)),
+        (author, lambda: moves.roll_back(parts, author, "desk", "")),
+        (author, lambda: create_api_key(parts, author, "mine")),
+    ):
+        with pytest.raises(Forbidden, match="role"):
+            call()
+        with parts.ledger.system(write=False) as system:
+            last = [entry.event for entry in system.events.entries()][-1]
+        assert (last.kind, last.actor) == ("access.denied", actor.name)
+
+
+def test_rolling_back_what_is_not_there(parts: Parts, operator: Actor) -> None:
+    with pytest.raises(NotFound):
+        moves.roll_back(parts, operator, "desk", "")
+    with pytest.raises(NotFound):
+        moves.roll_back(parts, operator, "globex/desk", "")
+
+
+def test_api_keys_are_made_listed_and_revoked(parts: Parts) -> None:
+    admin = act_as(parts, "acme", "admin")
+    key, secret = create_api_key(parts, admin, "app")
+    assert secret not in key.model_dump_json()
+    assert [known.id for known in list_api_keys(parts, admin)] == [key.id]
+    revoke_api_key(parts, admin, key.id)
+    assert not list_api_keys(parts, admin)[0].is_valid(parts.clock.now())
+
+
+def test_an_identity_cannot_be_added_twice_and_leaves_no_key(parts: Parts) -> None:
+    admin = act_as(parts, "acme", "admin")
+    add_identity(parts, admin, "ada", [Role.REVIEWER])
+    with pytest.raises(Conflict):
+        add_identity(parts, admin, "ada", [Role.APPROVER])
+    assert act_as(parts, "acme", "ada").identity.roles == {Role.REVIEWER}
+
+
+def test_a_checkpoint_is_verified_and_the_log_is_intact(parts: Parts, release: str) -> None:
+    admin = act_as(parts, "acme", "admin")
+    checkpoint = make_checkpoint(parts, admin)
+    report = verify_log(parts, admin)
+    assert report.intact
+    assert report.checkpoints == 1
+    assert report.size >= checkpoint.size > 10
