@@ -1,7 +1,7 @@
 """Keeps the engine process alive: starts it, waits until it answers, starts it again when it dies, ends it.
 
-In: a command line, the secret, a way to ask whether the engine answers. Out: a running child, and words about it. It ends exactly the process it
-started. Must not know: what the engine does, releases (the deployment has them loaded again).
+In: a command line, the secret, a way to ask whether the engine answers. Out: a running child, and words about it. It ends exactly the
+process it started. Must not know: what the engine does, releases (the deployment has them loaded again).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from tailorbird.app.engine import SECRET_VARIABLE
 from tailorbird.domain.errors import Unavailable
 
-#: Pause before a dead engine is started again, in seconds: the first, and the longest; an engine that ran this long starts from the first again.
+#: Seconds: the first pause before a dead engine is started again, the longest, and the run after which the pause is the first again.
 _FIRST_PAUSE, _LONGEST_PAUSE, _STEADY_AFTER = 0.5, 30.0, 60.0
 #: Attempts without ever an answer after which starting is given up: then it is not bad luck.
 _ATTEMPTS = 3

@@ -1,0 +1,60 @@
+"""What every artifact store must do: the same questions to the twin and to the real one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tailorbird.domain.errors import NotFound
+from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.integrations.memory import MemoryArtifacts
+from tailorbird.ledger import open_artifacts
+from tailorbird.ports.artifacts import ArtifactStore
+
+
+@pytest.fixture(params=["memory", "fsspec"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+    if request.param == "memory":
+        return MemoryArtifacts(tmp_path / "read")
+    return open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
+
+
+def test_bytes_are_named_by_their_digest(store: ArtifactStore) -> None:
+    digest = store.put(b"some bytes")
+    assert digest == digest_bytes(b"some bytes") == store.put(b"some bytes")
+    assert store.get(digest) == b"some bytes"
+    assert store.exists(digest)
+    assert store.get(store.put(b"")) == b""
+
+
+def test_what_is_not_there_is_not_found(store: ArtifactStore) -> None:
+    absent = digest_bytes(b"never put")
+    assert not store.exists(absent)
+    for read in (store.get, store.get_tree, store.tree):
+        with pytest.raises(NotFound):
+            read(absent)
+
+
+def test_a_tree_comes_back_file_by_file(store: ArtifactStore, tmp_path: Path) -> None:
+    folder = tmp_path / "adapter"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "config.json").write_bytes(b"{}")
+    (folder / "deep" / "weights").write_bytes(bytes(range(256)))
+    tree = store.put_tree(folder)
+    assert store.tree(tree) == {"config.json": digest_bytes(b"{}"), "deep/weights": digest_bytes(bytes(range(256)))}
+    for _ in range(2):
+        read = store.get_tree(tree)
+        files = {path.relative_to(read).as_posix(): path.read_bytes() for path in read.rglob("*") if path.is_file()}
+        assert files == {"config.json": b"{}", "deep/weights": bytes(range(256))}
+
+
+def test_a_tree_is_named_by_names_and_contents_alone(store: ArtifactStore, tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, names in ((one, "ab"), (other, "ba")):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+    assert store.put_tree(one) == store.put_tree(other)
+    (other / "a").write_text("changed")
+    assert store.put_tree(one) != store.put_tree(other)

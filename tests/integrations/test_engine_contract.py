@@ -1,0 +1,114 @@
+"""What every engine must do: the same questions to the twin and to the real one on the real model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.integrations.memory import MemoryEngine
+from tailorbird.ports.engine import Engine
+
+ID = digest_bytes(b"servable")
+LABELS = ("refund", "lost card", "top up by bank transfer")
+PROMPTS = [[Message(role="user", content=text)] for text in ("my card is lost", "please refund me", "how do I top up?")]
+
+
+@pytest.fixture(scope="module", params=["memory", pytest.param("torch", marks=pytest.mark.slow)])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    base: Any = Path("base")
+    if request.param == "memory":
+        made: Engine = MemoryEngine()
+    else:
+        from tailorbird.inference import open_engine
+
+        base, made = request.getfixturevalue("base_model_folder"), open_engine("fp32")
+    made.load(
+        Servable(
+            id=ID,
+            tenant="acme",
+            task=TaskKind.CLASSIFY,
+            base=str(base),
+            adapter=None,
+            weights=None,
+            prompt=PromptSpec(instruction="Classify.", labels=LABELS),
+        )
+    )
+    return made
+
+
+def test_scores_are_normalised_in_the_order_asked_and_repeat(engine: Engine) -> None:
+    scores = engine.score(ID, PROMPTS, LABELS)
+    assert len(scores) == len(PROMPTS)
+    for found in scores:
+        assert len(found.log_probabilities) == len(LABELS)
+        assert math.isclose(sum(math.exp(nats) for nats in found.log_probabilities), 1.0, abs_tol=1e-4)
+        assert found.prompt_tokens > 0
+        assert found.latency_ms >= 0
+    again = engine.score(ID, PROMPTS, LABELS)
+    assert [s.log_probabilities for s in again] == [s.log_probabilities for s in scores]
+
+
+def test_a_label_scores_the_same_wherever_it_stands(engine: Engine) -> None:
+    (forward,) = engine.score(ID, PROMPTS[:1], LABELS)
+    (backward,) = engine.score(ID, PROMPTS[:1], LABELS[::-1])
+    assert forward.log_probabilities == pytest.approx(backward.log_probabilities[::-1], abs=1e-4)
+
+
+def test_a_prompt_scores_the_same_alone_and_in_company(engine: Engine) -> None:
+    together = engine.score(ID, PROMPTS, LABELS)
+    for prompt, found in zip(PROMPTS, together, strict=True):
+        (alone,) = engine.score(ID, [prompt], LABELS)
+        assert alone.log_probabilities == pytest.approx(found.log_probabilities, abs=1e-3)
+
+
+def test_streamed_text_is_the_answer(engine: Engine) -> None:
+    pieces: dict[int, str] = {0: "", 1: ""}
+
+    def on_text(index: int, text: str) -> bool:
+        pieces[index] += text
+        return True
+
+    answers = engine.generate(ID, PROMPTS[:2], Sampling(max_tokens=6), on_text)
+    assert [pieces[0], pieces[1]] == [answer.text for answer in answers]
+    assert all(0 < answer.completion_tokens <= 6 for answer in answers)
+    assert [a.text for a in engine.generate(ID, PROMPTS[:2], Sampling(max_tokens=6))] == [a.text for a in answers]
+
+
+def test_max_tokens_ends_an_answer(engine: Engine) -> None:
+    (answer,) = engine.generate(ID, PROMPTS[:1], Sampling(max_tokens=2))
+    assert (answer.completion_tokens, answer.finish_reason) == (2, "length")
+
+
+def test_an_answer_nobody_wants_ends_early(engine: Engine) -> None:
+    (full,) = engine.generate(ID, PROMPTS[:1], Sampling(max_tokens=5))
+    (cut,) = engine.generate(ID, PROMPTS[:1], Sampling(max_tokens=5), lambda _index, _text: False)
+    assert cut.completion_tokens < full.completion_tokens
+
+
+def test_what_is_not_loaded_is_not_found(engine: Engine) -> None:
+    other = digest_bytes(b"other")
+    with pytest.raises(NotFound):
+        engine.score(other, PROMPTS, LABELS)
+    with pytest.raises(NotFound):
+        engine.generate(other, PROMPTS, Sampling())
+    engine.unload(other)
+    assert engine.loaded() == (ID,)
+
+
+def test_bad_prompts_and_labels_are_refused(engine: Engine) -> None:
+    with pytest.raises(InvalidInput):
+        engine.score(ID, PROMPTS, ("refund", ""))
+    with pytest.raises(InvalidInput):
+        engine.score(ID, [[Message(role="user", content="word " * 20_000)]], LABELS)
+
+
+def test_it_names_itself(engine: Engine) -> None:
+    assert engine.fingerprint() == engine.fingerprint() != ""

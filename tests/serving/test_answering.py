@@ -1,0 +1,83 @@
+"""A classify release answers with a label and probabilities, a generate release with text; both in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import pytest
+from serving_kit import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
+
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.foundations.canonical import short
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.serving import Answering, Arm, Piece, Routes
+from tailorbird.serving.answering import conversation_for
+
+
+def ask(house: House, arm: Arm, messages: tuple[Message, ...], *, load: bool = True) -> tuple[list[Piece], list[str]]:
+    doubts: list[str] = []
+
+    async def story() -> list[Piece]:
+        driver = DirectDriver(house)
+        if load:
+            await driver.load(LoadRequest(tenant="acme", release=arm.release, purpose="production"))
+        answering = Answering(driver, Routes(), lambda: doubts.append("doubt"))
+        return [piece async for piece in answering.pieces(arm, messages, Sampling())]
+
+    try:
+        return asyncio.run(story()), doubts
+    except Unavailable:
+        assert doubts == ["doubt"]
+        raise
+
+
+def test_a_label_comes_with_probabilities_over_all_labels(house: House) -> None:
+    arm = Arm("a", house.release(1), TaskKind.CLASSIFY, CLASSIFY)
+    (piece,), _ = ask(house, arm, (*ASK, Message(role="assistant", content="refund"), Message(role="user", content="I lost my card")))
+    assert piece.text == "lost_card"
+    assert piece.probabilities is not None
+    assert tuple(piece.probabilities) == LABELS
+    assert math.isclose(sum(piece.probabilities.values()), 1.0)
+    assert piece.completion_tokens == 0
+    assert piece.prompt_tokens == 1 + 4  # the instruction and the last user message alone
+
+
+def test_generated_text_comes_piece_by_piece_and_ends_with_the_counts(house: House) -> None:
+    release = house.release(1, task=TaskKind.GENERATE)
+    pieces, _ = ask(house, Arm("a", release, TaskKind.GENERATE, GENERATE), ASK)
+    assert "".join(piece.text for piece in pieces) == f"{short(release)} I LOST MY CARD"
+    assert [piece.finish_reason for piece in pieces] == [None] * 5 + ["stop"]
+    assert pieces[-1].completion_tokens == 5
+
+
+def test_the_conversation_keeps_the_release_instruction_first() -> None:
+    told = (
+        Message(role="system", content="In French."),
+        *ASK,
+        Message(role="assistant", content="oui"),
+        Message(role="user", content="and?"),
+    )
+    built = conversation_for(GENERATE, told)
+    assert [message.role for message in built] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert built[0].content == "Be brief.\n\nIn French."
+    assert [message.content for message in built[1:]] == ["hi", "HI", "I lost my card", "oui", "and?"]
+
+
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE, TaskKind.RANK])
+def test_a_conversation_that_cannot_be_answered_is_refused(house: House, task: TaskKind) -> None:
+    messages = ASK if task is TaskKind.RANK else (Message(role="assistant", content="hello"),)
+    arm = Arm("a", house.release(1, task=task), task, CLASSIFY if task is TaskKind.CLASSIFY else GENERATE)
+    with pytest.raises(InvalidInput) as refused:
+        ask(house, arm, messages)
+    assert refused.value.param in ("messages", "model")
+
+
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
+def test_a_release_the_engine_lacks_is_doubted_and_asked_for_again(house: House, task: TaskKind) -> None:
+    prompt = CLASSIFY if task is TaskKind.CLASSIFY else GENERATE
+    with pytest.raises(Unavailable) as away:
+        ask(house, Arm("a", house.release(1, task=task), task, prompt), ASK, load=False)
+    assert away.value.error_code == "model_loading"

@@ -1,0 +1,139 @@
+"""Rows: grouped, committed before they are acknowledged, reported when they cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from serving_kit import House, digest
+
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import NotFound, Unavailable
+from tailorbird.serving import RequestJournal
+
+
+def row(house: House, n: int, tenant: str = "acme") -> RequestRow:
+    return RequestRow(
+        id=f"req_{tenant}_{n}",
+        tenant=tenant,
+        key="key",
+        alias=f"{tenant}/routing",
+        release=digest(1),
+        arm="a",
+        route="/v1/chat/completions",
+        status=200,
+        outcome="ok",
+        error=None,
+        prediction="refund",
+        prompt_tokens=3,
+        completion_tokens=0,
+        latency_ms=1.0,
+        at=house.clock.now(),
+    )
+
+
+class CountingLedger:
+    """Passes work through; counts transactions, and refuses the first ``refusals`` of them."""
+
+    def __init__(self, house: House, refusals: int = 0) -> None:
+        self._house = house
+        self._refusals = refusals
+        self.groups: list[int] = []
+
+    @contextmanager
+    def work(self, tenant: str, *, write: bool = True) -> Iterator[Any]:
+        if self._refusals:
+            self._refusals -= 1
+            raise Unavailable("locked", "wait", code="database_busy")
+        with self._house.ledger.work(tenant, write=write) as work:
+            yield _Counted(work, self.groups)
+
+
+class _Counted:
+    def __init__(self, work: Any, groups: list[int]) -> None:
+        self._work, self._groups, self.requests = work, groups, self
+
+    def add(self, rows: Sequence[RequestRow]) -> None:
+        self._groups.append(len(rows))
+        self._work.requests.add(rows)
+
+
+def test_rows_are_committed_in_groups_before_they_are_acknowledged(house: House) -> None:
+    async def story() -> None:
+        ledger = CountingLedger(house)
+        journal = RequestJournal(ledger)  # type: ignore[arg-type]
+        await journal.start()
+        await asyncio.gather(*(journal.record(row(house, n, tenant)) for n in range(250) for tenant in ("acme", "globex")))
+        assert len(house.rows("acme")) == len(house.rows("globex")) == 250
+        assert sum(ledger.groups) == 500
+        assert max(ledger.groups) <= 100
+        assert len(ledger.groups) < 25
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_stopping_writes_what_nobody_waits_for(house: House) -> None:
+    async def story() -> None:
+        journal = RequestJournal(house.ledger)
+        await journal.start()
+        for n in range(150):
+            journal.put(row(house, n))
+        await journal.stop()
+        assert len(house.rows()) == 150
+
+    asyncio.run(story())
+
+
+def test_a_busy_ledger_is_tried_again(house: House) -> None:
+    async def story() -> None:
+        journal = RequestJournal(CountingLedger(house, refusals=3))  # type: ignore[arg-type]
+        await journal.start()
+        await journal.record(row(house, 1))
+        assert [found.id for found in house.rows()] == ["req_acme_1"]
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_a_ledger_that_stays_busy_is_reported_after_the_stated_time(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        journal = RequestJournal(CountingLedger(house, refusals=10**6), patience=0.2)  # type: ignore[arg-type]
+        await journal.start()
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable) as refused:
+            await journal.record(row(house, 1))
+        assert refused.value.error_code == "record_unavailable"
+        assert 0.2 <= asyncio.get_running_loop().time() - started < 1.0
+        await journal.stop()
+
+    asyncio.run(story())
+    assert "was not written" in caplog.text
+
+
+def test_one_tenant_that_is_gone_does_not_hold_up_the_others(house: House) -> None:
+    async def story() -> None:
+        journal = RequestJournal(house.ledger)
+        await journal.start()
+        gone, kept = journal.record(row(house, 1, "nobody")), journal.record(row(house, 2))
+        results = await asyncio.gather(gone, kept, return_exceptions=True)
+        assert isinstance(results[0], NotFound)
+        assert results[1] is None
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_a_caller_that_gives_up_does_not_take_the_row_away(house: House) -> None:
+    async def story() -> None:
+        journal = RequestJournal(CountingLedger(house, refusals=2))  # type: ignore[arg-type]
+        await journal.start()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(journal.record(row(house, 1)), 0.02)
+        await journal.stop()
+        assert len(house.rows()) == 1
+
+    asyncio.run(story())
