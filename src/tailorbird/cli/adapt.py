@@ -14,7 +14,7 @@ from tailorbird.domain.ladder import Ladder, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle import adapt as climbing
-from tailorbird.reporting import gate_table, ladder_table, plan_table
+from tailorbird.reporting import gate_table, ladder_reasons, ladder_table, plan_table
 
 ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
 
@@ -61,6 +61,8 @@ def _show(session: Session, ended: climbing.Adaptation) -> None:
         gate = work.records.get(GateResult, test.gate) if test else None
         evidence = work.records.get(Evidence, test.evidence) if test else None
     out.print(ladder_table(ladder, objective))
+    for reason in ladder_reasons(ladder):
+        out.print(f"  · {reason}", markup=False)
     out.print(f"decision: {ladder.reason}", markup=False)
     if test and gate and evidence:
         out.print(f"\nsealed test (look {test.look}, {evidence.n} items): {gate.verdict.value}", markup=False)

@@ -28,7 +28,7 @@ class Aliases:
         """The alias as it is now. Raises NotFound."""
         row = self._connection.execute(self._versions(name).order_by(aliases.c.version.desc()).limit(1)).one_or_none()
         if row is None:
-            raise NotFound(f"no alias {self._tenant}/{name}", "list them with: tailorbird aliases", code="alias_missing")
+            raise NotFound(f"no alias {self._tenant}/{name}", "list them with: tailorbird release list", code="alias_missing")
         return value_of(Alias, row)
 
     def all(self) -> tuple[Alias, ...]:

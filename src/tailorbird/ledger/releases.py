@@ -157,4 +157,4 @@ class Splits:
 
 
 def _missing(digest: str, tenant: str) -> NotFound:
-    return NotFound(f"no release {short(digest)} in {tenant}", "list them with: tailorbird releases", code="release_missing")
+    return NotFound(f"no release {short(digest)} in {tenant}", "list them with: tailorbird release list", code="release_missing")

@@ -1,0 +1,23 @@
+"""The reporting room: domain values as tables, text and Markdown. Printing is the command line's job.
+
+In: domain values. Out: renderables and strings. Must not know: where values come from.
+"""
+
+from tailorbird.reporting.explanation import Explanation, explanation
+from tailorbird.reporting.formatting import human_count, human_seconds
+from tailorbird.reporting.gate import gate_table, release_summary
+from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
+from tailorbird.reporting.plan import plan_table
+
+__all__ = [
+    "Explanation",
+    "explanation",
+    "gate_table",
+    "human_count",
+    "human_seconds",
+    "ladder_markdown",
+    "ladder_reasons",
+    "ladder_table",
+    "plan_table",
+    "release_summary",
+]
