@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
@@ -24,7 +24,6 @@ from tailorbird.api.call import Call, current_call
 from tailorbird.api.chat_body import ChatBody, parse_chat
 from tailorbird.api.streaming import ClosingStream, unless_gone
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.identity import ApiKey
 from tailorbird.serving import Answering, Arm, Piece, Routes
 
 _PATH = "/v1/chat/completions"
@@ -53,8 +52,8 @@ def chat_routes(chat: Chat, authenticate: Authenticator) -> APIRouter:
     router = APIRouter()
 
     @router.post(_PATH, openapi_extra=_OPENAPI, summary="Answer a conversation")
-    async def complete(request: Request, key: Annotated[ApiKey, Depends(authenticate)]) -> Response:
-        call = current_call(request)
+    async def complete(request: Request) -> Response:
+        call, key = current_call(request), await authenticate(request)
         account = Account(chat.books, call, key, _PATH)
         try:
             question = await _understand(chat, request, call, account)
@@ -141,5 +140,4 @@ def _headers(arm: Arm) -> dict[str, str]:
 
 _OPENAPI: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": ChatBody.model_json_schema()}}},
-    "security": [{"bearer": []}],
 }

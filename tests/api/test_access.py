@@ -1,0 +1,102 @@
+"""Who may ask: keys, and how soon a change of one counts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+
+import httpx
+import pytest
+from api_kit import ASK, CHAT, gateway
+
+from serving_kit import DirectDriver, House
+from tailorbird import access
+
+
+def status(house: House, header: str | None, path: str = "/v1/models") -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with gateway(house, DirectDriver(house)) as client:
+            return await client.get(path, headers={} if header is None else {"authorization": header})
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "header", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sk-123", "Bearer tb_000000000000_" + "A" * 43, "Bearer tb_ä"]
+)
+def test_without_a_good_key_nothing_is_told(house: House, header: str | None) -> None:
+    response = status(house, header.encode() if header else header)  # type: ignore[arg-type]
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"] == "Bearer"
+    error = response.json()["error"]
+    assert error["type"] == "authentication_error"
+    assert error["hint"]
+
+
+def test_a_wrong_secret_is_refused_like_an_unknown_key(house: House) -> None:
+    key, secret = house.key()
+    wrong = secret[:-1] + ("A" if secret[-1] != "A" else "B")
+    _, unknown = access.mint("acme", "robot", house.clock.now())
+    assert status(house, f"Bearer {wrong}").json() == status(house, f"Bearer {unknown}").json()
+    assert status(house, f"bearer {secret}").status_code == 200
+    assert key.id in secret
+
+
+def test_an_expired_key_is_refused(house: House) -> None:
+    _, secret = house.key(expires_at=house.clock.now() + timedelta(hours=1))
+    assert status(house, f"Bearer {secret}").status_code == 200
+    house.clock.advance(timedelta(hours=1))
+    assert status(house, f"Bearer {secret}").json()["error"]["code"] == "expired_api_key"
+
+
+def test_the_key_is_asked_for_before_the_body_is_read(house: House) -> None:
+    async def run() -> httpx.Response:
+        async with gateway(house, DirectDriver(house)) as client:
+            return await client.post(CHAT, content=b"{" * 2_000_000)
+
+    assert asyncio.run(run()).status_code == 401
+
+
+def test_a_revocation_counts_within_a_second_and_a_new_key_at_once(house: House) -> None:
+    key, secret = house.key()
+
+    async def run() -> float:
+        async with gateway(house, DirectDriver(house)) as client:
+
+            async def works(shown: str) -> bool:
+                return (await client.get("/v1/models", headers={"authorization": f"Bearer {shown}"})).status_code == 200
+
+            fresh, fresh_secret = access.mint("acme", "robot", house.clock.now())
+            assert not await works(fresh_secret)
+            with house.ledger.work("acme") as work:
+                work.keys.add(fresh)
+            assert await works(fresh_secret)
+            assert await works(secret)
+            with house.ledger.work("acme") as work:
+                work.keys.revoke(key.id, house.clock.now())
+            revoked = time.monotonic()
+            while await works(secret):
+                await asyncio.sleep(0.02)
+            return time.monotonic() - revoked
+
+    assert asyncio.run(run()) < 1.3
+
+
+def test_many_requests_at_once_share_one_look_at_the_key(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.point("routing", house.release())
+    _, secret = house.key()
+    looks = []
+
+    async def run() -> list[httpx.Response]:
+        async with gateway(house, DirectDriver(house)) as client:
+            look = "tailorbird.api.authentication.Authenticator._look"
+            from tailorbird.api import Authenticator
+
+            real = Authenticator._look
+            monkeypatch.setattr(look, lambda self, key_id: looks.append(key_id) or real(self, key_id))
+            headers = {"authorization": f"Bearer {secret}"}
+            return await asyncio.gather(*(client.post(CHAT, json=ASK, headers=headers) for _ in range(20)))
+
+    assert {response.status_code for response in asyncio.run(run())} == {200}
+    assert len(looks) <= 3
