@@ -56,7 +56,8 @@ class Loop:
         self._state = LoopState()
         #: False while weights, numbers and judgement belong to different steps.
         self._settled = True
-        self._saved_at, self._save_seconds = time.monotonic(), 0.0
+        self._noted_at = self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one, and leaves the best weights in the network.
@@ -94,9 +95,7 @@ class Loop:
                 self._save()
 
     def _evaluate_untrained(self) -> None:
-        started = time.monotonic()
         loss = self._judge()
-        memory, seconds = self._memory.now(), time.monotonic() - started
         self._note(
             TrainingProgress(
                 step=0,
@@ -106,8 +105,8 @@ class Loop:
                 learning_rate=0.0,
                 tokens=0,
                 tokens_per_second=0.0,
-                memory_gb=memory,
-                seconds=seconds,
+                memory_gb=self._memory.now(),
+                seconds=0.0,
             )
         )
         self._save()
@@ -119,7 +118,7 @@ class Loop:
         self._settled = False
         self._optimiser.update(rate)
         seconds = time.monotonic() - started
-        self._state = spent.model_copy(update={"step": before.step + 1, "seconds": before.seconds + seconds})
+        self._state = spent.model_copy(update={"step": before.step + 1})
         return TrainingProgress(
             step=self._state.step,
             steps=self._batches.steps,
@@ -129,7 +128,7 @@ class Loop:
             tokens=self._state.tokens,
             tokens_per_second=(self._state.tokens - before.tokens) / seconds,
             memory_gb=self._memory.now(),
-            seconds=self._state.seconds,
+            seconds=0.0,
         )
 
     def _gradients(self, state: LoopState) -> tuple[float, LoopState]:
@@ -144,7 +143,7 @@ class Loop:
             packed = pack(part, self._network.dtype, self._network.device)
             loss = self._network.loss_sum(packed)
             self._memory.sample()
-            (loss / answers).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss / answers)
             total += loss.detach()
             useful, flops = useful + packed.useful, flops + self._flops.of(packed)
         mean, norm = float(total) / answers, self._optimiser.clip()
@@ -178,7 +177,11 @@ class Loop:
         return mean
 
     def _note(self, line: TrainingProgress) -> None:
-        self._state = self._state.model_copy(update={"history": (*self._state.history, line)})
+        """Adds ``line`` to the history, stamped with the time that the run has taken: steps, evaluations, checkpoints, former sittings."""
+        now = time.monotonic()
+        seconds, self._noted_at = self._state.seconds + now - self._noted_at, now
+        line = line.model_copy(update={"seconds": seconds})
+        self._state = self._state.model_copy(update={"seconds": seconds, "history": (*self._state.history, line)})
         self._settled = True
         self._report(line)
 

@@ -12,7 +12,8 @@ from tailorbird.domain.value import Value
 class LoopState(Value):
     """After ``step`` optimiser steps.
 
-    ``tokens`` counts prompt and answer tokens as if each row stood alone; losses in nats per answer token.
+    ``tokens`` counts prompt and answer tokens as if each row stood alone; losses in nats per answer token,
+    ``seconds`` all time of the loop, evaluations included.
     """
 
     step: int = 0
