@@ -1,0 +1,31 @@
+"""The release room: the gate, who must approve, the bundle, its model card, and the moves of an alias.
+
+In: an objective, evidence, decisions of people. Out: gate results, rules and verdicts on quorums, bundles, aliases. Must not know: how
+evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
+"""
+
+from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_may_decide, deciding_role, quorum, rule_for
+from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
+from tailorbird.release.card import CardFacts, model_card
+from tailorbird.release.gate import GateInputs, judge
+from tailorbird.release.intervals import interval_at
+from tailorbird.release.moves import promoted, rolled_back
+
+__all__ = [
+    "DECIDING_ROLES",
+    "CardFacts",
+    "GateInputs",
+    "ReleaseParts",
+    "VerifyApproval",
+    "assemble",
+    "check_may_decide",
+    "deciding_role",
+    "interval_at",
+    "judge",
+    "model_card",
+    "promoted",
+    "quorum",
+    "release_digest",
+    "rolled_back",
+    "rule_for",
+]

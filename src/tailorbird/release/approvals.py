@@ -1,0 +1,132 @@
+"""Who must approve a release, who may, and whether enough of them have.
+
+In: an objective, a release with its approvals, identities. Out: the rule, refusals, a verdict on the quorum. Must not know: how a
+signature is verified: a callable that raises is passed in.
+
+Nobody decides on their own release, at any tier. A person is a name *and* a key: a second name with the author's key is the author.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.objective import Objective, RiskTier
+from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.foundations.canonical import short
+
+#: Raises when an approval's signature is not the identity's, over the approval's release and decision.
+VerifyApproval: TypeAlias = Callable[[Approval, Identity], None]
+
+#: Roles in which one can decide on a release.
+DECIDING_ROLES = (Role.APPROVER, Role.REVIEWER)
+
+_TIERS: dict[RiskTier, ApprovalRule] = {
+    RiskTier.MINIMAL: ApprovalRule(roles=(Role.APPROVER,), count=1),
+    RiskTier.LIMITED: ApprovalRule(roles=(Role.APPROVER,), count=1),
+    RiskTier.HIGH: ApprovalRule(roles=DECIDING_ROLES, count=2, distinct_roles=2),
+}
+
+
+def rule_for(objective: Objective) -> ApprovalRule:
+    """Who must approve releases of ``objective``: what its risk tier asks (DESIGN §5), or more where it lists roles, one an approval.
+
+    A list can only add: with fewer people or roles than the tier asks, the tier's count. Raises InvalidInput for a role that cannot decide.
+    """
+    tier = _TIERS[objective.business.risk]
+    if objective.approvals == "auto":
+        return tier
+    listed = tuple(_deciding(name) for name in objective.approvals)
+    roles = tuple(dict.fromkeys(listed if len(set(listed)) >= tier.distinct_roles else listed + tier.roles))
+    distinct = max(len(set(listed)), tier.distinct_roles)
+    return ApprovalRule(roles=roles, count=max(len(listed), tier.count), distinct_roles=distinct)
+
+
+def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -> None:
+    """Returns when ``identity`` may approve or reject ``release``.
+
+    Raises Forbidden: ``identity_disabled``, ``other_tenant``, ``own_release`` (the author, or the author's key), ``role_missing``.
+    """
+    if identity.disabled_at is not None:
+        raise Forbidden(f"{identity.name} is disabled", "ask an admin to enable the identity, or act as another", code="identity_disabled")
+    if identity.tenant != release.content.tenant:
+        raise Forbidden(
+            f"{identity.name} belongs to another tenant than release {short(release.digest)}",
+            "act as an identity of the release's tenant",
+            code="other_tenant",
+        )
+    if _is_author(release, identity):
+        raise Forbidden(
+            f"{identity.name} made release {short(release.digest)} and cannot decide on it",
+            "ask somebody else who may decide",
+            code="own_release",
+        )
+    if not any(identity.holds(role) for role in rule.roles):
+        may = " or ".join(role.value for role in rule.roles)
+        raise Forbidden(
+            f"deciding on release {short(release.digest)} needs the role {may}", f"ask an identity that is {may}", code="role_missing"
+        )
+
+
+def deciding_role(release: Release, rule: ApprovalRule, identity: Identity) -> Role:
+    """The role in which ``identity`` decides: one the rule names and nobody has approved in yet, where there is a choice.
+
+    Raises Forbidden as ``check_may_decide``.
+    """
+    check_may_decide(release, rule, identity)
+    held = [role for role in rule.roles if identity.holds(role)]
+    taken = {approval.role for approval in release.approvals}
+    return next((role for role in held if role not in taken), held[0])
+
+
+def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identity], verify: VerifyApproval) -> bool:
+    """True when enough valid approvals stand, and nobody has rejected.
+
+    An approval counts when it is of this digest, by a known, enabled identity of the tenant that holds the role named and is not the
+    author. ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged signature is not
+    a missing one.
+    """
+    if any(approval.decision == "reject" for approval in release.approvals):
+        return False
+    counted = list(_counting(release, rule, identities, verify))
+    people = {identity.name for _, identity in counted}
+    keys = {identity.public_key for _, identity in counted}
+    roles = {approval.role for approval, _ in counted}
+    return min(len(people), len(keys)) >= rule.count and len(roles) >= rule.distinct_roles
+
+
+def _counting(
+    release: Release, rule: ApprovalRule, identities: Mapping[str, Identity], verify: VerifyApproval
+) -> Iterator[tuple[Approval, Identity]]:
+    for approval in release.approvals:
+        identity = identities.get(approval.identity)
+        if identity is None or not _counts(release, rule, approval, identity):
+            continue
+        verify(approval, identity)
+        yield approval, identity
+
+
+def _counts(release: Release, rule: ApprovalRule, approval: Approval, identity: Identity) -> bool:
+    """Everything about an approval but the mathematics of its signature."""
+    return (
+        approval.release == approval.signature.digest == release.digest
+        and approval.signature.identity == identity.name
+        and identity.tenant == release.content.tenant
+        and approval.role in rule.roles
+        and identity.holds(approval.role)
+        and not _is_author(release, identity)
+    )
+
+
+def _is_author(release: Release, identity: Identity) -> bool:
+    return identity.name == release.content.author or identity.public_key == release.signature.public_key
+
+
+def _deciding(name: str) -> Role:
+    for role in DECIDING_ROLES:
+        if role.value == name:
+            return role
+    known = ", ".join(role.value for role in DECIDING_ROLES)
+    raise InvalidInput(f"the role {name!r} cannot decide on a release", f"list roles among: {known}", code="approval_role")

@@ -1,0 +1,92 @@
+"""The bundle that is released: everything an answer depends on, by digest.
+
+In: the results of a run. Out: the release's content and the digest that names it. Must not know: signatures, states, bytes of artifacts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.ladder import Candidate, RungKind
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import ReleaseContent
+from tailorbird.domain.run import Run
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
+
+
+@dataclass(frozen=True)
+class ReleaseParts:
+    """What a release is made of. Digests name records (``card`` an artifact); ``author`` is who ran the climb and will sign."""
+
+    run: Run
+    objective: Objective
+    base: BaseModelRef
+    candidate: Candidate
+    snapshot: Digest
+    plan: Digest
+    ladder: Digest
+    dev_evidence: Digest
+    test_evidence: Digest
+    gate: Digest
+    gate_verdict: Verdict
+    card: Digest
+    author: str
+    created_at: datetime
+
+
+def assemble(parts: ReleaseParts) -> ReleaseContent:
+    """The content of the release.
+
+    Raises InvalidInput when the parts do not belong together, or when the candidate cannot be served (the classical reference).
+    """
+    _check(parts)
+    objective, base, candidate = parts.objective, parts.base, parts.candidate
+    return ReleaseContent(
+        tenant=objective.tenant,
+        objective_name=objective.name,
+        objective=digest_of(objective),
+        run=parts.run.id,
+        risk=objective.business.risk,
+        task=objective.task.kind,
+        rung=candidate.rung,
+        candidate=digest_of(candidate),
+        base_model_name=base.name,
+        base_model=base.digest,
+        adapter=candidate.adapter,
+        weights=candidate.weights,
+        tokenizer=base.tokenizer_digest,
+        chat_template=base.chat_template_digest,
+        prompt=candidate.prompt,
+        snapshot=parts.snapshot,
+        plan=parts.plan,
+        ladder=parts.ladder,
+        dev_evidence=parts.dev_evidence,
+        test_evidence=parts.test_evidence,
+        gate=parts.gate,
+        gate_verdict=parts.gate_verdict,
+        card=parts.card,
+        author=parts.author,
+        created_at=parts.created_at,
+    )
+
+
+def release_digest(content: ReleaseContent) -> Digest:
+    """The name of a release: the digest of its content's canonical JSON, which the author signs and approvers approve."""
+    return digest_of(content)
+
+
+def _check(parts: ReleaseParts) -> None:
+    problems = (
+        (parts.candidate.rung is RungKind.FLOOR, "the classical reference cannot be released"),
+        (parts.candidate.base_model != parts.base.digest, "the candidate was made from another base model"),
+        (parts.run.objective != digest_of(parts.objective), "the run pursued another objective"),
+        (parts.run.tenant != parts.objective.tenant, "the run belongs to another tenant"),
+    )
+    for is_so, what in problems:
+        if is_so:
+            raise InvalidInput(what, "release the candidate that the run's ladder chose", code="release_parts")

@@ -1,0 +1,183 @@
+"""The gate: the rule that turns evidence into pass, fail or inconclusive.
+
+In: an objective, a candidate's evidence on one split, the number of the look. Out: a gate result with one finding a KPI or limit. Must not
+know: how anything was measured, what follows from the verdict.
+
+A KPI passes when the lower end of its interval reaches the target (for ``log_loss``, where less is better: when the upper end stays within
+it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their maximum: the
+upper end of the interval counts, not the value. All must pass; one failure fails the whole; anything open leaves it open. Looks are
+corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
+from tailorbird.domain.objective import Objective
+from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, spend
+from tailorbird.release.intervals import interval_at
+
+#: KPIs whose target is an upper bound.
+LOWER_IS_BETTER = frozenset({"log_loss"})
+
+#: How many decimals a metric is told in; three where none is named.
+_DECIMALS = {"latency_p95_ms": 1, "cost_per_1k_requests": 4}
+
+
+@dataclass(frozen=True)
+class GateInputs:
+    """What the gate is shown. ``look`` is the number (1-based) of this look at the split; on dev every climb counts as the first."""
+
+    objective: Objective
+    evidence: Evidence
+    look: int
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """One KPI or limit: the named metric must be at least (or ``at_most``) ``bound``. ``unmeasured`` says why no metric can answer it."""
+
+    name: str
+    kind: str
+    bound: float
+    at_most: bool
+    unmeasured: str = ""
+
+
+def judge(inputs: GateInputs) -> GateResult:
+    """The verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1."""
+    asked = inputs.objective.business.risk.confidence
+    adjusted = spend(asked, inputs.look)
+    metrics = inputs.evidence.metrics
+    findings = tuple(_finding(demand, metrics.get(demand.name), adjusted) for demand in _demands(inputs.objective))
+    return GateResult(
+        verdict=_overall(findings),
+        split=inputs.evidence.split,
+        confidence=asked,
+        adjusted_confidence=adjusted,
+        look=inputs.look,
+        findings=findings,
+        reason=_summary(findings),
+    )
+
+
+def _demands(objective: Objective) -> Iterator[_Demand]:
+    for kpi in objective.kpis:
+        yield _Demand(kpi.metric, "kpi", kpi.target, kpi.metric in LOWER_IS_BETTER)
+    limits = objective.limits
+    if limits.retention:
+        yield _Demand("retention", "limit", limits.retention.max_drop, True, "retention is not measured")
+    if limits.memorisation:
+        yield _Demand("memorisation", "limit", limits.memorisation.max_extractable, True, "memorisation is not measured")
+    if limits.latency_p95_ms:
+        concurrency = limits.latency_p95_ms.at_concurrency
+        alone = f"latency is measured one request at a time, not {concurrency} at once" if concurrency > 1 else ""
+        yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True, alone)
+    if limits.cost_per_1k_requests:
+        yield _Demand("cost_per_1k_requests", "limit", limits.cost_per_1k_requests.max, True)
+
+
+def _finding(demand: _Demand, metric: Metric | None, confidence: float) -> Finding:
+    if metric is None or demand.unmeasured:
+        return _open(demand, demand.unmeasured or f"{demand.name} is not measured: too few items bear on it")
+    low, high = interval_at(metric, confidence)
+    verdict = _verdict(demand, low, high)
+    needed = _items_needed(demand, metric, (low, high), confidence) if verdict is Verdict.INCONCLUSIVE else None
+    return Finding(
+        name=demand.name,
+        kind=demand.kind,
+        bound=demand.bound,
+        value=metric.value,
+        low=low,
+        high=high,
+        n=metric.n,
+        verdict=verdict,
+        reason=_reason(demand, metric, (low, high), verdict, needed),
+        items_needed=needed,
+    )
+
+
+def _open(demand: _Demand, reason: str) -> Finding:
+    return Finding(
+        name=demand.name,
+        kind=demand.kind,
+        bound=demand.bound,
+        value=None,
+        low=None,
+        high=None,
+        n=0,
+        verdict=Verdict.INCONCLUSIVE,
+        reason=reason,
+    )
+
+
+def _verdict(demand: _Demand, low: float, high: float) -> Verdict:
+    if demand.at_most:
+        low, high, bound = -high, -low, -demand.bound
+    else:
+        bound = demand.bound
+    if low >= bound:
+        return Verdict.PASS
+    return Verdict.FAIL if high < bound else Verdict.INCONCLUSIVE
+
+
+def _items_needed(demand: _Demand, metric: Metric, interval: tuple[float, float], confidence: float) -> int | None:
+    """How many more items would settle it if the value stayed as it is; None when the value stands on the bound itself."""
+    if metric.hits is not None:
+        needed = items_needed_for_proportion(metric.hits, metric.n, demand.bound, confidence)
+    else:
+        around = (interval[0] - demand.bound, interval[1] - demand.bound)
+        needed = items_needed_for_difference(metric.value - demand.bound, around, metric.n, 0.0)
+    return None if needed is None else max(1, needed)
+
+
+def _overall(findings: Sequence[Finding]) -> Verdict:
+    found = {finding.verdict for finding in findings}
+    if Verdict.FAIL in found:
+        return Verdict.FAIL
+    return Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in found else Verdict.PASS
+
+
+def _reason(demand: _Demand, metric: Metric, interval: tuple[float, float], verdict: Verdict, needed: int | None) -> str:
+    """One finding in words. The interval's ends are rounded outwards, so that what is printed never says more than what was found."""
+    value, bound = _number(metric.name, metric.value, round), f"{demand.bound:g}"
+    low, high = _number(metric.name, interval[0], math.floor), _number(metric.name, interval[1], math.ceil)
+    if verdict is Verdict.PASS:
+        proven, end = ("stay within", f"at most {high}") if demand.at_most else ("reach", f"at least {low}")
+        return f"{demand.name} {value} is proven to {proven} {bound} ({end})"
+    if verdict is Verdict.FAIL:
+        misses, end = ("exceeds", f"at least {low}") if demand.at_most else ("misses", f"at most {high}")
+        return f"{demand.name} {value} {misses} {bound} ({end})"
+    more = f"about {needed:,} more items would settle it" if needed else "no number of items settles a value on the bound itself"
+    prove = "staying within" if demand.at_most else "reaching"
+    return f"{demand.name} {value} [{low}, {high}] does not prove {prove} {bound}: {more}"
+
+
+def _summary(findings: Sequence[Finding]) -> str:
+    """The gate's verdict in one sentence: the first failure, else the first open finding, else the closest of those that pass."""
+    counts = Counter(finding.verdict for finding in findings)
+    for verdict, word in ((Verdict.FAIL, "fail"), (Verdict.INCONCLUSIVE, "open")):
+        if counts[verdict]:
+            first = next(finding for finding in findings if finding.verdict is verdict)
+            more = counts[verdict] - 1
+            return first.reason + (f" (and {more} more {word})" if more else "")
+    closest = min(findings, key=_room)
+    return closest.reason if len(findings) == 1 else f"all {len(findings)} targets and limits are proven; closest: {closest.reason}"
+
+
+def _room(finding: Finding) -> float:
+    """How far the judged end lies from the bound, as a share of the bound."""
+    assert finding.low is not None
+    assert finding.high is not None
+    gap = min(abs(finding.low - finding.bound), abs(finding.high - finding.bound))
+    return gap / abs(finding.bound) if finding.bound else gap
+
+
+def _number(name: str, value: float, rounding: Callable[[float], int]) -> str:
+    """``value`` in the metric's decimals. Rounding to six more first keeps binary noise from pushing an end one step out."""
+    decimals = _DECIMALS.get(name, 3)
+    return f"{rounding(round(value * 10**decimals, 6)) / 10**decimals:.{decimals}f}"

@@ -1,0 +1,49 @@
+"""How the public name moves from release to release.
+
+In: an alias as it stands, a release. Out: the alias after the move, one version up; nothing is changed in place. Must not know: traffic,
+engines.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tailorbird.domain.deployment import Alias, Target
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.release import Release, ReleaseAction, next_state
+
+
+def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
+    """The alias ``tenant/objective`` answered by ``release`` alone; what answered before is remembered for a rollback.
+
+    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is not staged, or the alias is another
+    objective's.
+    """
+    next_state(release.state, ReleaseAction.PROMOTE)
+    content = release.content
+    path = f"{content.tenant}/{content.objective_name}"
+    if alias is not None and alias.path != path:
+        raise Conflict(f"the alias {alias.path} is not that of {path}", f"promote a release of {alias.path}", code="alias_other")
+    return Alias(
+        tenant=content.tenant,
+        name=content.objective_name,
+        targets=(Target(release=release.digest),),
+        previous=alias.targets if alias else (),
+        version=alias.version + 1 if alias else 1,
+        moved_at=now,
+        moved_by=actor,
+    )
+
+
+def rolled_back(alias: Alias, now: datetime, actor: str) -> Alias:
+    """The alias answered by what answered before, or by nothing (withdrawn) when nothing did.
+
+    A rollback is one step: what it leaves is final, so nothing is remembered. Raises Conflict when the alias is withdrawn already.
+    """
+    if not alias.targets:
+        raise Conflict(
+            f"{alias.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
+        )
+    return alias.model_copy(
+        update={"targets": alias.previous, "previous": (), "version": alias.version + 1, "moved_at": now, "moved_by": actor}
+    )

@@ -1,0 +1,156 @@
+"""Who must approve, who may, and when enough have."""
+
+from __future__ import annotations
+
+import pytest
+from release_kit import decision, name_of, objective, person, release, signature
+
+from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.release import check_may_decide, deciding_role, quorum, rule_for
+
+ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
+TWO = ApprovalRule(roles=(Role.APPROVER, Role.REVIEWER), count=2, distinct_roles=2)
+BEN, CAT = person("ben", Role.APPROVER), person("cat", Role.REVIEWER)
+
+
+def _verify(approval: Approval, identity: Identity) -> None:
+    """The twin of the real verifier: proofs are made by ``release_kit.signature``."""
+    if approval.signature != signature(identity, approval.decision, approval.release):
+        raise Corrupt("forged", "restore", code="signature_invalid")
+
+
+def _quorum(of: Release, rule: ApprovalRule, *people: Identity) -> bool:
+    return quorum(of, rule, {who.name: who for who in people}, verify=_verify)
+
+
+def _with(of: Release, *approvals: Approval) -> Release:
+    return of.model_copy(update={"approvals": approvals})
+
+
+@pytest.mark.parametrize(("risk", "rule"), [(RiskTier.MINIMAL, ONE), (RiskTier.LIMITED, ONE), (RiskTier.HIGH, TWO)])
+def test_the_tier_says_who_must_approve(risk: RiskTier, rule: ApprovalRule) -> None:
+    assert rule_for(objective(risk)) == rule
+
+
+@pytest.mark.parametrize(
+    ("risk", "listed", "rule"),
+    [
+        (RiskTier.LIMITED, ("approver", "reviewer"), TWO),
+        (RiskTier.LIMITED, ("reviewer",), ApprovalRule(roles=(Role.REVIEWER,), count=1)),
+        (RiskTier.LIMITED, ("approver", "approver"), ApprovalRule(roles=(Role.APPROVER,), count=2)),
+        (RiskTier.LIMITED, (), ONE),
+        (RiskTier.HIGH, ("approver",), TWO),
+        (
+            RiskTier.HIGH,
+            ("reviewer", "approver", "reviewer"),
+            ApprovalRule(roles=(Role.REVIEWER, Role.APPROVER), count=3, distinct_roles=2),
+        ),
+    ],
+)
+def test_a_list_of_roles_can_only_ask_for_more(risk: RiskTier, listed: tuple[str, ...], rule: ApprovalRule) -> None:
+    assert rule_for(objective(risk, approvals=listed)) == rule
+
+
+@pytest.mark.parametrize("role", ["admin", "author", "viewer", "operator", "boss"])
+def test_a_role_that_cannot_decide_is_refused(role: str) -> None:
+    with pytest.raises(InvalidInput, match=role) as caught:
+        rule_for(objective(approvals=(role,)))
+    assert caught.value.error_code == "approval_role"
+
+
+def test_somebody_else_may_decide() -> None:
+    check_may_decide(release(), ONE, BEN)
+    assert deciding_role(release(), ONE, BEN) is Role.APPROVER
+
+
+@pytest.mark.parametrize(
+    ("who", "code"),
+    [
+        (person("author", Role.AUTHOR, Role.APPROVER), "own_release"),
+        (person("second-name", Role.APPROVER, key="key of author"), "own_release"),
+        (person("ada", Role.ADMIN), "role_missing"),
+        (CAT, "role_missing"),
+        (person("ben", Role.APPROVER, disabled=True), "identity_disabled"),
+        (person("ben", Role.APPROVER, tenant="rival"), "other_tenant"),
+    ],
+)
+def test_who_may_not_decide_is_told_why(who: Identity, code: str) -> None:
+    with pytest.raises(Forbidden) as caught:
+        check_may_decide(release(), ONE, who)
+    assert caught.value.error_code == code
+
+
+def test_even_at_the_lowest_tier_nobody_decides_on_their_own_release() -> None:
+    own = person("author", *Role)
+    with pytest.raises(Forbidden, match="cannot decide on it"):
+        check_may_decide(release(risk=RiskTier.MINIMAL), rule_for(objective(RiskTier.MINIMAL)), own)
+
+
+def test_whoever_holds_two_roles_decides_in_the_one_still_open() -> None:
+    both = person("dora", Role.APPROVER, Role.REVIEWER)
+    assert deciding_role(release(), TWO, both) is Role.APPROVER
+    assert deciding_role(_with(release(), decision(release(), BEN)), TWO, both) is Role.REVIEWER
+
+
+def test_a_quorum_is_the_count_of_different_people() -> None:
+    of = release()
+    assert not _quorum(of, ONE, BEN)
+    assert _quorum(_with(of, decision(of, BEN)), ONE, BEN)
+    twice = ApprovalRule(roles=(Role.APPROVER,), count=2)
+    assert not _quorum(_with(of, decision(of, BEN), decision(of, BEN)), twice, BEN)
+    twin = person("ben2", Role.APPROVER, key=BEN.public_key)
+    assert not _quorum(_with(of, decision(of, BEN), decision(of, twin)), twice, BEN, twin)
+    dora = person("dora", Role.APPROVER)
+    assert _quorum(_with(of, decision(of, BEN), decision(of, dora)), twice, BEN, dora)
+
+
+def test_two_roles_are_two_roles() -> None:
+    of, dora = release(), person("dora", Role.APPROVER)
+    assert not _quorum(_with(of, decision(of, BEN), decision(of, dora)), TWO, BEN, dora)
+    assert _quorum(_with(of, decision(of, BEN), decision(of, CAT, Role.REVIEWER)), TWO, BEN, CAT)
+
+
+@pytest.mark.parametrize(
+    "who",
+    [
+        person("author", Role.APPROVER),
+        person("alias", Role.APPROVER, key="key of author"),
+        person("ben", Role.APPROVER, disabled=True),
+        person("ben", Role.VIEWER),
+        person("ben", Role.APPROVER, tenant="rival"),
+    ],
+)
+def test_an_approval_by_somebody_who_may_not_does_not_count(who: Identity) -> None:
+    of = release()
+    assert not _quorum(_with(of, decision(of, who)), ONE, who)
+
+
+def test_an_approval_by_nobody_known_or_of_another_release_does_not_count() -> None:
+    of, other = release(), release(kind="full")
+    assert of.digest != other.digest
+    assert not _quorum(_with(of, decision(of, BEN)), ONE, CAT)
+    assert not _quorum(_with(of, decision(other, BEN)), ONE, BEN)
+    moved = decision(other, BEN).model_copy(update={"release": of.digest})
+    assert not _quorum(_with(of, moved), ONE, BEN)
+
+
+def test_an_approval_under_another_name_does_not_count() -> None:
+    of, eve = release(), person("eve", Role.APPROVER)
+    borrowed = decision(of, eve).model_copy(update={"identity": "ben"})
+    assert not _quorum(_with(of, borrowed), ONE, BEN, eve)
+
+
+def test_a_forged_signature_is_said_aloud() -> None:
+    of = release()
+    true = decision(of, BEN)
+    forged = true.model_copy(update={"signature": true.signature.model_copy(update={"signature": name_of("forged")})})
+    with pytest.raises(Corrupt):
+        _quorum(_with(of, forged), ONE, BEN)
+
+
+def test_a_rejection_stands_against_any_number_of_approvals() -> None:
+    of, dora = release(), person("dora", Role.APPROVER)
+    assert not _quorum(_with(of, decision(of, BEN), decision(of, dora, says="reject")), ONE, BEN, dora)

@@ -1,0 +1,186 @@
+"""The gate: a target is passed when it is proven, failed when it is refuted, and open otherwise."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from release_kit import average, evidence, gate, objective, share
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.evidence import Finding, Metric, Verdict
+from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, RiskTier
+from tailorbird.foundations.statistics import clustered_wilson, score_interval, spend, wilson
+from tailorbird.release import GateInputs, interval_at, judge
+
+RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
+
+
+def _only(*metrics: Metric, **changes: object) -> Finding:
+    (finding,) = gate(*metrics, **changes).findings
+    return finding
+
+
+@pytest.mark.parametrize(
+    ("hits", "verdict"),
+    [
+        (372, Verdict.PASS),  # [0.902, 0.950] at the 93.9 % that a first look must meet
+        (371, Verdict.INCONCLUSIVE),  # [0.899, 0.948], though it would pass at a plain 90 %
+        (350, Verdict.INCONCLUSIVE),  # [0.841, 0.903]
+        (348, Verdict.FAIL),  # [0.835, 0.898]
+    ],
+)
+def test_the_interval_decides_not_the_value(hits: int, verdict: Verdict) -> None:
+    assert gate(share("accuracy", hits, 400)).verdict is verdict
+
+
+def test_the_result_says_what_was_asked_and_what_was_met() -> None:
+    result = gate(share("accuracy", 390, 400), look=3, risk=RiskTier.HIGH)
+    assert (result.confidence, result.look) == (0.95, 3)
+    assert result.adjusted_confidence == spend(0.95, 3) > 0.95
+    finding = result.findings[0]
+    assert (finding.low, finding.high) == wilson(390, 400, spend(0.95, 3))
+    assert finding.kind == "kpi"
+
+
+def test_an_open_target_says_how_many_items_would_settle_it() -> None:
+    finding = _only(share("accuracy", 370, 400))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert finding.items_needed is not None
+    total = 400 + finding.items_needed
+    assert score_interval(0.925, total, spend(0.9, 1))[0] >= 0.9 - 1e-9
+    assert score_interval(0.925, total - 2, spend(0.9, 1))[0] < 0.9
+    assert f"about {finding.items_needed:,} more items would settle it" in finding.reason
+
+
+def test_a_value_on_the_target_is_settled_by_no_number_of_items() -> None:
+    finding = _only(share("accuracy", 360, 400))
+    assert (finding.verdict, finding.items_needed) == (Verdict.INCONCLUSIVE, None)
+
+
+def test_a_metric_that_is_absent_is_open_with_the_reason() -> None:
+    finding = _only(kpis=(Kpi(metric="precision[refund]", target=0.5),))
+    assert (finding.verdict, finding.value, finding.n) == (Verdict.INCONCLUSIVE, None, 0)
+    assert "precision[refund] is not measured" in finding.reason
+
+
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.1, 0.3, Verdict.PASS), (0.3, 0.7, Verdict.INCONCLUSIVE), (0.8, 0.9, Verdict.FAIL)])
+def test_log_loss_must_stay_below_its_target(low: float, high: float, verdict: Verdict) -> None:
+    finding = _only(average("log_loss", (low + high) / 2, low, high), kpis=(Kpi(metric="log_loss", target=0.5),))
+    assert finding.verdict is verdict
+
+
+def test_one_failure_fails_the_whole_and_one_open_target_leaves_it_open() -> None:
+    kpis = (Kpi(metric="accuracy", target=0.9), Kpi(metric="recall[refund]", target=0.8))
+    good, bad, thin = share("accuracy", 395, 400), share("recall[refund]", 50, 100), share("recall[refund]", 17, 20)
+    assert gate(good, bad, kpis=kpis).verdict is Verdict.FAIL
+    assert gate(good, thin, kpis=kpis).verdict is Verdict.INCONCLUSIVE
+    assert gate(good, share("recall[refund]", 99, 100), kpis=kpis).verdict is Verdict.PASS
+    assert gate(share("accuracy", 300, 400), thin, kpis=kpis).verdict is Verdict.FAIL
+
+
+def test_limits_are_judged_by_the_end_of_their_interval() -> None:
+    limits = Limits(latency_p95_ms=LatencyLimit(max=800), cost_per_1k_requests=CostLimit(max=0.4))
+    good = share("accuracy", 395, 400)
+    fast, cheap = average("latency_p95_ms", 500, 450, 560), average("cost_per_1k_requests", 0.02, 0.01, 0.03)
+    assert gate(good, fast, cheap, limits=limits).verdict is Verdict.PASS
+    assert gate(good, average("latency_p95_ms", 790, 700, 840), cheap, limits=limits).verdict is Verdict.INCONCLUSIVE
+    assert gate(good, fast, average("cost_per_1k_requests", 0.9, 0.8, 1.0), limits=limits).verdict is Verdict.FAIL
+    missing = gate(good, fast, limits=limits)
+    assert missing.verdict is Verdict.INCONCLUSIVE
+    assert "cost_per_1k_requests is not measured" in missing.reason
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (Limits(retention=MaxDrop(max_drop=0.02)), "retention is not measured"),
+        (Limits(memorisation=MaxExtractable(max_extractable=0)), "memorisation is not measured"),
+        (Limits(latency_p95_ms=LatencyLimit(max=800, at_concurrency=4)), "not 4 at once"),
+    ],
+)
+def test_a_limit_nobody_measured_never_passes(limits: Limits, says: str) -> None:
+    result = gate(share("accuracy", 400, 400), average("latency_p95_ms", 5, 4, 6), limits=limits)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert says in result.reason
+
+
+def test_reasons_are_sentences_a_person_reads() -> None:
+    assert gate(share("accuracy", 390, 400)).reason == "accuracy 0.975 is proven to reach 0.9 (at least 0.955)"
+    assert gate(share("accuracy", 200, 400)).reason == "accuracy 0.500 misses 0.9 (at most 0.547)"
+    kpis = (Kpi(metric="accuracy", target=0.9), Kpi(metric="recall[a]", target=0.8), Kpi(metric="recall[b]", target=0.8))
+    bad = gate(share("accuracy", 200, 400), share("recall[a]", 10, 100), share("recall[b]", 99, 100), kpis=kpis)
+    assert bad.reason == "accuracy 0.500 misses 0.9 (at most 0.547) (and 1 more fail)"
+    good = gate(share("accuracy", 400, 400), share("recall[a]", 99, 100), share("recall[b]", 90, 100), kpis=kpis)
+    assert good.reason.startswith("all 3 targets and limits are proven; closest: recall[b] 0.900")
+
+
+def test_a_look_that_never_was_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        judge(GateInputs(objective=objective(), evidence=evidence(share("accuracy", 4, 5)), look=0))
+
+
+_COUNTS = st.integers(1, 600).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n)))
+_TARGETS = st.floats(0.01, 1.0)
+
+
+@given(counts=_COUNTS, target=_TARGETS, look=st.integers(1, 9), risk=st.sampled_from(RiskTier))
+def test_more_hits_never_lower_the_verdict(counts: tuple[int, int, int], target: float, look: int, risk: RiskTier) -> None:
+    fewer, more = sorted(counts[:2])
+    kpis = (Kpi(metric="accuracy", target=target),)
+    lower, upper = (gate(share("accuracy", hits, counts[2]), look=look, risk=risk, kpis=kpis).verdict for hits in (fewer, more))
+    assert RANK[upper] >= RANK[lower]
+
+
+@given(counts=_COUNTS, target=_TARGETS, look=st.integers(1, 9))
+def test_later_looks_never_pass_what_earlier_ones_did_not(counts: tuple[int, int, int], target: float, look: int) -> None:
+    metric, kpis = share("accuracy", counts[0], counts[2]), (Kpi(metric="accuracy", target=target),)
+    if gate(metric, look=look + 1, kpis=kpis).verdict is Verdict.PASS:
+        assert gate(metric, look=look, kpis=kpis).verdict is Verdict.PASS
+
+
+@given(
+    hits=st.lists(st.integers(0, 40), min_size=1, max_size=4),
+    targets=st.lists(_TARGETS, min_size=4, max_size=4),
+    absent=st.booleans(),
+)
+def test_only_proof_passes(hits: list[int], targets: list[float], absent: bool) -> None:
+    """The whole passes exactly when every finding does; each finding that passes has its lower end at the target; nothing absent passes."""
+    kpis = tuple(Kpi(metric=f"recall[l{i}]", target=targets[i]) for i in range(len(hits)))
+    metrics = [share(f"recall[l{i}]", count, 40) for i, count in enumerate(hits)]
+    result = gate(*(metrics[1:] if absent else metrics), kpis=kpis)
+    assert (result.verdict is Verdict.PASS) == all(finding.verdict is Verdict.PASS for finding in result.findings)
+    for finding in result.findings:
+        if finding.verdict is Verdict.PASS:
+            assert finding.low is not None
+            assert finding.low >= finding.bound
+            assert finding.items_needed is None
+    if absent:
+        assert result.verdict is not Verdict.PASS
+
+
+def test_a_clustered_interval_is_widened_without_forgetting_its_clusters() -> None:
+    """Re-solving an interval of 90 % at 95 % gives the one of 95 %, up to the difference between Student's and normal quantiles."""
+    outcomes = [i // 2 % 10 != 0 for i in range(400)]
+    groups = [f"g{i // 2}" for i in range(400)]
+    low, high = clustered_wilson(outcomes, groups, 0.90)
+    metric = Metric(name="accuracy", value=0.9, low=low, high=high, confidence=0.9, n=400, method="wilson-clustered")
+    assert interval_at(metric, 0.90) == (low, high)
+    assert interval_at(metric, 0.95) == pytest.approx(clustered_wilson(outcomes, groups, 0.95), abs=1e-3)
+    assert interval_at(metric, 0.95) != pytest.approx(wilson(360, 400, 0.95), abs=1e-3)
+
+
+@given(hits=st.integers(0, 200), n=st.integers(1, 200), wanted=st.floats(0.8, 0.999))
+def test_wilsons_ends_give_back_the_items_they_rest_on(hits: int, n: int, wanted: float) -> None:
+    hits = min(hits, n)
+    low, high = wilson(hits, n, 0.9)
+    bare = Metric(name="accuracy", value=hits / n, low=low, high=high, confidence=0.9, n=n, method="wilson-clustered")
+    assert interval_at(bare, wanted) == pytest.approx(wilson(hits, n, wanted), abs=1e-6)
+
+
+def test_other_intervals_stretch_by_the_quantiles_and_stay_in_range() -> None:
+    stretched = interval_at(average("macro_f1", 0.9, 0.88, 0.93), 0.95)
+    ratio = 1.959964 / 1.644854
+    assert stretched == pytest.approx((0.9 - 0.02 * ratio, 0.9 + 0.03 * ratio), abs=1e-6)
+    assert interval_at(average("macro_f1", 0.5, 0.02, 0.98), 0.99) == (0.0, 1.0)
+    assert interval_at(average("log_loss", 0.9, 0.5, 1.3), 0.99)[1] > 1.3
