@@ -3,7 +3,7 @@
 In: domain values. Out: renderables and strings. Must not know: where values come from.
 """
 
-from tailorbird.reporting.explanation import Explanation, explanation
+from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
 from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
@@ -12,6 +12,7 @@ from tailorbird.reporting.plan import plan_table
 __all__ = [
     "Explanation",
     "explanation",
+    "explanation_markdown",
     "gate_table",
     "human_count",
     "human_seconds",

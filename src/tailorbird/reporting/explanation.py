@@ -1,6 +1,6 @@
 """What stands behind an answer, in words.
 
-In: everything an explanation walks through. Out: text. Must not know: how it was found.
+In: everything an explanation walks through. Out: text or Markdown. Must not know: how it was found.
 """
 
 from __future__ import annotations
@@ -17,7 +17,12 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import short
-from tailorbird.reporting.formatting import human_count, interval
+from tailorbird.reporting.formatting import finding_text, human_count, moment
+from tailorbird.reporting.gate import decision_text
+from tailorbird.reporting.tables import markdown_text
+
+#: One part of the walk: its heading, and its lines.
+Part = tuple[str, list[str]]
 
 
 class Explanation(Value):
@@ -35,69 +40,99 @@ class Explanation(Value):
 
 
 def explanation(found: Explanation) -> str:
-    """The walk from the answer back, one part a paragraph."""
-    return "\n".join(
-        (
-            *_request(found.request),
-            *_release(found),
-            *_evidence(found),
-            *_data(found),
-            *_decisions(found),
-        )
-    )
+    """The walk from the answer back: a heading beside the lines of each part."""
+    shown = [(heading if first else "", line) for heading, lines in _parts(found) for first, line in _marked(lines)]
+    return "\n".join(f"{heading:<9} {line}" for heading, line in shown)
 
 
-def _request(row: RequestRow) -> Iterator[str]:
+def explanation_markdown(found: Explanation) -> str:
+    """The same in Markdown: a section a part."""
+    sections = [f"## {heading}\n\n" + "\n".join(f"- {markdown_text(line)}" for line in lines) for heading, lines in _parts(found)]
+    return f"# Request {found.request.id}\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _marked(lines: list[str]) -> Iterator[tuple[bool, str]]:
+    return ((place == 0, line) for place, line in enumerate(lines))
+
+
+def _parts(found: Explanation) -> list[Part]:
+    """All parts that have something to say."""
+    parts = [("request", _request(found.request)), ("release", _release(found)), ("goal", _goal(found)), ("chosen", _chosen(found))]
+    parts += [
+        ("gate", _gate(found)),
+        ("evidence", _evidence(found)),
+        ("data", _data(found)),
+        ("people", _people(found)),
+        ("log", _log(found)),
+    ]
+    return [part for part in parts if part[1]]
+
+
+def _request(row: RequestRow) -> list[str]:
     answered = f", answered {row.prediction!r}" if row.prediction else ""
-    yield f"request   {row.id} at {row.at:%Y-%m-%d %H:%M:%S} UTC, key {row.key}, {row.alias}"
-    yield f"          {row.outcome} ({row.status}){answered} in {row.latency_ms:.0f} ms, {row.prompt_tokens} prompt tokens"
+    return [
+        f"{row.id} at {row.at:%Y-%m-%d %H:%M:%S} UTC, key {row.key}, {row.alias}",
+        f"{row.outcome} ({row.status}){answered} in {row.latency_ms:.0f} ms, {row.prompt_tokens} prompt tokens",
+    ]
 
 
-def _release(found: Explanation) -> Iterator[str]:
+def _release(found: Explanation) -> list[str]:
     if found.release is None:
-        yield f"release   none: {found.request.error or 'nothing answered it'}"
-        return
-    content = found.release.content
-    yield f"release   {found.release.digest}"
-    yield f"          {content.rung.value} on {content.base_model_name} ({short(content.base_model)}), now {found.release.state.value}"
-    if found.objective:
-        yield f"for       {found.objective.business.goal} (owner {found.objective.business.owner}, {content.risk.value} risk)"
+        return [f"none: {found.request.error or 'nothing answered it'}"]
+    content, state = found.release.content, found.release.state.value
+    return [found.release.digest, f"{content.rung.value} on {content.base_model_name} ({short(content.base_model)}), now {state}"]
 
 
-def _evidence(found: Explanation) -> Iterator[str]:
-    if found.ladder:
-        yield f"chosen    {found.ladder.reason}"
+def _goal(found: Explanation) -> list[str]:
+    if found.objective is None:
+        return []
+    business = found.objective.business
+    return [f"{business.goal} (owner {business.owner}, {business.risk.value} risk)"]
+
+
+def _chosen(found: Explanation) -> list[str]:
+    planned = [f"{rung.rung.value} {rung.variant}" for rung in found.plan.rungs] if found.plan else []
+    return ([f"among {', '.join(planned)}"] if planned else []) + ([found.ladder.reason] if found.ladder else [])
+
+
+def _gate(found: Explanation) -> list[str]:
     if found.gate is None:
-        return
-    yield f"gate      {found.gate.verdict.value} on {found.gate.split.value}, look {found.gate.look}: {found.gate.reason}"
-    for finding in found.gate.findings:
-        if finding.value is not None and finding.low is not None and finding.high is not None:
-            measured = interval(finding.value, finding.low, finding.high)
-            yield f"          {finding.name} {measured} against {finding.bound:g}: {finding.verdict.value}, {finding.n} items"
+        return []
+    gate = found.gate
+    findings = [
+        f"{finding.name} {finding_text(finding)} against {finding.bound:g}: {finding.verdict.value}, {finding.n:,} items"
+        for finding in gate.findings
+    ]
+    return [f"{gate.verdict.value} on {gate.split.value}, look {gate.look}: {gate.reason}", *findings]
 
 
-def _data(found: Explanation) -> Iterator[str]:
-    if found.manifest is None or found.release is None:
-        return
+def _evidence(found: Explanation) -> list[str]:
+    if found.evidence is None:
+        return []
+    return [
+        f"{found.evidence.n:,} {found.evidence.split.value} items, results kept as {short(found.evidence.items)}, by {found.evidence.engine}"
+    ]
+
+
+def _data(found: Explanation) -> list[str]:
+    if found.manifest is None:
+        return []
     manifest, counts = found.manifest, found.manifest.counts
-    yield (
-        f"data      snapshot {short(found.release.content.snapshot)}: {human_count(counts.train)} train, {counts.dev} dev, {counts.test} test; "
-        f"{manifest.duplicates} duplicates and {manifest.quarantined} faulty rows left out"
-    )
-    for name, digest in sorted(manifest.files.items()):
-        yield f"          from {name} ({short(digest)})"
-    for source in found.objective.data if found.objective else ():
-        yield f"          {source.path}: {source.source.origin}, {source.source.license}"
+    frozen = f"snapshot {short(found.release.content.snapshot)}: " if found.release else ""
+    kept = f"{human_count(counts.train)} train, {human_count(counts.dev)} dev, {human_count(counts.test)} test"
+    files = [f"from {name} ({short(digest)})" for name, digest in sorted(manifest.files.items())]
+    sources = found.objective.data if found.objective else ()
+    terms = [f"{source.path}: {source.source.origin}, {source.source.license}" for source in sources]
+    return [f"{frozen}{kept}; {manifest.duplicates} duplicates and {manifest.quarantined} faulty rows left out", *files, *terms]
 
 
-def _decisions(found: Explanation) -> Iterator[str]:
+def _people(found: Explanation) -> list[str]:
     if found.release is None:
-        return
+        return []
     signature = found.release.signature
-    yield f"author    {signature.identity} signed it on {signature.at:%Y-%m-%d %H:%M} UTC"
-    for approval in found.release.approvals:
-        verb = "approved" if approval.decision == "approve" else "rejected"
-        reason = f": {approval.reason}" if approval.reason else ""
-        yield f"{verb}  {approval.identity} as {approval.role.value}, {approval.signature.at:%Y-%m-%d %H:%M} UTC{reason}"
-    for entry in found.events:
-        yield f"log {entry.index:>5} {entry.event.kind} by {entry.event.actor}, {entry.event.at:%Y-%m-%d %H:%M:%S}"
+    decided = [" ".join(decision_text(approval)) for approval in found.release.approvals]
+    return [f"signed by {signature.identity}, {moment(signature.at)}", *decided]
+
+
+def _log(found: Explanation) -> list[str]:
+    return [f"{entry.index:>5} {entry.event.kind} by {entry.event.actor}, {entry.event.at:%Y-%m-%d %H:%M:%S} UTC" for entry in found.events]

@@ -1,27 +1,34 @@
 """Numbers as people read them.
 
-In: counts, seconds, shares. Out: short strings. Must not know: what they are of.
+In: counts, seconds, money, intervals. Out: short strings. Must not know: what they are of.
 """
 
 from __future__ import annotations
 
-from tailorbird.domain.evidence import Comparison, Metric
+import math
+from collections.abc import Callable
+from datetime import datetime
+
+from tailorbird.domain.evidence import Comparison, Finding, Metric
 from tailorbird.domain.plan import Estimate
 
-_THOUSAND = 1000
+#: Stands where there is nothing to show.
+NOTHING = "–"
+
+_SIZES = ((10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def human_count(number: float) -> str:
-    """``4.9 M`` for 4,884,480."""
-    for size, sign in ((_THOUSAND**3, " G"), (_THOUSAND**2, " M"), (_THOUSAND, " k")):
-        if abs(number) >= size:
-            return f"{number / size:.3g}{sign}"
+    """Three digits and a size: ``4.88 M`` for 4,884,480."""
+    for size, sign in _SIZES:
+        if number >= 0.9995 * size:
+            return f"{number / size:.3g} {sign}"
     return f"{number:.0f}"
 
 
 def human_seconds(seconds: float) -> str:
     """``2.3 s``, ``4 min 10 s``, ``1 h 05 min``."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -29,25 +36,56 @@ def human_seconds(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def human_memory(gib: float) -> str:
+    """``1.5 GiB``."""
+    return f"{gib:.1f} GiB"
+
+
+def human_money(amount: float, currency: str) -> str:
+    """``0.002 EUR``, ``12.50 EUR``; amounts too small to show are ``<0.001``."""
+    if 0 < amount < 0.0005:
+        return f"<0.001 {currency}"
+    return f"{amount:.{2 if amount >= 1 else 3}f} {currency}"
+
+
+def moment(at: datetime) -> str:
+    """``2026-03-01 12:00 UTC``."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
 def interval(value: float, low: float, high: float) -> str:
-    """``0.912 [0.880, 0.936]``."""
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    """``0.912 [0.880, 0.936]``; the ends are rounded outwards, so that what is shown never says more than what was found."""
+    decimals = 1 if high >= 10 else 3 if high >= 0.1 else 4
+    return f"{value:.{decimals}f} [{_rounded(low, decimals, math.floor)}, {_rounded(high, decimals, math.ceil)}]"
 
 
 def metric_text(metric: Metric | None) -> str:
     """A metric with its interval, or a dash where it is undefined."""
-    return interval(metric.value, metric.low, metric.high) if metric else "–"
+    return interval(metric.value, metric.low, metric.high) if metric else NOTHING
+
+
+def finding_text(finding: Finding) -> str:
+    """What was measured for a KPI or limit, with the interval that was judged, or a dash where nothing was."""
+    if finding.value is None or finding.low is None or finding.high is None:
+        return NOTHING
+    return interval(finding.value, finding.low, finding.high)
 
 
 def difference_text(found: Comparison | None) -> str:
-    """A paired difference with its interval and standing."""
+    """A paired difference, its standing, and its interval: ``+0.500 better [+0.400, +0.600]``."""
     if found is None:
-        return "–"
-    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {found.standing.value.replace('_', ' ')}"
+        return NOTHING
+    return f"{found.difference:+.3f} {found.standing.value.replace('_', ' ')} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """``2 min 00 s – 4 min 30 s`` or ``0.5–0.8 GiB``."""
+    """``2 min 00 s – 4 min 30 s`` or ``0.5 – 0.8 GiB``."""
     if estimate.unit == "s":
         return f"{human_seconds(estimate.low)} – {human_seconds(estimate.high)}"
-    return f"{estimate.low:.2g}–{estimate.high:.2g} {estimate.unit}"
+    decimals = 1 if estimate.high >= 1 else 3
+    return f"{estimate.low:.{decimals}f} – {estimate.high:.{decimals}f} {estimate.unit}"
+
+
+def _rounded(value: float, decimals: int, direction: Callable[[float], int]) -> str:
+    """Rounding to six more digits first keeps binary noise from pushing an end one step out."""
+    return f"{direction(round(value * 10**decimals, 6)) / 10**decimals:.{decimals}f}"

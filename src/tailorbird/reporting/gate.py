@@ -7,44 +7,41 @@ from __future__ import annotations
 
 from rich.table import Table
 
-from tailorbird.domain.evidence import Finding, GateResult
-from tailorbird.domain.release import Release
+from tailorbird.domain.evidence import GateResult
+from tailorbird.domain.release import Approval, Release
 from tailorbird.foundations.canonical import short
-from tailorbird.reporting.formatting import interval
+from tailorbird.reporting.formatting import finding_text, moment
+from tailorbird.reporting.tables import add_row, plain_table
 
 
 def gate_table(gate: GateResult) -> Table:
     """One row a KPI or limit: the bound, what was measured with its interval, the verdict and its reason."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("what", "bound", "measured", "items", "verdict", "reason"):
-        table.add_column(name, overflow="fold")
+    table = plain_table(("what", "bound", "measured", "items", "verdict", "reason"), ("bound", "items"))
     for finding in gate.findings:
-        table.add_row(finding.name, f"{finding.bound:g}", _measured(finding), str(finding.n), finding.verdict.value, finding.reason)
+        cells = (finding.name, f"{finding.bound:g}", finding_text(finding), f"{finding.n:,}", finding.verdict.value, finding.reason)
+        add_row(table, cells)
     return table
-
-
-def _measured(finding: Finding) -> str:
-    if finding.value is None:
-        return "–"
-    if finding.low is None or finding.high is None:
-        return f"{finding.value:.3f}"
-    return interval(finding.value, finding.low, finding.high)
 
 
 def release_summary(release: Release) -> str:
     """A release in a few lines: what it is, by digest, and who decided what."""
     content = release.content
-    lines = [
-        f"release   {release.digest}",
-        f"state     {release.state.value}",
-        f"objective {content.tenant}/{content.objective_name} ({content.risk.value} risk), run {content.run}",
-        f"rung      {content.rung.value} on {content.base_model_name}",
+    facts = [
+        ("release", release.digest),
+        ("state", release.state.value),
+        ("objective", f"{content.tenant}/{content.objective_name} ({content.risk.value} risk), run {content.run}"),
+        ("rung", f"{content.rung.value} on {content.base_model_name}"),
     ]
     named = {"base": content.base_model, "adapter": content.adapter, "weights": content.weights, "data": content.snapshot}
     named |= {"evidence": content.test_evidence, "gate": content.gate, "template": content.chat_template, "tokenizer": content.tokenizer}
-    lines += [f"{name:<9} {short(digest)}" for name, digest in named.items() if digest]
-    lines.append(f"signed by {release.signature.identity} ({release.signature.at:%Y-%m-%d %H:%M} UTC)")
-    for approval in release.approvals:
-        reason = f": {approval.reason}" if approval.reason else ""
-        lines.append(f"{approval.decision}d by {approval.identity} as {approval.role.value}{reason}".replace("rejectd", "rejected"))
-    return "\n".join(lines)
+    facts += [(name, short(digest)) for name, digest in named.items() if digest]
+    facts.append(("signed", f"by {release.signature.identity}, {moment(release.signature.at)}"))
+    facts += [decision_text(approval) for approval in release.approvals]
+    return "\n".join(f"{name:<9} {fact}" for name, fact in facts)
+
+
+def decision_text(approval: Approval) -> tuple[str, str]:
+    """What somebody decided: the verb, and who, in which role, when and why."""
+    verb = "approved" if approval.decision == "approve" else "rejected"
+    reason = f": {approval.reason}" if approval.reason else ""
+    return verb, f"by {approval.identity} as {approval.role.value}, {moment(approval.signature.at)}{reason}"

@@ -1,4 +1,4 @@
-"""The climb as a table: what each rung made, how it did, what it cost, and why the climb went on or ended.
+"""The climb as a table: what each rung made, how it did, what it cost, and what was decided.
 
 In: a ladder and its objective. Out: a rich table, or Markdown. Must not know: how anything was measured.
 """
@@ -6,24 +6,36 @@ In: a ladder and its objective. Out: a rich table, or Markdown. Must not know: h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from rich.table import Table
 
-from tailorbird.domain.ladder import Choice, Climb, Ladder
+from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
-from tailorbird.reporting.formatting import difference_text, human_count, human_seconds, metric_text
+from tailorbird.reporting.formatting import NOTHING, difference_text, human_count, human_memory, human_money, human_seconds, metric_text
+from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
 
-COLUMNS = ("rung", "trained", "dev {kpi}", "against the rung below", "time", "memory", "cost", "verdict", "then")
+_AGAINST = "against below"
+_NUMBERS = ("trained", "time", "memory", "cost")
 _THEN = {Choice.STOP: "stop", Choice.CLIMB: "climb", Choice.REFUSE: "end"}
 
 
+@dataclass(frozen=True)
+class _Line:
+    """One row: its cells, and whether it is a reference beside the ladder or a rung that was not tried."""
+
+    cells: tuple[str, ...]
+    aside: bool
+
+
 def ladder_table(ladder: Ladder, objective: Objective) -> Table:
-    """One row a rung, the floor first, rungs not tried last; the reason of each decision below its row."""
-    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    for name in _columns(objective):
-        table.add_column(name, overflow="fold", justify="right" if name in ("trained", "time", "memory", "cost") else "left")
-    for climb, cells in _rows(ladder, objective):
-        table.add_row(*cells, style="dim" if climb is None or climb is ladder.floor else None)
+    """One row a rung: the floor first (dim), then the rungs that were climbed, then those that were not tried.
+
+    Intervals stand on a line of their own, so that the table fits 100 columns.
+    """
+    table = plain_table(_head(objective), _NUMBERS, whole=(_AGAINST, "verdict", "then"))
+    for line in _lines(ladder, objective):
+        add_row(table, (cell.replace(" [", "\n[") for cell in line.cells), dim=line.aside)
     return table
 
 
@@ -34,36 +46,40 @@ def ladder_reasons(ladder: Ladder) -> list[str]:
 
 
 def ladder_markdown(ladder: Ladder, objective: Objective) -> str:
-    """The same table in Markdown, with the reasons as a list."""
-    columns = _columns(objective)
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(cells) + " |" for _, cells in _rows(ladder, objective)]
-    return "\n".join([*lines, "", *(f"- {reason}" for reason in ladder_reasons(ladder)), ""])
+    """The same table in Markdown, with the reasons and the decision below it."""
+    table = markdown_table(_head(objective), (line.cells for line in _lines(ladder, objective)))
+    reasons = "\n".join(f"- {markdown_text(reason)}" for reason in ladder_reasons(ladder))
+    return f"{table}\n\n{reasons}\n\nDecision: {markdown_text(ladder.reason)}\n"
 
 
-def _columns(objective: Objective) -> tuple[str, ...]:
-    return tuple(name.format(kpi=objective.kpis[0].metric) for name in COLUMNS)
+def _head(objective: Objective) -> tuple[str, ...]:
+    kpi = objective.kpis[0].metric
+    return "rung", "trained", f"dev {kpi}", _AGAINST, "time", "memory", "cost", "verdict", "then"
 
 
-def _rows(ladder: Ladder, objective: Objective) -> Iterator[tuple[Climb | None, tuple[str, ...]]]:
+def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
     if ladder.floor is not None:
-        yield ladder.floor, _cells(ladder.floor, objective, "floor, for reference", "")
+        yield _Line(_cells(ladder.floor, objective, f"floor {ladder.floor.variant}", "reference"), aside=True)
     for climb in ladder.climbs:
-        mark = " ◀" if climb.candidate == ladder.chosen else ""
-        yield climb, _cells(climb, objective, f"{climb.rung.value} {climb.variant}{mark}", _THEN[climb.choice])
+        then = "chosen" if climb.candidate == ladder.chosen else _THEN[climb.choice]
+        yield _Line(_cells(climb, objective, f"{climb.rung.value} {climb.variant}", then), aside=False)
     for refusal in ladder.refused:
-        yield None, (refusal.rung.value, *("–",) * 6, "not tried", "")
+        yield _Line(_untried(refusal), aside=True)
 
 
 def _cells(climb: Climb, objective: Objective, name: str, then: str) -> tuple[str, ...]:
     return (
         name,
-        human_count(climb.trained_parameters) if climb.trained_parameters else "0",
+        human_count(climb.trained_parameters),
         metric_text(climb.evidence.metrics.get(objective.kpis[0].metric)),
         difference_text(climb.against_below),
         human_seconds(climb.seconds),
-        f"{climb.peak_memory_gb:.1f} GiB",
-        f"{climb.money:.3f} {objective.budget.currency}",
+        human_memory(climb.peak_memory_gb),
+        human_money(climb.money, objective.budget.currency),
         climb.gate.verdict.value,
         then,
     )
+
+
+def _untried(refusal: Refusal) -> tuple[str, ...]:
+    return (refusal.rung.value, *(NOTHING,) * 6, "not tried", NOTHING)

@@ -1,0 +1,153 @@
+"""The command line without a model: what it says when something is wrong, and what it prints when nothing is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOOD = """\
+name: desk
+tenant: acme
+business: {goal: Route., owner: support, risk: limited}
+task: {kind: classify, instruction: Classify.}
+data:
+  - path: rows.csv
+    source: {origin: here, license: Apache-2.0}
+kpis:
+  - {metric: accuracy, target: 0.8}
+"""
+
+
+def tailorbird(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tailorbird.cli.main", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    made = tailorbird(tmp_path, "init", "--tenant", "acme")
+    assert made.returncode == 0, made.stderr
+    return tmp_path
+
+
+def refused(done: subprocess.CompletedProcess[str], code: str, *words: str) -> None:
+    assert done.returncode == 1, done.stderr
+    assert done.stdout == ""
+    assert f"error[{code}]" in done.stderr
+    assert "hint: " in done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_init_makes_people_with_private_keys_and_can_be_repeated(desk: Path) -> None:
+    keys = sorted((desk / ".tailorbird" / "keys" / "acme").glob("*.key"))
+    assert [key.stem for key in keys] == ["admin", "approver", "author", "operator", "reviewer", "viewer"]
+    assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
+    again = tailorbird(desk, "init", "--tenant", "acme", "--json")
+    assert again.returncode == 0
+    assert len(json.loads(again.stdout)) == 6
+    assert tailorbird(desk, "init", "--tenant", "globex").returncode == 1
+
+
+def test_without_a_workspace_it_says_how_to_make_one(tmp_path: Path) -> None:
+    refused(tailorbird(tmp_path, "runs", "list"), "workspace_missing", "tailorbird init")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (GOOD.replace("kpis:", "kpi:"), "objective_invalid", ("kpis",)),
+        (GOOD.replace("0.8", "1.2"), "objective_invalid", (":9:",)),
+        (GOOD.replace("[", "{").replace("data:", "data: ["), "objective_invalid", ()),
+    ],
+)
+def test_a_bad_objective_is_refused_with_its_line(desk: Path, text: str, code: str, words: tuple[str, ...]) -> None:
+    (desk / "objective.yaml").write_text(text)
+    done = tailorbird(desk, "plan", "objective.yaml")
+    assert done.returncode == 1, done.stderr
+    assert "objective.yaml:" in done.stderr
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_a_missing_data_file_is_refused(desk: Path) -> None:
+    (desk / "objective.yaml").write_text(GOOD)
+    done = tailorbird(desk, "plan", "objective.yaml")
+    assert done.returncode == 1
+    assert "rows.csv" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_objective_that_is_not_there(desk: Path) -> None:
+    done = tailorbird(desk, "adapt", "nothing.yaml")
+    assert done.returncode == 1
+    assert "nothing.yaml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_base_models_are_listed(desk: Path) -> None:
+    listed = json.loads(tailorbird(desk, "models", "list", "--json").stdout)
+    assert "smollm2-135m" in [model["name"] for model in listed]
+
+
+def test_an_unknown_base_model_names_the_nearest(desk: Path) -> None:
+    refused(tailorbird(desk, "models", "pull", "smolm2-135m"), "model_unknown", "smollm2-135m")
+
+
+def test_a_key_is_made_and_its_secret_printed_once(desk: Path) -> None:
+    made = tailorbird(desk, "key", "create", "app", "--as", "admin")
+    assert made.returncode == 0
+    assert made.stdout.startswith("tb_")
+    listed = tailorbird(desk, "key", "list", "--as", "admin", "--json").stdout
+    assert made.stdout.strip() not in listed
+
+
+def test_a_role_that_is_missing_is_named(desk: Path) -> None:
+    refused(tailorbird(desk, "key", "create", "app", "--as", "viewer"), "role_missing", "admin")
+
+
+def test_an_unknown_request_is_not_found(desk: Path) -> None:
+    done = tailorbird(desk, "explain", "req_nothing")
+    assert done.returncode == 1
+    assert "hint: " in done.stderr
+
+
+def test_the_log_of_a_fresh_workspace_is_intact(desk: Path) -> None:
+    done = tailorbird(desk, "audit", "verify")
+    assert done.returncode == 0
+    assert "intact" in done.stdout
+
+
+def test_a_log_that_was_changed_is_found_out(desk: Path) -> None:
+    """Somebody with the database rewrites history; verification says so and exits with 1."""
+    code = (
+        "import sqlite3\n"
+        "database = sqlite3.connect('.tailorbird/tailorbird.db')\n"
+        "database.execute(\"UPDATE events SET body = replace(body, 'identity.added', 'identity.faked') WHERE body LIKE '%viewer%'\")\n"
+        "database.commit()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=desk, check=True)
+    done = tailorbird(desk, "audit", "verify")
+    assert done.returncode == 1
+    assert "problem:" in done.stderr
+
+
+def test_every_verb_has_help(desk: Path) -> None:
+    listed = tailorbird(desk, "--help").stdout
+    for verb in ("init", "models", "plan", "adapt", "runs", "release", "promote", "rollback", "serve", "key", "explain", "audit"):
+        assert verb in listed
+        shown = tailorbird(desk, verb, "--help")
+        assert shown.returncode == 0, shown.stderr
+        assert "Usage" in shown.stdout
+
+
+def test_wrong_usage_is_status_2(desk: Path) -> None:
+    assert tailorbird(desk, "adapt").returncode == 2
+    assert tailorbird(desk, "adpt").returncode == 2
