@@ -69,11 +69,20 @@ def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
 class House:
     """A ledger on disk with two tenants. ``refusals`` are releases that the engine's gate refuses, and with what."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, new: bool = True) -> None:
         self.ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}")
-        self.ledger.migrate()
         self.clock = FixedClock()
         self.refusals: dict[Digest, TailorbirdError] = {}
+        if new:
+            self._furnish()
+
+    @classmethod
+    def reopen(cls, folder: Path) -> House:
+        """The house that another process furnished."""
+        return cls(folder, new=False)
+
+    def _furnish(self) -> None:
+        self.ledger.migrate()
         with self.ledger.system() as system:
             for name in ("acme", "globex"):
                 system.tenants.add(Tenant(name=name, created_at=self.clock.now()))

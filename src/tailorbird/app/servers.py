@@ -29,10 +29,12 @@ def listen(host: str, port: int) -> socket.socket:
 
     Raises Unavailable (port in use or not allowed), InvalidInput (no such address).
     """
+    if not 0 <= port <= 65535:
+        raise InvalidInput(f"{port} is not a port", "choose one between 1 and 65535, or 0 for any: --port N", code="host_invalid")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise _not_bound(host, port, error) from error
 
 
@@ -86,8 +88,8 @@ def ended_by_signals(server: Server) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-def _not_bound(host: str, port: int, error: OSError | OverflowError) -> TailorbirdError:
-    number = getattr(error, "errno", None)
+def _not_bound(host: str, port: int, error: OSError) -> TailorbirdError:
+    number = error.errno
     if number == errno.EADDRINUSE:
         return Unavailable(f"port {port} on {host} is in use", "end what uses it, or choose another: --port N", code="port_in_use")
     if number in (errno.EACCES, errno.EPERM):

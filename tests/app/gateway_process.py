@@ -1,0 +1,42 @@
+"""A gateway process: ``gateway_process.py WORKSPACE PORT [broken]``; with ``engine`` first, its engine. No model is involved."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.argv[1] == "engine" and sys.argv[-1] == "broken":
+    sys.exit(3)
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from serving_kit import House
+from tailorbird.app import engine, run_engine, run_gateway, take_secret
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.integrations.loopback import open_driver
+from tailorbird.integrations.memory import MemoryEngine
+
+
+def gateway(workspace: str, port: str, *flags: str) -> None:
+    house = House.reopen(Path(workspace))
+    parts: Any = SimpleNamespace(ledger=house.ledger, clock=house.clock, workspace=Path(workspace))
+
+    def engine_command(engine_port: int) -> list[str]:
+        return [sys.executable, __file__, "engine", workspace, str(engine_port), *flags]
+
+    run_gateway(parts, "127.0.0.1", int(port), open_driver, engine_command)
+
+
+def engine_process(workspace: str, port: str) -> None:
+    house = House.reopen(Path(workspace))
+    engine.admit = lambda _parts, request: house.admit(request)  # the rule itself is tested where it is written
+    parts: Any = SimpleNamespace(engine=lambda: MemoryEngine(delay=0.02))
+    run_engine(parts, int(port), take_secret())
+
+
+if __name__ == "__main__":
+    try:
+        engine_process(*sys.argv[2:]) if sys.argv[1] == "engine" else gateway(*sys.argv[1:])
+    except TailorbirdError as error:
+        sys.exit(f"error[{error.error_code}]: {error.message}")
