@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data.near import Forest, alike, grams, near_duplicates
+from tailorbird.data.near import Forest, alike, grams, near_duplicates, sketch
 
 SENTENCES = st.lists(st.sampled_from(["card", "lost", "my", "where", "is", "refund", "the", "order"]), min_size=1, max_size=12).map(
     " ".join
@@ -35,6 +35,15 @@ def test_chains_are_those_of_comparing_every_pair(texts: list[str]) -> None:
 def test_alike_is_jaccard_of_four_fifths(one: set[int], other: set[int]) -> None:
     a, b = {str(n) for n in one}, {str(n) for n in other}
     assert alike(a, b) == (len(a & b) * 5 >= len(a | b) * 4)
+
+
+@given(st.sets(st.text(max_size=3), max_size=200), st.sets(st.text(max_size=3), max_size=200))
+def test_sketches_never_rule_out_what_is_alike(one: set[str], other: set[str]) -> None:
+    smaller, larger = sorted((one, other | one), key=len)
+    if len(smaller) * 8 >= len(larger) * 4:
+        assert sketch(smaller).lacking(sketch(larger)) <= len(smaller - larger)
+        assert sketch(larger).lacking(sketch(smaller)) <= len(larger - smaller)
+    assert sketch(smaller).may_be_like(sketch(larger)) or not alike(smaller, larger)
 
 
 def test_a_typo_is_near_and_another_question_is_not() -> None:

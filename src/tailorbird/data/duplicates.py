@@ -7,7 +7,7 @@ know: near-duplicates, files.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailorbird.data.sources import SourceRow
 from tailorbird.domain.dataset import Quarantined, Split
@@ -23,12 +23,14 @@ PROTECTION = {Split.TEST: 3, Split.DEV: 2, Split.TRAIN: 1, None: 0}
 class Item:
     """A distinct row: ``folded`` is its normalised text, ``id`` the digest of that and the target.
 
-    ``known`` is the split that it was given in an earlier snapshot, ``group`` its group there.
+    ``known`` is the split that it was given in an earlier snapshot, ``group`` its group there. ``subject`` is the person that all copies
+    belong to, if there is one: what several people wrote word for word must not tie their other rows together.
     """
 
     id: Digest
     folded: str
     row: SourceRow
+    subject: str | None = None
     known: Split | None = None
     group: str = ""
 
@@ -59,12 +61,17 @@ def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str,
         agreeing = [item for item in items if item.known is None or item.row.fixed in (None, item.known)]
         quarantined += [_moved(item) for item in items if item not in agreeing]
         if agreeing:
-            best = agreeing[0] if agreeing[0].known else max(agreeing, key=lambda item: PROTECTION[item.row.fixed])
+            best = max(agreeing, key=lambda item: PROTECTION[item.row.fixed])
             leaks = [item for item in agreeing if item.known is None and leaks_into(best.row.fixed, item.row.fixed)]
             quarantined += [contaminant(item.row, best.row.fixed) for item in leaks]
             duplicates += len(agreeing) - len(leaks) - 1
-            kept.append(best)
+            kept.append(replace(best, subject=_common_subject(items)))
     return Distinct(tuple(kept), duplicates, tuple(quarantined))
+
+
+def _common_subject(copies: Sequence[Item]) -> str | None:
+    subjects = {copy.row.subject for copy in copies}
+    return subjects.pop() if len(subjects) == 1 else None
 
 
 def leaks_into(protected: Split | None, other: Split | None) -> bool:
@@ -95,4 +102,4 @@ def _item(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> Item:
     folded = normalise(row.text)
     row_id = digest_of({"text": folded, "target": row.target})
     split, group = known.get(row_id, (None, ""))
-    return Item(row_id, folded, row, Split(split) if split else None, group)
+    return Item(row_id, folded, row, known=Split(split) if split else None, group=group)

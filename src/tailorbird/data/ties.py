@@ -28,8 +28,8 @@ def subject_ties(items: Sequence[Item]) -> list[Tie]:
     """Items of one subject."""
     by_subject: dict[str, list[int]] = {}
     for index, item in enumerate(items):
-        if item.row.subject is not None:
-            by_subject.setdefault(item.row.subject, []).append(index)
+        if item.subject is not None:
+            by_subject.setdefault(item.subject, []).append(index)
     return [tuple(same) for same in by_subject.values() if len(same) > 1]
 
 
