@@ -130,7 +130,7 @@ def test_a_log_that_was_changed_is_found_out(desk: Path) -> None:
     code = (
         "import sqlite3\n"
         "database = sqlite3.connect('.tailorbird/tailorbird.db')\n"
-        "database.execute(\"UPDATE events SET body = replace(body, 'identity.added', 'identity.faked') WHERE body LIKE '%viewer%'\")\n"
+        "database.execute(\"UPDATE log_entries SET body = replace(body, 'identity.added', 'identity.faked') WHERE body LIKE '%viewer%'\")\n"
         "database.commit()\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=desk, check=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -38,6 +40,7 @@ def _plan(objective: ObjectivePath, workspace: Workspace = None, who: As = None,
 @adapt.command()
 def _adapt(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """Climb from the cheapest rung, stop where the goal is proven met, and draft the release. Killed, it goes on where it was."""
+    _end_cleanly_on_sigterm()
     session = open_session(workspace, who, key)
     ended = climbing.adapt(session.parts, session.actor(), objective, Narrator(err).progress())
     if as_json:
@@ -45,6 +48,15 @@ def _adapt(objective: ObjectivePath, workspace: Workspace = None, who: As = None
         print_json(ended.conclusion)
         return
     _show(session, ended)
+
+
+def _end_cleanly_on_sigterm() -> None:
+    """A polite end of the process is an interruption: the step in hand is given back, training keeps its checkpoint."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def _show(session: Session, ended: climbing.Adaptation) -> None:
