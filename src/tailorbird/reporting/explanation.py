@@ -107,11 +107,10 @@ def _gate(found: Explanation) -> list[str]:
 
 
 def _evidence(found: Explanation) -> list[str]:
-    if found.evidence is None:
+    evidence = found.evidence
+    if evidence is None:
         return []
-    return [
-        f"{found.evidence.n:,} {found.evidence.split.value} items, results kept as {short(found.evidence.items)}, by {found.evidence.engine}"
-    ]
+    return [f"{evidence.n:,} {evidence.split.value} items, results kept as {short(evidence.items)}, by {evidence.engine}"]
 
 
 def _data(found: Explanation) -> list[str]:

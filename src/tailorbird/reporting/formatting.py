@@ -41,11 +41,11 @@ def human_memory(gib: float) -> str:
     return f"{gib:.1f} GiB"
 
 
-def human_money(amount: float, currency: str) -> str:
-    """``0.002 EUR``, ``12.50 EUR``; amounts too small to show are ``<0.001``."""
+def human_money(amount: float) -> str:
+    """``0.002``, ``12.50``; amounts too small to show are ``<0.001``."""
     if 0 < amount < 0.0005:
-        return f"<0.001 {currency}"
-    return f"{amount:.{2 if amount >= 1 else 3}f} {currency}"
+        return "<0.001"
+    return f"{amount:.{2 if amount >= 1 else 3}f}"
 
 
 def moment(at: datetime) -> str:

@@ -15,8 +15,10 @@ from tailorbird.domain.objective import Objective
 from tailorbird.reporting.formatting import NOTHING, difference_text, human_count, human_memory, human_money, human_seconds, metric_text
 from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
 
-_AGAINST = "against below"
-_NUMBERS = ("trained", "time", "memory", "cost")
+#: Places of the columns that hold one number: trained, time, memory, cost.
+_NUMBERS = (1, 4, 5, 6)
+#: Characters that each column keeps: no number and no word of ours is broken.
+_WIDTHS = (6, 7, 14, 17, 10, 7, 8, 12, 9)
 _THEN = {Choice.STOP: "stop", Choice.CLIMB: "climb", Choice.REFUSE: "end"}
 
 
@@ -31,11 +33,13 @@ class _Line:
 def ladder_table(ladder: Ladder, objective: Objective) -> Table:
     """One row a rung: the floor first (dim), then the rungs that were climbed, then those that were not tried.
 
-    Intervals stand on a line of their own, so that the table fits 100 columns.
+    Variants and intervals stand on lines of their own, so that the table fits 100 columns.
     """
-    table = plain_table(_head(objective), _NUMBERS, whole=(_AGAINST, "verdict", "then"))
+    head = _head(objective)
+    table = plain_table(head, [head[place] for place in _NUMBERS], widths=dict(zip(head, _WIDTHS, strict=True)))
     for line in _lines(ladder, objective):
-        add_row(table, (cell.replace(" [", "\n[") for cell in line.cells), dim=line.aside)
+        rung, *cells = line.cells
+        add_row(table, (rung.replace(" ", "\n", 1), *(cell.replace(" [", "\n[") for cell in cells)), dim=line.aside)
     return table
 
 
@@ -53,8 +57,8 @@ def ladder_markdown(ladder: Ladder, objective: Objective) -> str:
 
 
 def _head(objective: Objective) -> tuple[str, ...]:
-    kpi = objective.kpis[0].metric
-    return "rung", "trained", f"dev {kpi}", _AGAINST, "time", "memory", "cost", "verdict", "then"
+    cost = f"cost {objective.budget.currency}"
+    return "rung", "trained", f"dev {objective.kpis[0].metric}", "against below", "time", "memory", cost, "verdict", "then"
 
 
 def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
@@ -75,7 +79,7 @@ def _cells(climb: Climb, objective: Objective, name: str, then: str) -> tuple[st
         difference_text(climb.against_below),
         human_seconds(climb.seconds),
         human_memory(climb.peak_memory_gb),
-        human_money(climb.money, objective.budget.currency),
+        human_money(climb.money),
         climb.gate.verdict.value,
         then,
     )
