@@ -59,7 +59,7 @@ class Decoder:
         self._rotary = model.model.rotary_emb
         self._embedding_VE = weights.detach()
         self._head = Linear(model.lm_head.weight.detach(), None)
-        self._norm_E = model.model.norm.weight.detach()
+        self._norm_E = model.model.norm.weight.detach().float()
         self.linears = _linear_shapes(model.model.layers[0])
         self._blocks = [_block(layer) for layer in model.model.layers]
         head_size = model.model.layers[0].self_attn.head_dim
@@ -69,7 +69,8 @@ class Decoder:
         self, tokens_BT: torch.Tensor, positions_BT: torch.Tensor, seen_BTK: torch.Tensor, memory: Memory, adapter: Adapter | None
     ) -> torch.Tensor:
         """Hidden states (BTE) after the last norm. ``seen_BTK`` is true where a token may look; each must see at least one."""
-        x_BTE = F.embedding(tokens_BT, self._embedding_VE)
+        # The running sum over layers is kept in fp32: in bf16 its rounding alone doubles the error of a score.
+        x_BTE = F.embedding(tokens_BT, self._embedding_VE).float()
         cos_BTD, sin_BTD = self._rotary(x_BTE, positions_BT)
         turn = (cos_BTD.unsqueeze(2), sin_BTD.unsqueeze(2))
         bias = self._bias(seen_BTK)
@@ -112,14 +113,14 @@ class Decoder:
         return bias_BTK.unsqueeze(1).expand(-1, groups, -1, -1).reshape(len(seen_BTK), 1, -1, seen_BTK.shape[2])
 
     def _normed(self, x: torch.Tensor, weight_E: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, weight_E.shape, weight_E, self._epsilon)
+        return F.rms_norm(x, weight_E.shape, weight_E, self._epsilon).to(self.shape.dtype)
 
 
 def _turned(x_BTHD: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Rotary position embedding in transformers' layout: the two halves of a head are the two parts of a plane."""
     cos_BT1D, sin_BT1D = turn
     left, right = x_BTHD.chunk(2, dim=-1)
-    return x_BTHD * cos_BT1D + torch.cat((-right, left), dim=-1) * sin_BT1D
+    return (x_BTHD * cos_BT1D + torch.cat((-right, left), dim=-1) * sin_BT1D).to(x_BTHD.dtype)
 
 
 def _linear_shapes(layer: Any) -> LinearShapes:
@@ -132,7 +133,7 @@ def _linear_shapes(layer: Any) -> LinearShapes:
 
 
 def _block(layer: Any) -> Block:
-    norms = (layer.input_layernorm.weight.detach(), layer.post_attention_layernorm.weight.detach())
+    norms = (layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float())
     return Block(norms, {group: _joined([layer.get_submodule(name) for name in names]) for group, names in GROUPS.items()})
 
 
