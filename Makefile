@@ -15,6 +15,7 @@ help:  ## Show what can be made.
 # torch comes first and by range, because its build differs by platform; everything else is locked by hash.
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("tailorbird needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo 'setting up $(VENV), once: torch first, then 90 locked packages (a minute or two after downloads)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off 'torch>=2.9,<3'
 	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --require-hashes --requirement requirements.lock
@@ -59,40 +60,6 @@ shape: setup
 lock: setup  ## Write requirements.lock anew.
 	$(BIN)/python -m pip install --quiet pip-tools
 	$(BIN)/python scripts/lock.py
-
-clean:  ## Forget the demo, so that it starts from nothing.
-	rm -rf .demo
-
-check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, shape limits, fast tests.
-
-test: check  ## Everything, with the end-to-end tests on the real small model.
-	$(BIN)/python -m pytest -q -m slow
-
-fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow' -n 2
-
-format: setup  ## Format the code.
-	$(BIN)/ruff format src tests examples scripts
-	$(BIN)/ruff check --fix src tests examples scripts
-
-format-check: setup
-	$(BIN)/ruff format --check src tests examples scripts
-
-lint: setup
-	$(BIN)/ruff check src tests examples scripts
-
-types: setup
-	$(BIN)/mypy
-
-contracts: setup
-	$(BIN)/lint-imports
-
-shape: setup
-	$(BIN)/python scripts/shape.py
-
-lock: setup  ## Write requirements.lock anew (needs pip-tools).
-	$(BIN)/pip-compile --strip-extras --generate-hashes --allow-unsafe --unsafe-package torch --extra local --extra dev \
-		--output-file requirements.lock pyproject.toml
 
 clean:  ## Remove the environment and the caches (not the demo's workspace).
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
