@@ -45,15 +45,19 @@ class Verbs(TyperGroup):
         return [verb for verb in VERBS if verb != "engine"]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of a verb, or None."""
+        """The command of a verb, imported now; None when there is no such verb."""
+        del ctx
         if cmd_name not in VERBS:
             return None
-        if ctx.resilient_parsing or "--help" in sys.argv[1:2]:
-            return typer.core.TyperCommand(name=cmd_name, help=VERBS[cmd_name][1])
         module = import_module(f"tailorbird.cli.{VERBS[cmd_name][0]}")
         command = typer.main.get_command(module.apps[cmd_name])
         command.name = cmd_name
         return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The verbs with what they do, without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)])
 
 
 app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
