@@ -1,7 +1,7 @@
 """From a text to the messages put to a model, and from messages to the text the model reads.
 
-In: a prompt and a user's text; a chat template. Out: messages; the rendered prompt. Training, evaluation and serving all come through here, so
-that what is learned is what is measured and what is served. Must not know: tokenizers, models.
+In: a prompt and a user's text; a chat template. Out: messages; the rendered prompt. Training, evaluation and serving
+all come through here, so that what is learned is what is measured and what is served. Must not know: tokenizers, models.
 """
 
 from __future__ import annotations
