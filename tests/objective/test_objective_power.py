@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
-from tailorbird.foundations.statistics import wilson
+from tailorbird.foundations.statistics import spend, wilson
 from tailorbird.objective import CATALOGUE, ObjectiveFile, check_labels, check_power, parse_metric
 
+#: What the limited tier's 90 % ask of a first look.
+FIRST_LOOK = spend(0.9, 1)
 ZERO = "sha256:" + "0" * 64
 
 
@@ -64,7 +66,7 @@ def test_power_says_what_must_be_observed() -> None:
     accuracy, recall = test
     assert (accuracy.n, recall.n) == (400, 40)
     hits = round(accuracy.must_observe * 400)
-    assert wilson(hits, 400, 0.9)[0] >= 0.9 > wilson(hits - 1, 400, 0.9)[0]
+    assert wilson(hits, 400, FIRST_LOOK)[0] >= 0.9 > wilson(hits - 1, 400, FIRST_LOOK)[0]
     assert not dev[0].provable
     assert dev[0].must_observe == 1.0
 
@@ -74,11 +76,11 @@ def test_a_target_that_the_test_set_cannot_prove_is_refused_with_what_would_do()
         check_power(file_with(("accuracy", 0.9), ("recall[refund]", 0.95)), manifest_with(400, refund=20))
     error = caught.value
     assert error.line == 11
-    assert "20 test rows cannot prove recall[refund] >= 0.95 at 90% confidence" in error.message
-    assert "at least 52 test rows labelled 'refund'" in error.hint
-    assert wilson(52, 52, 0.9)[0] >= 0.95 > wilson(51, 51, 0.9)[0]
-    assert "lower the target to 0.88" in error.hint
-    assert 0.88 <= wilson(20, 20, 0.9)[0] < 0.881
+    assert "20 test rows cannot prove recall[refund] >= 0.95 at 93.9% confidence" in error.message
+    assert "at least 67 test rows labelled 'refund'" in error.hint
+    assert wilson(67, 67, FIRST_LOOK)[0] >= 0.95 > wilson(66, 66, FIRST_LOOK)[0]
+    assert "lower the target to 0.85" in error.hint
+    assert 0.85 <= wilson(20, 20, FIRST_LOOK)[0] < 0.852
 
 
 def test_certainty_cannot_be_proven_and_no_number_of_items_is_promised() -> None:
@@ -105,12 +107,13 @@ def test_a_higher_tier_must_observe_more() -> None:
 
 @given(st.integers(1, 400), st.floats(0.01, 0.99), st.sampled_from(RiskTier))
 def test_must_observe_is_the_smallest_that_proves(n: int, target: float, tier: RiskTier) -> None:
+    confidence = spend(tier.confidence, 1)
     try:
         power = check_power(file_with(("accuracy", target), risk=tier), manifest_with(n))[1][0]
     except ObjectiveInvalid:
-        assert wilson(n, n, tier.confidence)[0] < target
+        assert wilson(n, n, confidence)[0] < target
         return
-    proven = [hits for hits in range(n + 1) if wilson(hits, n, tier.confidence)[0] >= target]
+    proven = [hits for hits in range(n + 1) if wilson(hits, n, confidence)[0] >= target]
     assert power.must_observe == proven[0] / n
 
 

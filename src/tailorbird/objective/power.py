@@ -3,7 +3,7 @@
 In: an objective and a snapshot's manifest. Out: for each KPI that is a share, the smallest value that would have to be observed.
 Must not know: rows, candidates.
 
-A target is proven when the lower end of the Wilson score interval at the risk tier's confidence reaches it, as at the gate.
+A target is proven when the lower end of the Wilson score interval reaches it, at the confidence that a first look at the gate must meet.
 ``recall[label]`` rests on the label's rows; so, roughly, does ``precision[label]`` (as if the label were given as often as it
 occurs). Means over labels or items (macro_f1, balanced_accuracy, token_f1) are treated like a share of all rows, which is an
 approximation. ``log_loss`` has no bound that n alone would tell, and is left out.
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import Power
-from tailorbird.foundations.statistics import wilson
+from tailorbird.foundations.statistics import spend, wilson
 from tailorbird.objective.catalogue import CATALOGUE, parse_metric
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
@@ -29,7 +29,7 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[
     Raises ObjectiveInvalid at the line of a KPI that the test split cannot prove even with every item right. Dev is only reported: it
     chooses, it does not prove.
     """
-    confidence = file.objective.business.risk.confidence
+    confidence = spend(file.objective.business.risk.confidence, 1)
     shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if CATALOGUE[parse_metric(kpi.metric).base].higher_is_better]
     dev, test = (tuple(_power(kpi, _items(kpi, manifest, split), confidence) for _, kpi in shares) for split in (Split.DEV, Split.TEST))
     faults = [
@@ -79,7 +79,7 @@ def _needed(target: float, confidence: float) -> int | None:
 def _message(power: Power, confidence: float) -> str:
     best = wilson(power.n, power.n, confidence)[0] if power.n else 0.0
     rest = f"{power.n} test rows" if power.n else "no test rows"
-    return f"{rest} cannot prove {power.kpi} >= {power.target:g} at {confidence:.0%} confidence: all right would prove {best:.3f}"
+    return f"{rest} cannot prove {power.kpi} >= {power.target:g} at {confidence:.1%} confidence: all right would prove {best:.3f}"
 
 
 def _hint(power: Power, kpi: Kpi, confidence: float) -> str:

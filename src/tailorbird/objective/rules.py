@@ -99,9 +99,9 @@ def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
 
 def _approval_faults(file: ObjectiveFile) -> list[Fault]:
     approvals = file.objective.approvals
-    roles = tuple(role.value for role in Role)
+    roles = (Role.APPROVER.value, Role.REVIEWER.value)
     return [
-        Fault(file.line_of(f"approvals.{index}"), f"unknown role {name!r}", f"{_mean(name, roles)}roles: {', '.join(roles)}")
+        Fault(file.line_of(f"approvals.{index}"), f"{name!r} is no role that decides", f"{_mean(name, roles)}roles: {', '.join(roles)}")
         for index, name in enumerate(() if approvals == "auto" else approvals)
         if name not in roles
     ]
