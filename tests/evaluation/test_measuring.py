@@ -180,10 +180,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
 def test_bootstrap_intervals_cover_the_truth() -> None:
     """Macro-F1 of a known confusion: three classes, each right with chance 0.85, errors spread evenly, so that true macro-F1 is 0.85."""
     generator, inside = np.random.default_rng(21), 0
-    for run in range(80):
+    for run in range(60):
         targets = list(LABELS) * 40
         wrong = generator.random(120) >= 0.85
         answers = [LABELS[(LABELS.index(t) + generator.integers(1, 3)) % 3] if w else t for t, w in zip(targets, wrong, strict=True)]
         metric = measured(targets, answers, spec=MeasureSpec(TaskKind.CLASSIFY, LABELS, 0.90, run, 0.1))["macro_f1"]
         inside += metric.low <= 0.85 <= metric.high
-    assert inside >= 66
+    assert inside >= 49
