@@ -16,6 +16,9 @@ from tailorbird.objective import CATALOGUE, ObjectiveFile, check_labels, check_p
 FIRST_LOOK = spend(0.9, 1)
 ZERO = "sha256:" + "0" * 64
 
+#: What a first look at the gate must meet at the tier `limited`.
+FIRST_LOOK = spend(0.90, 1)
+
 
 def file_with(*kpis: tuple[str, float], risk: RiskTier = RiskTier.LIMITED) -> ObjectiveFile:
     objective = Objective(

@@ -54,7 +54,7 @@ def _show(
     elif as_json:
         print_json(found)
     else:
-        out.print(release_summary(found))
+        typer.echo(release_summary(found))
 
 
 @release.command("approve")

@@ -38,9 +38,7 @@ def render(template: str, messages: Sequence[Message], special: dict[str, str] |
     Raises ModelInvalid when the template fails.
     """
     try:
-        return _compiled(template).render(
-            messages=[m.model_dump() for m in messages], add_generation_prompt=True, **(special or {})
-        )
+        return _compiled(template).render(messages=[m.model_dump() for m in messages], add_generation_prompt=True, **(special or {}))
     except TemplateError as error:
         raise ModelInvalid(
             f"the chat template of the base model failed: {error}",

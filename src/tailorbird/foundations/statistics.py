@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 from tailorbird.domain.errors import InvalidInput
 
@@ -45,8 +45,8 @@ def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
     _check_counts(hits, n)
     _check_confidence(confidence)
     tail = (1 - confidence) / 2
-    low = float(stats.beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    low = float(special.betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(special.betaincinv(hits + 1, n - hits, 1 - tail)) if hits < n else 1.0
     return low, high
 
 
@@ -61,7 +61,7 @@ def mcnemar_exact(wins: int, losses: int) -> float:
     """Two-sided exact McNemar p-value: are ``wins`` and ``losses`` (discordant pairs) a fair coin's? 1.0 when there are none."""
     if min(wins, losses) < 0:
         raise InvalidInput("a number of pairs cannot be negative", "count wins and losses on paired items")
-    return float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 def paired_interval(differences: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
@@ -104,12 +104,17 @@ def bootstrap_bca(
     if draws.size == 0 or np.ptp(draws) == 0:
         return observed, observed
     below = (np.sum(draws < observed) + 0.5 * np.sum(draws == observed)) / draws.size
-    bias = float(stats.norm.ppf(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
+    bias = float(special.ndtri(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
     acceleration = _acceleration(statistic, membership, count)
-    tails = stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2])
-    levels = stats.norm.cdf(bias + (bias + tails) / (1 - acceleration * (bias + tails)))
+    tails = special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
+    levels = special.ndtr(bias + (bias + tails) / (1 - acceleration * (bias + tails)))
     low, high = np.quantile(draws, np.clip(levels, 0, 1))
     return float(low), float(high)
+
+
+def _binomial_quantile(level: float, size: int, share: float) -> int:
+    """The fewest successes of ``size`` whose cumulative probability reaches ``level``."""
+    return int(np.searchsorted(special.bdtr(np.arange(size + 1), size, share), level))
 
 
 def quantile_interval(values: Sequence[float], share: float, confidence: float) -> Interval | None:
@@ -117,8 +122,8 @@ def quantile_interval(values: Sequence[float], share: float, confidence: float) 
     ordered = np.sort(np.asarray(values, dtype=float))
     _check_confidence(confidence)
     tail = (1 - confidence) / 2
-    below = int(stats.binom.ppf(tail, ordered.size, share))
-    above = int(stats.binom.ppf(1 - tail, ordered.size, share))
+    below = _binomial_quantile(tail, ordered.size, share)
+    above = _binomial_quantile(1 - tail, ordered.size, share)
     if above >= ordered.size or below < 1:
         return None
     return float(ordered[below - 1]), float(ordered[above])
@@ -194,7 +199,7 @@ def _check_confidence(confidence: float) -> None:
 def _normal(confidence: float) -> float:
     """The two-sided critical value of the normal distribution."""
     _check_confidence(confidence)
-    return float(stats.norm.ppf((1 + confidence) / 2))
+    return float(special.ndtri((1 + confidence) / 2))
 
 
 def _wilson(rate: float, size: float, critical: float) -> Interval:
@@ -212,6 +217,8 @@ def _tango(wins: float, losses: float, size: float, critical: float) -> Interval
 
 def _tango_low(wins: float, losses: float, size: float, critical: float) -> float:
     difference = wins - losses
+    from scipy.optimize import brentq  # here, because it is slow to import and seldom needed
+
     if difference <= -1:
         return -1.0
 
@@ -225,14 +232,14 @@ def _tango_low(wins: float, losses: float, size: float, critical: float) -> floa
 
     # The excess is positive at -1 and negative just below the observed difference (at it, it is zero too when no pair disagrees).
     top = difference - 1e-10
-    return float(optimize.brentq(excess, -1.0, top)) if excess(top) < 0 else difference
+    return float(brentq(excess, -1.0, top)) if excess(top) < 0 else difference
 
 
 def _student(values: Floats, groups: Sequence[str], confidence: float) -> Interval:
     mean = float(values.mean())
     membership, count = _memberships(groups)
     error = math.sqrt(max(_clustered_variance(values, membership, count), _independent_variance(values)))
-    half = float(stats.t.ppf((1 + confidence) / 2, max(1, count - 1))) * error
+    half = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2)) * error
     return max(-1.0, mean - half), min(1.0, mean + half)
 
 
@@ -244,7 +251,7 @@ def _effective(values: Floats, groups: Sequence[str], confidence: float) -> tupl
     if count == len(values):
         return float(count), _normal(confidence)
     _check_confidence(confidence)
-    critical = float(stats.t.ppf((1 + confidence) / 2, max(1, count - 1)))
+    critical = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2))
     independent = _independent_variance(values)
     if independent == 0 or count == 1:
         return float(count), critical  # No variance to learn from: as if each group were one item.

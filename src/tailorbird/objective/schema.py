@@ -124,13 +124,22 @@ def _wrong_type(path: str, errors: list[ErrorDetails], given: Any, line: int) ->
 
 
 def _unknown_key(path: str, line: int) -> Fault:
-    parent, _, key = path.rpartition(".")
-    section = re.sub(r"\.\d+", ".*", parent)
+    section, key = _section_and_key(path)
     known = tuple(SECTIONS[section].model_fields)
     near = nearest(key, known)
     if near is None:
         return Fault(line, f"unknown key `{path}`", f"{_home_of(key)}known keys here: {', '.join(known)}")
     return Fault(line, f"unknown key `{path}`", f"did you mean `{near}`? known keys here: {', '.join(known)}")
+
+
+def _section_and_key(path: str) -> tuple[str, str]:
+    """The innermost section of ``path`` and the rest, which is the unknown key: a key may hold dots of its own."""
+    words = path.split(".")
+    for depth in range(len(words) - 1, 0, -1):
+        section = re.sub(r"\.\d+", ".*", ".".join(words[:depth]))
+        if section in SECTIONS:
+            return section, ".".join(words[depth:])
+    return "", path
 
 
 def _home_of(key: str) -> str:
