@@ -35,6 +35,6 @@ class Model(NamedTuple):
         """As ``Decoder.hidden``."""
         return self.decoder.hidden(tokens_BT, positions_BT, seen_BTK, memory, self.adapter)
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """As ``Decoder.logits``, over any leading axes."""
-        return self.decoder.logits(hidden)
+    def logits(self, hidden_NE: torch.Tensor) -> torch.Tensor:
+        """As ``Decoder.logits``."""
+        return self.decoder.logits(hidden_NE)
