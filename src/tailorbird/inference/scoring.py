@@ -62,7 +62,7 @@ def _edge_scores(model: Model, hidden_BSE: torch.Tensor, trie: LabelTrie) -> tor
     for start in range(0, hidden_BSE.shape[1], step):
         here_BSE = hidden_BSE[:, start : start + step]
         # One flat product: for a slice with a batch axis torch would copy the vocabulary's weights once per row.
-        logits_BSV = model.logits(here_BSE.flatten(0, 1)).unflatten(0, here_BSE.shape[:2])
+        logits_BSV = model.logits(here_BSE.flatten(0, 1)).view(*here_BSE.shape[:2], -1)
         here = (sources >= start) & (sources < start + step)
         chosen = logits_BSV[:, sources[here] - start, tokens[here]]
         parts.append(chosen - logits_BSV.logsumexp(dim=2)[:, sources[here] - start])
