@@ -3,11 +3,12 @@
 In: ``PlanInputs`` and a rung's settings. Out: ``Estimate`` values (time in seconds, memory in GiB of the whole process). Must not know:
 budgets, the order of rungs.
 
-Time = FLOPs / (measured matmul rate x the share of it that is reached). FLOPs a token: full 6 N + 6 V h f, LoRA 4 N + 6 P + 4 V h f, a
-forward pass 2 N, with N the weights of the linear layers, P those of the adapter, V h the head, f the share of tokens that bear loss;
-attention adds 4 h L a (query, key) pair forward and twice that backward (Kaplan 2020, arXiv 2001.08361; the LoRA count after Schulman et
-al. 2025). Memory = weights + gradients and optimiser + activations (34 bytes x T h L, Korthikanti 2022, arXiv 2205.05198, in 2-byte
-precision) + the inputs that adapters keep + logits of the answer tokens.
+Time = FLOPs / (measured matmul rate x the share of it that is reached) + bytes moved / bandwidth: on a processor that multiplies fast,
+what lies between the products takes as long as they do. FLOPs a token: full 6 N + 6 V h f, LoRA 4 N + 6 P + 4 V h f, a forward pass 2 N,
+with N the weights of the linear layers, P those of the adapter, V h the head, f the share of tokens that bear loss; attention adds 4 h L a
+(query, key) pair forward and twice that backward (Kaplan 2020, arXiv 2001.08361; the LoRA count after Schulman et al. 2025). Memory =
+weights + gradients and optimiser + activations (34 bytes x T h L in 2-byte precision, Korthikanti 2022, arXiv 2205.05198) + the inputs
+that adapters keep + logits of the answer tokens.
 """
 
 from __future__ import annotations
@@ -22,18 +23,23 @@ from tailorbird.planning.sizes import HELD_OUT, adapter_parameters, backbone_par
 
 GIB = 2**30
 
-#: Share of the measured matmul rate that is reached: best, usual, worst case. Training measured 0.43-0.49 on 2 cores; scoring one message
-#: after the other keeps the cores less busy.
-TRAINING_RATE = (0.55, 0.40, 0.25)
-SCORING_RATE = (0.50, 0.20, 0.08)
+#: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
+TRAINING_RATE = (0.60, 0.45, 0.30)
+SCORING_RATE = (0.60, 0.40, 0.10)
+#: GB/s that everything else moves its bytes at, on a CPU and on a GPU.
+CPU_BANDWIDTH, GPU_BANDWIDTH = (10.0, 5.0, 2.5), (1500.0, 800.0, 400.0)
+#: How often an activation is written and read: forward; forward and backward.
+FORWARD_MOVES, TRAINING_MOVES = 2, 6
 #: Seconds to load the model and write the result.
 START_SECONDS = (2.0, 5.0, 20.0)
 #: GiB of the interpreter and its libraries, before any model.
 PROCESS_GIB = 0.5
-#: What memory may come to, as multiples of the formula: allocators round up, and short rows leave packs unfilled.
-MEMORY_SPREAD = (0.7, 1.0, 1.35)
+#: What a pass over tokens takes, as multiples of the formula. A CPU keeps more fp32 copies than the GPU kernels that the formula describes.
+CPU_SPREAD, GPU_SPREAD = (0.9, 1.4, 1.9), (0.9, 1.0, 1.2)
 #: Demonstration sets that the few-shot rung tries, and training rows it scores each on.
 FEW_SHOT_DRAWS, FEW_SHOT_ROWS = 3, 48
+#: Rows scored one by one for their latency before the rest is batched, and rows a batch.
+TIMED_ROWS, BATCHED_ROWS = 80, 32
 #: A rate for machines that were not measured, GFLOP/s a core.
 _UNMEASURED_GFLOPS = 10.0
 
@@ -66,24 +72,29 @@ def batch_of(inputs: PlanInputs, settings: TrainingSettings) -> Work:
 
 def training_flops(inputs: PlanInputs, settings: TrainingSettings) -> float:
     """FLOPs of all optimiser steps and of the held-out evaluations between them."""
-    rows = inputs.manifest.counts.train
-    steps = settings.epochs * math.ceil(rows * (1 - HELD_OUT) / settings.batch_size)
-    looks = settings.epochs * settings.evaluations_per_epoch * math.ceil(rows * HELD_OUT / settings.batch_size)
     work = batch_of(inputs, settings)
-    return steps * _step_flops(inputs, settings.lora, work) + looks * _forward_flops(inputs, work)
+    looks = settings.epochs * settings.evaluations_per_epoch * math.ceil(inputs.manifest.counts.train * HELD_OUT / settings.batch_size)
+    return _steps(inputs, settings) * _step_flops(inputs, settings.lora, work) + looks * _forward_flops(inputs, work)
+
+
+def _steps(inputs: PlanInputs, settings: TrainingSettings) -> int:
+    return settings.epochs * math.ceil(inputs.manifest.counts.train * (1 - HELD_OUT) / settings.batch_size)
 
 
 def training_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     """Seconds to train a candidate and to measure it on dev."""
-    gflops = inputs.machine.bf16_gflops if settings.precision == "bf16" else inputs.machine.fp32_gflops
-    trained = _seconds(inputs, training_flops(inputs, settings), gflops, TRAINING_RATE)
-    return _interval([sum(pair) for pair in zip(trained, _scoring_seconds(inputs, 0, inputs.manifest.counts.dev), strict=True)], "s")
+    machine, work = inputs.machine, batch_of(inputs, settings)
+    gflops = machine.bf16_gflops if settings.precision == "bf16" else machine.fp32_gflops
+    moved = _steps(inputs, settings) * work.tokens * TRAINING_MOVES * _activation_bytes(inputs, 2 if settings.precision == "bf16" else 4)
+    rates = zip(_rates(inputs, gflops, TRAINING_RATE), _bandwidths(inputs), strict=True)
+    trained = [training_flops(inputs, settings) / rate + moved / bandwidth for rate, bandwidth in rates]
+    return _seconds(trained, _scoring_seconds(inputs, 0, inputs.manifest.counts.dev))
 
 
 def prompt_time(inputs: PlanInputs, shots: int) -> Estimate:
     """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev."""
     rows = inputs.manifest.counts.dev + (FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0)
-    return _interval(_scoring_seconds(inputs, shots, rows), "s")
+    return _seconds(_scoring_seconds(inputs, shots, rows))
 
 
 def training_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
@@ -100,9 +111,9 @@ def training_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     else:
         # Multiplying fp32 weights in bf16 keeps a bf16 copy of them for the backward pass.
         weights, kept = base.parameters * (22 if wide == 2 else 20), 0
-    activations = 17 * wide * tokens * base.hidden * base.layers
+    activations = tokens * _activation_bytes(inputs, wide)
     logits = 3 * 4 * base.vocabulary * _most_answers(inputs, tokens)
-    return _memory(weights + kept + activations + logits)
+    return _memory(inputs, weights, kept + activations + logits)
 
 
 def prompt_memory(inputs: PlanInputs, shots: int) -> Estimate:
@@ -111,7 +122,7 @@ def prompt_memory(inputs: PlanInputs, shots: int) -> Estimate:
     wide = 2 if inputs.machine.fast_bf16 else 4
     tokens = 32 * (inputs.tokens.prompt_p95 + inputs.tokens.label_trie) + shots * demonstration_tokens(inputs)
     held = tokens * wide * (2 * base.hidden * base.layers + 4 * base.hidden + 3 * base.intermediate)
-    return _memory(base.parameters * wide + held + 4 * base.vocabulary * 512)
+    return _memory(inputs, base.parameters * wide, held + 4 * base.vocabulary * 512)
 
 
 def money_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
@@ -135,19 +146,35 @@ def _forward_flops(inputs: PlanInputs, work: Work) -> float:
 
 
 def _scoring_seconds(inputs: PlanInputs, shots: int, rows: int) -> list[float]:
-    """Seconds to answer ``rows`` messages. At best the shared beginning is computed once, at worst for every fourth message."""
-    tokens = inputs.tokens
+    """Seconds to answer ``rows`` messages: what they share is computed once and kept, and every pass reads all weights."""
+    tokens, machine = inputs.tokens, inputs.machine
     shared = tokens.shared_prefix + tokens.label_trie + shots * demonstration_tokens(inputs)
     answer = tokens.label_trie or tokens.target_mean
-    own = suffix_tokens(tokens) + answer
-    gflops = inputs.machine.bf16_gflops if inputs.machine.fast_bf16 else inputs.machine.fp32_gflops
-    work = [_forward_flops(inputs, work_of(rows, own, shared, passes, answer)) for passes in (1, 1 + rows / 16, 1 + rows / 4)]
-    return [_seconds(inputs, flops, gflops, SCORING_RATE)[i] for i, flops in enumerate(work)]
+    work = work_of(rows, suffix_tokens(tokens) + answer, shared, 1, answer)
+    passes = min(rows, TIMED_ROWS) + max(0, rows - TIMED_ROWS) / BATCHED_ROWS
+    wide, gflops = (2, machine.bf16_gflops) if machine.fast_bf16 else (4, machine.fp32_gflops)
+    moved = work.tokens * FORWARD_MOVES * _activation_bytes(inputs, wide) + passes * inputs.base.parameters * wide
+    rates = zip(_rates(inputs, gflops, SCORING_RATE), _bandwidths(inputs), strict=True)
+    return [_forward_flops(inputs, work) / rate + moved / bandwidth for rate, bandwidth in rates]
 
 
-def _seconds(inputs: PlanInputs, flops: float, gflops: float, reached: tuple[float, float, float]) -> list[float]:
-    rate = 1e9 * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores)
-    return [start + flops / (rate * share) for start, share in zip(START_SECONDS, reached, strict=True)]
+def _rates(inputs: PlanInputs, gflops: float, reached: tuple[float, float, float]) -> list[float]:
+    """FLOP/s at best, usually, at worst."""
+    return [1e9 * share * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores) for share in reached]
+
+
+def _bandwidths(inputs: PlanInputs) -> list[float]:
+    """Bytes a second at best, usually, at worst."""
+    return [1e9 * moved for moved in (GPU_BANDWIDTH if inputs.machine.gpus else CPU_BANDWIDTH)]
+
+
+def _seconds(*parts: list[float]) -> Estimate:
+    return _interval([sum(times) for times in zip(START_SECONDS, *parts, strict=True)], "s")
+
+
+def _activation_bytes(inputs: PlanInputs, wide: int) -> int:
+    """Bytes that a pass keeps a token, at ``wide`` bytes a number."""
+    return 17 * wide * inputs.base.hidden * inputs.base.layers
 
 
 def _adapter_inputs(inputs: PlanInputs, adapter: LoraSettings, tokens: float) -> float:
@@ -168,8 +195,10 @@ def _most_answers(inputs: PlanInputs, tokens: float) -> float:
     return tokens * inputs.tokens.target_mean / own
 
 
-def _memory(data: float) -> Estimate:
-    return _interval([PROCESS_GIB + share * data / GIB for share in MEMORY_SPREAD], "GiB")
+def _memory(inputs: PlanInputs, fixed: float, passing: float) -> Estimate:
+    """``fixed`` bytes are there throughout, ``passing`` ones come and go with a pass."""
+    spread = GPU_SPREAD if inputs.machine.gpus else CPU_SPREAD
+    return _interval([PROCESS_GIB + (fixed + share * passing) / GIB for share in spread], "GiB")
 
 
 def _interval(values: list[float], unit: str) -> Estimate:
