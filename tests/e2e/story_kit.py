@@ -114,7 +114,7 @@ def write_objective(folder: Path, **changes: Any) -> Path:
         "business": {"goal": "Route messages.", "owner": "support", "risk": "limited"},
         "task": {"kind": "classify", "instruction": "Classify the customer message into one intent."},
         "data": [{"path": "rows.csv", "source": {"origin": "tailorbird tests", "license": "Apache-2.0"}}],
-        "kpis": [{"metric": "accuracy", "target": 0.2}],
+        "kpis": [{"metric": "accuracy", "target": 0.05}],
         "budget": {"hours": 2},
     }
     path = folder / "objective.yaml"

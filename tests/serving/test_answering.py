@@ -6,8 +6,8 @@ import asyncio
 import math
 
 import pytest
-from serving_kit import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
 
+from serving_kit import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling

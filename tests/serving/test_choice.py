@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from serving_kit import digest
 
+from serving_kit import digest
 from tailorbird.domain.deployment import Alias, Target
 from tailorbird.domain.errors import NotFound
 from tailorbird.serving import choose

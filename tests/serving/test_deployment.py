@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
-from serving_kit import DirectDriver, House, digest, until
 
+from serving_kit import DirectDriver, House, digest, until
 from tailorbird.domain.errors import Corrupt, NotFound, Unavailable
 from tailorbird.serving import Deployment
 

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from serving_kit import House, digest
 
+from serving_kit import House, digest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.serving import RequestJournal

@@ -9,9 +9,11 @@ from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Measured, Refusal, RungKind
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle import story
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.prepare import planned
@@ -33,7 +35,7 @@ def measure_floor(stage: Stage) -> Outcome:
         seconds=model.seconds,
         seed=stage.objective.seed,
     )
-    evidence = weigh(stage, candidate, Split.DEV, dev, model.predict(dev), "scikit-learn")
+    evidence = weigh(stage, candidate, dev, model.predict(dev), "scikit-learn")
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(candidate)
@@ -120,8 +122,8 @@ def choose(stage: Stage) -> Outcome:
     return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
 
 
-def examine(stage: Stage, candidate: Candidate, split: Split) -> Evidence:
-    """Runs a candidate over one split with the serving engine and turns its answers into evidence."""
+def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> Evidence:
+    """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
     rows = stage.rows(split)
     engine = stage.parts.engine()
     servable = stage.servable(candidate)
@@ -140,25 +142,25 @@ def examine(stage: Stage, candidate: Candidate, split: Split) -> Evidence:
         )
     finally:
         engine.unload(servable.id)
-    return weigh(stage, candidate, split, rows, predictions, engine.fingerprint())
+    return weigh(stage, candidate, rows, predictions, engine.fingerprint(), look)
 
 
-def weigh(stage: Stage, candidate: Candidate, split: Split, rows: tuple[Row, ...], predictions: list[Prediction], engine: str) -> Evidence:
-    """Predictions turned into metrics with intervals; every item's result is kept as an artifact."""
+def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1) -> Evidence:
+    """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
     metrics, items = evaluation.measure(
         rows,
         predictions,
         evaluation.MeasureSpec(
             task=stage.objective.task.kind,
             labels=stage.manifest.labels,
-            confidence=stage.objective.business.risk.confidence,
+            confidence=spend(stage.objective.business.risk.confidence, look),
             seed=stage.objective.seed,
             price_per_hour=stage.parts.prices.per_hour,
         ),
     )
     return Evidence(
         candidate=digest_of(candidate),
-        split=split,
+        split=rows[0].split,
         n=len(rows),
         metrics=metrics,
         items=stage.parts.artifacts.put(_as_lines(items)),
@@ -172,7 +174,8 @@ def _as_lines(items: tuple[ItemResult, ...]) -> bytes:
 
 
 def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
-    rule = evaluation.ComparisonRule(metric="accuracy", margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
+    metric = "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY else "exact_match"
+    rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
 
 

@@ -26,7 +26,7 @@ def open_test(stage: Stage) -> Outcome:
     climb = chosen_climb(stage.result(Ladder, story.CHOOSE))
     candidate = stage.record(Candidate, climb.candidate)
     look = _count_look(stage, climb.candidate)
-    evidence = examine(stage, candidate, Split.TEST)
+    evidence = examine(stage, candidate, Split.TEST, look)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=look))
 
     def keep(work: UnitOfWork) -> None:

@@ -74,9 +74,7 @@ def _demands(objective: Objective) -> Iterator[_Demand]:
     if limits.memorisation:
         yield _Demand("memorisation", "limit", limits.memorisation.max_extractable, True, "memorisation is not measured")
     if limits.latency_p95_ms:
-        concurrency = limits.latency_p95_ms.at_concurrency
-        alone = f"latency is measured one request at a time, not {concurrency} at once" if concurrency > 1 else ""
-        yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True, alone)
+        yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True)
     if limits.cost_per_1k_requests:
         yield _Demand("cost_per_1k_requests", "limit", limits.cost_per_1k_requests.max, True)
 

@@ -26,7 +26,7 @@ def check_job(job: TrainingJob) -> None:
     if not job.held_out:
         raise InvalidInput(
             "there are no held-out rows, so no checkpoint could be called the best",
-            "give some rows of the dev split",
+            "keep some training rows out of training",
             code="no_held_out_rows",
         )
 
