@@ -68,7 +68,7 @@ class Evidence(Value):
 
 
 class Standing(StrEnum):
-    """How a candidate stands to the one below it (DESIGN §5)."""
+    """How a candidate stands to the one below it."""
 
     BETTER = "better"
     TIE = "tie"

@@ -16,7 +16,7 @@ from tailorbird.domain.value import Name, Value
 
 
 class RiskTier(StrEnum):
-    """How much proof and how many people a release needs (DESIGN §5)."""
+    """How much proof and how many people a release needs."""
 
     MINIMAL = "minimal"
     LIMITED = "limited"

@@ -1,6 +1,6 @@
 """How a candidate stands to another one, on the same items.
 
-In: two candidates' item results. Out: a paired comparison with its standing (DESIGN §5). Must not know: rungs, costs, what follows from a
+In: two candidates' item results. Out: a paired comparison with its standing. Must not know: rungs, costs, what follows from a
 standing.
 """
 

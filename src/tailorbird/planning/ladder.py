@@ -55,7 +55,7 @@ def _order(inputs: PlanInputs) -> Reason:
         rungs = [kind for kind in RungKind if kind in asked]
         moved = "put into the order of cost" if list(asked) != rungs else "already in the order of cost"
         text = f"the objective asks for {', '.join(kind.value for kind in asked)}: all are tried, {moved}"
-    return Reason(rule="order", text=text, source="DESIGN §1, §5")
+    return Reason(rule="order", text=text, source="docs/concepts.md")
 
 
 def _beside(inputs: PlanInputs) -> list[Refusal]:

@@ -104,7 +104,7 @@ def token_budget(inputs: PlanInputs, longest: int) -> tuple[int, Reason]:
     usual = 8192 if inputs.machine.gpus else 1024
     budget = max(usual, longest)
     why = "what keeps this machine busy" if budget == usual else "the longest row alone"
-    return budget, Reason(rule="packing", text=f"{budget} packed tokens a pass: {why}; it bounds the memory", source="DESIGN §5")
+    return budget, Reason(rule="packing", text=f"{budget} packed tokens a pass: {why}; it bounds the memory", source="docs/concepts.md")
 
 
 def precision(inputs: PlanInputs) -> tuple[Literal["bf16", "fp32"], Reason]:

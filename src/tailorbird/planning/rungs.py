@@ -19,7 +19,7 @@ from tailorbird.planning.sizes import adapter_parameters
 def zero_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction alone, with its labels listed."""
     listed = "the instruction and its labels" if inputs.objective.task.kind is TaskKind.CLASSIFY else "the instruction alone"
-    reason = Reason(rule="zero-shot", text=f"{listed}: nothing is trained and nothing shown", source="DESIGN §1")
+    reason = Reason(rule="zero-shot", text=f"{listed}: nothing is trained and nothing shown", source="docs/concepts.md")
     return _prompting(inputs, "zero-shot", 0, reason)
 
 

@@ -31,7 +31,7 @@ _TIERS: dict[RiskTier, ApprovalRule] = {
 
 
 def rule_for(objective: Objective) -> ApprovalRule:
-    """Who must approve releases of ``objective``: what its risk tier asks (DESIGN §5), or more where it lists roles, one an approval.
+    """Who must approve releases of ``objective``: what its risk tier asks, or more where it lists roles, one an approval.
 
     A list can only add: with fewer people or roles than the tier asks, the tier's count. Raises InvalidInput for a role that cannot decide.
     """

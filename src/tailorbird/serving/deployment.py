@@ -27,7 +27,7 @@ from tailorbird.serving.routes import Arm, Route, Routes, arm_name
 
 _log = logging.getLogger("tailorbird.serving")
 
-#: Seconds between two looks at the record; DESIGN §6 allows 0.5 until a moved alias is noticed.
+#: Seconds between two looks at the record; a moved alias must be noticed within 0.5.
 _LOOK_EVERY = 0.2
 #: Seconds between two questions to the engine what it holds.
 _ASK_EVERY = 1.0
