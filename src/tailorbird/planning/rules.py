@@ -66,11 +66,16 @@ def alpha() -> tuple[int, Reason]:
     return ALPHA, Reason(rule="R5", text=text, source=_TML)
 
 
-def learning_rate(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[float, Reason]:
-    """R5: full = 1e-4 · (576 / hidden)^½, LoRA ten times that."""
+#: A run of fewer steps than this is short: an adapter then wants fifteen times the rate of full fine-tuning, not ten.
+SHORT_RUN = 100
+
+
+def learning_rate(inputs: PlanInputs, method: Literal["lora", "full"], steps: int) -> tuple[float, Reason]:
+    """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that, fifteen times in a run of fewer than 100 ``steps``."""
     rate_of_full = 1e-4 * math.sqrt(576 / inputs.base.hidden)
-    rate = _two_digits(rate_of_full if method == "full" else 10 * rate_of_full)
-    times = "" if method == "full" else "ten times the rate of full fine-tuning, which is "
+    ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
+    rate = _two_digits(rate_of_full if method == "full" else ratio * rate_of_full)
+    times = "" if method == "full" else f"{word} the rate of full fine-tuning, which is "
     text = f"{rate:g}: {times}1e-4 at width 576, falling with the root of the width (here {inputs.base.hidden})"
     return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
 

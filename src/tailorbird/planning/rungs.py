@@ -5,6 +5,7 @@ In: ``PlanInputs``. Out: a ``RungPlan``. Must not know: whether the rung is affo
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from tailorbird.domain.ladder import RungKind
@@ -13,7 +14,7 @@ from tailorbird.domain.plan import LoraSettings, Reason, RungPlan, TrainingSetti
 from tailorbird.planning import rules
 from tailorbird.planning.estimates import money_estimate, prompt_memory, prompt_time, training_memory, training_time
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.sizes import adapter_parameters
+from tailorbird.planning.sizes import HELD_OUT, adapter_parameters
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:
@@ -76,9 +77,10 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
 def _settings(
     inputs: PlanInputs, method: Literal["lora", "full"], adapter: LoraSettings | None
 ) -> tuple[TrainingSettings, tuple[Reason, ...]]:
-    rate, rate_reason = rules.learning_rate(inputs, method)
     batch, batch_reason = rules.batch_size()
     epochs, epochs_reason = rules.epochs(inputs)
+    steps = epochs * math.ceil(inputs.manifest.counts.train * (1 - HELD_OUT) / batch)
+    rate, rate_reason = rules.learning_rate(inputs, method, steps)
     length, length_reason = rules.max_length(inputs)
     budget, budget_reason = rules.token_budget(inputs, length)
     precision, precision_reason = rules.precision(inputs)
