@@ -53,7 +53,11 @@ class Servable(Value):
 
 
 class RequestRow(Value):
-    """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused`` or ``aborted``."""
+    """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused`` or ``aborted``.
+
+    ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``foundations/sketch.py``), for
+    drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
+    """
 
     id: str
     tenant: Name
@@ -70,3 +74,26 @@ class RequestRow(Value):
     completion_tokens: int
     latency_ms: float
     at: datetime
+    characters: int = 0
+    sketch: str = ""
+    confidence: float | None = None
+    cost: float = 0.0
+
+
+class Traffic(Value):
+    """What one release answered within a window. Latencies in milliseconds; ``cost`` in the currency of the settings' prices."""
+
+    release: Digest | None
+    alias: str
+    requests: int
+    ok: int
+    errors: int
+    refused: int
+    aborted: int
+    latency_p50_ms: float
+    latency_p95_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float
+    first: datetime
+    last: datetime

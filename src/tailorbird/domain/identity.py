@@ -21,6 +21,7 @@ class Role(StrEnum):
     OPERATOR = "operator"
     VIEWER = "viewer"
     ADMIN = "admin"
+    WORKER = "worker"
 
 
 class Tenant(Value):
@@ -33,7 +34,8 @@ class Tenant(Value):
 class Identity(Value):
     """Somebody (or some service) with a credential of their own.
 
-    ``public_key`` is the raw Ed25519 public key in standard base64 (44 characters).
+    ``public_key`` is the raw Ed25519 public key in standard base64 (44 characters). ``former_keys`` are keys it was rotated away from:
+    what they signed still counts, and nothing new can be signed with them. A key that leaked is struck from both.
     """
 
     tenant: Name
@@ -42,6 +44,7 @@ class Identity(Value):
     public_key: str
     created_at: datetime
     disabled_at: datetime | None = None
+    former_keys: tuple[str, ...] = ()
 
     def holds(self, role: Role) -> bool:
         """True when the identity is enabled and holds ``role``."""
@@ -77,3 +80,29 @@ class ApiKey(Value):
     def is_valid(self, now: datetime) -> bool:
         """True when neither revoked nor expired at ``now``."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+class Login(Value):
+    """What an identity signs (purpose ``login``) to open a session. ``nonce`` is used once, so that a login cannot be played again."""
+
+    tenant: Name
+    identity: Name
+    nonce: str
+    at: datetime
+
+
+class Session(Value):
+    """A proven identity at the control API or the console, until ``expires_at``. Only the SHA-256 of its secret is kept; ``id`` is the
+    nonce of the login."""
+
+    id: str
+    tenant: Name
+    identity: Name
+    secret_sha256: str
+    created_at: datetime
+    expires_at: datetime
+    ended_at: datetime | None = None
+
+    def is_valid(self, now: datetime) -> bool:
+        """True when neither ended nor expired at ``now``."""
+        return self.ended_at is None and now < self.expires_at

@@ -24,9 +24,8 @@ class RungKind(StrEnum):
 class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
-    ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). ``seconds`` is the time to
-    make it, ``peak_memory_gb``
-    the resident set above the loaded model in GiB, ``money`` in the objective's currency. ``training`` names the training report.
+    ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
+    candidate again gives the same digest.
     """
 
     rung: RungKind
@@ -36,12 +35,24 @@ class Candidate(Value):
     adapter: Digest | None = None
     weights: Digest | None = None
     floor: Digest | None = None
-    training: Digest | None = None
     trained_parameters: int = 0
+    seed: int = 0
+
+
+class Making(Value):
+    """How a candidate came about: what its rung's step leaves. ``candidate`` is None when a limit ended the step before there was one;
+    ``stopped`` then says why.
+
+    ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``money`` in the objective's
+    currency. ``training`` names the training report.
+    """
+
+    candidate: Digest | None
+    stopped: str = ""
+    training: Digest | None = None
     seconds: float = 0.0
     peak_memory_gb: float = 0.0
     money: float = 0.0
-    seed: int = 0
 
 
 class Choice(StrEnum):

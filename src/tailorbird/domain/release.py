@@ -37,6 +37,16 @@ class ReleaseContent(Value):
     chat_template: Digest
     prompt: PromptSpec
     snapshot: Digest
+    author: Name
+
+
+class Dossier(Value):
+    """How a release was shown to be good: plan, ladder, evidence, gate and model card, by digest; ``release`` names what it is about.
+
+    Measured times stand behind these digests, so they differ from one climb to the next even where the release is the same.
+    """
+
+    release: Digest
     plan: Digest
     ladder: Digest
     dev_evidence: Digest
@@ -44,7 +54,6 @@ class ReleaseContent(Value):
     gate: Digest
     gate_verdict: Verdict
     card: Digest
-    author: Name
     created_at: datetime
 
 
@@ -103,15 +112,25 @@ def next_state(state: ReleaseState, action: ReleaseAction) -> ReleaseState:
         ) from None
 
 
-class Approval(Value):
-    """One person's signed decision on one release digest, in one of their roles."""
+class Statement(Value):
+    """What somebody who decides puts their name to: which release, on which dossier, in which role, how, and why."""
 
     release: Digest
+    dossier: Digest
     identity: Name
     role: Role
     decision: Literal["approve", "reject"]
     reason: str
+
+
+class Approval(Statement):
+    """A statement with its signature, which is over the digest of the statement and for the purpose ``decision``."""
+
     signature: Signature
+
+    def statement(self) -> Statement:
+        """What was signed."""
+        return Statement(**{name: getattr(self, name) for name in Statement.model_fields})
 
 
 class ApprovalRule(Value):
@@ -124,10 +143,12 @@ class ApprovalRule(Value):
 
 
 class Release(Value):
-    """A release with what has been decided about it. ``signature`` is the author's, over ``digest``."""
+    """A release with what has been decided about it. ``digest`` is that of ``content``; ``signature`` is over the digest of ``dossier``,
+    which names the release, by its author or by the worker that finished the author's run."""
 
     digest: Digest
     content: ReleaseContent
+    dossier: Dossier
     state: ReleaseState
     signature: Signature
     approvals: tuple[Approval, ...] = ()

@@ -13,8 +13,9 @@ from tailorbird.domain.value import Digest, Name, Value
 
 
 class RunState(StrEnum):
-    """Where a run stands."""
+    """Where a run stands. Workers take up ``ACTIVE`` runs; a ``PLANNED`` one spends nothing until somebody adapts."""
 
+    PLANNED = "planned"
     ACTIVE = "active"
     DONE = "done"
     FAILED = "failed"
@@ -25,7 +26,8 @@ class Run(Value):
     """One climb of one objective over one set of data files. ``id`` is derived from ``fingerprint``.
 
     ``fingerprint`` covers the objective and the bytes of its data files: the same inputs are the same run, so
-    starting it again goes on where it was.
+    starting it again goes on where it was. ``source`` names the text of the objective file. Its data lie in ``folder`` or, where the
+    run was submitted from elsewhere, in the tree ``inputs``.
     """
 
     id: str
@@ -37,6 +39,8 @@ class Run(Value):
     created_by: Name
     created_at: datetime
     state: RunState = RunState.ACTIVE
+    source: Digest | None = None
+    inputs: Digest | None = None
 
 
 class StepState(StrEnum):
@@ -46,6 +50,30 @@ class StepState(StrEnum):
     LEASED = "leased"
     DONE = "done"
     FAILED = "failed"
+
+
+class TrainingProgress(Value):
+    """A line of a training run's metrics. ``tokens`` counts all tokens so far, ``memory_gb`` the resident set in
+    GiB; losses in nats per token."""
+
+    step: int
+    steps: int
+    loss: float
+    held_out_loss: float | None
+    learning_rate: float
+    tokens: int
+    tokens_per_second: float
+    memory_gb: float
+    seconds: float
+
+
+class StepProgress(Value):
+    """How far a step is, as its worker last told: a sentence, a count, and the last line of a training."""
+
+    text: str = ""
+    done: int = 0
+    total: int = 0
+    training: TrainingProgress | None = None
 
 
 class Step(Value):
@@ -62,21 +90,7 @@ class Step(Value):
     result: Digest | None = None
     error: str | None = None
     seconds: float = 0.0
-
-
-class TrainingProgress(Value):
-    """A line of a training run's metrics. ``tokens`` counts all tokens so far, ``memory_gb`` the resident set in
-    GiB; losses in nats per token."""
-
-    step: int
-    steps: int
-    loss: float
-    held_out_loss: float | None
-    learning_rate: float
-    tokens: int
-    tokens_per_second: float
-    memory_gb: float
-    seconds: float
+    progress: StepProgress | None = None
 
 
 class TrainingReport(Value):

@@ -1,6 +1,6 @@
 """What is seen in production: readings that may call for action.
 
-In: numbers from traffic. Out: signals. Must not know: how they are computed (``monitoring/``).
+In: numbers from traffic and from the data pipeline. Out: signals. Must not know: how they are computed (``monitoring/``).
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ class Severity(StrEnum):
 
 
 class Signal(Value):
-    """One reading of one release's traffic. ``bound`` is the limit it is held against, if any."""
+    """One reading of one release's traffic, or of one objective's data (then ``release`` is None).
+
+    ``name`` reads ``family.reading`` (``drift.text``, ``service.latency_p95_ms``, ``data.stale_days``); ``bound`` is the limit it is held against,
+    ``n`` the requests or rows it rests on, ``text`` the sentence a person reads.
+    """
 
     tenant: Name
-    release: Digest
+    objective: Name
+    release: Digest | None
     name: str
     value: float
     bound: float | None
+    p_value: float | None = None
     n: int
     severity: Severity
+    text: str
     at: datetime

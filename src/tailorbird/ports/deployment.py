@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
-from tailorbird.domain.deployment import Alias, RequestRow
+from tailorbird.domain.deployment import Alias, RequestRow, Traffic
+from tailorbird.domain.value import Digest
 
 
 class AliasRepository(Protocol):
@@ -39,6 +41,10 @@ class RequestRepository(Protocol):
         """The row of a request. Raises NotFound."""
         ...
 
-    def latest(self, limit: int = 50) -> tuple[RequestRow, ...]:
-        """The newest rows, newest first."""
+    def latest(self, limit: int = 50, before: datetime | None = None, release: Digest | None = None) -> tuple[RequestRow, ...]:
+        """The newest rows, newest first; only those older than ``before``, only those that ``release`` answered."""
+        ...
+
+    def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
+        """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), summed by the database."""
         ...

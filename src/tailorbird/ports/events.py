@@ -31,6 +31,22 @@ class EventLog(Protocol):
         """Entries whose event has this subject, in order."""
         ...
 
+    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries that are visible here, newest first; with ``before``, only those with a smaller index."""
+        ...
+
+    def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
+        """RFC 6962 audit path (hashes in hex, leaf upwards) of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput."""
+        ...
+
+    def consistency(self, first: int, second: int | None = None) -> tuple[str, ...]:
+        """RFC 6962 consistency proof (hashes in hex) between the trees of two sizes (default: up to all). Raises InvalidInput."""
+        ...
+
+    def root_at(self, size: int) -> str:
+        """The root of the tree of the first ``size`` entries, in hex. Raises InvalidInput."""
+        ...
+
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Stores a signed checkpoint."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from tailorbird.domain.identity import ApiKey, Identity, Tenant
+from tailorbird.domain.identity import ApiKey, Identity, Session, Tenant
 
 
 class IdentityRepository(Protocol):
@@ -23,6 +23,10 @@ class IdentityRepository(Protocol):
         """All identities, by name."""
         ...
 
+    def replace(self, identity: Identity) -> None:
+        """Writes a changed identity in place of the one of that name. Raises NotFound."""
+        ...
+
 
 class ApiKeyRepository(Protocol):
     """One tenant's API keys."""
@@ -35,8 +39,24 @@ class ApiKeyRepository(Protocol):
         """All keys, oldest first, revoked ones too."""
         ...
 
+    def expire(self, key: str, at: datetime) -> ApiKey:
+        """Makes the key with this id end at ``at``, unless it ends earlier. Raises NotFound."""
+        ...
+
     def revoke(self, key: str, at: datetime) -> ApiKey:
         """Revokes the key with this id. Raises NotFound."""
+        ...
+
+
+class SessionRepository(Protocol):
+    """One tenant's sessions at the control API and the console."""
+
+    def add(self, session: Session) -> None:
+        """Adds a session. Raises Conflict when its id (the login's nonce) was used. Sessions that ended a day ago are cleared away."""
+        ...
+
+    def end(self, session: str, at: datetime) -> None:
+        """Ends a session; one that is unknown or has ended is left as it is."""
         ...
 
 
@@ -53,6 +73,10 @@ class TenantDirectory(Protocol):
 
     def key(self, key_id: str) -> ApiKey | None:
         """The key with this id, in whichever tenant."""
+        ...
+
+    def session(self, session_id: str) -> Session | None:
+        """The session with this id, in whichever tenant."""
         ...
 
     def aliases_moved(self) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
-from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, TenantDirectory
+from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
-from tailorbird.ports.runs import RunRepository, StepRepository
+from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
+from tailorbird.ports.signals import SignalRepository
 
 
 class UnitOfWork(Protocol):
@@ -27,6 +29,8 @@ class UnitOfWork(Protocol):
     requests: RequestRepository
     identities: IdentityRepository
     keys: ApiKeyRepository
+    sessions: SessionRepository
+    signals: SignalRepository
     events: EventLog
 
 
@@ -35,6 +39,7 @@ class SystemWork(Protocol):
 
     tenants: TenantDirectory
     events: EventLog
+    queue: WorkQueue
 
 
 class Ledger(Protocol):
@@ -50,6 +55,17 @@ class Ledger(Protocol):
 
     def migrate(self) -> None:
         """Brings the schema to the newest version. Raises Unavailable when the database cannot be opened."""
+        ...
+
+    def dump(self, folder: Path) -> dict[str, int]:
+        """Writes everything, as of one moment and while others write, into the empty ``folder``: a JSONL file a table. Returns rows a table.
+
+        What is written can be restored into any kind of database. Raises Unavailable.
+        """
+        ...
+
+    def restore(self, folder: Path) -> dict[str, int]:
+        """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
         ...
 
     def close(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Protocol
 
-from tailorbird.domain.run import Run, RunState, Step
+from tailorbird.domain.run import Run, RunState, Step, StepProgress
 from tailorbird.domain.value import Digest
 
 
@@ -24,6 +24,14 @@ class RunRepository(Protocol):
         """All runs, newest first."""
         ...
 
+    def latest(self, limit: int = 50, skip: int = 0) -> tuple[Run, ...]:
+        """At most ``limit`` runs, newest first, leaving out the ``skip`` newest."""
+        ...
+
+    def count(self) -> int:
+        """How many runs there are."""
+        ...
+
     def set_state(self, run: str, state: RunState) -> None:
         """Moves a run to ``state``."""
         ...
@@ -40,8 +48,8 @@ class StepRepository(Protocol):
         """Leases the first step of ``run`` that is ready, or leased with an expired lease. ``None`` when there is none."""
         ...
 
-    def heartbeat(self, step: Step, ttl: timedelta) -> None:
-        """Extends the lease. Raises LeaseLost when ``step.owner`` no longer holds it."""
+    def heartbeat(self, step: Step, ttl: timedelta, progress: StepProgress | None = None) -> None:
+        """Extends the lease and, where given, notes how far the step is. Raises LeaseLost when ``step.owner`` no longer holds it."""
         ...
 
     def complete(self, step: Step, result: Digest, seconds: float) -> Step:
@@ -62,4 +70,12 @@ class StepRepository(Protocol):
 
     def retry(self, run: str) -> None:
         """Makes the failed steps of a run ready again."""
+        ...
+
+
+class WorkQueue(Protocol):
+    """System repository: what waits for a worker, in whichever tenant."""
+
+    def waiting(self, limit: int = 20) -> tuple[Run, ...]:
+        """Active runs none of whose steps is held under a lease that has not expired, oldest first."""
         ...
