@@ -22,6 +22,8 @@ class Action(StrEnum):
     ADAPT = "objective.adapt"
     PULL_MODEL = "model.pull"
     SHOW_RUN = "run.show"
+    CANCEL_RUN = "run.cancel"
+    WORK = "run.work"
     SHOW_RELEASE = "release.show"
     APPROVE = "release.approve"
     REJECT = "release.reject"
@@ -29,13 +31,20 @@ class Action(StrEnum):
     PROMOTE = "release.promote"
     ROLLBACK = "release.rollback"
     EXPLAIN = "request.explain"
+    SHOW_TRAFFIC = "traffic.show"
+    WATCH = "traffic.watch"
     CREATE_KEY = "key.create"
     LIST_KEYS = "key.list"
     REVOKE_KEY = "key.revoke"
+    ROTATE_KEY = "key.rotate"
     ADD_IDENTITY = "identity.add"
+    DISABLE_IDENTITY = "identity.disable"
+    ROTATE_IDENTITY = "identity.rotate"
     SHOW_IDENTITY = "identity.show"
     VERIFY_AUDIT = "audit.verify"
     CHECKPOINT = "audit.checkpoint"
+    BACK_UP = "workspace.back_up"
+    SESSION = "session.own"
 
 
 _ANYONE = frozenset(Role)
@@ -47,6 +56,8 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.ADAPT: frozenset({Role.AUTHOR}),
     Action.PULL_MODEL: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),
     Action.SHOW_RUN: _ANYONE,
+    Action.CANCEL_RUN: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),
+    Action.WORK: frozenset({Role.WORKER}),
     Action.SHOW_RELEASE: _ANYONE,
     Action.APPROVE: _DECIDERS,
     Action.REJECT: _DECIDERS,
@@ -54,13 +65,20 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),
     Action.EXPLAIN: _ANYONE,
+    Action.SHOW_TRAFFIC: _ANYONE,
+    Action.WATCH: frozenset({Role.OPERATOR, Role.WORKER}),
     Action.CREATE_KEY: frozenset({Role.ADMIN}),
     Action.LIST_KEYS: frozenset({Role.ADMIN, Role.OPERATOR}),
     Action.REVOKE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.ROTATE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
     Action.ADD_IDENTITY: frozenset({Role.ADMIN}),
+    Action.DISABLE_IDENTITY: frozenset({Role.ADMIN}),
+    Action.ROTATE_IDENTITY: _ANYONE,
     Action.SHOW_IDENTITY: _ANYONE,
     Action.VERIFY_AUDIT: _ANYONE,
-    Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKER}),
+    Action.BACK_UP: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.SESSION: _ANYONE,
 }
 
 

@@ -49,20 +49,20 @@ def sign(key: PrivateKey, identity_name: str, purpose: str, digest: Digest, at: 
 
 
 def verify(signature: Signature, *, identity: Identity, purpose: str, digest: Digest) -> None:
-    """Checks that ``identity`` signed ``digest`` for ``purpose`` with its registered key.
+    """Checks that ``identity`` signed ``digest`` for ``purpose`` with its registered key, or with one it was rotated away from.
 
     Raises Corrupt (``signature_invalid``) when the signature names somebody else, another key, purpose or digest, or does not verify.
     """
     claims = (
         (signature.identity == identity.name, f"was made by {signature.identity}, not by {identity.name}"),
-        (signature.public_key == identity.public_key, f"was not made with the key registered for {identity.name}"),
+        (signature.public_key in (identity.public_key, *identity.former_keys), f"was not made with the key registered for {identity.name}"),
         (signature.purpose == purpose, f"was made for another purpose ({signature.purpose}, not {purpose})"),
         (signature.digest == digest, "was made over another digest"),
     )
     for holds, what in claims:
         if not holds:
             raise _invalid(what)
-    if not is_signed(signed_bytes(purpose, digest), signature.signature, identity.public_key):
+    if not is_signed(signed_bytes(purpose, digest), signature.signature, signature.public_key):
         raise _invalid(f"does not verify with the key of {identity.name}")
 
 

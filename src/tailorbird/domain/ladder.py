@@ -98,9 +98,10 @@ class Ladder(Value):
 
 
 class Measured(Value):
-    """A reference candidate with its dev evidence: what the step ``floor`` leaves."""
+    """A reference candidate with how it was made and its dev evidence: what the step ``floor`` leaves."""
 
     candidate: Digest
+    making: Digest
     evidence: Digest
 
 

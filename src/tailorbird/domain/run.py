@@ -13,8 +13,10 @@ from tailorbird.domain.value import Digest, Name, Value
 
 
 class RunState(StrEnum):
-    """Where a run stands. Workers take up ``ACTIVE`` runs; a ``PLANNED`` one spends nothing until somebody adapts."""
+    """Where a run stands. Workers take up ``PLANNING`` runs as far as the plan, and ``ACTIVE`` ones to the end; a ``PLANNED`` one spends
+    nothing until somebody adapts."""
 
+    PLANNING = "planning"
     PLANNED = "planned"
     ACTIVE = "active"
     DONE = "done"

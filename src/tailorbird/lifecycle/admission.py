@@ -9,7 +9,7 @@ from tailorbird.access import signing
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import Identity
+from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, Release
 from tailorbird.foundations.canonical import digest_of, short
@@ -46,22 +46,24 @@ def _admit(parts: Parts, request: LoadRequest) -> Servable:
 
 
 def verify_release(release: Release, people: dict[str, Identity]) -> None:
-    """Checks that the content is what its digest says and that its author signed it. Raises Corrupt or Forbidden."""
-    author = people.get(release.content.author)
-    if author is None:
+    """Checks that content and dossier are what their digests say, and that the author, or a worker for the author, signed them.
+
+    Raises Corrupt or Forbidden.
+    """
+    signer = people.get(release.signature.identity)
+    if signer is None or not (signer.name == release.content.author or Role.WORKER in signer.roles):
         raise Forbidden(
-            f"release {short(release.digest)} names an author this tenant does not know",
-            "restore the author's identity, or adapt again",
-            code="author_unknown",
+            f"release {short(release.digest)} is signed by nobody who may: neither its author nor a worker of this tenant",
+            "restore the identity that signed it, or adapt again",
+            code="signer_unknown",
         )
-    content = digest_of(release.content)
-    if content != release.digest:
+    if digest_of(release.content) != release.digest or release.dossier.release != release.digest:
         raise Corrupt(
             f"release {short(release.digest)} is not what its digest says",
             "the record was changed outside tailorbird: run tailorbird audit verify, and restore a backup",
             code="release_changed",
         )
-    signing.verify(release.signature, identity=author, purpose="release", digest=content)
+    signing.verify(release.signature, identity=signer, purpose="release", digest=digest_of(release.dossier))
 
 
 def is_approved(release: Release, objective: Objective, people: dict[str, Identity]) -> bool:
@@ -70,7 +72,7 @@ def is_approved(release: Release, objective: Objective, people: dict[str, Identi
 
 
 def _verify_approval(approval: Approval, identity: Identity) -> None:
-    signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=approval.release)
+    signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=digest_of(approval.statement()))
 
 
 def _materialise(parts: Parts, release: Release) -> Servable:

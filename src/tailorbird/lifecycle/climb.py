@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
-from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Measured, Refusal, RungKind
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
@@ -16,6 +17,7 @@ from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle import story
 from tailorbird.lifecycle.journal import Facts
+from tailorbird.lifecycle.limits import within_budget
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
@@ -32,56 +34,78 @@ def measure_floor(stage: Stage) -> Outcome:
         base_model=stage.base.digest,
         prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels),
         trained_parameters=model.parameters,
-        seconds=model.seconds,
         seed=stage.objective.seed,
     )
     evidence = weigh(stage, candidate, dev, model.predict(dev), "scikit-learn")
+    making = Making(candidate=digest_of(candidate), seconds=model.seconds)
 
     def keep(work: UnitOfWork) -> None:
-        work.records.put(candidate)
-        work.records.put(evidence)
+        for value in (candidate, making, evidence):
+            work.records.put(value)
 
-    return Outcome(Measured(candidate=digest_of(candidate), evidence=digest_of(evidence)), {"accuracy": _headline(evidence)}, keep)
+    measured = Measured(candidate=digest_of(candidate), making=digest_of(making), evidence=digest_of(evidence))
+    return Outcome(measured, {"accuracy": _headline(evidence)}, keep)
 
 
 def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
-    """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted."""
-    made = rungs.make_candidate(
-        rungs.RungContext(
-            objective=stage.objective,
-            plan=rung,
-            base=stage.base,
-            base_folder=stage.parts.artifacts.get_tree(stage.base.digest),
-            snapshot=digest_of(stage.manifest),
-            labels=stage.manifest.labels,
-            train=stage.rows(Split.TRAIN),
-            dev=stage.rows(Split.DEV),
-            trainer=stage.parts.trainer,
-            engine=stage.parts.engine,
-            artifacts=stage.parts.artifacts,
-            workspace=stage.folder / story.make_step(rung).replace(" ", "-"),
-            prices=stage.parts.prices,
-            report=stage.progress.training,
-            progress=stage.progress.tell,
-        )
+    """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted.
+
+    When the budget is used up the rung ends there: its checkpoint stays in the run's folder, and the climb ends with what was measured.
+    """
+    try:
+        made = rungs.make_candidate(_context(stage, rung))
+    except Exhausted as error:
+        if error.error_code != "budget_spent":
+            raise
+        facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "stopped": error.message}
+        return Outcome(Making(candidate=None, stopped=error.message), facts)
+    making = Making(
+        candidate=digest_of(made.candidate),
+        training=digest_of(made.training) if made.training else None,
+        seconds=made.seconds,
+        peak_memory_gb=made.peak_memory_gb,
+        money=made.seconds / 3600 * stage.parts.prices.per_hour,
     )
 
     def keep(work: UnitOfWork) -> None:
+        work.records.put(made.candidate)
         if made.training is not None:
             work.records.put(made.training)
 
-    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
-    return Outcome(made.candidate, facts, keep)
+    facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
+    return Outcome(making, facts, keep)
+
+
+def _context(stage: Stage, rung: RungPlan) -> rungs.RungContext:
+    progress = within_budget(stage.progress, stage.objective.budget, stage.spent, stage.parts.prices.per_hour)
+    return rungs.RungContext(
+        objective=stage.objective,
+        plan=rung,
+        base=stage.base,
+        base_folder=stage.parts.artifacts.get_tree(stage.base.digest),
+        snapshot=digest_of(stage.manifest),
+        labels=stage.manifest.labels,
+        train=stage.rows(Split.TRAIN),
+        dev=stage.rows(Split.DEV),
+        trainer=stage.parts.trainer,
+        engine=stage.parts.engine,
+        artifacts=stage.parts.artifacts,
+        workspace=stage.folder / story.make_step(rung).replace(" ", "-"),
+        report=progress.training,
+        progress=progress.tell,
+    )
 
 
 def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     """Measures a candidate on dev, compares it with the rung below on the same items, and decides whether to go on."""
     plan = planned(stage)
-    candidate = stage.result(Candidate, story.make_step(rung))
+    making = stage.result(Making, story.make_step(rung))
+    assert making.candidate is not None
+    candidate = stage.record(Candidate, making.candidate)
     evidence = examine(stage, candidate, Split.DEV)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
-    position = plan.rungs.index(rung)
-    choice, reason = story.decide(stage.objective, plan, position, gate.verdict, gate.reason, stage.hours_spent)
+    following = next(iter(plan.rungs[plan.rungs.index(rung) + 1 :]), None)
+    choice, reason = story.decide(stage.objective, following, gate.verdict, gate.reason, stage.spent)
     climb = Climb(
         rung=rung.rung,
         candidate=digest_of(candidate),
@@ -92,9 +116,9 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         against_below=_against(stage, evidence, stage.climbs[-1].evidence) if stage.climbs else None,
         choice=choice,
         reason=reason,
-        seconds=candidate.seconds,
-        peak_memory_gb=candidate.peak_memory_gb,
-        money=candidate.money,
+        seconds=making.seconds,
+        peak_memory_gb=making.peak_memory_gb,
+        money=making.money,
     )
 
     def keep(work: UnitOfWork) -> None:
@@ -109,13 +133,10 @@ def choose(stage: Stage) -> Outcome:
     """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
     plan = planned(stage)
     chosen, reason = story.choose(stage.climbs, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
-    refused = plan.left_out
-    if stage.climbs and stage.climbs[-1].choice is not Choice.CLIMB:
-        refused += tuple(_not_tried(rung, stage.climbs[-1]) for rung in plan.rungs[len(stage.climbs) :])
     ladder = Ladder(
         floor=_floor_climb(stage) if story.FLOOR in stage.done else None,
         climbs=stage.climbs,
-        refused=refused,
+        refused=plan.left_out + _not_climbed(stage, plan.rungs[len(stage.climbs) :]),
         chosen=chosen.candidate if chosen else None,
         reason=reason + _floor_remark(stage, chosen),
     )
@@ -184,14 +205,20 @@ def _headline(evidence: Evidence) -> float | None:
     return round(metric.value, 4) if metric else None
 
 
-def _not_tried(rung: RungPlan, last: Climb) -> Refusal:
-    why = "the rung below passes" if last.choice is Choice.STOP else "the budget does not allow it"
-    return Refusal(rung=rung.rung, reason=f"{rung.variant}: {why}")
+def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...]:
+    """The planned rungs that have no evidence, each with the reason."""
+    why = "the rung below passes" if stage.climbs and stage.climbs[-1].choice is Choice.STOP else "the budget does not allow it"
+    reasons = dict.fromkeys(left, why)
+    if stage.stopped is not None:
+        rung, reason = stage.stopped
+        reasons[rung] = f"ended while it was being made: {reason}"
+    return tuple(Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") for rung, reason in reasons.items())
 
 
 def _floor_climb(stage: Stage) -> Climb:
     measured = stage.result(Measured, story.FLOOR)
     candidate = stage.record(Candidate, measured.candidate)
+    making = stage.record(Making, measured.making)
     evidence = stage.record(Evidence, measured.evidence)
     return Climb(
         rung=RungKind.FLOOR,
@@ -203,9 +230,9 @@ def _floor_climb(stage: Stage) -> Climb:
         against_below=None,
         choice=Choice.CLIMB,
         reason="the classical reference, beside the ladder",
-        seconds=candidate.seconds,
-        peak_memory_gb=candidate.peak_memory_gb,
-        money=candidate.money,
+        seconds=making.seconds,
+        peak_memory_gb=making.peak_memory_gb,
+        money=making.money,
     )
 
 

@@ -10,7 +10,7 @@ from tailorbird import release
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.ladder import Candidate, Climb, Conclusion, Ladder, SealedTest
-from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import story
@@ -79,36 +79,36 @@ def _count_look(stage: Stage, candidate: Digest) -> int:
 def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult) -> Release:
     climb = chosen_climb(ladder)
     candidate = stage.record(Candidate, climb.candidate)
-    test_evidence = stage.record(Evidence, found.evidence)
-    card = release.model_card(
+    content = release.assemble(
+        release.ReleaseParts(
+            run=stage.run, objective=stage.objective, base=stage.base, candidate=candidate, snapshot=digest_of(stage.manifest)
+        )
+    )
+    dossier = Dossier(
+        release=digest_of(content),
+        plan=digest_of(planned(stage)),
+        ladder=digest_of(ladder),
+        dev_evidence=digest_of(climb.evidence),
+        test_evidence=found.evidence,
+        gate=found.gate,
+        gate_verdict=gate.verdict,
+        card=stage.parts.artifacts.put(_card(stage, ladder, candidate, found, gate).encode()),
+        created_at=stage.parts.clock.now(),
+    )
+    signature = stage.actor.sign("release", digest_of(dossier))
+    return Release(digest=digest_of(content), content=content, dossier=dossier, state=ReleaseState.DRAFT, signature=signature)
+
+
+def _card(stage: Stage, ladder: Ladder, candidate: Candidate, found: SealedTest, gate: GateResult) -> str:
+    return release.model_card(
         release.CardFacts(
             objective=stage.objective,
             manifest=stage.manifest,
             base=stage.base,
             candidate=candidate,
             ladder=ladder,
-            test_evidence=test_evidence,
+            test_evidence=stage.record(Evidence, found.evidence),
             gate=gate,
             rule=release.rule_for(stage.objective),
         )
     )
-    content = release.assemble(
-        release.ReleaseParts(
-            run=stage.run,
-            objective=stage.objective,
-            base=stage.base,
-            candidate=candidate,
-            snapshot=digest_of(stage.manifest),
-            plan=digest_of(planned(stage)),
-            ladder=digest_of(ladder),
-            dev_evidence=digest_of(climb.evidence),
-            test_evidence=found.evidence,
-            gate=found.gate,
-            gate_verdict=gate.verdict,
-            card=stage.parts.artifacts.put(card.encode()),
-            author=stage.actor.name,
-            created_at=stage.run.created_at,
-        )
-    )
-    digest = digest_of(content)
-    return Release(digest=digest, content=content, state=ReleaseState.DRAFT, signature=stage.actor.sign("release", digest))

@@ -25,15 +25,15 @@ def explain(parts: Parts, actor: Actor, request: str) -> Explanation:
         if row.release is None:
             return Explanation(request=row)
         release = work.releases.get(row.release)
-        content = release.content
+        content, dossier = release.content, release.dossier
         return Explanation(
             request=row,
             release=release,
             objective=work.records.get(Objective, content.objective),
-            gate=work.records.get(GateResult, content.gate),
-            evidence=work.records.get(Evidence, content.test_evidence),
+            gate=work.records.get(GateResult, dossier.gate),
+            evidence=work.records.get(Evidence, dossier.test_evidence),
             manifest=work.records.get(SnapshotManifest, content.snapshot),
-            plan=work.records.get(Plan, content.plan),
-            ladder=work.records.get(Ladder, content.ladder),
+            plan=work.records.get(Plan, dossier.plan),
+            ladder=work.records.get(Ladder, dossier.ladder),
             events=work.events.about(release.digest),
         )

@@ -6,17 +6,17 @@ gateways notice a moved alias by themselves.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from tailorbird.access import Action, signing
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound
-from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, next_state
-from tailorbird.foundations.canonical import short
+from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, Statement, next_state
+from tailorbird.domain.value import Value
+from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.admission import is_approved, verify_release
 from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
@@ -24,8 +24,11 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
 
 
-@dataclass(frozen=True)
-class Moved:
+Decision = Literal["approve", "reject"]
+_DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
+
+
+class Moved(Value):
     """An alias after a move, and the releases that went in and out of production."""
 
     alias: Alias
@@ -39,25 +42,51 @@ def find_release(parts: Parts, tenant: str, digest: str) -> Release:
         return work.releases.get(digest)
 
 
-def decide(parts: Parts, actor: Actor, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
-    """Signs and files one person's decision; the release moves when the quorum is reached, or at the first rejection.
+def statement(parts: Parts, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
+    """What ``actor`` would put their name to: the role in which they decide is found here.
 
-    Raises Forbidden (role, author, or a key that is not this identity's), Conflict (decided already, or wrong state).
+    Raises Forbidden (role, author), Conflict (wrong state).
     """
     permit(parts, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
     with parts.ledger.work(actor.tenant, write=False) as work:
-        release, objective, people = _read(work, digest)
-    role = _role_to_decide_in(parts, actor, release, objective)
-    verify_release(release, people)
-    approval = _signed(actor, release, decision, reason, role)
+        release, objective, _ = _read(work, digest)
+    next_state(release.state, ReleaseAction.APPROVE if decision == "approve" else ReleaseAction.REJECT)
+    try:
+        role = deciding_role(release, rule_for(objective), actor.identity)
+    except Forbidden as error:
+        deny(parts, actor, "release.decide", release.digest, error)
+        raise
+    return Statement(
+        release=release.digest, dossier=digest_of(release.dossier), identity=actor.name, role=role, decision=decision, reason=reason
+    )
+
+
+def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) -> Release:
+    """Files one person's signed decision; the release moves when the quorum is reached, or at the first rejection.
+
+    Raises Forbidden (role, author), Corrupt (the signature does not hold), Conflict (decided already, wrong state, or another statement
+    than ``statement`` gives now).
+    """
+    if statement(parts, actor, stated.release, stated.decision, stated.reason) != stated:
+        raise Conflict("this is not the statement to be signed now", "read the release again, and sign what it says", code="statement_old")
+    signing.verify(
+        signature, identity=actor.identity.model_copy(update={"former_keys": ()}), purpose=stated.decision, digest=digest_of(stated)
+    )
+    approval = Approval(**dict(stated), signature=signature)
     with parts.ledger.work(actor.tenant) as work:
+        release, objective, people = _read(work, stated.release)
+        verify_release(release, people)
         work.releases.approve(approval)
         facts: Facts = {"role": approval.role.value, "objective": objective.name}
-        record(
-            work, f"release.{decision}d" if decision == "approve" else "release.rejected", actor.name, release.digest, _now(parts), facts
-        )
+        record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(parts), facts)
         _apply_decision(parts, work, actor, work.releases.get(release.digest), objective)
         return work.releases.get(release.digest)
+
+
+def sign_and_decide(parts: Parts, actor: Actor, digest: str, decision: Decision, reason: str) -> Release:
+    """Both at once, for an actor whose key is here."""
+    stated = statement(parts, actor, digest, decision, reason)
+    return decide(parts, actor, stated, actor.sign(decision, digest_of(stated)))
 
 
 def stage(parts: Parts, actor: Actor, digest: str) -> Release:
@@ -115,28 +144,6 @@ def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, 
     release = work.releases.get(digest)
     objective = work.records.get(Objective, release.content.objective)
     return release, objective, {person.name: person for person in work.identities.all()}
-
-
-def _role_to_decide_in(parts: Parts, actor: Actor, release: Release, objective: Objective) -> Role:
-    try:
-        return deciding_role(release, rule_for(objective), actor.identity)
-    except Forbidden as error:
-        deny(parts, actor, "release.decide", release.digest, error)
-        raise
-
-
-def _signed(actor: Actor, release: Release, decision: Literal["approve", "reject"], reason: str, role: Role) -> Approval:
-    """The decision under the actor's own signature, checked against the key the ledger knows."""
-    signature = actor.sign(decision, release.digest)
-    signing.verify(signature, identity=actor.identity, purpose=decision, digest=release.digest)
-    return Approval(
-        release=release.digest,
-        identity=actor.name,
-        role=role,
-        decision=decision,
-        reason=reason,
-        signature=signature,
-    )
 
 
 def _apply_decision(parts: Parts, work: UnitOfWork, actor: Actor, release: Release, objective: Objective) -> None:

@@ -17,9 +17,9 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import ItemResult
-from tailorbird.domain.ladder import Candidate, Climb, Ladder
+from tailorbird.domain.ladder import Candidate, Climb, Ladder, Making
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Plan
+from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of
@@ -67,9 +67,10 @@ class Stage:
         return {step.name: step.result for step in self.steps if step.state is StepState.DONE and step.result}
 
     @property
-    def hours_spent(self) -> float:
-        """Hours that finished steps took."""
-        return sum(step.seconds for step in self.steps) / 3600
+    def spent(self) -> story.Spent:
+        """What finished steps took: hours of this machine, and their price."""
+        hours = sum(step.seconds for step in self.steps) / 3600
+        return story.Spent(hours, hours * self.parts.prices.per_hour)
 
     @property
     def folder(self) -> Path:
@@ -108,6 +109,15 @@ class Stage:
         return tuple(self.result(Climb, name) for name in names if name in self.done)
 
     @cached_property
+    def stopped(self) -> tuple[RungPlan, str] | None:
+        """The rung that a limit ended before there was a candidate, and why."""
+        making = self.plan.rungs[len(self.climbs) :] if self.plan else ()
+        for rung in making:
+            if (step := story.make_step(rung)) in self.done and (made := self.result(Making, step)).candidate is None:
+                return rung, made.stopped
+        return None
+
+    @cached_property
     def ladder(self) -> Ladder | None:
         """The finished climb, once a candidate was chosen or none was found."""
         return self.result(Ladder, story.CHOOSE) if story.CHOOSE in self.done else None
@@ -115,7 +125,7 @@ class Stage:
     def next_step(self) -> str | None:
         """The step to do next."""
         chosen = self.ladder is not None and self.ladder.chosen is not None
-        return story.next_step(self.objective, self.done, self.plan, self.climbs, chosen)
+        return story.next_step(self.objective, self.plan, story.Told(self.done, self.climbs, self.stopped is not None, chosen))
 
     def rows(self, split: Split) -> tuple[Row, ...]:
         """Rows of one split."""

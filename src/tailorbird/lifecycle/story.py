@@ -7,10 +7,11 @@ candidate. Must not know: ports, files, how a step is done.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from tailorbird.domain.evidence import Comparison, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb
-from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.objective import Budget, Objective, TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
 
 SNAPSHOT, PLAN, FLOOR, CHOOSE, TEST, CONCLUDE = "snapshot", "plan", "floor", "choose", "test", "conclude"
@@ -26,35 +27,64 @@ def measure_step(rung: RungPlan) -> str:
     return f"measure {rung.rung.value} {rung.variant}"
 
 
-def next_step(objective: Objective, done: Collection[str], plan: Plan | None, climbs: Sequence[Climb], chosen: bool) -> str | None:
-    """The step to do next, or None when the story is told. ``chosen`` is whether ``choose`` found a candidate."""
+@dataclass(frozen=True)
+class Told:
+    """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), and
+    whether ``choose`` found a candidate (``chosen``)."""
+
+    done: Collection[str]
+    climbs: Sequence[Climb]
+    stopped: bool
+    chosen: bool
+
+
+def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None:
+    """The step to do next, or None when the story is told."""
     opening = [SNAPSHOT, PLAN] + ([FLOOR] if objective.task.kind is TaskKind.CLASSIFY else [])
-    ending = [CHOOSE] + ([TEST] if chosen else []) + [CONCLUDE]
-    steps = opening + (_climbing(plan, climbs) if plan else []) + ending
-    return next((step for step in steps if step not in done), None)
+    ending = [CHOOSE] + ([TEST] if told.chosen else []) + [CONCLUDE]
+    steps = opening + (_climbing(plan, told) if plan else []) + ending
+    return next((step for step in steps if step not in told.done), None)
 
 
-def _climbing(plan: Plan, climbs: Sequence[Climb]) -> list[str]:
+def _climbing(plan: Plan, told: Told) -> list[str]:
     """Steps of the rungs climbed so far and, unless the climb has ended, of the next one."""
-    ended = bool(climbs) and climbs[-1].choice is not Choice.CLIMB
-    reached = plan.rungs[: len(climbs) + (0 if ended else 1)]
+    ended = told.stopped or (bool(told.climbs) and told.climbs[-1].choice is not Choice.CLIMB)
+    reached = plan.rungs[: len(told.climbs) + (0 if ended else 1)]
     return [step for rung in reached for step in (make_step(rung), measure_step(rung))]
 
 
-def decide(objective: Objective, plan: Plan, position: int, verdict: Verdict, gate_reason: str, hours_spent: float) -> tuple[Choice, str]:
-    """What to do after the rung at ``position`` (0-based) got ``verdict`` on dev, and the reason a person reads."""
-    following = plan.rungs[position + 1] if position + 1 < len(plan.rungs) else None
+@dataclass(frozen=True)
+class Spent:
+    """What a run has cost so far."""
+
+    hours: float
+    money: float
+
+
+def decide(objective: Objective, following: RungPlan | None, verdict: Verdict, gate_reason: str, spent: Spent) -> tuple[Choice, str]:
+    """What to do after a rung got ``verdict`` on dev, and the reason a person reads. ``following`` is the rung above, if there is one."""
     if following is None:
         return Choice.STOP, f"{gate_reason}; no costlier rung is left"
-    if objective.ladder != "auto":
+    beyond = _beyond_budget(objective.budget, following, spent)
+    if objective.ladder != "auto" and not beyond:
         return Choice.CLIMB, f"{gate_reason}; the objective asks to compare {following.rung.value} too"
     if verdict is Verdict.PASS:
         return Choice.STOP, f"{gate_reason}; a costlier rung is not needed"
-    needed = following.time.likely / 3600
-    if hours_spent + needed > objective.budget.hours:
-        left = max(0.0, objective.budget.hours - hours_spent)
-        return Choice.REFUSE, f"{gate_reason}; {following.rung.value} needs about {needed:.2f} h and {left:.2f} h of the budget are left"
+    if beyond:
+        return Choice.REFUSE, f"{gate_reason}; {beyond}"
     return Choice.CLIMB, f"{gate_reason}; {following.rung.value} is next"
+
+
+def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:
+    """Why the budget does not reach for the next rung; empty when it does."""
+    hours, money = following.time.likely / 3600, following.money.likely
+    if spent.hours + hours > budget.hours:
+        left = max(0.0, budget.hours - spent.hours)
+        return f"{following.rung.value} needs about {hours:.2f} h and {left:.2f} h of the budget are left"
+    if spent.money + money > budget.money:
+        left = max(0.0, budget.money - spent.money)
+        return f"{following.rung.value} needs about {money:.2f} {budget.currency} and {left:.2f} of the budget are left"
+    return ""
 
 
 def choose(climbs: Sequence[Climb], compare: Callable[[Climb, Climb], Comparison]) -> tuple[Climb | None, str]:

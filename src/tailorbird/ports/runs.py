@@ -77,5 +77,5 @@ class WorkQueue(Protocol):
     """System repository: what waits for a worker, in whichever tenant."""
 
     def waiting(self, limit: int = 20) -> tuple[Run, ...]:
-        """Active runs none of whose steps is held under a lease that has not expired, oldest first."""
+        """Active and planning runs none of whose steps is held under a lease that has not expired, oldest first."""
         ...

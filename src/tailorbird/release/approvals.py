@@ -15,9 +15,9 @@ from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
-from tailorbird.foundations.canonical import short
+from tailorbird.foundations.canonical import digest_of, short
 
-#: Raises when an approval's signature is not the identity's, over the approval's release and decision.
+#: Raises when an approval's signature is not the identity's, over the approval's statement.
 VerifyApproval: TypeAlias = Callable[[Approval, Identity], None]
 
 #: Roles in which one can decide on a release.
@@ -84,9 +84,9 @@ def deciding_role(release: Release, rule: ApprovalRule, identity: Identity) -> R
 def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identity], verify: VerifyApproval) -> bool:
     """True when enough valid approvals stand, and nobody has rejected.
 
-    An approval counts when it is of this digest, by a known, enabled identity of the tenant that holds the role named and is not the
-    author. ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged signature is not
-    a missing one.
+    An approval counts when it is of this release on this dossier, by a known, enabled identity of the tenant that holds the role named and
+    is not the author. ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged
+    signature is not a missing one.
     """
     if any(approval.decision == "reject" for approval in release.approvals):
         return False
@@ -111,7 +111,9 @@ def _counting(
 def _counts(release: Release, rule: ApprovalRule, approval: Approval, identity: Identity) -> bool:
     """Everything about an approval but the mathematics of its signature."""
     return (
-        approval.release == approval.signature.digest == release.digest
+        approval.release == release.digest
+        and approval.dossier == digest_of(release.dossier)
+        and approval.signature.digest == digest_of(approval.statement())
         and approval.signature.identity == identity.name
         and identity.tenant == release.content.tenant
         and approval.role in rule.roles

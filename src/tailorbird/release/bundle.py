@@ -6,11 +6,9 @@ In: the results of a run. Out: the release's content and the digest that names i
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ReleaseContent
@@ -21,22 +19,13 @@ from tailorbird.foundations.canonical import digest_of
 
 @dataclass(frozen=True)
 class ReleaseParts:
-    """What a release is made of. Digests name records (``card`` an artifact); ``author`` is who ran the climb and will sign."""
+    """What a release is made of. Its author is who submitted the run."""
 
     run: Run
     objective: Objective
     base: BaseModelRef
     candidate: Candidate
     snapshot: Digest
-    plan: Digest
-    ladder: Digest
-    dev_evidence: Digest
-    test_evidence: Digest
-    gate: Digest
-    gate_verdict: Verdict
-    card: Digest
-    author: str
-    created_at: datetime
 
 
 def assemble(parts: ReleaseParts) -> ReleaseContent:
@@ -63,20 +52,12 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         chat_template=base.chat_template_digest,
         prompt=candidate.prompt,
         snapshot=parts.snapshot,
-        plan=parts.plan,
-        ladder=parts.ladder,
-        dev_evidence=parts.dev_evidence,
-        test_evidence=parts.test_evidence,
-        gate=parts.gate,
-        gate_verdict=parts.gate_verdict,
-        card=parts.card,
-        author=parts.author,
-        created_at=parts.created_at,
+        author=parts.run.created_by,
     )
 
 
 def release_digest(content: ReleaseContent) -> Digest:
-    """The name of a release: the digest of its content's canonical JSON, which the author signs and approvers approve."""
+    """The name of a release: the digest of its content's canonical JSON. Nothing measured is in it: the same inputs give the same name."""
     return digest_of(content)
 
 

@@ -33,7 +33,8 @@ def release_summary(release: Release) -> str:
         ("rung", f"{content.rung.value} on {content.base_model_name}"),
     ]
     named = {"base": content.base_model, "adapter": content.adapter, "weights": content.weights, "data": content.snapshot}
-    named |= {"evidence": content.test_evidence, "gate": content.gate, "template": content.chat_template, "tokenizer": content.tokenizer}
+    named |= {"evidence": release.dossier.test_evidence, "gate": release.dossier.gate}
+    named |= {"template": content.chat_template, "tokenizer": content.tokenizer}
     facts += [(name, short(digest)) for name, digest in named.items() if digest]
     facts.append(("signed", f"by {release.signature.identity}, {moment(release.signature.at)}"))
     facts += [decision_text(approval) for approval in release.approvals]

@@ -13,7 +13,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Prices, RungPlan
+from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
@@ -41,18 +41,15 @@ class RungContext:
     engine: Callable[[], Engine]
     artifacts: ArtifactStore
     workspace: Path
-    prices: Prices
     report: Callable[[TrainingProgress], None]
     progress: Callable[[str], None]
-
-    def money(self, seconds: float) -> float:
-        """What ``seconds`` of this machine cost."""
-        return seconds / 3600 * self.prices.per_hour
 
 
 @dataclass(frozen=True)
 class Made:
-    """A candidate, and the report of its training where there was any: ``candidate.training`` is the report's digest."""
+    """A candidate, what making it took (seconds, GiB), and the report of its training where there was any."""
 
     candidate: Candidate
+    seconds: float
+    peak_memory_gb: float = 0.0
     training: TrainingReport | None = None

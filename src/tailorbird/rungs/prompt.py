@@ -42,17 +42,14 @@ def make_prompt(context: RungContext) -> Made:
     )
     if context.plan.shots:
         prompt = _with_demonstrations(context, prompt)
-    seconds = time.perf_counter() - started
     candidate = Candidate(
         rung=RungKind.PROMPT,
         variant=context.plan.variant,
         base_model=context.base.digest,
         prompt=prompt,
-        seconds=seconds,
-        money=context.money(seconds),
         seed=context.objective.seed,
     )
-    return Made(candidate)
+    return Made(candidate, time.perf_counter() - started)
 
 
 def _with_demonstrations(context: RungContext, prompt: PromptSpec) -> PromptSpec:

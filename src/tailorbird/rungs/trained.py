@@ -13,7 +13,6 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.foundations.canonical import digest_of
 from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.holding_out import hold_out
@@ -35,14 +34,10 @@ def make_trained(context: RungContext) -> Made:
         prompt=prompt,
         adapter=tree if context.plan.rung is RungKind.LORA else None,
         weights=tree if context.plan.rung is RungKind.FULL else None,
-        training=digest_of(report),
         trained_parameters=report.trained_parameters,
-        seconds=report.seconds,
-        peak_memory_gb=report.peak_memory_gb,
-        money=context.money(report.seconds),
         seed=_settings(context).seed,
     )
-    return Made(candidate, report)
+    return Made(candidate, report.seconds, report.peak_memory_gb, report)
 
 
 def _train(context: RungContext, prompt: PromptSpec) -> TrainedModel:
