@@ -1,0 +1,221 @@
+"""The work of a run: step after leased step, until none is left.
+
+In: a run and who works on it. Out: the run, done or resumable; each step one transaction, so a kill at any moment loses at most the step in
+hand. Must not know: how any step works, who asked for the run. ``adapt`` in the foreground and every worker go through here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from tailorbird.domain.errors import Busy, Conflict, LeaseLost, TailorbirdError
+from tailorbird.domain.ladder import Conclusion
+from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.lifecycle import climb, conclude, prepare, story
+from tailorbird.lifecycle.journal import Facts, record
+from tailorbird.lifecycle.limits import Watched
+from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.stage import Outcome, Stage
+from tailorbird.objective import ObjectiveFile, parse_objective
+from tailorbird.ports.ledger import UnitOfWork
+
+#: How long a step's lease lasts without a heartbeat, and how often one is sent.
+LEASE = timedelta(seconds=20)
+HEARTBEAT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A run and how it stands. ``resumed`` counts the steps that were already done when this process took it up."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    conclusion: Conclusion | None
+    resumed: int
+
+
+def objective_of(parts: Parts, run: Run) -> ObjectiveFile:
+    """The objective file of a run, as it was submitted, from any machine. Raises NotFound, Corrupt."""
+    assert run.source is not None
+    folder = parts.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
+    return parse_objective(parts.artifacts.get(run.source).decode(), str(folder / "objective.yaml"))
+
+
+def stage_of(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:
+    """The run as its next step sees it."""
+    with parts.ledger.work(run.tenant, write=False) as work:
+        steps = work.steps.of(run.id)
+    return Stage(parts=parts, actor=actor, run=run, file=objective_of(parts, run), steps=steps, progress=progress)
+
+
+def work_on(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Worked:
+    """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
+    resumed = len(stage_of(parts, actor, run, progress).done)
+    while (stage := stage_of(parts, actor, run, progress)).next_step() is not None:
+        _advance(stage)
+    return _ended(stage, resumed)
+
+
+def plan_for(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:
+    """Does the run's steps as far as the plan, and no further. Raises as ``work_on``."""
+    while story.PLAN not in (stage := stage_of(parts, actor, run, progress)).done:
+        _advance(stage)
+    with parts.ledger.work(run.tenant) as work:
+        if work.runs.get(run.id).state is RunState.PLANNING:
+            work.runs.set_state(run.id, RunState.PLANNED)
+    return stage
+
+
+def _advance(stage: Stage) -> None:
+    """Takes the next step and does it; returns having done nothing while a dead process's lease runs out."""
+    name = stage.next_step()
+    assert name is not None
+    step = _take(stage.parts, stage.run, name, stage.progress)
+    if step is not None:
+        _perform(stage, step)
+
+
+def _ended(stage: Stage, resumed: int) -> Worked:
+    with stage.parts.ledger.work(stage.run.tenant) as work:
+        work.runs.set_state(stage.run.id, RunState.DONE)
+    return Worked(stage.run, stage.steps, stage.result(Conclusion, story.CONCLUDE), resumed)
+
+
+def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
+    """Leases the next step. A lease of a process that is gone is waited for; a living holder raises Busy."""
+    with parts.ledger.work(run.tenant) as work:
+        _refuse_cancelled(work, run)
+        work.steps.enqueue(run.id, name)
+        step = work.steps.lease(run.id, owner(os.getpid()), LEASE)
+        held = next((s for s in work.steps.of(run.id) if s.state is StepState.LEASED), None)
+    if step is not None:
+        return step
+    if held is not None and held.owner is not None and not _gone(held.owner):
+        raise Busy(
+            f"another process ({held.owner}) works on this run, at step {held.name}",
+            "wait for it, or end it: the run goes on where it stopped",
+            code="run_busy",
+        )
+    progress.tell("the process that held this step is gone; waiting for its lease to end")
+    time.sleep(1.0)
+    return None
+
+
+def _perform(stage: Stage, step: Step) -> None:
+    """Does one step under a heartbeat, and commits value, events and completion in one transaction."""
+    started = time.monotonic()
+    stage.progress.tell(f"step {step.name}")
+    watched = Watched(stage.progress)
+    try:
+        with _heartbeat(stage.parts, step, watched):
+            outcome = _handler(replace(stage, progress=watched.progress()), step.name)()
+    except (TailorbirdError, KeyboardInterrupt) as error:
+        _give_up(stage, step, error)
+        raise
+    _commit(stage, step, outcome, time.monotonic() - started)
+
+
+def _handler(stage: Stage, name: str) -> Callable[[], Outcome]:
+    table: dict[str, Callable[[], Outcome]] = {
+        story.SNAPSHOT: lambda: prepare.take_snapshot(stage),
+        story.PLAN: lambda: prepare.make_plan(stage),
+        story.FLOOR: lambda: climb.measure_floor(stage),
+        story.CHOOSE: lambda: climb.choose(stage),
+        story.TEST: lambda: conclude.open_test(stage),
+        story.CONCLUDE: lambda: conclude.conclude(stage),
+    }
+    if name in table:
+        return table[name]
+    rungs = {story.make_step(rung): (climb.make_candidate, rung) for rung in prepare.planned(stage).rungs}
+    rungs |= {story.measure_step(rung): (climb.measure_candidate, rung) for rung in prepare.planned(stage).rungs}
+    do, rung = rungs[name]
+    return lambda: do(stage, rung)
+
+
+def _commit(stage: Stage, step: Step, outcome: Outcome, seconds: float) -> None:
+    """One transaction. Raises LeaseLost when another worker holds the step by now: then nothing of this is written."""
+    with stage.parts.ledger.work(stage.run.tenant) as work:
+        digest = work.records.put(outcome.value)
+        work.steps.complete(step, digest, seconds)
+        outcome.also(work)
+        facts = {"step": step.name, "result": digest} | outcome.facts
+        record(work, "step.done", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
+
+
+def _give_up(stage: Stage, step: Step, error: BaseException) -> None:
+    """An error fails the step (a later adapt tries it again); an interruption and a cancellation give it back."""
+    given_back = not isinstance(error, TailorbirdError) or error.error_code == RUN_CANCELLED
+    try:
+        with stage.parts.ledger.work(stage.run.tenant) as work:
+            if given_back:
+                work.steps.release(step)
+                return
+            assert isinstance(error, TailorbirdError)
+            work.steps.fail(step, error.error_code)
+            work.runs.set_state(stage.run.id, RunState.FAILED)
+            facts: Facts = {"step": step.name, "code": error.error_code}
+            record(work, "step.failed", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
+    except LeaseLost:
+        return
+
+
+@contextmanager
+def _heartbeat(parts: Parts, step: Step, watched: Watched) -> Iterator[None]:
+    """Keeps the lease while the body runs, and has the body ended when the lease is lost or the run cancelled."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                with parts.ledger.work(step.tenant) as work:
+                    work.steps.heartbeat(step, LEASE, watched.last)
+                    _refuse_cancelled(work, work.runs.get(step.run))
+            except Conflict as error:
+                watched.end(error)
+                return
+            except TailorbirdError:
+                continue
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+#: The code with which a cancelled run ends its step.
+RUN_CANCELLED = "run_cancelled"
+
+
+def _refuse_cancelled(work: UnitOfWork, run: Run) -> None:
+    if work.runs.get(run.id).state is RunState.CANCELLED:
+        raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
+
+
+def owner(pid: int) -> str:
+    """How a process of this machine signs its leases."""
+    return f"{platform.node()}:{pid}"
+
+
+def _gone(holder: str) -> bool:
+    """True when ``holder`` was a process of this machine that no longer runs."""
+    node, _, pid = holder.rpartition(":")
+    if node != platform.node() or int(pid) == os.getpid():
+        return node == platform.node()
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
