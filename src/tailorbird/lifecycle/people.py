@@ -6,8 +6,7 @@ not know: how keys are encoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 
 from tailorbird import access
@@ -39,10 +38,41 @@ def initialise(parts: Parts, tenant: str, people: dict[str, frozenset[Role]]) ->
         return work.identities.all()
 
 
-def add_identity(parts: Parts, actor: Actor, name: str, roles: Iterable[Role]) -> Identity:
-    """Adds an identity with a new key file in the workspace. Raises Forbidden, Conflict (name taken)."""
-    permit(parts, actor, Action.ADD_IDENTITY, name)
-    return _enrol(parts, actor.tenant, name, frozenset(roles), actor.name)
+def enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], public_key: str, by: str) -> Identity:
+    """Adds an identity that holds the private half of ``public_key``. Raises Conflict (name taken)."""
+    now = parts.clock.now()
+    identity = Identity(tenant=tenant, name=name, roles=roles, public_key=public_key, created_at=now)
+    with parts.ledger.work(tenant) as work:
+        work.identities.add(identity)
+        record(work, "identity.added", by, name, now, {"roles": ",".join(sorted(role.value for role in roles))})
+    return identity
+
+
+def disable(parts: Parts, actor: Actor, name: str) -> Identity:
+    """Disables an identity: it can do nothing any more, and its approvals no longer count. Raises NotFound, Conflict (oneself)."""
+    if name == actor.name:
+        raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
+    now = parts.clock.now()
+    with parts.ledger.work(actor.tenant) as work:
+        identity = work.identities.get(name)
+        disabled = identity.model_copy(update={"disabled_at": identity.disabled_at or now})
+        work.identities.replace(disabled)
+        record(work, "identity.disabled", actor.name, name, now)
+    return disabled
+
+
+def rotate(parts: Parts, actor: Actor, public_key: str, *, leaked: bool) -> Identity:
+    """Gives the actor another key. What the present one signed goes on to count, unless it leaked. Raises Conflict (the same key)."""
+    now = parts.clock.now()
+    with parts.ledger.work(actor.tenant) as work:
+        identity = work.identities.get(actor.name)
+        if public_key in (identity.public_key, *identity.former_keys):
+            raise Conflict("this key was used before", "make a new key", code="key_reused")
+        former = identity.former_keys if leaked else (*identity.former_keys, identity.public_key)
+        rotated = identity.model_copy(update={"public_key": public_key, "former_keys": former})
+        work.identities.replace(rotated)
+        record(work, "identity.rotated", actor.name, actor.name, now, {"leaked": leaked})
+    return rotated
 
 
 def key_path(parts: Parts, tenant: str, name: str) -> Path:
@@ -63,11 +93,11 @@ def act_as(parts: Parts, tenant: str, name: str, key_file: Path | None = None) -
     return Actor(identity, sign)
 
 
-def create_api_key(parts: Parts, actor: Actor, name: str, expires_at: datetime | None = None) -> tuple[ApiKey, str]:
-    """Makes an API key for the actor's tenant; the secret is returned once and never stored."""
+def create_api_key(parts: Parts, actor: Actor, name: str, days: int | None = None) -> tuple[ApiKey, str]:
+    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
     permit(parts, actor, Action.CREATE_KEY, name)
     now = parts.clock.now()
-    key, secret = access.mint(actor.tenant, name, now, expires_at)
+    key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None)
     with parts.ledger.work(actor.tenant) as work:
         work.keys.add(key)
         record(work, "key.created", actor.name, key.id, now, {"name": name})
@@ -84,6 +114,22 @@ def revoke_api_key(parts: Parts, actor: Actor, key_id: str) -> ApiKey:
     return key
 
 
+def rotate_api_key(parts: Parts, actor: Actor, key_id: str, grace_hours: float) -> tuple[ApiKey, str]:
+    """A new key of the same name and term; the old one ends after ``grace_hours``. Raises NotFound, Conflict (the old one has ended)."""
+    permit(parts, actor, Action.ROTATE_KEY, key_id)
+    now = parts.clock.now()
+    with parts.ledger.work(actor.tenant) as work:
+        old = next((key for key in work.keys.all() if key.id == key_id), None)
+        if old is None or not old.is_valid(now):
+            raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
+        term = old.expires_at - old.created_at if old.expires_at else None
+        key, secret = access.mint(actor.tenant, old.name, now, now + term if term else None)
+        work.keys.add(key)
+        work.keys.expire(old.id, now + timedelta(hours=grace_hours))
+        record(work, "key.rotated", actor.name, old.id, now, {"name": old.name, "by": key.id})
+    return key, secret
+
+
 def list_api_keys(parts: Parts, actor: Actor) -> tuple[ApiKey, ...]:
     """The tenant's keys, revoked ones too."""
     permit(parts, actor, Action.LIST_KEYS)
@@ -95,13 +141,8 @@ def _enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], by: str
     path = key_path(parts, tenant, name)
     if path.exists():
         raise Conflict(f"a key file for {name} exists already", f"choose another name, or move {path.name} away", code="key_exists")
-    now = parts.clock.now()
-    identity = Identity(tenant=tenant, name=name, roles=roles, public_key=access.create_key(path), created_at=now)
     try:
-        with parts.ledger.work(tenant) as work:
-            work.identities.add(identity)
-            record(work, "identity.added", by, name, now, {"roles": ",".join(sorted(role.value for role in roles))})
+        return enrol(parts, tenant, name, roles, access.create_key(path), by)
     except Conflict:
         path.unlink()
         raise
-    return identity

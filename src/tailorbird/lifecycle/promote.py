@@ -15,14 +15,13 @@ from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, Statement, next_state
-from tailorbird.domain.value import Value
+from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.admission import is_approved, verify_release
 from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
-
 
 Decision = Literal["approve", "reject"]
 _DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
@@ -83,6 +82,12 @@ def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) 
         return work.releases.get(release.digest)
 
 
+def require_same(asked: str, stated: Digest) -> None:
+    """Refuses a statement about another release than the one that was asked for. Raises Conflict."""
+    if not stated.removeprefix("sha256:").startswith(asked.removeprefix("sha256:")):
+        raise Conflict("the statement is about another release", "sign a statement about the release you name", code="statement_other")
+
+
 def sign_and_decide(parts: Parts, actor: Actor, digest: str, decision: Decision, reason: str) -> Release:
     """Both at once, for an actor whose key is here."""
     stated = statement(parts, actor, digest, decision, reason)
@@ -115,7 +120,7 @@ def promote(parts: Parts, actor: Actor, digest: str) -> Moved:
         work.aliases.put(alias)
         facts: Facts = {"alias": alias.path, "version": alias.version}
         record(work, "release.promoted", actor.name, release.digest, _now(parts), facts | {"replaced": left.digest if left else None})
-        return Moved(alias, work.releases.get(release.digest), left)
+        return Moved(alias=alias, entered=work.releases.get(release.digest), left=left)
 
 
 def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
@@ -137,7 +142,7 @@ def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
         facts: Facts = {"alias": alias.path, "version": alias.version, "reason": reason}
         subject = left.digest if left else alias.path
         record(work, "release.rolled_back", actor.name, subject, _now(parts), facts | {"now": entered.digest if entered else None})
-        return Moved(alias, entered, left)
+        return Moved(alias=alias, entered=entered, left=left)
 
 
 def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:

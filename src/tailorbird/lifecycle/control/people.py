@@ -1,0 +1,155 @@
+"""Operations on identities, API keys and the caller's own session.
+
+In: what a caller asks; private keys stay where they are made. Out: identities, keys. Must not know: who calls from where.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird.access import Action
+from tailorbird.domain.identity import ApiKey, Identity, Role
+from tailorbird.domain.value import Name, Value
+from tailorbird.lifecycle import people
+from tailorbird.lifecycle.control.operation import Nothing, Operation
+from tailorbird.lifecycle.parts import Actor, Parts
+
+PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="Raw Ed25519 public key in base64.")]
+
+
+class Identities(Value):
+    """The tenant's identities."""
+
+    identities: tuple[Identity, ...]
+
+
+class NewIdentity(Value):
+    """Somebody to add. Their private key was made by whoever sends this, and is not sent."""
+
+    name: Name
+    roles: Annotated[frozenset[Role], Field(min_length=1)]
+    public_key: PublicKey
+
+
+class NewPublicKey(Value):
+    """The caller's next key. With ``leaked`` what the present one signed no longer counts."""
+
+    public_key: PublicKey
+    leaked: bool = False
+
+
+class OneIdentity(Value):
+    """Names an identity."""
+
+    name: Name
+
+
+class Keys(Value):
+    """The tenant's API keys, without the hashes of their secrets."""
+
+    keys: tuple[ApiKey, ...]
+
+
+class NewKey(Value):
+    """An API key to make; ``days`` until it expires, for ever without."""
+
+    name: Name
+    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+
+
+class KeySecret(Value):
+    """A key and its secret, which is told this once and kept nowhere."""
+
+    key: ApiKey
+    secret: str
+
+
+class OneKey(Value):
+    """Names an API key."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+
+
+class RotateKey(Value):
+    """An API key to replace; the old one goes on for ``grace_hours``."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    grace_hours: Annotated[float, Field(ge=0, le=720)] = 24.0
+
+
+def _me(_parts: Parts, actor: Actor, _asked: Nothing) -> Identity:
+    return actor.identity
+
+
+def _list(parts: Parts, actor: Actor, _asked: Nothing) -> Identities:
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        return Identities(identities=work.identities.all())
+
+
+def _add(parts: Parts, actor: Actor, asked: NewIdentity) -> Identity:
+    return people.enrol(parts, actor.tenant, asked.name, asked.roles, asked.public_key, actor.name)
+
+
+def _disable(parts: Parts, actor: Actor, asked: OneIdentity) -> Identity:
+    return people.disable(parts, actor, asked.name)
+
+
+def _rotate_own(parts: Parts, actor: Actor, asked: NewPublicKey) -> Identity:
+    return people.rotate(parts, actor, asked.public_key, leaked=asked.leaked)
+
+
+def _keys(parts: Parts, actor: Actor, _asked: Nothing) -> Keys:
+    return Keys(keys=tuple(map(_shown, people.list_api_keys(parts, actor))))
+
+
+def _create_key(parts: Parts, actor: Actor, asked: NewKey) -> KeySecret:
+    key, secret = people.create_api_key(parts, actor, asked.name, asked.days)
+    return KeySecret(key=_shown(key), secret=secret)
+
+
+def _revoke_key(parts: Parts, actor: Actor, asked: OneKey) -> ApiKey:
+    return _shown(people.revoke_api_key(parts, actor, asked.id))
+
+
+def _rotate_key(parts: Parts, actor: Actor, asked: RotateKey) -> KeySecret:
+    key, secret = people.rotate_api_key(parts, actor, asked.id, asked.grace_hours)
+    return KeySecret(key=_shown(key), secret=secret)
+
+
+def _shown(key: ApiKey) -> ApiKey:
+    return key.model_copy(update={"secret_sha256": ""})
+
+
+ME = Operation("session.show", "GET", "/api/session", Action.SESSION, Nothing, Identity, _me, "Who the caller is.")
+LIST = Operation("identity.list", "GET", "/api/identities", Action.SHOW_IDENTITY, Nothing, Identities, _list, "List identities.")
+ADD = Operation(
+    "identity.add", "POST", "/api/identities", Action.ADD_IDENTITY, NewIdentity, Identity, _add, "Add an identity by its public key."
+)
+DISABLE = Operation(
+    "identity.disable",
+    "POST",
+    "/api/identities/{name}/disable",
+    Action.DISABLE_IDENTITY,
+    OneIdentity,
+    Identity,
+    _disable,
+    "Disable an identity; what it signed stays.",
+)
+ROTATE = Operation(
+    "identity.rotate",
+    "POST",
+    "/api/session/key",
+    Action.ROTATE_IDENTITY,
+    NewPublicKey,
+    Identity,
+    _rotate_own,
+    "Replace the caller's own key.",
+)
+KEYS = Operation("key.list", "GET", "/api/keys", Action.LIST_KEYS, Nothing, Keys, _keys, "List API keys.")
+CREATE_KEY = Operation("key.create", "POST", "/api/keys", Action.CREATE_KEY, NewKey, KeySecret, _create_key, "Make an API key.")
+REVOKE_KEY = Operation("key.revoke", "POST", "/api/keys/{id}/revoke", Action.REVOKE_KEY, OneKey, ApiKey, _revoke_key, "Revoke an API key.")
+ROTATE_KEY = Operation(
+    "key.rotate", "POST", "/api/keys/{id}/rotate", Action.ROTATE_KEY, RotateKey, KeySecret, _rotate_key, "Replace an API key."
+)

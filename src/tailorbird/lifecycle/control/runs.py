@@ -1,0 +1,96 @@
+"""Operations on runs and jobs.
+
+In: what a caller asks. Out: runs, reports, jobs. Must not know: who calls from where.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tailorbird.access import Action
+from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.value import Digest, Value
+from tailorbird.lifecycle import adapt, jobs, reports
+from tailorbird.lifecycle.control.operation import Nothing, Operation
+from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.parts import Actor, Parts
+
+RunId = Annotated[str, Field(min_length=1, max_length=64, description="Id of the run, or how it begins.")]
+
+
+class Submission(Value):
+    """An objective to plan or to adapt for. ``files`` maps the data's relative paths to artifacts that were uploaded before."""
+
+    objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
+    files: dict[str, Digest] = Field(default_factory=dict)
+    goal: Literal["plan", "adapt"] = "adapt"
+
+
+class Page(Value):
+    """Which part of a list is wanted: ``limit`` entries after leaving out ``skip``, newest first."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+
+
+class RunPage(Value):
+    """Some of the tenant's runs, newest first, and how many there are."""
+
+    runs: tuple[Run, ...]
+    total: int
+
+
+class OneRun(Value):
+    """Names a run."""
+
+    run: RunId
+
+
+class Jobs(Value):
+    """What is being done or waits to be."""
+
+    jobs: tuple[jobs.Job, ...]
+
+
+def _submit(parts: Parts, actor: Actor, asked: Submission) -> Run:
+    if asked.goal == "plan":
+        return adapt.submit_uploaded(parts, actor, asked.objective, asked.files, RunState.PLANNING)
+    permit(parts, actor, Action.ADAPT, "run.submit")
+    return adapt.submit_uploaded(parts, actor, asked.objective, asked.files, RunState.ACTIVE)
+
+
+def _list(parts: Parts, actor: Actor, asked: Page) -> RunPage:
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        return RunPage(runs=work.runs.latest(asked.limit, asked.skip), total=work.runs.count())
+
+
+def _show(parts: Parts, actor: Actor, asked: OneRun) -> reports.RunReport:
+    return reports.report(parts, actor.tenant, asked.run)
+
+
+def _jobs(parts: Parts, actor: Actor, _asked: Nothing) -> Jobs:
+    return Jobs(jobs=jobs.open_jobs(parts, actor.tenant))
+
+
+def _job(parts: Parts, actor: Actor, asked: OneRun) -> jobs.Job:
+    return jobs.job(parts, actor.tenant, asked.run)
+
+
+def _cancel(parts: Parts, actor: Actor, asked: OneRun) -> Run:
+    return jobs.cancel(parts, actor, asked.run)
+
+
+SUBMIT = Operation(
+    "run.submit", "POST", "/api/runs", Action.PLAN, Submission, Run, _submit, "Submit an objective; workers plan it, or climb for it."
+)
+LIST = Operation("run.list", "GET", "/api/runs", Action.SHOW_RUN, Page, RunPage, _list, "List runs, newest first.")
+SHOW = Operation(
+    "run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN, OneRun, reports.RunReport, _show, "Show a run with all it led to so far."
+)
+JOBS = Operation("job.list", "GET", "/api/jobs", Action.SHOW_RUN, Nothing, Jobs, _jobs, "List what is being done or waits for a worker.")
+JOB = Operation("job.show", "GET", "/api/jobs/{run}", Action.SHOW_RUN, OneRun, jobs.Job, _job, "Show how far a run is.")
+CANCEL = Operation(
+    "job.cancel", "POST", "/api/jobs/{run}/cancel", Action.CANCEL_RUN, OneRun, Run, _cancel, "Cancel a run; what is finished stays."
+)

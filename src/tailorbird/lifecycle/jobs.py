@@ -1,0 +1,57 @@
+"""Jobs: runs that somebody works on, or that wait for a worker.
+
+In: a tenant. Out: what is being done, how far it is, by whom; a run that is cancelled. Must not know: what a step does.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.value import Value
+from tailorbird.lifecycle.journal import record
+from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.ports.ledger import UnitOfWork
+
+#: States in which a run is a job.
+OPEN = (RunState.PLANNING, RunState.ACTIVE)
+
+
+class Job(Value):
+    """A run and its step in hand. Without ``step``, or with one whose lease has run out, it waits for a worker."""
+
+    run: Run
+    step: Step | None
+    done: int
+    working: bool
+    seconds: float
+
+
+def open_jobs(parts: Parts, tenant: str) -> tuple[Job, ...]:
+    """The tenant's jobs, newest first."""
+    with parts.ledger.work(tenant, write=False) as work:
+        return tuple(_job(parts, work, run) for run in work.runs.latest(limit=1000) if run.state in OPEN)
+
+
+def job(parts: Parts, tenant: str, run: str) -> Job:
+    """One run as a job, whatever its state. Raises NotFound."""
+    with parts.ledger.work(tenant, write=False) as work:
+        return _job(parts, work, work.runs.get(run))
+
+
+def cancel(parts: Parts, actor: Actor, run: str) -> Run:
+    """Cancels a run: its step ends within a few seconds, and what is finished stays. Raises NotFound, Conflict (it has ended)."""
+    with parts.ledger.work(actor.tenant) as work:
+        found = work.runs.get(run)
+        if found.state in (RunState.DONE, RunState.CANCELLED):
+            raise Conflict(f"run {found.id} is {found.state.value} already", "there is nothing to cancel", code="run_ended")
+        work.runs.set_state(found.id, RunState.CANCELLED)
+        record(work, "run.cancelled", actor.name, found.id, parts.clock.now(), {"objective": found.objective_name})
+        return work.runs.get(found.id)
+
+
+def _job(parts: Parts, work: UnitOfWork, run: Run) -> Job:
+    steps = work.steps.of(run.id)
+    step = next((step for step in steps if step.state is not StepState.DONE), None)
+    held = step is not None and step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > parts.clock.now()
+    done = [step for step in steps if step.state is StepState.DONE]
+    return Job(run=run, step=step, done=len(done), working=held, seconds=sum(step.seconds for step in done))
