@@ -47,6 +47,11 @@ class Settings(Value):
         return self.database or f"sqlite:///{self.workspace / 'tailorbird.db'}"
 
     @property
+    def keys(self) -> Path:
+        """Where private keys lie: ``TENANT/NAME.key`` of identities, ``log.key`` of the log."""
+        return self.workspace / "keys"
+
+    @property
     def artifacts_url(self) -> str:
         """Where artifacts lie."""
         return self.artifacts or str(self.workspace / "artifacts")

@@ -1,24 +1,35 @@
-"""``tailorbird plan`` and ``tailorbird adapt``: from an objective to a decision."""
+"""``tailorbird plan`` and ``tailorbird adapt``: from an objective to a decision, here or on a server."""
 
 from __future__ import annotations
 
 import signal
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
-from tailorbird.domain.evidence import Evidence, GateResult
-from tailorbird.domain.ladder import Ladder, SealedTest
-from tailorbird.domain.objective import Objective
+from tailorbird.domain.errors import Conflict, TailorbirdError
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle import Progress
 from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.control import runs as asking
+from tailorbird.lifecycle.reports import RunReport
+from tailorbird.objective import read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table, plan_table
 
 ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
+Detach = Annotated[bool, typer.Option("--detach", help="Only submit: a worker does it (tailorbird worker); follow it with jobs show.")]
+
+#: Seconds between two looks at a run that a server works on.
+POLL_SECONDS = 1.0
 
 plan = typer.Typer()
 adapt = typer.Typer()
@@ -27,27 +38,110 @@ adapt = typer.Typer()
 @plan.command()
 def _plan(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """Show what adapt would do, in what order, at what cost, and why. Freezes the data and fetches the base model; trains nothing."""
-    session = open_session(workspace, who, key)
-    stage = climbing.plan(session.parts, session.actor(), objective, Narrator(err).progress())
-    assert stage.plan is not None
+    session, progress = open_session(workspace, who, key), Narrator(err).progress()
+    if session.server:
+        found = _followed(session, _submitted(session, objective, "plan"), progress).plan
+    else:
+        found = climbing.plan(session.parts, session.actor(), objective, progress).plan
+    assert found is not None
     if as_json:
-        print_json(stage.plan)
+        print_json(found)
         return
-    out.print(plan_table(stage.plan))
+    out.print(plan_table(found))
     say(f"next: tailorbird adapt {objective}")
 
 
 @adapt.command()
-def _adapt(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _adapt(
+    objective: ObjectivePath,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    detach: Detach = False,
+    as_json: AsJson = False,
+) -> None:
     """Climb from the cheapest rung, stop where the goal is proven met, and draft the release. Killed, it goes on where it was."""
     _end_cleanly_on_sigterm()
-    session = open_session(workspace, who, key)
-    ended = climbing.adapt(session.parts, session.actor(), objective, Narrator(err).progress())
-    if as_json:
-        assert ended.conclusion is not None
-        print_json(ended.conclusion)
+    session, progress = open_session(workspace, who, key), Narrator(err).progress()
+    if detach:
+        run = _detached(session, objective)
+        print_json(run) if as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
         return
-    _show(session, ended)
+    report = _worked_there(session, objective, progress) if session.server else _worked_here(session, objective, progress)
+    if as_json:
+        assert report.conclusion is not None
+        print_json(report.conclusion)
+        return
+    _show(report)
+
+
+def _worked_here(session: Session, objective: Path, progress: Progress) -> RunReport:
+    ended = climbing.adapt(session.parts, session.actor(), objective, progress)
+    if ended.resumed == len(ended.steps):
+        say(f"run {ended.run.id} was finished already: nothing was done again, this is its record")
+    elif ended.resumed:
+        say(f"run {ended.run.id} went on after {ended.resumed} finished steps")
+    return session.ask(asking.SHOW, asking.OneRun(run=ended.run.id))
+
+
+def _worked_there(session: Session, objective: Path, progress: Progress) -> RunReport:
+    run = _submitted(session, objective, "adapt")
+    say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird jobs cancel {run.id} ends it)")
+    return _followed(session, run, progress)
+
+
+def _detached(session: Session, objective: Path) -> Run:
+    if session.server:
+        return _submitted(session, objective, "adapt")
+    return climbing.submit(session.parts, session.actor(), objective, RunState.ACTIVE)
+
+
+def _submitted(session: Session, path: Path, goal: Literal["plan", "adapt"]) -> Run:
+    """Uploads the data that lie on this machine, then the objective."""
+    file = read_objective(path)
+    uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, [d.path for d in file.objective.data])}
+    asked = asking.Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal)
+    return session.ask(asking.SUBMIT, asked)
+
+
+def _local_files(folder: Path, named: list[str]) -> Iterator[tuple[str, Path]]:
+    for name in named:
+        place = folder / name
+        if "://" in name:
+            continue
+        if place.is_dir():
+            yield from ((f"{name.rstrip('/')}/{file.relative_to(place).as_posix()}", file) for file in place.rglob("*") if file.is_file())
+        else:
+            yield name, place
+
+
+def _followed(session: Session, run: Run, progress: Progress) -> RunReport:
+    """Shows what the server's workers tell of the run until it has ended. Raises Conflict when it failed or was cancelled."""
+    told: tuple[object, ...] = ()
+    while (job := session.ask(asking.JOB, asking.OneRun(run=run.id))).run.state in (RunState.ACTIVE, RunState.PLANNING):
+        seen = job.step.progress if job.step else None
+        line = (
+            f"step {job.step.name}: {seen.text}" if job.step and seen else f"step {job.step.name}" if job.step else "waiting for a worker"
+        )
+        if (line, job.working) != told:
+            progress.tell(line if job.working else f"{line}: waiting for a worker")
+            told = (line, job.working)
+        if seen and seen.training:
+            progress.training(seen.training)
+        elif seen and seen.total:
+            progress.count(seen.done, seen.total)
+        time.sleep(POLL_SECONDS)
+    if job.run.state in (RunState.FAILED, RunState.CANCELLED):
+        raise _ended_badly(job.run, job.step.error if job.step else None)
+    return session.ask(asking.SHOW, asking.OneRun(run=run.id))
+
+
+def _ended_badly(run: Run, error: str | None) -> TailorbirdError:
+    return Conflict(
+        f"run {run.id} is {run.state.value}" + (f": {error}" if error else ""),
+        f"see tailorbird runs show {run.id}; adapt again to go on where it stopped",
+        code=error or f"run_{run.state.value}",
+    )
 
 
 def _end_cleanly_on_sigterm() -> None:
@@ -59,31 +153,30 @@ def _end_cleanly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _show(session: Session, ended: climbing.Adaptation) -> None:
-    if ended.resumed == len(ended.steps):
-        say(f"run {ended.run.id} was finished already: nothing was done again, this is its record")
-    elif ended.resumed:
-        say(f"run {ended.run.id} went on after {ended.resumed} finished steps")
-    conclusion = ended.conclusion
+def _show(report: RunReport) -> None:
+    ladder, conclusion = report.ladder, report.conclusion
+    assert ladder is not None
     assert conclusion is not None
-    with session.parts.ledger.work(ended.run.tenant, write=False) as work:
-        objective = work.records.get(Objective, ended.run.objective)
-        ladder = work.records.get(Ladder, conclusion.ladder)
-        test = work.records.get(SealedTest, conclusion.test) if conclusion.test else None
-        gate = work.records.get(GateResult, test.gate) if test else None
-        evidence = work.records.get(Evidence, test.evidence) if test else None
-    out.print(ladder_table(ladder, objective))
-    for reason in ladder_reasons(ladder):
-        out.print(f"  · {reason}", markup=False)
-    out.print(f"decision: {ladder.reason}", markup=False)
-    if test and gate and evidence:
-        out.print(f"\nsealed test (look {test.look}, {evidence.n} items): {gate.verdict.value}", markup=False)
-        out.print(gate_table(gate))
+    _show_ladder(report, ladder)
+    if report.test and report.gate and report.evidence:
+        out.print(f"\nsealed test (look {report.test.look}, {report.evidence.n} items): {report.gate.verdict.value}", markup=False)
+        out.print(gate_table(report.gate))
     if conclusion.release is None:
         out.print(f"\nno release: {conclusion.reason}", markup=False)
         return
-    out.print(f"\nrelease {short(conclusion.release)} is signed and gated ({conclusion.release})", markup=False)
-    say(f"next: somebody else approves it: tailorbird release approve {short(conclusion.release)} --as approver")
+    _show_release(conclusion.release)
+
+
+def _show_ladder(report: RunReport, ladder: Ladder) -> None:
+    out.print(ladder_table(ladder, report.objective))
+    for reason in ladder_reasons(ladder):
+        out.print(f"  · {reason}", markup=False)
+    out.print(f"decision: {ladder.reason}", markup=False)
+
+
+def _show_release(digest: Digest) -> None:
+    out.print(f"\nrelease {short(digest)} is signed and gated ({digest})", markup=False)
+    say(f"next: somebody else approves it: tailorbird release approve {short(digest)} --as approver")
 
 
 apps = {"plan": plan, "adapt": adapt}

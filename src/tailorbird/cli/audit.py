@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tailorbird.access import Action
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.audit import make_checkpoint, verify_log
-from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.audit import export_log
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import looking as asking
 
 audit = typer.Typer(no_args_is_help=True)
 
 
 @audit.callback()
 def _audit() -> None:
-    """Verify, sign and read the tamper-evident log."""
+    """Verify, sign, prove, read and export the tamper-evident log."""
 
 
 @audit.command("verify")
 def _verify(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """Recompute the whole log and check every checkpoint. Exit status 1 when anything is wrong."""
-    session = open_session(workspace, who, key)
-    report = verify_log(session.parts, session.actor())
+    report = open_session(workspace, who, key).ask(asking.VERIFY, Nothing())
     if as_json:
         print_json(report)
     elif report.intact:
@@ -37,9 +38,8 @@ def _verify(workspace: Workspace = None, who: As = None, key: Key = None, as_jso
 
 @audit.command("checkpoint")
 def _checkpoint(workspace: Workspace = None, who: As = None, key: Key = None) -> None:
-    """Sign the log's present head; keep the printed note off this machine."""
-    session = open_session(workspace, who, key)
-    typer.echo(make_checkpoint(session.parts, session.actor("admin")).note, nl=False)
+    """Sign the log's present head, and ship it where the settings say; keep the printed note off this machine."""
+    typer.echo(open_session(workspace, who, key).ask(asking.CHECKPOINT, Nothing(), "admin").note, nl=False)
 
 
 @audit.command("log")
@@ -47,19 +47,55 @@ def _log(
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,
-    last: Annotated[int, typer.Option(help="How many of the newest entries.", min=1)] = 30,
+    last: Annotated[int, typer.Option(help="How many of the newest entries.", min=1, max=1000)] = 30,
+    about: Annotated[str, typer.Option(help="Only entries about this subject (a digest, a run, a name).")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Show the newest entries of the log that concern this tenant."""
-    session = open_session(workspace, who, key)
-    permit(session.parts, session.actor(), Action.VERIFY_AUDIT)
-    with session.parts.ledger.work(session.tenant, write=False) as work:
-        entries = list(work.events.entries())[-last:]
+    found = open_session(workspace, who, key).ask(asking.LOG, asking.LogPage(limit=last, subject=about)).entries[::-1]
     if as_json:
-        print_json(entries)
+        print_json(found)
         return
-    rows = [(str(e.index), f"{e.event.at:%H:%M:%S}", e.event.actor, e.event.kind, _brief(e.event.subject)) for e in entries]
+    rows = [(str(e.index), f"{e.event.at:%Y-%m-%d %H:%M:%S}", e.event.actor, e.event.kind, _brief(e.event.subject)) for e in found]
     print_table(("entry", "time", "who", "what", "subject"), rows)
+
+
+@audit.command("prove")
+def _prove(
+    index: Annotated[int, typer.Argument(help="Number of the entry.", min=0)], workspace: Workspace = None, who: As = None, key: Key = None
+) -> None:
+    """Print the proof that an entry is in the log, as JSON."""
+    print_json(open_session(workspace, who, key).ask(asking.INCLUSION, asking.ProofWanted(index=index)))
+
+
+@audit.command("consistency")
+def _consistency(
+    first: Annotated[int, typer.Argument(help="Size of an earlier checkpoint.", min=1)],
+    second: Annotated[int | None, typer.Argument(help="Size of a later one (default: now).", min=1)] = None,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+) -> None:
+    """Print the proof that the log only grew between two sizes, as JSON."""
+    print_json(open_session(workspace, who, key).ask(asking.CONSISTENCY, asking.ConsistencyWanted(first=first, second=second)))
+
+
+@audit.command("export")
+def _export(
+    target: Annotated[Path | None, typer.Argument(help="File to write (default: stdout).")] = None,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+) -> None:
+    """Write every entry as a line of JSON, for whoever checks the log without tailorbird (scripts/verify_audit_log.py)."""
+    session = open_session(workspace, who, key)
+    actor = session.actor("admin")
+    if target is None:
+        export_log(session.parts, actor, sys.stdout)
+        return
+    with target.open("x", encoding="utf-8") as file:
+        count = export_log(session.parts, actor, file)
+    say(f"{count} entries written to {target}")
 
 
 def _brief(subject: str) -> str:

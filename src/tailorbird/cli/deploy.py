@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, say
+from tailorbird.domain.errors import NotFound
 from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle.control import releases as asking
 
 promote = typer.Typer()
 rollback = typer.Typer()
@@ -23,8 +24,7 @@ def _promote(
     as_json: AsJson = False,
 ) -> None:
     """Put a staged release before users, under the alias tenant/objective."""
-    session = open_session(workspace, who, key)
-    moved = moves.promote(session.parts, session.actor("operator"), digest)
+    moved = open_session(workspace, who, key).ask(asking.PROMOTE, asking.OneRelease(digest=digest), "operator")
     if as_json:
         print_json(moved.alias)
         return
@@ -45,7 +45,10 @@ def _rollback(
 ) -> None:
     """Take the present release of an alias out of production; the one before it answers again."""
     session = open_session(workspace, who, key)
-    moved = moves.roll_back(session.parts, session.actor("operator"), alias, reason)
+    tenant, _, name = alias.rpartition("/")
+    if tenant and tenant != session.tenant:
+        raise NotFound(f"no alias {alias} in tenant {session.tenant}", f"act in that tenant: --as {tenant}/NAME", code="alias_missing")
+    moved = session.ask(asking.ROLL_BACK, asking.TakeBack(alias=name, reason=reason), "operator")
     if as_json:
         print_json(moved.alias)
         return

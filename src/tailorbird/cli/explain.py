@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json
-from tailorbird.lifecycle.explain import explain as walk
+from tailorbird.lifecycle.control import looking as asking
 from tailorbird.reporting import explanation
 
 explain = typer.Typer()
@@ -22,12 +22,8 @@ def _explain(
     as_json: AsJson = False,
 ) -> None:
     """Show which release answered a request, on what evidence and data, and who approved it."""
-    session = open_session(workspace, who, key)
-    found = walk(session.parts, session.actor(), request)
-    if as_json:
-        print_json(found)
-        return
-    typer.echo(explanation(found))
+    found = open_session(workspace, who, key).ask(asking.EXPLAIN, asking.OneRequest(request=request))
+    print_json(found) if as_json else typer.echo(explanation(found))
 
 
 apps = {"explain": explain}

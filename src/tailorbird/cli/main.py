@@ -6,6 +6,7 @@ interrupted. Must not know: what a verb does.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -15,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from tailorbird import __version__
+from tailorbird.cli.address import SERVER, SERVER_CA
 from tailorbird.domain.errors import TailorbirdError
 
 #: Verb → (module, what it does), in the order of the story.
@@ -24,15 +26,20 @@ VERBS: dict[str, tuple[str, str]] = {
     "plan": ("adapt", "Show what adapt would do and why, before anything is spent."),
     "adapt": ("adapt", "Climb the ladder until the objective is proven met."),
     "runs": ("runs", "List runs, and show one."),
+    "jobs": ("runs", "List, show and cancel what is being done."),
+    "worker": ("worker", "Do the steps of submitted runs, for every tenant."),
     "release": ("release", "List, show, approve, reject and stage releases."),
     "promote": ("deploy", "Put a staged release before users."),
     "rollback": ("deploy", "Take the present release of an alias back."),
     "serve": ("serve", "Answer over HTTP (OpenAI-compatible)."),
     "engine": ("serve", "The model process that serve starts (not for people)."),
-    "key": ("people", "Create, list and revoke API keys."),
-    "identity": ("people", "Add and list identities."),
+    "watch": ("watch", "Compare live inputs and answers with the snapshot."),
+    "key": ("people", "Create, list, rotate and revoke API keys."),
+    "identity": ("people", "Add, list and disable identities; rotate your key."),
     "explain": ("explain", "Show everything that stands behind an answer."),
     "audit": ("audit", "Verify, sign and read the tamper-evident log."),
+    "backup": ("backup", "Copy the record, the artifacts and the keys while serving."),
+    "restore": ("backup", "Make a workspace from a backup, elsewhere."),
 }
 
 
@@ -72,8 +79,12 @@ def _version(asked: bool) -> None:
 @app.callback()
 def tailorbird(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and leave."),
+    server: str = typer.Option("", help="Ask the server at this URL instead of this machine's workspace (or set TAILORBIRD_SERVER)."),
+    ca: str = typer.Option("", help="File of the certificate authority that signed the server's certificate."),
 ) -> None:
     """Adapt a language model to a job, prove it, release it under approvals, serve it, and take it back."""
+    del version
+    os.environ.update({name: value for name, value in ((SERVER, server), (SERVER_CA, ca)) if value})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,8 @@ from tailorbird import models as catalogue
 from tailorbird.access import Action
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, print_table
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import looking as asking
 from tailorbird.lifecycle.journal import permit
 from tailorbird.reporting import human_count
 
@@ -22,14 +24,13 @@ def _models() -> None:
 
 
 @models.command("list")
-def _list(workspace: Workspace = None, as_json: AsJson = False) -> None:
+def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """List the base models of the catalogue, and whether each is here."""
-    session = open_session(workspace)
-    known = catalogue.installed(session.parts.models)
+    known = open_session(workspace, who, key).ask(asking.MODELS, Nothing()).models
     if as_json:
         print_json(known)
         return
-    rows = [(m.name, m.title, m.license, human_count(m.parameters), "here" if m.folder else "not fetched") for m in known]
+    rows = [(m.name, m.title, m.license, human_count(m.parameters), "here" if m.here else "not fetched") for m in known]
     print_table(("name", "model", "licence", "parameters", "state"), rows)
 
 

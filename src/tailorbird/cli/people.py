@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tailorbird.access import Action
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird import access
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.lifecycle import people
-from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import people as asking
 
 key = typer.Typer(no_args_is_help=True)
 identity = typer.Typer(no_args_is_help=True)
+KeyId = Annotated[str, typer.Argument(help="Id of the key.", metavar="KEY")]
+KeyOut = Annotated[Path | None, typer.Option(help="Where to write the new key file (default: the workspace's keys).")]
 
 
 @key.callback()
 def _key() -> None:
-    """Create, list and revoke the tenant's API keys."""
+    """Create, list, rotate and revoke the tenant's API keys."""
 
 
 @identity.callback()
 def _identity() -> None:
-    """Add and list identities."""
+    """Add, list and disable identities, and give yours another key."""
 
 
 @key.command("create")
@@ -36,33 +39,41 @@ def _create(
     days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1)] = None,
 ) -> None:
     """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
-    session = open_session(workspace, who, key_file)
-    expires = session.parts.clock.now() + timedelta(days=days) if days else None
-    made, secret = people.create_api_key(session.parts, session.actor("admin"), name, expires)
-    say(f"key {made.id} ({name}) for tenant {made.tenant}; this is its secret, shown once:")
-    typer.echo(secret)
+    made = open_session(workspace, who, key_file).ask(asking.CREATE_KEY, asking.NewKey(name=name, days=days), "admin")
+    say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
+    typer.echo(made.secret)
 
 
 @key.command("list")
 def _list_keys(workspace: Workspace = None, who: As = None, key_file: Key = None, as_json: AsJson = False) -> None:
     """List the tenant's API keys."""
-    session = open_session(workspace, who, key_file)
-    known = people.list_api_keys(session.parts, session.actor("admin"))
+    known = open_session(workspace, who, key_file).ask(asking.KEYS, Nothing(), "admin").keys
     if as_json:
-        print_json([k.model_copy(update={"secret_sha256": ""}) for k in known])
+        print_json(known)
         return
-    now = session.parts.clock.now()
-    rows = [(k.id, k.name, "valid" if k.is_valid(now) else "not valid", f"{k.created_at:%Y-%m-%d}") for k in known]
-    print_table(("key", "name", "state", "created"), rows)
+    rows = [(k.id, k.name, "revoked" if k.revoked_at else "", f"{k.expires_at:%Y-%m-%d %H:%M}" if k.expires_at else "") for k in known]
+    print_table(("key", "name", "state", "expires"), rows)
+
+
+@key.command("rotate")
+def _rotate_key(
+    key_id: KeyId,
+    workspace: Workspace = None,
+    who: As = None,
+    key_file: Key = None,
+    grace_hours: Annotated[float, typer.Option(help="Hours for which the old key goes on.", min=0, max=720)] = 24.0,
+) -> None:
+    """Replace an API key: the new secret is printed once, the old one goes on for a while."""
+    wanted = asking.RotateKey(id=key_id, grace_hours=grace_hours)
+    made = open_session(workspace, who, key_file).ask(asking.ROTATE_KEY, wanted, "admin")
+    say(f"key {made.key.id} replaces {key_id}, which ends in {grace_hours:g} hours; this is its secret, shown once:")
+    typer.echo(made.secret)
 
 
 @key.command("revoke")
-def _revoke(
-    key_id: Annotated[str, typer.Argument(help="Id of the key.")], workspace: Workspace = None, who: As = None, key_file: Key = None
-) -> None:
+def _revoke(key_id: KeyId, workspace: Workspace = None, who: As = None, key_file: Key = None) -> None:
     """Revoke an API key; gateways refuse it within a second."""
-    session = open_session(workspace, who, key_file)
-    revoked = people.revoke_api_key(session.parts, session.actor("admin"), key_id)
+    revoked = open_session(workspace, who, key_file).ask(asking.REVOKE_KEY, asking.OneKey(id=key_id), "admin")
     out.print(f"key {revoked.id} ({revoked.name}) is revoked", markup=False)
 
 
@@ -73,24 +84,62 @@ def _add(
     workspace: Workspace = None,
     who: As = None,
     key_file: Key = None,
+    key_out: KeyOut = None,
 ) -> None:
-    """Add an identity with a key of its own."""
+    """Add an identity. Its key is made here, and only the public half is told."""
     session = open_session(workspace, who, key_file)
-    made = people.add_identity(session.parts, session.actor("admin"), name, role)
-    out.print(f"{made.name} can act with {people.key_path(session.parts, made.tenant, made.name)}", markup=False)
+    path = _new_key_path(session, key_out, name)
+    public = access.create_key(path)
+    try:
+        session.ask(asking.ADD, asking.NewIdentity(name=name, roles=frozenset(role), public_key=public), "admin")
+    except TailorbirdError:
+        path.unlink()
+        raise
+    out.print(f"{name} can act with {path}", markup=False)
 
 
 @identity.command("list")
 def _list_people(workspace: Workspace = None, who: As = None, key_file: Key = None, as_json: AsJson = False) -> None:
     """List the tenant's identities."""
-    session = open_session(workspace, who, key_file)
-    permit(session.parts, session.actor(), Action.SHOW_IDENTITY)
-    with session.parts.ledger.work(session.tenant, write=False) as work:
-        known = work.identities.all()
+    known = open_session(workspace, who, key_file).ask(asking.LIST, Nothing()).identities
     if as_json:
         print_json(known)
         return
-    print_table(("identity", "roles"), [(p.name, ", ".join(sorted(p.roles))) for p in known])
+    print_table(("identity", "roles", "state"), [(p.name, ", ".join(sorted(p.roles)), "disabled" if p.disabled_at else "") for p in known])
+
+
+@identity.command("disable")
+def _disable(
+    name: Annotated[str, typer.Argument(help="Name of the identity.")], workspace: Workspace = None, who: As = None, key_file: Key = None
+) -> None:
+    """Disable an identity: it can do nothing any more, and its approvals no longer count."""
+    disabled = open_session(workspace, who, key_file).ask(asking.DISABLE, asking.OneIdentity(name=name), "admin")
+    out.print(f"{disabled.name} is disabled", markup=False)
+
+
+@identity.command("rotate")
+def _rotate(
+    workspace: Workspace = None,
+    who: As = None,
+    key_file: Key = None,
+    leaked: Annotated[bool, typer.Option("--leaked", help="The present key leaked: what it signed no longer counts.")] = False,
+) -> None:
+    """Give the acting identity another key. The old file is kept beside it, as NAME.key.old."""
+    session = open_session(workspace, who, key_file)
+    path = session.key_file()
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    public = access.create_key(fresh)
+    rotated = session.ask(asking.ROTATE, asking.NewPublicKey(public_key=public, leaked=leaked))
+    path.replace(path.with_name(path.name + ".old"))
+    fresh.replace(path)
+    out.print(f"{rotated.name} acts with a new key, {path}", markup=False)
+
+
+def _new_key_path(session: Session, given: Path | None, name: str) -> Path:
+    if given is not None:
+        return given
+    return Path(f"{name}.key") if session.server else session.settings.keys / session.tenant / f"{name}.key"
 
 
 apps = {"key": key, "identity": identity}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from tailorbird.access import Action
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle import promote as moves
-from tailorbird.lifecycle.journal import permit
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.release import Release, Statement
+from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import releases as asking
 from tailorbird.reporting import release_summary
 
 release = typer.Typer(no_args_is_help=True)
@@ -25,10 +26,7 @@ def _release() -> None:
 @release.command("list")
 def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """List the tenant's releases, newest first."""
-    session = open_session(workspace, who, key)
-    permit(session.parts, session.actor(), Action.SHOW_RELEASE)
-    with session.parts.ledger.work(session.tenant, write=False) as work:
-        known = work.releases.all()
+    known = open_session(workspace, who, key).ask(asking.LIST, Nothing()).releases
     if as_json:
         print_json(known)
         return
@@ -46,15 +44,12 @@ def _show(
     card: Annotated[bool, typer.Option("--card", help="Print the model card.")] = False,
 ) -> None:
     """Show one release: its digests, its state, who decided what. With --card, its model card."""
-    session = open_session(workspace, who, key)
-    permit(session.parts, session.actor(), Action.SHOW_RELEASE, digest)
-    found = moves.find_release(session.parts, session.tenant, digest)
+    session, named = open_session(workspace, who, key), asking.OneRelease(digest=digest)
     if card:
-        typer.echo(session.parts.artifacts.get(found.content.card).decode())
-    elif as_json:
-        print_json(found)
-    else:
-        typer.echo(release_summary(found))
+        typer.echo(session.ask(asking.CARD, named).markdown)
+        return
+    found = session.ask(asking.SHOW, named)
+    print_json(found) if as_json else typer.echo(release_summary(found))
 
 
 @release.command("approve")
@@ -64,11 +59,11 @@ def _approve(
     who: As = None,
     key: Key = None,
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Approve a release. You sign its digest with your own key; you cannot approve what you made."""
-    session = open_session(workspace, who, key)
-    found = moves.decide(session.parts, session.actor("approver"), digest, "approve", reason)
-    out.print(f"release {short(found.digest)} is {found.state.value}", markup=False)
+    """Approve a release. You sign the statement with your own key; you cannot approve what you made."""
+    found = _decide(open_session(workspace, who, key), digest, "approve", reason)
+    _told(found, as_json)
     say(f"next: tailorbird release stage {short(found.digest)} --as operator")
 
 
@@ -79,20 +74,37 @@ def _reject(
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
     """Reject a release, for good."""
-    session = open_session(workspace, who, key)
-    found = moves.decide(session.parts, session.actor("approver"), digest, "reject", reason)
-    out.print(f"release {short(found.digest)} is {found.state.value}", markup=False)
+    _told(_decide(open_session(workspace, who, key), digest, "reject", reason), as_json)
 
 
 @release.command("stage")
-def _stage(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None) -> None:
+def _stage(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """Move an approved release to staging."""
-    session = open_session(workspace, who, key)
-    found = moves.stage(session.parts, session.actor("operator"), digest)
-    out.print(f"release {short(found.digest)} is {found.state.value}", markup=False)
+    found = open_session(workspace, who, key).ask(asking.STAGE, asking.OneRelease(digest=digest), "operator")
+    _told(found, as_json)
     say(f"next: tailorbird promote {short(found.digest)} --as operator")
+
+
+def _decide(session: Session, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
+    """Asks what is to be signed, checks that it says what was meant, signs it with the key on this machine, and files it."""
+    stated = session.ask(asking.STATEMENT, asking.Intent(digest=digest, decision=decision, reason=reason), "approver")
+    _check(stated, digest, decision, reason, session.name("approver"))
+    signature = session.sign(decision, digest_of(stated), "approver")
+    return session.ask(asking.DECIDE, asking.Decided(digest=digest, statement=stated, signature=signature), "approver")
+
+
+def _check(stated: Statement, digest: str, decision: str, reason: str, name: str) -> None:
+    """A key signs nothing that its owner did not mean, whoever hands it over."""
+    about = stated.release.removeprefix("sha256:").startswith(digest.removeprefix("sha256:"))
+    if not about or (stated.decision, stated.reason, stated.identity) != (decision, reason, name):
+        raise Conflict("the server asks to sign something else than was meant", "do not sign; tell the operator", code="statement_other")
+
+
+def _told(found: Release, as_json: bool) -> None:
+    print_json(found) if as_json else out.print(f"release {short(found.digest)} is {found.state.value}", markup=False)
 
 
 apps = {"release": release}

@@ -1,4 +1,4 @@
-"""``tailorbird runs``: what was tried, and how it stands."""
+"""``tailorbird runs`` and ``tailorbird jobs``: what was tried, what is being done, and how it stands."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.access import Action
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json, print_table, say
+from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.run import Step
 from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import runs as asking
+from tailorbird.lifecycle.jobs import Job
 
 runs = typer.Typer(no_args_is_help=True)
+jobs = typer.Typer(no_args_is_help=True)
+RunArgument = Annotated[str, typer.Argument(help="Id of the run, or how it begins.", metavar="RUN")]
 
 
 @runs.callback()
@@ -19,40 +23,89 @@ def _runs() -> None:
     """List runs, and show one."""
 
 
+@jobs.callback()
+def _jobs() -> None:
+    """List, show and cancel what is being done or waits for a worker."""
+
+
 @runs.command("list")
-def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
-    """List the tenant's runs, newest first."""
-    session = open_session(workspace, who, key)
-    permit(session.parts, session.actor(), Action.SHOW_RUN)
-    with session.parts.ledger.work(session.tenant, write=False) as work:
-        known = work.runs.all()
-    if as_json:
-        print_json(known)
-        return
-    rows = [(run.id, run.objective_name, run.state.value, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in known]
-    print_table(("run", "objective", "state", "by", "since"), rows)
-
-
-@runs.command("show")
-def _show(
-    run: Annotated[str, typer.Argument(help="Id of the run, or how it begins.")],
+def _list_runs(
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,
     as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
 ) -> None:
-    """Show the steps of a run."""
-    session = open_session(workspace, who, key)
-    permit(session.parts, session.actor(), Action.SHOW_RUN, run)
-    with session.parts.ledger.work(session.tenant, write=False) as work:
-        found = work.runs.get(run)
-        steps = work.steps.of(found.id)
+    """List the tenant's runs, newest first."""
+    page = open_session(workspace, who, key).ask(asking.LIST, asking.Page(limit=limit))
     if as_json:
-        print_json(steps)
+        print_json(page.runs)
         return
-    say(f"run {found.id} of {found.objective_name}: {found.state.value}")
-    rows = [(s.name, s.state.value, f"{s.seconds:.1f} s", short(s.result) if s.result else (s.error or "")) for s in steps]
+    rows = [(run.id, run.objective_name, run.state.value, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in page.runs]
+    print_table(("run", "objective", "state", "by", "since"), rows)
+    if page.total > len(page.runs):
+        say(f"{page.total - len(page.runs)} older runs: --limit N")
+
+
+@runs.command("show")
+def _show_run(run: RunArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show the steps of a run."""
+    report = open_session(workspace, who, key).ask(asking.SHOW, asking.OneRun(run=run))
+    if as_json:
+        print_json(report)
+        return
+    say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.value}")
+    rows = [(s.name, s.state.value, f"{s.seconds:.1f} s", short(s.result) if s.result else (s.error or "")) for s in report.steps]
     print_table(("step", "state", "time", "result"), rows)
 
 
-apps = {"runs": runs}
+@jobs.command("list")
+def _list_jobs(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """List what is being done or waits for a worker."""
+    found = open_session(workspace, who, key).ask(asking.JOBS, Nothing())
+    if as_json:
+        print_json(found.jobs)
+        return
+    rows = [(j.run.id, j.run.objective_name, _state(j), j.step.name if j.step else "", _how_far(j.step)) for j in found.jobs]
+    print_table(("run", "objective", "state", "step", "how far"), rows)
+
+
+@jobs.command("show")
+def _show_job(run: RunArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show how far a run is, and who works on it."""
+    found = open_session(workspace, who, key).ask(asking.JOB, asking.OneRun(run=run))
+    if as_json:
+        print_json(found)
+        return
+    out.print(
+        f"run {found.run.id} of {found.run.objective_name}: {_state(found)}, {found.done} steps done in {found.seconds:.0f} s", markup=False
+    )
+    if found.step is not None:
+        holder = f" by {found.step.owner}, attempt {found.step.attempts}" if found.working else ""
+        out.print(f"step {found.step.name}{holder}: {_how_far(found.step) or found.step.state.value}", markup=False)
+
+
+@jobs.command("cancel")
+def _cancel(run: RunArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Cancel a run. Its step ends within a few seconds; what is finished stays, and adapt goes on from there."""
+    cancelled = open_session(workspace, who, key).ask(asking.CANCEL, asking.OneRun(run=run))
+    if as_json:
+        print_json(cancelled)
+        return
+    out.print(f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.value}", markup=False)
+
+
+def _state(job: Job) -> str:
+    return "working" if job.working else "waiting" if job.run.state.value in ("active", "planning") else job.run.state.value
+
+
+def _how_far(step: Step | None) -> str:
+    seen = step.progress if step else None
+    if seen is None:
+        return ""
+    counted = f" {seen.done}/{seen.total}" if seen.total else ""
+    loss = f", loss {seen.training.loss:.3f}" if seen.training else ""
+    return f"{seen.text}{counted}{loss}"
+
+
+apps = {"runs": runs, "jobs": jobs}
