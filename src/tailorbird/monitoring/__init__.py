@@ -1,1 +1,33 @@
-"""Watches what is in production: drift, KPI trends, alerts. Nothing is here yet; the words stand in ``domain/signal.py``."""
+"""Watches what is in production: drift of messages and answers, the service, the data pipeline, and which readings are worth an alert.
+
+Values in, values out: a look is given what it needs, and knows no port.
+"""
+
+from tailorbird.monitoring.alerting import QUIET, alert_message, alerts
+from tailorbird.monitoring.bounds import Bounds, Guard
+from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
+from tailorbird.monitoring.pipeline import DataWatchInputs, SourceFacts
+from tailorbird.monitoring.reference import Reference, reference_of
+from tailorbird.monitoring.service import Expectation
+from tailorbird.monitoring.watch import WatchInputs, watch_data, watch_release
+
+__all__ = [
+    "QUIET",
+    "Bounds",
+    "DataWatchInputs",
+    "DriftTest",
+    "Expectation",
+    "Guard",
+    "Reference",
+    "SourceFacts",
+    "WatchInputs",
+    "alert_message",
+    "alerts",
+    "class_drift",
+    "holm",
+    "length_drift",
+    "reference_of",
+    "text_drift",
+    "watch_data",
+    "watch_release",
+]

@@ -1,0 +1,100 @@
+"""Does the service hold? Failures, refusals, latency and cost of one release.
+
+In: traffic as the database sums it, and what the release was measured at. Out: readings. Must not know: messages, drift, where rows lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tailorbird.domain.deployment import Traffic
+from tailorbird.domain.signal import Severity
+from tailorbird.domain.value import Value
+from tailorbird.foundations.statistics import wilson
+from tailorbird.monitoring.bounds import Bounds, Guard
+from tailorbird.monitoring.reading import Reading, percent, too_few
+
+
+class Expectation(Value):
+    """What a release promised: the objective's limits, and what was measured at the gate. ``None`` where there is none.
+
+    Latencies in milliseconds. Costs per 1,000 requests in ``currency``, which is that of ``Traffic.cost``.
+    """
+
+    latency_limit_ms: float | None = None
+    latency_measured_ms: float | None = None
+    cost_limit: float | None = None
+    cost_measured: float | None = None
+    currency: str = "EUR"
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """The value that traffic is held against, and where it comes from."""
+
+    value: float
+    source: str
+
+
+def service_readings(traffic: Traffic, expected: Expectation, bounds: Bounds) -> Iterator[Reading]:
+    """The four readings of a service.
+
+    A rate is urgent only when the lower end of its Wilson interval has reached the bound, so that a bad minute of few requests is no alarm.
+    Requests that a caller gave up on count neither as answered nor as failed.
+    """
+    tried = traffic.ok + traffic.errors
+    yield _rate("service.error_rate", "Requests that failed", (traffic.errors, tried), bounds.error_rate, bounds)
+    yield _rate("service.refusal_rate", "Requests that were refused", (traffic.refused, traffic.requests), bounds.refusal_rate, bounds)
+    yield _latency(traffic, _promise(expected.latency_limit_ms, expected.latency_measured_ms, bounds), bounds)
+    yield _cost(traffic, expected, bounds)
+
+
+def _rate(name: str, what: str, counted: tuple[int, int], guard: Guard, bounds: Bounds) -> Reading:
+    hits, n = counted
+    value = hits / n if n else 0.0
+    if n < bounds.min_requests:
+        return Reading(name, value, n, too_few(what, n, bounds.min_requests), bound=guard.warning)
+    low, _ = wilson(hits, n, 1 - 2 * bounds.alpha)
+    severity = guard.severity(low)
+    text = f"{what}: {hits} of {n} ({percent(value)}; surely at least {percent(low)}); the bound is {percent(guard.warning)}."
+    return Reading(name, value, n, text, severity, guard.warning)
+
+
+def _promise(limit: float | None, measured: float | None, bounds: Bounds) -> _Promise | None:
+    if limit is not None:
+        return _Promise(limit, "the objective's limit")
+    if measured:
+        return _Promise(measured * bounds.growth, f"{bounds.growth:g} times what was measured at the gate")
+    return None
+
+
+def _latency(traffic: Traffic, promise: _Promise | None, bounds: Bounds) -> Reading:
+    name, n, value = "service.latency_p95_ms", traffic.ok + traffic.errors, traffic.latency_p95_ms
+    if n < bounds.min_requests:
+        return Reading(name, value, n, too_few("How long answers take", n, bounds.min_requests))
+    text = f"95 of 100 answers came within {value:.0f} ms ({n} requests)"
+    if promise is None:
+        return Reading(name, value, n, f"{text}; nothing was promised.")
+    return _against(promise, bounds.latency, Reading(name, value, n, f"{text}; the bound is {promise.value:.0f} ms, {promise.source}."))
+
+
+def _cost(traffic: Traffic, expected: Expectation, bounds: Bounds) -> Reading:
+    """Refused requests cost nothing and would hide what the others cost."""
+    name, n = "service.cost_per_1k_requests", traffic.requests - traffic.refused
+    value = 1000 * traffic.cost / n if n else 0.0
+    if n < bounds.min_requests:
+        return Reading(name, value, n, too_few("What requests cost", n, bounds.min_requests))
+    promise = _promise(expected.cost_limit, expected.cost_measured, bounds)
+    text = f"1,000 requests cost {value:.4g} {expected.currency} ({n} requests)"
+    if promise is None:
+        return Reading(name, value, n, f"{text}; nothing was promised.")
+    bound = f"the bound is {promise.value:.4g} {expected.currency}, {promise.source}"
+    return _against(promise, bounds.cost, Reading(name, value, n, f"{text}; {bound}."))
+
+
+def _against(promise: _Promise, guard: Guard, reading: Reading) -> Reading:
+    """The reading with its urgency. What is exactly promised is kept."""
+    scaled = guard.scaled(promise.value)
+    severity = scaled.severity(reading.value) if reading.value > scaled.warning else Severity.INFO
+    return Reading(reading.name, reading.value, reading.n, reading.text, severity, scaled.warning)
