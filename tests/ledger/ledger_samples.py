@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.deployment import Alias, RequestRow, Target
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.evidence import Verdict
-from tailorbird.domain.identity import ApiKey, Identity, Role, Signature
+from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
-from tailorbird.domain.run import Run
+from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.run import Run, StepProgress, TrainingProgress
+from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, digest_of
 
@@ -51,7 +53,24 @@ def run(tenant: str, n: int = 1) -> Run:
         folder="work",
         created_by="ada",
         created_at=START + timedelta(seconds=n),
+        source=digest("source"),
+        inputs=digest("inputs"),
     )
+
+
+def progress(n: int = 1) -> StepProgress:
+    line = TrainingProgress(
+        step=n,
+        steps=100,
+        loss=1 / n,
+        held_out_loss=None,
+        learning_rate=1e-4,
+        tokens=512 * n,
+        tokens_per_second=99.9,
+        memory_gb=1.5,
+        seconds=0.1 * n,
+    )
+    return StepProgress(text=f"step {n} of 100", done=n, total=100, training=line)
 
 
 def signature(identity: str, over: Digest) -> Signature:
@@ -76,23 +95,38 @@ def release(tenant: str, n: int = 1) -> Release:
         chat_template=digest("template"),
         prompt=PromptSpec(instruction="Sort.", labels=("a", "b")),
         snapshot=digest("snapshot"),
+        author="ada",
+    )
+    shown = dossier(digest_of(content), n)
+    return Release(
+        digest=shown.release, content=content, dossier=shown, state=ReleaseState.GATED, signature=signature("ada", digest_of(shown))
+    )
+
+
+def dossier(of: Digest, n: int = 1) -> Dossier:
+    return Dossier(
+        release=of,
         plan=digest("plan"),
-        ladder=digest("ladder"),
+        ladder=digest(f"ladder {n}"),
         dev_evidence=digest("dev"),
         test_evidence=digest("test"),
         gate=digest("gate"),
         gate_verdict=Verdict.PASS,
         card=digest("card"),
-        author="ada",
         created_at=START + timedelta(seconds=n),
     )
-    name = digest_of(content)
-    return Release(digest=name, content=content, state=ReleaseState.GATED, signature=signature("ada", name))
 
 
 def approval(of: Release, identity: str = "grace") -> Approval:
-    signed = signature(identity, of.digest)
-    return Approval(release=of.digest, identity=identity, role=Role.APPROVER, decision="approve", reason="it holds", signature=signed)
+    statement = {
+        "release": of.digest,
+        "dossier": digest_of(of.dossier),
+        "identity": identity,
+        "role": Role.APPROVER,
+        "decision": "approve",
+        "reason": "it holds",
+    }
+    return Approval(**statement, signature=signature(identity, digest("statement")))
 
 
 def alias(tenant: str, version: int = 1, name: str = "routing") -> Alias:
@@ -124,12 +158,43 @@ def request(tenant: str, n: int = 1) -> RequestRow:
         completion_tokens=2,
         latency_ms=12.5,
         at=START + timedelta(seconds=n),
+        characters=31,
+        sketch="ab12",
+        confidence=0.75,
+        cost=0.1 + 0.2,
+    )
+
+
+def signal(tenant: str, n: int = 1, objective: str = "routing") -> Signal:
+    return Signal(
+        tenant=tenant,
+        objective=objective,
+        release=digest("release") if n % 2 else None,
+        name="drift.text",
+        value=1 / n,
+        bound=None if n % 3 else 0.5,
+        p_value=math.exp(-n),
+        n=100 * n,
+        severity=Severity.WARNING,
+        text=f"the texts of the last {n} hours differ from those of the snapshot",
+        at=START,
     )
 
 
 def identity(tenant: str, name: str = "ada") -> Identity:
     roles = frozenset({Role.AUTHOR, Role.VIEWER})
-    return Identity(tenant=tenant, name=name, roles=roles, public_key="A" * 43 + "=", created_at=START)
+    return Identity(tenant=tenant, name=name, roles=roles, public_key="A" * 43 + "=", created_at=START, former_keys=("B" * 43 + "=",))
+
+
+def session(tenant: str, n: int = 1) -> Session:
+    return Session(
+        id=f"nonce-{n}",
+        tenant=tenant,
+        identity="ada",
+        secret_sha256="0" * 64,
+        created_at=START,
+        expires_at=START + timedelta(hours=n),
+    )
 
 
 def api_key(tenant: str, n: int = 1) -> ApiKey:

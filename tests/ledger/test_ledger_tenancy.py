@@ -30,6 +30,8 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "records.digests": lambda w: w.records.digests(SplitCounts),
     "runs.get": lambda w: w.runs.get("run0001"),
     "runs.all": lambda w: w.runs.all(),
+    "runs.latest": lambda w: w.runs.latest(),
+    "runs.count": lambda w: w.runs.count(),
     "steps.of": lambda w: w.steps.of("run0001"),
     "steps.lease": lambda w: w.steps.lease("run0001", "thief", MINUTE),
     "releases.get": lambda w: w.releases.get(RELEASE.digest),
@@ -40,12 +42,15 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "aliases.all": lambda w: w.aliases.all(),
     "aliases.history": lambda w: w.aliases.history("routing"),
     "requests.get": lambda w: w.requests.get("request-1"),
-    "requests.latest": lambda w: w.requests.latest(),
+    "requests.latest": lambda w: w.requests.latest(release=digest("release")),
+    "requests.traffic": lambda w: w.requests.traffic(START, START + MINUTE),
     "identities.get": lambda w: w.identities.get("ada"),
     "identities.all": lambda w: w.identities.all(),
     "keys.all": lambda w: w.keys.all(),
+    "signals.latest": lambda w: w.signals.latest(objective="routing"),
     "events.entries": lambda w: tuple(w.events.entries()),
     "events.about": lambda w: w.events.about("run-1"),
+    "events.latest": lambda w: w.events.latest(),
 }
 
 #: Writes with names or values of acme's.
@@ -54,7 +59,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "runs.add": lambda w: w.runs.add(sample.run("acme")),
     "runs.set_state": lambda w: w.runs.set_state("run0001", RunState.FAILED),
     "steps.enqueue": lambda w: w.steps.enqueue("run0001", "more"),
-    "steps.heartbeat": lambda w: w.steps.heartbeat(STEP, MINUTE),
+    "steps.heartbeat": lambda w: w.steps.heartbeat(STEP, MINUTE, sample.progress()),
     "steps.complete": lambda w: w.steps.complete(STEP, RESULT, 1.0),
     "steps.fail": lambda w: w.steps.fail(STEP, "no"),
     "steps.release": lambda w: w.steps.release(STEP),
@@ -67,13 +72,18 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
     "requests.add": lambda w: w.requests.add([sample.request("acme", 2)]),
     "identities.add": lambda w: w.identities.add(sample.identity("acme", "mallory")),
+    "identities.replace": lambda w: w.identities.replace(sample.identity("acme").model_copy(update={"disabled_at": START})),
     "keys.add": lambda w: w.keys.add(sample.api_key("acme", 2)),
+    "keys.expire": lambda w: w.keys.expire("key-1", START),
     "keys.revoke": lambda w: w.keys.revoke("key-1", START),
+    "sessions.add": lambda w: w.sessions.add(sample.session("acme", 2)),
+    "sessions.end": lambda w: w.sessions.end("nonce-1", START),
+    "signals.add": lambda w: w.signals.add([sample.signal("acme", 2)]),
     "events.append": lambda w: w.events.append([sample.event("acme")]),
 }
 
 #: Of the log as a whole, which all tenants share and which tells nothing about an event.
-SHARED = {"events.size", "events.root", "events.checkpoints", "events.add_checkpoint"}
+SHARED = {f"events.{name}" for name in ("size", "root", "root_at", "inclusion", "consistency", "checkpoints", "add_checkpoint")}
 
 
 @pytest.fixture
@@ -95,6 +105,8 @@ def filled(ledger):
         work.requests.add([sample.request("acme")])
         work.identities.add(sample.identity("acme"))
         work.keys.add(sample.api_key("acme"))
+        work.sessions.add(sample.session("acme"))
+        work.signals.add([sample.signal("acme")])
         work.events.append([sample.event("acme")])
     return ledger
 
@@ -137,13 +149,17 @@ def test_nothing_is_seen(filled, name):
 @pytest.mark.parametrize("name", [*READS, *WRITES])
 def test_nothing_is_changed(filled, url, name):
     before = rows_of("acme", url)
-    assert len(before) > 12
+    assert len(before) > 14
     outcome = answer(filled, "globex", (READS | WRITES)[name])
     assert rows_of("acme", url) == before
     assert not isinstance(outcome, TailorbirdError) or "refund" not in str(outcome)
 
 
-@pytest.mark.parametrize("name", ["runs.add", "releases.add", "aliases.put", "requests.add", "identities.add", "keys.add", "events.append"])
+TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "keys.add", "events.append"}
+TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add"}
+
+
+@pytest.mark.parametrize("name", sorted(TAKE_VALUES))
 def test_a_value_of_another_tenant_is_refused(filled, name):
     outcome = answer(filled, "globex", WRITES[name])
     assert isinstance(outcome, Forbidden)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, update
+from sqlalchemy import ColumnElement, Connection, Select, func, or_, update
 
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Identity
@@ -26,20 +26,26 @@ class Identities:
     def add(self, identity: Identity) -> None:
         """Adds an identity. Raises Conflict when the name is taken."""
         own(self._tenant, identity.tenant)
-        row = identity.model_dump() | {"roles": sorted(identity.roles)}
-        if not insert_new(self._connection, identities, row):
+        if not insert_new(self._connection, identities, _row(identity)):
             raise Conflict(f"{self._tenant} already has an identity {identity.name}", "choose another name", code="identity_taken")
 
     def get(self, name: str) -> Identity:
         """The identity. Raises NotFound."""
         row = self._connection.execute(self._all().where(identities.c.name == name)).one_or_none()
         if row is None:
-            raise NotFound(f"no identity {name} in {self._tenant}", "list them with: tailorbird identity list", code="identity_missing")
+            raise _no_identity(name, self._tenant)
         return value_of(Identity, row)
 
     def all(self) -> tuple[Identity, ...]:
         """All identities, by name."""
         return tuple(value_of(Identity, row) for row in self._connection.execute(self._all().order_by(identities.c.name)))
+
+    def replace(self, identity: Identity) -> None:
+        """Writes a changed identity in place of the one of that name. Raises NotFound."""
+        own(self._tenant, identity.tenant)
+        here = (identities.c.tenant == self._tenant, identities.c.name == identity.name)
+        if not self._connection.execute(update(identities).where(*here).values(_row(identity))).rowcount:
+            raise _no_identity(identity.name, self._tenant)
 
     def _all(self) -> Select[Any]:
         return select_fields(identities, Identity).where(identities.c.tenant == self._tenant)
@@ -63,14 +69,33 @@ class ApiKeys:
         rows = self._connection.execute(self._all().order_by(api_keys.c.created_at, api_keys.c.id))
         return tuple(value_of(ApiKey, row) for row in rows)
 
+    def expire(self, key: str, at: datetime) -> ApiKey:
+        """Makes the key with this id end at ``at``; one that ends earlier keeps its end. Raises NotFound."""
+        later = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > at)
+        self._connection.execute(update(api_keys).where(*self._here(key), later).values(expires_at=at))
+        return self._get(key)
+
     def revoke(self, key: str, at: datetime) -> ApiKey:
         """Revokes the key with this id; one that is revoked already keeps the time at which it was. Raises NotFound."""
-        here = (api_keys.c.tenant == self._tenant, api_keys.c.id == key)
-        self._connection.execute(update(api_keys).where(*here).values(revoked_at=func.coalesce(api_keys.c.revoked_at, at)))
+        self._connection.execute(update(api_keys).where(*self._here(key)).values(revoked_at=func.coalesce(api_keys.c.revoked_at, at)))
+        return self._get(key)
+
+    def _get(self, key: str) -> ApiKey:
         row = self._connection.execute(self._all().where(api_keys.c.id == key)).one_or_none()
         if row is None:
             raise NotFound(f"no key {key} in {self._tenant}", "list them with: tailorbird key list", code="key_missing")
         return value_of(ApiKey, row)
 
+    def _here(self, key: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        return api_keys.c.tenant == self._tenant, api_keys.c.id == key
+
     def _all(self) -> Select[Any]:
         return select_fields(api_keys, ApiKey).where(api_keys.c.tenant == self._tenant)
+
+
+def _row(identity: Identity) -> dict[str, Any]:
+    return identity.model_dump() | {"roles": sorted(identity.roles), "former_keys": list(identity.former_keys)}
+
+
+def _no_identity(name: str, tenant: str) -> NotFound:
+    return NotFound(f"no identity {name} in {tenant}", "list them with: tailorbird identity list", code="identity_missing")

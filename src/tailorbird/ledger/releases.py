@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, and_, func, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
-from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, plain_json, short
 from tailorbird.ledger.rows import (
@@ -37,13 +37,16 @@ class Releases:
         self._tenant = tenant
 
     def add(self, release: Release) -> None:
-        """Adds a release and its approvals, unless it is there. Raises Corrupt when its digest is not that of its content."""
+        """Adds a release and its approvals, unless it is there.
+
+        Raises Corrupt when its digest is not that of its content, or its dossier is about another release.
+        """
         own(self._tenant, release.content.tenant)
         content = text_of(release.content)
-        if digest_bytes(content.encode()) != release.digest:
+        if not digest_bytes(content.encode()) == release.digest == release.dossier.release:
             raise Corrupt(
-                f"the release {short(release.digest)} does not have the digest of its content",
-                "build the release again from its content",
+                f"the release {short(release.digest)} does not have the digest of its content, or its dossier is about another release",
+                "build the release and its dossier again from the content",
                 code="release_digest",
             )
         row = {
@@ -52,6 +55,7 @@ class Releases:
             "number": next_number(releases.c.number, releases.c.tenant == self._tenant),
             "state": release.state,
             "content": content,
+            "dossier": text_of(release.dossier),
             "signature": plain_json(release.signature),
         }
         if insert_new(self._connection, releases, row):
@@ -59,7 +63,10 @@ class Releases:
                 self.approve(approval)
 
     def get(self, digest: str) -> Release:
-        """The release whose digest is, or alone starts with, ``digest`` (``sha256:`` may be left out). Raises NotFound, Corrupt."""
+        """The release whose digest is, or alone starts with, ``digest`` (``sha256:`` may be left out).
+
+        Raises NotFound, Corrupt, and Conflict for a release that was made before releases had dossiers.
+        """
         start = "sha256:" + digest.removeprefix("sha256:")
         matches = self._all().where(func.substr(releases.c.digest, 1, len(start)) == start).limit(2)
         rows = self._connection.execute(matches).all() if start != "sha256:" else []
@@ -70,13 +77,14 @@ class Releases:
         return self._release(rows[0])
 
     def all(self) -> tuple[Release, ...]:
-        """All releases, newest first."""
-        rows = self._connection.execute(self._all().order_by(releases.c.number.desc(), releases.c.digest)).all()
+        """All releases, newest first; those made before releases had dossiers are left out."""
+        complete = self._all().where(releases.c.dossier.is_not(None))
+        rows = self._connection.execute(complete.order_by(releases.c.number.desc(), releases.c.digest)).all()
         return tuple(self._release(row) for row in rows)
 
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
         """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
-        here = and_(releases.c.tenant == self._tenant, releases.c.digest == digest)
+        here = and_(releases.c.tenant == self._tenant, releases.c.digest == digest, releases.c.dossier.is_not(None))
         moved = self._connection.execute(update(releases).where(here, releases.c.state == before).values(state=after))
         if not moved.rowcount:
             state = self.get(digest).state
@@ -89,10 +97,10 @@ class Releases:
     def approve(self, approval: Approval) -> None:
         """Adds a decision. Raises NotFound, and Conflict when this identity has already decided."""
         here = (approvals.c.tenant == self._tenant, approvals.c.release == approval.release)
-        if not self._connection.scalar(
-            select(releases.c.digest).where(releases.c.tenant == self._tenant, releases.c.digest == approval.release)
-        ):
+        release = self._connection.execute(self._all().where(releases.c.digest == approval.release)).one_or_none()
+        if release is None:
             raise _missing(approval.release, self._tenant)
+        _require_dossier(release)
         row = plain_json(approval) | {"tenant": self._tenant, "number": next_number(approvals.c.number, *here)}
         if not insert_new(self._connection, approvals, row):
             raise Conflict(
@@ -102,17 +110,17 @@ class Releases:
             )
 
     def _all(self) -> Select[Any]:
-        columns = (releases.c.digest, releases.c.state, releases.c.content, releases.c.signature)
-        return select(*columns).where(releases.c.tenant == self._tenant)
+        return select_fields(releases, Release).where(releases.c.tenant == self._tenant)
 
     def _release(self, row: Row[Any]) -> Release:
-        """Raises Corrupt when the content does not have its digest any more."""
-        if digest_bytes(row.content.encode()) != row.digest:
+        """Raises Corrupt when the content does not have its digest any more, or the dossier is not about it; Conflict without a dossier."""
+        _require_dossier(row)
+        content, dossier = value_from_text(ReleaseContent, row.content), value_from_text(Dossier, row.dossier)
+        if not digest_bytes(row.content.encode()) == row.digest == dossier.release:
             raise unreadable(Release)
-        content = value_from_text(ReleaseContent, row.content)
         decided = select_fields(approvals, Approval).where(approvals.c.tenant == self._tenant, approvals.c.release == row.digest)
         decisions = tuple(value_of(Approval, found) for found in self._connection.execute(decided.order_by(approvals.c.number)))
-        return value_from(Release, dict(row._mapping) | {"content": content, "approvals": decisions})
+        return value_from(Release, dict(row._mapping) | {"content": content, "dossier": dossier, "approvals": decisions})
 
 
 class Looks:
@@ -154,6 +162,15 @@ class Splits:
         common = {"tenant": self._tenant, "objective_name": objective_name}
         rows = [common | {"row_id": row, "split": split, "row_group": group} for row, (split, group) in assigned.items()]
         insert_all_new(self._connection, splits, rows)
+
+
+def _require_dossier(row: Row[Any]) -> None:
+    if row.dossier is None:
+        raise Conflict(
+            f"the release {short(row.digest)} was made by an earlier version, which kept no dossier beside it",
+            "adapt again with this version; the old record stays for the auditor",
+            code="release_outdated",
+        )
 
 
 def _missing(digest: str, tenant: str) -> NotFound:

@@ -3,7 +3,8 @@
 In: runs, names of steps, workers that ask for one. Out: runs; steps that one worker at a time may finish. Must not know: what a step does.
 
 A lease is told from earlier ones by its owner and by the step's count of attempts, so a worker that was taken for dead cannot finish what
-another (or its own next life, under the same name) holds now. Time decides only who may take a lease over: a holder may finish late.
+another (or its own next life, under the same name) holds now. Time decides only who may take a lease over: a holder may finish late. How
+far a step came stays with it, however its lease ends.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
-from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.run import Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger.rows import insert_new, next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import runs, steps
 from tailorbird.ports.clock import Clock
@@ -50,7 +52,15 @@ class Runs:
 
     def all(self) -> tuple[Run, ...]:
         """All runs, newest first."""
-        return tuple(value_of(Run, row) for row in self._connection.execute(self._all().order_by(runs.c.number.desc(), runs.c.id)))
+        return tuple(value_of(Run, row) for row in self._connection.execute(self._newest_first()))
+
+    def latest(self, limit: int = 50, skip: int = 0) -> tuple[Run, ...]:
+        """At most ``limit`` runs, newest first, leaving out the ``skip`` newest."""
+        return tuple(value_of(Run, row) for row in self._connection.execute(self._newest_first().limit(limit).offset(skip)))
+
+    def count(self) -> int:
+        """How many runs there are."""
+        return int(self._connection.execute(select(func.count()).where(runs.c.tenant == self._tenant)).scalar_one())
 
     def set_state(self, run: str, state: RunState) -> None:
         """Moves a run to ``state``. Raises NotFound."""
@@ -60,6 +70,9 @@ class Runs:
 
     def _all(self) -> Select[Any]:
         return select_fields(runs, Run).where(runs.c.tenant == self._tenant)
+
+    def _newest_first(self) -> Select[Any]:
+        return self._all().order_by(runs.c.number.desc(), runs.c.id)
 
 
 class Steps:
@@ -89,9 +102,10 @@ class Steps:
         self._connection.execute(update(steps).where(*self._of(run), steps.c.name == name).values(taken))
         return self._step(run, name)
 
-    def heartbeat(self, step: Step, ttl: timedelta) -> None:
-        """Extends the lease. Raises LeaseLost."""
-        self._change_held(step, lease_until=self._clock.now() + ttl)
+    def heartbeat(self, step: Step, ttl: timedelta, progress: StepProgress | None = None) -> None:
+        """Extends the lease and, where given, notes how far the step is. Raises LeaseLost."""
+        told = {} if progress is None else {"progress": plain_json(progress)}
+        self._change_held(step, lease_until=self._clock.now() + ttl, **told)
 
     def complete(self, step: Step, result: Digest, seconds: float) -> Step:
         """Marks done, in time or late, as long as nobody has taken the lease over. Raises LeaseLost."""

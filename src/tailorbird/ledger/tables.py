@@ -4,12 +4,25 @@ In: nothing. Out: ``metadata`` and its tables. Must not know: who reads or write
 
 Whatever belongs to a tenant has the tenant first in its primary key, and points to other rows of the same tenant only: a row of another
 tenant cannot even be referred to. Columns that have the name of a domain value's field hold that field. ``number`` counts what a tenant
-added, from 1: the order of rows, where times may tie.
+added, from 1: the order of rows, where times may tie. A default is what rows have that were written before there was the column.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Float, ForeignKey, ForeignKeyConstraint, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from tailorbird.ledger.columns import CanonicalJson, UtcTime
 
@@ -47,6 +60,7 @@ identities = Table(
     _text("public_key"),
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
+    Column("former_keys", CanonicalJson, nullable=False, server_default="[]"),
 )
 
 api_keys = Table(
@@ -59,6 +73,19 @@ api_keys = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
+    UniqueConstraint("id"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    _tenant(),
+    _key("id"),
+    _text("identity"),
+    _text("secret_sha256"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
     UniqueConstraint("id"),
 )
 
@@ -86,8 +113,11 @@ runs = Table(
     _text("created_by"),
     Column("created_at", UtcTime, nullable=False),
     _text("state"),
+    Column("source", String),
+    Column("inputs", String),
     UniqueConstraint("tenant", "fingerprint"),
     Index(None, "tenant", "number"),
+    Index(None, "state", "created_at"),
 )
 
 steps = Table(
@@ -104,10 +134,12 @@ steps = Table(
     Column("result", String),
     Column("error", Text),
     Column("seconds", Float, nullable=False),
+    Column("progress", CanonicalJson),
     ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
     UniqueConstraint("tenant", "run", "position"),
 )
 
+#: A release of the first schema has no dossier.
 releases = Table(
     "releases",
     metadata,
@@ -116,6 +148,7 @@ releases = Table(
     Column("number", Integer, nullable=False),
     _text("state"),
     Column("content", Text, nullable=False),
+    Column("dossier", Text),
     Column("signature", CanonicalJson, nullable=False),
     Index(None, "tenant", "number"),
 )
@@ -127,6 +160,7 @@ approvals = Table(
     _key("release"),
     _key("identity"),
     Column("number", Integer, nullable=False),
+    Column("dossier", String),
     _text("role"),
     _text("decision"),
     Column("reason", Text, nullable=False),
@@ -178,7 +212,30 @@ requests = Table(
     Column("completion_tokens", Integer, nullable=False),
     Column("latency_ms", Float, nullable=False),
     Column("at", UtcTime, nullable=False),
+    Column("characters", Integer, nullable=False, server_default=text("0")),
+    Column("sketch", String, nullable=False, server_default=""),
+    Column("confidence", Float),
+    Column("cost", Float, nullable=False, server_default=text("0")),
     Index(None, "tenant", "at"),
+    Index(None, "tenant", "release", "at"),
+)
+
+signals = Table(
+    "signals",
+    metadata,
+    _tenant(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("objective"),
+    Column("release", String),
+    _text("name"),
+    Column("value", Float, nullable=False),
+    Column("bound", Float),
+    Column("p_value", Float),
+    Column("n", Integer, nullable=False),
+    _text("severity"),
+    Column("text", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Index(None, "tenant", "objective", "number"),
 )
 
 # Above tenants.

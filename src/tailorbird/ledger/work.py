@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, select
 
 from tailorbird.domain.errors import NotFound
-from tailorbird.ledger.database import Database
+from tailorbird.ledger.database import Database, open_database
 from tailorbird.ledger.deployment import Aliases, Requests
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.identities import ApiKeys, Identities
@@ -21,16 +21,19 @@ from tailorbird.ledger.migration import migrate
 from tailorbird.ledger.records import Records
 from tailorbird.ledger.releases import Looks, Releases, Splits
 from tailorbird.ledger.runs import Runs, Steps
+from tailorbird.ledger.sessions import Sessions
+from tailorbird.ledger.signals import Signals
 from tailorbird.ledger.system import system_over
 from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
-from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository
+from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
 from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
 from tailorbird.ports.runs import RunRepository, StepRepository
+from tailorbird.ports.signals import SignalRepository
 
 
 class SystemClock:
@@ -56,6 +59,8 @@ class TenantWork:
     requests: RequestRepository
     identities: IdentityRepository
     keys: ApiKeyRepository
+    sessions: SessionRepository
+    signals: SignalRepository
     events: EventLog
 
 
@@ -77,7 +82,7 @@ class SqlLedger:
     def system(self, *, write: bool = True) -> Iterator[SystemWork]:
         """A transaction over the system repositories. Raises Unavailable."""
         with self._database.writing() if write else self._database.reading() as connection:
-            yield system_over(connection)
+            yield system_over(connection, self._clock)
 
     def migrate(self) -> None:
         """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
@@ -89,11 +94,13 @@ class SqlLedger:
 
 
 def open_ledger(url: str, clock: Clock | None = None) -> Ledger:
-    """The ledger in the database at ``url`` (``sqlite:///path``). Opens no file yet. Raises InvalidInput.
+    """The ledger in the database at ``url`` (``sqlite:///path``, ``postgresql://user:password@host/database``). Connects to nothing yet.
 
-    ``clock`` tells when a lease has expired; the machine's own by default.
+    Raises InvalidInput, and Unavailable when the database's driver is not installed.
+
+    ``clock`` tells when a lease or a session has expired; the machine's own by default.
     """
-    return SqlLedger(Database(url), clock or SystemClock())
+    return SqlLedger(open_database(url), clock or SystemClock())
 
 
 def _require(connection: Connection, tenant: str) -> None:
@@ -114,5 +121,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         requests=Requests(connection, tenant),
         identities=Identities(connection, tenant),
         keys=ApiKeys(connection, tenant),
+        sessions=Sessions(connection, tenant, clock),
+        signals=Signals(connection, tenant),
         events=Events(connection, tenant),
     )
