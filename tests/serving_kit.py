@@ -16,7 +16,7 @@ from tailorbird.domain.identity import ApiKey, Signature, Tenant
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
-from tailorbird.domain.release import Release, ReleaseContent, ReleaseState
+from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, digest_of
 from tailorbird.integrations.memory import FixedClock, MemoryEngine
@@ -51,6 +51,10 @@ def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
         chat_template=digest("template"),
         prompt=CLASSIFY if task is TaskKind.CLASSIFY else GENERATE,
         snapshot=digest("snapshot"),
+        author="ada",
+    )
+    dossier = Dossier(
+        release=digest_of(content),
         plan=digest("plan"),
         ladder=digest("ladder"),
         dev_evidence=digest("dev"),
@@ -58,12 +62,11 @@ def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
         gate=digest("gate"),
         gate_verdict=Verdict.PASS,
         card=digest("card"),
-        author="ada",
         created_at=at,
     )
-    name = digest_of(content)
-    signature = Signature(identity="ada", public_key="A" * 43 + "=", purpose="release", digest=name, signature="c2ln", at=at)
-    return Release(digest=name, content=content, state=ReleaseState.PRODUCTION, signature=signature)
+    signed = digest_of(dossier)
+    signature = Signature(identity="ada", public_key="A" * 43 + "=", purpose="release", digest=signed, signature="c2ln", at=at)
+    return Release(digest=dossier.release, content=content, dossier=dossier, state=ReleaseState.PRODUCTION, signature=signature)
 
 
 class House:

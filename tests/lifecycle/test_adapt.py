@@ -17,12 +17,12 @@ from tailorbird.domain.run import RunState, StepState
 from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.audit import verify_log
-from tailorbird.objective import read_objective
+from tailorbird.lifecycle.working import LEASE, Worked, owner
 
 SILENT = Progress()
 
 
-def ladder_of(parts: Parts, ended: climbing.Adaptation) -> Ladder:
+def ladder_of(parts: Parts, ended: Worked) -> Ladder:
     assert ended.conclusion is not None
     with parts.ledger.work("acme", write=False) as work:
         return work.records.get(Ladder, ended.conclusion.ladder)
@@ -40,7 +40,7 @@ def test_adapt_climbs_to_a_gated_release(parts: Parts, author: Actor, objective_
         release = work.releases.get(ended.conclusion.release)
         assert work.looks.count("desk") == 1
     assert release.state is ReleaseState.GATED
-    assert release.content.gate_verdict is Verdict.PASS
+    assert release.dossier.gate_verdict is Verdict.PASS
     assert verify_log(parts, author).intact
 
 
@@ -70,7 +70,7 @@ def test_a_step_that_failed_is_tried_again_and_the_rest_is_kept(parts: Parts, au
 
     with pytest.raises(Internal, match="planted"):
         climbing.adapt(parts, author, objective_path, Progress(tell=fail))
-    run = climbing.submit(parts, author, read_objective(objective_path))
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
     with parts.ledger.work("acme", write=False) as work:
         states = {step.name: step.state for step in work.steps.of(run.id)}
     assert states["make prompt zero-shot"] is StepState.DONE
@@ -86,7 +86,7 @@ def test_an_interruption_gives_the_step_back(parts: Parts, author: Actor, object
 
     with pytest.raises(KeyboardInterrupt):
         climbing.adapt(parts, author, objective_path, Progress(tell=interrupt))
-    run = climbing.submit(parts, author, read_objective(objective_path))
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
     with parts.ledger.work("acme", write=False) as work:
         assert work.steps.of(run.id)[-1].state is StepState.READY
         assert work.runs.get(run.id).state is RunState.ACTIVE
@@ -94,13 +94,13 @@ def test_an_interruption_gives_the_step_back(parts: Parts, author: Actor, object
 
 def test_two_adapts_of_one_objective_at_once(parts: Parts, author: Actor, objective_path: Path) -> None:
     """The second one is told who works on the run; the lease belongs to a process that lives."""
-    run = climbing.submit(parts, author, read_objective(objective_path))
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
     other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        owner = climbing.owner(other.pid)
+        holder = owner(other.pid)
         with parts.ledger.work("acme") as work:
             work.steps.enqueue(run.id, "snapshot")
-            assert work.steps.lease(run.id, owner, climbing.LEASE) is not None
+            assert work.steps.lease(run.id, holder, LEASE) is not None
         with pytest.raises(Busy, match=str(other.pid)):
             climbing.adapt(parts, author, objective_path, SILENT)
     finally:

@@ -5,17 +5,26 @@ from __future__ import annotations
 import pytest
 from lifecycle_kit import write_objective
 
+from tailorbird.access import create_key
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TailorbirdError
-from tailorbird.domain.identity import Role
+from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import ReleaseState
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle import promote as moves
 from tailorbird.lifecycle.audit import make_checkpoint, verify_log
-from tailorbird.lifecycle.people import act_as, add_identity, create_api_key, key_path, list_api_keys, revoke_api_key
+from tailorbird.lifecycle.control import people, perform
+from tailorbird.lifecycle.people import act_as, create_api_key, key_path, list_api_keys, revoke_api_key
 from tailorbird.ports.engine import LoadRequest
 
 SILENT = Progress()
+
+
+def add_identity(parts: Parts, admin: Actor, name: str, roles: list[Role]) -> Identity:
+    """As the command line does it: the key is made beside, and its public half told."""
+    public = create_key(key_path(parts, admin.tenant, name))
+    asked = people.NewIdentity(name=name, roles=frozenset(roles), public_key=public)
+    return perform(parts, admin, people.ADD, asked)
 
 
 @pytest.fixture
@@ -31,7 +40,7 @@ def production(release: str) -> LoadRequest:
 
 
 def test_the_whole_way_into_production_and_back(parts: Parts, approver: Actor, operator: Actor, release: str) -> None:
-    assert moves.decide(parts, approver, release, "approve", "read").state is ReleaseState.APPROVED
+    assert moves.sign_and_decide(parts, approver, release, "approve", "read").state is ReleaseState.APPROVED
     assert moves.stage(parts, operator, release).state is ReleaseState.STAGED
     moved = moves.promote(parts, operator, release)
     assert moved.alias.path == "acme/desk"
@@ -48,7 +57,7 @@ def test_a_replaced_release_answers_again_after_a_rollback(
 ) -> None:
     second = second_release(parts, author, release)
     for digest in (release, second):
-        moves.decide(parts, approver, digest, "approve", "")
+        moves.sign_and_decide(parts, approver, digest, "approve", "")
         moves.stage(parts, operator, digest)
         moves.promote(parts, operator, digest)
     assert moves.find_release(parts, "acme", release).state is ReleaseState.STAGED
@@ -82,8 +91,8 @@ def test_the_author_cannot_approve_not_even_with_the_role(parts: Parts, release:
     ended = climbing.adapt(parts, both, write_objective(parts.workspace.parent / "own", margin=0.04), SILENT)
     assert ended.conclusion is not None
     with pytest.raises(Forbidden, match="cannot decide"):
-        moves.decide(parts, both, str(ended.conclusion.release), "approve", "")
-    assert moves.decide(parts, both, release, "approve", "").state is ReleaseState.APPROVED
+        moves.sign_and_decide(parts, both, str(ended.conclusion.release), "approve", "")
+    assert moves.sign_and_decide(parts, both, release, "approve", "").state is ReleaseState.APPROVED
 
 
 def test_naming_somebody_is_not_being_them(parts: Parts) -> None:
@@ -95,24 +104,24 @@ def test_naming_somebody_is_not_being_them(parts: Parts) -> None:
 def test_a_signature_by_another_key_is_not_taken(parts: Parts, approver: Actor, author: Actor, release: str) -> None:
     forged = Actor(approver.identity, author.sign)
     with pytest.raises(Corrupt):
-        moves.decide(parts, forged, release, "approve", "")
+        moves.sign_and_decide(parts, forged, release, "approve", "")
     assert moves.find_release(parts, "acme", release).state is ReleaseState.GATED
 
 
 def test_nobody_decides_twice(parts: Parts, approver: Actor, release: str) -> None:
-    moves.decide(parts, approver, release, "approve", "")
+    moves.sign_and_decide(parts, approver, release, "approve", "")
     with pytest.raises(TailorbirdError):
-        moves.decide(parts, approver, release, "approve", "")
+        moves.sign_and_decide(parts, approver, release, "approve", "")
 
 
 def test_a_rejected_release_is_gone_for_good(parts: Parts, approver: Actor, operator: Actor, release: str) -> None:
-    assert moves.decide(parts, approver, release, "reject", "wrong labels").state is ReleaseState.REJECTED
+    assert moves.sign_and_decide(parts, approver, release, "reject", "wrong labels").state is ReleaseState.REJECTED
     with pytest.raises(Conflict):
         moves.stage(parts, operator, release)
 
 
 def test_changed_bytes_are_refused_and_the_refusal_is_logged(parts: Parts, approver: Actor, release: str) -> None:
-    moves.decide(parts, approver, release, "approve", "")
+    moves.sign_and_decide(parts, approver, release, "approve", "")
     content = moves.find_release(parts, "acme", release).content
     damage(parts, content.base_model)
     with pytest.raises(Corrupt):
@@ -135,7 +144,7 @@ def damage(parts: Parts, tree: str) -> None:
 
 def test_the_wrong_role_is_refused(parts: Parts, author: Actor, approver: Actor, operator: Actor, release: str) -> None:
     for actor, call in (
-        (operator, lambda: moves.decide(parts, operator, release, "approve", "")),
+        (operator, lambda: moves.sign_and_decide(parts, operator, release, "approve", "")),
         (approver, lambda: moves.stage(parts, approver, release)),
         (author, lambda: moves.roll_back(parts, author, "desk", "")),
         (author, lambda: create_api_key(parts, author, "mine")),

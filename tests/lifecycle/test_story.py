@@ -98,13 +98,14 @@ def compared(standing: Standing) -> Any:
     return compare
 
 
-def told(goal: Objective, climbs: list[Climb], chosen: bool) -> list[str]:
-    """All steps in order, as the worker would meet them."""
+def told(goal: Objective, climbs: list[Climb], chosen: bool, stopped: str = "") -> list[str]:
+    """All steps in order, as the worker would meet them; ``stopped`` is the step that a limit ends."""
     done: list[str] = []
     while len(done) < 50:
         measured = sum(name.startswith("measure") for name in done)
         plan = PLAN if story.PLAN in done else None
-        step = story.next_step(goal, done, plan, climbs[:measured], chosen and story.CHOOSE in done)
+        so_far = story.Told(done, climbs[:measured], stopped=stopped in done, chosen=chosen and story.CHOOSE in done)
+        step = story.next_step(goal, plan, so_far)
         if step is None:
             return done
         done.append(step)
@@ -136,28 +137,47 @@ def test_generation_has_no_floor() -> None:
     assert "floor" not in told(objective(kind="generate"), [climb(0, Verdict.PASS, Choice.STOP)], chosen=True)
 
 
+def test_a_rung_that_a_limit_ends_is_not_measured_and_the_rest_is_told() -> None:
+    steps = told(objective(), [climb(0, Verdict.INCONCLUSIVE)], chosen=False, stopped="make lora r16")
+    assert steps[-4:] == ["measure prompt zero-shot", "make lora r16", "choose", "conclude"]
+
+
+NOTHING = story.Spent(0, 0)
+LORA, FULL = RUNGS[1:]
+
+
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
 def test_a_rung_that_does_not_pass_is_climbed_past(verdict: Verdict) -> None:
-    choice, reason = story.decide(objective(), PLAN, 0, verdict, "because", hours_spent=0)
+    choice, reason = story.decide(objective(), LORA, verdict, "because", NOTHING)
     assert choice is Choice.CLIMB
     assert "lora is next" in reason
 
 
 def test_a_rung_that_passes_ends_an_automatic_climb() -> None:
-    assert story.decide(objective(), PLAN, 1, Verdict.PASS, "because", 0)[0] is Choice.STOP
+    assert story.decide(objective(), FULL, Verdict.PASS, "because", NOTHING)[0] is Choice.STOP
 
 
-def test_a_listed_ladder_is_climbed_whole() -> None:
+def test_a_listed_ladder_is_climbed_whole_as_far_as_the_budget_reaches() -> None:
     goal = objective(ladder=["prompt", "lora", "full"])
-    assert story.decide(goal, PLAN, 1, Verdict.PASS, "because", 0)[0] is Choice.CLIMB
-    assert story.decide(goal, PLAN, 2, Verdict.PASS, "because", 0)[0] is Choice.STOP
+    assert story.decide(goal, FULL, Verdict.PASS, "because", NOTHING)[0] is Choice.CLIMB
+    assert story.decide(goal, None, Verdict.PASS, "because", NOTHING)[0] is Choice.STOP
+    assert story.decide(goal, FULL, Verdict.FAIL, "because", story.Spent(0.5, 0))[0] is Choice.REFUSE
 
 
 def test_a_rung_that_the_budget_does_not_allow_is_refused_with_the_numbers() -> None:
-    choice, reason = story.decide(objective(hours=1.0), PLAN, 1, Verdict.FAIL, "because", hours_spent=0.5)
+    choice, reason = story.decide(objective(hours=1.0), FULL, Verdict.FAIL, "because", story.Spent(hours=0.5, money=0))
     assert choice is Choice.REFUSE
     assert "0.90 h" in reason
     assert "0.50 h" in reason
+
+
+def test_a_rung_that_the_money_does_not_allow_is_refused_with_the_numbers() -> None:
+    money = Estimate(low=1, likely=2, high=3, unit="EUR")
+    choice, reason = story.decide(
+        objective(), FULL.model_copy(update={"money": money}), Verdict.FAIL, "because", story.Spent(hours=0, money=4)
+    )
+    assert choice is Choice.REFUSE
+    assert "2.00 EUR and 1.00 of the budget are left" in reason
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tailorbird.domain.identity import Identity, Role, Signature
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Refusal, RungKind
 from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
 from tailorbird.domain.prompt import Demonstration, PromptSpec
-from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState, Statement
 from tailorbird.domain.run import Run
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.statistics import wilson
@@ -75,9 +75,6 @@ def made(kind: str = "lora") -> Candidate:
         adapter=name_of("adapter") if kind == "lora" else None,
         weights=name_of("weights") if kind == "full" else None,
         trained_parameters={"lora": 4_884_480, "full": 134_515_008}.get(kind, 0),
-        seconds=80.0,
-        peak_memory_gb=1.5,
-        money=0.002,
         seed=20,
     )
 
@@ -179,6 +176,12 @@ def parts(kind: str = "lora", *, author: str = "author", **changes: object) -> R
         base=base(),
         candidate=made(kind),
         snapshot=digest_of(manifest()),
+    )
+
+
+def dossier(of: ReleaseContent) -> Dossier:
+    return Dossier(
+        release=release_digest(of),
         plan=name_of("plan"),
         ladder=digest_of(ladder()),
         dev_evidence=name_of("dev"),
@@ -186,7 +189,6 @@ def parts(kind: str = "lora", *, author: str = "author", **changes: object) -> R
         gate=name_of("gate"),
         gate_verdict=Verdict.PASS,
         card=name_of("card"),
-        author=author,
         created_at=NOW,
     )
 
@@ -204,8 +206,9 @@ def signature(who: Identity, purpose: str, digest: str) -> Signature:
 def release(state: ReleaseState = ReleaseState.GATED, kind: str = "lora", *, author: Identity | None = None, **changes: object) -> Release:
     who = author or person("author", Role.AUTHOR)
     bundle = content(kind, author=who.name, **changes)
-    digest = release_digest(bundle)
-    return Release(digest=digest, content=bundle, state=state, signature=signature(who, "release", digest))
+    shown = dossier(bundle)
+    signed = signature(who, "release", digest_of(shown))
+    return Release(digest=release_digest(bundle), content=bundle, dossier=shown, state=state, signature=signed)
 
 
 def person(name: str, *roles: Role, tenant: str = "acme", key: str | None = None, disabled: bool = False) -> Identity:
@@ -220,13 +223,14 @@ def person(name: str, *roles: Role, tenant: str = "acme", key: str | None = None
 
 
 def decision(of: Release, who: Identity, role: Role = Role.APPROVER, says: str = "approve") -> Approval:
-    return Approval.model_validate(
+    stated = Statement.model_validate(
         {
             "release": of.digest,
+            "dossier": digest_of(of.dossier),
             "identity": who.name,
             "role": role,
             "decision": says,
             "reason": "",
-            "signature": signature(who, says, of.digest),
         }
     )
+    return Approval(**dict(stated), signature=signature(who, says, digest_of(stated)))

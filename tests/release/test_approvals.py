@@ -9,6 +9,7 @@ from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.release import check_may_decide, deciding_role, quorum, rule_for
 
 ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
@@ -18,7 +19,7 @@ BEN, CAT = person("ben", Role.APPROVER), person("cat", Role.REVIEWER)
 
 def _verify(approval: Approval, identity: Identity) -> None:
     """The twin of the real verifier: proofs are made by ``release_kit.signature``."""
-    if approval.signature != signature(identity, approval.decision, approval.release):
+    if approval.signature != signature(identity, approval.decision, digest_of(approval.statement())):
         raise Corrupt("forged", "restore", code="signature_invalid")
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from release_kit import base, content, made, name_of, objective, parts
+from release_kit import NOW, base, content, made, name_of, objective, parts
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.foundations.canonical import digest_of
@@ -23,11 +24,15 @@ def test_a_bundle_holds_the_digests_of_its_parts() -> None:
 
 def test_the_same_parts_have_the_same_name_and_any_other_part_another() -> None:
     assert release_digest(content()) == release_digest(content())
-    names = {
-        release_digest(assemble(replace(parts(), **{field: name_of("other")}))) for field in ("snapshot", "plan", "gate", "card", "ladder")
-    }
+    names = {release_digest(assemble(replace(parts(), snapshot=name_of("other"))))}
     names |= {release_digest(content(kind)) for kind in ("lora", "full", "prompt")}
-    assert len(names) == 8
+    names |= {release_digest(content(author="somebody-else"))}
+    assert len(names) == 5
+
+
+def test_when_a_run_was_made_does_not_change_the_name() -> None:
+    later = replace(parts(), run=parts().run.model_copy(update={"created_at": NOW + timedelta(days=1)}))
+    assert assemble(later) == content()
 
 
 @pytest.mark.parametrize(

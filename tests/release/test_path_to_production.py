@@ -21,6 +21,7 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.statistics import wilson
 from tailorbird.release import GateInputs, check_may_decide, judge, promoted, quorum, rolled_back, rule_for
 
@@ -45,8 +46,14 @@ def _people() -> dict[str, Identity]:
 
 
 def _verify(approval: Approval, identity: Identity) -> None:
-    if approval.signature != signature(identity, approval.decision, approval.release):
+    if approval.signature != signature(identity, approval.decision, digest_of(approval.statement())):
         raise Corrupt("forged", "restore", code="signature_invalid")
+
+
+def _statement_digest(of: Release, name: str, role: Role) -> str:
+    """What an honest approval signs, written out."""
+    stated = {"release": of.digest, "dossier": digest_of(of.dossier), "identity": name, "role": role.value}
+    return digest_of(stated | {"decision": "approve", "reason": ""})
 
 
 @dataclass
@@ -196,7 +203,7 @@ class PathToProduction(RuleBasedStateMachine):
             for who, approval in people
             if who.public_key != author.public_key
             and approval.role in who.roles
-            and approval.signature.signature == name_of(f"{who.public_key} approve {of.digest}")
+            and approval.signature.signature == name_of(f"{who.public_key} approve {_statement_digest(of, who.name, approval.role)}")
         ]
 
     def _decide(self, digest: str, how: tuple[str, Role, str], says: str) -> None:

@@ -13,7 +13,7 @@ from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal, RungKind
 from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
 from tailorbird.domain.plan import Estimate, Machine, Plan, Power, Reason, RungPlan
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.release import Approval, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.reporting import Explanation
 
 AT = datetime(2026, 3, 1, 12, 30, 5, tzinfo=UTC)
@@ -166,21 +166,13 @@ def signature(who: str, purpose: str) -> Signature:
 
 
 def release(*approvals: Approval) -> Release:
-    names = (
-        "objective",
-        "candidate",
-        "base_model",
-        "tokenizer",
-        "chat_template",
-        "snapshot",
-        "plan",
-        "ladder",
-        "dev_evidence",
-        "test_evidence",
-        "gate",
-        "card",
-    )
+    names = ("objective", "candidate", "base_model", "tokenizer", "chat_template", "snapshot")
     digests = {field: name_of(40 + place) for place, field in enumerate(names)}
+    shown = ("plan", "ladder", "dev_evidence", "test_evidence", "gate", "card")
+    dossier = Dossier.model_validate(
+        {"release": name_of(30), "gate_verdict": "pass", "created_at": AT}
+        | {field: name_of(46 + place) for place, field in enumerate(shown)}
+    )
     content = ReleaseContent.model_validate(
         {
             "tenant": "acme",
@@ -193,14 +185,17 @@ def release(*approvals: Approval) -> Release:
             "adapter": name_of(60),
             "weights": None,
             "prompt": PromptSpec(instruction="Classify."),
-            "gate_verdict": "pass",
             "author": "ada",
-            "created_at": AT,
             **digests,
         }
     )
     return Release(
-        digest=name_of(30), content=content, state=ReleaseState.PRODUCTION, signature=signature("ada", "release"), approvals=approvals
+        digest=name_of(30),
+        content=content,
+        dossier=dossier,
+        state=ReleaseState.PRODUCTION,
+        signature=signature("ada", "release"),
+        approvals=approvals,
     )
 
 
@@ -208,6 +203,7 @@ def approval(who: str = "ben", decision: str = "approve", reason: str = "read th
     return Approval.model_validate(
         {
             "release": name_of(30),
+            "dossier": name_of(31),
             "identity": who,
             "role": Role.APPROVER,
             "decision": decision,

@@ -11,7 +11,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Estimate, LoraSettings, Machine, Prices, RungPlan, TrainingSettings
+from tailorbird.domain.plan import Estimate, LoraSettings, Machine, RungPlan, TrainingSettings
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import TrainingReport
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, digest_of
@@ -148,7 +148,6 @@ def build_context(folder: Path, plan: RungPlan, **changes: Any) -> RungContext:
         "engine": lambda: engine,
         "artifacts": FolderStore(),
         "workspace": folder / "work",
-        "prices": Prices(per_hour=0.50),
         "report": lambda line: None,
         "progress": lambda text: None,
     }

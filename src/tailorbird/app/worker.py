@@ -42,7 +42,7 @@ class Worker:
     _resting: dict[str, float] = field(default_factory=dict)
 
     def run(self) -> None:
-        """Works until interrupted; with ``once``, until nothing waits. Raises Unavailable when the record cannot be reached at the start."""
+        """Works until interrupted; with ``once``, until nothing waits."""
         try:
             with _ended_by_sigterm():
                 self._work()

@@ -17,6 +17,7 @@ from tailorbird.domain.identity import ApiKey, Identity, Role, Signature, Tenant
 from tailorbird.domain.value import Digest
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.ports.ledger import UnitOfWork
 
 #: Who ``init`` makes, one person a role, and ``admin`` for the tenant itself.
 FIRST_PEOPLE: dict[str, frozenset[Role]] = {role.value: frozenset({role}) for role in Role}
@@ -43,6 +44,7 @@ def enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], public_k
     now = parts.clock.now()
     identity = Identity(tenant=tenant, name=name, roles=roles, public_key=public_key, created_at=now)
     with parts.ledger.work(tenant) as work:
+        _refuse_known_key(work, public_key)
         work.identities.add(identity)
         record(work, "identity.added", by, name, now, {"roles": ",".join(sorted(role.value for role in roles))})
     return identity
@@ -66,8 +68,7 @@ def rotate(parts: Parts, actor: Actor, public_key: str, *, leaked: bool) -> Iden
     now = parts.clock.now()
     with parts.ledger.work(actor.tenant) as work:
         identity = work.identities.get(actor.name)
-        if public_key in (identity.public_key, *identity.former_keys):
-            raise Conflict("this key was used before", "make a new key", code="key_reused")
+        _refuse_known_key(work, public_key)
         former = identity.former_keys if leaked else (*identity.former_keys, identity.public_key)
         rotated = identity.model_copy(update={"public_key": public_key, "former_keys": former})
         work.identities.replace(rotated)
@@ -135,6 +136,12 @@ def list_api_keys(parts: Parts, actor: Actor) -> tuple[ApiKey, ...]:
     permit(parts, actor, Action.LIST_KEYS)
     with parts.ledger.work(actor.tenant, write=False) as work:
         return work.keys.all()
+
+
+def _refuse_known_key(work: UnitOfWork, public_key: str) -> None:
+    """One key is one person: with two names it could approve what it made. Raises Conflict."""
+    if any(public_key in (known.public_key, *known.former_keys) for known in work.identities.all()):
+        raise Conflict("this key is, or was, somebody's in this tenant", "make a new key", code="key_reused")
 
 
 def _enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], by: str) -> Identity:
