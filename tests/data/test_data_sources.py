@@ -12,11 +12,8 @@ from data_room import make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data import SourceRows, fingerprint_sources, read_sources
-from tailorbird.data.csv_file import parse_csv
-from tailorbird.data.jsonl_file import parse_jsonl
-from tailorbird.data.text_file import TextFile
-from tailorbird.domain.dataset import Split
+from tailorbird.data import SourceRows, csv_file, fingerprint_sources, jsonl_file, read_sources
+from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
 from tailorbird.foundations.canonical import digest_bytes
@@ -146,8 +143,13 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         assert caught.value.message.startswith(name)
 
 
-@pytest.mark.parametrize(("name", "code"), [("d.parquet", "file_kind"), ("data", "file_kind"), ("s3://b/d.csv", "not_supported_yet")])
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("d.xlsx", "file_kind"), ("data", "file_kind"), ("none", "file_missing"), ("https://b/d.xlsx", "file_kind")],
+)
 def test_other_kinds_of_file_are_refused(tmp_path: Path, name: str, code: str) -> None:
+    for there in ("d.xlsx", "data"):
+        (tmp_path / there).write_text(GOOD)
     with pytest.raises(DataInvalid) as caught:
         read_sources(make_objective({"path": name}), tmp_path)
     assert caught.value.error_code == code
@@ -218,24 +220,24 @@ def test_fingerprints_are_digests_of_the_bytes(tmp_path: Path) -> None:
         fingerprint_sources(make_objective({"path": "d.csv"}, {"path": "none.csv"}), tmp_path)
 
 
-def as_file(name: str, text: str) -> TextFile:
-    return TextFile(name, text, digest_bytes(text.encode()))
+def lines_of(text: str, ends: str = "") -> list[str]:
+    return io.StringIO(text, newline=ends).readlines()
 
 
 CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
 
 
-@given(st.lists(st.tuples(CELLS, CELLS), max_size=8), st.sampled_from(["\n", "\r\n", "\r"]))
-def test_what_a_csv_writer_writes_is_read_back_with_its_lines(rows: list[tuple[str, str]], end: str) -> None:
+@given(st.lists(st.tuples(CELLS, CELLS), max_size=8), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(",\t"))
+def test_what_a_csv_writer_writes_is_read_back_with_its_lines(rows: list[tuple[str, str]], end: str, separator: str) -> None:
     written = io.StringIO(newline="")
-    writer = csv.writer(written, lineterminator=end, quoting=csv.QUOTE_ALL)
+    writer = csv.writer(written, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL)
     starts = []
     writer.writerow(["text", "label"])
     for row in rows:
-        starts.append(len(io.StringIO(written.getvalue(), newline="").readlines()) + 1)
+        starts.append(len(lines_of(written.getvalue())) + 1)
         writer.writerow(row)
-    table = parse_csv(as_file("d.csv", written.getvalue()))
-    assert [(record.line, record.cells["text"], record.cells["label"]) for record in table.records] == [
+    records = csv_file.parse("d.csv", lines_of(written.getvalue()), separator)
+    assert [(record.line, record.cells["text"], record.cells["label"]) for record in records] == [
         (start, *row) for start, row in zip(starts, rows, strict=True)
     ]
 
@@ -245,13 +247,13 @@ def test_any_csv_is_parsed_or_refused_with_a_line_in_it(text: str) -> None:
     problem = csv_problem("x,y\n" + text)
     if problem is not None:
         line = int(problem.message.split(":")[1])
-        assert 2 <= line <= len(io.StringIO("x,y\n" + text, newline="").readlines())
+        assert 2 <= line <= len(lines_of("x,y\n" + text))
         assert problem.error_code == "broken_quote"
 
 
 def csv_problem(text: str) -> DataInvalid | None:
     try:
-        parse_csv(as_file("d.csv", text))
+        list(csv_file.parse("d.csv", lines_of(text), ","))
     except DataInvalid as error:
         return error
     return None
@@ -259,5 +261,6 @@ def csv_problem(text: str) -> DataInvalid | None:
 
 @given(st.text(st.sampled_from('{}[]":,a1\n\\u \t'), max_size=60))
 def test_each_line_of_any_jsonl_is_a_record_or_broken(text: str) -> None:
-    table = parse_jsonl(as_file("d.jsonl", text))
-    assert len(table.records) + len(table.broken) == sum(bool(line.strip()) for line in text.split("\n"))
+    records = list(jsonl_file.parse("d.jsonl", lines_of(text, "\n")))
+    assert [record.line for record in records] == [number for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    assert all(record.code == "broken_json" for record in records if isinstance(record, Quarantined))

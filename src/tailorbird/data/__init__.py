@@ -1,8 +1,9 @@
 """The data room: files into a frozen snapshot, in which nothing is lost, repeated or on two sides of a split.
 
-    text_file → csv_file | jsonl_file → sources → duplicates → classes → ties → placing → coverage → snapshot
+    data_file → text_file → csv_file | jsonl_file | json_file | parquet_file | text_folder
+    remote | hub → locating → sources → duplicates → classes → ties → placing → coverage → snapshot
 
-In: the files that an objective names, and where earlier rows went. Out: rows by split, a manifest by digest, every refused row with
+In: the files, folders and addresses that an objective names, and where earlier rows went. Out: rows by split, a manifest by digest, every refused row with
 its reason. Must not know: models, metrics, the ledger.
 """
 

@@ -1,6 +1,6 @@
-"""Comma-separated values (RFC 4180), with the line on which each record starts.
+"""Cells separated by commas (CSV, RFC 4180) or tabs (TSV, with the same quotes), with the line on which each record starts.
 
-In: the text of a CSV file with a header. Out: a table. Must not know: what the columns mean.
+In: the lines of a file with a header. Out: records. Must not know: what the columns mean.
 
 Quotes are taken strictly: a quote that is never closed, or closed in the middle of a cell, would otherwise swallow rows in silence.
 """
@@ -8,39 +8,61 @@ Quotes are taken strictly: a quote that is never closed, or closed in the middle
 from __future__ import annotations
 
 import csv
-import io
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from tailorbird.data.table import Record, Table
-from tailorbird.data.text_file import TextFile
+from tailorbird.data.data_file import DataFile
+from tailorbird.data.record import Record, Records
+from tailorbird.data.text_file import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 
 #: A record over more lines than this is looked at: are most of its lines records themselves?
 SUSPICIOUS_LINES = 10
 
-_CELL = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|[^",\r\n][^,\r\n]*|)(?:,|\r\n?|\n|\Z)')
 _LINE_END = re.compile(r"\r\n?|\n")
 
 
-def parse_csv(file: TextFile) -> Table:
-    """The records of ``file``. Blank lines are no records; a record with another number of cells than the header is broken.
+def read_csv(file: DataFile, _: Collection[str]) -> Records:
+    """The records of a CSV file, as ``parse``."""
+    return parse(file.name, text_lines(file, ""), ",")
+
+
+def read_tsv(file: DataFile, _: Collection[str]) -> Records:
+    """The records of a TSV file, as ``parse``."""
+    return parse(file.name, text_lines(file, ""), "\t")
+
+
+def parse(name: str, lines: Iterable[str], separator: str) -> Records:
+    """The records in ``lines``. Blank lines are no records; one with another number of cells than the header is set aside.
 
     Raises DataInvalid when a quote is broken (with the line where it opened) or when two columns share a name.
     """
     columns: list[str] | None = None
-    records: list[Record] = []
-    broken: list[Quarantined] = []
-    for line, cells in _records(file):
+    for line, cells in _records(name, _Lines(lines), separator):
         if columns is None:
-            columns = _header(file.name, cells)
+            columns = _header(name, cells)
         elif len(cells) == len(columns):
-            records.append(Record(line, dict(zip(columns, cells, strict=True))))
+            yield Record(line, dict(zip(columns, cells, strict=True)))
         else:
             reason = f"{len(cells)} cells where the header has {len(columns)}"
-            broken.append(Quarantined(file=file.name, line=line, code="wrong_cell_count", reason=reason))
-    return Table(tuple(columns or ()), tuple(records), tuple(broken))
+            yield Quarantined(file=name, line=line, code="wrong_cell_count", reason=reason)
+
+
+class _Lines:
+    """Lines one by one, keeping those of the record that is being read."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self.kept: list[str] = []
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self.kept.append(line)
+        return line
 
 
 def _header(name: str, cells: list[str]) -> list[str]:
@@ -52,39 +74,42 @@ def _header(name: str, cells: list[str]) -> list[str]:
     return cells
 
 
-def _records(file: TextFile) -> Iterator[tuple[int, list[str]]]:
+def _records(name: str, lines: _Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of every record, the header first."""
-    lines = io.StringIO(file.text, newline="").readlines()
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     start, width = 1, 0
     try:
         for cells in reader:
             width = width or len(cells)
-            if reader.line_num - start >= SUSPICIOUS_LINES and _swallowed(lines[start : reader.line_num], width):
-                raise _broken_quote(file.name, start)
+            if len(lines.kept) > SUSPICIOUS_LINES and _swallowed(lines.kept, width, separator):
+                raise _broken_quote(name, start)
             if cells:
                 yield start, cells
             start = reader.line_num + 1
+            lines.kept.clear()
     except csv.Error as error:
-        raise _broken_quote(file.name, _opening_line(file.text, lines, start)) from error
+        raise _broken_quote(name, start + _opening_line(lines, separator)) from error
 
 
-def _swallowed(inner: list[str], width: int) -> bool:
+def _swallowed(inner: list[str], width: int, separator: str) -> bool:
     """True when four in five lines inside one record have as many cells as the header: they are rows that a quote has swallowed."""
     if width < 2:
         return False
-    alike = sum(len(next(csv.reader([line]), [])) == width for line in inner)
+    alike = sum(len(next(csv.reader([line], delimiter=separator), [])) == width for line in inner)
     return alike >= 0.8 * len(inner)
 
 
 def _broken_quote(name: str, line: int) -> DataInvalid:
-    hint = 'close the quote on that line; a quote inside a quoted cell is written twice: ""'
+    longest = f"a cell has at most {csv.field_size_limit():,} characters"
+    hint = f'close the quote on that line; a quote inside a quoted cell is written twice: ""; {longest}'
     return DataInvalid(f"{name}:{line}: a quote opens here that is not closed as CSV asks", hint, code="broken_quote")
 
 
-def _opening_line(text: str, lines: list[str], start: int) -> int:
-    """The line of the first cell, from the record at line ``start`` on, that is no well-formed cell."""
-    position = sum(map(len, lines[: start - 1]))
-    while (cell := _CELL.match(text, position)) and cell.end() > position:
+def _opening_line(lines: _Lines, separator: str) -> int:
+    """How many lines below the record's first one the first cell begins that is not well-formed."""
+    text = "".join(lines.kept)
+    form = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|[^"{separator}\r\n][^{separator}\r\n]*|)(?:{separator}|\r\n?|\n|\Z)')
+    position = 0
+    while (cell := form.match(text, position)) and cell.end() > position:
         position = cell.end()
-    return len(_LINE_END.findall(text, 0, position)) + 1
+    return len(_LINE_END.findall(text, 0, position))

@@ -1,32 +1,37 @@
 """JSON Lines: one object a line.
 
-In: the text of a JSONL file. Out: a table. Must not know: what the keys mean.
+In: the lines of a JSONL file. Out: records. Must not know: what the keys mean.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
-from tailorbird.data.table import Record, Table
-from tailorbird.data.text_file import TextFile
+from tailorbird.data.data_file import DataFile
+from tailorbird.data.record import Record, Records
+from tailorbird.data.text_file import text_lines
 from tailorbird.domain.dataset import Quarantined
 
 
-def parse_jsonl(file: TextFile) -> Table:
-    """The objects of ``file``; lines that hold none are broken. Blank lines are no records."""
-    records: list[Record] = []
-    broken: list[Quarantined] = []
-    for line, text in enumerate(file.text.split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            records.append(Record(line, _object(text)))
-        except (ValueError, RecursionError) as error:
-            reason = str(error) if isinstance(error, _NotAnObject) else "the line is not valid JSON"
-            broken.append(Quarantined(file=file.name, line=line, code="broken_json", reason=reason))
-    columns = dict.fromkeys(key for record in records for key in record.cells)
-    return Table(tuple(columns), tuple(records), tuple(broken))
+def read_jsonl(file: DataFile, _: Collection[str]) -> Records:
+    """The records of a JSONL file, as ``parse``."""
+    return parse(file.name, text_lines(file, "\n"))
+
+
+def parse(name: str, lines: Iterable[str]) -> Records:
+    """The object on each line; a line that holds none is set aside. Blank lines are no records."""
+    return (record_of(name, number, line) for number, line in enumerate(lines, start=1) if line.strip())
+
+
+def record_of(name: str, line: int, text: str) -> Record | Quarantined:
+    """The record that ``text``, which starts on ``line``, holds."""
+    try:
+        return Record(line, _object(text))
+    except (ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, _NotAnObject) else "the line is not valid JSON"
+        return Quarantined(file=name, line=line, code="broken_json", reason=reason)
 
 
 class _NotAnObject(ValueError):
@@ -36,7 +41,7 @@ class _NotAnObject(ValueError):
 def _object(text: str) -> dict[str, Any]:
     value = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse)
     if not isinstance(value, dict):
-        raise _NotAnObject("the line is JSON, but not an object")
+        raise _NotAnObject("there is JSON, but no object")
     return value
 
 

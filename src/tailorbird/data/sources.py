@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailorbird.data.csv_file import parse_csv
-from tailorbird.data.jsonl_file import parse_jsonl
-from tailorbird.data.table import Record, Table
-from tailorbird.data.text_file import TextFile, read_text_file
+from tailorbird.data.cells import Unusable, labels_cell, subject_cell, text_cell
+from tailorbird.data.data_file import DataFile
+from tailorbird.data.locating import READERS, columns_of, located
+from tailorbird.data.record import Record
+from tailorbird.data.text_folder import FOLDER
 from tailorbird.domain.dataset import Provenance, Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import DataSource, Objective, TaskKind
+from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.text import nearest
 
@@ -49,28 +50,18 @@ class SourceRows:
     files: dict[str, Digest]
 
 
-class _Unusable(Exception):
-    """A record that cannot become a row: code and reason, without its text."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
 def read_sources(objective: Objective, folder: Path) -> SourceRows:
-    """Reads every source. Raises DataInvalid when a file as a whole cannot be used: see ``text_file``, ``csv_file``; also when a
-    column is missing, when there are no rows, or when more than half of them are unusable.
+    """Reads every source. Raises DataInvalid when a file as a whole cannot be used: see ``locating`` and each format; also when a
+    column is missing, when there are no rows, or when more than half of them are unusable. Raises Unavailable as ``locating``.
     """
     rows: list[SourceRow] = []
     quarantined: list[Quarantined] = []
     read: Counter[str] = Counter()
     files: dict[str, Digest] = {}
     for source in objective.data:
-        file = read_text_file(source.path, folder)
-        table = _table(file)
-        _check_columns(file, table, source)
-        usable, unusable = _rows(file, table, source, objective.task.kind)
+        with located(source, folder) as file:
+            _check_answers(file, objective.task)
+            usable, unusable = _read(file, source, objective.task)
         rows += usable
         quarantined += unusable
         read[file.name] += len(usable) + len(unusable)
@@ -80,15 +71,22 @@ def read_sources(objective: Objective, folder: Path) -> SourceRows:
 
 
 def fingerprint_sources(objective: Objective, folder: Path) -> dict[str, Digest]:
-    """The digest of each data file, by its path in the objective. Raises DataInvalid when a file is missing, empty or not UTF-8 text."""
-    return {source.path: read_text_file(source.path, folder).digest for source in objective.data}
+    """The digest of each source's bytes, by its path in the objective: of a file, of all files of a folder, of a data set's rows.
+
+    Raises DataInvalid when a file is missing, empty or of another kind, Unavailable when it cannot be reached.
+    """
+    digests: dict[str, Digest] = {}
+    for source in objective.data:
+        with located(source, folder) as file:
+            digests[source.path] = file.digest
+    return digests
 
 
 def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> None:
     """Raises DataInvalid for the first file of which more than half of the records are quarantined."""
     by_file: dict[str, list[Quarantined]] = {}
     for entry in quarantined:
-        by_file.setdefault(entry.file, []).append(entry)
+        by_file.setdefault(_source_of(entry.file, read), []).append(entry)
     for name, entries in by_file.items():
         if len(entries) > MOST * read[name]:
             code, count = Counter(entry.code for entry in entries).most_common(1)[0]
@@ -98,18 +96,45 @@ def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> 
             raise DataInvalid(message, hint, code="mostly_quarantined")
 
 
-def _table(file: TextFile) -> Table:
-    return parse_csv(file) if file.name.lower().endswith(".csv") else parse_jsonl(file)
+def _source_of(file: str, sources: Iterable[str]) -> str:
+    """The source that ``file`` is, or in whose folder it lies."""
+    return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
 
 
-def _check_columns(file: TextFile, table: Table, source: DataSource) -> None:
-    if not table.records and not table.broken:
-        raise DataInvalid(f"{file.name}: a header, but no rows", "give a file with at least a few rows for each label", code="file_empty")
-    wanted = {"text": source.text, "label": source.label} | ({"subject": source.subject} if source.subject else {})
+def _read(file: DataFile, source: DataSource, task: Task) -> tuple[list[SourceRow], list[Quarantined]]:
+    """A file's rows, and what cannot become one. The columns are known for sure only when all records have been seen."""
+    usable: list[SourceRow] = []
+    unusable: list[Quarantined] = []
+    columns: dict[str, None] = {}
+    wanted = columns_of(source)
+    for record in READERS[file.kind](file, wanted.values()):
+        if isinstance(record, Quarantined):
+            unusable.append(record)
+            continue
+        columns |= dict.fromkeys(record.cells)
+        try:
+            usable.append(_row(record.file or file, record, source, task))
+        except Unusable as problem:
+            name = (record.file or file).name
+            unusable.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
+    if not usable and not unusable:
+        raise DataInvalid(f"{file.name}: there are no rows", "give a file with at least a few rows for each label", code="file_empty")
+    if columns:
+        _check_columns(file, tuple(columns), wanted)
+    return usable, unusable
+
+
+def _check_answers(file: DataFile, task: Task) -> None:
+    if file.kind == FOLDER and task.kind is not TaskKind.CLASSIFY:
+        hint = "use kind: classify, where a sub-folder's name is the label, or a file with a column of answers"
+        raise DataInvalid(f"{file.name}: a folder of text files has no answers", hint, code="column_missing")
+
+
+def _check_columns(file: DataFile, columns: tuple[str, ...], wanted: dict[str, str]) -> None:
     for key, column in wanted.items():
-        if table.records and column not in table.columns:
+        if column not in columns:
             message = f"{file.name}: there is no column {column!r}, which the objective names as `{key}`"
-            raise DataInvalid(message, _column_hint(key, column, table.columns), code="column_missing")
+            raise DataInvalid(message, _column_hint(key, column, columns), code="column_missing")
 
 
 def _column_hint(key: str, column: str, columns: tuple[str, ...]) -> str:
@@ -122,25 +147,15 @@ def _column_hint(key: str, column: str, columns: tuple[str, ...]) -> str:
     return f"set `{key}: {near}`? the file has: {listed}" if near else f"set `{key}` to one of: {listed}"
 
 
-def _rows(file: TextFile, table: Table, source: DataSource, kind: TaskKind) -> tuple[list[SourceRow], list[Quarantined]]:
-    usable: list[SourceRow] = []
-    unusable = list(table.broken)
-    for record in table.records:
-        try:
-            usable.append(_row(file, record, source, kind))
-        except _Unusable as problem:
-            unusable.append(Quarantined(file=file.name, line=record.line, code=problem.code, reason=problem.reason))
-    return usable, unusable
-
-
-def _row(file: TextFile, record: Record, source: DataSource, kind: TaskKind) -> SourceRow:
-    text = _cell(record, "text", source.text)
-    target = _cell(record, "label", source.label)
+def _row(file: DataFile, record: Record, source: DataSource, task: Task) -> SourceRow:
+    text = text_cell(record, "text", source.text)
+    many = task.labels == "many"
+    target = labels_cell(record, file.name, source.label) if many else text_cell(record, "label", source.label)
     terms = source.source
     return SourceRow(
         text=text,
-        target=target.strip() if kind is TaskKind.CLASSIFY else target,
-        subject=_subject(record, source.subject),
+        target=target.strip() if task.kind is TaskKind.CLASSIFY else target,
+        subject=subject_cell(record, source.subject),
         fixed=Split(source.split) if source.split else None,
         provenance=Provenance(
             file=file.name,
@@ -152,36 +167,3 @@ def _row(file: TextFile, record: Record, source: DataSource, kind: TaskKind) -> 
             consent=terms.consent,
         ),
     )
-
-
-def _cell(record: Record, role: str, column: str) -> str:
-    value = record.cells.get(column)
-    if value is None:
-        raise _Unusable("missing_cell", f"there is no {role} (column {column!r})")
-    if not isinstance(value, str):
-        raise _Unusable("wrong_type", f"the {role} (column {column!r}) is not a text in quotes")
-    if not value.strip():
-        raise _Unusable(f"empty_{role}", f"the {role} (column {column!r}) is empty")
-    if not _is_unicode(value):
-        raise _Unusable("broken_text", f"the {role} (column {column!r}) holds half of a character (a lone surrogate)")
-    return value
-
-
-def _subject(record: Record, column: str | None) -> str | None:
-    """An empty subject is none. Numbers are taken: subjects are often numbered."""
-    value = record.cells.get(column) if column else None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return None
-    if not isinstance(value, str) or not _is_unicode(value):
-        raise _Unusable("wrong_type", f"the subject (column {column!r}) is neither a text nor a whole number")
-    return value.strip()
-
-
-def _is_unicode(value: str) -> bool:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -1,72 +1,55 @@
-"""The bytes of a data file as text.
+"""A data file's lines as text.
 
-In: a path as the objective names it. Out: its text and digest, or why it cannot be read, with the line. Must not know: rows, columns.
+In: a file. Out: its lines one by one, or why they cannot be read, with the line. Must not know: rows, columns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
+from tailorbird.data.data_file import DataFile, empty
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_bytes
-
-#: Suffixes of the formats that can be read.
-SUFFIXES = (".csv", ".jsonl")
 
 
-@dataclass(frozen=True)
-class TextFile:
-    """A file's content. ``name`` is its path as the objective names it; ``digest`` is that of the bytes."""
+def text_lines(file: DataFile, ends: Literal["", "\n"]) -> Iterator[str]:
+    r"""The lines of ``file`` with their ends, as UTF-8 (with or without a byte order mark); ``ends`` is ``""`` where ``\r`` ends one too.
 
-    name: str
-    text: str
-    digest: Digest
-
-
-def read_text_file(name: str, folder: Path) -> TextFile:
-    """The file ``name``, relative to ``folder`` unless absolute, as UTF-8 (with or without a byte order mark).
-
-    Raises DataInvalid when its kind is not supported, or when it is missing, empty, binary or not UTF-8.
+    Raises DataInvalid when the file is blank, binary or not UTF-8.
     """
-    _check_kind(name)
-    data = _bytes(name, folder / name)
-    if not data.strip(b"\xef\xbb\xbf \t\r\n"):
-        raise DataInvalid(f"{name}: the file is empty", "give a file with at least a few rows for each label", code="file_empty")
-    if b"\0" in data:
-        raise DataInvalid(f"{name}:{_line_at(data, data.index(0))}: binary content, not text", _encoding_hint(data), code="file_binary")
+    blank = True
     try:
-        text = data.decode("utf-8-sig")
+        with file.path.open(encoding="utf-8-sig", newline=ends) as stream:
+            for number, line in enumerate(stream, start=1):
+                if "\0" in line:
+                    raise DataInvalid(f"{file.name}:{number}: binary content, not text", _encoding_hint(file.path), code="file_binary")
+                blank = blank and not line.strip(" \t\r\n\ufeff")
+                yield line
     except UnicodeDecodeError as error:
-        raise DataInvalid(f"{name}:{_line_at(data, error.start)}: not UTF-8", _encoding_hint(data), code="file_encoding") from error
-    return TextFile(name, text, digest_bytes(data))
+        message = f"{file.name}:{_line_that_is_no_text(file.path)}: not UTF-8"
+        raise DataInvalid(message, _encoding_hint(file.path), code="file_encoding") from error
+    if blank:
+        raise empty(file.name)
 
 
-def _check_kind(name: str) -> None:
-    if "://" in name:
-        hint = "download the file, and name its local path"
-        raise DataInvalid(f"{name}: this version reads local files only", hint, code="not_supported_yet")
-    if not name.lower().endswith(SUFFIXES):
-        hint = f"give a file that ends in {' or '.join(SUFFIXES)}; name each file of a folder by itself"
-        raise DataInvalid(f"{name}: neither a CSV nor a JSONL file", hint, code="file_kind")
+def _line_that_is_no_text(path: Path) -> int:
+    """The first line that does not decode: the decoder itself knows only its place in a block."""
+    with path.open("rb") as stream:
+        return next((number for number, line in enumerate(stream, start=1) if not _decodes(line)), 0)
 
 
-def _bytes(name: str, path: Path) -> bytes:
+def _decodes(line: bytes) -> bool:
     try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        hint = "paths are relative to the folder of the objective file"
-        raise DataInvalid(f"{name}: there is no such file", hint, code="file_missing") from error
-    except OSError as error:
-        raise DataInvalid(f"{name}: cannot be read: {error.strerror}", "give the path of a readable file", code="file_missing") from error
+        line.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _encoding_hint(data: bytes) -> str:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+def _encoding_hint(path: Path) -> str:
+    with path.open("rb") as stream:
+        start = stream.read(2)
+    if start in (b"\xff\xfe", b"\xfe\xff"):
         return "the file is UTF-16: save it as UTF-8"
     return "save the file as UTF-8 text (in a spreadsheet: 'CSV UTF-8')"
-
-
-def _line_at(data: bytes, offset: int) -> int:
-    return data.count(b"\n", 0, offset) + 1

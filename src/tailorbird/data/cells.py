@@ -1,0 +1,95 @@
+"""A record's cells as what a row needs: a text, a label or an answer, several labels, a subject.
+
+In: a record, a column. Out: the value, or why there is none, without its text. Must not know: files, splits.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tailorbird.data.record import Record
+from tailorbird.domain.errors import DataInvalid, InvalidInput
+from tailorbird.foundations import label_sets
+
+
+class Unusable(Exception):
+    """A record that cannot become a row: code and reason, without its text."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def text_cell(record: Record, role: str, column: str) -> str:
+    """The text in ``column``, which plays ``role``. Raises Unusable when there is none, or only white space."""
+    value = record.cells.get(column)
+    if value is None:
+        raise Unusable("missing_cell", f"there is no {role} (column {column!r})")
+    if not isinstance(value, str):
+        raise Unusable("wrong_type", f"the {role} (column {column!r}) is not a text")
+    if not value.strip():
+        raise Unusable(f"empty_{role}", f"the {role} (column {column!r}) is empty")
+    if not _is_unicode(value):
+        raise Unusable("broken_text", f"the {role} (column {column!r}) holds bytes that are no UTF-8, or half of a character")
+    return value
+
+
+def labels_cell(record: Record, file: str, column: str) -> str:
+    """Several labels, joined: from a list, a text that is a JSON list, or a text with ``|`` between; ``none`` or ``[]`` for no label.
+
+    An empty cell is no row without labels but one that nobody labelled: raises Unusable. Raises DataInvalid for a label that cannot be
+    told from the text around it (``label_sets.check``): that is no slip of one row.
+    """
+    labels = [label.strip() for label in _labels(record, column)]
+    if not all(labels):
+        raise Unusable("empty_label", f"one of the labels (column {column!r}) is empty")
+    try:
+        return label_sets.join(labels)
+    except InvalidInput as error:
+        raise DataInvalid(f"{file}:{record.line}: {error.message}", error.hint, code=error.error_code) from error
+
+
+def _labels(record: Record, column: str) -> list[str]:
+    value = record.cells.get(column)
+    if not isinstance(value, list):
+        text = text_cell(record, "label", column)
+        if text.strip() == label_sets.NONE:
+            return []
+        if not text.lstrip().startswith("["):
+            return text.split(label_sets.SEPARATOR)
+        value = _json_list(text, column)
+    if not all(isinstance(label, str) for label in value):
+        raise Unusable("wrong_type", f"the labels (column {column!r}) are a list, but not one of texts")
+    if not all(_is_unicode(label) for label in value):
+        raise Unusable("broken_text", f"one of the labels (column {column!r}) holds bytes that are no UTF-8, or half of a character")
+    return value
+
+
+def _json_list(text: str, column: str) -> list[Any]:
+    try:
+        value: list[Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Unusable("wrong_type", f"the labels (column {column!r}) begin like a JSON list, but are none") from error
+    return value
+
+
+def subject_cell(record: Record, column: str | None) -> str | None:
+    """The subject in ``column``; an empty one is none. Numbers are taken: subjects are often numbered. Raises Unusable for others."""
+    value = record.cells.get(column) if column else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if not isinstance(value, str) or not _is_unicode(value):
+        raise Unusable("wrong_type", f"the subject (column {column!r}) is neither a text nor a whole number")
+    return value.strip()
+
+
+def _is_unicode(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""Data sets of the Hugging Face hub: ``hf://datasets/OWNER/NAME[@REVISION][:CONFIG/SPLIT]``.
+
+In: an address. Out: its rows as a JSONL file on this machine, for as long as they are read. Must not know: what the columns mean.
+
+The library ``datasets`` does the loading, from the hub or from a mirror that ``HF_ENDPOINT`` names. No code of a data set is ever run: the
+library no longer can.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tailorbird.data.parquet_file import missing_package
+from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.domain.value import Value
+
+PREFIX = "hf://"
+
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+_ADDRESS = re.compile(
+    rf"hf://datasets/(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_PART}(?:/{_PART})*))?(?::(?P<config>{_PART})/(?P<split>{_PART}))?"
+)
+
+
+class HubAddress(Value):
+    """A data set of the hub. Without ``revision`` it is the newest, without ``config`` the data set's default one."""
+
+    repository: str
+    revision: str | None = None
+    config: str | None = None
+    split: str = "train"
+
+
+def parse_address(name: str) -> HubAddress:
+    """Takes an address apart. Raises DataInvalid when it does not read as one."""
+    found = _ADDRESS.fullmatch(name)
+    if found is None:
+        hint = "write hf://datasets/OWNER/NAME, with @REVISION and :CONFIG/SPLIT where needed"
+        raise DataInvalid(f"{name[:200]}: not the address of a data set on the hub", hint, code="address_form")
+    return HubAddress(**{key: value for key, value in found.groupdict().items() if value is not None})
+
+
+def fetch_rows(name: str, wanted: Collection[str], workspace: Path) -> Path:
+    """The rows at ``name`` as JSONL, one a line: the ``wanted`` columns, and null in the others. Labels kept as numbers get their names.
+
+    Raises DataInvalid (no such data set, revision, configuration or split), Unavailable (library, network or access missing).
+    """
+    address = parse_address(name)
+    with _explained(name):
+        dataset = _load(address)
+        names = dataset.column_names
+        read = dataset.select_columns([column for column in names if column in wanted])
+        decoders = {column: feature for column, feature in read.features.items() if hasattr(feature, "int2str")}
+        target = workspace / "rows.jsonl"
+        with target.open("w", encoding="utf-8") as out:
+            for row in read if read.column_names else ({} for _ in range(len(dataset))):
+                named = {column: _label_name(decoders.get(column), value) for column, value in row.items()}
+                out.write(json.dumps(dict.fromkeys(names) | named, sort_keys=True, default=str) + "\n")
+        return target
+
+
+def _load(address: HubAddress) -> Any:
+    import datasets
+
+    datasets.disable_progress_bars()
+    return datasets.load_dataset(address.repository, name=address.config, split=address.split, revision=address.revision)
+
+
+def _label_name(feature: Any, value: Any) -> Any:
+    """The name of a label that is stored as its number; -1 stands for a label that is not told."""
+    if feature is None or value is None:
+        return value
+    return feature.int2str(value) if value >= 0 else None
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """What the library says, as an error of ours."""
+    try:
+        import datasets
+        import httpx
+        from huggingface_hub import errors as hub
+    except ImportError as error:
+        raise missing_package("datasets", "data sets of the hub") from error
+    try:
+        yield
+    except hub.GatedRepoError as error:
+        raise _no_access(name) from error
+    except (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError, httpx.TransportError) as error:
+        hint = "check the network and HF_ENDPOINT (HF_HUB_OFFLINE must not be set), or name local files"
+        raise Unavailable(f"{name}: the hub cannot be reached", hint, code="hub_unreachable") from error
+    except (datasets.exceptions.DatasetNotFoundError, hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
+        hint = "check owner, name and revision; what is private or gated needs a token in HF_TOKEN"
+        raise DataInvalid(f"{name}: the hub has no such data set", hint, code="file_missing") from error
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
+        hint = "check the configuration and the split: hf://datasets/OWNER/NAME:CONFIG/SPLIT (its page on the hub lists them)"
+        raise DataInvalid(f"{name}: the data set has no such rows, or they cannot be read", hint, code="file_broken") from error
+    except OSError as error:
+        raise Unavailable(f"{name}: cannot be read ({type(error).__name__})", "try again later", code="hub_unreachable") from error
+
+
+def _no_access(name: str) -> Unavailable:
+    return Unavailable(f"{name}: the owner has not given access", "ask for it on the hub's page, and set HF_TOKEN", code="hub_access")

@@ -1,0 +1,78 @@
+"""From what an objective names to a file that can be read: a path, a folder, an address, a data set of the hub.
+
+In: a source of an objective, its folder. Out: a data file and its reader. Must not know: rows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path, PurePosixPath
+
+from tailorbird.data.csv_file import read_csv, read_tsv
+from tailorbird.data.data_file import DataFile, held
+from tailorbird.data.hub import PREFIX, fetch_rows
+from tailorbird.data.json_file import read_json
+from tailorbird.data.jsonl_file import read_jsonl
+from tailorbird.data.parquet_file import read_parquet
+from tailorbird.data.record import Reader
+from tailorbird.data.remote import check_address, fetch
+from tailorbird.data.text_folder import FOLDER, held_folder, read_folder
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DataSource
+
+#: Kind of file (its suffix) to what reads it.
+READERS: dict[str, Reader] = {
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+    ".jsonl": read_jsonl,
+    ".json": read_json,
+    ".parquet": read_parquet,
+    FOLDER: read_folder,
+}
+
+
+def columns_of(source: DataSource) -> dict[str, str]:
+    """The columns that a source names, by the key under which it names them."""
+    return {"text": source.text, "label": source.label} | ({"subject": source.subject} if source.subject else {})
+
+
+@contextmanager
+def located(source: DataSource, folder: Path) -> Iterator[DataFile]:
+    """The file of ``source``: what is not on this machine is there until the end of the ``with`` block.
+
+    Raises DataInvalid (kind of file that is not read, nothing there), Unavailable (storage, hub or package cannot be reached).
+    """
+    name = source.path
+    if "://" not in name:
+        with _local(name, folder / name) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="tailorbird-") as workspace, _fetched(source, Path(workspace)) as file:
+        yield file
+
+
+def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
+    if not path.exists():
+        raise DataInvalid(f"{name}: there is no such file", "paths are relative to the folder of the objective file", code="file_missing")
+    return held_folder(name, path) if path.is_dir() else held(name, path, _kind(name))
+
+
+def _fetched(source: DataSource, workspace: Path) -> AbstractContextManager[DataFile]:
+    name = source.path
+    if name.startswith(PREFIX):
+        return held(name, fetch_rows(name, columns_of(source).values(), workspace), ".jsonl")
+    check_address(name)
+    if not PurePosixPath(name).suffix:
+        return held_folder(name, fetch(name, workspace, folder=True))
+    kind = _kind(name)
+    return held(name, fetch(name, workspace, folder=False), kind)
+
+
+def _kind(name: str) -> str:
+    kind = PurePosixPath(name).suffix.lower()
+    if kind not in READERS:
+        hint = f"give a file that ends in {', '.join(suffix for suffix in READERS if suffix != FOLDER)}, or a folder of .txt files"
+        raise DataInvalid(f"{name}: a kind of file that cannot be read", hint, code="file_kind")
+    return kind

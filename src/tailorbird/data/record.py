@@ -1,0 +1,32 @@
+"""What all kinds of file have in common once read: named cells, each record with its line.
+
+In: nothing. Out: the values that every reader yields. Must not know: formats, what the columns mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from tailorbird.data.data_file import DataFile
+from tailorbird.domain.dataset import Quarantined
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record and the 1-based line on which it starts (in Parquet: the number of its row).
+
+    ``file`` is set where each record is a file of its own. Cells hold what the format says: texts, numbers, lists, None.
+    """
+
+    line: int
+    cells: dict[str, Any]
+    file: DataFile | None = None
+
+
+#: One after the other: records, and what could not be read as one. Nothing is kept, so that a large file never lies in memory whole.
+Records = Iterator[Record | Quarantined]
+
+#: Reads a file. Of the columns only those asked for need to be filled; every record names all of them.
+Reader = Callable[[DataFile, Collection[str]], Records]
