@@ -5,7 +5,7 @@ In: opened ports and the workspace folder. Out: ``Parts``, ``Actor``. Must not k
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
+from tailorbird.ports.signals import Notifier
 from tailorbird.ports.trainer import Trainer
 
 
@@ -36,6 +37,7 @@ class Parts:
     engine: Callable[[], Engine]
     model_reader: Callable[[], ModelReader]
     prices: Prices = field(default_factory=Prices)
+    notifiers: Callable[[], Sequence[Notifier]] = tuple
 
     @property
     def models(self) -> Path:

@@ -16,7 +16,7 @@ from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.event import AuditReport, Checkpoint, LogEntry
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Name, Value
-from tailorbird.lifecycle import audit
+from tailorbird.lifecycle import audit, watch
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.explain import explain
 from tailorbird.lifecycle.parts import Actor, Parts
@@ -145,6 +145,10 @@ def _offer(known: models.ModelListing) -> ModelOffer:
     return ModelOffer(name=known.name, title=known.title, license=known.license, parameters=known.parameters, here=known.folder is not None)
 
 
+def _watch(parts: Parts, actor: Actor, _asked: Nothing) -> watch.Look:
+    return watch.look(parts, actor)
+
+
 EXPLAIN = Operation(
     "request.explain",
     "GET",
@@ -167,6 +171,16 @@ SIGNALS = Operation(
     Signals,
     _signals,
     "List readings of production, newest first.",
+)
+WATCH = Operation(
+    "traffic.watch",
+    "POST",
+    "/api/watch",
+    Action.WATCH,
+    Nothing,
+    watch.Look,
+    _watch,
+    "Compare live messages, answers, service and data with what they were, and tell what is news.",
 )
 LOG = Operation("audit.log", "GET", "/api/audit/log", Action.VERIFY_AUDIT, LogPage, Entries, _log, "Read the log, newest first.")
 VERIFY = Operation(

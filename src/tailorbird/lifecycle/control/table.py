@@ -36,6 +36,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     looking.EXPLAIN,
     looking.TRAFFIC,
     looking.SIGNALS,
+    looking.WATCH,
     looking.LOG,
     looking.VERIFY,
     looking.CHECKPOINT,
