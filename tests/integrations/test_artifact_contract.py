@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.domain.errors import NotFound
+from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.integrations.memory import MemoryArtifacts
 from tailorbird.ledger import open_artifacts
@@ -58,3 +58,35 @@ def test_a_tree_is_named_by_names_and_contents_alone(store: ArtifactStore, tmp_p
     assert store.put_tree(one) == store.put_tree(other)
     (other / "a").write_text("changed")
     assert store.put_tree(one) != store.put_tree(other)
+
+
+def test_everything_stored_is_listed(store: ArtifactStore, tmp_path: Path) -> None:
+    assert set(store.digests()) == set()
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "config.json").write_bytes(b"{}")
+    expected = {store.put(b"some bytes"), store.put_tree(folder), digest_bytes(b"{}")}
+    store.get_tree(store.put_tree(folder))
+    assert set(store.digests()) == expected
+
+
+@pytest.mark.parametrize("kind", ["memory", "fsspec"])
+def test_bytes_are_copied_to_another_store_once(store: ArtifactStore, kind: str, tmp_path: Path) -> None:
+    other: ArtifactStore = MemoryArtifacts(tmp_path / "o") if kind == "memory" else open_artifacts(str(tmp_path / "b"), tmp_path / "c")
+    digest = store.put(b"some bytes")
+    assert store.copy(digest, other)
+    assert not store.copy(digest, other)
+    assert other.get(digest) == b"some bytes"
+    with pytest.raises(NotFound):
+        store.copy(digest_bytes(b"never put"), other)
+
+
+def test_changed_bytes_are_not_copied(tmp_path: Path) -> None:
+    store, other = (open_artifacts(str(tmp_path / name), tmp_path / "cache") for name in ("a", "b"))
+    digest = store.put(b"some bytes")
+    (file,) = (path for path in (tmp_path / "a").rglob("*") if path.is_file())
+    file.chmod(0o600)
+    file.write_bytes(b"other bytes")
+    with pytest.raises(Corrupt):
+        store.copy(digest, other)
+    assert not other.exists(digest)

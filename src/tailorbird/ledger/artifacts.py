@@ -18,7 +18,7 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
-from tailorbird.domain.errors import Corrupt, InvalidInput, NotFound, Unavailable
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
@@ -86,6 +86,30 @@ class Artifacts:
     def exists(self, digest: Digest) -> bool:
         """True when something is stored under ``digest``."""
         return self._blobs.size(_name(digest)) is not None
+
+    def digests(self) -> Iterator[Digest]:
+        """Names of everything that is stored, in no order. Raises Unavailable."""
+        for name in self._blobs.names():
+            yield f"sha256:{name}"
+
+    def copy(self, digest: Digest, to: ArtifactStore) -> bool:
+        """Stores the bytes in another store, too, piece by piece. False when they were there. Raises NotFound, Corrupt, Unavailable."""
+        if not isinstance(to, Artifacts):
+            new = not to.exists(digest)
+            to.put(self.get(digest))
+            return new
+        name = _name(digest)
+        size = self._blobs.size(name)
+        if size is None:
+            raise _missing(digest)
+        if to._blobs.size(name) == size:
+            return False
+        try:
+            with storage_errors("the artifact store"), self._blobs.open(name) as source:
+                to._blobs.add(name, source)
+        except Conflict:
+            raise self._changed(digest) from None
+        return True
 
     def _put_file(self, path: Path) -> Digest:
         if path.is_symlink() or not path.is_file():

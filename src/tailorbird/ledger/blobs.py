@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from tailorbird.domain.errors import Conflict, Unavailable
 
 #: Unfinished work of processes that died is cleared away after a day.
 _STALE_SECONDS = 86_400.0
+
+_BLOB = re.compile(r"(?:^|/)(?P<first>[0-9a-f]{2})/(?P<second>[0-9a-f]{2})/(?P=first)(?P=second)[0-9a-f]{60}$")
 
 
 class Blobs(Protocol):
@@ -40,6 +43,10 @@ class Blobs(Protocol):
 
     def add(self, name: str, source: IO[bytes]) -> None:
         """Stores the rest of ``source`` under ``name``, in place of what is there. Raises Conflict when it does not have that hash."""
+        ...
+
+    def names(self) -> Iterator[str]:
+        """Every name under which something is stored."""
         ...
 
     def local(self, name: str) -> Path | None:
@@ -81,6 +88,13 @@ class LocalBlobs:
                 partial.unlink(missing_ok=True)
             flush_folder(place.parent)
 
+    def names(self) -> Iterator[str]:
+        """Every name under which a file lies."""
+        with storage_errors(self._root):
+            for path in self._root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+                if _is_blob(path.as_posix()):
+                    yield path.name
+
     def local(self, name: str) -> Path:
         """Where the file lies, or would."""
         return self._root / name[:2] / name[2:4] / name
@@ -113,11 +127,26 @@ class RemoteBlobs:
             spool.flush()
             self._files.put_file(spool.name, self._path(name))
 
+    def names(self) -> Iterator[str]:
+        """Every name under which an object lies."""
+        with storage_errors(self._root):
+            try:
+                for path in self._files.find(self._root):
+                    if _is_blob(path):
+                        yield path.rpartition("/")[2]
+            except FileNotFoundError:  # nothing was ever stored
+                return
+
     def local(self, _name: str) -> None:
         """Nothing of it lies on this machine."""
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name[:2]}/{name[2:4]}/{name}"
+
+
+def _is_blob(path: str) -> bool:
+    """True for what has the place and the name of a blob."""
+    return _BLOB.search(path) is not None
 
 
 def _copy(source: IO[bytes], target: IO[bytes], name: str) -> None:

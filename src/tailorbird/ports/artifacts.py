@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -36,4 +37,15 @@ class ArtifactStore(Protocol):
 
     def exists(self, digest: Digest) -> bool:
         """True when something is stored under ``digest``."""
+        ...
+
+    def digests(self) -> Iterator[Digest]:
+        """Names of everything that is stored, in no order. What is stored meanwhile may be among them. Raises Unavailable."""
+        ...
+
+    def copy(self, digest: Digest, to: ArtifactStore) -> bool:
+        """Stores the bytes named ``digest`` in another store, too, checked on the way. False when they were there.
+
+        Raises NotFound, Corrupt, Unavailable.
+        """
         ...

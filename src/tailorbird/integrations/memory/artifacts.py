@@ -6,11 +6,13 @@ In: bytes and folders. Out: digests, bytes, local folders. Must not know: fsspec
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
+from tailorbird.ports.artifacts import ArtifactStore
 
 
 class MemoryArtifacts:
@@ -60,6 +62,16 @@ class MemoryArtifacts:
     def exists(self, digest: Digest) -> bool:
         """True when something is stored under ``digest``."""
         return digest in self._stored
+
+    def digests(self) -> Iterator[Digest]:
+        """Names of everything that is stored."""
+        yield from tuple(self._stored)
+
+    def copy(self, digest: Digest, to: ArtifactStore) -> bool:
+        """Stores the bytes in another store, too. Raises NotFound or Corrupt."""
+        new = not to.exists(digest)
+        to.put(self.get(digest))
+        return new
 
     def spoil(self, digest: Digest) -> None:
         """Changes the bytes stored under ``digest``, as a failing disk or an intruder would."""
