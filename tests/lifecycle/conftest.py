@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,25 @@ from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> Iterator[Parts]:
-    workspace = tmp_path / "workspace"
+def another_parts(tmp_path: Path) -> Iterator[Callable[[], Parts]]:
+    """Opens workspaces, each with keys of its own; closes them in the end."""
+    opened: list[Parts] = []
+
+    def open_another() -> Parts:
+        opened.append(_open(tmp_path / f"workspace-{len(opened)}"))
+        return opened[-1]
+
+    yield open_another
+    for parts in opened:
+        parts.ledger.close()
+
+
+@pytest.fixture
+def parts(another_parts: Callable[[], Parts]) -> Parts:
+    return another_parts()
+
+
+def _open(workspace: Path) -> Parts:
     workspace.mkdir()
     ledger = open_ledger(f"sqlite:///{workspace / 'tailorbird.db'}")
     ledger.migrate()
@@ -31,8 +48,7 @@ def parts(tmp_path: Path) -> Iterator[Parts]:
         model_reader=MemoryModelReader,
     )
     initialise(opened, "acme", FIRST_PEOPLE)
-    yield opened
-    ledger.close()
+    return opened
 
 
 @pytest.fixture

@@ -1,0 +1,239 @@
+"""Runs worked on from the record alone: by workers, under limits, cancelled, planned; and named the same wherever they are made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird.app import Worker
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.objective import Budget
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.run import RunState, StepState, TrainingProgress
+from tailorbird.lifecycle import Actor, Parts, Progress, jobs, limits, working
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle.limits import Watched, within_budget
+from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.reports import report
+from tailorbird.lifecycle.story import Spent
+
+SILENT = Progress()
+
+
+def work_off(parts: Parts) -> None:
+    """One worker, until nothing waits."""
+    Worker(parts, SILENT, lambda _: None, once=True).run()
+
+
+def the_release(parts: Parts) -> Release:
+    with parts.ledger.work("acme", write=False) as work:
+        (found,) = work.releases.all()
+    return found
+
+
+def test_a_worker_finishes_what_an_author_submitted_and_signs_for_them(parts: Parts, author: Actor, objective_path: Path) -> None:
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+    work_off(parts)
+    found = report(parts, "acme", run.id)
+    assert found.run.state is RunState.DONE
+    assert found.conclusion is not None
+    release = the_release(parts)
+    assert release.state is ReleaseState.GATED
+    assert (release.content.author, release.signature.identity) == ("author", "worker")
+
+
+def test_what_a_worker_signed_goes_the_whole_way_but_not_through_its_author(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, objective_path: Path
+) -> None:
+    climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+    work_off(parts)
+    digest = the_release(parts).digest
+    with pytest.raises(Forbidden):
+        moves.sign_and_decide(parts, author, digest, "approve", "")
+    moves.sign_and_decide(parts, approver, digest, "approve", "read")
+    moves.stage(parts, operator, digest)
+    assert moves.promote(parts, operator, digest).alias.targets[0].release == digest
+
+
+def test_the_same_inputs_give_the_same_release_in_another_workspace(
+    parts: Parts, another_parts: Callable[[], Parts], author: Actor, objective_path: Path, tmp_path: Path
+) -> None:
+    climbing.adapt(parts, author, objective_path, SILENT)
+    elsewhere = another_parts()
+    there = act_as(elsewhere, "acme", "author")
+    climbing.adapt(elsewhere, there, write_objective(tmp_path / "copy"), SILENT)
+    here, other = the_release(parts), the_release(elsewhere)
+    assert here.digest == other.digest
+    assert here.signature.public_key != other.signature.public_key
+
+
+def test_a_run_that_is_only_planned_is_planned_and_left(parts: Parts, author: Actor, objective_path: Path) -> None:
+    run = climbing.submit(parts, author, objective_path, RunState.PLANNING)
+    work_off(parts)
+    found = report(parts, "acme", run.id)
+    assert found.run.state is RunState.PLANNED
+    assert found.plan is not None
+    assert found.ladder is None
+    work_off(parts)
+    assert report(parts, "acme", run.id).run.state is RunState.PLANNED
+    assert climbing.adapt(parts, author, objective_path, SILENT).resumed == 2
+
+
+def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
+    parts: Parts, author: Actor, operator: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "HEARTBEAT_SECONDS", 0.02)
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+
+    def cancel_once(done: int, _total: int) -> None:
+        if done and jobs.job(parts, "acme", run.id).run.state is RunState.ACTIVE:
+            jobs.cancel(parts, operator, run.id)
+        time.sleep(0.01)
+
+    with pytest.raises(Conflict) as caught:
+        climbing.adapt(parts, author, objective_path, Progress(count=cancel_once))
+    assert caught.value.error_code == "run_cancelled"
+    found = report(parts, "acme", run.id)
+    assert found.run.state is RunState.CANCELLED
+    assert found.steps[-1].state is StepState.READY
+    work_off(parts)
+    assert report(parts, "acme", run.id).run.state is RunState.CANCELLED
+    assert climbing.adapt(parts, author, objective_path, SILENT).conclusion is not None
+
+
+def test_a_finished_run_cannot_be_cancelled(parts: Parts, author: Actor, objective_path: Path) -> None:
+    run = climbing.adapt(parts, author, objective_path, SILENT).run
+    with pytest.raises(Conflict, match="done already"):
+        jobs.cancel(parts, author, run.id)
+
+
+def test_a_job_tells_who_works_on_it_and_how_far(
+    parts: Parts, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "HEARTBEAT_SECONDS", 0.02)
+    seen: list[jobs.Job] = []
+
+    def look(done: int, _total: int) -> None:
+        if done:
+            time.sleep(0.1)
+            seen.extend(jobs.open_jobs(parts, "acme"))
+
+    climbing.adapt(parts, author, objective_path, Progress(count=look))
+    working_on = [job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total]
+    assert working_on
+    assert working_on[0].step is not None
+    assert working_on[0].step.name.startswith("measure")
+    assert jobs.open_jobs(parts, "acme") == ()
+
+
+def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_from(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        """Hours pass as soon as something is trained."""
+
+        hours = 0.0
+
+        def monotonic(self) -> float:
+            return self.hours * 3600
+
+    clock = Clock()
+    monkeypatch.setattr(limits, "time", clock)
+
+    def tire(seen: TrainingProgress) -> None:
+        clock.hours += 2.0
+
+    path = write_objective(tmp_path / "long", ladder=["prompt", "lora", "full"])
+    ended = climbing.adapt(parts, author, path, Progress(training=tire))
+    found = report(parts, "acme", ended.run.id)
+    ladder = found.ladder
+    assert isinstance(ladder, Ladder)
+    assert [climb.rung.value for climb in ladder.climbs][-1] == "prompt"
+    assert ladder.chosen is not None
+    reasons = {refusal.rung.value: refusal.reason for refusal in ladder.refused}
+    assert "budget of 1 h is used up" in reasons["lora"]
+    assert "the budget does not allow it" in reasons["full"]
+    assert found.conclusion is not None
+    assert found.conclusion.release is not None
+
+
+@pytest.mark.parametrize(
+    ("budget", "spent", "says"),
+    [
+        (Budget(hours=1.0), Spent(hours=1.01, money=0.0), "1 h"),
+        (Budget(money=2.0), Spent(hours=0.1, money=2.01), "2 EUR"),
+    ],
+)
+def test_both_limits_raise_from_a_callback(budget: Budget, spent: Spent, says: str) -> None:
+    progress = within_budget(SILENT, budget, spent, per_hour=1.0)
+    with pytest.raises(Exhausted, match=says) as caught:
+        progress.count(1, 2)
+    assert caught.value.error_code == "budget_spent"
+
+
+def test_a_finished_training_is_not_thrown_away_at_its_last_step() -> None:
+    progress = within_budget(SILENT, Budget(hours=1.0), Spent(hours=2.0, money=0.0), per_hour=0.0)
+    last = TrainingProgress(
+        step=9, steps=9, loss=1, held_out_loss=None, learning_rate=0, tokens=1, tokens_per_second=1, memory_gb=1, seconds=1
+    )
+    progress.training(last)
+    with pytest.raises(Exhausted):
+        progress.training(last.model_copy(update={"step": 8}))
+
+
+def test_a_watched_step_remembers_how_far_it_is_and_ends_when_told() -> None:
+    watched = Watched(SILENT)
+    progress = watched.progress()
+    progress.tell("measuring")
+    progress.count(3, 10)
+    assert (watched.last.text, watched.last.done, watched.last.total) == ("measuring", 3, 10)
+    watched.end(LeaseLost("gone", "nothing"))
+    with pytest.raises(LeaseLost):
+        progress.count(4, 10)
+
+
+def test_a_lost_lease_commits_nothing(parts: Parts, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker was thought dead; another took the step over in the middle of it."""
+    monkeypatch.setattr(working, "LEASE", working.LEASE * 0)
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+    stolen: list[str] = []
+
+    def steal(text: str) -> None:
+        if text.startswith("step ") or stolen:
+            return
+        with parts.ledger.work("acme") as work:
+            taken = work.steps.lease(run.id, "other:1", working.LEASE)
+        assert taken is not None
+        stolen.append(taken.name)
+
+    with pytest.raises(LeaseLost):
+        climbing.adapt(parts, author, objective_path, Progress(tell=steal))
+    found = report(parts, "acme", run.id)
+    assert found.steps[-1].owner == "other:1"
+    assert stolen[0] not in {step.name for step in found.steps if step.state is StepState.DONE}
+
+
+def test_an_error_in_a_workers_run_leaves_the_others_alone(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    bad = climbing.submit(parts, author, write_objective(tmp_path / "bad", name="bad"), RunState.ACTIVE)
+    (tmp_path / "bad" / "rows.csv").unlink()
+    good = climbing.submit(parts, author, write_objective(tmp_path / "good", name="good"), RunState.ACTIVE)
+    told: list[str] = []
+    Worker(parts, SILENT, told.append, once=True).run()
+    assert report(parts, "acme", bad.id).run.state is RunState.FAILED
+    assert report(parts, "acme", good.id).run.state is RunState.DONE
+    assert any("error[" in line for line in told)
+
+
+def test_a_worker_without_the_role_works_on_nothing(parts: Parts, author: Actor, objective_path: Path) -> None:
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+    with parts.ledger.work("acme") as work:
+        worker = work.identities.get("worker")
+        work.identities.replace(worker.model_copy(update={"roles": frozenset()}))
+    work_off(parts)
+    assert report(parts, "acme", run.id).steps == ()
