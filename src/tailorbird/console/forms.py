@@ -1,0 +1,60 @@
+"""What a browser sends: forms, and values read from them.
+
+In: a request's body; text fields. Out: fields; request values of the control plane. Must not know: what they are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from pydantic import ValidationError
+
+from tailorbird.domain.errors import InvalidInput, TooLarge
+from tailorbird.domain.value import Value
+
+#: Bytes of a form at most, and fields in it.
+LARGEST_FORM = 2**16
+MOST_FIELDS = 20
+
+#: The fields of a form or of an address's query; of two with one name the last counts.
+Fields = Mapping[str, str]
+
+V = TypeVar("V", bound=Value)
+
+
+async def read_form(request: Request) -> Fields:
+    """The fields of an URL-encoded form. Raises TooLarge (413) as soon as it is too long, InvalidInput when it is no form."""
+    read = bytearray()
+    async for part in request.stream():
+        read += part
+        if len(read) > LARGEST_FORM:
+            raise TooLarge(f"the form has more than {LARGEST_FORM} bytes", "send less text", code="form_too_large")
+    try:
+        return dict(parse_qsl(read.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=MOST_FIELDS))
+    except ValueError:
+        raise InvalidInput("this is not a form", "send it from the page it belongs to", code="form_invalid") from None
+
+
+def value_of(kind: type[V], fields: Mapping[str, object]) -> V:
+    """The request value that ``fields`` give. Raises InvalidInput, naming the field to blame."""
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise _blamed(error) from None
+
+
+def value_of_text(kind: type[V], text: str) -> V:
+    """The value that JSON ``text`` says. Raises InvalidInput."""
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        raise _blamed(error) from None
+
+
+def _blamed(error: ValidationError) -> InvalidInput:
+    first = error.errors(include_input=False, include_url=False)[0]
+    name = ".".join(map(str, first["loc"])) or "the form"
+    return InvalidInput(f"{name}: {first['msg']}", "go back, and correct it", code="field_invalid", param=name)

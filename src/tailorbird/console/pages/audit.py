@@ -1,0 +1,40 @@
+"""The tamper-evident log, newest first, and whether it still holds.
+
+In: a session. Out: pages. Must not know: how the log is proven.
+"""
+
+from __future__ import annotations
+
+from fastapi.responses import Response
+
+from tailorbird.console.visit import Visit
+from tailorbird.domain.event import Checkpoint
+from tailorbird.lifecycle.control import looking
+
+ON_A_PAGE = 50
+
+
+def show(visit: Visit) -> Response:
+    """A page of the log: before the index ``before``, or all about one ``subject``."""
+    before, subject = visit.query.get("before") or None, visit.query.get("subject", "").strip()
+    found = visit.ask(looking.LOG, limit=1000 if subject else ON_A_PAGE, before=before, subject=subject)
+    more = not subject and len(found.entries) == ON_A_PAGE
+    return visit.page(
+        "audit.html",
+        found=found,
+        subject=subject,
+        before=before,
+        older=found.entries[-1].index if more else None,
+        checkpoint=_last_checkpoint(visit),
+    )
+
+
+def verify(visit: Visit) -> Response:
+    """Recomputes the whole log, and says what was found."""
+    return visit.page("verified.html", report=visit.ask(looking.VERIFY))
+
+
+def _last_checkpoint(visit: Visit) -> Checkpoint | None:
+    """Read after the control plane has shown the log; a checkpoint tells nothing about anybody's events."""
+    with visit.parts.ledger.work(visit.actor.tenant, write=False) as work:
+        return next(reversed(work.events.checkpoints()), None)

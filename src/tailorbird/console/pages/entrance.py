@@ -1,0 +1,77 @@
+"""Logging in and out.
+
+In: who somebody says they are, and a login signed in their browser. Out: a session in a cookie. The private key never comes here. Must not
+know: what the session is used for.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import suppress
+
+from fastapi.responses import JSONResponse, Response
+
+from tailorbird.console import door
+from tailorbird.console.forms import value_of, value_of_text
+from tailorbird.console.visit import Guest, see_other
+from tailorbird.domain.errors import TailorbirdError, Unauthenticated
+from tailorbird.domain.identity import Login, Signature
+from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.lifecycle.sessions import end_session, open_session
+
+_FIRST_PAGE = "/console"
+
+
+def ask_who(guest: Guest) -> Response:
+    """The form: tenant, identity, key file."""
+    return guest.page("login.html", next=_own(guest.query.get("next", "")), error=None)
+
+
+def prepare(guest: Guest) -> Response:
+    """A fresh login to be signed: its canonical text, which the browser shows and hashes, and the digest it must find. Errors as JSON."""
+    asked = {"tenant": guest.form.get("tenant", ""), "identity": guest.form.get("identity", "")}
+    try:
+        login = value_of(Login, asked | {"nonce": secrets.token_hex(16), "at": guest.parts.clock.now()})
+    except TailorbirdError as error:
+        return JSONResponse(error.as_dict(), error.status)
+    return JSONResponse({"text": canonical_json(login).decode(), "digest": digest_of(login)})
+
+
+def log_in(guest: Guest) -> Response:
+    """Opens the session of a signed login; one that proves nothing gets the form again, with what is wrong. Raises InvalidInput."""
+    form = guest.form
+    login = value_of_text(Login, form.get("signed", ""))
+    wanted = _own(form.get("next", ""))
+    try:
+        _, secret = open_session(guest.parts, login, _signature(guest, login))
+    except Unauthenticated as error:
+        return guest.page("login.html", error.status, next=wanted, error=error)
+    response = see_other(wanted)
+    door.give_cookie(response, guest.request, secret)
+    return response
+
+
+def log_out(guest: Guest) -> Response:
+    """Ends the session, where there is one."""
+    response = see_other("/console/login")
+    with suppress(Unauthenticated):
+        end_session(guest.parts, guest.request.cookies.get(door.COOKIE, ""))
+    door.take_cookie(response, guest.request)
+    return response
+
+
+def _signature(guest: Guest, login: Login) -> Signature:
+    fields = {
+        "identity": login.identity,
+        "public_key": guest.form.get("public_key", ""),
+        "purpose": "login",
+        "digest": digest_of(login),
+        "signature": guest.form.get("signature", ""),
+        "at": guest.parts.clock.now(),
+    }
+    return value_of(Signature, fields)
+
+
+def _own(path: str) -> str:
+    """``path`` when it is one of ours, else the first page: nobody is sent to another site."""
+    return path if path == _FIRST_PAGE or path.startswith((f"{_FIRST_PAGE}/", f"{_FIRST_PAGE}?")) else _FIRST_PAGE

@@ -1,0 +1,202 @@
+"""Releases: what they stand on, who decides, and the moves towards production and back.
+
+In: a session; decisions signed in the browser. Out: pages. Must not know: which decisions make a quorum, which moves are legal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi.responses import Response
+
+from tailorbird.access import Action
+from tailorbird.console.forms import value_of, value_of_text
+from tailorbird.console.paging import Paging
+from tailorbird.console.visit import Visit, see_other
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
+from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.identity import Identity, Signature
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
+from tailorbird.foundations.canonical import canonical_json, digest_of, short
+from tailorbird.lifecycle.control import releases
+from tailorbird.release import check_may_decide, rule_for
+
+ON_A_PAGE = 50
+
+
+@dataclass(frozen=True)
+class Background:
+    """What a release stands on, as its dossier names it, and who may decide on it."""
+
+    objective: Objective
+    gate: GateResult
+    evidence: Evidence
+    rule: ApprovalRule
+    deciders: tuple[Identity, ...]
+
+
+def show_all(visit: Visit) -> Response:
+    """Releases, newest first."""
+    found = visit.ask(releases.LIST).releases
+    paging = Paging.of(visit.query, len(found), ON_A_PAGE)
+    return visit.page("releases.html", releases=paging.cut(found), paging=paging)
+
+
+def show(visit: Visit) -> Response:
+    """One release, whole."""
+    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    background = _background(visit, release)
+    return visit.page(
+        "release.html",
+        release=release,
+        background=background,
+        card=visit.ask(releases.CARD, digest=release.digest).markdown,
+        may_decide=_may_decide(visit, release, background),
+        moves=_moves(visit, release),
+        done=visit.query.get("done", ""),
+    )
+
+
+def state(visit: Visit) -> Response:
+    """The statement that somebody is about to sign, exactly as it is signed."""
+    form = visit.form
+    stated = visit.ask(
+        releases.STATEMENT, digest=visit.named("digest"), decision=form.get("decision", ""), reason=form.get("reason", "").strip()
+    )
+    release = visit.ask(releases.SHOW, digest=stated.release)
+    return visit.page("statement.html", release=release, stated=stated, text=canonical_json(stated).decode(), digest=digest_of(stated))
+
+
+def decide(visit: Visit) -> Response:
+    """Files a statement with the signature that the browser made."""
+    stated = value_of_text(Statement, visit.form.get("signed", ""))
+    signature = value_of(Signature, _signature(visit, stated))
+    release = visit.ask(releases.DECIDE, digest=visit.named("digest"), statement=stated, signature=signature)
+    return _back_to(release, "approved" if stated.decision == "approve" else "rejected")
+
+
+def confirm_stage(visit: Visit) -> Response:
+    """Asks before staging."""
+    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    next_state(release.state, ReleaseAction.STAGE)
+    told = ("Engines may load it; no user's request reaches it yet.",)
+    return _confirm(visit, f"Stage release {short(release.digest)}", told, "Stage it", _address(release))
+
+
+def stage(visit: Visit) -> Response:
+    """Stages."""
+    return _back_to(visit.ask(releases.STAGE, digest=visit.named("digest")), "staged")
+
+
+def confirm_promote(visit: Visit) -> Response:
+    """Asks before promoting."""
+    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    next_state(release.state, ReleaseAction.PROMOTE)
+    name = f"{release.content.tenant}/{release.content.objective_name}"
+    told = (
+        f"From now on {name} answers with this release.",
+        "The one it replaces stays loaded for a while, and a rollback brings it back.",
+    )
+    return _confirm(visit, f"Promote release {short(release.digest)}", told, "Promote it", _address(release))
+
+
+def promote(visit: Visit) -> Response:
+    """Promotes."""
+    moved = visit.ask(releases.PROMOTE, digest=visit.named("digest"))
+    assert moved.entered is not None
+    return _back_to(moved.entered, "promoted")
+
+
+def confirm_roll_back(visit: Visit) -> Response:
+    """Asks before rolling back, and why."""
+    name = visit.named("alias")
+    alias = next((alias for alias in visit.ask(releases.ALIASES).aliases if alias.name == name), None)
+    if alias is None or not alias.targets:
+        raise Conflict(f"{name} has nothing in production", "promote a release first", code="alias_withdrawn")
+    former = ", ".join(short(target.release) for target in alias.previous)
+    told = (
+        f"{alias.path} answers with {', '.join(short(target.release) for target in alias.targets)} now.",
+        f"After the rollback it answers with {former}."
+        if former
+        else "Nothing was in production before: nobody answers after the rollback.",
+    )
+    return _confirm(visit, f"Roll {alias.path} back", told, "Roll back", "/console", ask_reason=True)
+
+
+def roll_back(visit: Visit) -> Response:
+    """Rolls back."""
+    moved = visit.ask(releases.ROLL_BACK, alias=visit.named("alias"), reason=visit.form.get("reason", "").strip())
+    return _back_to(moved.left, "rolled-back") if moved.left else see_other("/console")
+
+
+def _background(visit: Visit, release: Release) -> Background:
+    """Read after the control plane has shown the release: what it names belongs to it."""
+    with visit.parts.ledger.work(visit.actor.tenant, write=False) as work:
+        objective = work.records.get(Objective, release.content.objective)
+        rule = rule_for(objective)
+        deciders = tuple(person for person in work.identities.all() if _decider(release, rule, person))
+        gate = work.records.get(GateResult, release.dossier.gate)
+        evidence = work.records.get(Evidence, release.dossier.test_evidence)
+    return Background(objective, gate, evidence, rule, deciders)
+
+
+def _decider(release: Release, rule: ApprovalRule, person: Identity) -> bool:
+    try:
+        check_may_decide(release, rule, person)
+    except Forbidden:
+        return False
+    return True
+
+
+def _may_decide(visit: Visit, release: Release, background: Background) -> bool:
+    """True when the page offers to decide. Whether it counts, the control plane says when the decision comes in."""
+    decided = any(approval.identity == visit.actor.name for approval in release.approvals)
+    known = any(person.name == visit.actor.name for person in background.deciders)
+    return known and not decided and visit.may(Action.APPROVE) and _legal(release.state, ReleaseAction.REJECT)
+
+
+def _moves(visit: Visit, release: Release) -> tuple[tuple[str, str], ...]:
+    """What the actor may do to the release now: a label and an address each."""
+    moves = []
+    if _legal(release.state, ReleaseAction.STAGE) and visit.may(Action.STAGE):
+        moves.append(("Stage…", f"{_address(release)}/stage"))
+    if _legal(release.state, ReleaseAction.PROMOTE) and visit.may(Action.PROMOTE):
+        moves.append(("Promote…", f"{_address(release)}/promote"))
+    if release.state is ReleaseState.PRODUCTION and visit.may(Action.ROLLBACK):
+        moves.append(("Roll back…", f"/console/aliases/{release.content.objective_name}/rollback"))
+    return tuple(moves)
+
+
+def _legal(state: ReleaseState, action: ReleaseAction) -> bool:
+    try:
+        next_state(state, action)
+    except Conflict:
+        return False
+    return True
+
+
+def _signature(visit: Visit, stated: Statement) -> dict[str, object]:
+    """The fields of the signature; it must be the actor's own."""
+    if stated.identity != visit.actor.name:
+        raise InvalidInput(f"this statement is {stated.identity}'s", "state your own decision", code="statement_other")
+    return {
+        "identity": stated.identity,
+        "public_key": visit.form.get("public_key", ""),
+        "purpose": stated.decision,
+        "digest": digest_of(stated),
+        "signature": visit.form.get("signature", ""),
+        "at": visit.parts.clock.now(),
+    }
+
+
+def _confirm(visit: Visit, title: str, told: tuple[str, ...], button: str, back: str, *, ask_reason: bool = False) -> Response:
+    return visit.page("confirm.html", title=title, told=told, button=button, back=back, ask_reason=ask_reason)
+
+
+def _address(release: Release) -> str:
+    return f"/console/releases/{release.digest.removeprefix('sha256:')}"
+
+
+def _back_to(release: Release, done: str) -> Response:
+    return see_other(f"{_address(release)}?done={done}")

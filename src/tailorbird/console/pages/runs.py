@@ -1,0 +1,50 @@
+"""Runs, and one run with its ladder, plan, steps, sealed test and gate.
+
+In: a session. Out: pages. Must not know: how a run works.
+"""
+
+from __future__ import annotations
+
+from fastapi.responses import Response
+
+from tailorbird.access import Action
+from tailorbird.console.paging import Paging
+from tailorbird.console.picture import ladder_picture
+from tailorbird.console.visit import Visit
+from tailorbird.lifecycle.control import runs
+from tailorbird.lifecycle.jobs import OPEN, Job
+
+ON_A_PAGE = 50
+
+
+def show_all(visit: Visit) -> Response:
+    """Runs, newest first."""
+    asked = Paging.of(visit.query, 0, ON_A_PAGE)
+    found = visit.ask(runs.LIST, limit=ON_A_PAGE, skip=asked.skip)
+    return visit.page("runs.html", runs=found.runs, paging=Paging(found.total, asked.skip, ON_A_PAGE))
+
+
+def show(visit: Visit) -> Response:
+    """One run. While it is worked on, the page keeps itself up to date."""
+    report = visit.ask(runs.SHOW, run=visit.named("run"))
+    job = visit.ask(runs.JOB, run=report.run.id)
+    return visit.page(
+        "run.html",
+        report=report,
+        picture=ladder_picture(report),
+        job=job,
+        live=report.run.state in OPEN,
+        stamp=_stamp(job),
+        may_cancel=visit.may(Action.CANCEL_RUN),
+    )
+
+
+def show_progress(visit: Visit) -> Response:
+    """The step in hand alone, for a page that is open."""
+    job = visit.ask(runs.JOB, run=visit.named("run"))
+    return visit.page("_progress.html", job=job, live=job.run.state in OPEN, stamp=_stamp(job))
+
+
+def _stamp(job: Job) -> str:
+    """Changes whenever more of the page than its progress has changed."""
+    return f"{job.run.state.value} {job.done}"

@@ -1,0 +1,139 @@
+"""The ladder as a picture: where each rung stands, and where its bar, its interval and the target lie.
+
+In: the report of a run. Out: places in percent of the axis, and words. Must not know: HTML, colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from tailorbird.domain.evidence import Metric
+from tailorbird.domain.ladder import Choice, Climb, Refusal, RungKind
+from tailorbird.domain.plan import RungPlan
+from tailorbird.lifecycle.reports import RunReport
+
+_ORDER = tuple(RungKind)
+_THEN = {Choice.STOP: "the climb stops here", Choice.CLIMB: "climbed on", Choice.REFUSE: "the climb ends here"}
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A metric on the axis, in percent of its length."""
+
+    value: float
+    low: float
+    high: float
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rung. ``state`` says how it is drawn; only what was measured has a ``climb``, and a ``bar`` where the KPI is defined."""
+
+    name: str
+    state: Literal["floor", "climbed", "chosen", "refused", "ahead"]
+    reason: str
+    then: str = ""
+    climb: Climb | None = None
+    bar: Bar | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Rungs from the cheapest to the costliest, the floor beside them, and the target of the KPI that is drawn."""
+
+    kpi: str
+    target: float
+    target_at: float
+    axis_low: float
+    axis_high: float
+    floor: Step | None
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class _Axis:
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        """Where ``value`` lies, in percent."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * min(max(share, 0.0), 1.0), 2)
+
+
+def ladder_picture(report: RunReport) -> Picture | None:
+    """The picture of a run's climb so far; None before there is a plan. It draws the objective's first KPI."""
+    if report.plan is None:
+        return None
+    kpi = report.objective.kpis[0]
+    floor = report.ladder.floor if report.ladder else None
+    climbs = report.ladder.climbs if report.ladder else report.climbs
+    axis = _axis([kpi.target, *_ends(kpi.metric, (*climbs, *([floor] if floor else [])))])
+    chosen = report.ladder.chosen if report.ladder else None
+    steps = [_climbed(climb, kpi.metric, axis, chosen) for climb in climbs]
+    return Picture(
+        kpi=kpi.metric,
+        target=kpi.target,
+        target_at=axis.at(kpi.target),
+        axis_low=axis.low,
+        axis_high=axis.high,
+        floor=_floor(floor, kpi.metric, axis) if floor else None,
+        steps=(*steps, *_untried(report, len(climbs))),
+    )
+
+
+def _ends(name: str, climbs: tuple[Climb, ...]) -> Iterator[float]:
+    for climb in climbs:
+        if (metric := climb.evidence.metrics.get(name)) is not None:
+            yield from (metric.low, metric.high)
+
+
+def _axis(values: list[float]) -> _Axis:
+    """From 0 to 1 where all is a share, so that a bar's length says what it seems to say; else from 0 to a bit beyond the farthest."""
+    low, high = min(0.0, *values), max(values)
+    return _Axis(low, 1.0 if 0 < high <= 1 else (high * 1.1 or 1.0))
+
+
+def _climbed(climb: Climb, kpi: str, axis: _Axis, chosen: str | None) -> Step:
+    is_chosen = climb.candidate == chosen
+    return Step(
+        name=f"{climb.rung.value} {climb.variant}",
+        state="chosen" if is_chosen else "climbed",
+        reason=climb.reason,
+        then="chosen" if is_chosen else _THEN[climb.choice],
+        climb=climb,
+        bar=_bar(climb, kpi, axis),
+    )
+
+
+def _floor(climb: Climb, kpi: str, axis: _Axis) -> Step:
+    return Step(f"floor {climb.variant}", "floor", climb.reason, "reference", climb, _bar(climb, kpi, axis))
+
+
+def _bar(climb: Climb, kpi: str, axis: _Axis) -> Bar | None:
+    metric = climb.evidence.metrics.get(kpi)
+    return Bar(axis.at(metric.value), axis.at(metric.low), axis.at(metric.high), metric) if metric else None
+
+
+def _untried(report: RunReport, climbed: int) -> list[Step]:
+    """What was refused, by cost; while the climb goes on, what the plan left out and what still lies ahead."""
+    assert report.plan is not None
+    if report.ladder is not None:
+        return [_refused(refusal) for refusal in _by_cost(report.ladder.refused)]
+    ahead = [_ahead(rung) for rung in report.plan.rungs[climbed:]]
+    return ahead + [_refused(refusal) for refusal in _by_cost(report.plan.left_out)]
+
+
+def _by_cost(refused: tuple[Refusal, ...]) -> list[Refusal]:
+    return sorted(refused, key=lambda refusal: _ORDER.index(refusal.rung))
+
+
+def _refused(refusal: Refusal) -> Step:
+    return Step(refusal.rung.value, "refused", refusal.reason, "not tried")
+
+
+def _ahead(rung: RungPlan) -> Step:
+    return Step(f"{rung.rung.value} {rung.variant}", "ahead", "", "not reached yet")

@@ -1,0 +1,112 @@
+"""All pages in one table, and how each is answered.
+
+In: opened parts. Out: a router under ``/console``. Must not know: what a page shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.concurrency import run_in_threadpool
+
+from tailorbird.console import door, rendering
+from tailorbird.console.forms import Fields, read_form
+from tailorbird.console.pages import audit, entrance, jobs, objectives, releases, runs, traffic
+from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
+from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
+from tailorbird.lifecycle import Parts
+
+#: Pages for everybody.
+_OPEN: tuple[tuple[str, str, GuestView], ...] = (
+    ("GET", "/login", entrance.ask_who),
+    ("POST", "/login/prepare", entrance.prepare),
+    ("POST", "/login", entrance.log_in),
+    ("POST", "/logout", entrance.log_out),
+    ("GET", "/static/{name}", lambda guest: rendering.static_file(guest.named("name"))),
+)
+
+#: Pages for whoever has a session. What they may see and do there, the control plane says.
+_PAGES: tuple[tuple[str, str, View], ...] = (
+    ("GET", "", objectives.show),
+    ("GET", "/runs", runs.show_all),
+    ("GET", "/runs/{run}", runs.show),
+    ("GET", "/runs/{run}/progress", runs.show_progress),
+    ("GET", "/releases", releases.show_all),
+    ("GET", "/releases/{digest}", releases.show),
+    ("POST", "/releases/{digest}/statement", releases.state),
+    ("POST", "/releases/{digest}/decision", releases.decide),
+    ("GET", "/releases/{digest}/stage", releases.confirm_stage),
+    ("POST", "/releases/{digest}/stage", releases.stage),
+    ("GET", "/releases/{digest}/promote", releases.confirm_promote),
+    ("POST", "/releases/{digest}/promote", releases.promote),
+    ("GET", "/aliases/{alias}/rollback", releases.confirm_roll_back),
+    ("POST", "/aliases/{alias}/rollback", releases.roll_back),
+    ("GET", "/traffic", traffic.show),
+    ("GET", "/requests/{request}", traffic.explain),
+    ("GET", "/signals", traffic.show_signals),
+    ("GET", "/jobs", jobs.show_all),
+    ("GET", "/jobs/{run}/cancel", jobs.confirm_cancel),
+    ("POST", "/jobs/{run}/cancel", jobs.cancel),
+    ("GET", "/audit", audit.show),
+    ("POST", "/audit/verify", audit.verify),
+)
+
+_Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def console_routes(parts: Parts) -> APIRouter:
+    """The console's pages and files, and a page that says so for whatever else is asked for below ``/console``."""
+    router = APIRouter(prefix="/console", include_in_schema=False)
+    for method, path, guest_view in _OPEN:
+        router.add_api_route(path, _open(parts, guest_view), methods=[method])
+    for method, path, view in _PAGES:
+        router.add_api_route(path, _known(parts, view), methods=[method])
+    router.add_api_route("/{rest:path}", _open(parts, _nothing), methods=["GET", "POST"])
+    return router
+
+
+def _open(parts: Parts, view: GuestView) -> _Endpoint:
+    return _endpoint(lambda request, form: view(Guest(parts, request, form)))
+
+
+def _known(parts: Parts, view: View) -> _Endpoint:
+    def answer(request: Request, form: Fields) -> Response:
+        # An error's page, too, knows who is here.
+        request.state.actor = door.enter(parts, request)
+        return view(Visit(parts, request, form, request.state.actor))
+
+    return _endpoint(answer)
+
+
+def _endpoint(answer: Callable[[Request, Fields], Response]) -> _Endpoint:
+    """Reads the form of a POST that came from our own page, answers off the event loop, and turns our errors into pages."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            form: Fields = {}
+            if request.method == "POST":
+                door.require_own_page(request)
+                form = await read_form(request)
+            response = await run_in_threadpool(answer, request, form)
+        except TailorbirdError as error:
+            response = _refusal(request, error)
+        return rendering.sealed(response)
+
+    return endpoint
+
+
+def _refusal(request: Request, error: TailorbirdError) -> Response:
+    """The page of an error; who only looked without a session is sent to log in first."""
+    if isinstance(error, Unauthenticated) and request.method == "GET":
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return see_other(f"/console/login?next={quote(wanted, safe='/')}")
+    return rendering.page(
+        "error.html", {"actor": getattr(request.state, "actor", None), "path": request.url.path, "error": error}, error.status
+    )
+
+
+def _nothing(_guest: Guest) -> Response:
+    raise NotFound("there is no such page", "start from the objectives", code="page_missing")
