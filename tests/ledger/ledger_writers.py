@@ -9,11 +9,15 @@ from datetime import timedelta
 import ledger_samples as sample
 from ledger_samples import digest
 
+from tailorbird.domain.run import RunState, Step
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.ledger import Ledger
 
 TTL = timedelta(minutes=10)
 ROUNDS = 30
+
+#: How many steps each run has in ``queue``.
+STEPS = 3
 
 
 def migrate(ledger: Ledger, name: str) -> list[str]:
@@ -45,6 +49,36 @@ def steps(ledger: Ledger, name: str) -> list[str]:
         finished.append(step.name)
 
 
+def queue(ledger: Ledger, name: str) -> list[str]:
+    """A worker as they are: takes the oldest run that waits, does one step of it, until no run waits; says which steps it finished.
+
+    A run goes from its first step to the next when the first is done, as a climb does.
+    """
+    finished = []
+    while True:
+        with ledger.system(write=False) as system:
+            waiting = system.queue.waiting()
+        if not waiting:
+            return finished
+        for run in waiting:
+            with ledger.work(run.tenant) as work:
+                step = work.steps.lease(run.id, name, TTL)
+            if step is not None:
+                finished.append(f"{run.tenant}/{run.id}/{step.name}")
+                finish(ledger, step)
+                break
+
+
+def finish(ledger: Ledger, step: Step) -> None:
+    with ledger.work(step.tenant) as work:
+        work.steps.complete(step, digest(step.name), 0.1)
+        if step.position < STEPS:
+            work.steps.enqueue(step.run, f"step-{step.position + 1}")
+        else:
+            work.runs.set_state(step.run, RunState.DONE)
+        work.events.append([sample.event(step.tenant, step.position, subject=step.run)])
+
+
 def forever(ledger: Ledger, name: str) -> list[str]:
     """Appends until it is killed; says each event's number only when it was acknowledged."""
     while True:
@@ -58,5 +92,7 @@ def forever(ledger: Ledger, name: str) -> list[str]:
 if __name__ == "__main__":
     role, url, name = sys.argv[1:]
     opened = open_ledger(url)
-    sys.stdout.write(json.dumps({"migrate": migrate, "append": append, "steps": steps, "forever": forever}[role](opened, name)))
+    sys.stdout.write(
+        json.dumps({"migrate": migrate, "append": append, "steps": steps, "queue": queue, "forever": forever}[role](opened, name))
+    )
     opened.close()

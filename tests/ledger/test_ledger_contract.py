@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 
 import ledger_samples as sample
@@ -9,15 +12,17 @@ import pytest
 from ledger_samples import START, digest
 
 from tailorbird.domain.dataset import SplitCounts
+from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, LeaseLost, NotFound
 from tailorbird.domain.evidence import Metric
-from tailorbird.domain.identity import Tenant
+from tailorbird.domain.identity import Role, Tenant
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Value
 from tailorbird.foundations.auditlog import check_entries
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.ledger.rows import text_of
 
 MINUTE = timedelta(minutes=1)
 
@@ -116,6 +121,17 @@ class TestRuns:
             for n in (3, 1, 2):
                 work.runs.add(sample.run("acme", n).model_copy(update={"created_at": START}))
             assert [run.id for run in work.runs.all()] == ["run0002", "run0001", "run0003"]
+            assert work.runs.latest() == work.runs.all()
+
+    def test_latest_is_a_page_of_all(self, ledger):
+        with ledger.work("acme") as work:
+            assert (work.runs.latest(), work.runs.count()) == ((), 0)
+            for n in range(1, 8):
+                work.runs.add(sample.run("acme", n))
+            assert work.runs.count() == 7
+            assert [run.id for run in work.runs.latest(3)] == ["run0007", "run0006", "run0005"]
+            assert [run.id for run in work.runs.latest(3, skip=5)] == ["run0002", "run0001"]
+            assert work.runs.latest(3, skip=7) == ()
 
     def test_states(self, ledger):
         with ledger.work("acme") as work:
@@ -238,6 +254,86 @@ class TestSteps:
         again = work.steps.lease("run0001", "b", MINUTE)
         assert (again.state, again.error, again.attempts) == (StepState.LEASED, None, 2)
 
+    def test_a_heartbeat_tells_how_far_the_step_is(self, work):
+        assert work.steps.enqueue("run0001", "climb").progress is None
+        held = work.steps.lease("run0001", "a", MINUTE)
+        for told in (sample.progress(1), sample.progress(2), None):
+            work.steps.heartbeat(held, MINUTE, told)
+        assert work.steps.of("run0001")[0].progress == sample.progress(2)
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            lambda steps, held: steps.complete(held, digest("r"), 1.0),
+            lambda steps, held: steps.fail(held, "exhausted: money"),
+            lambda steps, held: steps.release(held),
+            lambda steps, held: (steps.fail(held, "exhausted: money"), steps.retry("run0001")),
+        ],
+        ids=["done", "failed", "given back", "tried again"],
+    )
+    def test_progress_outlives_the_lease_and_is_told_by_its_holder_alone(self, work, end):
+        work.steps.enqueue("run0001", "climb")
+        held = work.steps.lease("run0001", "a", MINUTE)
+        work.steps.heartbeat(held, MINUTE, sample.progress(7))
+        end(work.steps, held)
+        with pytest.raises(LeaseLost):
+            work.steps.heartbeat(held, MINUTE, sample.progress(8))
+        assert work.steps.of("run0001")[0].progress == sample.progress(7)
+        again = work.steps.lease("run0001", "b", MINUTE)
+        assert again is None or again.progress == sample.progress(7)
+
+
+class TestQueue:
+    @pytest.mark.parametrize("state", RunState)
+    def test_a_run_waits_while_there_is_something_to_do(self, ledger, state):
+        with ledger.work("acme") as work:
+            kept = work.runs.add(sample.run("acme").model_copy(update={"state": state}))
+        with ledger.system(write=False) as system:
+            assert system.queue.waiting() == ((kept,) if state in (RunState.ACTIVE, RunState.PLANNING) else ())
+
+    def test_runs_of_all_tenants_stand_in_one_line(self, ledger):
+        for tenant, n in (("globex", 3), ("acme", 4), ("globex", 1), ("acme", 2)):
+            with ledger.work(tenant) as work:
+                work.runs.add(sample.run(tenant, n))
+        with ledger.system(write=False) as system:
+            assert [run.id for run in system.queue.waiting()] == ["run0001", "run0002", "run0003", "run0004"]
+            assert [run.id for run in system.queue.waiting(2)] == ["run0001", "run0002"]
+
+    def test_a_run_of_the_same_id_in_another_tenant_is_another_run(self, ledger):
+        for tenant in ("acme", "globex"):
+            with ledger.work(tenant) as work:
+                work.runs.add(sample.run(tenant))
+                work.steps.enqueue("run0001", "plan")
+        with ledger.work("acme") as work:
+            work.steps.lease("run0001", "a", MINUTE)
+        with ledger.system(write=False) as system:
+            assert [run.tenant for run in system.queue.waiting()] == ["globex"]
+
+    def test_a_run_waits_unless_somebody_holds_a_step(self, ledger, clock):
+        def waits() -> bool:
+            with ledger.system(write=False) as system:
+                return system.queue.waiting() != ()
+
+        with ledger.work("acme") as work:
+            work.runs.add(sample.run("acme"))
+            for name in ("snapshot", "plan"):
+                work.steps.enqueue("run0001", name)
+            held = work.steps.lease("run0001", "a", MINUTE)
+        assert not waits()
+        clock.move(59)
+        assert not waits()
+        clock.move(1)
+        assert waits()
+        with ledger.work("acme") as work:
+            work.steps.heartbeat(held, MINUTE)
+        assert not waits()
+        with ledger.work("acme") as work:
+            work.steps.complete(held, digest("r"), 1.0)
+        assert waits()
+        with ledger.work("acme") as work:
+            work.steps.fail(work.steps.lease("run0001", "a", MINUTE), "exhausted: memory")
+        assert waits()
+
 
 class TestReleases:
     def test_what_is_added_comes_back_with_its_approvals(self, ledger):
@@ -305,6 +401,49 @@ class TestReleases:
         with ledger.work("acme") as work, pytest.raises(Corrupt):
             work.releases.add(forged)
 
+    def test_a_dossier_about_another_release_is_refused(self, ledger, raw):
+        release, other = sample.release("acme", 1), sample.release("acme", 2)
+        with ledger.work("acme") as work, pytest.raises(Corrupt) as refused:
+            work.releases.add(release.model_copy(update={"dossier": other.dossier}))
+        assert refused.value.error_code == "release_digest"
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+        assert raw("UPDATE releases SET dossier = :other", other=text_of(other.dossier)) == 1
+        for call in (lambda w: w.releases.get(release.digest), lambda w: w.releases.all()):
+            with ledger.work("acme", write=False) as work, pytest.raises(Corrupt) as refused:
+                call(work)
+            assert refused.value.error_code == "record_corrupt"
+
+    def test_another_dossier_of_the_same_release_changes_nothing(self, ledger):
+        first = sample.release("acme")
+        again = first.model_copy(update={"dossier": sample.dossier(first.digest, 2)})
+        with ledger.work("acme") as work:
+            work.releases.add(first)
+            work.releases.add(again)
+            assert work.releases.all() == (first,)
+
+    def test_a_release_of_the_first_version_stays_but_is_of_no_use(self, ledger, raw):
+        old, new = sample.release("acme", 1), sample.release("acme", 2)
+        with ledger.work("acme") as work:
+            work.releases.add(old)
+            work.releases.add(new)
+        content = {"adapter": "a", "plan": "p", "test_evidence": "t"}
+        changed = {"digest": old.digest, "content": canonical_json(content).decode()}
+        assert raw("UPDATE releases SET dossier = NULL, content = :content WHERE digest = :digest", **changed) == 1
+        tried = (
+            lambda w: w.releases.get(old.digest[:19]),
+            lambda w: w.releases.move(old.digest, ReleaseState.GATED, ReleaseState.APPROVED),
+            lambda w: w.releases.approve(sample.approval(old)),
+        )
+        for call in tried:
+            with ledger.work("acme") as work, pytest.raises(Conflict) as refused:
+                call(work)
+            assert refused.value.error_code == "release_outdated"
+            assert "adapt again" in refused.value.hint
+        with ledger.work("acme", write=False) as work:
+            assert work.releases.all() == (new,)
+        assert raw("UPDATE releases SET number = number") == 2
+
 
 class TestLooksAndSplits:
     def test_looks_count_up_and_the_same_look_counts_once(self, ledger):
@@ -359,6 +498,50 @@ class TestAliases:
         assert seen == sorted(set(seen))
 
 
+def expected_traffic(rows: Sequence[RequestRow]) -> tuple[Traffic, ...]:
+    """``RequestRepository.traffic`` in plain Python."""
+    groups: dict[tuple[str, str], list[RequestRow]] = {}
+    for row in rows:
+        groups.setdefault((row.alias, row.release or ""), []).append(row)
+    return tuple(expected_sums(groups[key]) for key in sorted(groups))
+
+
+def expected_sums(rows: Sequence[RequestRow]) -> Traffic:
+    latencies = sorted(row.latency_ms for row in rows if row.outcome != "refused") or [0.0]
+    outcomes = [row.outcome for row in rows]
+    return Traffic(
+        release=rows[0].release,
+        alias=rows[0].alias,
+        requests=len(rows),
+        ok=outcomes.count("ok"),
+        errors=outcomes.count("error"),
+        refused=outcomes.count("refused"),
+        aborted=outcomes.count("aborted"),
+        latency_p50_ms=latencies[math.ceil(0.50 * len(latencies)) - 1],
+        latency_p95_ms=latencies[math.ceil(0.95 * len(latencies)) - 1],
+        prompt_tokens=sum(row.prompt_tokens for row in rows),
+        completion_tokens=sum(row.completion_tokens for row in rows),
+        cost=sum(row.cost for row in rows),
+        first=min(row.at for row in rows),
+        last=max(row.at for row in rows),
+    )
+
+
+def any_request(tenant: str, n: int, rng: random.Random) -> RequestRow:
+    """One of two aliases, two releases or none; costs in quarters, so that sums are exact in any order."""
+    return sample.request(tenant, n).model_copy(
+        update={
+            "alias": rng.choice(["acme/routing", "acme/reply"]),
+            "release": rng.choice([digest("old"), digest("new"), None]),
+            "outcome": rng.choice(["ok", "ok", "ok", "error", "refused", "aborted"]),
+            "latency_ms": rng.choice([0.5, 10.0, 12.25, 900.125]) * rng.randint(1, 9),
+            "prompt_tokens": rng.randint(0, 2_000_000_000),
+            "completion_tokens": rng.randint(0, 500),
+            "cost": rng.randint(0, 8) / 4,
+        }
+    )
+
+
 class TestRequests:
     def test_rows_come_back_newest_first(self, ledger):
         with ledger.work("acme") as work:
@@ -378,6 +561,67 @@ class TestRequests:
         with ledger.work("acme", write=False) as work:
             assert len(work.requests.latest()) == 1
 
+    def test_latest_turns_pages_and_asks_for_a_release(self, ledger):
+        with ledger.work("acme") as work:
+            rows = [
+                sample.request("acme", n).model_copy(update={"release": digest("odd") if n % 2 else None if n == 4 else digest("even")})
+                for n in range(1, 8)
+            ]
+            work.requests.add(rows)
+            first = work.requests.latest(3)
+            assert [row.id for row in first] == ["request-7", "request-6", "request-5"]
+            assert [row.id for row in work.requests.latest(3, before=first[-1].at)] == ["request-4", "request-3", "request-2"]
+            assert work.requests.latest(before=START) == ()
+            assert [row.id for row in work.requests.latest(release=digest("even"))] == ["request-6", "request-2"]
+            assert [row.id for row in work.requests.latest(1, rows[4].at, digest("odd"))] == ["request-3"]
+            assert work.requests.latest(release=digest("other")) == ()
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("n", [1, 2, 20, 400])
+    def test_traffic_is_what_the_rows_say(self, ledger, seed, n):
+        rng = random.Random(seed)
+        rows = [any_request("acme", second, rng) for second in range(n)]
+        with ledger.work("globex") as work:
+            work.requests.add([any_request("globex", second, rng) for second in range(n)])
+        with ledger.work("acme") as work:
+            work.requests.add(rows)
+        with ledger.work("acme", write=False) as work:
+            assert work.requests.traffic(START, START + timedelta(days=1)) == expected_traffic(rows)
+
+    def test_a_window_holds_its_start_and_not_its_stop(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", n) for n in range(10)])
+            (found,) = work.requests.traffic(START + timedelta(seconds=2), START + timedelta(seconds=5))
+            assert (found.requests, found.first, found.last) == (3, START + timedelta(seconds=2), START + timedelta(seconds=4))
+            assert work.requests.traffic(START + timedelta(seconds=10), START + timedelta(days=9)) == ()
+
+    def test_refusals_do_not_hide_a_slow_model(self, ledger):
+        refused = {"outcome": "refused", "latency_ms": 0.1}
+        with ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", n).model_copy(update=refused) for n in range(90)])
+            (only_refused,) = work.requests.traffic(START, START + timedelta(hours=1))
+            work.requests.add([sample.request("acme", n).model_copy(update={"latency_ms": 1000.0 + n}) for n in range(90, 100)])
+            (found,) = work.requests.traffic(START, START + timedelta(hours=1))
+        assert (only_refused.latency_p50_ms, only_refused.latency_p95_ms, only_refused.refused) == (0.0, 0.0, 90)
+        assert (found.latency_p50_ms, found.latency_p95_ms, found.requests) == (1094.0, 1099.0, 100)
+
+
+class TestSignals:
+    def test_readings_come_back_newest_first(self, ledger):
+        with ledger.work("acme") as work:
+            work.signals.add([])
+            assert work.signals.latest() == ()
+            work.signals.add([sample.signal("acme", 1), sample.signal("acme", 2, "reply")])
+            work.signals.add([sample.signal("acme", 3)])
+        with ledger.work("globex") as work:
+            work.signals.add([sample.signal("globex", 1)])
+        with ledger.work("acme", write=False) as work:
+            assert work.signals.latest() == (sample.signal("acme", 3), sample.signal("acme", 2, "reply"), sample.signal("acme", 1))
+            assert work.signals.latest(1) == (sample.signal("acme", 3),)
+            assert work.signals.latest(objective="reply") == (sample.signal("acme", 2, "reply"),)
+            assert work.signals.latest(1, "routing") == (sample.signal("acme", 3),)
+            assert work.signals.latest(objective="other") == ()
+
 
 class TestIdentities:
     def test_identities(self, ledger):
@@ -390,6 +634,34 @@ class TestIdentities:
                 work.identities.add(sample.identity("acme", "ada"))
             with pytest.raises(NotFound):
                 work.identities.get("nobody")
+
+    def test_an_identity_is_replaced_whole(self, ledger):
+        changed = {
+            "roles": frozenset({Role.WORKER}),
+            "public_key": "C" * 43 + "=",
+            "disabled_at": START,
+            "former_keys": ("A" * 43 + "=", "B"),
+        }
+        after = sample.identity("acme", "ada").model_copy(update=changed)
+        with ledger.work("acme") as work:
+            for name in ("ada", "grace"):
+                work.identities.add(sample.identity("acme", name))
+            work.identities.replace(after)
+            assert work.identities.all() == (after, sample.identity("acme", "grace"))
+            with pytest.raises(NotFound) as refused:
+                work.identities.replace(sample.identity("acme", "nobody"))
+            assert refused.value.error_code == "identity_missing"
+
+    def test_a_key_ends_at_the_earliest_of_its_ends(self, ledger):
+        with ledger.work("acme") as work:
+            for n in (1, 2):
+                work.keys.add(sample.api_key("acme", n))
+            for minute, end in ((3, 3), (5, 3), (2, 2)):
+                assert work.keys.expire("key-1", START + minute * MINUTE).expires_at == START + end * MINUTE
+            first, second = work.keys.all()
+            assert (first.expires_at, second.expires_at) == (START + 2 * MINUTE, None)
+            with pytest.raises(NotFound):
+                work.keys.expire("key-9", START)
 
     def test_keys(self, ledger):
         with ledger.work("acme") as work:
@@ -412,6 +684,54 @@ class TestIdentities:
             assert system.tenants.key("key-2") is None
         with ledger.work("acme") as work, pytest.raises(Conflict):
             work.keys.add(sample.api_key("acme"))
+
+    def test_a_session_leads_to_its_tenant_until_it_is_ended(self, ledger):
+        hour = START + timedelta(hours=1)
+        with ledger.work("globex") as work:
+            for n in (1, 2):
+                work.sessions.add(sample.session("globex", n))
+            work.sessions.end("nonce-1", hour)  # it has ended by itself
+            work.sessions.end("nonce-2", hour)
+            work.sessions.end("nonce-2", hour + MINUTE)
+            work.sessions.end("nonce-3", hour)
+        with ledger.system(write=False) as system:
+            assert system.tenants.session("nonce-1") == sample.session("globex", 1)
+            assert system.tenants.session("nonce-2") == sample.session("globex", 2).model_copy(update={"ended_at": hour})
+            assert system.tenants.session("nonce-3") is None
+
+    @pytest.mark.parametrize("tenant", ["acme", "globex"])
+    def test_a_login_is_used_once(self, ledger, clock, tenant):
+        with ledger.work("globex") as work:
+            work.sessions.add(sample.session("globex"))
+            work.sessions.end("nonce-1", START)
+        clock.move(30 * 3600)  # its session would be cleared away now
+        with ledger.work(tenant) as work, pytest.raises(Conflict) as refused:
+            work.sessions.add(sample.session(tenant))
+        assert refused.value.error_code == "login_used"
+
+    def test_sessions_that_ended_a_day_ago_are_cleared_away(self, ledger, clock):
+        def left() -> list[int]:
+            with ledger.system(write=False) as system:
+                return [n for n in range(1, 6) if system.tenants.session(f"nonce-{n}")]
+
+        with ledger.work("globex") as work:
+            work.sessions.add(sample.session("globex", 4))
+        with ledger.work("acme") as work:
+            for n in (1, 3):
+                work.sessions.add(sample.session("acme", n))
+            work.sessions.end("nonce-3", START + 30 * MINUTE)
+        clock.move(24 * 3600 + 30 * 60 - 1)
+        with ledger.work("acme") as work:
+            work.sessions.add(sample.session("acme", 50))
+        assert left() == [1, 3, 4]
+        clock.move(1)
+        with ledger.work("acme") as work:
+            work.sessions.add(sample.session("acme", 51))
+        assert left() == [1, 4]
+        clock.move(30 * 60 + 4 * 3600)
+        with ledger.work("acme") as work:
+            work.sessions.add(sample.session("acme", 52))
+        assert left() == [4]  # another tenant's are left to it
 
     def test_tenants(self, ledger):
         with ledger.system() as system:

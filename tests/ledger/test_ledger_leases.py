@@ -1,7 +1,11 @@
-"""The lease machine, driven at random by workers that die, sleep and wake, against a model in a few lines."""
+"""The lease machine and the queue, driven at random by workers that die, sleep and wake, against a model in a few lines; and two workers
+who share a queue."""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -13,9 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule, run_state_machine_as_test
 from ledger_samples import SetClock, digest
+from ledger_writers import STEPS
 
 from tailorbird.domain.errors import LeaseLost
-from tailorbird.domain.run import Step, StepState
+from tailorbird.domain.run import RunState, Step, StepProgress, StepState
 from tailorbird.ledger import open_ledger
 
 NAMES = ("plan", "climb", "release")
@@ -38,6 +43,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.holder: dict[str, Step] = {}
         self.until = dict.fromkeys(NAMES, self.clock.now())
         self.results: dict[str, str] = {}
+        self.progress: dict[str, StepProgress] = {}
+        self.run_state = RunState.ACTIVE
 
     def teardown(self) -> None:
         self.ledger.close()
@@ -70,14 +77,16 @@ class LeaseMachine(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         self.clock.move(seconds)
 
-    @rule(step=leases)
-    def heartbeat(self, step: Step) -> None:
+    @rule(step=leases, done=st.none() | st.integers(1, 9))
+    def heartbeat(self, step: Step, done: int | None) -> None:
+        told = None if done is None else sample.progress(done)
         if self.is_current(step):
-            self.call("heartbeat", step, TTL)
+            self.call("heartbeat", step, TTL, told)
             self.until[step.name] = self.clock.now() + TTL
+            self.progress |= {step.name: told} if told else {}
         else:
             with pytest.raises(LeaseLost):
-                self.call("heartbeat", step, TTL)
+                self.call("heartbeat", step, TTL, told)
 
     @rule(step=consumes(leases))
     def complete(self, step: Step) -> None:
@@ -109,22 +118,51 @@ class LeaseMachine(RuleBasedStateMachine):
         self.call("retry", "run0001")
         self.state = {n: StepState.READY if s is StepState.FAILED else s for n, s in self.state.items()}
 
+    @rule(state=st.sampled_from(RunState))
+    def set_state(self, state: RunState) -> None:
+        with self.ledger.work("acme") as work:
+            work.runs.set_state("run0001", state)
+        self.run_state = state
+
+    @invariant()
+    def the_queue_agrees(self) -> None:
+        with self.ledger.system(write=False) as system:
+            waiting = system.queue.waiting()
+        held = any(self.state[n] is StepState.LEASED and self.until[n] > self.clock.now() for n in NAMES)
+        waits = self.run_state in (RunState.ACTIVE, RunState.PLANNING) and not held
+        assert [run.id for run in waiting] == (["run0001"] if waits else [])
+
     @invariant()
     def the_record_agrees(self) -> None:
         with self.ledger.work("acme", write=False) as work:
             steps = {step.name: step for step in work.steps.of("run0001")}
         assert {name: step.state for name, step in steps.items()} == (self.state if steps else {})
         assert {name: step.result for name, step in steps.items() if step.result} == self.results
+        assert {name: step.progress for name, step in steps.items() if step.progress} == self.progress
 
     def is_current(self, step: Step) -> bool:
         return self.state[step.name] is StepState.LEASED and self.holder[step.name] == step
 
 
-def test_leases(fresh_sqlite):
-    class Machine(LeaseMachine):
-        fresh = staticmethod(fresh_sqlite)
-
+def test_leases(fresh):
     run_state_machine_as_test(
-        Machine,
+        type("Machine", (LeaseMachine,), {"fresh": staticmethod(fresh)}),
         settings=settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)),
     )
+
+
+def test_two_workers_empty_the_queue_and_do_each_step_once(ledger, url):
+    runs = [(tenant, f"run{n:04d}") for tenant in ("acme", "globex") for n in range(1, 7)]
+    for tenant, run in runs:
+        with ledger.work(tenant) as work:
+            work.runs.add(sample.run(tenant, int(run[3:])))
+            work.steps.enqueue(run, "step-1")
+    program = [sys.executable, "-W", "error", str(Path(__file__).with_name("ledger_writers.py")), "queue", url]
+    workers = [subprocess.Popen([*program, name], stdout=subprocess.PIPE, text=True) for name in ("a", "b")]
+    finished = [step for worker in workers for step in json.loads(worker.communicate(timeout=120)[0])]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert sorted(finished) == [f"{tenant}/{run}/step-{n}" for tenant, run in runs for n in range(1, STEPS + 1)]
+    for tenant, run in runs:
+        with ledger.work(tenant, write=False) as work:
+            assert work.runs.get(run).state is RunState.DONE
+            assert {(step.state, step.attempts) for step in work.steps.of(run)} == {(StepState.DONE, 1)}
