@@ -102,8 +102,8 @@ def _volume(inputs: DataWatchInputs) -> Iterator[Reading]:
         pairs.append(("all sources together", inputs.snapshot.read, sum(rows.values())))
     if not pairs:
         return
-    where, before, now = max(pairs, key=lambda pair: 1 - pair[2] / pair[1])
-    share, guard = max(0.0, 1 - now / before), inputs.bounds.volume_drop
+    where, before, now = max(pairs, key=lambda pair: (pair[1] - pair[2]) / pair[1])
+    share, guard = max(0.0, (before - now) / before), inputs.bounds.volume_drop
     text = f"Rows gone at most: {percent(share)}, in {where} ({now} rows, {before} before); the bound is {percent(guard.warning)}."
     yield Reading("data.volume_drop", share, now, text, guard.severity(share), guard.warning)
 
