@@ -35,13 +35,14 @@ def parts(another_parts: Callable[[], Parts]) -> Parts:
 
 def _open(workspace: Path) -> Parts:
     workspace.mkdir()
-    ledger = open_ledger(f"sqlite:///{workspace / 'tailorbird.db'}")
+    clock = FixedClock()
+    ledger = open_ledger(f"sqlite:///{workspace / 'tailorbird.db'}", clock)
     ledger.migrate()
     engine, trainer = MemoryEngine(), MemoryTrainer()
     opened = Parts(
         ledger=ledger,
         artifacts=open_artifacts(str(workspace / "artifacts"), workspace / "cache"),
-        clock=FixedClock(),
+        clock=clock,
         workspace=workspace,
         trainer=lambda: trainer,
         engine=lambda: engine,

@@ -1,0 +1,145 @@
+"""Logins signed with an identity's key, the sessions they open, and every way they are refused; keys that are rotated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from tailorbird.access import create_key, load_key, sign
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, Unauthenticated
+from tailorbird.domain.identity import Login, Signature
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.integrations.memory import FixedClock
+from tailorbird.lifecycle import Actor, Parts, people
+from tailorbird.lifecycle.people import act_as, key_path
+from tailorbird.lifecycle.sessions import SESSION_LASTS, actor_of, end_session, log_in, open_session
+
+
+def opened(parts: Parts, actor: Actor) -> str:
+    return open_session(parts, *log_in(actor, parts.clock.now()))[1]
+
+
+def test_a_login_opens_a_session_that_is_the_identity_and_signs_nothing(parts: Parts, author: Actor) -> None:
+    secret = opened(parts, author)
+    there = actor_of(parts, secret)
+    assert there.identity == author.identity
+    with pytest.raises(Forbidden, match="signed here"):
+        there.sign("approve", digest_of({}))
+
+
+def test_a_login_is_used_once(parts: Parts, author: Actor) -> None:
+    login = log_in(author, parts.clock.now())
+    open_session(parts, *login)
+    with pytest.raises(Unauthenticated) as caught:
+        open_session(parts, *login)
+    assert caught.value.error_code == "login_replayed"
+
+
+Forge = Callable[[Login, Signature], tuple[Login, Signature]]
+_FORGERIES: dict[str, Forge] = {
+    "another name": lambda login, signature: (login.model_copy(update={"identity": "approver"}), signature),
+    "nobody": lambda login, signature: (login.model_copy(update={"identity": "nobody"}), signature),
+    "another tenant": lambda login, signature: (login.model_copy(update={"tenant": "globex"}), signature),
+    "another nonce": lambda login, signature: (login.model_copy(update={"nonce": "0" * 32}), signature),
+    "another purpose": lambda login, signature: (login, signature.model_copy(update={"purpose": "approve"})),
+}
+
+
+@pytest.mark.parametrize("forge", _FORGERIES.values(), ids=_FORGERIES)
+def test_what_does_not_prove_an_identity_is_refused_alike(parts: Parts, author: Actor, forge: Forge) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        open_session(parts, *forge(*log_in(author, parts.clock.now())))
+    assert caught.value.error_code == "login_refused"
+
+
+def test_a_refused_login_is_logged_where_the_tenant_exists(parts: Parts, author: Actor) -> None:
+    login, signature = log_in(author, parts.clock.now())
+    with pytest.raises(Unauthenticated):
+        open_session(parts, login.model_copy(update={"identity": "approver"}), signature)
+    with parts.ledger.work("acme", write=False) as work:
+        (last,) = work.events.latest(1)
+    assert (last.event.kind, last.event.actor) == ("access.denied", "approver")
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(minutes=3)])
+def test_a_login_of_another_time_is_refused(parts: Parts, author: Actor, off: timedelta) -> None:
+    with pytest.raises(Unauthenticated) as caught:
+        open_session(parts, *log_in(author, parts.clock.now() + off))
+    assert caught.value.error_code == "login_stale"
+
+
+def test_sessions_end_by_time_and_by_word(parts: Parts, author: Actor) -> None:
+    clock: Any = parts.clock
+    assert isinstance(clock, FixedClock)
+    first, second = opened(parts, author), opened(parts, author)
+    end_session(parts, first)
+    with pytest.raises(Unauthenticated, match="ended"):
+        actor_of(parts, first)
+    clock.advance(SESSION_LASTS)
+    with pytest.raises(Unauthenticated, match="ended"):
+        actor_of(parts, second)
+
+
+@pytest.mark.parametrize("secret", ["", "tbs_", "tb_0123456789ab_" + "x" * 43, "tbs_" + "0" * 32 + "_" + "x" * 43])
+def test_what_is_no_session_is_refused(parts: Parts, secret: str) -> None:
+    with pytest.raises(Unauthenticated):
+        actor_of(parts, secret)
+
+
+def test_a_disabled_identity_can_do_nothing_any_more(parts: Parts, author: Actor) -> None:
+    secret, admin = opened(parts, author), act_as(parts, "acme", "admin")
+    people.disable(parts, admin, "author")
+    with pytest.raises(Unauthenticated):
+        opened(parts, author)
+    with pytest.raises(Forbidden, match="disabled"):
+        people.create_api_key(parts, actor_of(parts, secret), "mine")
+    with pytest.raises(Conflict, match="themselves"):
+        people.disable(parts, admin, "admin")
+
+
+def test_a_rotated_key_signs_from_now_on_and_what_the_old_one_signed_counts_unless_it_leaked(parts: Parts, author: Actor) -> None:
+    from tailorbird.access import signing
+
+    digest = digest_of({"a": 1})
+    old = author.sign("release", digest)
+    fresh = key_path(parts, "acme", "fresh")
+    rotated = people.rotate(parts, author, create_key(fresh), leaked=False)
+    signing.verify(old, identity=rotated, purpose="release", digest=digest)
+    with pytest.raises(Forbidden):
+        act_as(parts, "acme", "author")
+    again = act_as(parts, "acme", "author", fresh)
+    with pytest.raises(Unauthenticated):
+        opened(parts, author)
+    opened(parts, again)
+    struck = people.rotate(parts, again, create_key(key_path(parts, "acme", "third")), leaked=True)
+    signing.verify(old, identity=struck, purpose="release", digest=digest)
+    leaked = sign(load_key(fresh), "author", "release", digest, parts.clock.now())
+    with pytest.raises(Corrupt):
+        signing.verify(leaked, identity=struck, purpose="release", digest=digest)
+
+
+def test_one_key_is_one_person(parts: Parts, author: Actor) -> None:
+    admin = act_as(parts, "acme", "admin")
+    with pytest.raises(Conflict, match="somebody's"):
+        people.enrol(parts, "acme", "second", frozenset(author.identity.roles), author.identity.public_key, "admin")
+    with pytest.raises(Conflict, match="somebody's"):
+        people.rotate(parts, admin, author.identity.public_key, leaked=False)
+
+
+def test_an_api_key_is_replaced_with_a_time_of_grace(parts: Parts) -> None:
+    clock, admin = parts.clock, act_as(parts, "acme", "admin")
+    old, _ = people.create_api_key(parts, admin, "shop", days=30)
+    new, secret = people.rotate_api_key(parts, admin, old.id, grace_hours=2)
+    assert secret.startswith(f"tb_{new.id}_")
+    assert new.expires_at is not None
+    assert new.expires_at - new.created_at == timedelta(days=30)
+    by_id = {key.id: key for key in people.list_api_keys(parts, admin)}
+    now = clock.now()
+    assert by_id[old.id].is_valid(now)
+    assert not by_id[old.id].is_valid(now + timedelta(hours=2))
+    people.revoke_api_key(parts, admin, new.id)
+    with pytest.raises(Conflict):
+        people.rotate_api_key(parts, admin, new.id, grace_hours=2)

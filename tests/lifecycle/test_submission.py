@@ -1,0 +1,63 @@
+"""Objectives that come from elsewhere, with their data uploaded before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird.app import Worker
+from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.run import Run, RunState
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.control import perform, runs
+from tailorbird.lifecycle.reports import report
+
+
+def submit(parts: Parts, author: Actor, path: Path, **changes: object) -> Run:
+    base = str((path.parent / "base").resolve())
+    files = {"rows.csv": parts.artifacts.put((path.parent / "rows.csv").read_bytes())}
+    text = path.read_text().replace("base_model: base", f"base_model: {base}")
+    asked = runs.Submission.model_validate({"objective": text, "files": files, "goal": "adapt"} | changes)
+    return perform(parts, author, runs.SUBMIT, asked)
+
+
+def test_a_submitted_run_is_worked_on_without_the_submitters_folder(parts: Parts, author: Actor, objective_path: Path) -> None:
+    run = submit(parts, author, objective_path)
+    (objective_path.parent / "rows.csv").unlink()
+    Worker(parts, Progress(), lambda _: None, once=True).run()
+    found = report(parts, "acme", run.id)
+    assert found.run.state is RunState.DONE
+    assert found.conclusion is not None
+    assert found.conclusion.release is not None
+
+
+def test_the_same_submission_is_the_same_run(parts: Parts, author: Actor, objective_path: Path) -> None:
+    assert submit(parts, author, objective_path).id == submit(parts, author, objective_path).id
+
+
+def test_what_was_not_uploaded_is_named(parts: Parts, author: Actor, objective_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"rows\.csv was not uploaded"):
+        submit(parts, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
+
+
+def test_a_submission_reads_no_file_of_the_server(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.csv"
+    secret.write_text("text,label\na,b\n")
+    path = write_objective(
+        tmp_path / "job", data=[{"path": str(secret), "source": {"origin": "written for this test", "license": "Apache-2.0"}}]
+    )
+    with pytest.raises(InvalidInput, match="did not come with the objective"):
+        submit(parts, author, path)
+
+
+def test_a_faulty_objective_is_named_by_its_line_and_not_by_a_folder_of_the_server(
+    parts: Parts, author: Actor, objective_path: Path
+) -> None:
+    text = objective_path.read_text().replace("goal:", "gaol:")
+    with pytest.raises(ObjectiveInvalid) as caught:
+        climbing.submit_uploaded(parts, author, text, {}, RunState.ACTIVE)
+    assert caught.value.line > 0
+    assert str(parts.workspace) not in caught.value.message

@@ -1,0 +1,140 @@
+"""One look at what is in production: quiet when nothing changed, told when something did, and told once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tailorbird.data import load_rows
+from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import Forbidden, Unavailable
+from tailorbird.domain.signal import Severity, Signal
+from tailorbird.foundations.sketch import sketch
+from tailorbird.integrations.memory import FixedClock
+from tailorbird.lifecycle import Actor, Parts, Progress, watch
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle import promote as moves
+
+
+class Ear:
+    """Hears what is told; deaf, it cannot be reached."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.heard: list[Mapping[str, object]] = []
+        self.deaf = deaf
+
+    def send(self, message: Mapping[str, object]) -> None:
+        if self.deaf:
+            raise Unavailable("nobody answers", "try again")
+        self.heard.append(message)
+
+
+Answer = Callable[[list[str]], None]
+
+
+@pytest.fixture
+def answer(parts: Parts, author: Actor, approver: Actor, operator: Actor, objective_path: Path) -> Answer:
+    """A release in production; the fixture lets it answer texts."""
+    ended = climbing.adapt(parts, author, objective_path, Progress())
+    assert ended.conclusion is not None
+    digest = str(ended.conclusion.release)
+    moves.sign_and_decide(parts, approver, digest, "approve", "")
+    moves.stage(parts, operator, digest)
+    moves.promote(parts, operator, digest)
+
+    def add(texts: list[str]) -> None:
+        now = parts.clock.now()
+        rows = [
+            RequestRow(
+                id=f"r{number}",
+                tenant="acme",
+                key="k",
+                alias="acme/desk",
+                release=digest,
+                arm="production",
+                route="chat",
+                status=200,
+                outcome="ok",
+                error=None,
+                prediction=text.split()[-1],
+                prompt_tokens=10,
+                completion_tokens=1,
+                latency_ms=0.0,
+                at=now - timedelta(seconds=number),
+                characters=len(text),
+                sketch=sketch(text),
+            )
+            for number, text in enumerate(texts)
+        ]
+        with parts.ledger.work("acme") as work:
+            work.requests.add(rows)
+
+    return add
+
+
+def known_texts(parts: Parts) -> list[str]:
+    """Messages like those of the snapshot: its own, in random order."""
+    with parts.ledger.work("acme", write=False) as work:
+        (digest,) = work.records.digests(SnapshotManifest)
+        manifest = work.records.get(SnapshotManifest, digest)
+    texts = [row.text for row in load_rows(manifest, parts.artifacts, Split.TEST)]
+    return random.Random(1).sample(texts, min(200, len(texts)))
+
+
+def by_name(signals: tuple[Signal, ...]) -> dict[str, Signal]:
+    return {signal.name: signal for signal in signals}
+
+
+def test_messages_like_those_of_the_snapshot_are_no_news(parts: Parts, operator: Actor, answer: Answer) -> None:
+    answer(known_texts(parts))
+    found = watch.look(parts, operator)
+    assert {"drift.text", "drift.length", "drift.classes", "service.error_rate", "data.missing_sources"} <= set(by_name(found.signals))
+    assert found.told == ()
+    with parts.ledger.work("acme", write=False) as work:
+        assert len(work.signals.latest()) == len(found.signals)
+
+
+def test_other_messages_are_an_alarm_that_is_told_once(parts: Parts, operator: Actor, answer: Answer) -> None:
+    ear = Ear()
+    parts = replace(parts, notifiers=lambda: (ear,))
+    answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
+    found = watch.look(parts, operator)
+    drift = by_name(found.signals)["drift.text"]
+    assert drift.severity is Severity.ALARM
+    assert drift.p_value is not None
+    assert drift.p_value <= 0.01
+    assert drift in found.told
+    assert len(ear.heard) == 1
+    assert isinstance(parts.clock, FixedClock)
+    parts.clock.advance(timedelta(hours=1))
+    assert watch.look(parts, operator).told == ()
+    assert len(ear.heard) == 1
+    with parts.ledger.work("acme", write=False) as work:
+        assert [entry.event.kind for entry in work.events.latest(len(found.told))] == ["signal.raised"] * len(found.told)
+
+
+def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(parts: Parts, operator: Actor, answer: Answer) -> None:
+    parts = replace(parts, notifiers=lambda: (Ear(deaf=True),))
+    answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
+    found = watch.look(parts, operator)
+    assert found.undelivered == 1
+    assert found.told
+
+
+def test_a_source_that_is_gone_or_unreadable_is_an_alarm(parts: Parts, operator: Actor, answer: Answer, objective_path: Path) -> None:
+    rows = objective_path.parent / "rows.csv"
+    rows.write_text("subject,label\na,refund\n")
+    assert by_name(watch.look(parts, operator).signals)["data.unreadable"].severity is Severity.ALARM
+    rows.unlink()
+    assert by_name(watch.look(parts, operator).signals)["data.missing_sources"].severity is Severity.ALARM
+
+
+def test_only_operators_and_workers_look(parts: Parts, author: Actor) -> None:
+    with pytest.raises(Forbidden):
+        watch.look(parts, author)
