@@ -1,15 +1,33 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from control_kit import furnish_office, open_office
 
 from serving_kit import House
+from tailorbird.lifecycle import Parts
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
     made = House(tmp_path)
+    yield made
+    made.ledger.close()
+
+
+@pytest.fixture(scope="session")
+def furnished_office(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace that is made once and copied for each test."""
+    folder = tmp_path_factory.mktemp("office")
+    furnish_office(folder)
+    return folder
+
+
+@pytest.fixture
+def parts(tmp_path: Path, furnished_office: Path) -> Iterator[Parts]:
+    made = open_office(shutil.copytree(furnished_office, tmp_path / "office"))
     yield made
     made.ledger.close()

@@ -1,9 +1,13 @@
-"""The HTTP face: OpenAI-compatible routes, health, metrics, errors in one shape. Engines and tables it knows only as ports."""
+"""The HTTP face: OpenAI-compatible routes, the control plane, health, metrics, errors in one shape.
+
+In: requests. Out: answers. Engines and tables it knows only as ports.
+"""
 
 from tailorbird.api.account import Books
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.call import Observed
 from tailorbird.api.chat import Chat, chat_routes
+from tailorbird.api.control import control_routes
 from tailorbird.api.errors import add_error_handlers
 from tailorbird.api.health import health_routes
 from tailorbird.api.metrics import Metrics, metrics_routes
@@ -19,6 +23,7 @@ __all__ = [
     "Observed",
     "add_error_handlers",
     "chat_routes",
+    "control_routes",
     "health_routes",
     "metrics_routes",
     "model_routes",

@@ -1,7 +1,7 @@
-"""Errors in OpenAI's shape.
+"""Errors in OpenAI's shape, on every route.
 
-In: errors of our tree, and those of the web framework. Out: ``{"error": {message, type, param, code, hint}}`` with the right status.
-Must not know: routes.
+In: errors of our tree, and those of the web framework. Out: ``{"error": {message, type, param, code, hint}}`` with the right status, and
+the same as a schema. Must not know: routes.
 """
 
 from __future__ import annotations
@@ -9,28 +9,80 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
-from tailorbird.domain.errors import Forbidden, Internal, InvalidInput, NotFound, TailorbirdError, Unauthenticated
+from tailorbird.domain.errors import (
+    Forbidden,
+    Internal,
+    InvalidInput,
+    NotFound,
+    ObjectiveInvalid,
+    TailorbirdError,
+    Unauthenticated,
+)
 
 #: Status to OpenAI's ``type``; other 4xx are ``invalid_request_error``, 5xx ``server_error``.
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 #: Seconds after which asking again makes sense, by status.
 _RETRY_AFTER = {429: "1", 503: "1"}
+
+
+_MEANINGS = {
+    400: "What was sent cannot be used.",
+    401: "No credential, or one that does not prove what it claims.",
+    403: "The caller is known, but may not do this.",
+    404: "There is no such thing in the caller's tenant.",
+    409: "The thing is in a state that does not allow this.",
+    413: "The body has more bytes than are taken.",
+    429: "Too often; retry-after says when to ask again.",
+    500: "Something of ours is broken: bytes that are not what was stored, or a defect.",
+    503: "A part cannot be reached; retry-after says when to ask again.",
+}
+
+
+class Told(BaseModel):
+    """What an error says. ``code`` is stable; ``hint`` says what to do next; ``param`` names the parameter to blame, ``line`` the line of
+    an objective file."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+    hint: str
+    line: int | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer with a status of 400 or more."""
+
+    error: Told
+
+
+def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The answers with these statuses, as a route declares them."""
+    return {status: {"model": ErrorAnswer, "description": _MEANINGS[status]} for status in statuses}
 
 
 def error_body(error: TailorbirdError) -> dict[str, Any]:
     """The JSON body of ``error``."""
     kind = _TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
     param = error.param if isinstance(error, InvalidInput) else None
-    return {"error": {"message": error.message, "type": kind, "param": param, "code": error.error_code, "hint": error.hint}}
+    told: dict[str, Any] = {"message": error.message, "type": kind, "param": param, "code": error.error_code, "hint": error.hint}
+    if isinstance(error, ObjectiveInvalid) and error.line:
+        told["line"] = error.line
+    return {"error": told}
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Makes every error that leaves ``app`` take OpenAI's shape."""
     app.add_exception_handler(TailorbirdError, _ours)
+    app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(ClientDisconnect, _nobody_waits)
     app.add_exception_handler(Exception, _defect)
@@ -49,6 +101,16 @@ async def _ours(_request: Request, error: Exception) -> Response:
     return error_response(error)
 
 
+async def _misread(_request: Request, error: Exception) -> Response:
+    """The framework's own reading of parameters and bodies failed. What was sent is not repeated."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    _where, *names = first["loc"]
+    param = ".".join(map(str, names))[:128] or None
+    said = f"{param or 'the request'}: {first['msg']}"
+    return error_response(InvalidInput(said, "correct it and send the request again", code="invalid_request", param=param))
+
+
 async def _framework(request: Request, error: Exception) -> Response:
     """No such route, or not that method; what else the framework may refuse with."""
     assert isinstance(error, HTTPException)
@@ -58,7 +120,19 @@ async def _framework(request: Request, error: Exception) -> Response:
     response = error_response(told(f"{request.method} on this path: {error.detail}", hint, code=code))
     response.status_code = error.status_code
     response.headers.update(error.headers or {})
+    if error.status_code == 405:
+        response.headers["allow"] = ", ".join(sorted(_methods(request)))
     return response
+
+
+def _methods(request: Request) -> set[str]:
+    """All methods that the path of ``request`` has, on whichever route."""
+    return {method for method in _METHODS if _has(request, method)}
+
+
+def _has(request: Request, method: str) -> bool:
+    scope = dict(request.scope) | {"method": method}
+    return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
 
 
 async def _nobody_waits(_request: Request, _error: Exception) -> Response:

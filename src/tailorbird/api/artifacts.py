@@ -1,0 +1,118 @@
+"""``POST /api/artifacts``: the bytes of a data file, before an objective that names them is submitted.
+
+In: a body of any size up to a limit. Out: its digest. Never holds more than a part of it in memory. Must not know: what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic import Field
+
+from tailorbird.api.body import require_type, stream_body
+from tailorbird.api.documenting import SESSION
+from tailorbird.api.errors import error_answers
+from tailorbird.api.policy import OWN, UPLOAD
+from tailorbird.api.sessions import Sessions, answer_with
+from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.value import Digest, Value
+from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.journal import permit
+
+#: Bytes of a file at most.
+LARGEST_FILE = 2**30
+#: Bytes that are gathered before they are written.
+_PART = 2**20
+#: After so long what an upload left behind when its process was killed is cleared away.
+_STALE_SECONDS = 24 * 3600.0
+_FILE = "file"
+
+
+class Stored(Value):
+    """A file that was stored: its name from now on, and its size."""
+
+    digest: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRouter:
+    """The route; it takes files of ``largest`` bytes at most."""
+    router = APIRouter(tags=["artifact"])
+    parts = sessions.parts
+
+    @router.post(
+        UPLOAD[1],
+        operation_id="artifact.put",
+        summary="Upload a data file.",
+        response_model=Stored,
+        responses=error_answers(400, 401, 403, 413, 500, 503),
+        dependencies=SESSION,
+        openapi_extra={"requestBody": _BODY},
+    )
+    async def upload(request: Request) -> Response:
+        await sessions.run(permit, parts, await sessions.actor(request), OWN[UPLOAD], "artifact.put")
+        require_type(request, "application/octet-stream")
+        folder = await sessions.run(_make_folder, parts)
+        try:
+            async with aclosing(stream_body(request, largest)) as body:
+                await _write(sessions, body, folder / _FILE)
+            return answer_with(await sessions.run(_store, parts, folder))
+        finally:
+            await sessions.run(shutil.rmtree, folder, ignore_errors=True)
+
+    return router
+
+
+async def _write(sessions: Sessions, body: AsyncGenerator[bytes, None], path: Path) -> None:
+    gathered = bytearray()
+    async for part in body:
+        gathered += part
+        if len(gathered) >= _PART:
+            await sessions.run(_append, path, bytes(gathered))
+            gathered.clear()
+    await sessions.run(_append, path, bytes(gathered))
+
+
+def _append(path: Path, data: bytes) -> None:
+    try:
+        _write_on(path, data)
+    except OSError as error:
+        raise _no_place(error) from None
+
+
+def _write_on(path: Path, data: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(data)
+
+
+def _make_folder(parts: Parts) -> Path:
+    """A folder beside the artifacts' own place, which has room for them."""
+    uploads = parts.workspace / "uploads"
+    try:
+        uploads.mkdir(mode=0o700, exist_ok=True)
+        for left in uploads.iterdir():
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        return Path(mkdtemp(dir=uploads))
+    except OSError as error:
+        raise _no_place(error) from None
+
+
+def _store(parts: Parts, folder: Path) -> Stored:
+    """A folder is stored file by file without being held in memory; its manifest names the file's digest."""
+    size = (folder / _FILE).stat().st_size
+    return Stored(digest=parts.artifacts.tree(parts.artifacts.put_tree(folder))[_FILE], bytes=size)
+
+
+def _no_place(error: OSError) -> Unavailable:
+    return Unavailable(f"the file cannot be kept: {error.strerror}", "the operator makes room in the workspace", code="upload_failed")
+
+
+_BODY: dict[str, Any] = {"required": True, "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}

@@ -1,0 +1,109 @@
+"""``/api``: every operation of the control plane as a route, generated from the one table.
+
+In: HTTP requests with a session. Out: answers as JSON. Must not know: what an operation does, who may do it (``lifecycle.control``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from tailorbird.api.artifacts import LARGEST_FILE, artifact_routes
+from tailorbird.api.body import read_body, require_type
+from tailorbird.api.documenting import SESSION, json_body, parameters
+from tailorbird.api.errors import error_answers
+from tailorbird.api.reading import read_json_value, read_object, read_text_value, unknown
+from tailorbird.api.sessions import Sessions, answer_with, session_routes
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.value import Value
+from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, perform
+
+#: Bytes of a request at most: an objective's text (a mebibyte, escaped) and the digests of many files.
+_LARGEST_REQUEST = 2**22
+
+
+def control_routes(parts: Parts, largest_upload: int = LARGEST_FILE) -> APIRouter:
+    """All routes below ``/api``. Errors leave as exceptions of our tree (see ``errors.py``)."""
+    router, sessions = APIRouter(), Sessions(parts)
+    router.include_router(session_routes(sessions))
+    router.include_router(artifact_routes(sessions, largest_upload))
+    for operation in OPERATIONS:
+        router.add_api_route(operation.path, _endpoint(sessions, operation), **_described(operation))
+    return router
+
+
+def path_names(operation: AnyOperation) -> tuple[str, ...]:
+    """The fields of what is asked that stand in the path."""
+    return tuple(re.findall(r"\{(\w+)\}", operation.path))
+
+
+def _endpoint(sessions: Sessions, operation: AnyOperation) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        actor = await sessions.actor(request)
+        asked = await _read(operation, request)
+        return answer_with(await sessions.run(perform, sessions.parts, actor, operation, asked))
+
+    return endpoint
+
+
+async def _read(operation: AnyOperation, request: Request) -> Value:
+    """What is asked, from path, query and body. Raises InvalidInput, TooLarge."""
+    known = [name for name in operation.asks.model_fields if name not in request.path_params]
+    if operation.method == "GET":
+        value: Value = read_text_value(operation.asks, _query(request, known) | request.path_params)
+    else:
+        _query(request, [])
+        value = read_json_value(operation.asks, await _fields(request, known) | request.path_params)
+    return value
+
+
+def _query(request: Request, known: list[str]) -> dict[str, str]:
+    """The parameters behind the question mark. Raises InvalidInput for one that is unknown, or there twice."""
+    given: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in known:
+            raise unknown(name[:128], known)
+        if name in given:
+            raise InvalidInput(f"{name} is given twice", "give it once", code="invalid_value", param=name)
+        given[name] = value
+    return given
+
+
+async def _fields(request: Request, known: list[str]) -> dict[str, Any]:
+    """The JSON object in the body; an empty body asks for nothing in particular. Raises InvalidInput, TooLarge."""
+    body = await read_body(request, _LARGEST_REQUEST)
+    if not body:
+        return {}
+    require_type(request, "application/json")
+    given = read_object(body, "{...}, or nothing where no parameter is needed")
+    for name in given.keys() & request.path_params.keys():
+        raise unknown(name, known)
+    return given
+
+
+def _described(operation: AnyOperation) -> dict[str, Any]:
+    """The route in OpenAPI."""
+    in_path = path_names(operation)
+    others = [name for name in operation.asks.model_fields if name not in in_path]
+    extra: dict[str, Any] = {"parameters": parameters(operation.asks, in_path, "path")}
+    if operation.method == "GET":
+        extra["parameters"] += parameters(operation.asks, others, "query")
+    elif others:
+        extra["requestBody"] = json_body(operation.asks, others)
+    missing = (404,) if in_path or operation.method == "POST" else ()
+    changing = (409, 413) if operation.method == "POST" else ()
+    return {
+        "methods": [operation.method],
+        "operation_id": operation.name,
+        "name": operation.name,
+        "summary": operation.summary,
+        "tags": [operation.name.partition(".")[0]],
+        "response_model": operation.answers,
+        "responses": error_answers(400, 401, 403, *missing, *changing, 500, 503),
+        "dependencies": SESSION,
+        "openapi_extra": extra,
+    }

@@ -1,0 +1,60 @@
+"""Slows down who fails often.
+
+In: the addresses of callers and how their attempts end. Out: how long an address has to wait. Must not know: what is attempted.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+#: Addresses remembered at most; the longest unseen are forgotten first.
+_LARGEST_MEMORY = 10_000
+
+
+class Throttle:
+    """At most ``most`` failed attempts in any ``seconds``, for each address. Touched only from the event loop."""
+
+    def __init__(self, most: int = 10, seconds: float = 60.0, now: Callable[[], float] = time.monotonic) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._now = now
+        self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def begin(self, address: str) -> float:
+        """Counts an attempt as failed until ``succeed`` says otherwise, so that many at once count too.
+
+        Returns 0, or the seconds to wait; then the attempt is not counted and must not be made.
+        """
+        now, failures = self._now(), self._of(address)
+        while failures and failures[0] <= now - self._seconds:
+            failures.popleft()
+        if len(failures) >= self._most:
+            return failures[0] + self._seconds - now
+        failures.append(now)
+        return 0.0
+
+    def succeed(self, address: str) -> None:
+        """Takes the newest attempt back."""
+        failures = self._of(address)
+        if failures:
+            failures.pop()
+
+    def _of(self, address: str) -> deque[float]:
+        place = _network(address)
+        failures = self._failures.setdefault(place, deque())
+        self._failures.move_to_end(place)
+        while len(self._failures) > _LARGEST_MEMORY:
+            self._failures.popitem(last=False)
+        return failures
+
+
+def _network(address: str) -> str:
+    """Who has one IPv6 address has 2⁶⁴ of them, so those count as one."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)

@@ -1,0 +1,108 @@
+"""The control plane over ASGI: a workspace with two tenants, people of every role, and clients that are logged in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from tailorbird import api
+from tailorbird.domain.identity import Identity
+from tailorbird.foundations.canonical import plain_json
+from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.ledger import open_artifacts, open_ledger
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.sessions import log_in, open_session
+
+TENANTS = ("acme", "globex")
+
+#: An objective and its data, as somebody would submit them.
+ROWS = b"text,label\n" + b"".join(b"case %d about a %s,%s\n" % (n, label, label) for n in range(300) for label in (b"refund", b"login"))
+OBJECTIVE = """
+name: desk
+tenant: acme
+business: {goal: Route messages., owner: support, risk: limited}
+task: {kind: classify, instruction: Classify the message.}
+data:
+  - path: rows.csv
+    source: {origin: written for this test, license: Apache-2.0}
+kpis:
+  - {metric: accuracy, target: 0.8, because: as good as people}
+"""
+
+
+def open_office(folder: Path) -> Parts:
+    """The workspace in ``folder``."""
+    clock = FixedClock()
+    engine, trainer = MemoryEngine(), MemoryTrainer()
+    return Parts(
+        ledger=open_ledger(f"sqlite:///{folder / 'tailorbird.db'}", clock=clock),
+        artifacts=open_artifacts(str(folder / "artifacts"), folder / "cache"),
+        clock=clock,
+        workspace=folder,
+        trainer=lambda: trainer,
+        engine=lambda: engine,
+        model_reader=MemoryModelReader,
+    )
+
+
+def furnish_office(folder: Path) -> None:
+    """Makes the workspace; every role has one person in each tenant, called like the role."""
+    parts = open_office(folder)
+    parts.ledger.migrate()
+    for tenant in TENANTS:
+        initialise(parts, tenant, FIRST_PEOPLE)
+    parts.ledger.close()
+
+
+def control_app(parts: Parts, largest_upload: int = 1 << 20) -> FastAPI:
+    app = FastAPI(redirect_slashes=False)
+    app.include_router(api.control_routes(parts, largest_upload))
+    api.add_error_handlers(app)
+    app.add_middleware(api.Observed, metrics=api.Metrics())
+    return app
+
+
+def act(parts: Parts, who: str, tenant: str = "acme") -> Actor:
+    return act_as(parts, tenant, who)
+
+
+def session(parts: Parts, who: str, tenant: str = "acme") -> str:
+    """The secret of a new session."""
+    return open_session(parts, *log_in(act(parts, who, tenant), parts.clock.now()))[1]
+
+
+def opening(actor: Actor, parts: Parts, **changes: Any) -> dict[str, Any]:
+    """The body with which ``actor`` logs in."""
+    login, signature = log_in(actor, parts.clock.now())
+    return {"login": plain_json(login), "signature": plain_json(signature)} | changes
+
+
+def ask(parts: Parts, story: Callable[[httpx.AsyncClient], Awaitable[Any]], who: str | None = None, tenant: str = "acme") -> Any:
+    """Runs ``story`` with a client of the control plane, logged in as ``who``."""
+
+    async def run() -> Any:
+        transport = httpx.ASGITransport(control_app(parts), raise_app_exceptions=False)
+        headers = {"authorization": f"Bearer {session(parts, who, tenant)}"} if who else {}
+        async with httpx.AsyncClient(transport=transport, base_url="http://control", headers=headers) as client:
+            return await story(client)
+
+    return asyncio.run(run())
+
+
+def code(response: httpx.Response) -> tuple[int, str]:
+    """Status and error code of a refusal, which must have the one shape."""
+    error = response.json()["error"]
+    assert {"message", "type", "param", "code", "hint"} <= set(error) <= {"message", "type", "param", "code", "hint", "line"}
+    assert error["hint"]
+    return response.status_code, error["code"]
+
+
+def people(parts: Parts, tenant: str = "acme") -> tuple[Identity, ...]:
+    with parts.ledger.work(tenant, write=False) as work:
+        return work.identities.all()

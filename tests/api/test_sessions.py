@@ -1,0 +1,193 @@
+"""Logging in and out over HTTP, and whose session a request shows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from control_kit import act, ask, code, opening, session
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.api.throttle import Throttle
+from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.people import disable
+
+LOGIN, ME, END = "/api/sessions", "/api/session", "/api/sessions/current"
+
+
+def test_who_proves_who_they_are_gets_a_session(parts: Parts) -> None:
+    async def story(client: httpx.AsyncClient) -> list[httpx.Response]:
+        opened = await client.post(LOGIN, json=opening(act(parts, "author"), parts))
+        shown = {"authorization": f"Bearer {opened.json()['secret']}"}
+        me = await client.get(ME, headers=shown)
+        ended = await client.delete(END, headers=shown)
+        return [opened, me, ended, await client.get(ME, headers=shown)]
+
+    opened, me, ended, after = ask(parts, story)
+    assert opened.status_code == 200
+    assert opened.headers["cache-control"] == "no-store"
+    assert "set-cookie" not in opened.headers
+    assert opened.json()["identity"]["name"] == "author"
+    assert (me.status_code, me.json()["roles"]) == (200, ["author"])
+    assert (ended.status_code, ended.content) == (204, b"")
+    assert code(after) == (401, "session_ended")
+
+
+def test_a_login_counts_once_and_for_a_while(parts: Parts) -> None:
+    body = opening(act(parts, "author"), parts)
+
+    async def story(client: httpx.AsyncClient) -> list[tuple[int, str]]:
+        assert (await client.post(LOGIN, json=body)).status_code == 200
+        again = await client.post(LOGIN, json=body)
+        stale = opening(act(parts, "author"), parts)
+        parts.clock.advance(timedelta(minutes=5))  # type: ignore[attr-defined]
+        return [code(again), code(await client.post(LOGIN, json=stale))]
+
+    assert ask(parts, story) == [(401, "login_replayed"), (401, "login_stale")]
+
+
+def test_what_is_wrong_with_a_name_is_not_told(parts: Parts) -> None:
+    """No such tenant, no such identity, another's key, a disabled identity: the same answer."""
+    disabled = opening(act(parts, "viewer"), parts)
+    disable(parts, act(parts, "admin"), "viewer")
+    foreign = opening(act(parts, "author", "globex"), parts)
+    foreign["login"]["tenant"] = "acme"
+    nobody = opening(act(parts, "author"), parts)
+    nobody["login"]["identity"] = "nobody"
+    nowhere = opening(act(parts, "author"), parts)
+    nowhere["login"]["tenant"] = "nowhere"
+
+    async def story(client: httpx.AsyncClient) -> list[Any]:
+        return [(await client.post(LOGIN, json=body)).json() for body in (disabled, foreign, nobody, nowhere)]
+
+    first, *others = ask(parts, story)
+    assert first["error"]["code"] == "login_refused"
+    assert all(other == first for other in others)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "param"),
+    [
+        ({"login": None}, "login"),
+        ({"login": {}}, "login.tenant"),
+        ({"cookie": "yes"}, "cookie"),
+        ({"more": 1}, "more"),
+        ({"signature": {"at": "noon"}}, "signature.identity"),
+    ],
+)
+def test_a_malformed_login_names_its_fault(parts: Parts, spoil: dict[str, Any], param: str) -> None:
+    async def story(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post(LOGIN, json=opening(act(parts, "author"), parts) | spoil)
+
+    refused = ask(parts, story)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == param
+
+
+def test_a_time_without_a_zone_is_refused(parts: Parts) -> None:
+    body = opening(act(parts, "author"), parts)
+    body["login"]["at"] = body["login"]["at"].partition("+")[0]
+    refused = ask(parts, lambda client: client.post(LOGIN, json=body))
+    assert (code(refused), refused.json()["error"]["param"]) == ((400, "invalid_value"), "login.at")
+
+
+def test_refused_logins_are_slowed_down(parts: Parts) -> None:
+    async def story(client: httpx.AsyncClient) -> tuple[list[int], httpx.Response]:
+        wrong = opening(act(parts, "author"), parts)
+        wrong["login"]["identity"] = "nobody"
+        statuses = [(await client.post(LOGIN, json=wrong)).status_code for _ in range(10)]
+        return statuses, await client.post(LOGIN, json=opening(act(parts, "author"), parts))
+
+    statuses, throttled = ask(parts, story)
+    assert statuses == [401] * 10
+    assert code(throttled) == (429, "login_throttled")
+    assert 50 < int(throttled.headers["retry-after"]) <= 60
+
+
+def test_logins_that_succeed_are_not_counted(parts: Parts) -> None:
+    async def story(client: httpx.AsyncClient) -> set[int]:
+        return {(await client.post(LOGIN, json=opening(act(parts, "author"), parts))).status_code for _ in range(15)}
+
+    assert ask(parts, story) == {200}
+
+
+@given(st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=60))
+def test_no_window_holds_more_failures_than_allowed(attempts: list[tuple[float, bool]]) -> None:
+    now, failed = 0.0, []
+    throttle = Throttle(most=3, seconds=60, now=lambda: now)
+    for pause, good in attempts:
+        now += pause
+        wait = throttle.begin("192.0.2.1")
+        if wait:
+            assert 0 < wait <= 60
+            assert sum(at > now - 60 for at in failed) == 3
+        elif good:
+            throttle.succeed("192.0.2.1")
+        else:
+            failed.append(now)
+    assert all(sum(start - 60 < at <= start for at in failed) <= 3 for start in failed)
+
+
+def test_addresses_wait_apart_but_one_network_of_ipv6_together() -> None:
+    throttle = Throttle(most=1)
+    assert throttle.begin("192.0.2.1") == 0
+    assert throttle.begin("192.0.2.1") > 0
+    assert throttle.begin("192.0.2.2") == 0
+    assert throttle.begin("2001:db8::1") == 0
+    assert throttle.begin("2001:db8::2") > 0
+    assert throttle.begin("2001:db8:0:1::1") == 0
+    assert throttle.begin("a socket") == 0
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer tb_000000000000_" + "A" * 43, "Bearer tbs_" + "0" * 76])
+def test_without_a_good_session_nothing_is_told(parts: Parts, header: str) -> None:
+    refused = ask(parts, lambda client: client.get(ME, headers={"authorization": header}))
+    assert refused.status_code == 401
+    assert refused.headers["www-authenticate"] == "Bearer"
+    assert code(refused)[1].startswith("session_")
+
+
+def test_a_cookie_is_kept_out_of_sight_of_scripts(parts: Parts) -> None:
+    async def story(client: httpx.AsyncClient) -> list[str]:
+        secure = await client.post("https://control" + LOGIN, json=opening(act(parts, "author"), parts, cookie=True))
+        opened = await client.post(LOGIN, json=opening(act(parts, "author"), parts, cookie=True))
+        assert (await client.get(ME)).status_code == 200
+        ended = await client.delete(END, headers={"x-tailorbird-csrf": "1"})
+        assert code(await client.get(ME)) == (401, "session_missing")
+        return [opened.headers["set-cookie"], secure.headers["set-cookie"], ended.headers["set-cookie"]]
+
+    opened, secure, ended = ask(parts, story)
+    assert opened.startswith("tailorbird_session=tbs_")
+    assert "HttpOnly" in opened
+    assert "SameSite=strict" in opened
+    assert "Path=/" in opened
+    assert "Secure" not in opened
+    assert "Secure" in secure
+    assert "Max-Age=0" in ended
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "https://elsewhere"}, 403),
+        ({"origin": "null"}, 403),
+        ({"x-tailorbird-csrf": "1"}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"origin": "http://control"}, 200),
+    ],
+)
+def test_a_page_of_another_site_changes_nothing_by_cookie(parts: Parts, headers: dict[str, str], status: int) -> None:
+    async def story(client: httpx.AsyncClient) -> httpx.Response:
+        client.cookies.set("tailorbird_session", session(parts, "admin"))
+        return await client.post("/api/keys", json={"name": "robot"}, headers=headers)
+
+    answered = ask(parts, story)
+    assert answered.status_code == status
+    if status == 403:
+        assert code(answered) == (403, "csrf")
