@@ -66,11 +66,10 @@ def test_eight_workers_do_each_step_once(ledger, url):
     assert_log_holds(ledger, 100)
 
 
-def test_eight_processes_migrate_at_once(tmp_path):
-    url = f"sqlite:///{tmp_path / 'new.db'}"
-    sizes = all_eight("migrate", url)
+def test_eight_processes_migrate_at_once(empty_url):
+    sizes = all_eight("migrate", empty_url)
     assert sorted(int(size) for (size,) in sizes) == list(range(1, 9))
-    ledger = open_ledger(url)
+    ledger = open_ledger(empty_url)
     assert_log_holds(ledger, 8)
     ledger.close()
 

@@ -25,11 +25,15 @@ class Event(Value):
 
 
 class LogEntry(Value):
-    """An event at its place in the log. ``leaf_hash`` is SHA-256(0x00 ‖ RFC 8785 JSON of the event), in hex."""
+    """An event at its place in the log. ``leaf_hash`` is SHA-256(0x00 ‖ RFC 8785 JSON of the event), in hex.
+
+    ``body`` is that JSON, byte for byte as it is stored: what a verifier hashes. It is empty where an entry was not read from a log.
+    """
 
     index: int
     leaf_hash: str
     event: Event
+    body: str = ""
 
 
 class Checkpoint(Value):
@@ -43,13 +47,14 @@ class Checkpoint(Value):
 
 
 class AuditReport(Value):
-    """What ``audit verify`` found. ``problems`` is empty exactly when the log is intact."""
+    """What ``audit verify`` found. ``problems`` is empty exactly when the log is intact; ``warnings`` do not touch that."""
 
     size: int
     root: str
     checkpoints: int
     problems: tuple[str, ...]
     head: Digest | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def intact(self) -> bool:

@@ -3,14 +3,18 @@
 In: leaf hashes (32 bytes each), in order. Out: roots, inclusion and consistency proofs, verdicts on proofs. Must not know: what a leaf
 stands for, where the log lies.
 
+A proof is a list of roots over spans of leaves, and every such span falls into a few complete subtrees (``complete_subtrees``). Whoever
+keeps the hashes of complete subtrees, which never change, answers any proof with a few look-ups.
+
 Verifying follows RFC 9162 §2.1.3.2 and §2.1.4.2. A verdict is a bool: a proof that is malformed in any way is simply not a proof.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 #: Length of every hash here, in bytes.
 HASH_BYTES = 32
@@ -29,6 +33,20 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return hashlib.sha256(b"\x01" + left + right).digest()
 
 
+class Span(NamedTuple):
+    """Leaves ``start`` to ``stop`` (exclusive)."""
+
+    start: int
+    stop: int
+
+
+class Node(NamedTuple):
+    """A complete subtree by its place: leaves ``number * 2**level`` to ``(number + 1) * 2**level`` (exclusive)."""
+
+    level: int
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Frontier:
     """All that a growing tree must remember: its size, and the roots of the full subtrees along its right edge, largest first.
@@ -44,32 +62,60 @@ class Frontier:
             raise ValueError(f"{len(self.edge)} hashes cannot be the right edge of a tree of {self.size} leaves")
 
     def append(self, leaf: bytes) -> Frontier:
-        """The frontier after one more leaf hash: every full subtree that the leaf completes is folded into one."""
-        edge, hashed = list(self.edge), leaf
-        for _ in range(_trailing_ones(self.size)):
-            hashed = node_hash(edge.pop(), hashed)
-        return Frontier(self.size + 1, (*edge, hashed))
+        """The frontier after one more leaf hash."""
+        return self.extend((leaf,))[0]
+
+    def extend(self, leaves: Iterable[bytes]) -> tuple[Frontier, dict[Node, bytes]]:
+        """The frontier after more leaf hashes; and the complete subtrees of two and more leaves that these finish, with their roots."""
+        size, edge, finished = self.size, list(self.edge), {}
+        for hashed in leaves:
+            for level in range(1, _trailing_ones(size) + 1):
+                hashed = node_hash(edge.pop(), hashed)
+                finished[Node(level, size >> level)] = hashed
+            edge.append(hashed)
+            size += 1
+        return Frontier(size, tuple(edge)), finished
 
     def root(self) -> bytes:
         """The root over all leaves appended so far."""
-        if not self.edge:
-            return EMPTY_ROOT
-        *larger, folded = self.edge
-        for subtree in reversed(larger):
-            folded = node_hash(subtree, folded)
-        return folded
+        return fold(self.edge)
 
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """MTH of RFC 6962 §2.1 over leaf hashes."""
-    return _root(leaves, 0, len(leaves))
+    return Frontier().extend(leaves)[0].root()
+
+
+def fold(subtrees: Sequence[bytes]) -> bytes:
+    """The root over complete subtrees that follow each other, largest first (see ``complete_subtrees``)."""
+    if not subtrees:
+        return EMPTY_ROOT
+    *larger, folded = subtrees
+    for subtree in reversed(larger):
+        folded = node_hash(subtree, folded)
+    return folded
+
+
+def complete_subtrees(span: Span) -> tuple[Node, ...]:
+    """The complete subtrees that make up a span of a proof, largest first: one for every set bit of its length."""
+    nodes, start = [], span.start
+    for level in reversed(range((span.stop - span.start).bit_length())):
+        if (span.stop - span.start) >> level & 1:
+            nodes.append(Node(level, start >> level))
+            start += 1 << level
+    return tuple(nodes)
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """PATH(index, leaves) of RFC 6962 §2.1.1: the hashes that lead from leaf ``index`` to the root. Raises ValueError outside the tree."""
-    if not 0 <= index < len(leaves):
-        raise ValueError(f"there is no leaf {index} in a tree of {len(leaves)}")
-    return tuple(_path(leaves, index, 0, len(leaves)))
+    return tuple(root(leaves[start:stop]) for start, stop in inclusion_spans(index, len(leaves)))
+
+
+def inclusion_spans(index: int, size: int) -> tuple[Span, ...]:
+    """The spans whose roots are the inclusion proof of leaf ``index`` in a tree of ``size``. Raises ValueError outside the tree."""
+    if not 0 <= index < size:
+        raise ValueError(f"there is no leaf {index} in a tree of {size}")
+    return tuple(_path(index, Span(0, size)))
 
 
 def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> bool:
@@ -95,9 +141,14 @@ def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ..
 
     Empty for ``old_size`` 0 and for the whole tree. Raises ValueError when the old tree is larger.
     """
-    if not 0 <= old_size <= len(leaves):
-        raise ValueError(f"a tree of {len(leaves)} leaves never had {old_size}")
-    return tuple(_subproof(leaves, old_size, (0, len(leaves)), whole=True)) if old_size else ()
+    return tuple(root(leaves[start:stop]) for start, stop in consistency_spans(old_size, len(leaves)))
+
+
+def consistency_spans(old_size: int, new_size: int) -> tuple[Span, ...]:
+    """The spans whose roots are the consistency proof between trees of two sizes. Raises ValueError when the old tree is larger."""
+    if not 0 <= old_size <= new_size:
+        raise ValueError(f"a tree of {new_size} leaves never had {old_size}")
+    return tuple(_subproof(old_size, Span(0, new_size), whole=True)) if old_size else ()
 
 
 def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
@@ -133,39 +184,32 @@ def _climb_both(old_size: int, new_size: int, path: Sequence[bytes]) -> tuple[by
     return (old, new) if last == 0 else None
 
 
-def _root(leaves: Sequence[bytes], start: int, stop: int) -> bytes:
-    frontier = Frontier()
-    for place in range(start, stop):
-        frontier = frontier.append(leaves[place])
-    return frontier.root()
-
-
-def _path(leaves: Sequence[bytes], index: int, start: int, stop: int) -> Iterator[bytes]:
+def _path(index: int, span: Span) -> Iterator[Span]:
+    start, stop = span
     if stop - start == 1:
         return
     middle = start + _split(stop - start)
-    if index < middle:
-        yield from _path(leaves, index, start, middle)
-        yield _root(leaves, middle, stop)
-    else:
-        yield from _path(leaves, index, middle, stop)
-        yield _root(leaves, start, middle)
+    left, right = Span(start, middle), Span(middle, stop)
+    inside, beside = (left, right) if index < middle else (right, left)
+    yield from _path(index, inside)
+    yield beside
 
 
-def _subproof(leaves: Sequence[bytes], old: int, span: tuple[int, int], *, whole: bool) -> Iterator[bytes]:
+def _subproof(old: int, span: Span, *, whole: bool) -> Iterator[Span]:
     """SUBPROOF: ``old`` is the end of the old tree; ``whole`` is True while the old tree is known to be a full subtree already."""
     start, stop = span
     if old == stop:
         if not whole:
-            yield _root(leaves, start, stop)
+            yield span
         return
     middle = start + _split(stop - start)
+    left, right = Span(start, middle), Span(middle, stop)
     if old <= middle:
-        yield from _subproof(leaves, old, (start, middle), whole=whole)
-        yield _root(leaves, middle, stop)
+        yield from _subproof(old, left, whole=whole)
+        yield right
     else:
-        yield from _subproof(leaves, old, (middle, stop), whole=False)
-        yield _root(leaves, start, middle)
+        yield from _subproof(old, right, whole=False)
+        yield left
 
 
 def _split(size: int) -> int:

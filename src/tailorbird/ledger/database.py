@@ -1,105 +1,69 @@
-"""The database: how a connection is set up, and how a transaction begins.
+"""The database that holds the record: a file of one machine, or a server that several share.
 
 In: an SQLAlchemy URL. Out: transactions that read, transactions that write. Must not know: tables.
 
-On SQLite: write-ahead log, so that readers never wait; ``BEGIN IMMEDIATE`` for every write, so that a transaction that read something
-can always write it back; ``synchronous=FULL``, so that what was acknowledged survives a power loss, too (one fsync a commit).
+Both kinds promise the same, so that a repository is written once:
+
+- A transaction that reads sees one state of the database, never waits for a writer, and cannot change anything.
+- Transactions that write come one after another: each holds the one write lock from its first statement to its end. What it has read
+  stays true until it commits, so ``highest number + 1`` is free, nothing deadlocks, and nothing has to be tried again.
+
+One writer at a time is no bottleneck here: a transaction is short (no compute inside one), and every state change appends to the one
+event log, which would put writers in a row anyhow.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
+from typing import Protocol
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, make_url
 from sqlalchemy.exc import ArgumentError
 
-from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.ledger.failures import database_errors
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.ledger.postgresql import PostgresqlDatabase
+from tailorbird.ledger.sqlite import SqliteFile
 
 #: How long a transaction waits for another writer, in seconds.
 BUSY_SECONDS = 30.0
 
 
-class Database:
-    """One SQLite file. Safe to share between threads; each transaction has its own connection.
-
-    The file is opened, never made, by ``reading`` and ``writing``: a mistyped path is an error and not an empty database.
-    """
-
-    def __init__(self, url: str) -> None:
-        self.file = _file_of(url)
-        engine = create_engine(
-            _opening(self.file),
-            connect_args={"timeout": BUSY_SECONDS},
-            pool_size=8,
-            max_overflow=56,
-            pool_timeout=BUSY_SECONDS,
-            hide_parameters=True,
-        )
-        event.listen(engine, "connect", _set_up)
-        event.listen(engine, "begin", _begin)
-        self._reader = engine
-        self._writer: Engine = engine.execution_options(write=True)
+class Database(Protocol):
+    """Safe to share between threads; each transaction has its own connection."""
 
     def make(self) -> None:
-        """Makes an empty file, for its owner alone, where there is none. Raises Unavailable."""
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            self.file.touch(mode=0o600)
-        except OSError as error:
-            raise Unavailable(
-                f"the database {self.file} cannot be made: {error.strerror}",
-                "choose a folder that you may write",
-                code="database_unreachable",
-            ) from error
+        """Makes an empty database where there is none and this kind can be made. Raises Unavailable."""
+        ...
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
-        with database_errors(str(self.file)), self._reader.begin() as connection:
-            yield connection
+        ...
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
-        """A transaction that holds the write lock from its start; leaving the block commits. Raises Unavailable, Conflict, Corrupt."""
-        with database_errors(str(self.file)), self._writer.begin() as connection:
-            yield connection
+    def writing(self) -> AbstractContextManager[Connection]:
+        """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput."""
+        ...
 
     def close(self) -> None:
         """Closes the connections that no transaction uses."""
-        self._reader.dispose()
+        ...
 
 
-def _file_of(url: str) -> Path:
+def open_database(url: str) -> Database:
+    """The database at ``url``. Connects to nothing yet. Raises InvalidInput, and Unavailable when its driver is not installed."""
+    parsed = _parsed(url)
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite") and "?" not in url:
+        return SqliteFile(parsed, BUSY_SECONDS)
+    if parsed.drivername in ("postgresql", "postgresql+psycopg"):
+        return PostgresqlDatabase(parsed, BUSY_SECONDS)
+    raise InvalidInput(f"a record cannot be kept in {parsed.render_as_string(hide_password=True)}", _FORMS, code="database_url")
+
+
+def _parsed(url: str) -> URL:
+    """What cannot be read is not repeated: a password may stand anywhere in it."""
     try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise InvalidInput("the database URL cannot be read", "write it as sqlite:///path/to/file.db", code="database_url") from None
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:") or "?" in url:
-        raise InvalidInput(
-            f"a record cannot be kept in {parsed.render_as_string(hide_password=True)}",
-            "name a file, by a path without a question mark: sqlite:///path/to/file.db",
-            code="database_url",
-        )
-    return Path(str(parsed.database)).absolute()
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        raise InvalidInput("the database URL cannot be read", _FORMS, code="database_url") from None
 
 
-def _opening(file: Path) -> URL:
-    """``mode=rw`` opens the file and does not make it."""
-    return URL.create("sqlite", database=file.as_uri(), query={"mode": "rw", "uri": "true"})
-
-
-def _set_up(connection: sqlite3.Connection, _record: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+_FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) or postgresql://user:password@host/database"

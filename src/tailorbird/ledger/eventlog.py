@@ -1,9 +1,9 @@
 """The tamper-evident log: an RFC 6962 Merkle tree of events, grown in the transaction that makes the change.
 
-In: events, checkpoints. Out: entries, size, root. Must not know: what events mean, how checkpoints are signed.
+In: events, checkpoints. Out: entries, size, roots, proofs. Must not know: what events mean, how checkpoints are signed.
 
-There is one log for all tenants. Opened for a tenant it takes and shows that tenant's events alone; size, root and checkpoints, which
-tell nothing about anybody's events, are those of the whole.
+There is one log for all tenants. Opened for a tenant it takes and shows that tenant's events alone; size, roots, proofs and
+checkpoints, which tell nothing about anybody's events, are those of the whole.
 """
 
 from __future__ import annotations
@@ -16,9 +16,13 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry
-from tailorbird.foundations.merkle import Frontier, leaf_hash
+from tailorbird.foundations.merkle import Frontier, Span, consistency_spans, inclusion_spans, leaf_hash
+from tailorbird.ledger import lognodes
 from tailorbird.ledger.rows import next_number, own, select_fields, text_of, value_of
 from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier
+
+#: How many entries are read at once when the log is read as a stream.
+_ROWS_AT_ONCE = 2000
 
 
 class Events:
@@ -30,19 +34,21 @@ class Events:
 
     def append(self, events: Sequence[Event]) -> int:
         """Appends events in order and returns the log's new size. Reads one row, however long the log. Raises InvalidInput, Forbidden."""
-        frontier = self._frontier(lock=True)
-        rows = []
-        for event in events:
+        before = self._frontier(lock=True)
+        rows, leaves = [], []
+        for index, event in enumerate(events, start=before.size):
             own(self._tenant or event.tenant, event.tenant)
             body = _body_of(event)
-            leaf = leaf_hash(body.encode())
-            rows.append({"index": frontier.size, "leaf_hash": leaf.hex(), "tenant": event.tenant, "subject": event.subject, "body": body})
-            frontier = frontier.append(leaf)
+            leaves.append(leaf_hash(body.encode()))
+            leaf = leaves[-1].hex()
+            rows.append({"index": index, "leaf_hash": leaf, "tenant": event.tenant, "subject": event.subject, "body": body})
+        after, finished = before.extend(leaves)
         if rows:
             self._connection.execute(insert(log_entries), rows)
-            edge = [hashed.hex() for hashed in frontier.edge]
-            self._connection.execute(update(log_frontier).values(size=frontier.size, edge=edge))
-        return frontier.size
+            lognodes.keep(self._connection, finished)
+            edge = [hashed.hex() for hashed in after.edge]
+            self._connection.execute(update(log_frontier).values(size=after.size, edge=edge))
+        return after.size
 
     def size(self) -> int:
         """How many entries the log has."""
@@ -56,11 +62,36 @@ class Events:
         """Entries ``start`` to ``stop`` (exclusive), in order, as a stream; a tenant's log leaves out those of others. Raises Corrupt."""
         asked = self._visible().where(log_entries.c.index >= start)
         asked = asked if stop is None else asked.where(log_entries.c.index < stop)
-        return map(_entry, self._connection.execute(asked.execution_options(yield_per=500)))
+        with self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+            yield from map(_entry, rows)
 
     def about(self, subject: str) -> tuple[LogEntry, ...]:
         """Entries whose event has this subject, in order. Raises Corrupt."""
         return tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
+
+    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index. Raises Corrupt."""
+        asked = self._visible() if before is None else self._visible().where(log_entries.c.index < before)
+        newest = asked.order_by(None).order_by(log_entries.c.index.desc()).limit(limit)
+        return tuple(map(_entry, self._connection.execute(newest)))
+
+    def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
+        """The RFC 6962 audit path of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput, Corrupt."""
+        whole = self._tree_size(size)
+        if not 0 <= index < whole:
+            raise _outside(f"there is no entry {index} in a log of {whole}")
+        return self._roots(inclusion_spans(index, whole))
+
+    def consistency(self, first: int, second: int | None = None) -> tuple[str, ...]:
+        """The RFC 6962 consistency proof from the tree of ``first`` to that of ``second`` (default: all). Raises InvalidInput, Corrupt."""
+        whole = self._tree_size(second)
+        if not 0 <= first <= whole:
+            raise _outside(f"a log of {whole} entries does not continue one of {first}")
+        return self._roots(consistency_spans(first, whole))
+
+    def root_at(self, size: int) -> str:
+        """The root of the tree of the first ``size`` entries, in hex. Raises InvalidInput, Corrupt."""
+        return self._roots([Span(0, self._tree_size(size))])[0]
 
     def add_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Stores a signed checkpoint."""
@@ -75,6 +106,18 @@ class Events:
     def _visible(self) -> Select[Any]:
         every = select(log_entries).order_by(log_entries.c.index)
         return every if self._tenant is None else every.where(log_entries.c.tenant == self._tenant)
+
+    def _tree_size(self, size: int | None) -> int:
+        whole = self.size()
+        if size is not None and not 0 <= size <= whole:
+            raise _outside(f"the log never had {size} entries: it has {whole}")
+        return whole if size is None else size
+
+    def _roots(self, spans: Sequence[Span]) -> tuple[str, ...]:
+        try:
+            return tuple(found.hex() for found in lognodes.roots(self._connection, spans))
+        except (KeyError, ValueError):
+            raise Corrupt("a hash of the event log is gone or cannot be read", _RESTORE, code="log_corrupt") from None
 
     def _frontier(self, *, lock: bool = False) -> Frontier:
         stored = select(log_frontier.c.size, log_frontier.c.edge)
@@ -91,10 +134,12 @@ def _body_of(event: Event) -> str:
     """The event's canonical JSON. Raises InvalidInput for a number that would not be read back as it was written (beyond ±2⁵³)."""
     try:
         body = text_of(event)
-        again = text_of(Event.model_validate_json(body))
+        again = Event.model_validate_json(body)
+        fractions = any(isinstance(value, float) for value in event.data.values())  # 2.0**60 is written without a point
+        exact = again == event and (not fractions or text_of(again) == body)
     except ValueError:
-        again = None
-    if again is None or again != body:
+        exact = False
+    if not exact:
         raise InvalidInput(
             f"a number of the event {event.kind} cannot be recorded exactly", "write large numbers as text", code="event_number"
         )
@@ -104,12 +149,16 @@ def _body_of(event: Event) -> str:
 def _entry(row: Row[Any]) -> LogEntry:
     """Raises Corrupt for a body that is no event, and for columns beside it (by which entries are found) that say something else."""
     try:
-        entry = LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=Event.model_validate_json(row.body))
+        entry = LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=Event.model_validate_json(row.body), body=row.body)
     except ValidationError:
         entry = None
     if entry is None or (entry.event.tenant, entry.event.subject) != (row.tenant, row.subject):
         raise Corrupt(f"entry {row.index} of the event log is not what was written", _RESTORE, code="log_corrupt")
     return entry
+
+
+def _outside(what: str) -> InvalidInput:
+    return InvalidInput(what, "ask for what lies within the log: tailorbird audit verify tells its size", code="log_outside")
 
 
 def _no_frontier() -> Corrupt:

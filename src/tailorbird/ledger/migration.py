@@ -6,49 +6,61 @@ In: a database. Out: the same database, with all tables. Must not know: what the
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
 
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ledger.database import Database
 
-#: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0002"
+if TYPE_CHECKING:
+    from alembic.config import Config
 
-_SCRIPTS = Path(__file__).parent / "migrations"
+#: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
+NEWEST = "0003"
+
+#: Where alembic finds the steps.
+SCRIPTS = Path(__file__).parent / "migrations"
 
 
 def migrate(database: Database) -> None:
-    """Makes the file where there is none and runs the migrations that it lacks. Raises Unavailable.
+    """Makes the database where there is none (a file) and runs the migrations that it lacks. Raises Unavailable.
 
     The write lock is taken first and everything happens in one transaction: of several processes that migrate at once, one does and the
     others find it done; a kill leaves the schema as it was.
     """
     database.make()
     with database.reading() as connection:
-        if _revision(connection) == NEWEST:
+        if revision_of(connection) == NEWEST:
             return
     with database.writing() as connection:
         _upgrade(connection)
 
 
-def _revision(connection: Connection) -> str | None:
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the schema; None where there is none yet."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision
 
 
-def _upgrade(connection: Connection) -> None:
-    from alembic import command  # a tenth of a second to import, and needed only when the schema changes
-    from alembic.config import Config
-    from alembic.util import CommandError
+def alembic_config(connection: Connection) -> Config:
+    """What alembic's commands need to work on this connection, inside its transaction."""
+    from alembic.config import Config  # a tenth of a second to import, and needed only when the schema changes
 
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
     try:
-        command.upgrade(config, "head")
+        command.upgrade(alembic_config(connection), "head")
     except CommandError as error:
         raise Unavailable(
             "the database was made by a newer version of tailorbird",

@@ -65,7 +65,7 @@ def unreadable(kind: type[Value]) -> Corrupt:
 def insert_new(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
     """Inserts ``row`` unless a row with one of its keys is there; True when it was inserted."""
     statement = _INSERT[connection.dialect.name](table).values(row).on_conflict_do_nothing()
-    return connection.execute(statement).rowcount == 1
+    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
 
 
 def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

@@ -250,6 +250,16 @@ log_entries = Table(
     _text("subject"),
     Column("body", Text, nullable=False),
     Index(None, "subject", "index"),
+    Index(None, "tenant", "index"),
+)
+
+#: Hashes (in hex) of complete subtrees of the log, of 2**level leaves each, at levels 4, 8, 12 and so on (``lognodes.py``).
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("level", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("hash"),
 )
 
 #: One row: the log's size and its right edge (hashes in hex, largest subtree first).

@@ -1,0 +1,93 @@
+"""The record in a database of a PostgreSQL server.
+
+In: an SQLAlchemy URL. Out: transactions that read, transactions that write (see ``database.py``). Must not know: tables.
+
+Reads are ``REPEATABLE READ, READ ONLY``: one state, no waiting. Writes are ``READ COMMITTED`` behind one transaction-level advisory lock,
+which makes them come one after another, as SQLite does. The alternatives cost more than they give: ``SERIALIZABLE`` aborts transactions
+that the caller would have to run again, and row locks must be taken in one order by every repository, now and later, or they deadlock.
+A connection that was lost is noticed before its next use and replaced, so a server may go away and come back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import URL, Connection, Engine, create_engine, text
+
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.ledger.failures import database_errors
+
+#: How long to wait for a connection to be made, in seconds.
+CONNECT_SECONDS = 10
+
+#: After this many seconds of silence inside a write transaction the server ends it: a client that froze gives the write lock back.
+SILENT_SECONDS = 60
+
+#: The name of the write lock among the advisory locks of the database: "tailor" in ASCII.
+WRITE_LOCK = 0x7461696C6F72
+
+_LOCK = text(
+    "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :silent, true),"
+    " pg_advisory_xact_lock(:name)"
+)
+
+
+class PostgresqlDatabase:
+    """Implements ``Database``. The database itself is made by whoever runs the server (``createdb``)."""
+
+    def __init__(self, url: URL, busy_seconds: float) -> None:
+        if not url.database or "@" in (url.host or ""):
+            raise InvalidInput(
+                "the database URL names no database of a PostgreSQL server",
+                "write it as postgresql://user:password@host/database, with @, : and / of a password as %40, %3A and %2F",
+                code="database_url",
+            )
+        self.place = _place_of(url)
+        engine = _engine(url.set(drivername="postgresql+psycopg"), busy_seconds)
+        self._reader: Engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._writer: Engine = engine.execution_options(isolation_level="READ COMMITTED")
+        self._lock = {"busy": f"{busy_seconds * 1000:.0f}", "silent": f"{SILENT_SECONDS * 1000}", "name": WRITE_LOCK}
+
+    def make(self) -> None:
+        """Does nothing: a user of the database seldom may make one."""
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
+        with database_errors(self.place), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput."""
+        with database_errors(self.place), self._writer.begin() as connection:
+            connection.execute(_LOCK, self._lock)
+            yield connection
+
+    def close(self) -> None:
+        """Closes the connections that no transaction uses."""
+        self._writer.dispose()
+
+
+def _engine(url: URL, busy_seconds: float) -> Engine:
+    try:
+        return create_engine(
+            url,
+            connect_args={"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": CONNECT_SECONDS * 1000, "application_name": "tailorbird"},
+            pool_size=4,
+            max_overflow=12,
+            pool_timeout=busy_seconds,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+    except ImportError as error:
+        raise Unavailable(
+            "the driver for PostgreSQL is not installed", "pip install 'tailorbird[postgres]'", code="package_missing"
+        ) from error
+
+
+def _place_of(url: URL) -> str:
+    """Where the database is, without what a password may stand in."""
+    host = url.host or url.query.get("host") or "localhost"
+    return f"{url.database} on {host}" + (f":{url.port}" if url.port else "")

