@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
@@ -23,12 +23,22 @@ from tailorbird.foundations.text import nearest
 FOLDER = ".tailorbird"
 
 
+def _split(given: object) -> object:
+    """A list that stands in one environment variable: its parts, between commas."""
+    return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+#: A list in ``settings.yaml``; in the environment, or where there is one element, a text with commas.
+Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
+
+
 class Settings(Value):
     """Settings of one workspace.
 
-    ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace.
-    ``tenant`` and ``identity`` are who acts
-    when a command does not say. ``keep_former_seconds`` is how long a replaced release stays loaded.
+    ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
+    are who acts when a command does not say. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and
+    ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks. Paths are relative
+    to the workspace. ``docs/operations.md`` explains each.
     """
 
     workspace: Path
@@ -38,13 +48,29 @@ class Settings(Value):
     identity: Name = "author"
     host: str = "127.0.0.1"
     port: int = 8080
+    tls_cert: str = ""
+    tls_key: str = ""
+    trusted_proxies: Texts = ()
+    log_format: Literal["text", "json"] = "text"
     keep_former_seconds: float = 600.0
+    checkpoints: Texts = ()
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 60.0
+    watch_minutes: Annotated[float, Field(ge=0)] = 15.0
+    alerts: Texts = ()
+    webhook_secret: str = ""
+    disk_warning_mb: Annotated[int, Field(ge=0)] = 200
     prices: Prices = Prices()
 
     @property
     def database_url(self) -> str:
         """Where the ledger lies."""
         return self.database or f"sqlite:///{self.workspace / 'tailorbird.db'}"
+
+    @property
+    def record_file(self) -> Path | None:
+        """The file in which the ledger lies; None where a server keeps it."""
+        scheme, _, path = self.database_url.partition(":///")
+        return Path(path) if scheme.startswith("sqlite") else None
 
     @property
     def keys(self) -> Path:
@@ -55,6 +81,10 @@ class Settings(Value):
     def artifacts_url(self) -> str:
         """Where artifacts lie."""
         return self.artifacts or str(self.workspace / "artifacts")
+
+    def place(self, path: str) -> Path:
+        """Where a path among the settings leads."""
+        return self.workspace / Path(path).expanduser()
 
 
 def find_workspace(given: Path | None, environment: Mapping[str, str] = os.environ) -> Path:
@@ -83,8 +113,10 @@ def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) 
 
 
 def save_settings(workspace: Path, values: dict[str, Any]) -> None:
-    """Writes ``settings.yaml`` into ``workspace``."""
-    (workspace / "settings.yaml").write_text(yaml.safe_dump(values, sort_keys=True), encoding="utf-8")
+    """Writes ``settings.yaml`` into ``workspace``, for its owner alone: a database's password may stand in it."""
+    file = workspace / "settings.yaml"
+    file.touch(mode=0o600)
+    file.write_text(yaml.safe_dump(values, sort_keys=True), encoding="utf-8")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -2,22 +2,25 @@
 
 In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry
 points (groups ``tailorbird.ledger``,
-``.artifacts``, ``.trainer``, ``.engine``, ``.model_reader``, ``.driver``), so that a third party can add one and the
+``.artifacts``, ``.trainer``, ``.engine``, ``.model_reader``, ``.driver``, ``.notifier``), so that a third party can add one and the
 gateway never imports torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from tailorbird.domain.errors import Unavailable
-from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle import Parts, Upkeep
+from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.engine import Engine, EngineDriver
 from tailorbird.ports.model_reader import ModelReader
+from tailorbird.ports.signals import Notifier
 from tailorbird.ports.trainer import Trainer
 from tailorbird.settings import Settings
 
@@ -30,26 +33,60 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-def open_parts(settings: Settings) -> Parts:
-    """Opens the ledger (migrating it) and the artifact store; what needs torch opens on first use."""
+def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
+    """Opens the ledger and the artifact store; what needs torch opens on first use.
+
+    The ledger is brought to this version's schema: of several processes that find an older one, one does it and the others find it done.
+    """
     ledger = _part("ledger", "sqlite")(settings.database_url)
-    ledger.migrate()
+    if migrate:
+        ledger.migrate()
     return Parts(
         ledger=ledger,
-        artifacts=_part("artifacts", "fsspec")(settings.artifacts_url, settings.workspace / "cache"),
+        artifacts=open_artifacts(settings.artifacts_url, settings.workspace / "cache"),
         clock=SystemClock(),
         workspace=settings.workspace,
         trainer=cache(_trainer),
         engine=cache(_engine),
         model_reader=cache(_model_reader),
         prices=settings.prices,
+        notifiers=cache(lambda: tuple(_notifier(url, settings.webhook_secret) for url in settings.alerts)),
+        upkeep=_upkeep(settings),
     )
+
+
+def open_artifacts(url: str, cache: Path) -> ArtifactStore:
+    """The artifact store at ``url``; ``cache`` is a folder for what is read from it."""
+    store: ArtifactStore = _part("artifacts", "fsspec")(url, cache)
+    return store
 
 
 def open_driver(url: str, secret: str) -> EngineDriver:
     """A driver for the engine process at ``url``."""
     driver: EngineDriver = _part("driver", "loopback")(url, secret)
     return driver
+
+
+def _upkeep(settings: Settings) -> Upkeep:
+    hooks = [place for place in settings.checkpoints if _is_url(place)]
+    files = [settings.place(place) for place in settings.checkpoints if not _is_url(place)]
+    return Upkeep(
+        checkpoint_files=tuple(files),
+        checkpoint_hooks={url: _notifier(url, settings.webhook_secret) for url in hooks},
+        checkpoint_every=timedelta(minutes=settings.checkpoint_minutes),
+        watch_every=timedelta(minutes=settings.watch_minutes),
+        disk_floor=settings.disk_warning_mb * 1_000_000,
+        record_file=settings.record_file,
+    )
+
+
+def _is_url(place: str) -> bool:
+    return place.startswith(("https://", "http://"))
+
+
+def _notifier(url: str, secret: str) -> Notifier:
+    notifier: Notifier = _part("notifier", "webhook")(url, secret)
+    return notifier
 
 
 def _trainer() -> Trainer:

@@ -32,6 +32,8 @@ def _verify(workspace: Workspace = None, who: As = None, key: Key = None, as_jso
         out.print(f"the log is intact: {report.size} events, {report.checkpoints} checkpoints, head {report.root[:16]}", markup=False)
     for problem in report.problems:
         say(f"problem: {problem}")
+    for warning in report.warnings:
+        say(f"warning: {warning}")
     if not report.intact:
         raise typer.Exit(1)
 

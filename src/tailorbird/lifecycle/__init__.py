@@ -1,6 +1,6 @@
 """The story, told through ports: adapt, approve, promote, roll back, explain, audit."""
 
 from tailorbird.lifecycle.admission import admit
-from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.parts import Actor, Parts, Progress, Upkeep
 
-__all__ = ["Actor", "Parts", "Progress", "admit"]
+__all__ = ["Actor", "Parts", "Progress", "Upkeep", "admit"]

@@ -1,20 +1,23 @@
 """The tamper-evident log, checked and signed.
 
-In: the ledger. Out: an audit report; a signed checkpoint. Must not know: how the tree is stored.
+In: the ledger. Out: an audit report; a signed checkpoint. Must not know: how the tree is stored, how checkpoints leave the machine
+(``shipping.py``).
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import IO
 
 from tailorbird import access
 from tailorbird.access import Action
-from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.event import AuditReport, Checkpoint
 from tailorbird.domain.value import Value
 from tailorbird.foundations.auditlog import check_entries
 from tailorbird.foundations.canonical import canonical_json
+from tailorbird.lifecycle import shipping
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.events import EventLog
@@ -43,28 +46,64 @@ class Consistency(Value):
 
 
 def log_key(parts: Parts) -> access.PrivateKey:
-    """The workspace's own key, with which checkpoints are signed; made at first use."""
+    """The key with which checkpoints are signed; made at first use. Raises NotFound where a log that was signed elsewhere lacks its key."""
     path = parts.workspace / "keys" / "log.key"
-    try:
-        return access.load_key(path)
-    except NotFound:
-        access.create_key(path)
-        return access.load_key(path)
+    if not path.exists():
+        with parts.ledger.system(write=False) as system:
+            if system.events.checkpoints():
+                raise NotFound(
+                    "the key that signs this log's checkpoints is not here",
+                    f"copy keys/log.key from the machine that signs, to {path}",
+                    code="log_key_missing",
+                )
+        with suppress(Conflict):  # another process was first
+            access.create_key(path)
+    return access.load_key(path)
+
+
+def log_public_key(parts: Parts) -> str:
+    """The key that checks checkpoints, in base64: that of ``log.key``, or what a restored workspace has in its place. Raises NotFound."""
+    public = parts.workspace / "keys" / "log.pub"
+    if not (parts.workspace / "keys" / "log.key").exists() and public.is_file():
+        return public.read_text(encoding="ascii").strip()
+    return access.public_key(log_key(parts))
 
 
 def make_checkpoint(parts: Parts, actor: Actor) -> Checkpoint:
-    """Signs the log's present size and root, and stores the note."""
+    """Signs the log's present size and root, stores the note, and ships it where the settings say."""
     permit(parts, actor, Action.CHECKPOINT)
+    return _sign_head(parts)
+
+
+def keep_signed(parts: Parts) -> Checkpoint | None:
+    """Makes a checkpoint when the log grew and the last one is an interval old; else ships what a place still lacks."""
+    with parts.ledger.system(write=False) as system:
+        size, checkpoints = system.events.size(), system.events.checkpoints()
+    newest = checkpoints[-1] if checkpoints else None
+    if newest is None or (newest.size < size and newest.at <= parts.clock.now() - 0.9 * parts.upkeep.checkpoint_every):
+        return _sign_head(parts)
+    if shipping.is_owed(parts, newest):
+        shipping.ship(parts, newest)
+    return None
+
+
+def _sign_head(parts: Parts) -> Checkpoint:
     key = log_key(parts)
     with parts.ledger.system() as system:
         checkpoint = access.make_checkpoint(ORIGIN, system.events.size(), system.events.root(), key, parts.clock.now())
         system.events.add_checkpoint(checkpoint)
+    shipping.ship(parts, checkpoint)
     return checkpoint
 
 
 def verify_log(parts: Parts, actor: Actor) -> AuditReport:
     """Recomputes every leaf and the root, and checks every checkpoint's signature, root and consistency."""
     permit(parts, actor, Action.VERIFY_AUDIT)
+    return check_log(parts).model_copy(update={"warnings": tuple(notice.text for notice in shipping.notices(parts))})
+
+
+def check_log(parts: Parts) -> AuditReport:
+    """The same for whoever is entitled already."""
     with parts.ledger.system(write=False) as system:
         size, root = system.events.size(), system.events.root()
         checkpoints = system.events.checkpoints()
@@ -118,7 +157,10 @@ def _bad_entries(log: EventLog, checkpoints: tuple[Checkpoint, ...], size: int, 
 def _bad_notes(parts: Parts, checkpoints: tuple[Checkpoint, ...]) -> list[str]:
     if not checkpoints:
         return []
-    public = access.public_key(log_key(parts))
+    try:
+        public = log_public_key(parts)
+    except TailorbirdError as error:
+        return [f"no signature of {len(checkpoints)} checkpoints could be checked: {error.message}"]
     problems = []
     for checkpoint in checkpoints:
         try:

@@ -5,8 +5,9 @@ In: opened ports and the workspace folder. Out: ``Parts``, ``Actor``. Must not k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 from tailorbird.domain.identity import Identity, Signature
@@ -20,6 +21,23 @@ from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Upkeep:
+    """What keeps a workspace in order while nobody looks.
+
+    Checkpoints of the log are made every ``checkpoint_every`` (zero: by hand only), appended to ``checkpoint_files`` and sent to
+    ``checkpoint_hooks``, by URL. Production is watched every ``watch_every`` (zero: by hand only). Below ``disk_floor`` free bytes the
+    health says so. ``record_file`` is the file of the record, where it is one.
+    """
+
+    checkpoint_files: tuple[Path, ...] = ()
+    checkpoint_hooks: Mapping[str, Notifier] = field(default_factory=dict)
+    checkpoint_every: timedelta = timedelta(hours=1)
+    watch_every: timedelta = timedelta(minutes=15)
+    disk_floor: int = 200_000_000
+    record_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +56,7 @@ class Parts:
     model_reader: Callable[[], ModelReader]
     prices: Prices = field(default_factory=Prices)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
     @property
     def models(self) -> Path:
