@@ -10,7 +10,9 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from serving_kit import DirectDriver, House
 from tailorbird import api
+from tailorbird.app import gateway_app
 from tailorbird.domain.identity import Identity
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
@@ -106,3 +108,10 @@ def code(response: httpx.Response) -> tuple[int, str]:
 def people(parts: Parts, tenant: str = "acme") -> tuple[Identity, ...]:
     with parts.ledger.work(tenant, write=False) as work:
         return work.identities.all()
+
+
+def whole_app(parts: Parts, house: House) -> FastAPI:
+    """The public application over ``parts``, with an engine in this process that loads what ``house`` admits."""
+    app = gateway_app(parts.ledger, parts.clock, DirectDriver(house))
+    app.include_router(api.control_routes(parts))
+    return app

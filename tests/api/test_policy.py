@@ -1,0 +1,273 @@
+"""Every route below ``/api`` has a line in the policy, does what the line says for every role, and keeps tenants apart."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from control_kit import OBJECTIVE, ROWS, act, code, control_app, open_office, session, whole_app
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, APIRouter
+
+from serving_kit import House, make_release
+from tailorbird import access
+from tailorbird.api.policy import LOG_OUT, OWN, PUBLIC, UPLOAD
+from tailorbird.domain.deployment import Alias, RequestRow, Target
+from tailorbird.domain.identity import Role
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.run import RunState
+from tailorbird.foundations.canonical import digest_of, plain_json
+from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.adapt import submit_uploaded
+from tailorbird.lifecycle.control import OPERATIONS, AnyOperation
+from tailorbird.lifecycle.people import enrol, initialise
+
+EVERYBODY = "everybody"
+
+
+@dataclass(frozen=True)
+class Things:
+    """One object of every kind that an operation can name."""
+
+    run: str = "0" * 12
+    release: str = "sha256:" + "0" * 64
+    alias: str = "nothing"
+    key: str = "0" * 12
+    identity: str = "nobody"
+    request: str = "req_nothing"
+
+    def names(self) -> tuple[str, ...]:
+        return (self.run, self.release, self.alias, self.key, self.identity, self.request)
+
+
+def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, Any]:
+    """A well-formed request of ``operation`` about ``things``; an operation that is new needs its line here."""
+    public_key = access.create_key(parts.workspace / "new" / f"{len(list((parts.workspace / 'new').glob('*')))}.key")
+    stated = {
+        "release": things.release,
+        "dossier": things.release,
+        "identity": EVERYBODY,
+        "role": "approver",
+        "decision": "approve",
+        "reason": "",
+    }
+    signature = act(parts, "author", "globex").sign("approve", digest_of(stated))
+    run, release, name, key = {"run": things.run}, {"digest": things.release}, {"name": things.identity}, {"id": things.key}
+    requests: dict[str, dict[str, Any]] = {
+        "run.submit": {"objective": OBJECTIVE, "files": {"rows.csv": parts.artifacts.put(ROWS)}},
+        "run.list": {},
+        "run.show": run,
+        "job.list": {},
+        "job.show": run,
+        "job.cancel": run,
+        "release.list": {},
+        "release.show": release,
+        "release.card": release,
+        "release.statement": release | {"decision": "approve"},
+        "release.decide": release | {"statement": stated, "signature": plain_json(signature)},
+        "release.stage": release,
+        "release.promote": release,
+        "alias.list": {},
+        "alias.rollback": {"alias": things.alias},
+        "session.show": {},
+        "identity.list": {},
+        "identity.add": {
+            "name": f"new-{public_key[:8].lower().replace('/', 'x').replace('+', 'y')}",
+            "roles": ["viewer"],
+            "public_key": public_key,
+        },
+        "identity.disable": name,
+        "identity.rotate": {"public_key": public_key},
+        "key.list": {},
+        "key.create": {"name": "robot"},
+        "key.revoke": key,
+        "key.rotate": key,
+        "request.explain": {"request": things.request},
+        "traffic.show": {},
+        "traffic.watch": {},
+        "signal.list": {"objective": "desk"},
+        "audit.log": {"subject": things.release},
+        "audit.verify": {},
+        "audit.checkpoint": {},
+        "audit.inclusion": {"index": 0},
+        "audit.consistency": {"first": 1},
+        "model.list": {},
+    }
+    return requests[operation.name]
+
+
+async def send(client: httpx.AsyncClient, operation: AnyOperation, fields: dict[str, Any], secret: str | None) -> httpx.Response:
+    path = operation.path.format(**fields)
+    others = {name: value for name, value in fields.items() if f"{{{name}}}" not in operation.path}
+    headers = {"authorization": f"Bearer {secret}"} if secret else {}
+    sent = {"params": others} if operation.method == "GET" else {"json": others}
+    return await client.request(operation.method, path, headers=headers, **sent)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Office:
+    parts: Parts
+    app: FastAPI
+    secrets: dict[str, str]
+    foreign: Things
+
+    def ask(self, story: Callable[[httpx.AsyncClient], Awaitable[Any]]) -> Any:
+        async def run() -> Any:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://control") as client:
+                return await story(client)
+
+        return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> Iterator[Office]:
+    parts = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("policy") / "office"))
+    callers = {EVERYBODY: frozenset(Role)} | {f"caller-{role}": frozenset({role}) for role in Role}
+    initialise(parts, "acme", callers)
+    secrets = {who.removeprefix("caller-"): session(parts, who) for who in callers}
+    yield Office(parts, control_app(parts), secrets, furnish_globex(parts))
+    parts.ledger.close()
+
+
+def furnish_globex(parts: Parts) -> Things:
+    """One object of every kind, all of globex."""
+    now = parts.clock.now()
+    author = act(parts, "author", "globex")
+    files = {"rows.csv": parts.artifacts.put(ROWS)}
+    run = submit_uploaded(parts, author, OBJECTIVE.replace("acme", "globex"), files, RunState.ACTIVE)
+    release = make_release("globex", 1, TaskKind.CLASSIFY, now)
+    alias = Alias(tenant="globex", name="hidden", targets=(Target(release=release.digest),), moved_at=now, moved_by="operator")
+    key, _ = access.mint("globex", "hidden-robot", now)
+    row = RequestRow(
+        id="req_hidden",
+        tenant="globex",
+        key=key.id,
+        alias=alias.path,
+        release=release.digest,
+        arm="a",
+        route="/v1",
+        status=200,
+        outcome="ok",
+        error=None,
+        prediction="x",
+        prompt_tokens=1,
+        completion_tokens=1,
+        latency_ms=1.0,
+        at=now,
+    )
+    with parts.ledger.work("globex") as work:
+        work.releases.add(release)
+        work.aliases.put(alias)
+        work.keys.add(key)
+        work.requests.add([row])
+    enrol(parts, "globex", "hidden-person", frozenset({Role.VIEWER}), access.create_key(parts.workspace / "hidden.key"), "admin")
+    return Things(run.id, release.digest, alias.name, key.id, "hidden-person", row.id)
+
+
+def every_route(routes: Sequence[Any]) -> Iterator[Any]:
+    """Routes, those of included routers and mounted applications among them."""
+    for route in routes:
+        inner = getattr(route, "original_router", None) or getattr(route, "app", None)
+        if isinstance(route, APIRoute) or not hasattr(inner, "routes"):
+            yield route
+        else:
+            yield from every_route(inner.routes)
+
+
+def places(app: FastAPI) -> set[tuple[str, str]]:
+    found = {(method, route.path) for route in every_route(app.routes) for method in getattr(route, "methods", None) or {"ANY"}}
+    return {place for place in found if place[1].startswith("/api")}
+
+
+def test_every_route_below_api_has_a_line_in_the_policy(office: Office) -> None:
+    house = House.reopen(office.parts.workspace)
+    generated = {(operation.method, operation.path): operation.action for operation in OPERATIONS}
+    assert len(generated) == len(OPERATIONS)
+    assert places(whole_app(office.parts, house)) == set(generated) | PUBLIC | set(OWN)
+    assert {*generated.values(), *OWN.values()} <= set(access.ROLES_FOR)
+    assert not PUBLIC & (set(generated) | set(OWN))
+    house.ledger.close()
+
+
+def test_a_route_without_a_line_would_be_found() -> None:
+    app, inner = FastAPI(), APIRouter()
+    inner.add_api_route("/api/back-door", lambda: None, methods=["GET"], include_in_schema=False)
+    middle = APIRouter()
+    middle.include_router(inner)
+    app.include_router(middle)
+    assert places(app) == {("GET", "/api/back-door")}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_an_operation_is_done_for_the_roles_of_its_line_alone(office: Office, operation: AnyOperation) -> None:
+    async def story(client: httpx.AsyncClient) -> tuple[httpx.Response, dict[Role, httpx.Response]]:
+        unknown = await send(client, operation, asked(operation, office.parts, Things()), None)
+        answers = {role: await send(client, operation, asked(operation, office.parts, Things()), office.secrets[role]) for role in Role}
+        return unknown, answers
+
+    unknown, answers = office.ask(story)
+    assert code(unknown) == (401, "session_missing")
+    for role, answer in answers.items():
+        if role in access.ROLES_FOR[operation.action]:
+            assert answer.status_code in (200, 404, 409), (role, answer.text)
+        else:
+            assert code(answer) == (403, "role_missing"), role
+
+
+@pytest.mark.parametrize("place", sorted(OWN), ids=lambda place: place[1])
+def test_other_routes_ask_for_a_session_and_a_role_too(office: Office, place: tuple[str, str]) -> None:
+    async def story(client: httpx.AsyncClient) -> tuple[httpx.Response, dict[Role, httpx.Response]]:
+        async def call(secret: str | None) -> httpx.Response:
+            headers = {"content-type": "application/octet-stream"} | ({"authorization": f"Bearer {secret}"} if secret else {})
+            return await client.request(*place, headers=headers)
+
+        return await call(None), {role: await call(session(office.parts, role.value)) for role in Role}
+
+    unknown, answers = office.ask(story)
+    assert code(unknown) == (401, "session_missing")
+    allowed = {role for role, answer in answers.items() if answer.status_code < 300}
+    assert allowed == access.ROLES_FOR[OWN[place]]
+    assert {code(answer) for role, answer in answers.items() if role not in allowed} <= {(403, "role_missing")}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_nothing_of_another_tenant_is_seen_or_moved(office: Office, operation: AnyOperation) -> None:
+    """Somebody of acme with every role asks for what globex has: as if it did not exist."""
+    secret = office.secrets[EVERYBODY]
+    hidden, missing = (asked(operation, office.parts, things) for things in (office.foreign, Things()))
+
+    async def story(client: httpx.AsyncClient) -> list[httpx.Response]:
+        return [await send(client, operation, fields, secret) for fields in (hidden, missing)]
+
+    foreign, nothing = office.ask(story)
+    if foreign.status_code == 200:
+        assert not any(name in foreign.text for name in office.foreign.names())
+        assert '"globex"' not in foreign.text
+    else:
+        assert code(foreign) == code(nothing)
+        assert foreign.status_code in (404, 409)
+
+
+def test_globex_itself_sees_all_of_it(office: Office) -> None:
+    """So that the test above fails when the objects are not there."""
+    initialise(office.parts, "globex", {EVERYBODY: frozenset(Role)})
+    secret = session(office.parts, EVERYBODY, "globex")
+    listing = ("run.list", "release.list", "alias.list", "key.list", "identity.list", "traffic.show")
+
+    async def story(client: httpx.AsyncClient) -> str:
+        asked_for = [operation for operation in OPERATIONS if operation.name in listing]
+        return "".join([(await send(client, operation, {}, secret)).text for operation in asked_for])
+
+    seen = office.ask(story)
+    assert all(name in seen for name in office.foreign.names())
+
+
+def test_the_explicit_places_are_the_ones_that_are_served(office: Office) -> None:
+    assert {LOG_OUT, UPLOAD} == set(OWN)
