@@ -1,4 +1,4 @@
-"""A text reduced to 64 small numbers: enough to see that many texts have changed, too little to read one back.
+"""A text reduced to 64 small numbers: enough to see that many texts have changed, too little to read a message of some length back.
 
 In: a text. Out: its sketch (88 characters), and the unit vector that a sketch stands for. Must not know: requests, rows, tests of drift.
 
@@ -6,11 +6,11 @@ Every word, and every pair of neighbouring words, stands for a vector of 64 rand
 of its vectors (signed feature hashing, Weinberger 2009, with the dense ±1 projection of Achlioptas 2003). The cosine of two sketches is
 therefore, up to noise of about 1/8, the cosine of the counts of their words and pairs.
 
-What it hides: word order beyond neighbours, case, punctuation, digits' layout; words as such, since nothing of them but the sum of their
-signs is kept. A text of n words has about 2n terms, and the 64 numbers are far too few to solve for them once n passes some dozens.
-What it does not hide: whether two texts are alike; and a *guess*. The hash has no key, so whoever suspects a text can sketch it and
-compare, and a text of very few words can be found by trying likely words. A sketch is therefore personal data where its text was: it is
-kept, shown and erased with the request it belongs to.
+What it hides: case, punctuation, word order beyond neighbours, and in a message of ten words or more the words themselves: of the many
+texts that fit 64 numbers, a search found none that was right (docs/monitoring.md).
+What it does not hide: whether two texts are alike, and a *guess*. The hash has no key, so whoever suspects a text can sketch it and
+compare, and the text of a few words can be found by trying likely words: a search found most messages of two to four words. A sketch is
+therefore personal data where its text was: it is kept, shown and erased with the request it belongs to.
 """
 
 from __future__ import annotations
