@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 
 from serving_kit import DirectDriver, House
@@ -115,3 +119,20 @@ def whole_app(parts: Parts, house: House) -> FastAPI:
     app = gateway_app(parts.ledger, parts.clock, DirectDriver(house))
     app.include_router(api.control_routes(parts))
     return app
+
+
+@contextmanager
+def served(app: FastAPI, key: Path | None = None, certificate: Path | None = None) -> Iterator[str]:
+    """The URL under which ``app`` is served on loopback, from a thread."""
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ssl_keyfile=key, ssl_certfile=certificate)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.005)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http{'s' if certificate else ''}://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join()
