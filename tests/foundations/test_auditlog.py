@@ -9,10 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.event import Checkpoint, Event, LogEntry
-from tailorbird.foundations.auditlog import check_entries, event_leaf
-from tailorbird.foundations.merkle import root
+from tailorbird.foundations.auditlog import check_entries, entry_leaf, event_leaf
+from tailorbird.foundations.canonical import canonical_json
+from tailorbird.foundations.merkle import leaf_hash, root
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+ANY = Event(kind="run.started", tenant="acme", actor="ada", subject="run", at=AT)
 
 
 def made_log(count: int) -> list[LogEntry]:
@@ -74,3 +76,30 @@ def test_two_checkpoints_that_fork_cannot_both_hold():
     log = made_log(3)
     fork = checkpoint(log, 3).model_copy(update={"root": "00" * 32})
     assert len(check_entries(log, [checkpoint(log, 3), fork])) == 1
+
+
+def with_bodies(log: list[LogEntry]) -> list[LogEntry]:
+    return [entry.model_copy(update={"body": canonical_json(entry.event).decode()}) for entry in log]
+
+
+@pytest.mark.parametrize("count", [0, 1, 4095, 4096, 9000])
+def test_a_log_that_is_read_with_its_bodies_holds_at_every_length(count):
+    bodies = [f'{{"n":{n}}}' for n in range(count)]
+    log = [LogEntry(index=n, leaf_hash=leaf_hash(body.encode()).hex(), event=ANY, body=body) for n, body in enumerate(bodies)]
+    heads = {size: root([bytes.fromhex(entry.leaf_hash) for entry in log[:size]]).hex() for size in {0, count // 2, count}}
+    marks = [Checkpoint(origin="here", size=size, root=head, note="", at=AT) for size, head in heads.items()]
+    assert check_entries(iter(log), marks, size=count, root=heads[count]) == ()
+    forged = [mark.model_copy(update={"root": "00" * 32}) for mark in marks]
+    assert len(check_entries(log, forged)) == len(marks)
+
+
+def test_even_white_space_in_a_body_is_found():
+    log = with_bodies(made_log(5))
+    assert check_entries(log, [checkpoint(log, 5)]) == ()
+    log[3] = log[3].model_copy(update={"body": log[3].body.replace(",", ", ", 1)})
+    assert check_entries(log, [checkpoint(log, 5)])[0].startswith("entry 3 was changed")
+
+
+def test_the_body_is_what_the_leaf_covers():
+    entry = with_bodies(made_log(1))[0]
+    assert entry_leaf(entry) == event_leaf(entry.event) == leaf_hash(entry.body.encode())

@@ -143,3 +143,30 @@ def test_trees_that_never_were_have_no_proofs():
     assert not merkle.verify_consistency(2, leaves[0], 1, leaves[0], ())
     assert not merkle.verify_consistency(0, leaves[0], 1, leaves[0], ())
     assert not merkle.verify_consistency(1, leaves[0], 2, leaves[0], ())
+
+
+@given(leaf_lists, st.data())
+def test_extending_is_appending_and_tells_every_subtree_once(leaves, data):
+    cut = data.draw(st.integers(0, len(leaves)))
+    first, finished = merkle.Frontier().extend(leaves[:cut])
+    whole, later = first.extend(leaves[cut:])
+    assert whole.root() == plain_root(leaves)
+    assert not finished.keys() & later.keys()
+    size = len(leaves)
+    complete = {merkle.Node(level, n) for level in range(1, size.bit_length()) for n in range(size >> level)}
+    told = finished | later
+    assert told.keys() == complete
+    for (level, number), hashed in told.items():
+        assert hashed == plain_root(leaves[number << level : (number + 1) << level])
+
+
+@given(st.integers(1, 300), st.data())
+def test_the_spans_of_proofs_are_made_of_complete_subtrees(size, data):
+    spans = [merkle.Span(0, size), *merkle.inclusion_spans(data.draw(st.integers(0, size - 1)), size)]
+    spans += merkle.consistency_spans(data.draw(st.integers(0, size)), size)
+    for span in spans:
+        place = span.start
+        for level, number in merkle.complete_subtrees(span):
+            assert number << level == place
+            place += 1 << level
+        assert place == span.stop

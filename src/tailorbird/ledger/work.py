@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, select
 
 from tailorbird.domain.errors import NotFound
 from tailorbird.ledger.database import Database, open_database
 from tailorbird.ledger.deployment import Aliases, Requests
+from tailorbird.ledger.dump import dump, restore
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.identities import ApiKeys, Identities
 from tailorbird.ledger.migration import migrate
@@ -87,6 +89,14 @@ class SqlLedger:
     def migrate(self) -> None:
         """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
         migrate(self._database)
+
+    def dump(self, folder: Path) -> dict[str, int]:
+        """Writes everything, as of one moment, into the empty ``folder``. Returns rows a table. Raises Conflict, Unavailable."""
+        return dump(self._database, folder)
+
+    def restore(self, folder: Path) -> dict[str, int]:
+        """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
+        return restore(self._database, folder)
 
     def close(self) -> None:
         """Closes all connections."""

@@ -1,0 +1,218 @@
+"""Everything that the record holds, as plain files, and back: a backup, and the way from one kind of database to another.
+
+In: a database and an empty folder, or a new database and a folder that ``dump`` filled. Out: the files, or the rows. Must not know: what
+any table means; of the log it knows size and root.
+
+The folder holds one JSONL file a table (a row a line, a column a key, times in ISO 8601, in the order that the database gives the primary
+key) and ``manifest.json``, which is written last: the schema's revision, rows and SHA-256 of each file, size and root of the log. Whoever wants to know that nobody changed a backup compares that root with a signed checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, insert, select
+
+from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
+from tailorbird.domain.value import Value
+from tailorbird.ledger.columns import CanonicalJson, UtcTime
+from tailorbird.ledger.database import Database
+from tailorbird.ledger.eventlog import Events
+from tailorbird.ledger.migration import NEWEST, revision_of
+from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
+
+#: How many rows are held in memory at once.
+_ROWS_AT_ONCE = 2000
+
+
+class StatedFile(Value):
+    """What the manifest says of a table's file. ``sha256`` in hex."""
+
+    rows: int
+    sha256: str
+
+
+class Manifest(Value):
+    """What a dump is: ``files`` by table."""
+
+    format: Literal[1] = 1
+    revision: str
+    log_size: int
+    log_root: str
+    files: dict[str, StatedFile]
+
+
+def dump(database: Database, folder: Path) -> dict[str, int]:
+    """Writes everything, as of one moment and while others write, into the empty ``folder``. Returns rows a table.
+
+    Without ``manifest.json`` a dump is not finished. Raises Conflict when the folder holds something, and Unavailable.
+    """
+    with _file_errors(folder), database.reading() as connection:
+        _require_newest(connection)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup", code="backup_folder")
+        files = {table.name: _write(connection, table, folder) for table in metadata.sorted_tables}
+        log = Events(connection, None)
+        manifest = Manifest(revision=NEWEST, log_size=log.size(), log_root=log.root(), files=files)
+        _write_manifest(folder, manifest)
+    return {name: file.rows for name, file in files.items()}
+
+
+def restore(database: Database, folder: Path) -> dict[str, int]:
+    """Reads what ``dump`` wrote into a database that was migrated and holds nothing yet: everything or nothing. Returns rows a table.
+
+    Raises Conflict when the database holds something, Corrupt when the files are not what the manifest says, and Unavailable.
+    """
+    with _file_errors(folder):
+        manifest = _checked_manifest(folder)
+        with database.writing() as connection:
+            _require_newest(connection)
+            _require_new(connection)
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+            rows = {table.name: _load(connection, table, folder) for table in metadata.sorted_tables}
+            log = Events(connection, None)
+            stated = {name: file.rows for name, file in manifest.files.items()}
+            if (rows, log.size(), log.root()) != (stated, manifest.log_size, manifest.log_root):
+                raise _not_as_stated("rows and log are not what its manifest says")
+    return rows
+
+
+def _plain(table: Table) -> Table:
+    """The table as it is stored: lists and mappings stay the text that they are, byte for byte."""
+    columns = (Column(c.name, Text() if isinstance(c.type, CanonicalJson) else c.type) for c in table.columns)
+    return Table(table.name, MetaData(), *columns)
+
+
+def _lines(connection: Connection, table: Table) -> Generator[bytes, None, None]:
+    plain = _plain(table)
+    ordered = select(plain).order_by(*(plain.c[key.name] for key in table.primary_key.columns))
+    with connection.execute(ordered.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+        for row in rows.mappings():
+            yield json.dumps(dict(row), ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat).encode() + b"\n"
+
+
+def _load(connection: Connection, table: Table, folder: Path) -> int:
+    plain, count = _plain(table), 0
+    times = [c.name for c in table.columns if isinstance(c.type, UtcTime)]
+    with _file(folder, table.name).open("rb") as lines:
+        while piece := [_row(line, plain, times) for line in islice(lines, _ROWS_AT_ONCE)]:
+            connection.execute(insert(plain), piece)
+            count += len(piece)
+    return count
+
+
+def _row(line: bytes, table: Table, times: Iterable[str]) -> dict[str, Any]:
+    try:
+        row: dict[str, Any] = json.loads(line)
+        moments = {name: datetime.fromisoformat(row[name]) for name in times if row[name] is not None}
+    except (KeyError, TypeError, ValueError):
+        row, moments = {}, {}
+    if row.keys() != set(table.columns.keys()):
+        raise _not_as_stated(f"a row of {table.name} cannot be read")
+    return row | moments
+
+
+def _write(connection: Connection, table: Table, folder: Path) -> StatedFile:
+    """Writes a file that its owner alone may read, and waits for the disk."""
+    sha256, count = hashlib.sha256(), 0
+    descriptor = os.open(_file(folder, table.name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file, closing(_lines(connection, table)) as lines:
+        for line in lines:
+            file.write(line)
+            sha256.update(line)
+            count += 1
+        file.flush()
+        os.fsync(file.fileno())
+    return StatedFile(rows=count, sha256=sha256.hexdigest())
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Appears whole or not at all."""
+    unfinished = folder / "manifest.unfinished"
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(manifest.model_dump_json(indent=2) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(folder / "manifest.json")
+    entries = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(entries)
+    finally:
+        os.close(entries)
+
+
+def _checked_manifest(folder: Path) -> Manifest:
+    """The manifest of a folder whose files are all there and unchanged. Raises Corrupt, Unavailable."""
+    try:
+        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+    except FileNotFoundError:
+        raise _not_as_stated("it has no manifest.json, so it was never finished") from None
+    except ValidationError:
+        raise _not_as_stated("its manifest.json cannot be read") from None
+    if manifest.revision != NEWEST:
+        raise Unavailable(
+            f"the backup has the schema {manifest.revision}, and this version of tailorbird {NEWEST}",
+            "restore it with the version that made it, then upgrade",
+            code="backup_version",
+        )
+    if manifest.files.keys() != metadata.tables.keys():
+        raise _not_as_stated("its manifest names other tables")
+    for table, stated in manifest.files.items():
+        if _sha256(_file(folder, table)) != stated.sha256:
+            raise _not_as_stated(f"the file of {table} was changed or is gone")
+    return manifest
+
+
+def _sha256(file: Path) -> str:
+    """Empty for a file that is not there."""
+    try:
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+
+
+def _require_newest(connection: Connection) -> None:
+    if revision_of(connection) != NEWEST:
+        raise Unavailable("the database is not of this version", "bring it to this version: tailorbird init", code="database_not_migrated")
+
+
+def _require_new(connection: Connection) -> None:
+    """A new database holds two rows, which the migrations put there: an empty log, and no moves of aliases."""
+    made_with = {log_frontier.name: select(log_frontier.c.size), alias_moves.name: select(alias_moves.c.count)}
+    counts = {table: made_with.get(table.name, select(func.count()).select_from(table)) for table in metadata.sorted_tables}
+    if any(connection.scalar(count) for count in counts.values()):
+        raise Conflict(
+            "the database already holds something", "restore into a new database, which nobody has used yet", code="database_not_new"
+        )
+
+
+def _file(folder: Path, table: str) -> Path:
+    return folder / f"{table}.jsonl"
+
+
+@contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"the backup in {folder} cannot be written or read: {error.strerror}",
+            "choose a folder that you may write, on a disk with enough space",
+            code="backup_unreachable",
+        ) from error
+
+
+def _not_as_stated(what: str) -> Corrupt:
+    return Corrupt(f"the backup cannot be used: {what}", "use another backup", code="backup_corrupt")
