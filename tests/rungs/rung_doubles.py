@@ -142,6 +142,7 @@ def build_context(folder: Path, plan: RungPlan, **changes: Any) -> RungContext:
         "base_folder": folder / "base",
         "snapshot": D,
         "labels": LABELS,
+        "label_sets": (),
         "train": make_rows(120),
         "dev": (),
         "trainer": lambda: trainer,

@@ -9,6 +9,7 @@ import pytest
 from rung_doubles import LABELS, make_rows
 
 from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.foundations.label_sets import join
 from tailorbird.rungs import fit_floor
 
 
@@ -53,3 +54,18 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.Monkey
     with pytest.raises(Unavailable) as caught:
         fit_floor(make_rows(30), LABELS, seed=1)
     assert "tailorbird[local]" in caught.value.hint
+
+
+def test_several_labels_are_each_judged_alone() -> None:
+    texts = {"billing": "invoice amount charged", "refund": "money back please", "delivery": "parcel late courier"}
+    names, plain = sorted(texts), make_rows(60)
+    rows = []
+    for number in range(60):
+        borne = [name for place, name in enumerate(names) if number >> place & 1]
+        text = f"case {number} " + " ".join(texts[name] for name in borne)
+        rows.append(plain[number].model_copy(update={"text": text, "target": join(borne)}))
+    model = fit_floor(rows[:40], names, seed=1, many=True)
+    predictions = model.predict(rows[40:])
+    right = sum(prediction.answer == row.target for prediction, row in zip(predictions, rows[40:], strict=True))
+    assert right >= 18
+    assert all(prediction.log_probabilities is None for prediction in predictions)

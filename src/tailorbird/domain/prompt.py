@@ -27,12 +27,19 @@ class Demonstration(Value):
 
 
 class PromptSpec(Value):
-    """Everything that is put around a user's text. ``labels`` is empty for generation."""
+    """Everything that is put around a user's text. ``labels`` is empty for generation; ``label_sets`` are the sets of labels that can be
+    answered, where an item may bear several."""
 
     instruction: str
     labels: tuple[str, ...] = ()
+    label_sets: tuple[str, ...] = ()
     list_labels: bool = False
     demonstrations: tuple[Demonstration, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The complete answers that are scored against one another: labels, or sets of them."""
+        return self.label_sets or self.labels
 
 
 class Sampling(Value):

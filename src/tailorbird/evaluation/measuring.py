@@ -15,6 +15,7 @@ from tailorbird.domain.evidence import ItemResult, Metric, Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.classification import classification_metrics
 from tailorbird.evaluation.generation import generation_metrics
+from tailorbird.evaluation.multi_label import multi_label_metrics
 from tailorbird.evaluation.serving_cost import serving_metrics
 from tailorbird.evaluation.spec import MeasureSpec
 from tailorbird.foundations.text import normalise
@@ -22,10 +23,7 @@ from tailorbird.foundations.text import normalise
 #: What makes metrics out of items, by the kind of task.
 Family = Callable[[Sequence[ItemResult], MeasureSpec], Iterator[Metric]]
 
-FAMILIES: dict[TaskKind, tuple[Family, ...]] = {
-    TaskKind.CLASSIFY: (classification_metrics, serving_metrics),
-    TaskKind.GENERATE: (generation_metrics, serving_metrics),
-}
+FAMILIES: dict[TaskKind, Family] = {TaskKind.CLASSIFY: classification_metrics, TaskKind.GENERATE: generation_metrics}
 
 
 def measure(rows: Sequence[Row], predictions: Sequence[Prediction], spec: MeasureSpec) -> tuple[dict[str, Metric], tuple[ItemResult, ...]]:
@@ -36,8 +34,8 @@ def measure(rows: Sequence[Row], predictions: Sequence[Prediction], spec: Measur
     if spec.task not in FAMILIES:
         raise InvalidInput(f"a {spec.task.value} task has no metrics", "measure a classify or generate task", code="task_unsupported")
     items = _items(rows, predictions, spec.task)
-    found = {metric.name: metric for family in FAMILIES[spec.task] for metric in family(items, spec)}
-    return found, items
+    quality = multi_label_metrics if spec.many else FAMILIES[spec.task]
+    return {metric.name: metric for family in (quality, serving_metrics) for metric in family(items, spec)}, items
 
 
 def _items(rows: Sequence[Row], predictions: Sequence[Prediction], task: TaskKind) -> tuple[ItemResult, ...]:
@@ -62,7 +60,7 @@ def _item(row: Row, prediction: Prediction, task: TaskKind) -> ItemResult:
         prediction=prediction.answer,
         correct=exact if task is TaskKind.CLASSIFY else normalise(prediction.answer) == normalise(row.target),
         log_loss=-scores[row.target] if scores and row.target in scores else None,
-        confidence=min(1.0, math.exp(max(scores.values()))) if scores else None,
+        confidence=min(1.0, math.exp(scores[prediction.answer])) if scores and prediction.answer in scores else None,
         latency_ms=prediction.latency_ms,
         request_ms=prediction.request_ms,
         prompt_tokens=prediction.prompt_tokens,

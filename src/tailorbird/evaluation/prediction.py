@@ -15,7 +15,8 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.foundations.labelling import labelled
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.ports.engine import Engine, Generation, LabelScores
 
@@ -41,7 +42,7 @@ class PredictionRequest:
 def engine_predictions(request: PredictionRequest) -> list[Prediction]:
     """Predicts every row: by label scores for classify, by generation for generate.
 
-    Of labels that score alike the first one listed wins. Raises InvalidInput for a task that is neither, or without labels to choose
+    Raises InvalidInput for a task that is neither, or without labels to choose
     from, and what the engine raises.
     """
     answer = _answerer(request)
@@ -57,7 +58,7 @@ Answerer = Callable[[Sequence[Row], bool], list[Prediction]]
 
 def _answerer(request: PredictionRequest) -> Answerer:
     kind = request.servable.task
-    if kind is TaskKind.CLASSIFY and request.servable.prompt.labels:
+    if kind is TaskKind.CLASSIFY and request.servable.prompt.answers:
         return lambda rows, timed: _classify(request, rows, timed)
     if kind is TaskKind.GENERATE:
         return lambda rows, timed: _generate(request, rows, timed)
@@ -81,19 +82,18 @@ def _prompts(request: PredictionRequest, rows: Sequence[Row]) -> list[tuple[Mess
 
 
 def _classify(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
-    labels = request.servable.prompt.labels
+    prompt = request.servable.prompt
     started = time.perf_counter()
-    scores = request.engine.score(request.servable.id, _prompts(request, rows), labels)
+    scores = request.engine.score(request.servable.id, _prompts(request, rows), prompt.answers)
     share = _milliseconds_since(started) / len(rows)
-    return [_chosen(row, labels, score, share, timed) for row, score in zip(rows, scores, strict=True)]
+    return [_chosen(row, prompt, score, share, timed) for row, score in zip(rows, scores, strict=True)]
 
 
-def _chosen(row: Row, labels: tuple[str, ...], score: LabelScores, share: float, timed: bool) -> Prediction:
-    best = max(range(len(labels)), key=lambda i: score.log_probabilities[i])
+def _chosen(row: Row, prompt: PromptSpec, score: LabelScores, share: float, timed: bool) -> Prediction:
     return Prediction(
         item=row.id,
-        answer=labels[best],
-        log_probabilities=dict(zip(labels, score.log_probabilities, strict=True)),
+        answer=labelled(prompt, score.log_probabilities).answer,
+        log_probabilities=dict(zip(prompt.answers, score.log_probabilities, strict=True)),
         latency_ms=share,
         request_ms=score.latency_ms if timed else None,
         prompt_tokens=score.prompt_tokens,

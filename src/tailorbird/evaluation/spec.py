@@ -20,7 +20,8 @@ from tailorbird.foundations.statistics import Floats, bootstrap_bca, clustered_w
 class MeasureSpec:
     """What to measure by.
 
-    ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works.
+    ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works; with ``many`` an
+    item may bear several labels.
     """
 
     task: TaskKind
@@ -28,6 +29,7 @@ class MeasureSpec:
     confidence: float
     seed: int
     price_per_hour: float
+    many: bool = False
 
 
 def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:

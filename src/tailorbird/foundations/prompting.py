@@ -16,13 +16,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.foundations.label_sets import NONE, SEPARATOR
 
 
 def messages_for(prompt: PromptSpec, text: str) -> tuple[Message, ...]:
     """The conversation for one user text: instruction (with labels, if listed), demonstrations, the text."""
     system = prompt.instruction
     if prompt.list_labels and prompt.labels:
-        system += "\nAnswer with exactly one of: " + ", ".join(prompt.labels) + "."
+        asked = f"all of these that apply, separated by {SEPARATOR}, or {NONE}" if prompt.label_sets else "exactly one of"
+        system += f"\nAnswer with {asked}: " + ", ".join(prompt.labels) + "."
     messages = [Message(role="system", content=system)]
     for shown in prompt.demonstrations:
         messages.append(Message(role="user", content=shown.text))

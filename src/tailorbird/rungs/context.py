@@ -35,6 +35,7 @@ class RungContext:
     base_folder: Path
     snapshot: Digest
     labels: tuple[str, ...]
+    label_sets: tuple[str, ...]
     train: tuple[Row, ...]
     dev: tuple[Row, ...]
     trainer: Callable[[], Trainer]

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
+from tailorbird.foundations.label_sets import split
+from tailorbird.foundations.labelling import given
 
 VARIANT = "tf-idf + logistic regression"
 #: Inverse strength of the L2 penalty. TF-IDF rows have length 1 a block, for which the library's default of 1 underfits: on Banking77 with
@@ -33,13 +35,14 @@ _LEAST = math.log(1e-9)
 
 @dataclass(frozen=True)
 class FloorModel:
-    """A fitted floor. ``parameters`` counts its coefficients, ``seconds`` is the time to fit."""
+    """A fitted floor. ``parameters`` counts its coefficients, ``seconds`` is the time to fit; with ``many`` each label is judged alone."""
 
     labels: tuple[str, ...]
     parameters: int
     seconds: float
     features: Any
     classifier: Any
+    many: bool = False
     variant: str = VARIANT
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
@@ -52,20 +55,22 @@ class FloorModel:
         started = time.perf_counter()
         scores_BK = self._log_probabilities([row.text for row in rows])
         elapsed = (time.perf_counter() - started) * 1000
-        return [
-            Prediction(
-                item=row.id,
-                answer=self.labels[int(np.argmax(scores_K))],
-                log_probabilities=dict(zip(self.labels, (float(s) for s in scores_K), strict=True)),
-                latency_ms=elapsed / len(rows),
-                request_ms=elapsed if timed else None,
-            )
-            for row, scores_K in zip(rows, scores_BK, strict=True)
-        ]
+        times = {"latency_ms": elapsed / len(rows), "request_ms": elapsed if timed else None}
+        return [Prediction(item=row.id, **times, **self._chosen(scores_K)) for row, scores_K in zip(rows, scores_BK, strict=True)]
+
+    def _chosen(self, scores_K: NDArray[np.float64]) -> dict[str, Any]:
+        scores = dict(zip(self.labels, (float(score) for score in scores_K), strict=True))
+        if self.many:
+            return {"answer": given({label: math.exp(score) for label, score in scores.items()})}
+        return {"answer": self.labels[int(np.argmax(scores_K))], "log_probabilities": scores}
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
-        """(texts, labels), normalised over all labels of the task."""
-        known = self.classifier.predict_log_proba(self.features.transform(texts))
+        """(texts, labels), in nats; normalised over all labels of the task where an item bears one."""
+        matrix = self.features.transform(texts)
+        if self.many:
+            alone_BK: NDArray[np.float64] = np.log(np.maximum(self.classifier.predict_proba(matrix), math.exp(_LEAST)))
+            return alone_BK
+        known = self.classifier.predict_log_proba(matrix)
         scores_BK = np.full((len(texts), len(self.labels)), _LEAST)
         for column, name in enumerate(self.classifier.classes_):
             scores_BK[:, self.labels.index(name)] = np.maximum(known[:, column], _LEAST)
@@ -73,20 +78,31 @@ class FloorModel:
         return scores_BK - total_B1
 
 
-def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int) -> FloorModel:
-    """Fits the floor of a classify task; equal rows and seed give an equal model, in any order.
+def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int, *, many: bool = False) -> FloorModel:
+    """Fits the floor of a classify task; equal rows and seed give an equal model, in any order. With ``many``, a classifier a label.
 
     Raises DataInvalid when train shows fewer than two labels or one that ``labels`` lacks, Unavailable when scikit-learn is not installed.
     """
     rows = sorted(train, key=lambda row: row.id)
-    targets = [row.target for row in rows]
-    _check_targets(set(targets), labels)
+    targets = [split(row.target) if many else (row.target,) for row in rows]
+    _check_targets({label for target in targets for label in target}, labels)
     started = time.perf_counter()
     features, classifier = _pipeline(len(rows), seed)
     matrix = features.fit_transform([row.text for row in rows])
-    classifier.fit(matrix, targets)
-    parameters = int(classifier.coef_.size + classifier.intercept_.size)
-    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, features, classifier)
+    if many:
+        classifier = _a_classifier_a_label(classifier, matrix, targets, labels)
+        parameters = len(labels) * (matrix.shape[1] + 1)
+    else:
+        classifier.fit(matrix, [target[0] for target in targets])
+        parameters = int(classifier.coef_.size + classifier.intercept_.size)
+    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, features, classifier, many)
+
+
+def _a_classifier_a_label(classifier: Any, matrix: Any, targets: Sequence[tuple[str, ...]], labels: Sequence[str]) -> Any:
+    from sklearn.multiclass import OneVsRestClassifier
+
+    borne = np.array([[label in target for label in labels] for target in targets], dtype=int)
+    return OneVsRestClassifier(classifier).fit(matrix, borne)
 
 
 def _pipeline(rows: int, seed: int) -> tuple[Any, Any]:

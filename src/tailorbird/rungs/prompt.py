@@ -38,6 +38,7 @@ def make_prompt(context: RungContext) -> Made:
     prompt = PromptSpec(
         instruction=context.objective.task.instruction,
         labels=context.labels,
+        label_sets=context.label_sets,
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
     )
     if context.plan.shots:
@@ -107,8 +108,8 @@ def _score(context: RungContext, prompt: PromptSpec, rows: Sequence[Row]) -> flo
 def _scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> list[float]:
     prompts = [messages_for(servable.prompt, row.text) for row in rows]
     if servable.task is TaskKind.CLASSIFY:
-        place = {label: i for i, label in enumerate(servable.prompt.labels)}
-        found = engine.score(servable.id, prompts, servable.prompt.labels)
+        place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
+        found = engine.score(servable.id, prompts, servable.prompt.answers)
         return [one.log_probabilities[place[row.target]] for row, one in zip(rows, found, strict=True)]
     answers = engine.generate(servable.id, prompts, Sampling())
     return [token_f1(answer.text, row.target) for row, answer in zip(rows, answers, strict=True)]

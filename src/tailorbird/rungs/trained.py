@@ -23,7 +23,7 @@ def make_trained(context: RungContext) -> Made:
 
     Labels are not listed in the prompt: training teaches them, and a shorter prompt is cheaper to serve. Raises what the trainer raises.
     """
-    prompt = PromptSpec(instruction=context.objective.task.instruction, labels=context.labels)
+    prompt = PromptSpec(instruction=context.objective.task.instruction, labels=context.labels, label_sets=context.label_sets)
     trained = _train(context, prompt)
     tree = context.artifacts.put_tree(trained.folder)
     report = trained.report

@@ -6,7 +6,6 @@ carries the counts. Must not know: HTTP, tenants, rows.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal
@@ -15,6 +14,7 @@ from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.value import Value
+from tailorbird.foundations.labelling import labelled
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.serving.routes import Arm, Routes
@@ -62,11 +62,9 @@ class Answering:
                 raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
 
     async def _label(self, arm: Arm, messages: Sequence[Message]) -> Piece:
-        labels = arm.prompt.labels
-        scores = await self._driver.score(arm.release, messages_for(arm.prompt, last_user_text(messages)), labels)
-        probabilities = {label: math.exp(nats) for label, nats in zip(labels, scores.log_probabilities, strict=True)}
-        best = max(probabilities, key=probabilities.__getitem__)
-        return Piece(text=best, finish_reason="stop", prompt_tokens=scores.prompt_tokens, probabilities=probabilities)
+        scores = await self._driver.score(arm.release, messages_for(arm.prompt, last_user_text(messages)), arm.prompt.answers)
+        found = labelled(arm.prompt, scores.log_probabilities)
+        return Piece(text=found.answer, finish_reason="stop", prompt_tokens=scores.prompt_tokens, probabilities=found.probabilities)
 
     async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         async with aclosing(self._driver.stream(arm.release, conversation_for(arm.prompt, messages), sampling)) as chunks:

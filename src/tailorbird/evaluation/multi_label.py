@@ -1,0 +1,89 @@
+"""Metrics of classification with several labels an item.
+
+In: item results whose target and prediction are sets of labels (``foundations/label_sets.py``). Out: exact match, micro- and macro-F1,
+precision, recall and F1 of every label, log-loss. Must not know: engines, other tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.domain.evidence import ItemResult, Metric
+from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped, proportion
+from tailorbird.foundations.label_sets import split
+from tailorbird.foundations.statistics import Floats, score_interval
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """Which items bear which labels, and which were given them: (items, labels)."""
+
+    borne_NK: NDArray[np.bool_]
+    given_NK: NDArray[np.bool_]
+
+
+def multi_label_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    """All metrics that are defined on these items."""
+    yield proportion("exact_match", items, [item.correct for item in items], spec)
+    marks, groups = _marks(items, spec.labels), [item.group for item in items]
+    for name, mean in (("micro_f1", micro_f1), ("macro_f1", macro_f1)):
+        yield _bounded(name, _over(marks, mean), groups, spec)
+    for place, label in enumerate(spec.labels):
+        yield from _of_label(label, place, marks, items, spec)
+    losses = [item.log_loss for item in items if item.log_loss is not None]
+    if len(losses) == len(items) > 1:
+        yield average("log_loss", losses, groups, spec)
+
+
+def micro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
+    """F1 over all labels at once; 1 where no label was borne or given."""
+    total = float(given_K.sum() + borne_K.sum())
+    return 2 * float(hits_K.sum()) / total if total else 1.0
+
+
+def macro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
+    """Mean F1 over the labels that some item bears or was given; 1 where there are none."""
+    total_K = given_K + borne_K
+    occurs_K = total_K > 0
+    return float(np.mean(2 * hits_K[occurs_K] / total_K[occurs_K])) if occurs_K.any() else 1.0
+
+
+def _marks(items: Sequence[ItemResult], labels: Sequence[str]) -> _Marks:
+    place = {label: k for k, label in enumerate(labels)}
+    borne, given = (np.zeros((len(items), len(labels)), dtype=bool) for _ in range(2))
+    for n, item in enumerate(items):
+        for marked, text in ((borne, item.target), (given, item.prediction)):
+            marked[n, [place[label] for label in split(text) if label in place]] = True
+    return _Marks(borne, given)
+
+
+def _over(marks: _Marks, mean: Callable[[Floats, Floats, Floats], float]) -> Callable[[Floats], float]:
+    """``mean`` as a function of item weights."""
+    hits_NK = (marks.borne_NK & marks.given_NK).astype(float)
+    given_NK, borne_NK = marks.given_NK.astype(float), marks.borne_NK.astype(float)
+    return lambda weights: mean(weights @ hits_NK, weights @ given_NK, weights @ borne_NK)
+
+
+def _of_label(label: str, place: int, marks: _Marks, items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    """Precision rests on the items that were given the label, recall on those that bear it, F1 on all."""
+    borne_N, given_N = marks.borne_NK[:, place], marks.given_NK[:, place]
+    for name, among_N, hit_N in (("precision", given_N, borne_N), ("recall", borne_N, given_N)):
+        among: list[int] = np.flatnonzero(among_N).tolist()
+        if among:
+            yield proportion(f"{name}[{label}]", [items[n] for n in among], [bool(hit_N[n]) for n in among], spec)
+    if (borne_N | given_N).any():
+        one = _Marks(borne_N[:, None], given_N[:, None])
+        yield _bounded(f"f1[{label}]", _over(one, micro_f1), [item.group for item in items], spec)
+
+
+def _bounded(name: str, statistic: Callable[[Floats], float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """Bootstrapped; where no draw differs (all right, or all wrong), bounded by Wilson's interval at the number of groups."""
+    metric = bootstrapped(name, statistic, groups, spec)
+    if metric.low < metric.high:
+        return metric
+    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
+    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})

@@ -1,0 +1,50 @@
+"""From the scores of answers to the answer, for one label or for several: measured and served alike.
+
+In: a prompt and the log-probability of each of its answers. Out: the answer and the probability of each label. Must not know: engines,
+items.
+
+With several labels an answer is a set of them (``label_sets.py``), and the answers that are scored are the sets that training showed. A
+label's probability is that of all sets which hold it, and a label is given when that is at least a half: so a set can be answered that no
+training row had.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.foundations import label_sets
+
+#: A label is given at this probability.
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An answer and the probability of each label: they add to 1 where one label is asked for."""
+
+    answer: str
+    probabilities: dict[str, float]
+
+
+def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labelled:
+    """The answer to a text; ``log_probabilities`` (nats) are those of ``prompt.answers``, normalised over them, in their order.
+
+    Of labels that score alike the first one listed wins.
+    """
+    probabilities = [math.exp(nats) for nats in log_probabilities]
+    if not prompt.label_sets:
+        scored = dict(zip(prompt.labels, probabilities, strict=True))
+        return Labelled(max(scored, key=scored.__getitem__), scored)
+    marginals = dict.fromkeys(prompt.labels, 0.0)
+    for answer, probability in zip(prompt.answers, probabilities, strict=True):
+        for label in label_sets.split(answer):
+            marginals[label] += probability
+    return Labelled(given(marginals), {label: min(1.0, probability) for label, probability in marginals.items()})
+
+
+def given(marginals: dict[str, float]) -> str:
+    """The set of the labels whose probability reaches the threshold."""
+    return label_sets.join(label for label, probability in marginals.items() if probability >= THRESHOLD)

@@ -1,0 +1,64 @@
+"""Metrics of several labels an item, against counts made by hand."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from tailorbird.domain.evidence import ItemResult
+from tailorbird.domain.objective import TaskKind
+from tailorbird.evaluation.multi_label import multi_label_metrics
+from tailorbird.evaluation.spec import MeasureSpec
+from tailorbird.foundations.label_sets import join, split
+
+LABELS = ("billing", "delivery", "refund")
+SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=LABELS, confidence=0.9, seed=1, price_per_hour=0.0, many=True)
+
+
+def item(number: int, target: str, prediction: str) -> ItemResult:
+    name = "sha256:" + hashlib.sha256(str(number).encode()).hexdigest()
+    return ItemResult(item=name, group=str(number), target=target, prediction=prediction, correct=target == prediction)
+
+
+def metrics_of(pairs: list[tuple[str, str]]) -> dict[str, float]:
+    items = [item(number, *pair) for number, pair in enumerate(pairs)]
+    return {metric.name: metric.value for metric in multi_label_metrics(items, SPEC)}
+
+
+def test_metrics_are_what_counting_says() -> None:
+    found = metrics_of([("billing | refund", "billing"), ("none", "none"), ("delivery", "delivery | refund"), ("refund", "refund")])
+    assert found["exact_match"] == 0.5
+    assert found["micro_f1"] == pytest.approx(2 * 3 / (4 + 4))
+    assert found["recall[refund]"] == 0.5
+    assert found["precision[refund]"] == 0.5
+    assert found["f1[refund]"] == pytest.approx(0.5)
+    assert found["macro_f1"] == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+def test_a_label_nobody_bears_or_was_given_has_no_metrics() -> None:
+    found = metrics_of([("billing", "billing"), ("none", "billing")])
+    assert not {name for name in found if "refund" in name or "delivery" in name}
+
+
+def test_all_right_is_still_bounded() -> None:
+    items = [item(number, "billing", "billing") for number in range(20)]
+    metrics = {metric.name: metric for metric in multi_label_metrics(items, SPEC)}
+    assert metrics["micro_f1"].value == 1.0
+    assert metrics["micro_f1"].low < 0.95
+    assert metrics["micro_f1"].method == "wilson"
+
+
+_sets = st.sets(st.sampled_from(LABELS)).map(join)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(_sets, _sets), min_size=3, max_size=25))
+def test_f1_agrees_with_scikit_learn(pairs: list[tuple[str, str]]) -> None:
+    marks = [[[int(label in split(text)) for label in LABELS] for text in column] for column in zip(*pairs, strict=True)]
+    found = metrics_of(pairs)
+    some = any(any(row) for column in marks for row in column)
+    assert found["micro_f1"] == pytest.approx(f1_score(*marks, average="micro", zero_division=0) if some else 1.0)
