@@ -17,6 +17,7 @@ from markupsafe import Markup, escape
 _DEEPER = 2
 _HEADING = re.compile(r"(#{1,4}) +(.+)")
 _CELL_END = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"[|: -]*-[|: -]*")
 _INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*")
 
 
@@ -75,15 +76,19 @@ def _code(text: str) -> Markup:
 
 
 def _table(lines: list[str]) -> Markup:
-    """A table; one whose head is empty names its rows by their first cell instead."""
-    head, _, *rows = [_cells(line) for line in lines] if len(lines) > 1 else [_cells(lines[0]), []]
+    """A table; one without a head, or whose head is empty, names its rows by their first cell instead."""
+    ruled = len(lines) > 1 and _RULE.fullmatch(lines[1])
+    head = _cells(lines[0]) if ruled else []
+    rows = [_cells(line) for line in (lines[2:] if ruled else lines)]
     body = Markup("").join(_row(row, named=not any(head)) for row in rows)
-    top = Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(_head(cell) for cell in head)) if any(head) else ""
-    return Markup('<div class="scroll" tabindex="0"><table>{}<tbody>{}</tbody></table></div>').format(top, body)
+    top = Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(map(_head, head))) if any(head) else ""
+    return Markup('<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>{}<tbody>{}</tbody></table></div>').format(top, body)
 
 
 def _cells(line: str) -> list[str]:
-    return [cell.strip().replace("\\|", "|") for cell in _CELL_END.split(line.strip())[1:-1]]
+    """What stands between the bars; the last bar may be missing."""
+    first, *cells = [cell.strip().replace("\\|", "|") for cell in _CELL_END.split(line.strip())]
+    return (cells if not cells or cells[-1] else cells[:-1]) or [first]
 
 
 def _head(cell: str) -> Markup:

@@ -1,0 +1,41 @@
+"""One furnished workspace for all tests that look, and copies of it for those that change something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from console_kit import Reader, copied, furnish, open_workspace
+
+from tailorbird.lifecycle import Parts
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("console") / "furnished"
+    furnish(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def house(furnished: Path) -> Iterator[Parts]:
+    """The furnished workspace itself; nobody changes what it holds."""
+    parts = open_workspace(furnished / "workspace")
+    yield parts
+    parts.ledger.close()
+
+
+@pytest.fixture(scope="session")
+def viewer(house: Parts) -> Reader:
+    reader = Reader(house)
+    assert reader.log_in("viewer").status_code == 303
+    return reader
+
+
+@pytest.fixture
+def parts(furnished: Path, tmp_path: Path) -> Iterator[Parts]:
+    """A copy of the furnished workspace."""
+    opened = copied(furnished, tmp_path)
+    yield opened
+    opened.ledger.close()

@@ -1,0 +1,230 @@
+"""What people do from the pages: log in and out, decide, stage, promote, roll back, cancel; and every way it is refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from console_kit import Reader, approve, release_of, run_named
+
+from tailorbird.domain.release import ReleaseState
+from tailorbird.domain.run import RunState
+from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.audit import verify_log
+from tailorbird.lifecycle.people import act_as
+
+
+def reader_as(parts: Parts, name: str) -> Reader:
+    reader = Reader(parts)
+    assert reader.log_in(name).status_code == 303
+    return reader
+
+
+def page_of(parts: Parts) -> str:
+    return f"/console/releases/{release_of(parts).removeprefix('sha256:')}"
+
+
+def state_of(parts: Parts) -> ReleaseState:
+    with parts.ledger.work("acme", write=False) as work:
+        return work.releases.all()[0].state
+
+
+def kinds(parts: Parts) -> list[str]:
+    with parts.ledger.work("acme", write=False) as work:
+        return [entry.event.kind for entry in work.events.latest(5)]
+
+
+def stated(reader: Reader, decision: str = "approve", reason: str = "read the card") -> tuple[str, str]:
+    """The text and digest on the statement's page."""
+    answer = reader.post(f"{page_of(reader.parts)}/statement", {"decision": decision, "reason": reason})
+    assert answer.status_code == 200, answer.text
+    text = re.search(r"<pre data-text[^>]*>(.*?)</pre>", answer.text, flags=re.S)
+    digest = re.search(r'data-digest="(sha256:[0-9a-f]{64})"', answer.text)
+    assert text is not None
+    assert digest is not None
+    return text[1].replace("&#34;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"), digest[1]
+
+
+def signed(parts: Parts, name: str, purpose: str, text: str, digest: str) -> dict[str, str]:
+    signature = act_as(parts, "acme", name).sign(purpose, digest)
+    return {"signed": text, "public_key": signature.public_key, "signature": signature.signature}
+
+
+def test_without_a_session_pages_lead_to_the_login_and_back(house: Parts) -> None:
+    answer = Reader(house).get("/console/traffic?minutes=15")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/console/login?next=/console/traffic%3Fminutes%3D15"
+    assert 'name="next" value="/console/traffic?minutes=15"' in Reader(house).get(answer.headers["location"]).text
+
+
+@pytest.mark.parametrize("wanted", ["https://elsewhere.example", "//elsewhere.example", "/consolex", "/v1/models", ""])
+def test_a_login_never_leads_to_another_site(house: Parts, wanted: str) -> None:
+    assert Reader(house).log_in("viewer", next=wanted).headers["location"] == "/console"
+
+
+@pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True)])
+def test_the_cookie_is_out_of_reach(house: Parts, scheme: str, secure: bool) -> None:
+    cookie = Reader(house, scheme).log_in("viewer").headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Path=/" in cookie
+    assert ("Secure" in cookie) is secure
+
+
+def test_a_login_proves_one_identity_once(house: Parts) -> None:
+    reader = Reader(house)
+    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "operator"}).json()
+    forged = signed(house, "viewer", "login", prepared["text"], prepared["digest"])
+    refused = reader.post("/console/login", forged)
+    assert refused.status_code == 401
+    assert "does not prove an identity" in refused.text
+    own = signed(house, "operator", "login", prepared["text"], prepared["digest"])
+    assert reader.post("/console/login", own).status_code == 303
+    assert reader.post("/console/login", own).status_code == 401
+
+
+def test_nonsense_logs_nobody_in(house: Parts) -> None:
+    reader = Reader(house)
+    assert reader.post("/console/login/prepare", {"tenant": "NO SUCH", "identity": ""}).status_code == 400
+    assert reader.post("/console/login", {"signed": "{}"}).status_code == 400
+    assert reader.post("/console/login", {}).status_code == 400
+    assert reader.get("/console").status_code == 303
+
+
+def test_logging_out_ends_the_session_itself(house: Parts) -> None:
+    reader = reader_as(house, "viewer")
+    kept = reader.cookies
+    assert reader.post("/console/logout").headers["location"] == "/console/login"
+    reader.cookies = kept
+    assert reader.get("/console").status_code == 303
+    assert reader.post("/console/logout").status_code == 303
+
+
+def test_forms_count_only_from_our_own_pages(parts: Parts) -> None:
+    approve(parts)
+    operator = reader_as(parts, "operator")
+    path = f"{page_of(parts)}/stage"
+    for headers in (
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "none"},
+        {"origin": "http://elsewhere.example"},
+        {"origin": "null"},
+        {"x_other": "1"},
+    ):
+        answer = operator.post(path, {}, **headers)
+        assert answer.status_code == 403, headers
+        assert "other_site" in answer.text
+    assert state_of(parts) is ReleaseState.APPROVED
+    assert operator.post(path, {}, origin="http://console.test").status_code == 303
+    assert state_of(parts) is ReleaseState.STAGED
+
+
+def test_the_whole_way_into_production_and_back(parts: Parts) -> None:
+    approver, operator = reader_as(parts, "approver"), reader_as(parts, "operator")
+    assert "Your decision" in approver.get(page_of(parts)).text
+    text, digest = stated(approver)
+    filed = approver.post(f"{page_of(parts)}/decision", signed(parts, "approver", "approve", text, digest))
+    assert filed.status_code == 303
+    shown = approver.get(filed.headers["location"]).text
+    assert "Your approval is filed." in shown
+    assert "as approver" in shown
+    assert "Your decision" not in shown
+    for move, button, after in (("stage", "Stage it", ReleaseState.STAGED), ("promote", "Promote it", ReleaseState.PRODUCTION)):
+        assert f"{page_of(parts)}/{move}" in operator.get(page_of(parts)).text
+        assert button in operator.get(f"{page_of(parts)}/{move}").text
+        assert operator.post(f"{page_of(parts)}/{move}").status_code == 303
+        assert state_of(parts) is after
+    assert release_of(parts)[7:19] in operator.get("/console").text
+    assert "/console/aliases/desk/rollback" in operator.get(page_of(parts)).text
+    assert "nobody answers after the rollback" in operator.get("/console/aliases/desk/rollback").text
+    back = operator.post("/console/aliases/desk/rollback", {"reason": "a drill"})
+    assert "It was taken back from production." in operator.get(back.headers["location"]).text
+    assert "withdrawn" in operator.get("/console").text
+    assert verify_log(parts, act_as(parts, "acme", "operator")).intact
+
+
+def test_a_rejection_ends_it(parts: Parts) -> None:
+    approver = reader_as(parts, "approver")
+    text, digest = stated(approver, "reject", "recall is <too> low & falling")
+    assert approver.post(f"{page_of(parts)}/decision", signed(parts, "approver", "reject", text, digest)).status_code == 303
+    assert state_of(parts) is ReleaseState.REJECTED
+    assert "recall is &lt;too&gt; low &amp; falling" in approver.get(page_of(parts)).text
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose", "status", "code"),
+    [
+        ("reviewer", "approve", 500, "signature_invalid"),
+        ("approver", "reject", 500, "signature_invalid"),
+        ("approver", "login", 500, "signature_invalid"),
+    ],
+)
+def test_a_decision_needs_the_deciders_own_signature(parts: Parts, name: str, purpose: str, status: int, code: str) -> None:
+    approver = reader_as(parts, "approver")
+    text, digest = stated(approver)
+    answer = approver.post(f"{page_of(parts)}/decision", signed(parts, name, purpose, text, digest))
+    assert (answer.status_code, state_of(parts)) == (status, ReleaseState.GATED)
+    assert code in answer.text
+
+
+def test_nobody_files_another_persons_statement_or_one_that_was_changed(parts: Parts) -> None:
+    approver = reader_as(parts, "approver")
+    text, digest = stated(approver)
+    changed = text.replace("read the card", "never read it")
+    assert approver.post(f"{page_of(parts)}/decision", signed(parts, "approver", "approve", changed, digest)).status_code == 500
+    other = reader_as(parts, "viewer")
+    assert other.post(f"{page_of(parts)}/decision", signed(parts, "approver", "approve", text, digest)).status_code == 400
+    assert state_of(parts) is ReleaseState.GATED
+
+
+def test_roles_are_asked_for_whatever_the_page_offers(parts: Parts) -> None:
+    """A viewer is refused with a page, and the refusal is logged."""
+    viewer = reader_as(parts, "viewer")
+    for path, form in (
+        (f"{page_of(parts)}/statement", {"decision": "approve"}),
+        (f"{page_of(parts)}/stage", {}),
+        (f"{page_of(parts)}/promote", {}),
+        ("/console/aliases/desk/rollback", {}),
+        (f"/console/jobs/{run_named(parts, 'triage')}/cancel", {}),
+    ):
+        answer = viewer.post(path, form)
+        assert answer.status_code == 403, path
+        assert "<h1>Not allowed</h1>" in answer.text
+        assert "role_missing" in answer.text
+        assert "Log out" in answer.text
+        assert kinds(parts)[0] == "access.denied"
+
+
+def test_the_author_is_told_that_others_decide(parts: Parts) -> None:
+    answer = reader_as(parts, "author").get(page_of(parts)).text
+    assert "Your decision" not in answer
+    assert "none by the author" in answer
+
+
+def test_a_job_is_cancelled_from_the_page(parts: Parts) -> None:
+    operator, run = reader_as(parts, "operator"), run_named(parts, "triage")
+    assert f"/console/jobs/{run}/cancel" in operator.get("/console/jobs").text
+    assert "What is finished stays" in operator.get(f"/console/jobs/{run}/cancel").text
+    assert operator.post(f"/console/jobs/{run}/cancel").headers["location"] == f"/console/runs/{run}"
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.runs.get(run).state is RunState.CANCELLED
+    assert operator.post(f"/console/jobs/{run}/cancel").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "code"), [({"reason": "x" * 70_000}, 413, "form_too_large"), ({"decision": "maybe"}, 400, "field_invalid")]
+)
+def test_forms_that_cannot_be_used(parts: Parts, form: dict[str, str], status: int, code: str) -> None:
+    answer = reader_as(parts, "approver").post(f"{page_of(parts)}/statement", form)
+    assert (answer.status_code, code in answer.text) == (status, True)
+
+
+def test_a_disabled_identity_is_out_at_once(parts: Parts) -> None:
+    from tailorbird.lifecycle.people import disable
+
+    operator = reader_as(parts, "operator")
+    disable(parts, act_as(parts, "acme", "admin"), "operator")
+    answer = operator.get("/console")
+    assert answer.status_code == 403
+    assert "identity_disabled" in answer.text
