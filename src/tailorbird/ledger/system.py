@@ -20,7 +20,7 @@ from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.rows import insert_new, select_fields, value_of
 from tailorbird.ledger.tables import alias_moves, api_keys, runs, sessions, steps, tenants
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.events import EventLog
+from tailorbird.ports.events import AuditLog
 from tailorbird.ports.identity import TenantDirectory
 from tailorbird.ports.runs import WorkQueue
 
@@ -84,7 +84,7 @@ class System:
     """Implements ``SystemWork``."""
 
     tenants: TenantDirectory
-    events: EventLog
+    events: AuditLog
     queue: WorkQueue
 
 

@@ -9,7 +9,7 @@ from tailorbird.domain.event import Checkpoint, Event, LogEntry
 
 
 class EventLog(Protocol):
-    """System repository: an RFC 6962 Merkle log of events. Appending happens in the caller's transaction."""
+    """An RFC 6962 Merkle log of events, as one tenant sees it. Appending happens in the caller's transaction."""
 
     def append(self, events: Sequence[Event]) -> int:
         """Appends events in order and returns the log's new size."""
@@ -34,6 +34,10 @@ class EventLog(Protocol):
     def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
         """At most ``limit`` entries that are visible here, newest first; with ``before``, only those with a smaller index."""
         ...
+
+
+class AuditLog(EventLog, Protocol):
+    """The whole log, above tenants: with its proofs, and the checkpoints that were signed of it."""
 
     def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
         """RFC 6962 audit path (hashes in hex, leaf upwards) of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
-from tailorbird.ports.events import EventLog
+from tailorbird.ports.events import AuditLog, EventLog
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
@@ -38,7 +38,7 @@ class SystemWork(Protocol):
     """The repositories that stand above tenants, inside one transaction."""
 
     tenants: TenantDirectory
-    events: EventLog
+    events: AuditLog
     queue: WorkQueue
 
 
