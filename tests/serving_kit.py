@@ -19,8 +19,9 @@ from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Samplin
 from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, digest_of
-from tailorbird.integrations.memory import FixedClock, MemoryEngine
+from tailorbird.integrations.memory import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_ledger
+from tailorbird.lifecycle import Parts, Upkeep
 from tailorbird.ports.engine import Chunk, Engine, LabelScores, LoadRequest
 
 LABELS = ("lost_card", "top_up", "refund")
@@ -73,6 +74,7 @@ class House:
     """A ledger on disk with two tenants. ``refusals`` are releases that the engine's gate refuses, and with what."""
 
     def __init__(self, folder: Path, *, new: bool = True) -> None:
+        self.folder = folder
         self.ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}")
         self.clock = FixedClock()
         self.refusals: dict[Digest, TailorbirdError] = {}
@@ -83,6 +85,20 @@ class House:
     def reopen(cls, folder: Path) -> House:
         """The house that another process furnished."""
         return cls(folder, new=False)
+
+    @property
+    def parts(self) -> Parts:
+        """What the gateway is given."""
+        return Parts(
+            ledger=self.ledger,
+            artifacts=MemoryArtifacts(self.folder / "read"),
+            clock=self.clock,
+            workspace=self.folder,
+            trainer=MemoryTrainer,
+            engine=MemoryEngine,
+            model_reader=MemoryModelReader,
+            upkeep=Upkeep(record_file=self.folder / "tailorbird.db"),
+        )
 
     def _furnish(self) -> None:
         self.ledger.migrate()

@@ -116,9 +116,7 @@ def people(parts: Parts, tenant: str = "acme") -> tuple[Identity, ...]:
 
 def whole_app(parts: Parts, house: House) -> FastAPI:
     """The public application over ``parts``, with an engine in this process that loads what ``house`` admits."""
-    app = gateway_app(parts.ledger, parts.clock, DirectDriver(house))
-    app.include_router(api.control_routes(parts))
-    return app
+    return gateway_app(parts, DirectDriver(house))
 
 
 @contextmanager

@@ -46,7 +46,9 @@ def test_readiness_tells_the_truth(house: House) -> None:
 
             async def look() -> None:
                 response = await client.get("/readyz")
-                told.append((response.status_code, response.json()))
+                said = response.json()
+                assert [warning["code"] for warning in said.pop("warnings")] == ["checkpoints_stay"]
+                told.append((response.status_code, said))
 
             assert (await client.get("/healthz")).status_code == 200
             await asyncio.sleep(0.3)
@@ -100,6 +102,8 @@ def test_errors_of_the_framework_take_the_same_shape(house: House) -> None:
 
 def test_the_surface_describes_itself(house: House) -> None:
     described = ask(house, lambda client: client.get("/openapi.json")).json()
-    assert set(described["paths"]) == {CHAT, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"}
+    control = {path for path in described["paths"] if path.startswith("/api/")}
+    assert {"/api/sessions", "/api/runs", "/api/releases"} <= control
+    assert set(described["paths"]) - control == {CHAT, "/v1/models", "/v1/models/{model}", "/healthz", "/readyz"}
     schema = described["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"model", "messages"} <= set(schema["properties"])

@@ -73,7 +73,7 @@ def live(house: House, engine: Engine | None = None) -> Iterator[Live]:
         driver = open_driver(engine_url, SECRET)
 
         def make() -> FastAPI:
-            app = gateway_app(house.ledger, house.clock, driver)
+            app = gateway_app(house.parts, driver)
             inner = app.router.lifespan_context
 
             from contextlib import asynccontextmanager

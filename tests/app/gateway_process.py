@@ -7,32 +7,34 @@ import sys
 if sys.argv[1] == "engine" and sys.argv[-1] == "broken":
     sys.exit(3)
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from serving_kit import House
-from tailorbird.app import engine, run_engine, run_gateway, take_secret
+from tailorbird.app import Listening, engine, run_engine, run_gateway, take_secret
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.integrations.memory import MemoryEngine
 
+LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
+
 
 def gateway(workspace: str, port: str, *flags: str) -> None:
     house = House.reopen(Path(workspace))
-    parts: Any = SimpleNamespace(ledger=house.ledger, clock=house.clock, workspace=Path(workspace))
 
     def engine_command(engine_port: int) -> list[str]:
         return [sys.executable, __file__, "engine", workspace, str(engine_port), *flags]
 
-    run_gateway(parts, "127.0.0.1", int(port), open_driver, engine_command)
+    run_gateway(house.parts, Listening(port=int(port), log_format=LOG_FORMAT), open_driver, engine_command)
 
 
 def engine_process(workspace: str, port: str) -> None:
     house = House.reopen(Path(workspace))
     engine.admit = lambda _parts, request: house.admit(request)  # the rule itself is tested where it is written
     parts: Any = SimpleNamespace(engine=lambda: MemoryEngine(delay=0.02))
-    run_engine(parts, int(port), take_secret())
+    run_engine(parts, int(port), take_secret(), LOG_FORMAT)
 
 
 if __name__ == "__main__":

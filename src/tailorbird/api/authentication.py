@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from tailorbird.access import matches, read_secret
+from tailorbird.api.call import TENANT
 from tailorbird.domain.errors import Unauthenticated
 from tailorbird.domain.identity import ApiKey
 from tailorbird.ports.clock import Clock
@@ -44,7 +45,9 @@ class Authenticator:
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise _refused("no API key was given", "send the header: authorization: Bearer tb_<id>_<secret>", "missing_api_key")
-        return await self.key_of(secret.strip())
+        key = await self.key_of(secret.strip())
+        request.scope[TENANT] = key.tenant
+        return key
 
     async def key_of(self, secret: str) -> ApiKey:
         """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked."""

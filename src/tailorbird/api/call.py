@@ -7,7 +7,8 @@ Must not know: what the call is about.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
@@ -16,16 +17,24 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailorbird.api.metrics import Metrics
+from tailorbird.api.occupancy import Occupancy
 from tailorbird.serving import Piece
+
+#: Where a call's scope says for whom it is, once the caller is known.
+TENANT = "tailorbird.tenant"
 
 
 @dataclass
 class Call:
-    """``engine_seconds`` is the time that passed while the engine was being waited for."""
+    """``engine_seconds`` is the time that passed while the engine was being waited for, ``engine_share`` the part of it that was not
+    somebody else's too."""
 
     id: str = field(default_factory=lambda: f"req_{uuid4().hex}")
     started: float = field(default_factory=time.perf_counter)
     engine_seconds: float = 0.0
+    engine_share: float = 0.0
+    _waits: int = 0
+    _since: float = 0.0
 
     @property
     def seconds(self) -> float:
@@ -37,20 +46,33 @@ class Call:
         """Time since the call came in that was not spent waiting for the engine."""
         return self.seconds - self.engine_seconds
 
-    async def timed(self, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Piece, None]:
+    async def timed(self, pieces: AsyncGenerator[Piece, None], engine: Occupancy) -> AsyncGenerator[Piece, None]:
         """``pieces`` as they come, with the waiting counted as the engine's."""
         try:
             while True:
-                asked = time.perf_counter()
                 try:
-                    piece = await anext(pieces)
+                    with self._waiting(engine):
+                        piece = await anext(pieces)
                 except StopAsyncIteration:
                     return
-                finally:
-                    self.engine_seconds += time.perf_counter() - asked
                 yield piece
         finally:
             await pieces.aclose()
+
+    @contextmanager
+    def _waiting(self, engine: Occupancy) -> Iterator[None]:
+        """A call may wait for several answers at once: its seconds pass once."""
+        asked, entered = time.perf_counter(), engine.enter()
+        self._waits += 1
+        if self._waits == 1:
+            self._since = asked
+        try:
+            yield
+        finally:
+            self._waits -= 1
+            self.engine_share += engine.leave(entered)
+            if not self._waits:
+                self.engine_seconds += time.perf_counter() - self._since
 
 
 def current_call(request: Request) -> Call:

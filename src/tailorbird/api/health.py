@@ -1,19 +1,23 @@
 """``GET /healthz`` and ``GET /readyz``: whether the process is up, and whether it can answer.
 
-In: the deployment's readiness. Out: 200, or 503 with what is missing, in numbers; no name of a tenant or model.
-Must not know: how readiness is found.
+In: the deployment's readiness, the workspace's condition. Out: 200, or 503 with what is missing, in numbers; warnings that stop nothing.
+No name of a tenant or model. Must not know: how either is found.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
+from tailorbird.foundations.canonical import plain_json
+from tailorbird.lifecycle.condition import Condition
 from tailorbird.serving import Deployment
 
 
-def health_routes(deployment: Deployment) -> APIRouter:
-    """The two routes; neither needs a key."""
+def health_routes(deployment: Deployment, condition: Callable[[], Condition]) -> APIRouter:
+    """The two routes; neither needs a key. ``condition`` is what was last seen, and answers at once."""
     router = APIRouter()
 
     @router.get("/healthz", summary="Is the process up?")
@@ -22,13 +26,15 @@ def health_routes(deployment: Deployment) -> APIRouter:
 
     @router.get("/readyz", summary="Does every public name answer as the record says?")
     async def readyz() -> JSONResponse:
-        found = deployment.readiness()
+        found, seen = deployment.readiness(), condition()
+        ready = found.ready and seen.writable
         told = {
-            "ready": found.ready,
-            "ledger": found.ledger,
+            "ready": ready,
+            "ledger": found.ledger and seen.writable,
             "engine": found.engine,
             "aliases": {"live": found.live, "behind": found.behind},
+            "warnings": [plain_json(notice) for notice in seen.notices],
         }
-        return JSONResponse(told, status_code=200 if found.ready else 503)
+        return JSONResponse(told, status_code=200 if ready else 503)
 
     return router

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Request, Response
 
 from tailorbird.api.body import read_body, require_type
+from tailorbird.api.call import TENANT
 from tailorbird.api.documenting import COOKIE, SESSION, json_body
 from tailorbird.api.errors import error_answers, error_response
 from tailorbird.api.policy import LOG_IN, LOG_OUT
@@ -67,7 +68,9 @@ class Sessions:
 
     async def actor(self, request: Request) -> Actor:
         """Whose session ``request`` shows. Raises Unauthenticated, Forbidden (by cookie, and nothing says that a page of ours sent it)."""
-        return await self.run(actor_of, self.parts, secret_of(request))
+        actor = await self.run(actor_of, self.parts, secret_of(request))
+        request.scope[TENANT] = actor.tenant
+        return actor
 
     async def run(self, do: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         """The result of ``do``, which may block."""

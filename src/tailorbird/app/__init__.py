@@ -1,8 +1,28 @@
 """The processes: the gateway, the engine it keeps alive, and workers."""
 
+from tailorbird.app.chores import Schedule, doing, sign_and_ship, watch_all
 from tailorbird.app.engine import SECRET_VARIABLE, run_engine, take_secret
 from tailorbird.app.engine_app import engine_app
-from tailorbird.app.gateway import gateway_app, run_gateway
+from tailorbird.app.gateway import Listening, gateway_app, run_gateway
+from tailorbird.app.logs import LogFormat, set_up
+from tailorbird.app.tls import Tls, tls_of
 from tailorbird.app.worker import Worker
 
-__all__ = ["SECRET_VARIABLE", "Worker", "engine_app", "gateway_app", "run_engine", "run_gateway", "take_secret"]
+__all__ = [
+    "SECRET_VARIABLE",
+    "Listening",
+    "LogFormat",
+    "Schedule",
+    "Tls",
+    "Worker",
+    "doing",
+    "engine_app",
+    "gateway_app",
+    "run_engine",
+    "run_gateway",
+    "set_up",
+    "sign_and_ship",
+    "take_secret",
+    "tls_of",
+    "watch_all",
+]

@@ -13,6 +13,7 @@ import threading
 from functools import partial
 
 from tailorbird.app.engine_app import engine_app
+from tailorbird.app.logs import LogFormat, set_up
 from tailorbird.app.servers import Server, ended_by_signals, listen
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.lifecycle import Parts, admit
@@ -29,11 +30,12 @@ def take_secret() -> str:
     return secret
 
 
-def run_engine(parts: Parts, port: int, secret: str) -> None:
+def run_engine(parts: Parts, port: int, secret: str, log_format: LogFormat = "text") -> None:
     """Serves the engine on 127.0.0.1 until SIGINT or SIGTERM, or until standard input, where it is a pipe, is closed.
 
     Raises Unavailable when the port is in use or what the engine needs is not installed.
     """
+    set_up("engine", log_format)
     _end_with_parent()
     engine = parts.engine()
     with listen("127.0.0.1", port) as listener:

@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from tailorbird.api import ClosingStream, unless_gone
 from tailorbird.app.engine_worker import EngineWorker
+from tailorbird.app.request_log import RequestLog
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
 from tailorbird.domain.value import Digest, Value
@@ -48,6 +49,7 @@ def engine_app(engine: Engine, admit: Callable[[LoadRequest], Servable], secret:
     app.add_exception_handler(TailorbirdError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_malformed)
     app.add_exception_handler(ClientDisconnect, _nobody_waits)
+    app.add_middleware(RequestLog)
     app.include_router(_release_routes(worker, admit))
     app.include_router(_answer_routes(worker))
     return app

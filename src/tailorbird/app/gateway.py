@@ -1,90 +1,117 @@
 """The gateway process: the public face, and beside it the engine process it keeps alive.
 
-In: opened parts, a host and a port, the driver of the engine. Out: an application; a process that serves until it is told to end. No torch
+In: opened parts, where to listen, the driver of the engine. Out: an application; a process that serves until it is told to end. No torch
 is imported here. Must not know: models, how a release is verified.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 
 from fastapi import FastAPI
 
-from tailorbird import __version__, api
+from tailorbird import __version__, api, console
+from tailorbird.app.chores import Schedule, doing, sign_and_ship
+from tailorbird.app.health import Health
+from tailorbird.app.logs import LogFormat, set_up
+from tailorbird.app.request_log import RequestLog
 from tailorbird.app.servers import Server, ended_by_signals, free_port, listen
 from tailorbird.app.supervisor import Supervisor
+from tailorbird.app.tls import Tls, check_proxies, is_open
 from tailorbird.lifecycle import Parts
-from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver
-from tailorbird.ports.ledger import Ledger
 from tailorbird.serving import Answering, Deployment, RequestJournal
 
 #: How long what an alias left stays loaded, unless settings say otherwise.
 KEEP_FORMER = timedelta(seconds=600)
+#: How often it is looked whether the certificate was renewed.
+_RENEW_EVERY = timedelta(minutes=1)
+
+_log = logging.getLogger("tailorbird.gateway")
 
 
-def gateway_app(ledger: Ledger, clock: Clock, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> FastAPI:
+@dataclass(frozen=True)
+class Listening:
+    """Where the gateway listens (port 0: the system chooses), how it is encrypted, whose forwarded headers it believes, how it logs."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    tls: Tls | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    log_format: LogFormat = "text"
+
+
+def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> FastAPI:
     """The public application. It watches the record and writes rows while it runs, and writes the last rows before it ends."""
-    deployment = Deployment(ledger, driver, clock, keep_former)
-    journal = RequestJournal(ledger)
-    metrics = api.Metrics()
+    deployment = Deployment(parts.ledger, driver, parts.clock, keep_former)
+    journal, health, metrics = RequestJournal(parts.ledger), Health(parts), api.Metrics()
     metrics.watch(deployment)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await journal.start()
         await deployment.start()
+        await health.start()
         try:
             yield
         finally:
+            await health.stop()
             await deployment.stop()
             await journal.stop()
 
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
-    authenticate = api.Authenticator(ledger, clock)
+    authenticate = api.Authenticator(parts.ledger, parts.clock)
     answering = Answering(driver, deployment.routes, deployment.doubt)
-    books = api.Books(journal, clock, metrics)
+    books = api.Books(journal, parts.clock, metrics)
     app.include_router(api.chat_routes(api.Chat(deployment.routes, answering, books), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))
-    app.include_router(api.health_routes(deployment))
+    app.include_router(api.control_routes(parts))
+    app.include_router(api.health_routes(deployment, health.condition))
     app.include_router(api.metrics_routes(metrics))
+    app.include_router(console.console_routes(parts))
     api.add_error_handlers(app)
+    app.add_middleware(RequestLog)
     app.add_middleware(api.Observed, metrics=metrics)
     return app
 
 
 def run_gateway(
     parts: Parts,
-    host: str,
-    port: int,
+    listening: Listening,
     open_driver: Callable[[str, str], EngineDriver],
     engine_command: Callable[[int], Sequence[str]] | None = None,
     keep_former: timedelta = KEEP_FORMER,
 ) -> None:
     """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
 
-    ``engine_command`` gives the engine's command line for a port (default: ``tailorbird engine`` on this workspace). Port 0 lets the system
-    choose. Raises Unavailable: the port is in use (before anything starts), the engine never answers.
+    ``engine_command`` gives the engine's command line for a port (default: ``tailorbird engine`` on this workspace).
+    Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy that is none.
     """
-    with listen(host, port) as listener:
+    set_up("gateway", listening.log_format)
+    check_proxies(listening.trusted_proxies)
+    with listen(listening.host, listening.port) as listener:
         engine_port, secret = free_port(), secrets.token_urlsafe(32)
-        command = (engine_command or _own_engine(parts))(engine_port)
+        command = (engine_command or _own_engine(parts, listening.log_format))(engine_port)
 
         async def serve() -> None:
             driver = open_driver(f"http://127.0.0.1:{engine_port}", secret)
-            server = Server(gateway_app(parts.ledger, parts.clock, driver, keep_former))
-            _tell(f"serving on http://{host}:{listener.getsockname()[1]} (ready when /readyz says so); end it with Ctrl-C")
+            server = Server(gateway_app(parts, driver, keep_former), listening.tls, listening.trusted_proxies)
+            _announce(listening, listener.getsockname()[1])
+            chores = [sign_and_ship(parts), Schedule("certificate", _RENEW_EVERY, server.renew_certificate)]
             try:
-                with ended_by_signals(server):
+                with ended_by_signals(server), doing(chores):
                     serving = asyncio.create_task(server.serve(sockets=[listener]))
-                    await _beside(serving, server, Supervisor(command, secret, driver.ready, _tell))
+                    await _beside(serving, server, Supervisor(command, secret, driver.ready, _log.info))
             finally:
                 await driver.close()
+            _log.info("ended")
 
         asyncio.run(serve())
 
@@ -102,11 +129,17 @@ async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Super
         await keeping
 
 
-def _own_engine(parts: Parts) -> Callable[[int], Sequence[str]]:
-    workspace = str(parts.workspace)
-    return lambda port: [sys.executable, "-m", "tailorbird.cli.main", "engine", "--port", str(port), "--workspace", workspace]
+def _announce(listening: Listening, port: int) -> None:
+    scheme = "https" if listening.tls else "http"
+    _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)
+    if is_open(listening.host) and not listening.tls and not listening.trusted_proxies:
+        _log.warning(
+            "%s is reached by other machines and nothing encrypts the way: keys and messages can be read on it; "
+            "give --tls-cert and --tls-key, or name the proxies that encrypt in the setting trusted_proxies",
+            listening.host,
+        )
 
 
-def _tell(sentence: str) -> None:
-    sys.stderr.write(f"tailorbird: {sentence}\n")
-    sys.stderr.flush()
+def _own_engine(parts: Parts, log_format: LogFormat) -> Callable[[int], Sequence[str]]:
+    options = ["--workspace", str(parts.workspace), "--log-format", log_format]
+    return lambda port: [sys.executable, "-m", "tailorbird.cli.main", "engine", "--port", str(port), *options]

@@ -10,12 +10,13 @@ import errno
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import uvicorn
 from fastapi import FastAPI
 
+from tailorbird.app.tls import Tls
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unavailable
 
 #: Seconds that requests in flight are given when a server ends.
@@ -50,19 +51,38 @@ def free_port() -> int:
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals to its process."""
+    """A server that leaves signals to its process, and says nothing of its own (see ``logs.py``).
 
-    def __init__(self, app: FastAPI) -> None:
+    ``proxies`` are those whose ``x-forwarded-*`` headers are believed.
+    """
+
+    def __init__(self, app: FastAPI, tls: Tls | None = None, proxies: Sequence[str] = ()) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
-                log_level="warning",
+                log_config=None,
                 access_log=False,
                 lifespan="on",
                 server_header=False,
                 timeout_graceful_shutdown=_GRACE,
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=list(proxies),
+                ssl_certfile=tls.cert if tls else None,
+                ssl_keyfile=tls.key if tls else None,
             )
         )
+        self._tls = tls
+        self._stamp = tls.stamp() if tls else None
+
+    def renew_certificate(self) -> bool:
+        """Takes up a certificate that was replaced; open connections keep theirs. Raises as ``Tls.check``, and keeps the old one then."""
+        context = self.config.ssl
+        if self._tls is None or context is None or self._tls.stamp() == self._stamp:
+            return False
+        self._tls.check()
+        self._stamp = self._tls.stamp()
+        context.load_cert_chain(self._tls.cert, self._tls.key)
+        return True
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The worker process: does the leased steps of submitted runs, for every tenant whose worker key is here.
 
-In: opened parts, who to tell, what else is done now and then. Out: a process that works until it is told to end. Must not know: what a step
-does, what is done beside.
+In: opened parts, who to tell. Out: a process that works until it is told to end. Must not know: what a step does, what is done beside
+(``chores.py``).
 
 Many workers may run, on one machine or several: a step is leased by one at a time. One that is killed leaves its lease to run out; one that
 is asked to end (SIGINT, SIGTERM) gives its step back.
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from tailorbird.access import Action
+from tailorbird.app.chores import WORKER
 from tailorbird.domain.errors import Busy, LeaseLost, TailorbirdError
 from tailorbird.domain.run import Run, RunState
 from tailorbird.lifecycle import Parts, Progress
@@ -24,20 +25,17 @@ from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.people import act_as
 from tailorbird.lifecycle.working import plan_for, work_on
 
-#: The identity that a worker acts as, in each tenant.
-WORKER = "worker"
 #: Seconds between two looks for work, and for which a run that could not be worked on is left alone.
 POLL_SECONDS, REST_SECONDS = 1.0, 30.0
 
 
 @dataclass
 class Worker:
-    """One worker. ``beside`` is called between runs, and at least every few seconds while there is nothing to do."""
+    """One worker. ``tell`` is told, in sentences, what it does."""
 
     parts: Parts
     progress: Progress
     tell: Callable[[str], None]
-    beside: Callable[[], None] = lambda: None
     once: bool = False
     _resting: dict[str, float] = field(default_factory=dict)
 
@@ -51,7 +49,6 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            self.beside()
             waiting = self._waiting()
             for run in waiting:
                 self._take_up(run)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tailorbird import wiring
-from tailorbird.app import run_engine, run_gateway, take_secret
+from tailorbird.app import Listening, LogFormat, run_engine, run_gateway, take_secret, tls_of
 from tailorbird.cli.session import Workspace, open_session
+from tailorbird.settings import Settings
 
 serve = typer.Typer()
 engine = typer.Typer()
+
+_Format = Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines are written (default text).")]
 
 
 @serve.command()
@@ -20,26 +24,39 @@ def _serve(
     workspace: Workspace = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8080).", min=0, max=65535)] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM, with its chain) to serve HTTPS with.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM, readable by its owner alone).")] = None,
+    log_format: _Format = None,
 ) -> None:
-    """Answer over HTTP as OpenAI's API does, for every alias with a release in production. Ends with Ctrl-C, after requests in flight."""
+    """Answer over HTTP as OpenAI's API does, for every alias with a release in production; with the control API and the console.
+
+    Ends with Ctrl-C, after requests in flight.
+    """
     session = open_session(workspace)
     settings = session.settings
-    run_gateway(
-        session.parts,
-        host or settings.host,
-        settings.port if port is None else port,
-        wiring.open_driver,
-        keep_former=timedelta(seconds=settings.keep_former_seconds),
+    listening = Listening(
+        host=host or settings.host,
+        port=settings.port if port is None else port,
+        tls=tls_of(tls_cert or _file(settings, settings.tls_cert), tls_key or _file(settings, settings.tls_key)),
+        trusted_proxies=settings.trusted_proxies,
+        log_format=log_format or settings.log_format,
     )
+    run_gateway(session.parts, listening, wiring.open_driver, keep_former=timedelta(seconds=settings.keep_former_seconds))
+
+
+def _file(settings: Settings, path: str) -> Path | None:
+    return settings.place(path) if path else None
 
 
 @engine.command()
 def _engine(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)],
     workspace: Workspace = None,
+    log_format: _Format = None,
 ) -> None:
     """Run models for one gateway. The gateway starts this; it is not for people."""
-    run_engine(open_session(workspace).parts, port, take_secret())
+    session = open_session(workspace)
+    run_engine(session.parts, port, take_secret(), log_format or session.settings.log_format)
 
 
 apps = {"serve": serve, "engine": engine}

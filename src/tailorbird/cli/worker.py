@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
-from tailorbird.app import Worker
+from tailorbird.app import LogFormat, Worker, doing, set_up, sign_and_ship, watch_all
 from tailorbird.cli.narrator import Narrator
-from tailorbird.cli.session import Workspace, err, open_session, say
+from tailorbird.cli.session import Workspace, err, open_session
+from tailorbird.lifecycle import Progress
 
 worker = typer.Typer()
 
@@ -17,14 +19,20 @@ worker = typer.Typer()
 def _worker(
     workspace: Workspace = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing waits.")] = False,
+    log_format: Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines are written (default text).")] = None,
 ) -> None:
     """Take up submitted runs of every tenant and do their steps; several workers share the work. Ends with Ctrl-C, giving its step back.
 
-    It acts as the identity `worker` of each tenant, whose key must lie in the workspace.
+    It acts as the identity `worker` of each tenant, whose key must lie in the workspace. Beside the work it signs and ships checkpoints of
+    the log and watches production, as often as the settings say; with --once it does not.
     """
-    parts = open_session(workspace).parts
-    say("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
-    Worker(parts, Narrator(err).progress(), say, once=once).run()
+    session = open_session(workspace)
+    form, parts = log_format or session.settings.log_format, session.parts
+    log = set_up("worker", form)
+    progress = Narrator(err).progress() if form == "text" else Progress(tell=log.info)
+    log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
+    with nullcontext() if once else doing([sign_and_ship(parts), watch_all(parts)]):
+        Worker(parts, progress, log.info, once=once).run()
 
 
 apps = {"worker": worker}

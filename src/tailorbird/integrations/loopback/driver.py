@@ -16,6 +16,7 @@ import httpx
 from tailorbird.domain.errors import Internal, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.correlation import REQUEST_ID_HEADER, request_id
 from tailorbird.ports.engine import Chunk, EngineDriver, GenerateRequest, LabelScores, LoadRequest, ScoreRequest
 
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
@@ -62,7 +63,7 @@ class LoopbackDriver:
         """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
         body = GenerateRequest(release=release, prompt=tuple(prompt), sampling=sampling).model_dump_json()
         with _reached():
-            async with self._client.stream("POST", "/generate", content=body, headers=_JSON) as response:
+            async with self._client.stream("POST", "/generate", content=body, headers=_headers()) as response:
                 if response.is_error:
                     raise _rebuilt(await response.aread())
                 async for line in response.aiter_lines():
@@ -85,13 +86,16 @@ class LoopbackDriver:
 
     async def _send(self, method: str, path: str, body: str | None, *, seconds: float) -> httpx.Response:
         with _reached():
-            response = await self._client.request(method, path, content=body, headers=_JSON, timeout=_within(seconds))
+            response = await self._client.request(method, path, content=body, headers=_headers(), timeout=_within(seconds))
         if response.is_error:
             raise _rebuilt(response.content)
         return response
 
 
-_JSON = {"content-type": "application/json"}
+def _headers() -> dict[str, str]:
+    """With the id of the request that is worked on, so that the engine's log names it too."""
+    asked = request_id.get()
+    return {"content-type": "application/json"} | ({REQUEST_ID_HEADER: asked} if asked else {})
 
 
 def _within(seconds: float) -> httpx.Timeout:

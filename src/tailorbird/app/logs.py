@@ -1,0 +1,79 @@
+"""What processes say while they run: one line each on standard error, a sentence for people or JSON for collectors.
+
+In: records of the ``tailorbird`` loggers; ``facts`` of a record are its named values. Out: lines. Must not know: what happened.
+
+No text of a message, no secret, no name of a model ever enters a record: whoever logs keeps to ids, codes, numbers and patterns.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+LogFormat = Literal["text", "json"]
+
+#: Whoever logs lines with ``facts`` passes them as ``extra={FACTS: {...}}``.
+FACTS = "facts"
+
+
+def set_up(process: str, form: LogFormat) -> logging.Logger:
+    """Makes this process write its lines to standard error under the name ``process``; returns the logger for its sentences.
+
+    Ours say everything from INFO on; the web server's and other libraries' only warnings.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json(process) if form == "json" else _Text(process))
+    for name, level in (("tailorbird", logging.INFO), ("uvicorn", logging.WARNING)):
+        logger = logging.getLogger(name)
+        logger.handlers, logger.propagate = [handler], False
+        logger.setLevel(level)
+    return logging.getLogger(f"tailorbird.{process}")
+
+
+class _Text(logging.Formatter):
+    """``2026-11-24T10:15:00Z gateway: a sentence name=value``."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, with the traceback of a defect below it."""
+        level = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
+        facts = "".join(f" {name}={value}" for name, value in _facts(record).items())
+        return f"{_time(record):%Y-%m-%dT%H:%M:%SZ} {self._process}: {level}{record.getMessage()}{facts}{self._trace(record)}"
+
+    def _trace(self, record: logging.LogRecord) -> str:
+        return "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+
+
+class _Json(logging.Formatter):
+    """One object a line: ``time``, ``level``, ``process``, ``message``, and the facts."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; the traceback of a defect is the field ``trace``."""
+        told: dict[str, Any] = {
+            "time": _time(record).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "process": self._process,
+            "message": record.getMessage(),
+        } | _facts(record)
+        if record.exc_info:
+            told["trace"] = self.formatException(record.exc_info)
+        return json.dumps(told, ensure_ascii=False)
+
+
+def _facts(record: logging.LogRecord) -> dict[str, Any]:
+    facts: dict[str, Any] = getattr(record, FACTS, {})
+    return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _time(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, UTC)
