@@ -3,8 +3,8 @@
     data_file → text_file → csv_file | jsonl_file | json_file | parquet_file | text_folder
     remote | hub → locating → sources → duplicates → classes → ties → placing → coverage → snapshot
 
-In: the files, folders and addresses that an objective names, and where earlier rows went. Out: rows by split, a manifest by digest, every refused row with
-its reason. Must not know: models, metrics, the ledger.
+In: the files, folders and addresses that an objective names, and where earlier rows went. Out: rows by split, a manifest by digest, every
+refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
 from tailorbird.data.snapshot import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,10 +66,17 @@ def fetch_rows(name: str, wanted: Collection[str], workspace: Path) -> Path:
 
 
 def _load(address: HubAddress) -> Any:
+    """The rows of the one commit that the revision stands for now; the library alone might fall back on whatever it has kept of others."""
     import datasets
+    from huggingface_hub import HfApi, constants
 
+    constants.HF_HUB_DISABLE_TELEMETRY = True  # otherwise each request tells the hub what is installed here
     datasets.disable_progress_bars()
-    return datasets.load_dataset(address.repository, name=address.config, split=address.split, revision=address.revision)
+    commit = HfApi().dataset_info(address.repository, revision=address.revision).sha
+    loaded = datasets.load_dataset(address.repository, name=address.config, split=address.split, revision=commit)
+    if not all(commit in Path(kept["filename"]).parts for kept in loaded.cache_files):
+        raise ConnectionError(address.repository)
+    return loaded
 
 
 def _label_name(feature: Any, value: Any) -> Any:
@@ -83,20 +91,21 @@ def _explained(name: str) -> Iterator[None]:
     """What the library says, as an error of ours."""
     try:
         import datasets
-        import httpx
         from huggingface_hub import errors as hub
     except ImportError as error:
         raise missing_package("datasets", "data sets of the hub") from error
     try:
         yield
-    except hub.GatedRepoError as error:
-        raise _no_access(name) from error
-    except (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError, httpx.TransportError) as error:
+    except (datasets.exceptions.DatasetNotFoundError, hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
+        hint = "check owner, name and revision; what is private or gated needs the owner's leave and a token in HF_TOKEN"
+        raise DataInvalid(f"{name}: the hub has no such data set", hint, code="file_missing") from error
+    except _no_answer() as error:
         hint = "check the network and HF_ENDPOINT (HF_HUB_OFFLINE must not be set), or name local files"
         raise Unavailable(f"{name}: the hub cannot be reached", hint, code="hub_unreachable") from error
-    except (datasets.exceptions.DatasetNotFoundError, hub.RepositoryNotFoundError, hub.RevisionNotFoundError) as error:
-        hint = "check owner, name and revision; what is private or gated needs a token in HF_TOKEN"
-        raise DataInvalid(f"{name}: the hub has no such data set", hint, code="file_missing") from error
+    except FileNotFoundError as error:
+        raise DataInvalid(
+            f"{name}: the data set has no files that are rows", "check the data set's page on the hub", code="file_missing"
+        ) from error
     except (ValueError, datasets.exceptions.DatasetsError) as error:
         hint = "check the configuration and the split: hf://datasets/OWNER/NAME:CONFIG/SPLIT (its page on the hub lists them)"
         raise DataInvalid(f"{name}: the data set has no such rows, or they cannot be read", hint, code="file_broken") from error
@@ -104,5 +113,9 @@ def _explained(name: str) -> Iterator[None]:
         raise Unavailable(f"{name}: cannot be read ({type(error).__name__})", "try again later", code="hub_unreachable") from error
 
 
-def _no_access(name: str) -> Unavailable:
-    return Unavailable(f"{name}: the owner has not given access", "ask for it on the hub's page, and set HF_TOKEN", code="hub_access")
+def _no_answer() -> tuple[type[Exception], ...]:
+    """What says that the hub was not asked, or did not answer: the libraries speak through httpx, or through the httpx2 that follows it."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    clients = (sys.modules[name] for name in ("httpx", "httpx2") if name in sys.modules)
+    return (ConnectionError, LocalEntryNotFoundError, *(client.HTTPError for client in clients))

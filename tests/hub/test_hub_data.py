@@ -1,0 +1,97 @@
+"""Data sets of the hub, through the real library and a hub on the loopback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from loopback_hub import ask, running
+from pyarrow import parquet
+
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from tailorbird.data import fingerprint_sources, read_sources
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.objective import Objective
+
+def outcome(address):
+    objective = Objective.model_validate_json(json.dumps({
+        "name": "desk", "tenant": "acme", "business": {"goal": "g", "owner": "o", "risk": "minimal"},
+        "task": {"kind": "classify", "instruction": "i"}, "kpis": [{"metric": "accuracy", "target": 0.5}],
+        "data": [{"path": address, "source": {"origin": "o", "license": "l"}}],
+    }))
+    try:
+        found = read_sources(objective, Path("."))
+        assert found.files == fingerprint_sources(objective, Path("."))
+    except TailorbirdError as error:
+        return {"code": error.error_code, "status": error.status, "hint": error.hint}
+    return {"rows": [[row.text, row.target, row.provenance.line] for row in found.rows], "files": found.files}
+
+print(json.dumps({address: outcome(address) for address in sys.argv[1:]}))
+"""
+
+#: Address to what is wrong with it.
+REFUSED = {
+    "hf://datasets/acme/none": "file_missing",
+    "hf://datasets/gated/desk": "file_missing",
+    "hf://datasets/acme/desk@v9": "file_missing",
+    "hf://datasets/acme/desk:default/dev": "file_broken",
+    "hf://datasets/acme/desk:other/train": "file_broken",
+    "hf://datasets/acme/broken": "file_broken",
+    "hf://datasets/acme/nothing": "file_missing",
+}
+DESK, TEST, CLASSES = "hf://datasets/acme/desk", "hf://datasets/acme/desk@v1:default/test", "hf://datasets/acme/classes"
+
+
+def fill(root: Path) -> None:
+    for name in ("desk", "classes", "broken", "nothing"):
+        (root / "datasets/acme" / name / "data").mkdir(parents=True)
+    desk = root / "datasets/acme/desk/data"
+    for split, count in {"train": 20, "test": 4}.items():
+        rows = [{"text": f"{split} message {n}", "label": "ab"[n % 2], "other": n} for n in range(count)]
+        (desk / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    features = {"label": {"names": ["refund", "address"], "_type": "ClassLabel"}, "text": {"dtype": "string", "_type": "Value"}}
+    table = pa.table({"text": [f"message {n}" for n in range(4)], "label": [0, 1, 1, 0]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, root / "datasets/acme/classes/data/train-00000-of-00001.parquet")
+    (root / "datasets/acme/broken/data/train.csv").write_bytes(b"text,label\ncaf\xe9,a\n")
+    (root / "datasets/acme/nothing/data/README.md").write_text("no data here")
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    root = tmp_path_factory.mktemp("hub")
+    fill(root)
+    with running(root) as hub:
+        found: dict[str, Any] = ask(SCRIPT, DESK, TEST, CLASSES, *REFUSED, HF_ENDPOINT=hub.endpoint, HF_HOME=str(root / "home"))
+    assert not any("agent-harnesses" in path or "telemetry" in path for path in hub.asked)
+    assert not any(path.endswith(".py") and path.startswith("GET") for path in hub.asked)
+    return found
+
+
+def test_rows_of_a_split_are_read(outcomes: dict[str, Any]) -> None:
+    assert outcomes[DESK]["rows"] == [[f"train message {n}", "ab"[n % 2], n + 1] for n in range(20)]
+    assert outcomes[TEST]["rows"] == [[f"test message {n}", "ab"[n % 2], n + 1] for n in range(4)]
+    assert outcomes[DESK]["files"].keys() == {DESK}
+    assert outcomes[DESK]["files"][DESK] != outcomes[TEST]["files"][TEST]
+
+
+def test_labels_kept_as_numbers_get_their_names(outcomes: dict[str, Any]) -> None:
+    assert [label for _, label, _ in outcomes[CLASSES]["rows"]] == ["refund", "address", "address", "refund"]
+
+
+@pytest.mark.parametrize(("address", "code"), REFUSED.items())
+def test_what_the_hub_does_not_have_is_said(outcomes: dict[str, Any], address: str, code: str) -> None:
+    assert (outcomes[address]["code"], outcomes[address]["status"]) == (code, 400)
+    assert outcomes[address]["hint"]
+
+
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_no_hub_is_said_to_be_unreachable(tmp_path: Path, environment: dict[str, str]) -> None:
+    found = ask(SCRIPT, DESK, HF_HOME=str(tmp_path), **environment)
+    assert (found[DESK]["code"], found[DESK]["status"]) == ("hub_unreachable", 503)
+    assert "HF_HUB_OFFLINE" in found[DESK]["hint"]

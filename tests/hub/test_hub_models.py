@@ -1,0 +1,189 @@
+"""Base models of the hub, through the real library and a hub on the loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loopback_hub import Hub, Repository, ask, running
+
+#: Pulls each model twice with a reader that copies, and tells what came of it.
+SCRIPT = """
+import json, shutil, sys
+from pathlib import Path
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.models import installed, pull
+
+class Copying:
+    def convert(self, source, target):
+        for file in source.iterdir():
+            if file.is_file():
+                shutil.copy(file, target)
+
+def outcome(name, cache):
+    try:
+        folder = pull(name, cache, Copying)
+        assert pull(name, cache, lambda: None) == folder
+    except TailorbirdError as error:
+        return {"code": error.error_code, "status": error.status, "hint": error.hint}
+    return {"folder": folder.name, "files": sorted(path.name for path in folder.iterdir())}
+
+cache = Path(sys.argv[1])
+found = {name: outcome(name, cache) for name in sys.argv[2:]}
+listed = [listing.model_dump(mode="json") for listing in installed(cache) if listing.folder]
+left = sorted(path.name for path in cache.glob(".*") if path.is_dir()) if cache.exists() else []
+print(json.dumps({"found": found, "listed": listed, "left": left}))
+"""
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "vocab_size": 16,
+    "max_position_embeddings": 64,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+}
+
+
+def weights(size: int) -> bytes:
+    """A safetensors file of one tensor with ``size`` numbers."""
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [size], "data_offsets": [0, 4 * size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4 * size)
+
+
+def repository(root: Path, name: str, **files: bytes | str) -> Path:
+    folder = root / "models" / name
+    folder.mkdir(parents=True)
+    plain: dict[str, bytes | str] = {"config.json": json.dumps(CONFIG), "tokenizer.json": "{}", "chat_template.jinja": "{{ messages }}"}
+    for file, content in (plain | files).items():
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return folder
+
+
+def fill(root: Path) -> Path:
+    code = {"pickle.bin": b"x", "modeling_tiny.py": "raise SystemExit", "original/model.safetensors": weights(9), "README.md": "# tiny"}
+    tiny = repository(root, "acme/Tiny", **{"model.safetensors": weights(6), "consolidated.safetensors": weights(7)}, **code)
+    repository(root, "acme/pickled", **{"pytorch_model.bin": b"x"})
+    repository(
+        root, "acme/code", **{"model.safetensors": weights(6), "config.json": json.dumps(CONFIG | {"auto_map": {"AutoModel": "e.M"}})}
+    )
+    repository(root, "acme/empty")
+    return tiny
+
+
+REFUSED = {
+    "hf://acme/none": "model_unknown",
+    "hf://acme/Tiny@v9": "model_unknown",
+    "hf://gated/tiny": "model_gated",
+    "hf://acme/pickled": "model_pickled",
+    "hf://acme/code": "model_remote_code",
+    "hf://acme/empty": "model_weights",
+    "hf://acme": "model_unknown",
+    "hf://datasets/acme": "model_unknown",
+    "hf://acme/../tiny": "model_unknown",
+}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Hub, Path]:
+    root = tmp_path_factory.mktemp("hub")
+    tiny = fill(root)
+    with running(root) as hub:
+        names = ("hf://acme/Tiny", "hf://acme/Tiny@v1", *REFUSED)
+        return ask(SCRIPT, str(root / "cache"), *names, HF_ENDPOINT=hub.endpoint, HF_HOME=str(root / "home")), hub, tiny
+
+
+def test_a_model_is_pulled_without_pickles_and_code(asked: tuple[dict[str, Any], Hub, Path]) -> None:
+    answers, hub, _ = asked
+    found = answers["found"]["hf://acme/Tiny"]
+    assert found["files"] == ["chat_template.jinja", "config.json", "model.safetensors", "tokenizer.json"]
+    assert found["folder"].startswith("acme--tiny-")
+    assert not any(path.startswith("GET") and path.endswith((".bin", ".py", "consolidated.safetensors")) for path in hub.asked)
+    assert not any("/original/" in path or "agent-harnesses" in path for path in hub.asked)
+    assert not any("torch" in agent for agent in hub.agents)
+
+
+def test_revisions_of_one_commit_are_one_folder(asked: tuple[dict[str, Any], Hub, Path]) -> None:
+    answers, _, tiny = asked
+    assert answers["found"]["hf://acme/Tiny@v1"] == answers["found"]["hf://acme/Tiny"]
+    listed = [(entry["name"], entry["license"], entry["parameters"]) for entry in answers["listed"]]
+    assert listed == [("hf://acme/Tiny", "apache-2.0", 6), ("hf://acme/Tiny@v1", "apache-2.0", 6)]
+    pins = [json.loads(path.read_text())["source"] for path in (tiny.parents[2] / "cache").glob("*.pin.json")]
+    assert [(source["location"], source["version"]) for source in pins] == [("acme/Tiny", Repository(tiny).commit)] * 2
+
+
+@pytest.mark.parametrize(("name", "code"), REFUSED.items())
+def test_what_cannot_be_used_is_refused(asked: tuple[dict[str, Any], Hub, Path], name: str, code: str) -> None:
+    answer = asked[0]["found"][name]
+    assert (answer["code"], answer["status"]) == (code, 400)
+    assert answer["hint"]
+
+
+def test_weights_that_are_refused_are_not_downloaded(asked: tuple[dict[str, Any], Hub, Path]) -> None:
+    assert not any("acme/code/resolve" in path and path.endswith(".safetensors") for path in asked[1].asked)
+
+
+def test_a_name_stays_with_its_commit_and_needs_the_hub_once(tmp_path: Path) -> None:
+    tiny = fill(tmp_path)
+    with running(tmp_path) as hub:
+        settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
+        first = ask(SCRIPT, str(tmp_path / "cache"), "hf://acme/Tiny", **settings)
+        (tiny / "model.safetensors").write_bytes(weights(12))
+        moved = Repository(tiny).commit
+        again = ask(SCRIPT, str(tmp_path / "cache"), "hf://acme/Tiny", f"hf://acme/Tiny@{moved}", **settings)
+    name = "hf://acme/Tiny"
+    assert again["found"][name] == first["found"][name] != again["found"][f"{name}@{moved}"]
+    assert first["left"] == again["left"] == []
+    offline = ask(SCRIPT, str(tmp_path / "cache"), name, "hf://acme/other", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "home"))
+    assert offline["found"][name] == first["found"][name]
+    assert (offline["found"]["hf://acme/other"]["code"], offline["found"]["hf://acme/other"]["status"]) == ("hub_unreachable", 503)
+    nowhere = ask(SCRIPT, str(tmp_path / "cache"), "hf://acme/other", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "home"))
+    assert nowhere["found"]["hf://acme/other"]["code"] == "hub_unreachable"
+
+
+def test_weights_that_are_not_those_listed_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with running(tmp_path) as hub:
+        hub.served["model.safetensors"] = weights(6)[:-1] + b"!"
+        found = ask(SCRIPT, str(tmp_path / "cache"), "hf://acme/Tiny", HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
+        assert found["found"]["hf://acme/Tiny"]["code"] == "model_corrupt"
+        hub.served.clear()
+        found = ask(SCRIPT, str(tmp_path / "cache"), "hf://acme/Tiny", HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
+        assert "folder" in found["found"]["hf://acme/Tiny"]
+    assert found["left"] == []
+
+
+REAL = """
+import json, sys
+from pathlib import Path
+from tailorbird.inference import open_model_reader
+from tailorbird.models import pull, register
+from tailorbird.ledger import open_artifacts
+
+folder = pull(sys.argv[1], Path(sys.argv[2]), open_model_reader)
+print(register(folder, sys.argv[1], open_artifacts(sys.argv[3], Path(sys.argv[3] + "-cache"))).model_dump_json())
+"""
+
+
+@pytest.mark.slow
+def test_a_model_in_several_files_is_converted_and_registered_under_its_commit(base_model_folder: Path, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path / "models" / "acme" / "tiny-llama"
+    folder.mkdir(parents=True)
+    config = LlamaConfig(**{**CONFIG, "vocab_size": 49152, "hidden_size": 16, "num_key_value_heads": 2})
+    LlamaForCausalLM(config).save_pretrained(folder, max_shard_size="2MB")
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(base_model_folder / name, folder)
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    with running(tmp_path) as hub:
+        arguments = ("hf://acme/tiny-llama@v1", str(tmp_path / "cache"), str(tmp_path / "artifacts"))
+        ref = ask(REAL, *arguments, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
+    assert ref["name"] == f"hf://acme/tiny-llama@{Repository(folder).commit}"
+    assert (ref["license"], ref["vocabulary"], ref["hidden"]) == ("apache-2.0", 49152, 16)
