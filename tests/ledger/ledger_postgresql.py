@@ -32,10 +32,11 @@ class Server:
         """The URL of a database, the driver named (SQLAlchemy 2.0 takes another by default)."""
         return URL.create("postgresql+psycopg", "postgres", database=database, query={"host": self._folder}).render_as_string(False)
 
-    def command(self, statement: str) -> None:
-        """Runs a statement that stands above databases."""
+    def command(self, statement: str) -> list[str]:
+        """Runs a statement that stands above databases; returns the first column of what it selects."""
         with psycopg.connect(user="postgres", host=self._folder, dbname="postgres", autocommit=True) as connection:
-            connection.execute(statement.encode())
+            answer = connection.execute(statement.encode())
+            return [str(row[0]) for row in answer] if answer.description else []
 
     def empty(self) -> str:
         """The URL of a new database without tables."""
@@ -61,9 +62,11 @@ class Server:
         return self.url(name)
 
     def _drop_old(self) -> None:
-        """Drops what earlier tests left, so that the disk does not fill; not what may still be in use."""
-        while len(self._made_so_far) > 3:
-            self.command(f"DROP DATABASE {self._made_so_far.pop(0)} WITH (FORCE)")
+        """Drops what earlier tests left, so that the disk does not fill; not what somebody is still connected to."""
+        used = self.command("SELECT datname FROM pg_stat_activity WHERE datname IS NOT NULL")
+        for name in [name for name in self._made_so_far[:-3] if name not in used]:
+            self.command(f"DROP DATABASE {name}")
+            self._made_so_far.remove(name)
 
 
 @contextmanager
