@@ -13,7 +13,7 @@ import httpx
 from serving_kit import DirectDriver, House
 from tailorbird.app import gateway_app
 
-CHAT = "/v1/chat/completions"
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 ASK = {"model": "acme/routing", "messages": [{"role": "user", "content": "I lost my card"}]}
 
 

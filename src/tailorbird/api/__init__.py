@@ -4,9 +4,10 @@ In: requests. Out: answers. Engines and tables it knows only as ports.
 """
 
 from tailorbird.api.account import Books
+from tailorbird.api.asking import Chat
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.call import Observed
-from tailorbird.api.chat import Chat, chat_routes
+from tailorbird.api.chat import chat_routes
 from tailorbird.api.control import control_routes
 from tailorbird.api.errors import add_error_handlers
 from tailorbird.api.health import health_routes

@@ -1,19 +1,24 @@
-"""What one answered request leaves behind.
+"""What one request leaves behind.
 
-In: what becomes known of a request while it is answered. Out: exactly one row, whatever happens to the request. Must not know: how the
-answer is shown, its text (a label is not text of the caller and is kept).
+In: what becomes known of a request while it is answered. Out: exactly one row for each text that it asks about, whatever happens to it.
+Must not know: how an answer is shown, its text (a label is not text of the caller and is kept).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tailorbird.api.call import Call
 from tailorbird.api.metrics import Metrics
+from tailorbird.api.occupancy import Occupancy
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import ApiKey
+from tailorbird.domain.plan import Prices
+from tailorbird.foundations.sketch import sketch
 from tailorbird.ports.clock import Clock
 from tailorbird.serving import Arm, Piece, RequestJournal, Route
 
@@ -22,11 +27,33 @@ _Outcome = Literal["ok", "error", "refused", "aborted"]
 
 @dataclass(frozen=True)
 class Books:
-    """Where requests are written down."""
+    """Where requests are written down, and at what prices."""
 
     journal: RequestJournal
     clock: Clock
     metrics: Metrics
+    prices: Prices = field(default_factory=Prices)
+    engine: Occupancy = field(default_factory=Occupancy)
+
+
+@dataclass
+class Answer:
+    """What becomes known of one answer. ``text`` is the user's; its length and sketch are kept, and it is not."""
+
+    text: str = ""
+    prediction: str | None = None
+    confidence: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def note(self, piece: Piece) -> None:
+        """Notes a piece: one more token until the engine has said how many it made."""
+        if piece.finish_reason is None:
+            self.completion_tokens += 1
+            return
+        self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
+        if piece.probabilities is not None:
+            self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
 
 
 class Account:
@@ -41,9 +68,7 @@ class Account:
         self._closed = False
         self.alias = ""
         self.arm: Arm | None = None
-        self.prediction: str | None = None
-        self.prompt_tokens = 0
-        self.completion_tokens = 0
+        self.answers = [Answer()]
 
     @property
     def tenant(self) -> str:
@@ -60,24 +85,30 @@ class Account:
         """When the request came, in seconds since 1970."""
         return int(self._at.timestamp())
 
-    def answered_by(self, route: Route, arm: Arm) -> None:
-        """Notes which alias and which arm answer."""
-        self.alias, self.arm = route.alias.path, arm
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens read, for all answers."""
+        return sum(answer.prompt_tokens for answer in self.answers)
 
-    def note(self, piece: Piece) -> None:
-        """Notes a piece of the answer: one more token until the engine has said how many it made."""
-        if piece.finish_reason is None:
-            self.completion_tokens += 1
-            return
-        self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
-        if piece.probabilities is not None:
-            self.prediction = piece.text
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens written, in all answers."""
+        return sum(answer.completion_tokens for answer in self.answers)
+
+    def answered_by(self, route: Route, arm: Arm, texts: Sequence[str]) -> None:
+        """Notes which alias and which arm answer, and the user's texts."""
+        self.alias, self.arm = route.alias.path, arm
+        self.answers = [Answer(text) for text in texts]
+
+    def note(self, index: int, piece: Piece) -> None:
+        """Notes a piece of the answer to the text ``index``."""
+        self.answers[index].note(piece)
 
     async def succeed(self) -> None:
-        """Closes with an answer; returns once the row is committed. Raises Unavailable when it cannot be."""
+        """Closes with an answer; returns once the rows are committed. Raises Unavailable when they cannot be."""
         self._closed = True
         self._count("ok")
-        await self._books.journal.record(self._row(200, "ok", None))
+        await asyncio.gather(*(self._books.journal.record(row) for row in self._rows(200, "ok", None)))
 
     def fail(self, error: TailorbirdError) -> None:
         """Closes with an error that the caller is told."""
@@ -95,26 +126,36 @@ class Account:
         if not self._closed:
             self._closed = True
             self._count(outcome)
-            self._books.journal.put(self._row(status, outcome, error))
+            for row in self._rows(status, outcome, error):
+                self._books.journal.put(row)
 
     def _count(self, outcome: _Outcome) -> None:
-        self._books.metrics.count_answer(outcome, self.prompt_tokens, self.completion_tokens)
+        for answer in self.answers:
+            self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
 
-    def _row(self, status: int, outcome: _Outcome, error: str | None) -> RequestRow:
-        return RequestRow(
-            id=self._call.id,
-            tenant=self._key.tenant,
-            key=self._key.id,
-            alias=self.alias,
-            release=self.arm.release if self.arm else None,
-            arm=self.arm.name if self.arm else "",
-            route=self._route,
-            status=status,
-            outcome=outcome,
-            error=error,
-            prediction=self.prediction,
-            prompt_tokens=self.prompt_tokens,
-            completion_tokens=self.completion_tokens,
-            latency_ms=1000 * self._call.seconds,
-            at=self._at,
-        )
+    def _rows(self, status: int, outcome: _Outcome, error: str | None) -> list[RequestRow]:
+        cost = self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
+        return [
+            RequestRow(
+                id=f"{self._call.id}-{index}" if index else self._call.id,
+                tenant=self._key.tenant,
+                key=self._key.id,
+                alias=self.alias,
+                release=self.arm.release if self.arm else None,
+                arm=self.arm.name if self.arm else "",
+                route=self._route,
+                status=status,
+                outcome=outcome,
+                error=error,
+                prediction=answer.prediction,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+                latency_ms=1000 * self._call.seconds,
+                at=self._at,
+                characters=len(answer.text),
+                sketch=sketch(answer.text) if answer.text else "",
+                confidence=answer.confidence,
+                cost=cost,
+            )
+            for index, answer in enumerate(self.answers)
+        ]

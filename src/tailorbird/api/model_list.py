@@ -8,25 +8,42 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
 
+from tailorbird.api.answers import ModelEntry, ModelList
 from tailorbird.api.authentication import Authenticator
+from tailorbird.api.documenting import API_KEY
+from tailorbird.api.errors import error_answers
 from tailorbird.domain.deployment import Alias
 from tailorbird.serving import Routes
 
 
 def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
     """The list, and one entry of it."""
-    router = APIRouter()
+    router = APIRouter(tags=["answer"], dependencies=API_KEY)
 
-    @router.get("/v1/models", summary="List the models that answer this key")
-    async def models(request: Request) -> dict[str, Any]:
+    @router.get(
+        "/v1/models",
+        operation_id="models.list",
+        summary="List the models that answer this key.",
+        response_model=ModelList,
+        responses=error_answers(401, 500, 503),
+    )
+    async def models(request: Request) -> JSONResponse:
         key = await authenticate(request)
-        return {"object": "list", "data": [_entry(route.alias) for route in routes.of(key.tenant)]}
+        return JSONResponse({"object": "list", "data": [_entry(route.alias) for route in routes.of(key.tenant)]})
 
-    @router.get("/v1/models/{model:path}", summary="Show one of them")
-    async def model(model: str, request: Request) -> dict[str, Any]:
+    @router.get(
+        "/v1/models/{model:path}",
+        operation_id="models.show",
+        summary="Show one of them.",
+        response_model=ModelEntry,
+        responses=error_answers(401, 404, 500, 503),
+        openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},
+    )
+    async def model(request: Request) -> JSONResponse:
         key = await authenticate(request)
-        return _entry(routes.resolve(key.tenant, model).alias)
+        return JSONResponse(_entry(routes.resolve(key.tenant, request.path_params["model"]).alias))
 
     return router
 

@@ -1,14 +1,14 @@
-"""Answers in OpenAI's shape.
+"""Answers in OpenAI's shapes.
 
-In: an account and pieces of an answer. Out: a ``chat.completion`` object, or ``chat.completion.chunk`` events as server-sent events. What
-OpenAI has no word for (release, arm, probabilities) stands under ``tailorbird``. Must not know: how an answer is made or recorded.
+In: an account and pieces of answers. Out: a whole completion, or its chunks as server-sent events. What OpenAI has no word for (release,
+arm, probabilities) stands under ``tailorbird``. Must not know: how an answer is made or recorded.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from tailorbird.api.account import Account
 from tailorbird.api.errors import error_body
@@ -18,34 +18,88 @@ from tailorbird.serving import Arm, Piece
 DONE = "data: [DONE]\n\n"
 
 
-def completion(account: Account, arm: Arm, pieces: Sequence[Piece]) -> dict[str, Any]:
-    """A whole answer."""
-    last = pieces[-1]
-    message = {"role": "assistant", "content": "".join(piece.text for piece in pieces), "refusal": None}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": last.finish_reason}
-    return _frame(account, "chat.completion") | {"choices": [choice], "usage": _usage(account), "tailorbird": _extra(arm, last)}
+class Wording(Protocol):
+    """How a route words its answers. ``index`` is the place of the text that is answered."""
+
+    def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+        """All answers."""
+        ...
+
+    def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
+        """A piece of one answer as an event; ``opening`` is its first."""
+        ...
+
+    def usage_event(self, account: Account) -> str:
+        """The token counts as an event without choices, for callers that asked for it."""
+        ...
 
 
-def event(account: Account, arm: Arm, piece: Piece, *, opening: bool = False) -> str:
-    """A piece of an answer as an event; the first one tells the role, the last one the reason of the end."""
-    delta: dict[str, Any] = {"role": "assistant"} if opening else {}
-    if piece.text or opening:
-        delta["content"] = piece.text
-    body = _frame(account, "chat.completion.chunk")
-    body["choices"] = [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": piece.finish_reason}]
-    if piece.finish_reason is not None:
-        body["tailorbird"] = _extra(arm, piece)
-    return _sse(body)
+class ChatWording:
+    """``chat.completion``: one conversation, one message."""
+
+    def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+        """A whole answer."""
+        (pieces,) = answers
+        message = {"role": "assistant", "content": _text(pieces), "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": pieces[-1].finish_reason}
+        return _frame(account, "chat.completion") | {
+            "choices": [choice],
+            "usage": _usage(account),
+            "tailorbird": _origin(arm, pieces[-1]),
+        }
+
+    def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
+        """The first event tells the role, the last one the reason of the end."""
+        delta: dict[str, Any] = {"role": "assistant"} if opening else {}
+        if piece.text or opening:
+            delta["content"] = piece.text
+        body = _frame(account, "chat.completion.chunk")
+        body["choices"] = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": piece.finish_reason}]
+        if piece.finish_reason is not None:
+            body["tailorbird"] = _origin(arm, piece)
+        return _sse(body)
+
+    def usage_event(self, account: Account) -> str:
+        """The counts."""
+        return _sse(_frame(account, "chat.completion.chunk") | {"choices": [], "usage": _usage(account)})
 
 
-def usage_event(account: Account) -> str:
-    """The token counts as an event without choices, for callers that asked for it."""
-    return _sse(_frame(account, "chat.completion.chunk") | {"choices": [], "usage": _usage(account)})
+class TextWording:
+    """``text_completion``: one choice for each text, with its own probabilities."""
+
+    def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+        """All answers, in the order of the texts."""
+        choices = [_whole_choice(arm, index, pieces) for index, pieces in enumerate(answers)]
+        return _frame(account, "text_completion") | {"choices": choices, "usage": _usage(account)}
+
+    def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
+        """Events of one text follow one another, then come those of the next."""
+        del opening
+        choice = _text_choice(index, piece.text, piece)
+        if piece.finish_reason is not None:
+            choice["tailorbird"] = _origin(arm, piece)
+        return _sse(_frame(account, "text_completion") | {"choices": [choice]})
+
+    def usage_event(self, account: Account) -> str:
+        """The counts."""
+        return _sse(_frame(account, "text_completion") | {"choices": [], "usage": _usage(account)})
 
 
 def error_event(error: TailorbirdError) -> str:
     """An error in the middle of a stream."""
     return _sse(error_body(error))
+
+
+def _text(pieces: Sequence[Piece]) -> str:
+    return "".join(piece.text for piece in pieces)
+
+
+def _text_choice(index: int, text: str, piece: Piece) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": piece.finish_reason}
+
+
+def _whole_choice(arm: Arm, index: int, pieces: Sequence[Piece]) -> dict[str, Any]:
+    return _text_choice(index, _text(pieces), pieces[-1]) | {"tailorbird": _origin(arm, pieces[-1])}
 
 
 def _frame(account: Account, kind: str) -> dict[str, Any]:
@@ -57,9 +111,9 @@ def _usage(account: Account) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _extra(arm: Arm, last: Piece) -> dict[str, Any]:
-    extra: dict[str, Any] = {"release": arm.release, "arm": arm.name}
-    return extra if last.probabilities is None else extra | {"probabilities": last.probabilities}
+def _origin(arm: Arm, last: Piece) -> dict[str, Any]:
+    origin: dict[str, Any] = {"release": arm.release, "arm": arm.name}
+    return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
 
 
 def _sse(body: dict[str, Any]) -> str:

@@ -1,0 +1,98 @@
+"""The answers of ``/v1`` as schemas: what OpenAI's clients read, and what they have no word for, under ``tailorbird``.
+
+In: nothing. Out: models that describe answers. Must not know: how an answer is made.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+_End = Literal["stop", "length"]
+
+
+class Usage(BaseModel):
+    """Tokens, as the engine counts them. A label is scored, not written, so it has no completion tokens."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Origin(BaseModel):
+    """Which release answered, on which arm of a traffic split; the probabilities of the labels where it classifies."""
+
+    release: str
+    arm: str
+    probabilities: dict[str, float] | None = None
+
+
+class AssistantMessage(BaseModel):
+    """What is answered."""
+
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+
+
+class ChatChoice(BaseModel):
+    """The only choice."""
+
+    index: int
+    message: AssistantMessage
+    logprobs: None
+    finish_reason: _End
+
+
+class ChatCompletion(BaseModel):
+    """A whole answer to a conversation."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    tailorbird: Origin
+
+
+class TextChoice(BaseModel):
+    """The answer to the text ``index``."""
+
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: _End
+    tailorbird: Origin
+
+
+class TextCompletion(BaseModel):
+    """Whole answers to texts, in the order of the texts."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: Usage
+
+
+class ModelEntry(BaseModel):
+    """A public name that answers."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(BaseModel):
+    """The public names that answer this key."""
+
+    object: Literal["list"]
+    data: list[ModelEntry]
+
+
+#: A stream of server-sent events, as a route declares it.
+STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}

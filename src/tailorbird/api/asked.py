@@ -1,0 +1,132 @@
+"""What a request for an answer may say: what is honoured, what is harmless, what is refused.
+
+In: bytes. Out: bodies, or InvalidInput that names the parameter. A parameter that would change the answer and that we do not honour is
+refused unless it has the value that asks for nothing; unknown ones are refused. Must not know: HTTP, releases, what a route calls its text.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from tailorbird.api.documenting import json_body
+from tailorbird.api.reading import explained, read_object
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Message, Sampling
+
+Neutral = Mapping[str, tuple[Any, ...]]
+
+#: Parameters of every route that would change the answer, and the values of each that ask for nothing.
+NEUTRAL: Neutral = {
+    "n": (None, 1),
+    "logit_bias": (None, {}),
+    "presence_penalty": (None, 0, 0.0),
+    "frequency_penalty": (None, 0, 0.0),
+}
+
+
+class Strict(BaseModel):
+    """A part of a body: nothing unknown, no number that is none."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class StreamOptions(Strict):
+    """``include_usage`` asks for a last event with the token counts."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+_Stop = Annotated[str, StringConstraints(min_length=1)]
+_Tokens = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class Asked(Strict):
+    """What every such request has. ``user`` keeps a user on one arm of a traffic split."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: _Tokens | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: _Stop | Annotated[list[_Stop], Field(max_length=4)] | None = None
+    user: str | None = None
+
+    example: ClassVar[str] = '{"model": ...}'
+
+    @property
+    @abstractmethod
+    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+        """What is to be answered, each for itself."""
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens of an answer at most, where the caller says so."""
+        return self.max_tokens
+
+    @property
+    def keeps_to(self) -> str | None:
+        """Whom to keep on one arm."""
+        return self.user
+
+    @property
+    def wants_usage(self) -> bool:
+        """True when a stream is to end with the token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    @property
+    def sampling(self) -> Sampling:
+        """How to draw the answer. Greedy unless a temperature is given: what was measured is what is served."""
+        temperature = self.temperature or 0.0
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        drawn = secrets.randbelow(2**31) if temperature > 0 else 0
+        return Sampling(
+            max_tokens=self.token_limit or Sampling().max_tokens,
+            temperature=temperature,
+            top_p=self.top_p or 1.0,
+            seed=drawn if self.seed is None else self.seed,
+            stop=stop,
+        )
+
+
+B = TypeVar("B", bound=Asked)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Parameters that a route knows beside those it honours: ``neutral`` ones may ask for nothing, ``harmless`` ones change nothing."""
+
+    neutral: Neutral
+    harmless: frozenset[str] = frozenset()
+
+    def parse(self, kind: type[B], body: bytes) -> B:
+        """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
+        given = read_object(body, kind.example)
+        asked = {name: value for name, value in given.items() if name not in self.harmless and not self._asks_nothing(name, value)}
+        try:
+            return kind.model_validate(asked)
+        except ValidationError as error:
+            raise explained(error, kind.model_fields) from None
+
+    def described(self, kind: type[Asked]) -> dict[str, Any]:
+        """The body in OpenAPI."""
+        body = json_body(kind)
+        properties = body["content"]["application/json"]["schema"]["properties"]
+        properties |= {name: {"enum": list(values)} for name, values in self.neutral.items()} | {name: {} for name in sorted(self.harmless)}
+        return body
+
+    def _asks_nothing(self, name: str, value: Any) -> bool:
+        """True for a parameter at a value that changes nothing. Raises InvalidInput when it is known, at another value."""
+        if name not in self.neutral:
+            return False
+        if any(value == neutral and type(value) is type(neutral) for neutral in self.neutral[name]):
+            return True
+        raise InvalidInput(f"the parameter {name} is not supported here", f"leave {name} out", code="unsupported_parameter", param=name)

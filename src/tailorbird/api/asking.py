@@ -1,0 +1,172 @@
+"""From a question to its answer: who asks, what is asked, which release answers, the answer, the row.
+
+In: HTTP requests. Out: OpenAI-compatible answers, whole or streamed. One path for every route that answers and for both forms of answer,
+so that all are recorded alike. Must not know: engines, tables, how a label is scored, how a route words its questions and answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from tailorbird.api.account import Account, Books
+from tailorbird.api.asked import Asked
+from tailorbird.api.authentication import Authenticator
+from tailorbird.api.body import read_body
+from tailorbird.api.call import Call, current_call
+from tailorbird.api.reply import DONE, Wording, error_event
+from tailorbird.api.streaming import ClosingStream, unless_gone
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.prompt import Message
+from tailorbird.serving import Answering, Arm, Piece, Routes
+
+
+@dataclass(frozen=True)
+class Chat:
+    """What answering a conversation needs."""
+
+    routes: Routes
+    answering: Answering
+    books: Books
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How one route is asked and answers."""
+
+    path: str
+    parse: Callable[[bytes], Asked]
+    wording: Wording
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A request that was understood and has somebody to answer it: pieces of an answer for each of its texts."""
+
+    body: Asked
+    arm: Arm
+    wording: Wording
+    answers: Sequence[AsyncGenerator[Piece, None]]
+
+
+def answer_in(manner: Manner, chat: Chat, authenticate: Authenticator) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of a route. Errors leave as exceptions of our tree (see ``errors.py``)."""
+
+    async def endpoint(request: Request) -> Response:
+        call, key = current_call(request), await authenticate(request)
+        account = Account(chat.books, call, key, manner.path)
+        try:
+            question = _understand(chat, manner, await read_body(request), call, account)
+            if question.body.stream:
+                return await _streamed(request, account, question)
+            return await _whole(request, account, question)
+        except TailorbirdError as error:
+            account.fail(error)
+            raise
+        except (ClientDisconnect, asyncio.CancelledError):
+            account.abort()
+            raise
+        except BaseException:
+            account.close_as_defect()
+            raise
+
+    return endpoint
+
+
+def _understand(chat: Chat, manner: Manner, sent: bytes, call: Call, account: Account) -> _Question:
+    """Reads the body and finds the arm. A user is kept on one arm; requests without a user are spread one by one."""
+    body = manner.parse(sent)
+    route = chat.routes.resolve(account.tenant, body.model)
+    arm = route.arm_for(body.keeps_to or call.id)
+    account.answered_by(route, arm, list(map(_user_text, body.conversations)))
+    sampling, engine = body.sampling, chat.books.engine
+    answers = [call.timed(chat.answering.pieces(arm, conversation, sampling), engine) for conversation in body.conversations]
+    return _Question(body, arm, manner.wording, answers)
+
+
+def _user_text(conversation: Sequence[Message]) -> str:
+    """What the answer is to: the user's last message."""
+    return next((message.content for message in reversed(conversation) if message.role == "user"), "")
+
+
+async def _whole(request: Request, account: Account, question: _Question) -> Response:
+    answers = await unless_gone(request, _collect_all(account, question.answers))
+    await account.succeed()
+    return JSONResponse(question.wording.whole(account, question.arm, answers), headers=_headers(question.arm))
+
+
+async def _collect_all(account: Account, answers: Sequence[AsyncGenerator[Piece, None]]) -> list[list[Piece]]:
+    """All answers, made at the same time; the first failure ends them all."""
+    collecting = [asyncio.create_task(_collect(account, index, pieces)) for index, pieces in enumerate(answers)]
+    try:
+        return await asyncio.gather(*collecting)
+    finally:
+        for task in collecting:
+            task.cancel()
+        await asyncio.gather(*collecting, return_exceptions=True)
+
+
+async def _collect(account: Account, index: int, pieces: AsyncGenerator[Piece, None]) -> list[Piece]:
+    collected = []
+    async with aclosing(pieces):
+        async for piece in pieces:
+            account.note(index, piece)
+            collected.append(piece)
+    return collected
+
+
+async def _streamed(request: Request, account: Account, question: _Question) -> Response:
+    events = _events(account, question)
+    # The first event is awaited here, so that what fails before it fails with a status.
+    first = await unless_gone(request, anext(events))
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(question.arm)
+    return ClosingStream(first, events, "text/event-stream", headers)
+
+
+async def _events(account: Account, question: _Question) -> AsyncGenerator[str, None]:
+    """The answers as events. The rows are committed before the stream ends well; a caller that leaves early leaves rows too.
+
+    An error before the first event is raised, a later one becomes the last event.
+    """
+    started = False
+    try:
+        for index, pieces in enumerate(question.answers):
+            async with aclosing(_answer_events(account, question, index, pieces)) as events:
+                async for event in events:
+                    yield event
+                    started = True
+        await account.succeed()
+        if question.body.wants_usage:
+            yield question.wording.usage_event(account)
+        yield DONE
+    except TailorbirdError as error:
+        account.fail(error)
+        if not started:
+            raise
+        yield error_event(error)
+    except (GeneratorExit, asyncio.CancelledError):
+        account.abort()
+        raise
+    finally:
+        account.close_as_defect()
+
+
+async def _answer_events(
+    account: Account, question: _Question, index: int, pieces: AsyncGenerator[Piece, None]
+) -> AsyncGenerator[str, None]:
+    opening = True
+    async with aclosing(pieces):
+        async for piece in pieces:
+            account.note(index, piece)
+            yield question.wording.event(account, question.arm, index, piece, opening=opening)
+            opening = False
+
+
+def _headers(arm: Arm) -> dict[str, str]:
+    return {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name}
