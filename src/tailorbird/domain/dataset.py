@@ -32,8 +32,9 @@ class Provenance(Value):
 
 
 class Row(Value):
-    """One example. ``id`` is the digest of its normalised text and target; ``target`` is the label or the answer.
+    """One example. ``id`` is the digest of its normalised text and target.
 
+    ``target`` is the label, the answer, or several labels as one text (``foundations/label_sets.py``).
     ``group`` ties rows that must stay on one side of a split (near-duplicates, one subject).
     """
 
@@ -66,7 +67,8 @@ class SnapshotManifest(Value):
     """A frozen data set. Its own digest (canonical JSON) names the snapshot.
 
     ``rows`` and ``quarantine`` name JSONL artifacts (one ``Row`` / ``Quarantined`` a line, sorted by id / file and line). ``label_counts``
-    maps a label to its train, dev and test counts; it is empty for tasks without labels.
+    maps a label to its train, dev and test counts; it is empty for tasks without labels. With several labels an item, a row counts for each
+    of its labels, and ``label_sets`` are the distinct targets (``foundations/label_sets.py``) that train shows, sorted.
     """
 
     tenant: Name
@@ -83,6 +85,7 @@ class SnapshotManifest(Value):
     salt: str
     text_length_p95: int
     text_length_max: int
+    label_sets: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
