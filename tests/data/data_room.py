@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot
 from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
@@ -40,12 +40,12 @@ class Store:
         return digest in self.held
 
 
-def make_objective(*sources: dict[str, Any], kind: TaskKind = TaskKind.CLASSIFY) -> Objective:
+def make_objective(*sources: dict[str, Any], kind: TaskKind = TaskKind.CLASSIFY, labels: Literal["one", "many"] = "one") -> Objective:
     return Objective(
         name="desk",
         tenant="acme",
         business=Business(goal="g", owner="o", risk=RiskTier.MINIMAL),
-        task=Task(kind=kind, instruction="Classify."),
+        task=Task(kind=kind, labels=labels, instruction="Classify."),
         data=tuple(DataSource(**{"source": ORIGIN, **source}) for source in sources),
         kpis=(Kpi(metric="accuracy", target=0.5),),
     )

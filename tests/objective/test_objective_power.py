@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,12 +22,12 @@ ZERO = "sha256:" + "0" * 64
 FIRST_LOOK = spend(0.90, 1)
 
 
-def file_with(*kpis: tuple[str, float], risk: RiskTier = RiskTier.LIMITED) -> ObjectiveFile:
+def file_with(*kpis: tuple[str, float], risk: RiskTier = RiskTier.LIMITED, labels: Literal["one", "many"] = "one") -> ObjectiveFile:
     objective = Objective(
         name="o",
         tenant="t",
         business=Business(goal="g", owner="o", risk=risk),
-        task=Task(kind=TaskKind.CLASSIFY, instruction="i"),
+        task=Task(kind=TaskKind.CLASSIFY, labels=labels, instruction="i"),
         data=(DataSource(path="a.csv", source=Origin(origin="o", license="l")),),
         kpis=tuple(Kpi(metric=metric, target=target) for metric, target in kpis),
     )
@@ -127,3 +129,23 @@ def test_every_metric_parses_as_written() -> None:
         assert (parsed.base, parsed.label) == (spec.name, "a label" if spec.labelled else None)
     assert parse_metric("recall[a[b]]").label == "a[b]"
     assert not CATALOGUE["log_loss"].higher_is_better
+
+
+def test_with_several_labels_only_proportions_are_looked_at() -> None:
+    kpis = (
+        ("micro_f1", 0.99),
+        ("macro_f1", 0.99),
+        ("f1[rare]", 0.99),
+        ("exact_match", 0.5),
+        ("recall[rare]", 0.4),
+        ("precision[rare]", 0.4),
+    )
+    file, manifest = file_with(*kpis, labels="many"), manifest_with(60, rare=9, common=55)
+    check_labels(file, manifest)
+    dev, test = check_power(file, manifest)
+    assert [power.kpi for power in dev] == ["exact_match", "recall[rare]", "precision[rare]"]
+    assert [power.n for power in test] == [60, 9, 9]
+    with pytest.raises(ObjectiveInvalid, match="9 test rows cannot prove"):
+        check_power(file_with(("recall[rare]", 0.95), labels="many"), manifest)
+    with pytest.raises(ObjectiveInvalid, match="which the data does not have"):
+        check_labels(file_with(("f1[rase]", 0.5), labels="many"), manifest)

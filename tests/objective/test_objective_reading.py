@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.objective import parse_objective, read_objective
+from tailorbird.objective import Answers, answers_of, parse_objective, read_objective
 
 GOOD = """\
 name: banking-intents
@@ -100,12 +100,28 @@ def test_generation_is_supported() -> None:
         ("target: 0.90", "target: .inf", 15, ".inf is not a finite number", "finite"),
         ("hours: 1,", "hours: 1:30,", 21, "1:30 would be read as a number to the base of 60", "plain number"),
         ("metric: accuracy", "metric: acuracy", 15, "unknown metric 'acuracy'", "did you mean 'accuracy'?"),
-        ("metric: accuracy", "metric: f1", 15, "unknown metric 'f1'", "macro_f1"),
+        ("metric: accuracy", "metric: f2", 15, "unknown metric 'f2'", "macro_f1"),
+        (
+            "metric: accuracy",
+            "metric: 'f1[x]'",
+            15,
+            "does not fit a task of kind: classify",
+            "accuracy, balanced_accuracy, macro_f1, precision[label]",
+        ),
+        ("metric: accuracy", "metric: ndcg@10", 15, "does not fit a task of kind: classify", "accuracy"),
+        (
+            "kind: classify",
+            "kind: classify\n  labels: many",
+            16,
+            "'accuracy' does not fit a task of kind: classify, labels: many",
+            "micro_f1, f1[label]",
+        ),
+        ("kind: classify", "kind: classify\n  labels: several", 9, "`task.labels` cannot be 'several'", "one, many"),
         ("metric: accuracy", "metric: precision", 15, "metric 'precision' needs a label", "precision[some_label]"),
         ("metric: accuracy", "metric: 'accuracy[x]'", 15, "metric 'accuracy' takes no label", "write accuracy"),
         ("recall[compromised_card]", "recall[", 16, "does not read as name[label]", "recall[some_label]"),
         ("recall[compromised_card]", "accuracy", 16, "the metric 'accuracy' has a target already, on line 15", "keep one"),
-        ("metric: accuracy", "metric: token_f1", 15, "does not fit a task of kind classify", "accuracy"),
+        ("metric: accuracy", "metric: token_f1", 15, "does not fit a task of kind: classify", "accuracy"),
         ("target: 0.80", "target: -1", 17, "not -1", "above 0"),
         ("name: banking-intents", "name: Banking Intents", 1, "`name` must be a name of lower-case letters", "write 'banking-intents'"),
         ("goal: Send each message to the right team.", "goal: ''", 4, "`business.goal` must not be empty", "write"),
@@ -138,7 +154,6 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, line: int, mes
     ("old", "new", "line"),
     [
         ("kind: classify", "kind: rank", 8),
-        ("kind: classify", "kind: classify\n  labels: many", 9),
         ("limits:", "limits:\n  retention: {max_drop: 0.02}", 19),
         ("limits:", "limits:\n  memorisation: {max_extractable: 0}", 19),
     ],
@@ -147,6 +162,28 @@ def test_what_this_version_cannot_do_is_refused_as_such(old: str, new: str, line
     error = refused(changed(old, new))
     assert (error.error_code, error.line) == ("not_supported_yet", line)
     assert error.hint
+
+
+MANY = (
+    changed("kind: classify", "kind: classify\n  labels: many")
+    .replace("metric: accuracy", "metric: micro_f1")
+    .replace("recall[compromised_card]\n", "'f1[compromised_card]'\n")
+)
+
+
+def test_several_labels_are_read_with_metrics_of_their_own() -> None:
+    file = parse_objective(MANY, "o.yaml")
+    assert (file.objective.task.labels, answers_of(file.objective.task)) == ("many", Answers.LABELS)
+    for metric in ("macro_f1", "exact_match", "'precision[x]'", "'recall[x]'"):
+        parse_objective(MANY.replace("micro_f1", metric), "o.yaml")
+    assert "exact_match" in refused(MANY.replace("micro_f1", "accuracy")).hint
+
+
+def test_only_classes_come_in_numbers() -> None:
+    error = refused(
+        MANY.replace("kind: classify", "kind: generate").replace("micro_f1", "token_f1").replace("'f1[compromised_card]'", "exact_match")
+    )
+    assert (error.line, error.message) == (9, "o.yaml:9: a task of kind generate has no labels")
 
 
 def test_all_faults_are_told_at_once_first_line_first() -> None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.foundations.text import normalise
 
 #: With more labels than this, and fewer than two rows a label, the column is no column of labels.
 MANY = 10
 
 
-def check_classes(counts: Mapping[str, int], kind: TaskKind) -> None:
+def check_classes(counts: Mapping[str, int], task: Task) -> None:
     """Raises DataInvalid when the labels, each with its number of distinct rows, cannot be learned from. Free answers are no labels."""
-    if kind is not TaskKind.CLASSIFY:
+    if task.kind is not TaskKind.CLASSIFY:
         return
     _check_number(counts)
     _check_collisions(counts)

@@ -11,25 +11,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from tailorbird.data.labels import labels_of
 from tailorbird.data.placing import Group
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.objective import Task, TaskKind
 
 #: Where a scarce label is needed most: nothing is learned without train, nothing proven without test.
 NEED = (Split.TRAIN, Split.TEST, Split.DEV)
 
 
-def cover_labels(groups: Sequence[Group], drawn: Collection[Split], kind: TaskKind) -> None:
+def cover_labels(groups: Sequence[Group], drawn: Collection[Split], task: Task) -> None:
     """Moves free groups, in place, until each label has a group in each drawn split or no free group can be spared.
 
     Free answers count as one label: then no split is left empty.
     """
-    labelled = [(group, _labels(group, kind)) for group in sorted(groups, key=lambda group: (group.draw, group.id))]
+    labelled = [(group, _labels(group, task)) for group in sorted(groups, key=lambda group: (group.draw, group.id))]
     _Cover(labelled).fill(drawn)
 
 
-def _labels(group: Group, kind: TaskKind) -> frozenset[str]:
-    return frozenset(item.row.target if kind is TaskKind.CLASSIFY else "" for item in group.items)
+def _labels(group: Group, task: Task) -> frozenset[str]:
+    if task.kind is not TaskKind.CLASSIFY:
+        return frozenset({""})
+    return frozenset(label for item in group.items for label in labels_of(item.row.target, task))
 
 
 class _Cover:

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tailorbird.data.labels import labels_of
 from tailorbird.data.sources import SourceRows
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
-from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.objective import Objective, Task
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json
 from tailorbird.ports.artifacts import ArtifactStore
@@ -42,7 +43,8 @@ def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore) -
         duplicates=gathered.duplicates,
         quarantined=len(gathered.quarantined),
         counts=_counts(Counter(row.split for row in rows)),
-        label_counts=_label_counts(rows) if objective.task.kind is TaskKind.CLASSIFY else {},
+        label_counts=_label_counts(rows, objective.task),
+        label_sets=_label_sets(rows) if objective.task.labels == "many" else (),
         near_duplicate_groups=gathered.near_duplicate_groups,
         files=gathered.sources.files,
         salt=gathered.salt,
@@ -55,11 +57,16 @@ def _jsonl(values: Sequence[Value]) -> bytes:
     return b"".join(canonical_json(value) + b"\n" for value in values)
 
 
-def _label_counts(rows: Sequence[Row]) -> dict[str, SplitCounts]:
+def _label_counts(rows: Sequence[Row], task: Task) -> dict[str, SplitCounts]:
     by_label: dict[str, Counter[Split]] = {}
     for row in rows:
-        by_label.setdefault(row.target, Counter())[row.split] += 1
+        for label in labels_of(row.target, task):
+            by_label.setdefault(label, Counter())[row.split] += 1
     return {label: _counts(by_label[label]) for label in sorted(by_label)}
+
+
+def _label_sets(rows: Sequence[Row]) -> tuple[str, ...]:
+    return tuple(sorted({row.target for row in rows if row.split is Split.TRAIN}))
 
 
 def _counts(counter: Counter[Split]) -> SplitCounts:

@@ -17,12 +17,13 @@ from tailorbird.data.classes import check_classes
 from tailorbird.data.coverage import cover_labels
 from tailorbird.data.duplicates import Item, drop_duplicates
 from tailorbird.data.freezing import Gathered, freeze
+from tailorbird.data.labels import labels_of
 from tailorbird.data.placing import SHARES, Group, place
 from tailorbird.data.sources import read_sources, refuse_if_most
 from tailorbird.data.ties import Tie, components, subject_ties, text_ties
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.objective import Objective, Task
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 
@@ -70,14 +71,14 @@ def _gather(request: SnapshotRequest) -> Gathered:
     sources = read_sources(objective, request.folder)
     request.progress(f"read {sum(sources.read.values()):,} rows from {len(sources.files)} files; looking for duplicates")
     distinct = drop_duplicates(sources.rows, request.known)
-    labels = _labels(distinct.items, objective)
-    check_classes(labels, objective.task.kind)
+    labels = _labels(distinct.items, objective.task)
+    check_classes(labels, objective.task)
     texts, salt = text_ties(distinct.items), _salt(objective)
     drawn = _drawn(objective)
     placement = place(distinct.items, [*texts, *subject_ties(distinct.items)], salt, drawn)
-    cover_labels(placement.groups, drawn, objective.task.kind)
+    cover_labels(placement.groups, drawn, objective.task)
     kept = [item for group in placement.groups for item in group.items]
-    check_classes(dict.fromkeys(labels, 0) | _labels(kept, objective), objective.task.kind)
+    check_classes(dict.fromkeys(labels, 0) | _labels(kept, objective.task), objective.task)
     gathered = Gathered(
         sources=sources,
         rows=tuple(sorted((_row(item, group) for group in placement.groups for item in group.items), key=lambda row: row.id)),
@@ -92,10 +93,9 @@ def _gather(request: SnapshotRequest) -> Gathered:
     return gathered
 
 
-def _labels(items: Sequence[Item], objective: Objective) -> Counter[str]:
-    """How many distinct rows each label has; for free answers, all rows under one name."""
-    classify = objective.task.kind is TaskKind.CLASSIFY
-    return Counter(item.row.target if classify else "" for item in items)
+def _labels(items: Sequence[Item], task: Task) -> Counter[str]:
+    """How many distinct rows each label has; a row counts for each of its labels."""
+    return Counter(label for item in items for label in labels_of(item.row.target, task))
 
 
 def _salt(objective: Objective) -> str:

@@ -4,7 +4,7 @@ In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of
 nearest valid value. Must not know: rows, models, rungs.
 """
 
-from tailorbird.objective.catalogue import CATALOGUE, MetricName, MetricSpec, parse_metric
+from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricName, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.file import ObjectiveFile
 from tailorbird.objective.labels import check_labels
 from tailorbird.objective.power import check_power
@@ -12,9 +12,11 @@ from tailorbird.objective.reading import parse_objective, read_objective
 
 __all__ = [
     "CATALOGUE",
+    "Answers",
     "MetricName",
     "MetricSpec",
     "ObjectiveFile",
+    "answers_of",
     "check_labels",
     "check_power",
     "parse_metric",

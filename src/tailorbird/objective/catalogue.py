@@ -8,24 +8,49 @@ Only metrics that come with an interval are on offer: a target can be proven onl
 
 from __future__ import annotations
 
+from enum import Enum
+
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Value
 from tailorbird.foundations.text import nearest
+
+
+class Answers(Enum):
+    """What a task answers with, as an objective writes it: which metrics fit depends on that."""
+
+    LABEL = "kind: classify"
+    LABELS = "kind: classify, labels: many"
+    TEXT = "kind: generate"
+    RANKING = "kind: rank"
+
+
+def answers_of(task: Task) -> Answers:
+    """What ``task`` answers with."""
+    if task.kind is TaskKind.CLASSIFY:
+        return Answers.LABELS if task.labels == "many" else Answers.LABEL
+    return Answers.TEXT if task.kind is TaskKind.GENERATE else Answers.RANKING
 
 
 class MetricSpec(Value):
     """A metric on offer. A target lies in (0, ``highest``]; it is a lower bound, or an upper bound where ``higher_is_better`` is false.
 
-    ``labelled`` metrics are written with a label: ``recall[refund]``. ``description`` is one sentence.
+    ``labelled`` metrics are written with a label: ``recall[refund]``. A ``proportion`` is a share of items, so that their number tells what
+    can be proven; the others are means or ratios, whose interval comes from a bootstrap. ``description`` is one sentence.
     """
 
     name: str
-    kind: TaskKind
+    answers: tuple[Answers, ...]
     description: str
     labelled: bool = False
+    proportion: bool = False
     higher_is_better: bool = True
     highest: float = 1.0
+
+    @property
+    def written(self) -> str:
+        """The name as an objective writes it."""
+        return f"{self.name}[label]" if self.labelled else self.name
 
 
 class MetricName(Value):
@@ -35,33 +60,60 @@ class MetricName(Value):
     label: str | None = None
 
 
+_EITHER = (Answers.LABEL, Answers.LABELS)
+
 _SPECS = (
-    MetricSpec(name="accuracy", kind=TaskKind.CLASSIFY, description="Share of items that get the right label."),
+    MetricSpec(name="accuracy", answers=(Answers.LABEL,), proportion=True, description="Share of items that get the right label."),
     MetricSpec(
         name="balanced_accuracy",
-        kind=TaskKind.CLASSIFY,
+        answers=(Answers.LABEL,),
         description="Mean of all labels' recalls: rare labels count as much as common ones.",
     ),
-    MetricSpec(name="macro_f1", kind=TaskKind.CLASSIFY, description="Mean of all labels' F1, the harmonic mean of precision and recall."),
+    MetricSpec(name="macro_f1", answers=_EITHER, description="Mean of all labels' F1, the harmonic mean of precision and recall."),
     MetricSpec(
-        name="precision", kind=TaskKind.CLASSIFY, labelled=True, description="Of the items given this label, the share that deserve it."
+        name="micro_f1",
+        answers=(Answers.LABELS,),
+        description="F1 over all pairs of an item and a label: common labels count as often as they occur.",
+    ),
+    MetricSpec(name="f1", answers=(Answers.LABELS,), labelled=True, description="Harmonic mean of this label's precision and recall."),
+    MetricSpec(
+        name="precision",
+        answers=_EITHER,
+        labelled=True,
+        proportion=True,
+        description="Of the items given this label, the share that deserve it.",
     ),
     MetricSpec(
-        name="recall", kind=TaskKind.CLASSIFY, labelled=True, description="Of the items that deserve this label, the share that get it."
+        name="recall",
+        answers=_EITHER,
+        labelled=True,
+        proportion=True,
+        description="Of the items that deserve this label, the share that get it.",
     ),
     MetricSpec(
         name="log_loss",
-        kind=TaskKind.CLASSIFY,
+        answers=(Answers.LABEL,),
         description="Mean negative log-probability of the right label, in nats; the target is an upper bound.",
         higher_is_better=False,
         highest=100.0,
     ),
     MetricSpec(
         name="exact_match",
-        kind=TaskKind.GENERATE,
-        description="Share of answers equal to the reference after normalising case and white space.",
+        answers=(Answers.TEXT, Answers.LABELS),
+        proportion=True,
+        description="Share of answers equal to the reference: texts after normalising case and white space, labels as whole sets.",
     ),
-    MetricSpec(name="token_f1", kind=TaskKind.GENERATE, description="Mean F1 of the words shared by answer and reference."),
+    MetricSpec(name="token_f1", answers=(Answers.TEXT,), description="Mean F1 of the words shared by answer and reference."),
+    MetricSpec(
+        name="ndcg@10",
+        answers=(Answers.RANKING,),
+        description="Mean normalised discounted cumulative gain of the first ten documents.",
+    ),
+    MetricSpec(
+        name="mrr@10",
+        answers=(Answers.RANKING,),
+        description="Mean of one over the rank of the first relevant document, 0 where it is not among the first ten.",
+    ),
 )
 
 #: Metric name to what it is.
@@ -82,16 +134,17 @@ def parse_metric(name: str) -> MetricName:
     if spec.labelled and not bracket:
         raise ObjectiveInvalid(f"metric {name!r} needs a label", f'write "{base}[some_label]", in quotes, for the label it should hold for')
     if bracket and not spec.labelled:
-        raise ObjectiveInvalid(f"metric {base!r} takes no label", f"write {base}, or one of precision[label], recall[label]")
+        labelled = ", ".join(spec.written for spec in _SPECS if spec.labelled)
+        raise ObjectiveInvalid(f"metric {base!r} takes no label", f"write {base}, or one of {labelled}")
     return MetricName(base=base, label=rest[:-1].strip() if bracket else None)
 
 
-def metrics_for(kind: TaskKind) -> tuple[str, ...]:
-    """Names of the metrics for a kind of task, as they are written."""
-    return tuple(f"{spec.name}[label]" if spec.labelled else spec.name for spec in _SPECS if spec.kind is kind)
+def metrics_for(answers: Answers) -> tuple[str, ...]:
+    """Names of the metrics for what a task answers with, as they are written."""
+    return tuple(spec.written for spec in _SPECS if answers in spec.answers)
 
 
 def _did_you_mean(base: str) -> str:
     near = nearest(base, CATALOGUE)
-    known = ", ".join(f"{spec.name}[label]" if spec.labelled else spec.name for spec in _SPECS)
+    known = ", ".join(spec.written for spec in _SPECS)
     return f"did you mean {near!r}? known metrics: {known}" if near else f"known metrics: {known}"

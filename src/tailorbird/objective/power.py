@@ -6,7 +6,8 @@ Must not know: rows, candidates.
 A target is proven when the lower end of the Wilson score interval reaches it, at the confidence that a first look at the gate must meet.
 ``recall[label]`` rests on the label's rows; so, roughly, does ``precision[label]`` (as if the label were given as often as it
 occurs). Means over labels or items (macro_f1, balanced_accuracy, token_f1) are treated like a share of all rows, which is an
-approximation. ``log_loss`` has no bound that n alone would tell, and is left out.
+approximation. ``log_loss`` has no bound that n alone would tell, and is left out. With several labels an item, only proportions are
+looked at (recall, precision, exact_match): one item then counts several times in an F1, whose interval a bootstrap gives at the gate.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import Power
 from tailorbird.foundations.statistics import spend, wilson
-from tailorbird.objective.catalogue import CATALOGUE, parse_metric
+from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 
@@ -30,7 +31,8 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[
     chooses, it does not prove.
     """
     confidence = spend(file.objective.business.risk.confidence, 1)
-    shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if CATALOGUE[parse_metric(kpi.metric).base].higher_is_better]
+    answers = answers_of(file.objective.task)
+    shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if _is_share(CATALOGUE[parse_metric(kpi.metric).base], answers)]
     dev, test = (tuple(_power(kpi, _items(kpi, manifest, split), confidence) for _, kpi in shares) for split in (Split.DEV, Split.TEST))
     faults = [
         Fault(file.line_of(f"kpis.{index}.target"), _message(power, confidence), _hint(power, kpi, confidence))
@@ -39,6 +41,10 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[
     ]
     raise_faults(file.source, faults)
     return dev, test
+
+
+def _is_share(spec: MetricSpec, answers: Answers) -> bool:
+    return spec.proportion or (spec.higher_is_better and answers is not Answers.LABELS)
 
 
 def _items(kpi: Kpi, manifest: SnapshotManifest, split: Split) -> int:

@@ -10,25 +10,20 @@ from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Kpi, TaskKind
 from tailorbird.foundations.text import nearest
-from tailorbird.objective.catalogue import CATALOGUE, metrics_for, parse_metric
+from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric
 from tailorbird.objective.faults import NOT_SUPPORTED_YET, Fault
 from tailorbird.objective.file import ObjectiveFile
 
 
 def faults_of(file: ObjectiveFile) -> list[Fault]:
     """Everything in the objective that cannot be pursued."""
-    return [*_unsupported(file), *_kpi_faults(file), *_ladder_faults(file), *_approval_faults(file)]
+    return [*_unsupported(file), *_task_faults(file), *_kpi_faults(file), *_ladder_faults(file), *_approval_faults(file)]
 
 
 def _unsupported(file: ObjectiveFile) -> list[Fault]:
     objective, limits = file.objective, file.objective.limits
     later = {
         "task.kind": (objective.task.kind is TaskKind.RANK, "ranking (kind: rank)", "use classify or generate"),
-        "task.labels": (
-            objective.task.labels == "many",
-            "several labels an item (labels: many)",
-            "use one objective a label, with labels: one",
-        ),
         "limits.retention": (limits.retention is not None, "the limit `retention`", "remove it; KPIs and the other limits are judged"),
         "limits.memorisation": (
             limits.memorisation is not None,
@@ -43,6 +38,13 @@ def _unsupported(file: ObjectiveFile) -> list[Fault]:
     ]
 
 
+def _task_faults(file: ObjectiveFile) -> list[Fault]:
+    task = file.objective.task
+    if task.labels == "one" or task.kind is TaskKind.CLASSIFY:
+        return []
+    return [Fault(file.line_of("task.labels"), f"a task of kind {task.kind.value} has no labels", "remove `labels`, or use kind: classify")]
+
+
 def _kpi_faults(file: ObjectiveFile) -> list[Fault]:
     faults: list[Fault] = []
     seen: dict[str, int] = {}
@@ -52,18 +54,19 @@ def _kpi_faults(file: ObjectiveFile) -> list[Fault]:
             faults.append(Fault(line, f"the metric {kpi.metric!r} has a target already, on line {seen[kpi.metric]}", "keep one of the two"))
             continue
         seen[kpi.metric] = line
-        faults += _metric_faults(kpi, file.objective.task.kind, line) or _target_faults(kpi, file.line_of(f"kpis.{index}.target"))
+        faults += _metric_faults(kpi, answers_of(file.objective.task), line) or _target_faults(kpi, file.line_of(f"kpis.{index}.target"))
     return faults
 
 
-def _metric_faults(kpi: Kpi, kind: TaskKind, line: int) -> list[Fault]:
+def _metric_faults(kpi: Kpi, answers: Answers, line: int) -> list[Fault]:
     try:
         base = parse_metric(kpi.metric).base
     except ObjectiveInvalid as error:
         return [Fault(line, error.message, error.hint)]
-    if kind is TaskKind.RANK or CATALOGUE[base].kind is kind:
+    if answers in CATALOGUE[base].answers:
         return []
-    return [Fault(line, f"metric {kpi.metric!r} does not fit a task of kind {kind.value}", f"use one of: {', '.join(metrics_for(kind))}")]
+    message = f"metric {kpi.metric!r} does not fit a task of {answers.value}"
+    return [Fault(line, message, f"use one of: {', '.join(metrics_for(answers))}")]
 
 
 def _target_faults(kpi: Kpi, line: int) -> list[Fault]:

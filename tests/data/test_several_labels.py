@@ -1,0 +1,122 @@
+"""Several labels an item: how a set is written in each format, and how it is frozen, counted and split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from data_room import build, make_objective
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from tailorbird.data import SourceRows, read_sources
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.foundations.label_sets import join, split
+
+SETS = ("billing", "billing | refund", "refund", "none")
+
+
+def rows(count: int, targets: tuple[str, ...] = SETS) -> list[dict[str, Any]]:
+    """Messages that are no near-duplicates of one another, with the sets in turn."""
+    words = [f"{chr(97 + n % 26)}{n * 7919 % 9973}" for n in range(count)]
+    return [{"text": f"{w} {w[::-1]} about {w}{w} and {w}", "label": list(split(targets[n % len(targets)]))} for n, w in enumerate(words)]
+
+
+def read(folder: Path, name: str) -> SourceRows:
+    return read_sources(make_objective({"path": name}, labels="many"), folder)
+
+
+@pytest.mark.parametrize(
+    ("cell", "target"),
+    [
+        ("refund", "refund"),
+        ("refund|billing", "billing | refund"),
+        (" refund | billing | refund ", "billing | refund"),
+        ('"[""refund"", ""billing""]"', "billing | refund"),
+        ("[]", "none"),
+        ("none", "none"),
+    ],
+)
+def test_a_cell_holds_labels(tmp_path: Path, cell: str, target: str) -> None:
+    (tmp_path / "d.csv").write_text(f"text,label\nsome words,{cell}\n")
+    assert [row.target for row in read(tmp_path, "d.csv").rows] == [target]
+
+
+def test_lists_are_labels(tmp_path: Path) -> None:
+    some = rows(8)
+    (tmp_path / "d.json").write_text(json.dumps(some))
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    columns = {"text": [row["text"] for row in some], "label": pa.array([row["label"] for row in some], pa.list_(pa.string()))}
+    parquet.write_table(pa.table(columns), tmp_path / "d.parquet")
+    for name in ("d.json", "d.jsonl", "d.parquet"):
+        assert [row.target for row in read(tmp_path, name).rows] == [*SETS, *SETS]
+
+
+@pytest.mark.parametrize(
+    ("label", "code"),
+    [
+        ("", "empty_label"),
+        ("billing | ", "empty_label"),
+        ([" "], "empty_label"),
+        (None, "missing_cell"),
+        (7, "wrong_type"),
+        ([7], "wrong_type"),
+        ("[refund", "wrong_type"),
+        ('["refund", 7]', "wrong_type"),
+        (["half \ud800"], "broken_text"),
+        ('["half \\ud800"]', "broken_text"),
+    ],
+)
+def test_what_is_no_set_is_quarantined(tmp_path: Path, label: Any, code: str) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows(4), {"text": "x", "label": label}]))
+    found = read(tmp_path, "d.jsonl")
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(5, code)]
+
+
+@pytest.mark.parametrize("label", [["none"], ["refund", "None"], "refund | none", ["a|b"]])
+def test_a_label_that_cannot_be_told_from_the_text_around_it_is_refused(tmp_path: Path, label: Any) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows(4), {"text": "x", "label": label}]))
+    with pytest.raises(DataInvalid) as caught:
+        read(tmp_path, "d.jsonl")
+    assert caught.value.error_code == "label_reserved"
+    assert caught.value.message.startswith("d.jsonl:5: ")
+    assert "rename" in caught.value.hint
+
+
+def test_a_row_counts_for_each_of_its_labels(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(json.dumps(rows(200)))
+    manifest = build(make_objective({"path": "d.json"}, labels="many"), tmp_path).manifest
+    assert manifest.labels == ("billing", "refund")
+    assert manifest.label_sets == tuple(sorted(SETS))
+    for counts in manifest.label_counts.values():
+        assert (counts.train + counts.dev + counts.test) == 100
+    assert manifest.counts.train + manifest.counts.dev + manifest.counts.test == 200
+
+
+def test_one_label_has_no_sets(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(json.dumps([{**row, "label": "ab"[n % 2]} for n, row in enumerate(rows(60))]))
+    assert build(make_objective({"path": "d.json"}), tmp_path).manifest.label_sets == ()
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sets(st.sampled_from("abcde"), max_size=3), min_size=5, max_size=40))
+def test_each_label_with_three_rows_reaches_every_split_that_it_can(tmp_path_factory: pytest.TempPathFactory, sets: list[set[str]]) -> None:
+    folder = tmp_path_factory.mktemp("sets")
+    targets = tuple(join(labels) for labels in [*sets, *[{label} for label in "abcde"] * 3])
+    (folder / "d.json").write_text(json.dumps(rows(len(targets), targets)))
+    built = build(make_objective({"path": "d.json"}, labels="many"), folder)
+    assert set(built.manifest.label_sets) == {row.target for row in built.rows if row.split is Split.TRAIN}
+    for label, counts in built.manifest.label_counts.items():
+        assert min(counts.train, counts.dev, counts.test) >= 1
+        assert counts.train == sum(label in split(row.target) for row in built.rows if row.split is Split.TRAIN)
+
+
+def test_a_label_on_one_row_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(json.dumps([*rows(60), {"text": "x y z", "label": ["refund", "rare"]}]))
+    with pytest.raises(DataInvalid, match="'rare' has a single row"):
+        build(make_objective({"path": "d.json"}, labels="many"), tmp_path)
