@@ -27,12 +27,14 @@ def measure_floor(stage: Stage) -> Outcome:
     """Fits the classical reference on train and measures it on dev."""
     stage.progress.tell("fitting the classical reference")
     train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
-    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed)
+    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many)
     candidate = Candidate(
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=stage.base.digest,
-        prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels),
+        prompt=PromptSpec(
+            instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets
+        ),
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
@@ -85,6 +87,7 @@ def _context(stage: Stage, rung: RungPlan) -> rungs.RungContext:
         base_folder=stage.parts.artifacts.get_tree(stage.base.digest),
         snapshot=digest_of(stage.manifest),
         labels=stage.manifest.labels,
+        label_sets=stage.manifest.label_sets,
         train=stage.rows(Split.TRAIN),
         dev=stage.rows(Split.DEV),
         trainer=stage.parts.trainer,
@@ -177,6 +180,7 @@ def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions
             confidence=spend(stage.objective.business.risk.confidence, look),
             seed=stage.objective.seed,
             price_per_hour=stage.parts.prices.per_hour,
+            many=stage.many,
         ),
     )
     return Evidence(
@@ -195,13 +199,13 @@ def _as_lines(items: tuple[ItemResult, ...]) -> bytes:
 
 
 def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
-    metric = "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY else "exact_match"
+    metric = "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY and not stage.many else "exact_match"
     rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
 
 
 def _headline(evidence: Evidence) -> float | None:
-    metric = evidence.metrics.get("accuracy")
+    metric = evidence.metrics.get("accuracy") or evidence.metrics.get("exact_match")
     return round(metric.value, 4) if metric else None
 
 

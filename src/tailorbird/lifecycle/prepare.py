@@ -99,7 +99,7 @@ def _token_profile(stage: Stage, base: BaseModelRef) -> TokenProfile:
     empty = _count(stage, base, prompt, [""])[0]
     prompts = _count(stage, base, prompt, [row.text for row in sample])
     targets = [count - empty + 1 for count in _count(stage, base, prompt, _targets(sample))]
-    labels = stage.manifest.labels if stage.objective.task.kind is TaskKind.CLASSIFY else ()
+    labels = (stage.manifest.label_sets or stage.manifest.labels) if stage.objective.task.kind is TaskKind.CLASSIFY else ()
     trie = sum(count - empty + 1 for count in _count(stage, base, prompt, labels)) if labels else 0
     ordered = sorted(prompts)
     return TokenProfile(

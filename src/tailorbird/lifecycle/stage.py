@@ -61,6 +61,11 @@ class Stage:
         """The objective of the run."""
         return self.file.objective
 
+    @property
+    def many(self) -> bool:
+        """True when an item may bear several labels."""
+        return self.objective.task.labels == "many"
+
     @cached_property
     def done(self) -> dict[str, Digest]:
         """Finished steps and the digests of their results."""
