@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from console_kit import application
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from tailorbird.app.servers import Server, listen
 from tailorbird.lifecycle import Parts
@@ -113,9 +113,14 @@ def person(browser: Browser, parts: Parts, url: str, **options: Any) -> Iterator
         if message.type in ("error", "warning"):
             someone.complaints.append(message.text)
 
+    def note_failure(request: Request) -> None:
+        # A page that is left no longer wants its pictures: the browser gives those requests up.
+        if request.failure != "net::ERR_ABORTED":
+            someone.complaints.append(f"failed: {request.url}")
+
     page.on("console", note)
     page.on("pageerror", lambda error: someone.complaints.append(str(error)))
-    page.on("requestfailed", lambda request: someone.complaints.append(f"failed: {request.url}"))
+    page.on("requestfailed", note_failure)
     page.on("request", lambda request: request.url.startswith(url) or someone.complaints.append(f"elsewhere: {request.url}"))
     yield someone
     context.close()

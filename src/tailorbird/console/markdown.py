@@ -82,7 +82,9 @@ def _table(lines: list[str]) -> Markup:
     rows = [_cells(line) for line in (lines[2:] if ruled else lines)]
     body = Markup("").join(_row(row, named=not any(head)) for row in rows)
     top = Markup("<thead><tr>{}</tr></thead>").format(Markup("").join(map(_head, head))) if any(head) else ""
-    return Markup('<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>{}<tbody>{}</tbody></table></div>').format(top, body)
+    return Markup('<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>{}<tbody>{}</tbody></table></div>').format(
+        top, body
+    )
 
 
 def _cells(line: str) -> list[str]:
