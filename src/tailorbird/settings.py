@@ -23,6 +23,10 @@ from tailorbird.foundations.text import nearest
 FOLDER = ".tailorbird"
 
 
+#: What a copy of a workspace does not take over.
+LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret")
+
+
 def _split(given: object) -> object:
     """A list that stands in one environment variable: its parts, between commas."""
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
@@ -102,14 +106,29 @@ def find_workspace(given: Path | None, environment: Mapping[str, str] = os.envir
 def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings of ``workspace``, with the environment on top. Raises InvalidInput, naming the setting."""
     file = workspace / "settings.yaml"
-    read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    if not isinstance(read, dict):
-        raise InvalidInput(f"{file} is not a mapping of settings", "write one setting a line: name: value", code="settings_invalid")
-    values: dict[str, Any] = read | _from_environment(environment)
+    values = read_settings(workspace) | _from_environment(environment)
     try:
         return Settings.model_validate({"workspace": workspace} | values)
     except ValidationError as error:
         raise _explained(file, error) from None
+
+
+def read_settings(workspace: Path) -> dict[str, Any]:
+    """What ``settings.yaml`` says, unchecked. Raises InvalidInput when it is not a mapping."""
+    file = workspace / "settings.yaml"
+    try:
+        read = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError):
+        read = None
+    if not isinstance(read, dict):
+        raise InvalidInput(f"{file} is not a mapping of settings", "write one setting a line: name: value", code="settings_invalid")
+    return read
+
+
+def portable_settings(workspace: Path) -> bytes:
+    """The settings that a copy of the workspace may have: not the places and receivers of the original, nor its secrets."""
+    kept = {name: value for name, value in read_settings(workspace).items() if name not in LEFT_OUT}
+    return yaml.safe_dump(kept, sort_keys=True).encode()
 
 
 def save_settings(workspace: Path, values: dict[str, Any]) -> None:

@@ -1,0 +1,99 @@
+"""``tailorbird backup`` and ``tailorbird restore``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from tailorbird import settings, wiring
+from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.domain.errors import Conflict
+from tailorbird.lifecycle import backup as copies
+
+backup = typer.Typer()
+restore = typer.Typer()
+
+
+@backup.command()
+def _backup(
+    target: Annotated[Path, typer.Argument(help="Folder for backups, on another disk; it may hold earlier ones.")],
+    with_keys: Annotated[
+        bool, typer.Option("--with-keys", help="Copy private keys too: whoever reads the backup can then act as you.")
+    ] = False,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the record, the settings and the artifacts, while servers and workers go on. What is in TARGET already is not copied again."""
+    session = open_session(workspace, who, key)
+    store = wiring.open_artifacts(str(target / "artifacts"), target / "cache")
+    wanted = copies.Target(target, store, settings.portable_settings(session.settings.workspace), with_keys)
+    made = copies.back_up(session.parts, session.actor("admin"), wanted, Narrator(err).progress())
+    if as_json:
+        print_json(made)
+    else:
+        out.print(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)", markup=False)
+        out.print(f"its manifest is {made.digest}; keep this line elsewhere", markup=False)
+    if with_keys:
+        say("private keys are in this backup: whoever can read it can act as every identity, so keep it like a key")
+    else:
+        say("private keys are not in this backup: copy the folder keys/ of the workspace to a safe place, or give --with-keys")
+
+
+@restore.command()
+def _restore(
+    source: Annotated[Path, typer.Argument(help="A folder that backup was given (the newest in it is taken), or one backup in it.")],
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder to make.")],
+    database: Annotated[str, typer.Option(help="URL of an empty database (default: SQLite in the workspace).")] = "",
+    artifacts: Annotated[str, typer.Option(help="URL or folder for artifacts (default: in the workspace).")] = "",
+    digest: Annotated[str | None, typer.Option(help="Refuse a backup whose manifest has another digest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a workspace from a backup, and verify every file, artifact, row and the log before it is called done."""
+    found = copies.find_backup(source, digest)
+    places = {"database": database, "artifacts": artifacts}
+    with _new(workspace) as folder:
+        (folder / "settings.yaml").touch(mode=0o600)
+        (folder / "settings.yaml").write_bytes(found.settings)
+        settings.save_settings(folder, settings.read_settings(folder) | {name: place for name, place in places.items() if place})
+        # The environment may name the database of the workspace that was backed up.
+        parts = wiring.open_parts(settings.load_settings(folder, {}))
+        try:
+            store = wiring.open_artifacts(str(copies.artifacts_of(found)), folder / "cache")
+            restored = copies.restore(parts, found, store, Narrator(err).progress())
+        finally:
+            parts.ledger.close()
+    if as_json:
+        print_json(restored)
+    else:
+        made = f"{restored.made_at:%Y-%m-%d %H:%M:%S}"
+        out.print(f"restored the backup of {made} UTC to {workspace}: {restored.rows} rows, {restored.artifacts} artifacts", markup=False)
+        out.print(f"every digest was checked, and the log verifies up to entry {restored.log_size}", markup=False)
+    say(f"not restored: settings {', '.join(settings.LEFT_OUT)}; set them when this workspace takes over")
+    if not restored.with_keys:
+        say("no private keys were in this backup: put the folder keys/ of the old workspace in place, log.key too")
+
+
+@contextmanager
+def _new(workspace: Path) -> Iterator[Path]:
+    """A folder that becomes ``workspace`` only if the block ends well. Raises Conflict when something is there."""
+    if workspace.exists() and (not workspace.is_dir() or any(workspace.iterdir())):
+        raise Conflict(f"{workspace} exists already", "name a folder that does not exist: --workspace NEW", code="workspace_exists")
+    unfinished = workspace.absolute().with_name(f".{workspace.name}-{uuid4().hex}")
+    unfinished.mkdir(mode=0o700, parents=True)
+    try:
+        yield unfinished
+        unfinished.rename(workspace)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+apps = {"backup": backup, "restore": restore}
