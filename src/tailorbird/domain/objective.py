@@ -9,7 +9,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.value import Name, Value
@@ -36,111 +36,160 @@ class TaskKind(StrEnum):
     RANK = "rank"
 
 
-class Business(Value):
+class Section(Value):
+    """A part of the objective file. The text below a field says what it is for, here and in an editor."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Business(Section):
     """Why the objective exists and who answers for it."""
 
     goal: str = Field(min_length=1)
+    """What shall be better, and for whom, in a sentence."""
     owner: str = Field(min_length=1)
+    """The person or team that answers for it."""
     risk: RiskTier
+    """How much harm a wrong answer can do. Decides how sure the proof must be, and how many people must agree."""
 
 
-class Task(Value):
+class Task(Section):
     """The task put to the model."""
 
     kind: TaskKind
+    """What it answers with: ``classify`` with labels, ``generate`` with a text, ``rank`` with documents in order (not adapted to yet)."""
     labels: Literal["one", "many"] = "one"
+    """How many labels an item has when classifying: exactly ``one``, or any number, with none among them (``many``)."""
     instruction: str = Field(min_length=1)
+    """What the model is told to do, in a sentence."""
 
 
-class Origin(Value):
+class Origin(Section):
     """Where rows come from and on what terms they may be used."""
 
     origin: str = Field(min_length=1)
+    """Whose data it is."""
     license: str = Field(min_length=1)
+    """On what terms it may be used; an SPDX name where there is one."""
     collected: str | date = "unknown"
+    """When it was collected."""
     consent: str = "unknown"
+    """Whether, and to what, the people behind it agreed."""
 
 
-class DataSource(Value):
-    """One file (or folder, or URL) of rows, and which of its columns mean what.
-
-    ``label`` names the column of the label (classify) or of the answer (generate). ``split`` fixes every row of the source
-    to one split, for data that came with an official test set. ``subject`` names a column with a pseudonymous person.
-    """
+class DataSource(Section):
+    """Rows in a file, a folder or at an address, and which of the columns mean what."""
 
     path: str = Field(min_length=1)
+    """A .csv, .tsv, .json, .jsonl or .parquet file, or a folder of LABEL/NAME.txt, relative to this file; or its address (s3://, gs://,
+    az://, https://); or hf://datasets/OWNER/NAME[@REVISION][:CONFIG/SPLIT]."""
     text: str = "text"
+    """The column with the text that the model is given."""
     label: str = "label"
+    """The column with the label (classify) or the answer (generate). Several labels are a list, or a text with | between them."""
     subject: str | None = None
+    """The column with a pseudonym of the person a row is about: rows of one person stay in one split."""
     split: Literal["train", "dev", "test"] | None = None
+    """Puts every row of this source into one split: for data that came with an official test set."""
     source: Origin
+    """What an auditor will ask for: whose data, on what terms."""
 
 
-class Kpi(Value):
-    """A metric and the value it must be proven to reach. ``metric`` may name a label: ``recall[refund]``."""
+class Kpi(Section):
+    """A metric and the value it must be proven to reach."""
 
     metric: str
+    """The metric; some are of one label, which stands in brackets: ``recall[refund]``."""
     target: float
+    """The value that the lower end of the interval must reach (for log_loss: the upper end must stay below)."""
     because: str = ""
+    """Why this value."""
 
 
-class MaxDrop(Value):
+class MaxDrop(Section):
     """The largest tolerated loss against the base model, as a share."""
 
     max_drop: Annotated[float, Field(ge=0, le=1)]
+    """A share of what the base model could do before."""
 
 
-class MaxExtractable(Value):
+class MaxExtractable(Section):
     """How many planted or private strings may be extracted from the candidate."""
 
     max_extractable: Annotated[int, Field(ge=0)]
+    """A number of strings."""
 
 
-class LatencyLimit(Value):
+class LatencyLimit(Section):
     """95th percentile of an answer's latency in milliseconds, at a stated concurrency."""
 
     at_concurrency: Annotated[int, Field(ge=1, le=1024)] = 1
+    """How many requests are under way at once."""
     max: Annotated[float, Field(gt=0)]
+    """Milliseconds."""
 
 
-class CostLimit(Value):
+class CostLimit(Section):
     """What 1,000 requests may cost."""
 
     max: Annotated[float, Field(ge=0)]
+    """An amount of money."""
     currency: str = "EUR"
+    """Its currency."""
 
 
-class Limits(Value):
+class Limits(Section):
     """Bounds on a candidate at the gate; each is optional."""
 
     retention: MaxDrop | None = None
+    """How much of what the base model could do may be lost."""
     memorisation: MaxExtractable | None = None
+    """How much of the training data may be extracted."""
     latency_p95_ms: LatencyLimit | None = None
+    """How long 95 of 100 answers may take."""
     cost_per_1k_requests: CostLimit | None = None
+    """What answers may cost."""
 
 
-class Budget(Value):
+class Budget(Section):
     """What adapting may cost in all: money, hours of this machine, GiB of memory."""
 
     money: Annotated[float, Field(ge=0)] = 5.0
+    """An amount of money."""
     currency: str = "EUR"
+    """Its currency."""
     hours: Annotated[float, Field(gt=0)] = 1.0
+    """Hours of this machine."""
     memory_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """GiB of memory; ``auto`` is what the machine has."""
 
 
-class Objective(Value):
+class Objective(Section):
     """One job for a language model, and what "good enough" means for it."""
 
     name: Name
+    """Its name; with the tenant's, the public name of the result: ``acme/support-desk``."""
     tenant: Name
+    """The organisation or team it belongs to."""
     business: Business
+    """Why it exists and who answers for it."""
     task: Task
+    """What the model is asked to do."""
     data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
+    """What it learns from and is measured on."""
     base_model: str = "smollm2-135m"
+    """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
+    """What "good enough" means: every target must be proven."""
     limits: Limits = Limits()
+    """Bounds that hold whatever the quality."""
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.02
+    """How much better a costlier way to adapt must be to be worth it."""
     budget: Budget = Budget()
+    """What finding the answer may cost in all."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
+    """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list."""
     approvals: Literal["auto"] | tuple[str, ...] = "auto"
+    """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""
     seed: int = 20
+    """The seed of everything that is drawn at random."""

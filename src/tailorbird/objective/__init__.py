@@ -5,13 +5,16 @@ nearest valid value. Must not know: rows, models, rungs.
 """
 
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricName, MetricSpec, answers_of, parse_metric
+from tailorbird.objective.editor_schema import objective_schema
 from tailorbird.objective.file import ObjectiveFile
 from tailorbird.objective.labels import check_labels
 from tailorbird.objective.power import check_power
 from tailorbird.objective.reading import parse_objective, read_objective
+from tailorbird.objective.starters import TEMPLATES, template, write_template
 
 __all__ = [
     "CATALOGUE",
+    "TEMPLATES",
     "Answers",
     "MetricName",
     "MetricSpec",
@@ -19,7 +22,10 @@ __all__ = [
     "answers_of",
     "check_labels",
     "check_power",
+    "objective_schema",
     "parse_metric",
     "parse_objective",
     "read_objective",
+    "template",
+    "write_template",
 ]
