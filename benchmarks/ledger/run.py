@@ -1,0 +1,80 @@
+"""Measures the record: ``python benchmarks/ledger/run.py [--quick] [--only FAMILY]``.
+
+Every file ``<family>_bar.py`` beside this one is a program that measures a family of bars: it may be given ``--quick``, tells its progress
+on stderr, and prints its bars (JSON, by name) as the last line of stdout. The last line of stdout here is all of them with machine and
+commit; it is also written to ``benchmarks/results/ledger.json``, unless only some families were measured. Exit status 1: a bar does not
+hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "ledger.json"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measures the record.")
+    parser.add_argument("--quick", action="store_true", help="under ten minutes; what only the full run can tell is left open")
+    parser.add_argument("--only", action="append", metavar="NAME", help="a family: " + ", ".join(families()))
+    given = parser.parse_args()
+    start, measured = time.perf_counter(), {}
+    for family in given.only or families():
+        measured |= bars_of(family, given.quick)
+    result = {
+        "benchmark": "ledger",
+        "mode": "quick" if given.quick else "full",
+        "seconds": round(time.perf_counter() - start),
+        "machine": machine(),
+        "commit": commit(),
+        "bars": measured,
+    }
+    if not given.only:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result))
+    return 1 if any(bar["holds"] is False for bar in measured.values()) else 0
+
+
+def families() -> list[str]:
+    return sorted(path.stem.removesuffix("_bar") for path in HERE.glob("*_bar.py"))
+
+
+def bars_of(family: str, quick: bool) -> dict[str, dict[str, object]]:
+    """What a family's program measured. Ends everything when the program fails."""
+    print(f"— {family}", file=sys.stderr, flush=True)
+    command = [sys.executable, str(HERE / f"{family}_bar.py"), *(["--quick"] if quick else [])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return {name: {"in": "quick"} | bar for name, bar in found.items()}
+
+
+def machine() -> dict[str, object]:
+    return {"cpus": os.cpu_count(), "processor": _processor(), "system": platform.system(), "python": platform.python_version()}
+
+
+def _processor() -> str:
+    """Its name on Linux, its architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def commit() -> str:
+    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
