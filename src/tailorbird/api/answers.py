@@ -94,5 +94,11 @@ class ModelList(BaseModel):
     data: list[ModelEntry]
 
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream: a chunk as JSON, an error, or [DONE] at the end.",
+    "properties": {"data": {"type": "string"}},
+    "required": ["data"],
+}
 #: A stream of server-sent events, as a route declares it.
-STREAM: dict[str, Any] = {"text/event-stream": {"schema": {"type": "string"}}}
+STREAM: dict[str, Any] = {"text/event-stream": {"schema": _EVENT}}
