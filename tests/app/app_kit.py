@@ -20,10 +20,11 @@ import httpx
 from fastapi import FastAPI
 
 from serving_kit import House
-from tailorbird.app import engine_app, gateway_app
+from tailorbird.app import Tls, engine_app, gateway_app
 from tailorbird.app.servers import Server, free_port, listen
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.integrations.memory import MemoryEngine
+from tailorbird.lifecycle import Parts
 from tailorbird.ports.engine import Engine
 
 SECRET = "shared-with-the-gateway"
@@ -32,14 +33,14 @@ ASK = {"model": "acme/routing", "messages": [{"role": "user", "content": "I lost
 
 
 @contextmanager
-def in_thread(make: Callable[[], FastAPI]) -> Iterator[tuple[str, Server]]:
+def in_thread(make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tuple[str, ...] = ()) -> Iterator[tuple[str, Server]]:
     """A server in a thread with its own event loop; ended gracefully."""
     listener = listen("127.0.0.1", 0)
-    server = Server(make())
+    server = Server(make(), tls, proxies)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}", server
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}", server
     finally:
         server.end()
         thread.join(60)
@@ -61,19 +62,25 @@ class Live:
     server: Server
     secret: str
 
+    def readiness(self) -> tuple[int, Any]:
+        """What /readyz says."""
+        response = httpx.get(f"{self.url}/readyz", timeout=20)
+        return response.status_code, response.json()
+
     @property
     def headers(self) -> dict[str, str]:
         return {"authorization": f"Bearer {self.secret}"}
 
 
 @contextmanager
-def live(house: House, engine: Engine | None = None) -> Iterator[Live]:
+def live(house: House, engine: Engine | None = None, parts: Parts | None = None) -> Iterator[Live]:
+    """A gateway over ``parts``, by default those of the house."""
     _, secret = house.key()
     with engine_server(house, engine) as engine_url:
         driver = open_driver(engine_url, SECRET)
 
         def make() -> FastAPI:
-            app = gateway_app(house.parts, driver)
+            app = gateway_app(parts or house.parts, driver)
             inner = app.router.lifespan_context
 
             from contextlib import asynccontextmanager
@@ -109,10 +116,10 @@ def wait_ready(url: str, process: subprocess.Popen[bytes] | None = None, seconds
 class Process:
     """A gateway process with an engine process of its own (see ``gateway_process.py``)."""
 
-    def __init__(self, workspace: Path, port: int, *arguments: str) -> None:
+    def __init__(self, workspace: Path, port: int, *arguments: str, log_format: str = "text") -> None:
         self.url = f"http://127.0.0.1:{port}"
         tests = Path(__file__).resolve().parent.parent
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(tests)])}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(tests)]), "TEST_LOG_FORMAT": log_format}
         self.errors = workspace / "gateway.log"
         with self.errors.open("wb") as log:
             command = [sys.executable, str(Path(__file__).with_name("gateway_process.py")), str(workspace), str(port), *arguments]
@@ -133,8 +140,8 @@ class Process:
 
 
 @contextmanager
-def gateway_process(workspace: Path, *arguments: str, port: int | None = None) -> Iterator[Process]:
-    running = Process(workspace, port or free_port(), *arguments)
+def gateway_process(workspace: Path, *arguments: str, port: int | None = None, log_format: str = "text") -> Iterator[Process]:
+    running = Process(workspace, port or free_port(), *arguments, log_format=log_format)
     try:
         yield running
     finally:

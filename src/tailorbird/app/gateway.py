@@ -103,7 +103,7 @@ def run_gateway(
         async def serve() -> None:
             driver = open_driver(f"http://127.0.0.1:{engine_port}", secret)
             server = Server(gateway_app(parts, driver, keep_former), listening.tls, listening.trusted_proxies)
-            _announce(listening, listener.getsockname()[1])
+            announce(listening, listener.getsockname()[1])
             chores = [sign_and_ship(parts), Schedule("certificate", _RENEW_EVERY, server.renew_certificate)]
             try:
                 with ended_by_signals(server), doing(chores):
@@ -129,7 +129,8 @@ async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Super
         await keeping
 
 
-def _announce(listening: Listening, port: int) -> None:
+def announce(listening: Listening, port: int) -> None:
+    """Says where the gateway listens, and aloud when others can read what passes."""
     scheme = "https" if listening.tls else "http"
     _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)
     if is_open(listening.host) and not listening.tls and not listening.trusted_proxies:

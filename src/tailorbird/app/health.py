@@ -1,17 +1,20 @@
 """What is known of the workspace's condition, looked at again and again while the gateway serves.
 
-In: opened parts. Out: the condition as it was seen last, at once. Must not know: HTTP, engines.
+In: opened parts. Out: the condition as it was seen last, at once; a line of log when it changes. Must not know: HTTP, engines.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from contextlib import suppress
 
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.condition import Condition, examine
 from tailorbird.lifecycle.shipping import Notice
+
+_log = logging.getLogger("tailorbird.health")
 
 #: Seconds between two looks, and after which a look that has not ended means that the record is locked or its server silent.
 _LOOK_EVERY, _STALE_AFTER = 3.0, 10.0
@@ -45,6 +48,17 @@ class Health:
 
     async def _look(self) -> None:
         while True:
-            self._seen = await asyncio.to_thread(examine, self._parts)
+            before, self._seen = self._seen, await asyncio.to_thread(examine, self._parts)
             self._at = time.monotonic()
+            _tell(before, self._seen)
             await asyncio.sleep(_LOOK_EVERY)
+
+
+def _tell(before: Condition, now: Condition) -> None:
+    """Says what is new, and what is over."""
+    known, found = {notice.code for notice in before.notices}, {notice.code for notice in now.notices}
+    for notice in now.notices:
+        if notice.code not in known:
+            _log.warning("%s: %s", notice.code, notice.text)
+    for code in sorted(known - found - {"starting"}):
+        _log.info("%s: no longer", code)

@@ -26,7 +26,7 @@ from tailorbird.lifecycle import Actor
 _log = logging.getLogger("tailorbird.requests")
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,64}")
-#: Asked every few seconds by machines: told only when they fail.
+#: Asked every few seconds by machines, with answers that other lines and numbers tell better.
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/loaded"})
 
 
@@ -74,7 +74,7 @@ def _tenant(scope: Scope) -> str | None:
 
 
 def _tell(facts: dict[str, Any]) -> None:
-    if facts["route"] in _PROBES and facts["status"] < 400:
+    if facts["route"] in _PROBES and facts["status"] in (200, 503):
         return
     ordered = ("id", "method", "route", "status", "ms", "tenant", "release", "caller_id")
     _log.info("request", extra={FACTS: {name: facts.get(name) for name in ordered}})
