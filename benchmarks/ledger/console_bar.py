@@ -8,6 +8,7 @@ line of JSON: ``console_page_p95_ms`` is the 95th percentile of the slowest page
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -201,18 +202,36 @@ def _p95(values: list[float]) -> float:
     return round(quantiles(values, n=20)[-1], 1)
 
 
+def look(workspace: Path) -> dict[str, dict[str, float]]:
+    """Every page's 95th percentiles, in milliseconds."""
+    parts = open_workspace(workspace)
+    reader = Reader(parts)
+    assert reader.log_in("viewer").status_code == 303
+    found = {name: p95_ms(reader, path) for name, path in pages(parts).items()}
+    parts.ledger.close()
+    return {name: {"p95_ms": wall, "cpu_p95_ms": cpu} for name, (wall, cpu) in found.items()}
+
+
+def looked_at_by_another(workspace: Path) -> dict[str, dict[str, float]]:
+    """The same, found by a process that has only looked, as a gateway does: what filling leaves behind would slow it down."""
+    done = subprocess.run([sys.executable, __file__, str(workspace)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, dict[str, float]] = json.loads(done.stdout)
+    return found
+
+
 def main() -> None:
-    """Fills a ledger, looks, and prints the result."""
+    """Fills a ledger, looks, and prints the result; given a workspace, only looks."""
+    if len(sys.argv) > 1:
+        print(json.dumps(look(Path(sys.argv[1]))))
+        return
     with tempfile.TemporaryDirectory() as folder:
         furnish(Path(folder) / "furnished")
         workspace = Path(folder) / "furnished" / "workspace"
         counts = fill(workspace)
-        parts = open_workspace(workspace)
-        reader = Reader(parts)
-        assert reader.log_in("viewer").status_code == 303
-        found = {name: p95_ms(reader, path) for name, path in pages(parts).items()}
-        parts.ledger.close()
-    worst = max(wall for wall, _ in found.values())
+        found = looked_at_by_another(workspace)
+    worst = max(page["p95_ms"] for page in found.values())
     told = {
         "value": worst,
         "bar": BAR_MS,
@@ -222,8 +241,7 @@ def main() -> None:
         "rows": counts,
         "days_of_requests": DAYS,
     }
-    told |= {"pages": {name: {"p95_ms": wall, "cpu_p95_ms": cpu} for name, (wall, cpu) in found.items()}}
-    print(json.dumps({"console_page_p95_ms": told}))
+    print(json.dumps({"console_page_p95_ms": told | {"pages": found}}))
 
 
 if __name__ == "__main__":
