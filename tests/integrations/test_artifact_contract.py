@@ -1,22 +1,39 @@
-"""What every artifact store must do: the same questions to the twin and to the real one."""
+"""What every artifact store must do: the same questions to the twin, to a folder and to a real S3 server."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import fsspec
 import pytest
+from s3_kit import running_s3
 
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.integrations.memory import MemoryArtifacts
 from tailorbird.ledger import open_artifacts
+from tailorbird.ledger.artifacts import Artifacts
+from tailorbird.ledger.blobs import RemoteBlobs
 from tailorbird.ports.artifacts import ArtifactStore
 
 
-@pytest.fixture(params=["memory", "fsspec"])
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """The URL of a bucket on a real S3 server, found and opened as an installation does: by the environment."""
+    with running_s3() as url, pytest.MonkeyPatch.context() as environment:
+        for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "any", "SECRET_ACCESS_KEY": "any", "DEFAULT_REGION": "us-east-1"}.items():
+            environment.setenv(f"AWS_{name}", value)
+        yield "s3://started"
+
+
+@pytest.fixture(params=["memory", "fsspec", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     if request.param == "memory":
         return MemoryArtifacts(tmp_path / "read")
+    if request.param == "s3":
+        return open_artifacts(f"{request.getfixturevalue('s3')}/{uuid4().hex}", tmp_path / "cache")
     return open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
 
 
@@ -79,6 +96,19 @@ def test_bytes_are_copied_to_another_store_once(store: ArtifactStore, kind: str,
     assert other.get(digest) == b"some bytes"
     with pytest.raises(NotFound):
         store.copy(digest_bytes(b"never put"), other)
+
+
+def test_what_another_process_stored_is_seen(s3: str, tmp_path: Path) -> None:
+    """fsspec remembers listings; a store must not."""
+    url = f"{s3}/{uuid4().hex}"
+    one = open_artifacts(url, tmp_path / "cache")
+    first = one.put(b"first")
+    assert set(one.digests()) == {first}
+    other = Artifacts(RemoteBlobs(fsspec.filesystem("s3", skip_instance_cache=True), url.removeprefix("s3://")), tmp_path / "cache")
+    second = other.put(b"second")
+    assert set(one.digests()) == {first, second}
+    assert one.exists(second)
+    assert one.get(second) == b"second"
 
 
 def test_changed_bytes_are_not_copied(tmp_path: Path) -> None:
