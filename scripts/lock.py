@@ -11,6 +11,7 @@ from pathlib import Path
 
 LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
 LEFT_OUT = re.compile(r"^(torch==|nvidia-|cuda-|triton)")
+EXTRAS = ("local", "data", "postgres", "s3", "dev")
 HEADER = "# Made by `make lock`. Install torch first, by range; then this with --no-deps --require-hashes.\n"
 
 
@@ -26,7 +27,7 @@ def main() -> int:
         build, out = Path(folder, "build.in"), Path(folder, "out.txt")
         build.write_text("hatchling\neditables\n")
         flags = ["--quiet", "--strip-extras", "--generate-hashes", "--allow-unsafe"]
-        extras = ["--extra", "local", "--extra", "dev", "--output-file", str(out)]
+        extras = [*(part for name in EXTRAS for part in ("--extra", name)), "--output-file", str(out)]
         subprocess.run([sys.executable, "-m", "piptools", "compile", *flags, *extras, "pyproject.toml", str(build)], check=True)
         LOCK.write_text(HEADER + without_torch(out.read_text()))
     return 0

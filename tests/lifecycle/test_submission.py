@@ -17,10 +17,9 @@ from tailorbird.lifecycle.reports import report
 
 
 def submit(parts: Parts, author: Actor, path: Path, **changes: object) -> Run:
-    base = str((path.parent / "base").resolve())
-    files = {"rows.csv": parts.artifacts.put((path.parent / "rows.csv").read_bytes())}
-    text = path.read_text().replace("base_model: base", f"base_model: {base}")
-    asked = runs.Submission.model_validate({"objective": text, "files": files, "goal": "adapt"} | changes)
+    sent = [file for file in path.parent.rglob("*") if file.is_file() and file != path]
+    files = {file.relative_to(path.parent).as_posix(): parts.artifacts.put(file.read_bytes()) for file in sent}
+    asked = runs.Submission.model_validate({"objective": path.read_text(), "files": files, "goal": "adapt"} | changes)
     return perform(parts, author, runs.SUBMIT, asked)
 
 
@@ -43,13 +42,19 @@ def test_what_was_not_uploaded_is_named(parts: Parts, author: Actor, objective_p
         submit(parts, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
 
 
-def test_a_submission_reads_no_file_of_the_server(parts: Parts, author: Actor, tmp_path: Path) -> None:
-    secret = tmp_path / "secret.csv"
-    secret.write_text("text,label\na,b\n")
+@pytest.mark.parametrize("outside", ["/secret.csv", "../secret.csv", "https://127.0.0.1/rows.csv", "memory://rows.csv"])
+def test_a_submission_reads_no_file_and_no_network_of_the_server(parts: Parts, author: Actor, tmp_path: Path, outside: str) -> None:
     path = write_objective(
-        tmp_path / "job", data=[{"path": str(secret), "source": {"origin": "written for this test", "license": "Apache-2.0"}}]
+        tmp_path / "job", data=[{"path": outside, "source": {"origin": "written for this test", "license": "Apache-2.0"}}]
     )
-    with pytest.raises(InvalidInput, match="did not come with the objective"):
+    with pytest.raises(InvalidInput):
+        submit(parts, author, path)
+
+
+def test_a_submission_takes_no_model_from_a_path_of_the_server(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    elsewhere = write_objective(tmp_path / "elsewhere").parent / "base"
+    path = write_objective(tmp_path / "job", base_model=str(elsewhere))
+    with pytest.raises(InvalidInput, match="lies on this machine"):
         submit(parts, author, path)
 
 

@@ -36,7 +36,7 @@ def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json:
 
 @models.command("pull")
 def _pull(
-    name: Annotated[str, typer.Argument(help="A catalogue name, or a local folder or GGUF file.")],
+    name: Annotated[str, typer.Argument(help="A catalogue name, hf://OWNER/NAME[@REVISION], or a local folder or GGUF file.")],
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,

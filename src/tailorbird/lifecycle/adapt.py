@@ -23,6 +23,8 @@ from tailorbird.objective import ObjectiveFile, parse_objective, read_objective
 
 #: What the objective's text is called in the tree of a run that was submitted from elsewhere.
 OBJECTIVE = "objective.yaml"
+#: Addresses that a submitted objective may name. Others (https, say) would reach into the network of whoever works on the run.
+ADDRESSES = ("hf://", "s3://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
 
 
 def adapt(parts: Parts, actor: Actor, path: Path, progress: Progress) -> Worked:
@@ -63,12 +65,24 @@ def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, D
 
 
 def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
-    """A submitted objective reads what came with it, and addresses; never this machine's own files."""
-    for place in file.objective.data:
-        if "://" not in place.path and place.path not in files and not any(name.startswith(f"{place.path.rstrip('/')}/") for name in files):
+    """A submitted objective reads what came with it, the hub, and storage that needs credentials; never this machine's files or network."""
+    objective = file.objective
+    for name in (place.path for place in objective.data):
+        if not _came_along(name, files) and not name.startswith(ADDRESSES):
             raise InvalidInput(
-                f"the data {place.path} did not come with the objective", "upload it, or name an address", code="upload_missing"
+                f"the data {name} did not come with the objective",
+                f"upload it, or name an address: {', '.join(ADDRESSES)}",
+                code="upload_missing",
             )
+    base = objective.base_model
+    if not _came_along(base, files) and not base.startswith("hf://") and Path(file.folder, base).exists():
+        raise InvalidInput(
+            f"the base model {base} lies on this machine", "name one of the catalogue, or hf://OWNER/NAME", code="model_outside"
+        )
+
+
+def _came_along(name: str, files: Mapping[str, Digest]) -> bool:
+    return name in files or any(path.startswith(f"{name.rstrip('/')}/") for path in files)
 
 
 def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, source: Digest, inputs: Digest | None) -> Run:

@@ -32,9 +32,7 @@ def measure_floor(stage: Stage) -> Outcome:
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=stage.base.digest,
-        prompt=PromptSpec(
-            instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets
-        ),
+        prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets),
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )

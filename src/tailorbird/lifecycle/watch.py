@@ -23,6 +23,7 @@ from tailorbird.domain.run import Run
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.label_sets import split
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.working import objective_of
@@ -207,5 +208,6 @@ def _read_again(one: _InProduction, folder: Path) -> dict[str, object]:
     if dict(data.fingerprint_sources(objective, folder)) == one.manifest.files:
         return {}
     found = data.read_sources(objective, folder)
-    labels = tuple(sorted({row.target for row in found.rows})) if objective.task.kind is TaskKind.CLASSIFY else None
+    borne = (split(row.target) if objective.task.labels == "many" else (row.target,) for row in found.rows)
+    labels = tuple(sorted({label for labels in borne for label in labels})) if objective.task.kind is TaskKind.CLASSIFY else None
     return {"read": len(found.rows) + len(found.quarantined), "quarantined": len(found.quarantined), "labels": labels}
