@@ -36,8 +36,8 @@ def running_s3() -> Iterator[str]:
             _wait(url, process, log)
             yield url
         finally:
-            process.terminate()
-            process.wait(30)
+            process.kill()  # a graceful end takes half a minute, and nothing is to be kept
+            process.wait()
 
 
 def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
