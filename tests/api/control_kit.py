@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,29 @@ def furnish_office(folder: Path) -> None:
     parts.ledger.close()
 
 
+class NowClock(FixedClock):
+    """The machine's clock, which a test may move on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = timedelta(0)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.moved
+
+    def advance(self, by: timedelta) -> None:
+        self.moved += by
+
+
+def use_clock(parts: Parts, clock: NowClock) -> NowClock:
+    """Gives the workspace and its ledger another clock: logins from outside carry the time of this machine."""
+    object.__setattr__(parts, "clock", clock)
+    parts.ledger._clock = clock  # type: ignore[attr-defined]
+    return clock
+
+
 def control_app(parts: Parts, largest_upload: int = 1 << 20) -> FastAPI:
-    app = FastAPI(redirect_slashes=False)
+    app = FastAPI()
     app.include_router(api.control_routes(parts, largest_upload))
     api.add_error_handlers(app)
     app.add_middleware(api.Observed, metrics=api.Metrics())

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from control_kit import OBJECTIVE, ROWS, act, control_app, served
+from control_kit import OBJECTIVE, ROWS, NowClock, act, control_app, served, use_clock
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,33 +23,14 @@ from tailorbird.domain import errors
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.integrations.memory import FixedClock
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.control import Nothing, people, perform, releases, runs
 from tailorbird.lifecycle.people import key_path
 
 
-class NowClock(FixedClock):
-    """The machine's clock, which a test may move on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moved = timedelta(0)
-
-    def now(self) -> dt.datetime:
-        return dt.datetime.now(dt.UTC) + self.moved
-
-    def advance(self, by: timedelta) -> None:
-        self.moved += by
-
-
 @pytest.fixture
 def clock(parts: Parts) -> NowClock:
-    """The server's and the ledger's clock: logins carry the time of this machine."""
-    clock = NowClock()
-    object.__setattr__(parts, "clock", clock)
-    parts.ledger._clock = clock  # type: ignore[attr-defined]
-    return clock
+    return use_clock(parts, NowClock())
 
 
 @pytest.fixture

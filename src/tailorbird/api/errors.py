@@ -80,7 +80,8 @@ def error_body(error: TailorbirdError) -> dict[str, Any]:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes every error that leaves ``app`` take OpenAI's shape."""
+    """Makes every error that leaves ``app`` take OpenAI's shape. A path with a slash too many is unknown, too: nobody is sent elsewhere."""
+    app.router.redirect_slashes = False
     app.add_exception_handler(TailorbirdError, _ours)
     app.add_exception_handler(RequestValidationError, _misread)
     app.add_exception_handler(HTTPException, _framework)

@@ -7,6 +7,7 @@ No name of a tenant or model. Must not know: how either is found.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
@@ -24,7 +25,11 @@ def health_routes(deployment: Deployment, condition: Callable[[], Condition]) ->
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @router.get("/readyz", summary="Does every public name answer as the record says?")
+    not_yet: dict[int | str, dict[str, Any]] = {
+        503: {"description": "Not yet; the body says what is missing.", "content": {"application/json": {}}}
+    }
+
+    @router.get("/readyz", summary="Does every public name answer as the record says?", responses=not_yet)
     async def readyz() -> JSONResponse:
         found, seen = deployment.readiness(), condition()
         ready = found.ready and seen.writable
