@@ -73,7 +73,7 @@ class Desk:
 
     def copy(self, folder: Path) -> Desk:
         """The same workspace elsewhere; nothing may be at work in it."""
-        shutil.copytree(self.workspace, folder)
+        shutil.copytree(self.workspace, folder, symlinks=True)
         return Desk(folder, self.objective)
 
     def open(self) -> Parts:
