@@ -13,7 +13,7 @@ import typer
 
 from tailorbird import settings, wiring
 from tailorbird.cli.narrator import Narrator
-from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
 from tailorbird.lifecycle import backup as copies
 
@@ -40,8 +40,8 @@ def _backup(
     if as_json:
         print_json(made)
     else:
-        out.print(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)", markup=False)
-        out.print(f"its manifest is {made.digest}; keep this line elsewhere", markup=False)
+        typer.echo(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)")
+        typer.echo(f"its manifest is {made.digest}; keep this line elsewhere")
     if with_keys:
         say("private keys are in this backup: whoever can read it can act as every identity, so keep it like a key")
     else:
@@ -75,8 +75,8 @@ def _restore(
         print_json(restored)
     else:
         made = f"{restored.made_at:%Y-%m-%d %H:%M:%S}"
-        out.print(f"restored the backup of {made} UTC to {workspace}: {restored.rows} rows, {restored.artifacts} artifacts", markup=False)
-        out.print(f"every digest was checked, and the log verifies up to entry {restored.log_size}", markup=False)
+        typer.echo(f"restored the backup of {made} UTC to {workspace}: {restored.rows} rows, {restored.artifacts} artifacts")
+        typer.echo(f"every digest was checked, and the log verifies up to entry {restored.log_size}")
     say(f"not restored: settings {', '.join(settings.LEFT_OUT)}; set them when this workspace takes over")
     if not restored.with_keys:
         say("no private keys were in this backup: put the folder keys/ of the old workspace in place, log.key too")

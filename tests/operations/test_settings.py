@@ -1,0 +1,73 @@
+"""Settings: where they come from, what a copy takes along, and that the page on operations names every one with its default."""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.settings import LEFT_OUT, Settings, load_settings, portable_settings, save_settings
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operations.md"
+
+
+def documented() -> dict[str, str]:
+    """Setting to default, from the table of the page."""
+    section = PAGE.read_text().split("\n## Settings\n")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section, re.MULTILINE)) | dict(
+        re.findall(r"^\| `(\w+)` \| (``) \|", section, re.MULTILINE)
+    )
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    fields = {name: field.default for name, field in Settings.model_fields.items() if name != "workspace"}
+    table = documented()
+    assert table.keys() == fields.keys()
+    for name, default in fields.items():
+        if name != "prices":
+            told = yaml.safe_load("''" if table[name] == "``" else table[name])
+            assert told == (list(default) if isinstance(default, tuple) else default), name
+
+
+def test_lists_come_from_the_file_or_with_commas_from_the_environment(tmp_path: Path) -> None:
+    save_settings(tmp_path, {"checkpoints": ["notes.jsonl", "https://witness.example/"], "trusted_proxies": "10.0.0.5"})
+    settings = load_settings(tmp_path, {})
+    assert settings.checkpoints == ("notes.jsonl", "https://witness.example/")
+    assert settings.trusted_proxies == ("10.0.0.5",)
+    environment = {"TAILORBIRD_CHECKPOINTS": "/mnt/notes, https://other.example/", "TAILORBIRD_CHECKPOINT_MINUTES": "5"}
+    settings = load_settings(tmp_path, environment)
+    assert settings.checkpoints == ("/mnt/notes", "https://other.example/")
+    assert settings.checkpoint_minutes == 5
+    assert settings.place("notes.jsonl") == tmp_path / "notes.jsonl"
+    assert settings.place("/mnt/notes") == Path("/mnt/notes")
+
+
+@pytest.mark.parametrize("text", ["checkpoint_minutes: -1", "log_format: xml", "chekpoints: []", "- a list", "a: [", "\xff"])
+def test_what_is_no_setting_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidInput) as refused:
+        load_settings(tmp_path, {})
+    assert refused.value.error_code == "settings_invalid"
+    assert "did you mean checkpoints?" in refused.value.hint or "chek" not in text
+
+
+def test_the_file_is_its_owners_alone_and_a_copy_keeps_no_secret(tmp_path: Path) -> None:
+    values = dict.fromkeys(("database", "artifacts", "webhook_secret"), "s3://somewhere") | {
+        "tenant": "acme",
+        "alerts": [],
+        "checkpoints": [],
+    }
+    save_settings(tmp_path, values)
+    assert stat.S_IMODE((tmp_path / "settings.yaml").stat().st_mode) == 0o600
+    assert yaml.safe_load(portable_settings(tmp_path)) == {"tenant": "acme"}
+    assert set(LEFT_OUT) < set(Settings.model_fields)
+
+
+def test_the_file_of_the_record_is_known_where_there_is_one(tmp_path: Path) -> None:
+    assert Settings(workspace=tmp_path).record_file == tmp_path / "tailorbird.db"
+    assert Settings(workspace=tmp_path, database="sqlite:////data/x.db").record_file == Path("/data/x.db")
+    assert Settings(workspace=tmp_path, database="postgresql://u:p@h/d").record_file is None
