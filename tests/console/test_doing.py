@@ -155,9 +155,9 @@ def test_a_rejection_ends_it(parts: Parts) -> None:
 @pytest.mark.parametrize(
     ("name", "purpose", "status", "code"),
     [
-        ("reviewer", "approve", 500, "signature_invalid"),
-        ("approver", "reject", 500, "signature_invalid"),
-        ("approver", "login", 500, "signature_invalid"),
+        ("reviewer", "approve", 400, "signature_invalid"),
+        ("approver", "reject", 400, "signature_invalid"),
+        ("approver", "login", 400, "signature_invalid"),
     ],
 )
 def test_a_decision_needs_the_deciders_own_signature(parts: Parts, name: str, purpose: str, status: int, code: str) -> None:
@@ -172,7 +172,7 @@ def test_nobody_files_another_persons_statement_or_one_that_was_changed(parts: P
     approver = reader_as(parts, "approver")
     text, digest = stated(approver)
     changed = text.replace("read the card", "never read it")
-    assert approver.post(f"{page_of(parts)}/decision", signed(parts, "approver", "approve", changed, digest)).status_code == 500
+    assert approver.post(f"{page_of(parts)}/decision", signed(parts, "approver", "approve", changed, digest)).status_code == 400
     other = reader_as(parts, "viewer")
     assert other.post(f"{page_of(parts)}/decision", signed(parts, "approver", "approve", text, digest)).status_code == 400
     assert state_of(parts) is ReleaseState.GATED

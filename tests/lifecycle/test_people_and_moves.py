@@ -6,7 +6,7 @@ import pytest
 from lifecycle_kit import write_objective
 
 from tailorbird.access import create_key
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import ReleaseState
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
@@ -103,7 +103,7 @@ def test_naming_somebody_is_not_being_them(parts: Parts) -> None:
 
 def test_a_signature_by_another_key_is_not_taken(parts: Parts, approver: Actor, author: Actor, release: str) -> None:
     forged = Actor(approver.identity, author.sign)
-    with pytest.raises(Corrupt):
+    with pytest.raises(InvalidInput, match="was made by author"):
         moves.sign_and_decide(parts, forged, release, "approve", "")
     assert moves.find_release(parts, "acme", release).state is ReleaseState.GATED
 

@@ -69,7 +69,7 @@ def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEE
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(parts.ledger, parts.clock)
     answering = Answering(driver, deployment.routes, deployment.doubt)
-    books = api.Books(journal, parts.clock, metrics)
+    books = api.Books(journal, parts.clock, metrics, parts.prices)
     app.include_router(api.chat_routes(api.Chat(deployment.routes, answering, books), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))
     app.include_router(api.control_routes(parts))

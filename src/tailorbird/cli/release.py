@@ -10,7 +10,6 @@ from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_ses
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.release import Release, Statement
 from tailorbird.foundations.canonical import digest_of, short
-from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import releases as asking
 from tailorbird.reporting import release_summary
 
@@ -24,9 +23,15 @@ def _release() -> None:
 
 
 @release.command("list")
-def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _list(
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
+) -> None:
     """List the tenant's releases, newest first."""
-    known = open_session(workspace, who, key).ask(asking.LIST, Nothing()).releases
+    known = open_session(workspace, who, key).ask(asking.LIST, asking.Page(limit=limit)).releases
     if as_json:
         print_json(known)
         return

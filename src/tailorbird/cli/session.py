@@ -6,6 +6,7 @@ JSON or tables on stdout. Must not know: any verb.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -106,6 +107,7 @@ class Session:
         if known is None:
             known = RemoteControl(self.server, self.tenant, self.name(default), self.key_file(default), os.environ.get(SERVER_CA) or None)
             self._remotes[self.name(default)] = known
+            atexit.register(known.close)
         return known
 
     @cached_property

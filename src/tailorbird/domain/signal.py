@@ -22,8 +22,8 @@ class Severity(StrEnum):
 class Signal(Value):
     """One reading of one release's traffic, or of one objective's data (then ``release`` is None).
 
-    ``name`` reads ``family.reading`` (``drift.text``, ``service.latency_p95_ms``, ``data.stale_days``); ``bound`` is the limit it is held against,
-    ``n`` the requests or rows it rests on, ``text`` the sentence a person reads.
+    ``name`` reads ``family.reading`` (``drift.text``, ``service.latency_p95_ms``, ``data.stale_days``); ``bound`` is the limit it is held
+    against, ``n`` the requests or rows it rests on, ``text`` the sentence a person reads.
     """
 
     tenant: Name

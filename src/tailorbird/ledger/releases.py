@@ -15,6 +15,7 @@ from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, plain_json, short
 from tailorbird.ledger.rows import (
+    begins,
     insert_all_new,
     insert_new,
     next_number,
@@ -68,7 +69,7 @@ class Releases:
         Raises NotFound, Corrupt, and Conflict for a release that was made before releases had dossiers.
         """
         start = "sha256:" + digest.removeprefix("sha256:")
-        matches = self._all().where(func.substr(releases.c.digest, 1, len(start)) == start).limit(2)
+        matches = self._all().where(begins(releases.c.digest, start)).limit(2)
         rows = self._connection.execute(matches).all() if start != "sha256:" else []
         if not rows:
             raise _missing(digest, self._tenant)
@@ -78,9 +79,15 @@ class Releases:
 
     def all(self) -> tuple[Release, ...]:
         """All releases, newest first; those made before releases had dossiers are left out."""
-        complete = self._all().where(releases.c.dossier.is_not(None))
-        rows = self._connection.execute(complete.order_by(releases.c.number.desc(), releases.c.digest)).all()
-        return tuple(self._release(row) for row in rows)
+        return tuple(self._release(row) for row in self._connection.execute(self._newest()).all())
+
+    def latest(self, limit: int = 50, skip: int = 0) -> tuple[Release, ...]:
+        """At most ``limit`` of them, newest first, leaving out the ``skip`` newest."""
+        return tuple(self._release(row) for row in self._connection.execute(self._newest().limit(limit).offset(skip)).all())
+
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._connection.execute(select(func.count()).select_from(self._newest().subquery())).scalar_one())
 
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
         """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
@@ -108,6 +115,9 @@ class Releases:
                 "a decision stands: another approver must decide, or a new release be made",
                 code="already_decided",
             )
+
+    def _newest(self) -> Select[Any]:
+        return self._all().where(releases.c.dossier.is_not(None)).order_by(releases.c.number.desc(), releases.c.digest)
 
     def _all(self) -> Select[Any]:
         return select_fields(releases, Release).where(releases.c.tenant == self._tenant)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, Table, func, select
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, Table, and_, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tailorbird.domain.errors import Corrupt, Forbidden
@@ -77,6 +77,11 @@ def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, An
 def next_number(column: ColumnElement[int], *same: ColumnElement[bool]) -> ScalarSelect[int]:
     """One more than the highest ``column`` among the rows that match ``same``; 1 for the first."""
     return select(func.coalesce(func.max(column), 0) + 1).where(*same).scalar_subquery()
+
+
+def begins(column: ColumnElement[str], start: str) -> ColumnElement[bool]:
+    """True where ``column``, which ends in lower-case hexadecimal digits, begins with ``start``: a range, so that an index serves."""
+    return and_(column >= start, column < f"{start}g")
 
 
 def own(tenant: str, value_tenant: str) -> None:

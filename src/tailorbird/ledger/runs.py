@@ -18,7 +18,7 @@ from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.run import Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import insert_new, next_number, own, select_fields, value_of
+from tailorbird.ledger.rows import begins, insert_new, next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import runs, steps
 from tailorbird.ports.clock import Clock
 
@@ -42,7 +42,7 @@ class Runs:
 
     def get(self, run: str) -> Run:
         """The run whose id is, or alone starts with, ``run``. Raises NotFound."""
-        matches = self._all().where(func.substr(runs.c.id, 1, len(run)) == run).order_by(runs.c.id != run, runs.c.id).limit(2)
+        matches = self._all().where(begins(runs.c.id, run)).order_by(runs.c.id != run, runs.c.id).limit(2)
         found = [value_of(Run, row) for row in self._connection.execute(matches)] if run else []
         if not found:
             raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")

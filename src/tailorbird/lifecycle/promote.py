@@ -11,7 +11,7 @@ from typing import Literal
 
 from tailorbird.access import Action, signing
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Conflict, Forbidden, NotFound
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, Statement, next_state
@@ -63,14 +63,12 @@ def statement(parts: Parts, actor: Actor, digest: str, decision: Decision, reaso
 def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) -> Release:
     """Files one person's signed decision; the release moves when the quorum is reached, or at the first rejection.
 
-    Raises Forbidden (role, author), Corrupt (the signature does not hold), Conflict (decided already, wrong state, or another statement
-    than ``statement`` gives now).
+    Raises Forbidden (role, author), InvalidInput (the signature does not hold), Conflict (decided already, wrong state, or another
+    statement than ``statement`` gives now).
     """
     if statement(parts, actor, stated.release, stated.decision, stated.reason) != stated:
         raise Conflict("this is not the statement to be signed now", "read the release again, and sign what it says", code="statement_old")
-    signing.verify(
-        signature, identity=actor.identity.model_copy(update={"former_keys": ()}), purpose=stated.decision, digest=digest_of(stated)
-    )
+    _require_signed(actor, stated, signature)
     approval = Approval(**dict(stated), signature=signature)
     with parts.ledger.work(actor.tenant) as work:
         release, objective, people = _read(work, stated.release)
@@ -80,6 +78,15 @@ def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) 
         record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(parts), facts)
         _apply_decision(parts, work, actor, work.releases.get(release.digest), objective)
         return work.releases.get(release.digest)
+
+
+def _require_signed(actor: Actor, stated: Statement, signature: Signature) -> None:
+    """The signature must be by the actor's present key, over the statement. Raises InvalidInput: what was sent is wrong, nothing stored."""
+    present = actor.identity.model_copy(update={"former_keys": ()})
+    try:
+        signing.verify(signature, identity=present, purpose=stated.decision, digest=digest_of(stated))
+    except Corrupt as error:
+        raise InvalidInput(error.message, "sign the statement with your present key", code="signature_invalid") from None
 
 
 def require_same(asked: str, stated: Digest) -> None:

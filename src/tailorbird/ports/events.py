@@ -40,7 +40,7 @@ class AuditLog(EventLog, Protocol):
     """The whole log, above tenants: with its proofs, and the checkpoints that were signed of it."""
 
     def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
-        """RFC 6962 audit path (hashes in hex, leaf upwards) of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput."""
+        """RFC 6962 audit path (hashes in hex, leaf upwards) of entry ``index`` in the tree of ``size``, or of all. Raises InvalidInput."""
         ...
 
     def consistency(self, first: int, second: int | None = None) -> tuple[str, ...]:

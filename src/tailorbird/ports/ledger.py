@@ -58,7 +58,7 @@ class Ledger(Protocol):
         ...
 
     def dump(self, folder: Path) -> dict[str, int]:
-        """Writes everything, as of one moment and while others write, into the empty ``folder``: a JSONL file a table. Returns rows a table.
+        """Writes everything, as of one moment and while others write, into the empty ``folder``: a JSONL file a table. Returns its rows.
 
         What is written can be restored into any kind of database. Raises Unavailable.
         """

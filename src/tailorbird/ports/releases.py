@@ -23,6 +23,14 @@ class ReleaseRepository(Protocol):
         """All releases, newest first."""
         ...
 
+    def latest(self, limit: int = 50, skip: int = 0) -> tuple[Release, ...]:
+        """At most ``limit`` releases, newest first, leaving out the ``skip`` newest."""
+        ...
+
+    def count(self) -> int:
+        """How many releases there are."""
+        ...
+
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
         """Moves a release from ``before`` to ``after``. Raises Conflict when it is no longer in ``before``."""
         ...

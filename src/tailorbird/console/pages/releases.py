@@ -38,9 +38,9 @@ class Background:
 
 def show_all(visit: Visit) -> Response:
     """Releases, newest first."""
-    found = visit.ask(releases.LIST).releases
-    paging = Paging.of(visit.query, len(found), ON_A_PAGE)
-    return visit.page("releases.html", releases=paging.cut(found), paging=paging)
+    paging = Paging.of(visit.query, visit.ask(releases.LIST, limit=1).total, ON_A_PAGE)
+    found = visit.ask(releases.LIST, limit=ON_A_PAGE, skip=paging.skip).releases
+    return visit.page("releases.html", releases=found, paging=paging)
 
 
 def show(visit: Visit) -> Response:

@@ -22,10 +22,18 @@ DigestStart = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{1,64}$", descri
 Reason = Annotated[str, Field(max_length=2000, description="Why, in a sentence.")]
 
 
+class Page(Value):
+    """Which part of the list is wanted: ``limit`` releases after leaving out ``skip``, newest first."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 50
+    skip: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+
+
 class Releases(Value):
-    """The tenant's releases, newest first."""
+    """Some of the tenant's releases, newest first, and how many there are."""
 
     releases: tuple[Release, ...]
+    total: int
 
 
 class OneRelease(Value):
@@ -69,9 +77,9 @@ class TakeBack(Value):
     reason: Reason = ""
 
 
-def _list(parts: Parts, actor: Actor, _asked: Nothing) -> Releases:
+def _list(parts: Parts, actor: Actor, asked: Page) -> Releases:
     with parts.ledger.work(actor.tenant, write=False) as work:
-        return Releases(releases=work.releases.all())
+        return Releases(releases=work.releases.latest(asked.limit, asked.skip), total=work.releases.count())
 
 
 def _show(parts: Parts, actor: Actor, asked: OneRelease) -> Release:
@@ -109,7 +117,7 @@ def _roll_back(parts: Parts, actor: Actor, asked: TakeBack) -> promote.Moved:
     return promote.roll_back(parts, actor, asked.alias, asked.reason)
 
 
-LIST = Operation("release.list", "GET", "/api/releases", Action.SHOW_RELEASE, Nothing, Releases, _list, "List releases, newest first.")
+LIST = Operation("release.list", "GET", "/api/releases", Action.SHOW_RELEASE, Page, Releases, _list, "List releases, newest first.")
 SHOW = Operation("release.show", "GET", "/api/releases/{digest}", Action.SHOW_RELEASE, OneRelease, Release, _show, "Show a release.")
 CARD = Operation("release.card", "GET", "/api/releases/{digest}/card", Action.SHOW_RELEASE, OneRelease, Card, _card, "Read its model card.")
 STATEMENT = Operation(

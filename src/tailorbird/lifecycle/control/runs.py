@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
 from tailorbird.access import Action
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.lifecycle import adapt, jobs, reports
+from tailorbird.lifecycle.adapt import OBJECTIVE
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
@@ -20,12 +21,31 @@ from tailorbird.lifecycle.parts import Actor, Parts
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="Id of the run, or how it begins.")]
 
 
+def _plain(path: str) -> str:
+    """A relative path with one spelling, that leads nowhere else."""
+    parts = path.split("/")
+    if not all(0 < len(part) <= 255 and part not in (".", "..") for part in parts) or set(path) & {"\\", "\0"} or parts[0] == OBJECTIVE:
+        raise ValueError("a file is named by a plain relative path")
+    return path
+
+
+RelativePath = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_plain)]
+
+
 class Submission(Value):
     """An objective to plan or to adapt for. ``files`` maps the data's relative paths to artifacts that were uploaded before."""
 
     objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
-    files: dict[str, Digest] = Field(default_factory=dict)
+    files: dict[RelativePath, Digest] = Field(default_factory=dict, max_length=10_000)
     goal: Literal["plan", "adapt"] = "adapt"
+
+    @field_validator("files")
+    @classmethod
+    def _no_file_is_a_folder(cls, files: dict[str, Digest]) -> dict[str, Digest]:
+        folders = {path[:end] for path in files for end, letter in enumerate(path) if letter == "/"}
+        if folders & files.keys():
+            raise ValueError("a file cannot also be a folder")
+        return files
 
 
 class Page(Value):
