@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-clean test check fast format lint types contracts shape lock clean
+.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape browser bench lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,7 +15,7 @@ help:  ## Show what can be made.
 # torch comes first and by range, because its build differs by platform; everything else is locked by hash.
 $(VENV)/ready: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("tailorbird needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
-	@echo 'setting up $(VENV), once: torch first, then 90 locked packages (a minute or two after downloads)'
+	@echo 'setting up $(VENV), once: torch first, then 120 locked packages (a few minutes)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --progress-bar off 'torch>=2.9,<3'
 	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps --require-hashes --requirement requirements.lock
@@ -32,21 +32,30 @@ demo-clean:  ## Forget the demo, so that it starts from nothing.
 
 check: setup format-check lint types contracts shape fast  ## Format, lint, strict types, import contracts, shape limits, fast tests.
 
-test: check  ## Everything, with the end-to-end tests on the real small model.
+test: check browser  ## Everything: the fast tests, then those on the real small model and in a real browser.
 	$(BIN)/python -m pytest -q -m slow
+
+# The console is tested in a real browser; the distribution's package is taken where there is none.
+browser:
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
+	  || { echo 'install chromium: the tests of the console need it'; exit 1; }
+
+bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minutes); results go to benchmarks/results.
+	@test -f benchmarks/$(NAME)/run.py || { echo 'NAME is one of:' $(notdir $(patsubst %/run.py,%,$(wildcard benchmarks/*/run.py))); exit 1; }
+	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
 	$(BIN)/python -m pytest -q -m 'not slow' -n 2
 
 format: setup  ## Format the code.
-	$(BIN)/ruff format src tests examples scripts
-	$(BIN)/ruff check --fix src tests examples scripts
+	$(BIN)/ruff format src tests examples scripts benchmarks
+	$(BIN)/ruff check --fix src tests examples scripts benchmarks
 
 format-check: setup
-	$(BIN)/ruff format --check src tests examples scripts
+	$(BIN)/ruff format --check src tests examples scripts benchmarks
 
 lint: setup
-	$(BIN)/ruff check src tests examples scripts
+	$(BIN)/ruff check src tests examples scripts benchmarks
 
 types: setup
 	$(BIN)/mypy

@@ -8,4 +8,4 @@ monitoring, reporting, access, ledger, integrations · lifecycle · api, console
 ``settings`` says what may differ between two installations; ``wiring`` is the composition root.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
