@@ -4,7 +4,8 @@ In: a database and an empty folder, or a new database and a folder that ``dump``
 any table means; of the log it knows size and root.
 
 The folder holds one JSONL file a table (a row a line, a column a key, times in ISO 8601, in the order that the database gives the primary
-key) and ``manifest.json``, which is written last: the schema's revision, rows and SHA-256 of each file, size and root of the log. Whoever wants to know that nobody changed a backup compares that root with a signed checkpoint.
+key) and ``manifest.json``, which is written last: the schema's revision, rows and SHA-256 of each file, size and root of the log. Whoever
+wants to know that nobody changed a backup compares that root with a signed checkpoint.
 """
 
 from __future__ import annotations
