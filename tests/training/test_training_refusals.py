@@ -73,10 +73,10 @@ def test_a_base_without_weights_is_a_model_error(make_job: MakeJob, tiny_base: P
 
 
 def test_a_model_that_packing_would_change_is_refused(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    def blind(prefix: int, lengths: list[int], dtype: torch.dtype) -> torch.Tensor:
-        return torch.zeros(1, 1, sum(lengths), prefix + sum(lengths), dtype=dtype)
+    def blind(lengths: list[int], dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(sum(lengths), sum(lengths), dtype=dtype)
 
-    monkeypatch.setattr(tree_attention, "_group_mask", blind)
+    monkeypatch.setattr(tree_attention, "_block_mask", blind)
     error = refused(make_job())
     assert (type(error), error.error_code) == (ModelInvalid, "model_unsupported")
 
@@ -87,7 +87,7 @@ def test_a_model_that_packing_would_change_is_refused(make_job: MakeJob, monkeyp
         (torch.OutOfMemoryError("CUDA out of memory"), "memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), "memory"),
         (MemoryError(), "memory"),
-        (OSError(errno.ENOSPC, "No space left on device"), "disk"),
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
     ],
 )
 def test_a_resource_that_runs_out_is_named(raised: Exception, code: str, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

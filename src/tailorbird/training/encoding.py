@@ -1,11 +1,13 @@
 """From examples to token ids, exactly as inference will put them to the model.
 
 In: examples, a prompt, the tokenizer and chat template of the base model. Out: rows of ids with the place where the answer begins. Prompt
-and answer are tokenised apart and joined, and no special token is added to what the template wrote. Must not know: batches, models.
+and answer are tokenised apart and joined, no special token is added to what the template wrote, and one that a row's text names is read
+as ordinary text. Must not know: batches, models.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +18,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.foundations.prompting import messages_for, render
+from tailorbird.foundations.prompting import Piece, messages_for, quoted, render, render_pieces, token_ids
 from tailorbird.ports.trainer import Example
 
 #: Stands for an answer while the template is asked what it writes after one.
@@ -42,8 +44,8 @@ class Encoder:
 
     def encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
         """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens."""
-        prompts = self._ids([render(self._template, messages_for(prompt, example.text), self._special) for example in examples])
-        answers = self._ids([example.target for example in examples])
+        prompts = self._ids([self._pieces(messages_for(prompt, example.text)) for example in examples])
+        answers = self._ids([[Piece(example.target, quoted(example.target, self.control))] for example in examples])
         empty = sum(not ids for ids in answers)
         if empty:
             raise InvalidInput(
@@ -61,9 +63,8 @@ class Encoder:
         """
         turns = [Message(role="user", content="?"), Message(role="assistant", content=_PROBE)]
         after = render(self._template, turns, self._special).rpartition(_PROBE)[2]
-        first = self._ids([after])[0][:1]
-        special = {token for token, added in self._tokenizer.added_tokens_decoder.items() if added.special}
-        if not special.intersection(first):
+        first = self._read([after])[0][:1]
+        if not set(self._tokenizer.convert_ids_to_tokens(first)).intersection(self.control):
             raise ModelInvalid(
                 "the chat template of the base model ends an assistant turn with no special token",
                 "use a base model whose template closes each turn, so that answers can be learned to end",
@@ -71,11 +72,28 @@ class Encoder:
             )
         return first[0]
 
-    def _ids(self, texts: list[str]) -> list[list[int]]:
-        if not texts:
-            return []
+    @cached_property
+    def control(self) -> tuple[str, ...]:
+        """The names of the special tokens, which steer the model where the template writes them and are text where a row does."""
+        return tuple(added.content for added in self._tokenizer.added_tokens_decoder.values() if added.special)
+
+    def _pieces(self, messages: Sequence[Message]) -> list[Piece]:
+        return render_pieces(self._template, messages, self._special, self.control)
+
+    def _ids(self, texts: list[list[Piece]]) -> list[list[int]]:
+        return token_ids(texts, self._read, self._read_literally)
+
+    def _read(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
+
+    def _read_literally(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._literal(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        return ids
+
+    @cached_property
+    def _literal(self) -> Any:
+        return copy.deepcopy(self._tokenizer)
 
 
 def _read_template(folder: Path) -> str:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.plan import Machine
@@ -42,7 +43,7 @@ class TorchTrainer:
 
         Raises InvalidInput (``no_train_rows``, ``no_held_out_rows``, ``answer_empty``, ``example_too_long``, ``rank_out_of_range``,
         ``target_unknown``, ``lora_missing``, ``loss_not_finite``, ``workspace_unwritable``), ModelInvalid, Conflict
-        (``checkpoint_foreign``) and Exhausted (``memory``, ``disk``).
+        (``checkpoint_foreign``) and Exhausted (``memory``, ``disk_full``).
         """
         try:
             return _train(job, report)
@@ -52,10 +53,10 @@ class TorchTrainer:
             if "can't allocate memory" in str(error):
                 raise _out_of_memory() from error
             raise
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
+        except (OSError, SafetensorError) as error:
+            if _is_full(error):
                 raise Exhausted(
-                    "the disk is full", "free space where the workspace lies, then start again: the run goes on", code="disk"
+                    "the disk is full", "free space where the workspace lies, then start again: the run goes on", code="disk_full"
                 ) from error
             raise
 
@@ -77,6 +78,11 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     folder = _save(method, learner, job.workspace)
     trained = sum(parameter.numel() for parameter in parameters.values())
     return TrainedModel(folder=folder, report=_report(job, state, trained, network.device))
+
+
+def _is_full(error: OSError | SafetensorError) -> bool:
+    """Safetensors writes past Python, and tells the number of the system's error in words alone."""
+    return getattr(error, "errno", None) == errno.ENOSPC or f"(os error {errno.ENOSPC})" in str(error)
 
 
 def fingerprint(job: TrainingJob) -> Digest:
