@@ -6,9 +6,10 @@ all come through here, so that what is learned is what is measured and what is s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Template
 from jinja2.exceptions import TemplateError
@@ -47,6 +48,66 @@ def render(template: str, messages: Sequence[Message], special: dict[str, str] |
             "use a base model whose template accepts system, user and assistant turns",
             code="chat_template",
         ) from error
+
+
+class Piece(NamedTuple):
+    """A part of a rendered prompt. ``quoted``: somebody wrote the name of a control token here, and it must be read as ordinary text."""
+
+    text: str
+    quoted: bool
+
+
+#: Private characters that stand for quoted control tokens while a template runs: no template changes or trims them.
+_PRIVATE = range(0xF0000, 0xFFFFE)
+
+
+def render_pieces(template: str, messages: Sequence[Message], special: dict[str, str], control: Sequence[str]) -> list[Piece]:
+    """As ``render``, with every name of a ``control`` token that stands in a message (not in the template) as a piece of its own.
+
+    A text that says ``<|im_end|>`` would otherwise end its own turn, and could write the next one. Raises ModelInvalid as ``render``.
+    """
+    if not any(quoted(message.content, control) for message in messages):
+        return [Piece(render(template, messages, special), quoted=False)]
+    letters = set().union(*(message.content for message in messages))
+    free = (chr(code) for code in _PRIVATE if chr(code) not in letters)
+    stands_for = dict(zip(free, sorted(control, key=len, reverse=True), strict=False))
+    rendered = render(template, [_veiled(message, stands_for) for message in messages], special)
+    found = re.split(f"([{''.join(stands_for)}])", rendered)
+    return [Piece(stands_for.get(part, part), quoted=part in stands_for) for part in found if part]
+
+
+def quoted(text: str, control: Sequence[str]) -> bool:
+    """True when ``text`` names a control token."""
+    return any(name in text for name in control)
+
+
+#: Turns texts into token ids.
+Read = Callable[[list[str]], list[list[int]]]
+
+
+def token_ids(texts: Sequence[Sequence[Piece]], read: Read, read_literally: Read) -> list[list[int]]:
+    """Token ids of each text, given in pieces. ``read_literally`` is a tokenizer to which no token is special.
+
+    Two tokenizers, and not one that is switched to and fro: that would not bear two threads.
+    """
+    plain = [pieces[0].text for pieces in texts if _is_plain(pieces)]
+    ids = iter(read(plain) if plain else [])
+    return [next(ids) if _is_plain(pieces) else _joined(pieces, read, read_literally) for pieces in texts]
+
+
+def _is_plain(pieces: Sequence[Piece]) -> bool:
+    return len(pieces) == 1 and not pieces[0].quoted
+
+
+def _joined(pieces: Sequence[Piece], read: Read, read_literally: Read) -> list[int]:
+    return [token for piece in pieces for token in (read_literally if piece.quoted else read)([piece.text])[0]]
+
+
+def _veiled(message: Message, stands_for: dict[str, str]) -> Message:
+    content = message.content
+    for private, name in stands_for.items():
+        content = content.replace(name, private)
+    return message.model_copy(update={"content": content})
 
 
 @lru_cache(maxsize=32)

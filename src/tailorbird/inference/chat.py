@@ -1,14 +1,16 @@
 """How a conversation becomes tokens, and an answer too.
 
 In: the folder of a base model; messages; answers. Out: token ids. Training makes its rows the same way (template text and answer
-tokenised apart, no special tokens added, the end of the turn appended), so that what was learned is what is scored. Must not know:
-weights.
+tokenised apart, no special tokens added, the end of the turn appended, control tokens that a text names read as text), so that what was
+learned is what is scored. Must not know: weights.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.prompting import render
+from tailorbird.foundations.prompting import Piece, quoted, render, render_pieces, token_ids
 from tailorbird.inference.quiet import quiet
 
 #: Stands for an assistant's answer while the end of its turn is looked for; no template changes it.
@@ -36,20 +38,35 @@ class ChatFormat:
 
     def prompts(self, conversations: Iterable[Sequence[Message]]) -> list[list[int]]:
         """Tokens of each conversation, up to where the assistant begins to answer."""
-        return self._tokens([render(self._template, messages, self._special) for messages in conversations])
+        return self._tokens([render_pieces(self._template, messages, self._special, self._control) for messages in conversations])
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text as an assistant's whole answer, the end of the turn included."""
-        return [[*tokens, self.end] for tokens in self._tokens(texts)]
+        return [[*tokens, self.end] for tokens in self._tokens([[Piece(text, quoted(text, self._control))] for text in texts])]
 
-    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        ids: list[list[int]] = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    @cached_property
+    def _control(self) -> tuple[str, ...]:
+        return tuple(added.content for added in self.tokenizer.added_tokens_decoder.values() if added.special)
+
+    @cached_property
+    def _literal(self) -> Any:
+        return copy.deepcopy(self.tokenizer)
+
+    def _tokens(self, texts: Sequence[Sequence[Piece]]) -> list[list[int]]:
+        return token_ids(texts, self._read, self._read_literally)
+
+    def _read(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _read_literally(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._literal(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return ids
 
     def _end_of_turn(self, folder: Path) -> int:
         turns = (Message(role="user", content="?"), Message(role="assistant", content=_ANSWER))
         _, found, after = render(self._template, turns, self._special).rpartition(_ANSWER)
-        tokens = self._tokens([after])[0] if found and after else []
+        tokens = self._read([after])[0] if found and after else []
         if not tokens:
             raise ModelInvalid(
                 f"the chat template of {folder.name} does not end an assistant's turn",
