@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,8 @@ from tailorbird import settings, wiring
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.memory import MemoryModelReader
-from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle import Parts, Progress
+from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.audit import verify_log
 from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
 
@@ -66,9 +69,8 @@ class Desk:
         folder.mkdir()
         settings.save_settings(folder, {"tenant": "acme"})
         desk = cls(folder, objective)
-        parts = desk.open()
-        initialise(parts, "acme", FIRST_PEOPLE)
-        parts.ledger.close()
+        with opened(desk) as parts:
+            initialise(parts, "acme", FIRST_PEOPLE)
         return desk
 
     def copy(self, folder: Path) -> Desk:
@@ -100,11 +102,24 @@ class Desk:
 
     def is_over(self) -> bool:
         """True when every run has ended."""
-        parts = self.open()
-        with parts.ledger.work("acme", write=False) as work:
-            states = {run.state for run in work.runs.all()}
+        with opened(self) as parts, parts.ledger.work("acme", write=False) as work:
+            return {run.state for run in work.runs.all()} == {RunState.DONE}
+
+
+@contextmanager
+def opened(desk: Desk) -> Iterator[Parts]:
+    """The parts of ``desk``, opened anew and closed again."""
+    parts = desk.open()
+    try:
+        yield parts
+    finally:
         parts.ledger.close()
-        return states == {RunState.DONE}
+
+
+def adapt_here(desk: Desk, tell: Callable[[str], None] = lambda _: None) -> None:
+    """``tailorbird adapt`` in this process, as far as it comes; whatever is told passes ``tell`` first. Needs the fixture ``twins``."""
+    with opened(desk) as parts:
+        climbing.adapt(parts, act_as(parts, "acme", "author"), desk.objective, Progress(tell=tell))
 
 
 @dataclass(frozen=True)
@@ -118,8 +133,7 @@ class Ending:
 
 def ending_of(desk: Desk) -> Ending:
     """How the one story of ``desk`` ended. Asserts all that holds for every story, however often it was disturbed."""
-    parts = desk.open()
-    try:
+    with opened(desk) as parts:
         assert verify_log(parts, act_as(parts, "acme", "author")).problems == ()
         with parts.ledger.work("acme", write=False) as work:
             (run,) = work.runs.all()
@@ -128,8 +142,6 @@ def ending_of(desk: Desk) -> Ending:
             assert work.looks.count(run.objective_name) == 1
         with parts.ledger.system(write=False) as system:
             events = [entry.event for entry in system.events.entries()]
-    finally:
-        parts.ledger.close()
     assert run.state is RunState.DONE
     assert {step.state for step in steps} == {StepState.DONE}
     assert not [step.name for step in steps if step.lease_until is not None]

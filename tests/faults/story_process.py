@@ -77,17 +77,25 @@ def _run(call: Call) -> None:
 
 def use_twins() -> None:
     """What wiring loads by name is a twin from now on; neither torch nor the real rooms are imported."""
-    twins: dict[str, Any] = {
-        "tailorbird.training": SimpleNamespace(open_trainer=MemoryTrainer),
-        "tailorbird.inference": SimpleNamespace(open_engine=MemoryEngine, open_model_reader=MemoryModelReader),
-    }
-    sys.modules.update(twins)
+    sys.modules.update(TWINS)
+
+
+#: What stands in for the rooms that need torch.
+TWINS: dict[str, Any] = {
+    "tailorbird.training": SimpleNamespace(open_trainer=MemoryTrainer),
+    "tailorbird.inference": SimpleNamespace(open_engine=MemoryEngine, open_model_reader=MemoryModelReader),
+}
+
+#: Short leases and short pauses, by place and name.
+HASTE: tuple[tuple[Any, str, Any], ...] = (
+    (working, "LEASE", timedelta(seconds=LEASE_SECONDS)),
+    (working, "HEARTBEAT_SECONDS", LEASE_SECONDS / 4),
+    (working, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(0.05))),
+    (worker, "POLL_SECONDS", 0.05),
+)
 
 
 def hurry() -> None:
-    """Short leases and short pauses."""
-    hasty = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(0.05))
-    replaced = {"LEASE": timedelta(seconds=LEASE_SECONDS), "HEARTBEAT_SECONDS": LEASE_SECONDS / 4, "time": hasty}
-    for name, value in replaced.items():
-        setattr(working, name, value)
-    worker.POLL_SECONDS = 0.05
+    """Short leases and short pauses from now on."""
+    for place, name, value in HASTE:
+        setattr(place, name, value)

@@ -1,16 +1,17 @@
-"""What may end a step before its end: the budget, a cancelled run, a lost lease, an end that was asked for.
+"""What may end a step before its end: the budget, a cancelled run, a lost lease, an end that was asked for, a disk that fails.
 
-In: the progress callbacks of a step. Out: the same callbacks, which raise when the step must end. Work tells how far it is every second or
-so, and that is where it can be ended cleanly: between two steps of a training, between two batches of a measurement. Must not know: what
-the work is.
+In: the progress callbacks of a step. Out: the same callbacks, which raise when the step must end; what an error of the disk means. Work
+tells how far it is every second or so, and that is where it can be ended cleanly: between two steps of a training, between two batches of
+a measurement. Must not know: what the work is.
 """
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 
-from tailorbird.domain.errors import Exhausted, TailorbirdError
+from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.run import StepProgress, TrainingProgress
 from tailorbird.lifecycle.parts import Progress
@@ -88,3 +89,16 @@ def within_budget(progress: Progress, budget: Budget, spent: Spent, per_hour: fl
 
 def _spent(what: str) -> Exhausted:
     return Exhausted(what, "raise the objective's budget and adapt again, or go on with the rungs that were measured", code="budget_spent")
+
+
+def failed_disk(error: OSError) -> Unavailable:
+    """What an error of the operating system means that a step met beside the artifact store: in the run's own folder, in a cache."""
+    place = error.filename or "the workspace"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(f"no space is left for {place}", "free some space, then run the same command again", code="disk_full")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Unavailable(
+            f"{place} may not be read or written", "give this user the right to read and write there", code="storage_forbidden"
+        )
+    reason = error.strerror or type(error).__name__
+    return Unavailable(f"{place} cannot be used: {reason}", "check it, then run the same command again", code="storage_unreachable")

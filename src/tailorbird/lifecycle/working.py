@@ -21,7 +21,7 @@ from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.lifecycle import climb, conclude, prepare, story
 from tailorbird.lifecycle.journal import Facts, record
-from tailorbird.lifecycle.limits import Watched
+from tailorbird.lifecycle.limits import Watched, failed_disk
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.objective import ObjectiveFile, parse_objective
@@ -120,6 +120,10 @@ def _perform(stage: Stage, step: Step) -> None:
     except (TailorbirdError, KeyboardInterrupt) as error:
         _give_up(stage, step, error)
         raise
+    except OSError as error:
+        told = failed_disk(error)
+        _give_up(stage, step, told)
+        raise told from error
     _commit(stage, step, outcome, time.monotonic() - started)
 
 
