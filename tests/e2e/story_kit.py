@@ -36,8 +36,10 @@ class Desk:
         self.run("init", "--tenant", "acme", "--workspace", str(workspace))
         (workspace / "models").symlink_to(models)
 
+    command = (sys.executable, "-m", "tailorbird.cli.main")
+
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, "-m", "tailorbird.cli.main", *arguments], env=self.environment, text=True, **options)
+        return subprocess.Popen([*self.command, *arguments], env=self.environment, text=True, **options)
 
     def call(self, *arguments: str) -> tuple[int, str, str]:
         process = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE)

@@ -16,7 +16,6 @@ from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdErro
 from tailorbird.domain.event import AuditReport, Checkpoint
 from tailorbird.domain.value import Value
 from tailorbird.foundations.auditlog import check_entries
-from tailorbird.foundations.canonical import canonical_json
 from tailorbird.lifecycle import shipping
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
@@ -140,7 +139,7 @@ def export_log(parts: Parts, actor: Actor, target: IO[str]) -> int:
     count = 0
     with parts.ledger.system(write=False) as system:
         for entry in system.events.entries():
-            line = {"index": entry.index, "leaf_hash": entry.leaf_hash, "body": canonical_json(entry.event).decode()}
+            line = {"index": entry.index, "leaf_hash": entry.leaf_hash, "body": entry.body}
             target.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
     return count
