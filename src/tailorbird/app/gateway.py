@@ -7,6 +7,7 @@ is imported here. Must not know: models, how a release is verified.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import secrets
 import sys
@@ -103,6 +104,7 @@ def run_gateway(
         async def serve() -> None:
             driver = open_driver(f"http://127.0.0.1:{engine_port}", secret)
             server = Server(gateway_app(parts, driver, keep_former), listening.tls, listening.trusted_proxies)
+            _leave_alone_what_stays()
             announce(listening, listener.getsockname()[1])
             chores = [sign_and_ship(parts), Schedule("certificate", _RENEW_EVERY, server.renew_certificate)]
             try:
@@ -114,6 +116,12 @@ def run_gateway(
             _log.info("ended")
 
         asyncio.run(serve())
+
+
+def _leave_alone_what_stays() -> None:
+    """What was loaded stays loaded: the garbage collector need not walk it again, which cost a page up to 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Supervisor) -> None:
