@@ -5,6 +5,7 @@ In: results of ``planning/``. Out: a plan. Must not know: the rules that made it
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from tailorbird.domain.ladder import Refusal, RungKind
@@ -45,11 +46,23 @@ class Machine(Value):
 
 
 class LoraSettings(Value):
-    """Shape of an adapter. ``targets`` are names of linear layers; scaling is ``alpha / rank``."""
+    """Shape of an adapter. ``targets`` are names of linear layers.
+
+    ``rslora`` scales by ``alpha / √rank`` instead of ``alpha / rank``; ``dora`` trains each row's magnitude apart from its direction;
+    ``b_rate`` is how many times faster B learns than A (LoRA+).
+    """
 
     rank: int
     alpha: int
     targets: tuple[str, ...]
+    rslora: bool = False
+    dora: bool = False
+    b_rate: float = 1.0
+
+    @property
+    def scaling(self) -> float:
+        """What ``B A x`` is multiplied with (Hu 2021, arXiv 2106.09685; with ``rslora`` Kalajdzievski 2023, arXiv 2312.03732)."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
 
 class TrainingSettings(Value):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingProgress, TrainingReport
@@ -51,6 +52,10 @@ class Trainer(Protocol):
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """Runs the job to its end, calling ``report`` after steps. Raises InvalidInput (a row that does not fit), Exhausted (memory)."""
+        ...
+
+    def examine(self, job: TrainingJob) -> Examination:
+        """Looks for what would go wrong with the job, in seconds; trains nothing, writes nothing. What is wrong is found, not raised."""
         ...
 
     def measure_machine(self) -> Machine:

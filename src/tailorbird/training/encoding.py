@@ -34,18 +34,21 @@ class Encoded:
 
 
 class Encoder:
-    """The tokenizer and chat template of the base model in ``folder``. Raises ModelInvalid when either is missing or unusable."""
+    """The tokenizer and chat template of the base model in ``folder``; ``special`` are the tokens that templates name.
+
+    Raises ModelInvalid when either is missing or unusable.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._template = _read_template(folder)
-        self._tokenizer = _read_tokenizer(folder)
-        named = {"bos_token": self._tokenizer.bos_token, "eos_token": self._tokenizer.eos_token}
-        self._special = {name: token for name, token in named.items() if token}
+        self.template = _read_template(folder)
+        self.tokenizer = _read_tokenizer(folder)
+        named = {"bos_token": self.tokenizer.bos_token, "eos_token": self.tokenizer.eos_token}
+        self.special = {name: token for name, token in named.items() if token}
 
     def encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
         """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens."""
         prompts = self._ids([self._pieces(messages_for(prompt, example.text)) for example in examples])
-        answers = self._ids([[Piece(example.target, quoted(example.target, self.control))] for example in examples])
+        answers = self.answers([example.target for example in examples])
         empty = sum(not ids for ids in answers)
         if empty:
             raise InvalidInput(
@@ -62,9 +65,9 @@ class Encoder:
         Raises ModelInvalid when that is no special token: an answer could then not be told from its end.
         """
         turns = [Message(role="user", content="?"), Message(role="assistant", content=_PROBE)]
-        after = render(self._template, turns, self._special).rpartition(_PROBE)[2]
+        after = render(self.template, turns, self.special).rpartition(_PROBE)[2]
         first = self._read([after])[0][:1]
-        if not set(self._tokenizer.convert_ids_to_tokens(first)).intersection(self.control):
+        if not set(self.tokenizer.convert_ids_to_tokens(first)).intersection(self.control):
             raise ModelInvalid(
                 "the chat template of the base model ends an assistant turn with no special token",
                 "use a base model whose template closes each turn, so that answers can be learned to end",
@@ -75,16 +78,20 @@ class Encoder:
     @cached_property
     def control(self) -> tuple[str, ...]:
         """The names of the special tokens, which steer the model where the template writes them and are text where a row does."""
-        return tuple(added.content for added in self._tokenizer.added_tokens_decoder.values() if added.special)
+        return tuple(added.content for added in self.tokenizer.added_tokens_decoder.values() if added.special)
+
+    def answers(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text as an answer, without the end of the turn."""
+        return self._ids([[Piece(text, quoted(text, self.control))] for text in texts])
 
     def _pieces(self, messages: Sequence[Message]) -> list[Piece]:
-        return render_pieces(self._template, messages, self._special, self.control)
+        return render_pieces(self.template, messages, self.special, self.control)
 
     def _ids(self, texts: list[list[Piece]]) -> list[list[int]]:
         return token_ids(texts, self._read, self._read_literally)
 
     def _read(self, texts: list[str]) -> list[list[int]]:
-        ids: list[list[int]] = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids
 
     def _read_literally(self, texts: list[str]) -> list[list[int]]:
@@ -93,7 +100,7 @@ class Encoder:
 
     @cached_property
     def _literal(self) -> Any:
-        return copy.deepcopy(self._tokenizer)
+        return copy.deepcopy(self.tokenizer)
 
 
 def _read_template(folder: Path) -> str:

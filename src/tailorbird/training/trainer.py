@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 
 from tailorbird.domain.errors import Exhausted
+from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
@@ -28,7 +29,7 @@ from tailorbird.training.machine import measure_machine
 from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device, read_model
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.preflight import check_job, check_lengths, check_packing
+from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine
 from tailorbird.training.state import LoopState
 
 #: Grows when the loop would take other steps than before: checkpoints of another loop are not continued.
@@ -59,6 +60,10 @@ class TorchTrainer:
                     "the disk is full", "free space where the workspace lies, then start again: the run goes on", code="disk_full"
                 ) from error
             raise
+
+    def examine(self, job: TrainingJob) -> Examination:
+        """As ``Trainer.examine``."""
+        return examine(job)
 
     def measure_machine(self) -> Machine:
         """As ``Trainer.measure_machine``."""

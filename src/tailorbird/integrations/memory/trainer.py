@@ -9,10 +9,11 @@ import json
 import math
 
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.examination import Examination, Finding, Severity, ShownToken
 from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Example, ReportProgress, TrainedModel, TrainingJob
 
 
 class MemoryTrainer:
@@ -32,9 +33,25 @@ class MemoryTrainer:
         (folder / name).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
         return TrainedModel(folder=folder, report=_report(job, history))
 
+    def examine(self, job: TrainingJob) -> Examination:
+        """Counts words as tokens, and blocks a job that has rows without an answer."""
+        empty = sum(not example.target.strip() for example in job.train)
+        what = f"{empty} of {len(job.train)} answers have no tokens"
+        found = [Finding(code="answer_empty", severity=Severity.BLOCKING, what=what, remedy="give every row an answer")] if empty else []
+        return Examination(
+            findings=tuple(found),
+            first_batch=tuple(_shown(example) for example in job.train[: job.settings.batch_size]),
+            measured={"rows": len(job.train)},
+        )
+
     def measure_machine(self) -> Machine:
         """A machine of two cores and 8 GiB."""
         return Machine(cores=2, memory_gb=8.0, fp32_gflops=100.0, bf16_gflops=200.0)
+
+
+def _shown(example: Example) -> tuple[ShownToken, ...]:
+    read = [ShownToken(text=word, learned=False) for word in example.text.split()]
+    return (*read, *(ShownToken(text=word, learned=True) for word in example.target.split()))
 
 
 def _steps(job: TrainingJob) -> int:

@@ -1,4 +1,4 @@
-"""Checks made before anything is spent.
+"""Refusals: what would go wrong in a run, raised before it starts.
 
 In: a job, its rows, its model. Out: nothing, or the error that the run would have ended in. Must not know: the loop.
 """

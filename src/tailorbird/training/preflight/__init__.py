@@ -1,0 +1,10 @@
+"""What is looked at before anything is spent.
+
+In: a training job. Out: refusals of what the run would have ended in, for the trainer; and an examination that finds everything wrong with
+a job at once, for people. Must not know: the loop.
+"""
+
+from tailorbird.training.preflight.examination import examine
+from tailorbird.training.preflight.refusals import check_job, check_lengths, check_packing
+
+__all__ = ["check_job", "check_lengths", "check_packing", "examine"]

@@ -1,0 +1,84 @@
+"""All checks of a job, the cheap ones first.
+
+In: a job. Out: an examination. Must not know: how any check works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.examination import Examination, Finding, Severity, ShownToken
+from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training.batches import Batches
+from tailorbird.training.encoding import Encoded, Encoder
+from tailorbird.training.preflight.gradients import additive, gradient_error
+from tailorbird.training.preflight.labels import labels
+from tailorbird.training.preflight.memory import fits
+from tailorbird.training.preflight.refusals import check_job
+from tailorbird.training.preflight.rows import beginning, control_tokens, end_of_turn, mask, truncation
+from tailorbird.training.preflight.serving import servable
+from tailorbird.training.preflight.subject import Subject, blocking, read_subject
+from tailorbird.training.preflight.templates import templates
+
+#: Checks that need no weights.
+_CHECKS: tuple[Callable[[Subject], list[Finding]], ...] = (
+    mask,
+    truncation,
+    end_of_turn,
+    beginning,
+    control_tokens,
+    labels,
+    templates,
+    servable,
+)
+_ORDER = (Severity.BLOCKING, Severity.WARNING, Severity.NOTE)
+
+
+def examine(job: TrainingJob) -> Examination:
+    """Everything that can be known about ``job`` before it runs. What the job's own checks raise becomes a blocking finding."""
+    try:
+        check_job(job)
+        subject = read_subject(job)
+    except InvalidInput as error:
+        return Examination(findings=(blocking(error.error_code, error.message, error.hint),))
+    found = [finding for check in _CHECKS for finding in check(subject)]
+    measured = _counts(subject)
+    if not any(finding.severity is Severity.BLOCKING for finding in found):
+        of_weights, numbers = _weighed(subject)
+        found, measured = found + of_weights, measured | numbers
+    return Examination(findings=_worst_first(found), first_batch=_first_batch(subject), measured=measured)
+
+
+def _weighed(subject: Subject) -> tuple[list[Finding], dict[str, float]]:
+    """The checks that read weights."""
+    try:
+        found, measured = fits(subject)
+        error = gradient_error(subject)
+    except (InvalidInput, Unavailable) as refused:
+        return [blocking(refused.error_code, refused.message, refused.hint)], {}
+    return found + additive(error), measured | {"gradient_error": error}
+
+
+def _counts(subject: Subject) -> dict[str, float]:
+    rows = subject.rows
+    return {
+        "rows": len(rows),
+        "tokens": sum(len(row.ids) for row in rows),
+        "loss_tokens": sum(len(row.ids) - row.prompt for row in rows),
+        "longest_row": max(len(row.ids) for row in rows),
+    }
+
+
+def _worst_first(found: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
+
+
+def _first_batch(subject: Subject) -> tuple[tuple[ShownToken, ...], ...]:
+    parts = Batches(subject.train, subject.job.settings).at(0)
+    return tuple(_shown(subject.encoder, row) for part in parts for row in part)
+
+
+def _shown(encoder: Encoder, row: Encoded) -> tuple[ShownToken, ...]:
+    texts = [encoder.tokenizer.decode([token]) for token in row.ids]
+    return tuple(ShownToken(text=text, learned=place >= row.prompt) for place, text in enumerate(texts))

@@ -1,0 +1,87 @@
+"""Whether a batch teaches what its rows teach: the gradient of eight rows together against the sum of eight gradients.
+
+In: a subject. Out: findings, and the error found. Must not know: the loop.
+
+The first two layers of the model are read, with embeddings and head, and trained by the job's own method: the same code as in the run, in
+seconds whatever the model's size. Faults of normalisation and packing change every step and no message tells (transformers#34191,
+Soup#720).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from tailorbird.domain.examination import Finding
+from tailorbird.training.encoding import Encoded
+from tailorbird.training.methods import Learner, method_named
+from tailorbird.training.network import Network, read_model
+from tailorbird.training.packing import pack
+from tailorbird.training.preflight.subject import Subject, blocking
+
+_ROWS, _LAYERS = 8, 2
+#: Relative error of the whole gradient in fp32: rounding stays below 1e-5, a row counted twice is above 1e-1.
+TOLERANCE = 1e-3
+_CPU = torch.device("cpu")
+
+
+def gradient_error(subject: Subject) -> float:
+    """‖g(batch) - Σ g(row)‖ / ‖Σ g(row)‖ over all trained parameters, in fp32 on the CPU. Raises as the method does."""
+    network, parameters = _prepared(subject)
+    rows = _chosen(subject.train)
+    together = _gradient(network, rows, parameters)
+    apart = torch.stack([_gradient(network, [row], parameters) for row in rows]).sum(dim=0)
+    return float((together - apart).norm() / apart.norm().clamp_min(1e-30))
+
+
+def additive(error: float) -> list[Finding]:
+    """A finding where the error is more than rounding."""
+    if error <= TOLERANCE:
+        return []
+    what = f"the gradient of {_ROWS} rows together is not the sum of theirs (relative error {error:.1e}): rows see one another"
+    return [blocking("gradient_not_additive", what, "use a decoder of the Llama kind (full causal attention, a plain output head)")]
+
+
+def _chosen(rows: Sequence[Encoded]) -> list[Encoded]:
+    """Eight rows of different length from the shorter half, where there are as many."""
+    shorter = sorted(rows, key=lambda row: len(row.ids))[: max(_ROWS, len(rows) // 2)]
+    return shorter[:: max(1, len(shorter) // _ROWS)][:_ROWS]
+
+
+def _prepared(subject: Subject) -> tuple[Network, dict[str, torch.nn.Parameter]]:
+    settings = subject.job.settings.model_copy(update={"precision": "fp32"})
+    with tempfile.TemporaryDirectory() as made, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = read_model(_sliced(subject, Path(made)), torch.float32, _CPU)
+        method, learner = method_named(settings.method), Learner(model, settings, subject.job.base)
+        method.check(learner)
+        parameters = method.prepare(learner)
+        for parameter in parameters.values():
+            # What starts at zero (B of an adapter) hides the gradient of its partner.
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.01)
+    return Network(model, "fp32"), parameters
+
+
+def _sliced(subject: Subject, folder: Path) -> Path:
+    """A folder that reads as the model's first layers: its files, linked, and a shorter config."""
+    for path in subject.job.base.iterdir():
+        if path.name != "config.json":
+            (folder / path.name).symlink_to(path.resolve())
+    layers = min(_LAYERS, int(subject.config["num_hidden_layers"]))
+    config = subject.config | {"num_hidden_layers": layers}
+    if isinstance(config.get("layer_types"), list):
+        config["layer_types"] = config["layer_types"][:layers]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def _gradient(network: Network, rows: Sequence[Encoded], parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
+    """All gradients of the summed loss of ``rows``, as one vector."""
+    loss = network.loss_sum(pack(rows, network.dtype, network.device))
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return torch.cat([grad.flatten().double() for grad in found if grad is not None])

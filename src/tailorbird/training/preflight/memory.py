@@ -1,0 +1,104 @@
+"""Whether the longest batch fits into the memory that is free now.
+
+In: a subject. Out: findings, and the numbers in GiB. Must not know: budgets (``planning/``), the loop.
+
+Bytes = weights + gradients and optimiser + what a pass keeps (34 bytes a token, layer and width in 2-byte precision, Korthikanti 2022,
+arXiv 2205.05198; the inputs of adapted layers) + one block of logits. The longest row decides, not the mean one (peft#739).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+from safetensors import safe_open
+
+from tailorbird.domain.examination import Finding
+from tailorbird.domain.plan import LoraSettings
+from tailorbird.training.batches import divide
+from tailorbird.training.cost import GIB
+from tailorbird.training.network import pick_device
+from tailorbird.training.packing import shared_prefix
+from tailorbird.training.preflight.subject import Subject, blocking, warning
+
+_CGROUP = Path("/sys/fs/cgroup")
+#: What allocators, kernels and fp32 copies take beside the formula.
+_SLACK = 1.2
+_LOGIT_ROWS = 256
+#: Bytes of a weight in 4 bits with its scales quantised again.
+NF4_BYTES = 0.516
+
+
+def free_gib(device: torch.device) -> float:
+    """GiB that this process may still take: of the device, or of the machine and its container."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0]) / GIB
+    return min(float(psutil.virtual_memory().available), _left_in_container()) / GIB
+
+
+def _left_in_container() -> float:
+    limit = _CGROUP / "memory.max"
+    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    if not text.isdecimal():
+        return float("inf")
+    held = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+    stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
+    return float(int(text) - held + int(stat.get("inactive_file", 0)))
+
+
+def fits(subject: Subject) -> tuple[list[Finding], dict[str, float]]:
+    """Blocking where one longest row does not fit; a warning where only the longest pack does not: it will be divided."""
+    longest_row = max(len(row.ids) for row in subject.rows)
+    needs, alone, free = _needed(subject, _longest_pack(subject)), _needed(subject, longest_row), free_gib(pick_device())
+    measured = {"memory_needed_gib": round(needs, 2), "memory_free_gib": round(free, 2)}
+    if alone > free:
+        what = f"the longest row ({longest_row} tokens) needs about {alone:.1f} GiB and {free:.1f} are free"
+        return [blocking("memory_too_small", what, "end other programs, use a larger machine, or choose qlora")], measured
+    if needs > free:
+        what = f"the longest batch needs about {needs:.1f} GiB and {free:.1f} are free"
+        return [warning("memory_tight", what, "lower token_budget (the result stays the same), or end other programs")], measured
+    return [], measured
+
+
+def _longest_pack(subject: Subject) -> int:
+    """Tokens of the largest pass when the longest rows meet in one batch."""
+    longest = sorted(subject.train, key=lambda row: -len(row.ids))[: subject.job.settings.batch_size]
+    parts = divide(longest, subject.job.settings.token_budget)
+    return max(sum(len(row.ids) - 1 for row in part) - (len(part) - 1) * shared_prefix(part) for part in parts)
+
+
+def _needed(subject: Subject, tokens: int) -> float:
+    settings, config = subject.job.settings, subject.config
+    wide = 2 if settings.precision == "bf16" else 4
+    linear, other = _weights(subject.job.base)
+    trained = linear + other if settings.lora is None else _adapter(subject, settings.lora)
+    held = other * wide + linear * (NF4_BYTES if settings.method == "qlora" else wide)
+    fixed = (linear + other) * (18 + wide) if settings.lora is None else held + trained * 20
+    kept = 17 * wide * int(config["hidden_size"]) * int(config["num_hidden_layers"])
+    passing = tokens * kept + 3 * 4 * int(config["vocab_size"]) * min(_LOGIT_ROWS, tokens)
+    return float(fixed + _SLACK * passing) / GIB
+
+
+def _weights(base: Path) -> tuple[int, int]:
+    """Numbers in the matrices of decoder blocks, and in everything else; read from the files' headers."""
+    linear = other = 0
+    for path in sorted(base.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names = file.keys()
+            for name in names:
+                shape = file.get_slice(name).get_shape()
+                size = int(torch.Size(shape).numel())
+                if len(shape) == 2 and ".layers." in name:
+                    linear += size
+                else:
+                    other += size
+    return linear, other
+
+
+def _adapter(subject: Subject, lora: LoraSettings) -> int:
+    """Adapter weights, taking every target for as large as the largest layer of a block: an upper bound."""
+    config = subject.config
+    return (
+        int(config["num_hidden_layers"]) * len(lora.targets) * lora.rank * (int(config["hidden_size"]) + int(config["intermediate_size"]))
+    )

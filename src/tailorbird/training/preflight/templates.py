@@ -1,0 +1,73 @@
+"""Whether what is learned is what will be served: the chat template, rendered as we do and as others do.
+
+In: a subject. Out: findings. Must not know: rows, weights.
+
+tailorbird's own engine renders as training does, by construction; other servers use transformers' rendering, or the template inside
+tokenizer_config.json. A model that is served by another template than it learned is the fault of unsloth#976 and ollama#6823.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2.exceptions import TemplateError
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.examination import Finding
+from tailorbird.domain.prompt import Message
+from tailorbird.foundations.prompting import messages_for, render
+from tailorbird.training.preflight.subject import Subject, warning
+
+_TEXT, _ANSWER = "Where is my card?", "tailorbirdanswer"
+
+
+def templates(subject: Subject) -> list[Finding]:
+    """One finding for each rendering that is not the one that is learned."""
+    messages = messages_for(subject.job.prompt, _TEXT)
+    ours = render(subject.encoder.template, messages, subject.encoder.special)
+    found = _differing(ours, _stock(subject, messages), "transformers renders the prompt otherwise", "template_differs")
+    embedded = subject.read_json("tokenizer_config.json").get("chat_template")
+    if isinstance(embedded, str):
+        found += _differing(
+            ours, _by(embedded, subject, messages), "the template in tokenizer_config.json is another one", "template_twice"
+        )
+    return found + _past_turn(subject, messages, ours)
+
+
+def _stock(subject: Subject, messages: tuple[Message, ...]) -> str | None:
+    """What transformers, and so vLLM, puts to the model."""
+    tokenizer: Any = subject.encoder.tokenizer
+    try:
+        rendered: str = tokenizer.apply_chat_template([m.model_dump() for m in messages], add_generation_prompt=True, tokenize=False)
+    except (TemplateError, ValueError):
+        return None
+    return rendered
+
+
+def _by(template: str, subject: Subject, messages: tuple[Message, ...]) -> str | None:
+    try:
+        return render(template, messages, subject.encoder.special)
+    except ModelInvalid:
+        return None
+
+
+def _differing(ours: str, theirs: str | None, how: str, code: str) -> list[Finding]:
+    if theirs == ours:
+        return []
+    where = "or not at all" if theirs is None else f"from character {_common(ours, theirs)} of {len(ours)} on"
+    remedy = "serve with tailorbird, which renders as training does, or give the other server the file chat_template.jinja"
+    return [warning(code, f"{how}, {where}: the model would be served by another template than it learns", remedy)]
+
+
+def _common(one: str, other: str) -> int:
+    return next((place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _past_turn(subject: Subject, messages: tuple[Message, ...], ours: str) -> list[Finding]:
+    """The answer as it stands in a later turn should be the answer as it was learned."""
+    later = (*messages, Message(role="assistant", content=_ANSWER), Message(role="user", content=_TEXT))
+    if render(subject.encoder.template, later, subject.encoder.special).startswith(ours + _ANSWER):
+        return []
+    what = "the template writes a past answer otherwise than a present one (it cuts or adds something)"
+    remedy = "nothing for single questions; in longer conversations the model reads its own answers in another form than it learned"
+    return [warning("template_past_turn", what, remedy)]
