@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ sys.path += [str(Path(__file__).resolve().parents[1] / room) for room in ("app",
 
 from fault_kit import Desk, Ending, ending_of, write_job
 from story_process import HASTE, TWINS
+
+from serving_kit import House
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +47,13 @@ def twins(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, twin)
     for place, name, value in HASTE:
         monkeypatch.setattr(place, name, value)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    """A record with releases and keys, and what serves from it (see ``app_kit.py``)."""
+    folder = tmp_path / "house"
+    folder.mkdir()
+    made = House(folder)
+    yield made
+    made.ledger.close()

@@ -3,7 +3,8 @@
 In: an SQLAlchemy URL. Out: transactions that read, transactions that write (see ``database.py``). Must not know: tables.
 
 Write-ahead log, so that readers never wait; ``BEGIN IMMEDIATE`` for every write, which takes the write lock; ``synchronous=FULL``, so that
-what was acknowledged survives a power loss, too (one fsync a commit).
+what was acknowledged survives a power loss, too (one fsync a commit). A connection follows its file, wherever it is moved, even when it
+is deleted; so each is used only as long as the file that it has open is the one that lies at the path.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.failures import database_errors
@@ -35,7 +38,8 @@ class SqliteFile:
             pool_timeout=busy_seconds,
             hide_parameters=True,
         )
-        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "connect", self._opened)
+        event.listen(engine, "checkout", self._still_there)
         event.listen(engine, "begin", _begin)
         self._reader = engine
         self._writer: Engine = engine.execution_options(write=True)
@@ -68,6 +72,27 @@ class SqliteFile:
         """Closes the connections that no transaction uses."""
         self._reader.dispose()
 
+    def _opened(self, connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        record.info[_FILE] = _identity(self.file)
+        _set_up(connection)
+
+    def _still_there(self, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+        """Has the pool open another connection when the file was moved away or replaced: what is written into the old one is lost."""
+        if record.info[_FILE] != _identity(self.file):
+            raise DisconnectionError
+
+
+#: Where a connection remembers which file it has open.
+_FILE = "file"
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
 
 def _file_of(url: URL) -> Path:
     if url.database in (None, "", ":memory:") or url.host:
@@ -84,7 +109,7 @@ def _opening(file: Path) -> URL:
     return URL.create("sqlite", database=file.as_uri(), query={"mode": "rw", "uri": "true"})
 
 
-def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+def _set_up(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
