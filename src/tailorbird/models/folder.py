@@ -40,7 +40,7 @@ def check_code(folder: Path) -> None:
 
 
 def check_weights(name: str, suffixes: Collection[str]) -> None:
-    """Raises ModelInvalid when, of files with these ``suffixes``, none can hold weights, or only a pickle."""
+    """Raises ModelInvalid when, of files with these ``suffixes``, none can hold weights, or only a pickle can."""
     if ".safetensors" in suffixes:
         return
     if not _PICKLED.isdisjoint(suffixes):
