@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from tailorbird.domain.examination import Finding
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.value import Digest, Value
 
@@ -112,7 +113,7 @@ class Power(Value):
 
 
 class Plan(Value):
-    """The frozen plan of a climb, cheapest rung first."""
+    """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking."""
 
     objective: Digest
     snapshot: Digest
@@ -122,6 +123,7 @@ class Plan(Value):
     left_out: tuple[Refusal, ...]
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 class TokenProfile(Value):

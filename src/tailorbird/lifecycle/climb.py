@@ -17,8 +17,8 @@ from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle import story
 from tailorbird.lifecycle.journal import Facts
-from tailorbird.lifecycle.limits import within_budget
 from tailorbird.lifecycle.prepare import planned
+from tailorbird.lifecycle.rung_context import context_of
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -53,7 +53,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     When the budget is used up the rung ends there: its checkpoint stays in the run's folder, and the climb ends with what was measured.
     """
     try:
-        made = rungs.make_candidate(_context(stage, rung))
+        made = rungs.make_candidate(context_of(stage, rung, stage.base))
     except Exhausted as error:
         if error.error_code != "budget_spent":
             raise
@@ -74,27 +74,6 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
 
     facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
     return Outcome(making, facts, keep)
-
-
-def _context(stage: Stage, rung: RungPlan) -> rungs.RungContext:
-    progress = within_budget(stage.progress, stage.objective.budget, stage.spent, stage.parts.prices.per_hour)
-    return rungs.RungContext(
-        objective=stage.objective,
-        plan=rung,
-        base=stage.base,
-        base_folder=stage.parts.artifacts.get_tree(stage.base.digest),
-        snapshot=digest_of(stage.manifest),
-        labels=stage.manifest.labels,
-        label_sets=stage.manifest.label_sets,
-        train=stage.rows(Split.TRAIN),
-        dev=stage.rows(Split.DEV),
-        trainer=stage.parts.trainer,
-        engine=stage.parts.engine,
-        artifacts=stage.parts.artifacts,
-        workspace=stage.folder / story.make_step(rung).replace(" ", "-"),
-        report=progress.training,
-        progress=progress.tell,
-    )
 
 
 def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:

@@ -18,6 +18,7 @@ from tailorbird.domain.plan import Machine, Plan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.prompting import messages_for
+from tailorbird.lifecycle.examining import examine_rungs, heeded
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.objective import check_labels, check_power
@@ -49,7 +50,17 @@ def take_snapshot(stage: Stage) -> Outcome:
 
 
 def make_plan(stage: Stage) -> Outcome:
-    """Fetches the base model, measures the machine, and freezes the plan."""
+    """Drafts the plan, examines what it would train, and freezes it. Raises InvalidInput when nothing of it could be trained."""
+    draft, base = draft_plan(stage)
+    plan = heeded(draft, examine_rungs(stage, draft, base))
+    for finding in plan.findings:
+        stage.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
+    facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings)}
+    return Outcome(plan, facts, lambda work: _keep(work, base))
+
+
+def draft_plan(stage: Stage) -> tuple[Plan, BaseModelRef]:
+    """Fetches the base model, measures the machine, and plans; and the base model."""
     base = fetch_base(stage)
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest)
@@ -67,8 +78,7 @@ def make_plan(stage: Stage) -> Outcome:
             test_power=test_power,
         )
     )
-    plan = plan.model_copy(update={"base_model": digest_of(base)})
-    return Outcome(plan, {"rungs": len(plan.rungs), "left_out": len(plan.left_out)}, lambda work: _keep(work, base))
+    return plan.model_copy(update={"base_model": digest_of(base)}), base
 
 
 def fetch_base(stage: Stage) -> BaseModelRef:

@@ -64,9 +64,9 @@ def work_on(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Worked:
     return _ended(stage, resumed)
 
 
-def plan_for(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:
-    """Does the run's steps as far as the plan, and no further. Raises as ``work_on``."""
-    while story.PLAN not in (stage := stage_of(parts, actor, run, progress)).done:
+def plan_for(parts: Parts, actor: Actor, run: Run, progress: Progress, until: str = story.PLAN) -> Stage:
+    """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
+    while until not in (stage := stage_of(parts, actor, run, progress)).done:
         _advance(stage)
     with parts.ledger.work(run.tenant) as work:
         if work.runs.get(run.id).state is RunState.PLANNING:

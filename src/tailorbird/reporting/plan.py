@@ -20,8 +20,9 @@ def plan_table(plan: Plan) -> Group:
         estimates = (estimate_text(rung.time), estimate_text(rung.memory), estimate_text(rung.money))
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *estimates))
     left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
+    findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
     power = _power("dev", plan.dev_power) + _power("test", plan.test_power)
-    return Group(Text(_machine(plan)), Text(), table, *_block(_reasons(plan) + left_out), *_block(power))
+    return Group(Text(_machine(plan)), Text(), table, *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
 
 
 def _block(lines: list[str]) -> list[Text]:

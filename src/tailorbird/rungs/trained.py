@@ -13,47 +13,47 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.holding_out import hold_out
 
 
 def make_trained(context: RungContext) -> Made:
-    """Trains on train, less the rows held out to choose the best checkpoint, and stores the result.
-
-    Labels are not listed in the prompt: training teaches them, and a shorter prompt is cheaper to serve. Raises what the trainer raises.
-    """
-    prompt = PromptSpec(instruction=context.objective.task.instruction, labels=context.labels, label_sets=context.label_sets)
-    trained = _train(context, prompt)
+    """Trains, and stores the result. Raises what the trainer raises."""
+    job = training_job(context)
+    context.progress(f"training {context.plan.variant} on {len(job.train)} rows, {len(job.held_out)} held out")
+    trained = context.trainer().train(job, context.report)
     tree = context.artifacts.put_tree(trained.folder)
     report = trained.report
     candidate = Candidate(
         rung=context.plan.rung,
         variant=context.plan.variant,
         base_model=context.base.digest,
-        prompt=prompt,
+        prompt=job.prompt,
         adapter=tree if context.plan.rung is RungKind.LORA else None,
         weights=tree if context.plan.rung is RungKind.FULL else None,
         trained_parameters=report.trained_parameters,
-        seed=_settings(context).seed,
+        seed=job.settings.seed,
     )
     return Made(candidate, report.seconds, report.peak_memory_gb, report)
 
 
-def _train(context: RungContext, prompt: PromptSpec) -> TrainedModel:
+def training_job(context: RungContext) -> TrainingJob:
+    """What the trainer is asked: train, less the rows held out to choose the best checkpoint.
+
+    Labels are not listed in the prompt: training teaches them, and a shorter prompt is cheaper to serve.
+    """
     learn, held_out = hold_out(context.train, context.objective.seed)
-    context.progress(f"training {context.plan.variant} on {len(learn)} rows, {len(held_out)} held out")
-    job = TrainingJob(
+    return TrainingJob(
         base=context.base_folder,
         base_digest=context.base.digest,
         snapshot=context.snapshot,
         settings=_settings(context),
-        prompt=prompt,
+        prompt=PromptSpec(instruction=context.objective.task.instruction, labels=context.labels, label_sets=context.label_sets),
         train=_examples(learn),
         held_out=_examples(held_out),
         workspace=context.workspace,
     )
-    return context.trainer().train(job, context.report)
 
 
 def _settings(context: RungContext) -> TrainingSettings:

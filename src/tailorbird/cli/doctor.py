@@ -1,0 +1,71 @@
+"""``tailorbird doctor``: what would go wrong with the training of an objective, before anything is spent."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.adapt import ObjectivePath
+from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json
+from tailorbird.domain.examination import Examination, ShownToken
+from tailorbird.lifecycle.doctor import examine_objective
+
+Rows = Annotated[int, typer.Option("--rows", help="How many rows of the first batch to show.", min=0)]
+
+doctor = typer.Typer()
+
+
+@doctor.command()
+def _doctor(
+    objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, rows: Rows = 2, as_json: AsJson = False
+) -> None:
+    """Examine what adapt would train: mask, lengths, templates, labels, serving, gradients, memory. Exits with 1 when it cannot be trained.
+
+    The JSON holds the first batch with its rows' texts.
+    """
+    session = open_session(workspace, who, key)
+    checkup = examine_objective(session.parts, session.actor(), objective, Narrator(err).progress())
+    if as_json:
+        print_json(checkup)
+    else:
+        for refusal in checkup.left_out:
+            out.print(f"{refusal.rung.value}: not planned: {refusal.reason}", markup=False)
+        for one in checkup.rungs:
+            out.print(f"\n{one.rung.rung.value} {one.rung.variant}: {_verdict(one.examination)}", markup=False)
+            _show(one.examination)
+        if rows and checkup.rungs:
+            _show_batch(checkup.rungs[0].examination, rows)
+    if not checkup.healthy:
+        raise typer.Exit(1)
+
+
+def _verdict(examination: Examination) -> str:
+    counted = groupby(sorted(finding.severity.value for finding in examination.findings))
+    return ", ".join(f"{len(list(found))} {severity}" for severity, found in counted) or "nothing found"
+
+
+def _show(examination: Examination) -> None:
+    for name, number in examination.measured.items():
+        out.print(f"  {name.replace('_', ' ')}: {number:.3g}" if isinstance(number, float) else f"  {name}: {number}", markup=False)
+    for finding in examination.findings:
+        out.print(f"  {finding.severity.value} [{finding.code}] {finding.what}", markup=False, soft_wrap=True)
+        out.print(f"    remedy: {finding.remedy}", markup=False, soft_wrap=True)
+
+
+def _show_batch(examination: Examination, rows: int) -> None:
+    """Read tokens and learned ones, with a bar between two tokens."""
+    out.print(f"\nthe first batch, {min(rows, len(examination.first_batch))} of {len(examination.first_batch)} rows:", markup=False)
+    for number, row in enumerate(examination.first_batch[:rows], start=1):
+        out.print(f"  row {number}: {len(row)} tokens, {sum(token.learned for token in row)} of them learned", markup=False)
+        for word, learned in (("read", False), ("learned", True)):
+            out.print(f"    {word}: {_tokens(row, learned)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _tokens(row: tuple[ShownToken, ...], learned: bool) -> str:
+    return "│".join(token.text.replace("\n", "⏎") for token in row if token.learned is learned)
+
+
+apps = {"doctor": doctor}
