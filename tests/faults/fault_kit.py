@@ -64,10 +64,10 @@ class Desk:
     objective: Path
 
     @classmethod
-    def new(cls, folder: Path, objective: Path) -> Desk:
-        """A workspace with its first people."""
+    def new(cls, folder: Path, objective: Path, **values: str) -> Desk:
+        """A workspace with its first people; ``values`` are settings of it."""
         folder.mkdir()
-        settings.save_settings(folder, {"tenant": "acme"})
+        settings.save_settings(folder, {"tenant": "acme"} | values)
         desk = cls(folder, objective)
         with opened(desk) as parts:
             initialise(parts, "acme", FIRST_PEOPLE)

@@ -92,6 +92,7 @@ HASTE: tuple[tuple[Any, str, Any], ...] = (
     (working, "HEARTBEAT_SECONDS", LEASE_SECONDS / 4),
     (working, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _seconds: time.sleep(0.05))),
     (worker, "POLL_SECONDS", 0.05),
+    (worker, "REST_SECONDS", 0.5),
 )
 
 

@@ -13,10 +13,12 @@ from pathlib import Path
 import httpx
 import pytest
 from app_kit import ASK, CHAT, Live, live, wait_until
-from fault_kit import Desk, Ending, adapt_here, ending_of
+from fault_kit import Desk, Ending, adapt_here, ending_of, opened
 
 from serving_kit import House
 from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.run import RunState, StepState
+from tailorbird.integrations.memory import MemoryTrainer
 from tailorbird.ledger import database
 
 #: Takes the write lock of a file for so many seconds, and says when it has it.
@@ -129,3 +131,23 @@ def test_a_record_that_is_replaced_while_it_is_served(house: House, tmp_path: Pa
         fresh.point("routing", new)
         wait_until(lambda: ask(served).headers["x-tailorbird-release"] == new, 10)
     fresh.ledger.close()
+
+
+def test_a_record_that_is_away_for_a_moment_fails_no_step(
+    desk: Desk, undisturbed: Ending, twins: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that meets it is given back, not failed: nothing is wrong with the step."""
+    away = Unavailable("planted", "none", code="database_unreachable")
+
+    def lost(*_: object) -> None:
+        raise away
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MemoryTrainer, "train", lost)
+        with pytest.raises(Unavailable):
+            adapt_here(desk)
+    with opened(desk) as parts, parts.ledger.work("acme", write=False) as work:
+        (run,) = work.runs.all()
+        assert (run.state, work.steps.of(run.id)[-1].state) == (RunState.ACTIVE, StepState.READY)
+    adapt_here(desk)
+    assert ending_of(desk) == undisturbed

@@ -155,8 +155,8 @@ def _commit(stage: Stage, step: Step, outcome: Outcome, seconds: float) -> None:
 
 
 def _give_up(stage: Stage, step: Step, error: BaseException) -> None:
-    """An error fails the step (a later adapt tries it again); an interruption and a cancellation give it back."""
-    given_back = not isinstance(error, TailorbirdError) or error.error_code == RUN_CANCELLED
+    """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
+    given_back = not isinstance(error, TailorbirdError) or error.error_code in (RUN_CANCELLED, *_RECORD_AWAY)
     try:
         with stage.parts.ledger.work(stage.run.tenant) as work:
             if given_back:
@@ -199,6 +199,8 @@ def _heartbeat(parts: Parts, step: Step, watched: Watched) -> Iterator[None]:
 
 #: The code with which a cancelled run ends its step.
 RUN_CANCELLED = "run_cancelled"
+#: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.
+_RECORD_AWAY = ("database_unreachable", "database_busy")
 
 
 def _refuse_cancelled(work: UnitOfWork, run: Run) -> None:
