@@ -38,7 +38,7 @@ ROOT = HERE.parents[1]
 BAR, IN_TRAINING, AT_RANDOM = 40, 8, 6
 #: Points of a quick run.
 QUICK = 3
-INTENTS, ROWS_EACH = ("refund_missing", "order_status"), 40
+INTENTS, ROWS_EACH = ("refund_missing", "order_status"), 24
 SEED = 20
 
 
