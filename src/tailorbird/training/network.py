@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.training.decoder import Decoder, is_written_out
 from tailorbird.training.loss import answer_loss
 from tailorbird.training.packing import Packed
 from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
@@ -33,8 +34,8 @@ def pick_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The model in ``folder``, in training mode, without dropout. Raises ModelInvalid."""
+def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisation: Any = None) -> PreTrainedModel:
+    """The model in ``folder``, in training mode, without dropout; its linear layers by ``quantisation``, where given. Raises ModelInvalid."""
     install_tree_attention()
     _logging.disable_progress_bar()
     try:
@@ -45,6 +46,7 @@ def read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTra
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            **({"quantization_config": quantisation, "device_map": {"": device}} if quantisation else {}),
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelInvalid(
@@ -74,9 +76,23 @@ class Network:
         self.dtype = TYPES[precision]
         self._head = output_head(model)
         self._autocast = model.dtype is not self.dtype
+        # Matmuls written out by hand are the CPU's; a GPU has better kernels for whole attention.
+        self._llama = is_written_out(model) and self.device.type == "cpu"
+        self._decoder: Decoder | None = None
 
     def loss_sum(self, packed: Packed) -> torch.Tensor:
         """The loss of all answer tokens, summed, in nats: a scalar in fp32. Rows never see one another."""
+        hidden_AH = self._written_out()(packed) if self._llama else self._as_transformers_does(packed)
+        loss: torch.Tensor = answer_loss(hidden_AH, self._head.weight, packed.targets_A, self.dtype)
+        return loss
+
+    def _written_out(self) -> Decoder:
+        """Made anew once layers were exchanged for adapted ones."""
+        if self._decoder is None or self._decoder.outdated:
+            self._decoder = Decoder(self.model, self.dtype)
+        return self._decoder
+
+    def _as_transformers_does(self, packed: Packed) -> torch.Tensor:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
             output = self.model.base_model(
                 input_ids=packed.ids_1T,
@@ -85,9 +101,8 @@ class Network:
                 use_cache=False,
                 tree=packed.tree,
             )
-        hidden_AH = output.last_hidden_state[0].index_select(0, packed.answers_A)
-        loss: torch.Tensor = answer_loss(hidden_AH, self._head.weight, packed.targets_A, self.dtype)
-        return loss
+        hidden_AH: torch.Tensor = output.last_hidden_state[0].index_select(0, packed.answers_A)
+        return hidden_AH
 
     @torch.no_grad()
     def plain_loss_sum(self, ids: tuple[int, ...], prompt: int) -> float:

@@ -85,45 +85,70 @@ def _block_mask(lengths: list[int], dtype: torch.dtype) -> torch.Tensor:
     return torch.zeros(own_QQ.shape, dtype=dtype).masked_fill_(~own_QQ, float("-inf"))
 
 
-class TreeAttention(torch.autograd.Function):
+@dataclass(frozen=True)
+class Kept:
+    """What a backward pass needs besides queries, keys and values; ``probabilities`` are empty where they are computed again."""
+
+    tree: Tree
+    scale: float
+    probabilities: tuple[torch.Tensor, ...]
+
+
+def attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: Tree, scale: float, differentiated: bool
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """softmax(q kᵀ · scale + mask) v for each block, as matmuls; ``G`` key heads serve ``R`` query heads each.
 
-    ``query`` (G·R, T, D), ``key`` and ``value`` (G, T, D) give (T, G·R, D).
+    ``query`` (G·R, T, D), ``key`` and ``value`` (G, T, D) give (T, G·R, D), and the probabilities where they are kept.
     """
+    out_THD = torch.empty(query.shape[1], query.shape[0], query.shape[2], dtype=query.dtype, device=query.device)
+    keep = differentiated and query.shape[0] * tree.computed_pairs <= _KEPT_PROBABILITIES
+    kept = []
+    for block in tree.blocks:
+        keys_GKD, values_GKD = _seen(key, block), _seen(value, block)
+        p_GQK = _probabilities(_queries(query, block, key.shape[0]), keys_GKD, block, scale)
+        _put(out_THD, block, p_GQK @ values_GKD)
+        if keep:
+            kept.append(p_GQK)
+    return out_THD, kept
+
+
+def attend_backward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upstream_THD: torch.Tensor, kept: Kept
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of queries (T, G·R, D), keys and values (G, T, D; summed over blocks, in fp32)."""
+    grad_HTD, groups = upstream_THD.transpose(0, 1), key.shape[0]
+    grad_q_THD = torch.empty(query.shape[1], query.shape[0], query.shape[2], dtype=query.dtype, device=query.device)
+    grad_k, grad_v = torch.zeros(key.shape, device=key.device), torch.zeros(value.shape, device=value.device)
+    for place, block in enumerate(kept.tree.blocks):
+        q_GQD, keys_GKD, values_GKD = _queries(query, block, groups), _seen(key, block), _seen(value, block)
+        p_GQK = kept.probabilities[place] if kept.probabilities else _probabilities(q_GQD, keys_GKD, block, kept.scale)
+        up_GQD = _queries(grad_HTD, block, groups)
+        grad_p_GQK = up_GQD @ values_GKD.transpose(1, 2)
+        # The derivative of a softmax: p · (dp - Σ p dp), in one pass.
+        grad_s_GQK = torch._softmax_backward_data(grad_p_GQK, p_GQK, -1, p_GQK.dtype)
+        _put(grad_q_THD, block, (grad_s_GQK @ keys_GKD).mul_(kept.scale))
+        _add(grad_k, block, (grad_s_GQK.transpose(1, 2) @ q_GQD).mul_(kept.scale))
+        _add(grad_v, block, p_GQK.transpose(1, 2) @ up_GQD)
+    return grad_q_THD, grad_k, grad_v
+
+
+class TreeAttention(torch.autograd.Function):
+    """``attend``, differentiable."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: Tree, scale: float) -> torch.Tensor:
         """What each token attends to."""
-        out_THD = torch.empty(query.shape[1], query.shape[0], query.shape[2], dtype=query.dtype, device=query.device)
-        keep = any(ctx.needs_input_grad[:3]) and query.shape[0] * tree.computed_pairs <= _KEPT_PROBABILITIES
-        kept = []
-        for block in tree.blocks:
-            keys_GKD, values_GKD = _seen(key, block), _seen(value, block)
-            p_GQK = _probabilities(_queries(query, block, key.shape[0]), keys_GKD, block, scale)
-            _put(out_THD, block, p_GQK @ values_GKD)
-            if keep:
-                kept.append(p_GQK)
+        out_THD, kept = attend(query, key, value, tree, scale, any(ctx.needs_input_grad[:3]))
         ctx.save_for_backward(query, key, value, *kept)
         ctx.tree, ctx.scale = tree, scale
         return out_THD
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
-        """Gradients of queries, keys and values; those of keys and values are summed over blocks in fp32."""
+        """Gradients of queries, keys and values."""
         query, key, value, *kept = ctx.saved_tensors
-        grad_HTD = upstream[0].transpose(0, 1)
-        grad_q_THD = torch.empty(query.shape[1], query.shape[0], query.shape[2], dtype=query.dtype, device=query.device)
-        grad_k, grad_v = torch.zeros_like(key, dtype=torch.float32), torch.zeros_like(value, dtype=torch.float32)
-        for place, block in enumerate(ctx.tree.blocks):
-            q_GQD, keys_GKD, values_GKD = _queries(query, block, key.shape[0]), _seen(key, block), _seen(value, block)
-            p_GQK = kept[place] if kept else _probabilities(q_GQD, keys_GKD, block, ctx.scale)
-            up_GQD = _queries(grad_HTD, block, key.shape[0])
-            grad_p_GQK = up_GQD @ values_GKD.transpose(1, 2)
-            # The derivative of a softmax: p · (dp - Σ p dp), in one pass.
-            grad_s_GQK = torch._softmax_backward_data(grad_p_GQK, p_GQK, -1, p_GQK.dtype)
-            _put(grad_q_THD, block, (grad_s_GQK @ keys_GKD).mul_(ctx.scale))
-            _add(grad_k, block, (grad_s_GQK.transpose(1, 2) @ q_GQD).mul_(ctx.scale))
-            _add(grad_v, block, p_GQK.transpose(1, 2) @ up_GQD)
+        grad_q_THD, grad_k, grad_v = attend_backward(query, key, value, upstream[0], Kept(ctx.tree, ctx.scale, tuple(kept)))
         return grad_q_THD.transpose(0, 1), grad_k.to(key.dtype), grad_v.to(value.dtype), None, None
 
 
@@ -141,7 +166,8 @@ def _seen(x_GTD: torch.Tensor, block: Block) -> torch.Tensor:
 
 def _probabilities(q_GQD: torch.Tensor, keys_GKD: torch.Tensor, block: Block, scale: float) -> torch.Tensor:
     scores_GQK = (q_GQD @ keys_GKD.transpose(1, 2)).mul_(scale)
-    scores_GQK.unflatten(1, (-1, block.stop - block.start))[..., block.seen :].add_(block.mask_QQ)
+    queries = block.stop - block.start
+    scores_GQK.view(len(scores_GQK), -1, queries, block.seen + queries)[..., block.seen :].add_(block.mask_QQ)
     return scores_GQK.softmax(dim=-1)
 
 
