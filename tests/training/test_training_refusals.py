@@ -14,7 +14,7 @@ from training_samples import MakeJob, examples
 from tailorbird.domain.errors import Exhausted, InvalidInput, ModelInvalid, TailorbirdError
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer, tree_attention
-from tailorbird.training import trainer as trainer_file
+from tailorbird.training.methods.lora import method as lora_file
 
 
 def refused(job: TrainingJob) -> TailorbirdError:
@@ -94,7 +94,7 @@ def test_a_resource_that_runs_out_is_named(raised: Exception, code: str, make_jo
     def exhausted(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr(trainer_file, "read_model", exhausted)
+    monkeypatch.setattr(lora_file, "read_model", exhausted)
     error = refused(make_job())
     assert (type(error), error.error_code) == (Exhausted, code)
 
@@ -104,6 +104,6 @@ def test_other_faults_pass_through(raised: Exception, make_job: MakeJob, monkeyp
     def faulty(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr(trainer_file, "read_model", faulty)
+    monkeypatch.setattr(lora_file, "read_model", faulty)
     with pytest.raises(type(raised)):
         open_trainer().train(make_job(), lambda _: None)

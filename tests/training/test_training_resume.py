@@ -19,7 +19,7 @@ from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.training import loop, open_trainer
 from tailorbird.training.methods import methods
 
-WEIGHTS = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
+WEIGHTS = {"lora": "adapter_model.safetensors", "qlora": "adapter_model.safetensors", "full": "model.safetensors"}
 
 
 def sha256(trained: TrainedModel, method: str = "lora") -> str:

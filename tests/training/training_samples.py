@@ -8,6 +8,8 @@ from typing import Any
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example, TrainingJob
+from tailorbird.training.methods import method_named, methods
+from tailorbird.training.methods.lora import Lora
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DIGEST = "sha256:" + "0" * 64
@@ -26,11 +28,30 @@ def examples(count: int) -> tuple[Example, ...]:
     return tuple(Example(text=f"{PAIRS[i % 6][0]} {'very ' * (i % 4)}{i}", target=PAIRS[i % 6][1]) for i in range(count))
 
 
+def has_adapter(method: str) -> bool:
+    return isinstance(method_named(method), Lora)
+
+
+def adapters() -> dict[str, LoraSettings]:
+    """Adapter settings by name: the plain ones, and each option that settings offer, set alone. A new option joins by itself."""
+    plain = LoraSettings(rank=4, alpha=8, targets=ALL_LINEAR)
+    options = {name: field.default for name, field in LoraSettings.model_fields.items() if not field.is_required()}
+    changed = {name: not default if isinstance(default, bool) else 4 * default for name, default in options.items()}
+    return {"plain": plain} | {name: plain.model_copy(update={name: value}) for name, value in changed.items()}
+
+
+def variants() -> list[tuple[str, str]]:
+    """Every method with every adapter it can train, by names; a method without adapters has one variant."""
+    refused = {("qlora", "dora")}
+    pairs = [(method, name) for method in sorted(methods()) for name in (adapters() if has_adapter(method) else ("none",))]
+    return [pair for pair in pairs if pair not in refused]
+
+
 def settings(method: str = "lora", **changes: Any) -> TrainingSettings:
     values: dict[str, Any] = {
         "method": method,
-        "lora": LoraSettings(rank=4, alpha=8, targets=ALL_LINEAR) if method == "lora" else None,
-        "learning_rate": 2e-2 if method == "lora" else 1e-2,
+        "lora": adapters()["plain"] if has_adapter(method) else None,
+        "learning_rate": 2e-2 if has_adapter(method) else 1e-2,
         "epochs": 2,
         "batch_size": 4,
         "token_budget": 96,

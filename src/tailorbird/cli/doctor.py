@@ -49,7 +49,8 @@ def _verdict(examination: Examination) -> str:
 
 def _show(examination: Examination) -> None:
     for name, number in examination.measured.items():
-        out.print(f"  {name.replace('_', ' ')}: {number:.3g}" if isinstance(number, float) else f"  {name}: {number}", markup=False)
+        shown = f"{number:,.0f}" if number == int(number) else f"{number:.3g}"
+        out.print(f"  {name.replace('_', ' ')}: {shown}", markup=False)
     for finding in examination.findings:
         out.print(f"  {finding.severity.value} [{finding.code}] {finding.what}", markup=False, soft_wrap=True)
         out.print(f"    remedy: {finding.remedy}", markup=False, soft_wrap=True)

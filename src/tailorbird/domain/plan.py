@@ -73,7 +73,7 @@ class TrainingSettings(Value):
     ``decay`` are shares of all steps.
     """
 
-    method: Literal["lora", "full"]
+    method: Literal["lora", "qlora", "full"]
     lora: LoraSettings | None
     learning_rate: float
     epochs: int

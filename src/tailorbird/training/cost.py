@@ -5,6 +5,7 @@ In: a prepared model; packed rows. Out: FLOPs by formula, GiB as measured. Must 
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -28,7 +29,7 @@ class Flops:
         head = model.get_output_embeddings()
         outside = {id(head.weight), id(model.get_input_embeddings().weight)}
         matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
-        self._per_token = sum(p.numel() * (6 if p.requires_grad else 4) for p in matrices)
+        self._per_token = sum(_numbers(p) * (6 if p.requires_grad else 4) for p in matrices)
         self._per_loss_token = head.weight.numel() * (6 if head.weight.requires_grad else 4)
         config = model.config
         width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
@@ -37,6 +38,12 @@ class Flops:
     def of(self, packed: Packed) -> float:
         """FLOPs of one forward and backward pass."""
         return float(packed.tokens * self._per_token + packed.loss_tokens * self._per_loss_token + packed.tree.pairs * self._per_pair)
+
+
+def _numbers(matrix: Any) -> int:
+    """Numbers that a matrix stands for: one in 4 bits is stored as half as many bytes."""
+    state = getattr(matrix, "quant_state", None)
+    return math.prod(matrix.shape if state is None else state.shape)
 
 
 class MemoryMeter:

@@ -6,6 +6,8 @@ losses, files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from tailorbird.domain.plan import TrainingSettings
@@ -15,15 +17,22 @@ _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 class Optimiser:
-    """AdamW (Loshchilov & Hutter 2019) with decay on matrices alone, gradients clipped to a norm."""
+    """AdamW (Loshchilov & Hutter 2019) with decay on matrices alone, gradients clipped to a norm.
 
-    def __init__(self, parameters: dict[str, torch.nn.Parameter], settings: TrainingSettings) -> None:
+    ``rates`` are the parameters that learn at a multiple of the learning rate, by name.
+    """
+
+    def __init__(
+        self, parameters: dict[str, torch.nn.Parameter], settings: TrainingSettings, rates: Mapping[str, float] | None = None
+    ) -> None:
         self._parameters = parameters
         self._clip_norm = settings.clip_norm
-        matrices = [p for p in parameters.values() if p.ndim >= 2]
-        vectors = [p for p in parameters.values() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        self._adam = torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate, fused=True)
+        groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+        for name, parameter in parameters.items():
+            decay = settings.weight_decay if parameter.ndim >= 2 else 0.0
+            groups.setdefault((decay, (rates or {}).get(name, 1.0)), []).append(parameter)
+        described = [{"params": group, "weight_decay": decay, "rate": rate} for (decay, rate), group in groups.items()]
+        self._adam = torch.optim.AdamW(described, lr=settings.learning_rate, fused=True)
 
     def clip(self) -> float:
         """Scales all gradients down to the norm that settings allow (0: leaves them) and returns the norm they had."""
@@ -33,7 +42,7 @@ class Optimiser:
     def update(self, learning_rate: float) -> None:
         """One step, after which gradients are gone."""
         for group in self._adam.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group["rate"]
         self._adam.step()
         self.forget_gradients()
 

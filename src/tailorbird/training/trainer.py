@@ -27,7 +27,7 @@ from tailorbird.training.encoding import Encoder
 from tailorbird.training.loop import Course, Loop
 from tailorbird.training.machine import measure_machine
 from tailorbird.training.methods import Learner, Method, method_named
-from tailorbird.training.network import TYPES, Network, pick_device, read_model
+from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine
 from tailorbird.training.state import LoopState
@@ -79,7 +79,7 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     torch.manual_seed(job.settings.seed)
     network, learner = _read(job, method, course)
     parameters = method.prepare(learner)
-    state = Loop(network, Optimiser(parameters, job.settings), course, checkpoints, report).run()
+    state = Loop(network, Optimiser(parameters, job.settings, method.rates(learner)), course, checkpoints, report).run()
     folder = _save(method, learner, job.workspace)
     trained = sum(parameter.numel() for parameter in parameters.values())
     return TrainedModel(folder=folder, report=_report(job, state, trained, network.device))
@@ -104,7 +104,7 @@ def _encode(job: TrainingJob) -> Course:
 
 def _read(job: TrainingJob, method: Method, course: Course) -> tuple[Network, Learner]:
     precision = "fp32" if method.master_weights else job.settings.precision
-    model = read_model(job.base, TYPES[precision], pick_device())
+    model = method.read(job.base, TYPES[precision], pick_device())
     check_lengths([*course.train, *course.held_out], model.config.max_position_embeddings)
     learner = Learner(model, job.settings, job.base)
     method.check(learner)

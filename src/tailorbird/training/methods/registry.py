@@ -34,6 +34,10 @@ class Method(Protocol):
     #: True: weights are held in fp32 and multiplied in the settings' precision. False: they are held in that precision.
     master_weights: bool
 
+    def read(self, folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+        """The base model in ``folder``, its weights held as the method wants them. Raises ModelInvalid, Unavailable."""
+        ...
+
     def check(self, learner: Learner) -> None:
         """Raises InvalidInput when the settings do not fit the model. Changes nothing."""
         ...
@@ -43,6 +47,10 @@ class Method(Protocol):
 
         What is drawn at random comes from torch's global generator, on the CPU, so that every device starts alike.
         """
+        ...
+
+    def rates(self, learner: Learner) -> dict[str, float]:
+        """The parameters that learn at a multiple of the learning rate, by name."""
         ...
 
     def save(self, learner: Learner, folder: Path) -> None:

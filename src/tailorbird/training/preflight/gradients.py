@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.examination import Finding
 from tailorbird.training.encoding import Encoded
 from tailorbird.training.methods import Learner, method_named
-from tailorbird.training.network import Network, read_model
+from tailorbird.training.network import Network
 from tailorbird.training.packing import pack
 from tailorbird.training.preflight.subject import Subject, blocking
 
@@ -27,6 +30,8 @@ _ROWS, _LAYERS = 8, 2
 #: Relative error of the whole gradient in fp32: rounding stays below 1e-5, a row counted twice is above 1e-1.
 TOLERANCE = 1e-3
 _CPU = torch.device("cpu")
+#: transformers leaves these functions untyped.
+_logging: Any = transformers_logging
 
 
 def gradient_error(subject: Subject) -> float:
@@ -54,10 +59,11 @@ def _chosen(rows: Sequence[Encoded]) -> list[Encoded]:
 
 def _prepared(subject: Subject) -> tuple[Network, dict[str, torch.nn.Parameter]]:
     settings = subject.job.settings.model_copy(update={"precision": "fp32"})
-    with tempfile.TemporaryDirectory() as made, torch.random.fork_rng(devices=[]):
+    with tempfile.TemporaryDirectory() as made, torch.random.fork_rng(devices=[]), _silence():
         torch.manual_seed(settings.seed)
-        model = read_model(_sliced(subject, Path(made)), torch.float32, _CPU)
-        method, learner = method_named(settings.method), Learner(model, settings, subject.job.base)
+        method = method_named(settings.method)
+        model = method.read(_sliced(subject, Path(made)), torch.float32, _CPU)
+        learner = Learner(model, settings, subject.job.base)
         method.check(learner)
         parameters = method.prepare(learner)
         for parameter in parameters.values():
@@ -65,6 +71,17 @@ def _prepared(subject: Subject) -> tuple[Network, dict[str, torch.nn.Parameter]]
             if not parameter.any():
                 torch.nn.init.normal_(parameter, std=0.01)
     return Network(model, "fp32"), parameters
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """transformers would list the layers that were left out."""
+    before = _logging.get_verbosity()
+    _logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        _logging.set_verbosity(before)
 
 
 def _sliced(subject: Subject, folder: Path) -> Path:

@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tailorbird.training.methods.registry import Learner
+from tailorbird.training.network import read_model
 
 #: What travels with the weights, where the base model has it.
 _COMPANIONS = ("generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
@@ -28,6 +29,10 @@ class Full:
     #: An update far smaller than its weight would be lost in bf16.
     master_weights = True
 
+    def read(self, folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+        """The model as it is. Raises ModelInvalid."""
+        return read_model(folder, dtype, device)
+
     def check(self, learner: Learner) -> None:
         """Any decoder and any settings will do."""
 
@@ -35,6 +40,11 @@ class Full:
         """Every parameter, tied ones once."""
         learner.model.requires_grad_(True)
         return dict(learner.model.named_parameters())
+
+    def rates(self, learner: Learner) -> dict[str, float]:
+        """All weights learn alike."""
+        del learner
+        return {}
 
     def save(self, learner: Learner, folder: Path) -> None:
         """Weights, config, tokenizer and chat template."""

@@ -1,6 +1,7 @@
 """An adapter as PEFT writes it: ``adapter_model.safetensors`` and ``adapter_config.json``.
 
-In: adapted layers. Out: a folder that stock PEFT and vLLM load. Equal adapters give equal bytes. Must not know: how adapters are trained.
+In: adapted layers. Out: a folder that stock PEFT loads, and vLLM too (DoRA aside). Equal adapters give equal bytes. Must not know: how
+adapters are trained.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from tailorbird.domain.plan import LoraSettings
+from tailorbird.training.methods.lora.dora import DoraLinear
 from tailorbird.training.methods.lora.linear import LoraLinear
 
 
@@ -20,6 +22,8 @@ def write_adapter(layers: dict[str, LoraLinear], settings: LoraSettings, folder:
     for path, layer in layers.items():
         tensors[f"base_model.model.{path}.lora_A.weight"] = layer.A.detach().cpu().contiguous()
         tensors[f"base_model.model.{path}.lora_B.weight"] = layer.B.detach().cpu().contiguous()
+        if isinstance(layer, DoraLinear):
+            tensors[f"base_model.model.{path}.lora_magnitude_vector"] = layer.magnitude.detach().cpu().contiguous()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     (folder / "adapter_config.json").write_text(json.dumps(_config(settings), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -36,8 +40,8 @@ def _config(settings: LoraSettings) -> dict[str, object]:
         "lora_dropout": 0.0,
         "bias": "none",
         "fan_in_fan_out": False,
-        "use_rslora": False,
-        "use_dora": False,
+        "use_rslora": settings.rslora,
+        "use_dora": settings.dora,
         "modules_to_save": None,
         "target_modules": sorted(settings.targets),
     }
