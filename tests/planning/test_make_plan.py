@@ -116,7 +116,9 @@ def test_auto_climbs_from_the_cheapest_and_says_why() -> None:
         ("lora", "r16"),
         ("full", "all weights"),
     ]
-    assert plan.left_out == ()
+    assert [(r.rung, r.reason) for r in plan.left_out] == [
+        (RungKind.QLORA, "r16: lora fits the memory, and qlora is no better, only smaller and slower")
+    ]
     assert plan.dev_power == (POWER,)
     for planned in plan.rungs:
         assert planned.reasons
@@ -135,6 +137,50 @@ def test_an_explicit_ladder_is_put_into_the_order_of_cost_and_says_so() -> None:
     kept = make_plan(inputs(objective=objective(ladder=["prompt", "lora", "full"])))
     assert len(kept.rungs) == 4
     assert "already" in kept.rungs[0].reasons[0].text
+
+
+#: Eight billion weights in bf16 can be asked in 24 GiB, but not trained on.
+LARGE = llama(4096, 32, 14336, 1024, parameters=8_030_261_248, vocabulary=128_256)
+TIGHT = MACHINE.model_copy(update={"memory_gb": 24.0, "four_bit": True})
+RICH = {"hours": 1e6, "money": 1e6}
+
+
+def test_qlora_stands_in_where_lora_does_not_fit_the_memory() -> None:
+    plan = make_plan(inputs(base=LARGE, machine=TIGHT, objective=objective(budget=RICH)))
+    assert [r.rung for r in plan.rungs][-1] is RungKind.QLORA
+    assert {r.rung for r in plan.left_out} == {RungKind.LORA, RungKind.FULL}
+    planned = rung(plan, RungKind.QLORA)
+    assert planned.training is not None
+    assert planned.training.method == "qlora"
+    assert any(reason.rule == "memory" and "4 bits" in reason.text for reason in planned.reasons)
+    roomy = make_plan(inputs(base=LARGE, machine=TIGHT.model_copy(update={"memory_gb": 64.0}), objective=objective(budget=RICH)))
+    lora, full = rung(roomy, RungKind.LORA), next(r for r in roomy.left_out if r.rung is RungKind.FULL)
+    assert "memory" in full.reason
+    assert lora.training is not None
+    assert training_memory(inputs(base=LARGE), planned.training).likely < 0.6 * training_memory(inputs(base=LARGE), lora.training).likely
+    assert rung(plan, RungKind.PROMPT).memory.likely <= planned.memory.likely < lora.memory.likely
+    assert planned.time.likely > lora.time.likely
+    assert planned.trained_parameters == lora.trained_parameters
+
+
+def test_a_memory_budget_asks_for_qlora_too() -> None:
+    needs = rung(make_plan(inputs()), RungKind.LORA).memory.likely
+    four_bit = MACHINE.model_copy(update={"four_bit": True})
+    plan = make_plan(inputs(machine=four_bit, objective=objective(budget={"memory_gb": needs - 0.01})))
+    assert RungKind.QLORA in {r.rung for r in plan.rungs}
+    assert RungKind.LORA not in {r.rung for r in plan.rungs}
+
+
+def test_without_bitsandbytes_qlora_is_left_out_with_what_to_install() -> None:
+    without = TIGHT.model_copy(update={"four_bit": False})
+    plan = make_plan(inputs(base=LARGE, machine=without, objective=objective(budget=RICH)))
+    refused = next(r for r in plan.left_out if r.rung is RungKind.QLORA)
+    assert "bitsandbytes" in refused.reason
+
+
+def test_qlora_that_is_asked_for_is_planned_beside_lora() -> None:
+    plan = make_plan(inputs(machine=TIGHT, objective=objective(ladder=["qlora", "lora"])))
+    assert [r.rung for r in plan.rungs] == [RungKind.LORA, RungKind.QLORA]
 
 
 # --- rules ------------------------------------------------------------------------------------------------------------------------------
@@ -254,8 +300,8 @@ def test_more_rows_cost_more_and_faster_machines_less(rows: int, faster: float) 
 
 def test_a_machine_too_small_leaves_out_full_and_names_one_that_would_do() -> None:
     plan = make_plan(inputs(objective=objective(budget={"memory_gb": 2.5})))
-    assert [r.rung for r in plan.left_out] == [RungKind.FULL]
-    assert "GiB" in plan.left_out[0].reason
+    assert [r.rung for r in plan.left_out] == [RungKind.QLORA, RungKind.FULL]
+    assert "GiB" in plan.left_out[1].reason
     assert RungKind.LORA in {r.rung for r in plan.rungs}
 
 
@@ -268,10 +314,10 @@ def test_an_infeasible_rung_of_an_explicit_ladder_is_refused_alike() -> None:
 def test_a_budget_that_affords_nothing_says_what_each_rung_costs() -> None:
     plan = make_plan(inputs(objective=objective(budget={"money": 0})))
     assert plan.rungs == ()
-    assert len(plan.left_out) == 4
+    assert len(plan.left_out) == 5
     assert all("budget is 0 EUR" in r.reason for r in plan.left_out)
     short = make_plan(inputs(objective=objective(budget={"hours": 0.05}), manifest=manifest(train=9000)))
-    assert {r.rung for r in short.left_out} == {RungKind.LORA, RungKind.FULL}
+    assert {r.rung for r in short.left_out} == {RungKind.LORA, RungKind.QLORA, RungKind.FULL}
     assert all("0.05 h" in r.reason for r in short.left_out)
 
 
@@ -286,4 +332,4 @@ def test_rows_longer_than_the_context_are_seen_before_anything_is_spent() -> Non
     assert plan.rungs == ()
     assert all("reads 64" in r.reason for r in plan.left_out)
     tight = make_plan(inputs(base=SMALL.model_copy(update={"context": 140})))
-    assert ["few-shot" in r.reason for r in tight.left_out] == [True]
+    assert ["few-shot" in r.reason for r in tight.left_out if r.rung is not RungKind.QLORA] == [True]

@@ -205,7 +205,7 @@ def make_settings(method: str) -> TrainingSettings:
     return TrainingSettings.model_validate(
         {
             "method": method,
-            "lora": LoraSettings(rank=16, alpha=32, targets=("q_proj",)) if method == "lora" else None,
+            "lora": LoraSettings(rank=16, alpha=32, targets=("q_proj",)) if method != "full" else None,
             "learning_rate": 1e-3,
             "epochs": 1,
             "batch_size": 16,

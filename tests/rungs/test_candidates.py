@@ -109,7 +109,9 @@ def test_engine_is_freed_when_scoring_fails(make_context: Build) -> None:
 # --- lora and full ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("method", "kept", "unset"), [("lora", "adapter", "weights"), ("full", "weights", "adapter")])
+@pytest.mark.parametrize(
+    ("method", "kept", "unset"), [("lora", "adapter", "weights"), ("qlora", "adapter", "weights"), ("full", "weights", "adapter")]
+)
 def test_trained_rungs_keep_their_tree_and_their_report(make_context: Build, method: str, kept: str, unset: str) -> None:
     settings = make_settings(method)
     context = make_context(make_plan_of(method, "r16", training=settings))

@@ -18,6 +18,7 @@ class RungKind(StrEnum):
     FLOOR = "floor"
     PROMPT = "prompt"
     LORA = "lora"
+    QLORA = "qlora"
     FULL = "full"
 
 

@@ -31,7 +31,10 @@ class Reason(Value):
 
 
 class Machine(Value):
-    """This machine as planning sees it. Rates are measured bf16/fp32 matmul speeds in GFLOP/s; memory in GiB."""
+    """This machine as planning sees it. Rates are measured bf16/fp32 matmul speeds in GFLOP/s; memory in GiB.
+
+    ``four_bit`` tells whether weights in 4 bits can be trained on (bitsandbytes is installed).
+    """
 
     cores: int
     memory_gb: float
@@ -39,6 +42,7 @@ class Machine(Value):
     fp32_gflops: float = 0.0
     bf16_gflops: float = 0.0
     training: bool = True
+    four_bit: bool = False
 
     @property
     def fast_bf16(self) -> bool:

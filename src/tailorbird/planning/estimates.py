@@ -36,6 +36,10 @@ START_SECONDS = (2.0, 5.0, 20.0)
 PROCESS_GIB = 0.5
 #: What a pass over tokens takes, as multiples of the formula. A CPU keeps more fp32 copies than the GPU kernels that the formula describes.
 CPU_SPREAD, GPU_SPREAD = (0.9, 1.4, 1.9), (0.9, 1.0, 1.2)
+#: Bytes of a weight in 4-bit NormalFloat: blocks of 64 share a scale of 8 bits, 256 of those another one (arXiv 2305.14314, §3).
+NF4_BYTES = 0.516
+#: What making the frozen weights anew for each product adds to the time of a pass (measured: one in eight).
+NF4_TIME = 1.15
 #: Demonstration sets that the few-shot rung tries, and training rows it scores each on.
 FEW_SHOT_DRAWS, FEW_SHOT_ROWS = 3, 48
 #: Rows scored one by one for their latency before the rest is batched, and rows a batch.
@@ -87,7 +91,8 @@ def training_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     gflops = machine.bf16_gflops if settings.precision == "bf16" else machine.fp32_gflops
     moved = _steps(inputs, settings) * work.tokens * TRAINING_MOVES * _activation_bytes(inputs, 2 if settings.precision == "bf16" else 4)
     rates = zip(_rates(inputs, gflops, TRAINING_RATE), _bandwidths(inputs), strict=True)
-    trained = [training_flops(inputs, settings) / rate + moved / bandwidth for rate, bandwidth in rates]
+    slower = NF4_TIME if settings.method == "qlora" else 1.0
+    trained = [slower * (training_flops(inputs, settings) / rate + moved / bandwidth) for rate, bandwidth in rates]
     return _seconds(trained, _scoring_seconds(inputs, 0, inputs.manifest.counts.dev))
 
 
@@ -101,12 +106,12 @@ def training_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     """GiB of the whole process while the largest pack is in it.
 
     A trained weight costs 20 bytes: itself, its gradient, two moments and the copy of the best checkpoint, all fp32; a frozen one its
-    own width.
+    own width, or 4.13 bits with qlora, where one layer at a time is widened.
     """
     base, tokens = inputs.base, _largest_pack(inputs, settings)
     wide = 2 if settings.precision == "bf16" else 4
     if settings.lora:
-        weights = base.parameters * wide + adapter_parameters(base, settings.lora) * 20
+        weights = _frozen(inputs, settings, wide) + adapter_parameters(base, settings.lora) * 20
         kept = _adapter_inputs(inputs, settings.lora, tokens)
     else:
         # Multiplying fp32 weights in bf16 keeps a bf16 copy of them for the backward pass.
@@ -114,6 +119,15 @@ def training_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     activations = tokens * _activation_bytes(inputs, wide)
     logits = 3 * 4 * base.vocabulary * _most_answers(inputs, tokens)
     return _memory(inputs, weights, kept + activations + logits)
+
+
+def _frozen(inputs: PlanInputs, settings: TrainingSettings, wide: int) -> float:
+    """Bytes of the frozen weights: embeddings and head are never quantised."""
+    base, backbone = inputs.base, backbone_parameters(inputs.base)
+    if settings.method != "qlora":
+        return base.parameters * wide
+    largest = max(rows * columns for rows, columns in base.linear_shapes.values())
+    return (base.parameters - backbone) * wide + backbone * NF4_BYTES + largest * wide
 
 
 def prompt_memory(inputs: PlanInputs, shots: int) -> Estimate:

@@ -5,7 +5,7 @@ In: ``PlanInputs``, a rung's plan. Out: None, or a refusal with the number that 
 
 from __future__ import annotations
 
-from tailorbird.domain.ladder import Refusal
+from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.rules import longest_prompt
@@ -16,7 +16,7 @@ _FREE = 0.9
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
     """Why the rung is left out; None when it can be tried. The likely estimate decides, not the worst one."""
-    checks = (_without_training, _too_long, _without_demonstrations, _too_large, _too_slow, _too_dear)
+    checks = (_without_training, _without_four_bits, _too_long, _without_demonstrations, too_large, _too_slow, _too_dear)
     reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
     return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None
 
@@ -25,6 +25,12 @@ def _without_training(inputs: PlanInputs, rung: RungPlan) -> str | None:
     if rung.training is None or inputs.machine.training:
         return None
     return "training is not installed here (pip install 'tailorbird[local]')"
+
+
+def _without_four_bits(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    if rung.rung is not RungKind.QLORA or inputs.machine.four_bit:
+        return None
+    return "weights in 4 bits need the package bitsandbytes (pip install 'tailorbird[local]')"
 
 
 def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
@@ -38,7 +44,8 @@ def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
     return "no demonstration fits into the context" if rung.variant == "few-shot" and rung.shots == 0 else None
 
 
-def _too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
+def too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    """Why the memory of the machine, or what the budget leaves of it, does not hold the rung."""
     asked = inputs.objective.budget.memory_gb
     free = _FREE * inputs.machine.memory_gb
     limit = free if asked == "auto" else min(asked, free)

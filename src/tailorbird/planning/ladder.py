@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.plan import Plan, Reason, RungPlan
-from tailorbird.planning.feasibility import refusal
+from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.rungs import few_shot, full, lora, zero_shot
+from tailorbird.planning.rungs import few_shot, full, lora, qlora, zero_shot
 
 
 def make_plan(inputs: PlanInputs) -> Plan:
@@ -19,7 +19,7 @@ def make_plan(inputs: PlanInputs) -> Plan:
     """
     rungs, left_out = [], _beside(inputs)
     for rung in _wanted(inputs):
-        refused = refusal(inputs, rung)
+        refused = _needless(inputs, rung) or refusal(inputs, rung)
         if refused is None:
             rungs.append(rung)
         else:
@@ -37,10 +37,23 @@ def make_plan(inputs: PlanInputs) -> Plan:
 
 
 def _wanted(inputs: PlanInputs) -> list[RungPlan]:
-    makers = {RungKind.PROMPT: (zero_shot, few_shot), RungKind.LORA: (lora,), RungKind.FULL: (full,)}
+    makers = {RungKind.PROMPT: (zero_shot, few_shot), RungKind.LORA: (lora,), RungKind.QLORA: (qlora,), RungKind.FULL: (full,)}
     order = _order(inputs)
     kinds = makers if inputs.objective.ladder == "auto" else [kind for kind in makers if kind in inputs.objective.ladder]
     return [_led_by(order, make(inputs)) for kind in kinds for make in makers[kind]]
+
+
+def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
+    """QLoRA stands in for a LoRA that the memory does not hold; otherwise it is left out, unless it was asked for.
+
+    What else stands in the way of LoRA stands in its way too.
+    """
+    smaller = lora(inputs)
+    if rung.rung is not RungKind.QLORA or inputs.objective.ladder != "auto" or too_large(inputs, smaller):
+        return None
+    refused = refusal(inputs, smaller)
+    reason = refused.reason if refused else f"{rung.variant}: lora fits the memory, and qlora is no better, only smaller and slower"
+    return Refusal(rung=rung.rung, reason=reason)
 
 
 def _led_by(reason: Reason, rung: RungPlan) -> RungPlan:

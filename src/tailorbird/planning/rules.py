@@ -70,7 +70,7 @@ def alpha() -> tuple[int, Reason]:
 SHORT_RUN = 100
 
 
-def learning_rate(inputs: PlanInputs, method: Literal["lora", "full"], steps: int) -> tuple[float, Reason]:
+def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], steps: int) -> tuple[float, Reason]:
     """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that, fifteen times in a run of fewer than 100 ``steps``."""
     rate_of_full = 1e-4 * math.sqrt(576 / inputs.base.hidden)
     ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
@@ -78,6 +78,13 @@ def learning_rate(inputs: PlanInputs, method: Literal["lora", "full"], steps: in
     times = "" if method == "full" else f"{word} the rate of full fine-tuning, which is "
     text = f"{rate:g}: {times}1e-4 at width 576, falling with the root of the width (here {inputs.base.hidden})"
     return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
+
+
+def four_bits(inputs: PlanInputs) -> Reason:
+    """QLoRA is not a better LoRA: it takes a quarter of the memory for the frozen weights, and computes them anew at every use."""
+    base = inputs.base
+    text = f"{base.name} in 4 bits: no better than LoRA and slower, for memory that LoRA does not have; measured and served unquantised"
+    return Reason(rule="memory", text=text, source="Dettmers et al. 2023, arXiv 2305.14314")
 
 
 def batch_size() -> tuple[int, Reason]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import LoraSettings, Reason, RungPlan, TrainingSettings
+from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import rules
 from tailorbird.planning.estimates import money_estimate, prompt_memory, prompt_time, training_memory, training_time
 from tailorbird.planning.inputs import PlanInputs
@@ -32,11 +32,20 @@ def few_shot(inputs: PlanInputs) -> RungPlan:
 
 def lora(inputs: PlanInputs) -> RungPlan:
     """An adapter on all linear layers."""
+    return _adapter(inputs, "lora", ())
+
+
+def qlora(inputs: PlanInputs) -> RungPlan:
+    """The same adapter on weights in 4 bits."""
+    return _adapter(inputs, "qlora", (rules.four_bits(inputs),))
+
+
+def _adapter(inputs: PlanInputs, method: Literal["lora", "qlora"], before: tuple[Reason, ...]) -> RungPlan:
     rank, capacity = rules.rank(inputs)
     targets, everywhere = rules.targets(inputs)
     alpha, scaling = rules.alpha()
-    settings, reasons = _settings(inputs, "lora", LoraSettings(rank=rank, alpha=alpha, targets=targets))
-    return _training(inputs, f"r{rank}", settings, (capacity, everywhere, scaling, *reasons))
+    settings, reasons = _settings(inputs, method, LoraSettings(rank=rank, alpha=alpha, targets=targets))
+    return _training(inputs, f"r{rank}", settings, (*before, capacity, everywhere, scaling, *reasons))
 
 
 def full(inputs: PlanInputs) -> RungPlan:
@@ -68,14 +77,22 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
         training=settings,
         trained_parameters=adapter_parameters(inputs.base, adapter) if adapter else inputs.base.parameters,
         time=time,
-        memory=training_memory(inputs, settings),
+        memory=_memory(inputs, settings),
         money=money_estimate(inputs, time),
         reasons=reasons,
     )
 
 
+def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """That of training; with qlora that of measuring, too, which runs the base unquantised."""
+    training = training_memory(inputs, settings)
+    if settings.method != "qlora":
+        return training
+    return max(training, prompt_memory(inputs, 0), key=lambda estimate: estimate.likely)
+
+
 def _settings(
-    inputs: PlanInputs, method: Literal["lora", "full"], adapter: LoraSettings | None
+    inputs: PlanInputs, method: Literal["lora", "qlora", "full"], adapter: LoraSettings | None
 ) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     batch, batch_reason = rules.batch_size()
     epochs, epochs_reason = rules.epochs(inputs)

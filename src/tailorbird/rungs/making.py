@@ -17,6 +17,7 @@ from tailorbird.rungs.trained import make_trained
 MAKERS: dict[RungKind, Callable[[RungContext], Made]] = {
     RungKind.PROMPT: make_prompt,
     RungKind.LORA: make_trained,
+    RungKind.QLORA: make_trained,
     RungKind.FULL: make_trained,
 }
 

@@ -1,4 +1,4 @@
-"""The rungs that train: ``lora`` and ``full``. They differ in the settings they train with and in what is kept.
+"""The rungs that train: ``lora``, ``qlora`` and ``full``. They differ in the settings they train with and in what is kept.
 
 In: a ``RungContext`` whose plan has training settings. Out: a candidate with an adapter or weights, and the report. Must not know: the
 loop; dev and test rows, which are never read here.
@@ -30,7 +30,7 @@ def make_trained(context: RungContext) -> Made:
         variant=context.plan.variant,
         base_model=context.base.digest,
         prompt=job.prompt,
-        adapter=tree if context.plan.rung is RungKind.LORA else None,
+        adapter=tree if context.plan.rung is not RungKind.FULL else None,
         weights=tree if context.plan.rung is RungKind.FULL else None,
         trained_parameters=report.trained_parameters,
         seed=job.settings.seed,

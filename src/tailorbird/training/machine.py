@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,7 @@ def measure_machine() -> Machine:
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
         fp32_gflops=_matmul_gflops(torch.float32, device),
         bf16_gflops=_matmul_gflops(torch.bfloat16, device),
+        four_bit=find_spec("bitsandbytes") is not None,
     )
 
 

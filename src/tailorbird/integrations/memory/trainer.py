@@ -28,7 +28,7 @@ class MemoryTrainer:
             report(line)
         folder = job.workspace / "trained"
         folder.mkdir(parents=True, exist_ok=True)
-        name = "adapter_config.json" if job.settings.method == "lora" else "config.json"
+        name = "config.json" if job.settings.method == "full" else "adapter_config.json"
         content = {"settings": digest_of(job.settings), "snapshot": job.snapshot, "base_model": job.base_digest, "examples": len(job.train)}
         (folder / name).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
         return TrainedModel(folder=folder, report=_report(job, history))

@@ -7,6 +7,7 @@ which layers are adapted.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -76,11 +77,10 @@ class QloraLinear(LoraLinear):
 
 def quantised(linear: nn.Linear) -> Nf4Linear:
     """``linear`` in 4 bits, scales quantised again; one that was quantised as it was read keeps its bits."""
-    from bitsandbytes.nn import Linear4bit, Params4bit
-
-    if not isinstance(linear, Linear4bit | Nf4Linear):
-        made: Any = Linear4bit(linear.in_features, linear.out_features, bias=False, device="meta", quant_type="nf4")
-        made.weight = Params4bit(linear.weight.detach(), requires_grad=False, quant_type="nf4").to(linear.weight.device)
+    four_bit: Any = import_module("bitsandbytes.nn")
+    if not isinstance(linear, four_bit.Linear4bit | Nf4Linear):
+        made = four_bit.Linear4bit(linear.in_features, linear.out_features, bias=False, device="meta", quant_type="nf4")
+        made.weight = four_bit.Params4bit(linear.weight.detach(), requires_grad=False, quant_type="nf4").to(linear.weight.device)
         made.bias = linear.bias
         linear = made
     linear.__class__ = Nf4Linear
