@@ -80,6 +80,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "keys.revoke": lambda w: w.keys.revoke("key-1", START),
     "sessions.add": lambda w: w.sessions.add(sample.session("acme", 2)),
     "sessions.end": lambda w: w.sessions.end("nonce-1", START),
+    "sessions.end_all": lambda w: w.sessions.end_all("ada", sample.START),
     "signals.add": lambda w: w.signals.add([sample.signal("acme", 2)]),
     "events.append": lambda w: w.events.append([sample.event("acme")]),
 }

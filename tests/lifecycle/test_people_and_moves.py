@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from lifecycle_kit import write_objective
 
@@ -9,12 +11,13 @@ from tailorbird.access import create_key
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import ReleaseState
+from tailorbird.integrations.memory import FixedClock
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle import promote as moves
 from tailorbird.lifecycle.audit import make_checkpoint, verify_log
 from tailorbird.lifecycle.control import people, perform
-from tailorbird.lifecycle.people import act_as, create_api_key, key_path, list_api_keys, revoke_api_key
+from tailorbird.lifecycle.people import act_as, create_api_key, disable, key_path, list_api_keys, revoke_api_key
 from tailorbird.ports.engine import LoadRequest
 
 SILENT = Progress()
@@ -140,6 +143,35 @@ def damage(parts: Parts, tree: str) -> None:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(bytes(data))
+
+
+def test_what_somebody_approved_before_they_were_disabled_stands(parts: Parts, approver: Actor, operator: Actor, release: str) -> None:
+    moves.sign_and_decide(parts, approver, release, "approve", "")
+    assert isinstance(parts.clock, FixedClock)
+    parts.clock.advance(timedelta(seconds=1))
+    disable(parts, act_as(parts, "acme", "admin"), "approver")
+    moves.stage(parts, operator, release)
+    assert admit(parts, production(release)).id == release
+
+
+def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(parts: Parts, author: Actor, operator: Actor) -> None:
+    """A high-risk release answers; an edit to minimal risk still asks for two people of two roles."""
+    folder = parts.workspace.parent / "tiers"
+    admin = act_as(parts, "acme", "admin")
+    add_identity(parts, admin, "ann", [Role.APPROVER])
+    add_identity(parts, admin, "bob", [Role.REVIEWER])
+    business = {"goal": "Route messages.", "owner": "support"}
+    digests = []
+    for risk in ("high", "minimal"):
+        ended = climbing.adapt(parts, author, write_objective(folder, business=business | {"risk": risk}), SILENT)
+        assert ended.conclusion is not None
+        digests.append(str(ended.conclusion.release))
+        moves.sign_and_decide(parts, act_as(parts, "acme", "ann"), digests[-1], "approve", "")
+        with pytest.raises(Conflict):
+            moves.stage(parts, operator, digests[-1])
+        moves.sign_and_decide(parts, act_as(parts, "acme", "bob"), digests[-1], "approve", "")
+        moves.stage(parts, operator, digests[-1])
+        moves.promote(parts, operator, digests[-1])
 
 
 def test_the_wrong_role_is_refused(parts: Parts, author: Actor, approver: Actor, operator: Actor, release: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tailorbird.access import create_key, load_key, sign
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, Unauthenticated
-from tailorbird.domain.identity import Login, Signature
+from tailorbird.access import create_key, load_key, public_key, sign, signing
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, Unauthenticated
+from tailorbird.domain.identity import Identity, Login, Rotation, Signature
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.integrations.memory import FixedClock
 from tailorbird.lifecycle import Actor, Parts, people
@@ -94,39 +95,67 @@ def test_a_disabled_identity_can_do_nothing_any_more(parts: Parts, author: Actor
     people.disable(parts, admin, "author")
     with pytest.raises(Unauthenticated):
         opened(parts, author)
+    with pytest.raises(Unauthenticated, match="ended"):
+        actor_of(parts, secret)
     with pytest.raises(Forbidden, match="disabled"):
-        people.create_api_key(parts, actor_of(parts, secret), "mine")
+        people.create_api_key(parts, act_as(parts, "acme", "author"), "mine")
     with pytest.raises(Conflict, match="themselves"):
         people.disable(parts, admin, "admin")
 
 
-def test_a_rotated_key_signs_from_now_on_and_what_the_old_one_signed_counts_unless_it_leaked(parts: Parts, author: Actor) -> None:
-    from tailorbird.access import signing
+def rotated(parts: Parts, actor: Actor, fresh: Path, *, leaked: bool = False, thief: Path | None = None) -> Identity:
+    """As the command line does it: the present key (or a thief's) and the new one sign the change."""
+    create_key(fresh)
+    rotation = Rotation(tenant="acme", identity=actor.name, public_key=public_key(load_key(fresh)), leaked=leaked)
+    digest, now = digest_of(rotation), parts.clock.now()
+    present = sign(load_key(thief), actor.name, "rotate", digest, now) if thief else actor.sign("rotate", digest)
+    proof = sign(load_key(fresh), actor.name, "rotate", digest, now)
+    return people.rotate(parts, actor, rotation, present, proof)
 
+
+def test_a_rotated_key_signs_from_now_on_and_what_the_old_one_signed_counts_unless_it_leaked(parts: Parts, author: Actor) -> None:
     digest = digest_of({"a": 1})
     old = author.sign("release", digest)
     fresh = key_path(parts, "acme", "fresh")
-    rotated = people.rotate(parts, author, create_key(fresh), leaked=False)
-    signing.verify(old, identity=rotated, purpose="release", digest=digest)
+    signing.verify(old, identity=rotated(parts, author, fresh), purpose="release", digest=digest)
     with pytest.raises(Forbidden):
         act_as(parts, "acme", "author")
     again = act_as(parts, "acme", "author", fresh)
     with pytest.raises(Unauthenticated):
         opened(parts, author)
     opened(parts, again)
-    struck = people.rotate(parts, again, create_key(key_path(parts, "acme", "third")), leaked=True)
+    struck = rotated(parts, again, key_path(parts, "acme", "third"), leaked=True)
     signing.verify(old, identity=struck, purpose="release", digest=digest)
     leaked = sign(load_key(fresh), "author", "release", digest, parts.clock.now())
     with pytest.raises(Corrupt):
         signing.verify(leaked, identity=struck, purpose="release", digest=digest)
 
 
+def test_a_session_alone_changes_no_key_and_a_change_ends_all_sessions(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    secret = opened(parts, author)
+    thief = tmp_path / "thief.key"
+    create_key(thief)
+    with pytest.raises(InvalidInput) as caught:
+        rotated(parts, actor_of(parts, secret), tmp_path / "his.key", thief=thief)
+    assert caught.value.error_code == "signature_invalid"
+    rotated(parts, author, tmp_path / "hers.key")
+    with pytest.raises(Unauthenticated, match="ended"):
+        actor_of(parts, secret)
+
+
 def test_one_key_is_one_person(parts: Parts, author: Actor) -> None:
-    admin = act_as(parts, "acme", "admin")
     with pytest.raises(Conflict, match="somebody's"):
         people.enrol(parts, "acme", "second", frozenset(author.identity.roles), author.identity.public_key, "admin")
-    with pytest.raises(Conflict, match="somebody's"):
-        people.rotate(parts, admin, author.identity.public_key, leaked=False)
+
+
+def test_one_key_has_one_spelling(parts: Parts, author: Actor) -> None:
+    """The last letter before the padding has two bits that no decoder looks at."""
+    key = author.identity.public_key
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    twin = key[:42] + letters[letters.index(key[42]) ^ 1] + "="
+    for text in (twin, "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=", "AAAA", "not base64"):
+        with pytest.raises(InvalidInput):
+            people.enrol(parts, "acme", "second", frozenset(author.identity.roles), text, "admin")
 
 
 def test_an_api_key_is_replaced_with_a_time_of_grace(parts: Parts) -> None:

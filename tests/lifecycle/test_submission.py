@@ -54,7 +54,7 @@ def test_a_submission_reads_no_file_and_no_network_of_the_server(parts: Parts, a
 def test_a_submission_takes_no_model_from_a_path_of_the_server(parts: Parts, author: Actor, tmp_path: Path) -> None:
     elsewhere = write_objective(tmp_path / "elsewhere").parent / "base"
     path = write_objective(tmp_path / "job", base_model=str(elsewhere))
-    with pytest.raises(InvalidInput, match="lies on this machine"):
+    with pytest.raises(InvalidInput, match="did not come with the objective"):
         submit(parts, author, path)
 
 

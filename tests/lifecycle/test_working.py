@@ -10,7 +10,7 @@ import pytest
 from lifecycle_kit import write_objective
 
 from tailorbird.app import Worker
-from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.release import Release, ReleaseState
@@ -228,6 +228,77 @@ def test_an_error_in_a_workers_run_leaves_the_others_alone(parts: Parts, author:
     assert report(parts, "acme", bad.id).run.state is RunState.FAILED
     assert report(parts, "acme", good.id).run.state is RunState.DONE
     assert any("error[" in line for line in told)
+
+
+def test_a_defect_fails_the_step_and_ends_no_other_worker(
+    parts: Parts, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+
+    def defect(_: str) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        climbing.adapt(parts, author, objective_path, Progress(tell=lambda text: None if text.startswith("step ") else defect(text)))
+    found = report(parts, "acme", run.id)
+    assert (found.run.state, found.steps[-1].state, found.steps[-1].error) == (RunState.FAILED, StepState.FAILED, "internal")
+    assert climbing.adapt(parts, author, objective_path, SILENT).conclusion is not None
+
+
+def test_a_failed_plan_is_tried_again_by_plan(parts: Parts, author: Actor, objective_path: Path) -> None:
+    rows = objective_path.parent / "base" / "config.json"
+    kept = rows.read_text()
+    rows.unlink()
+    with pytest.raises(TailorbirdError):
+        climbing.plan(parts, author, objective_path, SILENT)
+    rows.write_text(kept)
+    assert climbing.plan(parts, author, objective_path, SILENT).plan is not None
+
+
+def test_a_run_that_was_cancelled_while_its_last_step_was_done_stays_cancelled(
+    parts: Parts, author: Actor, operator: Actor, objective_path: Path
+) -> None:
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+
+    def cancel(text: str) -> None:
+        if text == "step conclude":
+            jobs.cancel(parts, operator, run.id)
+
+    with pytest.raises(Conflict) as caught:
+        climbing.adapt(parts, author, objective_path, Progress(tell=cancel))
+    assert caught.value.error_code == "run_cancelled"
+    assert report(parts, "acme", run.id).run.state is RunState.CANCELLED
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.releases.all() == ()
+
+
+def test_nobody_finishes_anothers_run_in_the_foreground(parts: Parts, author: Actor, objective_path: Path) -> None:
+    climbing.plan(parts, author, objective_path, SILENT)
+    with parts.ledger.work("acme") as work:
+        worker = work.identities.get("viewer")
+        work.identities.replace(worker.model_copy(update={"roles": author.identity.roles}))
+    with pytest.raises(Forbidden, match="cannot sign for them"):
+        climbing.adapt(parts, act_as(parts, "acme", "viewer"), objective_path, SILENT)
+
+
+def test_a_step_that_kills_its_worker_again_and_again_is_given_up(
+    parts: Parts, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(working, "MOST_ATTEMPTS", 1)
+    with pytest.raises(Exhausted, match="without a result"):
+        climbing.adapt(parts, author, objective_path, SILENT)
+
+
+def test_seconds_of_failed_attempts_count(parts: Parts, author: Actor, objective_path: Path) -> None:
+    def tire(text: str) -> None:
+        if "measuring prompt" in text:
+            time.sleep(0.2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        climbing.adapt(parts, author, objective_path, Progress(tell=tire))
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+    assert report(parts, "acme", run.id).steps[-1].seconds >= 0.2
 
 
 def test_a_worker_without_the_role_works_on_nothing(parts: Parts, author: Actor, objective_path: Path) -> None:

@@ -6,7 +6,7 @@ may move.
 
 from tailorbird.access import signing
 from tailorbird.access.api_keys import matches, mint, read_secret
-from tailorbird.access.keys import PrivateKey, check_key, create_key, load_key, public_key
+from tailorbird.access.keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
 from tailorbird.access.notes import check_note, make_checkpoint, verifier_key
 from tailorbird.access.policy import ROLES_FOR, Action, authorise
 from tailorbird.access.signing import sign, signed_bytes, verify
@@ -18,6 +18,7 @@ __all__ = [
     "authorise",
     "check_key",
     "check_note",
+    "check_public_key",
     "create_key",
     "load_key",
     "make_checkpoint",

@@ -6,13 +6,14 @@ In: paths, passphrases. Out: key files (PKCS#8 PEM), keys, public keys in base64
 from __future__ import annotations
 
 import base64
+import binascii
 import os
 import stat
 from pathlib import Path
 from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, Unauthenticated
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, Unauthenticated
 from tailorbird.domain.identity import Identity
 
 PrivateKey: TypeAlias = Ed25519PrivateKey
@@ -69,6 +70,17 @@ def public_key(key: PrivateKey) -> str:
     return base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
+def check_public_key(text: str) -> None:
+    """Raises InvalidInput unless ``text`` is the one spelling of a public key that only its holder can sign for."""
+    try:
+        raw = base64.b64decode(text, validate=True)
+        Ed25519PublicKey.from_public_bytes(raw)
+    except (ValueError, binascii.Error):
+        raise _no_public_key() from None
+    if base64.b64encode(raw).decode() != text or raw[:31] + bytes([raw[31] & 0x7F]) in _SMALL_ORDER:
+        raise _no_public_key()
+
+
 def check_key(key: PrivateKey, identity: Identity) -> None:
     """Raises Forbidden unless ``key`` is the one registered for ``identity``: naming somebody is not being them."""
     if public_key(key) != identity.public_key:
@@ -77,6 +89,27 @@ def check_key(key: PrivateKey, identity: Identity) -> None:
             f"act with the key file that was made for {identity.name}, or act as the identity that the key belongs to",
             code="key_mismatch",
         )
+
+
+#: Encodings of the points of small order (the sign bit cleared): signatures by such a "key" verify for any message (Chalkias et al. 2020).
+_SMALL_ORDER = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
+
+def _no_public_key() -> InvalidInput:
+    return InvalidInput(
+        "this is no public key of an identity", "send the raw Ed25519 key in base64, as identity list shows it", code="public_key"
+    )
 
 
 def _make_private_folder(folder: Path) -> None:

@@ -70,7 +70,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.CREATE_KEY: frozenset({Role.ADMIN}),
     Action.LIST_KEYS: frozenset({Role.ADMIN, Role.OPERATOR}),
     Action.REVOKE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
-    Action.ROTATE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.ROTATE_KEY: frozenset({Role.ADMIN}),
     Action.ADD_IDENTITY: frozenset({Role.ADMIN}),
     Action.DISABLE_IDENTITY: frozenset({Role.ADMIN}),
     Action.ROTATE_IDENTITY: _ANYONE,

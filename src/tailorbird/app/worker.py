@@ -27,6 +27,8 @@ from tailorbird.lifecycle.working import plan_for, work_on
 
 #: Seconds between two looks for work, and for which a run that could not be worked on is left alone.
 POLL_SECONDS, REST_SECONDS = 1.0, 30.0
+#: Waiting runs looked at at once, so that those of one tenant do not hide another's.
+MOST_WAITING = 10_000
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Worker:
         """Runs to take up now. When the record cannot be reached for a while, nothing is, and it is asked again."""
         try:
             with self.parts.ledger.system(write=False) as system:
-                found = system.queue.waiting()
+                found = system.queue.waiting(limit=MOST_WAITING)
         except TailorbirdError as error:
             self.tell(f"the record does not answer ({error.error_code}); trying again")
             return []

@@ -96,10 +96,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         typer.echo(f"error[{error.error_code}]: {error.message}", err=True)
         typer.echo(f"hint: {error.hint}", err=True)
         sys.exit(1)
+    except ValueError as error:
+        _tell_invalid(error)
+        sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted: run the same command again, it goes on where it stopped", err=True)
         sys.exit(130)
     return 0
+
+
+def _tell_invalid(error: ValueError) -> None:
+    """An argument that no request can carry (pydantic's error, which is not imported for ``--help``). Raises what is none."""
+    faults = getattr(error, "errors", None)
+    if faults is None:
+        raise error
+    first = faults()[0]
+    typer.echo(f"error[invalid_request]: {'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}", err=True)
+    typer.echo("hint: see --help of the command", err=True)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
-from tailorbird import access
+from tailorbird import access, wiring
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
-from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.identity import Role
+from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
+from tailorbird.domain.identity import Role, Rotation
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import people as asking
 
@@ -88,11 +89,12 @@ def _add(
 ) -> None:
     """Add an identity. Its key is made here, and only the public half is told."""
     session = open_session(workspace, who, key_file)
+    asking.OneIdentity(name=name)  # a bad name makes no key
     path = _new_key_path(session, key_out, name)
     public = access.create_key(path)
     try:
         session.ask(asking.ADD, asking.NewIdentity(name=name, roles=frozenset(role), public_key=public), "admin")
-    except TailorbirdError:
+    except (Conflict, Forbidden, InvalidInput):  # it was not added; after any other error it may have been
         path.unlink()
         raise
     out.print(f"{name} can act with {path}", markup=False)
@@ -112,7 +114,7 @@ def _list_people(workspace: Workspace = None, who: As = None, key_file: Key = No
 def _disable(
     name: Annotated[str, typer.Argument(help="Name of the identity.")], workspace: Workspace = None, who: As = None, key_file: Key = None
 ) -> None:
-    """Disable an identity: it can do nothing any more, and its approvals no longer count."""
+    """Disable an identity: it can do nothing any more; what it approved before stands."""
     disabled = open_session(workspace, who, key_file).ask(asking.DISABLE, asking.OneIdentity(name=name), "admin")
     out.print(f"{disabled.name} is disabled", markup=False)
 
@@ -128,12 +130,32 @@ def _rotate(
     session = open_session(workspace, who, key_file)
     path = session.key_file()
     fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    public = access.create_key(fresh)
-    rotated = session.ask(asking.ROTATE, asking.NewPublicKey(public_key=public, leaked=leaked))
+    if not fresh.exists():
+        access.create_key(fresh)
+    _change_key(session, path, fresh, leaked=leaked)
     path.replace(path.with_name(path.name + ".old"))
     fresh.replace(path)
-    out.print(f"{rotated.name} acts with a new key, {path}", markup=False)
+    out.print(f"{session.name()} acts with a new key, {path}", markup=False)
+
+
+def _change_key(session: Session, path: Path, fresh: Path, *, leaked: bool) -> None:
+    """Both keys sign the change. One that was cut off after the record took it is found done: the new key is the identity's already."""
+    old, new = access.load_key(path), access.load_key(fresh)
+    rotation = Rotation(tenant=session.tenant, identity=session.name(), public_key=access.public_key(new), leaked=leaked)
+    if _acts(session, fresh):
+        return
+    digest, now = digest_of(rotation), wiring.SystemClock().now()
+    present, proof = (access.sign(key, session.name(), "rotate", digest, now) for key in (old, new))
+    session.ask(asking.ROTATE, asking.SignedRotation(rotation=rotation, present=present, proof=proof))
+
+
+def _acts(session: Session, key: Path) -> bool:
+    """True when ``key`` is already the acting identity's."""
+    try:
+        Session(session.workspace, session.who, key).ask(asking.ME, Nothing())
+    except (Forbidden, Unauthenticated):
+        return False
+    return True
 
 
 def _new_key_path(session: Session, given: Path | None, name: str) -> Path:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tailorbird import settings, wiring
+from tailorbird.cli.address import SERVER
 from tailorbird.cli.session import AsJson, print_json, print_table, say
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.lifecycle.people import FIRST_PEOPLE, initialise, key_path
 from tailorbird.objective import TEMPLATES, write_template
 
@@ -28,6 +30,8 @@ def _init(
 
     Doing it again changes nothing and adds what is missing.
     """
+    if os.environ.get(SERVER):
+        raise InvalidInput("a workspace is made on the machine that it is for", "run init there, without --server", code="local_only")
     _make(workspace, tenant)
     opened = settings.load_settings(workspace.resolve())
     if opened.tenant != tenant:

@@ -91,6 +91,15 @@ class Login(Value):
     at: datetime
 
 
+class Rotation(Value):
+    """What an identity signs (purpose ``rotate``) with its present key and with the next one, so that neither alone can change it."""
+
+    tenant: Name
+    identity: Name
+    public_key: str
+    leaked: bool
+
+
 class Session(Value):
     """A proven identity at the control API or the console, until ``expires_at``. Only the SHA-256 of its secret is kept; ``id`` is the
     nonce of the login."""

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.evidence import Verdict
@@ -120,11 +122,12 @@ class Statement(Value):
     identity: Name
     role: Role
     decision: Literal["approve", "reject"]
-    reason: str
+    reason: Annotated[str, Field(max_length=2000)]
 
 
 class Approval(Statement):
-    """A statement with its signature, which is over the digest of the statement and for the purpose ``decision``."""
+    """A statement with its signature, which is over the digest of the statement and for the purpose ``decision``. The signature's time is
+    that of the record, which took it."""
 
     signature: Signature
 

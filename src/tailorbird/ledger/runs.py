@@ -4,12 +4,13 @@ In: runs, names of steps, workers that ask for one. Out: runs; steps that one wo
 
 A lease is told from earlier ones by its owner and by the step's count of attempts, so a worker that was taken for dead cannot finish what
 another (or its own next life, under the same name) holds now. Time decides only who may take a lease over: a holder may finish late. How
-far a step came stays with it, however its lease ends.
+far a step came stays with it, however its lease ends. A clock that was set back does not make a lease last: one that seems to go on for
+longer than any is given was given before, and has expired.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
@@ -21,6 +22,14 @@ from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger.rows import begins, insert_new, next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import runs, steps
 from tailorbird.ports.clock import Clock
+
+#: No lease is given for longer; clocks of workers may differ by what is left of it.
+LONGEST_LEASE = timedelta(minutes=5)
+
+
+def is_held(now: datetime) -> ColumnElement[bool]:
+    """True for a leased step whose lease has not expired at ``now``."""
+    return and_(steps.c.lease_until > now, steps.c.lease_until <= now + LONGEST_LEASE)
 
 
 class Runs:
@@ -93,7 +102,7 @@ class Steps:
     def lease(self, run: str, owner: str, ttl: timedelta) -> Step | None:
         """Leases the first step that is ready, or whose lease has expired; None when there is none."""
         now = self._clock.now()
-        free = or_(steps.c.state == StepState.READY, and_(steps.c.state == StepState.LEASED, steps.c.lease_until <= now))
+        free = or_(steps.c.state == StepState.READY, and_(steps.c.state == StepState.LEASED, ~is_held(now)))
         first = select(steps.c.name).where(*self._of(run), free).order_by(steps.c.position).limit(1).with_for_update(skip_locked=True)
         name = self._connection.scalar(first)
         if name is None:
@@ -109,15 +118,15 @@ class Steps:
 
     def complete(self, step: Step, result: Digest, seconds: float) -> Step:
         """Marks done, in time or late, as long as nobody has taken the lease over. Raises LeaseLost."""
-        return self._change_held(step, state=StepState.DONE, result=result, seconds=seconds, error=None, lease_until=None)
+        return self._change_held(step, state=StepState.DONE, result=result, seconds=steps.c.seconds + seconds, error=None, lease_until=None)
 
-    def fail(self, step: Step, error: str) -> Step:
+    def fail(self, step: Step, error: str, seconds: float = 0.0) -> Step:
         """Marks failed. Raises LeaseLost."""
-        return self._change_held(step, state=StepState.FAILED, error=error, lease_until=None)
+        return self._change_held(step, state=StepState.FAILED, error=error, seconds=steps.c.seconds + seconds, lease_until=None)
 
-    def release(self, step: Step) -> None:
+    def release(self, step: Step, seconds: float = 0.0) -> None:
         """Gives a held step back; does nothing when the lease is lost."""
-        given_back = {"state": StepState.READY, "owner": None, "lease_until": None}
+        given_back = {"state": StepState.READY, "owner": None, "lease_until": None, "seconds": steps.c.seconds + seconds}
         self._connection.execute(update(steps).where(self._held(step)).values(given_back))
 
     def of(self, run: str) -> tuple[Step, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, or_, update
+from sqlalchemy import ColumnElement, Connection, delete, or_, update
 
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.identity import Session
@@ -39,6 +39,12 @@ class Sessions:
 
     def end(self, session: str, at: datetime) -> None:
         """Ends a session; one that is unknown or has ended is left as it is."""
+        self._end(sessions.c.id == session, at)
+
+    def end_all(self, identity: str, at: datetime) -> None:
+        """Ends every session of an identity that goes on."""
+        self._end(sessions.c.identity == identity, at)
+
+    def _end(self, which: ColumnElement[bool], at: datetime) -> None:
         going_on = (sessions.c.ended_at.is_(None), sessions.c.expires_at > at)
-        here = (sessions.c.tenant == self._tenant, sessions.c.id == session)
-        self._connection.execute(update(sessions).where(*here, *going_on).values(ended_at=at))
+        self._connection.execute(update(sessions).where(sessions.c.tenant == self._tenant, which, *going_on).values(ended_at=at))

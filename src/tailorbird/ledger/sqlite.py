@@ -46,6 +46,8 @@ class SqliteFile:
 
     def make(self) -> None:
         """Makes an empty file, for its owner alone, where there is none. Raises Unavailable."""
+        if self.file.exists():
+            return
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.touch(mode=0o600)

@@ -18,6 +18,7 @@ from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.run import Run, RunState, StepState
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.rows import insert_new, select_fields, value_of
+from tailorbird.ledger.runs import is_held
 from tailorbird.ledger.tables import alias_moves, api_keys, runs, sessions, steps, tenants
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.events import AuditLog
@@ -72,7 +73,7 @@ class Queue:
             steps.c.tenant == runs.c.tenant,
             steps.c.run == runs.c.id,
             steps.c.state == StepState.LEASED,
-            steps.c.lease_until > self._clock.now(),
+            is_held(self._clock.now()),
         )
         open_runs = select_fields(runs, Run).where(runs.c.state.in_((RunState.ACTIVE, RunState.PLANNING)), ~held)
         oldest = open_runs.order_by(runs.c.created_at, runs.c.tenant, runs.c.number).limit(limit)

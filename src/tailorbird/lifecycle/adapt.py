@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tailorbird import __version__, data
+from tailorbird import __version__, data, models
 from tailorbird.access import Action
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.run import Run, RunState
@@ -75,9 +75,10 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
                 code="upload_missing",
             )
     base = objective.base_model
-    if not _came_along(base, files) and not base.startswith("hf://") and Path(file.folder, base).exists():
+    offered = {entry.name for entry in models.catalogue()}
+    if base not in offered and not base.startswith("hf://") and not _came_along(base, files):
         raise InvalidInput(
-            f"the base model {base} lies on this machine", "name one of the catalogue, or hf://OWNER/NAME", code="model_outside"
+            f"the base model {base} did not come with the objective", "name one of the catalogue, or hf://OWNER/NAME", code="model_outside"
         )
 
 
@@ -114,7 +115,15 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
         if known == run:
             record(work, "run.submitted", actor.name, run.id, run.created_at, {"objective": objective.name, "goal": goal.value})
             return run
-        if known.state is not RunState.DONE and goal is RunState.ACTIVE:
+        if _is_revived(known.state, goal):
             work.steps.retry(known.id)
-            work.runs.set_state(known.id, RunState.ACTIVE)
+            work.runs.set_state(known.id, goal)
+            record(work, "run.revived", actor.name, known.id, run.created_at, {"goal": goal.value, "was": known.state.value})
         return work.runs.get(known.id)
+
+
+def _is_revived(state: RunState, goal: RunState) -> bool:
+    """True when a run in ``state`` that is submitted again takes ``goal``: what is done or being done is left as it is."""
+    if goal is RunState.PLANNING:
+        return state in (RunState.PLANNED, RunState.FAILED, RunState.CANCELLED)
+    return state not in (RunState.DONE, RunState.ACTIVE)

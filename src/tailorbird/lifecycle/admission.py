@@ -11,7 +11,7 @@ from tailorbird.domain.errors import Corrupt, Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, Release
+from tailorbird.domain.release import Approval, ApprovalRule, Release
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.parts import Parts
 from tailorbird.ports.engine import LoadRequest
@@ -36,7 +36,7 @@ def _admit(parts: Parts, request: LoadRequest) -> Servable:
         people = {person.name: person for person in work.identities.all()}
         objective = work.records.get(Objective, release.content.objective)
     verify_release(release, people)
-    if request.purpose == "production" and not is_approved(release, objective, people):
+    if request.purpose == "production" and not is_approved(release, rule_for(objective), people):
         raise Forbidden(
             f"release {short(release.digest)} is not approved for production",
             f"ask an approver to run: tailorbird release approve {short(release.digest)}",
@@ -66,9 +66,9 @@ def verify_release(release: Release, people: dict[str, Identity]) -> None:
     signing.verify(release.signature, identity=signer, purpose="release", digest=digest_of(release.dossier))
 
 
-def is_approved(release: Release, objective: Objective, people: dict[str, Identity]) -> bool:
+def is_approved(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> bool:
     """True when a quorum of valid, signed approvals stands. Raises Corrupt when one of them does not verify."""
-    return quorum(release, rule_for(objective), people, verify=_verify_approval)
+    return quorum(release, rule, people, verify=_verify_approval)
 
 
 def _verify_approval(approval: Approval, identity: Identity) -> None:

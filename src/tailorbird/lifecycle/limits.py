@@ -88,7 +88,7 @@ def within_budget(progress: Progress, budget: Budget, spent: Spent, per_hour: fl
 
 
 def _spent(what: str) -> Exhausted:
-    return Exhausted(what, "raise the objective's budget and adapt again, or go on with the rungs that were measured", code="budget_spent")
+    return Exhausted(what, "the climb goes on with what was measured; a larger budget in the objective is a new run", code="budget_spent")
 
 
 def failed_disk(error: OSError) -> Unavailable:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from tailorbird import access
 from tailorbird.access import Action
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import ApiKey, Identity, Role, Signature, Tenant
+from tailorbird.domain.identity import ApiKey, Identity, Role, Rotation, Signature, Tenant
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
@@ -41,6 +42,7 @@ def initialise(parts: Parts, tenant: str, people: dict[str, frozenset[Role]]) ->
 
 def enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], public_key: str, by: str) -> Identity:
     """Adds an identity that holds the private half of ``public_key``. Raises Conflict (name taken)."""
+    access.check_public_key(public_key)
     now = parts.clock.now()
     identity = Identity(tenant=tenant, name=name, roles=roles, public_key=public_key, created_at=now)
     with parts.ledger.work(tenant) as work:
@@ -51,7 +53,7 @@ def enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], public_k
 
 
 def disable(parts: Parts, actor: Actor, name: str) -> Identity:
-    """Disables an identity: it can do nothing any more, and its approvals no longer count. Raises NotFound, Conflict (oneself)."""
+    """Disables an identity: it can do nothing any more; what it approved before stands. Raises NotFound, Conflict (oneself)."""
     if name == actor.name:
         raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
     now = parts.clock.now()
@@ -59,21 +61,39 @@ def disable(parts: Parts, actor: Actor, name: str) -> Identity:
         identity = work.identities.get(name)
         disabled = identity.model_copy(update={"disabled_at": identity.disabled_at or now})
         work.identities.replace(disabled)
+        work.sessions.end_all(name, now)
         record(work, "identity.disabled", actor.name, name, now)
     return disabled
 
 
-def rotate(parts: Parts, actor: Actor, public_key: str, *, leaked: bool) -> Identity:
-    """Gives the actor another key. What the present one signed goes on to count, unless it leaked. Raises Conflict (the same key)."""
+def rotate(parts: Parts, actor: Actor, rotation: Rotation, present: Signature, proof: Signature) -> Identity:
+    """Gives the actor another key, and ends their sessions. What the present key signed goes on to count, unless it leaked.
+
+    Both keys sign: a session alone changes no key. Raises InvalidInput (a signature does not hold), Conflict (a key that is somebody's).
+    """
     now = parts.clock.now()
     with parts.ledger.work(actor.tenant) as work:
         identity = work.identities.get(actor.name)
-        _refuse_known_key(work, public_key)
-        former = identity.former_keys if leaked else (*identity.former_keys, identity.public_key)
-        rotated = identity.model_copy(update={"public_key": public_key, "former_keys": former})
+        if (rotation.tenant, rotation.identity) != (actor.tenant, actor.name):
+            raise InvalidInput("the rotation is of somebody else", "rotate your own key", code="rotation_other")
+        access.check_public_key(rotation.public_key)
+        _require_rotation_signed(identity.public_key, identity, rotation, present)
+        _require_rotation_signed(rotation.public_key, identity, rotation, proof)
+        _refuse_known_key(work, rotation.public_key)
+        former = identity.former_keys if rotation.leaked else (*identity.former_keys, identity.public_key)
+        rotated = identity.model_copy(update={"public_key": rotation.public_key, "former_keys": former})
         work.identities.replace(rotated)
-        record(work, "identity.rotated", actor.name, actor.name, now, {"leaked": leaked})
+        work.sessions.end_all(actor.name, now)
+        record(work, "identity.rotated", actor.name, actor.name, now, {"leaked": rotation.leaked})
     return rotated
+
+
+def _require_rotation_signed(public_key: str, identity: Identity, rotation: Rotation, signature: Signature) -> None:
+    holder = identity.model_copy(update={"public_key": public_key, "former_keys": ()})
+    try:
+        access.verify(signature, identity=holder, purpose="rotate", digest=digest_of(rotation))
+    except Corrupt as error:
+        raise InvalidInput(error.message, "sign the rotation with the present key and with the new one", code="signature_invalid") from None
 
 
 def key_path(parts: Parts, tenant: str, name: str) -> Path:
@@ -145,11 +165,7 @@ def _refuse_known_key(work: UnitOfWork, public_key: str) -> None:
 
 
 def _enrol(parts: Parts, tenant: str, name: str, roles: frozenset[Role], by: str) -> Identity:
+    """With a key made here; a key file that is there already belongs to nobody yet, and was left by an enrolment that was cut off."""
     path = key_path(parts, tenant, name)
-    if path.exists():
-        raise Conflict(f"a key file for {name} exists already", f"choose another name, or move {path.name} away", code="key_exists")
-    try:
-        return enrol(parts, tenant, name, roles, access.create_key(path), by)
-    except Conflict:
-        path.unlink()
-        raise
+    public = access.public_key(access.load_key(path)) if path.exists() else access.create_key(path)
+    return enrol(parts, tenant, name, roles, public, by)

@@ -7,6 +7,7 @@ gateways notice a moved alias by themselves.
 from __future__ import annotations
 
 from datetime import datetime
+from functools import reduce
 from typing import Literal
 
 from tailorbird.access import Action, signing
@@ -14,14 +15,14 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, Statement, next_state
+from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.admission import is_approved, verify_release
 from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
+from tailorbird.release import deciding_role, promoted, rolled_back, rule_for, stricter
 
 Decision = Literal["approve", "reject"]
 _DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
@@ -48,16 +49,21 @@ def statement(parts: Parts, actor: Actor, digest: str, decision: Decision, reaso
     """
     permit(parts, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
     with parts.ledger.work(actor.tenant, write=False) as work:
-        release, objective, _ = _read(work, digest)
+        try:
+            return _statement(work, actor, digest, decision, reason)
+        except Forbidden as error:
+            refused = error
+    deny(parts, actor, "release.decide", digest, refused)
+    raise refused
+
+
+def _statement(work: UnitOfWork, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
+    """What is to be signed as the record stands now, the actor's own roles included."""
+    release, objective, people = _read(work, digest)
     next_state(release.state, ReleaseAction.APPROVE if decision == "approve" else ReleaseAction.REJECT)
-    try:
-        role = deciding_role(release, rule_for(objective), actor.identity)
-    except Forbidden as error:
-        deny(parts, actor, "release.decide", release.digest, error)
-        raise
-    return Statement(
-        release=release.digest, dossier=digest_of(release.dossier), identity=actor.name, role=role, decision=decision, reason=reason
-    )
+    role = deciding_role(release, _rule(work, objective), people[actor.name])
+    dossier = digest_of(release.dossier)
+    return Statement(release=release.digest, dossier=dossier, identity=actor.name, role=role, decision=decision, reason=reason)
 
 
 def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) -> Release:
@@ -66,13 +72,17 @@ def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) 
     Raises Forbidden (role, author), InvalidInput (the signature does not hold), Conflict (decided already, wrong state, or another
     statement than ``statement`` gives now).
     """
-    if statement(parts, actor, stated.release, stated.decision, stated.reason) != stated:
-        raise Conflict("this is not the statement to be signed now", "read the release again, and sign what it says", code="statement_old")
-    _require_signed(actor, stated, signature)
-    approval = Approval(**dict(stated), signature=signature)
+    statement(parts, actor, stated.release, stated.decision, stated.reason)
     with parts.ledger.work(actor.tenant) as work:
         release, objective, people = _read(work, stated.release)
+        # Again, in the transaction that files it: of two who decide at once, the second sees what the first has filed.
+        if _statement(work, actor, stated.release, stated.decision, stated.reason) != stated:
+            raise Conflict(
+                "this is not the statement to be signed now", "read the release again, and sign what it says", code="statement_old"
+            )
+        _require_signed(people[actor.name], stated, signature)
         verify_release(release, people)
+        approval = Approval(**dict(stated), signature=signature.model_copy(update={"at": _now(parts)}))
         work.releases.approve(approval)
         facts: Facts = {"role": approval.role.value, "objective": objective.name}
         record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(parts), facts)
@@ -80,9 +90,17 @@ def decide(parts: Parts, actor: Actor, stated: Statement, signature: Signature) 
         return work.releases.get(release.digest)
 
 
-def _require_signed(actor: Actor, stated: Statement, signature: Signature) -> None:
-    """The signature must be by the actor's present key, over the statement. Raises InvalidInput: what was sent is wrong, nothing stored."""
-    present = actor.identity.model_copy(update={"former_keys": ()})
+def _rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:
+    """What the objective asks, and what the objectives of the releases ask that it would replace: a tier is not lowered by an edit."""
+    alias = _alias(work, objective.name)
+    replaced = (work.releases.get(target.release) for target in (alias.targets if alias else ()))
+    rules = (rule_for(work.records.get(Objective, release.content.objective)) for release in replaced)
+    return reduce(stricter, rules, rule_for(objective))
+
+
+def _require_signed(identity: Identity, stated: Statement, signature: Signature) -> None:
+    """The signature must be by the identity's present key, over the statement. Raises InvalidInput: what was sent is wrong."""
+    present = identity.model_copy(update={"former_keys": ()})
     try:
         signing.verify(signature, identity=present, purpose=stated.decision, digest=digest_of(stated))
     except Corrupt as error:
@@ -107,7 +125,7 @@ def stage(parts: Parts, actor: Actor, digest: str) -> Release:
     with parts.ledger.work(actor.tenant) as work:
         release, objective, people = _read(work, digest)
         after = next_state(release.state, ReleaseAction.STAGE)
-        _demand_approval(release, objective, people)
+        _demand_approval(release, _rule(work, objective), people)
         work.releases.move(release.digest, release.state, after)
         record(work, "release.staged", actor.name, release.digest, _now(parts))
         return work.releases.get(release.digest)
@@ -119,7 +137,7 @@ def promote(parts: Parts, actor: Actor, digest: str) -> Moved:
     with parts.ledger.work(actor.tenant) as work:
         release, objective, people = _read(work, digest)
         after = next_state(release.state, ReleaseAction.PROMOTE)
-        _demand_approval(release, objective, people)
+        _demand_approval(release, _rule(work, objective), people)
         before = _alias(work, objective.name)
         left = _leave(work, before, ReleaseAction.SUPERSEDE)
         work.releases.move(release.digest, release.state, after)
@@ -143,7 +161,7 @@ def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
                 f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
             )
         left = _leave(work, before, ReleaseAction.WITHDRAW)
-        alias = rolled_back(before, _now(parts), actor.name)
+        alias = _only_approved(work, rolled_back(before, _now(parts), actor.name))
         entered = _enter(work, alias)
         work.aliases.put(alias)
         facts: Facts = {"alias": alias.path, "version": alias.version, "reason": reason}
@@ -162,14 +180,14 @@ def _apply_decision(parts: Parts, work: UnitOfWork, actor: Actor, release: Relea
     people = {person.name: person for person in work.identities.all()}
     if any(approval.decision == "reject" for approval in release.approvals):
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
-    elif is_approved(release, objective, people):
+    elif is_approved(release, _rule(work, objective), people):
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
         record(work, "release.quorum_reached", actor.name, release.digest, _now(parts))
 
 
-def _demand_approval(release: Release, objective: Objective, people: dict[str, Identity]) -> None:
+def _demand_approval(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> None:
     verify_release(release, people)
-    if not is_approved(release, objective, people):
+    if not is_approved(release, rule, people):
         raise Forbidden(
             f"release {short(release.digest)} lacks valid approvals",
             f"ask an approver to run: tailorbird release approve {short(release.digest)}",
@@ -192,6 +210,15 @@ def _leave(work: UnitOfWork, alias: Alias | None, action: ReleaseAction) -> Rele
         work.releases.move(release.digest, release.state, next_state(release.state, action))
         left = work.releases.get(target.release)
     return left
+
+
+def _only_approved(work: UnitOfWork, alias: Alias) -> Alias:
+    """The alias without releases that no engine would load any more: rather withdrawn than pointing to what cannot answer."""
+    people = {person.name: person for person in work.identities.all()}
+    releases = {target: work.releases.get(target.release) for target in alias.targets}
+    objectives = {target: work.records.get(Objective, release.content.objective) for target, release in releases.items()}
+    stay = tuple(target for target in alias.targets if is_approved(releases[target], rule_for(objectives[target]), people))
+    return alias.model_copy(update={"targets": stay})
 
 
 def _enter(work: UnitOfWork, alias: Alias) -> Release | None:

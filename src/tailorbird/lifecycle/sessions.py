@@ -39,7 +39,7 @@ def log_in(actor: Actor, now: datetime) -> tuple[Login, Signature]:
 def open_session(parts: Parts, login: Login, signature: Signature) -> tuple[Session, str]:
     """The session of a login and its secret, which is told once. Raises Unauthenticated, the same whatever is wrong with who it names."""
     now = parts.clock.now()
-    if not _NONCE.fullmatch(login.nonce) or abs(now - login.at) > CLOCKS_AGREE:
+    if not _NONCE.fullmatch(login.nonce) or login.at.tzinfo is None or abs(now - login.at) > CLOCKS_AGREE:
         raise _refused("the login is too old, too new or malformed", "set this machine's clock, and sign a new login", "login_stale")
     try:
         identity = _proven(parts, login, signature)

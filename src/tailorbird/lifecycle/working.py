@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from tailorbird.domain.errors import Busy, Conflict, LeaseLost, TailorbirdError
+from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
+from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.lifecycle import climb, conclude, prepare, story
@@ -44,7 +46,8 @@ class Worked:
 
 def objective_of(parts: Parts, run: Run) -> ObjectiveFile:
     """The objective file of a run, as it was submitted, from any machine. Raises NotFound, Corrupt."""
-    assert run.source is not None
+    if run.source is None:
+        raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
     folder = parts.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
     return parse_objective(parts.artifacts.get(run.source).decode(), str(folder / "objective.yaml"))
 
@@ -58,10 +61,21 @@ def stage_of(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:
 
 def work_on(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Worked:
     """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
+    _require_signer(actor, run)
     resumed = len(stage_of(parts, actor, run, progress).done)
     while (stage := stage_of(parts, actor, run, progress)).next_step() is not None:
         _advance(stage)
     return _ended(stage, resumed)
+
+
+def _require_signer(actor: Actor, run: Run) -> None:
+    """A release is signed by its author or by a worker for its author; nobody else can finish a run. Raises Forbidden."""
+    if actor.name != run.created_by and not actor.identity.holds(Role.WORKER):
+        raise Forbidden(
+            f"run {run.id} was submitted by {run.created_by}, and {actor.name} cannot sign for them",
+            f"let {run.created_by} adapt, or let a worker do it: --detach, and tailorbird worker",
+            code="other_author",
+        )
 
 
 def plan_for(parts: Parts, actor: Actor, run: Run, progress: Progress, until: str = story.PLAN) -> Stage:
@@ -85,14 +99,15 @@ def _advance(stage: Stage) -> None:
 
 def _ended(stage: Stage, resumed: int) -> Worked:
     with stage.parts.ledger.work(stage.run.tenant) as work:
-        work.runs.set_state(stage.run.id, RunState.DONE)
+        if work.runs.get(stage.run.id).state is RunState.ACTIVE:
+            work.runs.set_state(stage.run.id, RunState.DONE)
     return Worked(stage.run, stage.steps, stage.result(Conclusion, story.CONCLUDE), resumed)
 
 
 def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
     """Leases the next step. A lease of a process that is gone is waited for; a living holder raises Busy."""
     with parts.ledger.work(run.tenant) as work:
-        _refuse_cancelled(work, run)
+        _refuse_ended(work, run)
         work.steps.enqueue(run.id, name)
         step = work.steps.lease(run.id, owner(os.getpid()), LEASE)
         held = next((s for s in work.steps.of(run.id) if s.state is StepState.LEASED), None)
@@ -114,17 +129,27 @@ def _perform(stage: Stage, step: Step) -> None:
     started = time.monotonic()
     stage.progress.tell(f"step {step.name}")
     watched = Watched(stage.progress)
+    with _given_up(stage, step, started):
+        _refuse_hopeless(step)
+        try:
+            with _heartbeat(stage, step, watched):
+                outcome = _handler(replace(stage, progress=watched.progress()), step.name)()
+        except OSError as error:
+            raise failed_disk(error) from error
+        _commit(stage, step, outcome, time.monotonic() - started)
+
+
+@contextmanager
+def _given_up(stage: Stage, step: Step, started: float) -> Iterator[None]:
+    """Whatever ends the body early is noted on the step; a defect of ours fails it, so that no worker meets it again and again."""
+    finished = False
     try:
-        with _heartbeat(stage.parts, step, watched):
-            outcome = _handler(replace(stage, progress=watched.progress()), step.name)()
-    except (TailorbirdError, KeyboardInterrupt) as error:
-        _give_up(stage, step, error)
-        raise
-    except OSError as error:
-        told = failed_disk(error)
-        _give_up(stage, step, told)
-        raise told from error
-    _commit(stage, step, outcome, time.monotonic() - started)
+        yield
+        finished = True
+    finally:
+        error = sys.exception()
+        if not finished and error is not None:
+            _give_up(stage, step, error, time.monotonic() - started)
 
 
 def _handler(stage: Stage, name: str) -> Callable[[], Outcome]:
@@ -145,8 +170,10 @@ def _handler(stage: Stage, name: str) -> Callable[[], Outcome]:
 
 
 def _commit(stage: Stage, step: Step, outcome: Outcome, seconds: float) -> None:
-    """One transaction. Raises LeaseLost when another worker holds the step by now: then nothing of this is written."""
+    """One transaction. Raises LeaseLost when another worker holds the step by now, Conflict when the run was cancelled: then nothing of
+    this is written."""
     with stage.parts.ledger.work(stage.run.tenant) as work:
+        _refuse_ended(work, stage.run)
         digest = work.records.put(outcome.value)
         work.steps.complete(step, digest, seconds)
         outcome.also(work)
@@ -154,34 +181,32 @@ def _commit(stage: Stage, step: Step, outcome: Outcome, seconds: float) -> None:
         record(work, "step.done", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
 
 
-def _give_up(stage: Stage, step: Step, error: BaseException) -> None:
+def _give_up(stage: Stage, step: Step, error: BaseException, seconds: float) -> None:
     """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
-    given_back = not isinstance(error, TailorbirdError) or error.error_code in (RUN_CANCELLED, *_RECORD_AWAY)
-    try:
-        with stage.parts.ledger.work(stage.run.tenant) as work:
-            if given_back:
-                work.steps.release(step)
-                return
-            assert isinstance(error, TailorbirdError)
-            work.steps.fail(step, error.error_code)
+    code = error.error_code if isinstance(error, TailorbirdError) else "internal"
+    given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
+    with suppress(LeaseLost), stage.parts.ledger.work(stage.run.tenant) as work:
+        if given_back:
+            work.steps.release(step, seconds)
+            return
+        work.steps.fail(step, code, seconds)
+        if work.runs.get(stage.run.id).state in WORKED:
             work.runs.set_state(stage.run.id, RunState.FAILED)
-            facts: Facts = {"step": step.name, "code": error.error_code}
-            record(work, "step.failed", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
-    except LeaseLost:
-        return
+        facts: Facts = {"step": step.name, "code": code}
+        record(work, "step.failed", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
 
 
 @contextmanager
-def _heartbeat(parts: Parts, step: Step, watched: Watched) -> Iterator[None]:
+def _heartbeat(stage: Stage, step: Step, watched: Watched) -> Iterator[None]:
     """Keeps the lease while the body runs, and has the body ended when the lease is lost or the run cancelled."""
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(HEARTBEAT_SECONDS):
             try:
-                with parts.ledger.work(step.tenant) as work:
+                with stage.parts.ledger.work(step.tenant) as work:
                     work.steps.heartbeat(step, LEASE, watched.last)
-                    _refuse_cancelled(work, work.runs.get(step.run))
+                    _refuse_ended(work, stage.run)
             except Conflict as error:
                 watched.end(error)
                 return
@@ -197,15 +222,33 @@ def _heartbeat(parts: Parts, step: Step, watched: Watched) -> Iterator[None]:
         thread.join()
 
 
+#: States in which a run is worked on.
+WORKED = (RunState.PLANNING, RunState.PLANNED, RunState.ACTIVE)
+#: Leases of one step after which it is given up until somebody adapts again.
+MOST_ATTEMPTS = 20
 #: The code with which a cancelled run ends its step.
 RUN_CANCELLED = "run_cancelled"
 #: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.
 _RECORD_AWAY = ("database_unreachable", "database_busy")
 
 
-def _refuse_cancelled(work: UnitOfWork, run: Run) -> None:
-    if work.runs.get(run.id).state is RunState.CANCELLED:
+def _refuse_ended(work: UnitOfWork, run: Run) -> None:
+    """Raises Conflict unless the run is to be worked on."""
+    state = work.runs.get(run.id).state
+    if state is RunState.CANCELLED:
         raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
+    if state not in WORKED:
+        raise Conflict(f"run {run.id} is {state.value}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended")
+
+
+def _refuse_hopeless(step: Step) -> None:
+    """Raises Exhausted for a step that ended its worker again and again: something kills it, memory most likely."""
+    if step.attempts % MOST_ATTEMPTS == 0:
+        raise Exhausted(
+            f"the step {step.name} ended {MOST_ATTEMPTS} times without a result",
+            "look what ends its process (memory?), then adapt again",
+            code="step_hopeless",
+        )
 
 
 def owner(pid: int) -> str:

@@ -59,6 +59,10 @@ class SessionRepository(Protocol):
         """Ends a session; one that is unknown or has ended is left as it is."""
         ...
 
+    def end_all(self, identity: str, at: datetime) -> None:
+        """Ends every session of an identity."""
+        ...
+
 
 class TenantDirectory(Protocol):
     """System repository: the tenants, and which key belongs to which."""

@@ -53,15 +53,15 @@ class StepRepository(Protocol):
         ...
 
     def complete(self, step: Step, result: Digest, seconds: float) -> Step:
-        """Marks done with the digest of its result. Raises LeaseLost."""
+        """Marks done with the digest of its result; ``seconds`` are added to those of earlier attempts. Raises LeaseLost."""
         ...
 
-    def fail(self, step: Step, error: str) -> Step:
-        """Marks failed with an error code and message. Raises LeaseLost."""
+    def fail(self, step: Step, error: str, seconds: float = 0.0) -> Step:
+        """Marks failed with an error code, after ``seconds``. Raises LeaseLost."""
         ...
 
-    def release(self, step: Step) -> None:
-        """Gives a held step back as ready (a clean interruption). Does nothing when the lease is lost."""
+    def release(self, step: Step, seconds: float = 0.0) -> None:
+        """Gives a held step back as ready (a clean interruption), after ``seconds``. Does nothing when the lease is lost."""
         ...
 
     def of(self, run: str) -> tuple[Step, ...]:

@@ -4,7 +4,7 @@ In: an objective, evidence, decisions of people. Out: gate results, rules and ve
 evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
 """
 
-from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_may_decide, deciding_role, quorum, rule_for
+from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_may_decide, deciding_role, quorum, rule_for, stricter
 from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
 from tailorbird.release.card import CardFacts, model_card
 from tailorbird.release.gate import GateInputs, judge
@@ -28,4 +28,5 @@ __all__ = [
     "release_digest",
     "rolled_back",
     "rule_for",
+    "stricter",
 ]

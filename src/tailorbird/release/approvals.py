@@ -44,6 +44,12 @@ def rule_for(objective: Objective) -> ApprovalRule:
     return ApprovalRule(roles=roles, count=max(len(listed), tier.count), distinct_roles=distinct)
 
 
+def stricter(one: ApprovalRule, other: ApprovalRule) -> ApprovalRule:
+    """The rule that asks for what either asks."""
+    roles = tuple(dict.fromkeys((*one.roles, *other.roles)))
+    return ApprovalRule(roles=roles, count=max(one.count, other.count), distinct_roles=max(one.distinct_roles, other.distinct_roles))
+
+
 def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -> None:
     """Returns when ``identity`` may approve or reject ``release``.
 
@@ -84,9 +90,10 @@ def deciding_role(release: Release, rule: ApprovalRule, identity: Identity) -> R
 def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identity], verify: VerifyApproval) -> bool:
     """True when enough valid approvals stand, and nobody has rejected.
 
-    An approval counts when it is of this release on this dossier, by a known, enabled identity of the tenant that holds the role named and
-    is not the author. ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged
-    signature is not a missing one.
+    An approval counts when it is of this release on this dossier, by a known identity of the tenant that holds the role named and is not
+    the author. What somebody approved before they were disabled stands; what a key signed that was struck as leaked does not.
+    ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged signature is not a
+    missing one.
     """
     if any(approval.decision == "reject" for approval in release.approvals):
         return False
@@ -115,9 +122,11 @@ def _counts(release: Release, rule: ApprovalRule, approval: Approval, identity: 
         and approval.dossier == digest_of(release.dossier)
         and approval.signature.digest == digest_of(approval.statement())
         and approval.signature.identity == identity.name
+        and approval.signature.public_key in (identity.public_key, *identity.former_keys)
         and identity.tenant == release.content.tenant
         and approval.role in rule.roles
-        and identity.holds(approval.role)
+        and approval.role in identity.roles
+        and (identity.disabled_at is None or approval.signature.at < identity.disabled_at)
         and not _is_author(release, identity)
     )
 

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tailorbird.access import Action
-from tailorbird.domain.identity import ApiKey, Identity, Role
+from tailorbird.domain.identity import ApiKey, Identity, Role, Rotation, Signature
 from tailorbird.domain.value import Name, Value
 from tailorbird.lifecycle import people
 from tailorbird.lifecycle.control.operation import Nothing, Operation
@@ -33,11 +33,12 @@ class NewIdentity(Value):
     public_key: PublicKey
 
 
-class NewPublicKey(Value):
-    """The caller's next key. With ``leaked`` what the present one signed no longer counts."""
+class SignedRotation(Value):
+    """The caller's next key, signed for by the present key and by itself. With ``leaked`` what the present one signed no longer counts."""
 
-    public_key: PublicKey
-    leaked: bool = False
+    rotation: Rotation
+    present: Signature
+    proof: Signature
 
 
 class OneIdentity(Value):
@@ -96,8 +97,8 @@ def _disable(parts: Parts, actor: Actor, asked: OneIdentity) -> Identity:
     return people.disable(parts, actor, asked.name)
 
 
-def _rotate_own(parts: Parts, actor: Actor, asked: NewPublicKey) -> Identity:
-    return people.rotate(parts, actor, asked.public_key, leaked=asked.leaked)
+def _rotate_own(parts: Parts, actor: Actor, asked: SignedRotation) -> Identity:
+    return people.rotate(parts, actor, asked.rotation, asked.present, asked.proof)
 
 
 def _keys(parts: Parts, actor: Actor, _asked: Nothing) -> Keys:
@@ -142,7 +143,7 @@ ROTATE = Operation(
     "POST",
     "/api/session/key",
     Action.ROTATE_IDENTITY,
-    NewPublicKey,
+    SignedRotation,
     Identity,
     _rotate_own,
     "Replace the caller's own key.",

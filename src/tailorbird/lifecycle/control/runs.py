@@ -24,7 +24,11 @@ RunId = Annotated[str, Field(min_length=1, max_length=64, description="Id of the
 def _plain(path: str) -> str:
     """A relative path with one spelling, that leads nowhere else."""
     parts = path.split("/")
-    if not all(0 < len(part) <= 255 and part not in (".", "..") for part in parts) or set(path) & {"\\", "\0"} or parts[0] == OBJECTIVE:
+    if (
+        not all(0 < len(part.encode("utf-8", "surrogatepass")) <= 255 and part not in (".", "..") for part in parts)
+        or set(path) & {"\\", "\0"}
+        or parts[0] == OBJECTIVE
+    ):
         raise ValueError("a file is named by a plain relative path")
     return path
 
