@@ -13,7 +13,7 @@ from tailorbird.domain.run import RunState, Step
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.ledger import Ledger
 
-TTL = timedelta(minutes=10)
+TTL = timedelta(minutes=2)
 ROUNDS = 30
 
 #: How many steps each run has in ``queue``.
