@@ -157,7 +157,7 @@ def test_qlora_stands_in_where_lora_does_not_fit_the_memory() -> None:
     lora, full = rung(roomy, RungKind.LORA), next(r for r in roomy.left_out if r.rung is RungKind.FULL)
     assert "memory" in full.reason
     assert lora.training is not None
-    assert training_memory(inputs(base=LARGE), planned.training).likely < 0.6 * training_memory(inputs(base=LARGE), lora.training).likely
+    assert training_memory(inputs(base=LARGE), planned.training).likely < 0.65 * training_memory(inputs(base=LARGE), lora.training).likely
     assert rung(plan, RungKind.PROMPT).memory.likely <= planned.memory.likely < lora.memory.likely
     assert planned.time.likely > lora.time.likely
     assert planned.trained_parameters == lora.trained_parameters

@@ -30,6 +30,7 @@ class Action(StrEnum):
     STAGE = "release.stage"
     PROMOTE = "release.promote"
     ROLLBACK = "release.rollback"
+    EXPORT = "release.export"
     EXPLAIN = "request.explain"
     SHOW_TRAFFIC = "traffic.show"
     WATCH = "traffic.watch"
@@ -64,6 +65,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.STAGE: frozenset({Role.OPERATOR}),
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),
+    Action.EXPORT: frozenset({Role.OPERATOR}),
     Action.EXPLAIN: _ANYONE,
     Action.SHOW_TRAFFIC: _ANYONE,
     Action.WATCH: frozenset({Role.OPERATOR, Role.WORKER}),

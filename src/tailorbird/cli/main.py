@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "jobs": ("runs", "List, show and cancel what is being done."),
     "worker": ("worker", "Do the steps of submitted runs, for every tenant."),
     "release": ("release", "List, show, approve, reject and stage releases."),
+    "export": ("export", "Write an approved release as one model for other engines."),
     "promote": ("deploy", "Put a staged release before users."),
     "rollback": ("deploy", "Take the present release of an alias back."),
     "serve": ("serve", "Answer over HTTP (OpenAI-compatible)."),
@@ -98,6 +99,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(1)
     except ValueError as error:
         _tell_invalid(error)
+        sys.exit(1)
+    except OSError as error:
+        typer.echo(f"error[system]: {error.filename or 'the system'}: {error.strerror or type(error).__name__}", err=True)
+        typer.echo("hint: check the place, its disk and your rights there, then run the same command again", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted: run the same command again, it goes on where it stopped", err=True)

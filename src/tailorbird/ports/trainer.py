@@ -43,6 +43,29 @@ class TrainedModel(Value):
     report: TrainingReport
 
 
+class MergeJob(Value):
+    """What to merge: the ``adapter`` into its ``base``, both local folders, written to the empty folder ``target``.
+
+    ``probes`` are put to both, behind ``prompt``, to compare them.
+    """
+
+    base: Path
+    adapter: Path
+    target: Path
+    prompt: PromptSpec
+    probes: tuple[Example, ...]
+
+
+class Merged(Value):
+    """How far the merged model's next-token distributions lie from those of base and adapter, in nats (KL divergence), over ``positions``
+    tokens of the probes; and the type its weights are held in."""
+
+    positions: int
+    mean_kl: float
+    max_kl: float
+    dtype: str
+
+
 #: Sees each step of a training run.
 ReportProgress = Callable[[TrainingProgress], None]
 
@@ -56,6 +79,13 @@ class Trainer(Protocol):
 
     def examine(self, job: TrainingJob) -> Examination:
         """Looks for what would go wrong with the job, in seconds; trains nothing, writes nothing. What is wrong is found, not raised."""
+        ...
+
+    def merge(self, job: MergeJob) -> Merged:
+        """Writes one model that needs no adapter, in Hugging Face form, and compares it with base and adapter.
+
+        Raises ModelInvalid (the adapter does not fit the base), Corrupt (``merge_differs``: the two answer differently).
+        """
         ...
 
     def measure_machine(self) -> Machine:

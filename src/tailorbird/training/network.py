@@ -35,7 +35,10 @@ def pick_device() -> torch.device:
 
 
 def read_model(folder: Path, dtype: torch.dtype, device: torch.device, quantisation: Any = None) -> PreTrainedModel:
-    """The model in ``folder``, in training mode, without dropout; its linear layers by ``quantisation``, where given. Raises ModelInvalid."""
+    """The model in ``folder``, in training mode, without dropout; with ``quantisation``, its linear layers are quantised as they are read.
+
+    Raises ModelInvalid.
+    """
     install_tree_attention()
     _logging.disable_progress_bar()
     try:

@@ -21,9 +21,10 @@ from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of, plain_json
-from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.encoding import Encoder
+from tailorbird.training.export import merge
 from tailorbird.training.loop import Course, Loop
 from tailorbird.training.machine import measure_machine
 from tailorbird.training.methods import Learner, Method, method_named
@@ -64,6 +65,10 @@ class TorchTrainer:
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""
         return examine(job)
+
+    def merge(self, job: MergeJob) -> Merged:
+        """As ``Trainer.merge``."""
+        return merge(job)
 
     def measure_machine(self) -> Machine:
         """As ``Trainer.measure_machine``."""

@@ -13,7 +13,7 @@ from tailorbird.domain.examination import Examination, Finding, Severity, ShownT
 from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.ports.trainer import Example, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Example, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
 
 
 class MemoryTrainer:
@@ -43,6 +43,12 @@ class MemoryTrainer:
             first_batch=tuple(_shown(example) for example in job.train[: job.settings.batch_size]),
             measured={"rows": len(job.train)},
         )
+
+    def merge(self, job: MergeJob) -> Merged:
+        """Writes what was merged into what, and finds no difference."""
+        found = {"base": sorted(path.name for path in job.base.iterdir()), "adapter": sorted(path.name for path in job.adapter.iterdir())}
+        (job.target / "config.json").write_text(json.dumps(found, sort_keys=True), encoding="utf-8")
+        return Merged(positions=len(job.probes), mean_kl=0.0, max_kl=0.0, dtype="float32")
 
     def measure_machine(self) -> Machine:
         """A machine of two cores and 8 GiB."""

@@ -1,0 +1,43 @@
+"""``tailorbird export``: a release as one model that other engines load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.export import export_release
+
+export = typer.Typer()
+
+
+@export.command()
+def _export(
+    digest: Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="RELEASE")],
+    target: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.", metavar="TARGET")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write an approved release as one model: safetensors, config, tokenizer, chat template, model card.
+
+    A model that differs from the release is not left there.
+    """
+    session = open_session(workspace, who, key)
+    found = export_release(session.parts, session.actor("operator"), digest, target, Narrator(err).progress())
+    if as_json:
+        print_json(found)
+        return
+    out.print(f"release {short(found.release)} lies in {target}: {', '.join(found.files)}", markup=False)
+    if found.merged:
+        close = f"{found.merged.mean_kl:.1e} nats a token, {found.merged.max_kl:.1e} at most, over {found.merged.positions} tokens"
+        out.print(f"merged in {found.merged.dtype}; it differs from base and adapter by {close}", markup=False)
+    say("next: vllm serve TARGET, or convert it with llama.cpp: convert_hf_to_gguf.py TARGET")
+
+
+apps = {"export": export}
