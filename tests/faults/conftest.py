@@ -31,13 +31,18 @@ def desk(template: Desk, tmp_path: Path) -> Desk:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(template: Desk, tmp_path_factory: pytest.TempPathFactory) -> Ending:
-    """How the story ends when nothing happens to it."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    desk = template.copy(folder / "workspace")
-    call = desk.adapt(moments=folder / "moments")
+def finished(template: Desk, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A workspace in which the story has ended, and nothing happened to it."""
+    desk = template.copy(tmp_path_factory.mktemp("finished") / "workspace")
+    call = desk.adapt()
     assert call.run() == 0, call.said
-    return ending_of(desk)
+    return desk
+
+
+@pytest.fixture(scope="session")
+def undisturbed(finished: Desk) -> Ending:
+    """How the story ends when nothing happens to it."""
+    return ending_of(finished)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ story can be killed dozens of times in a test.
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import sys
@@ -21,6 +22,7 @@ from moments import Kill, Passing, watch
 
 from tailorbird.app import worker
 from tailorbird.integrations.memory import MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.ledger import sqlite
 from tailorbird.lifecycle import working
 
 #: How long a lease lasts in these processes, so that the lease of a dead one is soon over.
@@ -37,12 +39,16 @@ _FORKS.set_forkserver_preload(
 
 @dataclass(frozen=True)
 class Call:
-    """One call of ``tailorbird``. Its output goes to ``log``; the moments that it passes, to ``moments``."""
+    """One call of ``tailorbird``. Its output goes to ``log``; the moments that it passes, to ``moments``.
+
+    Below the folder ``read_only`` nothing may be written.
+    """
 
     arguments: tuple[str, ...]
     log: Path
     kill: Kill | None = None
     moments: Path | None = None
+    read_only: Path | None = None
 
     def start(self) -> BaseProcess:
         """The running process."""
@@ -70,6 +76,8 @@ def _run(call: Call) -> None:
     use_twins()
     hurry()
     watch(Passing(call.kill, call.moments))
+    if call.read_only:
+        refuse_writes(call.read_only)
     from tailorbird.cli.main import main
 
     sys.exit(main(call.arguments))
@@ -78,6 +86,30 @@ def _run(call: Call) -> None:
 def use_twins() -> None:
     """What wiring loads by name is a twin from now on; neither torch nor the real rooms are imported."""
     sys.modules.update(TWINS)
+
+
+def refuse_writes(folder: Path) -> None:
+    """Has ``folder`` behave as on a disk that is mounted read-only, for every user; so it stays, for there is no way back."""
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _CHANGES or (event == "open" and arguments[2] & writing):
+            for place in arguments:
+                if isinstance(place, str | Path) and Path(place).is_relative_to(folder):
+                    raise OSError(errno.EROFS, "Read-only file system", str(place))
+
+    sys.addaudithook(refuse)
+    opening = sqlite._opening
+    if any(folder.glob("*.db")):  # SQLite writes past Python
+        _put(sqlite, "_opening", lambda file: opening(file).update_query_dict({"mode": "ro"}))
+
+
+#: Events of the interpreter's audit that change what their arguments name.
+_CHANGES = ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.chmod", "os.utime", "os.truncate", "os.link", "shutil.rmtree")
+
+
+def _put(place: Any, name: str, value: Any) -> None:
+    setattr(place, name, value)
 
 
 #: What stands in for the rooms that need torch.

@@ -101,18 +101,18 @@ def test_two_workers_one_of_which_is_killed_again_and_again(desk: Desk, undistur
 
 
 def test_a_worker_that_froze_beyond_its_lease_commits_nothing(desk: Desk, undisturbed: Ending) -> None:
-    """It wakes up with a finished result in its hands, after another has taken the step over and ended the story."""
+    """It wakes up with a finished result in its hands, after another has taken the step over, done it, and died."""
     desk.submit()
     frozen = desk.worker(Kill("before the commit of measure lora", signal=signal.SIGSTOP))
     process = frozen.start()
     assert process.pid is not None
     wait_until_stopped(process.pid)
-    finish(desk, desk.worker)
-    assert ending_of(desk) == undisturbed
+    assert die(desk, desk.worker, Kill("after the commit of measure lora"))
     os.kill(process.pid, signal.SIGCONT)
     process.join(30)
     assert process.exitcode == 0
     assert "is no longer held" in frozen.said
+    finish(desk, desk.worker)
     assert ending_of(desk) == undisturbed
 
 

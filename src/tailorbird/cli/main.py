@@ -112,6 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _tell_invalid(error: ValueError) -> None:
     """An argument that no request can carry (pydantic's error, which is not imported for ``--help``). Raises what is none."""
+    if isinstance(error, UnicodeEncodeError):
+        typer.echo("error[invalid_request]: an argument is not UTF-8 text", err=True)
+        typer.echo("hint: write it in UTF-8, or rename the file that it names", err=True)
+        return
     faults = getattr(error, "errors", None)
     if faults is None:
         raise error

@@ -1,0 +1,106 @@
+"""The machine's clock set back by an hour: leases end, the story ends, what was revoked stays revoked, and the log still verifies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fault_kit import Desk, Ending, ending_of, opened
+
+from tailorbird.access import Action
+from tailorbird.app import Worker
+from tailorbird.domain.errors import Unauthenticated
+from tailorbird.domain.identity import Login
+from tailorbird.domain.run import RunState
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.integrations.memory import FixedClock
+from tailorbird.ledger import open_ledger
+from tailorbird.lifecycle import Parts, Progress, sessions, working
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.audit import make_checkpoint, verify_log
+from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.people import act_as, create_api_key, revoke_api_key
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """A clock that goes only where it is moved."""
+    return FixedClock(datetime.now(UTC))
+
+
+@pytest.fixture
+def parts(desk: Desk, twins: None, clock: FixedClock) -> Iterator[Parts]:
+    """The workspace, living by ``clock``."""
+    with opened(desk) as found:
+        ledger = open_ledger(f"sqlite:///{desk.workspace / 'tailorbird.db'}", clock)
+        yield replace(found, ledger=ledger, clock=clock)
+        ledger.close()
+
+
+def at_step(name: str, do: Callable[[], None]) -> Progress:
+    """Progress that does something as soon as the step ``name`` has begun."""
+    return Progress(tell=lambda text: do() if text == f"step {name}" else None)
+
+
+def test_in_the_middle_of_a_story(desk: Desk, parts: Parts, clock: FixedClock, undisturbed: Ending) -> None:
+    back = at_step("measure prompt zero-shot", lambda: clock.advance(-HOUR))
+    climbing.adapt(parts, act_as(parts, "acme", "author"), desk.objective, back)
+    assert ending_of(desk) == undisturbed
+
+
+def test_while_a_dead_process_holds_a_lease(desk: Desk, parts: Parts, clock: FixedClock, undisturbed: Ending) -> None:
+    """By the clock that was set back its lease has an hour to go, and no other worker would take the step for so long."""
+    author = act_as(parts, "acme", "author")
+    run = climbing.submit(parts, author, desk.objective, RunState.ACTIVE)
+    with parts.ledger.work("acme") as work:
+        work.steps.enqueue(run.id, "snapshot")
+        assert work.steps.lease(run.id, "elsewhere:1", working.LEASE) is not None
+    Worker(parts, Progress(), lambda _: None, once=True).run()
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.runs.get(run.id).state is RunState.ACTIVE, "a lease that has not ended was taken"
+    clock.advance(-HOUR)
+    Worker(parts, Progress(), lambda _: None, once=True).run()
+    assert ending_of(desk) == undisturbed
+
+
+def test_keys_and_sessions(parts: Parts, clock: FixedClock) -> None:
+    admin = act_as(parts, "acme", "admin")
+    revoked, _ = create_api_key(parts, admin, "revoked", days=1)
+    revoke_api_key(parts, admin, revoked.id)
+    login, signature = sessions.log_in(admin, clock.now())
+    _, kept = sessions.open_session(parts, login, signature)
+    _, ended = sessions.open_session(parts, *sessions.log_in(admin, clock.now()))
+    sessions.end_session(parts, ended)
+    clock.advance(-HOUR)
+    with parts.ledger.system(write=False) as system:
+        found = system.tenants.key(revoked.id)
+    assert found is not None
+    assert not found.is_valid(clock.now())
+    assert sessions.actor_of(parts, kept).name == "admin"
+    with pytest.raises(Unauthenticated, match="ended"):
+        sessions.actor_of(parts, ended)
+    with pytest.raises(Unauthenticated) as replayed:
+        sessions.open_session(parts, login, signature)
+    assert replayed.value.error_code == "login_stale"
+    assert "clock" in replayed.value.hint
+    fresh = Login(tenant="acme", identity="admin", nonce=login.nonce, at=clock.now())
+    with pytest.raises(Unauthenticated) as used:
+        sessions.open_session(parts, fresh, admin.sign("login", digest_of(fresh)))
+    assert used.value.error_code == "login_replayed"
+
+
+def test_the_log(parts: Parts, clock: FixedClock) -> None:
+    """Its order is that of its entries, not that of their times; checkpoints before and after agree."""
+    admin = act_as(parts, "acme", "admin")
+    before = make_checkpoint(parts, admin)
+    clock.advance(-HOUR)
+    create_api_key(parts, admin, "later-by-order")
+    after = make_checkpoint(parts, admin)
+    assert after.size > before.size
+    assert after.at < before.at
+    permit(parts, admin, Action.VERIFY_AUDIT)
+    assert verify_log(parts, admin).problems == ()
