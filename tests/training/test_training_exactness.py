@@ -45,11 +45,11 @@ def gradients(loss: torch.Tensor, parameters: dict[str, torch.nn.Parameter]) -> 
 
 
 @pytest.mark.parametrize("method", sorted(methods()))
-@pytest.mark.parametrize("block_tokens", [1, 40, 10_000])
+@pytest.mark.parametrize("group_tokens", [1, 40, 10_000])
 def test_packed_loss_and_gradients_are_the_plain_ones(
-    method: str, block_tokens: int, tiny_base: Path, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch
+    method: str, group_tokens: int, tiny_base: Path, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tree_attention, "_BLOCK_TOKENS", block_tokens)
+    monkeypatch.setattr(tree_attention, "_GROUP_TOKENS", group_tokens)
     network, parameters = prepared(method, tiny_base)
     assert shared_prefix(rows) > 20
     packed_loss = network.loss_sum(pack(rows, torch.float32, CPU))
@@ -93,7 +93,8 @@ def test_one_row_cannot_see_another(tiny_base: Path, rows: list[Encoded]) -> Non
 
 def test_pairs_count_what_the_masks_allow() -> None:
     tree = grow_tree(3, [2, 1, 4], torch.float32, CPU)
-    assert tree.pairs == sum(int((block.mask_QQ == 0).sum()) + block.seen * (block.stop - block.start) for block in tree.blocks)
+    padding = sum(block.mask_NQQ[..., 0].numel() - (block.stop - block.start) for block in tree.blocks)
+    assert tree.pairs + padding == sum(int((block.mask_NQQ == 0).sum()) + block.seen * (block.stop - block.start) for block in tree.blocks)
     assert tree.computed_pairs >= tree.pairs
 
 

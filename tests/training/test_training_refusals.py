@@ -73,10 +73,10 @@ def test_a_base_without_weights_is_a_model_error(make_job: MakeJob, tiny_base: P
 
 
 def test_a_model_that_packing_would_change_is_refused(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    def blind(lengths: list[int], dtype: torch.dtype) -> torch.Tensor:
-        return torch.zeros(sum(lengths), sum(lengths), dtype=dtype)
+    def blind(lengths: list[int], size: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(size, size, dtype=dtype)
 
-    monkeypatch.setattr(tree_attention, "_block_mask", blind)
+    monkeypatch.setattr(tree_attention, "_group_mask", blind)
     error = refused(make_job())
     assert (type(error), error.error_code) == (ModelInvalid, "model_unsupported")
 

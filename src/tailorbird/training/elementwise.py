@@ -81,7 +81,7 @@ class RotaryAttention(torch.autograd.Function):
         turning = sum(heads)
         _rotate(qkv_TND[:, :turning], angles[0], angles[1], turned_TND[:, :turning])
         turned_TND[:, turning:] = qkv_TND[:, turning:]
-        q, k, v = torch.split(turned_TND.transpose(0, 1), [heads[0], heads[1], heads[1]])
+        q, k, v = torch.split(turned_TND, [heads[0], heads[1], heads[1]], dim=1)
         out_THD, kept = attend(q, k, v, tree, scale, ctx.needs_input_grad[0])
         ctx.save_for_backward(turned_TND, *angles, *kept)
         ctx.tree, ctx.heads, ctx.scale = tree, heads, scale
@@ -92,14 +92,14 @@ class RotaryAttention(torch.autograd.Function):
         """The gradient of all heads; turning back is turning by the negative angle."""
         turned_TND, cos_T1D, sin_T1D, *kept = ctx.saved_tensors
         sizes = [ctx.heads[0], ctx.heads[1], ctx.heads[1]]
-        q, k, v = torch.split(turned_TND.transpose(0, 1), sizes)
+        q, k, v = torch.split(turned_TND, sizes, dim=1)
         found = Kept(ctx.tree, ctx.scale, tuple(kept))
         grad_q_THD, grad_k, grad_v = attend_backward(q, k, v, upstream[0], found)
         grad_TND = torch.empty_like(turned_TND)
         into_q, into_k, into_v = torch.split(grad_TND, sizes, dim=1)
         _rotate(grad_q_THD, cos_T1D, -sin_T1D, into_q)
-        _rotate(grad_k.transpose(0, 1).to(grad_TND.dtype), cos_T1D, -sin_T1D, into_k)
-        into_v.copy_(grad_v.transpose(0, 1))
+        _rotate(grad_k.to(grad_TND.dtype), cos_T1D, -sin_T1D, into_k)
+        into_v.copy_(grad_v)
         return grad_TND, None, None, None, None
 
 

@@ -13,6 +13,9 @@ import torch
 #: Tokens whose logits exist at once: 256 × 49,152 in fp32 are 48 MiB.
 _BLOCK = 256
 
+#: Of these, so many are in fp32 at once: 16 × 49,152 are 3 MiB.
+_ROWS = 16
+
 
 class AnswerLoss(torch.autograd.Function):
     """Sum over tokens of -log softmax(hidden · headᵀ)[target], in fp32.
@@ -35,9 +38,9 @@ class AnswerLoss(torch.autograd.Function):
             loss, error_bV = _block(block_bH @ weight_VH.T, targets_A[here])
             total += loss
             if grad_AH is not None:
-                grad_AH[here] = error_bV.to(dtype) @ weight_VH
+                grad_AH[here] = error_bV @ weight_VH
             if grad_VH is not None:
-                grad_VH += error_bV.to(dtype).T @ block_bH
+                grad_VH += error_bV.T @ block_bH
         ctx.save_for_backward(grad_AH, grad_VH)
         ctx.head_dtype = head_VH.dtype
         return total
@@ -56,10 +59,20 @@ answer_loss: Any = AnswerLoss.apply
 
 
 def _block(logits_bV: torch.Tensor, targets_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of a block and the derivative of it by the logits (softmax - one-hot), both fp32."""
-    logits_bV = logits_bV.float()
-    normaliser_b = logits_bV.logsumexp(dim=-1)
-    at_target_b = logits_bV.gather(1, targets_b[:, None]).squeeze(1)
-    error_bV = logits_bV.sub_(normaliser_b[:, None]).exp_()
-    error_bV.scatter_add_(1, targets_b[:, None], torch.full_like(targets_b[:, None], -1, dtype=torch.float32))
-    return (normaliser_b - at_target_b).sum(), error_bV
+    """The loss of a block, and the derivative of it by the logits (softmax - one-hot) in their type.
+
+    A few rows at a time, so that what is fp32 stays in the cache.
+    """
+    loss = torch.zeros((), dtype=torch.float32, device=logits_bV.device)
+    error_bV = torch.empty_like(logits_bV)
+    for start in range(0, len(logits_bV), _ROWS):
+        here = slice(start, start + _ROWS)
+        logits_rV, target_r1 = logits_bV[here].float(), targets_b[here, None]
+        highest_r1 = logits_rV.amax(dim=-1, keepdim=True)
+        shifted_at_target_r1 = logits_rV.gather(1, target_r1) - highest_r1
+        softmax_rV = logits_rV.softmax(dim=-1)
+        # The highest probability is at least 1 / V: its logarithm gives the normaliser without losing anything.
+        log_normaliser_r1 = -softmax_rV.amax(dim=-1, keepdim=True).log()
+        loss += (log_normaliser_r1 - shifted_at_target_r1).sum()
+        error_bV[here] = softmax_rV.scatter_add_(1, target_r1, torch.full_like(shifted_at_target_r1, -1))
+    return loss, error_bV

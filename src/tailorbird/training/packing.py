@@ -58,6 +58,8 @@ def narrowed_prefix(first: Encoded, row: Encoded, shared: int) -> int:
 
 def pack(rows: Sequence[Encoded], dtype: torch.dtype, device: torch.device) -> Packed:
     """Packs ``rows``; ``dtype`` is that of the queries, which attention masks must share."""
+    # Neighbours of like length make attention groups that need little padding.
+    rows = sorted(rows, key=lambda row: len(row.ids))
     prefix = shared_prefix(rows)
     ids, positions = list(rows[0].ids[:prefix]), list(range(prefix))
     answers: list[int] = []
