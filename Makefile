@@ -48,14 +48,14 @@ fast: setup  ## The fast tests.
 	$(BIN)/python -m pytest -q -m 'not slow' -n 2
 
 format: setup  ## Format the code.
-	$(BIN)/ruff format src tests examples scripts benchmarks
-	$(BIN)/ruff check --fix src tests examples scripts benchmarks
+	$(BIN)/ruff format src tests examples scripts
+	$(BIN)/ruff check --fix src tests examples scripts
 
 format-check: setup
-	$(BIN)/ruff format --check src tests examples scripts benchmarks
+	$(BIN)/ruff format --check src tests examples scripts
 
 lint: setup
-	$(BIN)/ruff check src tests examples scripts benchmarks
+	$(BIN)/ruff check src tests examples scripts
 
 types: setup
 	$(BIN)/mypy

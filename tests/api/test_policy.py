@@ -83,7 +83,11 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
             "public_key": public_key,
         },
         "identity.disable": name,
-        "identity.rotate": {"public_key": public_key},
+        "identity.rotate": {
+            "rotation": {"tenant": "globex", "identity": "author", "public_key": public_key, "leaked": True},
+            "present": plain_json(signature),
+            "proof": plain_json(signature),
+        },
         "key.list": {},
         "key.create": {"name": "robot"},
         "key.revoke": key,

@@ -69,13 +69,13 @@ def disable(parts: Parts, actor: Actor, name: str) -> Identity:
 def rotate(parts: Parts, actor: Actor, rotation: Rotation, present: Signature, proof: Signature) -> Identity:
     """Gives the actor another key, and ends their sessions. What the present key signed goes on to count, unless it leaked.
 
-    Both keys sign: a session alone changes no key. Raises InvalidInput (a signature does not hold), Conflict (a key that is somebody's).
+    Both keys sign: a session alone changes no key. Raises InvalidInput (a signature does not hold), Conflict (somebody else's key or name).
     """
     now = parts.clock.now()
     with parts.ledger.work(actor.tenant) as work:
         identity = work.identities.get(actor.name)
         if (rotation.tenant, rotation.identity) != (actor.tenant, actor.name):
-            raise InvalidInput("the rotation is of somebody else", "rotate your own key", code="rotation_other")
+            raise Conflict("the rotation is of somebody else", "rotate your own key", code="rotation_other")
         access.check_public_key(rotation.public_key)
         _require_rotation_signed(identity.public_key, identity, rotation, present)
         _require_rotation_signed(rotation.public_key, identity, rotation, proof)
