@@ -246,6 +246,24 @@ def test_shots_are_one_a_label_as_far_as_the_context_holds(labels: int, context:
     assert rung(plan, RungKind.PROMPT, "zero-shot").shots == 0
 
 
+def test_what_the_objective_asks_of_adapters_is_planned_with_its_reason() -> None:
+    wishes = {"rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj"], "rslora": True, "b_rate": 16}
+    plan = make_plan(inputs(objective=objective(lora=wishes)))
+    settings = trained(plan, RungKind.LORA)
+    assert settings.lora == LoraSettings(rank=4, alpha=8, targets=("q_proj", "v_proj"), rslora=True, b_rate=16)
+    assert settings.learning_rate == pytest.approx(trained(make_plan(inputs()), RungKind.LORA).learning_rate / 2)
+    reasons = {reason.rule: reason.text for reason in rung(plan, RungKind.LORA).reasons}
+    assert "as the objective asks" in reasons["R1"]
+    assert "rsLoRA, LoRA+ (16)" in reasons["R7"]
+    assert trained(plan, RungKind.FULL).learning_rate == trained(make_plan(inputs()), RungKind.FULL).learning_rate
+
+
+def test_a_target_that_the_base_lacks_is_named_before_anything_is_spent() -> None:
+    plan = make_plan(inputs(objective=objective(lora={"targets": ["q_proj", "c_attn"]})))
+    refused = next(r for r in plan.left_out if r.rung is RungKind.LORA)
+    assert "no linear layer c_attn, but q_proj" in refused.reason
+
+
 # --- estimates --------------------------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ def _export(
     if found.merged:
         close = f"{found.merged.mean_kl:.1e} nats a token, {found.merged.max_kl:.1e} at most, over {found.merged.positions} tokens"
         out.print(f"merged in {found.merged.dtype}; it differs from base and adapter by {close}", markup=False)
-    say("next: vllm serve TARGET, or convert it with llama.cpp: convert_hf_to_gguf.py TARGET")
+    say(f"next: vllm serve {target}; or convert it with llama.cpp: convert_hf_to_gguf.py {target}")
 
 
 apps = {"export": export}

@@ -164,6 +164,23 @@ class Budget(Section):
     """GiB of memory; ``auto`` is what the machine has."""
 
 
+class AdapterWishes(Section):
+    """How adapters (``lora``, ``qlora``) shall be made, where the planner shall not decide."""
+
+    rank: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """The rank; ``auto`` gives as many weights as there are answer tokens to learn."""
+    alpha: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """What the adapter is scaled by, with the rank; ``auto`` is 32."""
+    targets: tuple[str, ...] | Literal["auto"] = "auto"
+    """The linear layers that are adapted, by name; ``auto`` is all of them."""
+    rslora: bool = False
+    """Scales by alpha / √rank instead of alpha / rank."""
+    dora: bool = False
+    """Trains magnitude and direction apart. No engine serves it: for comparisons outside tailorbird."""
+    b_rate: Annotated[float, Field(gt=0, le=100)] = 1.0
+    """How many times faster the second matrix learns than the first (LoRA+)."""
+
+
 class Objective(Section):
     """One job for a language model, and what "good enough" means for it."""
 
@@ -189,6 +206,8 @@ class Objective(Section):
     """What finding the answer may cost in all."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
     """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list."""
+    lora: AdapterWishes = AdapterWishes()
+    """How adapters shall be made, where the planner shall not decide."""
     approvals: Literal["auto"] | tuple[str, ...] = "auto"
     """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""
     seed: int = 20

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from tailorbird.domain.objective import (
+    AdapterWishes,
     Budget,
     Business,
     CostLimit,
@@ -46,6 +47,7 @@ SECTIONS: dict[str, type[Value]] = {
     "limits.latency_p95_ms": LatencyLimit,
     "limits.cost_per_1k_requests": CostLimit,
     "budget": Budget,
+    "lora": AdapterWishes,
 }
 
 _RANGE = ("greater_than", "less_than")

@@ -193,7 +193,7 @@ def _activation_bytes(inputs: PlanInputs, wide: int) -> int:
 
 def _adapter_inputs(inputs: PlanInputs, adapter: LoraSettings, tokens: float) -> float:
     """Bytes of the layer inputs that an fp32 adapter keeps for its backward pass."""
-    return 4 * tokens * inputs.base.layers * sum(inputs.base.linear_shapes[name][0] for name in adapter.targets)
+    return 4 * tokens * inputs.base.layers * sum(inputs.base.linear_shapes.get(name, (0, 0))[0] for name in adapter.targets)
 
 
 def _largest_pack(inputs: PlanInputs, settings: TrainingSettings) -> float:

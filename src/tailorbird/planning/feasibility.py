@@ -16,9 +16,15 @@ _FREE = 0.9
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
     """Why the rung is left out; None when it can be tried. The likely estimate decides, not the worst one."""
-    checks = (_without_training, _without_four_bits, _too_long, _without_demonstrations, too_large, _too_slow, _too_dear)
+    checks = (_unknown_target, _without_training, _without_four_bits, _too_long, _without_demonstrations, too_large, _too_slow, _too_dear)
     reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
     return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None
+
+
+def _unknown_target(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    adapter = rung.training.lora if rung.training else None
+    unknown = next((name for name in adapter.targets if name not in inputs.base.linear_shapes), None) if adapter else None
+    return f"{inputs.base.name} has no linear layer {unknown}, but {', '.join(inputs.base.linear_shapes)}" if unknown else None
 
 
 def _without_training(inputs: PlanInputs, rung: RungPlan) -> str | None:

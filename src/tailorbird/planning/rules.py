@@ -24,6 +24,7 @@ SHOTS_WITHOUT_LABELS = 8
 #: Rows that a token profile counts at most.
 PROFILED_ROWS = 2_000
 
+_ASKED = "the objective"
 _TML = "Schulman et al., LoRA Without Regret, Thinking Machines 2025"
 
 
@@ -36,6 +37,10 @@ def rank(inputs: PlanInputs) -> tuple[int, Reason]:
     """R1: the smallest rank whose adapter has at least as many weights as there are answer tokens to learn, and no less than 16."""
     needed = completion_tokens(inputs)
     per_rank = parameters_per_rank(inputs.base, targets(inputs)[0])
+    asked = inputs.objective.lora.rank
+    if asked != "auto":
+        text = f"rank {asked}, as the objective asks, gives {asked * per_rank:,} weights for {needed:,} answer tokens"
+        return asked, Reason(rule="R1", text=text, source=_ASKED)
     fitting = [r for r in RANKS if r >= SMALLEST_DEFAULT_RANK and r * per_rank >= needed]
     chosen = fitting[0] if fitting else RANKS[-1]
     weights = f"rank {chosen} gives {chosen * per_rank:,} weights for {needed:,} answer tokens"
@@ -55,13 +60,19 @@ def full_capacity(inputs: PlanInputs) -> Reason:
 
 def targets(inputs: PlanInputs) -> tuple[tuple[str, ...], Reason]:
     """R4: adapt all linear layers."""
+    asked = inputs.objective.lora.targets
+    if asked != "auto":
+        return asked, Reason(rule="R4", text=f"{', '.join(asked)}, as the objective asks", source=_ASKED)
     names = tuple(inputs.base.linear_shapes)
     text = f"all {len(names)} linear layers of each block: attention alone learns less at equal size"
     return names, Reason(rule="R4", text=text, source=f"{_TML}; QLoRA, arXiv 2305.14314")
 
 
-def alpha() -> tuple[int, Reason]:
+def alpha(inputs: PlanInputs) -> tuple[int, Reason]:
     """R5: a fixed alpha, which keeps the best learning rate nearly the same at every rank."""
+    asked = inputs.objective.lora.alpha
+    if asked != "auto":
+        return asked, Reason(rule="R5", text=f"alpha {asked}, as the objective asks", source=_ASKED)
     text = f"alpha {ALPHA} at every rank: alpha and learning rate turn the same knob, so only the rate is tuned"
     return ALPHA, Reason(rule="R5", text=text, source=_TML)
 
@@ -74,10 +85,33 @@ def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], 
     """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that, fifteen times in a run of fewer than 100 ``steps``."""
     rate_of_full = 1e-4 * math.sqrt(576 / inputs.base.hidden)
     ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
-    rate = _two_digits(rate_of_full if method == "full" else ratio * rate_of_full)
-    times = "" if method == "full" else f"{word} the rate of full fine-tuning, which is "
+    if method == "full":
+        ratio, word, root = 1, "", 1.0
+    else:
+        root, divided = _rslora_root(inputs)
+        word += divided
+    rate = _two_digits(ratio * rate_of_full / root)
+    times = f"{word} the rate of full fine-tuning, which is " if word else ""
     text = f"{rate:g}: {times}1e-4 at width 576, falling with the root of the width (here {inputs.base.hidden})"
     return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
+
+
+def _rslora_root(inputs: PlanInputs) -> tuple[float, str]:
+    """rsLoRA multiplies the adapter's step by √rank, so its rate is divided by it: both turn the same knob."""
+    chosen = rank(inputs)[0]
+    return (math.sqrt(chosen), f", divided by √{chosen} for rsLoRA,") if inputs.objective.lora.rslora else (1.0, "")
+
+
+def options(inputs: PlanInputs) -> tuple[Reason, ...]:
+    """R7: variants of LoRA are of second order once the rate is tuned, so none is planned unless the objective asks for it."""
+    wishes = inputs.objective.lora
+    asked = [
+        name for name, on in (("rsLoRA", wishes.rslora), ("DoRA", wishes.dora), (f"LoRA+ ({wishes.b_rate:g})", wishes.b_rate != 1)) if on
+    ]
+    if not asked:
+        return ()
+    text = f"{', '.join(asked)}, as the objective asks: variants differ by 1 to 2 % at their own best rate"
+    return (Reason(rule="R7", text=text, source="arXiv 2602.04998 (nine variants)"),)
 
 
 def four_bits(inputs: PlanInputs) -> Reason:

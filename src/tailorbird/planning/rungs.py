@@ -43,9 +43,11 @@ def qlora(inputs: PlanInputs) -> RungPlan:
 def _adapter(inputs: PlanInputs, method: Literal["lora", "qlora"], before: tuple[Reason, ...]) -> RungPlan:
     rank, capacity = rules.rank(inputs)
     targets, everywhere = rules.targets(inputs)
-    alpha, scaling = rules.alpha()
-    settings, reasons = _settings(inputs, method, LoraSettings(rank=rank, alpha=alpha, targets=targets))
-    return _training(inputs, f"r{rank}", settings, (*before, capacity, everywhere, scaling, *reasons))
+    alpha, scaling = rules.alpha(inputs)
+    wishes = inputs.objective.lora
+    adapter = LoraSettings(rank=rank, alpha=alpha, targets=targets, rslora=wishes.rslora, dora=wishes.dora, b_rate=wishes.b_rate)
+    settings, reasons = _settings(inputs, method, adapter)
+    return _training(inputs, f"r{rank}", settings, (*before, capacity, everywhere, scaling, *rules.options(inputs), *reasons))
 
 
 def full(inputs: PlanInputs) -> RungPlan:

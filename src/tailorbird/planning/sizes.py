@@ -13,8 +13,8 @@ HELD_OUT = 0.10
 
 
 def parameters_per_rank(base: BaseModelRef, targets: tuple[str, ...]) -> int:
-    """Adapter weights that one rank adds: inputs + outputs of every adapted layer."""
-    return base.layers * sum(sum(base.linear_shapes[name]) for name in targets)
+    """Adapter weights that one rank adds: inputs + outputs of every adapted layer. A layer that the base lacks adds none."""
+    return base.layers * sum(sum(base.linear_shapes.get(name, ())) for name in targets)
 
 
 def adapter_parameters(base: BaseModelRef, adapter: LoraSettings) -> int:

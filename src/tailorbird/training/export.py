@@ -20,6 +20,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.plan import LoraSettings
@@ -30,8 +31,9 @@ from tailorbird.training.encoding import Encoder
 _COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
 #: The largest mean divergence, in nats a token, that rounding explains: far below what moves an answer.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+#: transformers leaves these functions untyped.
+_logging: Any = transformers_logging
 _PREFIX = "base_model.model."
-_MAGNITUDE = "lora_magnitude_vector"
 
 
 def merge(job: MergeJob) -> Merged:
@@ -112,6 +114,7 @@ def _unusable(why: str) -> ModelInvalid:
 @torch.no_grad()
 def _log_probabilities(folder: Path, adapter: Path | None, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Log-probabilities (T, V) of the next token at each place of each row, as stock libraries compute them."""
+    _logging.disable_progress_bar()
     read: Any = AutoModelForCausalLM.from_pretrained
     model = read(folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True)
     if adapter is not None:
