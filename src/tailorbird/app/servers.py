@@ -16,6 +16,7 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from tailorbird.app.connections import ImpatientProtocol
 from tailorbird.app.tls import Tls
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unavailable
 
@@ -60,6 +61,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=ImpatientProtocol,
                 log_config=None,
                 access_log=False,
                 lifespan="on",
