@@ -2,6 +2,9 @@
 
 In: a network, its optimiser, batches, held-out rows. Out: the network with its best weights, and the numbers of the run. Must not know:
 which parameters are trained, how a model is read or saved.
+
+A step whose passes would not fit the free memory is taken in smaller passes, and then with activations computed again: the batch, and so
+what is learned, stays the same.
 """
 
 from __future__ import annotations
@@ -17,14 +20,18 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
-from tailorbird.training.batches import Batches, divide
+from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.cost import Flops, MemoryMeter
 from tailorbird.training.encoding import Encoded
+from tailorbird.training.held_out import HeldOut
+from tailorbird.training.memory import MemoryWatch, predicted_gib_per_token
+from tailorbird.training.metrics import MetricsFile
 from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.packing import pack
+from tailorbird.training.packing import pack, packed_tokens
 from tailorbird.training.schedule import learning_rate
+from tailorbird.training.signals import unbroken
 from tailorbird.training.state import LoopState
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
@@ -53,6 +60,9 @@ class Loop:
         self._batches = Batches(course.train, course.settings)
         self._flops = Flops(network.model)
         self._memory = MemoryMeter(network.device)
+        self._watch = MemoryWatch(network.device, predicted_gib_per_token(network.model, network.dtype), self._memory)
+        self._held_out = HeldOut(network, course.held_out, course.settings.token_budget)
+        self._metrics = MetricsFile(checkpoints.workspace)
         self._state = LoopState()
         #: False while weights, numbers and judgement belong to different steps.
         self._settled = True
@@ -81,18 +91,44 @@ class Loop:
         if found is not None:
             self._state, self._best = found.state, found.best
             self._optimiser.restore(found.tensors)
+        self._network.recompute = self._state.recompute
+        self._metrics.rewrite(self._state.history)
 
     def _climb(self) -> None:
         if self._state.best_held_out_loss is None:
             self._evaluate_untrained()
         evaluated = self._batches.evaluation_steps()
-        while self._state.step < self._batches.steps:
-            line = self._step()
-            if self._state.step in evaluated:
-                line = line.model_copy(update={"held_out_loss": self._judge()})
-            self._note(line)
+        while self._state.step < self._batches.steps and self._state.stopped_early is None:
+            self._make_room()
+            # An end that is asked for waits for the end of the step, so that nothing learned is lost.
+            with unbroken():
+                line = self._step()
+                if self._state.step in evaluated:
+                    line = line.model_copy(update={"held_out_loss": self._judge()})
+                self._note(line)
             if self._state.step in evaluated or self._checkpoint_due():
                 self._save()
+
+    def _make_room(self) -> None:
+        """Before a step that would not fit: halves the passes while they hold several rows, then recomputes activations. Kept at once."""
+        before = self._state
+        while not self._watch.fits(max(packed_tokens(part) for part in self._parts(self._state))):
+            parts = self._parts(self._state)
+            if any(len(part) > 1 for part in parts):
+                longest = max(packed_tokens(part) for part in parts)
+                budget = min(self._state.token_budget or self._course.settings.token_budget, longest)
+                self._state = self._state.halved(max(1, budget // 2))
+            else:
+                if self._network.can_recompute:
+                    self._state = self._state.model_copy(update={"recompute": True})
+                break
+        if self._state is not before:
+            self._network.recompute = self._state.recompute
+            self._save()
+
+    def _parts(self, state: LoopState) -> list[list[Encoded]]:
+        """The passes of the next step."""
+        return self._batches.at(state.step, state.token_budget)
 
     def _evaluate_untrained(self) -> None:
         loss = self._judge()
@@ -136,13 +172,14 @@ class Loop:
 
         The loss; and the counts with this batch added.
         """
-        parts = self._batches.at(state.step)
+        parts = self._parts(state)
         answers = sum(len(row.ids) - row.prompt for part in parts for row in part)
         total, useful, flops = torch.zeros((), device=self._network.device), 0, 0.0
         for part in parts:
             packed = pack(part, self._network.dtype, self._network.device)
             loss = self._network.loss_sum(packed)
             self._memory.sample()
+            self._watch.passed(packed.tokens)
             torch.autograd.backward(loss / answers)
             total += loss.detach()
             useful, flops = useful + packed.useful, flops + self._flops.of(packed)
@@ -158,23 +195,16 @@ class Loop:
 
     def _judge(self) -> float:
         """The held-out loss now; keeps the weights when it is the lowest so far."""
-        loss = self.held_out_loss()
-        judged = self._state.judged(loss)
+        rows = self._held_out.losses()
+        loss = self._held_out.mean(rows)
+        _check_finite(loss, 0.0, step=self._state.step)
+        best = self._state.best_row_losses
+        judged = self._state.judged(loss, tuple(rows), bool(best) and self._held_out.has_risen(rows, best))
         if judged.best_step == judged.step:
             self._best = self._optimiser.weights()
             self._checkpoints.save_best(judged.step, self._best)
         self._state = judged
         return loss
-
-    @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Mean loss over the answer tokens of the held-out rows, in nats."""
-        total = torch.zeros((), dtype=torch.float64)
-        for part in divide(self._course.held_out, self._course.settings.token_budget):
-            total += self._network.loss_sum(pack(part, self._network.dtype, self._network.device)).cpu()
-        mean = float(total) / sum(len(row.ids) - row.prompt for row in self._course.held_out)
-        _check_finite(mean, 0.0, step=self._state.step)
-        return mean
 
     def _note(self, line: TrainingProgress) -> None:
         """Adds ``line`` to the history, stamped with the time that the run has taken: steps, evaluations, checkpoints, former sittings."""
@@ -182,6 +212,7 @@ class Loop:
         seconds, self._noted_at = self._state.seconds + now - self._noted_at, now
         line = line.model_copy(update={"seconds": seconds})
         self._state = self._state.model_copy(update={"seconds": seconds, "history": (*self._state.history, line)})
+        self._metrics.append(line)
         self._settled = True
         self._report(line)
 
