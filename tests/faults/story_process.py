@@ -26,7 +26,7 @@ from tailorbird.ledger import sqlite
 from tailorbird.lifecycle import working
 
 #: How long a lease lasts in these processes, so that the lease of a dead one is soon over.
-LEASE_SECONDS = 0.3
+LEASE_SECONDS = 0.15
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(

@@ -58,16 +58,16 @@ def test_a_story_killed_at_every_boundary(desk: Desk, undisturbed: Ending, verb:
 
 
 def test_a_story_killed_while_it_stores_things(desk: Desk, undisturbed: Ending) -> None:
-    """Between writing a blob and renaming it, and right after; each process gets one blob further than the one before."""
-    kills = [Kill(moment, nth) for nth in range(1, 20) for moment in ("a blob is written", "a blob is in place")]
+    """Between writing a blob and renaming it, and right after; each process gets further than the one before."""
+    kills = [Kill(moment, nth) for nth in (1, 2, 3, 5, 8, 13, 21) for moment in ("a blob is written", "a blob is in place")]
     died = [die(desk, desk.adapt, kill) for kill in kills]
-    assert sum(died) >= 8
+    assert sum(died) >= 6
     assert not died[-1]
     assert ending_of(desk) == undisturbed
 
 
 @pytest.mark.parametrize("verb", ["adapt", "worker"])
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 5))])
 def test_a_story_killed_at_random_moments(desk: Desk, undisturbed: Ending, verb: str, seed: int) -> None:
     draw = random.Random(f"{verb} {seed}")
     command = command_of(desk, verb)

@@ -1,0 +1,164 @@
+"""SIGKILL of gateway and engine under traffic: what was acknowledged has its row, answers come back, no process is left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import httpx
+import pytest
+from app_kit import ASK, CHAT, Process, gateway_process, is_alive, wait_ready, wait_until
+
+from serving_kit import House
+from tailorbird.domain.objective import TaskKind
+
+CLIENTS = 4
+
+
+@dataclass
+class Traffic:
+    """What clients were told: the ids of answers that came whole, and how often which status."""
+
+    url: str
+    secret: str
+    answered: list[str] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def ask(self) -> None:
+        """One request after the other; a connection that breaks is made again."""
+        headers = {"authorization": f"Bearer {self.secret}"}
+        while not self.stop.is_set():
+            try:
+                answer = httpx.post(self.url + CHAT, json=ASK, headers=headers, timeout=20)
+            except httpx.TransportError:
+                self.statuses[0] += 1
+                time.sleep(0.02)
+                continue
+            self.statuses[answer.status_code] += 1
+            if answer.status_code == 200:
+                self.answered.append(answer.json()["id"])
+
+    def goes_on(self, more: int = 10) -> None:
+        """Waits until so many more answers have come."""
+        before = len(self.answered)
+        wait_until(lambda: len(self.answered) >= before + more, 60)
+
+
+@contextmanager
+def traffic(url: str, secret: str) -> Iterator[Traffic]:
+    """Clients that ask all the time."""
+    told = Traffic(url, secret)
+    threads = [threading.Thread(target=told.ask) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield told
+    finally:
+        told.stop.set()
+        for thread in threads:
+            thread.join(60)
+
+
+@pytest.fixture
+def secret(house: House) -> str:
+    house.point("routing", house.release())
+    house.point("writer", house.release(2, task=TaskKind.GENERATE))
+    return house.key()[1]
+
+
+def nothing_is_left(running: Process) -> None:
+    wait_until(lambda: not any(is_alive(pid) for pid in running.engine_pids()), 30)
+
+
+def kill_engine(running: Process) -> None:
+    """Kills it, and waits until another was started."""
+    before = running.engine_pids()
+    os.kill(before[-1], signal.SIGKILL)
+    wait_until(lambda: len(running.engine_pids()) > len(before))
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_killed_again_and_again_under_traffic(house: House, secret: str) -> None:
+    with gateway_process(house.folder) as running:
+        wait_ready(running.url, running.process)
+        with traffic(running.url, secret) as told:
+            for _ in range(2):
+                told.goes_on()
+                kill_engine(running)
+            told.goes_on()
+        assert running.stop() == 0
+        nothing_is_left(running)
+    assert set(told.statuses) <= {200, 503}, told.statuses
+    outcomes = {row.id: row.outcome for row in house.rows()}
+    assert {outcomes[answer] for answer in told.answered} == {"ok"}
+    assert len(outcomes) == told.statuses.total(), "a request that was refused left no row"
+
+
+@pytest.mark.slow
+def test_a_gateway_that_is_killed_again_and_again_under_traffic(house: House, secret: str) -> None:
+    draw, answered = random.Random(7), []
+    for _ in range(3):
+        with gateway_process(house.folder) as running:
+            wait_ready(running.url, running.process)
+            with traffic(running.url, secret) as told:
+                told.goes_on(4)
+                time.sleep(draw.uniform(0, 0.3))
+                running.stop(signal.SIGKILL)
+            answered += told.answered
+            nothing_is_left(running)
+    assert len(answered) >= 12
+    assert {row.id for row in house.rows()} >= set(answered)
+
+
+@pytest.mark.parametrize("victim", ["engine", "gateway"])
+def test_a_stream_whose_server_is_killed_ends(house: House, secret: str, victim: str) -> None:
+    """The client is not left waiting, and is not told that the answer is whole."""
+    question = ASK | {"model": "acme/writer", "stream": True, "messages": [{"role": "user", "content": "word " * 400}]}
+    with gateway_process(house.folder) as running:
+        wait_ready(running.url, running.process)
+        lines: list[str] = []
+        started = time.monotonic()
+        with httpx.stream("POST", running.url + CHAT, json=question, headers={"authorization": f"Bearer {secret}"}, timeout=20) as response:
+            broke = read_until_it_ends(response, lines, running, victim)
+        assert time.monotonic() - started < 15
+        assert broke == (victim == "gateway")
+        assert "data: [DONE]" not in lines
+        if victim == "engine":
+            assert any('"error"' in line for line in lines[-3:])
+            wait_until(lambda: any(row.outcome not in ("ok", "aborted") for row in house.rows()))
+    nothing_is_left(running)
+
+
+def read_until_it_ends(response: httpx.Response, lines: list[str], running: Process, victim: str) -> bool:
+    """Kills the victim after a few lines; True when the connection broke."""
+    try:
+        for line in response.iter_lines():
+            lines.append(line)
+            if len(lines) == 5:
+                os.kill(running.engine_pids()[0] if victim == "engine" else running.process.pid, signal.SIGKILL)
+    except httpx.TransportError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_both_killed_at_once_leave_a_whole_record(house: House, secret: str) -> None:
+    with gateway_process(house.folder) as running:
+        wait_ready(running.url, running.process)
+        with traffic(running.url, secret) as told:
+            told.goes_on()
+            os.kill(running.engine_pids()[0], signal.SIGKILL)
+            running.stop(signal.SIGKILL)
+    nothing_is_left(running)
+    assert {row.id for row in house.rows()} >= set(told.answered)
+    with sqlite3.connect(house.folder / "tailorbird.db") as record:
+        assert record.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
