@@ -11,7 +11,7 @@ from training_samples import settings
 
 from tailorbird.training.batches import Batches, divide
 from tailorbird.training.encoding import Encoded
-from tailorbird.training.packing import shared_prefix
+from tailorbird.training.packing import packed_tokens, shared_prefix
 from tailorbird.training.schedule import learning_rate
 
 tokens = st.lists(st.integers(0, 2), min_size=2, max_size=12)
@@ -74,3 +74,12 @@ def test_the_rate_rises_then_falls_to_zero() -> None:
 
 def test_without_warm_up_the_first_rate_is_the_full_one() -> None:
     assert learning_rate(settings(learning_rate=0.5, warmup=0.0), 0, 10) == 0.5
+
+
+@given(st.lists(encoded(), min_size=1, max_size=30), st.integers(1, 5), st.integers(1, 40))
+def test_the_batch_with_the_longest_pass_comes_first_in_each_epoch(some: list[Encoded], batch: int, budget: int) -> None:
+    batches = Batches(some, settings(batch_size=batch, epochs=2, token_budget=budget))
+    for epoch in range(2):
+        first = epoch * batches.steps_per_epoch
+        longest = [max(packed_tokens(part) for part in batches.at(step)) for step in range(first, first + batches.steps_per_epoch)]
+        assert longest[0] == max(longest)

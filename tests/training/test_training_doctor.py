@@ -66,7 +66,8 @@ def test_a_sound_job_has_no_findings_and_is_examined_in_seconds(method: str, mak
     assert time.process_time() - started < 15
     assert found.findings == ()
     assert found.measured["gradient_error"] < 1e-4
-    assert (found.measured["rows"], found.measured["longest_row"]) == (30, max(len(row) for row in found.first_batch))
+    assert found.measured["rows"] == 30
+    assert found.measured["longest_row"] >= max(len(row) for row in found.first_batch)
     assert 0 < found.measured["memory_needed_gib"] < found.measured["memory_free_gib"]
 
 

@@ -97,7 +97,9 @@ class Step(Value):
 
 class TrainingReport(Value):
     """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
-    ``flops`` is the estimate actually spent."""
+    ``flops`` is the estimate actually spent. ``stopped_early`` is the step at which the held-out loss had risen beyond its interval twice
+    in a row. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed`` says whether activations were
+    computed again too; neither changes what is learned."""
 
     settings: Digest
     snapshot: Digest
@@ -114,3 +116,6 @@ class TrainingReport(Value):
     peak_memory_gb: float
     flops: float
     environment: dict[str, str]
+    stopped_early: int | None = None
+    halved_at: tuple[int, ...] = ()
+    recomputed: bool = False

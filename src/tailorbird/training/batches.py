@@ -3,7 +3,8 @@
 In: rows, settings. Out: the rows of each optimiser step, and their division into forward passes; determined by the seed alone. Must not
 know: the model.
 
-Packed rows pay for no padding, so rows are not sorted by length: every epoch is one honest shuffle.
+Packed rows pay for no padding, so rows are not sorted by length: every epoch is one honest shuffle, of whose batches the longest comes
+first, so that memory that is short shows at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.training.encoding import Encoded
-from tailorbird.training.packing import narrowed_prefix
+from tailorbird.training.packing import narrowed_prefix, packed_tokens
 
 
 class Batches:
@@ -25,20 +26,25 @@ class Batches:
         self.steps_per_epoch = -(-len(rows) // settings.batch_size)
         self.steps = self.steps_per_epoch * settings.epochs
         self._epoch = -1
-        self._order: list[int] = []
+        self._batches: list[list[Encoded]] = []
 
-    def at(self, step: int) -> list[list[Encoded]]:
-        """The rows of ``step`` (0-based), divided into forward passes."""
+    def at(self, step: int, token_budget: int | None = None) -> list[list[Encoded]]:
+        """The rows of ``step`` (0-based), divided into forward passes of at most ``token_budget`` tokens, or the settings'."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        size = self._settings.batch_size
-        batch = [self._rows[i] for i in self._shuffled(epoch)[place * size : (place + 1) * size]]
-        return divide(batch, self._settings.token_budget)
+        return divide(self._ordered(epoch)[place], token_budget or self._settings.token_budget)
 
-    def _shuffled(self, epoch: int) -> list[int]:
+    def _ordered(self, epoch: int) -> list[list[Encoded]]:
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, list(range(len(self._rows)))
-            random.Random(f"{self._settings.seed}/{epoch}").shuffle(self._order)
-        return self._order
+            order, size = list(range(len(self._rows))), self._settings.batch_size
+            random.Random(f"{self._settings.seed}/{epoch}").shuffle(order)
+            batches = [[self._rows[i] for i in order[start : start + size]] for start in range(0, len(order), size)]
+            longest = max(range(len(batches)), key=lambda place: self._longest_part(batches[place]))
+            batches[0], batches[longest] = batches[longest], batches[0]
+            self._epoch, self._batches = epoch, batches
+        return self._batches
+
+    def _longest_part(self, batch: list[Encoded]) -> int:
+        return max(packed_tokens(part) for part in divide(batch, self._settings.token_budget))
 
     def evaluation_steps(self) -> set[int]:
         """The steps after which the held-out loss is measured: evenly through each epoch, its end among them."""

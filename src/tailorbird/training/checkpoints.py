@@ -48,6 +48,7 @@ class Checkpoints:
     """The checkpoints of the job named ``job`` in ``workspace``. Raises InvalidInput when the folder cannot be written."""
 
     def __init__(self, workspace: Path, job: Digest) -> None:
+        self.workspace = workspace
         self._folder = workspace / "checkpoints"
         self._job = job
         self._best_digests: dict[int, Digest] = {}

@@ -54,8 +54,9 @@ class MemoryMeter:
         self._process = psutil.Process(os.getpid())
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
-        self._start = self.now()
-        self._peak = self._start
+        #: What was in use then.
+        self.start = self.now()
+        self._peak = self.start
 
     def now(self) -> float:
         """Memory in use."""
@@ -69,4 +70,4 @@ class MemoryMeter:
     @property
     def peak(self) -> float:
         """The highest sample above the start."""
-        return self._peak - self._start
+        return self._peak - self.start

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import embedding
+from torch.utils.checkpoint import checkpoint
 
 from tailorbird.training.elementwise import rms_norm, rotary_attention, swiglu
 from tailorbird.training.packing import Packed
@@ -63,16 +64,25 @@ class Decoder:
         """True when a layer was exchanged since this was made, for an adapted one."""
         return any(now is not then for now, then in zip(_linear_layers(self._model), self._found, strict=True))
 
-    def __call__(self, packed: Packed) -> torch.Tensor:
-        """Hidden states (A, H) at ``packed.answers_A``, after the last norm."""
+    def __call__(self, packed: Packed, recompute: bool = False) -> torch.Tensor:
+        """Hidden states (A, H) at ``packed.answers_A``, after the last norm.
+
+        ``recompute`` keeps only the inputs of layers for the backward pass, which computes the rest again.
+        """
         x_TH = embedding(packed.ids_1T[0], self._model.embed_tokens.weight)
         cos_1TD, sin_1TD = self._model.rotary_emb(x_TH.to(self._dtype), packed.positions_1T)
         angles = cos_1TD[0][:, None], sin_1TD[0][:, None]
         for layer in self._layers[:-1]:
-            x_TH = self._mlp(layer, x_TH + self._attention(layer, x_TH, angles, packed, None))
+            if recompute:
+                x_TH = checkpoint(self._whole, layer, x_TH, angles, packed, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_TH = self._whole(layer, x_TH, angles, packed)
         last = self._layers[-1]
         x_AH = x_TH.index_select(0, packed.answers_A) + self._attention(last, x_TH, angles, packed, packed.answers_A)
         return self._norm(self._model.norm, self._mlp(last, x_AH))
+
+    def _whole(self, layer: _Layer, x_TH: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], packed: Packed) -> torch.Tensor:
+        return self._mlp(layer, x_TH + self._attention(layer, x_TH, angles, packed, None))
 
     def _attention(
         self, layer: _Layer, x_TH: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], packed: Packed, wanted: torch.Tensor | None

@@ -35,12 +35,12 @@ class AnswerLoss(torch.autograd.Function):
         for start in range(0, hidden_AH.shape[0], _BLOCK):
             here = slice(start, start + _BLOCK)
             block_bH = hidden_AH[here].to(dtype)
-            loss, error_bV = _block(block_bH @ weight_VH.T, targets_A[here])
-            total += loss
+            losses_b, error_bV = _block(block_bH @ weight_VH.T, targets_A[here])
+            total += losses_b.sum()
             if grad_AH is not None:
                 grad_AH[here] = error_bV @ weight_VH
             if grad_VH is not None:
-                grad_VH += error_bV.T @ block_bH
+                grad_VH += (error_bV.T @ block_bH).float()
         ctx.save_for_backward(grad_AH, grad_VH)
         ctx.head_dtype = head_VH.dtype
         return total
@@ -58,13 +58,20 @@ class AnswerLoss(torch.autograd.Function):
 answer_loss: Any = AnswerLoss.apply
 
 
+@torch.no_grad()
+def answer_losses(hidden_AH: torch.Tensor, head_VH: torch.Tensor, targets_A: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """-log softmax(hidden · headᵀ)[target] of each token, in fp32: (A,)."""
+    weight_HV = head_VH.to(dtype).T
+    parts = zip(torch.split(hidden_AH, _BLOCK), torch.split(targets_A, _BLOCK), strict=True)
+    return torch.cat([_block(hidden_bH.to(dtype) @ weight_HV, targets_b)[0] for hidden_bH, targets_b in parts])
+
+
 def _block(logits_bV: torch.Tensor, targets_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss of a block, and the derivative of it by the logits (softmax - one-hot) in their type.
+    """The losses of a block's tokens, and the derivative of their sum by the logits (softmax - one-hot) in their type.
 
     A few rows at a time, so that what is fp32 stays in the cache.
     """
-    loss = torch.zeros((), dtype=torch.float32, device=logits_bV.device)
-    error_bV = torch.empty_like(logits_bV)
+    losses_b1, error_bV = torch.empty(len(logits_bV), 1, device=logits_bV.device), torch.empty_like(logits_bV)
     for start in range(0, len(logits_bV), _ROWS):
         here = slice(start, start + _ROWS)
         logits_rV, target_r1 = logits_bV[here].float(), targets_b[here, None]
@@ -73,6 +80,6 @@ def _block(logits_bV: torch.Tensor, targets_b: torch.Tensor) -> tuple[torch.Tens
         softmax_rV = logits_rV.softmax(dim=-1)
         # The highest probability is at least 1 / V: its logarithm gives the normaliser without losing anything.
         log_normaliser_r1 = -softmax_rV.amax(dim=-1, keepdim=True).log()
-        loss += (log_normaliser_r1 - shifted_at_target_r1).sum()
+        losses_b1[here] = log_normaliser_r1 - shifted_at_target_r1
         error_bV[here] = softmax_rV.scatter_add_(1, target_r1, torch.full_like(shifted_at_target_r1, -1))
-    return loss, error_bV
+    return losses_b1[:, 0], error_bV

@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.training.decoder import Decoder, is_written_out
-from tailorbird.training.loss import answer_loss
+from tailorbird.training.loss import answer_loss, answer_losses
 from tailorbird.training.packing import Packed
 from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
 
@@ -82,18 +82,35 @@ class Network:
         # Matmuls written out by hand are the CPU's; a GPU has better kernels for whole attention.
         self._llama = is_written_out(model) and self.device.type == "cpu"
         self._decoder: Decoder | None = None
+        #: Whether activations are computed again in the backward pass instead of kept: slower by a third, exact, little memory.
+        self.recompute = False
 
     def loss_sum(self, packed: Packed) -> torch.Tensor:
         """The loss of all answer tokens, summed, in nats: a scalar in fp32. Rows never see one another."""
-        hidden_AH = self._written_out()(packed) if self._llama else self._as_transformers_does(packed)
-        loss: torch.Tensor = answer_loss(hidden_AH, self._head.weight, packed.targets_A, self.dtype)
+        loss: torch.Tensor = answer_loss(self._hidden(packed), self._head.weight, packed.targets_A, self.dtype)
         return loss
+
+    @torch.no_grad()
+    def answer_losses(self, packed: Packed) -> torch.Tensor:
+        """The loss of each answer token, in nats: (A,) in fp32, without gradients."""
+        return answer_losses(self._hidden(packed), self._head.weight, packed.targets_A, self.dtype)
+
+    def _hidden(self, packed: Packed) -> torch.Tensor:
+        """Hidden states (A, H) that predict answer tokens."""
+        if self._llama:
+            return self._written_out()(packed, recompute=self.recompute and torch.is_grad_enabled())
+        return self._as_transformers_does(packed)
 
     def _written_out(self) -> Decoder:
         """Made anew once layers were exchanged for adapted ones."""
         if self._decoder is None or self._decoder.outdated:
             self._decoder = Decoder(self.model, self.dtype)
         return self._decoder
+
+    @property
+    def can_recompute(self) -> bool:
+        """Whether ``recompute`` has an effect."""
+        return self._llama
 
     def _as_transformers_does(self, packed: Packed) -> torch.Tensor:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):

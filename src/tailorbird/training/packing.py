@@ -19,7 +19,8 @@ from tailorbird.training.tree_attention import Tree, grow_tree
 class Packed:
     """Rows in one. ``ids_1T`` and ``positions_1T`` are the packed tokens; position ids go on from the prefix in each suffix.
 
-    The hidden state at ``answers_A[i]`` predicts ``targets_A[i]``. ``useful`` counts prompt and answer tokens as if each row stood alone.
+    The hidden state at ``answers_A[i]`` predicts ``targets_A[i]`` of the row numbered ``owners_A[i]``. ``useful`` counts prompt and answer
+    tokens as if each row stood alone.
     """
 
     ids_1T: torch.Tensor
@@ -27,6 +28,7 @@ class Packed:
     tree: Tree
     answers_A: torch.Tensor
     targets_A: torch.Tensor
+    owners_A: torch.Tensor
     useful: int
 
     @property
@@ -56,25 +58,35 @@ def narrowed_prefix(first: Encoded, row: Encoded, shared: int) -> int:
     return next(place for place, (a, b) in enumerate(zip(first.ids, row.ids, strict=False)) if a != b)
 
 
+def packed_tokens(rows: Sequence[Encoded]) -> int:
+    """How many tokens ``rows`` are together, packed."""
+    prefix = shared_prefix(rows)
+    return prefix + sum(len(row.ids) - 1 - prefix for row in rows)
+
+
 def pack(rows: Sequence[Encoded], dtype: torch.dtype, device: torch.device) -> Packed:
     """Packs ``rows``; ``dtype`` is that of the queries, which attention masks must share."""
     # Neighbours of like length make attention groups that need little padding.
-    rows = sorted(rows, key=lambda row: len(row.ids))
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))
     prefix = shared_prefix(rows)
     ids, positions = list(rows[0].ids[:prefix]), list(range(prefix))
     answers: list[int] = []
     targets: list[int] = []
-    for row in rows:
+    owners: list[int] = []
+    for place in order:
+        row = rows[place]
         shift = len(ids) - prefix
         ids.extend(row.ids[prefix:-1])
         positions.extend(range(prefix, len(row.ids) - 1))
         answers.extend(range(shift + row.prompt - 1, shift + len(row.ids) - 1))
         targets.extend(row.ids[row.prompt :])
+        owners.extend([place] * (len(row.ids) - row.prompt))
     return Packed(
         ids_1T=torch.tensor([ids], device=device),
         positions_1T=torch.tensor([positions], device=device),
-        tree=grow_tree(prefix, [len(row.ids) - 1 - prefix for row in rows], dtype, device),
+        tree=grow_tree(prefix, [len(rows[place].ids) - 1 - prefix for place in order], dtype, device),
         answers_A=torch.tensor(answers, device=device),
         targets_A=torch.tensor(targets, device=device),
+        owners_A=torch.tensor(owners, device=device),
         useful=sum(len(row.ids) for row in rows),
     )

@@ -8,12 +8,17 @@ from __future__ import annotations
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Value
 
+#: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
+_PATIENCE = 2
+
 
 class LoopState(Value):
     """After ``step`` optimiser steps.
 
     ``tokens`` counts prompt and answer tokens as if each row stood alone; losses in nats per answer token,
-    ``seconds`` all time of the loop, evaluations included.
+    ``seconds`` all time of the loop, evaluations included. ``token_budget`` and ``recompute`` are how passes are computed since memory was
+    short, ``halved_at`` the steps before which the budget was halved. ``best_row_losses`` are those of the best step, ``rises`` the
+    evaluations in a row that lay above it for certain.
     """
 
     step: int = 0
@@ -25,15 +30,28 @@ class LoopState(Value):
     first_held_out_loss: float | None = None
     best_held_out_loss: float | None = None
     best_step: int = 0
+    best_row_losses: tuple[float, ...] = ()
+    rises: int = 0
+    stopped_early: int | None = None
+    token_budget: int | None = None
+    recompute: bool = False
+    halved_at: tuple[int, ...] = ()
     history: tuple[TrainingProgress, ...] = ()
 
-    def judged(self, held_out_loss: float) -> LoopState:
-        """With a held-out loss measured now; the first of equal losses stays the best."""
+    def judged(self, held_out_loss: float, row_losses: tuple[float, ...], risen: bool) -> LoopState:
+        """With a held-out loss measured now; the first of equal losses stays the best.
+
+        ``risen``: it lies above the best for certain. That it does so twice in a row ends the run.
+        """
         better = self.best_held_out_loss is None or held_out_loss < self.best_held_out_loss
-        return self.model_copy(
-            update={
-                "first_held_out_loss": held_out_loss if self.first_held_out_loss is None else self.first_held_out_loss,
-                "best_held_out_loss": held_out_loss if better else self.best_held_out_loss,
-                "best_step": self.step if better else self.best_step,
-            }
-        )
+        rises = self.rises + 1 if risen else 0
+        judged: dict[str, object] = {"rises": rises, "stopped_early": self.step if rises >= _PATIENCE else None}
+        if self.first_held_out_loss is None:
+            judged["first_held_out_loss"] = held_out_loss
+        if better:
+            judged |= {"best_held_out_loss": held_out_loss, "best_step": self.step, "best_row_losses": row_losses}
+        return self.model_copy(update=judged)
+
+    def halved(self, token_budget: int) -> LoopState:
+        """With passes of at most ``token_budget`` tokens from the next step on."""
+        return self.model_copy(update={"token_budget": token_budget, "halved_at": (*self.halved_at, self.step)})

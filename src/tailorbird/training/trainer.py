@@ -34,7 +34,7 @@ from tailorbird.training.preflight import check_job, check_lengths, check_packin
 from tailorbird.training.state import LoopState
 
 #: Grows when the loop would take other steps than before: checkpoints of another loop are not continued.
-_LOOP = 1
+_LOOP = 2
 
 
 class TorchTrainer:
@@ -145,6 +145,9 @@ def _report(job: TrainingJob, state: LoopState, trained: int, device: torch.devi
         seconds=state.seconds,
         peak_memory_gb=state.peak_memory_gb,
         flops=state.flops,
+        stopped_early=state.stopped_early,
+        halved_at=state.halved_at,
+        recomputed=state.recompute,
         environment=_environment(job, device),
     )
 

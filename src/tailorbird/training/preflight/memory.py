@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 import torch
 from safetensors import safe_open
 
@@ -18,33 +17,16 @@ from tailorbird.domain.examination import Finding
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.training.batches import divide
 from tailorbird.training.cost import GIB
+from tailorbird.training.memory import free_gib
 from tailorbird.training.network import pick_device
 from tailorbird.training.packing import shared_prefix
 from tailorbird.training.preflight.subject import Subject, blocking, warning
 
-_CGROUP = Path("/sys/fs/cgroup")
 #: What allocators and copies take, as multiples of the formula. Measured on two CPU cores: LoRA on 135 M weights, 1.3 GiB above the model.
 _CPU_SLACK, _GPU_SLACK = 1.4, 1.1
 _LOGIT_ROWS = 256
 #: Bytes of a weight in 4 bits with its scales quantised again.
 NF4_BYTES = 0.516
-
-
-def free_gib(device: torch.device) -> float:
-    """GiB that this process may still take: of the device, or of the machine and its container."""
-    if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0]) / GIB
-    return min(float(psutil.virtual_memory().available), _left_in_container()) / GIB
-
-
-def _left_in_container() -> float:
-    limit = _CGROUP / "memory.max"
-    text = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
-    if not text.isdecimal():
-        return float("inf")
-    held = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-    stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines())
-    return float(int(text) - held + int(stat.get("inactive_file", 0)))
 
 
 def fits(subject: Subject) -> tuple[list[Finding], dict[str, float]]:

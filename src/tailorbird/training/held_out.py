@@ -1,0 +1,57 @@
+"""What a run is judged by: the losses of rows that are not learned, and whether they have risen for certain.
+
+In: a network, rows; losses by row, then and now. Out: losses by row; a rise with its error. Must not know: steps, checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from tailorbird.training.batches import divide
+from tailorbird.training.encoding import Encoded
+from tailorbird.training.network import Network
+from tailorbird.training.packing import pack
+
+#: Half the width of a 95 % interval, in standard errors.
+_DEVIATES = 1.96
+#: Fewer rows say nothing certain.
+_FEWEST = 8
+
+
+class HeldOut:
+    """Rows on which a run is measured, in passes of at most ``token_budget`` tokens."""
+
+    def __init__(self, network: Network, rows: Sequence[Encoded], token_budget: int) -> None:
+        self._network = network
+        self._parts = divide(rows, token_budget)
+        self.tokens = [len(row.ids) - row.prompt for row in rows]
+
+    @torch.no_grad()
+    def losses(self) -> list[float]:
+        """The summed loss of each row's answer, in nats, in the rows' order."""
+        found: list[float] = []
+        for part in self._parts:
+            packed = pack(part, self._network.dtype, self._network.device)
+            sums = torch.zeros(len(part), dtype=torch.float64)
+            found += sums.index_add_(0, packed.owners_A.cpu(), self._network.answer_losses(packed).double().cpu()).tolist()
+        return found
+
+    def mean(self, losses: Sequence[float]) -> float:
+        """Nats per answer token."""
+        return math.fsum(losses) / sum(self.tokens)
+
+    def has_risen(self, losses: Sequence[float], best: Sequence[float]) -> bool:
+        """Whether ``losses`` lie above ``best`` beyond the 95 % interval of the mean difference, rows paired.
+
+        The standard error is that of a ratio of sums over independent rows, whose denominator (tokens) is fixed.
+        """
+        rises = [now - then for now, then in zip(losses, best, strict=True)]
+        count = len(rises)
+        if count < _FEWEST:
+            return False
+        mean = math.fsum(rises) / count
+        variance = math.fsum((rise - mean) ** 2 for rise in rises) / (count - 1)
+        return mean > _DEVIATES * math.sqrt(variance / count)
