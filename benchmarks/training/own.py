@@ -19,8 +19,8 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training import trainer as trainer_file
 from tailorbird.training.cost import Flops
+from tailorbird.training.network import Network
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -54,7 +54,7 @@ def settings(spec: Spec) -> TrainingSettings:
         weight_decay=0.0,
         clip_norm=1.0,
         evaluations_per_epoch=1,
-        precision="bf16",
+        precision="fp32" if spec.variant == "bf16" else "bf16",
         seed=spec.seed,
     )
 
@@ -77,23 +77,23 @@ class Watch:
         self.memory = Memory()
         self.flops = 0.0
         self.peak = self.cpu_started = 0.0
+        self.called = time.perf_counter()
         self.before = 0
 
     def look(self) -> None:
         """Notes what is loaded and what each forward pass costs."""
-        read, of = trainer_file.read_model, Flops.of
+        make, of = Network.__init__, Flops.of
 
-        def noted_read(*what: Any, **more: Any) -> Any:
-            model = read(*what, **more)
+        def noted_make(network: Network, *what: Any, **more: Any) -> None:
+            make(network, *what, **more)
             self.memory.loaded()
-            return model
 
         def noted_of(flops: Flops, *what: Any, **more: Any) -> float:
             spent = of(flops, *what, **more)
             self.flops += spent
             return spent
 
-        trainer_file.read_model = noted_read  # type: ignore[assignment]
+        Network.__init__ = noted_make  # type: ignore[method-assign]
         Flops.of = noted_of  # type: ignore[method-assign]
 
     def hear(self, line: TrainingProgress) -> None:
@@ -102,7 +102,15 @@ class Watch:
             self.before = line.tokens
             tokens = round(seconds * line.tokens_per_second)
             cpu = time.process_time() - self.cpu_started
-            self.gate.say("step", seconds=seconds, cpu_seconds=cpu, tokens=tokens, flops=self.flops, matmul=self.peak)
+            self.gate.say(
+                "step",
+                seconds=seconds,
+                cpu_seconds=cpu,
+                tokens=tokens,
+                flops=self.flops,
+                matmul=self.peak,
+                since_call=time.perf_counter() - self.called,
+            )
         if line.step < line.steps:
             self.gate.wait()
             self.peak, self.flops = matmul_rate(), 0.0
@@ -115,6 +123,7 @@ def main() -> None:
     go_without(spec.variant)
     watch, work = Watch(Gate()), job(spec)
     watch.look()
+    watch.called = time.perf_counter()
     trained = open_trainer().train(work, watch.hear)
     watch.gate.say(
         "done", memory=watch.memory.above(), losses=[line.loss for line in trained.report.history[1:]], folder=str(trained.folder)

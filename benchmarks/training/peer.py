@@ -2,7 +2,8 @@
 
 In: a Spec as JSON argument. Out: lines on stdout; the trained adapter in the folder named there.
 
-Variants: ``best`` (bf16 weights where the method allows, length-grouped, no checkpointing), ``defaults`` (TRL's own), and others tried for the best.
+Variants: ``best`` (bf16 weights where the method allows, length-grouped, no checkpointing), ``defaults`` (TRL's own), and others that were
+tried for the best.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 from workload import ALL_LINEAR, Gate, Memory, Spec
 
@@ -52,9 +53,13 @@ def settings(spec: Spec) -> SFTConfig:
 
 
 def model(spec: Spec) -> Any:
-    """LoRA's frozen weights in bf16 (``defaults``: as TRL loads them, fp32); full weights in fp32, multiplied in bf16, as our side holds them."""
-    half = spec.method == "lora" and spec.variant != "defaults"
-    return AutoModelForCausalLM.from_pretrained(spec.base, dtype=torch.bfloat16 if half else torch.float32)
+    """Frozen weights in bf16 (``defaults``: as TRL loads them, fp32), or in NF4 for QLoRA; full weights as our side holds them, in fp32."""
+    half = spec.method != "full" and spec.variant != "defaults"
+    nf4 = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    more = {"quantization_config": nf4} if spec.method == "qlora" else {}
+    return AutoModelForCausalLM.from_pretrained(spec.base, dtype=torch.bfloat16 if half else torch.float32, **more)
 
 
 class Counted(SFTTrainer):

@@ -1,7 +1,7 @@
 """The training benchmark: our loop against TRL + PEFT at its best setting found, on this machine, in one run.
 
-In: ``--quick`` or nothing; Banking77 (TAILORBIRD_TEST_DATA). Out: benchmarks/results/training.json, progress on stderr, one JSON object as the
-last line of stdout. Both sides get the same rows of tokens, threads, seeds and schedule, and take their steps in turn.
+In: ``--quick`` or nothing; Banking77 (TAILORBIRD_TEST_DATA). Out: benchmarks/results/training.json, progress on stderr, one JSON object as
+the last line of stdout. Both sides get the same rows of tokens, threads, seeds and schedule, and take their steps in turn.
 """
 
 from __future__ import annotations
@@ -45,31 +45,127 @@ BARS: dict[str, tuple[float, float, str, bool]] = {
 }
 
 
+class Benchmark:
+    """What is compared with what; finds ``values`` of bars and ``detail`` beside them."""
+
+    def __init__(self, specs: tuple[Spec, Spec], quick: bool) -> None:
+        self.short, self.long = specs
+        self.quick = quick
+        self.values: dict[str, float] = {}
+        self.detail: dict[str, Any] = {"measured": {}}
+
+    def run(self, only: Sequence[str]) -> None:
+        """All parts, or those named in ``only``."""
+        parts = ["gradients", "first_step", "short_instruction", "long_instruction", "full"]
+        if not self.quick:
+            parts += ["qlora", "held_out_losses", "ablation", "peer_search"]
+        started = time.monotonic()
+        for part in only or parts:
+            say(f"{part.replace('_', ' ')} (after {time.monotonic() - started:.0f} s)")
+            getattr(self, part)()
+
+    def compare(self, specs: Sequence[Spec], label: str) -> list[Measured]:
+        """Runs ``specs`` side by side and keeps their figures under ``label``."""
+        found = side_by_side([spec.but(out=str(WORK / f"{label}-{place}".replace(" ", "-"))) for place, spec in enumerate(specs)])
+        for each in found:
+            self.detail["measured"][f"{label}: {each.spec.name}"] = {
+                "tokens_per_second": round(each.tokens_per_second, 1),
+                "tokens_per_cpu_second": round(each.tokens_per_cpu_second, 1),
+                "steps": len(each.steady),
+                "peak_memory_above_model_gib": round(each.memory, 3),
+            }
+        return found
+
+    def gradients(self) -> None:
+        """Every trained parameter, B not zero, against HF + PEFT autograd in fp32."""
+        self.detail["gradients"] = _script("exactness.py", self.short.but(batch_size=6 if self.quick else 16))
+        self.values["gradient_relative_error"] = self.detail["gradients"]["worst"]
+
+    def first_step(self) -> None:
+        """From the call of ``train`` to the end of its first step, the first held-out loss included; the median of three processes."""
+        runs = [self.compare([self.short.but(steps=4)], "start-up")[0] for _ in range(3)]
+        self.values["seconds_to_first_step"] = median(run.steps[0]["since_call"] for run in runs)
+        self.detail["seconds_to_first_step_from_process_start"] = median(run.first_step_seconds for run in runs)
+
+    def short_instruction(self) -> None:
+        """One sentence of instruction, prefix sharing on and off, against TRL's best and its defaults."""
+        spec = self.short.but(steps=8 if self.quick else 19)
+        sides = [spec.but(side="trl", variant="best"), spec.but(side="trl", variant="defaults"), spec, spec.but(variant="prefix sharing")]
+        best, defaults, ours, unshared = self.compare(sides, "short instruction")
+        self.values["lora_tokens_vs_trl_best"] = _ratio(unshared, best)
+        self.values["lora_tokens_vs_trl_best_sharing"] = _ratio(ours, best)
+        self.values["lora_tokens_vs_trl_defaults"] = _ratio(ours, defaults)
+        self.values["flop_share_of_matmul_peak"] = _flop_share(unshared)
+        self.detail["flop_share_with_sharing"] = round(_flop_share(ours), 3)
+        self.detail["bf16_matmul_gflops"] = round(median(step["matmul"] for step in unshared.steady) / 1e9, 1)
+        self.values["lora_memory_vs_trl_best"] = ours.memory / best.memory
+
+    def long_instruction(self) -> None:
+        """An instruction that lists all 77 labels, prefix sharing on."""
+        spec = self.long.but(steps=6 if self.quick else 11)
+        best, ours = self.compare([spec.but(side="trl", variant="best"), spec], "long instruction")
+        self.values["lora_tokens_vs_trl_best_long_instruction"] = _ratio(ours, best)
+        self.values["lora_memory_vs_trl_best_long_instruction"] = ours.memory / best.memory
+        self.detail["flop_share_long_instruction"] = round(_flop_share(ours), 3)
+
+    def full(self) -> None:
+        """All weights in fp32, multiplied in bf16, on both sides."""
+        spec = self.short.but(method="full", steps=6 if self.quick else 13)
+        best, ours = self.compare([spec.but(side="trl", variant="best"), spec], "full fine-tuning")
+        self.values["full_tokens_vs_trl_best"] = _ratio(ours, best)
+        self.values["full_memory_vs_trl_best"] = ours.memory / best.memory
+
+    def qlora(self) -> None:
+        """NF4 with scales quantised again, by bitsandbytes on both sides."""
+        spec = self.short.but(method="qlora", steps=9)
+        best, ours = self.compare([spec.but(side="trl", variant="best"), spec], "qlora")
+        self.values["qlora_tokens_vs_trl"] = _ratio(ours, best)
+        self.values["qlora_memory_vs_trl"] = ours.memory / best.memory
+
+    def held_out_losses(self) -> None:
+        """The same steps, three seeds; the ratio of means."""
+        pairs = []
+        for seed in (1, 2, 3):
+            spec = self.short.but(steps=40, seed=seed)
+            best, ours = self.compare([spec.but(side="trl", variant="best"), spec], f"held-out loss, seed {seed}")
+            pairs.append(_script("held_out.py", spec.but(held_out=256), best.spec.out, str(ours.done["folder"])))
+        self.values["held_out_loss_vs_trl"] = sum(ours for _, ours in pairs) / sum(theirs for theirs, _ in pairs)
+        self.detail["held_out_losses"] = [{"trl": theirs, "tailorbird": ours} for theirs, ours in pairs]
+
+    def ablation(self) -> None:
+        """Each trick taken away alone, all in turn."""
+        from ablations import TRICKS
+
+        table: dict[str, Any] = {}
+        for spec in (self.short.but(steps=9), self.long.but(steps=7)):
+            found = self.compare([spec.but(variant=trick) for trick in ("", *TRICKS)], "ablation")
+            for each in found[1:]:
+                row = table.setdefault(f"without {each.spec.variant}", {})
+                row["long" if spec.long else "short"] = {
+                    "tokens_per_second": round(_ratio(each, found[0]), 3),
+                    "tokens_per_cpu_second": round(each.tokens_per_cpu_second / found[0].tokens_per_cpu_second, 3),
+                    "memory": round(each.memory / found[0].memory, 3),
+                }
+        self.detail["ablation_relative_to_all_tricks"] = table
+
+    def peer_search(self) -> None:
+        """Other settings of the peer, so that its best is known to be its best."""
+        spec = self.short.but(side="trl", steps=8)
+        variants = ("best", "best without autocast", "best padding-free", "best random")
+        found = self.compare([spec.but(variant=variant) for variant in variants], "peer's settings")
+        self.detail["peer_settings"] = {each.spec.variant: round(each.tokens_per_second, 1) for each in found}
+
+
 def main() -> None:
-    options = _options()
-    specs = _workloads(options.threads)
-    values: dict[str, float] = {}
-    extra: dict[str, Any] = {}
-    started = time.monotonic()
-    for part in _parts(options.quick):
-        if options.only and part.__name__.strip("_") not in options.only.split(","):
-            continue
-        say(f"{part.__name__.strip('_').replace('_', ' ')} (after {time.monotonic() - started:.0f} s)")
-        part(specs, options.quick, values, extra)
-    _write(values, extra, options, time.monotonic() - started)
-
-
-def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under ten minutes")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="", help="parts, by name, separated by commas")
-    return parser.parse_args()
-
-
-def _parts(quick: bool) -> list[Any]:
-    always = [_gradients, _first_step, _short_instruction, _long_instruction, _full]
-    return always if quick else [*always, _held_out_losses, _ablation, _peer_search]
+    parser.add_argument("--only", default="", help="parts, by name, separated by commas; results are then not written")
+    options = parser.parse_args()
+    started = time.monotonic()
+    benchmark = Benchmark(_workloads(options.threads), options.quick)
+    benchmark.run([part for part in options.only.split(",") if part])
+    _write(benchmark, options, time.monotonic() - started)
 
 
 def _workloads(threads: int) -> tuple[Spec, Spec]:
@@ -90,102 +186,20 @@ def _workloads(threads: int) -> tuple[Spec, Spec]:
         rows = WORK / f"{'long' if long else 'short'}.json"
         parts = {
             name: [(list(row.ids), row.prompt) for row in encoder.encode(prompt, [Example(text=t, target=a) for t, a in some])]
-            for name, some in (("train", pairs[:2048]), ("held_out", pairs[-256:]))
+            for name, some in (("train", pairs[:1024]), ("held_out", pairs[-256:]))
         }
         rows.write_text(json.dumps(parts), encoding="utf-8")
         specs.append(Spec("tailorbird", "lora", "", long, 11, str(base), str(rows), "", threads))
     return specs[0], specs[1]
 
 
-def _compare(specs: Sequence[Spec], label: str, extra: dict[str, Any]) -> list[Measured]:
-    """Runs ``specs`` side by side and keeps their figures under ``label``."""
-    placed = [spec.but(out=str(WORK / f"{label}-{place}")) for place, spec in enumerate(specs)]
-    found = side_by_side(placed)
-    for each in found:
-        extra.setdefault("measured", {})[f"{label}: {each.spec.name}"] = {
-            "tokens_per_second": round(each.tokens_per_second, 1),
-            "tokens_per_cpu_second": round(each.tokens_per_cpu_second, 1),
-            "steps": len(each.steady),
-            "peak_memory_above_model_gib": round(each.memory, 3),
-            "first_step_seconds_from_process_start": round(each.first_step_seconds, 1),
-        }
-    return found
-
-
 def _ratio(ours: Measured, theirs: Measured) -> float:
     return ours.tokens_per_second / theirs.tokens_per_second
 
 
-def _short_instruction(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    spec = specs[0].but(steps=11 if quick else 19)
-    sides = [spec.but(side="trl", variant="best"), spec.but(side="trl", variant="defaults"), spec, spec.but(variant="prefix sharing")]
-    best, defaults, ours, unshared = _compare(sides, "short instruction", extra)
-    values["lora_tokens_vs_trl_best"] = _ratio(unshared, best)
-    values["lora_tokens_vs_trl_best_sharing"] = _ratio(ours, best)
-    values["lora_tokens_vs_trl_defaults"] = _ratio(ours, defaults)
-    values["flop_share_of_matmul_peak"] = median(step["flops"] / step["seconds"] / step["matmul"] for step in unshared.steady)
-    extra["flop_share_with_sharing"] = median(step["flops"] / step["seconds"] / step["matmul"] for step in ours.steady)
-    extra["bf16_matmul_gflops"] = round(median(step["matmul"] for step in unshared.steady) / 1e9, 1)
-    values["lora_memory_vs_trl_best"] = ours.memory / best.memory
-
-
-def _long_instruction(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    spec = specs[1].but(steps=6 if quick else 11)
-    best, ours = _compare([spec.but(side="trl", variant="best"), spec], "long instruction", extra)
-    values["lora_tokens_vs_trl_best_long_instruction"] = _ratio(ours, best)
-    values["lora_memory_vs_trl_best_long_instruction"] = ours.memory / best.memory
-
-
-def _full(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    spec = specs[0].but(method="full", steps=8 if quick else 13)
-    best, ours = _compare([spec.but(side="trl", variant="best"), spec], "full fine-tuning", extra)
-    values["full_tokens_vs_trl_best"] = _ratio(ours, best)
-    values["full_memory_vs_trl_best"] = ours.memory / best.memory
-
-
-def _held_out_losses(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    """The same steps, three seeds; the ratio of means."""
-    pairs = []
-    for seed in (1, 2, 3):
-        spec = specs[0].but(steps=40, seed=seed)
-        best, ours = _compare([spec.but(side="trl", variant="best"), spec], f"held-out loss, seed {seed}", extra)
-        pairs.append(_script("held_out.py", spec.but(held_out=256), best.spec.out, str(ours.done["folder"])))
-    values["held_out_loss_vs_trl"] = sum(ours for _, ours in pairs) / sum(theirs for theirs, _ in pairs)
-    extra["held_out_losses"] = [{"trl": theirs, "tailorbird": ours} for theirs, ours in pairs]
-
-
-def _gradients(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    extra["gradients"] = _script("exactness.py", specs[0].but(batch_size=6 if quick else 16))
-    values["gradient_relative_error"] = extra["gradients"]["worst"]
-
-
-def _first_step(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    """From the start of a process to the end of its first step, imports and the first held-out loss included; the median of three."""
-    runs = [_compare([specs[0].but(steps=4)], "start-up", extra)[0].first_step_seconds for _ in range(3)]
-    values["seconds_to_first_step"] = median(runs)
-
-
-def _ablation(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    """Each trick taken away alone, all in turn."""
-    from ablations import TRICKS
-
-    table: dict[str, Any] = {}
-    for spec, steps in ((specs[0], 9), (specs[1], 7)):
-        found = _compare([spec.but(steps=steps, variant=trick) for trick in ("", *TRICKS)], "ablation", extra)
-        for each in found[1:]:
-            table[f"{each.spec.variant}, {'long' if spec.long else 'short'} instruction"] = {
-                "speed_without": round(_ratio(each, found[0]), 3),
-                "memory_without": round(each.memory / found[0].memory, 3),
-            }
-    extra["ablation"] = table
-
-
-def _peer_search(specs: tuple[Spec, Spec], quick: bool, values: dict[str, float], extra: dict[str, Any]) -> None:
-    """Other settings of the peer, so that its best is known to be its best."""
-    spec = specs[0].but(side="trl", steps=8)
-    variants = ("best", "best without autocast", "best padding-free", "best random")
-    found = _compare([spec.but(variant=variant) for variant in variants], "peer's settings", extra)
-    extra["peer_settings"] = {each.spec.variant: round(each.tokens_per_second, 1) for each in found}
+def _flop_share(ours: Measured) -> float:
+    """Executed FLOP/s over those of bf16 matmuls measured just before each step."""
+    return median(step["flops"] / step["seconds"] / step["matmul"] for step in ours.steady)
 
 
 def _script(name: str, spec: Spec, *more: str) -> Any:
@@ -207,16 +221,16 @@ def _bar(name: str, values: dict[str, float]) -> dict[str, Any]:
     return {"value": rounded, "bar": bar, "aim": aim, "unit": unit, "holds": holds, "in": "full" if value is None else "quick"}
 
 
-def _write(values: dict[str, float], extra: dict[str, Any], options: argparse.Namespace, seconds: float) -> None:
+def _write(benchmark: Benchmark, options: argparse.Namespace, seconds: float) -> None:
     commit = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
     peer = subprocess.run([str(make_peer_environment()), "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout.split()
     result = {
         "benchmark": "training",
-        "machine": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "threads": options.threads, "load": os.getloadavg()[1]},
+        "machine": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "threads": options.threads, "load": round(os.getloadavg()[1], 1)},
         "commit": commit,
-        "bars": {name: _bar(name, values) for name in BARS},
+        "bars": {name: _bar(name, benchmark.values) for name in BARS},
     }
     named = ("torch=", "trl=", "peft=", "transformers=", "bitsandbytes=")
     detail = {
@@ -224,13 +238,13 @@ def _write(values: dict[str, float], extra: dict[str, Any], options: argparse.Na
         "mode": "quick" if options.quick else "full",
         "seconds": round(seconds),
         "peer": sorted(line for line in peer if line.startswith(named)),
-        **extra,
+        **benchmark.detail,
     }
-    RESULTS.parent.mkdir(exist_ok=True)
-    if not options.only:
-        RESULTS.write_text(json.dumps(result | detail, indent=1) + "\n", encoding="utf-8")
-    else:
+    if options.only:
         say(json.dumps(detail, indent=1))
+    else:
+        RESULTS.parent.mkdir(exist_ok=True)
+        RESULTS.write_text(json.dumps(result | detail, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result))
 
 

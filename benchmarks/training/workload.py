@@ -1,10 +1,10 @@
 """What both sides are given: the same rows of token ids, the same settings, the same protocol.
 
-In: Banking77. Out: rows and settings as JSON, and a gate that lets one side take one step at a time. Needs nothing but the standard library:
-it is imported in both environments.
+In: Banking77. Out: rows and settings as JSON, and a gate that lets one side take one step at a time. Needs nothing but the standard
+library: it is imported in both environments.
 
-A worker says one JSON object a line on stdout. Before each step it says ``ready`` and waits for a line on stdin, so that the sides alternate
-step by step on a machine whose load changes, and an idle side holds no core.
+A worker says one JSON object a line on stdout. Before each step it says ``ready`` and waits for a line on stdin, so that the sides
+alternate step by step on a machine whose load changes, and an idle side holds no core.
 """
 
 from __future__ import annotations

@@ -77,12 +77,15 @@ class Decoder:
                 x_TH = checkpoint(self._whole, layer, x_TH, angles, packed, use_reentrant=False, preserve_rng_state=False)
             else:
                 x_TH = self._whole(layer, x_TH, angles, packed)
-        last = self._layers[-1]
-        x_AH = x_TH.index_select(0, packed.answers_A) + self._attention(last, x_TH, angles, packed, packed.answers_A)
-        return self._norm(self._model.norm, self._mlp(last, x_AH))
+        return self._norm(self._model.norm, self._last(self._layers[-1], x_TH, angles, packed))
 
     def _whole(self, layer: _Layer, x_TH: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], packed: Packed) -> torch.Tensor:
         return self._mlp(layer, x_TH + self._attention(layer, x_TH, angles, packed, None))
+
+    def _last(self, layer: _Layer, x_TH: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], packed: Packed) -> torch.Tensor:
+        """A layer that no other follows: (A, H), for what predicts answers alone."""
+        answers_A = packed.answers_A
+        return self._mlp(layer, x_TH.index_select(0, answers_A) + self._attention(layer, x_TH, angles, packed, answers_A))
 
     def _attention(
         self, layer: _Layer, x_TH: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], packed: Packed, wanted: torch.Tensor | None
