@@ -21,6 +21,7 @@ from tailorbird.training.methods import Learner, method_named, methods
 from tailorbird.training.network import Network, read_model
 from tailorbird.training.packing import pack
 from tailorbird.training.state import LoopState
+from tailorbird.training.team import Team
 
 CPU = torch.device("cpu")
 
@@ -122,14 +123,14 @@ def test_memory_of_a_pass_is_predicted_by_the_formula(tiny_base: Path) -> None:
     ],
 )
 def test_a_rise_counts_beyond_its_interval(now: list[float], risen: bool, tiny_base: Path, rows: list[Encoded]) -> None:
-    held_out = HeldOut(Network(read_model(tiny_base, torch.float32, CPU), "fp32"), rows[:8], 1000)
+    held_out = HeldOut(Network(read_model(tiny_base, torch.float32, CPU), "fp32"), rows[:8], 1000, Team())
     assert held_out.has_risen(now, [1.0] * 8) is risen
     assert held_out.has_risen(now[:7], [1.0] * 7) is False, "too few rows"
 
 
 def test_losses_by_row_are_those_of_each_row_alone(tiny_base: Path, rows: list[Encoded]) -> None:
     network = Network(read_model(tiny_base, torch.float32, CPU), "fp32")
-    held_out = HeldOut(network, rows, 120)
+    held_out = HeldOut(network, rows, 120, Team())
     assert held_out.losses() == pytest.approx([network.plain_loss_sum(row.ids, row.prompt) for row in rows], rel=1e-5)
 
 

@@ -30,8 +30,12 @@ class Batches:
 
     def at(self, step: int, token_budget: int | None = None) -> list[list[Encoded]]:
         """The rows of ``step`` (0-based), divided into forward passes of at most ``token_budget`` tokens, or the settings'."""
+        return divide(self.rows(step), token_budget or self._settings.token_budget)
+
+    def rows(self, step: int) -> list[Encoded]:
+        """The rows of ``step`` (0-based), undivided."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        return divide(self._ordered(epoch)[place], token_budget or self._settings.token_budget)
+        return self._ordered(epoch)[place]
 
     def _ordered(self, epoch: int) -> list[list[Encoded]]:
         if epoch != self._epoch:

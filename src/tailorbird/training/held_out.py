@@ -14,6 +14,7 @@ from tailorbird.training.batches import divide
 from tailorbird.training.encoding import Encoded
 from tailorbird.training.network import Network
 from tailorbird.training.packing import pack
+from tailorbird.training.team import Team
 
 #: Half the width of a 95 % interval, in standard errors.
 _DEVIATES = 1.96
@@ -22,11 +23,13 @@ _FEWEST = 8
 
 
 class HeldOut:
-    """Rows on which a run is measured, in passes of at most ``token_budget`` tokens."""
+    """Rows on which a run is measured, in passes of at most ``token_budget`` tokens; each process of ``team`` measures its share."""
 
-    def __init__(self, network: Network, rows: Sequence[Encoded], token_budget: int) -> None:
+    def __init__(self, network: Network, rows: Sequence[Encoded], token_budget: int, team: Team) -> None:
         self._network = network
-        self._parts = divide(rows, token_budget)
+        self._team = team
+        self._parts = divide(team.share(rows), token_budget)
+        self._places = team.share(range(len(rows)))
         self.tokens = [len(row.ids) - row.prompt for row in rows]
 
     @torch.no_grad()
@@ -37,7 +40,10 @@ class HeldOut:
             packed = pack(part, self._network.dtype, self._network.device)
             sums = torch.zeros(len(part), dtype=torch.float64)
             found += sums.index_add_(0, packed.owners_A.cpu(), self._network.answer_losses(packed).double().cpu()).tolist()
-        return found
+        whole = torch.zeros(len(self.tokens), dtype=torch.float64)
+        whole[list(self._places)] = torch.tensor(found, dtype=torch.float64)
+        losses: list[float] = self._team.sum(whole.to(self._network.device)).tolist()
+        return losses
 
     def mean(self, losses: Sequence[float]) -> float:
         """Nats per answer token."""

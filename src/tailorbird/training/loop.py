@@ -20,7 +20,7 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
-from tailorbird.training.batches import Batches
+from tailorbird.training.batches import Batches, divide
 from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.cost import Flops, MemoryMeter
 from tailorbird.training.encoding import Encoded
@@ -33,6 +33,7 @@ from tailorbird.training.packing import pack, packed_tokens
 from tailorbird.training.schedule import learning_rate
 from tailorbird.training.signals import unbroken
 from tailorbird.training.state import LoopState
+from tailorbird.training.team import Team
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
@@ -57,11 +58,12 @@ class Loop:
         self._course = course
         self._checkpoints = checkpoints
         self._report = report
+        self._team = Team()
         self._batches = Batches(course.train, course.settings)
         self._flops = Flops(network.model)
         self._memory = MemoryMeter(network.device)
         self._watch = MemoryWatch(network.device, predicted_gib_per_token(network.model, network.dtype), self._memory)
-        self._held_out = HeldOut(network, course.held_out, course.settings.token_budget)
+        self._held_out = HeldOut(network, course.held_out, course.settings.token_budget, self._team)
         self._metrics = MetricsFile(checkpoints.workspace)
         self._state = LoopState()
         #: False while weights, numbers and judgement belong to different steps.
@@ -92,7 +94,8 @@ class Loop:
             self._state, self._best = found.state, found.best
             self._optimiser.restore(found.tensors)
         self._network.recompute = self._state.recompute
-        self._metrics.rewrite(self._state.history)
+        if self._team.leads:
+            self._metrics.rewrite(self._state.history)
 
     def _climb(self) -> None:
         if self._state.best_held_out_loss is None:
@@ -112,11 +115,11 @@ class Loop:
     def _make_room(self) -> None:
         """Before a step that would not fit: halves the passes while they hold several rows, then recomputes activations. Kept at once."""
         before = self._state
-        while not self._watch.fits(max(packed_tokens(part) for part in self._parts(self._state))):
-            parts = self._parts(self._state)
-            if any(len(part) > 1 for part in parts):
-                longest = max(packed_tokens(part) for part in parts)
-                budget = min(self._state.token_budget or self._course.settings.token_budget, longest)
+        while self._team.any(not self._watch.fits(self._longest(self._state)), self._network.device):
+            if self._team.any(any(len(part) > 1 for part in self._parts(self._state)), self._network.device):
+                # A budget above the longest pass would change nothing: where there is one process, it is not tried.
+                widest = max(packed_tokens(part) for part in self._batches.at(self._state.step, self._state.token_budget))
+                budget = min(self._state.token_budget or self._course.settings.token_budget, widest)
                 self._state = self._state.halved(max(1, budget // 2))
             else:
                 if self._network.can_recompute:
@@ -127,8 +130,11 @@ class Loop:
             self._save()
 
     def _parts(self, state: LoopState) -> list[list[Encoded]]:
-        """The passes of the next step."""
-        return self._batches.at(state.step, state.token_budget)
+        """This process's passes of the next step."""
+        return divide(self._team.share(self._batches.rows(state.step)), state.token_budget or self._course.settings.token_budget)
+
+    def _longest(self, state: LoopState) -> int:
+        return max((packed_tokens(part) for part in self._parts(state)), default=0)
 
     def _evaluate_untrained(self) -> None:
         loss = self._judge()
@@ -172,21 +178,22 @@ class Loop:
 
         The loss; and the counts with this batch added.
         """
-        parts = self._parts(state)
-        answers = sum(len(row.ids) - row.prompt for part in parts for row in part)
-        total, useful, flops = torch.zeros((), device=self._network.device), 0, 0.0
-        for part in parts:
+        answers = sum(len(row.ids) - row.prompt for row in self._batches.rows(state.step))
+        # Loss, tokens, FLOPs.
+        spent = torch.zeros(3, dtype=torch.float64, device=self._network.device)
+        for part in self._parts(state):
             packed = pack(part, self._network.dtype, self._network.device)
             loss = self._network.loss_sum(packed)
             self._memory.sample()
             self._watch.passed(packed.tokens)
             torch.autograd.backward(loss / answers)
-            total += loss.detach()
-            useful, flops = useful + packed.useful, flops + self._flops.of(packed)
-        mean, norm = float(total) / answers, self._optimiser.clip()
+            spent += torch.tensor([float(loss.detach()), packed.useful, self._flops.of(packed)], dtype=torch.float64).to(spent.device)
+        self._optimiser.sum_gradients(self._team)
+        total, useful, flops = self._team.sum(spent).tolist()
+        mean, norm = total / answers, self._optimiser.clip()
         _check_finite(mean, norm, step=state.step + 1)
         counted = {
-            "tokens": state.tokens + useful,
+            "tokens": state.tokens + round(useful),
             "loss_tokens": state.loss_tokens + answers,
             "flops": state.flops + flops,
             "peak_memory_gb": max(state.peak_memory_gb, self._memory.peak),
@@ -202,7 +209,8 @@ class Loop:
         judged = self._state.judged(loss, tuple(rows), bool(best) and self._held_out.has_risen(rows, best))
         if judged.best_step == judged.step:
             self._best = self._optimiser.weights()
-            self._checkpoints.save_best(judged.step, self._best)
+            if self._team.leads:
+                self._checkpoints.save_best(judged.step, self._best)
         self._state = judged
         return loss
 
@@ -212,16 +220,18 @@ class Loop:
         seconds, self._noted_at = self._state.seconds + now - self._noted_at, now
         line = line.model_copy(update={"seconds": seconds})
         self._state = self._state.model_copy(update={"seconds": seconds, "history": (*self._state.history, line)})
-        self._metrics.append(line)
         self._settled = True
-        self._report(line)
+        if self._team.leads:
+            self._metrics.append(line)
+            self._report(line)
 
     def _checkpoint_due(self) -> bool:
         return time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
 
     def _save(self) -> None:
         started = time.monotonic()
-        self._checkpoints.save(self._state, self._optimiser.tensors())
+        if self._team.leads:
+            self._checkpoints.save(self._state, self._optimiser.tensors())
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
 

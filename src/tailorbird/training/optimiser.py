@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 
 from tailorbird.domain.plan import TrainingSettings
+from tailorbird.training.team import Team
 
 _RANDOM = "random_state"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -33,6 +34,10 @@ class Optimiser:
             groups.setdefault((decay, (rates or {}).get(name, 1.0)), []).append(parameter)
         described = [{"params": group, "weight_decay": decay, "rate": rate} for (decay, rate), group in groups.items()]
         self._adam = torch.optim.AdamW(described, lr=settings.learning_rate, fused=True)
+
+    def sum_gradients(self, team: Team) -> None:
+        """Sums gradients over the processes that train together."""
+        team.sum_gradients(self._parameters.values())
 
     def clip(self) -> float:
         """Scales all gradients down to the norm that settings allow (0: leaves them) and returns the norm they had."""

@@ -32,6 +32,7 @@ from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine
 from tailorbird.training.state import LoopState
+from tailorbird.training.team import Team
 
 #: Grows when the loop would take other steps than before: checkpoints of another loop are not continued.
 _LOOP = 2
@@ -85,7 +86,7 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     network, learner = _read(job, method, course)
     parameters = method.prepare(learner)
     state = Loop(network, Optimiser(parameters, job.settings, method.rates(learner)), course, checkpoints, report).run()
-    folder = _save(method, learner, job.workspace)
+    folder = _save(method, learner, job.workspace, Team())
     trained = sum(parameter.numel() for parameter in parameters.values())
     return TrainedModel(folder=folder, report=_report(job, state, trained, network.device))
 
@@ -118,15 +119,21 @@ def _read(job: TrainingJob, method: Method, course: Course) -> tuple[Network, Le
     return network, learner
 
 
-def _save(method: Method, learner: Learner, workspace: Path) -> Path:
-    """Writes the result beside its place and renames it, so that a folder named ``model`` is always whole."""
-    new, place = workspace / ".new-model", workspace / "model"
+def _save(method: Method, learner: Learner, workspace: Path, team: Team) -> Path:
+    """Writes the result beside its place and renames it, so that a folder named ``model`` is always whole; all processes then see it."""
+    place = workspace / "model"
+    if team.leads:
+        _write(method, learner, workspace / ".new-model", place)
+    team.any(True, learner.model.device)
+    return place
+
+
+def _write(method: Method, learner: Learner, new: Path, place: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     method.save(learner, new)
     shutil.rmtree(place, ignore_errors=True)
     new.replace(place)
-    return place
 
 
 def _report(job: TrainingJob, state: LoopState, trained: int, device: torch.device) -> TrainingReport:
