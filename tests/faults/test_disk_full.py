@@ -46,7 +46,15 @@ def attempt(desk: Desk, disk: Disk | None = None, at: str = "") -> TailorbirdErr
     return None
 
 
-@pytest.mark.parametrize("step", ["snapshot", "plan", "measure prompt zero-shot", "make lora r16", "test", "conclude"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "snapshot",
+        "make lora r16",
+        "conclude",
+        *(pytest.param(step, marks=pytest.mark.slow) for step in ("plan", "measure prompt zero-shot", "test")),
+    ],
+)
 def test_no_space_for_artifacts(desk: Desk, undisturbed: Ending, twins: None, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """The snapshot, the base model, evidence, an adapter and the release's card."""
     disk = Disk(monkeypatch)
@@ -97,8 +105,8 @@ def pages(workspace: Path) -> int:
     [
         (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
         (OSError(errno.EROFS, "Read-only file system"), "storage_forbidden"),
-        (PermissionError(errno.EACCES, "Permission denied"), "storage_forbidden"),
-        (OSError(errno.EIO, "Input/output error"), "storage_unreachable"),
+        pytest.param(PermissionError(errno.EACCES, "Permission denied"), "storage_forbidden", marks=pytest.mark.slow),
+        pytest.param(OSError(errno.EIO, "Input/output error"), "storage_unreachable", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_of_the_disk_in_mid_step_fails_the_step_cleanly(

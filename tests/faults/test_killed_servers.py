@@ -119,7 +119,7 @@ def test_a_gateway_that_is_killed_again_and_again_under_traffic(house: House, se
     assert {row.id for row in house.rows()} >= set(answered)
 
 
-@pytest.mark.parametrize("victim", ["engine", "gateway"])
+@pytest.mark.parametrize("victim", ["engine", pytest.param("gateway", marks=pytest.mark.slow)])
 def test_a_stream_whose_server_is_killed_ends(house: House, secret: str, victim: str) -> None:
     """The client is not left waiting, and is not told that the answer is whole."""
     question = ASK | {"model": "acme/writer", "stream": True, "messages": [{"role": "user", "content": "word " * 400}]}
