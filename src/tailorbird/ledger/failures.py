@@ -99,7 +99,7 @@ def _not_migrated(place: str) -> TailorbirdError:
 def _read_only(place: str) -> TailorbirdError:
     return Unavailable(
         f"the database {place} may only be read here",
-        "make it writable (a file together with its folder); code that changes something opens its work with write=True",
+        "make it writable: a file together with its folder",
         code="database_read_only",
     )
 
