@@ -143,6 +143,21 @@ def test_a_checkpoint_of_another_job_is_refused(change: dict[str, object], make_
     assert caught.value.error_code == "checkpoint_foreign"
 
 
+def test_best_weights_that_changed_on_the_disk_are_not_taken(make_job: MakeJob) -> None:
+    whole = open_trainer().train(make_job(workspace="whole"), quiet)
+    job = make_job(workspace="spoiled")
+
+    def spoil(line: TrainingProgress) -> None:
+        if line.step == line.steps:
+            for path in (job.workspace / "checkpoints").glob("best-*"):
+                path.write_bytes(b"")
+
+    with pytest.raises(Conflict) as caught:
+        open_trainer().train(job, spoil)
+    assert caught.value.error_code == "checkpoint_damaged"
+    assert sha256(open_trainer().train(job, quiet)) == sha256(whole)
+
+
 def test_what_an_interrupted_write_left_is_cleared(make_job: MakeJob) -> None:
     job = make_job(epochs=1)
     left = job.workspace / "checkpoints" / ".new-step-00000009"

@@ -37,11 +37,10 @@ class _Manifest(Value):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A moment of a run: its numbers, the tensors to go on from, the best weights so far."""
+    """A moment of a run: its numbers, and the tensors to go on from."""
 
     state: LoopState
     tensors: dict[str, torch.Tensor]
-    best: dict[str, torch.Tensor]
 
 
 class Checkpoints:
@@ -106,12 +105,15 @@ class Checkpoints:
                 "use a new workspace, or remove the old checkpoints to start afresh",
                 code="checkpoint_foreign",
             )
-        tensors = _read_tensors(place / "tensors.safetensors", manifest.tensors)
-        best = _read_tensors(self._best(manifest.state.best_step), manifest.best)
-        if tensors is None or best is None:
-            return None
         self._best_digests[manifest.state.best_step] = manifest.best
-        return Checkpoint(manifest.state, tensors, best)
+        tensors = _read_tensors(place / "tensors.safetensors", manifest.tensors)
+        if tensors is None or self.best(manifest.state.best_step) is None:
+            return None
+        return Checkpoint(manifest.state, tensors)
+
+    def best(self, step: int) -> dict[str, torch.Tensor] | None:
+        """The best weights, reached at ``step``; None where they are no longer what was written."""
+        return _read_tensors(self._best(step), self._best_digests[step])
 
     def _prune(self) -> None:
         for place in self._places()[:-_KEPT]:

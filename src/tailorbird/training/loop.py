@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
@@ -74,7 +74,8 @@ class Loop:
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one, and leaves the best weights in the network.
 
-        Raises InvalidInput ``loss_not_finite`` and Conflict ``checkpoint_foreign``. An interruption saves a checkpoint and is passed on.
+        Raises InvalidInput ``loss_not_finite`` and Conflict (``checkpoint_foreign``, ``checkpoint_damaged``). An interruption saves a
+        checkpoint and is passed on.
         """
         self._resume()
         try:
@@ -85,13 +86,25 @@ class Loop:
             if self._settled and self._state.best_held_out_loss is not None:
                 self._save()
             raise
-        self._optimiser.set_weights(self._best)
+        if self._team.leads:
+            self._take_best()
         return self._state
+
+    def _take_best(self) -> None:
+        """Best weights lie on the disk alone: a copy in memory would cost full fine-tuning a quarter of all it takes."""
+        best = self._checkpoints.best(self._state.best_step)
+        if best is None:
+            raise Conflict(
+                "the best weights were changed on the disk while the run went on",
+                "see that nothing else writes to the workspace, then start again: the run goes on from an older checkpoint",
+                code="checkpoint_damaged",
+            )
+        self._optimiser.set_weights(best)
 
     def _resume(self) -> None:
         found = self._checkpoints.newest()
         if found is not None:
-            self._state, self._best = found.state, found.best
+            self._state = found.state
             self._optimiser.restore(found.tensors)
         self._network.recompute = self._state.recompute
         if self._team.leads:
@@ -207,10 +220,8 @@ class Loop:
         _check_finite(loss, 0.0, step=self._state.step)
         best = self._state.best_row_losses
         judged = self._state.judged(loss, tuple(rows), bool(best) and self._held_out.has_risen(rows, best))
-        if judged.best_step == judged.step:
-            self._best = self._optimiser.weights()
-            if self._team.leads:
-                self._checkpoints.save_best(judged.step, self._best)
+        if judged.best_step == judged.step and self._team.leads:
+            self._checkpoints.save_best(judged.step, self._optimiser.weights())
         self._state = judged
         return loss
 

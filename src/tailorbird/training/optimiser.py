@@ -56,8 +56,8 @@ class Optimiser:
         self._adam.zero_grad(set_to_none=True)
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """The parameters as they stand, copied."""
-        return {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        """The parameters as they stand, not copied: they change with the next update."""
+        return {name: parameter.detach() for name, parameter in self._parameters.items()}
 
     @torch.no_grad()
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:

@@ -46,7 +46,7 @@ class TorchTrainer:
 
         Raises InvalidInput (``no_train_rows``, ``no_held_out_rows``, ``answer_empty``, ``example_too_long``, ``rank_out_of_range``,
         ``target_unknown``, ``lora_missing``, ``loss_not_finite``, ``workspace_unwritable``), ModelInvalid, Conflict
-        (``checkpoint_foreign``) and Exhausted (``memory``, ``disk_full``).
+        (``checkpoint_foreign``, ``checkpoint_damaged``) and Exhausted (``memory``, ``disk_full``).
         """
         try:
             return _train(job, report)
