@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from tailorbird.data import SourceRows, csv_file, fingerprint_sources, json_file, read_sources
-from tailorbird.data.data_file import held
+from tailorbird.data import SourceRows, fingerprint_sources, read_sources
+from tailorbird.data.reading import csv_file, json_file
+from tailorbird.data.reading.data_file import held
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.foundations.canonical import digest_bytes

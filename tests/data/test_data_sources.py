@@ -12,7 +12,8 @@ from data_room import make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data import SourceRows, csv_file, fingerprint_sources, jsonl_file, read_sources
+from tailorbird.data import SourceRows, fingerprint_sources, read_sources
+from tailorbird.data.reading import csv_file, jsonl_file
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind

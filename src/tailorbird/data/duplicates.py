@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tailorbird.data.sources import SourceRow
+from tailorbird.data.reading import SourceRow
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of

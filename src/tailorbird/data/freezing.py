@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailorbird.data.labels import labels_of
-from tailorbird.data.sources import SourceRows
+from tailorbird.data.reading import SourceRows
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Objective, Task
 from tailorbird.domain.value import Value

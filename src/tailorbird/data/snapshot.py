@@ -19,7 +19,7 @@ from tailorbird.data.duplicates import Item, drop_duplicates
 from tailorbird.data.freezing import Gathered, freeze
 from tailorbird.data.labels import labels_of
 from tailorbird.data.placing import SHARES, Group, place
-from tailorbird.data.sources import read_sources, refuse_if_most
+from tailorbird.data.reading import read_sources, refuse_if_most
 from tailorbird.data.ties import Tie, components, subject_ties, text_ties
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid

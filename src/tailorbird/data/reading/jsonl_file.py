@@ -9,9 +9,9 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any, NoReturn
 
-from tailorbird.data.data_file import DataFile
-from tailorbird.data.record import Record, Records
-from tailorbird.data.text_file import text_lines
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.record import Record, Records
+from tailorbird.data.reading.text_file import text_lines
 from tailorbird.domain.dataset import Quarantined
 
 

@@ -11,10 +11,10 @@ import json
 import re
 from collections.abc import Collection
 
-from tailorbird.data.data_file import DataFile
-from tailorbird.data.jsonl_file import record_of
-from tailorbird.data.record import Records
-from tailorbird.data.text_file import text_lines
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.jsonl_file import record_of
+from tailorbird.data.reading.record import Records
+from tailorbird.data.reading.text_file import text_lines
 from tailorbird.domain.errors import DataInvalid
 
 _BLANK = re.compile(r"[ \t\r\n]*")

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 
-from tailorbird.data.csv_file import read_csv, read_tsv
-from tailorbird.data.data_file import DataFile, held
-from tailorbird.data.hub import PREFIX, fetch_rows
-from tailorbird.data.json_file import read_json
-from tailorbird.data.jsonl_file import read_jsonl
-from tailorbird.data.parquet_file import read_parquet
-from tailorbird.data.record import Reader
-from tailorbird.data.remote import check_address, fetch
-from tailorbird.data.text_folder import FOLDER, held_folder, read_folder
+from tailorbird.data.reading.csv_file import read_csv, read_tsv
+from tailorbird.data.reading.data_file import DataFile, held
+from tailorbird.data.reading.hub import PREFIX, fetch_rows
+from tailorbird.data.reading.json_file import read_json
+from tailorbird.data.reading.jsonl_file import read_jsonl
+from tailorbird.data.reading.parquet_file import read_parquet
+from tailorbird.data.reading.record import Reader
+from tailorbird.data.reading.remote import check_address, fetch
+from tailorbird.data.reading.text_folder import FOLDER, held_folder, read_folder
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource
 

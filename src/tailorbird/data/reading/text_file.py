@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from tailorbird.data.data_file import DataFile, empty
+from tailorbird.data.reading.data_file import DataFile, empty
 from tailorbird.domain.errors import DataInvalid
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from tailorbird.data.data_file import DataFile
-from tailorbird.data.record import Record, Records
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.record import Record, Records
 from tailorbird.domain.errors import DataInvalid, Unavailable
 
 #: Rows in memory at once.

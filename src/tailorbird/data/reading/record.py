@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tailorbird.data.data_file import DataFile
+from tailorbird.data.reading.data_file import DataFile
 from tailorbird.domain.dataset import Quarantined
 
 

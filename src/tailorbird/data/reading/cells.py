@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tailorbird.data.record import Record
+from tailorbird.data.reading.record import Record
 from tailorbird.domain.errors import DataInvalid, InvalidInput
 from tailorbird.foundations import label_sets
 

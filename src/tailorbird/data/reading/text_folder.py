@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tailorbird.data.data_file import DataFile, changed, digest_file
-from tailorbird.data.record import Record, Records
+from tailorbird.data.reading.data_file import DataFile, changed, digest_file
+from tailorbird.data.reading.record import Record, Records
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.foundations.canonical import digest_bytes, digest_of

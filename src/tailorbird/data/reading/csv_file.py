@@ -11,9 +11,9 @@ import csv
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from tailorbird.data.data_file import DataFile
-from tailorbird.data.record import Record, Records
-from tailorbird.data.text_file import text_lines
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.record import Record, Records
+from tailorbird.data.reading.text_file import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailorbird.data.cells import Unusable, labels_cell, subject_cell, text_cell
-from tailorbird.data.data_file import DataFile
-from tailorbird.data.locating import READERS, columns_of, located
-from tailorbird.data.record import Record
-from tailorbird.data.text_folder import FOLDER
+from tailorbird.data.reading.cells import Unusable, labels_cell, subject_cell, text_cell
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.locating import READERS, columns_of, located
+from tailorbird.data.reading.record import Record
+from tailorbird.data.reading.text_folder import FOLDER
 from tailorbird.domain.dataset import Provenance, Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind

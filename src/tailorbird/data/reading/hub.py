@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tailorbird.data.parquet_file import missing_package
+from tailorbird.data.reading.parquet_file import missing_package
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.value import Value
 
