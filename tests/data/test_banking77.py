@@ -9,7 +9,7 @@ import pytest
 from data_room import build, make_objective
 
 from tailorbird.data import BuiltSnapshot
-from tailorbird.data.near import near_duplicates
+from tailorbird.data.duplicates.near import near_duplicates
 from tailorbird.domain.dataset import Split
 from tailorbird.foundations.text import normalise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data.near import Forest, alike, grams, near_duplicates, sketch
+from tailorbird.data.duplicates.near import Forest, alike, grams, near_duplicates, sketch
 
 SENTENCES = st.lists(st.sampled_from(["card", "lost", "my", "where", "is", "refund", "the", "order"]), min_size=1, max_size=12).map(
     " ".join

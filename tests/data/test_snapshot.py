@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird.data import BuiltSnapshot, load_rows
-from tailorbird.data.near import alike, grams, near_duplicates
-from tailorbird.data.placing import draw_split
+from tailorbird.data.duplicates.near import alike, grams, near_duplicates
+from tailorbird.data.splitting.placing import draw_split
 from tailorbird.domain.dataset import Quarantined, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TaskKind

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailorbird.data.labels import labels_of
 from tailorbird.data.reading import SourceRows
+from tailorbird.data.splitting.labels import labels_of
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Objective, Task
 from tailorbird.domain.value import Value

@@ -13,14 +13,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tailorbird.data.classes import check_classes
-from tailorbird.data.coverage import cover_labels
-from tailorbird.data.duplicates import Item, drop_duplicates
+from tailorbird.data.duplicates.exact import Item, drop_duplicates
+from tailorbird.data.duplicates.ties import Tie, components, subject_ties, text_ties
 from tailorbird.data.freezing import Gathered, freeze
-from tailorbird.data.labels import labels_of
-from tailorbird.data.placing import SHARES, Group, place
 from tailorbird.data.reading import read_sources, refuse_if_most
-from tailorbird.data.ties import Tie, components, subject_ties, text_ties
+from tailorbird.data.splitting.classes import check_classes
+from tailorbird.data.splitting.coverage import cover_labels
+from tailorbird.data.splitting.labels import labels_of
+from tailorbird.data.splitting.placing import SHARES, Group, place
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, Task

@@ -68,7 +68,8 @@ class SnapshotManifest(Value):
 
     ``rows`` and ``quarantine`` name JSONL artifacts (one ``Row`` / ``Quarantined`` a line, sorted by id / file and line). ``label_counts``
     maps a label to its train, dev and test counts; it is empty for tasks without labels. With several labels an item, a row counts for each
-    of its labels, and ``label_sets`` are the distinct targets (``foundations/label_sets.py``) that train shows, sorted.
+    of its labels, and ``label_sets`` are the distinct targets (``foundations/label_sets.py``) that train shows, sorted. ``curation`` names
+    the ``CurationReport`` (JSON): how raw rows became these.
     """
 
     tenant: Name
@@ -86,6 +87,7 @@ class SnapshotManifest(Value):
     text_length_p95: int
     text_length_max: int
     label_sets: tuple[str, ...] = ()
+    curation: Digest | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.value import Name, Value
+from tailorbird.domain.value import Name, Section
 
 
 class RiskTier(StrEnum):
@@ -34,12 +35,6 @@ class TaskKind(StrEnum):
     CLASSIFY = "classify"
     GENERATE = "generate"
     RANK = "rank"
-
-
-class Section(Value):
-    """A part of the objective file. The text below a field says what it is for, here and in an editor."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 class Business(Section):
@@ -194,6 +189,8 @@ class Objective(Section):
     """What the model is asked to do."""
     data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
     """What it learns from and is measured on."""
+    curation: CurationPolicy = CurationPolicy()
+    """What is done with duplicates, personal data and poor rows before the data are split."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]

@@ -20,3 +20,9 @@ class Value(BaseModel):
     """A frozen value: equal by content, safe to share, refused when it carries unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Section(Value):
+    """A part of the objective file. The text below a field says what it is for, here and in an editor."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)

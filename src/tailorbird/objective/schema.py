@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from tailorbird.domain.curation import CurationPolicy, PrivacyPolicy, ProtectedSet, QualityPolicy
 from tailorbird.domain.objective import (
     AdapterWishes,
     Budget,
@@ -40,6 +41,10 @@ SECTIONS: dict[str, type[Value]] = {
     "task": Task,
     "data.*": DataSource,
     "data.*.source": Origin,
+    "curation": CurationPolicy,
+    "curation.privacy": PrivacyPolicy,
+    "curation.quality": QualityPolicy,
+    "curation.protected.*": ProtectedSet,
     "kpis.*": Kpi,
     "limits": Limits,
     "limits.retention": MaxDrop,

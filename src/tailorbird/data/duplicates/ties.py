@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from tailorbird.data.duplicates import Item
-from tailorbird.data.near import Forest, near_duplicates
+from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.near import Forest, near_duplicates
 
 #: Indices of items that belong together.
 Tie = tuple[int, ...]

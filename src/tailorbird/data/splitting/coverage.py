@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from tailorbird.data.labels import labels_of
-from tailorbird.data.placing import Group
+from tailorbird.data.splitting.labels import labels_of
+from tailorbird.data.splitting.placing import Group
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.objective import Task, TaskKind
 
