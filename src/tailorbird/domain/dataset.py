@@ -46,6 +46,23 @@ class Row(Value):
     provenance: Provenance
 
 
+#: The group that every asker belongs to.
+EVERYONE = "everyone"
+
+
+class Document(Value):
+    """A document of the tenant, to be found by a question. ``access`` names the groups that may read it; an empty list: nobody."""
+
+    id: str
+    title: str = ""
+    text: str
+    access: tuple[str, ...] = (EVERYONE,)
+
+    def readable_by(self, groups: frozenset[str]) -> bool:
+        """True when somebody who belongs to ``groups`` may read it."""
+        return EVERYONE in self.access or not groups.isdisjoint(self.access)
+
+
 class Quarantined(Value):
     """A row that was set aside, and why. Holds no text of the row."""
 
@@ -70,6 +87,7 @@ class SnapshotManifest(Value):
     maps a label to its train, dev and test counts; it is empty for tasks without labels. With several labels an item, a row counts for each
     of its labels, and ``label_sets`` are the distinct targets (``foundations/label_sets.py``) that train shows, sorted. ``curation`` names
     the ``CurationReport`` (JSON): how raw rows became these.
+    ``documents`` names the JSONL artifact with the tenant's documents (one ``Document`` a line, sorted by id), where there are any.
     """
 
     tenant: Name
@@ -88,6 +106,7 @@ class SnapshotManifest(Value):
     text_length_max: int
     label_sets: tuple[str, ...] = ()
     curation: Digest | None = None
+    documents: Digest | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -37,6 +38,16 @@ class Alias(Value):
         return f"{self.tenant}/{self.name}"
 
 
+class LocalRetrieval(Value):
+    """A retrieval whose parts lie in local folders that were verified."""
+
+    spec: Retrieval
+    index: str
+    encoder: str | None = None
+    tuned: str | None = None
+    reranker: str | None = None
+
+
 class Servable(Value):
     """A model that an engine can load: local folders that were verified, and the prompt to put around a text.
 
@@ -50,6 +61,8 @@ class Servable(Value):
     adapter: str | None
     weights: str | None
     prompt: PromptSpec
+    retrieval: LocalRetrieval | None = None
+    floor: str | None = None
 
 
 class RequestRow(Value):

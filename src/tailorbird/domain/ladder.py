@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest, Value
 
 
@@ -16,15 +17,22 @@ class RungKind(StrEnum):
     """A way to adapt. The order of definition is the order of cost; ``FLOOR`` is a reference, not a rung one climbs."""
 
     FLOOR = "floor"
+    SEARCH = "search"
     PROMPT = "prompt"
+    NEAREST = "nearest"
+    GROUNDING = "grounding"
     LORA = "lora"
     QLORA = "qlora"
+    GROUNDED_LORA = "grounding+lora"
+    BI_ENCODER = "bi-encoder"
+    CROSS_ENCODER = "cross-encoder"
     FULL = "full"
 
 
 class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
+    ``floor`` is the fitted classical model of a floor, ``retrieval`` what is looked up for each text.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -36,6 +44,7 @@ class Candidate(Value):
     adapter: Digest | None = None
     weights: Digest | None = None
     floor: Digest | None = None
+    retrieval: Retrieval | None = None
     trained_parameters: int = 0
     seed: int = 0
 

@@ -52,7 +52,7 @@ class Task(Section):
     """The task put to the model."""
 
     kind: TaskKind
-    """What it answers with: ``classify`` with labels, ``generate`` with a text, ``rank`` with documents in order (not adapted to yet)."""
+    """What it answers with: ``classify`` with labels, ``generate`` with a text, ``rank`` with documents in order."""
     labels: Literal["one", "many"] = "one"
     """How many labels an item has when classifying: exactly ``one``, or any number, with none among them (``many``)."""
     instruction: str = Field(min_length=1)
@@ -82,12 +82,34 @@ class DataSource(Section):
     """The column with the text that the model is given."""
     label: str = "label"
     """The column with the label (classify) or the answer (generate). Several labels are a list, or a text with | between them."""
+    id: str = "id"
+    """The column that ``qrels`` knows a query by (rank)."""
+    qrels: str | None = None
+    """A file of judgements (rank): query, document and grade in columns, with the names of queries and documents. Without it the label
+    column holds the relevant documents."""
     subject: str | None = None
     """The column with a pseudonym of the person a row is about: rows of one person stay in one split."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
     source: Origin
     """What an auditor will ask for: whose data, on what terms."""
+
+
+class DocumentSource(Section):
+    """Documents in a file or a folder: what ``kind: rank`` orders, and what ``grounding`` takes its passages from."""
+
+    path: str = Field(min_length=1)
+    """A .jsonl, .csv or .parquet file, or a folder of .txt and .md files, relative to this file; or its address."""
+    id: str = "id"
+    """The column with the name by which a document is told."""
+    title: str | None = None
+    """The column with its title, where there is one."""
+    text: str = "text"
+    """The column with its text."""
+    access: str | None = None
+    """The column with the groups that may read it: a list, or a text with | between them. Without it, everybody may."""
+    source: Origin
+    """What an auditor will ask for: whose documents, on what terms."""
 
 
 class Kpi(Section):
@@ -191,6 +213,8 @@ class Objective(Section):
     """What it learns from and is measured on."""
     curation: CurationPolicy = CurationPolicy()
     """What is done with duplicates, personal data and poor rows before the data are split."""
+    documents: tuple[DocumentSource, ...] = ()
+    """The documents that answers are found in: those that ``kind: rank`` orders, those that ``grounding`` quotes."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]

@@ -28,13 +28,16 @@ class Demonstration(Value):
 
 class PromptSpec(Value):
     """Everything that is put around a user's text. ``labels`` is empty for generation; ``label_sets`` are the sets of labels that can be
-    answered, where an item may bear several."""
+    answered, where an item may bear several. ``priors`` are
+    what the model prefers before it has read a text, log-probabilities (nats) in the order of ``answers``: they are taken off
+    its scores (Zhao et al. 2021, arXiv 2102.09690); empty: scores are taken as they are."""
 
     instruction: str
     labels: tuple[str, ...] = ()
     label_sets: tuple[str, ...] = ()
     list_labels: bool = False
     demonstrations: tuple[Demonstration, ...] = ()
+    priors: tuple[float, ...] = ()
 
     @property
     def answers(self) -> tuple[str, ...]:

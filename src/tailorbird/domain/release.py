@@ -17,6 +17,7 @@ from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -38,6 +39,8 @@ class ReleaseContent(Value):
     tokenizer: Digest
     chat_template: Digest
     prompt: PromptSpec
+    retrieval: Retrieval | None = None
+    floor: Digest | None = None
     snapshot: Digest
     author: Name
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import Enum
 
 from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Value
 from tailorbird.foundations.text import nearest
@@ -30,6 +31,22 @@ def answers_of(task: Task) -> Answers:
     if task.kind is TaskKind.CLASSIFY:
         return Answers.LABELS if task.labels == "many" else Answers.LABEL
     return Answers.TEXT if task.kind is TaskKind.GENERATE else Answers.RANKING
+
+
+_SPEAKING = (
+    RungKind.PROMPT,
+    RungKind.NEAREST,
+    RungKind.GROUNDING,
+    RungKind.LORA,
+    RungKind.QLORA,
+    RungKind.GROUNDED_LORA,
+    RungKind.FULL,
+)
+
+
+def rungs_for(kind: TaskKind) -> tuple[RungKind, ...]:
+    """The ways to adapt that fit a task, in the order of their cost; the floor is none of them."""
+    return (RungKind.SEARCH, RungKind.BI_ENCODER, RungKind.CROSS_ENCODER) if kind is TaskKind.RANK else _SPEAKING
 
 
 class MetricSpec(Value):

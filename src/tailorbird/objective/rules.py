@@ -10,7 +10,7 @@ from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Kpi, TaskKind
 from tailorbird.foundations.text import nearest
-from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric
+from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.faults import NOT_SUPPORTED_YET, Fault
 from tailorbird.objective.file import ObjectiveFile
 
@@ -87,7 +87,8 @@ def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
     ladder = file.objective.ladder
     if ladder == "auto":
         return []
-    rungs = ", ".join(kind.value for kind in RungKind if kind is not RungKind.FLOOR)
+    fitting = rungs_for(file.objective.task.kind)
+    rungs = ", ".join(kind.value for kind in fitting)
     if not ladder:
         return [Fault(file.line_of("ladder"), "the ladder has no rung", f"write auto, or a list of: {rungs}")]
     faults = []
@@ -95,6 +96,9 @@ def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
         line = file.line_of(f"ladder.{index}")
         if rung is RungKind.FLOOR:
             faults.append(Fault(line, "the floor is a reference that is always measured, not a rung", f"remove it; rungs are: {rungs}"))
+        elif rung not in fitting:
+            what = f"the rung {rung.value!r} does not fit a task of kind {file.objective.task.kind.value}"
+            faults.append(Fault(line, what, f"rungs are: {rungs}"))
         elif rung in ladder[:index]:
             faults.append(Fault(line, f"the rung {rung.value!r} is listed twice", "keep one of the two"))
     return faults
