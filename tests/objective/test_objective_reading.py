@@ -273,3 +273,35 @@ def test_any_value_under_any_key_is_read_or_refused(value: object) -> None:
         text = "".join(line + "\n" for line in LINES if not line.startswith((" ", key))) + yaml.safe_dump({key: value}, allow_unicode=True)
         with pytest.raises(ObjectiveInvalid):
             parse_objective(text, "o.yaml")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("metric: accuracy, target: 0.90", "metric: coverage, target: 0.90", "left to people"),
+        ("metric: accuracy, target: 0.90", "metric: selective_risk, target: 0.05", "left to people"),
+        ("kind: classify", "kind: classify\n  format: {json_keys: [a]}", "no free answers"),
+        ("kind: classify", "kind: generate\n  format: {}", "asks for nothing"),
+        ("kind: classify", "kind: generate\n  format: {pattern: '('}", "no regular expression"),
+        ("margin: 0.02", "referral: {max_error: 1.5}", "must be less than 1"),
+    ],
+)
+def test_keys_that_metrics_rest_on(old: str, new: str, says: str) -> None:
+    error = refused(changed(old, new))
+    assert says in error.message
+    assert error.line > 0
+
+
+def test_format_valid_and_referral_where_they_fit() -> None:
+    text = changed("margin: 0.02", "referral: {max_error: 0.05}").replace("metric: accuracy, target: 0.90", "metric: coverage, target: 0.6")
+    assert parse_objective(text, "o.yaml").objective.referral is not None
+    generating = changed("kind: classify", "kind: generate").replace("  - metric: recall[compromised_card]\n    target: 0.80\n", "")
+    without = generating.replace("metric: accuracy", "metric: format_valid")
+    assert "needs to know the form" in refused(without).message
+    parse_objective(without.replace("kind: generate", "kind: generate\n  format: {json_keys: [a]}"), "o.yaml")
+    assert "one probability an answer" in refused(many()).message
+
+
+def many() -> str:
+    text = changed("kind: classify", "kind: classify\n  labels: many").replace("metric: accuracy", "metric: exact_match")
+    return text.replace("margin: 0.02", "referral: {max_error: 0.05}")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.value import Digest, Value
 
@@ -24,6 +26,7 @@ class ItemResult(Value):
     """One item's outcome. ``log_loss`` is in nats; ``latency_ms`` is this item's share of its batch. Holds no text of the item.
 
     ``request_ms`` is the wall time of the request, for items that were answered as a server would answer them; ``None`` for those batched.
+    ``scores`` are the item's own values of the metrics that are means over items (``brier``, ``rouge_l``, ``ndcg@10``), by their names.
     """
 
     item: Digest
@@ -37,6 +40,7 @@ class ItemResult(Value):
     request_ms: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    scores: dict[str, float] = Field(default_factory=dict)
 
 
 class Metric(Value):
@@ -56,7 +60,11 @@ class Metric(Value):
 
 
 class Evidence(Value):
-    """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``."""
+    """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``, ``breakdown`` the artifact with
+    what lies behind the metrics (``domain/breakdown.py``).
+
+    ``refer_below`` is the probability below which an answer counted as referred to a person: calibrated on dev, kept on test.
+    """
 
     candidate: Digest
     split: Split
@@ -65,6 +73,8 @@ class Evidence(Value):
     items: Digest
     seconds: float
     engine: str
+    refer_below: float | None = None
+    breakdown: Digest | None = None
 
 
 class Standing(StrEnum):
@@ -131,6 +141,7 @@ class Prediction(Value):
     """What a candidate answered to one item. ``log_probabilities`` maps every label to nats (normalised over
     labels); ``None`` for generation.
 
+    ``ranking`` are document ids, best first, where documents are ranked; ``passages`` those that stood in the prompt: neither is stored.
     ``latency_ms`` and ``request_ms`` as in ``ItemResult``.
     """
 
@@ -141,3 +152,5 @@ class Prediction(Value):
     request_ms: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    ranking: tuple[str, ...] = ()
+    passages: tuple[str, ...] = ()

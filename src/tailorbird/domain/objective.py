@@ -48,6 +48,15 @@ class Business(Section):
     """How much harm a wrong answer can do. Decides how sure the proof must be, and how many people must agree."""
 
 
+class AnswerFormat(Section):
+    """What a generated answer must look like to be usable."""
+
+    json_keys: tuple[str, ...] | None = None
+    """The answer is one JSON object that has these keys; an empty list: any JSON object."""
+    pattern: str | None = None
+    """A regular expression that the whole answer matches."""
+
+
 class Task(Section):
     """The task put to the model."""
 
@@ -57,6 +66,8 @@ class Task(Section):
     """How many labels an item has when classifying: exactly ``one``, or any number, with none among them (``many``)."""
     instruction: str = Field(min_length=1)
     """What the model is told to do, in a sentence."""
+    format: AnswerFormat | None = None
+    """What a generated answer must look like: the metric ``format_valid`` is the share of answers that do."""
 
 
 class Origin(Section):
@@ -118,7 +129,7 @@ class Kpi(Section):
     metric: str
     """The metric; some are of one label, which stands in brackets: ``recall[refund]``."""
     target: float
-    """The value that the lower end of the interval must reach (for log_loss: the upper end must stay below)."""
+    """The value that the lower end of the interval must reach (where less is better, as for log_loss: the upper end must stay below)."""
     because: str = ""
     """Why this value."""
 
@@ -166,6 +177,14 @@ class Limits(Section):
     """How long 95 of 100 answers may take."""
     cost_per_1k_requests: CostLimit | None = None
     """What answers may cost."""
+
+
+class Referral(Section):
+    """Which answers are left to people: those that the model is not sure enough of."""
+
+    max_error: Annotated[float, Field(gt=0, lt=1)]
+    """The largest share of wrong answers among those that are given. The probability below which an item is referred is calibrated on
+    dev."""
 
 
 class Budget(Section):
@@ -221,6 +240,8 @@ class Objective(Section):
     """What "good enough" means: every target must be proven."""
     limits: Limits = Limits()
     """Bounds that hold whatever the quality."""
+    referral: Referral | None = None
+    """Which answers are left to people; without it, every item is answered."""
     margin: Annotated[float, Field(ge=0, le=0.5)] = 0.02
     """How much better a costlier way to adapt must be to be worth it."""
     budget: Budget = Budget()

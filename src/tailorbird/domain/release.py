@@ -22,7 +22,11 @@ from tailorbird.domain.value import Digest, Name, Value
 
 
 class ReleaseContent(Value):
-    """What is released, by digest. The digest of this value's canonical JSON is the release's name, for ever."""
+    """What is released, by digest. The digest of this value's canonical JSON is the release's name, for ever.
+
+    An answer whose probability lies below ``refer_below`` is referred to a person (``foundations/labelling.py``). Without one the field is
+    not written, so that releases made before there was one keep their names.
+    """
 
     tenant: Name
     objective_name: Name
@@ -43,6 +47,7 @@ class ReleaseContent(Value):
     floor: Digest | None = None
     snapshot: Digest
     author: Name
+    refer_below: float | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Dossier(Value):

@@ -4,9 +4,22 @@ In: rows, an engine with a loaded servable, predictions. Out: predictions, metri
 not know: gates, targets, how a candidate was made.
 """
 
+from tailorbird.evaluation.abstention import calibrated
+from tailorbird.evaluation.breakdown import break_down
 from tailorbird.evaluation.comparison import ComparisonRule, compare
-from tailorbird.evaluation.measuring import measure
+from tailorbird.evaluation.measuring import measure, metrics_of, results
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
 from tailorbird.evaluation.spec import MeasureSpec
 
-__all__ = ["ComparisonRule", "MeasureSpec", "PredictionRequest", "compare", "engine_predictions", "measure"]
+__all__ = [
+    "ComparisonRule",
+    "MeasureSpec",
+    "PredictionRequest",
+    "break_down",
+    "calibrated",
+    "compare",
+    "engine_predictions",
+    "measure",
+    "metrics_of",
+    "results",
+]

@@ -1,7 +1,7 @@
 """Metrics of one-label classification.
 
-In: item results. Out: accuracy, balanced accuracy, macro-F1, precision and recall of every label, log-loss. Must not know: engines, other
-tasks.
+In: item results. Out: accuracy, balanced accuracy, macro-F1, precision and recall of every label, log-loss, calibration. Must not know:
+engines, other tasks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
+from tailorbird.evaluation.calibration import calibration_metrics
 from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped, proportion
 from tailorbird.foundations.statistics import Floats, score_interval
 
@@ -24,6 +25,7 @@ def classification_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> It
     losses = [item.log_loss for item in items if item.log_loss is not None]
     if len(losses) == len(items) > 1:
         yield average("log_loss", losses, [item.group for item in items], spec)
+    yield from calibration_metrics(items, spec)
 
 
 def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:

@@ -15,7 +15,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.overlap import token_f1
 from tailorbird.foundations.statistics import Interval, items_needed_for_difference, mcnemar_exact, paired_interval
 
-#: What one item scores (0 to 1), by the metric that averages it.
+#: What one item scores (0 to 1), by the metric that averages it, where it is not among the item's own ``scores``.
 ITEM_SCORES: dict[str, Callable[[ItemResult], float]] = {
     "accuracy": lambda item: float(item.correct),
     "exact_match": lambda item: float(item.correct),

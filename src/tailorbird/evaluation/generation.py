@@ -1,27 +1,83 @@
 """Metrics of generated answers.
 
-In: item results. Out: exact match and token F1. Must not know: engines, other tasks.
+In: answers and references; the form that an answer must have; the passages it was given. Out: each item's scores, and their means with
+intervals. Must not know: engines, other tasks.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.spec import MeasureSpec, average, proportion
-from tailorbird.foundations.overlap import token_f1
-from tailorbird.foundations.statistics import score_interval
+from tailorbird.domain.objective import AnswerFormat
+from tailorbird.evaluation.spec import MeasureSpec, proportion, share_like
+from tailorbird.foundations.overlap import chrf, rouge_l, token_f1, word_precision
+from tailorbird.foundations.text import normalise
+
+#: Scores of an item that are shares of something, in the order in which they are told.
+_MEANS = ("token_f1", "rouge_l", "chrf", "groundedness")
+#: Scores of an item that are yes or no.
+_SHARES = ("format_valid", "refusal_rate")
+
+#: How assistants open an answer in which they decline. Matched at its beginning alone: who quotes such words later has not declined.
+_REFUSAL = re.compile(
+    r"^\W*("
+    r"(i['’]?m (very |so |really )?)?sorry|i apologi[sz]e|unfortunately,? i|i must decline"
+    r"|i (really )?(cannot|can['’]t|can not|won['’]t|will not|am unable|am not able|do not have|don['’]t have)"
+    r"|i['’]m (unable|not able)|as an? (ai|artificial|language)|no,? i (cannot|can['’]t|won['’]t)"
+    r"|this (request|question) (cannot|can['’]t)|it is not (possible|appropriate) for me|it would not be appropriate)"
+)
+
+
+def generation_scores(answer: str, reference: str, form: AnswerFormat | None, passages: Sequence[str]) -> dict[str, float]:
+    """One item's scores by name. ``format_valid`` only where a form is asked for, ``groundedness`` only where passages were given.
+
+    Groundedness is the share of the answer's words that stand in the passages (K-precision, Adlakha 2023, arXiv 2307.16877).
+    """
+    scores = {
+        "token_f1": token_f1(answer, reference),
+        "rouge_l": rouge_l(answer, reference),
+        "chrf": chrf(answer, reference),
+        "refusal_rate": float(is_refusal(answer)),
+    }
+    if form is not None:
+        scores["format_valid"] = float(has_form(answer, form))
+    if passages:
+        scores["groundedness"] = word_precision(answer, " ".join(passages))
+    return scores
 
 
 def generation_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
-    """All metrics of generated answers. Both compare texts after ``normalise`` (case, white space and Unicode forms do not count)."""
+    """All metrics of generated answers. ``exact_match`` compares after ``normalise`` (case, white space and Unicode forms do not count)."""
     yield proportion("exact_match", items, [item.correct for item in items], spec)
-    groups = [item.group for item in items]
-    overlap = average("token_f1", [token_f1(item.prediction, item.target) for item in items], groups, spec)
-    yield overlap if overlap.low < overlap.high else _without_spread(overlap, len(set(groups)))
+    for name in _MEANS:
+        scored = [item for item in items if name in item.scores]
+        if scored:
+            yield share_like(name, [item.scores[name] for item in scored], [item.group for item in scored], spec)
+    for name in _SHARES:
+        scored = [item for item in items if name in item.scores]
+        if scored:
+            yield proportion(name, scored, [item.scores[name] > 0 for item in scored], spec)
 
 
-def _without_spread(metric: Metric, groups: int) -> Metric:
-    """A bound where all answers score alike: no score in [0, 1] varies more than a coin of the same mean, so Wilson's holds."""
-    low, high = score_interval(metric.value, groups, metric.confidence)
-    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+def is_refusal(answer: str) -> bool:
+    """True when the answer opens by declining. A rule over words: it sees English refusals of the usual kind, and no others."""
+    return bool(_REFUSAL.match(normalise(answer)))
+
+
+def has_form(answer: str, form: AnswerFormat) -> bool:
+    """True when the whole answer has the form that is asked for; outer white space does not count."""
+    text = answer.strip()
+    if form.pattern is not None and re.fullmatch(form.pattern, text, re.DOTALL) is None:
+        return False
+    return form.json_keys is None or _is_object(text, form.json_keys)
+
+
+def _is_object(text: str, keys: Sequence[str]) -> bool:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and all(key in found for key in keys)

@@ -13,9 +13,11 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import ItemResult, Metric, Prediction
 from tailorbird.domain.objective import TaskKind
+from tailorbird.evaluation.abstention import abstention_metrics
 from tailorbird.evaluation.classification import classification_metrics
-from tailorbird.evaluation.generation import generation_metrics
+from tailorbird.evaluation.generation import generation_metrics, generation_scores
 from tailorbird.evaluation.multi_label import multi_label_metrics
+from tailorbird.evaluation.ranking import ranking_metrics, ranking_scores, relevance_of
 from tailorbird.evaluation.serving_cost import serving_metrics
 from tailorbird.evaluation.spec import MeasureSpec
 from tailorbird.foundations.text import normalise
@@ -23,22 +25,30 @@ from tailorbird.foundations.text import normalise
 #: What makes metrics out of items, by the kind of task.
 Family = Callable[[Sequence[ItemResult], MeasureSpec], Iterator[Metric]]
 
-FAMILIES: dict[TaskKind, Family] = {TaskKind.CLASSIFY: classification_metrics, TaskKind.GENERATE: generation_metrics}
+FAMILIES: dict[TaskKind, Family] = {
+    TaskKind.CLASSIFY: classification_metrics,
+    TaskKind.GENERATE: generation_metrics,
+    TaskKind.RANK: ranking_metrics,
+}
 
 
 def measure(rows: Sequence[Row], predictions: Sequence[Prediction], spec: MeasureSpec) -> tuple[dict[str, Metric], tuple[ItemResult, ...]]:
     """Metrics by name, and item results sorted by item id, so that the order of rows changes nothing.
 
-    Raises InvalidInput when predictions are not exactly one per row, when there are no rows, or when the task is of a kind without metrics.
+    Raises InvalidInput when predictions are not exactly one per row, or when there are no rows.
     """
-    if spec.task not in FAMILIES:
-        raise InvalidInput(f"a {spec.task.value} task has no metrics", "measure a classify or generate task", code="task_unsupported")
-    items = _items(rows, predictions, spec.task)
+    items = results(rows, predictions, spec)
+    return metrics_of(items, spec), items
+
+
+def metrics_of(items: Sequence[ItemResult], spec: MeasureSpec) -> dict[str, Metric]:
+    """All metrics of item results, by name."""
     quality = multi_label_metrics if spec.many else FAMILIES[spec.task]
-    return {metric.name: metric for family in (quality, serving_metrics) for metric in family(items, spec)}, items
+    return {metric.name: metric for family in (quality, abstention_metrics, serving_metrics) for metric in family(items, spec)}
 
 
-def _items(rows: Sequence[Row], predictions: Sequence[Prediction], task: TaskKind) -> tuple[ItemResult, ...]:
+def results(rows: Sequence[Row], predictions: Sequence[Prediction], spec: MeasureSpec) -> tuple[ItemResult, ...]:
+    """One result a row, sorted by item id. Raises as ``measure``."""
     by_item = {prediction.item: prediction for prediction in predictions}
     by_row = {row.id: row for row in rows}
     if not rows or by_item.keys() != by_row.keys() or not len(rows) == len(predictions) == len(by_row):
@@ -47,22 +57,46 @@ def _items(rows: Sequence[Row], predictions: Sequence[Prediction], task: TaskKin
             "predict every row exactly once, and at least one",
             code="items_differ",
         )
-    return tuple(_item(by_row[item], by_item[item], task) for item in sorted(by_row))
+    return tuple(_item(by_row[item], by_item[item], spec) for item in sorted(by_row))
 
 
-def _item(row: Row, prediction: Prediction, task: TaskKind) -> ItemResult:
+def _item(row: Row, prediction: Prediction, spec: MeasureSpec) -> ItemResult:
     scores = prediction.log_probabilities
-    exact = prediction.answer == row.target
     return ItemResult(
         item=row.id,
         group=row.group,
         target=row.target,
         prediction=prediction.answer,
-        correct=exact if task is TaskKind.CLASSIFY else normalise(prediction.answer) == normalise(row.target),
+        correct=_is_correct(row, prediction, spec.task),
         log_loss=-scores[row.target] if scores and row.target in scores else None,
         confidence=min(1.0, math.exp(scores[prediction.answer])) if scores and prediction.answer in scores else None,
         latency_ms=prediction.latency_ms,
         request_ms=prediction.request_ms,
         prompt_tokens=prediction.prompt_tokens,
         completion_tokens=prediction.completion_tokens,
+        scores=_scores(row, prediction, spec),
     )
+
+
+def _is_correct(row: Row, prediction: Prediction, task: TaskKind) -> bool:
+    """The right label; the reference's text, after ``normalise``; a relevant document in the first place."""
+    if task is TaskKind.CLASSIFY:
+        return prediction.answer == row.target
+    if task is TaskKind.RANK:
+        return bool(prediction.ranking) and relevance_of(row.target).get(prediction.ranking[0], 0) > 0
+    return normalise(prediction.answer) == normalise(row.target)
+
+
+def _scores(row: Row, prediction: Prediction, spec: MeasureSpec) -> dict[str, float]:
+    if spec.task is TaskKind.RANK:
+        return ranking_scores(prediction.ranking, relevance_of(row.target))
+    if spec.task is TaskKind.GENERATE:
+        return generation_scores(prediction.answer, row.target, spec.form, prediction.passages)
+    told = prediction.log_probabilities
+    return {"brier": _brier(told, row.target)} if told and not spec.many else {}
+
+
+def _brier(log_probabilities: dict[str, float], target: str) -> float:
+    """Brier's score of one item (Brier 1950), between 0 and 2: the squared distance of the probabilities from what came true."""
+    said = {label: math.exp(nats) for label, nats in log_probabilities.items()}
+    return sum((probability - (label == target)) ** 2 for label, probability in said.items()) + (target not in said)

@@ -1,6 +1,7 @@
 """What answering costs: latency and money, from the items that were answered as a server would.
 
-In: item results with times. Out: ``latency_p95_ms`` and ``cost_per_1k_requests``. Must not know: targets, tasks, the machine.
+In: item results with times. Out: ``latency_p95_ms``, ``cost_per_1k_requests`` and ``tokens_per_request``. Must not know: targets, tasks,
+the machine.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def serving_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[
             method="order-statistics",
         )
     yield from _cost(items, spec)
+    tokens = [float(item.prompt_tokens + item.completion_tokens) for item in items]
+    if len(items) > 1 and max(tokens) > 0:
+        yield average("tokens_per_request", tokens, [item.group for item in items], spec)
 
 
 def _cost(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:

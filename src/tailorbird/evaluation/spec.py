@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.statistics import Floats, bootstrap_bca, clustered_wilson
+from tailorbird.domain.objective import AnswerFormat, TaskKind
+from tailorbird.foundations.statistics import Floats, bootstrap_bca, clustered_wilson, score_interval
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class MeasureSpec:
     """What to measure by.
 
     ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works; with ``many`` an
-    item may bear several labels.
+    item may bear several labels. ``refer_below`` is the probability below which an item is referred to a person (None: all are answered).
+    ``form`` is what a generated answer must look like.
     """
 
     task: TaskKind
@@ -30,6 +31,8 @@ class MeasureSpec:
     seed: int
     price_per_hour: float
     many: bool = False
+    refer_below: float | None = None
+    form: AnswerFormat | None = None
 
 
 def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:
@@ -71,3 +74,13 @@ def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequen
         n=len(groups),
         method="bootstrap-bca",
     )
+
+
+def share_like(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """As ``average`` for values in [0, 1], with a bound where all are alike: no value in [0, 1] varies more than a coin of the same mean,
+    so that Wilson's interval at the number of groups holds."""
+    metric = average(name, values, groups, spec)
+    if metric.low < metric.high:
+        return metric
+    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
+    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})

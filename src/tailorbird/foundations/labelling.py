@@ -48,3 +48,8 @@ def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labelled
 def given(marginals: dict[str, float]) -> str:
     """The set of the labels whose probability reaches the threshold."""
     return label_sets.join(label for label, probability in marginals.items() if probability >= THRESHOLD)
+
+
+def is_referred(found: Labelled, refer_below: float | None) -> bool:
+    """True when the answer is not sure enough to be given, and a person must decide: its probability lies below ``refer_below``."""
+    return refer_below is not None and found.probabilities.get(found.answer, 0.0) < refer_below

@@ -5,6 +5,8 @@ In: a stage with a plan. Out: measured candidates and the decision after each. M
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import Exhausted
@@ -148,27 +150,41 @@ def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> 
 
 def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1) -> Evidence:
     """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
-    metrics, items = evaluation.measure(
-        rows,
-        predictions,
-        evaluation.MeasureSpec(
-            task=stage.objective.task.kind,
-            labels=stage.manifest.labels,
-            confidence=spend(stage.objective.business.risk.confidence, look),
-            seed=stage.objective.seed,
-            price_per_hour=stage.parts.prices.per_hour,
-            many=stage.many,
-        ),
-    )
+    spec = _spec(stage, look)
+    items = evaluation.results(rows, predictions, spec)
+    spec = replace(spec, refer_below=_threshold(stage, candidate, items, spec))
     return Evidence(
         candidate=digest_of(candidate),
         split=rows[0].split,
         n=len(rows),
-        metrics=metrics,
+        metrics=evaluation.metrics_of(items, spec),
         items=stage.parts.artifacts.put(_as_lines(items)),
         seconds=sum(prediction.latency_ms for prediction in predictions) / 1000,
         engine=engine,
+        refer_below=spec.refer_below,
+        breakdown=stage.parts.artifacts.put(canonical_json(evaluation.break_down(rows, items, spec))),
     )
+
+
+def _spec(stage: Stage, look: int) -> evaluation.MeasureSpec:
+    return evaluation.MeasureSpec(
+        task=stage.objective.task.kind,
+        labels=stage.manifest.labels,
+        confidence=spend(stage.objective.business.risk.confidence, look),
+        seed=stage.objective.seed,
+        price_per_hour=stage.parts.prices.per_hour,
+        many=stage.many,
+        form=stage.objective.task.format,
+    )
+
+
+def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...], spec: evaluation.MeasureSpec) -> float | None:
+    """Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on."""
+    referral = stage.objective.referral
+    if referral is None:
+        return None
+    known = next((climb.evidence.refer_below for climb in stage.climbs if climb.candidate == digest_of(candidate)), None)
+    return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
 
 
 def _as_lines(items: tuple[ItemResult, ...]) -> bytes:

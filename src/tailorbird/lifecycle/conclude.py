@@ -81,7 +81,12 @@ def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult) ->
     candidate = stage.record(Candidate, climb.candidate)
     content = release.assemble(
         release.ReleaseParts(
-            run=stage.run, objective=stage.objective, base=stage.base, candidate=candidate, snapshot=digest_of(stage.manifest)
+            run=stage.run,
+            objective=stage.objective,
+            base=stage.base,
+            candidate=candidate,
+            snapshot=digest_of(stage.manifest),
+            refer_below=climb.evidence.refer_below,
         )
     )
     dossier = Dossier(

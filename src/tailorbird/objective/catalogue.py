@@ -14,6 +14,7 @@ from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Value
+from tailorbird.foundations.measures import lower_is_better
 from tailorbird.foundations.text import nearest
 
 
@@ -61,8 +62,12 @@ class MetricSpec(Value):
     description: str
     labelled: bool = False
     proportion: bool = False
-    higher_is_better: bool = True
     highest: float = 1.0
+
+    @property
+    def higher_is_better(self) -> bool:
+        """False where a target is an upper bound."""
+        return not lower_is_better(self.name)
 
     @property
     def written(self) -> str:
@@ -111,8 +116,29 @@ _SPECS = (
         name="log_loss",
         answers=(Answers.LABEL,),
         description="Mean negative log-probability of the right label, in nats; the target is an upper bound.",
-        higher_is_better=False,
         highest=100.0,
+    ),
+    MetricSpec(
+        name="brier",
+        answers=(Answers.LABEL,),
+        description="Mean squared distance of the probabilities from what came true, 0 to 2; the target is an upper bound.",
+        highest=2.0,
+    ),
+    MetricSpec(
+        name="ece",
+        answers=(Answers.LABEL,),
+        description="Mean distance between how sure the model says it is and how often it is right; the target is an upper bound.",
+    ),
+    MetricSpec(
+        name="coverage",
+        answers=(Answers.LABEL,),
+        proportion=True,
+        description="Share of items that are answered and not referred to a person; needs `referral`.",
+    ),
+    MetricSpec(
+        name="selective_risk",
+        answers=(Answers.LABEL,),
+        description="Share of wrong answers among those that are given; needs `referral`; the target is an upper bound.",
     ),
     MetricSpec(
         name="exact_match",
@@ -121,6 +147,24 @@ _SPECS = (
         description="Share of answers equal to the reference: texts after normalising case and white space, labels as whole sets.",
     ),
     MetricSpec(name="token_f1", answers=(Answers.TEXT,), description="Mean F1 of the words shared by answer and reference."),
+    MetricSpec(name="rouge_l", answers=(Answers.TEXT,), description="Mean F1 of the longest run of words, in order, that both share."),
+    MetricSpec(name="chrf", answers=(Answers.TEXT,), description="Mean F2 of the pieces of up to six characters that both share."),
+    MetricSpec(
+        name="format_valid",
+        answers=(Answers.TEXT,),
+        proportion=True,
+        description="Share of answers that have the form of `task.format`.",
+    ),
+    MetricSpec(
+        name="refusal_rate",
+        answers=(Answers.TEXT,),
+        description="Share of answers that open by declining; the target is an upper bound.",
+    ),
+    MetricSpec(
+        name="groundedness",
+        answers=(Answers.TEXT,),
+        description="Mean share of an answer's words that stand in the passages it was given.",
+    ),
     MetricSpec(
         name="ndcg@10",
         answers=(Answers.RANKING,),
@@ -130,6 +174,14 @@ _SPECS = (
         name="mrr@10",
         answers=(Answers.RANKING,),
         description="Mean of one over the rank of the first relevant document, 0 where it is not among the first ten.",
+    ),
+    MetricSpec(
+        name="recall@10", answers=(Answers.RANKING,), description="Mean share of the relevant documents that stand among the first ten."
+    ),
+    MetricSpec(
+        name="recall@100",
+        answers=(Answers.RANKING,),
+        description="Mean share of the relevant documents that stand among the first hundred.",
     ),
 )
 

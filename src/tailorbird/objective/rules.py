@@ -5,10 +5,12 @@ In: an objective and its lines. Out: faults. Must not know: YAML, data.
 
 from __future__ import annotations
 
+import re
+
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
-from tailorbird.domain.objective import Kpi, TaskKind
+from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
 from tailorbird.foundations.text import nearest
 from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.faults import NOT_SUPPORTED_YET, Fault
@@ -17,7 +19,14 @@ from tailorbird.objective.file import ObjectiveFile
 
 def faults_of(file: ObjectiveFile) -> list[Fault]:
     """Everything in the objective that cannot be pursued."""
-    return [*_unsupported(file), *_task_faults(file), *_kpi_faults(file), *_ladder_faults(file), *_approval_faults(file)]
+    return [
+        *_unsupported(file),
+        *_task_faults(file),
+        *_kpi_faults(file),
+        *_needs_faults(file),
+        *_ladder_faults(file),
+        *_approval_faults(file),
+    ]
 
 
 def _unsupported(file: ObjectiveFile) -> list[Fault]:
@@ -39,10 +48,43 @@ def _unsupported(file: ObjectiveFile) -> list[Fault]:
 
 
 def _task_faults(file: ObjectiveFile) -> list[Fault]:
-    task = file.objective.task
-    if task.labels == "one" or task.kind is TaskKind.CLASSIFY:
-        return []
-    return [Fault(file.line_of("task.labels"), f"a task of kind {task.kind.value} has no labels", "remove `labels`, or use kind: classify")]
+    task, faults = file.objective.task, []
+    if task.labels == "many" and task.kind is not TaskKind.CLASSIFY:
+        line = file.line_of("task.labels")
+        faults.append(Fault(line, f"a task of kind {task.kind.value} has no labels", "remove `labels`, or use kind: classify"))
+    if task.format is not None:
+        faults += _format_faults(task.format, task.kind, file.line_of("task.format"))
+    return faults
+
+
+def _format_faults(form: AnswerFormat, kind: TaskKind, line: int) -> list[Fault]:
+    if kind is not TaskKind.GENERATE:
+        return [Fault(line, f"a task of kind {kind.value} has no free answers to give a form to", "remove `format`, or use kind: generate")]
+    if form.json_keys is None and form.pattern is None:
+        return [Fault(line, "`task.format` asks for nothing", "give `json_keys` or `pattern`")]
+    try:
+        re.compile(form.pattern or "")
+    except re.error as error:
+        return [Fault(line, f"`task.format.pattern` is no regular expression: {error.msg}", "write one that Python's re.fullmatch takes")]
+    return []
+
+
+def _needs_faults(file: ObjectiveFile) -> list[Fault]:
+    """KPIs that rest on a key which is not there, and a referral that rests on probabilities which are not there."""
+    objective = file.objective
+    faults = []
+    for index, kpi in enumerate(objective.kpis):
+        line = file.line_of(f"kpis.{index}.metric")
+        if kpi.metric in ("coverage", "selective_risk") and objective.referral is None:
+            faults.append(Fault(line, f"{kpi.metric} needs to know which answers are left to people", "add `referral: {max_error: 0.05}`"))
+        if kpi.metric == "format_valid" and objective.task.format is None:
+            faults.append(
+                Fault(line, "format_valid needs to know the form", "add `format: {json_keys: [...]}` or a `pattern` under `task`")
+            )
+    if objective.referral is not None and answers_of(objective.task) is not Answers.LABEL:
+        line = file.line_of("referral")
+        faults.append(Fault(line, "`referral` rests on one probability an answer", "remove it: it works with kind: classify, labels: one"))
+    return faults
 
 
 def _kpi_faults(file: ObjectiveFile) -> list[Fault]:

@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from tailorbird.domain.curation import CurationPolicy, PrivacyPolicy, ProtectedSet, QualityPolicy
 from tailorbird.domain.objective import (
     AdapterWishes,
+    AnswerFormat,
     Budget,
     Business,
     CostLimit,
@@ -28,6 +29,7 @@ from tailorbird.domain.objective import (
     MaxExtractable,
     Objective,
     Origin,
+    Referral,
     Task,
 )
 from tailorbird.domain.value import Value
@@ -40,6 +42,7 @@ SECTIONS: dict[str, type[Value]] = {
     "": Objective,
     "business": Business,
     "task": Task,
+    "task.format": AnswerFormat,
     "data.*": DataSource,
     "data.*.source": Origin,
     "curation": CurationPolicy,
@@ -54,6 +57,7 @@ SECTIONS: dict[str, type[Value]] = {
     "limits.memorisation": MaxExtractable,
     "limits.latency_p95_ms": LatencyLimit,
     "limits.cost_per_1k_requests": CostLimit,
+    "referral": Referral,
     "budget": Budget,
     "lora": AdapterWishes,
 }

@@ -19,13 +19,14 @@ from tailorbird.foundations.canonical import digest_of
 
 @dataclass(frozen=True)
 class ReleaseParts:
-    """What a release is made of. Its author is who submitted the run."""
+    """What a release is made of. Its author is who submitted the run. Answers below the probability ``refer_below`` are for people."""
 
     run: Run
     objective: Objective
     base: BaseModelRef
     candidate: Candidate
     snapshot: Digest
+    refer_below: float | None = None
 
 
 def assemble(parts: ReleaseParts) -> ReleaseContent:
@@ -53,6 +54,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         prompt=candidate.prompt,
         snapshot=parts.snapshot,
         author=parts.run.created_by,
+        refer_below=parts.refer_below,
     )
 
 

@@ -3,10 +3,10 @@
 In: an objective, a candidate's evidence on one split, the number of the look. Out: a gate result with one finding a KPI or limit. Must not
 know: how anything was measured, what follows from the verdict.
 
-A KPI passes when the lower end of its interval reaches the target (for ``log_loss``, where less is better: when the upper end stays within
-it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their maximum: the
-upper end of the interval counts, not the value. All must pass; one failure fails the whole; anything open leaves it open. Looks are
-corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
+A KPI passes when the lower end of its interval reaches the target (where less is better, as for ``log_loss``: when the upper end stays
+within it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their
+maximum: the upper end of the interval counts, not the value. All must pass; one failure fails the whole; anything open leaves it open.
+Looks are corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ from dataclasses import dataclass
 
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
 from tailorbird.domain.objective import Objective
+from tailorbird.foundations.measures import lower_is_better
 from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, spend
 from tailorbird.release.intervals import interval_at
-
-#: KPIs whose target is an upper bound.
-LOWER_IS_BETTER = frozenset({"log_loss"})
 
 #: How many decimals a metric is told in; three where none is named.
 _DECIMALS = {"latency_p95_ms": 1, "cost_per_1k_requests": 4}
@@ -67,7 +65,9 @@ def judge(inputs: GateInputs) -> GateResult:
 
 def _demands(objective: Objective) -> Iterator[_Demand]:
     for kpi in objective.kpis:
-        yield _Demand(kpi.metric, "kpi", kpi.target, kpi.metric in LOWER_IS_BETTER)
+        yield _Demand(kpi.metric, "kpi", kpi.target, lower_is_better(kpi.metric))
+    if objective.referral:
+        yield _Demand("selective_risk", "limit", objective.referral.max_error, True)
     limits = objective.limits
     if limits.retention:
         yield _Demand("retention", "limit", limits.retention.max_drop, True, "retention is not measured")

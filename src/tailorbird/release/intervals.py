@@ -8,10 +8,8 @@ from __future__ import annotations
 from statistics import NormalDist
 
 from tailorbird.domain.evidence import Metric
+from tailorbird.foundations.measures import UNBOUNDED
 from tailorbird.foundations.statistics import score_interval, wilson
-
-#: Metrics that may exceed 1; all others are shares.
-UNBOUNDED = frozenset({"log_loss", "latency_p95_ms", "cost_per_1k_requests"})
 
 
 def interval_at(metric: Metric, confidence: float) -> tuple[float, float]:

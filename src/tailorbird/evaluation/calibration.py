@@ -1,0 +1,71 @@
+"""How far a model's probabilities can be trusted.
+
+In: item results with the probability of each answer. Out: ``ece``, ``brier``, the bins of a reliability diagram. Must not know: targets,
+engines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.domain.breakdown import Bin
+from tailorbird.domain.evidence import ItemResult, Metric
+from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped
+from tailorbird.foundations.statistics import Floats, score_interval
+
+#: Items in a bin at least, and bins at most.
+_FEWEST, _MOST_BINS = 20, 15
+
+
+def calibration_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    """``brier`` and ``ece`` where every item has probabilities; ``ece`` only where two bins can be filled."""
+    briers = [item.scores["brier"] for item in items if "brier" in item.scores]
+    if len(briers) == len(items) > 1:
+        yield average("brier", briers, [item.group for item in items], spec)
+    if len(items) >= 2 * _FEWEST and all(item.confidence is not None for item in items):
+        yield _ece(items, spec)
+
+
+def reliability(items: Sequence[ItemResult]) -> tuple[Bin, ...]:
+    """Bins of equal mass, least sure first; empty where some item has no probability."""
+    if not items or any(item.confidence is None for item in items):
+        return ()
+    bins = _bins(items)
+    said, right = _said(items), np.array([item.correct for item in items], dtype=float)
+    return tuple(
+        Bin(n=int(np.sum(bins == k)), said=float(said[bins == k].mean()), right=float(right[bins == k].mean()))
+        for k in range(bins.max() + 1)
+    )
+
+
+def _ece(items: Sequence[ItemResult], spec: MeasureSpec) -> Metric:
+    """Expected calibration error over bins of equal mass (Nguyen & O'Connor 2015): the mean distance between what the model said and what
+    came true. Sampling alone makes it larger than it is, never smaller, so that an upper bound on it errs on the safe side."""
+    bins, gaps = _bins(items), _said(items) - np.array([item.correct for item in items], dtype=float)
+    count = int(bins.max()) + 1
+
+    def ece(weights: Floats) -> float:
+        return float(np.abs(np.bincount(bins, weights=weights * gaps, minlength=count)).sum() / weights.sum())
+
+    groups = [item.group for item in items]
+    metric = bootstrapped("ece", ece, groups, spec)
+    if metric.low < metric.high:
+        return metric
+    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
+    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+
+
+def _said(items: Sequence[ItemResult]) -> Floats:
+    return np.array([item.confidence for item in items], dtype=float)
+
+
+def _bins(items: Sequence[ItemResult]) -> NDArray[np.intp]:
+    """The bin of each item: by rank of its probability, items of one name order breaking ties, so that nothing depends on their order."""
+    order = sorted(range(len(items)), key=lambda place: (items[place].confidence, items[place].item))
+    count = max(1, min(_MOST_BINS, len(items) // _FEWEST))
+    bins = np.empty(len(items), dtype=np.intp)
+    bins[order] = np.arange(len(items)) * count // len(items)
+    return bins

@@ -1,0 +1,37 @@
+"""What an objective asks of evidence, measured in the climb, judged by the gate, and kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lifecycle_kit import write_objective
+
+from tailorbird.domain.breakdown import Breakdown
+from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.ladder import Ladder, SealedTest
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle import adapt as climbing
+
+
+def test_a_threshold_calibrated_on_dev_is_kept_on_test_and_released(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    kpis = [{"metric": "coverage", "target": 0.7}, {"metric": "accuracy", "target": 0.8}]
+    path = write_objective(tmp_path / "careful", kpis=kpis, referral={"max_error": 0.2})
+    ended = climbing.adapt(parts, author, path, Progress())
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+    with parts.ledger.work("acme", write=False) as work:
+        ladder = work.records.get(Ladder, ended.conclusion.ladder)
+        assert ended.conclusion.test is not None
+        test = work.records.get(SealedTest, ended.conclusion.test)
+        evidence, gate = work.records.get(Evidence, test.evidence), work.records.get(GateResult, test.gate)
+        release = work.releases.get(ended.conclusion.release)
+    dev = ladder.climbs[-1].evidence
+    assert dev.refer_below is not None
+    assert dev.refer_below == evidence.refer_below == release.content.refer_below
+    assert {finding.name for finding in gate.findings} == {"coverage", "accuracy", "selective_risk"}
+    assert evidence.breakdown is not None
+    broken = Breakdown.model_validate_json(parts.artifacts.get(evidence.breakdown))
+    assert {part.segment for part in broken.slices} >= {"label", "length"}
+    assert broken.referral[0].coverage == 1
+    wrong = evidence.n - (evidence.metrics["accuracy"].hits or 0)
+    assert sum(confusion.count for confusion in broken.confusions) == wrong
