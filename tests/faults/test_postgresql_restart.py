@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from app_kit import wait_until
 from fault_kit import Desk, Ending, ending_of
 from ledger_postgresql import TEMPLATE, Server, running_server
 
@@ -23,6 +24,7 @@ def test_a_worker_goes_on_when_the_server_is_back(server: Server, template: Desk
     desk.submit()
     lasting = desk.call("worker")
     worker = lasting.start()
+    wait_until(lambda: "waiting for runs" in lasting.said)
     for _ in range(3):
         time.sleep(0.4)
         server.stop()
