@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import commit, machine
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -56,24 +56,6 @@ def bars_of(family: str, quick: bool) -> dict[str, dict[str, object]]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
     return {name: {"in": "quick"} | bar for name, bar in found.items()}
-
-
-def machine() -> dict[str, object]:
-    return {"cpus": os.cpu_count(), "processor": _processor(), "system": platform.system(), "python": platform.python_version()}
-
-
-def _processor() -> str:
-    """Its name on Linux, its architecture elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
 
 
 if __name__ == "__main__":

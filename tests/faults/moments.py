@@ -33,6 +33,11 @@ class Kill:
     after: float = 0.0
     signal: int = signal.SIGKILL
 
+    @property
+    def name(self) -> str:
+        """What the point is called."""
+        return f"after {self.after} s" if self.after else f"{self.moment} ({self.nth})"
+
 
 #: How the boundary of a step is named, from both sides and from the inside of its transaction.
 BOUNDARIES = ("before the commit of ", "in the commit of ", "after the commit of ")
