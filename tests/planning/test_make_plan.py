@@ -39,7 +39,7 @@ def llama(hidden: int, layers: int, intermediate: int, keys: int, **shape: int) 
 
 
 SMALL = llama(576, 30, 1536, 192, parameters=134_515_008)
-MACHINE = Machine(cores=2, memory_gb=24.0, fp32_gflops=146.0, bf16_gflops=435.0)
+MACHINE = Machine(cores=2, memory_gb=24.0, fp32_gflops=146.0, bf16_gflops=435.0, fast_bf16=True)
 TOKENS = TokenProfile(shared_prefix=24, prompt_mean=42.0, prompt_p95=60, prompt_max=92, target_mean=4.0, target_max=7, label_trie=35)
 
 
@@ -232,10 +232,12 @@ def test_lengths_hold_the_longest_row_and_a_sample_gets_slack() -> None:
     assert trained(long, RungKind.LORA).token_budget == trained(long, RungKind.LORA).max_length == 3007
 
 
-def test_precision_follows_the_measured_rates() -> None:
+def test_precision_follows_the_processor_and_not_a_timing_that_a_load_could_turn() -> None:
     assert trained(make_plan(inputs()), RungKind.LORA).precision == "bf16"
-    slow = MACHINE.model_copy(update={"bf16_gflops": 150.0})
-    assert trained(make_plan(inputs(machine=slow)), RungKind.LORA).precision == "fp32"
+    without = MACHINE.model_copy(update={"fast_bf16": False})
+    assert trained(make_plan(inputs(machine=without)), RungKind.LORA).precision == "fp32"
+    busy = MACHINE.model_copy(update={"bf16_gflops": 150.0})
+    assert trained(make_plan(inputs(machine=busy)), RungKind.LORA).precision == "bf16"
 
 
 @pytest.mark.parametrize(("labels", "context", "shots"), [(12, 8192, 12), (3, 8192, 3), (77, 8192, 12), (12, 320, 4), (0, 8192, 8)])

@@ -134,7 +134,7 @@ def plan() -> Plan:
         objective=name_of(10),
         snapshot=name_of(11),
         base_model=name_of(12),
-        machine=Machine(cores=2, memory_gb=23.4, fp32_gflops=61.2, bf16_gflops=180.7),
+        machine=Machine(cores=2, memory_gb=23.4, fp32_gflops=61.2, bf16_gflops=180.7, fast_bf16=True),
         rungs=(rung,),
         left_out=(Refusal(rung=RungKind.FULL, reason="does not fit"),),
         dev_power=(Power(kpi="accuracy", target=0.9, n=90, must_observe=0.9556, provable=True),),

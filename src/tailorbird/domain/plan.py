@@ -33,7 +33,9 @@ class Reason(Value):
 class Machine(Value):
     """This machine as planning sees it. Rates are measured bf16/fp32 matmul speeds in GFLOP/s; memory in GiB.
 
-    ``four_bit`` tells whether weights in 4 bits can be trained on (bitsandbytes is installed).
+    ``fast_bf16`` tells whether its processor multiplies bf16 matrices at more than the rate of fp32 ones: what its instructions say, not a
+    timing, which a passing load could turn, and with it what is trained. ``four_bit`` tells whether weights in 4 bits can be trained on
+    (bitsandbytes is installed).
     """
 
     cores: int
@@ -41,13 +43,9 @@ class Machine(Value):
     gpus: tuple[str, ...] = ()
     fp32_gflops: float = 0.0
     bf16_gflops: float = 0.0
+    fast_bf16: bool = False
     training: bool = True
     four_bit: bool = False
-
-    @property
-    def fast_bf16(self) -> bool:
-        """True when bf16 matmul is clearly (1.3 ×) faster than fp32 here."""
-        return self.bf16_gflops > 1.3 * self.fp32_gflops
 
 
 class LoraSettings(Value):

@@ -154,11 +154,12 @@ def token_budget(inputs: PlanInputs, longest: int) -> tuple[int, Reason]:
 
 
 def precision(inputs: PlanInputs) -> tuple[Literal["bf16", "fp32"], Reason]:
-    """bf16 where this machine multiplies it clearly faster."""
+    """bf16 where this machine's processor has instructions for it. The rates are told, and decide nothing: a load would turn them."""
     machine = inputs.machine
     measured = f"measured {machine.bf16_gflops:.0f} GFLOP/s in bf16, {machine.fp32_gflops:.0f} in fp32"
     chosen: Literal["bf16", "fp32"] = "bf16" if machine.fast_bf16 else "fp32"
-    return chosen, Reason(rule="precision", text=f"{chosen}: {measured}", source="measured on this machine")
+    able = "multiplies bf16 faster than fp32" if machine.fast_bf16 else "has no instructions for bf16"
+    return chosen, Reason(rule="precision", text=f"{chosen}: the processor {able}; {measured}", source="what the processor can do")
 
 
 def shots(inputs: PlanInputs) -> tuple[int, Reason]:

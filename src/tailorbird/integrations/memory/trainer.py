@@ -52,7 +52,7 @@ class MemoryTrainer:
 
     def measure_machine(self) -> Machine:
         """A machine of two cores and 8 GiB."""
-        return Machine(cores=2, memory_gb=8.0, fp32_gflops=100.0, bf16_gflops=200.0)
+        return Machine(cores=2, memory_gb=8.0, fp32_gflops=100.0, bf16_gflops=200.0, fast_bf16=True)
 
 
 def _shown(example: Example) -> tuple[ShownToken, ...]:
