@@ -212,7 +212,7 @@ def _evenly(items: Any, count: int) -> list[Any]:
 
 
 def survives(template: Desk, place: Path, point: Kill, undisturbed: Ending, kept: Sittings) -> None:
-    """Keeps whether the story that is killed at ``point`` ends as the undisturbed one does."""
+    """Keeps whether the story that is killed at ``point`` ends as the undisturbed one does; the workspace of one that does not stays."""
     desk, started = template.copy(place), time.monotonic()
     status = adapt(desk, point)
     killed = status == -signal.SIGKILL
@@ -222,8 +222,9 @@ def survives(template: Desk, place: Path, point: Kill, undisturbed: Ending, kept
     say(f"{'same' if same else 'NOT THE SAME'}: {point.name}, {seconds:.1f} s")
     if not same:
         say(f"status {status}, {'killed' if killed else 'never killed'}\n{log_of(desk)}")
+        place.rename(_emptied(place.with_name(f"failed-{len(kept.results)}")))
     kept.put(point.name, {"same": same, "seconds": round(seconds, 1)})
-    shutil.rmtree(place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _same(desk: Desk, undisturbed: Ending) -> bool:
