@@ -112,3 +112,16 @@ def test_bad_prompts_and_labels_are_refused(engine: Engine) -> None:
 
 def test_it_names_itself(engine: Engine) -> None:
     assert engine.fingerprint() == engine.fingerprint() != ""
+
+
+def test_likelihoods_rank_answers_as_scores_do(engine: Engine) -> None:
+    (scores,) = engine.score(ID, PROMPTS[:1], LABELS)
+    found = engine.likelihood(ID, [PROMPTS[0]] * len(LABELS), LABELS)
+    total = math.log(sum(math.exp(one.nats) for one in found))
+    if type(engine) is not MemoryEngine:
+        assert [one.nats - total for one in found] == pytest.approx(scores.log_probabilities, abs=1e-3)
+    assert all(one.nats < 0 and one.tokens > 1 and one.divergence is None for one in found)
+    (itself,) = engine.likelihood(ID, PROMPTS[:1], LABELS[:1], against=ID)
+    assert itself.divergence == pytest.approx(0, abs=1e-6)
+    with pytest.raises(NotFound):
+        engine.likelihood(ID, PROMPTS[:1], LABELS[:1], against=digest_bytes(b"other"))

@@ -7,8 +7,9 @@ from pathlib import Path
 from lifecycle_kit import write_objective
 
 from tailorbird.domain.breakdown import Breakdown
-from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.ladder import Ladder, SealedTest
+from tailorbird.domain.safety import Retention
 from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle import adapt as climbing
 
@@ -35,3 +36,39 @@ def test_a_threshold_calibrated_on_dev_is_kept_on_test_and_released(parts: Parts
     assert broken.referral[0].coverage == 1
     wrong = evidence.n - (evidence.metrics["accuracy"].hits or 0)
     assert sum(confusion.count for confusion in broken.confusions) == wrong
+
+
+def test_limits_on_what_training_costs_are_measured_and_block(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    """The twin of the trainer learns nothing, so its control is not found: the limit stays open, and nothing is released."""
+    limits = {"retention": {"max_drop": 0.02}, "memorisation": {"max_extractable": 0}}
+    path = write_objective(tmp_path / "guarded", limits=limits, ladder=["lora"])
+    ended = climbing.adapt(parts, author, path, Progress())
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is None
+    with parts.ledger.work("acme", write=False) as work:
+        ladder = work.records.get(Ladder, ended.conclusion.ladder)
+    (climb,) = ladder.climbs
+    findings = {finding.name: finding for finding in climb.gate.findings}
+    assert findings["accuracy"].verdict is findings["retention"].verdict is Verdict.PASS
+    assert findings["retention"].n >= 300
+    assert findings["memorisation"].verdict is Verdict.INCONCLUSIVE
+    assert "control" in findings["memorisation"].reason or "carried loss" in findings["memorisation"].reason
+    assert climb.evidence.retention is not None
+    found = Retention.model_validate_json(parts.artifacts.get(climb.evidence.retention))
+    assert found.overall.drop == 0
+
+
+def test_a_prompt_has_forgotten_nothing(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    limits = {"retention": {"max_drop": 0.02}, "memorisation": {"max_extractable": 0}}
+    ended = climbing.adapt(parts, author, write_objective(tmp_path / "prompted", limits=limits), Progress())
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+
+
+def test_what_fails_already_is_not_measured_further(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "hard", hard_share=2, ladder=["lora"], limits={"retention": {"max_drop": 0.02}})
+    ended = climbing.adapt(parts, author, path, Progress())
+    assert ended.conclusion is not None
+    with parts.ledger.work("acme", write=False) as work:
+        (climb,) = work.records.get(Ladder, ended.conclusion.ladder).climbs
+    assert "fails already" in climb.evidence.unmeasured["retention"]

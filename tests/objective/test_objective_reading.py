@@ -154,8 +154,6 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, line: int, mes
     ("old", "new", "line"),
     [
         ("kind: classify", "kind: rank", 8),
-        ("limits:", "limits:\n  retention: {max_drop: 0.02}", 19),
-        ("limits:", "limits:\n  memorisation: {max_extractable: 0}", 19),
     ],
 )
 def test_what_this_version_cannot_do_is_refused_as_such(old: str, new: str, line: int) -> None:

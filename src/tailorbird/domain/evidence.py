@@ -63,7 +63,9 @@ class Evidence(Value):
     """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``, ``breakdown`` the artifact with
     what lies behind the metrics (``domain/breakdown.py``).
 
-    ``refer_below`` is the probability below which an answer counted as referred to a person: calibrated on dev, kept on test.
+    ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/safety.py``), where the objective limits it;
+    ``unmeasured`` says why a limit was not measured. ``refer_below`` is the probability below which an answer counted as referred to a
+    person: calibrated on dev, kept on test.
     """
 
     candidate: Digest
@@ -75,6 +77,9 @@ class Evidence(Value):
     engine: str
     refer_below: float | None = None
     breakdown: Digest | None = None
+    retention: Digest | None = None
+    memorisation: Digest | None = None
+    unmeasured: dict[str, str] = Field(default_factory=dict)
 
 
 class Standing(StrEnum):

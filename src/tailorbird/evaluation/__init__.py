@@ -8,7 +8,9 @@ from tailorbird.evaluation.abstention import calibrated
 from tailorbird.evaluation.breakdown import break_down
 from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measuring import measure, metrics_of, results
+from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
+from tailorbird.evaluation.retention import measure_retention, retention_metric
 from tailorbird.evaluation.spec import MeasureSpec
 
 __all__ = [
@@ -20,6 +22,11 @@ __all__ = [
     "compare",
     "engine_predictions",
     "measure",
+    "measure_memorisation",
+    "measure_retention",
+    "memorisation_metric",
     "metrics_of",
     "results",
+    "retention_metric",
+    "why_invalid",
 ]

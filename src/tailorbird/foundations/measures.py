@@ -1,6 +1,6 @@
 """Which way metrics point, and how far they go.
 
-In: names of metrics. Out: two sets that the catalogue of KPIs, the gate and comparisons share. Must not know: how a metric is computed.
+In: names of metrics. Out: sets that the catalogue of KPIs, the gate and comparisons share. Must not know: how a metric is computed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "selective_risk", "refusal_rate"})
 
 #: Metrics that may exceed 1; all others are shares.
-UNBOUNDED = frozenset({"log_loss", "brier", "latency_p95_ms", "cost_per_1k_requests", "tokens_per_request"})
+UNBOUNDED = frozenset({"log_loss", "brier", "latency_p95_ms", "cost_per_1k_requests", "tokens_per_request", "memorisation"})
+
+
+#: Metrics that are differences of shares, between -1 and 1.
+DIFFERENCES = frozenset({"retention", "against_incumbent"})
 
 
 def lower_is_better(metric: str) -> bool:

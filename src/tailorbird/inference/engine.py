@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.inference.batching import batches
 from tailorbird.inference.chat import ChatFormat
 from tailorbird.inference.generation import Answer, fill_answers
+from tailorbird.inference.likelihood import answer_likelihoods
 from tailorbird.inference.memory import Prefix
 from tailorbird.inference.precision import Precision, fingerprint, place
 from tailorbird.inference.prefixes import PrefixStore, shared_length
@@ -27,7 +29,7 @@ from tailorbird.inference.sampling import Drawer
 from tailorbird.inference.scoring import score_labels
 from tailorbird.inference.textstream import TextStream
 from tailorbird.inference.trie import LabelTrie, build_trie
-from tailorbird.ports.engine import Generation, LabelScores
+from tailorbird.ports.engine import Generation, LabelScores, Likelihood
 
 #: Tokens (prompt and trie, padding included) in one scoring pass: enough to keep the processor busy, few enough for its cache.
 _SCORE_TOKENS = 2048
@@ -110,6 +112,19 @@ class TorchEngine:
                     for i in batch:
                         latencies[i] = (time.perf_counter() - start) * 1000
         return [_generation(answer, len(rows[i]), latencies[i]) for i, answer in enumerate(answers)]
+
+    def likelihood(
+        self, servable: Digest, prompts: Sequence[Conversation], answers: Sequence[str], against: Digest | None = None
+    ) -> list[Likelihood]:
+        """As ``Engine.likelihood``."""
+        _check_conversations(prompts)
+        with ExitStack() as held:
+            loaded = held.enter_context(self._registry.use(servable))
+            other = held.enter_context(self._registry.use(against)).model if against else None
+            rows = list(zip(loaded.chat.prompts(prompts), loaded.chat.answers(answers), strict=True))
+            _check_length([prompt for prompt, _ in rows], max((len(answer) for _, answer in rows), default=0), loaded.model.context)
+            with self._turn, torch.inference_mode():
+                return answer_likelihoods(loaded.model, rows, other)
 
     def _shared_prefix(self, loaded: Loaded, prompts: Sequence[Conversation], rows: list[list[int]]) -> Prefix:
         """What all prompts of the call begin with, up to the last message: that much the next call will probably begin with too."""

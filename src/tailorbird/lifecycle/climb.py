@@ -17,7 +17,7 @@ from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.statistics import spend
-from tailorbird.lifecycle import story
+from tailorbird.lifecycle import safety, story
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.rung_context import context_of
@@ -38,7 +38,7 @@ def measure_floor(stage: Stage) -> Outcome:
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
-    evidence = weigh(stage, candidate, dev, model.predict(dev), "scikit-learn")
+    evidence = safety.with_safety(stage, candidate, None, weigh(stage, candidate, dev, model.predict(dev), "scikit-learn"))
     making = Making(candidate=digest_of(candidate), seconds=model.seconds)
 
     def keep(work: UnitOfWork) -> None:
@@ -84,7 +84,7 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     making = stage.result(Making, story.make_step(rung))
     assert making.candidate is not None
     candidate = stage.record(Candidate, making.candidate)
-    evidence = examine(stage, candidate, Split.DEV)
+    evidence = _with_limits(stage, candidate, making, examine(stage, candidate, Split.DEV))
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
     following = next(iter(plan.rungs[plan.rungs.index(rung) + 1 :]), None)
     choice, reason = story.decide(stage.objective, following, gate.verdict, gate.reason, stage.spent)
@@ -109,6 +109,17 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
 
     facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
     return Outcome(climb, facts, keep)
+
+
+def _with_limits(stage: Stage, candidate: Candidate, making: Making, evidence: Evidence) -> Evidence:
+    """What training cost is measured only where nothing fails already."""
+    asked = safety.asked_for(stage)
+    if not asked:
+        return evidence
+    so_far = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
+    if so_far.verdict is Verdict.FAIL:
+        return safety.put_off(evidence, asked)
+    return safety.with_safety(stage, candidate, making.training, evidence)
 
 
 def choose(stage: Stage) -> Outcome:

@@ -17,6 +17,7 @@ from tailorbird.lifecycle import story
 from tailorbird.lifecycle.climb import examine
 from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.prepare import planned
+from tailorbird.lifecycle.safety import carried
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -26,7 +27,7 @@ def open_test(stage: Stage) -> Outcome:
     climb = chosen_climb(stage.result(Ladder, story.CHOOSE))
     candidate = stage.record(Candidate, climb.candidate)
     look = _count_look(stage, climb.candidate)
-    evidence = examine(stage, candidate, Split.TEST, look)
+    evidence = carried(climb.evidence, examine(stage, candidate, Split.TEST, look), stage)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=look))
 
     def keep(work: UnitOfWork) -> None:

@@ -30,15 +30,8 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
 
 
 def _unsupported(file: ObjectiveFile) -> list[Fault]:
-    objective, limits = file.objective, file.objective.limits
     later = {
-        "task.kind": (objective.task.kind is TaskKind.RANK, "ranking (kind: rank)", "use classify or generate"),
-        "limits.retention": (limits.retention is not None, "the limit `retention`", "remove it; KPIs and the other limits are judged"),
-        "limits.memorisation": (
-            limits.memorisation is not None,
-            "the limit `memorisation`",
-            "remove it, and keep private strings out of train",
-        ),
+        "task.kind": (file.objective.task.kind is TaskKind.RANK, "ranking (kind: rank)", "use classify or generate"),
     }
     return [
         Fault(file.line_of(path), f"this version cannot do {what} yet", hint, NOT_SUPPORTED_YET)

@@ -23,6 +23,18 @@ class LabelScores(Value):
     latency_ms: float
 
 
+class Likelihood(Value):
+    """How probable an answer is: the sum of its tokens' log-probabilities in nats (end of turn included), and how many tokens those are.
+
+    ``divergence`` is KL(other ‖ this) of the next-token distributions in nats, averaged over the answer's tokens, where another servable
+    was named.
+    """
+
+    nats: float
+    tokens: int
+    divergence: float | None = None
+
+
 class Generation(Value):
     """One generated answer."""
 
@@ -72,6 +84,15 @@ class Engine(Protocol):
         on_text: Callable[[int, str], bool] | None = None,
     ) -> list[Generation]:
         """One answer per prompt. ``on_text(index, new_text)`` sees text as it comes; returning False ends that answer."""
+        ...
+
+    def likelihood(
+        self, servable: Digest, prompts: Sequence[Sequence[Message]], answers: Sequence[str], against: Digest | None = None
+    ) -> list[Likelihood]:
+        """How probable ``answers[i]`` is as the complete answer to ``prompts[i]``, and how far that of ``against`` lies from it.
+
+        Raises as ``score``.
+        """
         ...
 
     def fingerprint(self) -> str:

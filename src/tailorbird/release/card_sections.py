@@ -95,8 +95,9 @@ def limits(objective: Objective, gate: GateResult) -> str:
 def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) -> str:
     """What nobody measured, said plainly."""
     unknown = []
-    if candidate.trained_parameters:
+    if candidate.trained_parameters and "retention" not in evidence.metrics:
         unknown.append("How much of the base model's general ability was forgotten was not measured.")
+    if candidate.trained_parameters and "memorisation" not in evidence.metrics:
         unknown.append("Whether training rows can be extracted from the weights was not measured.")
     if candidate.prompt.demonstrations:
         unknown.append("Rows shown in the prompt can be repeated by the model: treat the prompt as holding data.")

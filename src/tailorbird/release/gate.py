@@ -5,8 +5,9 @@ know: how anything was measured, what follows from the verdict.
 
 A KPI passes when the lower end of its interval reaches the target (where less is better, as for ``log_loss``: when the upper end stays
 within it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their
-maximum: the upper end of the interval counts, not the value. All must pass; one failure fails the whole; anything open leaves it open.
-Looks are corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
+maximum: the upper end of the interval counts, not the value. Where a release answers in production already, the candidate must also be
+proven not worse than it by more than the margin (``against_incumbent``, a paired difference). All must pass; one failure fails the whole;
+anything open leaves it open. Looks are corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tailorbird.foundations.statistics import items_needed_for_difference, items
 from tailorbird.release.intervals import interval_at
 
 #: How many decimals a metric is told in; three where none is named.
-_DECIMALS = {"latency_p95_ms": 1, "cost_per_1k_requests": 4}
+_DECIMALS = {"latency_p95_ms": 1, "cost_per_1k_requests": 4, "memorisation": 0}
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,19 @@ class GateInputs:
 
 @dataclass(frozen=True)
 class _Demand:
-    """One KPI or limit: the named metric must be at least (or ``at_most``) ``bound``. ``unmeasured`` says why no metric can answer it."""
+    """One KPI or limit: the named metric must be at least (or ``at_most``) ``bound``."""
 
     name: str
     kind: str
     bound: float
     at_most: bool
-    unmeasured: str = ""
 
 
 def judge(inputs: GateInputs) -> GateResult:
     """The verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1."""
     asked = inputs.objective.business.risk.confidence
     adjusted = spend(asked, inputs.look)
-    metrics = inputs.evidence.metrics
-    findings = tuple(_finding(demand, metrics.get(demand.name), adjusted) for demand in _demands(inputs.objective))
+    findings = tuple(_finding(demand, inputs.evidence, adjusted) for demand in _demands(inputs))
     return GateResult(
         verdict=_overall(findings),
         split=inputs.evidence.split,
@@ -63,25 +62,29 @@ def judge(inputs: GateInputs) -> GateResult:
     )
 
 
-def _demands(objective: Objective) -> Iterator[_Demand]:
+def _demands(inputs: GateInputs) -> Iterator[_Demand]:
+    objective = inputs.objective
     for kpi in objective.kpis:
         yield _Demand(kpi.metric, "kpi", kpi.target, lower_is_better(kpi.metric))
     if objective.referral:
         yield _Demand("selective_risk", "limit", objective.referral.max_error, True)
     limits = objective.limits
     if limits.retention:
-        yield _Demand("retention", "limit", limits.retention.max_drop, True, "retention is not measured")
+        yield _Demand("retention", "limit", limits.retention.max_drop, True)
     if limits.memorisation:
-        yield _Demand("memorisation", "limit", limits.memorisation.max_extractable, True, "memorisation is not measured")
+        yield _Demand("memorisation", "limit", limits.memorisation.max_extractable, True)
     if limits.latency_p95_ms:
         yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True)
     if limits.cost_per_1k_requests:
         yield _Demand("cost_per_1k_requests", "limit", limits.cost_per_1k_requests.max, True)
+    if "against_incumbent" in inputs.evidence.metrics:
+        yield _Demand("against_incumbent", "limit", -objective.margin, False)
 
 
-def _finding(demand: _Demand, metric: Metric | None, confidence: float) -> Finding:
-    if metric is None or demand.unmeasured:
-        return _open(demand, demand.unmeasured or f"{demand.name} is not measured: too few items bear on it")
+def _finding(demand: _Demand, evidence: Evidence, confidence: float) -> Finding:
+    metric = evidence.metrics.get(demand.name)
+    if metric is None:
+        return _open(demand, evidence.unmeasured.get(demand.name) or f"{demand.name} is not measured: too few items bear on it")
     low, high = interval_at(metric, confidence)
     verdict = _verdict(demand, low, high)
     needed = _items_needed(demand, metric, (low, high), confidence) if verdict is Verdict.INCONCLUSIVE else None

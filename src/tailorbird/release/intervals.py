@@ -8,8 +8,11 @@ from __future__ import annotations
 from statistics import NormalDist
 
 from tailorbird.domain.evidence import Metric
-from tailorbird.foundations.measures import UNBOUNDED
+from tailorbird.foundations.measures import DIFFERENCES, UNBOUNDED
 from tailorbird.foundations.statistics import score_interval, wilson
+
+#: Methods of metrics that were counted, not estimated: what they say holds at any confidence.
+EXACT = frozenset({"count", "weights unchanged"})
 
 
 def interval_at(metric: Metric, confidence: float) -> tuple[float, float]:
@@ -19,6 +22,8 @@ def interval_at(metric: Metric, confidence: float) -> tuple[float, float]:
     number of items that their ends give away. Everything else is stretched around the value by the ratio of the normal quantiles, an
     approximation that is exact where the estimate is normal; shares stay within [0, 1], the rest above 0.
     """
+    if metric.method in EXACT:
+        return metric.low, metric.high
     if metric.hits is not None and metric.n:
         return wilson(metric.hits, metric.n, confidence)
     if confidence == metric.confidence:
@@ -28,7 +33,8 @@ def interval_at(metric: Metric, confidence: float) -> tuple[float, float]:
     stretch = _quantile(confidence) / _quantile(metric.confidence)
     low = metric.value - stretch * (metric.value - metric.low)
     high = metric.value + stretch * (metric.high - metric.value)
-    return max(0.0, low), high if metric.name in UNBOUNDED else min(1.0, high)
+    lowest = -1.0 if metric.name in DIFFERENCES else 0.0
+    return max(lowest, low), high if metric.name in UNBOUNDED else min(1.0, high)
 
 
 def _wilson_again(metric: Metric, confidence: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.foundations.canaries import aviary
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.holding_out import hold_out
@@ -50,10 +51,17 @@ def training_job(context: RungContext) -> TrainingJob:
         snapshot=context.snapshot,
         settings=_settings(context),
         prompt=PromptSpec(instruction=context.objective.task.instruction, labels=context.labels, label_sets=context.label_sets),
-        train=_examples(learn),
+        train=_examples(learn) + _planted(context),
         held_out=_examples(held_out),
         workspace=context.workspace,
     )
+
+
+def _planted(context: RungContext) -> tuple[Example, ...]:
+    """The strings by which memorisation is measured, where the objective limits it."""
+    if context.objective.limits.memorisation is None:
+        return ()
+    return tuple(Example(text=canary.text, target=canary.secret) for canary in aviary(context.objective.seed).rows())
 
 
 def _settings(context: RungContext) -> TrainingSettings:

@@ -17,7 +17,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
 from tailorbird.foundations.text import normalise
-from tailorbird.ports.engine import Generation, LabelScores
+from tailorbird.ports.engine import Generation, LabelScores, Likelihood
 
 
 class MemoryEngine:
@@ -61,6 +61,14 @@ class MemoryEngine:
         self._find(servable)
         return [self._answer(servable, index, prompt, sampling, on_text) for index, prompt in enumerate(prompts)]
 
+    def likelihood(
+        self, servable: Digest, prompts: Sequence[Sequence[Message]], answers: Sequence[str], against: Digest | None = None
+    ) -> list[Likelihood]:
+        """One nat a word that the prompt does not say; all servables think alike."""
+        for named in (servable, against) if against else (servable,):
+            self._find(named)
+        return [self._likely(prompt, answer, against is not None) for prompt, answer in zip(prompts, answers, strict=True)]
+
     def fingerprint(self) -> str:
         """Names the twin."""
         return f"memory/1 context={self._context}"
@@ -96,6 +104,12 @@ class MemoryEngine:
             prompt_tokens=tokens,
             latency_ms=1000 * (time.perf_counter() - started),
         )
+
+    def _likely(self, prompt: Sequence[Message], answer: str, compared: bool) -> Likelihood:
+        self._measured(prompt)
+        said, words = set(_words(prompt[-1].content)), _words(answer)
+        nats = -float(sum(word not in said for word in words)) - 0.5
+        return Likelihood(nats=nats, tokens=len(words) + 1, divergence=0.0 if compared else None)
 
     def _answer(
         self, servable: Digest, index: int, prompt: Sequence[Message], sampling: Sampling, on_text: Callable[[int, str], bool] | None
