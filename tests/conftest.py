@@ -38,6 +38,16 @@ def base_model_folder() -> Path:
     return pull("smollm2-135m", cache, open_model_reader)
 
 
+@pytest.fixture(scope="session")
+def encoder_folder() -> Path:
+    """MiniLM as safetensors, taken once into the same cache."""
+    from tailorbird.inference import open_model_reader
+    from tailorbird.models import pull
+
+    cache = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
+    return pull("minilm-l6-v2", cache, open_model_reader)
+
+
 def installed_wheel_folder(package: str) -> Path | None:
     """The folder of an installed package that carries data, without importing it."""
     spec = find_spec(package)

@@ -17,6 +17,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
 from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, digest_of
 from tailorbird.integrations.memory import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
@@ -190,6 +191,10 @@ class DirectDriver:
         for piece in pieces:
             yield Chunk(text=piece)
         yield Chunk(text="", finish_reason=made.finish_reason, prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens)
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
+        self._check()
+        return self.engine.retrieve(release, [text], groups, count)[0]
 
     async def ready(self) -> bool:
         return self.away is None

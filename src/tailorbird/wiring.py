@@ -1,9 +1,8 @@
 """The composition root: the only place that chooses what stands behind a port.
 
 In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry
-points (groups ``tailorbird.ledger``,
-``.artifacts``, ``.trainer``, ``.engine``, ``.model_reader``, ``.driver``, ``.notifier``), so that a third party can add one and the
-gateway never imports torch.
+points (groups ``tailorbird.ledger``, ``.artifacts``, ``.trainer``, ``.engine``, ``.encoder``, ``.model_reader``, ``.driver``,
+``.notifier``), so that a third party can add one and the gateway never imports torch.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any
 from tailorbird.domain.errors import Unavailable
 from tailorbird.lifecycle import Parts, Upkeep
 from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine, EngineDriver
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
@@ -49,6 +49,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         trainer=cache(_trainer),
         engine=cache(_engine),
         model_reader=cache(_model_reader),
+        encoder=cache(_encoder),
         prices=settings.prices,
         notifiers=cache(lambda: tuple(_notifier(url, settings.webhook_secret) for url in settings.alerts)),
         upkeep=_upkeep(settings),
@@ -97,6 +98,11 @@ def _trainer() -> Trainer:
 def _engine() -> Engine:
     engine: Engine = _part("engine", "torch")()
     return engine
+
+
+def _encoder() -> Encoder:
+    encoder: Encoder = _part("encoder", "torch")()
+    return encoder
 
 
 def _model_reader() -> ModelReader:

@@ -8,7 +8,7 @@ import pytest
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, Standing, Verdict
-from tailorbird.domain.ladder import Choice, Climb, RungKind
+from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
 from tailorbird.lifecycle import story
@@ -148,24 +148,24 @@ LORA, FULL = RUNGS[1:]
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
 def test_a_rung_that_does_not_pass_is_climbed_past(verdict: Verdict) -> None:
-    choice, reason = story.decide(objective(), LORA, verdict, "because", NOTHING)
+    choice, reason = story.decide(objective(), LORA, story.Measured(verdict, "because", NOTHING))
     assert choice is Choice.CLIMB
     assert "lora is next" in reason
 
 
 def test_a_rung_that_passes_ends_an_automatic_climb() -> None:
-    assert story.decide(objective(), FULL, Verdict.PASS, "because", NOTHING)[0] is Choice.STOP
+    assert story.decide(objective(), FULL, story.Measured(Verdict.PASS, "because", NOTHING))[0] is Choice.STOP
 
 
 def test_a_listed_ladder_is_climbed_whole_as_far_as_the_budget_reaches() -> None:
     goal = objective(ladder=["prompt", "lora", "full"])
-    assert story.decide(goal, FULL, Verdict.PASS, "because", NOTHING)[0] is Choice.CLIMB
-    assert story.decide(goal, None, Verdict.PASS, "because", NOTHING)[0] is Choice.STOP
-    assert story.decide(goal, FULL, Verdict.FAIL, "because", story.Spent(0.5, 0))[0] is Choice.REFUSE
+    assert story.decide(goal, FULL, story.Measured(Verdict.PASS, "because", NOTHING))[0] is Choice.CLIMB
+    assert story.decide(goal, None, story.Measured(Verdict.PASS, "because", NOTHING))[0] is Choice.STOP
+    assert story.decide(goal, FULL, story.Measured(Verdict.FAIL, "because", story.Spent(0.5, 0)))[0] is Choice.REFUSE
 
 
 def test_a_rung_that_the_budget_does_not_allow_is_refused_with_the_numbers() -> None:
-    choice, reason = story.decide(objective(hours=1.0), FULL, Verdict.FAIL, "because", story.Spent(hours=0.5, money=0))
+    choice, reason = story.decide(objective(hours=1.0), FULL, story.Measured(Verdict.FAIL, "because", story.Spent(hours=0.5, money=0)))
     assert choice is Choice.REFUSE
     assert "0.90 h" in reason
     assert "0.50 h" in reason
@@ -173,9 +173,8 @@ def test_a_rung_that_the_budget_does_not_allow_is_refused_with_the_numbers() -> 
 
 def test_a_rung_that_the_money_does_not_allow_is_refused_with_the_numbers() -> None:
     money = Estimate(low=1, likely=2, high=3, unit="EUR")
-    choice, reason = story.decide(
-        objective(), FULL.model_copy(update={"money": money}), Verdict.FAIL, "because", story.Spent(hours=0, money=4)
-    )
+    found = story.Measured(Verdict.FAIL, "because", story.Spent(hours=0, money=4))
+    choice, reason = story.decide(objective(), FULL.model_copy(update={"money": money}), found)
     assert choice is Choice.REFUSE
     assert "2.00 EUR and 1.00 of the budget are left" in reason
 
@@ -203,3 +202,21 @@ def test_no_passing_candidate_means_no_choice_and_a_reason() -> None:
     chosen, reason = story.choose([climb(0, Verdict.FAIL), climb(1, Verdict.INCONCLUSIVE, Choice.STOP)], compared(Standing.TIE))
     assert chosen is None
     assert "lora r16" in reason
+
+
+def test_more_weights_are_refused_where_the_learned_rows_are_known_by_heart() -> None:
+    known = story.Measured(Verdict.FAIL, "because", NOTHING, Fit(learned=0.02, held_out=0.6))
+    choice, reason = story.decide(objective(), FULL, known)
+    assert choice is Choice.REFUSE
+    assert "loss 0.020 against 0.600" in reason
+
+
+@pytest.mark.parametrize("fit", [Fit(learned=0.5, held_out=0.6), Fit(learned=0.02, held_out=0.03), None])
+def test_more_weights_are_tried_where_the_learned_rows_are_not_known(fit: Fit | None) -> None:
+    assert story.decide(objective(), FULL, story.Measured(Verdict.FAIL, "because", NOTHING, fit))[0] is Choice.CLIMB
+
+
+def test_a_rung_that_failed_is_not_measured_and_the_ladder_goes_on_above_it() -> None:
+    done, failed = ["snapshot", "plan", "floor", "make prompt zero-shot", "measure prompt zero-shot", "make lora r16"], ("make lora r16",)
+    so_far = story.Told(done, [climb(0, Verdict.FAIL)], stopped=False, chosen=False, failed=failed)
+    assert story.next_step(objective(), PLAN, so_far) == "make full all"

@@ -113,7 +113,9 @@ def test_auto_climbs_from_the_cheapest_and_says_why() -> None:
     assert [(r.rung.value, r.variant) for r in plan.rungs] == [
         ("prompt", "zero-shot"),
         ("prompt", "few-shot"),
+        ("nearest", "8 by words"),
         ("lora", "r16"),
+        ("lora", "r64"),
         ("full", "all weights"),
     ]
     assert [(r.rung, r.reason) for r in plan.left_out] == [
@@ -141,7 +143,7 @@ def test_an_explicit_ladder_is_put_into_the_order_of_cost_and_says_so() -> None:
 
 #: Eight billion weights in bf16 can be asked in 24 GiB, but not trained on.
 LARGE = llama(4096, 32, 14336, 1024, parameters=8_030_261_248, vocabulary=128_256)
-TIGHT = MACHINE.model_copy(update={"memory_gb": 24.0, "four_bit": True})
+TIGHT = MACHINE.model_copy(update={"memory_gb": 20.0, "four_bit": True})
 RICH = {"hours": 1e6, "money": 1e6}
 
 
@@ -287,17 +289,21 @@ def test_flops_of_lora_are_two_thirds_of_full_where_the_backbone_rules() -> None
 
 
 def test_memory_meets_the_published_peaks() -> None:
-    """PEFT's MetaMathQA bench, Llama-3.2-3B in bf16, batches of 4 x 768 tokens: LoRA r32 on q and v 20.8 GiB, on the MLP 23.0 GiB."""
+    """PEFT's MetaMathQA bench, Llama-3.2-3B in bf16, batches of 4 x 768 tokens: LoRA r32 on q and v 20.8 GiB, on the MLP 23.0 GiB.
+
+    Of these 4.4 GiB are logits (three fp32 copies), of which our loop holds 256 rows.
+    """
     base = llama(3072, 28, 8192, 1024, parameters=3_212_749_824, vocabulary=128_256)
-    tokens = TokenProfile(shared_prefix=0, prompt_mean=1, prompt_p95=384, prompt_max=1, target_mean=3072, target_max=384, label_trie=0)
+    tokens = TokenProfile(shared_prefix=0, prompt_mean=1, prompt_p95=384, prompt_max=1, target_mean=767, target_max=767, label_trie=0)
     given_inputs = inputs(base=base, tokens=tokens, machine=MACHINE.model_copy(update={"gpus": ("L40S",)}))
     settings = trained(make_plan(inputs()), RungKind.LORA)
     for rank, targets, measured in ((32, ("q_proj", "v_proj"), 20.8), (10, ("gate_proj", "up_proj", "down_proj"), 23.0)):
         adapter = LoraSettings(rank=rank, alpha=32, targets=targets)
-        run = settings.model_copy(update={"lora": adapter, "batch_size": 4, "token_budget": 3072, "precision": "bf16"})
+        run = settings.model_copy(update={"lora": adapter, "batch_size": 4, "token_budget": 3200, "precision": "bf16"})
         estimate = training_memory(given_inputs, run)
-        assert estimate.likely == pytest.approx(measured, rel=0.06)
-        assert estimate.low < measured < estimate.high
+        without_logits = measured - 3 * 4 * 3072 * base.vocabulary / 2**30
+        assert estimate.likely == pytest.approx(without_logits, rel=0.06)
+        assert estimate.low < without_logits < estimate.high
         assert adapter_parameters(base, adapter) < 0.01 * base.parameters
 
 
@@ -334,7 +340,7 @@ def test_an_infeasible_rung_of_an_explicit_ladder_is_refused_alike() -> None:
 def test_a_budget_that_affords_nothing_says_what_each_rung_costs() -> None:
     plan = make_plan(inputs(objective=objective(budget={"money": 0})))
     assert plan.rungs == ()
-    assert len(plan.left_out) == 5
+    assert len(plan.left_out) == 7
     assert all("budget is 0 EUR" in r.reason for r in plan.left_out)
     short = make_plan(inputs(objective=objective(budget={"hours": 0.05}), manifest=manifest(train=9000)))
     assert {r.rung for r in short.left_out} == {RungKind.LORA, RungKind.QLORA, RungKind.FULL}
@@ -343,7 +349,7 @@ def test_a_budget_that_affords_nothing_says_what_each_rung_costs() -> None:
 
 def test_without_torch_only_prompts_are_planned() -> None:
     plan = make_plan(inputs(machine=Machine(cores=2, memory_gb=4.0, training=False), objective=objective(budget={"hours": 5})))
-    assert {r.rung for r in plan.rungs} == {RungKind.PROMPT}
+    assert {r.rung for r in plan.rungs} == {RungKind.PROMPT, RungKind.NEAREST}
     assert all("tailorbird[local]" in r.reason for r in plan.left_out)
 
 
@@ -352,4 +358,4 @@ def test_rows_longer_than_the_context_are_seen_before_anything_is_spent() -> Non
     assert plan.rungs == ()
     assert all("reads 64" in r.reason for r in plan.left_out)
     tight = make_plan(inputs(base=SMALL.model_copy(update={"context": 140})))
-    assert ["few-shot" in r.reason for r in tight.left_out if r.rung is not RungKind.QLORA] == [True]
+    assert [r.rung for r in tight.left_out if r.rung is not RungKind.QLORA] == [RungKind.PROMPT, RungKind.NEAREST]

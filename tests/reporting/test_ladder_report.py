@@ -95,9 +95,10 @@ def test_the_gate_as_it_is_shown() -> None:
 def test_the_plan_as_it_is_shown() -> None:
     assert _shown(plan_table(plan())) == (
         "this machine: 2 cores, 23 GiB, no GPU, matmul 61 GFLOP/s fp32, 181 bf16\n"
+        "estimates rest on formulas and this machine's measured rates\n"
         "\n"
-        "rung     trained                    time        memory             money\n"
-        "lora r16  4.88 M 2 min 00 s – 4 min 30 s 1.2 – 2.1 GiB 0.003 – 0.007 EUR\n"
+        "rung     trained                    time        memory             money energy 1,000 requests\n"
+        "lora r16  4.88 M 2 min 00 s – 4 min 30 s 1.2 – 2.1 GiB 0.003 – 0.007 EUR      –              –\n"
         "\n"
         "lora r16: rank 16 holds [the labels] [rank: DESIGN §5]\n"
         "left out: full: does not fit\n"

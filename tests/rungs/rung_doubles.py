@@ -15,6 +15,7 @@ from tailorbird.domain.plan import Estimate, LoraSettings, Machine, RungPlan, Tr
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import TrainingReport
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, digest_of
+from tailorbird.integrations.memory import MemoryEncoder
 from tailorbird.ports.engine import Generation, LabelScores
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.rungs import RungContext
@@ -145,6 +146,9 @@ def build_context(folder: Path, plan: RungPlan, **changes: Any) -> RungContext:
         "label_sets": (),
         "train": make_rows(120),
         "dev": (),
+        "documents": (),
+        "encoder_folder": None,
+        "encoder": MemoryEncoder,
         "trainer": lambda: trainer,
         "engine": lambda: engine,
         "artifacts": FolderStore(),

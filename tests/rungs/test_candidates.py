@@ -17,10 +17,11 @@ from tailorbird.domain.errors import DataInvalid, Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.prompting import messages_for
-from tailorbird.planning import estimates, sizes
+from tailorbird.planning import sizes
+from tailorbird.planning.estimates import scoring
 from tailorbird.rungs import RungContext, make_candidate
 from tailorbird.rungs.holding_out import SHARE, hold_out
-from tailorbird.rungs.prompt import DRAWS, SCORED, draw_demonstrations
+from tailorbird.rungs.prompt import _NO_CONTENT, DRAWS, SCORED, draw_demonstrations
 
 Build = Callable[..., RungContext]
 
@@ -68,9 +69,9 @@ def test_few_shot_keeps_the_set_that_helps_most_and_says_where_it_came_from(make
     assert shown == drawn[helpful.index(max(helpful))]
     assert not {d.row_id for d in shown} & {row.id for row in held_out}
     assert engine.held == []
-    assert len(told) == DRAWS
+    assert len(told) == DRAWS + 1
     asked = {prompt[-1].content for call in engine.seen for prompt in call}
-    assert asked == {row.text for row in held_out[:SCORED]}
+    assert asked == {row.text for row in held_out[:SCORED]} | set(_NO_CONTENT)
 
 
 def test_few_shot_of_the_same_rows_is_the_same_in_any_order(make_context: Build) -> None:
@@ -177,4 +178,4 @@ def test_rows_of_one_group_cannot_be_held_out() -> None:
 
 
 def test_what_planning_assumes_is_what_rungs_do() -> None:
-    assert (estimates.FEW_SHOT_DRAWS, estimates.FEW_SHOT_ROWS, sizes.HELD_OUT) == (DRAWS, SCORED, SHARE)
+    assert (scoring.FEW_SHOT_DRAWS, scoring.FEW_SHOT_ROWS, sizes.HELD_OUT) == (DRAWS, SCORED, SHARE)

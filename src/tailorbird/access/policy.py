@@ -23,6 +23,7 @@ class Action(StrEnum):
     PULL_MODEL = "model.pull"
     SHOW_RUN = "run.show"
     CANCEL_RUN = "run.cancel"
+    ALLOW_RUNG = "run.allow"
     WORK = "run.work"
     SHOW_RELEASE = "release.show"
     APPROVE = "release.approve"
@@ -58,6 +59,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.PULL_MODEL: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),
     Action.SHOW_RUN: _ANYONE,
     Action.CANCEL_RUN: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),
+    Action.ALLOW_RUNG: _DECIDERS,
     Action.WORK: frozenset({Role.WORKER}),
     Action.SHOW_RELEASE: _ANYONE,
     Action.APPROVE: _DECIDERS,

@@ -23,8 +23,9 @@ from tailorbird.app.engine_worker import EngineWorker
 from tailorbird.app.request_log import RequestLog
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.engine import Chunk, Engine, GenerateRequest, LabelScores, LoadRequest, ScoreRequest
+from tailorbird.ports.engine import Chunk, Engine, GenerateRequest, LabelScores, LoadRequest, RetrieveRequest, ScoreRequest
 
 
 class UnloadRequest(Value):
@@ -84,6 +85,10 @@ def _answer_routes(worker: EngineWorker) -> APIRouter:
     @router.post("/score")
     async def score(body: ScoreRequest, request: Request) -> LabelScores:
         return await unless_gone(request, worker.score(body))
+
+    @router.post("/retrieve")
+    async def retrieve(body: RetrieveRequest, request: Request) -> list[Found]:
+        return await unless_gone(request, worker.retrieve(body))
 
     @router.post("/generate")
     async def generate(body: GenerateRequest, request: Request) -> Response:

@@ -18,8 +18,9 @@ from typing import TypeVar
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.prompt import Message
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Engine, GenerateRequest, Generation, LabelScores, ScoreRequest
+from tailorbird.ports.engine import Chunk, Engine, GenerateRequest, Generation, LabelScores, RetrieveRequest, ScoreRequest
 
 T = TypeVar("T")
 
@@ -67,6 +68,12 @@ class EngineWorker:
         if len(self._waiting[key]) == 1:
             self._start(key)
         return await waiting.scores
+
+    async def retrieve(self, request: RetrieveRequest) -> list[Found]:
+        """What a release looks up for one text."""
+        async with self._turn:
+            found = await self._run(lambda: self._engine.retrieve(request.release, [request.text], request.groups, request.count))
+            return found[0]
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """One answer as it comes, the last chunk with the counts; closing the iterator ends the generation at its next piece of text."""

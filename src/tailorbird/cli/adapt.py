@@ -1,4 +1,4 @@
-"""``tailorbird plan`` and ``tailorbird adapt``: from an objective to a decision, here or on a server."""
+"""``tailorbird adapt``: from an objective to a decision, here or on a server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.control import runs as asking
 from tailorbird.lifecycle.reports import RunReport
 from tailorbird.objective import read_objective
-from tailorbird.reporting import gate_table, ladder_reasons, ladder_table, plan_table
+from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
 
 ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit: a worker does it (tailorbird worker); follow it with jobs show.")]
@@ -31,24 +31,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Only submit: a worker do
 #: Seconds between two looks at a run that a server works on.
 POLL_SECONDS = 1.0
 
-plan = typer.Typer()
 adapt = typer.Typer()
-
-
-@plan.command()
-def _plan(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
-    """Show what adapt would do, in what order, at what cost, and why. Freezes the data and fetches the base model; trains nothing."""
-    session, progress = open_session(workspace, who, key), Narrator(err).progress()
-    if session.server:
-        found = _followed(session, _submitted(session, objective, "plan"), progress).plan
-    else:
-        found = climbing.plan(session.parts, session.actor(), objective, progress).plan
-    assert found is not None
-    if as_json:
-        print_json(found)
-        return
-    out.print(plan_table(found))
-    say(f"next: tailorbird adapt {objective}")
 
 
 @adapt.command()
@@ -85,18 +68,18 @@ def _worked_here(session: Session, objective: Path, progress: Progress) -> RunRe
 
 
 def _worked_there(session: Session, objective: Path, progress: Progress) -> RunReport:
-    run = _submitted(session, objective, "adapt")
+    run = submitted(session, objective, "adapt")
     say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird jobs cancel {run.id} ends it)")
-    return _followed(session, run, progress)
+    return followed(session, run, progress)
 
 
 def _detached(session: Session, objective: Path) -> Run:
     if session.server:
-        return _submitted(session, objective, "adapt")
+        return submitted(session, objective, "adapt")
     return climbing.submit(session.parts, session.actor(), objective, RunState.ACTIVE)
 
 
-def _submitted(session: Session, path: Path, goal: Literal["plan", "adapt"]) -> Run:
+def submitted(session: Session, path: Path, goal: Literal["plan", "adapt"]) -> Run:
     """Uploads the data that lie on this machine, then the objective."""
     file = read_objective(path)
     uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, [d.path for d in file.objective.data])}
@@ -115,7 +98,7 @@ def _local_files(folder: Path, named: list[str]) -> Iterator[tuple[str, Path]]:
             yield name, place
 
 
-def _followed(session: Session, run: Run, progress: Progress) -> RunReport:
+def followed(session: Session, run: Run, progress: Progress) -> RunReport:
     """Shows what the server's workers tell of the run until it has ended. Raises Conflict when it failed or was cancelled."""
     told: tuple[object, ...] = ()
     while (job := session.ask(asking.JOB, asking.OneRun(run=run.id))).run.state in (RunState.ACTIVE, RunState.PLANNING):
@@ -179,4 +162,4 @@ def _show_release(digest: Digest) -> None:
     say(f"next: somebody else approves it: tailorbird release approve {short(digest)} --as approver")
 
 
-apps = {"plan": plan, "adapt": adapt}
+apps = {"adapt": adapt}

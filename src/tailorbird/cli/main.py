@@ -24,7 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "init": ("start", "Make a workspace, a tenant and identities with keys."),
     "models": ("models", "List base models, and fetch one."),
     "doctor": ("doctor", "Find what would go wrong with the training, in seconds."),
-    "plan": ("adapt", "Show what adapt would do and why, before anything is spent."),
+    "plan": ("plan", "Show what adapt would do and why, before anything is spent."),
     "adapt": ("adapt", "Climb the ladder until the objective is proven met."),
     "runs": ("runs", "List runs, and show one."),
     "jobs": ("runs", "List, show and cancel what is being done."),

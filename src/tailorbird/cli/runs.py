@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.control import Nothing
@@ -15,6 +16,7 @@ from tailorbird.lifecycle.jobs import Job
 
 runs = typer.Typer(no_args_is_help=True)
 jobs = typer.Typer(no_args_is_help=True)
+Reason = Annotated[str, typer.Option("--reason", help="Why, in a sentence.")]
 RunArgument = Annotated[str, typer.Argument(help="Id of the run, or how it begins.", metavar="RUN")]
 
 
@@ -57,6 +59,18 @@ def _show_run(run: RunArgument, workspace: Workspace = None, who: As = None, key
     say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.value}")
     rows = [(s.name, s.state.value, f"{s.seconds:.1f} s", short(s.result) if s.result else (s.error or "")) for s in report.steps]
     print_table(("step", "state", "time", "result"), rows)
+
+
+@runs.command("allow")
+def _allow(
+    run: RunArgument, reason: Reason = "", workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Allow the training of all weights for a run whose risk is high; somebody other than its author does."""
+    found = open_session(workspace, who, key).ask(asking.ALLOW, asking.Allow(run=run, rung=RungKind.FULL, reason=reason))
+    if as_json:
+        print_json(found)
+        return
+    out.print(f"run {found.run} may climb {found.rung.value}; its author adapts again", markup=False)
 
 
 @jobs.command("list")

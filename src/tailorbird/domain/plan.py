@@ -91,16 +91,29 @@ class TrainingSettings(Value):
 
 
 class RungPlan(Value):
-    """One rung: settings where it trains, estimates, and the reason of each choice."""
+    """One rung: settings where it trains, estimates, and the reason of each choice.
+
+    ``time`` (s), ``memory`` (GiB of the whole process), ``money`` and ``energy`` (kWh) are of making the candidate and measuring it on dev;
+    ``training_time`` (s) and ``training_memory`` (GiB that the process grows by) of the training alone; ``serving_cost`` is of 1,000
+    requests. ``shots`` counts demonstrations, or entries that are looked up, by vectors too where an ``encoder`` (tree) is named.
+    ``calibrated`` is the day of the timed steps behind the estimates, empty without.
+    """
 
     rung: RungKind
     variant: str
     training: TrainingSettings | None
     shots: int = 0
+    encoder: Digest | None = None
     trained_parameters: int = 0
     time: Estimate
     memory: Estimate
     money: Estimate
+    flops: Estimate | None = None
+    energy: Estimate | None = None
+    serving_cost: Estimate | None = None
+    training_time: Estimate | None = None
+    training_memory: Estimate | None = None
+    calibrated: str = ""
     reasons: tuple[Reason, ...]
 
 
@@ -114,8 +127,37 @@ class Power(Value):
     provable: bool
 
 
+class TokenProfile(Value):
+    """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with
+    (template, instruction).
+
+    ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token.
+    ``label_trie`` counts the nodes of the labels' token trie (0 without labels). ``row_sd`` is the standard deviation of whole rows.
+    """
+
+    shared_prefix: int
+    prompt_mean: float
+    prompt_p95: int
+    prompt_max: int
+    target_mean: float
+    target_max: int
+    label_trie: int
+    row_sd: float = 0.0
+
+
+class Prices(Value):
+    """What this machine costs. ``per_hour`` in ``currency``; ``watts`` is the power drawn while working, ``per_kwh`` what it costs where
+    ``per_hour`` does not hold it."""
+
+    per_hour: float = 0.10
+    currency: str = "EUR"
+    watts: float = 65.0
+    per_kwh: float = 0.0
+
+
 class Plan(Value):
-    """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking."""
+    """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking;
+    ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on."""
 
     objective: Digest
     snapshot: Digest
@@ -126,28 +168,6 @@ class Plan(Value):
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
     findings: tuple[Finding, ...] = ()
-
-
-class TokenProfile(Value):
-    """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with
-    (template, instruction).
-
-    ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token.
-    ``label_trie`` counts the nodes of the labels' token trie (0 without labels).
-    """
-
-    shared_prefix: int
-    prompt_mean: float
-    prompt_p95: int
-    prompt_max: int
-    target_mean: float
-    target_max: int
-    label_trie: int
-
-
-class Prices(Value):
-    """What this machine costs. ``per_hour`` in ``currency``; ``watts`` is the power drawn while working."""
-
-    per_hour: float = 0.10
-    currency: str = "EUR"
-    watts: float = 65.0
+    tokens: TokenProfile | None = None
+    prices: Prices = Prices()
+    calibrations: tuple[Digest, ...] = ()

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from tailorbird.domain.dataset import Row
+from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.foundations.labelling import labelled
+from tailorbird.domain.retrieval import Entry
+from tailorbird.foundations.labelling import labelled, without_priors
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.ports.engine import Engine, Generation, LabelScores
 
@@ -78,7 +79,17 @@ def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
 
 
 def _prompts(request: PredictionRequest, rows: Sequence[Row]) -> list[tuple[Message, ...]]:
-    return [messages_for(request.servable.prompt, row.text) for row in rows]
+    contexts = _looked_up(request, rows)
+    return [messages_for(request.servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+
+
+def _looked_up(request: PredictionRequest, rows: Sequence[Row]) -> list[list[Entry]]:
+    """What the servable looks up for each row, of what anybody may read; nothing where it looks nothing up."""
+    local = request.servable.retrieval
+    if local is None:
+        return [[] for _ in rows]
+    found = request.engine.retrieve(request.servable.id, [row.text for row in rows], frozenset({EVERYONE}), local.spec.count)
+    return [[one.entry for one in each] for each in found]
 
 
 def _classify(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
@@ -93,7 +104,7 @@ def _chosen(row: Row, prompt: PromptSpec, score: LabelScores, share: float, time
     return Prediction(
         item=row.id,
         answer=labelled(prompt, score.log_probabilities).answer,
-        log_probabilities=dict(zip(prompt.answers, score.log_probabilities, strict=True)),
+        log_probabilities=dict(zip(prompt.answers, without_priors(prompt, score.log_probabilities), strict=True)),
         latency_ms=share,
         request_ms=score.latency_ms if timed else None,
         prompt_tokens=score.prompt_tokens,

@@ -32,9 +32,9 @@ class Labelled:
 def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labelled:
     """The answer to a text; ``log_probabilities`` (nats) are those of ``prompt.answers``, normalised over them, in their order.
 
-    Of labels that score alike the first one listed wins.
+    Of labels that score alike the first one listed wins. What the model prefers before it has read anything is taken off first.
     """
-    probabilities = [math.exp(nats) for nats in log_probabilities]
+    probabilities = [math.exp(nats) for nats in without_priors(prompt, log_probabilities)]
     if not prompt.label_sets:
         scored = dict(zip(prompt.labels, probabilities, strict=True))
         return Labelled(max(scored, key=scored.__getitem__), scored)
@@ -43,6 +43,16 @@ def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labelled
         for label in label_sets.split(answer):
             marginals[label] += probability
     return Labelled(given(marginals), {label: min(1.0, probability) for label, probability in marginals.items()})
+
+
+def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tuple[float, ...]:
+    """Log-probabilities less the prompt's priors, normalised again; as they are where there are no priors."""
+    if not prompt.priors:
+        return tuple(log_probabilities)
+    scores = [nats - prior for nats, prior in zip(log_probabilities, prompt.priors, strict=True)]
+    highest = max(scores)
+    total = highest + math.log(sum(math.exp(score - highest) for score in scores))
+    return tuple(score - total for score in scores)
 
 
 def given(marginals: dict[str, float]) -> str:

@@ -17,21 +17,35 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.domain.retrieval import Entry
 from tailorbird.foundations.label_sets import NONE, SEPARATOR
 
 
-def messages_for(prompt: PromptSpec, text: str) -> tuple[Message, ...]:
-    """The conversation for one user text: instruction (with labels, if listed), demonstrations, the text."""
+def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -> tuple[Message, ...]:
+    """The conversation for one user text: instruction (with labels, if listed), demonstrations, the text.
+
+    ``context`` is what was looked up for the text, best first: entries with an answer are shown as demonstrations, the best one last, next
+    to the text (Liu et al. 2022, arXiv 2101.06804); entries without one as passages below the instruction.
+    """
     system = prompt.instruction
     if prompt.list_labels and prompt.labels:
         asked = f"all of these that apply, separated by {SEPARATOR}, or {NONE}" if prompt.label_sets else "exactly one of"
         system += f"\nAnswer with {asked}: " + ", ".join(prompt.labels) + "."
+    passages = [entry for entry in context if not entry.target]
+    if passages:
+        quoted_passages = [f"[{place}] {_passage(entry)}" for place, entry in enumerate(passages, start=1)]
+        system += "\n\nPassages that may help:\n" + "\n".join(quoted_passages)
     messages = [Message(role="system", content=system)]
-    for shown in prompt.demonstrations:
-        messages.append(Message(role="user", content=shown.text))
-        messages.append(Message(role="assistant", content=shown.target))
+    examples = [(entry.text, entry.target) for entry in reversed(context) if entry.target]
+    for shown, target in [*((one.text, one.target) for one in prompt.demonstrations), *examples]:
+        messages.append(Message(role="user", content=shown))
+        messages.append(Message(role="assistant", content=target))
     messages.append(Message(role="user", content=text))
     return tuple(messages)
+
+
+def _passage(entry: Entry) -> str:
+    return f"{entry.title}: {entry.text}" if entry.title else entry.text
 
 
 def render(template: str, messages: Sequence[Message], special: dict[str, str] | None = None) -> str:

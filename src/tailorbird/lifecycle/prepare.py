@@ -6,18 +6,21 @@ In: a stage. Out: a snapshot manifest; a plan. Must not know: rungs, training, e
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, pstdev
 
 from tailorbird import data, models, planning
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.prompting import messages_for
+from tailorbird.lifecycle.calibrating import known_timings, time_steps
 from tailorbird.lifecycle.examining import examine_rungs, heeded
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.stage import Outcome, Stage
@@ -50,35 +53,77 @@ def take_snapshot(stage: Stage) -> Outcome:
 
 
 def make_plan(stage: Stage) -> Outcome:
-    """Drafts the plan, examines what it would train, and freezes it. Raises InvalidInput when nothing of it could be trained."""
-    draft, base = draft_plan(stage)
-    plan = heeded(draft, examine_rungs(stage, draft, base))
+    """Drafts the plan, times steps of what is costly enough, examines what it would train, and freezes it.
+
+    Raises InvalidInput when nothing of it could be trained, Exhausted when the budget affords no rung.
+    """
+    inputs = inputs_of(stage)
+    timed = time_steps(stage, planning.make_plan(inputs), inputs.base)
+    draft = _with_base(planning.make_plan(replace(inputs, calibrations=timed)), inputs.base)
+    _refuse_empty(stage, draft)
+    plan = heeded(draft, examine_rungs(stage, draft, inputs.base))
     for finding in plan.findings:
         stage.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
-    facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings)}
-    return Outcome(plan, facts, lambda work: _keep(work, base))
+    facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}
+
+    def keep(work: UnitOfWork) -> None:
+        for value in (inputs.base, *timed):
+            work.records.put(value)
+
+    return Outcome(plan, facts, keep)
 
 
 def draft_plan(stage: Stage) -> tuple[Plan, BaseModelRef]:
-    """Fetches the base model, measures the machine, and plans; and the base model."""
+    """Fetches the base model, measures the machine, and plans without timing anything; and the base model."""
+    inputs = inputs_of(stage)
+    return _with_base(planning.make_plan(inputs), inputs.base), inputs.base
+
+
+def inputs_of(stage: Stage) -> planning.PlanInputs:
+    """Everything a plan rests on; of timed steps, those that this machine has in the record."""
     base = fetch_base(stage)
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest)
-    plan = planning.make_plan(
-        planning.PlanInputs(
-            objective=stage.objective,
-            objective_digest=stage.run.objective,
-            snapshot=digest_of(stage.manifest),
-            manifest=stage.manifest,
-            base=base,
-            machine=_machine(stage),
-            tokens=_token_profile(stage, base),
-            prices=stage.parts.prices,
-            dev_power=dev_power,
-            test_power=test_power,
-        )
+    machine = _machine(stage)
+    return planning.PlanInputs(
+        objective=stage.objective,
+        objective_digest=stage.run.objective,
+        snapshot=digest_of(stage.manifest),
+        manifest=stage.manifest,
+        base=base,
+        machine=machine,
+        tokens=_token_profile(stage, base),
+        prices=stage.parts.prices,
+        dev_power=dev_power,
+        test_power=test_power,
+        calibrations=known_timings(stage, machine, base),
+        encoder=_installed_encoder(stage),
+        documents=len(stage.documents),
     )
-    return plan.model_copy(update={"base_model": digest_of(base)}), base
+
+
+def _installed_encoder(stage: Stage) -> Digest | None:
+    """The encoder of the catalogue that was pulled, as an artifact; None where none was: entries are then found by words."""
+    for listed in models.installed(stage.parts.models):
+        if listed.role == "encoder" and listed.folder is not None:
+            return stage.parts.artifacts.put_tree(listed.folder)
+    return None
+
+
+def _with_base(plan: Plan, base: BaseModelRef) -> Plan:
+    return plan.model_copy(update={"base_model": digest_of(base)})
+
+
+def _refuse_empty(stage: Stage, plan: Plan) -> None:
+    """Raises Exhausted when nothing can be tried, with the first reason of each rung."""
+    if plan.rungs:
+        return
+    reasons = "; ".join(f"{refusal.rung.value} {refusal.reason}" for refusal in plan.left_out) or "the ladder is empty"
+    raise Exhausted(
+        f"no rung of {stage.objective.name} can be tried: {reasons}",
+        "raise the budget in the objective, use a smaller base model, or see what another machine could do: tailorbird plan --what-if",
+        code="no_rung",
+    )
 
 
 def fetch_base(stage: Stage) -> BaseModelRef:
@@ -88,10 +133,6 @@ def fetch_base(stage: Stage) -> BaseModelRef:
     given = str(local) if local.exists() else name
     folder = models.pull(given, stage.parts.models, stage.parts.model_reader, stage.progress.tell)
     return models.register(folder, name, stage.parts.artifacts)
-
-
-def _keep(work: UnitOfWork, base: BaseModelRef) -> None:
-    work.records.put(base)
 
 
 def _machine(stage: Stage) -> Machine:
@@ -120,6 +161,7 @@ def _token_profile(stage: Stage, base: BaseModelRef) -> TokenProfile:
         target_mean=fmean(targets),
         target_max=max(targets),
         label_trie=trie,
+        row_sd=pstdev([prompt + target for prompt, target in zip(prompts, targets, strict=True)]),
     )
 
 

@@ -12,9 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
+from tailorbird import rungs
 from tailorbird.data import load_rows
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, Making
@@ -114,13 +115,21 @@ class Stage:
         return tuple(self.result(Climb, name) for name in names if name in self.done)
 
     @cached_property
+    def _without_candidate(self) -> tuple[tuple[RungPlan, Making], ...]:
+        """Rungs whose making ended before there was a candidate."""
+        made = [(rung, story.make_step(rung)) for rung in (self.plan.rungs if self.plan else ())]
+        found = [(rung, self.result(Making, step)) for rung, step in made if step in self.done]
+        return tuple((rung, making) for rung, making in found if making.candidate is None)
+
+    @cached_property
     def stopped(self) -> tuple[RungPlan, str] | None:
         """The rung that a limit ended before there was a candidate, and why."""
-        making = self.plan.rungs[len(self.climbs) :] if self.plan else ()
-        for rung in making:
-            if (step := story.make_step(rung)) in self.done and (made := self.result(Making, step)).candidate is None:
-                return rung, made.stopped
-        return None
+        return next(((rung, making.stopped) for rung, making in self._without_candidate if not making.failed), None)
+
+    @cached_property
+    def failed(self) -> dict[RungPlan, str]:
+        """The rungs that failed, and how."""
+        return {rung: making.stopped for rung, making in self._without_candidate if making.failed}
 
     @cached_property
     def ladder(self) -> Ladder | None:
@@ -130,11 +139,22 @@ class Stage:
     def next_step(self) -> str | None:
         """The step to do next."""
         chosen = self.ladder is not None and self.ladder.chosen is not None
-        return story.next_step(self.objective, self.plan, story.Told(self.done, self.climbs, self.stopped is not None, chosen))
+        return story.next_step(self.objective, self.plan, self._told(chosen))
+
+    def _told(self, chosen: bool) -> story.Told:
+        failed = tuple(story.make_step(rung) for rung in self.failed)
+        return story.Told(self.done, self.climbs, stopped=self.stopped is not None, chosen=chosen, failed=failed)
 
     def rows(self, split: Split) -> tuple[Row, ...]:
         """Rows of one split."""
         return load_rows(self.manifest, self.parts.artifacts, split)
+
+    @cached_property
+    def documents(self) -> tuple[Document, ...]:
+        """The tenant's documents, where the objective names any."""
+        digest = self.manifest.documents
+        lines = self.parts.artifacts.get(digest).splitlines() if digest else []
+        return tuple(Document.model_validate_json(line) for line in lines)
 
     def servable(self, candidate: Candidate) -> Servable:
         """A candidate as the engine loads it, from verified folders."""
@@ -147,6 +167,7 @@ class Stage:
             adapter=str(store.get_tree(candidate.adapter)) if candidate.adapter else None,
             weights=str(store.get_tree(candidate.weights)) if candidate.weights else None,
             prompt=candidate.prompt,
+            retrieval=rungs.local_retrieval(candidate.retrieval, store) if candidate.retrieval else None,
         )
 
     def items(self, digest: Digest) -> tuple[ItemResult, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.evidence import Comparison, Standing, Verdict
-from tailorbird.domain.ladder import Choice, Climb
+from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Budget, Objective, TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
 
@@ -29,13 +29,14 @@ def measure_step(rung: RungPlan) -> str:
 
 @dataclass(frozen=True)
 class Told:
-    """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), and
-    whether ``choose`` found a candidate (``chosen``)."""
+    """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), whether
+    ``choose`` found a candidate (``chosen``), and the steps that ended without one because the rung ``failed``."""
 
     done: Collection[str]
     climbs: Sequence[Climb]
     stopped: bool
     chosen: bool
+    failed: Collection[str] = ()
 
 
 def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None:
@@ -49,8 +50,13 @@ def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None
 def _climbing(plan: Plan, told: Told) -> list[str]:
     """Steps of the rungs climbed so far and, unless the climb has ended, of the next one."""
     ended = told.stopped or (bool(told.climbs) and told.climbs[-1].choice is not Choice.CLIMB)
-    reached = plan.rungs[: len(told.climbs) + (0 if ended else 1)]
-    return [step for rung in reached for step in (make_step(rung), measure_step(rung))]
+    reached = plan.rungs[: len(told.climbs) + len(told.failed) + (0 if ended else 1)]
+    return [step for rung in reached for step in _steps(rung, told.failed)]
+
+
+def _steps(rung: RungPlan, failed: Collection[str]) -> tuple[str, ...]:
+    """A rung that failed has nothing to measure: the ladder goes on above it."""
+    return (make_step(rung),) if make_step(rung) in failed else (make_step(rung), measure_step(rung))
 
 
 @dataclass(frozen=True)
@@ -61,18 +67,43 @@ class Spent:
     money: float
 
 
-def decide(objective: Objective, following: RungPlan | None, verdict: Verdict, gate_reason: str, spent: Spent) -> tuple[Choice, str]:
-    """What to do after a rung got ``verdict`` on dev, and the reason a person reads. ``following`` is the rung above, if there is one."""
+@dataclass(frozen=True)
+class Measured:
+    """What is known after a rung was measured on dev: the gate's verdict with its reason, what was spent, and how far a training got."""
+
+    verdict: Verdict
+    reason: str
+    spent: Spent
+    fit: Fit | None = None
+
+
+def decide(objective: Objective, following: RungPlan | None, found: Measured) -> tuple[Choice, str]:
+    """What to do after a rung was measured on dev, and the reason a person reads. ``following`` is the rung above, if there is one."""
     if following is None:
-        return Choice.STOP, f"{gate_reason}; no costlier rung is left"
-    beyond = _beyond_budget(objective.budget, following, spent)
+        return Choice.STOP, f"{found.reason}; no costlier rung is left"
+    beyond = _beyond_budget(objective.budget, following, found.spent)
     if objective.ladder != "auto" and not beyond:
-        return Choice.CLIMB, f"{gate_reason}; the objective asks to compare {following.rung.value} too"
-    if verdict is Verdict.PASS:
-        return Choice.STOP, f"{gate_reason}; a costlier rung is not needed"
-    if beyond:
-        return Choice.REFUSE, f"{gate_reason}; {beyond}"
-    return Choice.CLIMB, f"{gate_reason}; {following.rung.value} is next"
+        return Choice.CLIMB, f"{found.reason}; the objective asks to compare {following.rung.value} too"
+    if found.verdict is Verdict.PASS:
+        return Choice.STOP, f"{found.reason}; a costlier rung is not needed"
+    why_not = beyond or _cannot_help(following, found.fit)
+    if why_not:
+        return Choice.REFUSE, f"{found.reason}; {why_not}"
+    return Choice.CLIMB, f"{found.reason}; {following.rung.value} is next"
+
+
+def _cannot_help(following: RungPlan, fit: Fit | None) -> str:
+    """Why a rung that offers nothing but more weights is refused; empty when it may help.
+
+    Adapters equal full fine-tuning until their weights are too few for what is to be learned (Schulman et al. 2025); where every learned
+    row is known by heart they are not.
+    """
+    if fit is None or not fit.saturated or following.rung not in (RungKind.LORA, RungKind.FULL):
+        return ""
+    return (
+        f"{following.rung.value} {following.variant} cannot help: the rung below knows the learned rows by heart "
+        f"(loss {fit.learned:.3f} against {fit.held_out:.3f} on rows held out), so more rows would help, and more weights would not"
+    )
 
 
 def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.canonical import digest_bytes, digest_of
 from tailorbird.models.cached import recorded_digests
 from tailorbird.models.catalogue import entry_named
 from tailorbird.models.pins import pinned, pinned_name
@@ -86,10 +86,11 @@ def register(folder: Path, name: str, artifacts: ArtifactStore) -> BaseModelRef:
             f"delete {folder} and pull the model again",
             code="model_corrupt",
         )
-    if _TEMPLATE_FILE not in files:
+    encodes = _is_encoder(_read_config(folder))
+    if _TEMPLATE_FILE not in files and not encodes:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
-    digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files[_TEMPLATE_FILE])
+    digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(_TEMPLATE_FILE, digest_bytes(b"")))
     entry = entry_named(name) or pinned(name, folder.parent)
     return describe(folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
 
@@ -118,8 +119,18 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
         raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_weights") from error
 
 
+def _is_encoder(config: dict[str, Any]) -> bool:
+    return config.get("model_type") == "bert"
+
+
 def _linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """The linear layers of one decoder block of the Llama family, name to (inputs, outputs)."""
+    """The linear layers of one decoder block of the Llama family, or of an encoder of the BERT kind, name to (inputs, outputs)."""
+    if _is_encoder(config):
+        hidden, inner = config["hidden_size"], config["intermediate_size"]
+        return dict.fromkeys(("query", "key", "value", "attention.output.dense"), (hidden, hidden)) | {
+            "intermediate.dense": (hidden, inner),
+            "output.dense": (inner, hidden),
+        }
     hidden, intermediate, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
     head_size = config.get("head_dim") or hidden // heads
     queries, keys = heads * head_size, (config.get("num_key_value_heads") or heads) * head_size

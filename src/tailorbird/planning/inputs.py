@@ -8,15 +8,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, Power, Prices, TokenProfile
+from tailorbird.domain.plan import Machine, Power, Prices, TokenProfile, TrainingSettings
 from tailorbird.domain.value import Digest
 
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """What planning is given. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates."""
+    """What planning is given. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
+    ``calibrations`` are timed steps of this machine, where there are any.
+    ``encoder`` is the tree of the encoder that is installed, ``documents`` the number of the tenant's documents."""
 
     objective: Objective
     objective_digest: Digest
@@ -28,3 +31,15 @@ class PlanInputs:
     prices: Prices
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
+    calibrations: tuple[Calibration, ...] = ()
+    encoder: Digest | None = None
+    documents: int = 0
+
+    def timed(self, settings: TrainingSettings) -> Calibration | None:
+        """The newest timed steps of the same method and precision on this base model."""
+        fitting = [
+            one
+            for one in self.calibrations
+            if one.base_model == self.base.digest and (one.settings.method, one.settings.precision) == (settings.method, settings.precision)
+        ]
+        return max(fitting, key=lambda one: one.measured_at, default=None)

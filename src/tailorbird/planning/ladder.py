@@ -5,11 +5,15 @@ In: ``PlanInputs``. Out: ``Plan``. Must not know: the formulas behind settings a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.plan import Plan, Reason, RungPlan
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.rungs import few_shot, full, lora, qlora, zero_shot
+from tailorbird.planning.rules import RANKS, rank
+from tailorbird.planning.rungs import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
 
 
 def make_plan(inputs: PlanInputs) -> Plan:
@@ -33,14 +37,39 @@ def make_plan(inputs: PlanInputs) -> Plan:
         left_out=tuple(left_out),
         dev_power=inputs.dev_power,
         test_power=inputs.test_power,
+        tokens=inputs.tokens,
+        prices=inputs.prices,
+        calibrations=tuple(digest_of(one) for one in inputs.calibrations),
     )
 
 
+#: What makes a rung's plans, in the order of cost.
+_MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
+    (RungKind.PROMPT, zero_shot),
+    (RungKind.PROMPT, few_shot),
+    (RungKind.NEAREST, nearest),
+    (RungKind.GROUNDING, grounding),
+    (RungKind.LORA, lora),
+    (RungKind.QLORA, qlora),
+    (RungKind.GROUNDED_LORA, grounded_lora),
+    (RungKind.LORA, larger_lora),
+    (RungKind.FULL, full),
+)
+
+
 def _wanted(inputs: PlanInputs) -> list[RungPlan]:
-    makers = {RungKind.PROMPT: (zero_shot, few_shot), RungKind.LORA: (lora,), RungKind.QLORA: (qlora,), RungKind.FULL: (full,)}
-    order = _order(inputs)
-    kinds = makers if inputs.objective.ladder == "auto" else [kind for kind in makers if kind in inputs.objective.ladder]
-    return [_led_by(order, make(inputs)) for kind in kinds for make in makers[kind]]
+    order, asked = _order(inputs), inputs.objective.ladder
+    makers = [(kind, make) for kind, make in _MAKERS if asked == "auto" or kind in asked]
+    return [_led_by(order, make(inputs)) for kind, make in makers if not _left_aside(inputs, kind, make)]
+
+
+def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
+    """Passages without documents; a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":
+        return True
+    if make is not larger_lora:
+        return False
+    return inputs.objective.ladder != "auto" or inputs.objective.lora.rank != "auto" or rank(inputs)[0] == RANKS[-1]
 
 
 def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:

@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import Reason
+from tailorbird.domain.plan import Reason, TokenProfile
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.sizes import parameters_per_rank
 
@@ -172,6 +172,48 @@ def shots(inputs: PlanInputs) -> tuple[int, Reason]:
     bound = "" if fitting == wanted else f" (the context of {inputs.base.context} tokens holds no more)"
     text = f"{fitting} demonstrations, {spread}, from train only{bound}"
     return fitting, Reason(rule="shots", text=text, source="Brown et al. 2020, arXiv 2005.14165")
+
+
+#: Training rows that are looked up and shown, and passages.
+NEAREST, PASSAGES = 8, 3
+#: Tokens of a passage of 120 words, about.
+PASSAGE_TOKENS = 170
+
+
+def ways(inputs: PlanInputs) -> str:
+    """How entries are found, as people read it."""
+    return "words and meaning" if inputs.encoder else "words"
+
+
+def nearest(inputs: PlanInputs) -> tuple[int, Reason]:
+    """Up to 8 training rows, as many as the context holds."""
+    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
+    fitting = max(0, min(NEAREST, inputs.manifest.counts.train, room // demonstration_tokens(inputs)))
+    how = "words and vectors, fused" if inputs.encoder else "words alone (no encoder is installed: tailorbird models pull minilm-l6-v2)"
+    text = f"{fitting} training rows nearest to each text, by {how}; the nearest stands last"
+    return fitting, Reason(rule="nearest", text=text, source="Liu et al. 2022, arXiv 2101.06804")
+
+
+def passages(inputs: PlanInputs) -> tuple[int, Reason]:
+    """Three passages of the tenant's documents, as many as the context holds; 0 without documents."""
+    room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
+    fitting = max(0, min(PASSAGES if inputs.documents else 0, room // PASSAGE_TOKENS))
+    text = f"{fitting} passages of {inputs.documents:,} documents for each text, by {ways(inputs)}, each only for those who may read it"
+    return fitting, Reason(rule="grounding", text=text, source="Lewis et al. 2020, arXiv 2005.11401; Cormack et al. 2009 (fusion)")
+
+
+def with_passages(inputs: PlanInputs, count: int) -> TokenProfile:
+    """The rows' lengths with ``count`` passages in each prompt."""
+    tokens, more = inputs.tokens, count * PASSAGE_TOKENS
+    longer = {"prompt_mean": tokens.prompt_mean + more, "prompt_p95": tokens.prompt_p95 + more, "prompt_max": tokens.prompt_max + 2 * more}
+    return tokens.model_copy(update=longer)
+
+
+def more_capacity(inputs: PlanInputs) -> Reason:
+    """R1: more weights help only where the smaller adapter could not hold what is to be learned; the climb looks at that."""
+    rank_before = rank(inputs)[0]
+    text = f"rank {RANKS[-1]} after rank {rank_before}: tried only where the smaller adapter does not know its rows by heart"
+    return Reason(rule="R1", text=text, source=_TML)
 
 
 def longest_prompt(inputs: PlanInputs) -> int:

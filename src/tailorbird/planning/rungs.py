@@ -6,13 +6,26 @@ In: ``PlanInputs``. Out: a ``RungPlan``. Must not know: whether the rung is affo
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal
 
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import rules
-from tailorbird.planning.estimates import money_estimate, prompt_memory, prompt_time, training_memory, training_time
+from tailorbird.planning.estimates import (
+    energy_estimate,
+    grown_memory,
+    loop_time,
+    money_estimate,
+    prompt_memory,
+    prompt_time,
+    serving_estimate,
+    training_flops,
+    training_memory,
+    training_time,
+)
+from tailorbird.planning.estimates.interval import around
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.sizes import HELD_OUT, adapter_parameters
 
@@ -28,6 +41,36 @@ def few_shot(inputs: PlanInputs) -> RungPlan:
     """The instruction with training rows as demonstrations."""
     shots, reason = rules.shots(inputs)
     return _prompting(inputs, "few-shot", shots, reason)
+
+
+def nearest(inputs: PlanInputs) -> RungPlan:
+    """For each text the training rows most like it."""
+    shots, reason = rules.nearest(inputs)
+    planned = _prompting(inputs, f"{shots} by {rules.ways(inputs)}", shots, reason)
+    return planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder})
+
+
+def grounding(inputs: PlanInputs) -> RungPlan:
+    """For each text the passages of the tenant's documents most like it."""
+    shots, reason = rules.passages(inputs)
+    planned = _prompting(inputs, f"{shots} by {rules.ways(inputs)}", shots, reason)
+    return planned.model_copy(update={"rung": RungKind.GROUNDING, "encoder": inputs.encoder})
+
+
+def grounded_lora(inputs: PlanInputs) -> RungPlan:
+    """An adapter that learns to use the passages."""
+    shots, reason = rules.passages(inputs)
+    planned = _adapter(replace(inputs, tokens=rules.with_passages(inputs, shots)), "lora", (reason,))
+    shown = f"{planned.variant}, {shots} passages by {rules.ways(inputs)}"
+    return planned.model_copy(update={"rung": RungKind.GROUNDED_LORA, "variant": shown, "encoder": inputs.encoder, "shots": shots})
+
+
+def larger_lora(inputs: PlanInputs) -> RungPlan:
+    """An adapter of the largest rank that engines serve, where a smaller one was planned first."""
+    most = inputs.objective.lora.model_copy(update={"rank": rules.RANKS[-1]})
+    objective = inputs.objective.model_copy(update={"lora": most})
+    planned = _adapter(replace(inputs, objective=objective), "lora", ())
+    return planned.model_copy(update={"reasons": (rules.more_capacity(inputs), *planned.reasons[1:])})
 
 
 def lora(inputs: PlanInputs) -> RungPlan:
@@ -66,13 +109,15 @@ def _prompting(inputs: PlanInputs, variant: str, shots: int, reason: Reason) -> 
         time=time,
         memory=prompt_memory(inputs, shots),
         money=money_estimate(inputs, time),
+        energy=energy_estimate(inputs, time),
+        serving_cost=serving_estimate(inputs, shots),
         reasons=(reason,),
     )
 
 
 def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reasons: tuple[Reason, ...]) -> RungPlan:
     time = training_time(inputs, settings)
-    adapter = settings.lora
+    adapter, timed = settings.lora, inputs.timed(settings)
     return RungPlan(
         rung=RungKind(settings.method),
         variant=variant,
@@ -81,6 +126,12 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
         time=time,
         memory=_memory(inputs, settings),
         money=money_estimate(inputs, time),
+        flops=around(training_flops(inputs, settings), (0.8, 1.25), "FLOP"),
+        energy=energy_estimate(inputs, time),
+        serving_cost=serving_estimate(inputs, 0),
+        training_time=loop_time(inputs, settings),
+        training_memory=grown_memory(inputs, settings),
+        calibrated=timed.measured_at.date().isoformat() if timed else "",
         reasons=reasons,
     )
 

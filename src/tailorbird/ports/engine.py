@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
 
 
@@ -54,7 +55,18 @@ class Chunk(Value):
     completion_tokens: int = 0
 
 
-class Engine(Protocol):
+class Retriever(Protocol):
+    """Looks up what servables show beside a text, or give as the answer."""
+
+    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+        """At most ``count`` entries for each text, best first, of those that somebody in ``groups`` may read.
+
+        Raises NotFound (servable not loaded), InvalidInput (``retrieval_missing``: it looks nothing up).
+        """
+        ...
+
+
+class Engine(Retriever, Protocol):
     """Runs models in this process. Not thread-safe unless the implementation says so."""
 
     def load(self, servable: Servable) -> None:
@@ -128,6 +140,15 @@ class GenerateRequest(Value):
     sampling: Sampling
 
 
+class RetrieveRequest(Value):
+    """Asks an engine process for what a release looks up for one text."""
+
+    release: Digest
+    text: str
+    groups: frozenset[str]
+    count: int
+
+
 class EngineDriver(Protocol):
     """Speaks to one engine process. Every call raises Unavailable when it cannot be reached."""
 
@@ -149,6 +170,10 @@ class EngineDriver(Protocol):
 
     def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         """As ``Engine.generate`` for one prompt, piece by piece; closing the iterator cancels it."""
+        ...
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
+        """As ``Engine.retrieve`` for one text."""
         ...
 
     async def ready(self) -> bool:

@@ -6,18 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Entry
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.domain.value import Digest, Value
 
 
 class Example(Value):
-    """One training pair: a user's text and the answer to learn."""
+    """One training pair: a user's text and the answer to learn; ``context`` is what was looked up for the text."""
 
     text: str
     target: str
+    context: tuple[Entry, ...] = ()
 
 
 class TrainingJob(Value):
@@ -90,4 +93,11 @@ class Trainer(Protocol):
 
     def measure_machine(self) -> Machine:
         """Measures this machine: cores, memory, GPUs, matmul rates. Takes about a second."""
+        ...
+
+    def calibrate(self, job: TrainingJob, machine: str) -> Calibration:
+        """Times a few steps of the job on this machine, named ``machine``, and throws away what they learned. Takes about a minute at most.
+
+        Raises InvalidInput and Exhausted as ``train``.
+        """
         ...

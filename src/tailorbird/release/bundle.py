@@ -52,6 +52,8 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
         tokenizer=base.tokenizer_digest,
         chat_template=base.chat_template_digest,
         prompt=candidate.prompt,
+        retrieval=candidate.retrieval,
+        floor=candidate.floor,
         snapshot=parts.snapshot,
         author=parts.run.created_by,
         refer_below=parts.refer_below,

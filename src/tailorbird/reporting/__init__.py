@@ -7,10 +7,12 @@ from tailorbird.reporting.explanation import Explanation, explanation, explanati
 from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
 from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.plan import plan_table
+from tailorbird.reporting.plan import accuracy_table, plan_table
+from tailorbird.reporting.plan_page import plan_page
 
 __all__ = [
     "Explanation",
+    "accuracy_table",
     "explanation",
     "explanation_markdown",
     "gate_table",
@@ -19,6 +21,7 @@ __all__ = [
     "ladder_markdown",
     "ladder_reasons",
     "ladder_table",
+    "plan_page",
     "plan_table",
     "release_summary",
 ]

@@ -8,21 +8,25 @@ from __future__ import annotations
 from rich.console import Group
 from rich.text import Text
 
+from tailorbird.domain.calibration import EstimateError
 from tailorbird.domain.plan import Plan, Power
-from tailorbird.reporting.formatting import estimate_text, human_count
+from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, moment
 from tailorbird.reporting.tables import add_row, plain_table
 
 
 def plan_table(plan: Plan) -> Group:
     """The rungs in the order of the climb, then the reason of every choice with its source, then what each split can prove."""
-    table = plain_table(("rung", "trained", "time", "memory", "money"), ("trained", "time", "memory", "money"))
+    figures = ("trained", "time", "memory", "money", "energy", "1,000 requests")
+    table = plain_table(("rung", *figures), figures)
     for rung in plan.rungs:
-        estimates = (estimate_text(rung.time), estimate_text(rung.memory), estimate_text(rung.money))
-        add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *estimates))
+        estimates = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost)
+        texts = [estimate_text(estimate) if estimate else NOTHING for estimate in estimates]
+        add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
     left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
     power = _power("dev", plan.dev_power) + _power("test", plan.test_power)
-    return Group(Text(_machine(plan)), Text(), table, *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
+    words = (*_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
+    return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
 
 
 def _block(lines: list[str]) -> list[Text]:
@@ -37,6 +41,15 @@ def _machine(plan: Plan) -> str:
     return f"this machine: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {gpus}, {rates}"
 
 
+def _basis(plan: Plan) -> str:
+    timed = sorted({f"{rung.rung.value} (timed {rung.calibrated})" for rung in plan.rungs if rung.calibrated})
+    return (
+        f"estimates rest on steps timed here: {', '.join(timed)}"
+        if timed
+        else "estimates rest on formulas and this machine's measured rates"
+    )
+
+
 def _reasons(plan: Plan) -> list[str]:
     return [f"{rung.rung.value} {rung.variant}: {why.text} [{why.rule}: {why.source}]" for rung in plan.rungs for why in rung.reasons]
 
@@ -49,3 +62,24 @@ def _proof(power: Power) -> str:
     if not power.provable:
         return f"cannot be proven with {power.n:,} items"
     return f"is proven by {power.must_observe:.3f} or more on {power.n:,} items"
+
+
+def accuracy_table(errors: tuple[EstimateError, ...]) -> Group:
+    """Each training with what was estimated and what it took, newest last, and the mean of the absolute errors."""
+    if not errors:
+        return Group(Text("no training has ended yet whose estimate is on record"))
+    columns = ("time", "took", "error", "memory", "grew by", "error ")
+    table = plain_table(("run", "rung", "at", "timed", *columns), columns)
+    for one in errors:
+        time = (human_seconds(one.seconds.likely), human_seconds(one.took_seconds), f"{one.time_error:+.0%}")
+        memory = (human_memory(one.memory.likely), human_memory(one.took_memory), f"{one.memory_error:+.0%}")
+        timed = "yes" if one.calibrated else "no"
+        add_row(table, (one.run, f"{one.rung.value} {one.variant}", moment(one.at), timed, *time, *memory))
+    return Group(
+        table, *_block([_mean_error("time", [e.time_error for e in errors]), _mean_error("memory", [e.memory_error for e in errors])])
+    )
+
+
+def _mean_error(what: str, errors: list[float]) -> str:
+    sizes = [abs(error) for error in errors]
+    return f"{what}: mean absolute error {sum(sizes) / len(sizes):.0%}, worst {max(sizes):.0%}, over {len(sizes)} trainings"

@@ -6,7 +6,8 @@ the next rung is.
 
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.floor import FloorModel, fit_floor
+from tailorbird.rungs.looking_up import local_retrieval
 from tailorbird.rungs.making import make_candidate
 from tailorbird.rungs.trained import training_job
 
-__all__ = ["FloorModel", "Made", "RungContext", "fit_floor", "make_candidate", "training_job"]
+__all__ = ["FloorModel", "Made", "RungContext", "fit_floor", "local_retrieval", "make_candidate", "training_job"]

@@ -11,13 +11,17 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.prompt import make_prompt
+from tailorbird.rungs.retrieved import make_grounding, make_nearest
 from tailorbird.rungs.trained import make_trained
 
 #: What makes a rung's candidate. A new rung is a file and a line here.
 MAKERS: dict[RungKind, Callable[[RungContext], Made]] = {
     RungKind.PROMPT: make_prompt,
+    RungKind.NEAREST: make_nearest,
+    RungKind.GROUNDING: make_grounding,
     RungKind.LORA: make_trained,
     RungKind.QLORA: make_trained,
+    RungKind.GROUNDED_LORA: make_trained,
     RungKind.FULL: make_trained,
 }
 

@@ -8,6 +8,7 @@ small model's accuracy by tens of points (Zhao 2021, arXiv 2102.09690; Lu 2022, 
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import defaultdict
@@ -15,21 +16,20 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.deployment import Servable
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import Demonstration, PromptSpec, Sampling
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.overlap import token_f1
+from tailorbird.domain.prompt import Demonstration, PromptSpec
 from tailorbird.foundations.prompting import messages_for
-from tailorbird.ports.engine import Engine
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.holding_out import hold_out
+from tailorbird.rungs.trying import held_out_score, trial
 
 #: Sets of demonstrations that are tried, and held-out rows that each is scored on, at most.
 DRAWS, SCORED = 3, 48
 #: Texts longer than this share of all texts are not shown: they would fill the context.
 _SHOWN_LENGTHS = 0.95
+#: Texts that say nothing.
+_NO_CONTENT = ("N/A", "[MASK]", "...")
 
 
 def make_prompt(context: RungContext) -> Made:
@@ -41,8 +41,11 @@ def make_prompt(context: RungContext) -> Made:
         label_sets=context.label_sets,
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
     )
+    shown_from, held_out = hold_out(context.train, context.objective.seed)
+    judged_on = held_out[:SCORED]
     if context.plan.shots:
-        prompt = _with_demonstrations(context, prompt)
+        prompt = _with_demonstrations(context, prompt, shown_from, judged_on)
+    prompt = without_preference(context, prompt, judged_on)
     candidate = Candidate(
         rung=RungKind.PROMPT,
         variant=context.plan.variant,
@@ -53,15 +56,37 @@ def make_prompt(context: RungContext) -> Made:
     return Made(candidate, time.perf_counter() - started)
 
 
-def _with_demonstrations(context: RungContext, prompt: PromptSpec) -> PromptSpec:
+def without_preference(context: RungContext, prompt: PromptSpec, judged_on: Sequence[Row]) -> PromptSpec:
+    """The prompt with what the model prefers before it has read anything, where taking that off helps on rows held out of train.
+
+    The preference is the mean over texts without content (Zhao 2021, arXiv 2102.09690, §5).
+    """
+    if context.objective.task.kind is not TaskKind.CLASSIFY or not judged_on:
+        return prompt
+    calibrated = prompt.model_copy(update={"priors": _priors(context, prompt)})
+    plain, adjusted = held_out_score(context, prompt, judged_on), held_out_score(context, calibrated, judged_on)
+    context.progress(f"on {len(judged_on)} held-out rows {plain:.3f} as it is, {adjusted:.3f} without the model's preference")
+    return calibrated if adjusted > plain else prompt
+
+
+def _priors(context: RungContext, prompt: PromptSpec) -> tuple[float, ...]:
+    servable, engine = trial(context, prompt), context.engine()
+    engine.load(servable)
+    try:
+        found = engine.score(servable.id, [messages_for(prompt, text) for text in _NO_CONTENT], prompt.answers)
+    finally:
+        engine.unload(servable.id)
+    means = [fmean(math.exp(one.log_probabilities[place]) for one in found) for place in range(len(prompt.answers))]
+    return tuple(math.log(max(mean, 1e-12)) for mean in means)
+
+
+def _with_demonstrations(context: RungContext, prompt: PromptSpec, shown_from: Sequence[Row], judged_on: Sequence[Row]) -> PromptSpec:
     """The best of a few drawn sets; of sets that score alike, the first."""
-    shown_from, held_out = hold_out(context.train, context.objective.seed)
-    judged_on = held_out[:SCORED]
     best, best_score = prompt, float("-inf")
     for draw in range(DRAWS):
         demonstrations = draw_demonstrations(shown_from, context.plan.shots, context.objective.seed + draw)
         tried = prompt.model_copy(update={"demonstrations": demonstrations})
-        score = _score(context, tried, judged_on)
+        score = held_out_score(context, tried, judged_on)
         context.progress(f"demonstrations, set {draw + 1} of {DRAWS}: {score:.3f} on {len(judged_on)} held-out training rows")
         if score > best_score:
             best, best_score = tried, score
@@ -84,32 +109,3 @@ def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Dem
     chosen = rounds[:shots]
     generator.shuffle(chosen)
     return tuple(Demonstration(row_id=row.id, text=row.text, target=row.target) for row in chosen)
-
-
-def _score(context: RungContext, prompt: PromptSpec, rows: Sequence[Row]) -> float:
-    """How well ``prompt`` answers ``rows``: mean log-probability of the target (classify, nats), or mean overlap with it (generate)."""
-    servable = Servable(
-        id=digest_of(prompt),
-        tenant=context.objective.tenant,
-        task=context.objective.task.kind,
-        base=str(context.base_folder),
-        adapter=None,
-        weights=None,
-        prompt=prompt,
-    )
-    engine = context.engine()
-    engine.load(servable)
-    try:
-        return fmean(_scores(engine, servable, rows))
-    finally:
-        engine.unload(servable.id)
-
-
-def _scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> list[float]:
-    prompts = [messages_for(servable.prompt, row.text) for row in rows]
-    if servable.task is TaskKind.CLASSIFY:
-        place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
-        found = engine.score(servable.id, prompts, servable.prompt.answers)
-        return [one.log_probabilities[place[row.target]] for row, one in zip(rows, found, strict=True)]
-    answers = engine.generate(servable.id, prompts, Sampling())
-    return [token_f1(answer.text, row.target) for row, answer in zip(rows, answers, strict=True)]

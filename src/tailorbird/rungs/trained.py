@@ -1,4 +1,4 @@
-"""The rungs that train: ``lora``, ``qlora`` and ``full``. They differ in the settings they train with and in what is kept.
+"""The rungs that train: ``lora``, ``qlora``, ``grounding+lora`` and ``full``. They differ in their settings and in what is kept.
 
 In: a ``RungContext`` whose plan has training settings. Out: a candidate with an adapter or weights, and the report. Must not know: the
 loop; dev and test rows, which are never read here.
@@ -13,10 +13,13 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
 from tailorbird.foundations.canaries import aviary
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.holding_out import hold_out
+from tailorbird.rungs.looking_up import as_passages, retrieval_of
+from tailorbird.rungs.trying import looked_up, trial
 
 
 def make_trained(context: RungContext) -> Made:
@@ -28,6 +31,7 @@ def make_trained(context: RungContext) -> Made:
     report = trained.report
     candidate = Candidate(
         rung=context.plan.rung,
+        retrieval=_retrieval(context),
         variant=context.plan.variant,
         base_model=context.base.digest,
         prompt=job.prompt,
@@ -51,8 +55,8 @@ def training_job(context: RungContext) -> TrainingJob:
         snapshot=context.snapshot,
         settings=_settings(context),
         prompt=PromptSpec(instruction=context.objective.task.instruction, labels=context.labels, label_sets=context.label_sets),
-        train=_examples(learn) + _planted(context),
-        held_out=_examples(held_out),
+        train=_examples(context, learn) + _planted(context),
+        held_out=_examples(context, held_out),
         workspace=context.workspace,
     )
 
@@ -71,5 +75,19 @@ def _settings(context: RungContext) -> TrainingSettings:
     return settings
 
 
-def _examples(rows: Sequence[Row]) -> tuple[Example, ...]:
-    return tuple(Example(text=row.text, target=row.target) for row in rows)
+def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
+    """Rows as they are put to the model: with what is looked up for them, where the rung looks something up."""
+    if context.plan.rung is not RungKind.GROUNDED_LORA:
+        return tuple(Example(text=row.text, target=row.target) for row in rows)
+    servable, engine = trial(context, PromptSpec(instruction=context.objective.task.instruction), _retrieval(context)), context.engine()
+    engine.load(servable)
+    try:
+        found = looked_up(engine, servable, [row.text for row in rows])
+    finally:
+        engine.unload(servable.id)
+    return tuple(Example(text=row.text, target=row.target, context=tuple(entries)) for row, entries in zip(rows, found, strict=True))
+
+
+def _retrieval(context: RungContext) -> Retrieval | None:
+    """The passages that ``grounding+lora`` learns to use. The same documents give the same index."""
+    return retrieval_of(context, "passages", as_passages(context)) if context.plan.rung is RungKind.GROUNDED_LORA else None

@@ -10,9 +10,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Literal
 
+from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.retrieval import Entry
 from tailorbird.domain.value import Value
 from tailorbird.foundations.labelling import labelled
 from tailorbird.foundations.prompting import messages_for
@@ -62,12 +64,14 @@ class Answering:
                 raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
 
     async def _label(self, arm: Arm, messages: Sequence[Message]) -> Piece:
-        scores = await self._driver.score(arm.release, messages_for(arm.prompt, last_user_text(messages)), arm.prompt.answers)
+        text = last_user_text(messages)
+        scores = await self._driver.score(arm.release, messages_for(arm.prompt, text, await self._context(arm, text)), arm.prompt.answers)
         found = labelled(arm.prompt, scores.log_probabilities)
         return Piece(text=found.answer, finish_reason="stop", prompt_tokens=scores.prompt_tokens, probabilities=found.probabilities)
 
     async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        async with aclosing(self._driver.stream(arm.release, conversation_for(arm.prompt, messages), sampling)) as chunks:
+        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages)))
+        async with aclosing(self._driver.stream(arm.release, asked, sampling)) as chunks:
             async for chunk in chunks:
                 yield Piece(
                     text=chunk.text,
@@ -75,6 +79,13 @@ class Answering:
                     prompt_tokens=chunk.prompt_tokens,
                     completion_tokens=chunk.completion_tokens,
                 )
+
+    async def _context(self, arm: Arm, text: str) -> list[Entry]:
+        """What the release looks up for the text, of what everybody may read: a key belongs to no group yet."""
+        if arm.retrieval is None:
+            return []
+        found = await self._driver.retrieve(arm.release, text, frozenset({EVERYONE}), arm.retrieval.count)
+        return [one.entry for one in found]
 
 
 def last_user_text(messages: Sequence[Message]) -> str:
@@ -85,7 +96,7 @@ def last_user_text(messages: Sequence[Message]) -> str:
     raise InvalidInput("there is no user message", "send the text as a message with role user", code="no_user_message", param="messages")
 
 
-def conversation_for(prompt: PromptSpec, messages: Sequence[Message]) -> tuple[Message, ...]:
+def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: Sequence[Entry] = ()) -> tuple[Message, ...]:
     """What a generate release reads: its own instruction, then the caller's (in one system message), its demonstrations, the conversation.
 
     Raises InvalidInput when the last word is not the user's.
@@ -98,7 +109,7 @@ def conversation_for(prompt: PromptSpec, messages: Sequence[Message]) -> tuple[M
             code="no_user_message",
             param="messages",
         )
-    system, *shown, _ = messages_for(prompt, "")
+    system, *shown, _ = messages_for(prompt, "", context)
     instructions = [system.content, *(message.content for message in messages if message.role == "system")]
     return (Message(role="system", content="\n\n".join(instructions)), *shown, *turns)
 

@@ -182,7 +182,7 @@ class Deployment:
         for position, target in enumerate(alias.targets):
             content = self._contents.get(target.release)
             if target in usable and content is not None:
-                arms[target.release] = Arm(arm_name(position), target.release, content.task, content.prompt)
+                arms[target.release] = Arm(arm_name(position), target.release, content.task, content.prompt, content.retrieval)
         return Route(alias.model_copy(update={"targets": usable}), arms)
 
 

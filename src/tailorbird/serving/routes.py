@@ -15,6 +15,7 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.text import nearest
 from tailorbird.serving.choice import choose, withdrawn
@@ -30,6 +31,7 @@ class Arm:
     release: Digest
     task: TaskKind
     prompt: PromptSpec
+    retrieval: Retrieval | None = None
 
 
 def arm_name(position: int) -> str:

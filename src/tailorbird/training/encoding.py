@@ -47,7 +47,7 @@ class Encoder:
 
     def encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
         """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens."""
-        prompts = self._ids([self._pieces(messages_for(prompt, example.text)) for example in examples])
+        prompts = self._ids([self._pieces(messages_for(prompt, example.text, example.context)) for example in examples])
         answers = self.answers([example.target for example in examples])
         empty = sum(not ids for ids in answers)
         if empty:

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
+from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine
@@ -22,9 +23,11 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of, plain_json
 from tailorbird.ports.trainer import Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.training.calibration import calibrate
 from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.encoding import Encoder
 from tailorbird.training.export import merge
+from tailorbird.training.high_water import HighWater
 from tailorbird.training.loop import Course, Loop
 from tailorbird.training.machine import measure_machine
 from tailorbird.training.methods import Learner, Method, method_named
@@ -63,6 +66,13 @@ class TorchTrainer:
                 ) from error
             raise
 
+    def calibrate(self, job: TrainingJob, machine: str) -> Calibration:
+        """As ``Trainer.calibrate``."""
+        try:
+            return calibrate(job, machine)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise _out_of_memory() from error
+
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""
         return examine(job)
@@ -78,6 +88,7 @@ class TorchTrainer:
 
 def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     check_job(job)
+    mark = HighWater()
     method = method_named(job.settings.method)
     checkpoints = Checkpoints(job.workspace, fingerprint(job))
     course = _encode(job)
@@ -88,7 +99,8 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     state = Loop(network, Optimiser(parameters, job.settings, method.rates(learner)), course, checkpoints, report).run()
     folder = _save(method, learner, job.workspace, Team())
     trained = sum(parameter.numel() for parameter in parameters.values())
-    return TrainedModel(folder=folder, report=_report(job, state, trained, network.device))
+    found = _report(job, state, trained, network.device)
+    return TrainedModel(folder=folder, report=found.model_copy(update={"grown_memory_gb": max(0.0, mark.gib - mark.start)}))
 
 
 def _is_full(error: OSError | SafetensorError) -> bool:

@@ -15,9 +15,10 @@ import httpx
 
 from tailorbird.domain.errors import Internal, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.correlation import REQUEST_ID_HEADER, request_id
-from tailorbird.ports.engine import Chunk, EngineDriver, GenerateRequest, LabelScores, LoadRequest, ScoreRequest
+from tailorbird.ports.engine import Chunk, EngineDriver, GenerateRequest, LabelScores, LoadRequest, RetrieveRequest, ScoreRequest
 
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
 _CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
@@ -68,6 +69,12 @@ class LoopbackDriver:
                     raise _rebuilt(await response.aread())
                 async for line in response.aiter_lines():
                     yield _chunk(line)
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
+        """What the release looks up for ``text``."""
+        request = RetrieveRequest(release=release, text=text, groups=groups, count=count)
+        answer = await self._call("POST", "/retrieve", request, seconds=_ANSWER)
+        return [Found.model_validate(one) for one in json.loads(answer)]
 
     async def ready(self) -> bool:
         """True when the engine answers."""

@@ -2,9 +2,10 @@
 
 from tailorbird.integrations.memory.artifacts import MemoryArtifacts
 from tailorbird.integrations.memory.clock import FixedClock
+from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.integrations.memory.engine import MemoryEngine
 from tailorbird.integrations.memory.model_reader import MemoryModelReader
 from tailorbird.integrations.memory.notifier import MemoryNotifier
 from tailorbird.integrations.memory.trainer import MemoryTrainer
 
-__all__ = ["FixedClock", "MemoryArtifacts", "MemoryEngine", "MemoryModelReader", "MemoryNotifier", "MemoryTrainer"]
+__all__ = ["FixedClock", "MemoryArtifacts", "MemoryEncoder", "MemoryEngine", "MemoryModelReader", "MemoryNotifier", "MemoryTrainer"]

@@ -14,9 +14,12 @@ from pathlib import Path
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
+from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.foundations.text import normalise
+from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.ports.engine import Generation, LabelScores, Likelihood
 
 
@@ -68,6 +71,18 @@ class MemoryEngine:
         for named in (servable, against) if against else (servable,):
             self._find(named)
         return [self._likely(prompt, answer, against is not None) for prompt, answer in zip(prompts, answers, strict=True)]
+
+    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+        """By words, and by vectors of hashed words where the servable asks for them."""
+        local = self._find(servable).retrieval
+        if local is None:
+            raise InvalidInput("this model looks nothing up", "ask a model that does", code="retrieval_missing")
+        index = SearchIndex(Path(local.index))
+        vectors = MemoryEncoder().embed(Path(), texts)
+        by_words, by_vectors = "words" in local.spec.ways, "vectors" in local.spec.ways
+        return [
+            index.find(text if by_words else "", vectors[place] if by_vectors else None, groups, count) for place, text in enumerate(texts)
+        ]
 
     def fingerprint(self) -> str:
         """Names the twin."""

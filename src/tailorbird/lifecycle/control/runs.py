@@ -10,9 +10,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from tailorbird.access import Action
+from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest, Value
-from tailorbird.lifecycle import adapt, jobs, reports
+from tailorbird.lifecycle import adapt, allowing, jobs, reports
 from tailorbird.lifecycle.adapt import OBJECTIVE
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.journal import permit
@@ -72,6 +73,14 @@ class OneRun(Value):
     run: RunId
 
 
+class Allow(Value):
+    """Names a run and the rung that shall be allowed."""
+
+    run: RunId
+    rung: RungKind
+    reason: Annotated[str, Field(max_length=2000)] = ""
+
+
 class Jobs(Value):
     """What is being done or waits to be."""
 
@@ -106,6 +115,10 @@ def _cancel(parts: Parts, actor: Actor, asked: OneRun) -> Run:
     return jobs.cancel(parts, actor, asked.run)
 
 
+def _allow(parts: Parts, actor: Actor, asked: Allow) -> Allowance:
+    return allowing.allow(parts, actor, asked.run, asked.rung, asked.reason)
+
+
 SUBMIT = Operation(
     "run.submit", "POST", "/api/runs", Action.PLAN, Submission, Run, _submit, "Submit an objective; workers plan it, or climb for it."
 )
@@ -117,4 +130,14 @@ JOBS = Operation("job.list", "GET", "/api/jobs", Action.SHOW_RUN, Nothing, Jobs,
 JOB = Operation("job.show", "GET", "/api/jobs/{run}", Action.SHOW_RUN, OneRun, jobs.Job, _job, "Show how far a run is.")
 CANCEL = Operation(
     "job.cancel", "POST", "/api/jobs/{run}/cancel", Action.CANCEL_RUN, OneRun, Run, _cancel, "Cancel a run; what is finished stays."
+)
+ALLOW = Operation(
+    "run.allow",
+    "POST",
+    "/api/runs/{run}/allow",
+    Action.ALLOW_RUNG,
+    Allow,
+    Allowance,
+    _allow,
+    "Allow a rung that needs leave: all weights, where the risk is high.",
 )

@@ -5,7 +5,7 @@ In: the operations of each noun. Out: ``OPERATIONS``. Must not know: who calls f
 
 from __future__ import annotations
 
-from tailorbird.lifecycle.control import looking, people, releases, runs
+from tailorbird.lifecycle.control import looking, people, plans, releases, runs
 from tailorbird.lifecycle.control.operation import AnyOperation
 
 OPERATIONS: tuple[AnyOperation, ...] = (
@@ -15,6 +15,9 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     runs.JOBS,
     runs.JOB,
     runs.CANCEL,
+    runs.ALLOW,
+    plans.ACCURACY,
+    plans.WHAT_IF,
     releases.LIST,
     releases.SHOW,
     releases.CARD,

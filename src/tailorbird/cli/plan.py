@@ -1,0 +1,88 @@
+"""``tailorbird plan``: what adapt would do, at what cost, and why; what another machine would do; how good the estimates were so far."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.adapt import followed, submitted
+from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import Plan
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.control import plans as asking
+from tailorbird.lifecycle.control.operation import Nothing
+from tailorbird.reporting import accuracy_table, plan_page, plan_table
+
+MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]
+WhatIf = Annotated[
+    str, typer.Option("--what-if", help="Plan for another machine or budget: memory=8,gpu=h100,cores=16,budget=50,hours=2,price=3.")
+]
+ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show how far earlier estimates were from what trainings took.")]
+Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as a page, with the picture of the ladder.", show_default=False)]
+
+plan = typer.Typer()
+
+
+@plan.command()
+def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
+    objective: MaybeObjective = None,
+    what_if: WhatIf = "",
+    show_accuracy: ShowAccuracy = False,
+    page: Page = None,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what adapt would do, in what order, at what cost, and why. Freezes the data and fetches the base model; trains nothing."""
+    session = open_session(workspace, who, key)
+    if show_accuracy:
+        record = session.ask(asking.ACCURACY, Nothing())
+        print_json(record) if as_json else out.print(accuracy_table(record.errors))
+        return
+    if objective is None:
+        raise InvalidInput("no objective was named", "name the file: tailorbird plan objective.yaml; or ask for --accuracy")
+    changes = _changes(what_if)
+    run, found = _planned(session, objective)
+    if changes:
+        found = session.ask(asking.WHAT_IF, asking.WhatIf.model_validate({"run": run} | changes))
+    if page is not None:
+        page.write_text(plan_page(found, objective.stem), encoding="utf-8")
+        say(f"the page lies in {page}")
+    if as_json:
+        print_json(found)
+        return
+    out.print(plan_table(found))
+    say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else f"next: tailorbird adapt {objective}")
+
+
+def _planned(session: Session, objective: Path) -> tuple[str, Plan]:
+    progress = Narrator(err).progress()
+    if session.server:
+        run = submitted(session, objective, "plan")
+        found = followed(session, run, progress).plan
+        run_id = run.id
+    else:
+        stage = climbing.plan(session.parts, session.actor(), objective, progress)
+        found, run_id = stage.plan, stage.run.id
+    assert found is not None
+    return run_id, found
+
+
+def _changes(text: str) -> dict[str, str]:
+    """``memory=8,gpu=h100`` as a mapping. Raises InvalidInput."""
+    changes: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, given, value = part.partition("=")
+        known = [field for field in asking.WhatIf.model_fields if field != "run"]
+        if not given or name not in known:
+            raise InvalidInput(f"--what-if cannot be read at {part!r}", f"write NAME=VALUE with one of: {', '.join(known)}", code="what_if")
+        changes[name] = value
+    return changes
+
+
+apps = {"plan": plan}

@@ -1,0 +1,67 @@
+"""What loaded servables look up.
+
+In: servables with a retrieval. Out: entries found for texts. Must not know: prompts, models that answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tailorbird.domain.deployment import LocalRetrieval, Servable
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.retrieval import Found
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.search_index import SearchIndex
+from tailorbird.ports.encoder import Encoder
+
+
+class Lookups:
+    """Indexes of loaded servables; each is read once a folder, and kept while a servable needs it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._servables: dict[Digest, LocalRetrieval] = {}
+        self._indexes: dict[str, SearchIndex] = {}
+
+    def load(self, servable: Servable) -> None:
+        """Reads the index of ``servable``, where it has one. Raises ModelInvalid."""
+        local = servable.retrieval
+        if local is not None and servable.id not in self._servables:
+            self._indexes.setdefault(local.index, SearchIndex(Path(local.index)))
+            self._servables[servable.id] = local
+
+    def unload(self, servable: Digest) -> None:
+        """Forgets it; unknown ids are ignored."""
+        gone = self._servables.pop(servable, None)
+        if gone is not None and all(local.index != gone.index for local in self._servables.values()):
+            self._indexes.pop(gone.index, None)
+
+    def ids(self) -> tuple[Digest, ...]:
+        """Servables that look something up."""
+        return tuple(self._servables)
+
+    def find(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+        """As ``Engine.retrieve``."""
+        local = self._servables.get(servable)
+        if local is None:
+            raise InvalidInput("this model looks nothing up", "ask a model of nearest, grounding or rank", code="retrieval_missing")
+        index, spec = self._indexes[local.index], local.spec
+        vectors = None
+        if "vectors" in spec.ways and local.encoder is not None:
+            vectors = self._encoder.embed(Path(local.encoder), texts, Path(local.tuned) if local.tuned else None)
+        wanted = max(count, spec.depth) if local.reranker else count
+        found = [
+            index.find(text if "words" in spec.ways else "", None if vectors is None else vectors[place], groups, wanted)
+            for place, text in enumerate(texts)
+        ]
+        return [self._reranked(local, text, each)[:count] for text, each in zip(texts, found, strict=True)]
+
+    def _reranked(self, local: LocalRetrieval, text: str, found: list[Found]) -> list[Found]:
+        """The first ones in the order of the cross-encoder, where there is one; what lies deeper stays below them."""
+        if local.reranker is None or not found:
+            return found
+        first, rest = found[: local.spec.depth], found[local.spec.depth :]
+        scores = self._encoder.relate(Path(local.reranker), [(text, f"{one.entry.title} {one.entry.text}".strip()) for one in first])
+        order = sorted(range(len(first)), key=lambda place: -scores[place])
+        return [Found(entry=first[place].entry, score=scores[place]) for place in order] + rest

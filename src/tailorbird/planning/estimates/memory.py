@@ -1,0 +1,168 @@
+"""How much memory a rung takes, as the loop takes it: on its longest pass.
+
+In: ``PlanInputs``, settings. Out: GiB as intervals. Must not know: budgets.
+
+The loop packs rows behind their common prefix into passes of at most ``token_budget`` tokens, keeps what each layer's backward pass needs,
+holds logits of 256 answer tokens at once, and updates in fp32. So the highest is the largest of two moments: the end of the forward pass of
+the longest pass, and the update, when gradients, weights and moments are all there. The numbers a token and layer are counted from the
+loop's own layers; what allocators add comes from timed steps where there are any, from a constant otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tailorbird.domain.calibration import Calibration
+from tailorbird.domain.plan import Estimate, TrainingSettings
+from tailorbird.planning.estimates.interval import around, interval
+from tailorbird.planning.estimates.work import own_tokens, passes_of, steps_of
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.rules import demonstration_tokens
+from tailorbird.planning.sizes import adapter_parameters, backbone_parameters
+
+GIB = 2**30
+
+#: GiB of the interpreter, its libraries and the tokenizer, before any model.
+PROCESS_GIB = 0.47
+#: What allocators and copies take beside what is counted, as multiples of it, and GiB whatever the pass. Measured on two CPU cores.
+CPU_KEPT, GPU_KEPT, CPU_BESIDE = 1.35, 1.1, 0.15
+#: The ends of the interval, without and with timed steps.
+GUESSED, TIMED = (0.80, 1.30), (0.92, 1.10)
+#: Bytes of a weight in 4-bit NormalFloat: blocks of 64 share a scale of 8 bits, 256 of those another one (arXiv 2305.14314, §3).
+NF4_BYTES = 0.516
+#: Answer tokens whose logits exist at once, tokens of an attention group, and probabilities of a layer that are kept for the backward pass:
+#: those of the loop.
+LOGIT_ROWS, GROUP_TOKENS, KEPT_PROBABILITIES = 256, 96, 8 * 2**20
+
+
+@dataclass(frozen=True)
+class Held:
+    """Bytes: ``still`` between steps, ``kept`` by the longest pass, ``beside`` it while it runs, ``update`` while weights are updated."""
+
+    still: float
+    kept: float
+    beside: float
+    update: float
+
+
+def training_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """GiB of the whole process at its highest."""
+    timed = inputs.timed(settings)
+    held = _held(inputs, settings, longest_pass(inputs, settings))
+    if timed is None:
+        slack, beside = (GPU_KEPT, 0.0) if inputs.machine.gpus else (CPU_KEPT, CPU_BESIDE)
+        likely = PROCESS_GIB + beside + _highest(held, slack) / GIB
+        return around(likely, GUESSED, "GiB")
+    return around(_fitted(inputs, timed, held), TIMED, "GiB")
+
+
+def grown_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """GiB that the process grows by from before the model is read: the whole less the process itself."""
+    timed, whole = inputs.timed(settings), training_memory(inputs, settings)
+    start = timed.process_gb if timed else PROCESS_GIB
+    return interval([max(0.0, end - start) for end in (whole.low, whole.likely, whole.high)], "GiB")
+
+
+def _highest(held: Held, slack: float) -> float:
+    return held.still + max(slack * held.kept + held.beside, held.update)
+
+
+def _fitted(inputs: PlanInputs, timed: Calibration, held: Held) -> float:
+    """What was measured, moved from the timed settings and passes to these: GiB."""
+    seen = [(_held(inputs, timed.settings, one.tokens, one.answers, passes=1), one.peak_gb * GIB) for one in timed.passes]
+    small, large = seen[0], seen[-1]
+    grown = large[0].kept - small[0].kept
+    slack = (large[1] - small[1] - (large[0].beside - small[0].beside)) / grown if grown > 0 else CPU_KEPT
+    slack = min(2.0, max(0.9, slack))
+    # What neither weights nor a pass explain: libraries, allocators.
+    rest = large[1] - _highest(large[0], slack)
+    return (rest + _highest(held, slack)) / GIB
+
+
+def _held(inputs: PlanInputs, settings: TrainingSettings, tokens: float, answers: float | None = None, passes: int | None = None) -> Held:
+    base, wide = inputs.base, 2 if settings.precision == "bf16" else 4
+    answers = tokens * inputs.tokens.target_mean / own_tokens(inputs) if answers is None else answers
+    several = (passes_of(inputs, settings, settings.batch_size) if passes is None else passes) > 1
+    logits = min(LOGIT_ROWS, answers) * base.vocabulary * wide * 2
+    kept = tokens * base.layers * _numbers_kept(inputs, settings) + _probabilities(inputs, tokens, wide)
+    passing = 6 * tokens * wide * base.intermediate
+    if settings.lora:
+        trained = adapter_parameters(base, settings.lora)
+        factors = _factor_copies(inputs, settings, wide)
+        still = _frozen(inputs, settings, wide) + 12 * trained
+        return Held(still, kept, logits + passing + factors + 4 * trained * several, 4 * trained)
+    copies = 2 * base.parameters if wide == 2 else 0
+    head = 4 * base.vocabulary * base.hidden
+    return Held(12 * base.parameters, kept, logits + passing + copies + head + 4 * base.parameters * several, 4 * base.parameters + head)
+
+
+def _numbers_kept(inputs: PlanInputs, settings: TrainingSettings) -> float:
+    """Bytes that a layer keeps a token: the residual stream twice (at each norm), what the projections read, queries, keys and values after
+    their rotation, what the gate read and gave; low-rank products. Full fine-tuning holds the stream in fp32, as its weights.
+
+    On a GPU the stock layers run: 34 bytes a width in 2-byte precision (Korthikanti 2022, arXiv 2205.05198), and what adapters read."""
+    base, wide = inputs.base, 2 if settings.precision == "bf16" else 4
+    if inputs.machine.gpus:
+        read = sum(base.linear_shapes.get(name, (0, 0))[0] for name in settings.lora.targets) if settings.lora else 0
+        return wide * (17 * base.hidden + read)
+    queries, keys = base.linear_shapes["q_proj"][1], base.linear_shapes["k_proj"][1]
+    stream = 2 * base.hidden * (wide if settings.lora else 4)
+    read = 2 * base.hidden + queries + (queries + 2 * keys) + 3 * base.intermediate
+    low = len(settings.lora.targets) * settings.lora.rank if settings.lora else 0
+    return stream + wide * (read + low)
+
+
+def _probabilities(inputs: PlanInputs, tokens: float, wide: int) -> float:
+    """Bytes of attention probabilities that all layers keep; none where a layer's are too many, and computed again."""
+    base, prefix = inputs.base, inputs.tokens.shared_prefix
+    heads = base.linear_shapes["q_proj"][1] / _head_width(inputs)
+    row = max(own_tokens(inputs), GROUP_TOKENS)
+    pairs = max(0.0, tokens - prefix) * (prefix + row) + prefix * (prefix + 192) / 2
+    return base.layers * wide * heads * pairs if heads * pairs <= KEPT_PROBABILITIES else 0.0
+
+
+def _head_width(inputs: PlanInputs) -> int:
+    """Width of an attention head: 64 in every small Llama, 128 in large ones."""
+    return 64 if inputs.base.hidden < 2560 else 128
+
+
+def _factor_copies(inputs: PlanInputs, settings: TrainingSettings, wide: int) -> float:
+    """Bytes of the adapter's factors in the type they are multiplied in: B of layers that read the same input stand on the diagonal of one
+    matrix (three for queries, keys and values, two for gate and up)."""
+    assert settings.lora is not None
+    shapes, rank = inputs.base.linear_shapes, settings.lora.rank
+    joined = {"q_proj": 3, "k_proj": 3, "v_proj": 3, "gate_proj": 2, "up_proj": 2}
+    numbers = sum(rank * (shapes[name][0] + joined.get(name, 1) * shapes[name][1]) for name in settings.lora.targets if name in shapes)
+    return float(inputs.base.layers * numbers * wide)
+
+
+def _frozen(inputs: PlanInputs, settings: TrainingSettings, wide: int) -> float:
+    """Bytes of the frozen weights: embeddings and head are never quantised."""
+    base, backbone = inputs.base, backbone_parameters(inputs.base)
+    if settings.method != "qlora":
+        return base.parameters * wide
+    largest = max(rows * columns for rows, columns in base.linear_shapes.values())
+    return (base.parameters - backbone) * wide + backbone * NF4_BYTES + largest * wide
+
+
+def longest_pass(inputs: PlanInputs, settings: TrainingSettings) -> float:
+    """Tokens of the longest pass of the run: full up to the budget where a batch takes several; the longest batch where it takes one.
+
+    The sum of a batch's rows spreads by √batch · sd, and the longest of n batches lies about √(2 ln n) of that above the mean.
+    """
+    tokens, own = inputs.tokens, own_tokens(inputs)
+    spread = math.sqrt(2 * math.log(max(2, steps_of(inputs, settings)))) * tokens.row_sd * math.sqrt(settings.batch_size)
+    rows = min(settings.batch_size, inputs.manifest.counts.train)
+    batch = tokens.shared_prefix + rows * own + spread
+    full = max(settings.token_budget - own / 4, settings.token_budget / 2) if batch > settings.token_budget else batch
+    return max(full, tokens.prompt_max + tokens.target_max if tokens.prompt_max + tokens.target_max > settings.token_budget else 0)
+
+
+def prompt_memory(inputs: PlanInputs, shots: int) -> Estimate:
+    """GiB of the whole process while a batch of prompts is scored: weights, keys and values, one layer's activations, label logits."""
+    base = inputs.base
+    wide = 2 if inputs.machine.fast_bf16 else 4
+    tokens = 32 * (inputs.tokens.prompt_p95 + inputs.tokens.label_trie) + shots * demonstration_tokens(inputs)
+    held = tokens * wide * (2 * base.hidden * base.layers + 4 * base.hidden + 3 * base.intermediate)
+    return around(PROCESS_GIB + (base.parameters * wide + held + 4 * base.vocabulary * 512) / GIB, GUESSED, "GiB")

@@ -1,0 +1,63 @@
+"""How long answering takes: rows scored or answered by the engine.
+
+In: ``PlanInputs``, rows. Out: seconds at best, usually, at worst. Must not know: training, budgets.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.plan import Estimate
+from tailorbird.planning.estimates.interval import interval
+from tailorbird.planning.estimates.work import forward_flops, work_of
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.rules import demonstration_tokens
+from tailorbird.planning.sizes import suffix_tokens
+
+#: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
+SCORING_RATE = (0.60, 0.40, 0.10)
+#: GB/s that everything else moves its bytes at, on a CPU and on a GPU.
+CPU_BANDWIDTH, GPU_BANDWIDTH = (10.0, 5.0, 2.5), (1500.0, 800.0, 400.0)
+#: How often an activation is written and read, forward.
+FORWARD_MOVES = 2
+#: Seconds to load the model.
+START_SECONDS = (2.0, 5.0, 20.0)
+#: Demonstration sets that the few-shot rung tries, and training rows it scores each on.
+FEW_SHOT_DRAWS, FEW_SHOT_ROWS = 3, 48
+#: Rows scored one by one for their latency before the rest is batched, and rows a batch.
+TIMED_ROWS, BATCHED_ROWS = 80, 32
+#: A rate for machines that were not measured, GFLOP/s a core.
+_UNMEASURED_GFLOPS = 10.0
+
+
+def prompt_time(inputs: PlanInputs, shots: int) -> Estimate:
+    """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev."""
+    rows = inputs.manifest.counts.dev + (FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0)
+    seconds = zip(START_SECONDS, scoring_seconds(inputs, shots, rows), strict=True)
+    return interval([sum(both) for both in seconds], "s")
+
+
+def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False) -> list[float]:
+    """Seconds to answer ``rows`` messages: what they share is computed once and kept, and every pass reads all weights.
+
+    ``alone``: each comes by itself, as requests do.
+    """
+    tokens, machine = inputs.tokens, inputs.machine
+    shared = tokens.shared_prefix + tokens.label_trie + shots * demonstration_tokens(inputs)
+    answer = tokens.label_trie or tokens.target_mean
+    work = work_of(rows, suffix_tokens(tokens) + answer, shared, 1, answer)
+    single = rows if alone else min(rows, TIMED_ROWS)
+    # A generated token is a pass of its own; labels are scored in one.
+    passes = single * (1 if tokens.label_trie else tokens.target_mean) + (rows - single) / BATCHED_ROWS
+    wide, gflops = (2, machine.bf16_gflops) if machine.fast_bf16 else (4, machine.fp32_gflops)
+    moved = work.tokens * FORWARD_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers + passes * inputs.base.parameters * wide
+    speeds = zip(rates(inputs, gflops, SCORING_RATE), bandwidths(inputs), strict=True)
+    return [forward_flops(inputs, work) / rate + moved / bandwidth for rate, bandwidth in speeds]
+
+
+def rates(inputs: PlanInputs, gflops: float, reached: tuple[float, float, float]) -> list[float]:
+    """FLOP/s at best, usually, at worst."""
+    return [1e9 * share * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores) for share in reached]
+
+
+def bandwidths(inputs: PlanInputs) -> list[float]:
+    """Bytes a second at best, usually, at worst."""
+    return [1e9 * moved for moved in (GPU_BANDWIDTH if inputs.machine.gpus else CPU_BANDWIDTH)]

@@ -1,0 +1,103 @@
+"""Other machines: what a plan would look like elsewhere.
+
+In: ``PlanInputs``, what shall be different. Out: ``PlanInputs``. Must not know: rungs, estimates.
+
+Rates are the makers' dense figures for bf16 (fp16 where there is no bf16) and fp32 in TFLOP/s, power theirs in watts, memory in GiB. Prices
+are round numbers for an hour, to be replaced by one's own: ``price=``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import Machine, Prices
+from tailorbird.domain.value import Value
+from tailorbird.foundations.text import nearest
+from tailorbird.planning.inputs import PlanInputs
+
+
+@dataclass(frozen=True)
+class _Gpu:
+    title: str
+    memory_gb: float
+    bf16: float
+    fp32: float
+    watts: float
+    per_hour: float
+
+
+GPUS = {
+    "t4": _Gpu("NVIDIA T4", 15, 65, 8.1, 70, 0.4),
+    "l4": _Gpu("NVIDIA L4", 22.5, 121, 30.3, 72, 0.7),
+    "a10": _Gpu("NVIDIA A10", 22.5, 125, 31.2, 150, 1.0),
+    "rtx4090": _Gpu("NVIDIA RTX 4090", 24, 165, 82.6, 450, 0.6),
+    "l40s": _Gpu("NVIDIA L40S", 44, 362, 91.6, 350, 1.6),
+    "a100": _Gpu("NVIDIA A100 80 GB", 79, 312, 19.5, 400, 2.0),
+    "h100": _Gpu("NVIDIA H100 SXM", 79, 989, 67, 700, 3.5),
+    "h200": _Gpu("NVIDIA H200 SXM", 140, 989, 67, 700, 4.5),
+}
+
+
+class Change(Value):
+    """What shall be different. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine."""
+
+    memory: Annotated[float, Field(gt=0)] | None = None
+    gpu: str | None = None
+    cores: Annotated[int, Field(ge=1)] | None = None
+    budget: Annotated[float, Field(ge=0)] | None = None
+    hours: Annotated[float, Field(gt=0)] | None = None
+    price: Annotated[float, Field(ge=0)] | None = None
+
+
+def changed(inputs: PlanInputs, change: Change) -> PlanInputs:
+    """``inputs`` with another machine or budget. What was timed here says nothing about another processor. Raises InvalidInput."""
+    budget = inputs.objective.budget
+    wanted = {"money": change.budget, "hours": change.hours}
+    objective = inputs.objective.model_copy(
+        update={"budget": budget.model_copy(update={name: value for name, value in wanted.items() if value is not None})}
+    )
+    elsewhere = change.gpu is not None or change.cores is not None
+    gpu = _gpu(change.gpu) if change.gpu else None
+    return replace(
+        inputs,
+        objective=objective,
+        machine=_machine(inputs.machine, change, gpu),
+        prices=_prices(inputs, change, gpu),
+        calibrations=() if elsewhere else inputs.calibrations,
+    )
+
+
+def _gpu(name: str) -> _Gpu:
+    if name.lower() not in GPUS:
+        near = nearest(name.lower(), GPUS)
+        guess = f"did you mean {near}? " if near else ""
+        raise InvalidInput(f"no GPU is known as {name!r}", f"{guess}known: {', '.join(GPUS)}", code="gpu_unknown", param="gpu")
+    return GPUS[name.lower()]
+
+
+def _machine(here: Machine, change: Change, gpu: _Gpu | None) -> Machine:
+    if gpu is not None:
+        memory = change.memory or gpu.memory_gb
+        return here.model_copy(
+            update={"gpus": (gpu.title,), "memory_gb": memory, "bf16_gflops": 1000 * gpu.bf16, "fp32_gflops": 1000 * gpu.fp32}
+        )
+    scale = (change.cores or here.cores) / here.cores
+    return here.model_copy(
+        update={
+            "cores": change.cores or here.cores,
+            "memory_gb": change.memory or here.memory_gb,
+            "fp32_gflops": here.fp32_gflops * scale,
+            "bf16_gflops": here.bf16_gflops * scale,
+        }
+    )
+
+
+def _prices(inputs: PlanInputs, change: Change, gpu: _Gpu | None) -> Prices:
+    prices = inputs.prices
+    if gpu is not None:
+        prices = prices.model_copy(update={"per_hour": gpu.per_hour, "watts": gpu.watts})
+    return prices if change.price is None else prices.model_copy(update={"per_hour": change.price})

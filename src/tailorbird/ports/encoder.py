@@ -1,0 +1,25 @@
+"""What turns texts into vectors, and pairs of texts into scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Vectors of texts: (texts, width), each of length 1.
+Vectors = NDArray[np.float32]
+
+
+class Encoder(Protocol):
+    """Runs encoders in this process. ``folder`` holds the model, ``tuned`` an adapter or weights that stand in its place."""
+
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+        """A vector a text; texts beyond the model's context are cut. Raises ModelInvalid."""
+        ...
+
+    def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """How well the second text of each pair answers the first, by a cross-encoder: any number, more is better. Raises ModelInvalid."""
+        ...

@@ -1,0 +1,89 @@
+"""A plan as one HTML page that needs nothing else: the ladder as a picture, the estimates, the reasons.
+
+In: a plan. Out: HTML. Must not know: the rules that made it, web servers.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+from tailorbird.domain.plan import Estimate, Plan, RungPlan
+from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
+
+_STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
+
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1d2a22;background:#fbfcf9}
+table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;text-align:right;border-bottom:1px solid #d9e0d5}
+th:first-child,td:first-child{text-align:left}li{margin:.2rem 0}small{color:#5b6b60}svg{width:100%;height:auto}
+svg rect{fill:#dcebd9;stroke:#3f6b4a}svg rect.out{fill:#f3f0ea;stroke:#a99;stroke-dasharray:4 3}svg text{font:12px system-ui,sans-serif}
+"""
+
+
+def plan_page(plan: Plan, name: str) -> str:
+    """The page of a plan; ``name`` is what stands above it."""
+    head = f"<meta charset='utf-8'><title>plan of {escape(name)}</title><style>{_STYLE}</style>"
+    machine = f"{plan.machine.cores} cores, {plan.machine.memory_gb:.0f} GiB, {', '.join(plan.machine.gpus) or 'no GPU'}"
+    parts = (
+        f"<h1>Plan: {escape(name)}</h1><p>{escape(machine)}</p>",
+        _picture(plan),
+        _table(plan),
+        _reasons(plan),
+        _left_out(plan),
+        _power(plan),
+    )
+    return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
+
+
+def _picture(plan: Plan) -> str:
+    """Planned rungs as rising steps, and those left out after them, dashed."""
+    planned = [(f"{rung.rung.value} {rung.variant}", estimate_text(rung.time), "") for rung in plan.rungs]
+    steps = planned + [(refusal.rung.value, "left out", "out") for refusal in plan.left_out]
+    width, height = 2 * _LEFT + _STEP_WIDTH * len(steps), _STEP_RISE * len(steps) + _HEIGHT + 10
+    drawn = "".join(_step(place, height, *step) for place, step in enumerate(steps))
+    return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='the ladder, cheapest rung first'>{drawn}</svg>"
+
+
+def _step(place: int, height: int, name: str, below: str, kind: str) -> str:
+    x, y = _LEFT + place * _STEP_WIDTH, height - 5 - _HEIGHT - place * _STEP_RISE
+    box = f"<rect class='{kind}' x='{x}' y='{y}' width='{_STEP_WIDTH - 8}' height='{_HEIGHT}' rx='4'/>"
+    return f"{box}<text x='{x + 8}' y='{y + 19}'>{escape(name)}</text><text x='{x + 8}' y='{y + 36}'>{escape(below)}</text>"
+
+
+def _table(plan: Plan) -> str:
+    heads = ("rung", "trained", "time", "memory", "money", "energy", "1,000 requests")
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(rung))}</tr>" for rung in plan.rungs)
+    return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
+
+
+def _cells(rung: RungPlan) -> tuple[str, ...]:
+    figures = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost)
+    return (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *map(_text, figures))
+
+
+def _text(estimate: Estimate | None) -> str:
+    return estimate_text(estimate) if estimate else NOTHING
+
+
+def _reasons(plan: Plan) -> str:
+    blocks = []
+    for rung in plan.rungs:
+        lines = "".join(f"<li>{escape(why.text)} <small>{escape(why.rule)}: {escape(why.source)}</small></li>" for why in rung.reasons)
+        blocks.append(f"<h3>{escape(rung.rung.value)} {escape(rung.variant)}</h3><ul>{lines}</ul>")
+    return "<h2>Why</h2>" + "".join(blocks)
+
+
+def _left_out(plan: Plan) -> str:
+    lines = "".join(f"<li>{escape(refusal.rung.value)}: {escape(refusal.reason)}</li>" for refusal in plan.left_out)
+    return f"<h2>Left out</h2><ul>{lines}</ul>" if lines else ""
+
+
+def _power(plan: Plan) -> str:
+    powers = [("dev", power) for power in plan.dev_power] + [("test", power) for power in plan.test_power]
+    lines = "".join(
+        f"<li>{split}: {escape(power.kpi)} of at least {power.target:g}: "
+        + (f"proven by {power.must_observe:.3f} on {power.n:,} items" if power.provable else f"cannot be proven with {power.n:,} items")
+        + "</li>"
+        for split, power in powers
+    )
+    return f"<h2>What the data can prove</h2><ul>{lines}</ul>" if lines else ""

@@ -1,0 +1,48 @@
+"""The rungs that look something up: ``nearest``, the training rows most like a text as demonstrations; ``grounding``, passages of the
+tenant's documents. Nothing is trained.
+
+In: a ``RungContext``. Out: a candidate with a prompt and an index. Must not know: training; dev and test rows, which are never read here.
+
+Rows that are near the text teach a model more than rows that are the same for every text (Liu et al. 2022, arXiv 2101.06804).
+"""
+
+from __future__ import annotations
+
+import time
+
+from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
+from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.looking_up import as_examples, as_passages, retrieval_of
+
+
+def make_nearest(context: RungContext) -> Made:
+    """Indexes the training rows. Raises what the encoder raises."""
+    started = time.perf_counter()
+    return _made(context, retrieval_of(context, "examples", as_examples(context.train)), started)
+
+
+def make_grounding(context: RungContext) -> Made:
+    """Indexes the tenant's documents, passage by passage."""
+    started = time.perf_counter()
+    return _made(context, retrieval_of(context, "passages", as_passages(context)), started)
+
+
+def _made(context: RungContext, retrieval: Retrieval, started: float) -> Made:
+    prompt = PromptSpec(
+        instruction=context.objective.task.instruction,
+        labels=context.labels,
+        label_sets=context.label_sets,
+        list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
+    )
+    candidate = Candidate(
+        rung=context.plan.rung,
+        variant=context.plan.variant,
+        base_model=context.base.digest,
+        prompt=prompt,
+        retrieval=retrieval,
+        seed=context.objective.seed,
+    )
+    return Made(candidate, time.perf_counter() - started)

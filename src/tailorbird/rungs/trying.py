@@ -1,0 +1,71 @@
+"""How well a prompt does on rows held out of train: what rungs choose by.
+
+In: a prompt, what it looks up, rows. Out: one number; more is better. Must not know: which rung chooses, dev and test rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from tailorbird.domain.dataset import EVERYONE, Row
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.labelling import without_priors
+from tailorbird.foundations.overlap import token_f1
+from tailorbird.foundations.prompting import messages_for
+from tailorbird.ports.engine import Engine
+from tailorbird.rungs.context import RungContext
+from tailorbird.rungs.looking_up import local_retrieval
+
+#: Everybody's access: what may be shown to anybody may be learned from and measured with.
+ANYBODY = frozenset({EVERYONE})
+
+
+def held_out_score(context: RungContext, prompt: PromptSpec, rows: Sequence[Row], retrieval: Retrieval | None = None) -> float:
+    """Mean log-probability of the target (classify, nats), or mean overlap with it (generate)."""
+    servable = trial(context, prompt, retrieval)
+    engine = context.engine()
+    engine.load(servable)
+    try:
+        return fmean(_scores(engine, servable, rows))
+    finally:
+        engine.unload(servable.id)
+
+
+def trial(context: RungContext, prompt: PromptSpec, retrieval: Retrieval | None = None) -> Servable:
+    """The base model behind a prompt that is tried."""
+    local = local_retrieval(retrieval, context.artifacts) if retrieval else None
+    return Servable(
+        id=digest_of(prompt),
+        tenant=context.objective.tenant,
+        task=context.objective.task.kind,
+        base=str(context.base_folder),
+        adapter=None,
+        weights=None,
+        prompt=prompt,
+        retrieval=local,
+    )
+
+
+def looked_up(engine: Engine, servable: Servable, texts: Sequence[str]) -> list[list[Entry]]:
+    """What a loaded servable finds for each text, of what anybody may read; nothing where it looks nothing up."""
+    if servable.retrieval is None:
+        return [[] for _ in texts]
+    found = engine.retrieve(servable.id, texts, ANYBODY, servable.retrieval.spec.count)
+    return [[one.entry for one in each] for each in found]
+
+
+def _scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> list[float]:
+    contexts = looked_up(engine, servable, [row.text for row in rows])
+    prompts = [messages_for(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+    if servable.task is TaskKind.CLASSIFY:
+        place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
+        found = engine.score(servable.id, prompts, servable.prompt.answers)
+        adjusted = [without_priors(servable.prompt, one.log_probabilities) for one in found]
+        return [scores[place[row.target]] for row, scores in zip(rows, adjusted, strict=True)]
+    answers = engine.generate(servable.id, prompts, Sampling())
+    return [token_f1(answer.text, row.target) for row, answer in zip(rows, answers, strict=True)]

@@ -1,0 +1,129 @@
+"""A few timed steps of a job: what planning fits its formulas to.
+
+In: a job. Out: seconds and memory of two passes, one small and one as long as the job's longest. Must not know: formulas, budgets. What the
+steps learn is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from tailorbird.domain.calibration import Calibration, TimedPass
+from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training.batches import Batches
+from tailorbird.training.encoding import Encoded, Encoder
+from tailorbird.training.high_water import HighWater, resident_gib
+from tailorbird.training.methods import Learner, method_named
+from tailorbird.training.network import TYPES, Network, pick_device
+from tailorbird.training.optimiser import Optimiser
+from tailorbird.training.packing import pack
+
+#: The least of so many is taken: what else goes on at a machine only ever adds.
+_REPEATS = 2
+#: A pass this many times shorter than the longest tells what a pass costs whatever its length.
+_SHORTER = 4
+_WRITTEN = 32 * 2**20
+
+
+def calibrate(job: TrainingJob, machine: str) -> Calibration:
+    """As ``Trainer.calibrate``."""
+    started, process_gb = time.perf_counter(), resident_gib()
+    network, optimiser, trained = _ready(job)
+    read_seconds = time.perf_counter() - started
+    rows = Encoder(job.base).encode(job.prompt, job.train)
+    longest = max(Batches(rows, job.settings).at(0), key=lambda part: sum(len(row.ids) for row in part))
+    shorter = longest[: max(1, len(longest) // _SHORTER)]
+    # The first step makes the moments and chooses kernels: it is not timed.
+    _pass(network, shorter)
+    optimiser.update(0.0)
+    held_gb = resident_gib()
+    passes = [_timed(network, optimiser, part) for part in ((shorter, longest) if len(longest) > 1 else (longest,))]
+    _pass(network, shorter)
+    return Calibration(
+        machine=machine,
+        base_model=job.base_digest,
+        settings=job.settings,
+        measured_at=datetime.now(UTC),
+        passes=tuple(passes),
+        update_seconds=_seconds(lambda: optimiser.update(0.0)),
+        read_seconds=read_seconds,
+        write_mb_s=_written_mb_s(job.workspace),
+        process_gb=process_gb,
+        held_gb=held_gb,
+        trained_parameters=trained,
+    )
+
+
+def _ready(job: TrainingJob) -> tuple[Network, Optimiser, int]:
+    method = method_named(job.settings.method)
+    torch.manual_seed(job.settings.seed)
+    model = method.read(job.base, TYPES["fp32" if method.master_weights else job.settings.precision], pick_device())
+    learner = Learner(model, job.settings, job.base)
+    method.check(learner)
+    network = Network(model, job.settings.precision)
+    parameters = method.prepare(learner)
+    return network, Optimiser(parameters, job.settings, method.rates(learner)), sum(p.numel() for p in parameters.values())
+
+
+def _timed(network: Network, optimiser: Optimiser, rows: Sequence[Encoded]) -> TimedPass:
+    packed = pack(rows, network.dtype, network.device)
+    mark = HighWater()
+
+    def both() -> None:
+        _pass(network, rows)
+        _wait(network)
+
+    def forward() -> None:
+        network.answer_losses(packed)
+        _wait(network)
+
+    seconds = []
+    for _ in range(_REPEATS):
+        seconds.append(_seconds(both))
+        optimiser.forget_gradients()
+    return TimedPass(
+        tokens=packed.tokens,
+        pairs=packed.tree.pairs,
+        answers=packed.loss_tokens,
+        seconds=min(seconds),
+        forward_seconds=min(_seconds(forward) for _ in range(_REPEATS)),
+        peak_gb=_peak(network, mark),
+    )
+
+
+def _pass(network: Network, rows: Sequence[Encoded]) -> None:
+    torch.autograd.backward(network.loss_sum(pack(rows, network.dtype, network.device)))
+
+
+def _peak(network: Network, mark: HighWater) -> float:
+    return torch.cuda.max_memory_allocated() / 2**30 if network.device.type == "cuda" else mark.gib
+
+
+def _wait(network: Network) -> None:
+    if network.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _written_mb_s(folder: Path) -> float:
+    """What the disk takes, synced: checkpoints are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / ".calibration"
+    started = time.perf_counter()
+    with probe.open("wb") as file:
+        file.write(bytes(_WRITTEN))
+        file.flush()
+        os.fsync(file.fileno())
+    probe.unlink()
+    return _WRITTEN / 1e6 / max(1e-6, time.perf_counter() - started)
