@@ -16,7 +16,7 @@ from typing import Any
 
 from tailorbird.domain.errors import Unavailable
 from tailorbird.lifecycle import Parts, Upkeep
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine, EngineDriver
 from tailorbird.ports.model_reader import ModelReader
@@ -56,9 +56,9 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
     )
 
 
-def open_artifacts(url: str, cache: Path) -> ArtifactStore:
+def open_artifacts(url: str, cache: Path) -> ErasableStore:
     """The artifact store at ``url``; ``cache`` is a folder for what is read from it."""
-    store: ArtifactStore = _part("artifacts", "fsspec")(url, cache)
+    store: ErasableStore = _part("artifacts", "fsspec")(url, cache)
     return store
 
 

@@ -46,7 +46,15 @@ def test_duties_are_separate() -> None:
 
 
 def test_a_viewer_changes_nothing() -> None:
-    reading = {Action.SHOW_RUN, Action.SHOW_RELEASE, Action.SHOW_IDENTITY, Action.EXPLAIN, Action.SHOW_TRAFFIC, Action.VERIFY_AUDIT}
+    reading = {
+        Action.SHOW_RUN,
+        Action.SHOW_RELEASE,
+        Action.SHOW_IDENTITY,
+        Action.EXPLAIN,
+        Action.SHOW_TRAFFIC,
+        Action.VERIFY_AUDIT,
+        Action.SHOW_DATA,
+    }
     own = {Action.SESSION, Action.ROTATE_IDENTITY}
     assert {action for action in Action if Role.VIEWER in ROLES_FOR[action]} == reading | own
 

@@ -18,6 +18,7 @@ from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
 from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.foundations.pseudonyms import pseudonym
 
 GOOD = "text,label\n" + "".join(f"message number {n},{'ab'[n % 2]}\n" for n in range(20))
 
@@ -57,7 +58,7 @@ def test_other_columns_a_fixed_split_and_subjects(tmp_path: Path) -> None:
     text = "who,intent,words\nann,a,hello there\n,b,good bye\n"
     rows = read(tmp_path, text, text="words", label="intent", subject="who", split="test").rows
     assert [(row.text, row.target, row.subject, row.fixed) for row in rows] == [
-        ("hello there", "a", "ann", Split.TEST),
+        ("hello there", "a", pseudonym(b"", "acme", "Ann"), Split.TEST),
         ("good bye", "b", None, Split.TEST),
     ]
 
@@ -71,7 +72,7 @@ def test_jsonl_rows(tmp_path: Path) -> None:
     lines = [{"text": "hello", "label": " a ", "who": 7}, {"text": "line\nbreak", "label": "b", "who": None}]
     rows = read(tmp_path, "\n".join(map(json.dumps, lines)) + "\n", "d.jsonl", subject="who").rows
     assert [(row.text, row.target, row.subject, row.provenance.line) for row in rows] == [
-        ("hello", "a", "7", 1),
+        ("hello", "a", pseudonym(b"", "acme", "7"), 1),
         ("line\nbreak", "b", None, 2),
     ]
 

@@ -16,7 +16,7 @@ from tailorbird.integrations.memory import MemoryArtifacts
 from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.artifacts import Artifacts
 from tailorbird.ledger.blobs import RemoteBlobs
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +29,7 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture(params=["memory", "fsspec", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ErasableStore:
     if request.param == "memory":
         return MemoryArtifacts(tmp_path / "read")
     if request.param == "s3":
@@ -75,6 +75,23 @@ def test_a_tree_is_named_by_names_and_contents_alone(store: ArtifactStore, tmp_p
     assert store.put_tree(one) == store.put_tree(other)
     (other / "a").write_text("changed")
     assert store.put_tree(one) != store.put_tree(other)
+
+
+def test_what_is_destroyed_is_gone_and_can_be_put_again(store: ErasableStore, tmp_path: Path) -> None:
+    kept, gone = store.put(b"kept"), store.put(b"somebody's words")
+    folder = tmp_path / "inputs"
+    folder.mkdir()
+    (folder / "rows.csv").write_bytes(b"text,label")
+    tree = store.put_tree(folder)
+    store.get_tree(tree)
+    assert store.destroy(gone)
+    assert store.destroy(tree)
+    assert not store.destroy(gone)
+    assert [store.exists(digest) for digest in (kept, gone, tree)] == [True, False, False]
+    with pytest.raises(NotFound):
+        store.get(gone)
+    assert store.put(b"somebody's words") == gone
+    assert store.get(gone) == b"somebody's words"
 
 
 def test_everything_stored_is_listed(store: ArtifactStore, tmp_path: Path) -> None:

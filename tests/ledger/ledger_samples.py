@@ -7,8 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.deployment import Alias, RequestRow, Target
+from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.fixing import Decision, FixAction
 from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
@@ -179,6 +181,14 @@ def signal(tenant: str, n: int = 1, objective: str = "routing") -> Signal:
         text=f"the texts of the last {n} hours differ from those of the snapshot",
         at=START,
     )
+
+
+def decision(n: int = 1, action: FixAction = FixAction.RELABEL) -> Decision:
+    return Decision(objective="routing", row=digest(n), action=action, label="refund", by="ada", at=START)
+
+
+def erasure(tenant: str, n: int = 1) -> Erasure:
+    return Erasure(id=f"{n:012x}", tenant=tenant, subject=f"subject:{n}", by="ada", at=START)
 
 
 def identity(tenant: str, name: str = "ada") -> Identity:

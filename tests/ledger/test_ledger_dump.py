@@ -45,6 +45,9 @@ def fill(ledger: Ledger) -> None:
         work.keys.add(sample.api_key("acme"))
         work.sessions.add(sample.session("acme"))
         work.signals.add([sample.signal("acme")])
+        work.decisions.add([sample.decision()])
+        work.erasures.add(sample.erasure("acme"))
+        work.secrets.get("rows")
         work.events.append([sample.event("acme", n, subject=AWKWARD) for n in range(300)])
         work.events.add_checkpoint(sample.checkpoint(300, work.events.root()))
 

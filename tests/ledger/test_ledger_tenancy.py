@@ -50,6 +50,9 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "identities.all": lambda w: w.identities.all(),
     "keys.all": lambda w: w.keys.all(),
     "signals.latest": lambda w: w.signals.latest(objective="routing"),
+    "decisions.of": lambda w: w.decisions.of("routing"),
+    "erasures.get": lambda w: w.erasures.get("000000000001"),
+    "erasures.all": lambda w: w.erasures.all(),
     "events.entries": lambda w: tuple(w.events.entries()),
     "events.about": lambda w: w.events.about("run-1"),
     "events.latest": lambda w: w.events.latest(),
@@ -82,6 +85,14 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "sessions.end": lambda w: w.sessions.end("nonce-1", START),
     "sessions.end_all": lambda w: w.sessions.end_all("ada", sample.START),
     "signals.add": lambda w: w.signals.add([sample.signal("acme", 2)]),
+    "splits.forget": lambda w: w.splits.forget([digest(1)]),
+    "decisions.add": lambda w: w.decisions.add([sample.decision(2)]),
+    "decisions.forget": lambda w: w.decisions.forget([digest(1)]),
+    "erasures.add": lambda w: w.erasures.add(sample.erasure("acme", 2)),
+    "erasures.take": lambda w: w.erasures.take("000000000001", "thief", MINUTE),
+    "erasures.finish": lambda w: w.erasures.finish("000000000001", "a", RESULT),
+    "erasures.sign": lambda w: w.erasures.sign("000000000001", RESULT, RELEASE.signature),
+    "secrets.get": lambda w: w.secrets.get("rows"),
     "events.append": lambda w: w.events.append([sample.event("acme")]),
 }
 
@@ -110,6 +121,10 @@ def filled(ledger):
         work.keys.add(sample.api_key("acme"))
         work.sessions.add(sample.session("acme"))
         work.signals.add([sample.signal("acme")])
+        work.decisions.add([sample.decision()])
+        work.erasures.add(sample.erasure("acme"))
+        work.erasures.take("000000000001", "a", MINUTE)
+        work.secrets.get("rows")
         work.events.append([sample.event("acme")])
     return ledger
 
@@ -159,7 +174,7 @@ def test_nothing_is_changed(filled, url, name):
 
 
 TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "keys.add", "events.append"}
-TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add"}
+TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add", "erasures.add"}
 
 
 @pytest.mark.parametrize("name", sorted(TAKE_VALUES))

@@ -45,6 +45,10 @@ class Action(StrEnum):
     SHOW_IDENTITY = "identity.show"
     VERIFY_AUDIT = "audit.verify"
     CHECKPOINT = "audit.checkpoint"
+    SHOW_DATA = "data.show"
+    READ_DATA = "data.read"
+    FIX_DATA = "data.fix"
+    ERASE_DATA = "data.erase"
     BACK_UP = "workspace.back_up"
     SESSION = "session.own"
 
@@ -81,6 +85,10 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.SHOW_IDENTITY: _ANYONE,
     Action.VERIFY_AUDIT: _ANYONE,
     Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKER}),
+    Action.SHOW_DATA: _ANYONE,
+    Action.READ_DATA: frozenset({Role.AUTHOR, Role.REVIEWER}),
+    Action.FIX_DATA: frozenset({Role.AUTHOR, Role.REVIEWER}),
+    Action.ERASE_DATA: frozenset({Role.ADMIN}),
     Action.BACK_UP: frozenset({Role.ADMIN, Role.OPERATOR}),
     Action.SESSION: _ANYONE,
 }

@@ -6,16 +6,30 @@ In: the files, folders and addresses that an objective names, and where earlier 
 refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
-from tailorbird.data.reading import SourceRow, SourceRows, fingerprint_sources, read_sources
-from tailorbird.data.snapshot import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows
+from tailorbird.data.labelling.suspects import label_suspects
+from tailorbird.data.provenance import Amendments, members_of, prove_rows, salt_of
+from tailorbird.data.provenance.rewriting import Rewritten, rewrite, rows_of_subject, stored_rows
+from tailorbird.data.reading import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
+from tailorbird.data.snapshot import BuiltSnapshot, SnapshotRequest, build_snapshot, load_quarantine, load_rows
 
 __all__ = [
+    "Amendments",
     "BuiltSnapshot",
+    "Rewritten",
     "SnapshotRequest",
     "SourceRow",
     "SourceRows",
     "build_snapshot",
     "fingerprint_sources",
+    "label_suspects",
+    "load_quarantine",
     "load_rows",
+    "members_of",
+    "prove_rows",
     "read_sources",
+    "rewrite",
+    "row_id",
+    "rows_of_subject",
+    "salt_of",
+    "stored_rows",
 ]

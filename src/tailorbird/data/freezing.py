@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tailorbird.data.provenance import head, member, salt_of, stored
 from tailorbird.data.reading import SourceRows
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Objective, Task
-from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json
 from tailorbird.ports.artifacts import ArtifactStore
 
@@ -30,15 +30,17 @@ class Gathered:
     salt: str
 
 
-def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore) -> SnapshotManifest:
-    """Stores rows and quarantine, and returns the manifest that names both. Lengths are in characters."""
-    rows = gathered.rows
+def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore, secret: bytes) -> SnapshotManifest:
+    """Stores rows, quarantine and seal, and returns the manifest that names them. Lengths are in characters."""
+    rows, salt = gathered.rows, salt_of(secret, objective.name)
+    lines = [canonical_json(row) for row in rows]
+    seal = stored(member(row.id, line, salt) for row, line in zip(rows, lines, strict=True))
     lengths = sorted(len(row.text) for row in rows)
     return SnapshotManifest(
         tenant=objective.tenant,
         objective=objective.name,
-        rows=artifacts.put(_jsonl(rows)),
-        quarantine=artifacts.put(_jsonl(gathered.quarantined)),
+        rows=artifacts.put(_jsonl(lines)),
+        quarantine=artifacts.put(_jsonl([canonical_json(entry) for entry in gathered.quarantined])),
         read=sum(gathered.sources.read.values()),
         duplicates=gathered.duplicates,
         quarantined=len(gathered.quarantined),
@@ -50,11 +52,15 @@ def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore) -
         salt=gathered.salt,
         text_length_p95=lengths[(95 * len(lengths) + 99) // 100 - 1],
         text_length_max=lengths[-1],
+        root=head(seal).root,
+        seal=artifacts.put(seal),
+        removed=len(gathered.sources.removed),
+        expires=min((row.provenance.retain_until for row in rows if row.provenance.retain_until), default=None),
     )
 
 
-def _jsonl(values: Sequence[Value]) -> bytes:
-    return b"".join(canonical_json(value) + b"\n" for value in values)
+def _jsonl(lines: Sequence[bytes]) -> bytes:
+    return b"".join(line + b"\n" for line in lines)
 
 
 def _label_counts(rows: Sequence[Row], task: Task) -> dict[str, SplitCounts]:

@@ -10,12 +10,13 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailorbird.data.duplicates.exact import Item, drop_duplicates
 from tailorbird.data.duplicates.ties import Tie, components, subject_ties, text_ties
 from tailorbird.data.freezing import Gathered, freeze
+from tailorbird.data.provenance import Amendments, amend
 from tailorbird.data.reading import read_sources, refuse_if_most
 from tailorbird.data.splitting.classes import check_classes
 from tailorbird.data.splitting.coverage import cover_labels
@@ -30,13 +31,17 @@ from tailorbird.ports.artifacts import ArtifactStore
 
 @dataclass(frozen=True)
 class SnapshotRequest:
-    """What to freeze. ``known`` maps ids of rows in earlier snapshots of this objective to (split, group); ``progress`` hears each step."""
+    """What to freeze. ``known`` maps ids of rows in earlier snapshots of this objective to (split, group); ``progress`` hears each step.
+
+    ``amendments`` are what happened to rows outside of their files.
+    """
 
     objective: Objective
     folder: Path
     artifacts: ArtifactStore
     known: dict[Digest, tuple[str, str]]
     progress: Callable[[str], None]
+    amendments: Amendments = field(default_factory=Amendments)
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,9 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
     """
     gathered = _gather(request)
     assigned = {row.id: (row.split.value, row.group) for row in gathered.rows}
-    return BuiltSnapshot(freeze(request.objective, gathered, request.artifacts), gathered.rows, gathered.quarantined, assigned)
+    return BuiltSnapshot(
+        freeze(request.objective, gathered, request.artifacts, request.amendments.secret), gathered.rows, gathered.quarantined, assigned
+    )
 
 
 def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split) -> tuple[Row, ...]:
@@ -66,9 +73,14 @@ def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split
     return tuple(Row.model_validate_json(line) for line in lines if json.loads(line)["split"] == split.value)
 
 
+def load_quarantine(manifest: SnapshotManifest, artifacts: ArtifactStore) -> tuple[Quarantined, ...]:
+    """What was set aside, sorted by file and line. Raises NotFound or Corrupt."""
+    return tuple(map(Quarantined.model_validate_json, artifacts.get(manifest.quarantine).splitlines()))
+
+
 def _gather(request: SnapshotRequest) -> Gathered:
     objective = request.objective
-    sources = read_sources(objective, request.folder)
+    sources = amend(read_sources(objective, request.folder, request.amendments.secret), request.amendments)
     request.progress(f"read {sum(sources.read.values()):,} rows from {len(sources.files)} files; looking for duplicates")
     distinct = drop_duplicates(sources.rows, request.known)
     labels = _labels(distinct.items, objective.task)
@@ -83,11 +95,11 @@ def _gather(request: SnapshotRequest) -> Gathered:
         sources=sources,
         rows=tuple(sorted((_row(item, group) for group in placement.groups for item in group.items), key=lambda row: row.id)),
         duplicates=distinct.duplicates,
-        quarantined=_sorted([*sources.quarantined, *distinct.quarantined, *placement.quarantined]),
+        quarantined=_sorted([*sources.removed, *sources.quarantined, *distinct.quarantined, *placement.quarantined]),
         near_duplicate_groups=_count_groups(len(distinct.items), texts),
         salt=salt,
     )
-    refuse_if_most(sources.read, gathered.quarantined)
+    refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
     _check_splits(gathered.rows)
     request.progress(f"kept {len(kept):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(gathered.quarantined):,}")
     return gathered

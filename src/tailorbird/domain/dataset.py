@@ -6,6 +6,7 @@ formats, how duplicates are found, where artifacts lie.
 
 from __future__ import annotations
 
+from datetime import date
 from enum import StrEnum
 
 from tailorbird.domain.value import Digest, Name, Value
@@ -20,7 +21,11 @@ class Split(StrEnum):
 
 
 class Provenance(Value):
-    """Where a row came from: file, its digest, the 1-based line of the file on which the row starts, terms of use."""
+    """Where a row came from: file, its digest, the 1-based line of the file on which the row starts, terms of use.
+
+    ``subject`` is the keyed pseudonym of the person the row is about, ``retain_until`` the last day on which it may be kept, ``transforms``
+    what was done to the row since it was read, in order (``relabel``, ``redact:email``).
+    """
 
     file: str
     file_digest: Digest
@@ -29,6 +34,9 @@ class Provenance(Value):
     license: str
     collected: str
     consent: str
+    subject: str | None = None
+    retain_until: date | None = None
+    transforms: tuple[str, ...] = ()
 
 
 class Row(Value):
@@ -88,6 +96,12 @@ class SnapshotManifest(Value):
     of its labels, and ``label_sets`` are the distinct targets (``foundations/label_sets.py``) that train shows, sorted. ``curation`` names
     the ``CurationReport`` (JSON): how raw rows became these.
     ``documents`` names the JSONL artifact with the tenant's documents (one ``Document`` a line, sorted by id), where there are any.
+
+    ``root`` is the root (hex) of the tree over the salted row hashes (``foundations/membership.py``), by which the presence and the
+    absence of a row are proved; ``seal`` holds the tree's members. Both are empty in snapshots of earlier versions. ``removed`` counts the
+    rows that had to go: past their retention date, erased with their subject, or dropped by a person; they stand in ``quarantine`` with the
+    reason. ``expires`` is the first day on which retention of one of its rows ends; ``parent`` the snapshot that this one was made from by
+    erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD).
     """
 
     tenant: Name
@@ -107,6 +121,17 @@ class SnapshotManifest(Value):
     label_sets: tuple[str, ...] = ()
     curation: Digest | None = None
     documents: Digest | None = None
+    root: str = ""
+    seal: Digest | None = None
+    removed: int = 0
+    expires: date | None = None
+    parent: Digest | None = None
+    metadata: Digest | None = None
+
+    @property
+    def size(self) -> int:
+        """All rows."""
+        return self.counts.train + self.counts.dev + self.counts.test
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -46,6 +46,9 @@ class Business(Section):
     """The person or team that answers for it."""
     risk: RiskTier
     """How much harm a wrong answer can do. Decides how sure the proof must be, and how many people must agree."""
+    use: Literal["research", "internal", "commercial", "distributed"] = "commercial"
+    """What the result is for; the licences of the data must allow it: ``research`` only, ``internal`` work of the organisation,
+    ``commercial`` service to others, or a model that is ``distributed`` to others."""
 
 
 class AnswerFormat(Section):
@@ -81,6 +84,21 @@ class Origin(Section):
     """When it was collected."""
     consent: str = "unknown"
     """Whether, and to what, the people behind it agreed."""
+    retain_until: date | None = None
+    """The last day on which the rows may be kept: snapshots made after it are made without them."""
+
+
+class TermColumns(Section):
+    """Columns that state a row's own terms, where they differ from row to row. An empty cell leaves what ``source`` says."""
+
+    license: str | None = None
+    """The column with the licence."""
+    collected: str | None = None
+    """The column with the day or the year of collection."""
+    consent: str | None = None
+    """The column with what the person agreed to."""
+    retain_until: str | None = None
+    """The column with the last day on which the row may be kept, as YYYY-MM-DD."""
 
 
 class DataSource(Section):
@@ -99,11 +117,17 @@ class DataSource(Section):
     """A file of judgements (rank): query, document and grade in columns, with the names of queries and documents. Without it the label
     column holds the relevant documents."""
     subject: str | None = None
-    """The column with a pseudonym of the person a row is about: rows of one person stay in one split."""
+    """The column that names the person a row is about: rows of one person stay in one split, and are found when the person is erased. The
+    snapshot holds a keyed pseudonym in its place."""
+    messages: str | None = None
+    """Instead of ``text`` and ``label``, when generating: the column with a conversation, a list of {role, content}. What the assistant
+    said last is the answer, what was said before it is what the model is given."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
     source: Origin
     """What an auditor will ask for: whose data, on what terms."""
+    terms: TermColumns = TermColumns()
+    """Columns that state a row's own terms, where they differ from row to row."""
 
 
 class DocumentSource(Section):

@@ -18,7 +18,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
 from tailorbird.foundations.labelling import labelled, without_priors
-from tailorbird.foundations.prompting import messages_for
+from tailorbird.foundations.prompting import messages_for_row
 from tailorbird.ports.engine import Engine, Generation, LabelScores
 
 
@@ -80,7 +80,7 @@ def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
 
 def _prompts(request: PredictionRequest, rows: Sequence[Row]) -> list[tuple[Message, ...]]:
     contexts = _looked_up(request, rows)
-    return [messages_for(request.servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+    return [messages_for_row(request.servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
 
 
 def _looked_up(request: PredictionRequest, rows: Sequence[Row]) -> list[list[Entry]]:

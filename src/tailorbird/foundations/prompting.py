@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry
+from tailorbird.foundations.conversations import unfold
 from tailorbird.foundations.label_sets import NONE, SEPARATOR
 
 
@@ -42,6 +43,16 @@ def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -
         messages.append(Message(role="assistant", content=target))
     messages.append(Message(role="user", content=text))
     return tuple(messages)
+
+
+def messages_for_row(prompt: PromptSpec, text: str, found: Sequence[Entry] = ()) -> tuple[Message, ...]:
+    """The same for the text of a row, which may stand for a conversation (``foundations/conversations.py``): its turns follow the
+    demonstrations, and what its system turns say follows the instruction."""
+    turns = unfold(text)
+    system, *shown, last = messages_for(prompt, turns[-1].content, found)
+    added = [turn.content for turn in turns[:-1] if turn.role == "system" and turn.content != prompt.instruction]
+    said = [turn for turn in turns[:-1] if turn.role != "system"]
+    return (Message(role="system", content="\n\n".join([system.content, *added])), *shown, *said, last)
 
 
 def _passage(entry: Entry) -> str:

@@ -22,14 +22,14 @@ from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, 
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MANIFEST = TypeAdapter(dict[str, Digest])
 
 
 class Artifacts:
-    """Implements ``ArtifactStore``. Safe to share between threads and processes."""
+    """Implements ``ErasableStore``. Safe to share between threads and processes."""
 
     def __init__(self, blobs: Blobs, cache: Path) -> None:
         self._blobs = blobs
@@ -86,6 +86,15 @@ class Artifacts:
     def exists(self, digest: Digest) -> bool:
         """True when something is stored under ``digest``."""
         return self._blobs.size(_name(digest)) is not None
+
+    def destroy(self, digest: Digest) -> bool:
+        """Destroys the bytes named ``digest``, and the cached folder, where it names a tree. False when nothing was there."""
+        there = self._blobs.size(_name(digest)) is not None
+        self._blobs.remove(_name(digest))
+        with storage_errors(self._cache):
+            if (folder := self._cache / _name(digest)).is_dir():
+                shutil.rmtree(folder)
+        return there
 
     def digests(self) -> Iterator[Digest]:
         """Names of everything that is stored, in no order. Raises Unavailable."""
@@ -152,7 +161,7 @@ class Artifacts:
         return _changed(f"the artifact {short(digest)}{path}", f"restore {where} from a backup, or delete it and make it again")
 
 
-def open_artifacts(url: str, cache: Path) -> ArtifactStore:
+def open_artifacts(url: str, cache: Path) -> ErasableStore:
     """The artifact store at ``url``: a local path, or a URL of a file system that fsspec knows (``s3://bucket/folder``).
 
     ``cache`` is the folder for the trees that are asked for. Where store and cache share a disk, a tree takes no space of its own: its

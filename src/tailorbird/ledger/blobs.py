@@ -45,6 +45,10 @@ class Blobs(Protocol):
         """Stores the rest of ``source`` under ``name``, in place of what is there. Raises Conflict when it does not have that hash."""
         ...
 
+    def remove(self, name: str) -> bool:
+        """Removes what is stored under ``name``; False when there is nothing."""
+        ...
+
     def names(self) -> Iterator[str]:
         """Every name under which something is stored."""
         ...
@@ -88,6 +92,17 @@ class LocalBlobs:
                 partial.unlink(missing_ok=True)
             flush_folder(place.parent)
 
+    def remove(self, name: str) -> bool:
+        """Removes the file, and flushes the folder's list of names."""
+        with storage_errors(self._root):
+            place = self.local(name)
+            try:
+                place.unlink()
+            except FileNotFoundError:
+                return False
+            flush_folder(place.parent)
+            return True
+
     def names(self) -> Iterator[str]:
         """Every name under which a file lies."""
         with storage_errors(self._root):
@@ -126,6 +141,15 @@ class RemoteBlobs:
             _copy(source, spool, name)
             spool.flush()
             self._files.put_file(spool.name, self._path(name))
+
+    def remove(self, name: str) -> bool:
+        """Removes the object."""
+        with storage_errors(self._root):
+            try:
+                self._files.rm_file(self._path(name))
+            except FileNotFoundError:
+                return False
+            return True
 
     def names(self) -> Iterator[str]:
         """Every name under which an object lies."""

@@ -6,9 +6,10 @@ whether a signature is good (``access/``).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, func, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, func, select, update
 
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
@@ -172,6 +173,13 @@ class Splits:
         common = {"tenant": self._tenant, "objective_name": objective_name}
         rows = [common | {"row_id": row, "split": split, "row_group": group} for row, (split, group) in assigned.items()]
         insert_all_new(self._connection, splits, rows)
+
+    def forget(self, rows: Iterable[Digest]) -> None:
+        """Deletes these rows, of whatever objective."""
+        named = sorted(rows)
+        for start in range(0, len(named), 500):
+            here = and_(splits.c.tenant == self._tenant, splits.c.row_id.in_(named[start : start + 500]))
+            self._connection.execute(delete(splits).where(here))
 
 
 def _require_dossier(row: Row[Any]) -> None:

@@ -238,6 +238,41 @@ signals = Table(
     Index(None, "tenant", "objective", "number"),
 )
 
+decisions = Table(
+    "decisions",
+    metadata,
+    _tenant(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("objective"),
+    _text("row"),
+    _text("action"),
+    _text("label"),
+    _text("by"),
+    Column("at", UtcTime, nullable=False),
+    Index(None, "tenant", "objective", "row"),
+)
+
+#: ``owner`` and ``lease_until`` say who carries an erasure out.
+erasures = Table(
+    "erasures",
+    metadata,
+    _tenant(),
+    _key("id"),
+    Column("number", Integer, nullable=False),
+    _text("subject"),
+    _text("by"),
+    Column("at", UtcTime, nullable=False),
+    _text("state"),
+    Column("certificate", String),
+    Column("signature", CanonicalJson),
+    Column("owner", String),
+    Column("lease_until", UtcTime),
+    UniqueConstraint("tenant", "subject"),
+)
+
+#: Secrets in hex, one a name: what pseudonyms and salts are made with.
+secrets = Table("secrets", metadata, _tenant(), _key("name"), _text("value"))
+
 # Above tenants.
 
 #: The Merkle log. ``body`` is the canonical JSON of the event, byte for byte what ``leaf_hash`` covers.

@@ -20,6 +20,7 @@ from tailorbird.ledger.dump import dump, restore
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.identities import ApiKeys, Identities
 from tailorbird.ledger.migration import migrate
+from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
 from tailorbird.ledger.records import Records
 from tailorbird.ledger.releases import Looks, Releases, Splits
 from tailorbird.ledger.runs import Runs, Steps
@@ -32,6 +33,7 @@ from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
 from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
+from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
 from tailorbird.ports.runs import RunRepository, StepRepository
@@ -63,6 +65,9 @@ class TenantWork:
     keys: ApiKeyRepository
     sessions: SessionRepository
     signals: SignalRepository
+    decisions: DecisionRepository
+    erasures: ErasureRepository
+    secrets: SecretRepository
     events: EventLog
 
 
@@ -133,5 +138,8 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         keys=ApiKeys(connection, tenant),
         sessions=Sessions(connection, tenant, clock),
         signals=Signals(connection, tenant),
+        decisions=Decisions(connection, tenant),
+        erasures=Erasures(connection, tenant, clock),
+        secrets=Secrets(connection, tenant),
         events=Events(connection, tenant),
     )

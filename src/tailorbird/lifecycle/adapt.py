@@ -15,6 +15,7 @@ from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.lifecycle.data.heeding import heeded_facts
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.stage import Stage
@@ -95,7 +96,9 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
             code="other_tenant",
         )
     files = data.fingerprint_sources(objective, Path(file.folder))
-    fingerprint = digest_of({"objective": digest_of(objective), "files": dict(files), "version": __version__})
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__}
+    with parts.ledger.work(objective.tenant, write=False) as work:
+        fingerprint = digest_of(named | heeded_facts(work, objective, parts.clock.now().date()))
     run = Run(
         id=fingerprint.removeprefix("sha256:")[:12],
         tenant=objective.tenant,

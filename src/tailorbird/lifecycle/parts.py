@@ -15,7 +15,7 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest
-from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import Engine
@@ -54,7 +54,7 @@ class Parts:
     """
 
     ledger: Ledger
-    artifacts: ArtifactStore
+    artifacts: ErasableStore
     clock: Clock
     workspace: Path
     trainer: Callable[[], Trainer]

@@ -19,8 +19,9 @@ from tailorbird.domain.plan import Machine, Plan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.prompting import messages_for
+from tailorbird.foundations.prompting import messages_for_row
 from tailorbird.lifecycle.calibrating import known_timings, time_steps
+from tailorbird.lifecycle.data.heeding import amendments_of
 from tailorbird.lifecycle.examining import examine_rungs, heeded
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.stage import Outcome, Stage
@@ -39,6 +40,7 @@ def take_snapshot(stage: Stage) -> Outcome:
             artifacts=stage.parts.artifacts,
             known=known,
             progress=stage.progress.tell,
+            amendments=amendments_of(stage.parts, stage.objective),
         )
     )
     check_labels(stage.file, built.manifest)
@@ -171,7 +173,7 @@ def _targets(rows: tuple[Row, ...]) -> list[str]:
 
 def _count(stage: Stage, base: BaseModelRef, prompt: PromptSpec, texts: list[str] | tuple[str, ...]) -> list[int]:
     folder = stage.parts.artifacts.get_tree(base.digest)
-    return stage.parts.engine().count_tokens(folder, [messages_for(prompt, text) for text in texts])
+    return stage.parts.engine().count_tokens(folder, [messages_for_row(prompt, text) for text in texts])
 
 
 def planned(stage: Stage) -> Plan:

@@ -24,6 +24,7 @@ from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.label_sets import split
+from tailorbird.lifecycle.data.finding import standing
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.working import objective_of
@@ -98,7 +99,7 @@ def _in_production(parts: Parts, tenant: str, now: datetime) -> list[_InProducti
                         release=release,
                         objective=work.records.get(Objective, release.content.objective),
                         run=work.runs.get(release.content.run),
-                        manifest=work.records.get(SnapshotManifest, release.content.snapshot),
+                        manifest=standing(work, work.records.get(SnapshotManifest, release.content.snapshot)),
                         evidence=work.records.get(Evidence, release.dossier.test_evidence),
                         requests=tuple(row for row in rows if row.at >= now - WINDOW and row.outcome == "ok"),
                         traffic=traffic.get((alias.path, release.digest)),

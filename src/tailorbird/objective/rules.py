@@ -13,6 +13,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
 from tailorbird.foundations.text import nearest
 from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
+from tailorbird.objective.data_rules import data_faults
 from tailorbird.objective.faults import NOT_SUPPORTED_YET, Fault
 from tailorbird.objective.file import ObjectiveFile
 
@@ -26,6 +27,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_needs_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),
+        *data_faults(file),
     ]
 
 

@@ -31,6 +31,7 @@ from tailorbird.domain.objective import (
     Origin,
     Referral,
     Task,
+    TermColumns,
 )
 from tailorbird.domain.value import Value
 from tailorbird.foundations.text import nearest
@@ -45,6 +46,7 @@ SECTIONS: dict[str, type[Value]] = {
     "task.format": AnswerFormat,
     "data.*": DataSource,
     "data.*.source": Origin,
+    "data.*.terms": TermColumns,
     "curation": CurationPolicy,
     "curation.privacy": PrivacyPolicy,
     "curation.quality": QualityPolicy,

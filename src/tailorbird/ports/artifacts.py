@@ -49,3 +49,11 @@ class ArtifactStore(Protocol):
         Raises NotFound, Corrupt, Unavailable.
         """
         ...
+
+
+class ErasableStore(ArtifactStore, Protocol):
+    """A store whose bytes can be destroyed: for what a person asked to be forgotten, and for nothing else."""
+
+    def destroy(self, digest: Digest) -> bool:
+        """Destroys the bytes named ``digest``, and this machine's copy of the tree, where it names one. False when nothing was there."""
+        ...

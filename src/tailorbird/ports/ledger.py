@@ -9,6 +9,7 @@ from typing import Protocol
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
+from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
@@ -31,6 +32,9 @@ class UnitOfWork(Protocol):
     keys: ApiKeyRepository
     sessions: SessionRepository
     signals: SignalRepository
+    decisions: DecisionRepository
+    erasures: ErasureRepository
+    secrets: SecretRepository
     events: EventLog
 
 

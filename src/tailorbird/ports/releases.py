@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from tailorbird.domain.release import Approval, Release, ReleaseState
@@ -61,4 +62,8 @@ class SplitRepository(Protocol):
 
     def remember(self, objective_name: str, assigned: dict[Digest, tuple[str, str]]) -> None:
         """Records rows that are new; known rows are left as they are."""
+        ...
+
+    def forget(self, rows: Iterable[Digest]) -> None:
+        """Deletes these rows, of whatever objective."""
         ...

@@ -16,7 +16,7 @@ from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.labelling import without_priors
 from tailorbird.foundations.overlap import token_f1
-from tailorbird.foundations.prompting import messages_for
+from tailorbird.foundations.prompting import messages_for_row
 from tailorbird.ports.engine import Engine
 from tailorbird.rungs.context import RungContext
 from tailorbird.rungs.looking_up import local_retrieval
@@ -61,7 +61,7 @@ def looked_up(engine: Engine, servable: Servable, texts: Sequence[str]) -> list[
 
 def _scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> list[float]:
     contexts = looked_up(engine, servable, [row.text for row in rows])
-    prompts = [messages_for(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+    prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
     if servable.task is TaskKind.CLASSIFY:
         place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
         found = engine.score(servable.id, prompts, servable.prompt.answers)

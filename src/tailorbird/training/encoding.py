@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.foundations.prompting import Piece, messages_for, quoted, render, render_pieces, token_ids
+from tailorbird.foundations.prompting import Piece, messages_for_row, quoted, render, render_pieces, token_ids
 from tailorbird.ports.trainer import Example
 
 #: Stands for an answer while the template is asked what it writes after one.
@@ -47,7 +47,7 @@ class Encoder:
 
     def encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
         """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens."""
-        prompts = self._ids([self._pieces(messages_for(prompt, example.text, example.context)) for example in examples])
+        prompts = self._ids([self._pieces(messages_for_row(prompt, example.text, example.context)) for example in examples])
         answers = self.answers([example.target for example in examples])
         empty = sum(not ids for ids in answers)
         if empty:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tailorbird.data.reading import SourceRow
+from tailorbird.data.reading import SourceRow, row_id
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.text import normalise
 
 #: The more a split must be protected, the higher: a row of test is worth more than its copy in train.
@@ -88,7 +87,7 @@ def contaminant(row: SourceRow, split: Split | None) -> Quarantined:
 
 def quarantine(row: SourceRow, code: str, reason: str) -> Quarantined:
     """Sets ``row`` aside."""
-    return Quarantined(file=row.provenance.file, line=row.provenance.line, code=code, reason=reason)
+    return Quarantined(file=row.place.file, line=row.line, code=code, reason=reason)
 
 
 def _moved(item: Item) -> Quarantined:
@@ -99,7 +98,6 @@ def _moved(item: Item) -> Quarantined:
 
 
 def _item(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> Item:
-    folded = normalise(row.text)
-    row_id = digest_of({"text": folded, "target": row.target})
-    split, group = known.get(row_id, (None, ""))
-    return Item(row_id, folded, row, known=Split(split) if split else None, group=group)
+    id_ = row_id(row.text, row.target)
+    split, group = known.get(id_, (None, ""))
+    return Item(id_, normalise(row.text), row, known=Split(split) if split else None, group=group)

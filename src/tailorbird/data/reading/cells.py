@@ -6,6 +6,7 @@ In: a record, a column. Out: the value, or why there is none, without its text. 
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 from tailorbird.data.reading.record import Record
@@ -31,7 +32,7 @@ def text_cell(record: Record, role: str, column: str) -> str:
         raise Unusable("wrong_type", f"the {role} (column {column!r}) is not a text")
     if not value.strip():
         raise Unusable(f"empty_{role}", f"the {role} (column {column!r}) is empty")
-    if not _is_unicode(value):
+    if not is_unicode(value):
         raise Unusable("broken_text", f"the {role} (column {column!r}) holds bytes that are no UTF-8, or half of a character")
     return value
 
@@ -62,7 +63,7 @@ def _labels(record: Record, column: str) -> list[str]:
         value = _json_list(text, column)
     if not all(isinstance(label, str) for label in value):
         raise Unusable("wrong_type", f"the labels (column {column!r}) are a list, but not one of texts")
-    if not all(_is_unicode(label) for label in value):
+    if not all(is_unicode(label) for label in value):
         raise Unusable("broken_text", f"one of the labels (column {column!r}) holds bytes that are no UTF-8, or half of a character")
     return value
 
@@ -82,12 +83,34 @@ def subject_cell(record: Record, column: str | None) -> str | None:
         return str(value)
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
-    if not isinstance(value, str) or not _is_unicode(value):
+    if not isinstance(value, str) or not is_unicode(value):
         raise Unusable("wrong_type", f"the subject (column {column!r}) is neither a text nor a whole number")
     return value.strip()
 
 
-def _is_unicode(value: str) -> bool:
+def term_cell(record: Record, column: str | None) -> str:
+    """What ``column`` states of the terms of use, as text; empty where nothing is stated. Raises Unusable for what is no text or number."""
+    value = record.cells.get(column) if column else None
+    if value is None:
+        return ""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool) or not isinstance(value, str | int) or not is_unicode(str(value)):
+        raise Unusable("wrong_type", f"the terms (column {column!r}) are neither a text nor a number")
+    return str(value).strip()
+
+
+def date_cell(record: Record, column: str | None) -> date | None:
+    """The day in ``column``; None where there is none. Raises Unusable for what is no day: nobody guesses how long data may be kept."""
+    stated = term_cell(record, column)
+    try:
+        return date.fromisoformat(stated[:10]) if stated else None
+    except ValueError as error:
+        raise Unusable("bad_date", f"the day (column {column!r}) is not written YYYY-MM-DD") from error
+
+
+def is_unicode(value: str) -> bool:
+    """True when the text can be written as UTF-8: it holds no half of a character."""
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:

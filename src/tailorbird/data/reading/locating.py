@@ -35,7 +35,9 @@ READERS: dict[str, Reader] = {
 
 def columns_of(source: DataSource) -> dict[str, str]:
     """The columns that a source names, by the key under which it names them."""
-    return {"text": source.text, "label": source.label} | ({"subject": source.subject} if source.subject else {})
+    content = {"messages": source.messages} if source.messages else {"text": source.text, "label": source.label}
+    terms = {f"terms.{key}": column for key, column in source.terms}
+    return {key: column for key, column in {**content, "subject": source.subject, **terms}.items() if column}
 
 
 @contextmanager

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from tailorbird.data.reading.cells import Unusable, labels_cell, subject_cell, text_cell
+from tailorbird.data.reading.cells import Unusable
 from tailorbird.data.reading.data_file import DataFile
 from tailorbird.data.reading.locating import READERS, columns_of, located
-from tailorbird.data.reading.record import Record
+from tailorbird.data.reading.making import Making
+from tailorbird.data.reading.source_row import SourceRow, SourceRows
 from tailorbird.data.reading.text_folder import FOLDER
-from tailorbird.domain.dataset import Provenance, Quarantined, Split
+from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind
+from tailorbird.domain.objective import Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.text import nearest
 
@@ -26,33 +26,11 @@ from tailorbird.foundations.text import nearest
 MOST = 0.5
 
 
-@dataclass(frozen=True)
-class SourceRow:
-    """A row as it stands in its file. ``target`` is the label without outer white space, or the answer as it is.
-
-    ``fixed`` is the split that the objective gives to the whole source, ``subject`` the pseudonymous person it belongs to.
-    """
-
-    text: str
-    target: str
-    subject: str | None
-    fixed: Split | None
-    provenance: Provenance
-
-
-@dataclass(frozen=True)
-class SourceRows:
-    """All rows of an objective in the order of its sources. ``read`` counts the records of each file: rows and quarantined ones."""
-
-    rows: tuple[SourceRow, ...]
-    quarantined: tuple[Quarantined, ...]
-    read: dict[str, int]
-    files: dict[str, Digest]
-
-
-def read_sources(objective: Objective, folder: Path) -> SourceRows:
+def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> SourceRows:
     """Reads every source. Raises DataInvalid when a file as a whole cannot be used: see ``locating`` and each format; also when a
     column is missing, when there are no rows, or when more than half of them are unusable. Raises Unavailable as ``locating``.
+
+    ``secret`` is the key of the pseudonyms that stand for subjects.
     """
     rows: list[SourceRow] = []
     quarantined: list[Quarantined] = []
@@ -61,7 +39,7 @@ def read_sources(objective: Objective, folder: Path) -> SourceRows:
     for source in objective.data:
         with located(source, folder) as file:
             _check_answers(file, objective.task)
-            usable, unusable = _read(file, source, objective.task)
+            usable, unusable = _read(file, Making(objective, source, secret))
         rows += usable
         quarantined += unusable
         read[file.name] += len(usable) + len(unusable)
@@ -101,19 +79,19 @@ def _source_of(file: str, sources: Iterable[str]) -> str:
     return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
 
 
-def _read(file: DataFile, source: DataSource, task: Task) -> tuple[list[SourceRow], list[Quarantined]]:
+def _read(file: DataFile, making: Making) -> tuple[list[SourceRow], list[Quarantined]]:
     """A file's rows, and what cannot become one. The columns are known for sure only when all records have been seen."""
     usable: list[SourceRow] = []
     unusable: list[Quarantined] = []
     columns: dict[str, None] = {}
-    wanted = columns_of(source)
+    wanted = columns_of(making.source)
     for record in READERS[file.kind](file, wanted.values()):
         if isinstance(record, Quarantined):
             unusable.append(record)
             continue
         columns |= dict.fromkeys(record.cells)
         try:
-            usable.append(_row(record.file or file, record, source, task))
+            usable.append(making.row(record.file or file, record))
         except Unusable as problem:
             name = (record.file or file).name
             unusable.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
@@ -145,25 +123,3 @@ def _column_hint(key: str, column: str, columns: tuple[str, ...]) -> str:
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
         return f"separate the cells by commas; the header reads as one column: {listed}"
     return f"set `{key}: {near}`? the file has: {listed}" if near else f"set `{key}` to one of: {listed}"
-
-
-def _row(file: DataFile, record: Record, source: DataSource, task: Task) -> SourceRow:
-    text = text_cell(record, "text", source.text)
-    many = task.labels == "many"
-    target = labels_cell(record, file.name, source.label) if many else text_cell(record, "label", source.label)
-    terms = source.source
-    return SourceRow(
-        text=text,
-        target=target.strip() if task.kind is TaskKind.CLASSIFY else target,
-        subject=subject_cell(record, source.subject),
-        fixed=Split(source.split) if source.split else None,
-        provenance=Provenance(
-            file=file.name,
-            file_digest=file.digest,
-            line=record.line,
-            origin=terms.origin,
-            license=terms.license,
-            collected=str(terms.collected),
-            consent=terms.consent,
-        ),
-    )

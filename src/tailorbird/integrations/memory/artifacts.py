@@ -16,7 +16,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 
 
 class MemoryArtifacts:
-    """An ``ArtifactStore`` for one process. ``folder`` is where read trees appear."""
+    """An ``ErasableStore`` for one process. ``folder`` is where read trees appear."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -62,6 +62,10 @@ class MemoryArtifacts:
     def exists(self, digest: Digest) -> bool:
         """True when something is stored under ``digest``."""
         return digest in self._stored
+
+    def destroy(self, digest: Digest) -> bool:
+        """Destroys the bytes named ``digest``. False when nothing was there."""
+        return self._stored.pop(digest, None) is not None
 
     def digests(self) -> Iterator[Digest]:
         """Names of everything that is stored."""

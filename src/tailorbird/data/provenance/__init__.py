@@ -1,0 +1,11 @@
+"""Provenance: what every row carries, what happened to rows outside of their files, and how it is proved.
+
+    amending (erasures, retention, decisions)   sealing (the salted tree)   rewriting (a snapshot from a snapshot)   croissant (metadata)
+
+In: rows as read; frozen snapshots. Out: rows to go on with, roots and proofs, snapshots. Must not know: file formats, splits, duplicates.
+"""
+
+from tailorbird.data.provenance.amending import Amendments, amend
+from tailorbird.data.provenance.sealing import head, member, members_of, prove_rows, salt_of, stored
+
+__all__ = ["Amendments", "amend", "head", "member", "members_of", "prove_rows", "salt_of", "stored"]

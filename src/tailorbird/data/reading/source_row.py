@@ -1,0 +1,61 @@
+"""A row as it was read, light enough for a million of them.
+
+In: nothing. Out: the values that reading yields. Must not know: formats, duplicates, splits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+from tailorbird.domain.dataset import Provenance, Quarantined, Split
+from tailorbird.domain.value import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What rows of one file share: where they are from, and on what terms."""
+
+    file: str
+    file_digest: Digest
+    origin: str
+    license: str
+    collected: str
+    consent: str
+    retain_until: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A row as it stands in its file. ``target`` is the label without outer white space, or the answer as it is.
+
+    ``fixed`` is the split that the objective gives to the whole source, ``subject`` the keyed pseudonym of the person it belongs to.
+    """
+
+    text: str
+    target: str
+    subject: str | None
+    fixed: Split | None
+    place: Place
+    line: int
+    transforms: tuple[str, ...] = ()
+
+    @property
+    def provenance(self) -> Provenance:
+        """What the row will carry in a snapshot."""
+        fields = {name: getattr(self.place, name) for name in Place.__dataclass_fields__}
+        return Provenance(**fields, line=self.line, subject=self.subject, transforms=self.transforms)
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """All rows of an objective in the order of its sources. ``read`` counts the records of each file: rows and quarantined ones.
+
+    ``removed`` are rows that had to go for reasons outside of the files (``data/provenance``): no fault of any file.
+    """
+
+    rows: tuple[SourceRow, ...]
+    quarantined: tuple[Quarantined, ...]
+    read: dict[str, int]
+    files: dict[str, Digest]
+    removed: tuple[Quarantined, ...] = ()

@@ -1,0 +1,71 @@
+"""Which snapshot is meant, and what stands for it now.
+
+In: how people name snapshots: a digest, a run, an objective. Out: the digest and the manifest. Must not know: rows.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.run import StepState
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.lifecycle import story
+from tailorbird.lifecycle.data.heeding import manifests_of
+from tailorbird.ports.ledger import UnitOfWork
+
+
+class Snapshot(Value):
+    """A snapshot by its digest."""
+
+    digest: Digest
+    manifest: SnapshotManifest
+
+
+def find_snapshot(work: UnitOfWork, name: str) -> Snapshot:
+    """The snapshot whose digest is, or begins with, ``name``; else the newest of the objective ``name``; else that of the run ``name``.
+
+    Raises NotFound.
+    """
+    known = manifests_of(work)
+    plain = name.removeprefix("sha256:")
+    begun = [digest for digest in known if digest.removeprefix("sha256:").startswith(plain)] if plain else []
+    if len(begun) == 1:
+        return Snapshot(digest=begun[0], manifest=known[begun[0]])
+    named = [digest for digest, manifest in known.items() if manifest.objective == name]
+    if named:
+        return Snapshot(digest=named[-1], manifest=known[named[-1]])
+    return _of_run(work, name, known)
+
+
+def _of_run(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) -> Snapshot:
+    try:
+        steps = work.steps.of(work.runs.get(name).id)
+    except NotFound:
+        steps = ()
+    for step in steps:
+        if step.name == story.SNAPSHOT and step.state is StepState.DONE and step.result in known:
+            return Snapshot(digest=step.result, manifest=known[step.result])
+    raise NotFound(
+        f"no snapshot, objective or run {name[:80]} in {work.tenant}, or more than one",
+        "list them with: tailorbird data list; make one with: tailorbird data curate OBJECTIVE",
+        code="snapshot_missing",
+    )
+
+
+def standing(work: UnitOfWork, manifest: SnapshotManifest) -> SnapshotManifest:
+    """The snapshot that stands for ``manifest`` now: itself, or what was made from it when a person was erased, and so on."""
+    children = {found.parent: found for found in manifests_of(work, manifest.objective).values() if found.parent}
+    while (child := children.get(digest_of(manifest))) is not None:
+        manifest = child
+    return manifest
+
+
+def objective_of(work: UnitOfWork, snapshot: Digest, name: str) -> Objective | None:
+    """The objective of the newest run over ``snapshot``, or else of the newest run of that name."""
+    runs = [run for run in work.runs.all() if run.objective_name == name]
+    for run in runs:
+        if any(step.result == snapshot for step in work.steps.of(run.id)):
+            return work.records.get(Objective, run.objective)
+    return work.records.get(Objective, runs[0].objective) if runs else None

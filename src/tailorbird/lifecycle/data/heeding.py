@@ -1,0 +1,64 @@
+"""What a new snapshot must heed beside the files: erasures, decisions, the end of retention.
+
+In: the record. Out: amendments, and what of them makes another run of the same files. Must not know: how they are applied (``data/``).
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tailorbird import data
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.erasure import Certificate, Erasure
+from tailorbird.domain.objective import Objective
+from tailorbird.lifecycle.parts import Parts
+from tailorbird.ports.ledger import UnitOfWork
+
+#: The name of the secret behind pseudonyms and salts.
+PROVENANCE = "provenance"
+
+
+def amendments_of(parts: Parts, objective: Objective) -> data.Amendments:
+    """What the next snapshot of ``objective`` must heed."""
+    with parts.ledger.work(objective.tenant) as work:
+        return data.Amendments(
+            secret=work.secrets.get(PROVENANCE),
+            erased=frozenset(erasure.subject for erasure in work.erasures.all()),
+            decisions={decision.row: decision for decision in work.decisions.of(objective.name)},
+            today=parts.clock.now().date(),
+        )
+
+
+def heeded_facts(work: UnitOfWork, objective: Objective, today: date) -> dict[str, list[str]]:
+    """What makes another run of the same files and the same objective: erasures that touched its snapshots, decisions about its rows,
+    retention that has ended. Empty where there is nothing of that, so that most runs are named by files and objective alone."""
+    facts = {
+        "erased": sorted(erasure.subject for erasure in _erasures_of(work, objective.name)),
+        "decided": [f"{found.row} {found.action.value} {found.label}" for found in work.decisions.of(objective.name)],
+        "retention": sorted({day.isoformat() for day in _ended(work, objective, today)}),
+    }
+    return {name: told for name, told in facts.items() if told}
+
+
+def manifests_of(work: UnitOfWork, objective: str | None = None) -> dict[str, SnapshotManifest]:
+    """Snapshots by digest, oldest first; only those of ``objective``, where given."""
+    found = {digest: work.records.get(SnapshotManifest, digest) for digest in work.records.digests(SnapshotManifest)}
+    return {digest: manifest for digest, manifest in found.items() if objective in (None, manifest.objective)}
+
+
+def _erasures_of(work: UnitOfWork, objective: str) -> list[Erasure]:
+    touched = []
+    for erasure in work.erasures.all():
+        if erasure.certificate is None:
+            continue
+        certificate = work.records.get(Certificate, erasure.certificate)
+        if any(rewritten.objective == objective for rewritten in certificate.snapshots):
+            touched.append(erasure)
+    return touched
+
+
+def _ended(work: UnitOfWork, objective: Objective, today: date) -> list[date]:
+    """Days on which retention ended, as far as the objective and its snapshots say."""
+    stated = [source.source.retain_until for source in objective.data]
+    stated += [manifest.expires for manifest in manifests_of(work, objective.name).values()]
+    return [day for day in stated if day is not None and day < today]

@@ -1,0 +1,160 @@
+"""What every row carries, and what happens to rows outside of their files."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pytest
+from data_room import Store, make_objective
+
+from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, read_sources
+from tailorbird.data.provenance import Amendments, head, member, members_of, salt_of
+from tailorbird.data.reading import row_id
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.fixing import Decision, FixAction
+from tailorbird.domain.objective import Objective, Origin, TermColumns
+from tailorbird.foundations.canonical import canonical_json
+from tailorbird.foundations.licences import clash, terms_of
+from tailorbird.foundations.membership import Head, key_of, verify_membership
+from tailorbird.foundations.pseudonyms import pseudonym
+
+SECRET = b"k" * 32
+PEOPLE = ("Ann", "Bob", "Cy", "Dee", "Eve", "Fay")
+COLUMNS = TermColumns(license="licence", collected="year", consent="basis", retain_until="until")
+
+
+def write(folder: Path, **changes: object) -> Objective:
+    """Sixty rows of six people."""
+    blank = dict.fromkeys(("licence", "year", "basis", "until"))
+    rows = [
+        blank | {"text": f"row {n} says {['yes', 'no', 'maybe'][n % 3]} {n * n}", "label": "ab"[n % 2], "who": PEOPLE[n % 6]} | changes
+        for n in range(60)
+    ]
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return make_objective({"path": "d.jsonl", "subject": "who", "terms": COLUMNS})
+
+
+def built(objective: Objective, folder: Path, store: Store | None = None, **amendments: object) -> BuiltSnapshot:
+    amended = Amendments(**{"secret": SECRET, **amendments})  # type: ignore[arg-type]
+    return build_snapshot(SnapshotRequest(objective, folder, store or Store(), {}, lambda _: None, amended))
+
+
+def test_a_rows_own_terms_count_before_those_of_its_source(tmp_path: Path) -> None:
+    objective = write(tmp_path, licence="CC-BY-4.0", year=2024, basis="contract", until="2031-05-01")
+    row = read_sources(objective, tmp_path, SECRET).rows[0].provenance
+    assert (row.license, row.collected, row.consent, row.retain_until) == ("CC-BY-4.0", "2024", "contract", date(2031, 5, 1))
+    assert (row.origin, row.subject) == ("written for a test", pseudonym(SECRET, "acme", "ann"))
+    plain = read_sources(write(tmp_path, licence=None, year=None, basis="", until=None), tmp_path, SECRET).rows[0].provenance
+    assert (plain.license, plain.collected, plain.consent, plain.retain_until) == ("Apache-2.0", "2025", "public", None)
+
+
+def test_rows_on_one_footing_share_it(tmp_path: Path) -> None:
+    rows = read_sources(write(tmp_path, licence="MIT", year=2024, basis="x", until=None), tmp_path, SECRET).rows
+    assert len({id(row.place) for row in rows}) == 1
+
+
+def test_a_day_that_is_none_sets_the_row_aside(tmp_path: Path) -> None:
+    objective = write(tmp_path, licence="MIT", year=1, basis="x", until="soon")
+    with pytest.raises(DataInvalid, match="60 of 60 rows") as refused:
+        read_sources(objective, tmp_path, SECRET)
+    assert "YYYY-MM-DD" in refused.value.hint
+
+
+def test_a_rows_licence_that_clashes_with_the_use_blocks(tmp_path: Path) -> None:
+    objective = write(tmp_path, licence="CC BY-NC 4.0", year=1, basis="x", until=None)
+    with pytest.raises(DataInvalid, match=r"d\.jsonl:1: the licence CC BY-NC 4\.0 clashes") as refused:
+        read_sources(objective, tmp_path, SECRET)
+    assert refused.value.error_code == "license_clash"
+    research = objective.model_copy(update={"business": objective.business.model_copy(update={"use": "research"})})
+    assert len(read_sources(research, tmp_path, SECRET).rows) == 60
+
+
+@pytest.mark.parametrize(
+    ("licence", "use", "blocked"),
+    [
+        ("CC-BY-4.0", "distributed", False),
+        ("cc-by-nc-4.0", "internal", True),
+        ("CC-BY-NC-SA-3.0", "research", False),
+        ("CC BY-ND 4.0", "internal", False),
+        ("CC-BY-ND-4.0", "commercial", True),
+        ("CC-BY-SA-4.0", "commercial", False),
+        ("CC-BY-SA-4.0", "distributed", True),
+        ("CDLA-Sharing-1.0", "distributed", True),
+        ("ODbL-1.0", "distributed", True),
+        ("our own", "distributed", False),
+    ],
+)
+def test_licences_against_uses(licence: str, use: str, blocked: bool) -> None:
+    assert (clash(licence, use) is not None) == blocked  # type: ignore[arg-type]
+
+
+def test_a_licence_that_nobody_knows_is_for_people_to_read() -> None:
+    assert terms_of("LicenseRef-contract-2025-17") is None
+    assert terms_of("apache 2.0") == terms_of("Apache-2.0")
+
+
+def test_the_rows_of_somebody_erased_are_gone_and_listed(tmp_path: Path) -> None:
+    objective, who = write(tmp_path), pseudonym(SECRET, "acme", "Ann")
+    before, after = built(objective, tmp_path), built(objective, tmp_path, erased=frozenset({who}))
+    assert {row.provenance.subject for row in before.rows} - {row.provenance.subject for row in after.rows} == {who}
+    gone = [entry for entry in after.quarantined if entry.code == "erased"]
+    assert (len(gone), after.manifest.removed, after.manifest.size) == (10, 10, before.manifest.size - 10)
+    assert {entry.line for entry in gone} == set(range(1, 61, 6))
+
+
+def test_rows_past_their_retention_are_dropped_and_listed_even_when_they_are_most(tmp_path: Path) -> None:
+    objective = write(tmp_path)
+    source = objective.data[0].model_copy(update={"source": Origin(origin="o", license="MIT", retain_until=date(2026, 3, 1))})
+    rows = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+    for row in rows[:20]:
+        row["until"] = "2030-01-01"
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"until": None} | row) + "\n" for row in rows))
+    objective = objective.model_copy(update={"data": (source.model_copy(update={"terms": TermColumns(retain_until="until")}),)})
+    last_day, after = (built(objective, tmp_path, today=day) for day in (date(2026, 3, 1), date(2026, 3, 2)))
+    assert (last_day.manifest.removed, after.manifest.removed, after.manifest.size) == (0, 40, 20)
+    reasons = {entry.reason for entry in after.quarantined if entry.code == "retention_over"}
+    assert reasons == {"it could be kept until 2026-03-01"}
+
+
+def test_decisions_of_people_relabel_and_drop(tmp_path: Path) -> None:
+    objective, at = write(tmp_path), datetime(2026, 1, 1, tzinfo=UTC)
+    rows = read_sources(objective, tmp_path, SECRET).rows
+    first, second, third = (row_id(row.text, row.target) for row in rows[:3])
+    made = [
+        Decision(objective="desk", row=first, action=FixAction.RELABEL, label="b", by="ann", at=at),
+        Decision(objective="desk", row=second, action=FixAction.DROP, by="ann", at=at),
+        Decision(objective="desk", row=third, action=FixAction.KEEP, by="ann", at=at),
+    ]
+    found = built(objective, tmp_path, decisions={decision.row: decision for decision in made})
+    by_text = {row.text: row for row in found.rows}
+    assert (by_text[rows[0].text].target, by_text[rows[0].text].provenance.transforms) == ("b", ("relabel:ann",))
+    assert rows[1].text not in by_text
+    assert by_text[rows[2].text].target == rows[2].target
+    assert [entry.code for entry in found.quarantined] == ["dropped"]
+
+
+def test_the_seal_proves_rows_present_and_absent(tmp_path: Path) -> None:
+    store, objective = Store(), write(tmp_path)
+    snapshot = built(objective, tmp_path, store)
+    stored = store.get(snapshot.manifest.seal or "")
+    salt, tree, top = salt_of(SECRET, "desk"), members_of(stored), Head(root=snapshot.manifest.root, size=snapshot.manifest.size)
+    assert head(stored) == top
+    row = snapshot.rows[7]
+    proof = tree.prove(key_of(salt, row.id))
+    assert proof.present
+    assert verify_membership(proof, top)
+    assert proof.member is not None
+    assert proof.member.key + proof.member.content == member(row.id, canonical_json(row), salt).hex()
+    absent = tree.prove(key_of(salt, row_id("never seen", "a")))
+    assert not absent.present
+    assert verify_membership(absent, top)
+    assert row.id.removeprefix("sha256:") not in stored.hex()
+
+
+def test_the_root_depends_on_what_rows_carry_and_on_the_secret(tmp_path: Path) -> None:
+    roots = [built(write(tmp_path), tmp_path, secret=key).manifest.root for key in (SECRET, b"other")]
+    roots.append(built(write(tmp_path, basis="contract"), tmp_path).manifest.root)
+    assert len(set(roots)) == 3
+    assert built(write(tmp_path), tmp_path).manifest.root == roots[0]

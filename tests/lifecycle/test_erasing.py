@@ -1,0 +1,219 @@
+"""A person is forgotten: everywhere, provably, whoever is killed on the way, and without their name in the record."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird import data
+from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.erasure import Certificate, DutyKind, Erasure, ErasureState
+from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.run import RunState
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.membership import Head, Proof, verify_membership
+from tailorbird.lifecycle import Actor, Parts, Progress, adapt
+from tailorbird.lifecycle.data import erasing
+from tailorbird.lifecycle.data.finding import find_snapshot
+from tailorbird.lifecycle.people import act_as
+
+WHO = "Ada Lovelace"
+
+
+@pytest.fixture
+def admin(parts: Parts) -> Actor:
+    return act_as(parts, "acme", "admin")
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Path:
+    """An objective over rows of 75 people, ten rows each."""
+    path = write_objective(tmp_path / "job", data=[_source()])
+    place = path.parent / "rows.csv"
+    with place.open(newline="") as file:
+        header, *rows = list(csv.reader(file))
+    with place.open("w", newline="") as file:
+        csv.writer(file).writerows([[*header, "who"], *([*row, WHO if n < 10 else f"person {n // 10}"] for n, row in enumerate(rows))])
+    return path
+
+
+def _source() -> dict[str, Any]:
+    return {"path": "rows.csv", "subject": "who", "source": {"origin": "written for this test", "license": "Apache-2.0"}}
+
+
+def erased(parts: Parts, admin: Actor) -> tuple[Erasure, Certificate]:
+    found = erasing.erase(parts, admin, WHO, Progress())
+    return erasing.certificate_of(parts, "acme", found.id)
+
+
+def snapshot_of(parts: Parts, name: str = "desk") -> SnapshotManifest:
+    with parts.ledger.work("acme", write=False) as work:
+        return find_snapshot(work, name).manifest
+
+
+def subjects(parts: Parts, manifest: SnapshotManifest) -> set[str | None]:
+    return {row.provenance.subject for split in Split for row in data.load_rows(manifest, parts.artifacts, split)}
+
+
+def test_the_rows_are_gone_and_both_ends_are_proved(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    adapt.plan(parts, author, job, Progress())
+    before = snapshot_of(parts)
+    asked, certificate = erased(parts, admin)
+    (rewritten,) = certificate.snapshots
+    after = snapshot_of(parts)
+    assert (digest_of(after), after.parent) == (rewritten.new, rewritten.old)
+    assert (before.size - after.size, after.removed, len(rewritten.rows)) == (10, 10, 10)
+    assert asked.subject in certificate.subject
+    assert asked.subject not in subjects(parts, after)
+    for row in rewritten.rows:
+        was, gone = Proof.model_validate_json(row.was), Proof.model_validate_json(row.is_gone)
+        assert was.key == gone.key == row.key
+        assert was.present
+        assert not gone.present
+        assert verify_membership(was, Head(root=rewritten.old_root, size=rewritten.old_size))
+        assert verify_membership(gone, Head(root=rewritten.new_root, size=rewritten.new_size))
+
+
+def test_what_the_rows_reached_is_found_and_what_is_to_do_is_said(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    ended = adapt.adapt(parts, author, job, Progress())
+    assert ended.conclusion is not None
+    _, certificate = erased(parts, admin)
+    reach = certificate.reach
+    assert (reach.runs, len(reach.snapshots)) == ((ended.run.id,), 1)
+    assert reach.candidates
+    kinds = {duty.kind for duty in certificate.duties}
+    assert {DutyKind.CLEAN_SOURCE, DutyKind.EXPIRE_BACKUPS} <= kinds
+    (source,) = (duty for duty in certificate.duties if duty.kind is DutyKind.CLEAN_SOURCE)
+    assert source.what == "rows.csv"
+    assert "line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11" in source.why
+
+
+def test_nothing_of_the_person_is_left_where_the_workspace_lies(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    adapt.plan(parts, author, job, Progress())
+    said = next(row for row in data.load_rows(snapshot_of(parts), parts.artifacts, Split.TRAIN)).text
+    words = [line.split(",")[0] for line in (job.parent / "rows.csv").read_text().splitlines()[1:11]]
+    before = everything(parts)
+    assert any(word in before for word in words)
+    _, certificate = erased(parts, admin)
+    after = everything(parts)
+    assert not [word for word in words if word in after]
+    assert WHO not in after
+    assert said in after
+    assert certificate.purged
+
+
+def everything(parts: Parts) -> str:
+    """Every byte below the workspace, its database included."""
+    with parts.ledger.work("acme") as work:
+        work.secrets.get("flush")
+    return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in parts.workspace.rglob("*") if path.is_file())
+
+
+def test_the_person_does_not_come_back_with_the_same_files(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    first = adapt.plan(parts, author, job, Progress())
+    asked, _ = erased(parts, admin)
+    second = adapt.plan(parts, author, job, Progress())
+    assert second.run.id != first.run.id
+    assert asked.subject not in subjects(parts, second.manifest)
+    assert second.manifest.removed == 10
+    assert adapt.plan(parts, author, job, Progress()).run.id == second.run.id
+
+
+def test_a_run_over_destroyed_rows_ends(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    run = adapt.plan(parts, author, job, Progress()).run
+    erased(parts, admin)
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.runs.get(run.id).state is RunState.CANCELLED
+
+
+def test_the_certificate_is_signed_by_who_may(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    adapt.plan(parts, author, job, Progress())
+    asked, certificate = erased(parts, admin)
+    digest = digest_of(certificate)
+    assert asked.certificate == digest
+    with pytest.raises(InvalidInput):
+        erasing.certify(parts, admin, asked.id, digest, admin.sign("release", digest))
+    done = erasing.certify(parts, admin, asked.id, digest, admin.sign(erasing.PURPOSE, digest))
+    assert (done.state, done.signature is not None) == (ErasureState.DONE, True)
+    assert erasing.erase(parts, admin, f"  {WHO.upper()} ", Progress()) == done
+
+
+def test_only_an_admin_erases_and_a_denial_is_logged(parts: Parts, author: Actor, job: Path) -> None:
+    with pytest.raises(Forbidden):
+        erasing.erase(parts, author, WHO, Progress())
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.events.latest(1)[0].event.kind == "access.denied"
+
+
+def test_nobody_of_that_name_is_said_and_left_out_from_then_on(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    with pytest.raises(NotFound):
+        erasing.erase(parts, admin, WHO, Progress())
+    assert adapt.plan(parts, author, job, Progress()).manifest.removed == 10
+    with pytest.raises(InvalidInput):
+        erasing.erase(parts, admin, "  ", Progress())
+
+
+def test_the_log_holds_neither_name_nor_pseudonym(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    adapt.plan(parts, author, job, Progress())
+    asked, _ = erased(parts, admin)
+    with parts.ledger.work("acme", write=False) as work:
+        logged = [entry.body for entry in work.events.latest(100)]
+    assert {"data.erasure_asked", "data.snapshot_rewritten", "data.erased"} <= {json.loads(body)["kind"] for body in logged}
+    assert not [body for body in logged if WHO in body or asked.subject in body]
+
+
+@pytest.mark.parametrize("moment", ["_rewrite", "_write_certificate", "destroy"])
+def test_whoever_is_killed_on_the_way_goes_on(
+    parts: Parts, author: Actor, admin: Actor, job: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    class Killed(BaseException):
+        """Stands for a kill."""
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    adapt.plan(parts, author, job, Progress())
+    with monkeypatch.context() as patched:
+        patched.setattr(*((type(parts.artifacts), "destroy") if moment == "destroy" else (erasing, moment)), kill)
+        with pytest.raises(Killed):
+            erasing.erase(parts, admin, WHO, Progress())
+    asked, certificate = erased(parts, admin)
+    assert len(certificate.snapshots) == 1
+    assert not [digest for digest in certificate.purged if parts.artifacts.exists(digest)]
+    assert asked.subject not in subjects(parts, snapshot_of(parts))
+
+
+def test_two_do_not_carry_out_one_erasure_at_once(
+    parts: Parts, author: Actor, admin: Actor, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapt.plan(parts, author, job, Progress())
+
+    def meanwhile(*_: object) -> None:
+        monkeypatch.setattr(erasing, "_owner", lambda: "another machine:1")
+        erasing.erase(parts, admin, WHO, Progress())
+
+    monkeypatch.setattr(erasing, "_rewrite", meanwhile)
+    with pytest.raises(Busy):
+        erasing.erase(parts, admin, WHO, Progress())
+
+
+def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    place = job.parent / "rows.csv"
+    header, *lines = place.read_text().splitlines()
+    test = [",".join([line.rsplit(",", 1)[0], WHO]) for line in lines[:300]]
+    (job.parent / "test.csv").write_text("\n".join([header, *test]) + "\n")
+    place.write_text("\n".join([header, *lines[300:]]) + "\n")
+    text = job.read_text().replace(
+        "base_model:", "- path: test.csv\n  subject: who\n  split: test\n  source: {origin: o, license: MIT}\nbase_model:"
+    )
+    job.write_text(text)
+    adapt.plan(parts, author, job, Progress())
+    before = snapshot_of(parts)
+    with pytest.raises(DataInvalid, match="split would be empty"):
+        erasing.erase(parts, admin, WHO, Progress())
+    assert parts.artifacts.exists(before.rows)
