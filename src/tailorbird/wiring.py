@@ -53,6 +53,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         prices=settings.prices,
         notifiers=cache(lambda: tuple(_notifier(url, settings.webhook_secret) for url in settings.alerts)),
         upkeep=_upkeep(settings),
+        host=settings.tenant,
     )
 
 

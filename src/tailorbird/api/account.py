@@ -1,14 +1,16 @@
 """What one request leaves behind.
 
-In: what becomes known of a request while it is answered. Out: exactly one row for each text that it asks about, whatever happens to it.
-Must not know: how an answer is shown, its text (a label is not text of the caller and is kept).
+In: what becomes known of a request while it is answered. Out: exactly one row for each text that it asks about, whatever happens to it; the
+settlement of what it had reserved; what is kept for people. Must not know: how an answer is shown. A text is held while it is answered and
+goes no further than the tenant's policy says (a label is not text of the caller and is kept).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Literal
 
 from tailorbird.api.call import Call
@@ -16,44 +18,65 @@ from tailorbird.api.metrics import Metrics
 from tailorbird.api.occupancy import Occupancy
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.feedback import Content, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import ApiKey
 from tailorbird.domain.plan import Prices
 from tailorbird.foundations.sketch import sketch
 from tailorbird.ports.clock import Clock
-from tailorbird.serving import Arm, Piece, RequestJournal, Route
+from tailorbird.serving import Arm, Kept, Piece, Quotas, RequestJournal, Reservation, Route, amounts_of
 
 _Outcome = Literal["ok", "error", "refused", "aborted"]
 
 
 @dataclass(frozen=True)
 class Books:
-    """Where requests are written down, and at what prices."""
+    """Where requests are written down and counted, and at what prices."""
 
     journal: RequestJournal
     clock: Clock
     metrics: Metrics
+    quotas: Quotas
     prices: Prices = field(default_factory=Prices)
     engine: Occupancy = field(default_factory=Occupancy)
+    draw: random.Random = field(default_factory=random.SystemRandom)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a caller says of a message: where it came from, its language; whom it is from, as the experiment names them."""
+
+    channel: str = ""
+    language: str = ""
+    unit: str = ""
 
 
 @dataclass
 class Answer:
-    """What becomes known of one answer. ``text`` is the user's; its length and sketch are kept, and it is not."""
+    """What becomes known of one answer. ``text`` is the user's. ``expected`` tokens were reserved for reading it."""
 
     text: str = ""
+    expected: int = 0
+    given: list[str] = field(default_factory=list)
     prediction: str | None = None
     confidence: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    referred: bool = False
+    malformed: bool = False
 
     def note(self, piece: Piece) -> None:
-        """Notes a piece: one more token until the engine has said how many it made."""
+        """Notes a piece: one more token until the engine has said how many it made. What the engine read is as expected until it says so."""
+        self.given.append(piece.text)
         if piece.finish_reason is None:
             self.completion_tokens += 1
+            self.prompt_tokens = piece.prompt_tokens or self.expected
             return
         self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
+        self.referred = piece.referred
         if piece.probabilities is not None:
             self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
+        else:
+            self.malformed = not "".join(self.given).strip()
 
 
 class Account:
@@ -64,11 +87,15 @@ class Account:
         self._call = call
         self._key = key
         self._route = route
-        self._at = books.clock.now()
         self._closed = False
+        self._version = 0
+        self._told = Told()
+        self.at: datetime = books.clock.now()
         self.alias = ""
         self.arm: Arm | None = None
         self.answers = [Answer()]
+        self.reserved: Reservation | None = None
+        self.rows: list[RequestRow] = []
 
     @property
     def tenant(self) -> str:
@@ -83,7 +110,7 @@ class Account:
     @property
     def created(self) -> int:
         """When the request came, in seconds since 1970."""
-        return int(self._at.timestamp())
+        return int(self.at.timestamp())
 
     @property
     def prompt_tokens(self) -> int:
@@ -95,10 +122,14 @@ class Account:
         """Tokens written, in all answers."""
         return sum(answer.completion_tokens for answer in self.answers)
 
-    def answered_by(self, route: Route, arm: Arm, texts: Sequence[str]) -> None:
-        """Notes which alias and which arm answer, and the user's texts."""
-        self.alias, self.arm = route.alias.path, arm
-        self.answers = [Answer(text) for text in texts]
+    @property
+    def referred(self) -> bool:
+        """True when an answer is one for people to look at."""
+        return any(answer.referred for answer in self.answers)
+
+    def answered_by(self, route: Route, arm: Arm, told: Told) -> None:
+        """Notes which alias and which arm answer, and what was told of the message."""
+        self.alias, self.arm, self._version, self._told = route.alias.path, arm, route.alias.version, told
 
     def note(self, index: int, piece: Piece) -> None:
         """Notes a piece of the answer to the text ``index``."""
@@ -106,9 +137,8 @@ class Account:
 
     async def succeed(self) -> None:
         """Closes with an answer; returns once the rows are committed. Raises Unavailable when they cannot be."""
-        self._closed = True
-        self._count("ok")
-        await asyncio.gather(*(self._books.journal.record(row) for row in self._rows(200, "ok", None)))
+        self._write(200, "ok", None)
+        await asyncio.gather(*(self._books.journal.record(row, self._kept(index, row)) for index, row in enumerate(self.rows)))
 
     def fail(self, error: TailorbirdError) -> None:
         """Closes with an error that the caller is told."""
@@ -124,14 +154,34 @@ class Account:
 
     def _close(self, status: int, outcome: _Outcome, error: str | None) -> None:
         if not self._closed:
-            self._closed = True
-            self._count(outcome)
-            for row in self._rows(status, outcome, error):
+            self._write(status, outcome, error)
+            for row in self.rows:
                 self._books.journal.put(row)
 
-    def _count(self, outcome: _Outcome) -> None:
+    def _write(self, status: int, outcome: _Outcome, error: str | None) -> None:
+        """Makes the rows, and settles with what they say: the record and the count are of one mind."""
+        self._closed = True
+        self.rows = self._rows(status, outcome, error)
+        if self.reserved is not None:
+            self.reserved.settle(amounts_of(self.rows))
         for answer in self.answers:
             self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
+
+    def _kept(self, index: int, row: RequestRow) -> Kept | None:
+        """What the tenant's policy says is kept of an answer beside its row; None where that is nothing."""
+        tenant = self._books.quotas.policy_of(self.tenant)
+        policy = tenant.policy if tenant else TrafficPolicy()
+        reason = ReviewReason.REFERRED if row.referred else None
+        if reason is None and policy.review_share and self._books.draw.random() < policy.review_share:
+            reason = ReviewReason.SAMPLE
+        if reason is None and not policy.store_content:
+            return None
+        review = Review(tenant=row.tenant, request=row.id, alias=row.alias, reason=reason, queued_at=self.at) if reason else None
+        return Kept(self._content(index, row, policy) if policy.store_content else None, review)
+
+    def _content(self, index: int, row: RequestRow, policy: TrafficPolicy) -> Content:
+        answer, until = self.answers[index], self.at + timedelta(days=policy.retention_days)
+        return Content(tenant=row.tenant, request=row.id, text=answer.text, answer="".join(answer.given), at=self.at, expires_at=until)
 
     def _rows(self, status: int, outcome: _Outcome, error: str | None) -> list[RequestRow]:
         cost = self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
@@ -151,11 +201,17 @@ class Account:
                 prompt_tokens=answer.prompt_tokens,
                 completion_tokens=answer.completion_tokens,
                 latency_ms=1000 * self._call.seconds,
-                at=self._at,
+                at=self.at,
                 characters=len(answer.text),
                 sketch=sketch(answer.text) if answer.text else "",
                 confidence=answer.confidence,
                 cost=cost,
+                version=self._version,
+                unit=self._told.unit,
+                malformed=answer.malformed,
+                referred=answer.referred,
+                channel=self._told.channel,
+                language=self._told.language,
             )
             for index, answer in enumerate(self.answers)
         ]

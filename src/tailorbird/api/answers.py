@@ -21,11 +21,15 @@ class Usage(BaseModel):
 
 
 class Origin(BaseModel):
-    """Which release answered, on which arm of a traffic split; the probabilities of the labels where it classifies."""
+    """Which release answered, on which arm of a traffic split; the probabilities of the labels where it classifies.
+
+    ``referred`` is there where the release is not sure enough, so that a person should look at the answer.
+    """
 
     release: str
     arm: str
     probabilities: dict[str, float] | None = None
+    referred: bool = False
 
 
 class AssistantMessage(BaseModel):

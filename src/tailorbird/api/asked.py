@@ -6,6 +6,7 @@ refused unless it has the value that asks for nothing; unknown ones are refused.
 
 from __future__ import annotations
 
+import re
 import secrets
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from tailorbird.api.documenting import json_body
 from tailorbird.api.reading import explained, read_object
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
+
+#: What a channel or a language may be called.
+_SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 Neutral = Mapping[str, tuple[Any, ...]]
 
@@ -77,6 +81,11 @@ class Asked(Strict):
         """Whom to keep on one arm."""
         return self.user
 
+    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """Channel and language of the message, as the caller says; empty where they are not said, or are no such names."""
+        said = (headers.get("x-tailorbird-channel", ""), headers.get("x-tailorbird-language", ""))
+        return _segment(said[0]), _segment(said[1])
+
     @property
     def wants_usage(self) -> bool:
         """True when a stream is to end with the token counts."""
@@ -95,6 +104,10 @@ class Asked(Strict):
             seed=drawn if self.seed is None else self.seed,
             stop=stop,
         )
+
+
+def _segment(said: object) -> str:
+    return said.lower() if isinstance(said, str) and _SEGMENT.fullmatch(said) else ""
 
 
 B = TypeVar("B", bound=Asked)

@@ -15,16 +15,18 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from tailorbird.api.account import Account, Books
+from tailorbird.api.account import Account, Answer, Books, Told
 from tailorbird.api.asked import Asked
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.body import read_body
-from tailorbird.api.call import Call, current_call
+from tailorbird.api.call import current_call
+from tailorbird.api.metering import limit_headers, most_used
 from tailorbird.api.reply import DONE, Wording, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.identity import Scope
 from tailorbird.domain.prompt import Message
-from tailorbird.serving import Answering, Arm, Piece, Routes
+from tailorbird.serving import Answering, Arm, Mirror, Mirrored, Piece, Route, Routes
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Chat:
     routes: Routes
     answering: Answering
     books: Books
+    mirror: Mirror
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Question:
     """A request that was understood and has somebody to answer it: pieces of an answer for each of its texts."""
 
     body: Asked
+    route: Route
     arm: Arm
     wording: Wording
     answers: Sequence[AsyncGenerator[Piece, None]]
@@ -59,13 +63,13 @@ def answer_in(manner: Manner, chat: Chat, authenticate: Authenticator) -> Callab
     """The endpoint of a route. Errors leave as exceptions of our tree (see ``errors.py``)."""
 
     async def endpoint(request: Request) -> Response:
-        call, key = current_call(request), await authenticate(request)
+        call, key = current_call(request), await authenticate(request, Scope.ANSWER)
         account = Account(chat.books, call, key, manner.path)
         try:
-            question = _understand(chat, manner, await read_body(request), call, account)
+            question = await _understand(chat, manner, request, account, staging=Scope.STAGING in key.scopes)
             if question.body.stream:
-                return await _streamed(request, account, question)
-            return await _whole(request, account, question)
+                return await _streamed(request, chat, account, question)
+            return await _whole(request, chat, account, question)
         except TailorbirdError as error:
             account.fail(error)
             raise
@@ -79,15 +83,22 @@ def answer_in(manner: Manner, chat: Chat, authenticate: Authenticator) -> Callab
     return endpoint
 
 
-def _understand(chat: Chat, manner: Manner, sent: bytes, call: Call, account: Account) -> _Question:
-    """Reads the body and finds the arm. A user is kept on one arm; requests without a user are spread one by one."""
-    body = manner.parse(sent)
+async def _understand(chat: Chat, manner: Manner, request: Request, account: Account, *, staging: bool) -> _Question:
+    """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
+    call, body = current_call(request), manner.parse(await read_body(request))
     route = chat.routes.resolve(account.tenant, body.model)
+    account.alias = route.alias.path
+    if route.alias.is_staging and not staging:
+        raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
     arm = route.arm_for(body.keeps_to or call.id)
-    account.answered_by(route, arm, list(map(_user_text, body.conversations)))
-    sampling, engine = body.sampling, chat.books.engine
+    texts, sampling = list(map(_user_text, body.conversations)), body.sampling
+    expected, most = most_used(arm, body.conversations, sampling)
+    account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at)
+    account.answers = [Answer(text, tokens) for text, tokens in zip(texts, expected, strict=True)]
+    account.answered_by(route, arm, Told(*body.segments(request.headers), route.unit(body.keeps_to)))
+    engine = chat.books.engine
     answers = [call.timed(chat.answering.pieces(arm, conversation, sampling), engine) for conversation in body.conversations]
-    return _Question(body, arm, manner.wording, answers)
+    return _Question(body, route, arm, manner.wording, answers)
 
 
 def _user_text(conversation: Sequence[Message]) -> str:
@@ -95,10 +106,20 @@ def _user_text(conversation: Sequence[Message]) -> str:
     return next((message.content for message in reversed(conversation) if message.role == "user"), "")
 
 
-async def _whole(request: Request, account: Account, question: _Question) -> Response:
+async def _whole(request: Request, chat: Chat, account: Account, question: _Question) -> Response:
     answers = await unless_gone(request, _collect_all(account, question.answers))
     await account.succeed()
-    return JSONResponse(question.wording.whole(account, question.arm, answers), headers=_headers(question.arm))
+    _mirror(chat, account, question)
+    return JSONResponse(question.wording.whole(account, question.arm, answers), headers=_headers(chat, account, question.arm))
+
+
+def _mirror(chat: Chat, account: Account, question: _Question) -> None:
+    """Asks the release in the shadow, where there is one, the same."""
+    if question.route.mirror is None:
+        return
+    for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
+        given = "".join(answer.given) if row.outcome == "ok" else None
+        chat.mirror.ask(question.route.mirror, Mirrored(row, given, conversation, question.body.sampling))
 
 
 async def _collect_all(account: Account, answers: Sequence[AsyncGenerator[Piece, None]]) -> list[list[Piece]]:
@@ -121,15 +142,15 @@ async def _collect(account: Account, index: int, pieces: AsyncGenerator[Piece, N
     return collected
 
 
-async def _streamed(request: Request, account: Account, question: _Question) -> Response:
-    events = _events(account, question)
+async def _streamed(request: Request, chat: Chat, account: Account, question: _Question) -> Response:
+    events = _events(chat, account, question)
     # The first event is awaited here, so that what fails before it fails with a status.
     first = await unless_gone(request, anext(events))
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(question.arm)
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(chat, account, question.arm)
     return ClosingStream(first, events, "text/event-stream", headers)
 
 
-async def _events(account: Account, question: _Question) -> AsyncGenerator[str, None]:
+async def _events(chat: Chat, account: Account, question: _Question) -> AsyncGenerator[str, None]:
     """The answers as events. The rows are committed before the stream ends well; a caller that leaves early leaves rows too.
 
     An error before the first event is raised, a later one becomes the last event.
@@ -142,6 +163,7 @@ async def _events(account: Account, question: _Question) -> AsyncGenerator[str, 
                     yield event
                     started = True
         await account.succeed()
+        _mirror(chat, account, question)
         if question.body.wants_usage:
             yield question.wording.usage_event(account)
         yield DONE
@@ -168,5 +190,8 @@ async def _answer_events(
             opening = False
 
 
-def _headers(arm: Arm) -> dict[str, str]:
-    return {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name}
+def _headers(chat: Chat, account: Account, arm: Arm) -> dict[str, str]:
+    told = {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name} | limit_headers(
+        chat.books.quotas.left(account.tenant, account.at)
+    )
+    return told | ({"x-tailorbird-referred": "true"} if account.referred else {})

@@ -15,8 +15,8 @@ from fastapi import Request
 
 from tailorbird.access import matches, read_secret
 from tailorbird.api.call import TENANT
-from tailorbird.domain.errors import Unauthenticated
-from tailorbird.domain.identity import ApiKey
+from tailorbird.domain.errors import Forbidden, Unauthenticated
+from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 
@@ -40,13 +40,22 @@ class Authenticator:
         self._clock = clock
         self._looked: OrderedDict[str, _Looked] = OrderedDict()
 
-    async def __call__(self, request: Request) -> ApiKey:
-        """The key of ``request``. Raises Unauthenticated: none, not ours, unknown or wrong (the same), revoked, expired."""
+    async def __call__(self, request: Request, scope: Scope | None = None) -> ApiKey:
+        """The key of ``request``, which must have ``scope``.
+
+        Raises Unauthenticated: none, not ours, unknown or wrong (the same), revoked, expired. Raises Forbidden without the scope.
+        """
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise _refused("no API key was given", "send the header: authorization: Bearer tb_<id>_<secret>", "missing_api_key")
         key = await self.key_of(secret.strip())
         request.scope[TENANT] = key.tenant
+        if scope is not None and scope not in key.scopes:
+            raise Forbidden(
+                f"this key has not the scope {scope.value}",
+                f"make one: tailorbird key create NAME --scope {scope.value}",
+                code="scope_missing",
+            )
         return key
 
     async def key_of(self, secret: str) -> ApiKey:

@@ -21,7 +21,7 @@ _TEXT = Manner("/v1/completions", completion_body.parse_completion, TextWording(
 
 def chat_routes(chat: Chat, authenticate: Authenticator) -> APIRouter:
     """Both routes."""
-    told = error_answers(400, 401, 404, 413, 500, 503) | {200: {"content": STREAM}}
+    told = error_answers(400, 401, 403, 404, 413, 429, 500, 503) | {200: {"content": STREAM}}
     router = APIRouter(tags=["answer"], dependencies=API_KEY, responses=told)
     router.add_api_route(
         _CHAT.path,

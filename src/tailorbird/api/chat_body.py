@@ -5,6 +5,7 @@ In: bytes. Out: a ``ChatBody``, or InvalidInput that names the parameter. Must n
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -28,9 +29,7 @@ WORDS = Words(
         "reasoning_effort": (None, "none"),
         "verbosity": (None, "medium"),
     },
-    harmless=frozenset(
-        {"metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls", "prediction"}
-    ),
+    harmless=frozenset({"store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls", "prediction"}),
 )
 
 
@@ -61,11 +60,13 @@ class ChatMessage(Strict):
 
 
 class ChatBody(Asked):
-    """A chat completion request, as far as it is honoured. ``safety_identifier`` keeps a user on one arm as ``user`` does."""
+    """A chat completion request, as far as it is honoured. ``safety_identifier`` keeps a user on one arm as ``user`` does; ``channel`` and
+    ``language`` in ``metadata`` divide reports."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     safety_identifier: str | None = None
+    metadata: dict[str, Any] | None = None
 
     example: ClassVar[str] = '{"model": ..., "messages": [...]}'
 
@@ -78,6 +79,11 @@ class ChatBody(Asked):
     def token_limit(self) -> int | None:
         """The newer name counts where both are given."""
         return self.max_completion_tokens or self.max_tokens
+
+    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """As the metadata say; else as the headers do."""
+        said = {f"x-tailorbird-{name}": value for name, value in (self.metadata or {}).items() if isinstance(value, str)}
+        return super().segments(dict(headers) | said)
 
     @property
     def keeps_to(self) -> str | None:

@@ -6,6 +6,7 @@ the same as a schema. Must not know: routes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from tailorbird.domain.errors import (
+    Exhausted,
     Forbidden,
     Internal,
     InvalidInput,
@@ -92,6 +94,8 @@ def add_error_handlers(app: FastAPI) -> None:
 def error_response(error: TailorbirdError) -> JSONResponse:
     """The response for ``error``."""
     headers = {"retry-after": _RETRY_AFTER[error.status]} if error.status in _RETRY_AFTER else {}
+    if isinstance(error, Exhausted) and error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
     if error.status == 401:
         headers["www-authenticate"] = "Bearer"
     return JSONResponse(error_body(error), status_code=error.status, headers=headers)

@@ -15,6 +15,7 @@ from tailorbird.api.authentication import Authenticator
 from tailorbird.api.documenting import API_KEY
 from tailorbird.api.errors import error_answers
 from tailorbird.domain.deployment import Alias
+from tailorbird.domain.identity import Scope
 from tailorbird.serving import Routes
 
 
@@ -27,22 +28,24 @@ def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
         operation_id="models.list",
         summary="List the models that answer this key.",
         response_model=ModelList,
-        responses=error_answers(401, 500, 503),
+        responses=error_answers(401, 403, 500, 503),
     )
     async def models(request: Request) -> JSONResponse:
-        key = await authenticate(request)
-        return JSONResponse({"object": "list", "data": [_entry(route.alias) for route in routes.of(key.tenant)]})
+        key = await authenticate(request, Scope.ANSWER)
+        return JSONResponse(
+            {"object": "list", "data": [_entry(route.alias) for route in routes.of(key.tenant) if not route.alias.is_staging]}
+        )
 
     @router.get(
         "/v1/models/{model:path}",
         operation_id="models.show",
         summary="Show one of them.",
         response_model=ModelEntry,
-        responses=error_answers(401, 404, 500, 503),
+        responses=error_answers(401, 403, 404, 500, 503),
         openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},
     )
     async def model(request: Request) -> JSONResponse:
-        key = await authenticate(request)
+        key = await authenticate(request, Scope.ANSWER)
         return JSONResponse(_entry(routes.resolve(key.tenant, request.path_params["model"]).alias))
 
     return router

@@ -112,7 +112,7 @@ def _usage(account: Account) -> dict[str, int]:
 
 
 def _origin(arm: Arm, last: Piece) -> dict[str, Any]:
-    origin: dict[str, Any] = {"release": arm.release, "arm": arm.name}
+    origin: dict[str, Any] = {"release": arm.release, "arm": arm.name} | ({"referred": True} if last.referred else {})
     return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
 
 

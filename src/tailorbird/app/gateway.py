@@ -28,7 +28,7 @@ from tailorbird.app.supervisor import Supervisor
 from tailorbird.app.tls import Tls, check_proxies, is_open
 from tailorbird.lifecycle import Parts
 from tailorbird.ports.engine import EngineDriver
-from tailorbird.serving import Answering, Deployment, RequestJournal
+from tailorbird.serving import Answering, Deployment, Mirror, Quotas, RequestJournal
 
 #: How long what an alias left stays loaded, unless settings say otherwise.
 KEEP_FORMER = timedelta(seconds=600)
@@ -51,27 +51,34 @@ class Listening:
 
 def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> FastAPI:
     """The public application. It watches the record and writes rows while it runs, and writes the last rows before it ends."""
-    deployment = Deployment(parts.ledger, driver, parts.clock, keep_former)
-    journal, health, metrics = RequestJournal(parts.ledger), Health(parts), api.Metrics()
+    quotas = Quotas(parts.ledger, parts.clock)
+    deployment = Deployment(parts.ledger, driver, parts.clock, keep_former, quotas.gateway)
+    journal = RequestJournal(parts.ledger, gateway=quotas.gateway, redact=parts.redact)
+    health, metrics = Health(parts), api.Metrics()
     metrics.watch(deployment)
+
+    answering = Answering(driver, deployment.routes, deployment.doubt)
+    mirror = Mirror(answering, journal)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         await journal.start()
+        await quotas.start()
         await deployment.start()
         await health.start()
         try:
             yield
         finally:
+            await mirror.stop()
             await health.stop()
             await deployment.stop()
+            await quotas.stop()
             await journal.stop()
 
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(parts.ledger, parts.clock)
-    answering = Answering(driver, deployment.routes, deployment.doubt)
-    books = api.Books(journal, parts.clock, metrics, parts.prices)
-    app.include_router(api.chat_routes(api.Chat(deployment.routes, answering, books), authenticate))
+    books = api.Books(journal, parts.clock, metrics, quotas, parts.prices)
+    app.include_router(api.chat_routes(api.Chat(deployment.routes, answering, books, mirror), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))
     app.include_router(api.control_routes(parts))
     app.include_router(api.health_routes(deployment, health.condition))

@@ -13,6 +13,9 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest, Name, Value
 
+#: How the names end under which staged releases are tried; only keys with the scope ``staging`` may ask them.
+STAGING = ".staging"
+
 
 class Target(Value):
     """A release behind an alias and its share of the traffic (weights are relative)."""
@@ -22,7 +25,11 @@ class Target(Value):
 
 
 class Alias(Value):
-    """A public name ``tenant/name``. ``version`` grows by one at each move; no targets means withdrawn."""
+    """A public name ``tenant/name``. ``version`` grows by one at each move; no targets means withdrawn.
+
+    ``salt`` makes the draw of an experiment independent of earlier ones; ``mirror`` is a release that is asked the same, and whose answers
+    nobody is given.
+    """
 
     tenant: Name
     name: Name
@@ -31,11 +38,18 @@ class Alias(Value):
     version: int = 1
     moved_at: datetime
     moved_by: Name
+    salt: str = ""
+    mirror: Digest | None = None
 
     @property
     def path(self) -> str:
         """``tenant/name``, the model name that callers use."""
         return f"{self.tenant}/{self.name}"
+
+    @property
+    def is_staging(self) -> bool:
+        """True for the name under which staged releases are tried."""
+        return self.name.endswith(STAGING)
 
 
 class LocalRetrieval(Value):
@@ -70,6 +84,10 @@ class RequestRow(Value):
 
     ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``foundations/sketch.py``), for
     drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
+
+    ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; empty where nobody was
+    named). ``malformed`` is an answer without the form that was asked for, ``referred`` one of which its release is not sure enough,
+    ``agrees`` whether a mirrored answer was the one given. ``channel`` and ``language`` are what the caller said of the message.
     """
 
     id: str
@@ -91,6 +109,17 @@ class RequestRow(Value):
     sketch: str = ""
     confidence: float | None = None
     cost: float = 0.0
+    version: int = 0
+    unit: str = ""
+    malformed: bool = False
+    referred: bool = False
+    agrees: bool | None = None
+    channel: str = ""
+    language: str = ""
+
+
+#: The arm of a mirrored request: nobody was given the answer, and nobody pays for it.
+SHADOW = "shadow"
 
 
 class Traffic(Value):

@@ -129,9 +129,13 @@ class Busy(Conflict):
 
 
 class Exhausted(TailorbirdError):
-    """A budget, quota or limit is used up."""
+    """A budget, quota or limit is used up; ``retry_after`` is in how many seconds there is more, where that is known."""
 
     code, status = "exhausted", 429
+
+    def __init__(self, message: str, hint: str, *, code: str | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, hint, code=code)
+        self.retry_after = retry_after
 
 
 class Corrupt(TailorbirdError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.quota import Limits
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -25,10 +27,13 @@ class Role(StrEnum):
 
 
 class Tenant(Value):
-    """One organisation or team; everything below it is invisible to the others."""
+    """One organisation or team; what is its is invisible to the others. While it is suspended, its programs are answered nothing."""
 
     name: Name
     created_at: datetime
+    suspended_at: datetime | None = None
+    limits: Limits = Limits()
+    policy: TrafficPolicy = TrafficPolicy()
 
 
 class Identity(Value):
@@ -66,8 +71,20 @@ class Signature(Value):
     at: datetime
 
 
+class Scope(StrEnum):
+    """What a program may do with a key: ask models, say what became of an answer, ask what is only staged."""
+
+    ANSWER = "answer"
+    FEEDBACK = "feedback"
+    STAGING = "staging"
+
+
+#: What a key may do unless it is said otherwise.
+USUAL_SCOPES = frozenset({Scope.ANSWER, Scope.FEEDBACK})
+
+
 class ApiKey(Value):
-    """A key with which a tenant's programs call ``/v1``. Only the SHA-256 of the secret is kept."""
+    """A key with which a tenant's programs call ``/v1`` and give feedback. Only the SHA-256 of the secret is kept."""
 
     id: str
     tenant: Name
@@ -76,6 +93,7 @@ class ApiKey(Value):
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    scopes: frozenset[Scope] = USUAL_SCOPES
 
     def is_valid(self, now: datetime) -> bool:
         """True when neither revoked nor expired at ``now``."""

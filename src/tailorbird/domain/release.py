@@ -68,12 +68,15 @@ class Dossier(Value):
 
 
 class ReleaseState(StrEnum):
-    """Where a release stands. Only ``PRODUCTION`` answers an alias; ``REJECTED`` and ``RETIRED`` are final."""
+    """Where a release stands. Only ``PRODUCTION`` and, for a share of the users, ``CANARY`` answer an alias; ``REJECTED`` and ``RETIRED``
+    are final.
+    """
 
     DRAFT = "draft"
     GATED = "gated"
     APPROVED = "approved"
     STAGED = "staged"
+    CANARY = "canary"
     PRODUCTION = "production"
     RETIRED = "retired"
     REJECTED = "rejected"
@@ -86,6 +89,7 @@ class ReleaseAction(StrEnum):
     APPROVE = "approve"
     REJECT = "reject"
     STAGE = "stage"
+    TRY = "try"
     PROMOTE = "promote"
     SUPERSEDE = "supersede"
     WITHDRAW = "withdraw"
@@ -104,6 +108,10 @@ TRANSITIONS: dict[tuple[ReleaseState, ReleaseAction], ReleaseState] = {
     (_S.APPROVED, _A.REJECT): _S.REJECTED,
     (_S.STAGED, _A.PROMOTE): _S.PRODUCTION,
     (_S.STAGED, _A.RETIRE): _S.RETIRED,
+    (_S.STAGED, _A.TRY): _S.CANARY,
+    (_S.CANARY, _A.PROMOTE): _S.PRODUCTION,
+    (_S.CANARY, _A.SUPERSEDE): _S.STAGED,
+    (_S.CANARY, _A.WITHDRAW): _S.RETIRED,
     (_S.PRODUCTION, _A.SUPERSEDE): _S.STAGED,
     (_S.PRODUCTION, _A.WITHDRAW): _S.RETIRED,
 }

@@ -5,7 +5,7 @@ In: values, rows. Out: rows, values, and the few statements that every repositor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -72,6 +72,13 @@ def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, An
     """Inserts those of ``rows`` whose keys are not there yet, in one statement."""
     if rows:
         connection.execute(_INSERT[connection.dialect.name](table).on_conflict_do_nothing(), rows)
+
+
+def upsert(connection: Connection, table: Table, row: dict[str, Any], *, summed: Iterable[str] = (), replaced: Iterable[str] = ()) -> None:
+    """Inserts ``row``; where one with its key is there, adds the ``summed`` columns to it and replaces the ``replaced`` ones."""
+    statement = _INSERT[connection.dialect.name](table).values(row)
+    changes = {name: table.c[name] + statement.excluded[name] for name in summed} | {name: statement.excluded[name] for name in replaced}
+    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes))
 
 
 def next_number(column: ColumnElement[int], *same: ColumnElement[bool]) -> ScalarSelect[int]:

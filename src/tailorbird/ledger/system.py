@@ -1,6 +1,7 @@
 """The system repositories: all that stands above tenants. Nothing else in this room sees more than one tenant.
 
 - ``Tenants``: the tenants, which tenant a key or a session leads to, and whether any alias moved (this file)
+- ``AllUsage`` and ``Gateways``: what gateways counted for everybody, and which of them serve (``usage.py``)
 - ``Queue``: the runs that wait for a worker (this file)
 - ``Events`` with ``tenant=None``: the event log of everybody (``eventlog.py``)
 
@@ -10,19 +11,23 @@ In: tenants, ids of keys and sessions. Out: tenants, keys, sessions, runs, a cou
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, exists, select
+from sqlalchemy import Connection, delete, exists, select, update
 
-from tailorbird.domain.errors import Conflict
+from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.run import Run, RunState, StepState
+from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.rows import insert_new, select_fields, value_of
 from tailorbird.ledger.runs import is_held
-from tailorbird.ledger.tables import alias_moves, api_keys, runs, sessions, steps, tenants
+from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, runs, sessions, steps, tenants
+from tailorbird.ledger.usage import AllUsage, Gateways
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.events import AuditLog
 from tailorbird.ports.identity import TenantDirectory
+from tailorbird.ports.quota import GatewayDirectory, UsageBook
 from tailorbird.ports.runs import WorkQueue
 
 
@@ -34,13 +39,35 @@ class Tenants:
 
     def add(self, tenant: Tenant) -> None:
         """Adds a tenant. Raises Conflict when the name is taken."""
-        if not insert_new(self._connection, tenants, tenant.model_dump()):
+        if not insert_new(self._connection, tenants, tenant.model_dump(mode="python") | _plain(tenant)):
             raise Conflict(f"there is a tenant {tenant.name} already", "choose another name", code="tenant_taken")
 
     def all(self) -> tuple[Tenant, ...]:
         """All tenants, by name."""
         rows = self._connection.execute(select_fields(tenants, Tenant).order_by(tenants.c.name))
         return tuple(value_of(Tenant, row) for row in rows)
+
+    def get(self, name: str) -> Tenant:
+        """The tenant. Raises NotFound."""
+        row = self._connection.execute(select_fields(tenants, Tenant).where(tenants.c.name == name)).one_or_none()
+        if row is None:
+            raise no_tenant(name)
+        return value_of(Tenant, row)
+
+    def replace(self, tenant: Tenant) -> None:
+        """Writes a changed tenant in place of the one of that name. Raises NotFound."""
+        changed = update(tenants).where(tenants.c.name == tenant.name).values(tenant.model_dump() | _plain(tenant))
+        if not self._connection.execute(changed).rowcount:
+            raise no_tenant(tenant.name)
+
+    def remove(self, name: str) -> dict[str, int]:
+        """Deletes a tenant with every row that is its, in every table but the event log. Returns rows a table. Raises NotFound."""
+        self.get(name)
+        owned = [table for table in reversed(metadata.sorted_tables) if "tenant" in table.c and table is not log_entries]
+        rows = {table.name: self._connection.execute(delete(table).where(table.c.tenant == name)).rowcount for table in owned}
+        self._connection.execute(delete(tenants).where(tenants.c.name == name))
+        self._connection.execute(update(alias_moves).values(count=alias_moves.c.count + 1))
+        return rows
 
     def key(self, key_id: str) -> ApiKey | None:
         """The key with this id, in whichever tenant."""
@@ -55,6 +82,15 @@ class Tenants:
     def aliases_moved(self) -> int:
         """How often any alias was moved."""
         return int(self._connection.execute(select(alias_moves.c.count)).scalar_one())
+
+
+def no_tenant(name: str) -> NotFound:
+    """There is no such tenant."""
+    return NotFound(f"there is no tenant {name}", "make it with: tailorbird tenant add", code="tenant_missing")
+
+
+def _plain(tenant: Tenant) -> dict[str, Any]:
+    return {"limits": plain_json(tenant.limits), "policy": plain_json(tenant.policy)}
 
 
 class Queue:
@@ -87,8 +123,16 @@ class System:
     tenants: TenantDirectory
     events: AuditLog
     queue: WorkQueue
+    usage: UsageBook
+    gateways: GatewayDirectory
 
 
 def system_over(connection: Connection, clock: Clock) -> System:
     """The system repositories inside one transaction."""
-    return System(tenants=Tenants(connection), events=Events(connection, None), queue=Queue(connection, clock))
+    return System(
+        tenants=Tenants(connection),
+        events=Events(connection, None),
+        queue=Queue(connection, clock),
+        usage=AllUsage(connection),
+        gateways=Gateways(connection),
+    )

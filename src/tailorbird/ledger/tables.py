@@ -10,6 +10,8 @@ added, from 1: the order of rows, where times may tie. A default is what rows ha
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -49,7 +52,27 @@ def _text(name: str) -> Column[str]:
     return Column(name, String, nullable=False)
 
 
-tenants = Table("tenants", metadata, _key("name"), Column("created_at", UtcTime, nullable=False))
+def _said(name: str) -> Column[str]:
+    return Column(name, String, nullable=False, server_default="")
+
+
+def _flag(name: str) -> Column[bool]:
+    return Column(name, Boolean, nullable=False, server_default=false())
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+tenants = Table(
+    "tenants",
+    metadata,
+    _key("name"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("suspended_at", UtcTime),
+    Column("limits", CanonicalJson, nullable=False, server_default="{}"),
+    Column("policy", CanonicalJson, nullable=False, server_default="{}"),
+)
 
 identities = Table(
     "identities",
@@ -73,6 +96,7 @@ api_keys = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
+    Column("scopes", CanonicalJson, nullable=False, server_default='["answer","feedback"]'),
     UniqueConstraint("id"),
 )
 
@@ -192,6 +216,8 @@ aliases = Table(
     Column("previous", CanonicalJson, nullable=False),
     Column("moved_at", UtcTime, nullable=False),
     _text("moved_by"),
+    _said("salt"),
+    Column("mirror", String),
 )
 
 requests = Table(
@@ -216,8 +242,88 @@ requests = Table(
     Column("sketch", String, nullable=False, server_default=""),
     Column("confidence", Float),
     Column("cost", Float, nullable=False, server_default=text("0")),
+    Column("version", Integer, nullable=False, server_default=text("0")),
+    _said("unit"),
+    _flag("malformed"),
+    _flag("referred"),
+    Column("agrees", Boolean),
+    _said("channel"),
+    _said("language"),
     Index(None, "tenant", "at"),
     Index(None, "tenant", "release", "at"),
+    Index(None, "tenant", "alias", "version"),
+)
+
+#: What requests have used up, written in the transaction that writes their rows. ``gateway`` is one process's life.
+usage = Table(
+    "usage",
+    metadata,
+    _tenant(),
+    _key("gateway"),
+    _key("period"),
+    Column("start", UtcTime, primary_key=True),
+    _count("requests"),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    Column("money", Float, nullable=False),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    _tenant(),
+    _key("request"),
+    _key("kind"),
+    _key("source"),
+    Column("value", Text, nullable=False),
+    Column("score", Float),
+    Column("at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
+    Index(None, "tenant", "at"),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    _tenant(),
+    _key("request"),
+    _text("alias"),
+    _text("reason"),
+    _text("state"),
+    Column("queued_at", UtcTime, nullable=False),
+    Column("settled_at", UtcTime),
+    Column("settled_by", String),
+    Column("label", Text),
+    ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
+    Index(None, "tenant", "state", "queued_at"),
+)
+
+#: Words of requests, redacted; only of tenants whose policy says so, and only for a while.
+contents = Table(
+    "contents",
+    metadata,
+    _tenant(),
+    _key("request"),
+    Column("text", Text, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "request"], ["requests.tenant", "requests.id"]),
+    Index(None, "tenant", "expires_at"),
+)
+
+#: ``body`` is the canonical JSON of the rollout; the columns beside it are those by which rollouts are found.
+rollouts = Table(
+    "rollouts",
+    metadata,
+    _tenant(),
+    _key("id"),
+    Column("number", Integer, nullable=False),
+    _text("alias"),
+    _text("state"),
+    Column("revision", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Index(None, "tenant", "number"),
 )
 
 signals = Table(
@@ -314,6 +420,15 @@ checkpoints = Table(
     Column("size", Integer, nullable=False),
     _text("root"),
     Column("note", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+#: Gateways that serve, when each last said so, and up to which move of any alias it answers as the record says.
+gateways = Table(
+    "gateways",
+    metadata,
+    _key("id"),
+    Column("moves", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
 )
 

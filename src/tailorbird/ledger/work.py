@@ -18,24 +18,30 @@ from tailorbird.ledger.database import Database, open_database
 from tailorbird.ledger.deployment import Aliases, Requests
 from tailorbird.ledger.dump import dump, restore
 from tailorbird.ledger.eventlog import Events
+from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
 from tailorbird.ledger.identities import ApiKeys, Identities
 from tailorbird.ledger.migration import migrate
 from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
 from tailorbird.ledger.records import Records
 from tailorbird.ledger.releases import Looks, Releases, Splits
+from tailorbird.ledger.rollouts import Rollouts
 from tailorbird.ledger.runs import Runs, Steps
 from tailorbird.ledger.sessions import Sessions
 from tailorbird.ledger.signals import Signals
 from tailorbird.ledger.system import system_over
 from tailorbird.ledger.tables import tenants
+from tailorbird.ledger.usage import Usages
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
+from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
 from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
+from tailorbird.ports.quota import UsageRepository
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
+from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository
 from tailorbird.ports.signals import SignalRepository
 
@@ -68,6 +74,11 @@ class TenantWork:
     decisions: DecisionRepository
     erasures: ErasureRepository
     secrets: SecretRepository
+    usage: UsageRepository
+    feedback: FeedbackRepository
+    reviews: ReviewRepository
+    contents: ContentRepository
+    rollouts: RolloutRepository
     events: EventLog
 
 
@@ -141,5 +152,10 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         decisions=Decisions(connection, tenant),
         erasures=Erasures(connection, tenant, clock),
         secrets=Secrets(connection, tenant),
+        usage=Usages(connection, tenant),
+        feedback=FeedbackBook(connection, tenant),
+        reviews=Reviews(connection, tenant),
+        contents=Contents(connection, tenant),
+        rollouts=Rollouts(connection, tenant),
         events=Events(connection, tenant),
     )

@@ -50,7 +50,8 @@ class Upkeep:
 class Parts:
     """The opened ports. ``trainer``, ``engine``, ``encoder`` and ``model_reader`` open on first use: only they need torch.
 
-    ``workspace`` is the folder with the database, artifacts, models and keys.
+    ``workspace`` is the folder with the database, artifacts, models and keys. ``host`` is the tenant whose admins add and remove the
+    others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept).
     """
 
     ledger: Ledger
@@ -64,6 +65,8 @@ class Parts:
     prices: Prices = field(default_factory=Prices)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
     upkeep: Upkeep = field(default_factory=Upkeep)
+    host: str = ""
+    redact: Callable[[str], str] | None = None
 
     @property
     def models(self) -> Path:

@@ -75,6 +75,21 @@ class TenantDirectory(Protocol):
         """All tenants, by name."""
         ...
 
+    def get(self, name: str) -> Tenant:
+        """The tenant. Raises NotFound."""
+        ...
+
+    def replace(self, tenant: Tenant) -> None:
+        """Writes a changed tenant in place of the one of that name. Raises NotFound."""
+        ...
+
+    def remove(self, name: str) -> dict[str, int]:
+        """Deletes a tenant with every row that is its, in every table but the event log, which keeps what happened. Returns rows a table.
+
+        Raises NotFound.
+        """
+        ...
+
     def key(self, key_id: str) -> ApiKey | None:
         """The key with this id, in whichever tenant."""
         ...

@@ -8,10 +8,13 @@ from typing import Protocol
 
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog
+from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
+from tailorbird.ports.quota import GatewayDirectory, UsageBook, UsageRepository
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
+from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
 from tailorbird.ports.signals import SignalRepository
 
@@ -35,6 +38,11 @@ class UnitOfWork(Protocol):
     decisions: DecisionRepository
     erasures: ErasureRepository
     secrets: SecretRepository
+    usage: UsageRepository
+    feedback: FeedbackRepository
+    reviews: ReviewRepository
+    contents: ContentRepository
+    rollouts: RolloutRepository
     events: EventLog
 
 
@@ -44,6 +52,8 @@ class SystemWork(Protocol):
     tenants: TenantDirectory
     events: AuditLog
     queue: WorkQueue
+    usage: UsageBook
+    gateways: GatewayDirectory
 
 
 class Ledger(Protocol):

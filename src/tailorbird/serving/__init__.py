@@ -1,9 +1,31 @@
-"""Serving: which release answers whom, kept true while releases move; answers; and the row every request leaves."""
+"""Serving: which release answers whom, kept true while releases move; answers; what may be used up; and the row every request leaves."""
 
 from tailorbird.serving.answering import Answering, Piece
 from tailorbird.serving.choice import choose
 from tailorbird.serving.deployment import Deployment, Readiness
-from tailorbird.serving.journal import RequestJournal
+from tailorbird.serving.journal import Kept, Redact, RequestJournal, amounts_of
+from tailorbird.serving.life import GONE_AFTER
+from tailorbird.serving.mirroring import Mirror, Mirrored
+from tailorbird.serving.quotas import Left, Quotas, Reservation
 from tailorbird.serving.routes import Arm, Route, Routes
 
-__all__ = ["Answering", "Arm", "Deployment", "Piece", "Readiness", "RequestJournal", "Route", "Routes", "choose"]
+__all__ = [
+    "GONE_AFTER",
+    "Answering",
+    "Arm",
+    "Deployment",
+    "Kept",
+    "Left",
+    "Mirror",
+    "Mirrored",
+    "Piece",
+    "Quotas",
+    "Readiness",
+    "Redact",
+    "RequestJournal",
+    "Reservation",
+    "Route",
+    "Routes",
+    "amounts_of",
+    "choose",
+]

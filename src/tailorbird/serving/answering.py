@@ -26,6 +26,7 @@ class Piece(Value):
     """A piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
 
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
+    ``referred`` says that the release is not sure enough of the label: a person should look at it.
     """
 
     text: str
@@ -33,6 +34,7 @@ class Piece(Value):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     probabilities: dict[str, float] | None = None
+    referred: bool = False
 
 
 class Answering:
@@ -67,7 +69,14 @@ class Answering:
         text = last_user_text(messages)
         scores = await self._driver.score(arm.release, messages_for(arm.prompt, text, await self._context(arm, text)), arm.prompt.answers)
         found = labelled(arm.prompt, scores.log_probabilities)
-        return Piece(text=found.answer, finish_reason="stop", prompt_tokens=scores.prompt_tokens, probabilities=found.probabilities)
+        sure = found.probabilities.get(found.answer, 0.0)
+        return Piece(
+            text=found.answer,
+            finish_reason="stop",
+            prompt_tokens=scores.prompt_tokens,
+            probabilities=found.probabilities,
+            referred=arm.refer_below is not None and sure < arm.refer_below,
+        )
 
     async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages)))

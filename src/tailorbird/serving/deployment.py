@@ -14,14 +14,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
-from tailorbird.domain.deployment import Alias, Target
+from tailorbird.domain.deployment import SHADOW, Alias, Target
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, LoadRequest
 from tailorbird.ports.ledger import Ledger
+from tailorbird.serving.life import SignOfLife
 from tailorbird.serving.loader import ReleaseLoader
 from tailorbird.serving.routes import Arm, Route, Routes, arm_name
 
@@ -53,8 +55,11 @@ class Readiness:
 class Deployment:
     """Watches and loads between ``start`` and ``stop``. ``keep_former`` is how long what an alias left stays loaded."""
 
-    def __init__(self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600)) -> None:
+    def __init__(
+        self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600), gateway: str = ""
+    ) -> None:
         self.routes = Routes()
+        self._life = SignOfLife(ledger, clock, gateway)
         self._ledger = ledger
         self._clock = clock
         self._keep_former = keep_former
@@ -79,6 +84,7 @@ class Deployment:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._loader.stop()
+        await asyncio.to_thread(self._life.end)
 
     def readiness(self) -> Readiness:
         """What works now."""
@@ -114,6 +120,13 @@ class Deployment:
             self._read_at = time.monotonic()
         self._loader.want(self._needed())
         self._settle()
+        if self._moved is not None and not self._is_under_way():
+            await asyncio.to_thread(self._life.show, self._moved)
+
+    def _is_under_way(self) -> bool:
+        """True while a name waits for a release that may still be loaded."""
+        behind = (alias for path, alias in self._aliases.items() if self._is_behind(path, alias))
+        return any(not any(self._loader.failure(release) for release in _asked(alias)) for alias in behind)
 
     def _read(self) -> None:
         """Reads every tenant's aliases, and the releases they name, when an alias has moved since the last look. Runs in a thread."""
@@ -130,11 +143,11 @@ class Deployment:
     def _read_tenant(self, tenant: str) -> dict[str, Alias]:
         with self._ledger.work(tenant, write=False) as work:
             aliases = work.aliases.all()
-            for target in (target for alias in aliases for target in (*alias.targets, *alias.previous)):
-                if target.release not in self._contents:
-                    # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
-                    with suppress(NotFound):
-                        self._contents[target.release] = work.releases.get(target.release).content
+            named = {release for alias in aliases for release in (*_asked(alias), *(target.release for target in alias.previous))}
+            for release in named - self._contents.keys():
+                # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
+                with suppress(NotFound):
+                    self._contents[release] = work.releases.get(release).content
         return {alias.path: alias for alias in aliases}
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
@@ -148,7 +161,10 @@ class Deployment:
         ]
         needed: dict[Digest, LoadRequest] = {}
         for alias, target in (*targets, *former, *answering):
-            needed.setdefault(target.release, LoadRequest(tenant=alias.tenant, release=target.release, purpose="production"))
+            needed.setdefault(target.release, LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias)))
+        for alias in aliases:
+            if alias.mirror is not None:
+                needed.setdefault(alias.mirror, LoadRequest(tenant=alias.tenant, release=alias.mirror, purpose="production"))
         return needed
 
     def _settle(self) -> None:
@@ -163,12 +179,15 @@ class Deployment:
     def _is_behind(self, path: str, alias: Alias) -> bool:
         """True when the name does not yet answer with all targets of the alias."""
         route = self.routes.live(path)
-        return not _is_withdrawn(alias) and (route is None or route.alias.targets != alias.targets)
+        if _is_withdrawn(alias):
+            return False
+        return route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version)
 
     def _advance(self, path: str, alias: Alias) -> None:
         usable = tuple(target for target in alias.targets if target.release in self._contents and target.release in self._loader.loaded)
         failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
-        if len(usable) == len(alias.targets):
+        mirrored = alias.mirror is None or (alias.mirror in self._contents and alias.mirror in self._loader.loaded)
+        if len(usable) == len(alias.targets) and mirrored:
             self.routes.go_live(self._route(alias, usable))
         elif self.routes.live(path) is None:
             if usable and len(usable) + len(failures) == len(alias.targets):
@@ -182,8 +201,22 @@ class Deployment:
         for position, target in enumerate(alias.targets):
             content = self._contents.get(target.release)
             if target in usable and content is not None:
-                arms[target.release] = Arm(arm_name(position), target.release, content.task, content.prompt, content.retrieval)
-        return Route(alias.model_copy(update={"targets": usable}), arms)
+                arms[target.release] = _arm(arm_name(position), target.release, content)
+        mirror = _arm(SHADOW, alias.mirror, self._contents[alias.mirror]) if alias.mirror in self._loader.loaded else None
+        return Route(alias.model_copy(update={"targets": usable}), arms, mirror)
+
+
+def _arm(name: str, release: Digest, content: ReleaseContent) -> Arm:
+    return Arm(name, release, content.task, content.prompt, content.retrieval, getattr(content, "refer_below", None))
+
+
+def _asked(alias: Alias) -> tuple[Digest, ...]:
+    """The releases that requests of the alias are put to."""
+    return (*(target.release for target in alias.targets), *((alias.mirror,) if alias.mirror else ()))
+
+
+def _purpose(alias: Alias) -> Literal["staging", "production"]:
+    return "staging" if alias.is_staging else "production"
 
 
 def _is_withdrawn(alias: Alias) -> bool:

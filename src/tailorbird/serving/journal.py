@@ -1,7 +1,8 @@
 """Writes the rows that requests leave: many in one transaction, none lost that was acknowledged.
 
-In: request rows. Out: rows in the ledger. A commit starts as soon as there is a row and the former commit has ended, so rows gather exactly
-while one is under way: no fixed delay when traffic is thin, large groups when it is dense. Must not know: SQL, HTTP.
+In: request rows, and what is kept beside them. Out: rows in the ledger, with what they used up, in one transaction. A commit starts as soon
+as there is a row and the former commit has ended, so rows gather exactly while one is under way: no fixed delay when traffic is thin, large
+groups when it is dense. Must not know: SQL, HTTP.
 """
 
 from __future__ import annotations
@@ -10,13 +11,17 @@ import asyncio
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
+from typing import get_args
 
-from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.deployment import SHADOW, RequestRow
 from tailorbird.domain.errors import Busy, TailorbirdError, Unavailable
+from tailorbird.domain.feedback import Content, Review
+from tailorbird.domain.quota import NOTHING, Amounts, Period, Usage, window_start
 from tailorbird.ports.ledger import Ledger
 
 _log = logging.getLogger("tailorbird.serving")
@@ -25,11 +30,22 @@ _log = logging.getLogger("tailorbird.serving")
 _LARGEST_GROUP = 100
 #: Seconds between two attempts while the ledger is busy.
 _PAUSE = 0.05
+#: Takes out of a text what tells who somebody is.
+Redact = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept beside a row: its words (redacted before they are written), and its place in the queue for people."""
+
+    content: Content | None = None
+    review: Review | None = None
 
 
 @dataclass(frozen=True)
 class _Entry:
     row: RequestRow
+    kept: Kept | None
     committed: asyncio.Future[None]
     give_up_at: float
 
@@ -37,12 +53,15 @@ class _Entry:
 class RequestJournal:
     """Group commit of request rows between ``start`` and ``stop``.
 
-    A row that cannot be written for ``patience`` seconds is reported, never forgotten.
+    A row that cannot be written for ``patience`` seconds is reported, never forgotten. What rows used up is counted for ``gateway``,
+    where it has a name. Without ``redact`` no words are kept.
     """
 
-    def __init__(self, ledger: Ledger, patience: float = 5.0) -> None:
+    def __init__(self, ledger: Ledger, patience: float = 5.0, gateway: str = "", redact: Redact | None = None) -> None:
         self._ledger = ledger
         self._patience = patience
+        self._gateway = gateway
+        self._redact = redact
         self._waiting: deque[_Entry] = deque()
         self._awake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -61,18 +80,18 @@ class RequestJournal:
             await self._task
         self._thread.shutdown()
 
-    async def record(self, row: RequestRow) -> None:
+    async def record(self, row: RequestRow, kept: Kept | None = None) -> None:
         """Returns once ``row`` is committed.
 
         Raises Unavailable when the ledger stays busy for ``patience`` seconds; what else the ledger refuses with.
         """
-        await asyncio.shield(self.put(row))
+        await asyncio.shield(self.put(row, kept))
 
-    def put(self, row: RequestRow) -> asyncio.Future[None]:
+    def put(self, row: RequestRow, kept: Kept | None = None) -> asyncio.Future[None]:
         """Hands ``row`` over without waiting: for a caller that has gone. The future ends as ``record`` does; nobody has to look at it."""
         committed = asyncio.get_running_loop().create_future()
         committed.add_done_callback(_report_loss)
-        self._waiting.append(_Entry(row, committed, time.monotonic() + self._patience))
+        self._waiting.append(_Entry(row, kept, committed, time.monotonic() + self._patience))
         self._awake.set()
         return committed
 
@@ -90,23 +109,65 @@ class RequestJournal:
         for entry in group:
             by_tenant[entry.row.tenant].append(entry)
         for tenant, entries in by_tenant.items():
-            error = await self._commit(tenant, [entry.row for entry in entries])
+            error = await self._commit(tenant, entries)
             for entry in entries:
                 _settle(entry, error)
         self._waiting = deque(entry for entry in self._waiting if not entry.committed.done())
         if all(not entry.committed.done() for entry in group):
             await asyncio.sleep(_PAUSE)
 
-    async def _commit(self, tenant: str, rows: Sequence[RequestRow]) -> TailorbirdError | None:
+    async def _commit(self, tenant: str, entries: Sequence[_Entry]) -> TailorbirdError | None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._add, tenant, rows)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._add, tenant, entries)
         except TailorbirdError as error:
             return error
         return None
 
-    def _add(self, tenant: str, rows: Sequence[RequestRow]) -> None:
+    def _add(self, tenant: str, entries: Sequence[_Entry]) -> None:
+        # Detectors take their time: they are asked before the transaction begins.
+        contents = [self._redacted(entry.kept.content) for entry in entries if entry.kept and entry.kept.content and self._redact]
+        reviews = [entry.kept.review for entry in entries if entry.kept and entry.kept.review]
+        rows = [entry.row for entry in entries]
         with self._ledger.work(tenant) as work:
             work.requests.add(rows)
+            if self._gateway:
+                work.usage.add(usage_of(rows, self._gateway))
+            if reviews:
+                work.reviews.add(reviews)
+            if contents:
+                work.contents.add(contents)
+
+    def _redacted(self, content: Content) -> Content:
+        assert self._redact is not None
+        return content.model_copy(update={"text": self._redact(content.text), "answer": self._redact(content.answer)})
+
+
+def counts(row: RequestRow) -> bool:
+    """True for a request that its tenant is charged with: a release was to answer it, and not in the shadow of another."""
+    return row.release is not None and row.arm != SHADOW
+
+
+def amounts_of(rows: Sequence[RequestRow]) -> Amounts:
+    """What the rows used up."""
+    charged = [row for row in rows if counts(row)]
+    return Amounts(
+        len(charged),
+        sum(row.prompt_tokens for row in charged),
+        sum(row.completion_tokens for row in charged),
+        sum(row.cost for row in charged),
+    )
+
+
+def usage_of(rows: Sequence[RequestRow], gateway: str) -> list[Usage]:
+    """What the rows used up, by the windows in which their requests came."""
+    windows: dict[tuple[Period, datetime], list[RequestRow]] = defaultdict(list)
+    for row in rows:
+        for period in get_args(Period):
+            windows[period, window_start(period, row.at)].append(row)
+    summed = {window: amounts_of(inside) for window, inside in windows.items()}
+    return [
+        Usage(gateway=gateway, period=period, start=start, **used._asdict()) for (period, start), used in summed.items() if used != NOTHING
+    ]
 
 
 def _settle(entry: _Entry, error: TailorbirdError | None) -> None:

@@ -18,20 +18,24 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.text import nearest
-from tailorbird.serving.choice import choose, withdrawn
+from tailorbird.serving.choice import choose, unit_of, withdrawn
 
 _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own."""
+    """A release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
+
+    An answer whose probability is below ``refer_below`` is for a person to look at.
+    """
 
     name: str
     release: Digest
     task: TaskKind
     prompt: PromptSpec
     retrieval: Retrieval | None = None
+    refer_below: float | None = None
 
 
 def arm_name(position: int) -> str:
@@ -41,14 +45,22 @@ def arm_name(position: int) -> str:
 
 @dataclass(frozen=True)
 class Route:
-    """A name that answers. ``alias`` holds only the targets that are loaded; ``arms`` has one entry for each."""
+    """A name that answers. ``alias`` holds only the targets that are loaded; ``arms`` has one entry for each.
+
+    ``mirror`` is asked the same, and its answers are given to nobody.
+    """
 
     alias: Alias
     arms: dict[Digest, Arm]
+    mirror: Arm | None = None
 
     def arm_for(self, key: str) -> Arm:
         """The arm that answers ``key`` (see ``choose``)."""
         return self.arms[choose(self.alias, key).release]
+
+    def unit(self, key: str | None) -> str:
+        """What ``key`` is called in the rows; empty where nobody is named."""
+        return unit_of(self.alias, key) if key else ""
 
 
 class Routes:

@@ -1,0 +1,99 @@
+"""How much a tenant may use, and how much it has used.
+
+In: counts of requests, tokens and money. Out: amounts that can be added and compared, limits, the windows they hold for. Must not know: who
+counts, where it is kept.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from tailorbird.domain.value import Value
+
+Period = Literal["minute", "month"]
+
+_Count = Annotated[int, Field(ge=0, lt=2**53)]
+_Money = Annotated[float, Field(ge=0, le=1e12)]
+
+
+class Amounts(NamedTuple):
+    """What is counted. ``money`` is in the currency of the settings' prices."""
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    money: float = 0.0
+
+    def plus(self, other: Amounts) -> Amounts:
+        """The sum."""
+        return Amounts(
+            self.requests + other.requests,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.money + other.money,
+        )
+
+    def minus(self, other: Amounts) -> Amounts:
+        """The difference; money is not below zero by a rounding error."""
+        money = self.money - other.money
+        return Amounts(
+            self.requests - other.requests,
+            self.input_tokens - other.input_tokens,
+            self.output_tokens - other.output_tokens,
+            0.0 if -1e-9 < money < 0 else money,
+        )
+
+
+#: Nothing at all.
+NOTHING = Amounts()
+
+
+class Limits(Value):
+    """What a tenant may use in a minute and in a calendar month (UTC). None means as much as it likes."""
+
+    requests_per_minute: _Count | None = None
+    requests_per_month: _Count | None = None
+    input_tokens_per_minute: _Count | None = None
+    input_tokens_per_month: _Count | None = None
+    output_tokens_per_minute: _Count | None = None
+    output_tokens_per_month: _Count | None = None
+    money_per_minute: _Money | None = None
+    money_per_month: _Money | None = None
+
+    def of(self, period: Period) -> dict[str, float]:
+        """The limits of a period that are set, by what they limit."""
+        every = {name: getattr(self, f"{name}_per_{period}") for name in Amounts._fields}
+        return {name: limit for name, limit in every.items() if limit is not None}
+
+
+class Usage(Value):
+    """What one gateway counted for a tenant in the window of a period that began at ``start``."""
+
+    gateway: str
+    period: Period
+    start: datetime
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    money: float = 0.0
+
+    @property
+    def amounts(self) -> Amounts:
+        """The counts."""
+        return Amounts(self.requests, self.input_tokens, self.output_tokens, self.money)
+
+
+def window_start(period: Period, at: datetime) -> datetime:
+    """When the window that holds ``at`` began: the minute, or the first of the month, in UTC."""
+    moment = at.astimezone(UTC).replace(second=0, microsecond=0)
+    return moment if period == "minute" else moment.replace(day=1, hour=0, minute=0)
+
+
+def window_end(period: Period, start: datetime) -> datetime:
+    """When the window that began at ``start`` ends."""
+    if period == "minute":
+        return start + timedelta(minutes=1)
+    return (start + timedelta(days=32)).replace(day=1)

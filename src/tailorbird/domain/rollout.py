@@ -1,0 +1,271 @@
+"""A release let in by degrees: the plan, the guards, the states it passes through, and what was counted on the way.
+
+In: releases, shares of traffic, counts. Out: rollouts and the only legal transitions between their states. Must not know: how a guard is
+tested (``serving/judging.py``), tables, engines.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.value import Digest, Name, Value
+
+
+class RolloutState(StrEnum):
+    """Where a rollout stands. ``ROLLED_BACK`` and ``PROMOTED`` are final; in the others traffic goes on as it is split and guards watch."""
+
+    RUNNING = "running"
+    HELD = "held"
+    INCONCLUSIVE = "inconclusive"
+    ROLLED_BACK = "rolled_back"
+    PROMOTED = "promoted"
+
+
+#: States in which a rollout goes on.
+OPEN = frozenset({RolloutState.RUNNING, RolloutState.HELD, RolloutState.INCONCLUSIVE})
+
+
+class RolloutAction(StrEnum):
+    """What can be done to a rollout."""
+
+    ADVANCE = "advance"
+    HOLD = "hold"
+    DOUBT = "doubt"
+    RESUME = "resume"
+    ROLL_BACK = "roll_back"
+    PROMOTE = "promote"
+
+
+_S, _A = RolloutState, RolloutAction
+
+#: The whole state machine. What is not here is refused.
+TRANSITIONS: dict[tuple[RolloutState, RolloutAction], RolloutState] = {
+    (_S.RUNNING, _A.ADVANCE): _S.RUNNING,
+    (_S.RUNNING, _A.HOLD): _S.HELD,
+    (_S.RUNNING, _A.DOUBT): _S.INCONCLUSIVE,
+    (_S.HELD, _A.RESUME): _S.RUNNING,
+    (_S.INCONCLUSIVE, _A.RESUME): _S.RUNNING,
+    **{(state, _A.ROLL_BACK): _S.ROLLED_BACK for state in (_S.RUNNING, _S.HELD, _S.INCONCLUSIVE)},
+    **{(state, _A.PROMOTE): _S.PROMOTED for state in (_S.RUNNING, _S.HELD, _S.INCONCLUSIVE)},
+}
+
+
+def next_rollout_state(state: RolloutState, action: RolloutAction) -> RolloutState:
+    """The state after ``action``. Raises Conflict when the machine has no such transition."""
+    try:
+        return TRANSITIONS[state, action]
+    except KeyError:
+        allowed = sorted(a.value for s, a in TRANSITIONS if s is state) or ["nothing: the state is final"]
+        raise Conflict(
+            f"a rollout that is {state.value.replace('_', ' ')} cannot {action.value.replace('_', ' ')}",
+            f"from there one can: {', '.join(allowed)}",
+            code="rollout_state",
+        ) from None
+
+
+class GuardName(StrEnum):
+    """What is guarded. Of errors, refusals, malformed answers, latency and cost less is better; of feedback more."""
+
+    ERRORS = "errors"
+    REFUSALS = "refusals"
+    FORMAT = "format"
+    LATENCY = "latency"
+    COST = "cost"
+    FEEDBACK = "feedback"
+
+
+class Guard(Value):
+    """A bound on a release in traffic, against the release it is to replace.
+
+    ``margin`` is how much worse it may be: a share of the units for errors, refusals and format; a factor less one for latency and cost
+    (0.25: a quarter more); on the scale from 0 to 1 for feedback.
+    """
+
+    name: GuardName
+    margin: Annotated[float, Field(ge=0, le=10)]
+
+
+#: Guards unless the plan says otherwise.
+USUAL_GUARDS = (
+    Guard(name=GuardName.ERRORS, margin=0.01),
+    Guard(name=GuardName.REFUSALS, margin=0.02),
+    Guard(name=GuardName.FORMAT, margin=0.02),
+    Guard(name=GuardName.LATENCY, margin=0.25),
+    Guard(name=GuardName.COST, margin=0.25),
+    Guard(name=GuardName.FEEDBACK, margin=0.05),
+)
+
+
+class Step(Value):
+    """A part of the way. A ``shadow`` step mirrors all requests and returns none of the answers; a ``canary`` step gives the release
+    ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached."""
+
+    kind: Literal["shadow", "canary"] = "canary"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    requests: Annotated[int, Field(ge=1, le=10_000_000)] = 100
+    minutes: Annotated[float, Field(ge=0, le=60 * 24 * 31)] = 10.0
+
+
+#: Steps unless the plan says otherwise.
+USUAL_STEPS = (
+    Step(kind="shadow", requests=100, minutes=5),
+    Step(share=0.05),
+    Step(share=0.25, requests=300),
+    Step(share=0.5, requests=500),
+)
+
+
+class RolloutPlan(Value):
+    """The way to production. ``alpha`` is the chance that any guard ever breaches by accident; ``then`` says what follows the last step; a
+    step that takes longer than ``patience_hours`` is inconclusive, which holds the rollout until a person decides."""
+
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)] = USUAL_STEPS
+    guards: Annotated[tuple[Guard, ...], Field(min_length=1, max_length=6)] = USUAL_GUARDS
+    alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
+    then: Literal["promote", "hold"] = "promote"
+    patience_hours: Annotated[float, Field(gt=0, le=24 * 90)] = 72.0
+
+    @model_validator(mode="after")
+    def _grows(self) -> RolloutPlan:
+        shares = [step.share for step in self.steps if step.kind == "canary"]
+        if not shares or shares != sorted(shares):
+            raise ValueError("there must be a canary step, and their shares must not fall")
+        if any(step.kind == "shadow" for step in self.steps[len(self.steps) - len(shares) :]):
+            raise ValueError("shadow steps come before canary steps")
+        if len({guard.name for guard in self.guards}) < len(self.guards):
+            raise ValueError("each guard stands once")
+        return self
+
+
+class Passage(Value):
+    """One transition: when, by whom (``guards`` where nobody decided), what, at which step, and why."""
+
+    at: datetime
+    by: Name
+    action: RolloutAction
+    step: int
+    reason: str
+
+
+class Rollout(Value):
+    """One release on its way. ``versions`` are the alias's versions at which each step so far began; ``step`` is the present one (from 0).
+
+    ``finished`` says that every step has passed. ``revision`` grows by one at each change.
+    """
+
+    id: str
+    tenant: Name
+    alias: Name
+    candidate: Digest
+    incumbent: Digest
+    risk: RiskTier
+    plan: RolloutPlan
+    salt: str
+    state: RolloutState = RolloutState.RUNNING
+    step: int = 0
+    versions: tuple[int, ...]
+    step_since: datetime
+    finished: bool = False
+    started_by: Name
+    started_at: datetime
+    changed_at: datetime
+    revision: int = 1
+    history: tuple[Passage, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """True until it has ended."""
+        return self.state in OPEN
+
+    @property
+    def present(self) -> Step:
+        """The step it is at."""
+        return self.plan.steps[self.step]
+
+    def after(self, action: RolloutAction, by: str, at: datetime, reason: str, **changes: Any) -> Rollout:
+        """The rollout after a legal transition, with ``changes``. Raises Conflict for an illegal one."""
+        state = next_rollout_state(self.state, action)
+        passage = Passage(at=at, by=by, action=action, step=self.step, reason=reason)
+        moved = {"state": state, "changed_at": at, "revision": self.revision + 1, "history": (*self.history, passage)}
+        return Rollout.model_validate(self.model_dump() | moved | changes)
+
+
+class Sums(Value):
+    """Count, sum and sum of squares of one observation a unit."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+
+class Tally(Value):
+    """What one release did under one version of an alias, by units (users, sessions; requests where nobody was named).
+
+    ``errors``, ``refusals`` and ``malformed`` count units with at least one; ``latency`` and ``cost`` are of the logarithms (of ms, of
+    money) and ``feedback`` of scores from 0 to 1, each averaged within a unit first. ``agreed`` counts mirrored answers that were the one
+    given, of ``compared``. ``segment`` is a value of whatever the tallies were divided by.
+    """
+
+    version: int
+    release: Digest
+    shadow: bool
+    segment: str = ""
+    units: int
+    requests: int
+    errors: int = 0
+    refusals: int = 0
+    malformed: int = 0
+    compared: int = 0
+    agreed: int = 0
+    latency: Sums = Sums()
+    cost: Sums = Sums()
+    feedback: Sums = Sums()
+
+
+class GuardFinding(Value):
+    """A guard at this moment. ``evidence`` reaches ``needed`` when it is breached; for means it is how far the sequence lies beyond the
+    margin.
+    """
+
+    guard: GuardName
+    margin: float
+    incumbent: float | None
+    candidate: float | None
+    low: float | None = None
+    high: float | None = None
+    evidence: float
+    needed: float
+    breached: bool
+    text: str
+
+
+class Judgement(Value):
+    """What the counts say now, and what follows from it."""
+
+    action: RolloutAction | None
+    reason: str
+    requests: int
+    incumbent_requests: int
+    sample_ratio_broken: bool
+    guards: tuple[GuardFinding, ...]
+    agreement: float | None = None
+
+
+class SegmentFinding(Value):
+    """One guard within one segment; ``reversed`` where it is surely the other way round than in the whole."""
+
+    by: Literal["channel", "language", "length"]
+    segment: str
+    guard: GuardName
+    incumbent: float | None
+    candidate: float | None
+    low: float | None
+    high: float | None
+    units: int
+    reversed: bool

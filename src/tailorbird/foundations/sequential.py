@@ -1,0 +1,114 @@
+"""Tests that may be watched all the time: their errors hold at every look at once, whenever somebody looks.
+
+In: counts, sums. Out: evidence (logarithms of e-values: a true null ever gives evidence of ln(1/α) or more with probability α at most,
+Ville 1939) and confidence sequences. Must not know: what is counted, who decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammaln, logsumexp
+
+#: How many times as often events may come as the null allows: the alternatives that are mixed, alike.
+_EXCESS = np.array([1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])
+
+
+class Events(NamedTuple):
+    """Units with an event on either arm, while the second arm was given ``share`` of the units (0 < share < 1)."""
+
+    first: int
+    second: int
+    share: float
+
+
+class Moments(NamedTuple):
+    """Count, sum and sum of squares of observations, one a unit."""
+
+    n: int = 0
+    total: float = 0.0
+    squares: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """The mean; 0 where there is nothing."""
+        return self.total / self.n if self.n else 0.0
+
+    @property
+    def variance(self) -> float:
+        """The unbiased sample variance; 0 below two observations."""
+        return max(0.0, (self.squares - self.total**2 / self.n) / (self.n - 1)) if self.n > 1 else 0.0
+
+
+class Bounds(NamedTuple):
+    """A difference, and the ends of a confidence sequence for it at this moment."""
+
+    value: float
+    low: float
+    high: float
+
+
+def more_events(counts: Sequence[Events], ratio: float = 1.0) -> float:
+    """Evidence that events are more than ``ratio`` times as frequent on the second arm as on the first; ``counts`` are periods.
+
+    Units are assigned at random, so whose event the next one is tells the ratio of the rates and nothing else: under the null the second
+    arm has it with probability θ₀ = s ρ / (s ρ + 1 − s) at most, whatever the rates are and however they change with time. The e-process
+    is the likelihood ratio of that Bernoulli sequence against θ₀, mixed over ratios above ρ (method of mixtures, Robbins 1970; betting on
+    a bounded mean, Waudby-Smith and Ramdas 2024, JRSS B 86). Only the first event of a unit counts, so events of one unit may depend on
+    one another.
+    """
+    gains = np.zeros(len(_EXCESS))
+    for count in counts:
+        odds = count.share * ratio / (1 - count.share)
+        null, alternative = odds / (1 + odds), odds * _EXCESS / (1 + odds * _EXCESS)
+        gains += count.second * np.log(alternative / null) + count.first * np.log((1 - alternative) / (1 - null))
+    return float(logsumexp(gains) - math.log(len(_EXCESS)))
+
+
+def mean_difference(periods: Sequence[tuple[Moments, Moments]], alpha: float, tuned_to: float = 500.0) -> Bounds | None:
+    """The mean of the second arm minus that of the first, with a one-sided confidence sequence of level ``alpha`` each way; None below
+    two observations an arm.
+
+    Within a period the assignment's share is one, so the periods' differences are averaged by their size (stratified, as time may move
+    both arms). Asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas 2024 (Annals of Statistics 52), one-sided
+    form: σ √(2 (tρ² + 1) / (t² ρ²) · ln(1 + √(tρ² + 1) / 2α)), with ρ chosen so that it is tightest near ``tuned_to`` observations.
+    """
+    usable = [(first, second) for first, second in periods if min(first.n, second.n) >= 2]
+    size = sum(first.n + second.n for first, second in usable)
+    if not usable:
+        return None
+    weights = [(first.n + second.n) / size for first, second in usable]
+    value = sum(w * (second.mean - first.mean) for w, (first, second) in zip(weights, usable, strict=True))
+    spread = sum(w**2 * (one.variance / one.n + two.variance / two.n) for w, (one, two) in zip(weights, usable, strict=True))
+    grown = size * _mixing(alpha, tuned_to) + 1
+    radius = math.sqrt(spread * 2 * grown / (grown - 1) * math.log(1 + math.sqrt(grown) / (2 * alpha)))
+    return Bounds(value, value - radius, value + radius)
+
+
+def other_shares(counts: Sequence[tuple[Sequence[int], Sequence[float]]], concentration: float = 100.0) -> float:
+    """Evidence that units do not fall on the arms in the stated shares; one pair of counts and shares for each period.
+
+    Bayes factor of a Dirichlet-multinomial around the stated shares against them (Lindon and Malek 2022, NeurIPS, "Anytime-valid inference
+    for multinomial count data").
+    """
+    return sum(_against(np.asarray(found, float), np.asarray(shares, float) / sum(shares), concentration) for found, shares in counts)
+
+
+def needed(alpha: float) -> float:
+    """The evidence at which a null is rejected at level ``alpha``."""
+    return -math.log(alpha)
+
+
+def _mixing(alpha: float, tuned_to: float) -> float:
+    """ρ² of the confidence sequence (Waudby-Smith et al., appendix on ρ): tightest near that many observations."""
+    level = -2 * math.log(2 * alpha) if alpha < 0.5 else 1.0
+    return (level + math.log(max(level, 1.0)) + 1) / tuned_to
+
+
+def _against(found: np.ndarray, shares: np.ndarray, concentration: float) -> float:
+    prior = concentration * shares
+    mixture = np.sum(gammaln(prior + found) - gammaln(prior)) - gammaln(prior.sum() + found.sum()) + gammaln(prior.sum())
+    return float(mixture - np.sum(found * np.log(shares)))

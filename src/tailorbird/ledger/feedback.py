@@ -1,0 +1,108 @@
+"""Feedback on answers, the queue of answers for people, and kept words.
+
+In: feedback, reviews, contents. Out: the same. Must not know: who asks, what is done about them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.feedback import Content, Feedback, Review
+from tailorbird.ledger.rows import insert_all_new, own, select_fields, upsert, value_of
+from tailorbird.ledger.tables import contents, feedback, requests, reviews
+
+
+class FeedbackBook:
+    """Implements ``FeedbackRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def put(self, said: Feedback) -> None:
+        """Adds feedback; of one request, kind and source the latest counts. Raises NotFound when there is no such request."""
+        own(self._tenant, said.tenant)
+        known = select(requests.c.id).where(requests.c.tenant == self._tenant, requests.c.id == said.request)
+        if self._connection.scalar(known) is None:
+            raise NotFound(f"no request {said.request} in {self._tenant}", "take the id from the response's header", code="request_missing")
+        upsert(self._connection, feedback, said.model_dump(mode="python") | {"kind": said.kind.value}, replaced=("value", "score", "at"))
+
+    def of(self, request: str) -> tuple[Feedback, ...]:
+        """What was said of a request, oldest first."""
+        mine = select_fields(feedback, Feedback).where(feedback.c.tenant == self._tenant, feedback.c.request == request)
+        return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at)))
+
+    def latest(self, limit: int = 50, since: datetime | None = None) -> tuple[Feedback, ...]:
+        """The newest feedback, newest first; only what was said at or after ``since``."""
+        mine = select_fields(feedback, Feedback).where(feedback.c.tenant == self._tenant)
+        mine = mine if since is None else mine.where(feedback.c.at >= since)
+        return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at.desc()).limit(limit)))
+
+
+class Reviews:
+    """Implements ``ReviewRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, items: Sequence[Review]) -> None:
+        """Adds items; one that is there stays as it is."""
+        for item in items:
+            own(self._tenant, item.tenant)
+        insert_all_new(self._connection, reviews, [item.model_dump() | {"reason": item.reason.value} for item in items])
+
+    def get(self, request: str) -> Review:
+        """The item of a request. Raises NotFound."""
+        mine = select_fields(reviews, Review).where(reviews.c.tenant == self._tenant, reviews.c.request == request)
+        row = self._connection.execute(mine).one_or_none()
+        if row is None:
+            raise NotFound(f"the answer {request} is not in the queue", "list it with: tailorbird review list", code="review_missing")
+        return value_of(Review, row)
+
+    def waiting(self, limit: int = 50) -> tuple[Review, ...]:
+        """Open items, oldest first."""
+        mine = select_fields(reviews, Review).where(reviews.c.tenant == self._tenant, reviews.c.state == "open")
+        rows = self._connection.execute(mine.order_by(reviews.c.queued_at, reviews.c.request).limit(limit))
+        return tuple(value_of(Review, row) for row in rows)
+
+    def count(self) -> int:
+        """How many items are open."""
+        open_ones = select(func.count()).select_from(reviews).where(reviews.c.tenant == self._tenant, reviews.c.state == "open")
+        return int(self._connection.execute(open_ones).scalar_one())
+
+    def replace(self, item: Review) -> None:
+        """Writes a settled item over the open one. Raises Conflict when it is not open any more."""
+        own(self._tenant, item.tenant)
+        here = (reviews.c.tenant == self._tenant, reviews.c.request == item.request, reviews.c.state == "open")
+        if not self._connection.execute(update(reviews).where(*here).values(item.model_dump() | {"reason": item.reason.value})).rowcount:
+            raise Conflict(f"the answer {item.request} was reviewed meanwhile", "take the next one", code="review_settled")
+
+
+class Contents:
+    """Implements ``ContentRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, kept: Sequence[Content]) -> None:
+        """Keeps words of requests."""
+        for one in kept:
+            own(self._tenant, one.tenant)
+        insert_all_new(self._connection, contents, [one.model_dump() for one in kept])
+
+    def get(self, request: str) -> Content | None:
+        """What is kept of a request."""
+        mine = select_fields(contents, Content).where(contents.c.tenant == self._tenant, contents.c.request == request)
+        row = self._connection.execute(mine).one_or_none()
+        return value_of(Content, row) if row else None
+
+    def purge(self, before: datetime) -> int:
+        """Deletes what expired before; how many there were."""
+        expired = delete(contents).where(contents.c.tenant == self._tenant, contents.c.expires_at <= before)
+        return self._connection.execute(expired).rowcount

@@ -1,0 +1,155 @@
+"""Rollouts, each with its newest revision, and the counts that their guards rest on.
+
+In: rollouts; the rows of requests and feedback. Out: rollouts, tallies. Must not know: what follows from them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, case, func, insert, literal, select, update
+
+from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.rollout import OPEN, Rollout, Tally
+from tailorbird.ledger.rows import next_number, own, text_of, value_from, value_from_text
+from tailorbird.ledger.tables import feedback, requests, rollouts
+
+Segmented = Literal["channel", "language", "length"]
+
+#: A request whose time or price was not measured has these at least, so that there is a logarithm.
+_LEAST_MS, _LEAST_MONEY = 0.01, 1e-9
+
+
+class Rollouts:
+    """Implements ``RolloutRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, rollout: Rollout) -> None:
+        """Adds a rollout. Raises Conflict when its alias has an open one."""
+        own(self._tenant, rollout.tenant)
+        if self.open(rollout.alias):
+            raise Conflict(
+                f"{rollout.tenant}/{rollout.alias} has a rollout that goes on",
+                "end it first: tailorbird rollout list",
+                code="rollout_open",
+            )
+        number = next_number(rollouts.c.number, rollouts.c.tenant == self._tenant)
+        self._connection.execute(insert(rollouts).values(_row(rollout) | {"number": number}))
+
+    def get(self, rollout: str) -> Rollout:
+        """The rollout whose id is, or starts with, ``rollout``. Raises NotFound."""
+        found = self._connection.execute(self._bodies().where(rollouts.c.id.startswith(rollout, autoescape=True)).limit(2)).scalars().all()
+        if len(found) != 1:
+            raise NotFound(f"no rollout {rollout} in {self._tenant}", "list them with: tailorbird rollout list", code="rollout_missing")
+        return value_from_text(Rollout, found[0])
+
+    def latest(self, limit: int = 50) -> tuple[Rollout, ...]:
+        """The newest rollouts, newest first."""
+        newest = self._bodies().order_by(rollouts.c.number.desc()).limit(limit)
+        return tuple(value_from_text(Rollout, body) for body in self._connection.execute(newest).scalars())
+
+    def open(self, alias: str | None = None) -> tuple[Rollout, ...]:
+        """Rollouts that go on, oldest first; only that of ``alias``, where given."""
+        asked = self._bodies().where(rollouts.c.state.in_([state.value for state in OPEN])).order_by(rollouts.c.number)
+        asked = asked if alias is None else asked.where(rollouts.c.alias == alias)
+        return tuple(value_from_text(Rollout, body) for body in self._connection.execute(asked).scalars())
+
+    def replace(self, rollout: Rollout) -> None:
+        """Writes the next revision. Raises Conflict when the stored one is not the revision before."""
+        own(self._tenant, rollout.tenant)
+        before = (rollouts.c.tenant == self._tenant, rollouts.c.id == rollout.id, rollouts.c.revision == rollout.revision - 1)
+        if not self._connection.execute(update(rollouts).where(*before).values(_row(rollout))).rowcount:
+            raise Conflict("the rollout has moved meanwhile", "look where it stands: tailorbird rollout show", code="rollout_moved")
+
+    def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[Tally, ...]:
+        """What each release did under each version of the alias from ``since_version`` on."""
+        window = [
+            requests.c.tenant == self._tenant,
+            requests.c.alias == alias,
+            requests.c.version >= since_version,
+            requests.c.release.is_not(None),
+        ]
+        if start is not None:
+            window.append(requests.c.at >= start)
+        return tuple(_tally(row) for row in self._connection.execute(_counts(_by_unit(and_(*window), _segment(by)))))
+
+    def _bodies(self) -> Select[Any]:
+        return select(rollouts.c.body).where(rollouts.c.tenant == self._tenant)
+
+
+def _row(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "tenant": rollout.tenant,
+        "id": rollout.id,
+        "alias": rollout.alias,
+        "state": rollout.state.value,
+        "revision": rollout.revision,
+        "body": text_of(rollout),
+    }
+
+
+def _segment(by: Segmented | None) -> ColumnElement[Any]:
+    if by is None:
+        return literal("")
+    if by == "length":
+        return case((requests.c.characters <= 100, "to 100"), (requests.c.characters <= 500, "101 to 500"), else_="over 500")
+    return requests.c[by]
+
+
+def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subquery:
+    """A row for each unit under each version and release: whether anything happened to it at all, and its means."""
+    scores = select(feedback.c.tenant, feedback.c.request, func.avg(feedback.c.score).label("score"))
+    score = scores.group_by(feedback.c.tenant, feedback.c.request).subquery()
+    said = and_(score.c.tenant == requests.c.tenant, score.c.request == requests.c.id)
+    unit = case((requests.c.unit == "", requests.c.id), else_=requests.c.unit)
+    shadow = case((requests.c.arm == SHADOW, 1), else_=0)
+    keys = {"version": requests.c.version, "release": requests.c.release, "shadow": shadow, "segment": segment, "unit": unit}
+    answered = requests.c.outcome == "ok"
+    least_cost = case((requests.c.cost > _LEAST_MONEY, requests.c.cost), else_=_LEAST_MONEY)
+    least_ms = case((requests.c.latency_ms > _LEAST_MS, requests.c.latency_ms), else_=_LEAST_MS)
+    columns = (
+        func.count().label("requests"),
+        _any("errors", requests.c.outcome == "error"),
+        _any("refusals", (requests.c.outcome == "refused") | requests.c.referred),
+        _any("malformed", requests.c.malformed),
+        func.sum(case((requests.c.agrees.is_not(None), 1), else_=0)).label("compared"),
+        func.sum(case((requests.c.agrees.is_(True), 1), else_=0)).label("agreed"),
+        func.avg(case((answered, func.ln(least_ms)))).label("latency"),
+        func.avg(case((answered, func.ln(least_cost)))).label("cost"),
+        func.avg(score.c.score).label("feedback"),
+    )
+    rows = select(*(column.label(name) for name, column in keys.items()), *columns).select_from(requests.outerjoin(score, said))
+    return rows.where(window).group_by(*keys.values()).subquery()
+
+
+def _any(name: str, happened: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.max(case((happened, 1), else_=0)).label(name)
+
+
+def _counts(units: Subquery) -> Select[Any]:
+    groups = (units.c.version, units.c.release, units.c.shadow, units.c.segment)
+    counted = (func.sum(units.c[name]).label(name) for name in ("requests", "errors", "refusals", "malformed", "compared", "agreed"))
+    sums = [
+        column
+        for name in ("latency", "cost", "feedback")
+        for column in (
+            func.count(units.c[name]).label(f"{name}_n"),
+            func.sum(units.c[name]).label(f"{name}_total"),
+            func.sum(units.c[name] * units.c[name]).label(f"{name}_squares"),
+        )
+    ]
+    return select(*groups, func.count().label("units"), *counted, *sums).group_by(*groups).order_by(*groups)
+
+
+def _tally(row: Row[Any]) -> Tally:
+    told = dict(row._mapping)
+    sums = {
+        name: {"n": told.pop(f"{name}_n"), "total": told.pop(f"{name}_total") or 0.0, "squares": told.pop(f"{name}_squares") or 0.0}
+        for name in ("latency", "cost", "feedback")
+    }
+    return value_from(Tally, {name: int(v) if name not in ("release", "segment") else v for name, v in told.items()} | sums)

@@ -1,0 +1,65 @@
+"""What people say of answers, the answers that wait for people, and words that are kept for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+from tailorbird.domain.feedback import Content, Feedback, Review
+
+
+class FeedbackRepository(Protocol):
+    """One tenant's feedback."""
+
+    def put(self, feedback: Feedback) -> None:
+        """Adds feedback; of one request, kind and source the latest counts. Raises Conflict when there is no such request."""
+        ...
+
+    def of(self, request: str) -> tuple[Feedback, ...]:
+        """What was said of a request, oldest first."""
+        ...
+
+    def latest(self, limit: int = 50, since: datetime | None = None) -> tuple[Feedback, ...]:
+        """The newest feedback, newest first; only what was said at or after ``since``."""
+        ...
+
+
+class ReviewRepository(Protocol):
+    """One tenant's queue of answers that wait for people."""
+
+    def add(self, reviews: Sequence[Review]) -> None:
+        """Adds items; one that is there stays as it is."""
+        ...
+
+    def get(self, request: str) -> Review:
+        """The item of a request. Raises NotFound."""
+        ...
+
+    def waiting(self, limit: int = 50) -> tuple[Review, ...]:
+        """Open items, oldest first."""
+        ...
+
+    def count(self) -> int:
+        """How many items are open."""
+        ...
+
+    def replace(self, review: Review) -> None:
+        """Writes a settled item over the open one. Raises Conflict when it is not open any more."""
+        ...
+
+
+class ContentRepository(Protocol):
+    """One tenant's kept words."""
+
+    def add(self, contents: Sequence[Content]) -> None:
+        """Keeps words of requests."""
+        ...
+
+    def get(self, request: str) -> Content | None:
+        """What is kept of a request."""
+        ...
+
+    def purge(self, before: datetime) -> int:
+        """Deletes what expired before; how many there were."""
+        ...

@@ -1,0 +1,40 @@
+"""Rollouts, and what is counted while they go on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal, Protocol
+
+from tailorbird.domain.rollout import Rollout, Tally
+
+
+class RolloutRepository(Protocol):
+    """One tenant's rollouts."""
+
+    def add(self, rollout: Rollout) -> None:
+        """Adds a rollout. Raises Conflict when its alias has an open one."""
+        ...
+
+    def get(self, rollout: str) -> Rollout:
+        """The rollout whose id is, or starts with, ``rollout``. Raises NotFound."""
+        ...
+
+    def latest(self, limit: int = 50) -> tuple[Rollout, ...]:
+        """The newest rollouts, newest first."""
+        ...
+
+    def open(self, alias: str | None = None) -> tuple[Rollout, ...]:
+        """Rollouts that go on, oldest first; only that of ``alias``, where given."""
+        ...
+
+    def replace(self, rollout: Rollout) -> None:
+        """Writes the next revision. Raises Conflict when the stored one is not the revision before."""
+        ...
+
+    def tallies(
+        self, alias: str, since_version: int, by: Literal["channel", "language", "length"] | None = None, start: datetime | None = None
+    ) -> tuple[Tally, ...]:
+        """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on; divided by a segment, where
+        given; only requests at or after ``start``.
+        """
+        ...
