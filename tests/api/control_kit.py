@@ -55,6 +55,7 @@ def open_office(folder: Path) -> Parts:
         trainer=lambda: trainer,
         engine=lambda: engine,
         model_reader=MemoryModelReader,
+        host="acme",
     )
 
 

@@ -31,7 +31,12 @@ class Action(StrEnum):
     STAGE = "release.stage"
     PROMOTE = "release.promote"
     ROLLBACK = "release.rollback"
+    ROLL_OUT = "rollout.start"
+    DECIDE_ROLLOUT = "rollout.decide"
+    DRILL = "release.drill"
     EXPORT = "release.export"
+    GIVE_FEEDBACK = "feedback.give"
+    REVIEW = "review.settle"
     EXPLAIN = "request.explain"
     SHOW_TRAFFIC = "traffic.show"
     WATCH = "traffic.watch"
@@ -43,6 +48,9 @@ class Action(StrEnum):
     DISABLE_IDENTITY = "identity.disable"
     ROTATE_IDENTITY = "identity.rotate"
     SHOW_IDENTITY = "identity.show"
+    SHOW_TENANT = "tenant.show"
+    MANAGE_TENANTS = "tenant.manage"
+    SET_POLICY = "tenant.policy"
     VERIFY_AUDIT = "audit.verify"
     CHECKPOINT = "audit.checkpoint"
     SHOW_DATA = "data.show"
@@ -71,7 +79,12 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.STAGE: frozenset({Role.OPERATOR}),
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),
+    Action.ROLL_OUT: frozenset({Role.OPERATOR}),
+    Action.DECIDE_ROLLOUT: frozenset({Role.OPERATOR, Role.APPROVER}),
+    Action.DRILL: frozenset({Role.OPERATOR}),
     Action.EXPORT: frozenset({Role.OPERATOR}),
+    Action.GIVE_FEEDBACK: _ANYONE,
+    Action.REVIEW: frozenset({Role.REVIEWER, Role.APPROVER}),
     Action.EXPLAIN: _ANYONE,
     Action.SHOW_TRAFFIC: _ANYONE,
     Action.WATCH: frozenset({Role.OPERATOR, Role.WORKER}),
@@ -83,6 +96,9 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.DISABLE_IDENTITY: frozenset({Role.ADMIN}),
     Action.ROTATE_IDENTITY: _ANYONE,
     Action.SHOW_IDENTITY: _ANYONE,
+    Action.SHOW_TENANT: _ANYONE,
+    Action.MANAGE_TENANTS: frozenset({Role.ADMIN}),
+    Action.SET_POLICY: frozenset({Role.ADMIN}),
     Action.VERIFY_AUDIT: _ANYONE,
     Action.CHECKPOINT: frozenset({Role.ADMIN, Role.OPERATOR, Role.WORKER}),
     Action.SHOW_DATA: _ANYONE,

@@ -65,7 +65,7 @@ class Answer:
     malformed: bool = False
 
     def note(self, piece: Piece) -> None:
-        """Notes a piece: one more token until the engine has said how many it made. What the engine read is as expected until it says so."""
+        """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
         self.given.append(piece.text)
         if piece.finish_reason is None:
             self.completion_tokens += 1

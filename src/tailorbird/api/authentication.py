@@ -86,6 +86,11 @@ class Authenticator:
             return system.tenants.key(key_id)
 
 
+def shows_api_key(request: Request) -> bool:
+    """True when ``request`` shows an API key, and not a session."""
+    return request.headers.get("authorization", "").partition(" ")[2].strip().startswith("tb_")
+
+
 def _failed(looked: _Looked) -> bool:
     """True when nothing is to be remembered: the look failed, or found no key (one that is made now must work at once)."""
     task = looked.key

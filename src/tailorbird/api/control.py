@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tailorbird.api.artifacts import LARGEST_FILE, artifact_routes
+from tailorbird.api.authentication import Authenticator, shows_api_key
 from tailorbird.api.body import read_body, require_type
 from tailorbird.api.documenting import SESSION, json_body, parameters
 from tailorbird.api.errors import error_answers
@@ -20,7 +21,7 @@ from tailorbird.api.sessions import Sessions, answer_with, session_routes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, perform
+from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, perform, perform_for_program
 
 #: Bytes of a request at most: an objective's text (a mebibyte, escaped) and the digests of many files.
 _LARGEST_REQUEST = 2**22
@@ -29,10 +30,11 @@ _LARGEST_REQUEST = 2**22
 def control_routes(parts: Parts, largest_upload: int = LARGEST_FILE) -> APIRouter:
     """All routes below ``/api``. Errors leave as exceptions of our tree (see ``errors.py``)."""
     router, sessions = APIRouter(), Sessions(parts)
+    programs = Authenticator(parts.ledger, parts.clock)
     router.include_router(session_routes(sessions))
     router.include_router(artifact_routes(sessions, largest_upload))
     for operation in OPERATIONS:
-        router.add_api_route(operation.path, _endpoint(sessions, operation), **_described(operation))
+        router.add_api_route(operation.path, _endpoint(sessions, programs, operation), **_described(operation))
     return router
 
 
@@ -41,8 +43,12 @@ def path_names(operation: AnyOperation) -> tuple[str, ...]:
     return tuple(re.findall(r"\{(\w+)\}", operation.path))
 
 
-def _endpoint(sessions: Sessions, operation: AnyOperation) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(sessions: Sessions, programs: Authenticator, operation: AnyOperation) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
+        if operation.scope is not None and shows_api_key(request):
+            key = await programs(request, operation.scope)
+            wanted = await _read(operation, request)
+            return answer_with(await sessions.run(perform_for_program, sessions.parts, key, operation, wanted))
         actor = await sessions.actor(request)
         asked = await _read(operation, request)
         return answer_with(await sessions.run(perform, sessions.parts, actor, operation, asked))

@@ -16,8 +16,9 @@ from threading import Event
 
 from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.lifecycle import Parts, audit
+from tailorbird.lifecycle import Parts, audit, tenants
 from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.rollouts import watch_rollouts
 from tailorbird.lifecycle.watch import look
 
 _log = logging.getLogger("tailorbird.chores")
@@ -71,6 +72,16 @@ def sign_and_ship(parts: Parts) -> Schedule:
     return Schedule("checkpoint", parts.upkeep.checkpoint_every / 4, lambda: audit.keep_signed(parts))
 
 
+def purge_expired(parts: Parts) -> Schedule:
+    """Deletes kept words whose time is over, and counts of minutes long past."""
+    return Schedule("purge", timedelta(minutes=10), lambda: tenants.purge(parts))
+
+
+def guard_rollouts(parts: Parts) -> Schedule:
+    """Judges rollouts that go on, and does what follows."""
+    return Schedule("rollouts", timedelta(seconds=1), lambda: watch_rollouts(parts))
+
+
 def watch_all(parts: Parts) -> Schedule:
     """Looks at the production of every tenant whose worker key is here."""
     return Schedule("watch", parts.upkeep.watch_every, lambda: _watch_all(parts))
@@ -78,8 +89,8 @@ def watch_all(parts: Parts) -> Schedule:
 
 def _watch_all(parts: Parts) -> None:
     with parts.ledger.system(write=False) as system:
-        tenants = [tenant.name for tenant in system.tenants.all()]
-    for tenant in tenants:
+        names = [tenant.name for tenant in system.tenants.all()]
+    for tenant in names:
         if not _was_watched(parts, tenant):
             _watch(parts, tenant)
 

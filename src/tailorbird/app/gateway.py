@@ -19,7 +19,7 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from tailorbird import __version__, api, console
-from tailorbird.app.chores import Schedule, doing, sign_and_ship
+from tailorbird.app.chores import Schedule, doing, guard_rollouts, purge_expired, sign_and_ship
 from tailorbird.app.health import Health
 from tailorbird.app.logs import LogFormat, set_up
 from tailorbird.app.request_log import RequestLog
@@ -113,7 +113,12 @@ def run_gateway(
             server = Server(gateway_app(parts, driver, keep_former), listening.tls, listening.trusted_proxies)
             _leave_alone_what_stays()
             announce(listening, listener.getsockname()[1])
-            chores = [sign_and_ship(parts), Schedule("certificate", _RENEW_EVERY, server.renew_certificate)]
+            chores = [
+                sign_and_ship(parts),
+                purge_expired(parts),
+                guard_rollouts(parts),
+                Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
+            ]
             try:
                 with ended_by_signals(server), doing(chores):
                     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -123,6 +128,10 @@ def run_gateway(
             _log.info("ended")
 
         asyncio.run(serve())
+
+
+def _chores(parts: Parts) -> list[Schedule]:
+    return [sign_and_ship(parts), purge_expired(parts), guard_rollouts(parts)]
 
 
 def _leave_alone_what_stays() -> None:

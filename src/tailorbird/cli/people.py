@@ -10,7 +10,7 @@ import typer
 from tailorbird import access, wiring
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
-from tailorbird.domain.identity import Role, Rotation
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Role, Rotation, Scope
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import people as asking
@@ -38,9 +38,12 @@ def _create(
     who: As = None,
     key_file: Key = None,
     days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1)] = None,
+    scope: Annotated[list[Scope] | None, typer.Option(help="What it may be used for; may be given several times.")] = None,
 ) -> None:
     """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
-    made = open_session(workspace, who, key_file).ask(asking.CREATE_KEY, asking.NewKey(name=name, days=days), "admin")
+    made = open_session(workspace, who, key_file).ask(
+        asking.CREATE_KEY, asking.NewKey(name=name, days=days, scopes=frozenset(scope or USUAL_SCOPES)), "admin"
+    )
     say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
     typer.echo(made.secret)
 
@@ -52,8 +55,21 @@ def _list_keys(workspace: Workspace = None, who: As = None, key_file: Key = None
     if as_json:
         print_json(known)
         return
-    rows = [(k.id, k.name, "revoked" if k.revoked_at else "", f"{k.expires_at:%Y-%m-%d %H:%M}" if k.expires_at else "") for k in known]
-    print_table(("key", "name", "state", "expires"), rows)
+    rows = [
+        (
+            k.id,
+            k.name,
+            ", ".join(sorted(k.scopes)),
+            "revoked" if k.revoked_at else "",
+            f"{k.expires_at:%Y-%m-%d %H:%M}" if k.expires_at else "",
+        )
+        for k in known
+    ]
+    print_table(("key", "name", "scopes", "state", "expires"), rows)
+
+
+def _until(known: ApiKey) -> str:
+    return f"{known.expires_at:%Y-%m-%d %H:%M}" if known.expires_at else ""
 
 
 @key.command("rotate")

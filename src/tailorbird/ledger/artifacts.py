@@ -87,6 +87,10 @@ class Artifacts:
         """True when something is stored under ``digest``."""
         return self._blobs.size(_name(digest)) is not None
 
+    def size(self, digest: Digest) -> int | None:
+        """Bytes stored under ``digest``."""
+        return self._blobs.size(_name(digest))
+
     def destroy(self, digest: Digest) -> bool:
         """Destroys the bytes named ``digest``, and the cached folder, where it names a tree. False when nothing was there."""
         there = self._blobs.size(_name(digest)) is not None

@@ -1,6 +1,7 @@
 """The system repositories: all that stands above tenants. Nothing else in this room sees more than one tenant.
 
 - ``Tenants``: the tenants, which tenant a key or a session leads to, and whether any alias moved (this file)
+- ``References``: every digest that the record leads to (``references.py``)
 - ``AllUsage`` and ``Gateways``: what gateways counted for everybody, and which of them serve (``usage.py``)
 - ``Queue``: the runs that wait for a worker (this file)
 - ``Events`` with ``tenant=None``: the event log of everybody (``eventlog.py``)
@@ -20,6 +21,7 @@ from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.run import Run, RunState, StepState
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger.eventlog import Events
+from tailorbird.ledger.references import References
 from tailorbird.ledger.rows import insert_new, select_fields, value_of
 from tailorbird.ledger.runs import is_held
 from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, runs, sessions, steps, tenants
@@ -28,6 +30,7 @@ from tailorbird.ports.clock import Clock
 from tailorbird.ports.events import AuditLog
 from tailorbird.ports.identity import TenantDirectory
 from tailorbird.ports.quota import GatewayDirectory, UsageBook
+from tailorbird.ports.references import ReferenceBook
 from tailorbird.ports.runs import WorkQueue
 
 
@@ -125,6 +128,7 @@ class System:
     queue: WorkQueue
     usage: UsageBook
     gateways: GatewayDirectory
+    references: ReferenceBook
 
 
 def system_over(connection: Connection, clock: Clock) -> System:
@@ -135,4 +139,5 @@ def system_over(connection: Connection, clock: Clock) -> System:
         queue=Queue(connection, clock),
         usage=AllUsage(connection),
         gateways=Gateways(connection),
+        references=References(connection),
     )

@@ -13,7 +13,7 @@ from tailorbird import access
 from tailorbird.access import Action
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import ApiKey, Identity, Role, Rotation, Signature, Tenant
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Identity, Role, Rotation, Scope, Signature, Tenant
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.journal import permit, record
@@ -114,14 +114,16 @@ def act_as(parts: Parts, tenant: str, name: str, key_file: Path | None = None) -
     return Actor(identity, sign)
 
 
-def create_api_key(parts: Parts, actor: Actor, name: str, days: int | None = None) -> tuple[ApiKey, str]:
+def create_api_key(
+    parts: Parts, actor: Actor, name: str, days: int | None = None, scopes: frozenset[Scope] = USUAL_SCOPES
+) -> tuple[ApiKey, str]:
     """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
     permit(parts, actor, Action.CREATE_KEY, name)
     now = parts.clock.now()
-    key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None)
+    key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, scopes)
     with parts.ledger.work(actor.tenant) as work:
         work.keys.add(key)
-        record(work, "key.created", actor.name, key.id, now, {"name": name})
+        record(work, "key.created", actor.name, key.id, now, {"name": name, "scopes": ",".join(sorted(scopes))})
     return key, secret
 
 
@@ -144,7 +146,7 @@ def rotate_api_key(parts: Parts, actor: Actor, key_id: str, grace_hours: float) 
         if old is None or not old.is_valid(now):
             raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
         term = old.expires_at - old.created_at if old.expires_at else None
-        key, secret = access.mint(actor.tenant, old.name, now, now + term if term else None)
+        key, secret = access.mint(actor.tenant, old.name, now, now + term if term else None, old.scopes)
         work.keys.add(key)
         work.keys.expire(old.id, now + timedelta(hours=grace_hours))
         record(work, "key.rotated", actor.name, old.id, now, {"name": old.name, "by": key.id})

@@ -19,8 +19,10 @@ from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAc
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.admission import is_approved, verify_release
+from tailorbird.lifecycle.changing import demand_drill, demand_operators, rule_of
 from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.rollouts import take_back
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for, stricter
 
@@ -134,9 +136,11 @@ def stage(parts: Parts, actor: Actor, digest: str) -> Release:
 def promote(parts: Parts, actor: Actor, digest: str) -> Moved:
     """Points the alias ``tenant/objective`` to a staged release; the one it replaces returns to staging and stays loaded for a while."""
     permit(parts, actor, Action.PROMOTE, digest)
+    _demand_direct(parts, actor, digest)
+    demand_operators(parts, actor, digest)
     with parts.ledger.work(actor.tenant) as work:
         release, objective, people = _read(work, digest)
-        after = next_state(release.state, ReleaseAction.PROMOTE)
+        after = _direct(release)
         _demand_approval(release, _rule(work, objective), people)
         before = _alias(work, objective.name)
         left = _leave(work, before, ReleaseAction.SUPERSEDE)
@@ -151,11 +155,16 @@ def promote(parts: Parts, actor: Actor, digest: str) -> Moved:
 def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
     """Takes the present release of an alias out of production; the one before it answers again, or nobody when there was none.
 
+    While a rollout goes on, it is the release that is let in that goes, back to staging.
+
     ``name`` is ``objective`` or ``tenant/objective``. Raises NotFound, Conflict (nothing in production).
     """
     permit(parts, actor, Action.ROLLBACK, name)
     with parts.ledger.work(actor.tenant) as work:
         before = work.aliases.get(_own_name(actor, name))
+        for rollout in work.rollouts.open(before.name):
+            take_back(work, rollout, actor.name, _now(parts), reason)
+            return Moved(alias=work.aliases.get(before.name), entered=work.releases.get(rollout.incumbent), left=None)
         if not before.targets:
             raise Conflict(
                 f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
@@ -168,6 +177,37 @@ def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
         subject = left.digest if left else alias.path
         record(work, "release.rolled_back", actor.name, subject, _now(parts), facts | {"now": entered.digest if entered else None})
         return Moved(alias=alias, entered=entered, left=left)
+
+
+def demand_approved(work: UnitOfWork, release: Release) -> None:
+    """Raises Forbidden unless the release has the approvals that production needs, Corrupt where something signed does not verify."""
+    _, objective, people = _read(work, release.digest)
+    _demand_approval(release, _rule(work, objective), people)
+
+
+def _demand_direct(parts: Parts, actor: Actor, digest: str) -> None:
+    """Raises Conflict where the release must pass a rollout or a drill first, or a rollout of the name goes on."""
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        release = work.releases.get(digest)
+        _direct(release)
+        name, rule = release.content.objective_name, rule_of(work, release)
+        if work.rollouts.open(name):
+            raise Conflict(f"a rollout of {actor.tenant}/{name} goes on", "end it first: tailorbird rollout list", code="rollout_open")
+        alias = _alias(work, name)
+        if rule.canary and alias is not None and alias.targets:
+            raise Conflict(
+                f"the tier {release.content.risk.value} demands that users are let in by degrees",
+                f"run: tailorbird rollout start {short(release.digest)}",
+                code="rollout_needed",
+            )
+        demand_drill(work, release, rule, parts)
+
+
+def _direct(release: Release) -> ReleaseState:
+    """The state after a promotion without a rollout. Raises Conflict: one that is let in by degrees ends by its rollout alone."""
+    if release.state is ReleaseState.CANARY:
+        raise Conflict("the release is let in by a rollout", "decide on that: tailorbird rollout list", code="rollout_open")
+    return next_state(release.state, ReleaseAction.PROMOTE)
 
 
 def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:

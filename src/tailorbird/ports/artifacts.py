@@ -52,7 +52,11 @@ class ArtifactStore(Protocol):
 
 
 class ErasableStore(ArtifactStore, Protocol):
-    """A store whose bytes can be destroyed: for what a person asked to be forgotten, and for nothing else."""
+    """A store whose bytes can be destroyed: for what a person asked to be forgotten, or a tenant that is removed."""
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes stored under ``digest``; None when there is nothing."""
+        ...
 
     def destroy(self, digest: Digest) -> bool:
         """Destroys the bytes named ``digest``, and this machine's copy of the tree, where it names one. False when nothing was there."""

@@ -13,6 +13,7 @@ from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, Sess
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.quota import GatewayDirectory, UsageBook, UsageRepository
 from tailorbird.ports.records import RecordRepository
+from tailorbird.ports.references import ReferenceBook
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
 from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
@@ -54,6 +55,7 @@ class SystemWork(Protocol):
     queue: WorkQueue
     usage: UsageBook
     gateways: GatewayDirectory
+    references: ReferenceBook
 
 
 class Ledger(Protocol):

@@ -7,17 +7,22 @@ evidence is measured, how a signature is verified (a callable is passed in), whe
 from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_may_decide, deciding_role, quorum, rule_for, stricter
 from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
 from tailorbird.release.card import CardFacts, model_card
+from tailorbird.release.changes import DRILL_LASTS, ChangeRule, change_rule
 from tailorbird.release.gate import GateInputs, judge
 from tailorbird.release.intervals import interval_at
-from tailorbird.release.moves import promoted, rolled_back
+from tailorbird.release.moves import Trial, promoted, restored, rolled_back, tried
 
 __all__ = [
     "DECIDING_ROLES",
+    "DRILL_LASTS",
     "CardFacts",
+    "ChangeRule",
     "GateInputs",
     "ReleaseParts",
+    "Trial",
     "VerifyApproval",
     "assemble",
+    "change_rule",
     "check_may_decide",
     "deciding_role",
     "interval_at",
@@ -26,7 +31,9 @@ __all__ = [
     "promoted",
     "quorum",
     "release_digest",
+    "restored",
     "rolled_back",
     "rule_for",
     "stricter",
+    "tried",
 ]

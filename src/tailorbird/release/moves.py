@@ -6,11 +6,13 @@ engines.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from tailorbird.domain.deployment import Alias, Target
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.release import Release, ReleaseAction, next_state
+from tailorbird.domain.value import Digest
 
 
 def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
@@ -47,3 +49,37 @@ def rolled_back(alias: Alias, now: datetime, actor: str) -> Alias:
     return alias.model_copy(
         update={"targets": alias.previous, "previous": (), "version": alias.version + 1, "moved_at": now, "moved_by": actor}
     )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a release is let in beside another: mirrored (``share`` None), or for a share of the users, drawn with ``salt``."""
+
+    incumbent: Digest
+    candidate: Digest
+    share: float | None
+    salt: str
+
+
+def tried(alias: Alias, trial: Trial, now: datetime, actor: str) -> Alias:
+    """The alias with a release let in by ``trial``; what stood before the incumbent is remembered as it was."""
+    whole = 10_000
+    candidate = round(whole * trial.share) if trial.share else 0
+    both = (Target(release=trial.incumbent, weight=whole - candidate), Target(release=trial.candidate, weight=candidate))
+    return _moved(
+        alias,
+        now,
+        actor,
+        targets=both if candidate else (Target(release=trial.incumbent),),
+        mirror=None if candidate else trial.candidate,
+        salt=trial.salt,
+    )
+
+
+def restored(alias: Alias, incumbent: Digest, now: datetime, actor: str) -> Alias:
+    """The alias answered by ``incumbent`` alone, as before a trial."""
+    return _moved(alias, now, actor, targets=(Target(release=incumbent),), mirror=None, salt="")
+
+
+def _moved(alias: Alias, now: datetime, actor: str, **changes: object) -> Alias:
+    return alias.model_copy(update={"version": alias.version + 1, "moved_at": now, "moved_by": actor} | changes)

@@ -4,6 +4,7 @@ from tailorbird.serving.answering import Answering, Piece
 from tailorbird.serving.choice import choose
 from tailorbird.serving.deployment import Deployment, Readiness
 from tailorbird.serving.journal import Kept, Redact, RequestJournal, amounts_of
+from tailorbird.serving.judging import judge, segments
 from tailorbird.serving.life import GONE_AFTER
 from tailorbird.serving.mirroring import Mirror, Mirrored
 from tailorbird.serving.quotas import Left, Quotas, Reservation
@@ -28,4 +29,6 @@ __all__ = [
     "Routes",
     "amounts_of",
     "choose",
+    "judge",
+    "segments",
 ]

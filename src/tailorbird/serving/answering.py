@@ -16,7 +16,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
 from tailorbird.domain.value import Value
-from tailorbird.foundations.labelling import labelled
+from tailorbird.foundations.labelling import is_referred, labelled
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.serving.routes import Arm, Routes
@@ -69,13 +69,12 @@ class Answering:
         text = last_user_text(messages)
         scores = await self._driver.score(arm.release, messages_for(arm.prompt, text, await self._context(arm, text)), arm.prompt.answers)
         found = labelled(arm.prompt, scores.log_probabilities)
-        sure = found.probabilities.get(found.answer, 0.0)
         return Piece(
             text=found.answer,
             finish_reason="stop",
             prompt_tokens=scores.prompt_tokens,
             probabilities=found.probabilities,
-            referred=arm.refer_below is not None and sure < arm.refer_below,
+            referred=is_referred(found, arm.refer_below),
         )
 
     async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:

@@ -207,7 +207,7 @@ class Deployment:
 
 
 def _arm(name: str, release: Digest, content: ReleaseContent) -> Arm:
-    return Arm(name, release, content.task, content.prompt, content.retrieval, getattr(content, "refer_below", None))
+    return Arm(name, release, content.task, content.prompt, content.retrieval, content.refer_below)
 
 
 def _asked(alias: Alias) -> tuple[Digest, ...]:

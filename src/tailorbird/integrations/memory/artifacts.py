@@ -6,6 +6,7 @@ In: bytes and folders. Out: digests, bytes, local folders. Must not know: fsspec
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,6 +77,10 @@ class MemoryArtifacts:
         new = not to.exists(digest)
         to.put(self.get(digest))
         return new
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes stored under ``digest``."""
+        return len(self._stored[digest]) if digest in self._stored else None
 
     def spoil(self, digest: Digest) -> None:
         """Changes the bytes stored under ``digest``, as a failing disk or an intruder would."""

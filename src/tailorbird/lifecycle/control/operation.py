@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from tailorbird.access import Action
-from tailorbird.domain.value import Value
+from tailorbird.domain.errors import Forbidden
+from tailorbird.domain.identity import ApiKey, Identity, Scope, Signature
+from tailorbird.domain.value import Digest, Value
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
 
@@ -27,7 +29,8 @@ class Nothing(Value):
 class Operation(Generic[Q, A]):
     """One thing that can be asked. ``path`` names fields of ``asks`` in braces; the other fields come as query (GET) or body.
 
-    ``action`` is the operation's line in ``access.ROLES_FOR``; the tenant is always the actor's own.
+    ``action`` is the operation's line in ``access.ROLES_FOR``; the tenant is always the actor's own. A program may ask it with an API key
+    that has ``scope``, where there is one.
     """
 
     name: str
@@ -38,10 +41,23 @@ class Operation(Generic[Q, A]):
     answers: type[A]
     do: Callable[[Parts, Actor, Q], A]
     summary: str
+    scope: Scope | None = None
 
 
 #: An operation of any types, for the table.
 AnyOperation = Operation[Any, Any]
+
+
+def perform_for_program(parts: Parts, key: ApiKey, operation: Operation[Q, A], request: Q) -> A:
+    """Does ``operation`` for the program that holds ``key``. Raises Forbidden where the key has not its scope."""
+    if operation.scope is None or operation.scope not in key.scopes:
+        raise Forbidden(f"this key may not ask {operation.name}", "use a key with the scope for it, or a session", code="scope_missing")
+    program = Identity(tenant=key.tenant, name=f"key-{key.id}", roles=frozenset(), public_key="", created_at=key.created_at)
+    return operation.do(parts, Actor(program, _signs_nothing), request)
+
+
+def _signs_nothing(purpose: str, _digest: Digest) -> Signature:
+    raise Forbidden(f"a program signs nothing (for the purpose {purpose})", "let a person do it", code="key_elsewhere")
 
 
 def perform(parts: Parts, actor: Actor, operation: Operation[Q, A], request: Q) -> A:

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tailorbird.access import Action
-from tailorbird.domain.identity import ApiKey, Identity, Role, Rotation, Signature
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Identity, Role, Rotation, Scope, Signature
 from tailorbird.domain.value import Name, Value
 from tailorbird.lifecycle import people
 from tailorbird.lifecycle.control.operation import Nothing, Operation
@@ -54,10 +54,11 @@ class Keys(Value):
 
 
 class NewKey(Value):
-    """An API key to make; ``days`` until it expires, for ever without."""
+    """An API key to make; ``days`` until it expires, for ever without; ``scopes`` are what programs may do with it."""
 
     name: Name
     days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    scopes: Annotated[frozenset[Scope], Field(min_length=1)] = USUAL_SCOPES
 
 
 class KeySecret(Value):
@@ -106,7 +107,7 @@ def _keys(parts: Parts, actor: Actor, _asked: Nothing) -> Keys:
 
 
 def _create_key(parts: Parts, actor: Actor, asked: NewKey) -> KeySecret:
-    key, secret = people.create_api_key(parts, actor, asked.name, asked.days)
+    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, asked.scopes)
     return KeySecret(key=_shown(key), secret=secret)
 
 

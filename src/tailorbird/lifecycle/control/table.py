@@ -5,7 +5,7 @@ In: the operations of each noun. Out: ``OPERATIONS``. Must not know: who calls f
 
 from __future__ import annotations
 
-from tailorbird.lifecycle.control import looking, people, plans, releases, runs
+from tailorbird.lifecycle.control import feedback, looking, people, plans, releases, rollouts, runs, tenants
 from tailorbird.lifecycle.control.operation import AnyOperation
 
 OPERATIONS: tuple[AnyOperation, ...] = (
@@ -27,6 +27,11 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     releases.PROMOTE,
     releases.ALIASES,
     releases.ROLL_BACK,
+    rollouts.DRILL,
+    rollouts.START,
+    rollouts.LIST,
+    rollouts.SHOW,
+    rollouts.DECIDE,
     people.ME,
     people.LIST,
     people.ADD,
@@ -36,6 +41,15 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     people.CREATE_KEY,
     people.REVOKE_KEY,
     people.ROTATE_KEY,
+    tenants.LIST,
+    tenants.ADD,
+    tenants.LIMIT,
+    tenants.SUSPEND,
+    tenants.REMOVE,
+    tenants.POLICY,
+    feedback.GIVE,
+    feedback.QUEUE,
+    feedback.SETTLE,
     looking.EXPLAIN,
     looking.TRAFFIC,
     looking.SIGNALS,

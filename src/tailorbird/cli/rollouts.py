@@ -1,0 +1,133 @@
+"""``tailorbird rollout`` and ``tailorbird drill``: a release let in by degrees, and the way back rehearsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+
+from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.control import rollouts as asking
+from tailorbird.lifecycle.control.releases import OneRelease
+from tailorbird.lifecycle.rollouts import Decision, RolloutReport
+
+rollout = typer.Typer(no_args_is_help=True)
+drill = typer.Typer()
+DigestArgument = Annotated[str, typer.Argument(help="Digest of a staged release, or how it begins.", metavar="DIGEST")]
+RolloutArgument = Annotated[str, typer.Argument(help="Id of the rollout, or how it begins.", metavar="ROLLOUT")]
+
+
+@rollout.callback()
+def _rollout() -> None:
+    """Let a release in by degrees: mirrored, then for a growing share of the users; guards take it back by themselves."""
+
+
+@rollout.command("start")
+def _start(
+    digest: DigestArgument,
+    plan: Annotated[Path | None, typer.Option(help="YAML file with the plan (default: shadow, 5 %, 25 %, 50 %, then production).")] = None,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a staged release in beside the one in production."""
+    wanted = _plan(plan) if plan else RolloutPlan()
+    begun = open_session(workspace, who, key).ask(asking.START, asking.NewRollout(digest=digest, plan=wanted), "operator")
+    if as_json:
+        print_json(begun)
+        return
+    out.print(f"rollout {begun.id} of {begun.tenant}/{begun.alias}: {_step(begun)}", markup=False)
+    say(f"watch it: tailorbird rollout show {begun.id}")
+
+
+@rollout.command("list")
+def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """List rollouts, newest first."""
+    known = open_session(workspace, who, key).ask(asking.LIST, asking.Newest()).rollouts
+    if as_json:
+        print_json(known)
+        return
+    rows = [(r.id, r.alias, short(r.candidate), r.state.value, _step(r), f"{r.changed_at:%m-%d %H:%M}") for r in known]
+    print_table(("rollout", "name", "release", "state", "step", "changed"), rows)
+
+
+@rollout.command("show")
+def _show(rollout_id: RolloutArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a rollout: where it is, what each guard says, in all and by segment, and how it came here."""
+    found = open_session(workspace, who, key).ask(asking.SHOW, asking.OneRollout(rollout=rollout_id))
+    print_json(found) if as_json else _tell(found)
+
+
+@rollout.command("decide")
+def _decide(
+    rollout_id: RolloutArgument,
+    decision: Annotated[Decision, typer.Argument(help="hold, resume, advance, promote or roll_back.")],
+    reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+) -> None:
+    """Hold a rollout, let it go on, promote it, or take it back."""
+    wanted = asking.Decided(rollout=rollout_id, decision=decision, reason=reason)
+    moved = open_session(workspace, who, key).ask(asking.DECIDE, wanted, "operator")
+    out.print(f"rollout {moved.id} is {moved.state.value.replace('_', ' ')}", markup=False)
+
+
+@drill.command()
+def _drill(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Put a staged release in and take it back, under a name of its own, and record the seconds until every gateway had followed."""
+    found = open_session(workspace, who, key).ask(asking.DRILL, OneRelease(digest=digest), "operator")
+    if as_json:
+        print_json(found)
+        return
+    told = f"in after {found.promote_seconds:.2f} s, back after {found.rollback_seconds:.2f} s, on {found.gateways} gateways"
+    out.print(f"release {short(found.release)} under {found.alias}: {told}", markup=False)
+
+
+def _plan(path: Path) -> RolloutPlan:
+    """The plan in a file. Raises InvalidInput."""
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        read = None
+    if not isinstance(read, dict):
+        raise InvalidInput(f"{path} is no plan", "write steps, guards, alpha, then and patience_hours as YAML", code="plan_invalid")
+    return RolloutPlan.model_validate(read)
+
+
+def _step(one: Rollout) -> str:
+    step = one.present
+    what = "mirrored" if step.kind == "shadow" else f"{100 * step.share:g} % of the users"
+    return f"step {one.step + 1} of {len(one.plan.steps)}, {what}"
+
+
+def _tell(found: RolloutReport) -> None:
+    one, judged = found.rollout, found.judgement
+    out.print(f"rollout {one.id} of {one.tenant}/{one.alias} is {one.state.value.replace('_', ' ')}: {_step(one)}", markup=False)
+    out.print(f"release {short(one.candidate)} beside {short(one.incumbent)}; {judged.reason}", markup=False)
+    if judged.agreement is not None:
+        out.print(f"mirrored answers that were the one given: {100 * judged.agreement:.1f} %", markup=False)
+    rows = [(g.guard.value, _value(g.candidate), _value(g.incumbent), f"{g.margin:g}", _verdict(g), g.text) for g in judged.guards]
+    print_table(("guard", "release", "before", "margin", "says", "in words"), rows)
+    turned = [s for s in found.segments if s.reversed]
+    for segment in turned:
+        out.print(f"reversed: {segment.guard.value} where {segment.by} is {segment.segment or 'not said'}", markup=False)
+    for passage in one.history:
+        out.print(f"  {passage.at:%Y-%m-%d %H:%M:%S} {passage.by}: {passage.action.value} ({passage.reason})", markup=False)
+
+
+def _value(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _verdict(guard: GuardFinding) -> str:
+    return "breached" if guard.breached else "holds"
+
+
+apps = {"rollout": rollout, "drill": drill}

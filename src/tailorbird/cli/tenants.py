@@ -1,0 +1,155 @@
+"""``tailorbird tenant``: who is served here, and how much."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird import access
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.quota import Limits, Usage
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import tenants as asking
+from tailorbird.lifecycle.people import FIRST_PEOPLE
+from tailorbird.lifecycle.tenants import TenantView
+
+tenant = typer.Typer(no_args_is_help=True)
+TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]
+Limited = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="NAME=NUMBER, several times: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…."),
+]
+
+
+@tenant.callback()
+def _tenant() -> None:
+    """Add, limit, suspend, remove and list tenants; say what is kept of the traffic of yours."""
+
+
+@tenant.command("add")
+def _add(
+    name: TenantName,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    limit: Limited = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add a tenant with one person a role. Their keys are made here, and only the public halves are told."""
+    session = open_session(workspace, who, key)
+    limits, folder = _limits(limit), _own_folder(session, name)
+    asking.OneTenant(name=name)  # a bad name makes no key
+    people = tuple(
+        asking.FirstPerson(name=person, roles=roles, public_key=_public(folder / f"{person}.key")) for person, roles in FIRST_PEOPLE.items()
+    )
+    added = session.ask(asking.ADD, asking.NewTenant(name=name, people=people, limits=limits), "admin")
+    if as_json:
+        print_json(added)
+        return
+    out.print(f"tenant {name} is served; its people act with the keys in {folder}", markup=False)
+    say(f"next: give each key to its person; a key for programs: tailorbird key create NAME --as {name}/admin")
+
+
+@tenant.command("limit")
+def _limit(
+    name: TenantName, limit: Limited = None, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Set the limits of a tenant; those that are not named are lifted. Gateways know within a second."""
+    changed = open_session(workspace, who, key).ask(asking.LIMIT, asking.NewLimits(name=name, limits=_limits(limit)), "admin")
+    print_json(changed) if as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
+
+
+@tenant.command("suspend")
+def _suspend(
+    name: TenantName,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Answer its programs again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a tenant's programs nothing. What it has stays."""
+    changed = open_session(workspace, who, key).ask(asking.SUSPEND, asking.Suspension(name=name, resume=resume), "admin")
+    print_json(changed) if as_json else out.print(f"{name} is {'served again' if resume else 'suspended'}", markup=False)
+
+
+@tenant.command("remove")
+def _remove(
+    name: TenantName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a tenant with every row, artifact and key that is its. The event log alone keeps what happened."""
+    if not yes:
+        typer.confirm(f"Remove {name} and all that is its, for good?", abort=True, err=True)
+    gone = open_session(workspace, who, key).ask(asking.REMOVE, asking.OneTenant(name=name), "admin")
+    if as_json:
+        print_json(gone)
+    else:
+        told = f"{sum(gone.rows.values())} rows, {gone.artifacts} artifacts, {gone.files} files"
+        out.print(f"{name} is removed: {told}; backups that were made before still hold it", markup=False)
+
+
+@tenant.command("list")
+def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """List tenants, their limits and what they have used this month: all for the host's people, for others their own."""
+    known = open_session(workspace, who, key).ask(asking.LIST, Nothing(), "admin").tenants
+    if as_json:
+        print_json(known)
+        return
+    print_table(("tenant", "state", "this month", "limits", "keeps"), [_row(view) for view in known])
+
+
+@tenant.command("policy")
+def _policy(
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    keep_days: Annotated[int, typer.Option(help="Days for which words are kept, redacted; 0: none are.", min=0, max=3650)] = 0,
+    review_share: Annotated[float, typer.Option(help="Share of the answers that people look at.", min=0, max=1)] = 0.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what is kept of your own tenant's traffic. Without --keep-days no words are, and those that were are deleted."""
+    wanted = TrafficPolicy(store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share)
+    changed = open_session(workspace, who, key).ask(asking.POLICY, wanted, "admin")
+    print_json(changed) if as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
+
+
+def _row(view: TenantView) -> tuple[str, ...]:
+    one = view.tenant
+    return one.name, "suspended" if one.suspended_at else "", _used(view.month), _told(one.limits), _kept(one.policy)
+
+
+def _used(usage: Usage) -> str:
+    return f"{usage.requests:,} requests, {usage.input_tokens:,} + {usage.output_tokens:,} tokens, {usage.money:.4f}"
+
+
+def _told(limits: Limits) -> str:
+    return ", ".join(f"{name}={value:g}" for name, value in limits.model_dump().items() if value is not None) or "no limits"
+
+
+def _kept(policy: TrafficPolicy) -> str:
+    words = f"words for {policy.retention_days} days" if policy.store_content else "no words"
+    return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "")
+
+
+def _limits(given: list[str] | None) -> Limits:
+    named = dict(one.partition("=")[::2] for one in given or ())
+    return Limits.model_validate(named)
+
+
+def _own_folder(session: Session, name: str) -> Path:
+    return Path(f"{name}-keys") if session.server else session.settings.keys / name
+
+
+def _public(path: Path) -> str:
+    return access.public_key(access.load_key(path)) if path.exists() else access.create_key(path)
+
+
+apps = {"tenant": tenant}

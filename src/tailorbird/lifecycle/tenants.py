@@ -1,0 +1,222 @@
+"""Tenants: added, limited, suspended, and removed without a trace but the log.
+
+In: what an admin of the host asks (the tenant that runs this installation). Out: tenants. Must not know: HTTP, tables.
+
+Removing deletes every row that is the tenant's, the artifacts that nobody else's record leads to, and its files in the workspace. The event
+log alone keeps what happened: it names the tenant, its identities and digests, and holds no data of anybody.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from typing import get_args
+
+from tailorbird.access import check_public_key
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound
+from tailorbird.domain.event import Event
+from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.identity import Identity, Role, Tenant
+from tailorbird.domain.quota import Limits, Period, Usage, window_start
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import plain_json
+from tailorbird.lifecycle.journal import Facts, record
+from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.ports.artifacts import ErasableStore
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+#: A larger artifact is no manifest of others, and is not searched for names.
+_LARGEST_MANIFEST = 2**24
+
+
+class Newcomer(Value):
+    """Somebody of a new tenant, by the public half of a key that was made elsewhere."""
+
+    name: str
+    roles: frozenset[Role]
+    public_key: str
+
+
+class TenantView(Value):
+    """A tenant and what it has used in the present minute and month."""
+
+    tenant: Tenant
+    minute: Usage
+    month: Usage
+
+
+class Removed(Value):
+    """What removing a tenant deleted: rows by table, artifacts, files."""
+
+    tenant: str
+    rows: dict[str, int]
+    artifacts: int
+    files: int
+
+
+def require_host(parts: Parts, actor: Actor) -> None:
+    """Raises Forbidden unless the actor belongs to the tenant that runs this installation."""
+    if not parts.host or actor.tenant != parts.host:
+        raise Forbidden("only admins of the host add, limit and remove tenants", "ask who runs this installation", code="not_host")
+
+
+def add_tenant(parts: Parts, actor: Actor, name: str, people: Iterable[Newcomer], limits: Limits) -> Tenant:
+    """Makes a tenant with its first people. Raises Conflict (the name is taken), InvalidInput (a key is none)."""
+    require_host(parts, actor)
+    newcomers = tuple(people)
+    for person in newcomers:
+        check_public_key(person.public_key)
+    if not any(Role.ADMIN in person.roles for person in newcomers):
+        raise Conflict("a tenant needs an admin of its own", "send one with the role admin", code="tenant_without_admin")
+    if len({person.public_key for person in newcomers}) < len(newcomers):
+        raise Conflict("one key is one person", "make a key for each", code="key_reused")
+    now = parts.clock.now()
+    tenant = Tenant(name=name, created_at=now, limits=limits)
+    with parts.ledger.system() as system:
+        system.tenants.add(tenant)
+        system.events.append([_event("tenant.created", tenant, actor, parts)])
+    with parts.ledger.work(name) as work:
+        for person in newcomers:
+            work.identities.add(Identity(tenant=name, name=person.name, roles=person.roles, public_key=person.public_key, created_at=now))
+            record(work, "identity.added", f"{actor.tenant}/{actor.name}", person.name, now, {"roles": ",".join(sorted(person.roles))})
+    return tenant
+
+
+def limit_tenant(parts: Parts, actor: Actor, name: str, limits: Limits) -> Tenant:
+    """Sets the limits of a tenant, in place of those it had. Gateways know within a second. Raises NotFound."""
+    facts: Facts = {key: value for key, value in plain_json(limits).items() if value is not None}
+    return _change(parts, actor, name, "tenant.limited", {"limits": limits}, facts)
+
+
+def suspend_tenant(parts: Parts, actor: Actor, name: str, *, resume: bool) -> Tenant:
+    """Has a tenant's programs be answered nothing, or again. What it has stays. Raises NotFound."""
+    at = None if resume else parts.clock.now()
+    return _change(parts, actor, name, "tenant.resumed" if resume else "tenant.suspended", {"suspended_at": at}, {})
+
+
+def set_policy(parts: Parts, actor: Actor, policy: TrafficPolicy) -> Tenant:
+    """Says what is kept of the traffic of the actor's own tenant. What was kept and may not be any more is deleted."""
+    now = parts.clock.now()
+    with parts.ledger.system() as system:
+        changed = system.tenants.get(actor.tenant).model_copy(update={"policy": policy})
+        system.tenants.replace(changed)
+        system.events.append([_event("tenant.policy_set", changed, actor, parts, plain_json(policy))])
+    if not policy.store_content:
+        with parts.ledger.work(actor.tenant) as work:
+            work.contents.purge(now + timedelta(days=365 * 100))
+    return changed
+
+
+def view_tenants(parts: Parts, actor: Actor) -> tuple[TenantView, ...]:
+    """All tenants for an admin of the host; for others their own."""
+    with parts.ledger.system(write=False) as system:
+        known = system.tenants.all()
+    seen = known if parts.host and actor.tenant == parts.host else [tenant for tenant in known if tenant.name == actor.tenant]
+    return tuple(_view(parts, tenant) for tenant in seen)
+
+
+def remove_tenant(parts: Parts, actor: Actor, name: str) -> Removed:
+    """Deletes a tenant and all that is its. Raises NotFound, Conflict (the host itself)."""
+    require_host(parts, actor)
+    if name == parts.host:
+        raise Conflict("the host cannot be removed", "it runs this installation", code="tenant_host")
+    with parts.ledger.system(write=False) as system:
+        theirs = set(system.references.digests(of=name))
+    files = _files_of(parts, name)
+    with parts.ledger.system() as system:
+        gone = system.tenants.get(name)
+        rows = system.tenants.remove(name)
+        system.events.append([_event("tenant.removed", gone, actor, parts, {"rows": sum(rows.values())})])
+    with parts.ledger.system(write=False) as system:
+        kept = set(system.references.digests())
+    artifacts = _forget(parts.artifacts, theirs, kept)
+    return Removed(tenant=name, rows=rows, artifacts=artifacts, files=sum(_delete(parts, path) for path in files))
+
+
+def purge(parts: Parts) -> int:
+    """Deletes kept words whose time is over, and counts of minutes long past; how many rows there were."""
+    now = parts.clock.now()
+    with parts.ledger.system() as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+        count = system.usage.prune(now - timedelta(hours=2))
+    for tenant in tenants:
+        with parts.ledger.work(tenant) as work:
+            expired = work.contents.purge(now)
+            if expired:
+                record(work, "content.purged", "retention", tenant, now, {"count": expired})
+            count += expired
+    return count
+
+
+def _change(parts: Parts, actor: Actor, name: str, kind: str, update: dict[str, object], facts: Facts) -> Tenant:
+    require_host(parts, actor)
+    with parts.ledger.system() as system:
+        changed = system.tenants.get(name).model_copy(update=update)
+        system.tenants.replace(changed)
+        system.events.append([_event(kind, changed, actor, parts, facts)])
+    return changed
+
+
+def _event(kind: str, tenant: Tenant, actor: Actor, parts: Parts, facts: Facts | None = None) -> Event:
+    """Who acts belongs to another tenant, and is named with it."""
+    return Event(
+        kind=kind, tenant=tenant.name, actor=f"{actor.tenant}/{actor.name}", subject=tenant.name, at=parts.clock.now(), data=facts or {}
+    )
+
+
+def _view(parts: Parts, tenant: Tenant) -> TenantView:
+    now = parts.clock.now()
+    starts = {period: window_start(period, now) for period in get_args(Period)}
+    with parts.ledger.work(tenant.name, write=False) as work:
+        minute, month = (
+            Usage(gateway="all", period=period, start=start, **work.usage.used(period, start)._asdict()) for period, start in starts.items()
+        )
+    return TenantView(tenant=tenant, minute=minute, month=month)
+
+
+def _forget(store: ErasableStore, theirs: set[Digest], kept: set[Digest]) -> int:
+    """Deletes what is reached from ``theirs`` and not from ``kept``; how many artifacts."""
+    only_theirs = _reached(store, theirs) - _reached(store, kept)
+    for digest in only_theirs:
+        store.destroy(digest)
+    return len(only_theirs)
+
+
+def _reached(store: ErasableStore, named: Iterable[Digest]) -> set[Digest]:
+    """Artifacts that are named, or that an artifact among them names: a tree names its files."""
+    found: set[Digest] = set()
+    ahead = [digest for digest in named if store.exists(digest)]
+    while ahead:
+        digest = ahead.pop()
+        if digest in found:
+            continue
+        found.add(digest)
+        ahead += [inner for inner in _inside(store, digest) if store.exists(inner)]
+    return found
+
+
+def _inside(store: ErasableStore, digest: Digest) -> Iterator[Digest]:
+    if (store.size(digest) or 0) > _LARGEST_MANIFEST:
+        return
+    try:
+        data = store.get(digest)
+    except (Corrupt, NotFound):
+        return
+    if data[:1] == b"{":
+        yield from _DIGEST.findall(data.decode("utf-8", errors="ignore"))
+
+
+def _files_of(parts: Parts, name: str) -> list[str]:
+    """Places in the workspace that are the tenant's: its keys, the folders of its runs, the references of its releases."""
+    with parts.ledger.work(name, write=False) as work:
+        runs = [f"runs/{run.id}" for run in work.runs.all()]
+    return [f"keys/{name}", *runs]
+
+
+def _delete(parts: Parts, place: str) -> int:
+    path = parts.workspace / place
+    count = sum(1 for file in path.rglob("*") if file.is_file()) if path.is_dir() else 0
+    shutil.rmtree(path, ignore_errors=True)
+    return count
