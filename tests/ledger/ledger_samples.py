@@ -11,11 +11,14 @@ from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.fixing import Decision, FixAction
+from tailorbird.domain.feedback import Content, Feedback, FeedbackKind, Review, ReviewReason
 from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.quota import Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, StepProgress, TrainingProgress
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
@@ -140,6 +143,40 @@ def alias(tenant: str, version: int = 1, name: str = "routing") -> Alias:
         version=version,
         moved_at=START + timedelta(minutes=version),
         moved_by="olga",
+    )
+
+
+def usage(n: int = 1) -> Usage:
+    return Usage(gateway="g", period="month", start=START, requests=n, input_tokens=2, output_tokens=3, money=0.5)
+
+
+def feedback(tenant: str, value: str = "up") -> Feedback:
+    return Feedback(tenant=tenant, request="request-1", kind=FeedbackKind.THUMB, source="key-1", value=value, score=1.0, at=START)
+
+
+def review(tenant: str, request: str = "request-1") -> Review:
+    return Review(tenant=tenant, request=request, alias="routing", reason=ReviewReason.SAMPLE, queued_at=START)
+
+
+def content(tenant: str) -> Content:
+    return Content(tenant=tenant, request="request-1", text="where is it", answer="refund", at=START, expires_at=START)
+
+
+def rollout(tenant: str, name: str = "routing") -> Rollout:
+    return Rollout(
+        id="0123456789ab",
+        tenant=tenant,
+        alias=name,
+        candidate=digest("new"),
+        incumbent=digest("release"),
+        risk=RiskTier.LIMITED,
+        plan=RolloutPlan(),
+        salt="s",
+        versions=(1,),
+        step_since=START,
+        started_by="ada",
+        started_at=START,
+        changed_at=START,
     )
 
 

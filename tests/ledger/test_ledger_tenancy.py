@@ -53,6 +53,17 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "decisions.of": lambda w: w.decisions.of("routing"),
     "erasures.get": lambda w: w.erasures.get("000000000001"),
     "erasures.all": lambda w: w.erasures.all(),
+    "usage.used": lambda w: w.usage.used("month", START) if any(w.usage.used("month", START)) else (),
+    "feedback.of": lambda w: w.feedback.of("request-1"),
+    "feedback.latest": lambda w: w.feedback.latest(),
+    "reviews.get": lambda w: w.reviews.get("request-1"),
+    "reviews.waiting": lambda w: w.reviews.waiting(),
+    "reviews.count": lambda w: w.reviews.count(),
+    "contents.get": lambda w: w.contents.get("request-1"),
+    "rollouts.get": lambda w: w.rollouts.get("0123"),
+    "rollouts.latest": lambda w: w.rollouts.latest(),
+    "rollouts.open": lambda w: w.rollouts.open("routing"),
+    "rollouts.tallies": lambda w: w.rollouts.tallies("routing", 0),
     "events.entries": lambda w: tuple(w.events.entries()),
     "events.about": lambda w: w.events.about("run-1"),
     "events.latest": lambda w: w.events.latest(),
@@ -93,6 +104,14 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "erasures.finish": lambda w: w.erasures.finish("000000000001", "a", RESULT),
     "erasures.sign": lambda w: w.erasures.sign("000000000001", RESULT, RELEASE.signature),
     "secrets.get": lambda w: w.secrets.get("rows"),
+    "usage.add": lambda w: w.usage.add([sample.usage(7)]),
+    "feedback.put": lambda w: w.feedback.put(sample.feedback("acme", "down")),
+    "reviews.add": lambda w: w.reviews.add([sample.review("acme", "request-9")]),
+    "reviews.replace": lambda w: w.reviews.replace(sample.review("acme").settled("x", "ada", START)),
+    "contents.add": lambda w: w.contents.add([sample.content("acme")]),
+    "contents.purge": lambda w: w.contents.purge(START + MINUTE),
+    "rollouts.add": lambda w: w.rollouts.add(sample.rollout("acme", "other")),
+    "rollouts.replace": lambda w: w.rollouts.replace(sample.rollout("acme").model_copy(update={"revision": 2})),
     "events.append": lambda w: w.events.append([sample.event("acme")]),
 }
 
@@ -125,6 +144,11 @@ def filled(ledger):
         work.erasures.add(sample.erasure("acme"))
         work.erasures.take("000000000001", "a", MINUTE)
         work.secrets.get("rows")
+        work.usage.add([sample.usage()])
+        work.feedback.put(sample.feedback("acme"))
+        work.reviews.add([sample.review("acme")])
+        work.contents.add([sample.content("acme")])
+        work.rollouts.add(sample.rollout("acme"))
         work.events.append([sample.event("acme")])
     return ledger
 
@@ -141,7 +165,7 @@ def test_every_method_is_tried():
 
 
 def test_every_table_with_a_tenant_has_it_first_in_its_key():
-    above = {"tenants", "log_entries", "log_frontier", "log_nodes", "checkpoints", "alias_moves"}
+    above = {"tenants", "log_entries", "log_frontier", "log_nodes", "checkpoints", "alias_moves", "gateways"}
     for table in metadata.sorted_tables:
         if table.name not in above:
             assert next(iter(table.primary_key.columns)).name == "tenant", table.name
@@ -175,6 +199,8 @@ def test_nothing_is_changed(filled, url, name):
 
 TAKE_VALUES = {"runs.add", "releases.add", "aliases.put", "requests.add", "keys.add", "events.append"}
 TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add", "erasures.add"}
+TAKE_VALUES |= {"feedback.put", "reviews.add", "reviews.replace", "contents.add", "rollouts.add", "rollouts.replace"}
+TAKE_VALUES |= {"identities.add", "identities.replace", "sessions.add", "signals.add"}
 
 
 @pytest.mark.parametrize("name", sorted(TAKE_VALUES))

@@ -19,6 +19,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.quota import Limits, Usage
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.ledger.tables import metadata
 from tailorbird.lifecycle import Actor, Parts, tenants
 from tailorbird.lifecycle.people import act_as, key_path
@@ -80,7 +81,9 @@ def test_a_tenant_needs_an_admin_and_the_host_stays(host: Parts, admin: Actor) -
 
 def release_of(tenant: str, parts: Parts, adapter: Digest) -> Release:
     made = make_release(tenant, 1, TaskKind.CLASSIFY, parts.clock.now())
-    return made.model_copy(update={"content": made.content.model_copy(update={"adapter": adapter})})
+    content = made.content.model_copy(update={"adapter": adapter})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    return made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
 
 
 def furnish(parts: Parts, tenant: str, adapter: Digest) -> None:

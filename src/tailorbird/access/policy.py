@@ -80,7 +80,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),
     Action.ROLL_OUT: frozenset({Role.OPERATOR}),
-    Action.DECIDE_ROLLOUT: frozenset({Role.OPERATOR, Role.APPROVER}),
+    Action.DECIDE_ROLLOUT: frozenset({Role.OPERATOR}),
     Action.DRILL: frozenset({Role.OPERATOR}),
     Action.EXPORT: frozenset({Role.OPERATOR}),
     Action.GIVE_FEEDBACK: _ANYONE,

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tailorbird.console import door, rendering
 from tailorbird.console.forms import Fields, read_form
-from tailorbird.console.pages import audit, entrance, jobs, objectives, releases, runs, traffic
+from tailorbird.console.pages import audit, entrance, jobs, objectives, releases, reviews, rollouts, runs, traffic
 from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
 from tailorbird.lifecycle import Parts
@@ -44,6 +44,12 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/releases/{digest}/promote", releases.promote),
     ("GET", "/aliases/{alias}/rollback", releases.confirm_roll_back),
     ("POST", "/aliases/{alias}/rollback", releases.roll_back),
+    ("GET", "/rollouts", rollouts.show_all),
+    ("GET", "/rollouts/{rollout}", rollouts.show),
+    ("GET", "/rollouts/{rollout}/{decision}", rollouts.confirm),
+    ("POST", "/rollouts/{rollout}/{decision}", rollouts.decide),
+    ("GET", "/reviews", reviews.show),
+    ("POST", "/reviews/{request}", reviews.settle),
     ("GET", "/traffic", traffic.show),
     ("GET", "/requests/{request}", traffic.explain),
     ("GET", "/signals", traffic.show_signals),

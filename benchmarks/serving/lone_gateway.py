@@ -1,0 +1,49 @@
+"""A gateway process whose engine is a clock: ``lone_gateway.py WORKSPACE PORT CORE``. What is left is the gateway's own work.
+
+Answers of a generator are words that tell which request and which release they are of, one every ``WORD_SECONDS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from serving_kit import DirectDriver, House
+from tailorbird.app import gateway_app
+from tailorbird.app.servers import Server, ended_by_signals, listen
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import short
+from tailorbird.ports.engine import Chunk
+from tailorbird.wiring import SystemClock
+
+WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))
+
+
+class ClockDriver(DirectDriver):
+    """Scores at once, and writes a word after each wait; any number of answers at a time."""
+
+    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        asked = prompt[-1].content
+        for number in range(sampling.max_tokens):
+            await asyncio.sleep(WORD_SECONDS)
+            yield Chunk(text=f"{short(release)}:{asked}:{number} ")
+        yield Chunk(text="", finish_reason="length", prompt_tokens=len(asked.split()), completion_tokens=sampling.max_tokens)
+
+
+async def serve(workspace: Path, port: int) -> None:
+    house = House.reopen(workspace)
+    house.clock = SystemClock()  # type: ignore[assignment]
+    with listen("127.0.0.1", port) as listener:
+        server = Server(gateway_app(house.parts, ClockDriver(house)))
+        with ended_by_signals(server):
+            await server.serve(sockets=[listener])
+    house.ledger.close()
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {int(sys.argv[3])})
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2])))
