@@ -56,6 +56,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "usage.used": lambda w: w.usage.used("month", START) if any(w.usage.used("month", START)) else (),
     "feedback.of": lambda w: w.feedback.of("request-1"),
     "feedback.latest": lambda w: w.feedback.latest(),
+    "feedback.marks": lambda w: w.feedback.marks(digest("release"), START),
     "reviews.get": lambda w: w.reviews.get("request-1"),
     "reviews.waiting": lambda w: w.reviews.waiting(),
     "reviews.count": lambda w: w.reviews.count(),

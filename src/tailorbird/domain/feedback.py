@@ -50,6 +50,14 @@ class Feedback(Value):
     at: datetime
 
 
+class Marks(Value):
+    """What was said of one release's answers, in one way: how often, and the mean of the scores."""
+
+    kind: FeedbackKind
+    n: int
+    mean: float
+
+
 class Said(Value):
     """What somebody says of an answer."""
 

@@ -11,7 +11,8 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, func, select, update
 
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.feedback import Content, Feedback, Review
+from tailorbird.domain.feedback import Content, Feedback, Marks, Review
+from tailorbird.domain.value import Digest
 from tailorbird.ledger.rows import insert_all_new, own, select_fields, upsert, value_of
 from tailorbird.ledger.tables import contents, feedback, requests, reviews
 
@@ -41,6 +42,14 @@ class FeedbackBook:
         mine = select_fields(feedback, Feedback).where(feedback.c.tenant == self._tenant)
         mine = mine if since is None else mine.where(feedback.c.at >= since)
         return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at.desc()).limit(limit)))
+
+    def marks(self, release: Digest, since: datetime) -> tuple[Marks, ...]:
+        """What was said at or after ``since`` of answers of ``release``, by kind; only what has a score."""
+        same = (requests.c.tenant == feedback.c.tenant) & (requests.c.id == feedback.c.request)
+        said = select(feedback.c.kind, func.count().label("n"), func.avg(feedback.c.score).label("mean")).join(requests, same)
+        here = (feedback.c.tenant == self._tenant, requests.c.release == release, feedback.c.at >= since, feedback.c.score.is_not(None))
+        rows = self._connection.execute(said.where(*here).group_by(feedback.c.kind).order_by(feedback.c.kind))
+        return tuple(value_of(Marks, row) for row in rows)
 
 
 class Reviews:

@@ -17,6 +17,7 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import DataInvalid, TailorbirdError, Unavailable
 from tailorbird.domain.evidence import Evidence, ItemResult
+from tailorbird.domain.feedback import Marks
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run
@@ -55,6 +56,7 @@ class _InProduction:
     evidence: Evidence
     requests: tuple[RequestRow, ...]
     traffic: Traffic | None
+    marks: tuple[Marks, ...]
 
 
 def look(parts: Parts, actor: Actor, bounds: monitoring.Bounds = BOUNDS) -> Look:
@@ -103,6 +105,7 @@ def _in_production(parts: Parts, tenant: str, now: datetime) -> list[_InProducti
                         evidence=work.records.get(Evidence, release.dossier.test_evidence),
                         requests=tuple(row for row in rows if row.at >= now - WINDOW and row.outcome == "ok"),
                         traffic=traffic.get((alias.path, release.digest)),
+                        marks=work.feedback.marks(release.digest, now - WINDOW),
                     )
                 )
         return found
@@ -119,6 +122,8 @@ def _watch_release(parts: Parts, one: _InProduction, bounds: monitoring.Bounds, 
             requests=one.requests,
             traffic=one.traffic,
             expected=_expected(one),
+            marks=one.marks,
+            accuracy_target=next((kpi.target for kpi in one.objective.kpis if kpi.metric == "accuracy"), None),
             bounds=bounds,
             seed=one.objective.seed,
         )

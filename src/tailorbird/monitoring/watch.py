@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tailorbird.domain.deployment import RequestRow, Traffic
+from tailorbird.domain.feedback import Marks
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.bounds import Bounds, Guard
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
+from tailorbird.monitoring.feedback import feedback_readings
 from tailorbird.monitoring.pipeline import DataWatchInputs, data_readings
 from tailorbird.monitoring.reading import Reading, Subject, percent, too_few
 from tailorbird.monitoring.reference import Reference
@@ -37,6 +39,8 @@ class WatchInputs(Value):
     requests: tuple[RequestRow, ...] = ()
     traffic: Traffic | None = None
     expected: Expectation = Expectation()
+    marks: tuple[Marks, ...] = ()
+    accuracy_target: float | None = None
     bounds: Bounds = Bounds()
     seed: int = 20
 
@@ -55,11 +59,12 @@ class _Comparison:
 
 
 def watch_release(inputs: WatchInputs) -> tuple[Signal, ...]:
-    """The signals of one release: drift of text, length and classes, then the service. The same inputs give the same signals."""
+    """The signals of one release: drift of text, length and classes, then the service, then what people say. The same for the same inputs."""
     subject = Subject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
     readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
     service = service_readings(inputs.traffic, inputs.expected, inputs.bounds) if inputs.traffic is not None else iter(())
-    return subject.signals((*readings, *service))
+    told = feedback_readings(inputs.marks, inputs.accuracy_target, inputs.bounds)
+    return subject.signals((*readings, *service, *told))
 
 
 def watch_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from tailorbird.domain.feedback import Content, Feedback, Review
+from tailorbird.domain.feedback import Content, Feedback, Marks, Review
+from tailorbird.domain.value import Digest
 
 
 class FeedbackRepository(Protocol):
@@ -22,6 +23,10 @@ class FeedbackRepository(Protocol):
 
     def latest(self, limit: int = 50, since: datetime | None = None) -> tuple[Feedback, ...]:
         """The newest feedback, newest first; only what was said at or after ``since``."""
+        ...
+
+    def marks(self, release: Digest, since: datetime) -> tuple[Marks, ...]:
+        """What was said at or after ``since`` of answers of ``release``, by kind; only what has a score."""
         ...
 
 
