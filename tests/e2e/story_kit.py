@@ -113,7 +113,7 @@ def write_objective(folder: Path, **changes: Any) -> Path:
     content: dict[str, Any] = {
         "name": "desk",
         "tenant": "acme",
-        "business": {"goal": "Route messages.", "owner": "support", "risk": "limited"},
+        "business": {"goal": "Route messages.", "owner": "support", "risk": "minimal"},
         "task": {"kind": "classify", "instruction": "Classify the customer message into one intent."},
         "data": [{"path": "rows.csv", "source": {"origin": "tailorbird tests", "license": "Apache-2.0"}}],
         "kpis": [{"metric": "accuracy", "target": 0.05}],

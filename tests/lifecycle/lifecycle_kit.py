@@ -7,7 +7,12 @@ from pathlib import Path
 
 import yaml
 
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.rollout import RolloutPlan, Step
 from tailorbird.integrations.memory import MemoryModelReader
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.promote import demand_approved
+from tailorbird.lifecycle.rollouts import start_rollout, watch_rollouts
 
 LABELS = ("refund", "delivery", "login")
 
@@ -45,3 +50,40 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
 def _words(number: int) -> str:
     """Words that tell rows apart, so that none are near-duplicates."""
     return " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001))
+
+
+def let_in(parts: Parts, operator: Actor, digest: str) -> None:
+    """Takes a staged release into production by a short rollout on which nothing goes wrong."""
+    plan = RolloutPlan(steps=(Step(share=0.5, requests=1, minutes=0),))
+    begun = start_rollout(parts, operator, digest, plan, demand_approved)
+    with parts.ledger.work(operator.tenant) as work:
+        version = work.aliases.get(begun.alias).version
+        rows = [
+            RequestRow(
+                id=f"req_{digest[7:15]}_{arm}",
+                tenant=operator.tenant,
+                key="k",
+                alias=f"{operator.tenant}/{begun.alias}",
+                release=release,
+                arm=arm,
+                route="/v1",
+                status=200,
+                outcome="ok",
+                error=None,
+                prediction=None,
+                prompt_tokens=1,
+                completion_tokens=0,
+                latency_ms=1.0,
+                at=parts.clock.now(),
+                version=version,
+            )
+            for arm, release in (("a", begun.incumbent), ("b", begun.candidate))
+        ]
+        work.requests.add(rows)
+    assert watch_rollouts(parts) == 1
+
+
+def show_gateway(parts: Parts) -> None:
+    """A gateway that follows every move at once, as far as the record tells."""
+    with parts.ledger.system() as system:
+        system.gateways.beat("gateway", 10**6, parts.clock.now())

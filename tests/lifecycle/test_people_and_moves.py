@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from lifecycle_kit import write_objective
+from lifecycle_kit import let_in, show_gateway, write_objective
 
 from tailorbird.access import create_key
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
@@ -17,6 +17,7 @@ from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle import promote as moves
 from tailorbird.lifecycle.audit import make_checkpoint, verify_log
 from tailorbird.lifecycle.control import people, perform
+from tailorbird.lifecycle.drill import drill
 from tailorbird.lifecycle.people import act_as, create_api_key, disable, key_path, list_api_keys, revoke_api_key
 from tailorbird.ports.engine import LoadRequest
 
@@ -62,7 +63,11 @@ def test_a_replaced_release_answers_again_after_a_rollback(
     for digest in (release, second):
         moves.sign_and_decide(parts, approver, digest, "approve", "")
         moves.stage(parts, operator, digest)
-        moves.promote(parts, operator, digest)
+    moves.promote(parts, operator, release)
+    with pytest.raises(Conflict) as refused:
+        moves.promote(parts, operator, second)
+    assert refused.value.error_code == "rollout_needed"
+    let_in(parts, operator, second)
     assert moves.find_release(parts, "acme", release).state is ReleaseState.STAGED
     back = moves.roll_back(parts, operator, "desk", "worse")
     assert back.entered is not None
@@ -171,7 +176,23 @@ def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(parts: Parts, 
             moves.stage(parts, operator, digests[-1])
         moves.sign_and_decide(parts, act_as(parts, "acme", "bob"), digests[-1], "approve", "")
         moves.stage(parts, operator, digests[-1])
+        if risk == "high":
+            into_production_as_high(parts, operator, digests[-1])
+    with pytest.raises(Conflict) as refused:
         moves.promote(parts, operator, digests[-1])
+    assert refused.value.error_code == "rollout_needed"
+
+
+def into_production_as_high(parts: Parts, operator: Actor, digest: str) -> None:
+    """A drill, and two operators."""
+    add_identity(parts, act_as(parts, "acme", "admin"), "second", [Role.OPERATOR])
+    for code in ("drill_needed", "second_operator"):
+        with pytest.raises(Conflict) as refused:
+            moves.promote(parts, operator, digest)
+        assert refused.value.error_code == code
+        show_gateway(parts)
+        drill(parts, operator, digest)
+    moves.promote(parts, act_as(parts, "acme", "second"), digest)
 
 
 def test_the_wrong_role_is_refused(parts: Parts, author: Actor, approver: Actor, operator: Actor, release: str) -> None:

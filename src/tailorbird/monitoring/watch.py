@@ -59,7 +59,7 @@ class _Comparison:
 
 
 def watch_release(inputs: WatchInputs) -> tuple[Signal, ...]:
-    """The signals of one release: drift of text, length and classes, then the service, then what people say. The same for the same inputs."""
+    """The signals of one release: drift of text, length and classes, then the service, then what people say, always the same."""
     subject = Subject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
     readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
     service = service_readings(inputs.traffic, inputs.expected, inputs.bounds) if inputs.traffic is not None else iter(())

@@ -139,7 +139,8 @@ class RequestJournal:
 
     def _redacted(self, content: Content) -> Content:
         assert self._redact is not None
-        return content.model_copy(update={"text": self._redact(content.text), "answer": self._redact(content.answer)})
+        words = {name: self._redact(getattr(content, name)).replace("\x00", "") for name in ("text", "answer")}
+        return content.model_copy(update=words)
 
 
 def counts(row: RequestRow) -> bool:
