@@ -10,8 +10,8 @@ from tailorbird.domain.deployment import Alias, RequestRow, Target
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.evidence import Verdict
-from tailorbird.domain.fixing import Decision, FixAction
 from tailorbird.domain.feedback import Content, Feedback, FeedbackKind, Review, ReviewReason
+from tailorbird.domain.fixing import Decision, FixAction
 from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind

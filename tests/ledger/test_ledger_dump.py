@@ -48,8 +48,15 @@ def fill(ledger: Ledger) -> None:
         work.decisions.add([sample.decision()])
         work.erasures.add(sample.erasure("acme"))
         work.secrets.get("rows")
+        work.usage.add([sample.usage()])
+        work.feedback.put(sample.feedback("acme"))
+        work.reviews.add([sample.review("acme")])
+        work.contents.add([sample.content("acme")])
+        work.rollouts.add(sample.rollout("acme"))
         work.events.append([sample.event("acme", n, subject=AWKWARD) for n in range(300)])
         work.events.add_checkpoint(sample.checkpoint(300, work.events.root()))
+    with ledger.system() as system:
+        system.gateways.beat("gateway", 1, sample.START)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ In: bytes and folders. Out: digests, bytes, local folders. Must not know: fsspec
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
