@@ -23,7 +23,7 @@ from tailorbird.foundations.canonical import digest_bytes, digest_of
 from tailorbird.integrations.memory import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_ledger
 from tailorbird.lifecycle import Parts, Upkeep
-from tailorbird.ports.engine import Chunk, Engine, LabelScores, LoadRequest
+from tailorbird.ports.engine import Chunk, EngineState, LabelScores, LoadRequest, LocalEngine
 
 LABELS = ("lost_card", "top_up", "refund")
 CLASSIFY = PromptSpec(instruction="Classify.", labels=LABELS)
@@ -151,7 +151,7 @@ class House:
 class DirectDriver:
     """An ``EngineDriver`` that calls an engine in this process, without a wire."""
 
-    def __init__(self, house: House, engine: Engine | None = None) -> None:
+    def __init__(self, house: House, engine: LocalEngine | None = None) -> None:
         self.house = house
         self.engine = engine or MemoryEngine()
         self.up = True
@@ -195,6 +195,10 @@ class DirectDriver:
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         self._check()
         return self.engine.retrieve(release, [text], groups, count)[0]
+
+    async def state(self) -> EngineState:
+        self._check()
+        return self.engine.state()
 
     async def ready(self) -> bool:
         return self.away is None

@@ -18,7 +18,7 @@ from tailorbird.domain.errors import Unavailable
 from tailorbird.lifecycle import Parts, Upkeep
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.encoder import Encoder
-from tailorbird.ports.engine import Engine, EngineDriver
+from tailorbird.ports.engine import EngineDriver, LocalEngine
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.trainer import Trainer
@@ -96,8 +96,8 @@ def _trainer() -> Trainer:
     return trainer
 
 
-def _engine() -> Engine:
-    engine: Engine = _part("engine", "torch")()
+def _engine() -> LocalEngine:
+    engine: LocalEngine = _part("engine", "torch")()
     return engine
 
 

@@ -25,7 +25,7 @@ from tailorbird.app.servers import Server, free_port, listen
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.lifecycle import Parts
-from tailorbird.ports.engine import Engine
+from tailorbird.ports.engine import LocalEngine
 
 SECRET = "shared-with-the-gateway"
 CHAT = "/v1/chat/completions"
@@ -49,7 +49,7 @@ def in_thread(make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tupl
 
 
 @contextmanager
-def engine_server(house: House, engine: Engine | None = None) -> Iterator[str]:
+def engine_server(house: House, engine: LocalEngine | None = None) -> Iterator[str]:
     with in_thread(lambda: engine_app(engine or MemoryEngine(), house.admit, SECRET)) as (url, _):
         yield url
 
@@ -73,7 +73,7 @@ class Live:
 
 
 @contextmanager
-def live(house: House, engine: Engine | None = None, parts: Parts | None = None) -> Iterator[Live]:
+def live(house: House, engine: LocalEngine | None = None, parts: Parts | None = None) -> Iterator[Live]:
     """A gateway over ``parts``, by default those of the house."""
     _, secret = house.key()
     with engine_server(house, engine) as engine_url:

@@ -13,14 +13,13 @@ import pytest
 from app_kit import SECRET, engine_server, wait_until
 
 from serving_kit import ASK, LABELS, House, digest
-from tailorbird.app.engine_worker import EngineWorker
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TooLarge, Unavailable
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TooLarge, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.integrations.memory import MemoryEngine
-from tailorbird.ports.engine import EngineDriver, LabelScores, LoadRequest, ScoreRequest
+from tailorbird.ports.engine import EngineDriver, LabelScores, LoadRequest
 
 
 def talk(url: str, story: Any, secret: str = SECRET) -> Any:
@@ -99,6 +98,7 @@ def test_without_the_secret_every_door_is_shut(house: House) -> None:
         for method, path in [
             ("GET", "/healthz"),
             ("GET", "/loaded"),
+            ("GET", "/state"),
             ("POST", "/load"),
             ("POST", "/score"),
             ("POST", "/generate"),
@@ -170,33 +170,6 @@ def test_a_driver_that_hangs_up_stops_the_generation(house: House) -> None:
     with engine_server(house, engine) as url:
         talk(url, story)
     assert 1 <= engine.made < 100
-
-
-def test_prompts_that_wait_together_are_scored_together(house: House) -> None:
-    release, engine = house.release(), CountingEngine()
-    engine.load(house.admit(request(release)))
-
-    async def story() -> list[Any]:
-        worker = EngineWorker(engine)
-        engine.hold.clear()
-        good = [worker.score(ScoreRequest(release=release, prompt=ASK, labels=LABELS)) for _ in range(20)]
-        bad = worker.score(ScoreRequest(release=release, prompt=(Message(role="user", content="x " * 5000),), labels=LABELS))
-        tasks = [asyncio.ensure_future(call) for call in [*good[:10], bad, *good[10:]]]
-        while not engine.batches:
-            await asyncio.sleep(0.005)
-        tasks[5].cancel()
-        engine.hold.set()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-        worker.close()
-        return results
-
-    results = asyncio.run(story())
-    assert isinstance(results[5], asyncio.CancelledError)
-    assert isinstance(results[10], InvalidInput)
-    scores = [found for position, found in enumerate(results) if position not in (5, 10)]
-    assert len({found.log_probabilities for found in scores}) == 1
-    assert max(engine.batches) > 1
-    assert sum(1 for size in engine.batches if size > 1) <= 2
 
 
 def test_a_busy_engine_still_says_what_it_holds(house: House) -> None:

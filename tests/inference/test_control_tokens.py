@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
 from tailorbird.foundations.prompting import messages_for, render, render_pieces
-from tailorbird.inference.chat import ChatFormat
+from tailorbird.inference.text.chat import ChatFormat
 from tailorbird.ports.trainer import Example
 from tailorbird.training.encoding import Encoder
 

@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,20 +17,17 @@ from transformers import AutoModelForCausalLM
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.inference import decoder as decoder_file
-from tailorbird.inference import open_engine, registry
-from tailorbird.inference.batching import batches
-from tailorbird.inference.chat import ChatFormat
-from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.precision import Precision
-from tailorbird.inference.prefixes import PrefixStore, shared_length
+from tailorbird.inference import open_engine, reading
+from tailorbird.inference.forward.precision import Precision
+from tailorbird.inference.forward.weights import read_weights
+from tailorbird.inference.text.chat import ChatFormat
 
 
 def test_the_fingerprint_names_what_could_change_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_engine("fp32").fingerprint().startswith(f"tailorbird-{__version__} torch-")
     monkeypatch.setenv("TAILORBIRD_PRECISION", "bf16")
-    assert open_engine().fingerprint().split()[-2] == "bf16"
-    assert open_engine("fp32").fingerprint().split()[-2] == "fp32"
+    assert open_engine().fingerprint().split()[-3] == "bf16"
+    assert open_engine("fp32").fingerprint().split()[-3] == "fp32"
     monkeypatch.setenv("TAILORBIRD_PRECISION", "int3")
     with pytest.raises(InvalidInput):
         open_engine()
@@ -43,11 +41,11 @@ def test_auto_is_the_same_at_every_start(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_base_is_read_once_and_freed_with_its_last_servable(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
 
-    def counted(folder: Path, placement: object) -> decoder_file.Decoder:
+    def counted(folder: Path, placement: Any) -> Any:
         reads.append(folder)
-        return decoder_file.read_decoder(folder, placement)  # type: ignore[arg-type]
+        return read_weights(folder, placement)
 
-    monkeypatch.setattr(registry, "read_decoder", counted)
+    monkeypatch.setattr(reading, "read_weights", counted)
     write_adapter(tiny, tmp_path / "adapter")
     engine = open_engine("fp32")
     one, two = servable(tiny, "one"), servable(tiny, "two", adapter=tmp_path / "adapter")
@@ -240,52 +238,6 @@ def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: P
     with pytest.raises(ModelInvalid) as caught:
         open_engine("fp32").load(servable(folder))
     assert caught.value.error_code == code
-
-
-def test_prefixes_are_kept_apart_by_servable(tiny: Path) -> None:
-    engine = TorchEngine("fp32")
-    engine.load(servable(tiny, "one"))
-    engine.load(servable(tiny, "two"))
-    store = PrefixStore()
-    tokens = list(range(20, 60))
-    with (
-        engine._registry.use(servable(tiny, "one").id) as one,
-        engine._registry.use(servable(tiny, "two").id) as two,
-        torch.inference_mode(),
-    ):
-        kept = store.read(one.id, one.model, tokens)
-        assert store.read(one.id, one.model, tokens[:30]).store_L2HPD.data_ptr() == kept.store_L2HPD.data_ptr()
-        assert store.read(two.id, two.model, tokens).store_L2HPD.data_ptr() != kept.store_L2HPD.data_ptr()
-        store.forget(one.id)
-        again = store.read(one.id, one.model, tokens)
-        assert again.store_L2HPD.data_ptr() != kept.store_L2HPD.data_ptr()
-        assert torch.allclose(again.store_L2HPD, kept.store_L2HPD)
-        assert torch.allclose(store.read(one.id, one.model, [*tokens, 7, 8, 9]).first(40).store_L2HPD, kept.store_L2HPD)
-
-
-def test_prefixes_stay_within_their_room(tiny: Path) -> None:
-    engine = TorchEngine("fp32")
-    engine.load(servable(tiny))
-    with engine._registry.use(servable(tiny).id) as loaded, torch.inference_mode():
-        store = PrefixStore(room=0)
-        assert store.read(loaded.id, loaded.model, list(range(20, 40))).length == 20
-        assert len(store._kept) == 0
-
-
-def test_shared_beginnings() -> None:
-    system = list(range(100, 120))
-    assert shared_length([[*system, 1, 2], [*system, 1, 3], [*system, 5]]) == 20
-    assert shared_length([system, system]) == 19
-    assert shared_length([[1, 2, 3], [1, 2, 4]]) == 0
-    assert shared_length([[*system, 1], [*system[:17], 5]]) == 17
-
-
-def test_batches_stay_within_the_budget_and_lose_nothing() -> None:
-    lengths = [5, 40, 7, 3, 3, 90, 1]
-    cut = batches(lengths, 10, 60)
-    assert sorted(index for batch in cut for index in batch) == list(range(7))
-    assert all(len(batch) * (max(lengths[i] for i in batch) + 10) <= 60 or len(batch) == 1 for batch in cut)
-    assert [lengths[batch[0]] for batch in cut] == sorted((lengths[batch[0]] for batch in cut), reverse=True)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from oracle import TEXTS, MakeModel, Reference, conversation, servable, write_ad
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.textstream import StopWatch, TextStream
+from tailorbird.inference.text.textstream import StopWatch, TextStream
 
 GREEDY = Sampling(max_tokens=12)
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import math
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import LABELS, TEXTS, MakeModel, Reference, conversation, servable, write_adapter
 
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Message
-from tailorbird.inference import engine as engine_file
-from tailorbird.inference import open_engine
-from tailorbird.inference.trie import build_trie
+from tailorbird.inference import open_engine, worker
+from tailorbird.inference.scheduling import Limits
+from tailorbird.inference.text.trie import build_trie
 
 
 def close(found: object, expected: list[float], tolerance: float = 1e-4) -> bool:
@@ -50,12 +50,12 @@ def test_equal_however_batches_are_cut(tiny: Path, monkeypatch: pytest.MonkeyPat
     prompts = [conversation(text) for text in TEXTS]
     found = []
     for budget in (1, 60, 100_000):
-        monkeypatch.setattr(engine_file, "_SCORE_TOKENS", budget)
+        monkeypatch.setattr(worker, "Limits", partial(Limits, alone=budget))
         engine = open_engine("fp32")
         engine.load(servable(tiny))
         found.append([list(score.log_probabilities) for score in engine.score(servable(tiny).id, prompts, LABELS)])
     for scores in found[1:]:
-        assert all(close(left, right, 1e-5) for left, right in zip(scores, found[0], strict=True))
+        assert all(close(left, right) for left, right in zip(scores, found[0], strict=True))
 
 
 def test_equal_with_prompts_that_share_nothing_and_other_labels(tiny: Path) -> None:
@@ -161,9 +161,15 @@ def test_a_trie_holds_every_label_once(labels: list[tuple[int, ...]]) -> None:
 @given(label_sets)
 def test_nodes_see_themselves_and_their_ancestors(labels: list[tuple[int, ...]]) -> None:
     trie = build_trie([[*label, 2] for label in labels])
-    seen = trie.ancestors_NN()
-    assert seen.sum(dim=1).tolist() == list(trie.depths)
-    assert bool(torch.equal(seen, seen.tril()))
+    counts, chain = trie.ancestry
+    assert counts.tolist() == list(trie.depths)
+    at = 0
+    for node, count in enumerate(counts):
+        seen = chain[at : at + count].tolist()
+        assert seen[-1] == node
+        assert [trie.parents[each] for each in seen] == [-1, *seen[:-1]]
+        at += count
+    assert at == len(chain)
 
 
 @pytest.mark.slow

@@ -19,13 +19,13 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from tailorbird.api import ClosingStream, unless_gone
-from tailorbird.app.engine_worker import EngineWorker
+from tailorbird.app.engine_front import EngineFront
 from tailorbird.app.request_log import RequestLog
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.engine import Chunk, Engine, GenerateRequest, LabelScores, LoadRequest, RetrieveRequest, ScoreRequest
+from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, LabelScores, LiveEngine, LoadRequest, RetrieveRequest, ScoreRequest
 
 
 class UnloadRequest(Value):
@@ -34,29 +34,29 @@ class UnloadRequest(Value):
     release: Digest
 
 
-def engine_app(engine: Engine, admit: Callable[[LoadRequest], Servable], secret: str) -> FastAPI:
+def engine_app(engine: LiveEngine, admit: Callable[[LoadRequest], Servable], secret: str) -> FastAPI:
     """The engine's application.
 
-    ``admit`` finds and verifies a release, and runs in a thread of its own; ``engine`` is only ever called by one thread.
+    ``admit`` finds and verifies a release, and runs in a thread of its own.
     """
-    worker = EngineWorker(engine)
+    front = EngineFront(engine)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        worker.close()
+        front.close()
 
     app = FastAPI(title="tailorbird engine", openapi_url=None, lifespan=lifespan, dependencies=[Depends(_gate(secret))])
     app.add_exception_handler(TailorbirdError, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_malformed)
     app.add_exception_handler(ClientDisconnect, _nobody_waits)
     app.add_middleware(RequestLog)
-    app.include_router(_release_routes(worker, admit))
-    app.include_router(_answer_routes(worker))
+    app.include_router(_release_routes(front, admit))
+    app.include_router(_answer_routes(front))
     return app
 
 
-def _release_routes(worker: EngineWorker, admit: Callable[[LoadRequest], Servable]) -> APIRouter:
+def _release_routes(front: EngineFront, admit: Callable[[LoadRequest], Servable]) -> APIRouter:
     router = APIRouter()
 
     @router.get("/healthz")
@@ -66,33 +66,37 @@ def _release_routes(worker: EngineWorker, admit: Callable[[LoadRequest], Servabl
     @router.post("/load", status_code=204)
     async def load(request: LoadRequest) -> None:
         servable = await asyncio.to_thread(admit, request)
-        await worker.load(servable)
+        await front.load(servable, pinned=request.pinned)
 
     @router.post("/unload", status_code=204)
     async def unload(request: UnloadRequest) -> None:
-        await worker.unload(request.release)
+        await front.unload(request.release)
 
     @router.get("/loaded")
     async def loaded() -> tuple[Digest, ...]:
-        return worker.loaded
+        return front.loaded
+
+    @router.get("/state")
+    async def state() -> EngineState:
+        return front.state()
 
     return router
 
 
-def _answer_routes(worker: EngineWorker) -> APIRouter:
+def _answer_routes(front: EngineFront) -> APIRouter:
     router = APIRouter()
 
     @router.post("/score")
     async def score(body: ScoreRequest, request: Request) -> LabelScores:
-        return await unless_gone(request, worker.score(body))
+        return await unless_gone(request, front.score(body))
 
     @router.post("/retrieve")
     async def retrieve(body: RetrieveRequest, request: Request) -> list[Found]:
-        return await unless_gone(request, worker.retrieve(body))
+        return await unless_gone(request, front.retrieve(body))
 
     @router.post("/generate")
     async def generate(body: GenerateRequest, request: Request) -> Response:
-        lines = _lines(worker.stream(body))
+        lines = _lines(front.stream(body))
         # The first line is awaited here, so that a refusal is a status and not half a stream.
         return ClosingStream(await unless_gone(request, anext(lines)), lines, "application/x-ndjson")
 

@@ -46,10 +46,15 @@ class PromptSpec(Value):
 
 
 class Sampling(Value):
-    """How text is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts completion tokens."""
+    """How text is drawn. ``temperature`` 0 is greedy; ``max_tokens`` counts completion tokens; of the likeliest ``top_k`` (0: all) as many
+    are drawn from as hold ``top_p`` of the probability. ``logprobs`` asks for log-probabilities, that of the token and of so many of the
+    likeliest; ``json_schema`` (as text) allows only what fits it, ``{}`` any JSON object."""
 
     max_tokens: int = 128
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    json_schema: str | None = None

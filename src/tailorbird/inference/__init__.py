@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Literal
 
 from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.precision import Precision
+from tailorbird.inference.forward.precision import Precision
 from tailorbird.inference.reader import TransformersReader
 from tailorbird.inference.retrieval import TorchEncoder
 from tailorbird.ports.encoder import Encoder
-from tailorbird.ports.engine import Engine
+from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
 
-def open_engine(precision: Precision = "auto") -> Engine:
+def open_engine(precision: Precision = "auto") -> LocalEngine:
     """An engine with nothing loaded, safe to call from several threads. ``auto`` takes bf16 where the processor multiplies it faster."""
     return TorchEngine(precision)
 

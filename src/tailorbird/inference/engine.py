@@ -1,6 +1,7 @@
-"""The engine: servables in, scores and answers out.
+"""The engine: servables in, scores and answers out, for many callers at a time.
 
-In: servables and conversations. Out: log-probabilities of labels, generated text. Must not know: tenants, releases, HTTP.
+In: servables and conversations. Out: log-probabilities of labels, likelihoods, generated text. Every call, whoever makes it, becomes jobs
+that one thread computes together, step by step (``worker.py``). Must not know: aliases, approvals, HTTP.
 """
 
 from __future__ import annotations
@@ -8,59 +9,64 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
-from tailorbird.inference.batching import batches
-from tailorbird.inference.chat import ChatFormat
-from tailorbird.inference.generation import Answer, fill_answers
-from tailorbird.inference.likelihood import answer_likelihoods
-from tailorbird.inference.memory import Prefix
-from tailorbird.inference.precision import Precision, fingerprint, place
-from tailorbird.inference.prefixes import PrefixStore, shared_length
-from tailorbird.inference.registry import Loaded, Registry
+from tailorbird.inference.calls import Call
+from tailorbird.inference.computing import computed_by
+from tailorbird.inference.forward.precision import Precision, fingerprint, place
+from tailorbird.inference.intake import Followed, Intake, Tell
+from tailorbird.inference.jobs.likelihood import likelihood_of
+from tailorbird.inference.reading import memory_budget, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
-from tailorbird.inference.sampling import Drawer
-from tailorbird.inference.scoring import score_labels
-from tailorbird.inference.textstream import TextStream
-from tailorbird.inference.trie import LabelTrie, build_trie
-from tailorbird.ports.engine import Generation, LabelScores, Likelihood
-
-#: Tokens (prompt and trie, padding included) in one scoring pass: enough to keep the processor busy, few enough for its cache.
-_SCORE_TOKENS = 2048
-#: Tokens (prompt and answer) that a generating batch may come to hold in memory.
-_GENERATE_TOKENS = 32_768
+from tailorbird.inference.worker import Worker
+from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, Generation, LabelScores, Likelihood, ScoreRequest, Told
 
 Conversation = Sequence[Message]
 
 
 class TorchEngine:
-    """An ``Engine`` on torch. Thread-safe: calls take turns on the processor; loading and unloading go on beside them."""
+    """An ``Engine`` and a ``LiveEngine`` on torch. Thread-safe."""
 
     def __init__(self, precision: Precision = "auto") -> None:
         self._placement = place(precision)
-        self._prefixes = PrefixStore()
-        self._registry = Registry(self._placement, freed=self._prefixes.forget)
-        self._turn = threading.Lock()
-        self._lookups = Lookups(TorchEncoder())
+        self._kernels = computed_by(self._placement)
+        readers = (reader_of_decoders(self._placement), reader_of_adapters)
+        self._registry = Registry(
+            readers,
+            memory_budget(),
+            freed=lambda loaded: self._worker.forget(loaded.salt),
+            put_out=lambda gone: self._worker.drop_lane(gone),
+        )
+        self._worker = Worker(self._registry)
+        self._intake = Intake(self._registry, self._worker)
+        self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
 
-    def load(self, servable: Servable) -> None:
-        """As ``Engine.load``. What ranks documents needs no model that answers."""
-        self._lookups.load(servable)
-        if servable.task is not TaskKind.RANK:
-            self._registry.load(servable)
+    def load(self, servable: Servable, *, pinned: bool = False) -> None:
+        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents needs no model that answers."""
+        with self._looking:
+            self._lookups.load(servable)
+        try:
+            if servable.task is not TaskKind.RANK:
+                self._registry.load(servable, pinned=pinned)
+        except BaseException:
+            with self._looking:
+                self._lookups.unload(servable.id)
+            raise
 
     def unload(self, servable: Digest) -> None:
         """As ``Engine.unload``."""
-        self._lookups.unload(servable)
+        with self._looking:
+            self._lookups.unload(servable)
         self._registry.unload(servable)
 
     def loaded(self) -> tuple[Digest, ...]:
@@ -71,35 +77,48 @@ class TorchEngine:
         """As ``Engine.retrieve``."""
         if servable not in self.loaded():
             raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
-        with self._turn:
+        with self._looking:
             return self._lookups.find(servable, texts, groups, count)
 
     def fingerprint(self) -> str:
         """As ``Engine.fingerprint``."""
-        return fingerprint(self._placement)
+        return f"{fingerprint(self._placement)} {self._kernels}"
+
+    def state(self) -> EngineState:
+        """As ``LiveEngine.state``."""
+        return self._worker.state()
+
+    def close(self) -> None:
+        """As ``LiveEngine.close``."""
+        self._worker.close()
 
     def count_tokens(self, base: Path, prompts: Sequence[Conversation]) -> list[int]:
         """As ``Engine.count_tokens``."""
         return [len(tokens) for tokens in self._registry.chat(str(base)).prompts(prompts)]
 
     def score(self, servable: Digest, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[LabelScores]:
-        """As ``Engine.score``. Latency counts from the start of the batch that held the item."""
-        _check_conversations(prompts)
-        with self._registry.use(servable) as loaded:
-            trie = _label_trie(loaded.chat, labels)
-            rows = loaded.chat.prompts(prompts)
-            _check_length(rows, trie.depth, loaded.model.context)
-            scores: list[LabelScores | None] = [None] * len(rows)
-            with self._turn, torch.inference_mode():
-                prefix = self._shared_prefix(loaded, prompts, rows)
-                rests = [row[prefix.length :] for row in rows]
-                for batch in batches([len(rest) for rest in rests], len(trie.tokens), _SCORE_TOKENS):
-                    start = time.perf_counter()
-                    found = score_labels(loaded.model, prefix, [rests[i] for i in batch], trie).tolist()
-                    latency = (time.perf_counter() - start) * 1000
-                    for i, values in zip(batch, found, strict=True):
-                        scores[i] = LabelScores(log_probabilities=tuple(values), prompt_tokens=len(rows[i]), latency_ms=latency)
-        return [score for score in scores if score is not None]
+        """As ``Engine.score``."""
+        call = Call[LabelScores](len(prompts))
+        with self._registry.using(servable):
+            return call.results(self._intake.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
+
+    def likelihood(
+        self, servable: Digest, prompts: Sequence[Conversation], answers: Sequence[str], against: Digest | None = None
+    ) -> list[Likelihood]:
+        """As ``Engine.likelihood``."""
+        pairs = list(zip(prompts, answers, strict=True))
+        with self._registry.using(servable), self._registry.using(against or servable):
+            said = self._followed(servable, pairs)
+            others = self._followed(against, pairs) if against else [None] * len(pairs)
+            with torch.inference_mode():
+                return [
+                    likelihood_of(one.tokens, (one.hidden_RE, one.logits), (other.hidden_RE, other.logits) if other else None)
+                    for one, other in zip(said, others, strict=True)
+                ]
+
+    def _followed(self, servable: Digest, pairs: Sequence[tuple[Conversation, str]]) -> list[Followed]:
+        call = Call[Followed](len(pairs))
+        return call.results(self._intake.follow(servable, *pair, _settling(call, at)) for at, pair in enumerate(pairs))
 
     def generate(
         self,
@@ -108,85 +127,57 @@ class TorchEngine:
         sampling: Sampling,
         on_text: Callable[[int, str], bool] | None = None,
     ) -> list[Generation]:
-        """As ``Engine.generate``. Latency counts from the start of the batch that held the answer."""
-        if sampling.max_tokens < 1:
-            raise InvalidInput("max_tokens must be at least 1", "ask for one token or more", code="max_tokens")
-        _check_conversations(prompts)
-        with self._registry.use(servable) as loaded:
-            rows = loaded.chat.prompts(prompts)
-            _check_length(rows, 1, loaded.model.context)
-            answers = [_answer(loaded, i, len(row), sampling, on_text) for i, row in enumerate(rows)]
-            latencies = [0.0] * len(rows)
-            with self._turn, torch.inference_mode():
-                prefix = self._shared_prefix(loaded, prompts, rows)
-                drawer = Drawer(sampling, range(len(rows)))
-                for batch in batches([len(row) for row in rows], sampling.max_tokens, _GENERATE_TOKENS):
-                    start = time.perf_counter()
-                    fill_answers(loaded.model, prefix, [rows[i][prefix.length :] for i in batch], [answers[i] for i in batch], drawer)
-                    for i in batch:
-                        latencies[i] = (time.perf_counter() - start) * 1000
-        return [_generation(answer, len(rows[i]), latencies[i]) for i, answer in enumerate(answers)]
-
-    def likelihood(
-        self, servable: Digest, prompts: Sequence[Conversation], answers: Sequence[str], against: Digest | None = None
-    ) -> list[Likelihood]:
-        """As ``Engine.likelihood``."""
-        _check_conversations(prompts)
-        with ExitStack() as held:
-            loaded = held.enter_context(self._registry.use(servable))
-            other = held.enter_context(self._registry.use(against)).model if against else None
-            rows = list(zip(loaded.chat.prompts(prompts), loaded.chat.answers(answers), strict=True))
-            _check_length([prompt for prompt, _ in rows], max((len(answer) for _, answer in rows), default=0), loaded.model.context)
-            with self._turn, torch.inference_mode():
-                return answer_likelihoods(loaded.model, rows, other)
-
-    def _shared_prefix(self, loaded: Loaded, prompts: Sequence[Conversation], rows: list[list[int]]) -> Prefix:
-        """What all prompts of the call begin with, up to the last message: that much the next call will probably begin with too."""
-        if not rows:
-            return self._prefixes.read(loaded.id, loaded.model, [])
-        *earlier, last = prompts[0]
-        emptied = loaded.chat.prompts([[*earlier, last.model_copy(update={"content": ""})]])
-        return self._prefixes.read(loaded.id, loaded.model, rows[0][: shared_length([*rows, *emptied])])
-
-
-def _label_trie(chat: ChatFormat, labels: Sequence[str]) -> LabelTrie:
-    """The trie of ``labels`` as complete answers. Raises InvalidInput when they cannot be told apart."""
-    if not labels:
-        raise InvalidInput("there are no labels to score", "give at least one label", code="labels_empty")
-    answers = chat.answers(labels)
-    if any(len(answer) < 2 for answer in answers):
-        raise InvalidInput("a label has no tokens", "give every label a name that is not empty", code="label_empty")
-    if len({tuple(answer) for answer in answers}) < len(labels):
-        raise InvalidInput("two labels are the same", "name every label once", code="label_duplicate")
-    return build_trie(answers)
-
-
-def _check_conversations(prompts: Sequence[Conversation]) -> None:
-    if not all(prompts):
-        raise InvalidInput("a conversation has no messages", "send at least one message", code="prompt_empty")
-
-
-def _check_length(rows: Sequence[Sequence[int]], answer: int, context: int) -> None:
-    longest = max((len(row) for row in rows), default=0)
-    if longest + answer > context:
-        raise InvalidInput(
-            f"a prompt of {longest} tokens leaves no room for an answer of {answer} in the model's context of {context}",
-            "shorten the text, the instruction or the demonstrations",
-            code="prompt_too_long",
+        """As ``Engine.generate``. ``on_text`` is called in the engine's thread."""
+        call = Call[Generation](len(prompts))
+        return call.results(
+            self._intake.answer(servable, prompt, (sampling, at), _Collected(call, at, on_text)) for at, prompt in enumerate(prompts)
         )
 
+    def submit(self, request: ScoreRequest | GenerateRequest, tell: Tell) -> Callable[[], None]:
+        """As ``LiveEngine.submit``."""
+        if isinstance(request, ScoreRequest):
+            return self._intake.score(request.release, request.prompt, request.labels, tell, bounded=True)
+        return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, bounded=True)
 
-def _answer(loaded: Loaded, row: int, prompt: int, sampling: Sampling, on_text: Callable[[int, str], bool] | None) -> Answer:
-    room = min(sampling.max_tokens, loaded.model.context - prompt)
-    stream = TextStream(loaded.chat.tokenizer, sampling.stop)
-    return Answer(row, room, stream, loaded.chat.stops, lambda text: on_text is None or on_text(row, text))
+
+def _settling(call: Call[Any], at: int) -> Callable[[Any], bool]:
+    """Takes the one result of a request to its place in the call."""
+
+    def tell(told: Any) -> bool:
+        call.fail(told) if isinstance(told, Exception) else call.settle(at, told)
+        return True
+
+    return tell
 
 
-def _generation(answer: Answer, prompt: int, latency: float) -> Generation:
-    return Generation(
-        text=answer.text,
-        finish_reason=answer.reason or "length",
-        prompt_tokens=prompt,
-        completion_tokens=len(answer.tokens),
-        latency_ms=latency,
-    )
+class _Collected:
+    """Makes one answer of its pieces, and shows them as they come."""
+
+    def __init__(self, call: Call[Generation], at: int, on_text: Callable[[int, str], bool] | None) -> None:
+        self._call, self._at, self._on_text = call, at, on_text
+        self._started = time.perf_counter()
+        self._text = ""
+
+    def __call__(self, told: Told) -> bool:
+        """Takes a piece; False when the caller wants no more."""
+        if not isinstance(told, Chunk):
+            self._call.fail(told if isinstance(told, Exception) else TypeError(type(told).__name__))
+            return False
+        self._text += told.text
+        try:
+            wanted = self._on_text is None or not told.text or self._on_text(self._at, told.text)
+        except BaseException as error:  # noqa: BLE001 - it belongs to the caller, who waits in another thread
+            self._call.fail(error)
+            return False
+        if told.finish_reason is not None:
+            self._call.settle(self._at, self._made(told))
+        return wanted
+
+    def _made(self, last: Chunk) -> Generation:
+        return Generation(
+            text=self._text,
+            finish_reason=last.finish_reason or "stop",
+            prompt_tokens=last.prompt_tokens,
+            completion_tokens=last.completion_tokens,
+            latency_ms=(time.perf_counter() - self._started) * 1000,
+        )

@@ -1,102 +1,203 @@
-"""Which servables are loaded, and who is using them.
+"""Which servables are loaded, whose weights are in memory, and who is using them.
 
-In: servables. Out: what is needed to run one. Base models and full weights are read once per folder and freed with their last servable; a
-servable is freed once it is unloaded and no call uses it. Must not know: scoring, generation.
+In: servables. Out: what is needed to run one. Weights (a base model, full weights, an adapter) are read once per folder and shared. What
+nobody uses may be put out when memory is short, the longest unused first, and is read again with the next request, if its bytes are still
+those that were first read. Must not know: scoring, generation, threads that compute.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import NotFound
+from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.value import Digest
-from tailorbird.inference.adapter import read_adapter
-from tailorbird.inference.chat import ChatFormat
-from tailorbird.inference.decoder import Decoder, read_decoder
-from tailorbird.inference.model import Model
-from tailorbird.inference.precision import Placement
+from tailorbird.inference.scheduling import salt_of
+from tailorbird.inference.text.chat import ChatFormat
+from tailorbird.inference.text.constraint import Grammars
+from tailorbird.inference.text.labels import LabelTrees
+from tailorbird.ports.engine import Residency
 
 
-@dataclass
+@dataclass(eq=False)
+class Weights:
+    """Weights of one folder. ``content`` is None while they are not in memory; ``users`` counts jobs and loads that hold them there."""
+
+    folder: Path
+    read: Callable[[Path], Any]
+    content: Any = None
+    seal: str = ""
+    users: int = 0
+    holders: int = 0
+    used_at: float = 0.0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return 0 if self.content is None else int(self.content.nbytes)
+
+
+@dataclass(eq=False)
 class Loaded:
-    """A servable that is ready. ``uses`` counts running calls; ``leaving`` is set once it is unloaded."""
+    """A servable that is loaded. ``uses`` counts its jobs; ``leaving`` is set once it is unloaded."""
 
-    id: Digest
-    folder: str
+    servable: Servable
     chat: ChatFormat
-    model: Model
+    trees: LabelTrees
+    grammars: Grammars
+    salt: bytes
+    context: int = 0
+    weights: list[Weights] = field(default_factory=list)
+    pinned: bool = False
     uses: int = 0
     leaving: bool = False
+    loads: int = 0
+    evictions: int = 0
+    requests: int = 0
+    load_seconds: float = 0.0
 
+    @property
+    def id(self) -> Digest:
+        """Its servable's id."""
+        return self.servable.id
 
-@dataclass
-class _Shared:
-    """A decoder and the number of servables that hold it."""
+    @property
+    def decoder(self) -> Weights:
+        """The base model, or the full weights in its place."""
+        return self.weights[0]
 
-    decoder: Decoder
-    holders: int = 0
+    @property
+    def adapter(self) -> Any:
+        """What changes the decoder; None: nothing."""
+        return self.weights[1].content if len(self.weights) > 1 else None
+
+    @property
+    def is_resident(self) -> bool:
+        """True when everything is in memory."""
+        return all(weights.content is not None for weights in self.weights)
 
 
 class Registry:
-    """Loaded servables by id. Thread-safe; loading does not hold up calls. ``freed`` is told when a servable is gone."""
+    """Loaded servables by id. Thread-safe; reading files does not hold up anybody who uses what is there.
 
-    def __init__(self, placement: Placement, freed: Callable[[Digest], None]) -> None:
-        self._placement = placement
+    ``readers`` read a decoder's folder, and an adapter's for a decoder; ``put_out`` is told before weights are dropped, ``freed`` when a
+    servable is gone. ``budget`` is in bytes. ``lock`` guards it; whoever holds that must not load or unload.
+    """
+
+    def __init__(
+        self,
+        readers: tuple[Callable[[Path], Any], Callable[[Path, Any], Any]],
+        budget: int,
+        freed: Callable[[Loaded], None],
+        put_out: Callable[[Any], None],
+    ) -> None:
+        self._read_decoder, self._read_adapter = readers
+        self.budget = budget
         self._freed = freed
+        self._put_out = put_out
         self._servables: dict[Digest, Loaded] = {}
-        self._decoders: dict[str, _Shared] = {}
+        self._weights: dict[str, Weights] = {}
         self._chats: dict[str, ChatFormat] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()
         self._loading = threading.RLock()
 
-    def load(self, servable: Servable) -> None:
+    def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """Reads what a servable needs. Raises ModelInvalid."""
         with self._loading:
-            if servable.id in self._servables:
-                return
-            folder = servable.weights or servable.base
-            chat = self.chat(servable.base)
-            shared = self._decoders.get(folder) or _Shared(read_decoder(Path(folder), self._placement))
-            adapter = None
-            if servable.adapter is not None:
-                adapter = read_adapter(Path(servable.adapter), shared.decoder.linears, shared.decoder.shape)
-            with self._lock:
-                shared.holders += 1
-                self._decoders[folder] = shared
-                self._servables[servable.id] = Loaded(servable.id, folder, chat, Model(shared.decoder, adapter))
+            with self.lock:
+                known = self._servables.get(servable.id)
+                if known is not None:
+                    known.pinned = pinned
+                    return
+            loaded = self._described(servable, pinned)
+            with self.lock:
+                for weights in loaded.weights:
+                    weights.holders += 1
+            try:
+                self.bring(loaded)
+            except BaseException:
+                with self.lock:
+                    self._let_go(loaded)
+                raise
+            with self.lock:
+                loaded.context = loaded.decoder.content.context
+                self._servables[servable.id] = loaded
+
+    def bring(self, loaded: Loaded) -> None:
+        """Reads what is not in memory, and puts out what nobody uses to make room. Raises ModelInvalid, Corrupt."""
+        with self._loading:
+            started = time.perf_counter()
+            missing = [weights for weights in loaded.weights if weights.content is None]
+            for weights in missing:
+                self._read(weights)
+            with self.lock:
+                for weights in loaded.weights:
+                    weights.used_at = time.monotonic()
+                if missing:
+                    loaded.loads += 1
+                    loaded.load_seconds += time.perf_counter() - started
+                self._make_room(loaded)
 
     def unload(self, servable: Digest) -> None:
-        """Takes a servable out of service at once; frees it now or when its last call ends."""
-        with self._loading, self._lock:
+        """Takes a servable out of service at once; frees it now or when its last job ends."""
+        with self._loading, self.lock:
             loaded = self._servables.pop(servable, None)
             if loaded is not None:
                 loaded.leaving = True
                 self._free_if_idle(loaded)
 
-    @contextmanager
-    def use(self, servable: Digest) -> Iterator[Loaded]:
-        """Holds a servable for one call. Raises NotFound when it is not loaded."""
-        with self._lock:
+    def hold(self, servable: Digest) -> Loaded:
+        """Holds a servable for one job. Raises NotFound when it is not loaded."""
+        with self.lock:
             loaded = self._servables.get(servable)
             if loaded is None:
                 raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
             loaded.uses += 1
+            loaded.requests += 1
+            for weights in loaded.weights:
+                weights.users += 1
+                weights.used_at = time.monotonic()
+            return loaded
+
+    def release(self, loaded: Loaded) -> None:
+        """A job is over."""
+        with self.lock:
+            loaded.uses -= 1
+            for weights in loaded.weights:
+                weights.users -= 1
+            self._free_if_idle(loaded)
+
+    @contextmanager
+    def using(self, servable: Digest) -> Iterator[Loaded]:
+        """Holds a servable within the block. Raises as ``hold``."""
+        loaded = self.hold(servable)
         try:
             yield loaded
         finally:
-            with self._lock:
-                loaded.uses -= 1
-                self._free_if_idle(loaded)
+            self.release(loaded)
 
     def ids(self) -> tuple[Digest, ...]:
         """Ids in the order of loading."""
-        with self._lock:
+        with self.lock:
             return tuple(self._servables)
+
+    def residencies(self) -> tuple[Residency, ...]:
+        """Every servable and its place in memory."""
+        with self.lock:
+            return tuple(_residency(loaded) for loaded in self._servables.values())
+
+    @property
+    def used(self) -> int:
+        """Bytes of weights in memory."""
+        with self.lock:
+            return sum(weights.nbytes for weights in self._weights.values())
 
     def chat(self, folder: str) -> ChatFormat:
         """The chat format of a base model's folder, read once."""
@@ -105,11 +206,81 @@ class Registry:
                 self._chats[folder] = ChatFormat(Path(folder))
             return self._chats[folder]
 
+    def _described(self, servable: Servable, pinned: bool) -> Loaded:
+        chat = self.chat(servable.base)
+        trees, grammars = LabelTrees(chat), Grammars(chat.tokenizer, chat.stops)
+        salt = salt_of(servable.tenant, servable.id)
+        return Loaded(servable, chat, trees, grammars, salt, weights=self._needed(servable), pinned=pinned)
+
+    def _needed(self, servable: Servable) -> list[Weights]:
+        decoder = self._shared(servable.weights or servable.base, self._read_decoder)
+        if servable.adapter is None:
+            return [decoder]
+        return [decoder, self._shared(servable.adapter, lambda folder: self._read_adapter(folder, decoder.content))]
+
+    def _shared(self, folder: str, read: Callable[[Path], Any]) -> Weights:
+        with self.lock:
+            return self._weights.setdefault(folder, Weights(Path(folder), read))
+
+    def _read(self, weights: Weights) -> None:
+        seal = _sealed(weights.folder) if weights.folder.is_dir() else ""
+        if weights.seal and seal != weights.seal:
+            raise Corrupt(
+                f"the files in {weights.folder.name} changed since they were verified",
+                "restore the artifact, and load the release again",
+                code="weights_changed",
+            )
+        weights.content = weights.read(weights.folder)
+        weights.seal = seal
+
+    def _make_room(self, keep: Loaded) -> None:
+        """Puts out what nobody uses, the longest unused first, until the budget holds."""
+        pinned = {id(weights) for loaded in self._servables.values() if loaded.pinned for weights in loaded.weights}
+        idle = [
+            w for w in self._weights.values() if w.content is not None and not w.users and id(w) not in pinned and w not in keep.weights
+        ]
+        for weights in sorted(idle, key=lambda weights: weights.used_at):
+            if self.used <= self.budget:
+                return
+            for loaded in self._servables.values():
+                loaded.evictions += weights in loaded.weights and loaded.is_resident
+            self._drop(weights)
+
+    def _drop(self, weights: Weights) -> None:
+        self._put_out(weights.content)
+        weights.content = None
+
     def _free_if_idle(self, loaded: Loaded) -> None:
-        if not loaded.leaving or loaded.uses:
-            return
-        shared = self._decoders[loaded.folder]
-        shared.holders -= 1
-        if shared.holders == 0:
-            del self._decoders[loaded.folder]
-        self._freed(loaded.id)
+        if loaded.leaving and not loaded.uses:
+            self._let_go(loaded)
+            self._freed(loaded)
+
+    def _let_go(self, loaded: Loaded) -> None:
+        for weights in loaded.weights:
+            weights.holders -= 1
+            if not weights.holders:
+                if weights.content is not None:
+                    self._drop(weights)
+                self._weights.pop(str(weights.folder), None)
+
+
+def _sealed(folder: Path) -> str:
+    """A digest over names and bytes of a folder's files."""
+    seal = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            seal.update(str(path.relative_to(folder)).encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return seal.hexdigest()
+
+
+def _residency(loaded: Loaded) -> Residency:
+    return Residency(
+        release=loaded.id,
+        tenant=loaded.servable.tenant,
+        resident=loaded.is_resident,
+        pinned=loaded.pinned,
+        loads=loaded.loads,
+        evictions=loaded.evictions,
+        requests=loaded.requests,
+        load_seconds=loaded.load_seconds,
+    )

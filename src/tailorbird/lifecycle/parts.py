@@ -18,7 +18,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.encoder import Encoder
-from tailorbird.ports.engine import Engine
+from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
@@ -59,7 +59,7 @@ class Parts:
     clock: Clock
     workspace: Path
     trainer: Callable[[], Trainer]
-    engine: Callable[[], Engine]
+    engine: Callable[[], LocalEngine]
     model_reader: Callable[[], ModelReader]
     encoder: Callable[[], Encoder] = _no_encoder
     prices: Prices = field(default_factory=Prices)

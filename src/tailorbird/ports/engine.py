@@ -1,4 +1,4 @@
-"""The engine that runs models: in process (``Engine``), and behind a wire (``EngineDriver``)."""
+"""The engine that runs models: in process (``Engine``, ``LiveEngine``), and behind a wire (``EngineDriver``)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
@@ -15,13 +16,14 @@ from tailorbird.domain.value import Digest, Value
 class LabelScores(Value):
     """One item's labels with their log-probabilities (nats) as complete answers, normalised over the labels, in the order asked.
 
-    ``latency_ms`` is the wall time from admission to result of the batch that held the item, ``prompt_tokens`` the
-    tokens of the rendered prompt.
+    ``latency_ms`` is the wall time from admission to result, ``prompt_tokens`` the tokens of the rendered prompt, ``cached_tokens`` those
+    of them whose computation was remembered.
     """
 
     log_probabilities: tuple[float, ...]
     prompt_tokens: int
     latency_ms: float
+    cached_tokens: int = 0
 
 
 class Likelihood(Value):
@@ -46,6 +48,20 @@ class Generation(Value):
     latency_ms: float
 
 
+class TokenChance(Value):
+    """A token, its bytes and its log-probability (nats)."""
+
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+
+
+class TokenLogprob(TokenChance):
+    """A token that was chosen, and the likeliest ones in its place."""
+
+    top: tuple[TokenChance, ...] = ()
+
+
 class Chunk(Value):
     """A piece of a streamed answer. The last one carries ``finish_reason`` and the token counts."""
 
@@ -53,6 +69,8 @@ class Chunk(Value):
     finish_reason: Literal["stop", "length"] | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Retriever(Protocol):
@@ -67,7 +85,7 @@ class Retriever(Protocol):
 
 
 class Engine(Retriever, Protocol):
-    """Runs models in this process. Not thread-safe unless the implementation says so."""
+    """Runs models in this process, for whoever waits for the result. Not thread-safe unless the implementation says so."""
 
     def load(self, servable: Servable) -> None:
         """Makes a servable ready; loading a loaded one does nothing. Raises ModelInvalid."""
@@ -117,11 +135,15 @@ class Engine(Retriever, Protocol):
 
 
 class LoadRequest(Value):
-    """Asks an engine process for a release. The engine finds, verifies and loads it itself."""
+    """Asks an engine process for a release. The engine finds, verifies and loads it itself.
+
+    ``pinned``: it stays in memory whatever the budget, until it is unloaded or loaded again without.
+    """
 
     tenant: str
     release: Digest
     purpose: Literal["staging", "production"]
+    pinned: bool = False
 
 
 class ScoreRequest(Value):
@@ -149,8 +171,101 @@ class RetrieveRequest(Value):
     count: int
 
 
-class EngineDriver(Protocol):
-    """Speaks to one engine process. Every call raises Unavailable when it cannot be reached."""
+class Residency(Value):
+    """One loaded release and its place in memory: ``resident`` when its own weights are there now.
+
+    ``loads`` and ``evictions`` count how often they came and went, ``load_seconds`` what the comings took, ``requests`` who asked for it.
+    """
+
+    release: Digest
+    tenant: str
+    resident: bool
+    pinned: bool
+    loads: int = 0
+    evictions: int = 0
+    requests: int = 0
+    load_seconds: float = 0.0
+
+
+class EngineState(Value):
+    """What an engine is doing. Memory in bytes, of weights; ``kv_tokens`` is room for keys and values, in tokens; the prefix counts are
+    prompt tokens that were looked up and found."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_tokens: int = 0
+    kv_tokens_used: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    memory_used: int = 0
+    memory_budget: int = 0
+    releases: tuple[Residency, ...] = ()
+
+
+#: What an engine tells of a request: pieces or the result, or why there is none.
+Told = Chunk | LabelScores | TailorbirdError
+
+
+class LiveEngine(Retriever, Protocol):
+    """Runs models in this process for many callers at a time, none of whom waits for another. Thread-safe."""
+
+    def load(self, servable: Servable, *, pinned: bool = False) -> None:
+        """As ``Engine.load``, for as long as memory allows: what nobody uses may be put out, and comes back with its next request."""
+        ...
+
+    def unload(self, servable: Digest) -> None:
+        """As ``Engine.unload``."""
+        ...
+
+    def loaded(self) -> tuple[Digest, ...]:
+        """As ``Engine.loaded``."""
+        ...
+
+    def submit(self, request: ScoreRequest | GenerateRequest, tell: Callable[[Told], bool]) -> Callable[[], None]:
+        """Begins a request and returns at once, with a way to cancel it. ``tell`` is called from another thread, with every piece and
+        at last with the result or an error; False from it cancels too.
+
+        Raises as ``Engine.score``; Exhausted when too many wait.
+        """
+        ...
+
+    def state(self) -> EngineState:
+        """What it is doing now."""
+        ...
+
+    def close(self) -> None:
+        """Ends all requests, with an error, and frees everything."""
+        ...
+
+
+class LocalEngine(LiveEngine, Engine, Protocol):
+    """Both: the same steps for whoever waits and for whoever listens, so that what was measured is what is served."""
+
+
+class EngineProcess(Protocol):
+    """An engine process as a whole. Every call raises Unavailable when it cannot be reached."""
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        """Ids of the loaded releases."""
+        ...
+
+    async def state(self) -> EngineState:
+        """What the engine is doing."""
+        ...
+
+    async def ready(self) -> bool:
+        """True when the engine answers."""
+        ...
+
+    async def close(self) -> None:
+        """Gives up the connections; the engine goes on."""
+        ...
+
+
+class EngineDriver(EngineProcess, Protocol):
+    """Speaks to one engine process, whoever made it."""
 
     async def load(self, request: LoadRequest) -> None:
         """Returns once the release is ready. Raises what the engine refuses with (Corrupt, Forbidden, NotFound)."""
@@ -158,10 +273,6 @@ class EngineDriver(Protocol):
 
     async def unload(self, release: Digest) -> None:
         """Frees a release after its calls have ended."""
-        ...
-
-    async def loaded(self) -> tuple[Digest, ...]:
-        """Ids of the loaded releases."""
         ...
 
     async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
@@ -174,12 +285,4 @@ class EngineDriver(Protocol):
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         """As ``Engine.retrieve`` for one text."""
-        ...
-
-    async def ready(self) -> bool:
-        """True when the engine answers."""
-        ...
-
-    async def close(self) -> None:
-        """Gives up the connections; the engine goes on."""
         ...

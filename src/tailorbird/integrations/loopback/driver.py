@@ -18,7 +18,16 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.correlation import REQUEST_ID_HEADER, request_id
-from tailorbird.ports.engine import Chunk, EngineDriver, GenerateRequest, LabelScores, LoadRequest, RetrieveRequest, ScoreRequest
+from tailorbird.ports.engine import (
+    Chunk,
+    EngineDriver,
+    EngineState,
+    GenerateRequest,
+    LabelScores,
+    LoadRequest,
+    RetrieveRequest,
+    ScoreRequest,
+)
 
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
 _CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
@@ -75,6 +84,11 @@ class LoopbackDriver:
         request = RetrieveRequest(release=release, text=text, groups=groups, count=count)
         answer = await self._call("POST", "/retrieve", request, seconds=_ANSWER)
         return [Found.model_validate(one) for one in json.loads(answer)]
+
+    async def state(self) -> EngineState:
+        """What the engine is doing."""
+        response = await self._send("GET", "/state", None, seconds=_QUICK)
+        return EngineState.model_validate_json(response.content)
 
     async def ready(self) -> bool:
         """True when the engine answers."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from pathlib import Path
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
@@ -20,11 +22,21 @@ from tailorbird.foundations.canonical import short
 from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.foundations.text import normalise
 from tailorbird.integrations.memory.encoder import MemoryEncoder
-from tailorbird.ports.engine import Generation, LabelScores, Likelihood
+from tailorbird.ports.engine import (
+    Chunk,
+    EngineState,
+    GenerateRequest,
+    Generation,
+    LabelScores,
+    Likelihood,
+    Residency,
+    ScoreRequest,
+    Told,
+)
 
 
 class MemoryEngine:
-    """An ``Engine`` for tests. A token is a word; ``delay`` seconds pass per word made and per prompt scored.
+    """An ``Engine`` and a ``LiveEngine`` for tests. A token is a word; ``delay`` seconds pass per word made and per prompt scored.
 
     An answer is the servable's short digest and then the words of the last message in capitals: an answer from the wrong servable shows.
     """
@@ -33,9 +45,11 @@ class MemoryEngine:
         self._delay = delay
         self._context = context
         self._loaded: dict[Digest, Servable] = {}
+        self._pinned: dict[Digest, bool] = {}
 
-    def load(self, servable: Servable) -> None:
+    def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """Remembers the servable."""
+        self._pinned[servable.id] = pinned
         self._loaded[servable.id] = servable
 
     def unload(self, servable: Digest) -> None:
@@ -53,6 +67,51 @@ class MemoryEngine:
             raise InvalidInput("a label has no token", "give every label at least one word", code="label_empty")
         return [self._score(prompt, labels) for prompt in prompts]
 
+    def likelihood(
+        self, servable: Digest, prompts: Sequence[Sequence[Message]], answers: Sequence[str], against: Digest | None = None
+    ) -> list[Likelihood]:
+        """One nat a word that the prompt does not say; all servables think alike."""
+        for named in (servable, against) if against else (servable,):
+            self._find(named)
+        return [self._likely(prompt, answer, against is not None) for prompt, answer in zip(prompts, answers, strict=True)]
+
+    def submit(self, request: ScoreRequest | GenerateRequest, tell: Callable[[Told], bool]) -> Callable[[], None]:
+        """Each request has a thread of its own."""
+        self._find(request.release)
+        wanted = [True]
+
+        def still(told: Told) -> bool:
+            return wanted[0] and tell(told)
+
+        self._threads.submit(self._told, request, still)
+        return partial(wanted.__setitem__, 0, False)
+
+    def state(self) -> EngineState:
+        """What is loaded."""
+        held = tuple(
+            Residency(release=each, tenant=found.tenant, resident=True, pinned=self._pinned[each], loads=1)
+            for each, found in self._loaded.items()
+        )
+        return EngineState(releases=held)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(64, thread_name_prefix="memory-engine")
+
+    def _told(self, request: ScoreRequest | GenerateRequest, tell: Callable[[Told], bool]) -> None:
+        try:
+            if isinstance(request, ScoreRequest):
+                tell(self.score(request.release, [request.prompt], request.labels)[0])
+            else:
+                [made] = self.generate(request.release, [request.prompt], request.sampling, lambda _, text: tell(Chunk(text=text)))
+                tell(_last(made))
+        except TailorbirdError as error:
+            tell(error)
+
     def generate(
         self,
         servable: Digest,
@@ -63,14 +122,6 @@ class MemoryEngine:
         """Answers one prompt after the other, word by word."""
         self._find(servable)
         return [self._answer(servable, index, prompt, sampling, on_text) for index, prompt in enumerate(prompts)]
-
-    def likelihood(
-        self, servable: Digest, prompts: Sequence[Sequence[Message]], answers: Sequence[str], against: Digest | None = None
-    ) -> list[Likelihood]:
-        """One nat a word that the prompt does not say; all servables think alike."""
-        for named in (servable, against) if against else (servable,):
-            self._find(named)
-        return [self._likely(prompt, answer, against is not None) for prompt, answer in zip(prompts, answers, strict=True)]
 
     def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
         """By words, and by vectors of hashed words where the servable asks for them."""
@@ -148,6 +199,10 @@ class MemoryEngine:
             completion_tokens=made,
             latency_ms=1000 * (time.perf_counter() - started),
         )
+
+
+def _last(made: Generation) -> Chunk:
+    return Chunk(text="", finish_reason=made.finish_reason, prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens)
 
 
 def _words(text: str) -> list[str]:

@@ -44,6 +44,10 @@ class ChatFormat:
         """Tokens of each text as an assistant's whole answer, the end of the turn included."""
         return [[*tokens, self.end] for tokens in self._tokens([[Piece(text, quoted(text, self._control))] for text in texts])]
 
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a token stands for; those of its name, for a control token."""
+        return _bytes_of(self.tokenizer, token)
+
     @cached_property
     def _control(self) -> tuple[str, ...]:
         return tuple(added.content for added in self.tokenizer.added_tokens_decoder.values() if added.special)
@@ -74,6 +78,24 @@ class ChatFormat:
                 code="chat_template",
             )
         return tokens[0]
+
+
+def _bytes_of(tokenizer: Any, token: int) -> bytes:
+    name: str = tokenizer.convert_ids_to_tokens(token) or ""
+    if all(letter in _BYTE_OF_LETTER for letter in name):
+        return bytes(_BYTE_OF_LETTER[letter] for letter in name)
+    return name.replace("▁", " ").encode()
+
+
+def _byte_letters() -> dict[str, int]:
+    """The letters that byte-level vocabularies write bytes with: printable ones stand for themselves, the rest follow after 255 (Radford et
+    al. 2019, GPT-2)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(rest)}
+
+
+_BYTE_OF_LETTER = _byte_letters()
 
 
 def _read_tokenizer(folder: Path) -> Any:

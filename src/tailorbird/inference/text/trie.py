@@ -6,12 +6,16 @@ In: each label's tokens, the end of the turn last. Out: the nodes to compute and
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 
-class LabelTrie(NamedTuple):
+@dataclass(frozen=True)
+class LabelTrie:
     """Nodes in an order where parents come first. Source 0 is the prompt's last token, source ``i + 1`` is node ``i``.
 
     ``tokens``, ``parents`` (-1 under the prompt) and ``depths`` (1-based) describe nodes. An edge is a token predicted at a source;
@@ -31,14 +35,15 @@ class LabelTrie(NamedTuple):
         """Tokens of the longest label."""
         return max(len(path) for path in self.paths)
 
-    def ancestors_NN(self) -> torch.Tensor:
-        """True at (node, other) where ``other`` is the node itself or lies on its way up to the prompt."""
-        above_NN = torch.eye(len(self.tokens), dtype=torch.bool)
+    @cached_property
+    def ancestry(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """How many nodes each node sees of the tree (its depth), and those nodes, one node's after the other's, itself last."""
+        chains: list[list[int]] = []
         for node, parent in enumerate(self.parents):
-            if parent >= 0:
-                above_NN[node] |= above_NN[parent]
-        return above_NN
+            chains.append([*(chains[parent] if parent >= 0 else []), node])
+        return np.asarray(self.depths, np.int32), np.asarray([node for chain in chains for node in chain], np.int32)
 
+    @cached_property
     def path_LE(self) -> torch.Tensor:
         """Edges of each label, filled up with one past the last edge (L labels, E the longest)."""
         none = len(self.edge_tokens)

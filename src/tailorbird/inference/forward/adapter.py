@@ -1,8 +1,8 @@
-"""LoRA adapters in PEFT format, made ready for the decoder.
+"""LoRA adapters in PEFT format, read and checked.
 
-In: a folder with adapter_config.json and adapter_model.safetensors; the decoder's shapes. Out: per layer and group of linear layers one
-pair of matrices. Adapters that this engine could only serve wrongly (DoRA, biases, extra trained modules, another base) are refused. Must
-not know: how the decoder computes. Axes: R rank, I inputs, O outputs.
+In: a folder with adapter_config.json and adapter_model.safetensors; the decoder's shapes. Out: the two matrices of each linear layer that
+is changed. Adapters that this engine could only serve wrongly (DoRA, biases, extra trained modules, another base) are refused. Must not
+know: how the forward pass lays them out. Axes: R rank, I inputs, O outputs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.inference.memory import Shape
 
 #: Linear layers of a decoder block that read the same input are computed as one; their parts in order.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -37,38 +36,25 @@ _MUST_BE_UNSET = (
 LinearShapes = dict[str, tuple[int, int]]
 
 
-class Delta(NamedTuple):
-    """A low-rank change of a group of linear layers: ``up @ down`` is added to their joint weight. The scaling is inside ``up``."""
+class LowRank(NamedTuple):
+    """A change ``up @ down`` of one linear layer's weight, fp32. The scaling is inside ``up``."""
 
     down_RI: torch.Tensor
     up_OR: torch.Tensor
 
 
-class Adapter:
-    """The changes that an adapter makes, by (layer, group)."""
-
-    def __init__(self, deltas: dict[tuple[int, str], Delta]) -> None:
-        self._deltas = deltas
-
-    def delta(self, layer: int, group: str) -> Delta | None:
-        """The change of one group, None where the adapter leaves it alone."""
-        return self._deltas.get((layer, group))
+#: The changes that an adapter makes, by (layer, name of the linear layer).
+Changes = dict[tuple[int, str], LowRank]
 
 
-def read_adapter(folder: Path, linears: LinearShapes, shape: Shape) -> Adapter:
+def read_adapter(folder: Path, linears: LinearShapes, layers: int) -> Changes:
     """The adapter in ``folder``. Raises ModelInvalid when it cannot be read or does not fit a base of these shapes."""
     scaling = _scaling(folder)
-    pairs = _pairs(folder)
-    for (layer, name), pair in pairs.items():
-        _check_fit(folder, layer, name, pair, linears, shape.layers)
-    deltas = {}
-    for layer in {layer for layer, _ in pairs}:
-        for group, names in GROUPS.items():
-            present = {name: pairs[layer, name] for name in names if (layer, name) in pairs}
-            if present:
-                joint = _join(present, {name: linears[name] for name in names}, scaling)
-                deltas[layer, group] = Delta(*(matrix.to(shape.dtype).to(shape.device) for matrix in joint))
-    return Adapter(deltas)
+    changes = {}
+    for (layer, name), pair in _pairs(folder).items():
+        _check_fit(folder, layer, name, pair, linears, layers)
+        changes[layer, name] = LowRank(pair["A"], pair["B"] * scaling)
+    return changes
 
 
 def _scaling(folder: Path) -> float:
@@ -111,20 +97,6 @@ def _check_fit(folder: Path, layer: int, name: str, pair: dict[str, torch.Tensor
     inputs, outputs = linears[name]
     if pair["A"].ndim != 2 or pair["A"].shape[1] != inputs or pair["B"].shape != (outputs, pair["A"].shape[0]):
         raise _refused(folder, f"layer {layer}.{name} has another shape than the base's {inputs} inputs and {outputs} outputs")
-
-
-def _join(pairs: dict[str, dict[str, torch.Tensor]], linears: LinearShapes, scaling: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """All A matrices under one another, and the B matrices on a block diagonal: the same sums as one pair after the other."""
-    down_RI = torch.cat([pair["A"] for pair in pairs.values()])
-    up_OR = torch.zeros(sum(outputs for _, outputs in linears.values()), len(down_RI))
-    row = column = 0
-    for name, (_, outputs) in linears.items():
-        if name in pairs:
-            up = pairs[name]["B"] * scaling
-            up_OR[row : row + outputs, column : column + up.shape[1]] = up
-            column += up.shape[1]
-        row += outputs
-    return down_RI, up_OR
 
 
 def _refused(folder: Path, why: str) -> ModelInvalid:

@@ -1,0 +1,147 @@
+"""From a request to a job: the servable is held, the words become tokens, what cannot be computed is refused.
+
+In: requests, by whoever makes them. Out: jobs in the worker's hands, and a way to cancel each. Must not know: how steps are computed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.inference.computing import Forward
+from tailorbird.inference.jobs.generating import Generating, Writing
+from tailorbird.inference.jobs.holding import Holding
+from tailorbird.inference.jobs.weighing import Following, Labelling
+from tailorbird.inference.lane import Job
+from tailorbird.inference.registry import Loaded, Registry
+from tailorbird.inference.scheduling import Sequence as Tokens
+from tailorbird.inference.text.sampling import Drawer
+from tailorbird.inference.worker import Worker
+from tailorbird.ports.engine import LabelScores, Told
+
+Conversation = Sequence[Message]
+#: Is told everything of a request; False: nobody wants more.
+Tell = Callable[[Told], bool]
+Cancel = Callable[[], None]
+
+
+class Followed(NamedTuple):
+    """A text's tokens, the hidden states that predict them, and what makes logits of those."""
+
+    tokens: tuple[int, ...]
+    hidden_RE: torch.Tensor
+    logits: Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Given(NamedTuple):
+    """What a job is made from."""
+
+    loaded: Loaded
+    tokens: list[int]
+    holding: Holding
+    started: float
+
+    def sequence(self, tokens: list[int], *, room: int = 0, leaves: int = 0, watched: int = -1) -> Tokens:
+        """``tokens`` as the scheduler takes them: the tenant's share, the release's memory."""
+        return Tokens(self.loaded.servable.tenant, self.loaded.salt, tokens, room, leaves, watched)
+
+
+class Intake:
+    """Begins jobs. Every method returns a way to cancel, and raises NotFound (not loaded), InvalidInput (cannot be computed) and, where
+    ``bounded``, Exhausted (too many wait)."""
+
+    def __init__(self, registry: Registry, worker: Worker) -> None:
+        self._registry = registry
+        self._worker = worker
+
+    def score(self, servable: Digest, prompt: Conversation, labels: Sequence[str], tell: Tell, *, bounded: bool = False) -> Cancel:
+        """The labels' log-probabilities after ``prompt``."""
+
+        def make(given: _Given) -> Job:
+            tree = given.loaded.trees.of(labels)
+            _check_length(len(given.tokens), tree.depth, given.loaded)
+            sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
+            return Labelling(sequence, given.holding, tree, lambda found: tell(_scores(found, sequence, given.started)))
+
+        return self._begin(servable, prompt, make, tell, bounded)
+
+    def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
+        """What predicts each token of ``answer``, the end of the turn included, after ``prompt``."""
+
+        def make(given: _Given) -> Job:
+            [tokens] = given.loaded.chat.answers([answer])
+            _check_length(len(given.tokens), len(tokens), given.loaded)
+            sequence = given.sequence(given.tokens + tokens[:-1], watched=len(given.tokens) - 1)
+            forward: Forward = given.loaded.decoder.content
+            return Following(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
+
+        return self._begin(servable, prompt, make, tell, False)
+
+    def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, bounded: bool = False) -> Cancel:
+        """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
+        sampling, place = drawn
+        if sampling.max_tokens < 1:
+            raise InvalidInput("max_tokens must be at least 1", "ask for one token or more", code="max_tokens")
+
+        def make(given: _Given) -> Job:
+            loaded = given.loaded
+            _check_length(len(given.tokens), 1, loaded)
+            room = min(sampling.max_tokens, loaded.context - len(given.tokens))
+            constraint = loaded.grammars.constraint(sampling.json_schema) if sampling.json_schema is not None else None
+            writing = Writing(loaded.chat, Drawer(sampling, place, constraint), room)
+            return Generating(given.sequence(given.tokens, room=room), writing, given.holding, tell)
+
+        return self._begin(servable, prompt, make, tell, bounded)
+
+    def _begin(
+        self, servable: Digest, prompt: Conversation, make: Callable[[_Given], Job], tell: Callable[[Any], object], bounded: bool
+    ) -> Cancel:
+        started = time.perf_counter()
+        if not prompt:
+            raise InvalidInput("a conversation has no messages", "send at least one message", code="prompt_empty")
+        loaded = self._registry.hold(servable)
+        begun: list[Job] = []
+
+        def over() -> None:
+            for job in begun:
+                self._worker.drop(job)
+            self._registry.release(loaded)
+
+        holding = Holding(loaded, over, tell)
+        try:
+            [tokens] = loaded.chat.prompts([prompt])
+            job = make(_Given(loaded, tokens, holding, started))
+            begun.append(job)
+            self._worker.add(loaded, job, bounded=bounded)
+        except BaseException:
+            holding.end()
+            raise
+        return lambda: _end_quietly(holding)
+
+
+def _end_quietly(holding: Holding) -> None:
+    holding.end()
+
+
+def _scores(found: tuple[float, ...], sequence: Tokens, started: float) -> LabelScores:
+    return LabelScores(
+        log_probabilities=found,
+        prompt_tokens=sequence.prompt,
+        latency_ms=(time.perf_counter() - started) * 1000,
+        cached_tokens=sequence.cached,
+    )
+
+
+def _check_length(prompt: int, answer: int, loaded: Loaded) -> None:
+    if prompt + answer > loaded.context:
+        raise InvalidInput(
+            f"a prompt of {prompt} tokens leaves no room for an answer of {answer} in the model's context of {loaded.context}",
+            "shorten the text, the instruction or the demonstrations",
+            code="prompt_too_long",
+        )

@@ -1,0 +1,164 @@
+"""A decoder whose steps are one call of ``kernels.cpp``.
+
+In: a model as transformers read it, bf16, on the processor. Out: what ``forward/plain.py`` offers. Must not know: how a step is computed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, byref, c_int32, c_int64
+from typing import Any
+
+import torch
+
+from tailorbird.inference.forward.adapter import GROUPS, Changes
+from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
+from tailorbird.inference.native import library as native
+from tailorbird.inference.scheduling import BLOCK
+
+_LANES = 16
+_ARRAYS = Batch._fields[:10]
+
+
+class NativeMemory:
+    """Keys and values of all layers, in the layout of the kernels."""
+
+    def __init__(self, layers: int, blocks: int, block: int) -> None:
+        self.keys = torch.zeros(layers, blocks * block, dtype=torch.bfloat16)
+        self.values = torch.zeros(layers, blocks * block, dtype=torch.bfloat16)
+
+
+class NativeAdapter:
+    """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds the tensors that it points to."""
+
+    def __init__(self, layers: int) -> None:
+        self.deltas = (native.Delta * (layers * len(GROUPS)))()
+        self._held: list[Any] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
+
+    def put(self, at: int, down: torch.Tensor, up: torch.Tensor, outputs: list[int]) -> None:
+        """The change of one group: ``down`` (parts x rank, inputs), ``up`` (outputs of all parts, rank)."""
+        packed_down, packed_up = native.pack(down), native.pack(up)
+        sizes = (c_int64 * len(outputs))(*outputs)
+        rank = up.shape[1]
+        self.deltas[at] = native.Delta(packed_down.data_ptr(), packed_up.data_ptr(), down.shape[1], rank, len(outputs), sizes)
+        self._held += [packed_down, packed_up, sizes]
+
+
+def can_compute(model: Any) -> bool:
+    """True where the kernels compute what the model does: sizes in whole registers, SwiGLU, no bias on what is added to the stream."""
+    config, layer = model.config, model.model.layers[0]
+    sizes = (config.hidden_size, config.intermediate_size, config.vocab_size, *(n for pair in linear_shapes(model).values() for n in pair))
+    return (
+        config.hidden_act == "silu"
+        and layer.self_attn.head_dim % 32 == 0
+        and layer.self_attn.head_dim <= 512
+        and all(size % _LANES == 0 for size in sizes)
+        and layer.self_attn.o_proj.bias is None
+        and layer.mlp.down_proj.bias is None
+    )
+
+
+class NativeForward:
+    """As ``PlainForward``, packed. ``threads`` compute a step together."""
+
+    kernels = "native"
+
+    def __init__(self, model: Any, threads: int) -> None:
+        config = model.config
+        self.context: int = config.max_position_embeddings
+        self.layers: int = config.num_hidden_layers
+        self.linears = linear_shapes(model)
+        self._held: list[Any] = []
+        self._hidden: int = config.hidden_size
+        self._vocabulary: int = config.vocab_size
+        self._block = config.num_key_value_heads * model.model.layers[0].self_attn.head_dim * BLOCK
+        self.token_nbytes = self.layers * 2 * self._block // BLOCK * 2
+        self._model = self._described(model, threads)
+        self.nbytes = sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
+
+    def memory(self, blocks: int) -> NativeMemory:
+        """Room for the keys and values of ``blocks`` blocks."""
+        return NativeMemory(self.layers, blocks, self._block)
+
+    def adapt(self, changes: Changes) -> NativeAdapter:
+        """An adapter laid out for the kernels. Ranks are filled up with zeros to whole registers."""
+        adapter = NativeAdapter(self.layers)
+        for layer in {layer for layer, _ in changes}:
+            for place, names in enumerate(GROUPS.values()):
+                present = [name for name in names if (layer, name) in changes]
+                if present:
+                    rank = max(-(-len(changes[layer, name].down_RI) // _LANES) * _LANES for name in present)
+                    downs, ups = zip(*(self._part(changes, (layer, name), rank) for name in names), strict=True)
+                    outputs = [self.linears[name][1] for name in names]
+                    adapter.put(layer * len(GROUPS) + place, torch.cat(downs), torch.cat(ups), outputs)
+        return adapter
+
+    def hidden(self, batch: Batch, memory: NativeMemory) -> torch.Tensor:
+        """Hidden states (ME, bf16) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
+        out = torch.empty(len(batch.wants), self._hidden, dtype=torch.bfloat16)
+        groups = (native.Group * len(batch.groups))(
+            *(native.Group(start, stop, ctypes.addressof(of.deltas) if of else None) for start, stop, of in batch.groups)
+        )
+        arrays = {name: getattr(batch, name).ctypes.data_as(POINTER(c_int32)) for name in _ARRAYS}
+        given = native.Batch(rows=len(batch.tokens), groups=len(groups), wanted=len(batch.wants), group=groups, **arrays)
+        keys, values = memory.keys, memory.values
+        native.library().hidden(byref(self._model), byref(given), keys.data_ptr(), values.data_ptr(), keys.shape[1], out.data_ptr())
+        return out
+
+    def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
+        """Logits (MV, fp32) of the tokens that could follow."""
+        out = torch.empty(len(hidden_ME), self._vocabulary)
+        native.library().logits(byref(self._model), hidden_ME.contiguous().data_ptr(), len(hidden_ME), out.data_ptr())
+        return out
+
+    def _part(self, changes: Changes, where: tuple[int, str], rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, outputs = self.linears[where[1]]
+        down, up = torch.zeros(rank, inputs, dtype=torch.bfloat16), torch.zeros(outputs, rank, dtype=torch.bfloat16)
+        if where in changes:
+            change = changes[where]
+            down[: len(change.down_RI)], up[:, : change.up_OR.shape[1]] = change.down_RI, change.up_OR
+        return down, up
+
+    def _described(self, model: Any, threads: int) -> native.Model:
+        config, attention = model.config, model.model.layers[0].self_attn
+        cos, sin = (self._hold(table) for table in rotary_tables(model))
+        layers = (native.Layer * self.layers)(*(self._layer(layer) for layer in model.model.layers))
+        embedding = self._hold(model.get_input_embeddings().weight.detach().contiguous())
+        self._held.append(layers)
+        return native.Model(
+            layers=self.layers,
+            hidden=config.hidden_size,
+            query_heads=config.num_attention_heads,
+            key_heads=config.num_key_value_heads,
+            head_size=attention.head_dim,
+            inner=config.intermediate_size,
+            vocabulary=config.vocab_size,
+            threads=threads,
+            epsilon=config.rms_norm_eps,
+            scale=attention.head_dim**-0.5,
+            embedding=embedding.data_ptr(),
+            norm=self._hold(model.model.norm.weight.detach().float()).data_ptr(),
+            cos=cos.data_ptr(),
+            sin=sin.data_ptr(),
+            layer=layers,
+            head=self._matrix(model.lm_head.weight.detach(), None),
+        )
+
+    def _layer(self, layer: Any) -> native.Layer:
+        norms = [self._hold(norm.weight.detach().float()) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
+        return native.Layer(norms[0].data_ptr(), norms[1].data_ptr(), *(self._matrix(*joined(layer, group)) for group in GROUPS))
+
+    def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.Matrix:
+        packed = self._hold(native.pack(weight_OI))
+        bias = self._hold(bias_O.float()).data_ptr() if bias_O is not None else None
+        return native.Matrix(packed.data_ptr(), bias, weight_OI.shape[1], weight_OI.shape[0])
+
+    def _hold(self, tensor: torch.Tensor) -> torch.Tensor:
+        self._held.append(tensor)
+        return tensor

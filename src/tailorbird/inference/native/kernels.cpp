@@ -1,0 +1,485 @@
+// A decoder step of the Llama kind in one call, for processors that multiply bf16 (AVX512-BF16).
+//
+// In: packed weights, packed adapters, a batch of tokens with where their keys and values lie. Out: hidden states, logits, label scores.
+// One call computes all layers of a step, so that neither Python nor its lock is touched in between. Must not know: requests, text.
+//
+// Axes: N tokens of the step, E hidden, I inputs and O outputs of a product, D head size, G query heads a key head. A packed matrix holds
+// blocks of 16 outputs; in a block, pairs of inputs are interleaved: [O/16][I/2][16][2], what one dot-product instruction reads. Keys lie
+// the same way, [block][head][D/2][16 tokens][2], so that one instruction scores 16 tokens; values lie [block][head][16 tokens][D].
+// Sums are kept in fp32 everywhere; what is multiplied is bf16.
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using bf16 = uint16_t;
+constexpr int LANES = 16;  // fp32 numbers in a register, outputs in a block, tokens in a memory block
+
+// Layouts shared with Python (ctypes); see native/library.py.
+struct Matrix { const bf16* packed; const float* bias; int64_t inputs, outputs; };
+struct Layer { const float *norm_attention, *norm_mlp; Matrix qkv, out, gate_up, down; };
+struct Model {
+    int64_t layers, hidden, query_heads, key_heads, head_size, inner, vocabulary, threads;
+    float epsilon, scale;
+    const bf16* embedding;
+    const float *norm, *cos, *sin;
+    const Layer* layer;
+    Matrix head;
+};
+// A low-rank change of a joint product: `parts` outputs side by side, each with its own run of `rank` columns of the middle. Null: none.
+struct Delta { const bf16 *down, *up; int64_t inputs, rank, parts; const int64_t* outputs; };
+struct Group { int64_t start, stop; const Delta* deltas; };  // rows of one adapter; deltas[layer * 4 + product], null: the bare base
+struct Batch {
+    int64_t rows, groups, wanted;
+    const int32_t *tokens, *positions, *slots, *contexts, *tables, *table_at, *branches, *branch_at, *branch_count, *wants;
+    const Group* group;
+};
+
+inline float wide(bf16 x) { uint32_t bits = uint32_t(x) << 16; float y; std::memcpy(&y, &bits, 4); return y; }
+inline __m512 wide16(const bf16* x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)x)), 16)); }
+inline void narrow16(bf16* to, __m512 x) { _mm256_storeu_si256((__m256i*)to, (__m256i)_mm512_cvtneps_pbh(x)); }
+inline bf16 narrow(float x) { return bf16(_mm_extract_epi16((__m128i)_mm_cvtneps_pbh(_mm_set_ss(x)), 0)); }
+inline __m512bh pairs(const bf16* x) { return (__m512bh)_mm512_loadu_si512(x); }
+inline __m512bh pair(const bf16* x) { int32_t both; std::memcpy(&both, x, 4); return (__m512bh)_mm512_set1_epi32(both); }
+
+// e^x by a polynomial of degree 5 on the remainder of x / ln 2; relative error below 2e-7.
+inline __m512 exp16(__m512 x) {
+    x = _mm512_max_ps(x, _mm512_set1_ps(-87.3f));
+    const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x);
+    r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), r);
+    __m512 p = _mm512_set1_ps(1.9875691500e-4f);
+    for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
+    p = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+// ---- products ------------------------------------------------------------------------------------------------------------------------
+
+enum class Put { replace, add };
+
+// ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`).
+template <int ROWS>
+inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put) {
+    __m512 sum[ROWS];
+    const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
+    for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
+    for (int64_t i = 0; i < inputs; i += 2) {
+        const __m512bh w = pairs(block + i * LANES);
+        for (int r = 0; r < ROWS; r++) sum[r] = _mm512_dpbf16_ps(sum[r], w, pair(x + r * sx + i));
+    }
+    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(y + r * sy, sum[r]);
+}
+
+// Few rows: the sums of one row wait for each other, so inputs are taken in four runs.
+template <>
+inline void tile<1>(const bf16* x, int64_t, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t, Put put) {
+    __m512 sum[4] = {put == Put::add ? _mm512_loadu_ps(y) : bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    int64_t i = 0;
+    for (; i + 8 <= inputs; i += 8)
+        for (int r = 0; r < 4; r++) sum[r] = _mm512_dpbf16_ps(sum[r], pairs(block + (i + 2 * r) * LANES), pair(x + i + 2 * r));
+    for (; i < inputs; i += 2) sum[0] = _mm512_dpbf16_ps(sum[0], pairs(block + i * LANES), pair(x + i));
+    _mm512_storeu_ps(y, _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
+}
+
+using Tile = void (*)(const bf16*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put);
+constexpr int MOST = 16;
+const Tile TILES[MOST + 1] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>, tile<15>, tile<16>};
+
+// All rows of x times one block of outputs. The block stays in the nearest cache while rows pass by.
+inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put) {
+    for (int64_t r = 0; r < rows;) {
+        const int64_t left = rows - r;
+        // 17 rows are 9 and 8, not 16 and a slow 1.
+        const int64_t take = left <= MOST ? left : left < 2 * MOST ? (left + 1) / 2 : MOST;
+        TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put);
+        r += take;
+    }
+}
+
+// ---- threads -------------------------------------------------------------------------------------------------------------------------
+
+// Threads that work on one call together and meet between its parts. Whoever waits looks around for a moment and then sleeps: on a machine
+// with other work to do, one that kept spinning would hold the very core that the late one needs (measured: ten times slower).
+class Team {
+public:
+    // The team of this size; there is one of each, for as long as the process lives.
+    static Team& of(int64_t size) {
+        static std::mutex making;
+        static std::map<int64_t, Team*> teams;
+        const std::lock_guard<std::mutex> one_at_a_time(making);
+        Team*& team = teams[size];
+        if (!team) team = new Team(size);
+        return *team;
+    }
+
+    // All members do `work`, the caller as the first of them.
+    void run(const std::function<void()>& work) {
+        const std::lock_guard<std::mutex> one_call_at_a_time(calls);
+        current = &work;
+        begin.fetch_add(1);
+        begin.notify_all();
+        me = 0;
+        work();
+        meet();
+    }
+
+    void meet() {
+        if (members == 1) return;
+        const uint32_t before = rounds.load();
+        if (arrived.fetch_add(1) + 1 == members) {
+            arrived.store(0);
+            rounds.fetch_add(1);
+            rounds.notify_all();
+        } else {
+            sleep_until_moved(rounds, before);
+        }
+    }
+
+    struct Share { int64_t start, stop; };
+    Share share(int64_t count) const { return {count * me / members, count * (me + 1) / members}; }
+    int64_t place() const { return me; }
+
+private:
+    static void sleep_until_moved(std::atomic<uint32_t>& clock, uint32_t from) {
+        for (int look = 0; look < 2000; look++) {
+            if (clock.load(std::memory_order_acquire) != from) return;
+            _mm_pause();
+        }
+        while (clock.load() == from) clock.wait(from);
+    }
+
+    explicit Team(int64_t size) : members(size) {
+        for (int64_t place = 1; place < size; place++) std::thread([this, place] { serve(place); }).detach();
+    }
+
+    void serve(int64_t place) {
+        me = place;
+        for (uint32_t seen = 0;; seen++) {
+            sleep_until_moved(begin, seen);
+            (*current)();
+            meet();
+        }
+    }
+
+    std::mutex calls;
+    const std::function<void()>* current = nullptr;
+    std::atomic<uint32_t> begin{0}, rounds{0};
+    std::atomic<int64_t> arrived{0};
+    const int64_t members;
+    static thread_local int64_t me;
+};
+thread_local int64_t Team::me = 0;
+
+void product(const Team& team, const Matrix& m, const bf16* x, int64_t rows, float* y, Put put) {
+    const auto mine = team.share(m.outputs / LANES);
+    for (int64_t b = mine.start; b < mine.stop; b++)
+        column(x, m.inputs, rows, m.packed + b * LANES * m.inputs, m.inputs, m.bias ? m.bias + b * LANES : nullptr, y + b * LANES, m.outputs, put);
+}
+
+// ---- a step --------------------------------------------------------------------------------------------------------------------------
+
+struct Step {
+    const Model& model;
+    const Batch& batch;
+    Team& team;
+    bf16 *keys, *values;  // of all layers
+    int64_t layer_stride; // numbers in one layer's keys (and values)
+    std::vector<float> stream, wide_qkv, wide_inner, middle;
+    std::vector<bf16> narrow_x, queries, attended, inner, narrow_middle;
+    std::vector<std::vector<float>> scores;
+    int64_t widest_middle = 0;
+    std::atomic<int64_t> next_task{0};
+
+    Step(const Model& m, const Batch& b, bf16* k, bf16* v, int64_t stride) : model(m), batch(b), team(Team::of(m.threads)), keys(k), values(v), layer_stride(stride) {
+        const int64_t n = b.rows, q = m.query_heads * m.head_size;
+        for (int64_t g = 0; g < b.groups; g++)
+            for (int64_t d = 0; b.group[g].deltas && d < m.layers * 4; d++)
+                widest_middle = std::max(widest_middle, b.group[g].deltas[d].rank * b.group[g].deltas[d].parts);
+        stream.resize(n * m.hidden); wide_qkv.resize(n * m.layer[0].qkv.outputs); wide_inner.resize(n * m.layer[0].gate_up.outputs);
+        narrow_x.resize(n * m.hidden); queries.resize(n * q); attended.resize(n * q); inner.resize(n * m.inner);
+        middle.resize(n * widest_middle); narrow_middle.resize(n * widest_middle);
+        int64_t longest = 0;
+        for (int64_t r = 0; r < n; r++) longest = std::max<int64_t>(longest, b.contexts[r] + b.branch_count[r]);
+        scores.assign(m.threads, std::vector<float>((longest + 2 * LANES) * (m.query_heads / m.key_heads)));
+    }
+
+    void embed() {
+        const auto mine = team.share(batch.rows);
+        for (int64_t r = mine.start; r < mine.stop; r++)
+            for (int64_t e = 0; e < model.hidden; e += LANES)
+                _mm512_storeu_ps(&stream[r * model.hidden + e], wide16(model.embedding + int64_t(batch.tokens[r]) * model.hidden + e));
+    }
+
+    void norm_row(const float* x, const float* weight, bf16* y) const {
+        __m512 squares = _mm512_setzero_ps();
+        for (int64_t e = 0; e < model.hidden; e += LANES) { const __m512 v = _mm512_loadu_ps(x + e); squares = _mm512_fmadd_ps(v, v, squares); }
+        const __m512 by = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / float(model.hidden) + model.epsilon));
+        for (int64_t e = 0; e < model.hidden; e += LANES)
+            narrow16(y + e, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + e), by), _mm512_loadu_ps(weight + e)));
+    }
+
+    void norm(const float* weight) {
+        const auto mine = team.share(batch.rows);
+        for (int64_t r = mine.start; r < mine.stop; r++) norm_row(&stream[r * model.hidden], weight, &narrow_x[r * model.hidden]);
+    }
+
+    // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
+    void down(int64_t delta, const bf16* x, int64_t sx) {
+        each_block([&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
+            float* y = &middle[g.start * widest_middle + b * LANES];
+            column(x + g.start * sx, sx, g.stop - g.start, d.down + b * LANES * d.inputs, d.inputs, nullptr, y, widest_middle, Put::replace);
+            for (int64_t r = g.start; r < g.stop; r++) narrow16(&narrow_middle[r * widest_middle + b * LANES], _mm512_loadu_ps(&middle[r * widest_middle + b * LANES]));
+        });
+    }
+
+    void up(int64_t delta, float* y, int64_t sy) {
+        each_block([&](const Delta& d) { int64_t all = 0; for (int64_t p = 0; p < d.parts; p++) all += d.outputs[p]; return all / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
+            int64_t part = 0, before = 0;
+            while (b * LANES >= before + d.outputs[part]) before += d.outputs[part++];
+            column(&narrow_middle[g.start * widest_middle + part * d.rank], widest_middle, g.stop - g.start, d.up + b * LANES * d.rank, d.rank, nullptr, y + g.start * sy + b * LANES, sy, Put::add);
+        });
+    }
+
+    template <class Count, class Do>
+    void each_block(Count count, int64_t delta, Do work) {
+        int64_t all = 0;
+        for (int64_t g = 0; g < batch.groups; g++) if (const Delta* d = of(g, delta)) all += count(*d);
+        const auto mine = team.share(all);
+        int64_t before = 0;
+        for (int64_t g = 0; g < batch.groups; g++)
+            if (const Delta* d = of(g, delta)) {
+                const int64_t blocks = count(*d);
+                for (int64_t b = std::max<int64_t>(0, mine.start - before); b < std::min(blocks, mine.stop - before); b++) work(batch.group[g], *d, b);
+                before += blocks;
+            }
+    }
+
+    const Delta* of(int64_t group, int64_t delta) const {
+        const Delta* deltas = batch.group[group].deltas;
+        return deltas && deltas[delta].rank ? deltas + delta : nullptr;
+    }
+
+    // Rotates queries and keys (the two halves of a head are the parts of a plane), and lays keys and values into memory.
+    void turn_and_keep(int64_t layer) {
+        const int64_t d = model.head_size, half = d / 2, wide_row = model.layer[layer].qkv.outputs;
+        const auto mine = team.share(batch.rows);
+        for (int64_t r = mine.start; r < mine.stop; r++) {
+            const float* row = &wide_qkv[r * wide_row];
+            const float *cos = model.cos + int64_t(batch.positions[r]) * d, *sin = model.sin + int64_t(batch.positions[r]) * d;
+            for (int64_t h = 0; h < model.query_heads; h++) turn(row + h * d, cos, sin, half, &queries[(r * model.query_heads + h) * d]);
+            const int64_t block = batch.slots[r] / LANES, at = batch.slots[r] % LANES;
+            for (int64_t h = 0; h < model.key_heads; h++) {
+                bf16 key[512];
+                turn(row + (model.query_heads + h) * d, cos, sin, half, key);
+                bf16* to = keys + layer * layer_stride + (block * model.key_heads + h) * d * LANES;
+                for (int64_t i = 0; i < half; i++) std::memcpy(to + (i * LANES + at) * 2, key + 2 * i, 4);
+                const float* value = row + (model.query_heads + model.key_heads + h) * d;
+                bf16* lie = values + layer * layer_stride + ((block * model.key_heads + h) * LANES + at) * d;
+                for (int64_t i = 0; i < d; i += LANES) narrow16(lie + i, _mm512_loadu_ps(value + i));
+            }
+        }
+    }
+
+    static void turn(const float* x, const float* cos, const float* sin, int64_t half, bf16* y) {
+        for (int64_t i = 0; i < half; i += LANES) {
+            const __m512 left = _mm512_loadu_ps(x + i), right = _mm512_loadu_ps(x + half + i);
+            narrow16(y + i, _mm512_fmsub_ps(left, _mm512_loadu_ps(cos + i), _mm512_mul_ps(right, _mm512_loadu_ps(sin + i))));
+            narrow16(y + half + i, _mm512_fmadd_ps(right, _mm512_loadu_ps(cos + half + i), _mm512_mul_ps(left, _mm512_loadu_ps(sin + half + i))));
+        }
+    }
+
+    void attend(int64_t layer) {
+        const int64_t tasks = batch.rows * model.key_heads, group = model.query_heads / model.key_heads;
+        float* mine = scores[team.place()].data();
+        // Tasks are taken up as threads come free: contexts differ in length.
+        for (int64_t task; (task = next_task.fetch_add(1)) < tasks;) {
+            const Sight sight = looking(layer, task / model.key_heads, task % model.key_heads);
+            for (int64_t g = 0; g < group; g += 3) {
+                if (group - g >= 3) heads<3>(sight, g, mine);
+                else if (group - g == 2) heads<2>(sight, g, mine);
+                else heads<1>(sight, g, mine);
+            }
+        }
+        team.meet();
+        if (team.place() == 0) next_task.store(0);
+    }
+
+    // What one token sees of one key head: `context` tokens through its table of blocks, then `branch` single slots (its ancestors in a
+    // tree). Scores of the two stand behind one another, each filled up to whole registers.
+    struct Sight {
+        const bf16 *keys, *values, *query;
+        bf16* out;
+        const int32_t *table, *own;
+        int64_t context, branch, padded, stride;
+    };
+
+    Sight looking(int64_t layer, int64_t row, int64_t head) {
+        const int64_t d = model.head_size, context = batch.contexts[row], branch = batch.branch_count[row];
+        const int64_t padded = (context + LANES - 1) / LANES * LANES, first = (row * model.query_heads + head * (model.query_heads / model.key_heads)) * d;
+        const int64_t start = layer * layer_stride + head * d * LANES;
+        return {keys + start, values + start, &queries[first], &attended[first], batch.tables + batch.table_at[row], batch.branches + batch.branch_at[row],
+                context, branch, padded, padded + (branch + LANES - 1) / LANES * LANES};
+    }
+
+    const bf16* block_of(const bf16* of, int64_t block) const { return of + block * model.key_heads * model.head_size * LANES; }
+
+    // G query heads that share a key head.
+    template <int G>
+    void heads(const Sight& s, int64_t first, float* score) const {
+        const bf16* q = s.query + first * model.head_size;
+        for (int64_t b = 0; b < s.padded / LANES; b++) score_block<G>(block_of(s.keys, s.table[b]), q, s.context - b * LANES, score + b * LANES, s.stride);
+        for (int64_t b = 0; b < s.stride - s.padded; b++)
+            for (int g = 0; g < G; g++) score[g * s.stride + s.padded + b] = b < s.branch ? score_one(s.keys, s.own[b], q + g * model.head_size) : -INFINITY;
+        for (int g = 0; g < G; g++) soften(score + g * s.stride, s.stride);
+        gather<G>(s, score, s.out + first * model.head_size);
+    }
+
+    template <int G>
+    void score_block(const bf16* block, const bf16* q, int64_t left, float* score, int64_t stride) const {
+        const int64_t d = model.head_size;
+        __m512 even[G], odd[G];
+        for (int g = 0; g < G; g++) even[g] = odd[g] = _mm512_setzero_ps();
+        for (int64_t i = 0; i < d; i += 4)
+            for (int g = 0; g < G; g++) {
+                even[g] = _mm512_dpbf16_ps(even[g], pairs(block + i * LANES), pair(q + g * d + i));
+                odd[g] = _mm512_dpbf16_ps(odd[g], pairs(block + (i + 2) * LANES), pair(q + g * d + i + 2));
+            }
+        const __mmask16 seen = left >= LANES ? 0xffff : __mmask16((1u << left) - 1);
+        for (int g = 0; g < G; g++) {
+            const __m512 sum = _mm512_mul_ps(_mm512_add_ps(even[g], odd[g]), _mm512_set1_ps(model.scale));
+            _mm512_storeu_ps(score + g * stride, _mm512_mask_blend_ps(seen, _mm512_set1_ps(-INFINITY), sum));
+        }
+    }
+
+    float score_one(const bf16* k, int32_t slot, const bf16* q) const {
+        const bf16* at = block_of(k, slot / LANES) + slot % LANES * 2;
+        const __m512i steps = _mm512_mullo_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32(LANES));
+        __m512 sum = _mm512_setzero_ps();
+        for (int64_t i = 0; i < model.head_size; i += 2 * LANES)
+            sum = _mm512_dpbf16_ps(sum, (__m512bh)_mm512_i32gather_epi32(steps, (const int*)(at + i * LANES), 4), pairs(q + i));
+        return _mm512_reduce_add_ps(sum) * model.scale;
+    }
+
+    static void soften(float* x, int64_t count) {
+        const __m512 never = _mm512_set1_ps(-INFINITY);
+        __m512 top = never, sum = _mm512_setzero_ps();
+        for (int64_t i = 0; i < count; i += LANES) top = _mm512_max_ps(top, _mm512_loadu_ps(x + i));
+        const __m512 most = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+        for (int64_t i = 0; i < count; i += LANES) {
+            const __m512 raw = _mm512_loadu_ps(x + i);
+            const __m512 e = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(raw, never, _CMP_NEQ_OQ), exp16(_mm512_sub_ps(raw, most)));
+            _mm512_storeu_ps(x + i, e);
+            sum = _mm512_add_ps(sum, e);
+        }
+        const __m512 by = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
+        for (int64_t i = 0; i < count; i += LANES) _mm512_storeu_ps(x + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), by));
+    }
+
+    // The sum of values, weighted by scores; 32 numbers of the head at a time.
+    template <int G>
+    void gather(const Sight& s, const float* score, bf16* y) const {
+        const int64_t d = model.head_size;
+        for (int64_t c = 0; c < d; c += 2 * LANES) {
+            __m512 low[G], high[G];
+            for (int g = 0; g < G; g++) low[g] = high[g] = _mm512_setzero_ps();
+            const auto add = [&](const bf16* value, int64_t at) {
+                const __m512 a = wide16(value + c), b = wide16(value + c + LANES);
+                for (int g = 0; g < G; g++) {
+                    const __m512 p = _mm512_set1_ps(score[g * s.stride + at]);
+                    low[g] = _mm512_fmadd_ps(p, a, low[g]);
+                    high[g] = _mm512_fmadd_ps(p, b, high[g]);
+                }
+            };
+            for (int64_t t = 0; t < s.context; t += LANES) {
+                const bf16* block = block_of(s.values, s.table[t / LANES]);
+                for (int64_t at = 0; at < std::min<int64_t>(LANES, s.context - t); at++) add(block + at * d, t + at);
+            }
+            for (int64_t b = 0; b < s.branch; b++) add(block_of(s.values, s.own[b] / LANES) + s.own[b] % LANES * d, s.padded + b);
+            for (int g = 0; g < G; g++) { narrow16(y + g * d + c, low[g]); narrow16(y + g * d + c + LANES, high[g]); }
+        }
+    }
+
+    // SwiGLU: silu(gate) * up.
+    void gate() {
+        const int64_t wide_row = 2 * model.inner;
+        const auto mine = team.share(batch.rows);
+        for (int64_t r = mine.start; r < mine.stop; r++)
+            for (int64_t i = 0; i < model.inner; i += LANES) {
+                const __m512 g = _mm512_loadu_ps(&wide_inner[r * wide_row + i]), u = _mm512_loadu_ps(&wide_inner[r * wide_row + model.inner + i]);
+                const __m512 silu = _mm512_div_ps(g, _mm512_add_ps(_mm512_set1_ps(1.0f), exp16(_mm512_sub_ps(_mm512_setzero_ps(), g))));
+                narrow16(&inner[r * model.inner + i], _mm512_mul_ps(silu, u));
+            }
+    }
+
+    // A product and the adapters' change to it. What has a bias and is added gets the bias by `product` only when replaced.
+    void changed(const Matrix& m, int64_t delta, const bf16* x, float* y, Put put) {
+        product(team, m, x, batch.rows, y, put);
+        if (widest_middle) {
+            down(delta, x, m.inputs);
+            team.meet();
+            up(delta, y, m.outputs);
+        }
+        team.meet();
+    }
+
+    void run(bf16* hidden) {
+        team.run([&] {
+            embed();
+            team.meet();
+            for (int64_t l = 0; l < model.layers; l++) {
+                const Layer& layer = model.layer[l];
+                norm(layer.norm_attention);
+                team.meet();
+                changed(layer.qkv, l * 4, narrow_x.data(), wide_qkv.data(), Put::replace);
+                turn_and_keep(l);
+                team.meet();
+                attend(l);
+                changed(layer.out, l * 4 + 1, attended.data(), stream.data(), Put::add);
+                norm(layer.norm_mlp);
+                team.meet();
+                changed(layer.gate_up, l * 4 + 2, narrow_x.data(), wide_inner.data(), Put::replace);
+                gate();
+                team.meet();
+                changed(layer.down, l * 4 + 3, inner.data(), stream.data(), Put::add);
+            }
+            const auto mine = team.share(batch.wanted);
+            for (int64_t w = mine.start; w < mine.stop; w++) norm_row(&stream[batch.wants[w] * model.hidden], model.norm, hidden + w * model.hidden);
+        });
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Weights (outputs x inputs, row by row) into blocks of 16 outputs. Both counts are multiples of 16.
+void pack(const uint16_t* weights, int64_t outputs, int64_t inputs, uint16_t* packed) {
+    for (int64_t b = 0; b < outputs / LANES; b++)
+        for (int64_t i = 0; i < inputs; i += 2)
+            for (int64_t o = 0; o < LANES; o++) std::memcpy(packed + (b * inputs + i) * LANES + o * 2, weights + (b * LANES + o) * inputs + i, 4);
+}
+
+// Hidden states (wanted x hidden, bf16) after the last norm; keys and values of the batch's tokens are laid into memory.
+void hidden(const Model* model, const Batch* batch, uint16_t* keys, uint16_t* values, int64_t layer_stride, uint16_t* out) {
+    Step(*model, *batch, keys, values, layer_stride).run(out);
+}
+
+// Logits (rows x vocabulary, fp32).
+void logits(const Model* model, const uint16_t* x, int64_t rows, float* out) {
+    Team& team = Team::of(model->threads);
+    team.run([&] { product(team, model->head, x, rows, out, Put::replace); });
+}
+
+}

@@ -1,0 +1,176 @@
+"""``kernels.cpp`` as a library: compiled once for this processor, kept in the user's cache, loaded.
+
+In: nothing but the source beside this file. Out: its functions, or the reason why there are none. Must not know: models.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_log = logging.getLogger("tailorbird.engine")
+
+_SOURCE = Path(__file__).with_name("kernels.cpp")
+_FLAGS = ("-std=c++20", "-O3", "-march=native", "-pthread", "-fPIC", "-shared")
+#: Seconds that the compiler may take.
+_PATIENCE = 120.0
+
+
+class Matrix(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (("packed", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64))
+
+
+class Layer(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (
+        ("norm_attention", c_void_p),
+        ("norm_mlp", c_void_p),
+        ("qkv", Matrix),
+        ("out", Matrix),
+        ("gate_up", Matrix),
+        ("down", Matrix),
+    )
+
+
+class Model(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (
+        *((name, c_int64) for name in ("layers", "hidden", "query_heads", "key_heads", "head_size", "inner", "vocabulary", "threads")),
+        ("epsilon", c_float),
+        ("scale", c_float),
+        *((name, c_void_p) for name in ("embedding", "norm", "cos", "sin")),
+        ("layer", POINTER(Layer)),
+        ("head", Matrix),
+    )
+
+
+class Delta(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (
+        ("down", c_void_p),
+        ("up", c_void_p),
+        ("inputs", c_int64),
+        ("rank", c_int64),
+        ("parts", c_int64),
+        ("outputs", POINTER(c_int64)),
+    )
+
+
+class Group(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (("start", c_int64), ("stop", c_int64), ("deltas", c_void_p))
+
+
+class Batch(Structure):
+    """As in kernels.cpp."""
+
+    _fields_ = (
+        ("rows", c_int64),
+        ("groups", c_int64),
+        ("wanted", c_int64),
+        *(
+            (name, POINTER(c_int32))
+            for name in (
+                "tokens",
+                "positions",
+                "slots",
+                "contexts",
+                "tables",
+                "table_at",
+                "branches",
+                "branch_at",
+                "branch_count",
+                "wants",
+            )
+        ),
+        ("group", POINTER(Group)),
+    )
+
+
+def why_not() -> str | None:
+    """Why the library cannot be used here; None where it can."""
+    if platform.machine() not in ("x86_64", "AMD64") or not _multiplies_bf16():
+        return "the processor has no AVX512-BF16"
+    if _compiler() is None:
+        return "there is no C++ compiler (g++)"
+    return None if library() is not None else "its compilation failed"
+
+
+@cache
+def library() -> Any:
+    """The loaded library; None when it could not be compiled (the log says why)."""
+    compiler = _compiler()
+    if compiler is None:
+        return None
+    try:
+        path = _compiled(compiler)
+        loaded = ctypes.CDLL(str(path))
+    except (OSError, subprocess.SubprocessError) as error:
+        _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
+        return None
+    loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
+    loaded.hidden.argtypes = [POINTER(Model), POINTER(Batch), c_void_p, c_void_p, c_int64, c_void_p]
+    loaded.logits.argtypes = [POINTER(Model), c_void_p, c_int64, c_void_p]
+    for name in ("pack", "hidden", "logits"):
+        getattr(loaded, name).restype = None
+    return loaded
+
+
+def pack(weight_OI: torch.Tensor) -> torch.Tensor:
+    """A bf16 matrix in the layout that the kernels read; both sizes are multiples of 16."""
+    outputs, inputs = weight_OI.shape
+    source, packed = weight_OI.contiguous(), torch.empty(outputs * inputs, dtype=torch.bfloat16)
+    library().pack(source.data_ptr(), outputs, inputs, packed.data_ptr())
+    return packed
+
+
+def _compiler() -> str | None:
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def _multiplies_bf16() -> bool:
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16"))
+
+
+def _compiled(compiler: str) -> Path:
+    """The library's path. Its name tells source, compiler and processor, so a change of any compiles anew."""
+    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_PATIENCE).stdout
+    named = hashlib.sha256(_SOURCE.read_bytes() + version + _processor().encode() + " ".join(_FLAGS).encode()).hexdigest()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailorbird" / "kernels"
+    target = folder / f"{named[:32]}.so"
+    if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(dir=folder) as making:
+            made = Path(making) / "kernels.so"
+            subprocess.run([compiler, *_FLAGS, "-o", str(made), str(_SOURCE)], capture_output=True, check=True, timeout=_PATIENCE)
+            made.replace(target)
+    return target
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith("flags")), "") + next(
+        (line for line in lines if line.startswith("model name")), ""
+    )

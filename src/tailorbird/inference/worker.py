@@ -1,0 +1,210 @@
+"""The one thread that computes: whatever runs on the same weights goes through a step together.
+
+In: jobs. Out: their results, told from this thread. It starts with the first job and ends when there has been none for a while. Weights
+that are missing are read by another thread, while the others compute. Must not know: text, what jobs are for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from tailorbird.domain.errors import Exhausted, Internal, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.inference.computing import Forward
+from tailorbird.inference.lane import Job, Lane
+from tailorbird.inference.registry import Loaded, Registry
+from tailorbird.inference.scheduling import BLOCK, Limits, Slice
+from tailorbird.ports.engine import EngineState
+
+_log = logging.getLogger("tailorbird.engine")
+
+#: Seconds without a job after which the thread ends.
+_IDLE = 2.0
+#: Megabytes for keys and values of each set of weights, unless TAILORBIRD_ENGINE_KV_MB says otherwise. Pages are used as they are needed.
+_KV_MB = 1024
+#: Requests from outside that may wait, in all and of one tenant.
+_WAITING, _WAITING_EACH = 1024, 256
+
+
+class Worker:
+    """Computes jobs. Thread-safe: the registry's lock is its lock too, so that neither waits for the other."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._limits = Limits(waiting=_WAITING, waiting_each=_WAITING_EACH)
+        self._lanes: dict[int, Lane] = {}
+        self._parked: list[tuple[Loaded, Job]] = []
+        self._changed = threading.Condition(registry.lock)
+        self._thread: threading.Thread | None = None
+        self._readers = ThreadPoolExecutor(1, thread_name_prefix="engine-reader")
+        self._closed = False
+        self._turn = 0
+        self._counts = {"prefix_queries": 0, "prefix_hits": 0, "prompt_tokens": 0, "generated_tokens": 0}
+
+    def add(self, loaded: Loaded, job: Job, *, bounded: bool) -> None:
+        """``job`` of a held servable waits for its turn and its weights. Raises InvalidInput; Exhausted (``bounded``: too many wait)."""
+        with self._changed:
+            if self._closed:
+                raise Unavailable("the engine is closed", "start it again", code="engine_closed")
+            if bounded:
+                self._check_queue(loaded, job)
+            if loaded.is_resident:
+                self._let_in(loaded, job)
+                self._wake()
+            else:
+                self._parked.append((loaded, job))
+                self._readers.submit(self._bring, loaded)
+
+    def drop(self, job: Job) -> None:
+        """``job`` is over: its memory is free."""
+        with self._changed:
+            self._parked = [(loaded, parked) for loaded, parked in self._parked if parked is not job]
+            for lane in self._lanes.values():
+                lane.drop(job)
+
+    def drop_lane(self, forward: object) -> None:
+        """These weights go: their memory of keys and values too."""
+        with self._changed:
+            self._lanes.pop(id(forward), None)
+
+    def forget(self, salt: bytes) -> None:
+        """No beginning of this salt is found again."""
+        with self._changed:
+            for lane in self._lanes.values():
+                lane.scheduler.forget(salt)
+
+    def state(self) -> EngineState:
+        """What is being computed."""
+        with self._changed:
+            lanes = list(self._lanes.values())
+            return EngineState(
+                running=sum(lane.scheduler.running for lane in lanes),
+                waiting=sum(lane.scheduler.waiting for lane in lanes) + len(self._parked),
+                kv_tokens=sum(lane.pool.size for lane in lanes) * BLOCK,
+                kv_tokens_used=sum(lane.pool.held for lane in lanes) * BLOCK,
+                memory_used=self._registry.used,
+                memory_budget=self._registry.budget,
+                releases=self._registry.residencies(),
+                **self._counts,
+            )
+
+    def close(self) -> None:
+        """Ends every job with an error."""
+        with self._changed:
+            self._closed = True
+            jobs = [job for _, job in self._parked] + [job for lane in self._lanes.values() for job in lane.jobs]
+            self._changed.notify_all()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        for job in jobs:
+            job.fail(Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed"))
+
+    def _lane(self, loaded: Loaded) -> Lane:
+        forward: Forward = loaded.decoder.content
+        if id(forward) not in self._lanes:
+            self._lanes[id(forward)] = Lane(forward, _kv_bytes(), self._limits)
+        return self._lanes[id(forward)]
+
+    def _check_queue(self, loaded: Loaded, job: Job) -> None:
+        lane = self._lanes.get(id(loaded.decoder.content))
+        if len(self._parked) >= _WAITING or (lane is not None and lane.scheduler.is_full_for(job.sequence.owner)):
+            raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
+
+    def _bring(self, loaded: Loaded) -> None:
+        """Reads a servable's weights, in the readers' thread, and lets its jobs go on."""
+        error: TailorbirdError | None = None
+        try:
+            self._registry.bring(loaded)
+        except TailorbirdError as caught:
+            error = caught
+        except Exception as caught:  # noqa: BLE001 - whatever it is, the jobs that wait for these weights must hear of it
+            error = _defect(caught)
+        for job, failure in self._unpark(loaded, error):
+            job.fail(failure)
+
+    def _unpark(self, loaded: Loaded, error: TailorbirdError | None) -> list[tuple[Job, TailorbirdError]]:
+        """Lets the jobs of a servable in whose weights have come. Those that cannot go on, and why: they are told outside the lock."""
+        failures: list[tuple[Job, TailorbirdError]] = []
+        with self._changed:
+            mine = [job for parked, job in self._parked if parked is loaded]
+            self._parked = [(parked, job) for parked, job in self._parked if parked is not loaded]
+            for job in mine:
+                try:
+                    if error is not None:
+                        raise error
+                    self._let_in(loaded, job)
+                except TailorbirdError as failure:
+                    failures.append((job, failure))
+            self._wake()
+        return failures
+
+    def _let_in(self, loaded: Loaded, job: Job) -> None:
+        lane = self._lane(loaded)
+        if not lane.scheduler.fits(job.sequence):
+            raise InvalidInput(
+                f"{job.sequence.longest} tokens are more than the engine's memory for keys and values holds",
+                "ask for fewer tokens, or set TAILORBIRD_ENGINE_KV_MB higher",
+                code="prompt_too_long",
+            )
+        lane.add(job)
+
+    def _wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
+
+    def _run(self) -> None:
+        while (lane := self._next_lane()) is not None:
+            with torch.inference_mode():
+                self._step(lane)
+
+    def _next_lane(self) -> Lane | None:
+        """The lane whose turn it is; None, and the thread is over, when there has been nothing to do for a while."""
+        with self._changed:
+            while not self._closed:
+                busy = [lane for lane in self._lanes.values() if lane.has_work]
+                if busy:
+                    self._turn += 1
+                    return busy[self._turn % len(busy)]
+                if not self._changed.wait(_IDLE):
+                    break
+            self._thread = None
+            return None
+
+    def _step(self, lane: Lane) -> None:
+        with self._changed:
+            step = lane.plan()
+        try:
+            hidden = lane.compute(step)
+            with self._changed:
+                lane.scheduler.computed([part for part, _ in step])
+                self._count(step)
+            lane.hand_out(step, hidden)
+        except Exception as error:  # noqa: BLE001 - a step that fails must end its own jobs, not the engine
+            failure = _defect(error)
+            for _, job in step:
+                job.fail(failure)
+
+    def _count(self, step: list[tuple[Slice, Job]]) -> None:
+        for part, job in step:
+            sequence = part.sequence
+            prompt = max(0, min(part.stop, sequence.prompt) - part.start)
+            self._counts["prompt_tokens"] += prompt
+            self._counts["generated_tokens"] += part.last and job.drawer is not None
+            if prompt and part.start == sequence.cached:
+                self._counts["prefix_queries"] += sequence.prompt
+                self._counts["prefix_hits"] += sequence.cached
+
+
+def _defect(error: Exception) -> Internal:
+    """What a caller is told of an error that should not happen; the log has the rest."""
+    _log.error("a step of the engine failed", exc_info=error)
+    return Internal("the engine failed on this request", "look at the engine's log", code="engine_defect")
+
+
+def _kv_bytes() -> int:
+    return int(os.environ.get("TAILORBIRD_ENGINE_KV_MB") or _KV_MB) * 2**20
