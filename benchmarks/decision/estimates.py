@@ -1,0 +1,177 @@
+"""How far the planner's estimates are from what trainings take: time of the loop, memory of the whole process.
+
+In: base models, data sets. Out: a row a held-out run, and the bars. Steps are timed once a base and method, at one rank, batch and length;
+every judged run differs from that in at least one of them. Each run is a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
+
+from cases import DIGEST, Case, base_folder, job_of, settings_of
+
+from tailorbird.domain.calibration import Calibration
+from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Machine, Prices, TokenProfile
+from tailorbird.models import ModelDigests, describe
+from tailorbird.planning import PlanInputs
+from tailorbird.planning.estimates import loop_time, training_memory
+
+HERE = Path(__file__).resolve().parent
+
+TIMED = (
+    Case("lora"),
+    Case("qlora"),
+    Case("full"),
+    Case("lora", base="random"),
+    Case("full", base="random"),
+)
+
+JUDGED = (
+    Case("lora", rank=8),
+    Case("lora", rank=64),
+    Case("lora", batch=4, steps=10),
+    Case("lora", batch=48, budget=2048, steps=3),
+    Case("lora", batch=32, budget=512, steps=4),
+    Case("lora", data="bitext", batch=8, rank=32, steps=3),
+    Case("lora", data="bitext", batch=4, budget=2048, steps=4),
+    Case("lora", listed=True, batch=8, steps=4),
+    Case("qlora", rank=32, batch=8),
+    Case("qlora", batch=32, budget=2048, steps=3),
+    Case("full", batch=4, steps=8),
+    Case("full", batch=32, budget=2048, steps=3),
+    Case("full", data="bitext", batch=4, steps=3),
+    Case("lora", base="random", rank=64, batch=32, budget=2048),
+    Case("lora", base="random", data="bitext", batch=8, steps=4),
+    Case("lora", base="random", batch=64, budget=512, steps=3),
+    Case("full", base="random", batch=32, budget=2048, steps=4),
+    Case("full", base="random", data="bitext", batch=8, steps=3),
+)
+
+
+def say(text: str) -> None:
+    """Progress, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def worker(script: str, case: Case) -> dict[str, Any]:
+    """What a process of its own says about a case."""
+    with tempfile.TemporaryDirectory() as work:
+        done = subprocess.run([sys.executable, str(HERE / script), case.dump(), work], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{case.name} failed: {done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def inputs_of(case: Case, machine: Machine, timed: tuple[Calibration, ...]) -> PlanInputs:
+    """What the planner would be given for a case."""
+    from tailorbird.training.encoding import Encoder
+    from tailorbird.training.packing import shared_prefix
+
+    folder = base_folder(case.base)
+    job = job_of(case, Path("/nonexistent"))
+    rows = Encoder(folder).encode(job.prompt, [*job.train, *job.held_out])
+    prompts, targets = sorted(row.prompt for row in rows), [len(row.ids) - row.prompt for row in rows]
+    tokens = TokenProfile(
+        shared_prefix=shared_prefix(rows),
+        prompt_mean=fmean(prompts),
+        prompt_p95=prompts[int(0.95 * (len(prompts) - 1))],
+        prompt_max=prompts[-1],
+        target_mean=fmean(targets),
+        target_max=max(targets),
+        label_trie=0,
+        row_sd=pstdev([len(row.ids) for row in rows]),
+    )
+    base = describe(folder, case.base, "none", ModelDigests(tree=DIGEST, tokenizer=DIGEST, chat_template=DIGEST))
+    return PlanInputs(
+        objective=_objective(),
+        objective_digest=DIGEST,
+        snapshot=DIGEST,
+        manifest=_manifest(len(rows)),
+        base=base,
+        machine=machine,
+        tokens=tokens,
+        prices=Prices(),
+        dev_power=(),
+        test_power=(),
+        calibrations=timed,
+    )
+
+
+def _objective() -> Objective:
+    return Objective.model_validate(
+        {
+            "name": "estimates",
+            "tenant": "bench",
+            "business": {"goal": "g", "owner": "o", "risk": "limited"},
+            "task": {"kind": "generate", "instruction": "i"},
+            "data": [{"path": "d.csv", "source": {"origin": "o", "license": "l"}}],
+            "kpis": [{"metric": "exact_match", "target": 0.5}],
+        }
+    )
+
+
+def _manifest(rows: int) -> SnapshotManifest:
+    return SnapshotManifest(
+        tenant="bench",
+        objective="estimates",
+        rows=DIGEST,
+        quarantine=DIGEST,
+        read=rows,
+        duplicates=0,
+        quarantined=0,
+        counts=SplitCounts(train=rows, dev=0, test=0),
+        label_counts={},
+        near_duplicate_groups=0,
+        files={},
+        salt="s",
+        text_length_p95=1,
+        text_length_max=1,
+    )
+
+
+def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
+    """Values of the bars, and the detail beside them."""
+    from tailorbird.training import open_trainer
+
+    machine = open_trainer().measure_machine()
+    timed: dict[tuple[str, str], Calibration] = {}
+    for case in TIMED:
+        say(f"timing steps: {case.name}")
+        timed[case.base, case.method] = Calibration.model_validate(worker("timed.py", case))
+    rows = [_judged(case, machine, timed) for case in (JUDGED[::3] if quick else JUDGED)]
+    values = {
+        "memory_mean_error": fmean(abs(row["memory_error"]) for row in rows),
+        "memory_worst_error": max(abs(row["memory_error"]) for row in rows),
+        "time_mean_error": fmean(abs(row["time_error"]) for row in rows),
+    }
+    untimed = fmean(abs(row["time_error_without_timing"]) for row in rows)
+    return values, {"runs": rows, "count": len(rows), "time_mean_error_without_timing": round(untimed, 3)}
+
+
+def _judged(case: Case, machine: Machine, timed: dict[tuple[str, str], Calibration]) -> dict[str, Any]:
+    took = worker("one_run.py", case)
+    settings = settings_of(case)
+    inputs, bare = (inputs_of(case, machine, known) for known in ((timed[case.base, case.method],), ()))
+    memory, seconds, guessed = training_memory(inputs, settings), loop_time(inputs, settings), loop_time(bare, settings)
+    row = {
+        "run": case.name,
+        "memory_gib": round(took["peak_gib"], 3),
+        "memory_estimate": round(memory.likely, 3),
+        "memory_error": round(memory.likely / took["peak_gib"] - 1, 3),
+        "seconds": round(took["loop_seconds"], 2),
+        "seconds_estimate": round(seconds.likely, 2),
+        "time_error": round(seconds.likely / took["loop_seconds"] - 1, 3),
+        "time_error_without_timing": round(guessed.likely / took["loop_seconds"] - 1, 3),
+        "memory_error_without_timing": round(training_memory(bare, settings).likely / took["peak_gib"] - 1, 3),
+    }
+    say(f"{case.name}: memory {row['memory_error']:+.0%}, time {row['time_error']:+.0%}")
+    return row

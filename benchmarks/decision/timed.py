@@ -1,0 +1,19 @@
+"""Timed steps of one case, in a process of its own.
+
+In: a case as JSON argument, a folder. Out: the calibration as JSON, the last line of stdout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from cases import Case, job_of
+
+from tailorbird.training import open_trainer
+
+if __name__ == "__main__":
+    print(open_trainer().calibrate(job_of(Case.load(sys.argv[1]), Path(sys.argv[2])), "here").model_dump_json())
