@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tailorbird.console.markdown import markdown_html
 from tailorbird.console.paging import Paging
 from tailorbird.console.picture import ladder_picture
+from tailorbird.domain.ladder import RungKind
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.reports import RunReport, report
 
@@ -43,7 +44,7 @@ def test_refused_rungs_keep_their_reasons_and_their_order(climbed: RunReport) ->
     refused = [step for step in picture.steps if step.state == "refused"]
     assert len(refused) == len(climbed.ladder.refused)
     assert all(step.reason for step in refused)
-    order = [["prompt", "lora", "qlora", "full"].index(step.name.split()[0]) for step in picture.steps]
+    order = [list(RungKind).index(RungKind(step.name.split()[0])) for step in picture.steps]
     assert order == sorted(order)
 
 

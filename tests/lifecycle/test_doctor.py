@@ -39,7 +39,7 @@ def with_trainer(parts: Parts, trainer: MemoryTrainer) -> Parts:
 def test_it_examines_each_rung_that_trains_and_freezes_no_plan(parts: Parts, author: Actor, objective_path: Path) -> None:
     checkup = examine_objective(parts, author, objective_path, Progress())
     assert checkup.healthy
-    assert [one.rung.rung for one in checkup.rungs] == [RungKind.LORA, RungKind.FULL]
+    assert [one.rung.rung for one in checkup.rungs] == [RungKind.LORA, RungKind.LORA, RungKind.FULL]
     assert all(one.examination.first_batch for one in checkup.rungs)
     with parts.ledger.work("acme") as work:
         (run,) = work.runs.all()

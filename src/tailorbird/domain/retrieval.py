@@ -26,9 +26,9 @@ class Retrieval(Value):
     """How entries are found, and how many.
 
     ``what``: ``examples`` are training rows shown as demonstrations, ``passages`` pieces of documents shown as context, ``documents`` are
-    the answer themselves (rank). ``ways`` are fused where there are two. ``index`` is a tree of entries and their vectors, ``encoder`` the
-    tree of the model that made them; ``tuned`` the tree of an adapter or of weights that read queries in its place. A ``reranker`` (tree of
-    a cross-encoder) orders the first ``depth`` anew.
+    the answer themselves (rank). ``ways`` are fused where there are two. ``index`` is a tree of entries and their vectors, ``encoder``
+    the tree of the model that made them; ``tuned`` the tree of an adapter or of weights that read queries too, as one more way. A
+    ``reranker`` (tree of a cross-encoder) orders the first ``depth`` anew.
     """
 
     what: Literal["examples", "passages", "documents"]

@@ -10,6 +10,7 @@ from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.measuring import measure, metrics_of, results
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
+from tailorbird.evaluation.ranked import ranked_predictions
 from tailorbird.evaluation.retention import measure_retention, retention_metric
 from tailorbird.evaluation.spec import MeasureSpec
 
@@ -26,6 +27,7 @@ __all__ = [
     "measure_retention",
     "memorisation_metric",
     "metrics_of",
+    "ranked_predictions",
     "results",
     "retention_metric",
     "why_invalid",

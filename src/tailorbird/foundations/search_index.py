@@ -44,7 +44,7 @@ class SearchIndex:
             lines = (folder / _ENTRIES).read_text(encoding="utf-8").splitlines()
             self.entries = tuple(Entry.model_validate_json(line) for line in lines)
             path = folder / _VECTORS
-            self._vectors = np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None
+            self.vectors = np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None
         except (OSError, ValueError) as error:
             raise ModelInvalid(
                 f"the index in {folder.name} cannot be read ({type(error).__name__})",
@@ -56,20 +56,20 @@ class SearchIndex:
     def _words(self) -> Bm25:
         return Bm25([f"{entry.title} {entry.text}" for entry in self.entries])
 
-    def find(self, question: str, vector: NDArray[np.float32] | None, groups: frozenset[str], count: int) -> list[Found]:
-        """At most ``count`` entries that somebody in ``groups`` may read: by words without a ``vector``, by vectors without a question,
-        else by both."""
+    def find(self, question: str, vectors: Sequence[NDArray[np.float32]], groups: frozenset[str], count: int) -> list[Found]:
+        """At most ``count`` entries that somebody in ``groups`` may read: by the words of ``question`` unless it is empty, and by each of
+        its ``vectors``; what several ways find is fused."""
         readable = np.array([place for place, entry in enumerate(self.entries) if self._may_read(entry, groups)], dtype=np.int64)
-        ways = [scores[readable] for scores in self._scored(question, vector)]
+        ways = [scores[readable] for scores in self._scored(question, vectors)]
         if not len(readable) or not ways:
             return []
         scores = ways[0] if len(ways) == 1 else np.sum([_reciprocal_ranks(way) for way in ways], axis=0)
         best = np.argsort(-scores, kind="stable")[:count]
         return [Found(entry=self.entries[readable[place]], score=float(scores[place])) for place in best]
 
-    def _scored(self, question: str, vector: NDArray[np.float32] | None) -> list[Scores]:
+    def _scored(self, question: str, vectors: Sequence[NDArray[np.float32]]) -> list[Scores]:
         by_words = [self._words.scores(question)] if question else []
-        by_vectors = [(self._vectors @ vector).astype(np.float64)] if vector is not None and self._vectors is not None else []
+        by_vectors = [(self.vectors @ vector).astype(np.float64) for vector in vectors] if self.vectors is not None else []
         return by_words + by_vectors
 
     @staticmethod

@@ -13,6 +13,7 @@ from tailorbird import rungs
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.calibration import Calibration, EstimateError
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, RungPlan
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Value
@@ -40,6 +41,8 @@ def known_timings(stage: Stage, machine: Machine, base: BaseModelRef) -> tuple[C
 def time_steps(stage: Stage, plan: Plan, base: BaseModelRef) -> tuple[Calibration, ...]:
     """The known ones, and a few steps of each planned method that has none and is worth it. One that cannot be timed stays a formula's."""
     timed = list(known_timings(stage, plan.machine, base))
+    if stage.objective.task.kind is TaskKind.RANK:
+        return tuple(timed)
     for rung in plan.rungs:
         if rung.training is None or rung.calibrated or rung.time.likely < WORTH_SECONDS or _has(timed, rung):
             continue

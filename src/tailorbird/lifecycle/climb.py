@@ -183,7 +183,8 @@ def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> 
     stage.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     engine.load(servable)
     try:
-        predictions = evaluation.engine_predictions(
+        ask = evaluation.ranked_predictions if stage.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
+        predictions = ask(
             evaluation.PredictionRequest(
                 engine=engine,
                 servable=servable,
@@ -242,13 +243,20 @@ def _as_lines(items: tuple[ItemResult, ...]) -> bytes:
 
 
 def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
-    metric = "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY and not stage.many else "exact_match"
+    metric = _compared(stage)
     rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
 
 
+def _compared(stage: Stage) -> str:
+    """The metric by which two rungs are compared."""
+    if stage.objective.task.kind is TaskKind.RANK:
+        return "ndcg@10"
+    return "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY and not stage.many else "exact_match"
+
+
 def _headline(evidence: Evidence) -> float | None:
-    metric = evidence.metrics.get("accuracy") or evidence.metrics.get("exact_match")
+    metric = next((evidence.metrics[name] for name in ("accuracy", "exact_match", "ndcg@10") if name in evidence.metrics), None)
     return round(metric.value, 4) if metric else None
 
 

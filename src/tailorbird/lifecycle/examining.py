@@ -13,6 +13,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.examination import Examination, Finding
 from tailorbird.domain.ladder import Refusal
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle.rung_context import context_of
@@ -28,7 +29,8 @@ class ExaminedRung(Value):
 
 def examine_rungs(stage: Stage, plan: Plan, base: BaseModelRef) -> tuple[ExaminedRung, ...]:
     """Examines each rung of ``plan`` that trains. Takes seconds, and trains nothing."""
-    trained = [rung for rung in plan.rungs if rung.training is not None]
+    speaks = stage.objective.task.kind is not TaskKind.RANK
+    trained = [rung for rung in plan.rungs if rung.training is not None and speaks]
     if trained:
         stage.progress.tell("examining what would be trained")
     return tuple(_examined(stage, rung, base) for rung in trained)

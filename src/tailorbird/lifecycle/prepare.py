@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 from tailorbird import data, models, planning
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import Exhausted, Unavailable
+from tailorbird.domain.errors import Exhausted, ModelInvalid, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
@@ -134,7 +134,14 @@ def fetch_base(stage: Stage) -> BaseModelRef:
     local = Path(stage.file.folder) / name
     given = str(local) if local.exists() else name
     folder = models.pull(given, stage.parts.models, stage.parts.model_reader, stage.progress.tell)
-    return models.register(folder, name, stage.parts.artifacts)
+    base = models.register(folder, name, stage.parts.artifacts)
+    if models.is_encoder(base) != (stage.objective.task.kind is TaskKind.RANK):
+        raise ModelInvalid(
+            f"{name} {'turns texts into vectors' if models.is_encoder(base) else 'writes answers'}, which is not what the task needs",
+            "a task of kind rank starts from an encoder (minilm-l6-v2), every other one from a decoder (smollm2-135m)",
+            code="model_kind",
+        )
+    return base
 
 
 def _machine(stage: Stage) -> Machine:
@@ -146,6 +153,8 @@ def _machine(stage: Stage) -> Machine:
 
 def _token_profile(stage: Stage, base: BaseModelRef) -> TokenProfile:
     """Counts tokens with the base model's tokenizer, over at most 2,000 training rows spread evenly."""
+    if stage.objective.task.kind is TaskKind.RANK:
+        return TokenProfile(shared_prefix=0, prompt_mean=0, prompt_p95=0, prompt_max=0, target_mean=0, target_max=0, label_trie=0)
     rows = stage.rows(Split.TRAIN)
     sample = rows[:: max(1, math.ceil(len(rows) / 2000))]
     prompt = PromptSpec(instruction=stage.objective.task.instruction)

@@ -95,6 +95,11 @@ def register(folder: Path, name: str, artifacts: ArtifactStore) -> BaseModelRef:
     return describe(folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
 
 
+def is_encoder(base: BaseModelRef) -> bool:
+    """True for a model that turns texts into vectors: it has no chat template to answer by."""
+    return "attention.output.dense" in base.linear_shapes
+
+
 def count_parameters(folder: Path) -> int:
     """How many numbers the weights in ``folder`` hold. Raises ModelInvalid when they cannot be read."""
     return sum(math.prod(shape) for shape in _tensor_shapes(folder / "model.safetensors").values())

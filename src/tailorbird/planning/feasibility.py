@@ -6,6 +6,7 @@ In: ``PlanInputs``, a rung's plan. Out: None, or a refusal with the number that 
 from __future__ import annotations
 
 from tailorbird.domain.ladder import Refusal, RungKind
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.rules import longest_prompt
@@ -42,6 +43,8 @@ def _without_four_bits(inputs: PlanInputs, rung: RungPlan) -> str | None:
 
 
 def _too_long(inputs: PlanInputs, rung: RungPlan) -> str | None:
+    if inputs.objective.task.kind is TaskKind.RANK:
+        return None  # an encoder reads the beginning of a long document
     longest = rung.training.max_length if rung.training else longest_prompt(inputs) + inputs.tokens.target_max
     if longest <= inputs.base.context:
         return None

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tailorbird.domain.ladder import Refusal, RungKind
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Plan, Reason, RungPlan
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.planning.feasibility import refusal, too_large
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.ranking import ranking_rungs
 from tailorbird.planning.rules import RANKS, rank
 from tailorbird.planning.rungs import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
 
@@ -59,6 +61,8 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
 
 def _wanted(inputs: PlanInputs) -> list[RungPlan]:
     order, asked = _order(inputs), inputs.objective.ladder
+    if inputs.objective.task.kind is TaskKind.RANK:
+        return [_led_by(order, rung) for rung in ranking_rungs(inputs) if asked == "auto" or rung.rung in asked]
     makers = [(kind, make) for kind, make in _MAKERS if asked == "auto" or kind in asked]
     return [_led_by(order, make(inputs)) for kind, make in makers if not _left_aside(inputs, kind, make)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.examination import Examination
@@ -36,6 +36,31 @@ class TrainingJob(Value):
     prompt: PromptSpec
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
+    workspace: Path
+
+
+class JudgedQuery(Value):
+    """A question and the documents that answer it, by id, with their grades."""
+
+    text: str
+    relevant: dict[str, float]
+
+
+class RankingJob(Value):
+    """An encoder to tune for questions. ``bi-encoder``: questions move towards the vectors of the documents that answer them;
+    ``cross-encoder``: a question and a document are read together, and scored.
+
+    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``foundations/search_index.py``).
+    """
+
+    kind: Literal["bi-encoder", "cross-encoder"]
+    base: Path
+    base_digest: Digest
+    snapshot: Digest
+    settings: TrainingSettings
+    index: Path
+    train: tuple[JudgedQuery, ...]
+    held_out: tuple[JudgedQuery, ...]
     workspace: Path
 
 
@@ -78,6 +103,13 @@ class Trainer(Protocol):
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """Runs the job to its end, calling ``report`` after steps. Raises InvalidInput (a row that does not fit), Exhausted (memory)."""
+        ...
+
+    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+        """Tunes an encoder: an adapter in PEFT format, whole weights, or for a cross-encoder weights with a head.
+
+        Raises InvalidInput (``no_judged_queries``, ``loss_not_finite``).
+        """
         ...
 
     def examine(self, job: TrainingJob) -> Examination:

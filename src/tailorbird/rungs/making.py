@@ -11,6 +11,7 @@ from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.prompt import make_prompt
+from tailorbird.rungs.ranking import make_ranker, make_search
 from tailorbird.rungs.retrieved import make_grounding, make_nearest
 from tailorbird.rungs.trained import make_trained
 
@@ -23,6 +24,9 @@ MAKERS: dict[RungKind, Callable[[RungContext], Made]] = {
     RungKind.QLORA: make_trained,
     RungKind.GROUNDED_LORA: make_trained,
     RungKind.FULL: make_trained,
+    RungKind.SEARCH: make_search,
+    RungKind.BI_ENCODER: make_ranker,
+    RungKind.CROSS_ENCODER: make_ranker,
 }
 
 

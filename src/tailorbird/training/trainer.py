@@ -22,7 +22,7 @@ from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of, plain_json
-from tailorbird.ports.trainer import Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.training.calibration import calibrate
 from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.encoding import Encoder
@@ -34,6 +34,7 @@ from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine
+from tailorbird.training.ranking import tune
 from tailorbird.training.state import LoopState
 from tailorbird.training.team import Team
 
@@ -72,6 +73,10 @@ class TorchTrainer:
             return calibrate(job, machine)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
+
+    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+        """As ``Trainer.tune``."""
+        return tune(job, report)
 
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""

@@ -13,7 +13,7 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.search_index import SearchIndex
-from tailorbird.ports.encoder import Encoder
+from tailorbird.ports.encoder import Encoder, Vectors
 
 
 class Lookups:
@@ -47,15 +47,20 @@ class Lookups:
         if local is None:
             raise InvalidInput("this model looks nothing up", "ask a model of nearest, grounding or rank", code="retrieval_missing")
         index, spec = self._indexes[local.index], local.spec
-        vectors = None
-        if "vectors" in spec.ways and local.encoder is not None:
-            vectors = self._encoder.embed(Path(local.encoder), texts, Path(local.tuned) if local.tuned else None)
+        vectors = self._vectors(local, texts)
         wanted = max(count, spec.depth) if local.reranker else count
         found = [
-            index.find(text if "words" in spec.ways else "", None if vectors is None else vectors[place], groups, wanted)
+            index.find(text if "words" in spec.ways else "", [way[place] for way in vectors], groups, wanted)
             for place, text in enumerate(texts)
         ]
         return [self._reranked(local, text, each)[:count] for text, each in zip(texts, found, strict=True)]
+
+    def _vectors(self, local: LocalRetrieval, texts: Sequence[str]) -> list[Vectors]:
+        """Of each text one vector a way: the encoder's and, where it was tuned for questions, the tuned one's too. The two err apart."""
+        if "vectors" not in local.spec.ways or local.encoder is None:
+            return []
+        plain = [self._encoder.embed(Path(local.encoder), texts)]
+        return plain + ([self._encoder.embed(Path(local.encoder), texts, Path(local.tuned))] if local.tuned else [])
 
     def _reranked(self, local: LocalRetrieval, text: str, found: list[Found]) -> list[Found]:
         """The first ones in the order of the cross-encoder, where there is one; what lies deeper stays below them."""

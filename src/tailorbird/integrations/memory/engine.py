@@ -132,7 +132,7 @@ class MemoryEngine:
         vectors = MemoryEncoder().embed(Path(), texts)
         by_words, by_vectors = "words" in local.spec.ways, "vectors" in local.spec.ways
         return [
-            index.find(text if by_words else "", vectors[place] if by_vectors else None, groups, count) for place, text in enumerate(texts)
+            index.find(text if by_words else "", [vectors[place]] if by_vectors else [], groups, count) for place, text in enumerate(texts)
         ]
 
     def fingerprint(self) -> str:

@@ -15,7 +15,7 @@ from tailorbird.domain.examination import Examination, Finding, Severity, ShownT
 from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.ports.trainer import Example, Merged, MergeJob, ReportProgress, TrainedModel, TrainingJob
+from tailorbird.ports.trainer import Example, Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 
 
 class MemoryTrainer:
@@ -34,6 +34,35 @@ class MemoryTrainer:
         content = {"settings": digest_of(job.settings), "snapshot": job.snapshot, "base_model": job.base_digest, "examples": len(job.train)}
         (folder / name).write_text(json.dumps(content, sort_keys=True), encoding="utf-8")
         return TrainedModel(folder=folder, report=_report(job, history))
+
+    def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
+        """Writes a folder that depends on the job alone; learns nothing."""
+        line = TrainingProgress(
+            step=1, steps=1, loss=1.0, held_out_loss=1.0, learning_rate=0.0, tokens=0, tokens_per_second=0.0, memory_gb=0.1, seconds=0.01
+        )
+        report(line)
+        folder = job.workspace / "tuned"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = "adapter_config.json" if job.settings.lora else "config.json"
+        (folder / name).write_text(json.dumps({"settings": digest_of(job.settings), "queries": len(job.train)}), encoding="utf-8")
+        found = TrainingReport(
+            settings=digest_of(job.settings),
+            snapshot=job.snapshot,
+            base_model=job.base_digest,
+            steps=1,
+            best_step=1,
+            best_held_out_loss=1.0,
+            first_held_out_loss=1.0,
+            history=(line,),
+            trained_parameters=1,
+            tokens=0,
+            loss_tokens=0,
+            seconds=0.01,
+            peak_memory_gb=0.1,
+            flops=0.0,
+            environment={"trainer": "memory/1"},
+        )
+        return TrainedModel(folder=folder, report=found)
 
     def examine(self, job: TrainingJob) -> Examination:
         """Counts words as tokens, and blocks a job that has rows without an answer."""

@@ -1,0 +1,85 @@
+"""The rungs of ``kind: rank``: ``search`` by words, by vectors, by both; ``bi-encoder`` and ``cross-encoder``, tuned on judged questions.
+
+In: a ``RungContext`` with documents and questions. Out: a candidate that is a retrieval. Must not know: how an encoder is tuned; dev and
+test questions.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.errors import Internal
+from tailorbird.domain.ladder import Candidate, RungKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.passages import whole
+from tailorbird.ports.trainer import JudgedQuery, RankingJob
+from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.holding_out import hold_out
+from tailorbird.rungs.looking_up import Ways, make_index
+
+#: Documents that an answer names, at most.
+MOST = 100
+#: How each untuned variant finds documents.
+WAYS: dict[str, Ways] = {"words": ("words",), "meaning": ("vectors",), "words and meaning": ("words", "vectors")}
+
+
+def make_search(context: RungContext) -> Made:
+    """Indexes the documents; nothing is tuned."""
+    started = time.perf_counter()
+    retrieval = _retrieval(context, WAYS[context.plan.variant])
+    return Made(_candidate(context, retrieval, 0), time.perf_counter() - started)
+
+
+def make_ranker(context: RungContext) -> Made:
+    """Tunes an encoder on the training questions. Raises what the trainer raises."""
+    settings = context.plan.training
+    if settings is None:
+        raise Internal(f"the plan of {context.plan.rung.value} has no training settings", "plan the climb again", code="plan_incomplete")
+    retrieval = _retrieval(context, WAYS["words and meaning"])
+    learn, held_out = hold_out(context.train, context.objective.seed)
+    job = RankingJob(
+        kind="bi-encoder" if context.plan.rung is RungKind.BI_ENCODER else "cross-encoder",
+        base=context.base_folder,
+        base_digest=context.base.digest,
+        snapshot=context.snapshot,
+        settings=settings,
+        index=context.artifacts.get_tree(retrieval.index),
+        train=_judged(learn),
+        held_out=_judged(held_out),
+        workspace=context.workspace,
+    )
+    context.progress(f"tuning {context.plan.rung.value} {context.plan.variant} on {len(job.train)} questions, {len(job.held_out)} held out")
+    tuned = context.trainer().tune(job, context.report)
+    retrieval = _with_tuned(context, retrieval, context.artifacts.put_tree(tuned.folder))
+    report = tuned.report
+    return Made(_candidate(context, retrieval, report.trained_parameters), report.seconds, report.peak_memory_gb, report)
+
+
+def _with_tuned(context: RungContext, retrieval: Retrieval, tree: Digest) -> Retrieval:
+    return retrieval.model_copy(update={"tuned" if context.plan.rung is RungKind.BI_ENCODER else "reranker": tree})
+
+
+def _retrieval(context: RungContext, ways: Ways) -> Retrieval:
+    index = make_index(context, [whole(document) for document in context.documents])
+    return Retrieval(what="documents", ways=ways, count=MOST, index=index, encoder=context.base.digest)
+
+
+def _candidate(context: RungContext, retrieval: Retrieval, trained: int) -> Candidate:
+    return Candidate(
+        rung=context.plan.rung,
+        variant=context.plan.variant,
+        base_model=context.base.digest,
+        prompt=PromptSpec(instruction=context.objective.task.instruction),
+        retrieval=retrieval,
+        trained_parameters=trained,
+        seed=context.objective.seed,
+    )
+
+
+def _judged(rows: Sequence[Row]) -> tuple[JudgedQuery, ...]:
+    return tuple(JudgedQuery(text=row.text, relevant=json.loads(row.target)) for row in rows)
