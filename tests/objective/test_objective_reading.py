@@ -150,18 +150,6 @@ def test_what_is_wrong_is_named_with_its_line(old: str, new: str, line: int, mes
     assert hint in error.hint
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "line"),
-    [
-        ("kind: classify", "kind: rank", 8),
-    ],
-)
-def test_what_this_version_cannot_do_is_refused_as_such(old: str, new: str, line: int) -> None:
-    error = refused(changed(old, new))
-    assert (error.error_code, error.line) == ("not_supported_yet", line)
-    assert error.hint
-
-
 MANY = (
     changed("kind: classify", "kind: classify\n  labels: many")
     .replace("metric: accuracy", "metric: micro_f1")

@@ -61,17 +61,15 @@ def test_the_comments_in_a_template_can_be_taken_up() -> None:
     assert [kpi.metric for kpi in file.objective.kpis] == ["accuracy", "recall[lost_item]"]
 
 
-def test_ranking_is_read_and_refused_as_its_template_says(tmp_path: Path) -> None:
-    """Its form is checked to the end: that it cannot be done yet is the only fault that is found."""
+def test_ranking_needs_documents_and_its_own_metrics(tmp_path: Path) -> None:
     path = write_template("rank", tmp_path)[-1]
-    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert comments[1].startswith("# Not adapted to yet")
-    with pytest.raises(ObjectiveInvalid) as caught:
-        read_objective(path)
-    assert caught.value.error_code == "not_supported_yet"
-    assert caught.value.message == f"{path}:16: this version cannot do ranking (kind: rank) yet"
+    assert read_objective(path).objective.documents[0].path == "pages.jsonl"
     with pytest.raises(ObjectiveInvalid, match=r"'accuracy' does not fit a task of kind: rank"):
         parse_objective(path.read_text().replace("ndcg@10 ", "accuracy "), "o.yaml")
+    text = path.read_text()
+    without = text[: text.index("documents:")] + text[text.index("base_model:") :]
+    with pytest.raises(ObjectiveInvalid, match="names no documents"):
+        parse_objective(without, "o.yaml")
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

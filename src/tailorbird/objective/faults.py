@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from tailorbird.domain.errors import ObjectiveInvalid
 
-NOT_SUPPORTED_YET = "not_supported_yet"
-
 #: Where a hint sends somebody who needs to see a whole file.
 EXAMPLE = "examples/support_desk/objective.yaml shows a whole objective"
 

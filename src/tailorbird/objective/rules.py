@@ -14,14 +14,14 @@ from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
 from tailorbird.foundations.text import nearest
 from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.data_rules import data_faults
-from tailorbird.objective.faults import NOT_SUPPORTED_YET, Fault
+from tailorbird.objective.faults import Fault
 from tailorbird.objective.file import ObjectiveFile
 
 
 def faults_of(file: ObjectiveFile) -> list[Fault]:
     """Everything in the objective that cannot be pursued."""
     return [
-        *_unsupported(file),
+        *_document_faults(file),
         *_task_faults(file),
         *_kpi_faults(file),
         *_needs_faults(file),
@@ -31,15 +31,12 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
     ]
 
 
-def _unsupported(file: ObjectiveFile) -> list[Fault]:
-    later = {
-        "task.kind": (file.objective.task.kind is TaskKind.RANK, "ranking (kind: rank)", "use classify or generate"),
-    }
-    return [
-        Fault(file.line_of(path), f"this version cannot do {what} yet", hint, NOT_SUPPORTED_YET)
-        for path, (asked, what, hint) in later.items()
-        if asked
-    ]
+def _document_faults(file: ObjectiveFile) -> list[Fault]:
+    """What orders documents needs some."""
+    if file.objective.task.kind is not TaskKind.RANK or file.objective.documents:
+        return []
+    hint = "add `documents:` with the path of what is to be ranked"
+    return [Fault(file.line_of("task.kind"), "a task of kind rank names no documents", hint)]
 
 
 def _task_faults(file: ObjectiveFile) -> list[Fault]:
