@@ -81,8 +81,7 @@ def _needless(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
 
     What else stands in the way of LoRA stands in its way too.
     """
-    smaller = lora(inputs)
-    if rung.rung is not RungKind.QLORA or inputs.objective.ladder != "auto" or too_large(inputs, smaller):
+    if rung.rung is not RungKind.QLORA or inputs.objective.ladder != "auto" or too_large(inputs, smaller := lora(inputs)):
         return None
     refused = refusal(inputs, smaller)
     reason = refused.reason if refused else f"{rung.variant}: lora fits the memory, and qlora is no better, only smaller and slower"

@@ -1,0 +1,98 @@
+"""The rungs that look something up, played to their ends with twins: ranking, grounding; and a rung that breaks off."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import RiskTier
+from tailorbird.integrations.memory import MemoryModelReader, MemoryTrainer
+from tailorbird.lifecycle import Actor, Parts, Progress, allowing
+from tailorbird.lifecycle.adapt import adapt, plan
+from tailorbird.lifecycle.calibrating import accuracy
+from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.reports import RunReport, report
+from tailorbird.lifecycle.what_if import what_if
+from tailorbird.planning import Change
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+
+
+class EncoderReader(MemoryModelReader):
+    """Reads every source as a toy encoder."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        super().convert(source, target)
+        config = json.loads((target / "config.json").read_text()) | {"model_type": "bert"}
+        (target / "config.json").write_text(json.dumps(config))
+        (target / "chat_template.jinja").unlink()
+
+
+class BreakingTrainer(MemoryTrainer):
+    """Breaks off with an error that is not ours."""
+
+    def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
+        raise ZeroDivisionError("a row's text could stand here")
+
+
+def climbed(parts: Parts, actor: Actor, path: Path) -> RunReport:
+    return report(parts, "acme", adapt(parts, actor, path, Progress()).run.id)
+
+
+def test_an_encoder_is_no_base_for_answers(parts: Parts, author: Actor, objective_path: Path) -> None:
+    with pytest.raises(Exception, match="turns texts into vectors") as told:
+        plan(replace(parts, model_reader=EncoderReader), author, objective_path, Progress())
+    assert getattr(told.value, "error_code", "") == "model_kind"
+
+
+def test_a_rung_that_breaks_off_is_evidence_and_the_ladder_goes_on(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "hard", hard_share=2, ladder=["prompt", "lora", "full"])
+    told = climbed(replace(parts, trainer=BreakingTrainer), author, path)
+    assert told.ladder is not None
+    reasons = {refusal.rung: refusal.reason for refusal in told.ladder.refused}
+    assert "failed while it was being made: it broke off with ZeroDivisionError" in reasons[RungKind.LORA]
+    assert "failed" in reasons[RungKind.FULL]
+    assert "row's text" not in json.dumps(reasons)
+    assert told.conclusion is not None
+
+
+def test_all_weights_at_high_risk_wait_for_leave_that_the_author_cannot_give(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    business = {"goal": "Route.", "owner": "support", "risk": RiskTier.HIGH.value}
+    path = write_objective(tmp_path / "high", hard_share=2, ladder=["full"], business=business)
+    with pytest.raises(Conflict) as told:
+        adapt(parts, author, path, Progress())
+    assert told.value.error_code == "rung_not_allowed"
+    with parts.ledger.work("acme", write=False) as work:
+        run = work.runs.all()[0].id
+    with pytest.raises(Forbidden):
+        allowing.allow(parts, author, run, RungKind.FULL, "mine")
+    allowing.allow(parts, act_as(parts, "acme", "approver"), run, RungKind.FULL, "the gate asks for it")
+    assert climbed(parts, author, path).ladder is not None
+
+
+def test_a_budget_that_affords_no_rung_is_told(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "poor", budget={"money": 0, "hours": 1e-9})
+    with pytest.raises(Exhausted) as told:
+        plan(parts, author, path, Progress())
+    assert told.value.error_code == "no_rung"
+    assert "the budget is" in told.value.message
+
+
+def test_estimates_are_kept_beside_what_happened_and_plans_are_made_for_other_machines(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "listed", ladder=["lora"])
+    told = climbed(parts, author, path)
+    (error,) = accuracy(parts, "acme").errors
+    assert (error.run, error.rung) == (told.run.id, RungKind.LORA)
+    assert error.took_seconds > 0
+    small = what_if(parts, "acme", told.run.id, Change(memory=0.2))
+    assert small.rungs == ()
+    assert "use a machine with" in small.left_out[0].reason
+    faster = what_if(parts, "acme", told.run.id, Change(gpu="h100"))
+    assert faster.machine.gpus == ("NVIDIA H100 SXM",)
+    assert told.plan is not None
+    assert faster.rungs[0].time.likely < told.plan.rungs[0].time.likely
