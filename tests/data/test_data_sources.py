@@ -162,7 +162,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(tmp_path: Path) -> N
     assert (latin.message, latin.error_code) == ("d.csv:3: not UTF-8", "file_encoding")
     binary = refused(tmp_path, b"text,label\nfine\0,a\n")
     assert (binary.message, binary.error_code) == ("d.csv:2: binary content, not text", "file_binary")
-    assert "UTF-16" in refused(tmp_path, GOOD.encode("utf-16")).hint
+    assert "encoding: utf-16" in refused(tmp_path, GOOD.encode("utf-16")).hint
 
 
 def test_a_missing_column_names_the_nearest_and_those_that_are_there(tmp_path: Path) -> None:

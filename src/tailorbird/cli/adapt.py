@@ -82,12 +82,12 @@ def _detached(session: Session, objective: Path) -> Run:
 def submitted(session: Session, path: Path, goal: Literal["plan", "adapt"]) -> Run:
     """Uploads the data that lie on this machine, then the objective."""
     file = read_objective(path)
-    uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, [d.path for d in file.objective.data])}
+    uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, file.objective.places)}
     asked = asking.Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal)
     return session.ask(asking.SUBMIT, asked)
 
 
-def _local_files(folder: Path, named: list[str]) -> Iterator[tuple[str, Path]]:
+def _local_files(folder: Path, named: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     for name in named:
         place = folder / name
         if "://" in name:

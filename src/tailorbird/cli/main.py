@@ -23,6 +23,7 @@ from tailorbird.domain.errors import TailorbirdError
 VERBS: dict[str, tuple[str, str]] = {
     "init": ("start", "Make a workspace, a tenant and identities with keys."),
     "models": ("models", "List base models, and fetch one."),
+    "data": ("data", "Inspect, curate, fix, compare and show data; forget a person."),
     "doctor": ("doctor", "Find what would go wrong with the training, in seconds."),
     "plan": ("plan", "Show what adapt would do and why, before anything is spent."),
     "adapt": ("adapt", "Climb the ladder until the objective is proven met."),

@@ -52,6 +52,9 @@ def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore, s
         salt=gathered.salt,
         text_length_p95=lengths[(95 * len(lengths) + 99) // 100 - 1],
         text_length_max=lengths[-1],
+        documents=artifacts.put(_jsonl([canonical_json(document) for document in gathered.sources.documents]))
+        if gathered.sources.documents
+        else None,
         root=head(seal).root,
         seal=artifacts.put(seal),
         removed=len(gathered.sources.removed),

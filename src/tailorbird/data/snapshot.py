@@ -22,7 +22,7 @@ from tailorbird.data.splitting.classes import check_classes
 from tailorbird.data.splitting.coverage import cover_labels
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import SHARES, Group, place
-from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
+from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, Task
 from tailorbird.domain.value import Digest
@@ -71,6 +71,12 @@ def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split
     """The rows of one split, sorted by id: whoever wants test rows has to ask for them. Raises NotFound or Corrupt."""
     lines = artifacts.get(manifest.rows).splitlines()
     return tuple(Row.model_validate_json(line) for line in lines if json.loads(line)["split"] == split.value)
+
+
+def load_documents(manifest: SnapshotManifest, artifacts: ArtifactStore) -> tuple[Document, ...]:
+    """The tenant's documents, sorted by id; none where the objective names none. Raises NotFound or Corrupt."""
+    lines = artifacts.get(manifest.documents).splitlines() if manifest.documents else []
+    return tuple(map(Document.model_validate_json, lines))
 
 
 def load_quarantine(manifest: SnapshotManifest, artifacts: ArtifactStore) -> tuple[Quarantined, ...]:

@@ -107,6 +107,11 @@ class DataSource(Section):
     path: str = Field(min_length=1)
     """A .csv, .tsv, .json, .jsonl or .parquet file, or a folder of LABEL/NAME.txt, relative to this file; or its address (s3://, gs://,
     az://, https://); or hf://datasets/OWNER/NAME[@REVISION][:CONFIG/SPLIT]."""
+    encoding: str = Field(default="utf-8", pattern=r"^[A-Za-z0-9_.:-]{1,40}$")
+    """How the letters of a text file are written: utf-8, utf-16, cp1252, latin-1, ... ``tailorbird data inspect`` tells what it looks
+    like."""
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    """What stands between the cells of a .csv or .tsv file, where it is no comma or tab: ";" or "|"."""
     text: str = "text"
     """The column with the text that the model is given."""
     label: str = "label"
@@ -278,3 +283,9 @@ class Objective(Section):
     """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""
     seed: int = 20
     """The seed of everything that is drawn at random."""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Every file, folder and address that the objective names for its data."""
+        data = [place for source in self.data for place in (source.path, source.qrels) if place]
+        return (*data, *(source.path for source in self.documents), *(each.path for each in self.curation.protected))

@@ -68,7 +68,7 @@ def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, D
 def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
     """A submitted objective reads what came with it, the hub, and storage that needs credentials; never this machine's files or network."""
     objective = file.objective
-    for name in (place.path for place in objective.data):
+    for name in objective.places:
         if not _came_along(name, files) and not name.startswith(ADDRESSES):
             raise InvalidInput(
                 f"the data {name} did not come with the objective",

@@ -3,6 +3,7 @@
 In: domain values. Out: renderables and strings. Must not know: where values come from.
 """
 
+from tailorbird.reporting.data_report import DataReport, LabelExample, SourceLine, data_report
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
@@ -11,8 +12,12 @@ from tailorbird.reporting.plan import accuracy_table, plan_table
 from tailorbird.reporting.plan_page import plan_page
 
 __all__ = [
+    "DataReport",
     "Explanation",
+    "LabelExample",
+    "SourceLine",
     "accuracy_table",
+    "data_report",
     "explanation",
     "explanation_markdown",
     "gate_table",

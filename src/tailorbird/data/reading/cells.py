@@ -88,6 +88,26 @@ def subject_cell(record: Record, column: str | None) -> str | None:
     return value.strip()
 
 
+def name_cell(record: Record, role: str, column: str) -> str:
+    """The name in ``column``: a text or a whole number, without outer white space. Raises Unusable."""
+    value = record.cells.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text_cell(record, role, column).strip()
+
+
+def groups_cell(record: Record, column: str) -> tuple[str, ...]:
+    """The groups in ``column``: a list, or a text with ``|`` between them, sorted. An empty cell is no group: nobody. Raises Unusable."""
+    value = record.cells.get(column)
+    if isinstance(value, str):
+        value = value.split("|")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(group, str) and is_unicode(group) for group in value):
+        raise Unusable("wrong_type", f"the groups (column {column!r}) are no texts")
+    return tuple(sorted({group.strip() for group in value if group.strip()}))
+
+
 def term_cell(record: Record, column: str | None) -> str:
     """What ``column`` states of the terms of use, as text; empty where nothing is stated. Raises Unusable for what is no text or number."""
     value = record.cells.get(column) if column else None

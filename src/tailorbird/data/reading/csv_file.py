@@ -25,12 +25,12 @@ _LINE_END = re.compile(r"\r\n?|\n")
 
 def read_csv(file: DataFile, _: Collection[str]) -> Records:
     """The records of a CSV file, as ``parse``."""
-    return parse(file.name, text_lines(file, ""), ",")
+    return parse(file.name, text_lines(file, ""), file.separator or ",")
 
 
 def read_tsv(file: DataFile, _: Collection[str]) -> Records:
     """The records of a TSV file, as ``parse``."""
-    return parse(file.name, text_lines(file, ""), "\t")
+    return parse(file.name, text_lines(file, ""), file.separator or "\t")
 
 
 def parse(name: str, lines: Iterable[str], separator: str) -> Records:
@@ -108,7 +108,8 @@ def _broken_quote(name: str, line: int) -> DataInvalid:
 def _opening_line(lines: _Lines, separator: str) -> int:
     """How many lines below the record's first one the first cell begins that is not well-formed."""
     text = "".join(lines.kept)
-    form = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|[^"{separator}\r\n][^{separator}\r\n]*|)(?:{separator}|\r\n?|\n|\Z)')
+    mark = re.escape(separator)
+    form = re.compile(rf'(?:"[^"]*(?:""[^"]*)*"|[^"{mark}\r\n][^{mark}\r\n]*|)(?:{mark}|\r\n?|\n|\Z)')
     position = 0
     while (cell := form.match(text, position)) and cell.end() > position:
         position = cell.end()

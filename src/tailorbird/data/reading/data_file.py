@@ -19,6 +19,8 @@ from tailorbird.domain.value import Digest
 class DataFile:
     """``name`` is what the objective calls it, ``path`` where its bytes (or, for a folder, its files) lie for now, ``kind`` its format.
 
+    ``encoding`` and ``separator`` are those of text files (None: what the format says).
+
     ``digest`` is that of the bytes; for a folder, that of its files' digests by relative path.
     """
 
@@ -26,6 +28,8 @@ class DataFile:
     path: Path
     digest: Digest
     kind: str
+    encoding: str = "utf-8"
+    separator: str | None = None
 
 
 @contextmanager

@@ -25,8 +25,14 @@ def parse(name: str, lines: Iterable[str]) -> Records:
     return (record_of(name, number, line) for number, line in enumerate(lines, start=1) if line.strip())
 
 
+#: A line of more characters than this holds no row that a model could read.
+LONGEST = 4_000_000
+
+
 def record_of(name: str, line: int, text: str) -> Record | Quarantined:
     """The record that ``text``, which starts on ``line``, holds."""
+    if len(text) > LONGEST:
+        return Quarantined(file=name, line=line, code="line_too_long", reason=f"the record has more than {LONGEST:,} characters")
     try:
         return Record(line, _object(text))
     except (ValueError, RecursionError) as error:

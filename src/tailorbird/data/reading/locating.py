@@ -6,8 +6,9 @@ In: a source of an objective, its folder. Out: a data file and its reader. Must 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from tailorbird.data.reading.csv_file import read_csv, read_tsv
@@ -36,22 +37,31 @@ READERS: dict[str, Reader] = {
 def columns_of(source: DataSource) -> dict[str, str]:
     """The columns that a source names, by the key under which it names them."""
     content = {"messages": source.messages} if source.messages else {"text": source.text, "label": source.label}
+    if source.qrels:
+        content = {"id": source.id, "text": source.text}
     terms = {f"terms.{key}": column for key, column in source.terms}
     return {key: column for key, column in {**content, "subject": source.subject, **terms}.items() if column}
 
 
 @contextmanager
 def located(source: DataSource, folder: Path) -> Iterator[DataFile]:
-    """The file of ``source``: what is not on this machine is there until the end of the ``with`` block.
+    """The file of ``source``, as ``located_at``, with what the source says of its letters and separators."""
+    with located_at(source.path, columns_of(source).values(), folder) as file:
+        yield replace(file, encoding=source.encoding, separator=source.separator)
 
-    Raises DataInvalid (kind of file that is not read, nothing there), Unavailable (storage, hub or package cannot be reached).
+
+@contextmanager
+def located_at(name: str, wanted: Collection[str], folder: Path) -> Iterator[DataFile]:
+    """The file called ``name``: what is not on this machine is there until the end of the ``with`` block.
+
+    Of a data set on the hub only the ``wanted`` columns are fetched. Raises DataInvalid (kind of file that is not read, nothing there),
+    Unavailable (storage, hub or package cannot be reached).
     """
-    name = source.path
     if "://" not in name:
         with _local(name, folder / name) as file:
             yield file
         return
-    with tempfile.TemporaryDirectory(prefix="tailorbird-") as workspace, _fetched(source, Path(workspace)) as file:
+    with tempfile.TemporaryDirectory(prefix="tailorbird-") as workspace, _fetched(name, wanted, Path(workspace)) as file:
         yield file
 
 
@@ -61,10 +71,9 @@ def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
     return held_folder(name, path) if path.is_dir() else held(name, path, _kind(name))
 
 
-def _fetched(source: DataSource, workspace: Path) -> AbstractContextManager[DataFile]:
-    name = source.path
+def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractContextManager[DataFile]:
     if name.startswith(PREFIX):
-        return held(name, fetch_rows(name, columns_of(source).values(), workspace), ".jsonl")
+        return held(name, fetch_rows(name, wanted, workspace), ".jsonl")
     check_address(name)
     if not PurePosixPath(name).suffix:
         return held_folder(name, fetch(name, workspace, folder=True))

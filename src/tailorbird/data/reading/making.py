@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from datetime import date
 
-from tailorbird.data.reading.cells import date_cell, labels_cell, subject_cell, term_cell, text_cell
+from tailorbird.data.reading.cells import Unusable, date_cell, labels_cell, name_cell, subject_cell, term_cell, text_cell
 from tailorbird.data.reading.chat import answered
 from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.qrels import Grades, grades_cell, target_of
 from tailorbird.data.reading.record import Record
 from tailorbird.data.reading.source_row import Place, SourceRow
 from tailorbird.domain.dataset import Split
@@ -22,8 +23,12 @@ from tailorbird.foundations.pseudonyms import pseudonym
 class Making:
     """Makes the rows of one source. Rows of one file on the same terms share one ``Place``."""
 
-    def __init__(self, objective: Objective, source: DataSource, secret: bytes) -> None:
+    def __init__(self, objective: Objective, source: DataSource, secret: bytes, documents: frozenset[str] = frozenset()) -> None:
+        """``documents`` are the ids of those that queries may be answered with. ``judged`` holds the grades by query, where a file has
+        them."""
         self.source = source
+        self.judged: dict[str, Grades] = {}
+        self._documents = documents
         self._objective = objective
         self._secret = secret
         self._fixed = Split(source.split) if source.split else None
@@ -47,10 +52,20 @@ class Making:
         if source.messages:
             return answered(record, source.messages)
         text = text_cell(record, "text", source.text)
+        if task.kind is TaskKind.RANK:
+            return text, target_of(self._grades(record))
         if task.labels == "many":
             return text, labels_cell(record, file.name, source.label).strip()
         target = text_cell(record, "label", source.label)
         return text, target.strip() if task.kind is TaskKind.CLASSIFY else target
+
+    def _grades(self, record: Record) -> Grades:
+        if not self.source.qrels:
+            return grades_cell(record, self.source.label, self._documents)
+        grades = self.judged.get(name_cell(record, "id", self.source.id))
+        if not grades:
+            raise Unusable("no_judgement", "no document that is there was judged relevant to the query")
+        return grades
 
     def _subject(self, record: Record) -> str | None:
         name = subject_cell(record, self.source.subject)

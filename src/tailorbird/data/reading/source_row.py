@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
-from tailorbird.domain.dataset import Provenance, Quarantined, Split
+from tailorbird.domain.dataset import Document, Provenance, Quarantined, Split
 from tailorbird.domain.value import Digest
 
 
@@ -52,6 +52,7 @@ class SourceRows:
     """All rows of an objective in the order of its sources. ``read`` counts the records of each file: rows and quarantined ones.
 
     ``removed`` are rows that had to go for reasons outside of the files (``data/provenance``): no fault of any file.
+    ``documents`` are sorted by id.
     """
 
     rows: tuple[SourceRow, ...]
@@ -59,3 +60,4 @@ class SourceRows:
     read: dict[str, int]
     files: dict[str, Digest]
     removed: tuple[Quarantined, ...] = ()
+    documents: tuple[Document, ...] = ()

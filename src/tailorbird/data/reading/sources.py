@@ -7,13 +7,15 @@ know: duplicates, splits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tailorbird.data.reading.cells import Unusable
 from tailorbird.data.reading.data_file import DataFile
-from tailorbird.data.reading.locating import READERS, columns_of, located
+from tailorbird.data.reading.documents import columns_of_documents, read_documents
+from tailorbird.data.reading.locating import READERS, columns_of, located, located_at
 from tailorbird.data.reading.making import Making
+from tailorbird.data.reading.qrels import read_qrels
 from tailorbird.data.reading.source_row import SourceRow, SourceRows
 from tailorbird.data.reading.text_folder import FOLDER
 from tailorbird.domain.dataset import Quarantined
@@ -32,20 +34,26 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
 
     ``secret`` is the key of the pseudonyms that stand for subjects.
     """
-    rows: list[SourceRow] = []
-    quarantined: list[Quarantined] = []
-    read: Counter[str] = Counter()
-    files: dict[str, Digest] = {}
+    found = read_documents(objective.documents, folder)
+    rows, quarantined, read, files = list[SourceRow](), found.quarantined, found.read, found.files
     for source in objective.data:
+        making = Making(objective, source, secret, frozenset(found.documents))
+        if source.qrels:
+            with located_at(source.qrels, (), folder) as judgements:
+                making.judged, unusable, lines = read_qrels(judgements, found.documents)
+            quarantined += unusable
+            read[source.qrels] += lines
+            files[source.qrels] = judgements.digest
         with located(source, folder) as file:
             _check_answers(file, objective.task)
-            usable, unusable = _read(file, Making(objective, source, secret))
+            usable, unusable = _read(file, making)
         rows += usable
         quarantined += unusable
         read[file.name] += len(usable) + len(unusable)
         files[file.name] = file.digest
     refuse_if_most(read, quarantined)
-    return SourceRows(tuple(rows), tuple(quarantined), dict(read), files)
+    documents = tuple(found.documents[name] for name in sorted(found.documents))
+    return SourceRows(tuple(rows), tuple(quarantined), dict(read), files, documents=documents)
 
 
 def fingerprint_sources(objective: Objective, folder: Path) -> dict[str, Digest]:
@@ -54,9 +62,12 @@ def fingerprint_sources(objective: Objective, folder: Path) -> dict[str, Digest]
     Raises DataInvalid when a file is missing, empty or of another kind, Unavailable when it cannot be reached.
     """
     digests: dict[str, Digest] = {}
-    for source in objective.data:
-        with located(source, folder) as file:
-            digests[source.path] = file.digest
+    wanted: dict[str, Collection[str]] = {source.path: columns_of(source).values() for source in objective.data}
+    wanted |= {source.path: columns_of_documents(source).values() for source in objective.documents}
+    wanted |= {source.qrels: () for source in objective.data if source.qrels}
+    for name, columns in wanted.items():
+        with located_at(name, columns, folder) as file:
+            digests[name] = file.digest
     return digests
 
 

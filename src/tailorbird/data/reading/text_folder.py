@@ -19,13 +19,17 @@ from tailorbird.foundations.canonical import digest_bytes, digest_of
 
 FOLDER = "folder"
 SUFFIX = ".txt"
+#: What counts as a text file.
+SUFFIXES = (SUFFIX, ".md")
+#: A file of more bytes than this is no single text.
+LARGEST = 16_000_000
 
 
 @contextmanager
 def held_folder(name: str, path: Path) -> Iterator[DataFile]:
     """The folder at ``path``; its digest covers every file's path and bytes. Raises DataInvalid when it holds no text file."""
     files = _files(path)
-    if not any(file.suffix.lower() == SUFFIX for file in files):
+    if not any(file.suffix.lower() in SUFFIXES for file in files):
         hint = f"put each text into a file of its own, LABEL/NAME{SUFFIX}; other files of a folder are named one by one"
         raise DataInvalid(f"{name}: the folder has no {SUFFIX} file", hint, code="file_empty")
     try:
@@ -44,17 +48,20 @@ def read_folder(folder: DataFile, _: Collection[str]) -> Records:
     read: dict[str, str] = {}
     for path in _files(folder.path):
         inside = path.relative_to(folder.path)
-        data = path.read_bytes()
-        file = DataFile(f"{folder.name.rstrip('/')}/{inside.as_posix()}", path, digest_bytes(data), SUFFIX)
+        data = path.read_bytes() if path.stat().st_size <= LARGEST else None
+        digest = digest_file(path) if data is None else digest_bytes(data)
+        file = DataFile(f"{folder.name.rstrip('/')}/{inside.as_posix()}", path, digest, SUFFIX)
         read[str(inside)] = file.digest
         yield _record(file, inside, data)
     if digest_of(read) != folder.digest:
         raise changed(folder.name)
 
 
-def _record(file: DataFile, inside: Path, data: bytes) -> Record | Quarantined:
-    if inside.suffix.lower() != SUFFIX:
-        return Quarantined(file=file.name, line=1, code="file_kind", reason=f"the file does not end in {SUFFIX}")
+def _record(file: DataFile, inside: Path, data: bytes | None) -> Record | Quarantined:
+    if inside.suffix.lower() not in SUFFIXES:
+        return Quarantined(file=file.name, line=1, code="file_kind", reason=f"the file does not end in {' or '.join(SUFFIXES)}")
+    if data is None:
+        return Quarantined(file=file.name, line=1, code="file_too_large", reason=f"the file has more than {LARGEST:,} bytes")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@ In: the operations of each noun. Out: ``OPERATIONS``. Must not know: who calls f
 
 from __future__ import annotations
 
-from tailorbird.lifecycle.control import feedback, looking, people, plans, releases, rollouts, runs, tenants
+from tailorbird.lifecycle.control import data, feedback, looking, people, plans, releases, rollouts, runs, tenants
 from tailorbird.lifecycle.control.operation import AnyOperation
 
 OPERATIONS: tuple[AnyOperation, ...] = (
@@ -18,6 +18,18 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     runs.ALLOW,
     plans.ACCURACY,
     plans.WHAT_IF,
+    data.LIST,
+    data.SHOW,
+    data.DIFF,
+    data.PROVE,
+    data.REPORT,
+    data.SUSPECTS,
+    data.FIX,
+    data.INSPECT,
+    data.ERASE,
+    data.ERASURES,
+    data.CERTIFICATE,
+    data.CERTIFY,
     releases.LIST,
     releases.SHOW,
     releases.CARD,

@@ -21,6 +21,8 @@ from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import story
 from tailorbird.ports.ledger import UnitOfWork
 
+#: Feedback that is looked through at most, newest first.
+_MOST_FEEDBACK = 10_000
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -68,6 +70,7 @@ def reach_of(work: UnitOfWork, rows: Mapping[Digest, Sequence[Row]], traced: Tra
         indexes=tuple(sorted(set(indexes))),
         releases=tuple(sorted(releases)),
         aliases=tuple(alias.path for alias in work.aliases.all() if releases & {target.release for target in alias.targets}),
+        feedback=sum(work.requests.get(said.request).release in releases for said in work.feedback.latest(_MOST_FEEDBACK)),
         requests=sum(seen.requests for seen in work.requests.traffic(_EVER, now) if seen.release in releases),
     )
 

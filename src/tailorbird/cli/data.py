@@ -1,0 +1,259 @@
+"""``tailorbird data``: what the data are, how they were cleaned, what people decided about them, and who was forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.adapt import ObjectivePath, followed, submitted
+from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
+from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, print_table, say
+from tailorbird.domain.erasure import ErasureState
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.fixing import FixAction
+from tailorbird.domain.inspection import Inspection
+from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.lifecycle.control import Nothing
+from tailorbird.lifecycle.control import data as asking
+from tailorbird.lifecycle.data.erasing import PURPOSE
+from tailorbird.lifecycle.data.fixing import Fix, Suspect
+
+app = typer.Typer(no_args_is_help=True)
+SnapshotArgument = Annotated[str, typer.Argument(help="Digest, or how it begins; a run; or an objective's name.", metavar="SNAPSHOT")]
+
+
+@app.callback()
+def _data() -> None:
+    """Inspect, curate, fix, compare and show data; forget a person."""
+
+
+@app.command("inspect")
+def _inspect(
+    name: Annotated[str, typer.Argument(help="A file, a folder or an address.", metavar="FILE")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a file: format, encoding, columns, and what they seem to be for. Shows what to write; assumes nothing, keeps nothing."""
+    found = _looked_at(name, open_session(workspace, who, key))
+    if as_json:
+        print_json(found)
+        return
+    show_inspection(found)
+    say("look whether this is right, fill in whose data it is and on what terms, and put it into your objective")
+
+
+def _looked_at(name: str, session: Session) -> Inspection:
+    from tailorbird import data
+
+    if session.server and "://" not in name:
+        return session.ask(asking.INSPECT, asking.Uploaded(name=Path(name).name, file=session.remote().upload(Path(name))))
+    return data.inspect(name, Path(), Narrator(err).progress().tell)
+
+
+@app.command("curate")
+def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Read, clean, split and freeze the data of an objective. Killed, it goes on where it was; adapt takes up the same run."""
+    from tailorbird.lifecycle.curate import curate
+
+    session, progress = open_session(workspace, who, key), Narrator(err).progress()
+    if session.server:
+        run = followed(session, submitted(session, objective, "plan"), progress).run.id
+        found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))
+    else:
+        found = curate(session.parts, session.actor(), objective, progress)
+    if as_json:
+        print_json(found)
+        return
+    show_snapshot(found)
+    say(f"next: tailorbird data report {short(found.digest)} report.html; tailorbird plan {objective}")
+
+
+@app.command("list")
+def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """List snapshots, newest first."""
+    found = open_session(workspace, who, key).ask(asking.LIST, Nothing()).snapshots
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        (short(one.digest), one.manifest.objective, f"{one.manifest.size:,}", f"{one.manifest.removed:,}", _parent(one.manifest.parent))
+        for one in found
+    ]
+    print_table(("snapshot", "objective", "rows", "removed", "made from"), rows)
+
+
+@app.command("show")
+def _show(snapshot: SnapshotArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a snapshot: counts, splits, what went and why, digests."""
+    found = open_session(workspace, who, key).ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
+    print_json(found) if as_json else show_snapshot(found)
+
+
+@app.command("report")
+def _report(
+    snapshot: SnapshotArgument,
+    file: Annotated[Path, typer.Argument(help="Where to write it.", metavar="FILE.html")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    examples: Annotated[bool, typer.Option("--examples", help="Show texts of likely label errors; the log tells who read them.")] = False,
+) -> None:
+    """Write everything about a snapshot as one HTML file that loads nothing, for people who answer for the data."""
+    html = open_session(workspace, who, key).ask(asking.REPORT, asking.ReportAsked(snapshot=snapshot, examples=examples)).html
+    file.write_text(html, encoding="utf-8")
+    say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
+
+
+@app.command("diff")
+def _diff(
+    snapshot: SnapshotArgument,
+    other: Annotated[str, typer.Argument(help="The snapshot to compare it with.", metavar="OTHER")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what OTHER has that SNAPSHOT had not, and the reverse: rows by file and line, without their texts."""
+    found = open_session(workspace, who, key).ask(asking.DIFF, asking.TwoSnapshots(snapshot=snapshot, other=other))
+    print_json(found) if as_json else show_difference(found)
+
+
+@app.command("prove")
+def _prove(
+    snapshot: SnapshotArgument,
+    text: Annotated[str, typer.Option(help="The text of the row.")],
+    label: Annotated[str, typer.Option(help="Its label, or its answer.")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+) -> None:
+    """Prove that a row is in a snapshot, or that it is not. The proof is JSON on stdout, the verdict on stderr."""
+    from tailorbird.foundations.membership import verify_membership
+
+    found = open_session(workspace, who, key).ask(asking.PROVE, asking.RowAsked(snapshot=snapshot, text=text, target=label))
+    if not verify_membership(found.proof, found.head):
+        raise InvalidInput("the proof does not hold", "run tailorbird audit verify, and restore a backup", code="proof_broken")
+    print_json(found)
+    where = "is in" if found.proof.present else "is not in"
+    say(f"the row {where} snapshot {short(found.snapshot)}: checked against the root over {found.head.size:,} rows")
+
+
+@app.command("fix")
+def _fix(
+    snapshot: SnapshotArgument,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    decisions: Annotated[Path | None, typer.Option(help="Take decisions from this JSONL file: {row, action, label} a line.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Work through the likeliest label errors: keep, relabel, drop. The result is a new snapshot; each decision is on record."""
+    session = open_session(workspace, who, key)
+    fixes = _read_fixes(decisions) if decisions else _ask_person(session, snapshot)
+    if not fixes:
+        say("nothing was decided")
+        return
+    done = session.ask(asking.FIX, asking.Fixes(snapshot=snapshot, fixes=tuple(fixes)))
+    if as_json:
+        print_json(done)
+        return
+    out.print(f"kept {done.kept}, relabelled {done.relabelled}, dropped {done.dropped}: snapshot {short(done.digest)}", markup=False)
+    say("the next adapt of this objective heeds these decisions")
+
+
+def _read_fixes(path: Path) -> list[Fix]:
+    try:
+        return [Fix.model_validate_json(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot be read: {error.strerror}", "give a JSONL file of decisions", code="file_missing") from error
+
+
+def _ask_person(session: Session, snapshot: str) -> list[Fix]:
+    found = session.ask(asking.SUSPECTS, asking.SuspectsAsked(snapshot=snapshot))
+    if found.skipped:
+        say(found.skipped)
+    fixes: list[Fix] = []
+    for place, suspect in enumerate(found.suspects, start=1):
+        show_suspect(suspect, place, len(found.suspects))
+        decided = _decision(suspect, found.labels)
+        if decided == "q":
+            break
+        if isinstance(decided, Fix):
+            fixes.append(decided)
+    return fixes
+
+
+def _decision(suspect: Suspect, labels: tuple[str, ...]) -> Fix | str:
+    """What the person says about one row; ``s`` skips it, ``q`` ends."""
+    while True:
+        said = typer.prompt("[k]eep  [r]elabel as suggested  [o]ther label  [d]rop  [s]kip  [q]uit", err=True).strip().lower()[:1]
+        if said in ("s", "q"):
+            return str(said)
+        if said == "k":
+            return Fix(row=suspect.row, action=FixAction.KEEP)
+        if said == "d":
+            return Fix(row=suspect.row, action=FixAction.DROP)
+        if said == "r":
+            return Fix(row=suspect.row, action=FixAction.RELABEL, label=suspect.suggested)
+        if said == "o" and (label := typer.prompt("label", err=True).strip()) in labels:
+            return Fix(row=suspect.row, action=FixAction.RELABEL, label=label)
+        say("say one of these letters" if said != "o" else f"no row bears that label; one of: {', '.join(labels[:40])}")
+
+
+@app.command("erase")
+def _erase(
+    subject: Annotated[str, typer.Option("--subject", help="The person, as named in the column of subjects.", prompt=True)],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+    certificate: Annotated[Path | None, typer.Option(help="Write the signed certificate (JSON) here.")] = None,
+) -> None:
+    """Forget a person: new snapshots without their rows, bytes destroyed, what is left to do by when, and a signed certificate.
+
+    Killed, the same command goes on where it was. Needs the role admin.
+    """
+    session = open_session(workspace, who, key)
+    say("looking for this person in all snapshots; this takes seconds a million rows")
+    found = session.ask(asking.ERASE, asking.Person(subject=subject), "admin")
+    if found.erasure.state is not ErasureState.DONE:
+        digest = digest_of(found.certificate)
+        signed = asking.SignedCertificate(erasure=found.erasure.id, certificate=digest, signature=session.sign(PURPOSE, digest, "admin"))
+        found = asking.Certified(erasure=session.ask(asking.CERTIFY, signed, "admin"), certificate=found.certificate)
+    if certificate is not None:
+        certificate.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        say(f"wrote {certificate}")
+    print_json(found) if as_json else show_certificate(found.erasure, found.certificate)
+
+
+@app.command("erasures")
+def _erasures(
+    erasure: Annotated[str | None, typer.Argument(help="Show this one's certificate.", metavar="[ERASURE]")] = None,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List who was forgotten, by id; or show one certificate."""
+    session = open_session(workspace, who, key)
+    if erasure is not None:
+        found = session.ask(asking.CERTIFICATE, asking.OneErasure(erasure=erasure))
+        print_json(found) if as_json else show_certificate(found.erasure, found.certificate)
+        return
+    listed = session.ask(asking.ERASURES, Nothing()).erasures
+    if as_json:
+        print_json(listed)
+        return
+    print_table(("erasure", "state", "asked by", "at"), [(e.id, e.state.value, e.by, f"{e.at:%Y-%m-%d %H:%M}") for e in listed])
+
+
+def _parent(parent: str | None) -> str:
+    return short(parent) if parent else ""
+
+
+apps = {"data": app}

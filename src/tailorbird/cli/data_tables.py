@@ -1,0 +1,114 @@
+"""How data are shown in a terminal.
+
+In: inspections, snapshots, differences, certificates. Out: tables on stdout. Must not know: who asks, where answers come from.
+"""
+
+from __future__ import annotations
+
+from tailorbird.cli.session import out, print_table, say
+from tailorbird.domain.erasure import Certificate, Erasure
+from tailorbird.domain.inspection import Inspection
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.data.fixing import Suspect
+from tailorbird.lifecycle.data.looking import Difference, SnapshotView
+
+
+def show_inspection(found: Inspection) -> None:
+    """Format, columns, guesses, and the source to write."""
+    facts = [found.kind, found.encoding, f"separated by {found.separator!r}" if found.separator else None, f"{found.rows:,} rows"]
+    out.print(f"{found.name}: {', '.join(fact for fact in facts if fact)}", markup=False)
+    guessed = {guess.column: guess for guess in found.guesses}
+    rows = []
+    for column in found.columns:
+        guess = guessed.get(column.name)
+        distinct = f"{column.distinct:,}{'+' if column.distinct >= 1000 else ''}"
+        lengths = f"{column.mean_length:g} / {column.longest:,}"
+        rows.append((column.name, column.kind, f"{column.filled:,}", distinct, lengths, f"{guess.role}? {guess.why}" if guess else ""))
+    print_table(("column", "holds", "filled", "distinct", "length mean / max", "seems to be"), rows)
+    for code, count in found.unusable.items():
+        say(f"{count:,} records cannot be read: {code}")
+    for note in found.notes:
+        say(f"note: {note}")
+    out.print(f"\n{found.proposal}", markup=False, end="")
+
+
+def show_snapshot(found: SnapshotView) -> None:
+    """Counts, splits, and where to read on."""
+    manifest = found.manifest
+    out.print(f"snapshot {short(found.digest)} of {manifest.tenant}/{manifest.objective}", markup=False)
+    print_table(
+        ("read", "duplicates", "set aside", "removed", "kept", "train", "dev", "test"),
+        [
+            tuple(
+                f"{number:,}"
+                for number in (
+                    manifest.read,
+                    manifest.duplicates,
+                    manifest.quarantined - manifest.removed,
+                    manifest.removed,
+                    manifest.size,
+                    manifest.counts.train,
+                    manifest.counts.dev,
+                    manifest.counts.test,
+                )
+            )
+        ],
+    )
+    for step in found.report.flow if found.report else ():
+        gone = ", ".join(f"{count:,} {code}" for code, count in step.reasons.items())
+        out.print(f"  {step.name}: {step.before:,} → {step.after:,}" + (f" ({gone})" if gone else ""), markup=False)
+    for kind in found.report.personal if found.report else ():
+        out.print(f"  {kind.kind.value}: {kind.occurrences:,} in {kind.rows:,} rows, {kind.action.value}", markup=False)
+    if manifest.root:
+        out.print(f"root {manifest.root}", markup=False)
+    if manifest.expires:
+        out.print(f"the first retention date is {manifest.expires.isoformat()}", markup=False)
+    if found.followed_by:
+        say(f"this snapshot was followed by {short(found.followed_by)}: a person was erased, or rows were fixed")
+
+
+def show_difference(found: Difference) -> None:
+    """Counts, then rows by file and line."""
+    out.print(f"{short(found.one)} → {short(found.other)}: " + ", ".join(f"{n:,} {what}" for what, n in found.counts.items()), markup=False)
+    named = [("added", found.added), ("removed", found.removed), ("relabelled", found.relabelled)]
+    rows = [
+        (what, row.file, str(row.line), row.split.value, f"{row.before} → {row.after}" if row.before else "")
+        for what, some in named
+        for row in some
+    ]
+    if rows:
+        print_table(("what", "file", "line", "split", "label"), rows)
+    for code, count in found.reasons.items():
+        out.print(f"set aside as {code}: {count:+,}", markup=False)
+
+
+def show_suspect(suspect: Suspect, place: int, total: int) -> None:
+    """One likely label error, on stderr: it is part of a conversation, not of the output."""
+    say(f"\n[{place}/{total}] {suspect.file}:{suspect.line}")
+    say(f"  {suspect.text}")
+    say(f"  label {suspect.given}; likelier {suspect.suggested} (by {suspect.score:.2f})")
+
+
+def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
+    """What was found, what was done, what is left to do."""
+    reach = certificate.reach
+    signed = f"signed by {erasure.signature.identity}" if erasure.signature else "not signed yet: run the same command again"
+    out.print(f"erasure {erasure.id}: {erasure.state.value}, certificate {short(erasure.certificate or '')}, {signed}", markup=False)
+    for one in certificate.snapshots:
+        gone = f"{len(one.rows):,} rows gone, each proved in the old root and absent from the new"
+        out.print(f"  {one.objective}: snapshot {short(one.old)} → {short(one.new)}, {gone}", markup=False)
+    counts = {
+        "runs": len(reach.runs),
+        "candidates": len(reach.candidates),
+        "adapters": len(reach.adapters),
+        "prompts": len(reach.prompts),
+        "indexes": len(reach.indexes),
+        "releases": len(reach.releases),
+        "aliases": len(reach.aliases),
+        "answered requests": reach.requests,
+        "feedback": reach.feedback,
+    }
+    out.print("reached: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()), markup=False)
+    out.print(f"destroyed: {len(certificate.purged)} artifacts with the person's words", markup=False)
+    rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
+    print_table(("by", "to do", "what", "why"), rows)

@@ -1,0 +1,126 @@
+"""One pass over a file: what it is, what its columns are, what they seem to be for.
+
+In: the name of a file, as an objective would name it. Out: an inspection. A record at a time is in memory. Must not know: objectives.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from tailorbird.data.inspecting.columns import Tally
+from tailorbird.data.inspecting.roles import guess_roles, task_of
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.encodings import guess_encoding
+from tailorbird.data.reading.locating import READERS, located_at
+from tailorbird.data.reading.text_folder import FOLDER
+from tailorbird.domain.dataset import Quarantined
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.inspection import Guess, Inspection
+
+#: What may stand between cells.
+SEPARATORS = ",;\t|"
+#: Rows between two words about how far the pass is.
+OFTEN = 100_000
+
+
+def inspect(name: str, folder: Path, progress: Callable[[str], None]) -> Inspection:
+    """Looks at the file, folder or address ``name`` (relative to ``folder``).
+
+    Raises DataInvalid for what cannot be read at all (binary content among it), Unavailable as when reading.
+    """
+    with located_at(name, _Every(), folder) as found:
+        file = _as_it_looks(found)
+        tallies, unusable, rows = _pass(file, progress)
+    columns = tuple(tally.seen() for tally in tallies.values())
+    guesses = guess_roles(columns, rows)
+    return Inspection(
+        name=name,
+        kind=file.kind.lstrip("."),
+        digest=file.digest,
+        encoding=file.encoding if file.kind in _TEXT else None,
+        separator=file.separator,
+        rows=rows,
+        unusable=dict(unusable),
+        columns=columns,
+        guesses=guesses,
+        task=task_of(guesses),
+        proposal=_proposal(name, file, guesses),
+        notes=_notes(file),
+    )
+
+
+#: Kinds of file that are text.
+_TEXT = (".csv", ".tsv", ".json", ".jsonl")
+
+
+class _Every(frozenset[str]):
+    """All columns, whatever they are called."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def _as_it_looks(file: DataFile) -> DataFile:
+    if file.kind not in _TEXT:
+        return file
+    encoding = guess_encoding(file.path)
+    if encoding is None:
+        hint = "give a text file; a spreadsheet is saved as 'CSV UTF-8', an archive is unpacked before"
+        raise DataInvalid(f"{file.name}: binary content, not text", hint, code="file_binary")
+    guessed = replace(file, encoding=encoding)
+    return replace(guessed, separator=_separator(guessed)) if file.kind in (".csv", ".tsv") else guessed
+
+
+def _separator(file: DataFile) -> str:
+    """The mark that cuts the first lines into the same number of cells, the more the better; the format's own where none does."""
+    with file.path.open(encoding=file.encoding, errors="replace", newline="") as stream:
+        lines = [line for _, line in zip(range(20), iter(lambda: stream.readline(1 << 16), ""), strict=False)]
+    counts = {mark: [len(cells) for cells in csv.reader(lines, delimiter=mark) if cells] for mark in SEPARATORS}
+    steady = {mark: found[0] for mark, found in counts.items() if found and len(set(found)) == 1 and found[0] > 1}
+    usual = "\t" if file.kind == ".tsv" else ","
+    return max(steady, key=lambda mark: (steady[mark], mark == usual)) if steady else usual
+
+
+def _pass(file: DataFile, progress: Callable[[str], None]) -> tuple[dict[str, Tally], Counter[str], int]:
+    tallies: dict[str, Tally] = {}
+    unusable: Counter[str] = Counter()
+    rows = 0
+    for record in READERS[file.kind](file, _Every()):
+        if isinstance(record, Quarantined):
+            unusable[record.code] += 1
+            continue
+        rows += 1
+        for column, cell in record.cells.items():
+            if column not in tallies:
+                tallies[column] = Tally(column)
+            tallies[column].add(cell)
+        if rows % OFTEN == 0:
+            progress(f"{rows:,} rows looked at")
+    return tallies, unusable, rows
+
+
+def _proposal(name: str, file: DataFile, guesses: tuple[Guess, ...]) -> str:
+    """The source in YAML. What nobody can guess, whose data it is and on what terms, is left to be filled in."""
+    source: dict[str, object] = {"path": name}
+    if file.kind in _TEXT and file.encoding != "utf-8":
+        source["encoding"] = file.encoding
+    if file.separator not in (None, "\t" if file.kind == ".tsv" else ","):
+        source["separator"] = file.separator
+    named = {"label" if guess.role == "answer" else guess.role: guess.column for guess in guesses}
+    terms = {key: named.pop(key) for key in ("license", "collected", "consent", "retain_until") if key in named}
+    source |= {key: named[key] for key in ("messages", "text", "label", "subject") if key in named and file.kind != FOLDER}
+    source |= {"terms": terms} if terms else {}
+    source["source"] = {"origin": "WHOSE DATA", "license": "ON WHAT TERMS"}
+    return yaml.safe_dump({"data": [source]}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _notes(file: DataFile) -> tuple[str, ...]:
+    if file.kind in _TEXT and file.encoding != "utf-8":
+        return (f"the encoding is a guess: look whether letters with accents read well, or save the file as UTF-8 ({file.encoding} now)",)
+    return ()

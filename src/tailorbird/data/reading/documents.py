@@ -1,0 +1,86 @@
+"""The tenant's documents: what questions are answered from.
+
+In: sources of documents. Out: documents, each with who may read it, and every record that could not become one. Must not know: queries,
+indexes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tailorbird.data.reading.cells import Unusable, groups_cell, name_cell, text_cell
+from tailorbird.data.reading.data_file import DataFile
+from tailorbird.data.reading.locating import READERS, located_at
+from tailorbird.data.reading.record import Record
+from tailorbird.data.reading.text_folder import FOLDER
+from tailorbird.domain.dataset import EVERYONE, Document, Quarantined
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DocumentSource
+from tailorbird.domain.value import Digest
+
+
+@dataclass
+class ReadDocuments:
+    """Documents by id, in the order in which they were read."""
+
+    documents: dict[str, Document] = field(default_factory=dict)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    read: Counter[str] = field(default_factory=Counter)
+    files: dict[str, Digest] = field(default_factory=dict)
+
+
+def columns_of_documents(source: DocumentSource) -> dict[str, str]:
+    """The columns that a source names, by the key under which it names them."""
+    named = {"id": source.id, "text": source.text, "title": source.title, "access": source.access}
+    return {key: column for key, column in named.items() if column}
+
+
+def read_documents(sources: tuple[DocumentSource, ...], folder: Path) -> ReadDocuments:
+    """Reads every source. In a folder, a document's id is its path, and everybody may read it.
+
+    Raises DataInvalid when a file as a whole cannot be used or lacks a column, Unavailable as ``locating``.
+    """
+    found = ReadDocuments()
+    for source in sources:
+        wanted = columns_of_documents(source)
+        with located_at(source.path, wanted.values(), folder) as file:
+            columns = _read(file, source, found)
+            found.files[file.name] = file.digest
+        missing = [column for key, column in wanted.items() if columns and column not in columns and file.kind != FOLDER]
+        if missing:
+            message = f"{file.name}: there is no column {missing[0]!r}, which the objective names under `documents`"
+            raise DataInvalid(message, f"name one of: {', '.join(sorted(columns)[:30])}", code="column_missing")
+    return found
+
+
+def _read(file: DataFile, source: DocumentSource, found: ReadDocuments) -> set[str]:
+    columns: set[str] = set()
+    for record in READERS[file.kind](file, columns_of_documents(source).values()):
+        found.read[file.name] += 1
+        if isinstance(record, Quarantined):
+            found.quarantined.append(record)
+            continue
+        columns.update(record.cells)
+        try:
+            document = _document(file, record, source)
+            if document.id in found.documents:
+                raise Unusable("id_twice", "another document has this id")
+            found.documents[document.id] = document
+        except Unusable as problem:
+            name = (record.file or file).name
+            found.quarantined.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
+    return columns
+
+
+def _document(file: DataFile, record: Record, source: DocumentSource) -> Document:
+    if record.file is not None:
+        inside = record.file.name.removeprefix(f"{file.name.rstrip('/')}/")
+        return Document(id=inside, text=text_cell(record, "text", "text"))
+    return Document(
+        id=name_cell(record, "id", source.id),
+        title=text_cell(record, "title", source.title) if source.title and record.cells.get(source.title) else "",
+        text=text_cell(record, "text", source.text),
+        access=groups_cell(record, source.access) if source.access else (EVERYONE,),
+    )

@@ -1,0 +1,92 @@
+"""Conversations: turns in, one text and one answer out, and turns again before a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_room import make_objective
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.data import read_sources
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
+from tailorbird.foundations.conversations import MARK, fold, unfold
+from tailorbird.foundations.prompting import messages_for, messages_for_row
+
+HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
+
+
+def read(folder: Path, *conversations: Any) -> Any:
+    (folder / "d.jsonl").write_text("".join(json.dumps({"chat": chat}) + "\n" for chat in [*conversations, *[HELLO] * 9]))
+    return read_sources(make_objective({"path": "d.jsonl", "messages": "chat"}, kind=TaskKind.GENERATE), folder)
+
+
+def test_one_question_is_its_text(tmp_path: Path) -> None:
+    row = read(tmp_path).rows[0]
+    assert (row.text, row.target) == ("hello", "good day")
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
+    chat = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "hi"}, {"from": "gpt", "value": "yes?"}]
+    chat += [{"from": "human", "value": "what is it"}, {"from": "gpt", "value": "a bird"}]
+    row = read(tmp_path, json.dumps(chat) if as_text else chat).rows[0]
+    assert row.target == "a bird"
+    assert [(turn.role, turn.content) for turn in unfold(row.text)] == [
+        ("system", "Be brief."),
+        ("user", "hi"),
+        ("assistant", "yes?"),
+        ("user", "what is it"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chat", "code"),
+    [
+        (None, "missing_cell"),
+        ("hello", "wrong_type"),
+        ({"role": "user"}, "wrong_type"),
+        (["hello"], "wrong_type"),
+        ([], "role_order"),
+        (HELLO[:1], "role_order"),
+        (HELLO[::-1], "role_order"),
+        ([*HELLO, *HELLO[1:]], "role_order"),
+        ([{"role": "tool", "content": "x"}, *HELLO], "role_unknown"),
+        ([{"role": "user", "content": ["x"]}, *HELLO[1:]], "empty_turn"),
+        ([{"role": "user", "content": " "}, *HELLO[1:]], "empty_turn"),
+        ([{"role": "user", "content": "\ud800"}, *HELLO[1:]], "broken_text"),
+    ],
+)
+def test_what_is_no_conversation_is_set_aside(tmp_path: Path, chat: Any, code: str) -> None:
+    found = read(tmp_path, chat)
+    assert [entry.code for entry in found.quarantined] == [code]
+
+
+turns = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant", "system"]), content=st.text()), min_size=1, max_size=5)
+
+
+@given(turns)
+def test_turns_come_back(said: list[Message]) -> None:
+    assert unfold(fold(said)) == tuple(said)
+
+
+@given(st.text())
+def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
+    said = Message(role="user", content=text)
+    assert unfold(fold([said])) == (said,)
+    if not text.startswith(MARK):
+        assert unfold(text) == (said,)
+
+
+def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:
+    prompt = PromptSpec(instruction="Answer.", demonstrations=(Demonstration(row_id="r", text="q", target="a"),))
+    turns = [("system", "Be brief."), ("user", "1"), ("assistant", "2"), ("user", "3")]
+    text = fold([Message.model_validate({"role": role, "content": word}) for role, word in turns])
+    said = [(message.role, message.content) for message in messages_for_row(prompt, text)]
+    assert said[0] == ("system", "Answer.\n\nBe brief.")
+    assert [word for _, word in said[1:]] == ["q", "a", "1", "2", "3"]
+    assert messages_for_row(prompt, "plain") == messages_for(prompt, "plain")

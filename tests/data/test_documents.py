@@ -1,0 +1,133 @@
+"""Documents, queries and judgements: what ranking and grounding are given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_room import ORIGIN, Store, build, make_objective
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.data import fingerprint_sources, load_documents, read_sources
+from tailorbird.data.reading.cells import Unusable
+from tailorbird.data.reading.qrels import grades_cell, target_of
+from tailorbird.data.reading.record import Record
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DocumentSource, Objective, TaskKind
+
+
+def jsonl(place: Path, rows: list[dict[str, Any]]) -> None:
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write(folder: Path, judgements: str, **source: Any) -> Objective:
+    """Forty documents and as many queries, each about its own."""
+    jsonl(folder / "docs.jsonl", [{"_id": n, "title": f"about {n}", "text": f"page {n} says {n * n}", "may": "a|b"} for n in range(40)])
+    jsonl(folder / "queries.jsonl", [{"_id": n, "text": f"where is the page that says {n * n} {n}"} for n in range(40)])
+    (folder / "qrels.tsv").write_text(judgements)
+    documents = DocumentSource(path="docs.jsonl", id="_id", title="title", access="may", source=ORIGIN)
+    data = {"path": "queries.jsonl", "id": "_id", "qrels": "qrels.tsv", **source}
+    return make_objective(data, kind=TaskKind.RANK).model_copy(update={"documents": (documents,)})
+
+
+BEIR = "query-id\tcorpus-id\tscore\n" + "".join(f"{n}\t{n}\t{1 + n % 3}\n{n}\t{(n + 1) % 40}\t0\n" for n in range(40))
+TREC = "".join(f"{n} 0 {n} {1 + n % 3}\n" for n in range(40))
+
+
+@pytest.mark.parametrize("judgements", [BEIR, TREC, BEIR.replace("\t", ",")])
+def test_judgements_become_targets(tmp_path: Path, judgements: str) -> None:
+    found = read_sources(write(tmp_path, judgements), tmp_path)
+    assert [row.target for row in found.rows[:4]] == ['{"0":1}', '{"1":2}', '{"2":3}', '{"3":1}']
+    assert (len(found.documents), found.quarantined) == (40, ())
+    first = found.documents[0]
+    assert (first.id, first.title, first.text, first.access) == ("0", "about 0", "page 0 says 0", ("a", "b"))
+    assert set(found.files) == {"docs.jsonl", "queries.jsonl", "qrels.tsv"}
+
+
+def test_what_names_nothing_is_set_aside(tmp_path: Path) -> None:
+    judgements = BEIR + "3\tmissing\t1\n4\t5\n6\t7\thigh\n"
+    objective = write(tmp_path, judgements)
+    with (tmp_path / "docs.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": 1, "text": "again", "may": ""}) + "\n" + json.dumps({"_id": 41, "text": " ", "may": ""}) + "\n")
+    with (tmp_path / "queries.jsonl").open("a") as file:
+        file.write(json.dumps({"_id": "unjudged", "text": "what is this"}) + "\n")
+    found = read_sources(objective, tmp_path)
+    assert sorted((entry.file, entry.line, entry.code) for entry in found.quarantined) == [
+        ("docs.jsonl", 41, "id_twice"),
+        ("docs.jsonl", 42, "empty_text"),
+        ("qrels.tsv", 82, "unknown_document"),
+        ("qrels.tsv", 83, "broken_judgement"),
+        ("qrels.tsv", 84, "broken_judgement"),
+        ("queries.jsonl", 41, "no_judgement"),
+    ]
+
+
+def test_a_snapshot_holds_the_documents(tmp_path: Path) -> None:
+    store, objective = Store(), write(tmp_path, BEIR)
+    manifest = build(objective, tmp_path, store=store).manifest
+    documents = load_documents(manifest, store)
+    assert [document.id for document in documents] == sorted(map(str, range(40)))
+    assert manifest.size == 40
+    before = fingerprint_sources(objective, tmp_path)
+    (tmp_path / "qrels.tsv").write_text(TREC)
+    assert fingerprint_sources(objective, tmp_path) != before
+
+
+def test_an_empty_list_of_groups_is_nobody_and_no_column_is_everybody(tmp_path: Path) -> None:
+    objective = write(tmp_path, BEIR)
+    jsonl(tmp_path / "docs.jsonl", [{"_id": n, "title": None, "text": f"t {n}", "may": [None, "", ["b", " a "]][n % 3]} for n in range(40)])
+    by_id = {document.id: document.access for document in read_sources(objective, tmp_path).documents}
+    assert [by_id[name] for name in "012"] == [(), (), ("a", "b")]
+    plain = objective.documents[0].model_copy(update={"access": None})
+    found = read_sources(objective.model_copy(update={"documents": (plain,)}), tmp_path)
+    assert {document.access for document in found.documents} == {("everyone",)}
+
+
+def test_a_folder_of_texts_is_a_folder_of_documents(tmp_path: Path) -> None:
+    (tmp_path / "pages" / "deep").mkdir(parents=True)
+    for number in range(40):
+        (tmp_path / "pages" / ("deep" if number % 2 else ".") / f"{number}.md").write_text(f"page {number}")
+    objective = write(tmp_path, "".join(f"{n},{'deep/' if n % 2 else ''}{n}.md,1\n" for n in range(40)))
+    folder = DocumentSource(path="pages", source=ORIGIN)
+    found = read_sources(objective.model_copy(update={"documents": (folder,)}), tmp_path)
+    assert (len(found.documents), found.quarantined) == (40, ())
+    assert found.rows[1].target == '{"deep/1.md":1}'
+
+
+def test_a_missing_column_of_documents_is_refused(tmp_path: Path) -> None:
+    objective = write(tmp_path, BEIR)
+    wrong = objective.documents[0].model_copy(update={"access": "groups"})
+    with pytest.raises(DataInvalid, match="no column 'groups'"):
+        read_sources(objective.model_copy(update={"documents": (wrong,)}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cell", "grades"),
+    [
+        ("1|2", {"1": 1, "2": 1}),
+        (["1", 2], {"1": 1, "2": 1}),
+        ({"1": 3, "2": 0}, {"1": 3}),
+        ('{"2": 2}', {"2": 2}),
+        ('["1", "gone"]', {"1": 1}),
+    ],
+)
+def test_a_cell_may_hold_the_relevant_documents(cell: Any, grades: dict[str, int]) -> None:
+    assert grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"})) == grades
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"), [(None, "wrong_type"), ("", "no_judgement"), ("{", "wrong_type"), ([], "no_judgement"), ("9", "unknown_document")]
+)
+def test_a_cell_that_holds_none_is_unusable(cell: Any, code: str) -> None:
+    with pytest.raises(Unusable) as problem:
+        grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"}))
+    assert problem.value.code == code
+
+
+@given(st.dictionaries(st.text(min_size=1), st.integers(1, 4), min_size=1))
+def test_a_target_is_read_back_and_has_one_spelling(grades: dict[str, int]) -> None:
+    assert json.loads(target_of(grades)) == grades
+    assert target_of(dict(reversed(grades.items()))) == target_of(grades)
