@@ -18,7 +18,9 @@ from fastapi.routing import APIRoute, APIRouter
 from serving_kit import House, make_release
 from tailorbird import access
 from tailorbird.api.policy import LOG_OUT, OWN, PUBLIC, UPLOAD
+from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.deployment import Alias, RequestRow, Target
+from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.run import RunState
@@ -45,9 +47,11 @@ class Things:
     identity: str = "nobody"
     request: str = "req_nothing"
     tenant: str = "nowhere"
+    snapshot: str = "0" * 64
+    erasure: str = "0" * 12
 
     def names(self) -> tuple[str, ...]:
-        return (self.run, self.release, self.alias, self.key, self.identity, self.request)
+        return (self.run, self.release, self.alias, self.key, self.identity, self.request, self.snapshot, self.erasure)
 
 
 def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, Any]:
@@ -63,13 +67,29 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
     }
     signature = act(parts, "author", "globex").sign("approve", digest_of(stated))
     run, release, name, key = {"run": things.run}, {"digest": things.release}, {"name": things.identity}, {"id": things.key}
+    snapshot, erasure = {"snapshot": things.snapshot}, {"erasure": things.erasure}
     requests: dict[str, dict[str, Any]] = {
+        "data.list": {},
+        "data.show": snapshot,
+        "data.diff": snapshot | {"other": things.snapshot},
+        "data.prove": snapshot | {"text": "hello", "target": "a"},
+        "data.report": snapshot,
+        "data.suspects": snapshot,
+        "data.fix": snapshot | {"fixes": [{"row": "sha256:" + "0" * 64, "action": "keep"}]},
+        "data.inspect": {"name": "rows.csv", "file": parts.artifacts.put(ROWS)},
+        "data.erase": {"subject": "somebody"},
+        "data.erasures": {},
+        "data.certificate": erasure,
+        "data.certify": erasure | {"certificate": stated["release"], "signature": plain_json(signature)},
         "run.submit": {"objective": OBJECTIVE, "files": {"rows.csv": parts.artifacts.put(ROWS)}},
         "run.list": {},
         "run.show": run,
         "job.list": {},
         "job.show": run,
         "job.cancel": run,
+        "run.allow": run | {"rung": "full"},
+        "plan.accuracy": {},
+        "plan.what_if": run,
         "release.list": {},
         "release.show": release,
         "release.card": release,
@@ -187,13 +207,37 @@ def furnish_globex(parts: Parts) -> Things:
         latency_ms=1.0,
         at=now,
     )
+    manifest = _snapshot(parts)
+    erasure = Erasure(id="abcdef012345", tenant="globex", subject="subject:hidden", by="admin", at=now)
     with parts.ledger.work("globex") as work:
+        snapshot = work.records.put(manifest).removeprefix("sha256:")
+        work.erasures.add(erasure)
         work.releases.add(release)
         work.aliases.put(alias)
         work.keys.add(key)
         work.requests.add([row])
     enrol(parts, "globex", "hidden-person", frozenset({Role.VIEWER}), access.create_key(parts.workspace / "hidden.key"), "admin")
-    return Things(run.id, release.digest, alias.name, key.id, "hidden-person", row.id)
+    return Things(run.id, release.digest, alias.name, key.id, "hidden-person", row.id, snapshot=snapshot, erasure=erasure.id)
+
+
+def _snapshot(parts: Parts) -> SnapshotManifest:
+    nothing, none = parts.artifacts.put(b""), SplitCounts(train=0, dev=0, test=0)
+    return SnapshotManifest(
+        tenant="globex",
+        objective="hidden-desk",
+        rows=nothing,
+        quarantine=nothing,
+        read=0,
+        duplicates=0,
+        quarantined=0,
+        counts=none,
+        label_counts={},
+        near_duplicate_groups=0,
+        files={},
+        salt="",
+        text_length_p95=0,
+        text_length_max=0,
+    )
 
 
 def every_route(routes: Sequence[Any]) -> Iterator[Any]:
@@ -284,7 +328,7 @@ def test_globex_itself_sees_all_of_it(office: Office) -> None:
     """So that the test above fails when the objects are not there."""
     initialise(office.parts, "globex", {EVERYBODY: frozenset(Role)})
     secret = session(office.parts, EVERYBODY, "globex")
-    listing = ("run.list", "release.list", "alias.list", "key.list", "identity.list", "traffic.show")
+    listing = ("run.list", "release.list", "alias.list", "key.list", "identity.list", "traffic.show", "data.list", "data.erasures")
 
     async def story(client: httpx.AsyncClient) -> str:
         asked_for = [operation for operation in OPERATIONS if operation.name in listing]

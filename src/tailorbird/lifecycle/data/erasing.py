@@ -67,6 +67,7 @@ def certify(parts: Parts, actor: Actor, erasure: str, certificate: Digest, signa
     An erasure is done when somebody has put their name to it.
     """
     permit(parts, actor, Action.ERASE_DATA, "data.certify")
+    certificate_of(parts, actor.tenant, erasure)
     present = actor.identity.model_copy(update={"former_keys": ()})
     try:
         signing.verify(signature, identity=present, purpose=PURPOSE, digest=certificate)
