@@ -9,58 +9,40 @@ import json
 import os
 import resource
 import sys
-import threading
 import time
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import psutil
 from cases import Case, job_of
 
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.training import open_trainer
 
 
-def watch(found: dict[str, float], stop: threading.Event) -> None:
-    """Samples the resident set; what is on the disk's cache is not counted by the system."""
-    process = psutil.Process()
-    while not stop.wait(0.004):
-        found["peak"] = max(found.get("peak", 0.0), process.memory_info().rss / 2**30)
+def _silent(_: TrainingProgress) -> None:
+    """Tells nobody."""
 
 
 def main() -> None:
     case = Case.load(sys.argv[1])
     work = Path(sys.argv[2])
-    found: dict[str, float] = {}
-    stop = threading.Event()
-    threading.Thread(target=watch, args=(found, stop), daemon=True).start()
     trainer = open_trainer()
-    found["imported"] = psutil.Process().memory_info().rss / 2**30
-    marks: list[tuple[float, float]] = []
-
-    def report(line: TrainingProgress) -> None:
-        marks.append((line.seconds, psutil.Process().memory_info().rss / 2**30))
-
     job = job_of(case, work)
     started = time.perf_counter()
-    made = trainer.train(job, report)
+    made = trainer.train(job, _silent)
     seconds = time.perf_counter() - started
-    stop.set()
     print(
         json.dumps(
             {
                 "case": case.name,
-                "imported_gib": found["imported"],
                 "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                "sampled_gib": found["peak"],
                 "seconds": seconds,
                 "loop_seconds": made.report.seconds,
                 "steps": made.report.steps,
                 "tokens": made.report.tokens,
                 "flops": made.report.flops,
                 "above_model_gib": made.report.peak_memory_gb,
-                "first": marks[0],
                 "halved": made.report.halved_at,
             }
         )
