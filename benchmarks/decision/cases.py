@@ -106,10 +106,10 @@ def base_folder(name: str) -> Path:
     """The folder of a base model: the real one, or a random one of another shape that is made once."""
     models = ROOT / ".cache" / "models"
     real = next(path for path in models.glob("smollm2-135m-*") if path.is_dir())
-    return real if name == "smollm2" else _random(real, models / "random-wide", name)
+    return real if name == "smollm2" else _random(real, models / "random-wide")
 
 
-def _random(real: Path, folder: Path, name: str) -> Path:
+def _random(real: Path, folder: Path) -> Path:
     """A Llama of 8 wide layers with the real one's tokenizer, weights drawn at random: memory and time do not depend on them."""
     if (folder / "model.safetensors").is_file():
         return folder
