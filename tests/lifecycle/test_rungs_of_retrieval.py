@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 from lifecycle_kit import write_objective
 
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
-from tailorbird.integrations.memory import MemoryModelReader, MemoryTrainer
+from tailorbird.integrations.memory import MemoryEncoder, MemoryModelReader, MemoryTrainer
 from tailorbird.lifecycle import Actor, Parts, Progress, allowing
 from tailorbird.lifecycle.adapt import adapt, plan
 from tailorbird.lifecycle.calibrating import accuracy
@@ -21,6 +23,8 @@ from tailorbird.lifecycle.reports import RunReport, report
 from tailorbird.lifecycle.what_if import what_if
 from tailorbird.planning import Change
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+
+TOPICS = ("wing", "engine", "cabin", "fuel")
 
 
 class EncoderReader(MemoryModelReader):
@@ -33,6 +37,15 @@ class EncoderReader(MemoryModelReader):
         (target / "chat_template.jinja").unlink()
 
 
+class WideReader(MemoryModelReader):
+    """Reads every source as a toy model whose context holds passages."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        super().convert(source, target)
+        config = json.loads((target / "config.json").read_text()) | {"max_position_embeddings": 4096}
+        (target / "config.json").write_text(json.dumps(config))
+
+
 class BreakingTrainer(MemoryTrainer):
     """Breaks off with an error that is not ours."""
 
@@ -40,8 +53,52 @@ class BreakingTrainer(MemoryTrainer):
         raise ZeroDivisionError("a row's text could stand here")
 
 
+def write_ranking(folder: Path) -> Path:
+    """Queries of which each is answered by the document that bears its number."""
+    folder.mkdir()
+    (folder / "base").mkdir()
+    MemoryModelReader().convert(folder, folder / "base")
+    with (folder / "queries.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(400):
+            writer.writerow([f"how does the {TOPICS[number % 4]} part number w{number} work x{number * 31 % 997}", f"d{number}"])
+    documents = [{"id": f"d{n}", "text": f"The {TOPICS[n % 4]} part w{n} works like this."} for n in range(400)]
+    (folder / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    origin = {"origin": "written for this test", "license": "Apache-2.0"}
+    content = {
+        "name": "search",
+        "tenant": "acme",
+        "business": {"goal": "Find.", "owner": "support", "risk": "limited"},
+        "task": {"kind": "rank", "instruction": "Rank the documents."},
+        "data": [{"path": "queries.csv", "source": origin}],
+        "documents": [{"path": "documents.jsonl", "source": origin}],
+        "base_model": "base",
+        "kpis": [{"metric": "ndcg@10", "target": 0.7}],
+    }
+    path = folder / "objective.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
 def climbed(parts: Parts, actor: Actor, path: Path) -> RunReport:
     return report(parts, "acme", adapt(parts, actor, path, Progress()).run.id)
+
+
+def test_ranking_stops_on_words_where_words_suffice_and_is_released(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    ranking = replace(parts, model_reader=EncoderReader, encoder=MemoryEncoder)
+    told = climbed(ranking, author, write_ranking(tmp_path / "ranking"))
+    assert told.ladder is not None
+    assert [(one.rung, one.variant) for one in told.ladder.climbs] == [(RungKind.SEARCH, "words")]
+    assert told.evidence is not None
+    assert told.evidence.metrics["ndcg@10"].low > 0.7
+    assert told.conclusion is not None
+    assert told.conclusion.release is not None
+    with parts.ledger.work("acme", write=False) as work:
+        content = work.releases.get(told.conclusion.release).content
+    assert content.retrieval is not None
+    assert content.retrieval.what == "documents"
+    assert parts.artifacts.exists(content.retrieval.index)
 
 
 def test_an_encoder_is_no_base_for_answers(parts: Parts, author: Actor, objective_path: Path) -> None:
@@ -96,3 +153,12 @@ def test_estimates_are_kept_beside_what_happened_and_plans_are_made_for_other_ma
     assert faster.machine.gpus == ("NVIDIA H100 SXM",)
     assert told.plan is not None
     assert faster.rungs[0].time.likely < told.plan.rungs[0].time.likely
+
+
+def test_passages_are_shown_where_documents_are_named(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    origin = {"origin": "written for this test", "license": "Apache-2.0"}
+    path = write_objective(tmp_path / "grounded", ladder=["grounding"], documents=[{"path": "d.jsonl", "source": origin}])
+    (path.parent / "d.jsonl").write_text(json.dumps({"id": "fees", "text": "A refund takes three days."}) + "\n")
+    told = climbed(replace(parts, model_reader=WideReader), author, path)
+    assert told.ladder is not None
+    assert told.ladder.climbs[0].rung is RungKind.GROUNDING

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tailorbird import rungs
-from tailorbird.data import load_rows
+from tailorbird.data import load_documents, load_rows
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
@@ -152,9 +152,7 @@ class Stage:
     @cached_property
     def documents(self) -> tuple[Document, ...]:
         """The tenant's documents, where the objective names any."""
-        digest = self.manifest.documents
-        lines = self.parts.artifacts.get(digest).splitlines() if digest else []
-        return tuple(Document.model_validate_json(line) for line in lines)
+        return load_documents(self.manifest, self.parts.artifacts)
 
     def servable(self, candidate: Candidate) -> Servable:
         """A candidate as the engine loads it, from verified folders."""
