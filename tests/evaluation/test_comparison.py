@@ -88,6 +88,16 @@ def test_generated_answers_compare_by_words_shared() -> None:
     assert found.low < found.difference < found.high
 
 
+def test_metrics_of_the_whole_compare_by_the_bootstrap_of_their_difference() -> None:
+    rule = ComparisonRule(metric="macro_f1", margin=0.02, confidence=0.90)
+    upper, lower = items([True] * 260 + [False] * 40), items([True] * 200 + [False] * 100)
+    found = compare(UPPER, LOWER, upper, lower, rule)
+    assert 0 < found.low < found.difference < found.high
+    assert (found.wins, found.losses, found.standing) == (60, 0, Standing.BETTER)
+    assert compare(LOWER, UPPER, lower, upper, rule).difference == pytest.approx(-found.difference)
+    assert compare(UPPER, LOWER, upper, upper, rule).difference == 0
+
+
 def test_only_the_same_items_and_means_over_items_compare() -> None:
     with pytest.raises(InvalidInput) as caught:
         compare(UPPER, LOWER, items([True, False]), items([True]), RULE)
@@ -95,7 +105,7 @@ def test_only_the_same_items_and_means_over_items_compare() -> None:
     with pytest.raises(InvalidInput):
         compare(UPPER, LOWER, [], [], RULE)
     with pytest.raises(InvalidInput) as caught:
-        compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric="macro_f1"))
+        compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric="log_loss"))
     assert "accuracy" in caught.value.hint
 
 

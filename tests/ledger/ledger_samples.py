@@ -18,6 +18,7 @@ from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.quota import Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.review import Judgement, Mark
 from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, StepProgress, TrainingProgress
 from tailorbird.domain.signal import Severity, Signal
@@ -254,3 +255,7 @@ def event(tenant: str, n: int = 1, subject: str = "run-1") -> Event:
 
 def checkpoint(size: int, root: str) -> Checkpoint:
     return Checkpoint(origin="here", size=size, root=root, note=f"here\n{size}\n{root}\n", at=START)
+
+
+def judgement(release: Release, n: int = 1) -> Judgement:
+    return Judgement(release=release.digest, reviewer="rita", number=n, mark=Mark.LEFT, candidate_side="right", at=START)

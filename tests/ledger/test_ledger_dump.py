@@ -37,6 +37,7 @@ def fill(ledger: Ledger) -> None:
         release = sample.release("acme")
         work.releases.add(release)
         work.releases.approve(sample.approval(release))
+        work.judgements.add(sample.judgement(release))
         work.looks.add("routing", digest("s"), digest("c"))
         work.splits.remember("routing", {digest(n): ("train", "g") for n in range(5000)})
         work.aliases.put(sample.alias("acme"))
@@ -104,6 +105,7 @@ def test_what_is_restored_answers_and_goes_on(filled, new, tmp_path):
             lambda w: w.runs.all(),
             lambda w: w.steps.of("run0001"),
             lambda w: w.releases.all(),
+            lambda w: w.judgements.of(sample.release("acme").digest),
             lambda w: w.aliases.all(),
             lambda w: w.requests.latest(),
             lambda w: w.identities.all(),

@@ -38,6 +38,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "releases.all": lambda w: w.releases.all(),
     "releases.latest": lambda w: w.releases.latest(),
     "releases.count": lambda w: w.releases.count(),
+    "judgements.of": lambda w: w.judgements.of(RELEASE.digest),
     "looks.count": lambda w: w.looks.count("routing"),
     "splits.assigned": lambda w: w.splits.assigned("routing"),
     "aliases.get": lambda w: w.aliases.get("routing"),
@@ -84,6 +85,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "releases.add": lambda w: w.releases.add(RELEASE),
     "releases.move": lambda w: w.releases.move(RELEASE.digest, ReleaseState.GATED, ReleaseState.REJECTED),
     "releases.approve": lambda w: w.releases.approve(sample.approval(RELEASE, "mallory")),
+    "judgements.add": lambda w: w.judgements.add(sample.judgement(RELEASE, 2)),
     "looks.add": lambda w: w.looks.add("routing", RESULT, RESULT),
     "splits.remember": lambda w: w.splits.remember("routing", {digest(1): ("test", "g")}),
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
@@ -133,6 +135,7 @@ def filled(ledger):
         work.steps.fail(work.steps.lease("run0001", "a", MINUTE), "failed")
         work.releases.add(RELEASE)
         work.releases.approve(sample.approval(RELEASE))
+        work.judgements.add(sample.judgement(RELEASE))
         work.looks.add("routing", digest("s"), digest("c"))
         work.splits.remember("routing", {digest(1): ("train", "g")})
         work.aliases.put(sample.alias("acme"))

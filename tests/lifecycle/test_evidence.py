@@ -72,3 +72,16 @@ def test_what_fails_already_is_not_measured_further(parts: Parts, author: Actor,
     with parts.ledger.work("acme", write=False) as work:
         (climb,) = work.records.get(Ladder, ended.conclusion.ladder).climbs
     assert "fails already" in climb.evidence.unmeasured["retention"]
+
+
+def test_two_objectives_that_share_a_sealed_test_share_its_error_budget(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    looks = []
+    for name in ("desk", "desk-again"):
+        ended = climbing.adapt(parts, author, write_objective(tmp_path / name, name=name), Progress())
+        assert ended.conclusion is not None
+        assert ended.conclusion.test is not None
+        with parts.ledger.work("acme", write=False) as work:
+            test = work.records.get(SealedTest, ended.conclusion.test)
+            looks.append((test.look, work.records.get(GateResult, test.gate).adjusted_confidence))
+    assert [look for look, _ in looks] == [1, 2]
+    assert looks[1][1] > looks[0][1]

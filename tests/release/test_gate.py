@@ -9,7 +9,7 @@ from release_kit import average, evidence, gate, objective, share
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Finding, Metric, Verdict
-from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, RiskTier
+from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, Referral, RiskTier
 from tailorbird.foundations.statistics import clustered_wilson, score_interval, spend, wilson
 from tailorbird.release import GateInputs, interval_at, judge
 
@@ -183,3 +183,30 @@ def test_other_intervals_stretch_by_the_quantiles_and_stay_in_range() -> None:
     assert stretched == pytest.approx((0.9 - 0.02 * ratio, 0.9 + 0.03 * ratio), abs=1e-6)
     assert interval_at(average("macro_f1", 0.5, 0.02, 0.98), 0.99) == (0.0, 1.0)
     assert interval_at(average("log_loss", 0.9, 0.5, 1.3), 0.99)[1] > 1.3
+
+
+def test_a_candidate_must_not_be_worse_than_what_answers_now() -> None:
+    good = share("accuracy", 400, 400)
+    for low, high, verdict in ((-0.01, 0.05, Verdict.PASS), (-0.05, 0.01, Verdict.INCONCLUSIVE), (-0.09, -0.03, Verdict.FAIL)):
+        against = average("against_incumbent", (low + high) / 2, low, high)
+        assert gate(good, against).verdict is verdict
+    # Twenty items leave more open than the margin even where the two never differ.
+    assert gate(good, average("against_incumbent", 0.0, -0.119, 0.119, n=20)).verdict is Verdict.PASS
+
+
+def test_a_target_met_by_what_is_referred_is_judged_by_what_is_answered() -> None:
+    good = share("accuracy", 400, 400)
+    wishes = {"referral": Referral(max_error=0.05)}
+    assert gate(good, share("selective_risk", 2, 300), **wishes).verdict is Verdict.PASS
+    assert gate(good, share("selective_risk", 30, 300), **wishes).verdict is Verdict.FAIL
+    assert gate(good, **wishes).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_kpi_on_a_class_with_four_test_items_stays_open_however_good_they_are() -> None:
+    kpis = (Kpi(metric="recall[rare]", target=0.8),)
+    found = gate(share("recall[rare]", 4, 4), kpis=kpis)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.findings[0].items_needed
+    undefined = gate(share("accuracy", 400, 400), kpis=kpis)
+    assert undefined.verdict is Verdict.INCONCLUSIVE
+    assert "too few items" in undefined.reason

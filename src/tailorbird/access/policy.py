@@ -28,6 +28,7 @@ class Action(StrEnum):
     SHOW_RELEASE = "release.show"
     APPROVE = "release.approve"
     REJECT = "release.reject"
+    JUDGE = "release.judge"
     STAGE = "release.stage"
     PROMOTE = "release.promote"
     ROLLBACK = "release.rollback"
@@ -76,6 +77,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.SHOW_RELEASE: _ANYONE,
     Action.APPROVE: _DECIDERS,
     Action.REJECT: _DECIDERS,
+    Action.JUDGE: _DECIDERS,
     Action.STAGE: frozenset({Role.OPERATOR}),
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),

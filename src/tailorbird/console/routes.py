@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tailorbird.console import door, rendering
 from tailorbird.console.forms import Fields, read_form
-from tailorbird.console.pages import audit, entrance, jobs, objectives, releases, reviews, rollouts, runs, traffic
+from tailorbird.console.pages import audit, entrance, jobs, judging, objectives, releases, reviews, rollouts, runs, traffic
 from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
 from tailorbird.lifecycle import Parts
@@ -34,10 +34,13 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/runs", runs.show_all),
     ("GET", "/runs/{run}", runs.show),
     ("GET", "/runs/{run}/progress", runs.show_progress),
+    ("GET", "/runs/{run}/evidence", runs.show_evidence),
     ("GET", "/releases", releases.show_all),
     ("GET", "/releases/{digest}", releases.show),
     ("POST", "/releases/{digest}/statement", releases.state),
     ("POST", "/releases/{digest}/decision", releases.decide),
+    ("GET", "/releases/{digest}/review", judging.show),
+    ("POST", "/releases/{digest}/review", judging.judge),
     ("GET", "/releases/{digest}/stage", releases.confirm_stage),
     ("POST", "/releases/{digest}/stage", releases.stage),
     ("GET", "/releases/{digest}/promote", releases.confirm_promote),

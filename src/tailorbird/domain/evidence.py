@@ -64,8 +64,9 @@ class Evidence(Value):
     what lies behind the metrics (``domain/breakdown.py``).
 
     ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/safety.py``), where the objective limits it;
-    ``unmeasured`` says why a limit was not measured. ``refer_below`` is the probability below which an answer counted as referred to a
-    person: calibrated on dev, kept on test.
+    ``unmeasured`` says why a limit was not measured. ``incumbent`` names the
+    item results, on the same items, of ``incumbent_release``, which answered when this was measured. ``refer_below`` is the probability
+    below which an answer counted as referred to a person: calibrated on dev, kept on test.
     """
 
     candidate: Digest
@@ -80,6 +81,8 @@ class Evidence(Value):
     retention: Digest | None = None
     memorisation: Digest | None = None
     unmeasured: dict[str, str] = Field(default_factory=dict)
+    incumbent: Digest | None = None
+    incumbent_release: Digest | None = None
 
 
 class Standing(StrEnum):

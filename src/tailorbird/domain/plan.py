@@ -118,13 +118,17 @@ class RungPlan(Value):
 
 
 class Power(Value):
-    """What a split can prove about one KPI: the smallest observed value that would pass, and the items it rests on."""
+    """What a split can prove about one KPI: the smallest observed value that would pass, and the items it rests on.
+
+    ``must_be`` is the smallest true value that passes dev and test four times out of five; None where no value does.
+    """
 
     kpi: str
     target: float
     n: int
     must_observe: float
     provable: bool
+    must_be: float | None = None
 
 
 class TokenProfile(Value):

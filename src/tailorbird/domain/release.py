@@ -52,6 +52,7 @@ class ReleaseContent(Value):
 
 class Dossier(Value):
     """How a release was shown to be good: plan, ladder, evidence, gate and model card, by digest; ``release`` names what it is about.
+    ``review`` names the sheet on which people must judge its answers; it is not written where nobody has to.
 
     Measured times stand behind these digests, so they differ from one climb to the next even where the release is the same.
     """
@@ -65,6 +66,7 @@ class Dossier(Value):
     gate_verdict: Verdict
     card: Digest
     created_at: datetime
+    review: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class ReleaseState(StrEnum):

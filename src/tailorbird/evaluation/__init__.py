@@ -6,7 +6,7 @@ not know: gates, targets, how a candidate was made.
 
 from tailorbird.evaluation.abstention import calibrated
 from tailorbird.evaluation.breakdown import break_down
-from tailorbird.evaluation.comparison import ComparisonRule, compare
+from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares
 from tailorbird.evaluation.measuring import measure, metrics_of, results
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
@@ -18,9 +18,11 @@ __all__ = [
     "ComparisonRule",
     "MeasureSpec",
     "PredictionRequest",
+    "UnpairedComparison",
     "break_down",
     "calibrated",
     "compare",
+    "compare_shares",
     "engine_predictions",
     "measure",
     "measure_memorisation",

@@ -6,7 +6,8 @@ engines, other tasks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -38,21 +39,24 @@ def _of_label(label: str, items: Sequence[ItemResult], spec: MeasureSpec) -> Ite
 
 
 def _over_classes(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
+    groups = [item.group for item in items]
+    support = np.array(list(Counter(item.target for item in items).values()), dtype=float)
+    for name, mean in (("balanced_accuracy", balanced_accuracy), ("macro_f1", macro_f1)):
+        metric = bootstrapped(name, over_confusion(items, mean), groups, spec)
+        yield metric if metric.low < metric.high else _without_spread(metric, support, len(set(groups)))
+
+
+def over_confusion(items: Sequence[ItemResult], mean: Callable[[Floats], float]) -> Callable[[Floats], float]:
+    """``mean`` of the confusion matrix as a function of item weights."""
     names = sorted({item.target for item in items} | {item.prediction for item in items})
     place = {name: i for i, name in enumerate(names)}
     cells = np.array([place[item.target] * len(names) + place[item.prediction] for item in items], dtype=np.intp)
-    groups = [item.group for item in items]
 
-    def confusion(weights: Floats) -> Floats:
+    def weighted(weights: Floats) -> float:
         counts = np.bincount(cells, weights=weights, minlength=len(names) ** 2)
-        return counts.astype(np.float64).reshape(len(names), len(names))
+        return mean(counts.astype(np.float64).reshape(len(names), len(names)))
 
-    support = confusion(np.ones(len(items))).sum(axis=1)
-    for metric in (
-        bootstrapped("balanced_accuracy", lambda weights: balanced_accuracy(confusion(weights)), groups, spec),
-        bootstrapped("macro_f1", lambda weights: macro_f1(confusion(weights)), groups, spec),
-    ):
-        yield metric if metric.low < metric.high else _without_spread(metric, support, len(set(groups)))
+    return weighted
 
 
 def macro_f1(confusion_KK: Floats) -> float:
@@ -70,13 +74,12 @@ def balanced_accuracy(confusion_KK: Floats) -> float:
     return float(np.mean(np.diag(confusion_KK)[borne_K] / support_K[borne_K]))
 
 
-def _without_spread(metric: Metric, support_K: Floats, groups: int) -> Metric:
+def _without_spread(metric: Metric, borne_K: Floats, groups: int) -> Metric:
     """A bound where no draw differs (all right, or all wrong): Wilson's, at the number of items that a mean over classes is worth.
 
     The mean of K independent proportions with n_k items has variance Σ p (1 − p) / n_k / K², that of K² / Σ (1 / n_k) items of one
     proportion.
     """
-    borne_K = support_K[support_K > 0]
     size = max(1.0, min(groups, len(borne_K) ** 2 / float(np.sum(1 / borne_K))))
     low, high = score_interval(metric.value, size, metric.confidence)
     return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})

@@ -1,7 +1,7 @@
 """How a candidate stands to another one, on the same items.
 
-In: two candidates' item results. Out: a paired comparison with its standing. Must not know: rungs, costs, what follows from a
-standing.
+In: two candidates' item results; or two shares, where the items differ. Out: a comparison with its standing. Must not know: rungs, costs,
+what follows from a standing.
 """
 
 from __future__ import annotations
@@ -9,11 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.value import Digest
+from tailorbird.evaluation.classification import balanced_accuracy, macro_f1, over_confusion
 from tailorbird.foundations.overlap import token_f1
-from tailorbird.foundations.statistics import Interval, items_needed_for_difference, mcnemar_exact, paired_interval
+from tailorbird.foundations.statistics import (
+    Floats,
+    Interval,
+    bootstrap_bca,
+    items_needed_for_difference,
+    mcnemar_exact,
+    paired_interval,
+    unpaired_interval,
+)
 
 #: What one item scores (0 to 1), by the metric that averages it, where it is not among the item's own ``scores``.
 ITEM_SCORES: dict[str, Callable[[ItemResult], float]] = {
@@ -22,14 +33,32 @@ ITEM_SCORES: dict[str, Callable[[ItemResult], float]] = {
     "token_f1": lambda item: token_f1(item.prediction, item.target),
 }
 
+#: Metrics of all items together, as functions of item weights.
+WHOLES: dict[str, Callable[[Sequence[ItemResult]], Callable[[Floats], float]]] = {
+    "macro_f1": lambda items: over_confusion(items, macro_f1),
+    "balanced_accuracy": lambda items: over_confusion(items, balanced_accuracy),
+}
+
 
 @dataclass(frozen=True)
 class ComparisonRule:
-    """What is compared, how large a difference matters, and how sure one must be (two-sided)."""
+    """What is compared, how large a difference matters, and how sure one must be (two-sided). ``seed`` fixes the bootstrap."""
 
     metric: str = "accuracy"
     margin: float = 0.02
     confidence: float = 0.90
+    seed: int = 20
+
+
+@dataclass(frozen=True)
+class UnpairedComparison:
+    """A difference of two shares that were not measured on the same items."""
+
+    difference: float
+    low: float
+    high: float
+    standing: Standing
+    items_needed: int | None
 
 
 def compare(
@@ -38,13 +67,12 @@ def compare(
     """``upper`` minus ``lower``, paired by item, clustered by group.
 
     Better = the interval lies above the margin; tie = it lies within ± the margin; worse = below; otherwise not proven, with the items
-    that would settle it. Raises InvalidInput when the items are not the same, or when the metric is not a mean over items.
+    that would settle it. Means over items get ``paired_interval``; metrics of a whole (macro-F1 and the like) the BCa bootstrap of their
+    paired difference, and wins and losses by which items came out right. Raises InvalidInput when the items are not the same, or when the
+    metric can be compared in neither way.
     """
     pairs = _paired(upper_items, lower_items)
-    score = _score_of(rule.metric)
-    differences = [score(one) - score(other) for one, other in pairs]
-    mean = sum(differences) / len(differences)
-    interval = paired_interval(differences, [one.group for one, _ in pairs], rule.confidence)
+    mean, interval, differences = _difference(pairs, rule)
     wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     standing = _standing(interval, rule.margin)
     return Comparison(
@@ -65,7 +93,34 @@ def compare(
     )
 
 
-def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> list[tuple[ItemResult, ItemResult]]:
+def compare_shares(upper: tuple[int, int], lower: tuple[int, int], rule: ComparisonRule) -> UnpairedComparison:
+    """``upper`` minus ``lower``, each (hits, items), where the items are not the same or not known. Raises InvalidInput on impossible
+    counts."""
+    interval = unpaired_interval(upper, lower, rule.confidence)
+    difference, standing = upper[0] / upper[1] - lower[0] / lower[1], _standing(interval, rule.margin)
+    fewest = min(upper[1], lower[1])
+    needed = items_needed_for_difference(difference, interval, fewest, rule.margin) if standing is Standing.NOT_PROVEN else None
+    return UnpairedComparison(difference, *interval, standing, needed)
+
+
+Pairs = list[tuple[ItemResult, ItemResult]]
+
+
+def _difference(pairs: Pairs, rule: ComparisonRule) -> tuple[float, Interval, list[float]]:
+    """The difference, its interval, and how each item differs."""
+    groups = [one.group for one, _ in pairs]
+    if rule.metric in WHOLES:
+        whole = WHOLES[rule.metric]
+        ours, theirs = whole([one for one, _ in pairs]), whole([other for _, other in pairs])
+        interval = bootstrap_bca(lambda weights: ours(weights) - theirs(weights), groups, rule.confidence, rule.seed)
+        alone = np.ones(len(pairs))
+        return ours(alone) - theirs(alone), interval, [float(one.correct) - float(other.correct) for one, other in pairs]
+    score = _score_of(rule.metric, pairs)
+    differences = [score(one) - score(other) for one, other in pairs]
+    return sum(differences) / len(differences), paired_interval(differences, groups, rule.confidence), differences
+
+
+def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
     one, other = {item.item: item for item in upper}, {item.item: item for item in lower}
     if not one or one.keys() != other.keys() or not len(one) == len(upper) == len(lower):
         raise InvalidInput(
@@ -76,14 +131,17 @@ def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> list[tu
     return [(one[item], other[item]) for item in sorted(one)]
 
 
-def _score_of(metric: str) -> Callable[[ItemResult], float]:
-    if metric not in ITEM_SCORES:
-        raise InvalidInput(
-            f"{metric} is not a mean over items, so it has no paired difference",
-            f"compare by one of: {', '.join(sorted(ITEM_SCORES))}",
-            code="metric_unpaired",
-        )
-    return ITEM_SCORES[metric]
+def _score_of(metric: str, pairs: Pairs) -> Callable[[ItemResult], float]:
+    if metric in ITEM_SCORES:
+        return ITEM_SCORES[metric]
+    if all(metric in one.scores and metric in other.scores for one, other in pairs):
+        return lambda item: item.scores[metric]
+    known = sorted({*ITEM_SCORES, *WHOLES, *pairs[0][0].scores})
+    raise InvalidInput(
+        f"{metric} is not measured item by item, so it has no paired difference",
+        f"compare by one of: {', '.join(known)}",
+        code="metric_unpaired",
+    )
 
 
 def _standing(interval: Interval, margin: float) -> Standing:

@@ -86,6 +86,19 @@ def paired_interval(differences: Sequence[float], groups: Sequence[str], confide
     return _student(values, groups, confidence)
 
 
+def unpaired_interval(upper: tuple[int, int], lower: tuple[int, int], confidence: float) -> Interval:
+    """Interval of the difference of two independent proportions, each (hits, n): Newcombe's hybrid of Wilson's intervals (Statistics in
+    Medicine 17:873, 1998, method 10). For candidates that were not measured on the same items; wider than a paired one. Raises as
+    ``wilson``.
+    """
+    (one, n), (other, m) = upper, lower
+    difference = one / n - other / m
+    (low, high), (below, above) = wilson(one, n, confidence), wilson(other, m, confidence)
+    down = math.hypot(one / n - low, above - other / m)
+    up = math.hypot(high - one / n, other / m - below)
+    return difference - down, difference + up
+
+
 def bootstrap_bca(
     statistic: Callable[[Floats], float], groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000
 ) -> Interval:

@@ -192,6 +192,20 @@ approvals = Table(
     ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
 )
 
+judgements = Table(
+    "judgements",
+    metadata,
+    _tenant(),
+    _key("release"),
+    _key("reviewer"),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    _text("mark"),
+    _text("candidate_side"),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
+)
+
 looks = Table(
     "looks",
     metadata,

@@ -20,6 +20,7 @@ from tailorbird.ledger.dump import dump, restore
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
 from tailorbird.ledger.identities import ApiKeys, Identities
+from tailorbird.ledger.judgements import Judgements
 from tailorbird.ledger.migration import migrate
 from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
 from tailorbird.ledger.records import Records
@@ -36,6 +37,7 @@ from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
+from tailorbird.ports.judgements import JudgementRepository
 from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.quota import UsageRepository
@@ -63,6 +65,7 @@ class TenantWork:
     runs: RunRepository
     steps: StepRepository
     releases: ReleaseRepository
+    judgements: JudgementRepository
     looks: LookRepository
     splits: SplitRepository
     aliases: AliasRepository
@@ -141,6 +144,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         runs=Runs(connection, tenant),
         steps=Steps(connection, tenant, clock),
         releases=Releases(connection, tenant),
+        judgements=Judgements(connection, tenant),
         looks=Looks(connection, tenant),
         splits=Splits(connection, tenant),
         aliases=Aliases(connection, tenant),

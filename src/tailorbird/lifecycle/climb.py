@@ -201,7 +201,7 @@ def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> 
 
 def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1) -> Evidence:
     """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
-    spec = _spec(stage, look)
+    spec = spec_of(stage, look)
     items = evaluation.results(rows, predictions, spec)
     spec = replace(spec, refer_below=_threshold(stage, candidate, items, spec))
     return Evidence(
@@ -209,7 +209,7 @@ def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions
         split=rows[0].split,
         n=len(rows),
         metrics=evaluation.metrics_of(items, spec),
-        items=stage.parts.artifacts.put(_as_lines(items)),
+        items=stage.parts.artifacts.put(as_lines(items)),
         seconds=sum(prediction.latency_ms for prediction in predictions) / 1000,
         engine=engine,
         refer_below=spec.refer_below,
@@ -217,7 +217,8 @@ def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions
     )
 
 
-def _spec(stage: Stage, look: int) -> evaluation.MeasureSpec:
+def spec_of(stage: Stage, look: int) -> evaluation.MeasureSpec:
+    """How the objective of a run is measured, at the confidence of this look."""
     return evaluation.MeasureSpec(
         task=stage.objective.task.kind,
         labels=stage.manifest.labels,
@@ -238,17 +239,18 @@ def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...]
     return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
 
 
-def _as_lines(items: tuple[ItemResult, ...]) -> bytes:
+def as_lines(items: tuple[ItemResult, ...]) -> bytes:
+    """Item results as the bytes that are kept: one a line."""
     return b"".join(canonical_json(item) + b"\n" for item in items)
 
 
 def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
-    metric = _compared(stage)
+    metric = comparison_metric(stage)
     rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
 
 
-def _compared(stage: Stage) -> str:
+def comparison_metric(stage: Stage) -> str:
     """The metric by which two rungs are compared."""
     if stage.objective.task.kind is TaskKind.RANK:
         return "ndcg@10"

@@ -11,12 +11,15 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.ladder import Candidate, Climb, Conclusion, Ladder, SealedTest
 from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.domain.review import ReviewSheet
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import story
 from tailorbird.lifecycle.climb import examine
+from tailorbird.lifecycle.incumbent import against_incumbent
 from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.prepare import planned
+from tailorbird.lifecycle.reviewing import sheet_for
 from tailorbird.lifecycle.safety import carried
 from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.ports.ledger import UnitOfWork
@@ -28,6 +31,7 @@ def open_test(stage: Stage) -> Outcome:
     candidate = stage.record(Candidate, climb.candidate)
     look = _count_look(stage, climb.candidate)
     evidence = carried(climb.evidence, examine(stage, candidate, Split.TEST, look), stage)
+    evidence = against_incumbent(stage, evidence, look)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=look))
 
     def keep(work: UnitOfWork) -> None:
@@ -49,10 +53,13 @@ def conclude(stage: Stage) -> Outcome:
         reason = f"the sealed test did not confirm it: {gate.reason}"
         ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=None, reason=reason)
         return Outcome(ended, {"release": None})
-    drafted = _draft(stage, ladder, found, gate)
+    sheet = sheet_for(stage, ladder, chosen_climb(ladder), stage.record(Evidence, found.evidence))
+    drafted = _draft(stage, ladder, found, gate, sheet)
     ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=drafted.digest, reason=gate.reason)
 
     def keep(work: UnitOfWork) -> None:
+        if sheet is not None:
+            work.records.put(sheet)
         work.releases.add(drafted)
         work.releases.move(drafted.digest, ReleaseState.DRAFT, next_state(ReleaseState.DRAFT, ReleaseAction.PASS_GATE))
         now = stage.parts.clock.now()
@@ -68,16 +75,30 @@ def chosen_climb(ladder: Ladder) -> Climb:
 
 
 def _count_look(stage: Stage, candidate: Digest) -> int:
+    """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
+    tested = frozenset(row.id for row in stage.rows(Split.TEST))
     with stage.parts.ledger.work(stage.run.tenant) as work:
         before = work.looks.count(stage.objective.name)
         look = work.looks.add(stage.objective.name, stage.done[story.SNAPSHOT], candidate)
+        shared = _looks_of_others(work, stage.objective.name, tested)
         if look > before:
-            facts: Facts = {"look": look, "objective": stage.objective.name}
+            facts: Facts = {"look": look + shared, "objective": stage.objective.name, "of_other_objectives": shared}
             record(work, "test.opened", stage.actor.name, candidate, stage.parts.clock.now(), facts)
-    return look
+    return look + shared
 
 
-def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult) -> Release:
+def _looks_of_others(work: UnitOfWork, name: str, tested: frozenset[Digest]) -> int:
+    """How often other objectives of the tenant, whose sealed test shares rows with this one, have looked at theirs."""
+    others = {run.objective_name for run in work.runs.all()} - {name}
+    looked = {other: count for other in others if (count := work.looks.count(other))}
+    return sum(count for other, count in looked.items() if _tests(work, other) & tested)
+
+
+def _tests(work: UnitOfWork, name: str) -> frozenset[Digest]:
+    return frozenset(row for row, (split, _) in work.splits.assigned(name).items() if split == Split.TEST.value)
+
+
+def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult, sheet: ReviewSheet | None) -> Release:
     climb = chosen_climb(ladder)
     candidate = stage.record(Candidate, climb.candidate)
     content = release.assemble(
@@ -100,6 +121,7 @@ def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult) ->
         gate_verdict=gate.verdict,
         card=stage.parts.artifacts.put(_card(stage, ladder, candidate, found, gate).encode()),
         created_at=stage.parts.clock.now(),
+        review=digest_of(sheet) if sheet else None,
     )
     signature = stage.actor.sign("release", digest_of(dossier))
     return Release(digest=digest_of(content), content=content, dossier=dossier, state=ReleaseState.DRAFT, signature=signature)

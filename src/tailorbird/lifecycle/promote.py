@@ -22,6 +22,7 @@ from tailorbird.lifecycle.admission import is_approved, verify_release
 from tailorbird.lifecycle.changing import demand_drill, demand_operators, rule_of
 from tailorbird.lifecycle.journal import Facts, deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.reviewing import demand_review
 from tailorbird.lifecycle.rollouts import take_back
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import deciding_role, promoted, rolled_back, rule_for, stricter
@@ -122,12 +123,14 @@ def sign_and_decide(parts: Parts, actor: Actor, digest: str, decision: Decision,
 
 
 def stage(parts: Parts, actor: Actor, digest: str) -> Release:
-    """Moves an approved release to staging: engines may load it."""
+    """Moves an approved release to staging: engines may load it. Raises Forbidden without approvals, or without the label review asked
+    for."""
     permit(parts, actor, Action.STAGE, digest)
     with parts.ledger.work(actor.tenant) as work:
         release, objective, people = _read(work, digest)
         after = next_state(release.state, ReleaseAction.STAGE)
         _demand_approval(release, _rule(work, objective), people)
+        demand_review(work, release)
         work.releases.move(release.digest, release.state, after)
         record(work, "release.staged", actor.name, release.digest, _now(parts))
         return work.releases.get(release.digest)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import Power
+from tailorbird.foundations.power import rate_for_power
 from tailorbird.foundations.statistics import spend, wilson
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.faults import Fault, raise_faults
@@ -34,6 +35,7 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[
     answers = answers_of(file.objective.task)
     shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if _is_share(CATALOGUE[parse_metric(kpi.metric).base], answers)]
     dev, test = (tuple(_power(kpi, _items(kpi, manifest, split), confidence) for _, kpi in shares) for split in (Split.DEV, Split.TEST))
+    dev, test = _with_power(dev, test, confidence)
     faults = [
         Fault(file.line_of(f"kpis.{index}.target"), _message(power, confidence), _hint(power, kpi, confidence))
         for (index, kpi), power in zip(shares, test, strict=True)
@@ -41,6 +43,15 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[
     ]
     raise_faults(file.source, faults)
     return dev, test
+
+
+def _with_power(dev: tuple[Power, ...], test: tuple[Power, ...], confidence: float) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
+    """Both with the true value that it takes to pass both, four times out of five."""
+    needed = [rate_for_power((one.n, other.n), one.target, confidence) for one, other in zip(dev, test, strict=True)]
+    ours, theirs = (
+        tuple(power.model_copy(update={"must_be": rate}) for power, rate in zip(powers, needed, strict=True)) for powers in (dev, test)
+    )
+    return ours, theirs
 
 
 def _is_share(spec: MetricSpec, answers: Answers) -> bool:

@@ -10,6 +10,7 @@ from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
+from tailorbird.ports.judgements import JudgementRepository
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.quota import GatewayDirectory, UsageBook, UsageRepository
 from tailorbird.ports.records import RecordRepository
@@ -28,6 +29,7 @@ class UnitOfWork(Protocol):
     runs: RunRepository
     steps: StepRepository
     releases: ReleaseRepository
+    judgements: JudgementRepository
     looks: LookRepository
     splits: SplitRepository
     aliases: AliasRepository

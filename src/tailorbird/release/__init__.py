@@ -1,4 +1,4 @@
-"""The release room: the gate, who must approve, the bundle, its model card, and the moves of an alias.
+"""The release room: the gate, label review, who must approve, the bundle, its model card, and the moves of an alias.
 
 In: an objective, evidence, decisions of people. Out: gate results, rules and verdicts on quorums, bundles, aliases. Must not know: how
 evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
@@ -11,6 +11,7 @@ from tailorbird.release.changes import DRILL_LASTS, ChangeRule, change_rule
 from tailorbird.release.gate import GateInputs, judge
 from tailorbird.release.intervals import interval_at
 from tailorbird.release.moves import Trial, promoted, restored, rolled_back, tried
+from tailorbird.release.review import candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
 
 __all__ = [
     "DECIDING_ROLES",
@@ -22,16 +23,22 @@ __all__ = [
     "Trial",
     "VerifyApproval",
     "assemble",
+    "candidate_side",
     "change_rule",
+    "check_mark",
     "check_may_decide",
+    "check_may_review",
     "deciding_role",
+    "draw_sheet",
     "interval_at",
     "judge",
     "model_card",
+    "next_item",
     "promoted",
     "quorum",
     "release_digest",
     "restored",
+    "review_result",
     "rolled_back",
     "rule_for",
     "stricter",

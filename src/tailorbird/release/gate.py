@@ -6,8 +6,9 @@ know: how anything was measured, what follows from the verdict.
 A KPI passes when the lower end of its interval reaches the target (where less is better, as for ``log_loss``: when the upper end stays
 within it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their
 maximum: the upper end of the interval counts, not the value. Where a release answers in production already, the candidate must also be
-proven not worse than it by more than the margin (``against_incumbent``, a paired difference). All must pass; one failure fails the whole;
-anything open leaves it open. Looks are corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
+proven not worse than it by more than the margin, or than so few items can tell (``against_incumbent``, a paired difference). All must pass;
+one failure fails the whole; anything open leaves it open. Looks are corrected (``statistics.spend``), KPIs are not: demanding all of them
+only makes passing harder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
 from tailorbird.domain.objective import Objective
@@ -77,8 +79,16 @@ def _demands(inputs: GateInputs) -> Iterator[_Demand]:
         yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True)
     if limits.cost_per_1k_requests:
         yield _Demand("cost_per_1k_requests", "limit", limits.cost_per_1k_requests.max, True)
-    if "against_incumbent" in inputs.evidence.metrics:
-        yield _Demand("against_incumbent", "limit", -objective.margin, False)
+    against = inputs.evidence.metrics.get("against_incumbent")
+    if against is not None:
+        yield _Demand("against_incumbent", "limit", -max(objective.margin, _least_provable(against, inputs)), False)
+
+
+def _least_provable(metric: Metric, inputs: GateInputs) -> float:
+    """What so few items leave open even where the two never differ: z² / (n + z²), rounded up (see ``paired_interval``). A smaller margin
+    could not be met by the incumbent itself."""
+    critical = NormalDist().inv_cdf((1 + spend(inputs.objective.business.risk.confidence, inputs.look)) / 2) ** 2
+    return math.ceil(1000 * critical / (metric.n + critical)) / 1000
 
 
 def _finding(demand: _Demand, evidence: Evidence, confidence: float) -> Finding:

@@ -3,7 +3,9 @@
 In: domain values. Out: renderables and strings. Must not know: where values come from.
 """
 
+from tailorbird.reporting.contrast import contrast_markdown, contrast_table
 from tailorbird.reporting.data_report import DataReport, LabelExample, SourceLine, data_report
+from tailorbird.reporting.evidence import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
@@ -13,11 +15,16 @@ from tailorbird.reporting.plan_page import plan_page
 
 __all__ = [
     "DataReport",
+    "EvidenceFacts",
     "Explanation",
     "LabelExample",
     "SourceLine",
     "accuracy_table",
+    "contrast_markdown",
+    "contrast_table",
     "data_report",
+    "evidence_html",
+    "evidence_markdown",
     "explanation",
     "explanation_markdown",
     "gate_table",

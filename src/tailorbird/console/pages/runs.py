@@ -11,8 +11,9 @@ from tailorbird.access import Action
 from tailorbird.console.paging import Paging
 from tailorbird.console.picture import ladder_picture
 from tailorbird.console.visit import Visit
-from tailorbird.lifecycle.control import runs
+from tailorbird.lifecycle.control import evidence, runs
 from tailorbird.lifecycle.jobs import OPEN, Job
+from tailorbird.reporting import evidence_html
 
 ON_A_PAGE = 50
 
@@ -37,6 +38,13 @@ def show(visit: Visit) -> Response:
         stamp=_stamp(job),
         may_cancel=visit.may(Action.CANCEL_RUN),
     )
+
+
+def show_evidence(visit: Visit) -> Response:
+    """The evidence page as a file of its own: it brings its styles along, which pages of the console may not."""
+    facts = visit.ask(evidence.SHOW, run=visit.named("run"))
+    name = f"evidence-{facts.objective.name}-{facts.run}.html"
+    return Response(evidence_html(facts), media_type="text/html", headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
 def show_progress(visit: Visit) -> Response:

@@ -5,13 +5,15 @@ In: the operations of each noun. Out: ``OPERATIONS``. Must not know: who calls f
 
 from __future__ import annotations
 
-from tailorbird.lifecycle.control import data, feedback, looking, people, plans, releases, rollouts, runs, tenants
+from tailorbird.lifecycle.control import data, evidence, feedback, judging, looking, people, plans, releases, rollouts, runs, tenants
 from tailorbird.lifecycle.control.operation import AnyOperation
 
 OPERATIONS: tuple[AnyOperation, ...] = (
     runs.SUBMIT,
     runs.LIST,
     runs.SHOW,
+    evidence.SHOW,
+    evidence.COMPARE,
     runs.JOBS,
     runs.JOB,
     runs.CANCEL,
@@ -44,6 +46,9 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     rollouts.LIST,
     rollouts.SHOW,
     rollouts.DECIDE,
+    judging.SHOW,
+    judging.NEXT,
+    judging.JUDGE,
     people.ME,
     people.LIST,
     people.ADD,

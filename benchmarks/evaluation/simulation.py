@@ -1,0 +1,146 @@
+"""The whole rule of ``adapt``, played ten thousand times with known truths: how often it passes what it must not, and what it should.
+
+In: sizes, a seed. Out: shares of false passes, power, coverage. Everything is drawn and judged as whole arrays; ``check_formulas`` first
+shows that the arrays say what the gate's own functions say.
+
+The rule: a climb over rungs on dev, at the confidence of a first look; the first rung that passes is looked at on the sealed test, at the
+confidence of this look; where the test says no, the team comes back with new candidates, and the next look costs more. A pass is *false*
+when the candidate's true rate lies below the target. All candidates are placed at the target itself, where false passes are likeliest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from tailorbird.foundations.power import rate_for_power
+from tailorbird.foundations.statistics import clustered_wilson, paired_interval, smallest_passing, spend, wilson
+
+Floats = NDArray[np.float64]
+
+#: Nominal error of the gate: the tier ``limited`` is 90 % two-sided, so 5 % on the side that counts.
+CONFIDENCE = 0.90
+SIZES = (60, 100, 150, 300, 600, 1000, 3000)
+TARGETS = (0.5, 0.7, 0.8, 0.9, 0.95)
+RUNGS, LOOKS = 4, 10
+#: Clusters: items that share a subject, and how alike they are (intra-class correlation).
+CLUSTER, ALIKE = 5, 0.3
+
+
+@dataclass(frozen=True)
+class World:
+    """One setting: items a split, the target, whether items come in clusters."""
+
+    n: int
+    target: float
+    clustered: bool
+
+    def provable(self) -> bool:
+        """Objectives whose target the test set could not prove are refused before anything is spent."""
+        return smallest_passing(self.n // CLUSTER if self.clustered else self.n, self.target, spend(CONFIDENCE, 1)) is not None
+
+
+def lower_ends(world: World, rate: float, confidence: float, simulations: int, random: np.random.Generator) -> Floats:
+    """The lower end of the interval of ``simulations`` independent candidates of a true ``rate``, as the gate computes it."""
+    if not world.clustered:
+        hits = random.binomial(world.n, rate, simulations)
+        return wilson_low(hits / world.n, np.full(simulations, float(world.n)), _normal(confidence))
+    groups = world.n // CLUSTER
+    odds = (1 - ALIKE) / ALIKE
+    each = random.beta(rate * odds, (1 - rate) * odds, (simulations, groups))
+    return clustered_low(random.binomial(CLUSTER, each), confidence)
+
+
+def clustered_low(hits_SG: NDArray[np.int64], confidence: float) -> Floats:
+    """``clustered_wilson``'s lower end for groups of ``CLUSTER`` items with so many hits each."""
+    groups = hits_SG.shape[1]
+    n = groups * CLUSTER
+    rate = hits_SG.sum(axis=1) / n
+    independent = rate * (1 - rate) / (n - 1)
+    sums = hits_SG - CLUSTER * rate[:, None]
+    robust = (sums**2).sum(axis=1) / n**2 * groups / (groups - 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.where(independent == 0, groups, n / np.maximum(1.0, robust / independent))
+    return wilson_low(rate, size, float(special.stdtrit(groups - 1, (1 + confidence) / 2)))
+
+
+def wilson_low(rate: Floats, size: Floats, critical: float) -> Floats:
+    """Wilson's lower end."""
+    weight = critical**2 / size
+    centre = (rate + weight / 2) / (1 + weight)
+    return np.maximum(0.0, centre - critical * np.sqrt(rate * (1 - rate) / size + weight / (4 * size)) / (1 + weight))
+
+
+def _normal(confidence: float) -> float:
+    return float(special.ndtri((1 + confidence) / 2))
+
+
+def check_formulas(random: np.random.Generator) -> float:
+    """The largest distance between the arrays' lower ends and those of the functions that the gate calls."""
+    worst = 0.0
+    for _ in range(200):
+        groups = int(random.integers(4, 60))
+        hits = random.binomial(CLUSTER, random.beta(4, 1, groups))
+        outcomes = [place < count for count in hits for place in range(CLUSTER)]
+        names = [str(group) for group in range(groups) for _ in range(CLUSTER)]
+        expected = clustered_wilson(outcomes, names, CONFIDENCE)[0]
+        worst = max(worst, abs(expected - clustered_low(hits[None, :], CONFIDENCE)[0]))
+        n = groups * CLUSTER
+        one = wilson_low(np.array([hits.sum() / n]), np.array([float(n)]), _normal(CONFIDENCE))[0]
+        worst = max(worst, abs(wilson(int(hits.sum()), n, CONFIDENCE)[0] - one))
+    return worst
+
+
+def false_passes(world: World, simulations: int, random: np.random.Generator, dev_lies: bool) -> float:
+    """The share of stories that end with a release although no candidate reaches the target. ``dev_lies``: the team has fitted dev, so that
+    every climb finds a candidate that passes there, and all ``LOOKS`` looks are taken; only the sealed test stands in the way."""
+    released = np.zeros(simulations, dtype=bool)
+    looks = np.zeros(simulations, dtype=np.int64)
+    for _ in range(LOOKS):
+        opened = ~released
+        if not dev_lies:
+            on_dev = [lower_ends(world, world.target, spend(CONFIDENCE, 1), simulations, random) >= world.target for _ in range(RUNGS)]
+            opened &= np.any(on_dev, axis=0)
+        looks += opened
+        for look in np.unique(looks[opened]):
+            here = opened & (looks == look)
+            ends = lower_ends(world, world.target, spend(CONFIDENCE, int(look)), int(here.sum()), random)
+            released[here] = ends >= world.target
+    return float(released.mean())
+
+
+def power(world: World, simulations: int, random: np.random.Generator) -> tuple[float, float] | None:
+    """The true rate that the planner states for these splits, and how often a candidate of that rate is released at the first look. None
+    where the planner states none. Clustered splits are stated at the number of independent items that they are worth."""
+    confidence = spend(CONFIDENCE, 1)
+    worth = round(world.n / (1 + (CLUSTER - 1) * ALIKE)) if world.clustered else world.n
+    rate = rate_for_power((worth, worth), world.target, confidence)
+    if rate is None:
+        return None
+    passes = [lower_ends(world, rate, confidence, simulations, random) >= world.target for _ in range(2)]
+    return rate, float((passes[0] & passes[1]).mean())
+
+
+def coverage(n: int, simulations: int, random: np.random.Generator) -> dict[str, float]:
+    """How often intervals at 90 % hold the truth: of a proportion (0.85), of one in clusters, and of a paired difference (0.08 and 0.05 of
+    the pairs won and lost; the library's own function, on a tenth of the simulations)."""
+    rate, critical = 0.85, _normal(CONFIDENCE)
+    found = {}
+    hits = random.binomial(n, rate, simulations) / n
+    size = np.full(simulations, float(n))
+    found["wilson"] = float(np.mean((wilson_low(hits, size, critical) <= rate) & (1 - wilson_low(1 - hits, size, critical) >= rate)))
+    odds = (1 - ALIKE) / ALIKE
+    grouped = random.binomial(CLUSTER, random.beta(rate * odds, (1 - rate) * odds, (simulations, n // CLUSTER)))
+    low, high = clustered_low(grouped, CONFIDENCE), 1 - clustered_low(CLUSTER - grouped, CONFIDENCE)
+    found["wilson_clustered"] = float(np.mean((low <= rate) & (high >= rate)))
+    names = [str(place) for place in range(n)]
+    held = 0
+    for _ in range(simulations // 10):
+        wins, losses, _ = random.multinomial(n, (0.08, 0.05, 0.87))
+        ends = paired_interval([1.0] * wins + [-1.0] * losses + [0.0] * (n - wins - losses), names, CONFIDENCE)
+        held += ends[0] <= 0.03 <= ends[1]
+    found["paired"] = held / (simulations // 10)
+    return found

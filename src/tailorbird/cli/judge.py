@@ -1,0 +1,107 @@
+"""``tailorbird judge``: people judge the answers of a release, without knowing whose they are."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, say
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.review import Bounded, Mark
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.control import judging as asking
+from tailorbird.lifecycle.control import releases
+from tailorbird.lifecycle.reviewing import Shown, Standing
+
+judge = typer.Typer(no_args_is_help=True)
+DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
+
+_KEYS = {"l": Mark.LEFT, "r": Mark.RIGHT, "t": Mark.TIE, "n": Mark.NEITHER, "s": Mark.SKIP}
+
+
+@judge.callback()
+def _judge() -> None:
+    """Judge a release's answers blindly, and see how the review stands."""
+
+
+@judge.command("answers")
+def _answers(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Judge item after item: which of two answers is better. Interrupt at any time; what was judged is kept.
+
+    With --json, show the next item and leave: for programs, which judge it with `tailorbird judge mark`.
+    """
+    session = open_session(workspace, who, key)
+    shown = session.ask(asking.NEXT, releases.OneRelease(digest=digest), "reviewer")
+    if as_json:
+        print_json(shown)
+        return
+    while shown.number:
+        shown = _asked(session, digest, shown)
+    out.print(f"all {shown.asked} items are judged: thank you", markup=False)
+
+
+@judge.command("mark")
+def _mark(
+    digest: DigestArgument,
+    judgement: Annotated[str, typer.Argument(help="Number and mark of an item: 7=left, right, tie, neither or skip.", metavar="N=MARK")],
+    reason: Annotated[str, typer.Option(help="Why; needed to skip.")] = "",
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+) -> None:
+    """Judge one item without being asked, and print the next as JSON."""
+    number, _, mark = judgement.partition("=")
+    if not number.isdecimal() or mark not in list(Mark):
+        raise InvalidInput(f"{judgement!r} is no judgement", "write it as 7=left (or right, tie, neither, skip)", code="judgement_invalid")
+    print_json(_file(open_session(workspace, who, key), digest, int(number), Mark(mark), reason))
+
+
+@judge.command("show")
+def _show(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show how the review of a release stands: who judged how much, how far they agree, what they prefer."""
+    found = open_session(workspace, who, key).ask(asking.SHOW, releases.OneRelease(digest=digest))
+    print_json(found) if as_json else _tell(found)
+
+
+def _asked(session: Session, digest: str, shown: Shown) -> Shown:
+    out.rule(f"item {shown.judged + 1} of {shown.asked}", align="left")
+    out.print(shown.instruction, style="dim", markup=False)
+    out.print(shown.text, markup=False)
+    out.print(f"\n  left:  {shown.left}\n  right: {shown.right}\n", markup=False)
+    while True:
+        said = typer.prompt("(l)eft, (r)ight, (t)ie, (n)either, (s)kip").strip().casefold()[:1]
+        if said in _KEYS:
+            break
+        say("answer with one of: l r t n s")
+    mark = _KEYS[said]
+    return _file(session, digest, shown.number, mark, typer.prompt("why can it not be judged") if mark is Mark.SKIP else "")
+
+
+def _file(session: Session, digest: str, number: int, mark: Mark, reason: str) -> Shown:
+    return session.ask(asking.JUDGE, asking.Judged(digest=digest, number=number, mark=mark, reason=reason), "reviewer")
+
+
+def _tell(found: Standing) -> None:
+    if found.result is None:
+        out.print(f"release {short(found.release)} needs no label review", markup=False)
+        return
+    result = found.result
+    out.print(f"label review of {short(found.release)}: {result.verdict.value}: {result.reason}", markup=False)
+    for one in result.reviewers:
+        consistency = "" if one.consistency is None else f", {one.consistency:.0%} of repeated items judged alike"
+        flagged = f"; does not count: {one.flagged}" if one.flagged else ""
+        out.print(f"  {one.reviewer}: {one.judged} of {result.asked}, {one.skipped} skipped{consistency}{flagged}", markup=False)
+    for name, value in (("Cohen's kappa", result.cohen), ("Fleiss' kappa", result.fleiss), ("Krippendorff's alpha", result.krippendorff)):
+        if value.value is not None:
+            out.print(f"  {name} {_bounded(value)}", markup=False)
+    if result.win_rate.value is not None:
+        out.print(f"  preferred to {found.against}: {_bounded(result.win_rate)}", markup=False)
+
+
+def _bounded(value: Bounded) -> str:
+    told = f"{value.value:.2f}"
+    return told if value.low is None or value.high is None else f"{told} [{value.low:.2f}, {value.high:.2f}]"
+
+
+apps = {"judge": judge}

@@ -1,0 +1,64 @@
+"""Operations of label review.
+
+In: what a caller asks. Out: the next item, the review so far. Must not know: who calls from where.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird.access import Action
+from tailorbird.domain.review import Mark
+from tailorbird.domain.value import Value
+from tailorbird.lifecycle import reviewing
+from tailorbird.lifecycle.control.operation import Operation
+from tailorbird.lifecycle.control.releases import DigestStart, OneRelease, Reason
+from tailorbird.lifecycle.parts import Actor, Parts
+
+
+class Judged(Value):
+    """A mark on the item that was shown as ``number``; whoever skips says why."""
+
+    digest: DigestStart
+    number: Annotated[int, Field(ge=1, le=10_000)]
+    mark: Mark
+    reason: Reason = ""
+
+
+def _show(parts: Parts, actor: Actor, asked: OneRelease) -> reviewing.Standing:
+    return reviewing.standing(parts, actor.tenant, asked.digest)
+
+
+def _next(parts: Parts, actor: Actor, asked: OneRelease) -> reviewing.Shown:
+    return reviewing.next_shown(parts, actor, asked.digest)
+
+
+def _judge(parts: Parts, actor: Actor, asked: Judged) -> reviewing.Shown:
+    return reviewing.judge(parts, actor, asked.digest, asked.number, asked.mark, asked.reason)
+
+
+SHOW = Operation(
+    "label_review.show",
+    "GET",
+    "/api/releases/{digest}/review",
+    Action.SHOW_RELEASE,
+    OneRelease,
+    reviewing.Standing,
+    _show,
+    "Show how its label review stands.",
+)
+NEXT = Operation(
+    "label_review.next",
+    "GET",
+    "/api/releases/{digest}/review/next",
+    Action.JUDGE,
+    OneRelease,
+    reviewing.Shown,
+    _next,
+    "Show the next two answers to judge.",
+)
+JUDGE = Operation(
+    "label_review.judge", "POST", "/api/releases/{digest}/review", Action.JUDGE, Judged, reviewing.Shown, _judge, "File a judgement."
+)

@@ -1,0 +1,55 @@
+"""Two candidates beside each other, as tables.
+
+In: a ``Contrast``. Out: a rich table, or Markdown. Must not know: how it was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rich.table import Table
+
+from tailorbird.domain.comparing import Contrast, Side, Unpaired
+from tailorbird.domain.evidence import Comparison
+from tailorbird.reporting.formatting import NOTHING, human_count, human_memory, human_money, human_seconds, metric_text
+from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
+
+_FIRST = ("accuracy", "exact_match", "macro_f1", "log_loss", "ece", "retention", "memorisation", "latency_p95_ms", "cost_per_1k_requests")
+
+
+def contrast_table(found: Contrast) -> Table:
+    """What both measured, the difference where there is one, and what each cost."""
+    table = plain_table(("what", found.one.name, found.other.name, "difference"))
+    for row in _rows(found):
+        add_row(table, row)
+    return table
+
+
+def contrast_markdown(found: Contrast) -> str:
+    """The same in Markdown, with the remarks below it."""
+    table = markdown_table(("what", found.one.name, found.other.name, "difference"), _rows(found))
+    return table + "\n\n" + "\n".join(f"- {markdown_text(remark)}" for remark in found.remarks) + "\n"
+
+
+def _rows(found: Contrast) -> Iterator[tuple[str, str, str, str]]:
+    one, other = found.one, found.other
+    yield "measured on", f"{one.n:,} {one.split} items", f"{other.n:,} {other.split} items", "paired" if found.paired else "not paired"
+    told_of: tuple[Comparison | Unpaired, ...] = (*found.paired, *found.unpaired)
+    differences = {told.metric: told for told in told_of}
+    names = [name for name in _FIRST if name in one.metrics or name in other.metrics]
+    names += [name for name in differences if name not in names]
+    for name in names:
+        told = differences.get(name)
+        difference = NOTHING
+        if told is not None:
+            needed = f", {told.items_needed:,} more items would settle it" if told.items_needed else ""
+            difference = f"{told.difference:+.3f} [{told.low:+.3f}, {told.high:+.3f}] {told.standing.value.replace('_', ' ')}{needed}"
+        yield name, metric_text(one.metrics.get(name)), metric_text(other.metrics.get(name)), difference
+    yield "parameters trained", human_count(one.trained_parameters), human_count(other.trained_parameters), NOTHING
+    yield "time to make", *_both(one, other, lambda side: human_seconds(side.seconds)), NOTHING
+    yield "memory to make", *_both(one, other, lambda side: human_memory(side.peak_memory_gb)), NOTHING
+    yield "money to make", *_both(one, other, lambda side: human_money(side.money)), NOTHING
+
+
+def _both(one: Side, other: Side, told: Callable[[Side], str]) -> tuple[str, str]:
+    return told(one), told(other)

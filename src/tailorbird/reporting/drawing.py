@@ -1,0 +1,138 @@
+"""Where things stand in the pictures of an evidence page.
+
+In: domain values. Out: places in the units of each picture's box (0 to 100), and the words beside them. Must not know: HTML, colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tailorbird.domain.breakdown import Breakdown
+from tailorbird.domain.evidence import Finding, Metric
+from tailorbird.domain.ladder import Climb, Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.safety import Retention
+
+#: The widest reach of the ladder's axis, and how much of the box is kept free at both ends of an interval's picture.
+_MARGIN = 0.04
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One line of the ladder, the dearest first. Places are None where nothing was measured."""
+
+    name: str
+    state: str
+    verdict: str
+    reason: str
+    climb: Climb | None = None
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class LadderPicture:
+    """All lines, the axis, and where the target lies on it."""
+
+    kpi: str
+    target: float
+    target_at: float
+    ticks: tuple[tuple[float, str], ...]
+    rungs: tuple[Rung, ...]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An interval with its value and the bound that it is judged by."""
+
+    low: float
+    high: float
+    value: float
+    bound: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line through points, as SVG takes it, and the words at its ends."""
+
+    points: str
+    band: str
+    at: tuple[float, float] | None
+    top: float
+
+
+def ladder(found: Ladder, objective: Objective) -> LadderPicture:
+    """The climb, drawn over the first KPI."""
+    kpi = objective.kpis[0]
+    measured = [climb for climb in (found.floor, *found.climbs) if climb is not None]
+    metrics = [metric for climb in measured if (metric := climb.evidence.metrics.get(kpi.metric))]
+    reach = max([1.0 if all(metric.high <= 1 for metric in metrics) else 0.0, kpi.target, *(metric.high for metric in metrics)])
+    rungs = [_rung(climb, kpi.metric, reach, found) for climb in reversed(found.climbs)]
+    refused = [Rung(refusal.rung.value, "refused", "not tried", refusal.reason) for refusal in reversed(found.refused)]
+    floor = [_rung(found.floor, kpi.metric, reach, found, floor=True)] if found.floor else []
+    ticks = tuple((100 * share, f"{share * reach:.2g}") for share in (0, 0.25, 0.5, 0.75, 1))
+    return LadderPicture(kpi.metric, kpi.target, 100 * kpi.target / reach, ticks, (*refused, *rungs, *floor))
+
+
+def finding(found: Finding) -> Mark | None:
+    """A finding's interval and bound on a line of their own. None where nothing was measured."""
+    if found.value is None or found.low is None or found.high is None:
+        return None
+    places = (found.low, found.high, found.value, found.bound)
+    low, high = min(places), max(places)
+    if high == low:
+        return Mark(50, 50, 50, 50)
+    span = (high - low) * (1 + 2 * _MARGIN)
+    start = low - (high - low) * _MARGIN
+    return Mark(*(100 * (place - start) / span for place in places))
+
+
+def curve(found: Breakdown, refer_below: float | None) -> Line | None:
+    """Share of wrong answers over share answered, from all to few; its upper bound as a band."""
+    points = [point for point in found.referral if point.risk is not None and point.risk_high is not None]
+    if len(points) < 3:
+        return None
+    top = max(0.05, max(min(1.0, point.risk_high or 0.0) for point in points if point.coverage >= 0.1))
+    line = [(100 * point.coverage, _height(point.risk or 0.0, top)) for point in points]
+    upper = [(100 * point.coverage, _height(point.risk_high or 0.0, top)) for point in points]
+    # The curve holds one point a step: the threshold stands on the last one that it reaches.
+    reached = [place for point, place in zip(points, line, strict=True) if refer_below is not None and point.refer_below <= refer_below]
+    return Line(_points(line), _points([*line, *reversed(upper)]), reached[-1] if reached else None, top)
+
+
+def reliability(found: Breakdown) -> Line | None:
+    """How often answers were right over how sure the model said it was."""
+    if len(found.reliability) < 2:
+        return None
+    return Line(_points([(100 * one.said, 100 - 100 * one.right) for one in found.reliability]), "", None, 1.0)
+
+
+def drops(found: Retention) -> list[tuple[str, Mark]]:
+    """Each family's drop with its interval, around no change at all."""
+    parts = (*found.families, found.overall)
+    reach = max(0.02, *(max(abs(one.low), abs(one.high)) for one in parts)) * 1.05
+
+    def place(value: float) -> float:
+        return 50 + 50 * value / reach
+
+    return [(one.family, Mark(place(one.low), place(one.high), place(one.drop), 50)) for one in parts]
+
+
+def _rung(climb: Climb, kpi: str, reach: float, found: Ladder, *, floor: bool = False) -> Rung:
+    metric: Metric | None = climb.evidence.metrics.get(kpi)
+    state = "floor" if floor else "chosen" if climb.candidate == found.chosen else "climbed"
+    name = f"{climb.rung.value} {climb.variant}"
+    if metric is None:
+        return Rung(name, state, climb.gate.verdict.value, climb.reason, climb)
+    value, low, high = (100 * place / reach for place in (metric.value, metric.low, metric.high))
+    return Rung(name, state, climb.gate.verdict.value, climb.reason, climb, value, low, high)
+
+
+def _height(share: float, top: float) -> float:
+    return 100 - 100 * min(share, top) / top
+
+
+def _points(places: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.2f},{y:.2f}" for x, y in places)

@@ -1,0 +1,166 @@
+"""The evidence page of a run: one document that says what was decided and on what grounds, in HTML and in Markdown.
+
+In: the values of a run. Out: an HTML document that needs nothing beside it, or Markdown. Must not know: where values come from. No text of
+a row stands in either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tailorbird.domain.breakdown import Breakdown, Slice
+from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan
+from tailorbird.domain.review import ReviewResult
+from tailorbird.domain.safety import Memorisation, Retention
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import short
+from tailorbird.reporting import drawing, formatting
+from tailorbird.reporting.formatting import finding_text, interval, metric_text
+from tailorbird.reporting.ladder import ladder_markdown
+from tailorbird.reporting.tables import markdown_table, markdown_text
+
+
+class EvidenceFacts(Value):
+    """What an evidence page is written from. What is not there yet is None. ``gate`` and ``evidence`` are those of the sealed test, or of
+    the candidate that came nearest on dev where none was opened; ``sealed`` tells which."""
+
+    run: str
+    objective: Objective
+    plan: Plan | None = None
+    ladder: Ladder | None = None
+    gate: GateResult | None = None
+    evidence: Evidence | None = None
+    sealed: bool = False
+    breakdown: Breakdown | None = None
+    retention: Retention | None = None
+    memorisation: Memorisation | None = None
+    review: ReviewResult | None = None
+    release: Digest | None = None
+    reason: str = ""
+
+
+def evidence_html(facts: EvidenceFacts) -> str:
+    """The page as one HTML document: styles and pictures are in it, and nothing is fetched."""
+    template = _environment().get_template("evidence.html")
+    return template.render(
+        facts=facts,
+        objective=facts.objective,
+        ladder=drawing.ladder(facts.ladder, facts.objective) if facts.ladder else None,
+        findings=[(finding, drawing.finding(finding)) for finding in facts.gate.findings] if facts.gate else [],
+        curve=drawing.curve(facts.breakdown, _threshold(facts)) if facts.breakdown else None,
+        reliability=drawing.reliability(facts.breakdown) if facts.breakdown else None,
+        drops=drawing.drops(facts.retention) if facts.retention else None,
+    )
+
+
+def evidence_markdown(facts: EvidenceFacts) -> str:
+    """The same grounds in Markdown, without pictures."""
+    name = f"{facts.objective.tenant}/{facts.objective.name}"
+    parts = [f"# Evidence: {name}\n\n{markdown_text(facts.objective.business.goal)}\n\n**{markdown_text(_verdict(facts))}**"]
+    parts += [f"## {heading}\n\n{text}" for heading, text in _sections(facts) if text]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict(facts: EvidenceFacts) -> str:
+    if facts.release:
+        return f"Released as {short(facts.release)}: {facts.reason}"
+    return f"No release: {facts.reason}" if facts.reason else "The run has not ended"
+
+
+def _threshold(facts: EvidenceFacts) -> float | None:
+    return facts.evidence.refer_below if facts.evidence else None
+
+
+def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
+    yield "The ladder", ladder_markdown(facts.ladder, facts.objective) if facts.ladder else ""
+    yield "The gate", _gate(facts.gate) if facts.gate else ""
+    yield "What training cost", _safety(facts)
+    yield "Where it errs", _breakdown(facts.breakdown) if facts.breakdown else ""
+    yield "What people say", _review(facts.review) if facts.review else ""
+
+
+def _gate(gate: GateResult) -> str:
+    opened = f"{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence: **{gate.verdict.value}**"
+    rows = [(f.name, f"{f.bound:g}", finding_text(f), f"{f.n:,}", f.verdict.value, f.reason) for f in gate.findings]
+    return f"{opened}\n\n" + markdown_table(("what", "bound", "measured", "items", "verdict", "reason"), rows)
+
+
+def _safety(facts: EvidenceFacts) -> str:
+    parts = []
+    if facts.retention:
+        found = facts.retention
+        rows = [
+            (one.family, f"{one.n}", f"{one.base:.1%}", f"{one.candidate:.1%}", interval(one.drop, one.low, one.high))
+            for one in (*found.families, found.overall)
+        ]
+        parts.append(markdown_table(("probes", "items", "base", "candidate", "drop"), rows))
+        parts.append(f"KL of next-token distributions on neutral text: {found.divergence:.3f} nats a token.")
+    if facts.memorisation:
+        parts.append(memorisation_text(facts.memorisation))
+    return "\n\n".join(parts)
+
+
+def memorisation_text(found: Memorisation) -> str:
+    """What came back of what was planted, in two sentences."""
+    mean = sum(found.exposures) / len(found.exposures)
+    control = "the control was found" if found.valid else "but the control was not found, so this says nothing"
+    return (
+        f"{found.extracted} of {found.planted} planted strings came back word for word (at most {found.extractable_share:.0%} can); "
+        f"{control}. They rank {mean:.1f} bits up among {found.twins} twins (1.4 is chance; p {found.p_value:.2g})."
+    )
+
+
+def _breakdown(found: Breakdown) -> str:
+    parts = []
+    if found.confusions:
+        rows = [(one.target, one.answer, f"{one.count}") for one in found.confusions[:10]]
+        parts.append(markdown_table(("is", "was answered", "items"), rows))
+    if found.slices:
+        slices = [
+            (one.segment, one.name, f"{one.n}", interval(one.value, one.low, one.high), ", ".join(short(item) for item in one.worst))
+            for one in worst_slices(found)
+        ]
+        parts.append(markdown_table(("by", "slice", "items", "right", "see items"), slices))
+    return "\n\n".join(parts)
+
+
+def worst_slices(found: Breakdown) -> list[Slice]:
+    """The three worst slices of each segment."""
+    shown: dict[str, list[Slice]] = {}
+    for one in found.slices:
+        shown.setdefault(one.segment, []).append(one)
+    return [one for slices in shown.values() for one in slices[:3]]
+
+
+def _review(found: ReviewResult) -> str:
+    lines = [markdown_text(f"{found.verdict.value}: {found.reason}"), ""]
+    for one in found.reviewers:
+        flagged = f"; does not count: {one.flagged}" if one.flagged else ""
+        lines.append("- " + markdown_text(f"{one.reviewer}: {one.judged} of {found.asked} items{flagged}"))
+    return "\n".join(lines)
+
+
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("tailorbird.reporting", "templates")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters.update(
+        short=short,
+        metric=metric_text,
+        finding=finding_text,
+        difference=formatting.difference_text,
+        seconds=formatting.human_seconds,
+        count=formatting.human_count,
+        memory=formatting.human_memory,
+        money=formatting.human_money,
+        memorised=memorisation_text,
+        worst=worst_slices,
+    )
+    made.globals["interval"] = interval
+    return made

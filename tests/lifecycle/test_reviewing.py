@@ -1,0 +1,115 @@
+"""A second release is compared with the one that answers, judged by people, and only then staged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lifecycle_kit import write_objective
+
+from tailorbird.domain.errors import Conflict, Forbidden, NotFound
+from tailorbird.domain.evidence import Evidence, GateResult, Verdict
+from tailorbird.domain.ladder import SealedTest
+from tailorbird.domain.review import Mark, ReviewSheet
+from tailorbird.lifecycle import Actor, Parts, Progress, promote, reviewing
+from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.people import act_as
+from tailorbird.release import candidate_side
+
+HIGH = {"goal": "Route messages.", "owner": "support", "risk": "high"}
+
+
+@pytest.fixture
+def reviewers(parts: Parts) -> list[Actor]:
+    return [act_as(parts, "acme", name) for name in ("reviewer", "approver")]
+
+
+@pytest.fixture
+def release(parts: Parts, author: Actor, tmp_path: Path) -> str:
+    """The first release of a high-risk objective. Where a message names two labels the floor has learned which counts, and the model has
+    not: there they differ."""
+    path = write_objective(tmp_path / "risky", business=HIGH, kpis=[{"metric": "accuracy", "target": 0.7}], hard_share=1000)
+    rows = (path.parent / "rows.csv").read_text().splitlines()
+    both = [row.replace(" refund,", " refund login,") if place % 4 == 0 else row for place, row in enumerate(rows)]
+    (path.parent / "rows.csv").write_text("\n".join(both) + "\n")
+    ended = climbing.adapt(parts, author, path, Progress())
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None, ended.conclusion
+    return ended.conclusion.release
+
+
+def side_of_candidate(parts: Parts, reviewer: str, release: str, number: int) -> Mark:
+    with parts.ledger.work("acme", write=False) as work:
+        digest = work.releases.get(release).dossier.review
+        assert digest is not None
+        sheet = work.records.get(ReviewSheet, digest)
+    return Mark(candidate_side(sheet, reviewer, sheet.items[number - 1]))
+
+
+def test_a_high_risk_release_waits_for_two_reviewers(parts: Parts, operator: Actor, reviewers: list[Actor], release: str) -> None:
+    for actor in reviewers:
+        promote.sign_and_decide(parts, actor, release, "approve", "read")
+    with pytest.raises(Forbidden) as caught:
+        promote.stage(parts, operator, release)
+    assert caught.value.error_code == "review_missing"
+    for actor in reviewers:
+        shown = reviewing.next_shown(parts, actor, release)
+        while shown.number:
+            assert shown.text
+            assert {shown.left, shown.right} == {"login", "refund"}
+            mark = side_of_candidate(parts, actor.name, release, shown.number)
+            shown = reviewing.judge(parts, actor, release, shown.number, mark, "")
+    found = reviewing.standing(parts, "acme", release)
+    assert found.result is not None
+    assert found.result.verdict is Verdict.PASS, found.result
+    assert promote.stage(parts, operator, release).state.value == "staged"
+
+
+def test_the_author_may_not_review_and_nothing_is_judged_twice(
+    parts: Parts, author: Actor, operator: Actor, reviewers: list[Actor], release: str
+) -> None:
+    with pytest.raises(Forbidden):
+        reviewing.next_shown(parts, author, release)
+    both = parts.ledger
+    with both.work("acme") as work:
+        from tailorbird.domain.identity import Role
+
+        work.identities.replace(author.identity.model_copy(update={"roles": author.identity.roles | {Role.REVIEWER}}))
+    with pytest.raises(Forbidden) as caught:
+        reviewing.judge(parts, act_as(parts, "acme", "author"), release, 1, Mark.LEFT, "")
+    assert caught.value.error_code == "own_release"
+    with pytest.raises(Forbidden):
+        reviewing.next_shown(parts, operator, release)
+    reviewing.judge(parts, reviewers[0], release, 1, Mark.TIE, "")
+    with pytest.raises(Conflict):
+        reviewing.judge(parts, reviewers[0], release, 1, Mark.LEFT, "")
+    with pytest.raises(NotFound):
+        reviewing.judge(parts, reviewers[0], release, 1000, Mark.LEFT, "")
+
+
+def test_what_replaces_a_release_is_measured_against_it(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    first = climbing.adapt(
+        parts, author, write_objective(tmp_path / "job", hard_share=6, kpis=[{"metric": "accuracy", "target": 0.7}]), Progress()
+    )
+    assert first.conclusion is not None
+    assert first.conclusion.release is not None
+    promote.sign_and_decide(parts, approver, first.conclusion.release, "approve", "read")
+    promote.stage(parts, operator, first.conclusion.release)
+    promote.promote(parts, operator, first.conclusion.release)
+    path = write_objective(tmp_path / "job", hard_share=6, kpis=[{"metric": "accuracy", "target": 0.7}], ladder=["lora"])
+    second = climbing.adapt(parts, author, path, Progress())
+    assert second.conclusion is not None
+    assert second.conclusion.test is not None
+    with parts.ledger.work("acme", write=False) as work:
+        test = work.records.get(SealedTest, second.conclusion.test)
+        evidence, gate = work.records.get(Evidence, test.evidence), work.records.get(GateResult, test.gate)
+    assert evidence.incumbent_release == first.conclusion.release
+    (finding,) = [finding for finding in gate.findings if finding.name == "against_incumbent"]
+    # The twins answer alike whatever the weights: no difference, and with it nothing to ask people about.
+    assert (finding.value, finding.verdict) == (0, Verdict.PASS)
+    assert second.conclusion.release is not None
+    assert not reviewing.standing(parts, "acme", second.conclusion.release).required
+    with pytest.raises(NotFound, match="needs no label review"):
+        reviewing.next_shown(parts, approver, second.conclusion.release)

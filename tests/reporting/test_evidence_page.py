@@ -1,0 +1,127 @@
+"""The evidence page from literals: everything is on it, nothing of a row is, and markup in a name stays text."""
+
+from __future__ import annotations
+
+import re
+
+from release_kit import evidence, gate, ladder, name_of, objective, share
+
+from tailorbird.domain.breakdown import Bin, Breakdown, Confusion, Referred, Slice
+from tailorbird.domain.comparing import Contrast, Side
+from tailorbird.domain.evidence import Comparison, Standing
+from tailorbird.domain.safety import Memorisation, Retained, Retention
+from tailorbird.reporting import EvidenceFacts, contrast_markdown, evidence_html, evidence_markdown
+
+WHOLE = Retained(family="all", n=406, base=0.61, candidate=0.60, drop=0.01, low=-0.004, high=0.024)
+FACTS = EvidenceFacts(
+    run="0123456789ab",
+    objective=objective(),
+    ladder=ladder(),
+    gate=gate(share("accuracy", 380, 400)),
+    evidence=evidence(share("accuracy", 380, 400)).model_copy(update={"refer_below": 0.4}),
+    sealed=True,
+    breakdown=Breakdown(
+        confusions=(Confusion(target="refund <b>", answer="login", count=7, examples=(name_of("i"),)),),
+        slices=(Slice(segment="label", name="refund", n=40, value=0.8, low=0.7, high=0.9),),
+        reliability=(Bin(n=20, said=0.6, right=0.55), Bin(n=20, said=0.9, right=0.95)),
+        referral=tuple(
+            Referred(refer_below=step / 10, coverage=1 - step / 10, risk=0.2 - step / 50, risk_high=0.25 - step / 50) for step in range(8)
+        ),
+    ),
+    retention=Retention(
+        families=(WHOLE.model_copy(update={"family": "facts"}),),
+        overall=WHOLE,
+        lost=9,
+        won=5,
+        p_value=0.42,
+        confidence=0.9,
+        divergence=0.031,
+        divergence_tokens=600,
+    ),
+    memorisation=Memorisation(
+        planted=12, extracted=0, extractable_share=0.22, twins=63, exposures=(1.0, 2.0), p_value=0.4, received=True, control_rank=1
+    ),
+    release=name_of("release"),
+    reason="accuracy 0.950 is proven to reach 0.9",
+)
+
+
+def test_the_html_page_holds_all_grounds_and_fetches_nothing() -> None:
+    page = evidence_html(FACTS)
+    for expected in (
+        "The ladder",
+        "The sealed test",
+        "What was not tried",
+        "Retention",
+        "0 of 12 planted",
+        "Where it errs",
+        "the rung below passes",
+    ):
+        assert expected in page
+    assert page.count('class="is-') >= 4
+    assert not re.search(r'(src|href)="', page)
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_markup_in_a_label_stays_text() -> None:
+    page = evidence_html(FACTS)
+    assert "refund &lt;b&gt;" in page
+    assert "refund <b>" not in page
+    assert "refund <b>" not in evidence_markdown(FACTS)
+
+
+def test_places_lie_within_their_pictures() -> None:
+    page = evidence_html(FACTS)
+    for name in ("x1", "x2", "width"):
+        for value in re.findall(rf'<(?:line|rect)[^>]* {name}="(-?[0-9.]+)"', page):
+            assert -1e-6 <= float(value) <= 100 + 1e-6
+
+
+def test_markdown_holds_the_same_grounds() -> None:
+    page = evidence_markdown(FACTS)
+    for expected in ("# Evidence: acme/desk", "## The ladder", "## The gate", "## What training cost", "## Where it errs", "Decision:"):
+        assert expected in page
+
+
+def test_a_run_that_has_only_begun_has_a_page_too() -> None:
+    facts = EvidenceFacts(run="0123456789ab", objective=objective())
+    assert "has not ended" in evidence_html(facts)
+    assert "has not ended" in evidence_markdown(facts)
+
+
+def test_two_candidates_side_by_side() -> None:
+    against = Comparison(
+        upper=name_of("a"),
+        lower=name_of("b"),
+        metric="accuracy",
+        n=90,
+        difference=0.03,
+        low=-0.01,
+        high=0.07,
+        confidence=0.9,
+        wins=9,
+        losses=6,
+        p_value=0.6,
+        margin=0.02,
+        standing=Standing.NOT_PROVEN,
+        items_needed=410,
+    )
+    sides = [
+        Side(
+            name=f"run {name}",
+            run="r",
+            candidate=name_of(name),
+            split="test",
+            n=90,
+            metrics={"accuracy": share("accuracy", hits, 90)},
+            trained_parameters=1,
+            seconds=2,
+            peak_memory_gb=1,
+            money=0.1,
+        )
+        for name, hits in (("a", 80), ("b", 77))
+    ]
+    page = contrast_markdown(Contrast(one=sides[0], other=sides[1], paired=(against,), remarks=("one seed each",)))
+    assert "not proven, 410 more items would settle it" in page
+    assert "- one seed each" in page
