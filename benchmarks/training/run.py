@@ -1,74 +1,55 @@
 """The training benchmark: our loop against TRL + PEFT at its best setting found, on this machine, in one run.
 
-In: ``--quick`` or nothing; Banking77 (TAILORBIRD_TEST_DATA). Out: benchmarks/results/training.json, progress on stderr, one JSON object as
-the last line of stdout. Both sides get the same rows of tokens, threads, seeds and schedule, and take their steps in turn.
+In: ``--quick``, ``--only FAMILY,...`` or nothing; Banking77 (TAILORBIRD_TEST_DATA). Out: benchmarks/results/training.json, written after
+each family; progress on stderr, one JSON object as the last line of stdout. Both sides get the same rows of tokens, threads, seeds and
+schedule, and take their steps in turn.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from sides import ROOT, Measured, make_peer_environment, say, side_by_side
+from results import Found, keep
+from sides import ROOT, Measured, say, side_by_side
 from workload import INSTRUCTION, Spec, read_messages
 
-RESULTS = ROOT / "benchmarks" / "results" / "training.json"
-WORK = ROOT / ".cache" / "benchmarks" / "training"
-
-#: name: (bar, aim, unit, whether less is better)
-BARS: dict[str, tuple[float, float, str, bool]] = {
-    "lora_tokens_vs_trl_best": (2.0, 3.0, "ratio", False),
-    "lora_tokens_vs_trl_best_sharing": (2.5, 4.0, "ratio", False),
-    "lora_tokens_vs_trl_best_long_instruction": (6.0, 12.0, "ratio", False),
-    "lora_tokens_vs_trl_defaults": (3.0, 5.0, "ratio", False),
-    "flop_share_of_matmul_peak": (0.40, 0.60, "share", False),
-    "full_tokens_vs_trl_best": (2.0, 3.0, "ratio", False),
-    "qlora_tokens_vs_trl": (1.5, 3.0, "ratio", False),
-    "lora_memory_vs_trl_best": (0.7, 0.5, "ratio", True),
-    "lora_memory_vs_trl_best_long_instruction": (0.7, 0.5, "ratio", True),
-    "full_memory_vs_trl_best": (0.7, 0.5, "ratio", True),
-    "qlora_memory_vs_trl": (0.7, 0.5, "ratio", True),
-    "held_out_loss_vs_trl": (1.005, 1.0, "ratio", True),
-    "gradient_relative_error": (1e-4, 1e-5, "relative", True),
-    "seconds_to_first_step": (5.0, 2.0, "seconds", True),
-}
+WORK = ROOT / ".cache" / "benchmarks" / f"training-{os.getpid()}"
+#: Families of a quick run, and those that a full one adds.
+QUICK = ("gradients", "first_step", "short_instruction", "long_instruction", "full_fine_tuning")
+FULL = (*QUICK, "qlora", "held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "ablation", "ablation_long", "peer_search")
 
 
 class Benchmark:
-    """What is compared with what; finds ``values`` of bars and ``detail`` beside them."""
+    """What is compared with what: one method a family, each of which leaves ``values`` of bars and ``detail`` beside them."""
 
     def __init__(self, specs: tuple[Spec, Spec], quick: bool) -> None:
         self.short, self.long = specs
         self.quick = quick
         self.values: dict[str, float] = {}
-        self.detail: dict[str, Any] = {"measured": {}}
+        self.detail: dict[str, Any] = {}
 
-    def run(self, only: Sequence[str]) -> None:
-        """All parts, or those named in ``only``."""
-        parts = ["gradients", "first_step", "short_instruction", "long_instruction", "full"]
-        if not self.quick:
-            parts += ["qlora", "held_out_losses", "ablation", "peer_search"]
-        started = time.monotonic()
-        for part in only or parts:
-            say(f"{part.replace('_', ' ')} (after {time.monotonic() - started:.0f} s)")
-            getattr(self, part)()
+    def family(self, name: str) -> Found:
+        """Measures one family."""
+        started, self.values, self.detail = time.monotonic(), {}, {}
+        getattr(self, name)()
+        return Found(name, self.quick, self.short.threads, time.monotonic() - started, self.values, self.detail)
 
     def compare(self, specs: Sequence[Spec], label: str) -> list[Measured]:
         """Runs ``specs`` side by side and keeps their figures under ``label``."""
         found = side_by_side([spec.but(out=str(WORK / f"{label}-{place}".replace(" ", "-"))) for place, spec in enumerate(specs)])
         for each in found:
-            self.detail["measured"][f"{label}: {each.spec.name}"] = {
+            self.detail.setdefault("measured", {})[each.spec.name] = {
                 "tokens_per_second": round(each.tokens_per_second, 1),
                 "tokens_per_cpu_second": round(each.tokens_per_cpu_second, 1),
                 "steps": len(each.steady),
@@ -108,7 +89,7 @@ class Benchmark:
         self.values["lora_memory_vs_trl_best_long_instruction"] = ours.memory / best.memory
         self.detail["flop_share_long_instruction"] = round(_flop_share(ours), 3)
 
-    def full(self) -> None:
+    def full_fine_tuning(self) -> None:
         """All weights in fp32, multiplied in bf16, on both sides."""
         spec = self.short.but(method="full", steps=6 if self.quick else 13)
         best, ours = self.compare([spec.but(side="trl", variant="best"), spec], "full fine-tuning")
@@ -122,31 +103,45 @@ class Benchmark:
         self.values["qlora_tokens_vs_trl"] = _ratio(ours, best)
         self.values["qlora_memory_vs_trl"] = ours.memory / best.memory
 
-    def held_out_losses(self) -> None:
-        """The same steps, three seeds; the ratio of means."""
-        pairs = []
-        for seed in (1, 2, 3):
-            spec = self.short.but(steps=40, seed=seed)
-            best, ours = self.compare([spec.but(side="trl", variant="best"), spec], f"held-out loss, seed {seed}")
-            pairs.append(_script("held_out.py", spec.but(held_out=256), best.spec.out, str(ours.done["folder"])))
-        self.values["held_out_loss_vs_trl"] = sum(ours for _, ours in pairs) / sum(theirs for theirs, _ in pairs)
-        self.detail["held_out_losses"] = [{"trl": theirs, "tailorbird": ours} for theirs, ours in pairs]
+    def held_out_loss_1(self) -> None:
+        """The same rows, seed 1."""
+        self._held_out_loss(1)
+
+    def held_out_loss_2(self) -> None:
+        """The same rows, seed 2."""
+        self._held_out_loss(2)
+
+    def held_out_loss_3(self) -> None:
+        """The same rows, seed 3."""
+        self._held_out_loss(3)
+
+    def _held_out_loss(self, seed: int) -> None:
+        """After as many steps on the same rows, by stock PEFT in fp32. The bar is the ratio of means over three seeds."""
+        spec = self.short.but(steps=24, seed=seed)
+        best, ours = self.compare([spec.but(side="trl", variant="best"), spec], f"held-out loss {seed}")
+        theirs_ours = _script("held_out.py", spec.but(held_out=256), best.spec.out, str(ours.done["folder"]))
+        self.detail["held_out_losses"] = dict(zip(("trl", "tailorbird"), theirs_ours, strict=True))
 
     def ablation(self) -> None:
-        """Each trick taken away alone, all in turn."""
+        """Each trick taken away alone, all in turn, behind a short instruction."""
+        self._ablation(self.short.but(steps=8))
+
+    def ablation_long(self) -> None:
+        """The same behind a long one."""
+        self._ablation(self.long.but(steps=6))
+
+    def _ablation(self, spec: Spec) -> None:
         from ablations import TRICKS
 
-        table: dict[str, Any] = {}
-        for spec in (self.short.but(steps=9), self.long.but(steps=7)):
-            found = self.compare([spec.but(variant=trick) for trick in ("", *TRICKS)], "ablation")
-            for each in found[1:]:
-                row = table.setdefault(f"without {each.spec.variant}", {})
-                row["long" if spec.long else "short"] = {
-                    "tokens_per_second": round(_ratio(each, found[0]), 3),
-                    "tokens_per_cpu_second": round(each.tokens_per_cpu_second / found[0].tokens_per_cpu_second, 3),
-                    "memory": round(each.memory / found[0].memory, 3),
-                }
-        self.detail["ablation_relative_to_all_tricks"] = table
+        found = self.compare([spec.but(variant=trick) for trick in ("", *TRICKS)], "ablation")
+        self.detail["relative_to_all_tricks"] = {
+            f"without {each.spec.variant}": {
+                "tokens_per_second": round(_ratio(each, found[0]), 3),
+                "tokens_per_cpu_second": round(each.tokens_per_cpu_second / found[0].tokens_per_cpu_second, 3),
+                "memory": round(each.memory / found[0].memory, 3),
+            }
+            for each in found[1:]
+        }
 
     def peer_search(self) -> None:
         """Other settings of the peer, so that its best is known to be its best."""
@@ -159,13 +154,16 @@ class Benchmark:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="under ten minutes")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--only", default="", help="parts, by name, separated by commas; results are then not written")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side (default: all cores)")
+    parser.add_argument("--only", default="", help=f"families, by name, separated by commas: {', '.join(FULL)}")
     options = parser.parse_args()
-    started = time.monotonic()
-    benchmark = Benchmark(_workloads(options.threads), options.quick)
-    benchmark.run([part for part in options.only.split(",") if part])
-    _write(benchmark, options, time.monotonic() - started)
+    benchmark, result = Benchmark(_workloads(options.threads), options.quick), {}
+    for family in options.only.split(",") if options.only else QUICK if options.quick else FULL:
+        say(family.replace("_", " "))
+        found = benchmark.family(family)
+        result = keep(found)
+        say(json.dumps(found.values | found.detail, indent=1))
+    print(json.dumps(result))
 
 
 def _workloads(threads: int) -> tuple[Spec, Spec]:
@@ -177,8 +175,8 @@ def _workloads(threads: int) -> tuple[Spec, Spec]:
     from tailorbird.training.encoding import Encoder
 
     base = pull("smollm2-135m", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")), open_model_reader)
-    shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
+    atexit.register(shutil.rmtree, WORK, ignore_errors=True)
     encoder, (pairs, labels) = Encoder(base), read_messages(seed=1)
     specs = []
     for long in (False, True):
@@ -211,46 +209,6 @@ def _script(name: str, spec: Spec, *more: str) -> Any:
         text=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def _bar(name: str, values: dict[str, float]) -> dict[str, Any]:
-    bar, aim, unit, less = BARS[name]
-    value = values.get(name)
-    holds = None if value is None else (value <= bar if less else value >= bar)
-    rounded = None if value is None else float(f"{value:.4g}")
-    return {"value": rounded, "bar": bar, "aim": aim, "unit": unit, "holds": holds, "in": "full" if value is None else "quick"}
-
-
-def _write(benchmark: Benchmark, options: argparse.Namespace, seconds: float) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-    peer = subprocess.run([str(make_peer_environment()), "-m", "pip", "freeze"], capture_output=True, text=True, check=True).stdout.split()
-    result = {
-        "benchmark": "training",
-        "machine": {"cpu": _cpu(), "cores": len(os.sched_getaffinity(0)), "threads": options.threads, "load": round(os.getloadavg()[1], 1)},
-        "commit": commit,
-        "bars": {name: _bar(name, benchmark.values) for name in BARS},
-    }
-    named = ("torch=", "trl=", "peft=", "transformers=", "bitsandbytes=")
-    detail = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "mode": "quick" if options.quick else "full",
-        "seconds": round(seconds),
-        "peer": sorted(line for line in peer if line.startswith(named)),
-        **benchmark.detail,
-    }
-    if options.only:
-        say(json.dumps(detail, indent=1))
-    else:
-        RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text(json.dumps(result | detail, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps(result))
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 if __name__ == "__main__":

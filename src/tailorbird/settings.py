@@ -24,7 +24,7 @@ FOLDER = ".tailorbird"
 
 
 #: What a copy of a workspace does not take over.
-LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret")
+LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret", "tracking", "tracking_token")
 
 
 def _split(given: object) -> object:
@@ -41,8 +41,9 @@ class Settings(Value):
 
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
     are who acts when a command does not say. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and
-    ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks. Paths are relative
-    to the workspace. ``docs/operations.md`` explains each.
+    ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks.
+    ``training_processes`` is how many train together (0: one for each GPU), ``tracking`` where the metrics of training are shown.
+    Paths are relative to the workspace. ``docs/operations.md`` explains each.
     """
 
     workspace: Path
@@ -63,6 +64,9 @@ class Settings(Value):
     alerts: Texts = ()
     webhook_secret: str = ""
     disk_warning_mb: Annotated[int, Field(ge=0)] = 200
+    training_processes: Annotated[int, Field(ge=0)] = 0
+    tracking: Texts = ()
+    tracking_token: str = ""
     prices: Prices = Prices()
 
     @property

@@ -1,8 +1,8 @@
 """The composition root: the only place that chooses what stands behind a port.
 
-In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry
-points (groups ``tailorbird.ledger``, ``.artifacts``, ``.trainer``, ``.engine``, ``.encoder``, ``.model_reader``, ``.driver``,
-``.notifier``), so that a third party can add one and the gateway never imports torch.
+In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry points (groups
+``tailorbird.ledger``, ``.artifacts``, ``.trainer``, ``.engine``, ``.encoder``, ``.model_reader``, ``.driver``, ``.notifier``,
+``.tracker``), so that a third party can add one and the gateway never imports torch.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
+from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.settings import Settings
 
@@ -46,12 +47,13 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         artifacts=open_artifacts(settings.artifacts_url, settings.workspace / "cache"),
         clock=SystemClock(),
         workspace=settings.workspace,
-        trainer=cache(_trainer),
+        trainer=cache(lambda: _trainer(settings.training_processes)),
         engine=cache(_engine),
         model_reader=cache(_model_reader),
         encoder=cache(_encoder),
         prices=settings.prices,
         notifiers=cache(lambda: tuple(_notifier(url, settings.webhook_secret) for url in settings.alerts)),
+        trackers=cache(lambda: tuple(_tracker(place, settings) for place in settings.tracking)),
         upkeep=_upkeep(settings),
         host=settings.tenant,
     )
@@ -91,8 +93,15 @@ def _notifier(url: str, secret: str) -> Notifier:
     return notifier
 
 
-def _trainer() -> Trainer:
-    trainer: Trainer = _part("trainer", "torch")()
+def _tracker(given: str, settings: Settings) -> Tracker:
+    """``tensorboard:FOLDER``, below the workspace, or ``mlflow:URL``."""
+    kind, _, place = given.partition(":")
+    tracker: Tracker = _part("tracker", kind)(place if _is_url(place) else str(settings.place(place)), settings.tracking_token)
+    return tracker
+
+
+def _trainer(processes: int) -> Trainer:
+    trainer: Trainer = _part("trainer", "torch")(processes)
     return trainer
 
 
@@ -111,6 +120,10 @@ def _model_reader() -> ModelReader:
     return reader
 
 
+#: The extra that brings what a part needs, where it is not the one to train and run models.
+_EXTRAS = {"tensorboard": "tensorboard"}
+
+
 def _part(port: str, name: str) -> Callable[..., Any]:
     """The factory that stands behind ``port`` under ``name``. Raises Unavailable when it, or what it needs, is not installed."""
     for entry in entry_points(group=f"tailorbird.{port}", name=name):
@@ -119,7 +132,7 @@ def _part(port: str, name: str) -> Callable[..., Any]:
         except ModuleNotFoundError as error:
             raise Unavailable(
                 f"{port} {name} needs the package {error.name}, which is not installed",
-                "install what this machine needs to train and run models: pip install 'tailorbird[local]'",
+                f"pip install 'tailorbird[{_EXTRAS.get(name, 'local')}]'",
                 code="package_missing",
             ) from error
         return factory

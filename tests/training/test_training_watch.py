@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from training_samples import MakeJob, settings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
 from tailorbird.training import memory, open_trainer
+from tailorbird.training import network as network_module
 from tailorbird.training.cost import MemoryMeter
 from tailorbird.training.encoding import Encoded
 from tailorbird.training.held_out import HeldOut
@@ -79,17 +81,36 @@ def test_where_single_rows_do_not_fit_activations_are_computed_again(make_job: M
     assert [line.loss for line in tight.history] == pytest.approx([line.loss for line in wide.history], rel=1e-4)
 
 
+def counting(counts: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Counts what is kept for the backward pass in the last of ``counts``."""
+
+    def keep(kept: torch.Tensor) -> torch.Tensor:
+        counts[-1] += 1
+        return kept
+
+    return keep
+
+
 @pytest.mark.parametrize("method", sorted(methods()))
-def test_computing_activations_again_changes_no_bit(method: str, tiny_base: Path, rows: list[Encoded]) -> None:
+@pytest.mark.parametrize("written_out", [True, False], ids=["written-out", "transformers"])
+def test_computing_activations_again_changes_no_bit(
+    written_out: bool, method: str, tiny_base: Path, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also as a GPU computes, by transformers' own forward pass."""
+    monkeypatch.setattr(network_module, "is_written_out", lambda model: written_out)
     torch.manual_seed(3)
     chosen = method_named(method)
     learner = Learner(read_model(tiny_base, torch.float32, CPU), settings(method), tiny_base)
     parameters = chosen.prepare(learner)
     network = Network(learner.model, "fp32")
     assert network.can_recompute
-    found = []
+    found, counts = [], list[int]()
     for network.recompute in (False, True):
-        found.append(torch.autograd.grad(network.loss_sum(pack(rows, torch.float32, CPU)), list(parameters.values())))
+        counts.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(counting(counts), lambda kept: kept):
+            loss = network.loss_sum(pack(rows, torch.float32, CPU))
+        found.append(torch.autograd.grad(loss, list(parameters.values())))
+    assert counts[1] < counts[0], "less is kept"
     assert all(torch.equal(kept, again) for kept, again in zip(*found, strict=True))
 
 

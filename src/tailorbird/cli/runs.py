@@ -22,7 +22,7 @@ RunArgument = Annotated[str, typer.Argument(help="Id of the run, or how it begin
 
 @runs.callback()
 def _runs() -> None:
-    """List runs, and show one."""
+    """List runs, show one, and let one go on from another."""
 
 
 @jobs.callback()
@@ -71,6 +71,23 @@ def _allow(
         print_json(found)
         return
     out.print(f"run {found.run} may climb {found.rung.value}; its author adapts again", markup=False)
+
+
+@runs.command("fork")
+def _fork_run(
+    run: RunArgument,
+    source: Annotated[str, typer.Option("--from", help="The run whose unfinished training it goes on from.", metavar="RUN")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a run go on from the training of another, although objective, data or code differ. It is written into its report."""
+    forked = open_session(workspace, who, key).ask(asking.FORK, asking.Fork(run=run, source=source))
+    if as_json:
+        print_json(forked)
+        return
+    out.print(f"run {forked.id} goes on from the training of {source}; adapt its objective again", markup=False)
 
 
 @jobs.command("list")

@@ -54,7 +54,7 @@ class Making(Value):
     or when it ``failed``; ``stopped`` then says why.
 
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``money`` in the objective's
-    currency. ``training`` names the training report.
+    currency, ``energy_kwh`` what it drew, estimated from the power that the prices name. ``training`` names the training report.
     """
 
     candidate: Digest | None
@@ -64,6 +64,7 @@ class Making(Value):
     seconds: float = 0.0
     peak_memory_gb: float = 0.0
     money: float = 0.0
+    energy_kwh: float = 0.0
 
 
 class Fit(Value):
@@ -111,6 +112,7 @@ class Climb(Value):
     seconds: float
     peak_memory_gb: float
     money: float
+    energy_kwh: float = 0.0
 
 
 class Refusal(Value):

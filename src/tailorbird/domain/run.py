@@ -95,12 +95,25 @@ class Step(Value):
     progress: StepProgress | None = None
 
 
+class TrainingFork(Value):
+    """That a training went on from another's checkpoint, by name: of the run ``source``, after ``step`` steps.
+
+    ``same_job``: only the code differed, and everything was gone on with; otherwise the weights alone, from step 0.
+    """
+
+    source: str
+    step: int
+    same_job: bool
+
+
 class TrainingReport(Value):
     """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
+
     ``flops`` is the estimate actually spent. ``stopped_early`` is the step at which the held-out loss had risen beyond its interval twice
     in a row. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed`` says whether activations were
-    computed again too; neither changes what is learned. ``grown_memory_gb`` is what the process grew by, from before the model was read to
-    its highest (GiB)."""
+    computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another training. ``grown_memory_gb`` is
+    what the process grew by, from before the model was read to its highest (GiB).
+    """
 
     settings: Digest
     snapshot: Digest
@@ -121,3 +134,4 @@ class TrainingReport(Value):
     halved_at: tuple[int, ...] = ()
     recomputed: bool = False
     grown_memory_gb: float = 0.0
+    forks: tuple[TrainingFork, ...] = ()

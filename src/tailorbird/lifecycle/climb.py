@@ -25,6 +25,7 @@ from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.rung_context import context_of
 from tailorbird.lifecycle.stage import Outcome, Stage
+from tailorbird.lifecycle.tracking import tracked
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Errors that a rung ends with for a reason of its own, beside those of its input: the next rung may do better.
@@ -66,7 +67,10 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     """
     require_allowance(stage, rung)
     try:
-        made = rungs.make_candidate(context_of(stage, rung, stage.base))
+        with tracked(stage, rung) as tracking:
+            context = context_of(stage, rung, stage.base)
+            made = rungs.make_candidate(replace(context, report=tracking.ahead_of(context.report)))
+            tracking.report = made.training
     except Exception as error:
         ended = _ended(error)
         if ended is None:
@@ -79,6 +83,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         seconds=made.seconds,
         peak_memory_gb=made.peak_memory_gb,
         money=made.seconds / 3600 * stage.parts.prices.per_hour,
+        energy_kwh=made.seconds / 3600 * stage.parts.prices.watts / 1000,
     )
 
     def keep(work: UnitOfWork) -> None:
@@ -131,6 +136,7 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         seconds=making.seconds,
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
+        energy_kwh=making.energy_kwh,
     )
 
     def keep(work: UnitOfWork) -> None:
@@ -293,6 +299,7 @@ def _floor_climb(stage: Stage) -> Climb:
         seconds=making.seconds,
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
+        energy_kwh=making.energy_kwh,
     )
 
 

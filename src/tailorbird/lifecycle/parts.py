@@ -22,6 +22,7 @@ from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
+from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
 
 
@@ -64,6 +65,7 @@ class Parts:
     encoder: Callable[[], Encoder] = _no_encoder
     prices: Prices = field(default_factory=Prices)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
+    trackers: Callable[[], tuple[Tracker, ...]] = tuple
     upkeep: Upkeep = field(default_factory=Upkeep)
     host: str = ""
     redact: Callable[[str], str] | None = None

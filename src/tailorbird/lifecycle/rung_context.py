@@ -11,6 +11,7 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.plan import RungPlan
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import story
+from tailorbird.lifecycle.fork import source_of
 from tailorbird.lifecycle.limits import within_budget
 from tailorbird.lifecycle.stage import Stage
 
@@ -35,6 +36,7 @@ def context_of(stage: Stage, rung: RungPlan, base: BaseModelRef) -> rungs.RungCo
         engine=stage.parts.engine,
         artifacts=stage.parts.artifacts,
         workspace=stage.folder / story.make_step(rung).replace(" ", "-"),
+        fork=source_of(stage.folder),
         report=progress.training,
         progress=progress.tell,
     )

@@ -26,7 +26,8 @@ class Example(Value):
 class TrainingJob(Value):
     """What to train. ``base`` is a local folder; ``workspace`` a folder of this job alone, where checkpoints and the result go.
 
-    Digests name what the folder and the examples are, for the report.
+    Digests name what the folder and the examples are, for the report. ``fork`` names the run whose checkpoints, found in the workspace, may
+    be gone on with although they are of another job or other code; empty: they are refused.
     """
 
     base: Path
@@ -37,6 +38,7 @@ class TrainingJob(Value):
     train: tuple[Example, ...]
     held_out: tuple[Example, ...]
     workspace: Path
+    fork: str = ""
 
 
 class JudgedQuery(Value):

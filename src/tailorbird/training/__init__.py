@@ -10,6 +10,6 @@ from tailorbird.training.trainer import TorchTrainer
 __all__ = ["open_trainer"]
 
 
-def open_trainer() -> Trainer:
-    """The trainer of this process. Nothing is read or measured yet."""
-    return TorchTrainer()
+def open_trainer(processes: int = 1) -> Trainer:
+    """The trainer of this process; a job is trained by ``processes`` together, 0 for one on each CUDA device. Nothing is read yet."""
+    return TorchTrainer(processes)

@@ -22,14 +22,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.run import TrainingFork
 from tailorbird.domain.value import Digest, Value
 from tailorbird.training.state import LoopState
 
 _KEPT = 2
+#: How names of what belongs to the steps taken begin, as ``Optimiser.tensors`` gives them.
+_MOMENTS = ("step.", "exp_avg.", "exp_avg_sq.")
+
+
+class Origin(Value):
+    """What a checkpoint continues: a job, and the code that computes it. ``fork`` names the run whose checkpoints are taken though they
+    differ; empty, they are refused."""
+
+    job: Digest
+    code: Digest
+    fork: str = ""
 
 
 class _Manifest(Value):
     job: Digest
+    code: Digest
     state: LoopState
     tensors: Digest
     best: Digest
@@ -44,12 +57,12 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of the job named ``job`` in ``workspace``. Raises InvalidInput when the folder cannot be written."""
+    """The checkpoints of ``origin`` in ``workspace``. Raises InvalidInput when the folder cannot be written."""
 
-    def __init__(self, workspace: Path, job: Digest) -> None:
+    def __init__(self, workspace: Path, origin: Origin) -> None:
         self.workspace = workspace
         self._folder = workspace / "checkpoints"
-        self._job = job
+        self._origin = origin
         self._best_digests: dict[int, Digest] = {}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +90,11 @@ class Checkpoints:
         new.mkdir()
         _write_tensors(new / "tensors.safetensors", tensors)
         manifest = _Manifest(
-            job=self._job, state=state, tensors=_digest(new / "tensors.safetensors"), best=self._best_digests[state.best_step]
+            job=self._origin.job,
+            code=self._origin.code,
+            state=state,
+            tensors=_digest(new / "tensors.safetensors"),
+            best=self._best_digests[state.best_step],
         )
         (new / "state.json").write_text(manifest.model_dump_json(), encoding="utf-8")
         _sync(new / "state.json")
@@ -99,23 +116,34 @@ class Checkpoints:
         manifest = _read_manifest(place)
         if manifest is None:
             return None
-        if manifest.job != self._job:
-            raise Conflict(
-                "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
-                "use a new workspace, or remove the old checkpoints to start afresh",
-                code="checkpoint_foreign",
-            )
+        if self._is_foreign(manifest) and not self._origin.fork:
+            raise _foreign() if manifest.job != self._origin.job else _other_code()
         self._best_digests[manifest.state.best_step] = manifest.best
         tensors = _read_tensors(place / "tensors.safetensors", manifest.tensors)
         if tensors is None or self.best(manifest.state.best_step) is None:
             return None
-        return Checkpoint(manifest.state, tensors)
+        return self._forked(manifest, tensors) if self._is_foreign(manifest) else Checkpoint(manifest.state, tensors)
+
+    def _is_foreign(self, manifest: _Manifest) -> bool:
+        return (manifest.job, manifest.code) != (self._origin.job, self._origin.code)
+
+    def _forked(self, manifest: _Manifest, tensors: dict[str, torch.Tensor]) -> Checkpoint:
+        """Of the same job everything; of another one the weights alone: its steps, moments and losses mean nothing here."""
+        same = manifest.job == self._origin.job
+        fork = TrainingFork(source=self._origin.fork, step=manifest.state.step, same_job=same)
+        state = manifest.state if same else LoopState()
+        kept = tensors if same else {name: tensor for name, tensor in tensors.items() if not name.startswith(_MOMENTS)}
+        return Checkpoint(state.model_copy(update={"forks": (*manifest.state.forks, fork)}), kept)
 
     def best(self, step: int) -> dict[str, torch.Tensor] | None:
         """The best weights, reached at ``step``; None where they are no longer what was written."""
         return _read_tensors(self._best(step), self._best_digests[step])
 
     def _prune(self) -> None:
+        for place in self._places():
+            # What a fork came from: it would be taken for newer where it has more steps.
+            if (found := _read_manifest(place)) and self._is_foreign(found):
+                _remove(place)
         for place in self._places()[:-_KEPT]:
             _remove(place)
         needed = {manifest.state.best_step for place in self._places() if (manifest := _read_manifest(place))}
@@ -128,6 +156,22 @@ class Checkpoints:
 
     def _best(self, step: int) -> Path:
         return self._folder / f"best-{step:08d}.safetensors"
+
+
+def _foreign() -> Conflict:
+    return Conflict(
+        "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
+        "use a new workspace, remove the old checkpoints to start afresh, or go on from them by name: tailorbird runs fork RUN --from RUN",
+        code="checkpoint_foreign",
+    )
+
+
+def _other_code() -> Conflict:
+    return Conflict(
+        "the training was begun by other code: tailorbird or a library that computes has changed since",
+        "install the versions of then; or go on by name: tailorbird runs fork RUN --from RUN (the same RUN twice), then adapt again",
+        code="checkpoint_other_code",
+    )
 
 
 def _read_manifest(place: Path) -> _Manifest | None:

@@ -29,6 +29,7 @@ class HeldOut:
         self._network = network
         self._team = team
         self._parts = divide(team.share(rows), token_budget)
+        self._others = rows[:1]
         self._places = team.share(range(len(rows)))
         self.tokens = [len(row.ids) - row.prompt for row in rows]
 
@@ -40,10 +41,17 @@ class HeldOut:
             packed = pack(part, self._network.dtype, self._network.device)
             sums = torch.zeros(len(part), dtype=torch.float64)
             found += sums.index_add_(0, packed.owners_A.cpu(), self._network.answer_losses(packed).double().cpu()).tolist()
+        self._keep_up()
         whole = torch.zeros(len(self.tokens), dtype=torch.float64)
         whole[list(self._places)] = torch.tensor(found, dtype=torch.float64)
         losses: list[float] = self._team.sum(whole.to(self._network.device)).tolist()
         return losses
+
+    def _keep_up(self) -> None:
+        """Where weights are divided, a process gives away its share in every pass of the others."""
+        if self._network.divided:
+            for _ in range(self._team.most(len(self._parts), self._network.device) - len(self._parts)):
+                self._network.answer_losses(pack(self._others, self._network.dtype, self._network.device))
 
     def mean(self, losses: Sequence[float]) -> float:
         """Nats per answer token."""

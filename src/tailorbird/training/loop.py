@@ -33,7 +33,6 @@ from tailorbird.training.packing import pack, packed_tokens
 from tailorbird.training.schedule import learning_rate
 from tailorbird.training.signals import unbroken
 from tailorbird.training.state import LoopState
-from tailorbird.training.team import Team
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
@@ -58,7 +57,7 @@ class Loop:
         self._course = course
         self._checkpoints = checkpoints
         self._report = report
-        self._team = Team()
+        self._team = network.team
         self._batches = Batches(course.train, course.settings)
         self._flops = Flops(network.model)
         self._memory = MemoryMeter(network.device)
@@ -72,7 +71,7 @@ class Loop:
         self._save_seconds = 0.0
 
     def run(self) -> LoopState:
-        """Trains to the end, from a checkpoint where there is one, and leaves the best weights in the network.
+        """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
 
         Raises InvalidInput ``loss_not_finite`` and Conflict (``checkpoint_foreign``, ``checkpoint_damaged``). An interruption saves a
         checkpoint and is passed on.
@@ -86,24 +85,18 @@ class Loop:
             if self._settled and self._state.best_held_out_loss is not None:
                 self._save()
             raise
-        if self._team.leads:
-            self._take_best()
+        self._optimiser.retire()
         return self._state
-
-    def _take_best(self) -> None:
-        """Best weights lie on the disk alone: a copy in memory would cost full fine-tuning a quarter of all it takes."""
-        best = self._checkpoints.best(self._state.best_step)
-        if best is None:
-            raise Conflict(
-                "the best weights were changed on the disk while the run went on",
-                "see that nothing else writes to the workspace, then start again: the run goes on from an older checkpoint",
-                code="checkpoint_damaged",
-            )
-        self._optimiser.set_weights(best)
 
     def _resume(self) -> None:
         found = self._checkpoints.newest()
         if found is not None:
+            if not self._optimiser.fits(found.tensors):
+                raise Conflict(
+                    "the training that was forked has weights of other names or shapes",
+                    "fork from a run with the same method, rank, targets and base model",
+                    code="fork_unfit",
+                )
             self._state = found.state
             self._optimiser.restore(found.tensors)
         self._network.recompute = self._state.recompute
@@ -195,13 +188,9 @@ class Loop:
         # Loss, tokens, FLOPs.
         spent = torch.zeros(3, dtype=torch.float64, device=self._network.device)
         for part in self._parts(state):
-            packed = pack(part, self._network.dtype, self._network.device)
-            loss = self._network.loss_sum(packed)
-            self._memory.sample()
-            self._watch.passed(packed.tokens)
-            torch.autograd.backward(loss / answers)
-            spent += torch.tensor([float(loss.detach()), packed.useful, self._flops.of(packed)], dtype=torch.float64).to(spent.device)
-        self._optimiser.sum_gradients(self._team)
+            spent += self._pass(part, 1 / answers).to(spent.device)
+        self._keep_up(state)
+        self._optimiser.sum_gradients()
         total, useful, flops = self._team.sum(spent).tolist()
         mean, norm = total / answers, self._optimiser.clip()
         _check_finite(mean, norm, step=state.step + 1)
@@ -213,6 +202,22 @@ class Loop:
         }
         return mean, state.model_copy(update=counted)
 
+    def _pass(self, part: list[Encoded], weight: float) -> torch.Tensor:
+        """Adds the gradients of a part's loss, weighted; the loss in nats, useful tokens, FLOPs: (3,)."""
+        packed = pack(part, self._network.dtype, self._network.device)
+        loss = self._network.loss_sum(packed)
+        self._memory.sample()
+        self._watch.passed(packed.tokens)
+        torch.autograd.backward(loss * weight)
+        return torch.tensor([float(loss.detach()), packed.useful, self._flops.of(packed)], dtype=torch.float64)
+
+    def _keep_up(self, state: LoopState) -> None:
+        """Where weights are divided, a process gives away its share in every pass of the others."""
+        if self._network.divided:
+            mine = len(self._parts(state))
+            for _ in range(self._team.most(mine, self._network.device) - mine):
+                self._pass(self._batches.rows(state.step)[:1], 0.0)
+
     def _judge(self) -> float:
         """The held-out loss now; keeps the weights when it is the lowest so far."""
         rows = self._held_out.losses()
@@ -220,8 +225,10 @@ class Loop:
         _check_finite(loss, 0.0, step=self._state.step)
         best = self._state.best_row_losses
         judged = self._state.judged(loss, tuple(rows), bool(best) and self._held_out.has_risen(rows, best))
-        if judged.best_step == judged.step and self._team.leads:
-            self._checkpoints.save_best(judged.step, self._optimiser.weights())
+        if judged.best_step == judged.step:
+            weights = self._optimiser.weights()
+            if self._team.leads:
+                self._checkpoints.save_best(judged.step, weights)
         self._state = judged
         return loss
 
@@ -232,17 +239,28 @@ class Loop:
         line = line.model_copy(update={"seconds": seconds})
         self._state = self._state.model_copy(update={"seconds": seconds, "history": (*self._state.history, line)})
         self._settled = True
+        self._tell(line)
+
+    def _tell(self, line: TrainingProgress) -> None:
+        """Reports. That the report ends the run, in the process that leads, ends it in all of them at the same step."""
+        ended: BaseException | None = None
         if self._team.leads:
             self._metrics.append(line)
-            self._report(line)
+            try:
+                self._report(line)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                ended = error
+        if self._team.any(ended is not None, self._network.device):
+            raise ended or KeyboardInterrupt
 
     def _checkpoint_due(self) -> bool:
         return time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
 
     def _save(self) -> None:
         started = time.monotonic()
+        tensors = self._optimiser.tensors()
         if self._team.leads:
-            self._checkpoints.save(self._state, self._optimiser.tensors())
+            self._checkpoints.save(self._state, tensors)
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
 

@@ -47,10 +47,10 @@ class AnswerLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None, None, None]:
-        """The stored gradients, scaled."""
+        """The stored gradients, scaled; that of the head in place, for it is as large as the head: a second backward pass is refused."""
         grad_AH, grad_VH = ctx.saved_tensors
         scale = upstream[0]
-        head = None if grad_VH is None else (grad_VH * scale).to(ctx.head_dtype)
+        head = None if grad_VH is None else grad_VH.mul_(scale).to(ctx.head_dtype)
         return None if grad_AH is None else grad_AH * scale.to(grad_AH.dtype), head, None, None
 
 
@@ -69,11 +69,12 @@ def answer_losses(hidden_AH: torch.Tensor, head_VH: torch.Tensor, targets_A: tor
 def _block(logits_bV: torch.Tensor, targets_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The losses of a block's tokens, and the derivative of their sum by the logits (softmax - one-hot) in their type.
 
-    A few rows at a time, so that what is fp32 stays in the cache.
+    A few rows at a time on a CPU, so that what is fp32 stays in its cache; all at once on a GPU.
     """
     losses_b1, error_bV = torch.empty(len(logits_bV), 1, device=logits_bV.device), torch.empty_like(logits_bV)
-    for start in range(0, len(logits_bV), _ROWS):
-        here = slice(start, start + _ROWS)
+    rows = _ROWS if logits_bV.device.type == "cpu" else len(logits_bV)
+    for start in range(0, len(logits_bV), rows):
+        here = slice(start, start + rows)
         logits_rV, target_r1 = logits_bV[here].float(), targets_b[here, None]
         highest_r1 = logits_rV.amax(dim=-1, keepdim=True)
         shifted_at_target_r1 = logits_rV.gather(1, target_r1) - highest_r1

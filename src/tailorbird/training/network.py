@@ -17,6 +17,8 @@ from tailorbird.domain.errors import ModelInvalid
 from tailorbird.training.decoder import Decoder, is_written_out
 from tailorbird.training.loss import answer_loss, answer_losses
 from tailorbird.training.packing import Packed
+from tailorbird.training.sharding import divide_model, forget_gathered
+from tailorbird.training.team import Team
 from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
 
 #: Attention masks of packed rows come with the rows; this 4-D mask tells transformers to build none of its own.
@@ -73,8 +75,9 @@ def output_head(model: Any) -> Any:
 class Network:
     """A model that computes in ``precision``, whatever type its weights are held in."""
 
-    def __init__(self, model: PreTrainedModel, precision: Precision) -> None:
+    def __init__(self, model: PreTrainedModel, precision: Precision, team: Team | None = None) -> None:
         self.model = model
+        self.team = team or Team()
         self.device = model.device
         self.dtype = TYPES[precision]
         self._head = output_head(model)
@@ -84,16 +87,38 @@ class Network:
         self._decoder: Decoder | None = None
         #: Whether activations are computed again in the backward pass instead of kept: slower by a third, exact, little memory.
         self.recompute = False
+        self._tied = False
+        #: Whether the processes of the team share the weights. Each must then take as many passes as the others.
+        self.divided = False
+
+    def divide(self, device: torch.device) -> None:
+        """Divides the weights among the processes of the team; this one computes on ``device``."""
+        self._tied = self._head.weight is self.model.get_input_embeddings().weight
+        divide_model(self.model, self.team, device)
+        self.device, self.divided = device, True
+        # The written-out pass goes past the modules whose hooks gather weights.
+        self._llama = False
 
     def loss_sum(self, packed: Packed) -> torch.Tensor:
         """The loss of all answer tokens, summed, in nats: a scalar in fp32. Rows never see one another."""
-        loss: torch.Tensor = answer_loss(self._hidden(packed), self._head.weight, packed.targets_A, self.dtype)
+        hidden_AH = self._hidden(packed)
+        loss: torch.Tensor = answer_loss(hidden_AH, self._head_weight(), packed.targets_A, self.dtype)
         return loss
 
     @torch.no_grad()
     def answer_losses(self, packed: Packed) -> torch.Tensor:
         """The loss of each answer token, in nats: (A,) in fp32, without gradients."""
-        return answer_losses(self._hidden(packed), self._head.weight, packed.targets_A, self.dtype)
+        hidden_AH = self._hidden(packed)
+        losses_A = answer_losses(hidden_AH, self._head_weight(), packed.targets_A, self.dtype)
+        if self.divided:
+            forget_gathered(self.model)
+        return losses_A
+
+    def _head_weight(self) -> torch.Tensor:
+        """The head, after a pass: where it is divided, the embeddings it is tied to were gathered by then."""
+        holder: Any = self.model.get_input_embeddings() if self.divided and self._tied else self._head
+        weight: torch.Tensor = holder.weight
+        return weight
 
     def _hidden(self, packed: Packed) -> torch.Tensor:
         """Hidden states (A, H) that predict answer tokens."""
@@ -110,9 +135,10 @@ class Network:
     @property
     def can_recompute(self) -> bool:
         """Whether ``recompute`` has an effect."""
-        return self._llama
+        return not self.divided
 
     def _as_transformers_does(self, packed: Packed) -> torch.Tensor:
+        self._keep_little(self.recompute and torch.is_grad_enabled())
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
             output = self.model.base_model(
                 input_ids=packed.ids_1T,
@@ -123,6 +149,16 @@ class Network:
             )
         hidden_AH: torch.Tensor = output.last_hidden_state[0].index_select(0, packed.answers_A)
         return hidden_AH
+
+    def _keep_little(self, little: bool) -> None:
+        """Turns transformers' own recomputation on or off. It heeds layers in training mode; what lies in them stays without dropout."""
+        model: Any = self.model
+        if little:
+            # Newer versions of transformers have renamed it.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+        for layer in model.get_decoder().layers:
+            layer.training = little
 
     @torch.no_grad()
     def plain_loss_sum(self, ids: tuple[int, ...], prompt: int) -> float:

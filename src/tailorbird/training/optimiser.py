@@ -6,11 +6,13 @@ losses, files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 
 from tailorbird.domain.plan import TrainingSettings
+from tailorbird.training.sharding import like, share, whole
 from tailorbird.training.team import Team
 
 _RANDOM = "random_state"
@@ -24,9 +26,15 @@ class Optimiser:
     """
 
     def __init__(
-        self, parameters: dict[str, torch.nn.Parameter], settings: TrainingSettings, rates: Mapping[str, float] | None = None
+        self,
+        parameters: dict[str, torch.nn.Parameter],
+        settings: TrainingSettings,
+        rates: Mapping[str, float] | None = None,
+        team: Team | None = None,
     ) -> None:
         self._parameters = parameters
+        self._team = team or Team()
+        self._divided = {name for name, parameter in parameters.items() if share(parameter) is not parameter}
         self._clip_norm = settings.clip_norm
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
         for name, parameter in parameters.items():
@@ -35,14 +43,29 @@ class Optimiser:
         described = [{"params": group, "weight_decay": decay, "rate": rate} for (decay, rate), group in groups.items()]
         self._adam = torch.optim.AdamW(described, lr=settings.learning_rate, fused=True)
 
-    def sum_gradients(self, team: Team) -> None:
-        """Sums gradients over the processes that train together."""
-        team.sum_gradients(self._parameters.values())
+    def sum_gradients(self) -> None:
+        """Sums gradients over the processes that train together; those of divided weights were summed in the backward pass."""
+        self._team.sum_gradients([parameter for name, parameter in self._parameters.items() if name not in self._divided])
 
     def clip(self) -> float:
         """Scales all gradients down to the norm that settings allow (0: leaves them) and returns the norm they had."""
         limit = self._clip_norm if self._clip_norm > 0 else float("inf")
+        if self._divided:
+            return self._clip_divided(limit)
         return float(torch.nn.utils.clip_grad_norm_(self._parameters.values(), limit))
+
+    def _clip_divided(self, limit: float) -> float:
+        """The same where each process holds its share of some gradients, and all of the others."""
+        squares = {True: 0.0, False: 0.0}
+        gradients = {name: share(parameter.grad) for name, parameter in self._parameters.items() if parameter.grad is not None}
+        for name, gradient in gradients.items():
+            squares[name in self._divided] += float(gradient.double().square().sum())
+        device = next(iter(self._parameters.values())).device
+        norm = math.sqrt(float(self._team.sum(torch.tensor(squares[True], device=device))) + squares[False])
+        if norm > limit:
+            for gradient in gradients.values():
+                gradient.mul_(limit / (norm + 1e-6))
+        return norm
 
     def update(self, learning_rate: float) -> None:
         """One step, after which gradients are gone."""
@@ -55,27 +78,42 @@ class Optimiser:
         """Drops gradients of a step that is not finished."""
         self._adam.zero_grad(set_to_none=True)
 
+    def retire(self) -> None:
+        """Drops gradients and moments: nothing more will be learned."""
+        self.forget_gradients()
+        self._adam.state.clear()
+
     def weights(self) -> dict[str, torch.Tensor]:
-        """The parameters as they stand, not copied: they change with the next update."""
-        return {name: parameter.detach() for name, parameter in self._parameters.items()}
+        """The parameters as they stand, whole and, unless they are divided, not copied: they change with the next update.
+
+        Every process of a team must ask.
+        """
+        return {name: whole(parameter) for name, parameter in self._parameters.items()}
 
     @torch.no_grad()
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Puts ``weights`` in place of the parameters."""
         for name, parameter in self._parameters.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(like(weights[name], parameter))
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Weights, moments and torch's random state: all that the rest of the run depends on."""
-        kept = {f"weight.{name}": parameter.detach() for name, parameter in self._parameters.items()}
+        """Weights, moments and torch's random state: all that the rest of the run depends on. Every process of a team must ask."""
+        kept = {f"weight.{name}": value for name, value in self.weights().items()}
         for name, parameter in self._parameters.items():
-            kept |= {f"{moment}.{name}": value for moment, value in self._adam.state[parameter].items()}
+            kept |= {f"{moment}.{name}": whole(value) for moment, value in self._adam.state[parameter].items()}
         return kept | {_RANDOM: torch.get_rng_state()}
+
+    def fits(self, tensors: dict[str, torch.Tensor]) -> bool:
+        """Whether ``tensors`` hold weights of the names and shapes that are trained here."""
+        held = {name.removeprefix("weight."): tensor.shape for name, tensor in tensors.items() if name.startswith("weight.")}
+        return held == {name: parameter.shape for name, parameter in self._parameters.items()}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
         """Goes back to what ``tensors`` gave."""
         self.set_weights({name: tensors[f"weight.{name}"] for name in self._parameters})
         for name, parameter in self._parameters.items():
             if f"step.{name}" in tensors:
-                self._adam.state[parameter] = {moment: tensors[f"{moment}.{name}"].to(parameter.device) for moment in _MOMENTS}
+                step, *moments = (tensors[f"{moment}.{name}"] for moment in _MOMENTS)
+                placed = [step.to(parameter.device), *(like(moment, parameter) for moment in moments)]
+                self._adam.state[parameter] = dict(zip(_MOMENTS, placed, strict=True))
         torch.set_rng_state(tensors[_RANDOM])

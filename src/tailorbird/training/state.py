@@ -5,7 +5,7 @@ In: what each step and evaluation measured. Out: a value that a checkpoint keeps
 
 from __future__ import annotations
 
-from tailorbird.domain.run import TrainingProgress
+from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.domain.value import Value
 
 #: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
@@ -36,6 +36,7 @@ class LoopState(Value):
     token_budget: int | None = None
     recompute: bool = False
     halved_at: tuple[int, ...] = ()
+    forks: tuple[TrainingFork, ...] = ()
     history: tuple[TrainingProgress, ...] = ()
 
     def judged(self, held_out_loss: float, row_losses: tuple[float, ...], risen: bool) -> LoopState:

@@ -1,7 +1,7 @@
-"""The processes that train one model together, each on its share of every batch (distributed data parallel).
+"""The processes that train one model together, each on its share of every batch (data parallel).
 
-In: what ``torchrun`` sets (``WORLD_SIZE``, ``RANK``, ``MASTER_ADDR``, ``MASTER_PORT``), or nothing. Out: sums over all processes; a team of
-one sums nothing. Must not know: models, losses, files.
+In: what ``torchrun`` sets (``WORLD_SIZE``, ``RANK``, ``LOCAL_RANK``, ``MASTER_ADDR``, ``MASTER_PORT``), or nothing. Out: sums over all
+processes; a team of one sums nothing. Must not know: models, losses, files, how weights are divided.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Team:
         self.rank = 0
         if self.size > 1:
             if not distributed.is_initialized():
-                distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+                _join()
             self.rank = distributed.get_rank()
 
     @property
@@ -44,9 +44,9 @@ class Team:
 
     def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sums gradients over all processes, in one message; a process that had no row for a parameter adds zeros."""
-        if self.size == 1:
-            return
         trained = list(parameters)
+        if self.size == 1 or not trained:
+            return
         flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in trained])
         for parameter, gradient in zip(trained, torch.split(self.sum(flat), [p.numel() for p in trained]), strict=True):
             parameter.grad = gradient.view_as(parameter)
@@ -54,3 +54,18 @@ class Team:
     def any(self, here: bool, device: torch.device) -> bool:
         """Whether it is so in some process."""
         return bool(self.sum(torch.tensor(float(here), device=device)) > 0) if self.size > 1 else here
+
+    def most(self, here: int, device: torch.device) -> int:
+        """The largest number of all processes."""
+        if self.size == 1:
+            return here
+        number = torch.tensor(here, device=device)
+        distributed.all_reduce(number, distributed.ReduceOp.MAX)
+        return int(number)
+
+
+def _join() -> None:
+    """Meets the others; each process of a machine takes a device of its own."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % torch.cuda.device_count())
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -9,14 +9,13 @@ import errno
 import os
 import platform
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 
 from tailorbird.domain.calibration import Calibration
-from tailorbird.domain.errors import Exhausted
+from tailorbird.domain.errors import Conflict, Exhausted
 from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingReport
@@ -24,26 +23,33 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of, plain_json
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.training.calibration import calibrate
-from tailorbird.training.checkpoints import Checkpoints
+from tailorbird.training.checkpoints import Checkpoints, Origin
+from tailorbird.training.code import code_digest, versions
 from tailorbird.training.encoding import Encoder
 from tailorbird.training.export import merge
 from tailorbird.training.high_water import HighWater
+from tailorbird.training.launch import train_together
 from tailorbird.training.loop import Course, Loop
 from tailorbird.training.machine import measure_machine
+from tailorbird.training.memory import free_gib
 from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine
+from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.ranking import tune
+from tailorbird.training.sharding import is_divided
 from tailorbird.training.state import LoopState
 from tailorbird.training.team import Team
 
-#: Grows when the loop would take other steps than before: checkpoints of another loop are not continued.
-_LOOP = 2
-
 
 class TorchTrainer:
-    """A ``Trainer`` on torch, in this process, on the first CUDA device or the CPU."""
+    """A ``Trainer`` on torch, in this process, on the first CUDA device or the CPU; in several, where there is more than one device.
+
+    ``processes``: how many train a job together; 0 is one for each CUDA device.
+    """
+
+    def __init__(self, processes: int = 1) -> None:
+        self._processes = processes
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.train``; a job that was interrupted goes on from its newest checkpoint to the same bytes.
@@ -52,6 +58,9 @@ class TorchTrainer:
         ``target_unknown``, ``lora_missing``, ``loss_not_finite``, ``workspace_unwritable``), ModelInvalid, Conflict
         (``checkpoint_foreign``, ``checkpoint_damaged``) and Exhausted (``memory``, ``disk_full``).
         """
+        processes = self._processes or torch.cuda.device_count()
+        if processes > 1:
+            return train_together(job, report, processes)
         try:
             return _train(job, report)
         except (torch.OutOfMemoryError, MemoryError) as error:
@@ -94,17 +103,21 @@ class TorchTrainer:
 def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     check_job(job)
     mark = HighWater()
-    method = method_named(job.settings.method)
-    checkpoints = Checkpoints(job.workspace, fingerprint(job))
+    method, team = method_named(job.settings.method), Team()
+    checkpoints = Checkpoints(job.workspace, Origin(job=fingerprint(job), code=code_digest(), fork=job.fork))
     course = _encode(job)
     # Before anything is drawn, so that the same seed gives the same adapters.
     torch.manual_seed(job.settings.seed)
-    network, learner = _read(job, method, course)
-    parameters = method.prepare(learner)
-    state = Loop(network, Optimiser(parameters, job.settings, method.rates(learner)), course, checkpoints, report).run()
-    folder = _save(method, learner, job.workspace, Team())
+    network, learner, parameters = _read(job, method, course, team)
+    optimiser = Optimiser(parameters, job.settings, method.rates(learner), team)
+    state = Loop(network, optimiser, course, checkpoints, report).run()
+    if team.leads:
+        if network.divided:
+            learner, parameters = _apart(job, method)
+        _take_best(parameters, checkpoints, state)
+    folder = _save(method, learner, job.workspace, team)
     trained = sum(parameter.numel() for parameter in parameters.values())
-    found = _report(job, state, trained, network.device)
+    found = _report(job, state, trained, network)
     return TrainedModel(folder=folder, report=found.model_copy(update={"grown_memory_gb": max(0.0, mark.gib - mark.start)}))
 
 
@@ -114,8 +127,8 @@ def _is_full(error: OSError | SafetensorError) -> bool:
 
 
 def fingerprint(job: TrainingJob) -> Digest:
-    """Names everything that the trained bytes depend on, the library versions aside."""
-    return digest_of({"loop": _LOOP} | {k: v for k, v in plain_json(job).items() if k not in ("base", "workspace")})
+    """Names everything that the trained bytes depend on, the code aside."""
+    return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "workspace", "fork")})
 
 
 def _encode(job: TrainingJob) -> Course:
@@ -125,15 +138,44 @@ def _encode(job: TrainingJob) -> Course:
     return course
 
 
-def _read(job: TrainingJob, method: Method, course: Course) -> tuple[Network, Learner]:
-    precision = "fp32" if method.master_weights else job.settings.precision
-    model = method.read(job.base, TYPES[precision], pick_device())
+def _read(job: TrainingJob, method: Method, course: Course, team: Team) -> tuple[Network, Learner, dict[str, torch.nn.Parameter]]:
+    """The network, what the method works on, and what is trained."""
+    divided = method.divisible and is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team)
+    model = method.read(job.base, _dtype(job, method), torch.device("cpu") if divided else pick_device())
     check_lengths([*course.train, *course.held_out], model.config.max_position_embeddings)
     learner = Learner(model, job.settings, job.base)
     method.check(learner)
-    network = Network(model, job.settings.precision)
+    network = Network(model, job.settings.precision, team)
     check_packing(network, course.train)
-    return network, learner
+    parameters = method.prepare(learner)
+    if divided:
+        network.divide(pick_device())
+        parameters = {name: model.get_parameter(name) for name in parameters}
+    return network, learner, parameters
+
+
+def _dtype(job: TrainingJob, method: Method) -> torch.dtype:
+    return TYPES["fp32" if method.master_weights else job.settings.precision]
+
+
+def _apart(job: TrainingJob, method: Method) -> tuple[Learner, dict[str, torch.nn.Parameter]]:
+    """The model read anew, whole, on the CPU: one whose weights are divided cannot be saved by one process."""
+    learner = Learner(method.read(job.base, _dtype(job, method), torch.device("cpu")), job.settings, job.base)
+    return learner, method.prepare(learner)
+
+
+@torch.no_grad()
+def _take_best(parameters: dict[str, torch.nn.Parameter], checkpoints: Checkpoints, state: LoopState) -> None:
+    """Best weights lie on the disk alone: a copy in memory would cost full fine-tuning a quarter of all it takes."""
+    best = checkpoints.best(state.best_step)
+    if best is None:
+        raise Conflict(
+            "the best weights were changed on the disk while the run went on",
+            "see that nothing else writes to the workspace, then start again: the run goes on from an older checkpoint",
+            code="checkpoint_damaged",
+        )
+    for name, parameter in parameters.items():
+        parameter.copy_(best[name])
 
 
 def _save(method: Method, learner: Learner, workspace: Path, team: Team) -> Path:
@@ -153,7 +195,7 @@ def _write(method: Method, learner: Learner, new: Path, place: Path) -> None:
     new.replace(place)
 
 
-def _report(job: TrainingJob, state: LoopState, trained: int, device: torch.device) -> TrainingReport:
+def _report(job: TrainingJob, state: LoopState, trained: int, network: Network) -> TrainingReport:
     return TrainingReport(
         settings=digest_of(job.settings),
         snapshot=job.snapshot,
@@ -172,16 +214,18 @@ def _report(job: TrainingJob, state: LoopState, trained: int, device: torch.devi
         stopped_early=state.stopped_early,
         halved_at=state.halved_at,
         recomputed=state.recompute,
-        environment=_environment(job, device),
+        forks=state.forks,
+        environment=_environment(job, network),
     )
 
 
-def _environment(job: TrainingJob, device: torch.device) -> dict[str, str]:
-    libraries = {name: version(name) for name in ("torch", "transformers", "peft", "safetensors")}
-    return libraries | {
+def _environment(job: TrainingJob, network: Network) -> dict[str, str]:
+    return versions() | {
+        "code": code_digest(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "device": torch.cuda.get_device_name(network.device) if network.device.type == "cuda" else platform.machine(),
+        "processes": f"{network.team.size}{', weights divided' if network.divided else ''}",
         "threads": str(torch.get_num_threads()),
         "cores": str(os.cpu_count()),
         "precision": job.settings.precision,

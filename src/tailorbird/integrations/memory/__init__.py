@@ -6,6 +6,16 @@ from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.integrations.memory.engine import MemoryEngine
 from tailorbird.integrations.memory.model_reader import MemoryModelReader
 from tailorbird.integrations.memory.notifier import MemoryNotifier
+from tailorbird.integrations.memory.tracker import MemoryTracker
 from tailorbird.integrations.memory.trainer import MemoryTrainer
 
-__all__ = ["FixedClock", "MemoryArtifacts", "MemoryEncoder", "MemoryEngine", "MemoryModelReader", "MemoryNotifier", "MemoryTrainer"]
+__all__ = [
+    "FixedClock",
+    "MemoryArtifacts",
+    "MemoryEncoder",
+    "MemoryEngine",
+    "MemoryModelReader",
+    "MemoryNotifier",
+    "MemoryTracker",
+    "MemoryTrainer",
+]

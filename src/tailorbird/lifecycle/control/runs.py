@@ -14,6 +14,7 @@ from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.lifecycle import adapt, allowing, jobs, reports
+from tailorbird.lifecycle import fork as forking
 from tailorbird.lifecycle.adapt import OBJECTIVE
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.journal import permit
@@ -81,6 +82,13 @@ class Allow(Value):
     reason: Annotated[str, Field(max_length=2000)] = ""
 
 
+class Fork(Value):
+    """A run, and the run whose unfinished training it goes on from."""
+
+    run: RunId
+    source: RunId
+
+
 class Jobs(Value):
     """What is being done or waits to be."""
 
@@ -111,6 +119,10 @@ def _job(parts: Parts, actor: Actor, asked: OneRun) -> jobs.Job:
     return jobs.job(parts, actor.tenant, asked.run)
 
 
+def _fork(parts: Parts, actor: Actor, asked: Fork) -> Run:
+    return forking.fork(parts, actor, asked.run, asked.source)
+
+
 def _cancel(parts: Parts, actor: Actor, asked: OneRun) -> Run:
     return jobs.cancel(parts, actor, asked.run)
 
@@ -125,6 +137,9 @@ SUBMIT = Operation(
 LIST = Operation("run.list", "GET", "/api/runs", Action.SHOW_RUN, Page, RunPage, _list, "List runs, newest first.")
 SHOW = Operation(
     "run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN, OneRun, reports.RunReport, _show, "Show a run with all it led to so far."
+)
+FORK = Operation(
+    "run.fork", "POST", "/api/runs/{run}/fork", Action.ADAPT, Fork, Run, _fork, "Let a run go on from the unfinished training of another."
 )
 JOBS = Operation("job.list", "GET", "/api/jobs", Action.SHOW_RUN, Nothing, Jobs, _jobs, "List what is being done or waits for a worker.")
 JOB = Operation("job.show", "GET", "/api/jobs/{run}", Action.SHOW_RUN, OneRun, jobs.Job, _job, "Show how far a run is.")

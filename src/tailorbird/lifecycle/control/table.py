@@ -14,6 +14,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     runs.SHOW,
     evidence.SHOW,
     evidence.COMPARE,
+    runs.FORK,
     runs.JOBS,
     runs.JOB,
     runs.CANCEL,

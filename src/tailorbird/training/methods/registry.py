@@ -33,6 +33,8 @@ class Method(Protocol):
     name: str
     #: True: weights are held in fp32 and multiplied in the settings' precision. False: they are held in that precision.
     master_weights: bool
+    #: Whether processes that train together may divide the weights among them.
+    divisible: bool
 
     def read(self, folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
         """The base model in ``folder``, its weights held as the method wants them. Raises ModelInvalid, Unavailable."""

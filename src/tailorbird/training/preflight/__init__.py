@@ -5,6 +5,7 @@ a job at once, for people. Must not know: the loop.
 """
 
 from tailorbird.training.preflight.examination import examine
+from tailorbird.training.preflight.memory import held_gib
 from tailorbird.training.preflight.refusals import check_job, check_lengths, check_packing
 
-__all__ = ["check_job", "check_lengths", "check_packing", "examine"]
+__all__ = ["check_job", "check_lengths", "check_packing", "examine", "held_gib"]

@@ -8,13 +8,14 @@ arXiv 2205.05198; the inputs of adapted layers) + one block of logits. The longe
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 
 from tailorbird.domain.examination import Finding
-from tailorbird.domain.plan import LoraSettings
+from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.training.batches import divide
 from tailorbird.training.cost import GIB
 from tailorbird.training.memory import free_gib
@@ -54,15 +55,26 @@ def _longest_pack(subject: Subject) -> int:
 
 def _needed(subject: Subject, tokens: int, slack: float) -> float:
     settings, config = subject.job.settings, subject.config
-    wide = 2 if settings.precision == "bf16" else 4
-    linear, other = _weights(subject.job.base)
-    trained = linear + other if settings.lora is None else _adapter(subject, settings.lora)
-    held = other * wide + linear * (NF4_BYTES if settings.method == "qlora" else wide)
-    fixed = (linear + other) * (18 + wide) if settings.lora is None else held + trained * 20
+    wide = _bytes_of(settings)
+    fixed = held_gib(subject.job.base, settings) * GIB
     hidden, inner = int(config["hidden_size"]), int(config["intermediate_size"])
     kept = wide * int(config["num_hidden_layers"]) * (17 * hidden + (3 * hidden + inner if settings.lora else 0))
     passing = tokens * kept + 3 * 4 * int(config["vocab_size"]) * min(_LOGIT_ROWS, tokens)
     return float(fixed + slack * passing) / GIB
+
+
+def held_gib(base: Path, settings: TrainingSettings) -> float:
+    """What a run holds throughout: weights, gradients and the optimiser's moments, in GiB."""
+    wide = _bytes_of(settings)
+    linear, other = _weights(base)
+    if settings.lora is None:
+        return (linear + other) * (18 + wide) / GIB
+    held = other * wide + linear * (NF4_BYTES if settings.method == "qlora" else wide)
+    return (held + _adapter(base, settings.lora) * 20) / GIB
+
+
+def _bytes_of(settings: TrainingSettings) -> int:
+    return 2 if settings.precision == "bf16" else 4
 
 
 def _weights(base: Path) -> tuple[int, int]:
@@ -81,9 +93,9 @@ def _weights(base: Path) -> tuple[int, int]:
     return linear, other
 
 
-def _adapter(subject: Subject, lora: LoraSettings) -> int:
+def _adapter(base: Path, lora: LoraSettings) -> int:
     """Adapter weights, taking every target for as large as the largest layer of a block: an upper bound."""
-    config = subject.config
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
     return (
         int(config["num_hidden_layers"]) * len(lora.targets) * lora.rank * (int(config["hidden_size"]) + int(config["intermediate_size"]))
     )

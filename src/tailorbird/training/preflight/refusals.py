@@ -44,13 +44,14 @@ def check_lengths(rows: Sequence[Encoded], limit: int) -> None:
 
 @torch.no_grad()
 def check_packing(network: Network, rows: Sequence[Encoded]) -> None:
-    """Compares two packed rows with the model's own forward pass of each.
+    """Compares the second of two packed rows, which could see the first, with the model's own forward pass of it alone.
 
     Raises ModelInvalid where the architecture does not bear packing.
     """
     shortest = sorted(rows, key=lambda row: len(row.ids))[:2]
-    packed = float(network.loss_sum(pack(shortest, network.dtype, network.device)))
-    plain = sum(network.plain_loss_sum(row.ids, row.prompt) for row in shortest)
+    both = pack(shortest, network.dtype, network.device)
+    packed = float(network.answer_losses(both)[both.owners_A == len(shortest) - 1].sum())
+    plain = network.plain_loss_sum(shortest[-1].ids, shortest[-1].prompt)
     if abs(packed - plain) > _TOLERANCE[network.dtype] * (1 + plain):
         raise ModelInvalid(
             f"rows computed together and one by one differ ({packed:.4f} and {plain:.4f} nats)",

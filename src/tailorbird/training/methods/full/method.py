@@ -28,6 +28,7 @@ class Full:
 
     #: An update far smaller than its weight would be lost in bf16.
     master_weights = True
+    divisible = True
 
     def read(self, folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
         """The model as it is. Raises ModelInvalid."""

@@ -33,6 +33,7 @@ class Lora:
 
     #: Frozen weights need no more precision than they are multiplied in.
     master_weights = False
+    divisible = True
 
     def read(self, folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
         """The model as it is. Raises ModelInvalid."""

@@ -35,6 +35,9 @@ class Qlora(Lora):
 
     name = "qlora"
 
+    #: Weights in 4 bits are packed in pairs and blocks, which a division by rows would cut.
+    divisible = False
+
     def read(self, folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
         """The model, each layer quantised as it is read: NF4 in blocks of 64, their scales in 8 bits.
 
