@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import math
+from pathlib import Path
 
 import pytest
 
 from serving_kit import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.foundations.canonical import short
+from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.foundations.canonical import digest_bytes, short
+from tailorbird.foundations.search_index import write_index
+from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.serving import Answering, Arm, Piece, Routes
 from tailorbird.serving.answering import conversation_for
+
+D = digest_bytes(b"index")
 
 
 def ask(house: House, arm: Arm, messages: tuple[Message, ...], *, load: bool = True) -> tuple[list[Piece], list[str]]:
@@ -66,13 +74,33 @@ def test_the_conversation_keeps_the_release_instruction_first() -> None:
     assert [message.content for message in built[1:]] == ["hi", "HI", "I lost my card", "oui", "and?"]
 
 
-@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE, TaskKind.RANK])
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
 def test_a_conversation_that_cannot_be_answered_is_refused(house: House, task: TaskKind) -> None:
-    messages = ASK if task is TaskKind.RANK else (Message(role="assistant", content="hello"),)
+    messages = (Message(role="assistant", content="hello"),)
     arm = Arm("a", house.release(1, task=task), task, CLASSIFY if task is TaskKind.CLASSIFY else GENERATE)
     with pytest.raises(InvalidInput) as refused:
         ask(house, arm, messages)
     assert refused.value.param in ("messages", "model")
+
+
+def test_a_ranking_names_documents_in_order_and_never_one_that_is_not_for_everybody(house: House, tmp_path: Path) -> None:
+    texts = {"a": ("lost cards are blocked", EVERYONE), "b": ("a lost umbrella", EVERYONE), "c": ("lost card, secret", "staff")}
+    write_index(tmp_path, [Entry(id=name, title=name.upper(), text=text, access=(who,)) for name, (text, who) in texts.items()], None)
+    spec = Retrieval(what="documents", ways=("words",), count=100, index=D)
+    engine, release = MemoryEngine(), house.release(1, task=TaskKind.RANK)
+    local = LocalRetrieval(spec=spec, index=str(tmp_path))
+    named = {"id": release, "tenant": "acme", "task": TaskKind.RANK, "base": "base", "adapter": None, "weights": None}
+    engine.load(Servable(**named, prompt=GENERATE, retrieval=local))
+    arm = Arm("a", release, TaskKind.RANK, GENERATE, retrieval=spec)
+
+    async def story() -> list[Piece]:
+        answering = Answering(DirectDriver(house, engine), Routes(), lambda: None)
+        return [piece async for piece in answering.pieces(arm, ASK, Sampling(max_tokens=10))]
+
+    (piece,) = asyncio.run(story())
+    assert [one.id for one in piece.ranking] == piece.text.split() == ["a", "b"]
+    assert (piece.ranking[0].title, piece.finish_reason) == ("A", "stop")
+    assert piece.ranking[0].score > piece.ranking[1].score
 
 
 @pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])

@@ -32,6 +32,33 @@ class Origin(BaseModel):
     referred: bool = False
 
 
+class NamedDocument(BaseModel):
+    """A document of the release."""
+
+    id: str
+    title: str
+
+
+class RankedResult(BaseModel):
+    """A document and how well it answers: scores of one answer can be compared with one another, and with nothing else."""
+
+    index: int
+    document: NamedDocument
+    relevance_score: float
+
+
+class Ranking(BaseModel):
+    """Documents in order."""
+
+    id: str
+    object: Literal["rerank"]
+    created: int
+    model: str
+    results: list[RankedResult]
+    usage: Usage
+    tailorbird: Origin
+
+
 class AssistantMessage(BaseModel):
     """What is answered."""
 

@@ -1,26 +1,29 @@
-"""The routes that answer: ``POST /v1/chat/completions``, and ``POST /v1/completions`` for callers of OpenAI's older form.
+"""The routes that answer: ``POST /v1/chat/completions``, ``POST /v1/completions`` for callers of OpenAI's older form, and
+``POST /v1/rerank`` for releases that rank documents.
 
-In: what answering needs. Out: the two routes. Must not know: how an answer comes about (``asking.py``).
+In: what answering needs. Out: the routes. Must not know: how an answer comes about (``asking.py``).
 """
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
-from tailorbird.api import chat_body, completion_body
-from tailorbird.api.answers import STREAM, ChatCompletion, TextCompletion
+from tailorbird.api import chat_body, completion_body, rerank_body
+from tailorbird.api.answers import STREAM, ChatCompletion, Ranking, TextCompletion
 from tailorbird.api.asking import Chat, Manner, answer_in
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.documenting import API_KEY
 from tailorbird.api.errors import error_answers
-from tailorbird.api.reply import ChatWording, TextWording
+from tailorbird.api.reply import ChatWording, RankWording, TextWording
 
 _CHAT = Manner("/v1/chat/completions", chat_body.parse_chat, ChatWording())
 _TEXT = Manner("/v1/completions", completion_body.parse_completion, TextWording())
 
+_RANK = Manner("/v1/rerank", rerank_body.parse_rerank, RankWording())
+
 
 def chat_routes(chat: Chat, authenticate: Authenticator) -> APIRouter:
-    """Both routes."""
+    """All three."""
     told = error_answers(400, 401, 403, 404, 413, 429, 500, 503) | {200: {"content": STREAM}}
     router = APIRouter(tags=["answer"], dependencies=API_KEY, responses=told)
     router.add_api_route(
@@ -40,5 +43,14 @@ def chat_routes(chat: Chat, authenticate: Authenticator) -> APIRouter:
         summary="Answer texts, each for itself.",
         response_model=TextCompletion,
         openapi_extra={"requestBody": completion_body.WORDS.described(completion_body.CompletionBody)},
+    )
+    router.add_api_route(
+        _RANK.path,
+        answer_in(_RANK, chat, authenticate),
+        methods=["POST"],
+        operation_id="documents.rank",
+        summary="Rank the documents of a release.",
+        response_model=Ranking,
+        openapi_extra={"requestBody": rerank_body.WORDS.described(rerank_body.RerankBody)},
     )
     return router

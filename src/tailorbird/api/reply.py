@@ -85,6 +85,28 @@ class TextWording:
         return _sse(_frame(account, "text_completion") | {"choices": [], "usage": _usage(account)})
 
 
+class RankWording:
+    """``rerank``: the documents of the release in the order in which they answer the question."""
+
+    def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+        """All documents that were asked for."""
+        (pieces,) = answers
+        results = [
+            {"index": place, "document": {"id": one.id, "title": one.title}, "relevance_score": one.score}
+            for place, one in enumerate(pieces[-1].ranking)
+        ]
+        return _frame(account, "rerank") | {"results": results, "usage": _usage(account), "tailorbird": _origin(arm, pieces[-1])}
+
+    def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
+        """A ranking comes whole."""
+        del index, opening
+        return _sse(self.whole(account, arm, [[piece]]))
+
+    def usage_event(self, account: Account) -> str:
+        """The counts."""
+        return _sse(_frame(account, "rerank") | {"results": [], "usage": _usage(account)})
+
+
 def error_event(error: TailorbirdError) -> str:
     """An error in the middle of a stream."""
     return _sse(error_body(error))

@@ -22,6 +22,14 @@ from tailorbird.ports.engine import EngineDriver
 from tailorbird.serving.routes import Arm, Routes
 
 
+class RankedDocument(Value):
+    """A document that was found, and its score: comparable within one answer alone."""
+
+    id: str
+    title: str
+    score: float
+
+
 class Piece(Value):
     """A piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
 
@@ -34,7 +42,12 @@ class Piece(Value):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     probabilities: dict[str, float] | None = None
+    ranking: tuple[RankedDocument, ...] = ()
     referred: bool = False
+
+
+#: Documents of an answer, at most.
+MOST_DOCUMENTS = 100
 
 
 class Answering:
@@ -48,7 +61,7 @@ class Answering:
     async def pieces(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
         """The answer of ``arm``, piece by piece; closing the iterator cancels it.
 
-        Raises InvalidInput (no user message, a task that does not answer conversations, a prompt longer than the context),
+        Raises InvalidInput (no user message, a prompt longer than the context),
         Unavailable (the engine is away, or has just been restarted and lacks the release).
         """
         with self._routes.using(arm.release):
@@ -60,10 +73,16 @@ class Answering:
                         async for piece in text:
                             yield piece
                 else:
-                    raise _cannot_converse(arm)
+                    yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens)
             except NotFound as error:
                 self._doubt()
                 raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
+
+    async def _ranking(self, arm: Arm, text: str, most: int) -> Piece:
+        """Documents in order, of what everybody may read: one a line by its id, and their scores."""
+        found = await self._driver.retrieve(arm.release, text, frozenset({EVERYONE}), min(most, MOST_DOCUMENTS))
+        ranking = tuple(RankedDocument(id=one.entry.id, title=one.entry.title, score=one.score) for one in found)
+        return Piece(text="\n".join(one.id for one in ranking), finish_reason="stop", ranking=ranking)
 
     async def _label(self, arm: Arm, messages: Sequence[Message]) -> Piece:
         text = last_user_text(messages)
@@ -120,12 +139,3 @@ def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: S
     system, *shown, _ = messages_for(prompt, "", context)
     instructions = [system.content, *(message.content for message in messages if message.role == "system")]
     return (Message(role="system", content="\n\n".join(instructions)), *shown, *turns)
-
-
-def _cannot_converse(arm: Arm) -> InvalidInput:
-    return InvalidInput(
-        f"this model does the task {arm.task.value}, which has no conversation",
-        "call it on the route of its task",
-        code="wrong_route",
-        param="model",
-    )
