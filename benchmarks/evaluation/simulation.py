@@ -43,19 +43,32 @@ class World:
         return smallest_passing(self.n // CLUSTER if self.clustered else self.n, self.target, spend(CONFIDENCE, 1)) is not None
 
 
-def lower_ends(world: World, rate: float, confidence: float, simulations: int, random: np.random.Generator) -> Floats:
-    """The lower end of the interval of ``simulations`` independent candidates of a true ``rate``, as the gate computes it."""
+@dataclass(frozen=True)
+class Splits:
+    """Results of many independent candidates of one true rate, each on a split of its own: the share right, and the items it is worth."""
+
+    rate_S: Floats
+    size_S: Floats
+    groups: int | None
+
+    def lower_ends(self, confidence: float, chosen: NDArray[np.int64]) -> Floats:
+        """The lower ends of the intervals of the ``chosen`` ones, as the gate computes them."""
+        critical = _normal(confidence) if self.groups is None else float(special.stdtrit(self.groups - 1, (1 + confidence) / 2))
+        return wilson_low(self.rate_S[chosen], self.size_S[chosen], critical)
+
+
+def draw_splits(world: World, rate: float, count: int, random: np.random.Generator) -> Splits:
+    """``count`` candidates of a true ``rate``. Looks and rungs then draw from them with replacement."""
     if not world.clustered:
-        hits = random.binomial(world.n, rate, simulations)
-        return wilson_low(hits / world.n, np.full(simulations, float(world.n)), _normal(confidence))
-    groups = world.n // CLUSTER
-    odds = (1 - ALIKE) / ALIKE
-    each = random.beta(rate * odds, (1 - rate) * odds, (simulations, groups))
-    return clustered_low(random.binomial(CLUSTER, each), confidence)
+        return Splits(random.binomial(world.n, rate, count) / world.n, np.full(count, float(world.n)), None)
+    groups, odds = world.n // CLUSTER, (1 - ALIKE) / ALIKE
+    hits = random.binomial(CLUSTER, random.beta(rate * odds, (1 - rate) * odds, (count, groups)))
+    return Splits(*worth(hits), groups)
 
 
-def clustered_low(hits_SG: NDArray[np.int64], confidence: float) -> Floats:
-    """``clustered_wilson``'s lower end for groups of ``CLUSTER`` items with so many hits each."""
+def worth(hits_SG: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """The share right, and the items that groups of ``CLUSTER`` items with so many hits each are worth, as ``clustered_wilson`` counts
+    them."""
     groups = hits_SG.shape[1]
     n = groups * CLUSTER
     rate = hits_SG.sum(axis=1) / n
@@ -63,8 +76,13 @@ def clustered_low(hits_SG: NDArray[np.int64], confidence: float) -> Floats:
     sums = hits_SG - CLUSTER * rate[:, None]
     robust = (sums**2).sum(axis=1) / n**2 * groups / (groups - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        size = np.where(independent == 0, groups, n / np.maximum(1.0, robust / independent))
-    return wilson_low(rate, size, float(special.stdtrit(groups - 1, (1 + confidence) / 2)))
+        return rate, np.where(independent == 0, groups, n / np.maximum(1.0, robust / independent))
+
+
+def clustered_low(hits_SG: NDArray[np.int64], confidence: float) -> Floats:
+    """``clustered_wilson``'s lower ends."""
+    rate, size = worth(hits_SG)
+    return wilson_low(rate, size, float(special.stdtrit(hits_SG.shape[1] - 1, (1 + confidence) / 2)))
 
 
 def wilson_low(rate: Floats, size: Floats, critical: float) -> Floats:
@@ -97,18 +115,20 @@ def check_formulas(random: np.random.Generator) -> float:
 def false_passes(world: World, simulations: int, random: np.random.Generator, dev_lies: bool) -> float:
     """The share of stories that end with a release although no candidate reaches the target. ``dev_lies``: the team has fitted dev, so that
     every climb finds a candidate that passes there, and all ``LOOKS`` looks are taken; only the sealed test stands in the way."""
+    dev, test = (draw_splits(world, world.target, 2 * simulations, random) for _ in range(2))
     released = np.zeros(simulations, dtype=bool)
     looks = np.zeros(simulations, dtype=np.int64)
     for _ in range(LOOKS):
         opened = ~released
         if not dev_lies:
-            on_dev = [lower_ends(world, world.target, spend(CONFIDENCE, 1), simulations, random) >= world.target for _ in range(RUNGS)]
-            opened &= np.any(on_dev, axis=0)
+            rungs = random.integers(0, 2 * simulations, RUNGS * simulations)
+            passed = dev.lower_ends(spend(CONFIDENCE, 1), rungs) >= world.target
+            opened &= passed.reshape(RUNGS, simulations).any(axis=0)
         looks += opened
         for look in np.unique(looks[opened]):
             here = opened & (looks == look)
-            ends = lower_ends(world, world.target, spend(CONFIDENCE, int(look)), int(here.sum()), random)
-            released[here] = ends >= world.target
+            chosen = random.integers(0, 2 * simulations, int(here.sum()))
+            released[here] = test.lower_ends(spend(CONFIDENCE, int(look)), chosen) >= world.target
     return float(released.mean())
 
 
@@ -120,8 +140,9 @@ def power(world: World, simulations: int, random: np.random.Generator) -> tuple[
     rate = rate_for_power((worth, worth), world.target, confidence)
     if rate is None:
         return None
-    passes = [lower_ends(world, rate, confidence, simulations, random) >= world.target for _ in range(2)]
-    return rate, float((passes[0] & passes[1]).mean())
+    each = np.arange(simulations)
+    dev, test = (draw_splits(world, rate, simulations, random).lower_ends(confidence, each) >= world.target for _ in range(2))
+    return rate, float((dev & test).mean())
 
 
 def coverage(n: int, simulations: int, random: np.random.Generator) -> dict[str, float]:
