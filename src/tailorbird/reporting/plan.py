@@ -61,7 +61,8 @@ def _power(split: str, powers: tuple[Power, ...]) -> list[str]:
 def _proof(power: Power) -> str:
     if not power.provable:
         return f"cannot be proven with {power.n:,} items"
-    return f"is proven by {power.must_observe:.3f} or more on {power.n:,} items"
+    chance = f"; a true value of {power.must_be:.3f} passes dev and test four times out of five" if power.must_be is not None else ""
+    return f"is proven by {power.must_observe:.3f} or more on {power.n:,} items{chance}"
 
 
 def accuracy_table(errors: tuple[EstimateError, ...]) -> Group:
