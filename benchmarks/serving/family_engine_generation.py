@@ -1,0 +1,61 @@
+"""Answers of 32 tokens, 16 at a time: ours against vLLM on the CPU and PEFT's mixed batches, with the base, one adapter, eight, and 32."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from engines import WORK, adapters, asks_own, asks_vllm, base_model, load_own, own, rounds, vllm
+from run import Bar, Measured, say
+
+BARS: dict[str, Bar] = {
+    "eight_adapters_vs_vllm": (2.0, 4.0, "ratio", False),
+    "eight_adapters_vs_peft": (2.0, 4.0, "ratio", False),
+    "base_vs_vllm": (0.9, 1.4, "ratio", False),
+    "loss_from_1_to_32_adapters": (0.25, 0.10, "share", True),
+}
+
+
+def measure(quick: bool) -> Measured:
+    times, folders = (1 if quick else 3), adapters(32)
+    found: dict[str, Any] = ours(times)
+    with vllm([]) as url:
+        found["vllm base"] = rounds("vLLM base", asks_vllm(url), [None], times=times)
+    with vllm(folders[:8]) as url:
+        found["vllm eight"] = rounds("vLLM eight adapters", asks_vllm(url), range(8), times=times)
+    found["peft eight"] = peft(times)
+    middle = {name: median(values) for name, values in found.items()}
+    values = {
+        "eight_adapters_vs_vllm": middle["eight"] / middle["vllm eight"],
+        "eight_adapters_vs_peft": middle["eight"] / middle["peft eight"],
+        "base_vs_vllm": middle["base"] / middle["vllm base"],
+        "loss_from_1_to_32_adapters": 1 - middle["32 at once, 32 adapters"] / middle["32 at once, one adapter"],
+    }
+    return Measured({name: round(value, 3) for name, value in values.items()}, {"output tokens/s": found})
+
+
+def ours(times: int) -> dict[str, Any]:
+    with own() as url:
+        for adapter in (None, *range(32)):
+            load_own(url, adapter)
+        ask = asks_own(url)
+        return {
+            "base": rounds("ours base", ask, [None], times=times),
+            "one": rounds("ours one adapter", ask, [0], times=times),
+            "eight": rounds("ours eight adapters", ask, range(8), times=times),
+            "32 at once, one adapter": rounds("ours, 32 at once, one adapter", ask, [0], 32, times),
+            "32 at once, 32 adapters": rounds("ours, 32 at once, 32 adapters", ask, range(32), 32, times),
+        }
+
+
+def peft(times: int) -> list[float]:
+    command = [sys.executable, str(Path(__file__).with_name("peft_batches.py")), str(base_model()), str(WORK / "adapters"), "8", str(times)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
+    found = [round(value, 1) for value in json.loads(done.stdout.splitlines()[-1])]
+    say(f"PEFT eight adapters: {found}")
+    return found

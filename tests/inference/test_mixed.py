@@ -1,0 +1,250 @@
+"""Many releases in one batch: each gets its own answer, while others come and go, within a budget; the native pass agrees."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
+
+from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.prompt import Sampling
+from tailorbird.inference import open_engine, worker
+from tailorbird.inference.native import library
+from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
+
+GREEDY = Sampling(max_tokens=10)
+
+
+class Heard:
+    """What one request was told."""
+
+    def __init__(self, wanted: int = 10**9) -> None:
+        self.told: list[Told] = []
+        self.over = threading.Event()
+        self._wanted = wanted
+
+    def __call__(self, told: Told) -> bool:
+        self.told.append(told)
+        if not isinstance(told, Chunk) or told.finish_reason:
+            self.over.set()
+        return len(self.told) < self._wanted
+
+    @property
+    def text(self) -> str:
+        return "".join(told.text for told in self.told if isinstance(told, Chunk))
+
+
+@pytest.fixture(scope="module")
+def family(make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A base whose sizes the native pass takes, and eight adapters that answer differently."""
+    base = make_model("llama", seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    folders = []
+    for seed in range(8):
+        folders.append(tmp_path_factory.mktemp("adapter"))
+        write_adapter(base, folders[-1], seed=seed, r=4 + seed)
+    return base, folders
+
+
+def loaded(family: tuple[Path, list[Path]], engine: LocalEngine) -> list[str]:
+    base, folders = family
+    wanted = [servable(base, "base"), *(servable(base, f"a{place}", adapter=folder) for place, folder in enumerate(folders))]
+    for each in wanted:
+        engine.load(each)
+    return [each.id for each in wanted]
+
+
+def test_nothing_crosses_while_adapters_come_and_go(family: tuple[Path, list[Path]]) -> None:
+    engine = open_engine("fp32")
+    ids = loaded(family, engine)
+    expected = {each: [engine.generate(each, [conversation(text)], GREEDY)[0].text for text in TEXTS] for each in ids}
+    assert len({tuple(texts) for texts in expected.values()}) == 9
+    stop, wrong = threading.Event(), list[str]()
+
+    def churn() -> None:
+        other = servable(family[0], "comes and goes", adapter=family[1][0])
+        while not stop.is_set():
+            engine.load(other)
+            engine.unload(other.id)
+
+    def ask(which: int) -> None:
+        for round_ in range(3):
+            each = ids[(which + round_) % len(ids)]
+            answers = engine.generate(each, [conversation(text) for text in TEXTS], GREEDY)
+            wrong.extend(answer.text for answer, text in zip(answers, expected[each], strict=True) if answer.text != text)
+
+    churning = threading.Thread(target=churn)
+    askers = [threading.Thread(target=ask, args=(which,)) for which in range(9)]
+    churning.start()
+    for thread in askers:
+        thread.start()
+    for thread in askers:
+        thread.join()
+    stop.set()
+    churning.join()
+    assert wrong == []
+    assert engine.state().kv_tokens_used == 0
+
+
+def test_two_tenants_share_no_beginning(family: tuple[Path, list[Path]]) -> None:
+    engine = open_engine("fp32")
+    one, two = servable(family[0], "one"), servable(family[0], "two").model_copy(update={"tenant": "beta"})
+    engine.load(one)
+    engine.load(two)
+    prompt = conversation(TEXTS[2])
+    cached = [engine.score(each.id, [prompt], LABELS)[0].cached_tokens for each in (one, one, two, two)]
+    assert cached[0] == cached[2] == 0
+    assert cached[1] == cached[3] >= 16
+
+
+def test_a_request_that_is_cancelled_is_told_nothing_more(family: tuple[Path, list[Path]]) -> None:
+    engine = open_engine("fp32")
+    [base, *_] = loaded(family, engine)
+    request = GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=Sampling(max_tokens=400))
+    heard, other = Heard(), Heard()
+    cancel = engine.submit(request, heard)
+    engine.submit(request.model_copy(update={"sampling": GREEDY}), other)
+    cancel()
+    cancel()
+    assert other.over.wait(20)
+    before = len(heard.told)
+    assert not heard.over.is_set()
+    engine.generate(base, [conversation("again")], GREEDY)
+    assert len(heard.told) == before
+    assert engine.state().running == 0
+
+
+def test_too_many_that_wait_are_refused(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_WAITING_EACH", 2)
+    engine = open_engine("fp32")
+    [base, *_] = loaded(family, engine)
+    hold, entered = threading.Event(), threading.Event()
+
+    def slow(told: Told) -> bool:
+        entered.set()
+        return hold.wait(20)
+
+    request = GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=GREEDY)
+    engine.submit(request, slow)
+    assert entered.wait(20)
+    heard = [Heard(), Heard()]
+    for each in heard:
+        engine.submit(request, each)
+    with pytest.raises(Exhausted) as refused:
+        engine.submit(request, Heard())
+    hold.set()
+    assert refused.value.error_code == "engine_busy"
+    assert all(each.over.wait(20) for each in heard)
+    assert heard[0].text == heard[1].text
+
+
+def test_adapters_stay_within_the_budget_and_come_back(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine("fp32")
+    ids = loaded(family, engine)
+    expected = [engine.generate(each, [conversation("hello")], GREEDY)[0].text for each in ids]
+    whole = engine.state().memory_used
+    engine._registry.budget = whole - 2 * 20_000  # type: ignore[attr-defined]
+    engine.load(servable(family[0], "pinned", adapter=family[1][7]), pinned=True)
+    for _ in range(2):
+        assert [engine.generate(each, [conversation("hello")], GREEDY)[0].text for each in ids] == expected
+    state = engine.state()
+    assert state.memory_used <= whole - 2 * 20_000
+    assert sum(each.evictions for each in state.releases) > 0
+    assert all(each.resident for each in state.releases if each.pinned)
+    assert engine.loaded()[:9] == tuple(ids)
+
+
+def test_an_adapter_that_changed_on_disk_is_not_read_again(family: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    write_adapter(family[0], tmp_path, seed=40)
+    engine = open_engine("fp32")
+    [base, *_] = loaded(family, engine)
+    tampered = servable(family[0], "tampered", adapter=tmp_path)
+    engine.load(tampered)
+    engine._registry.budget = 0  # type: ignore[attr-defined]
+    engine.load(servable(family[0], "another"))
+    (tmp_path / "adapter_model.safetensors").write_bytes((family[1][0] / "adapter_model.safetensors").read_bytes())
+    with pytest.raises(Corrupt) as refused:
+        engine.generate(tampered.id, [conversation("hello")], GREEDY)
+    assert refused.value.error_code == "weights_changed"
+    assert engine.generate(base, [conversation("hello")], GREEDY)[0].completion_tokens
+
+
+def test_a_closed_engine_ends_what_is_under_way(family: tuple[Path, list[Path]]) -> None:
+    engine = open_engine("fp32")
+    [base, *_] = loaded(family, engine)
+    heard = Heard()
+    engine.submit(GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=Sampling(max_tokens=400)), heard)
+    engine.close()
+    assert heard.over.wait(20)
+    assert isinstance(heard.told[-1], TailorbirdError) or heard.told[-1].finish_reason  # type: ignore[union-attr]
+    with pytest.raises(TailorbirdError):
+        engine.generate(base, [conversation("hello")], GREEDY)
+
+
+def test_answers_that_fit_a_schema(family: tuple[Path, list[Path]]) -> None:
+    import json
+
+    engine = open_engine("fp32")
+    [base, *_] = loaded(family, engine)
+    schema = json.dumps({"enum": ["refund", "card lost"]})
+    answers = engine.generate(base, [conversation(text) for text in TEXTS], Sampling(max_tokens=12, json_schema=schema))
+    assert {json.loads(answer.text) for answer in answers} <= {"refund", "card lost"}
+    with pytest.raises(InvalidInput) as refused:
+        engine.generate(base, [conversation("hello")], Sampling(json_schema="[1"))
+    assert refused.value.error_code == "schema_invalid"
+
+
+def test_log_probabilities_add_up(family: tuple[Path, list[Path]]) -> None:
+    engine = open_engine("fp32")
+    [base, *_] = loaded(family, engine)
+    heard = Heard()
+    engine.submit(GenerateRequest(release=base, prompt=tuple(conversation("hello")), sampling=Sampling(max_tokens=4, logprobs=3)), heard)
+    assert heard.over.wait(20)
+    said = [each for told in heard.told if isinstance(told, Chunk) for each in told.logprobs]
+    assert len(said) == 4
+    for each in said:
+        assert each.logprob == max(chance.logprob for chance in each.top) <= 0
+        assert len(each.top) == 3
+    [likely] = engine.likelihood(base, [conversation("hello")], [heard.text])
+    assert likely.nats <= 0
+
+
+native = pytest.mark.skipif(library.why_not() is not None, reason="the native pass needs AVX512-BF16 and g++")
+
+
+@native
+@pytest.mark.parametrize("kernels", ["native", "plain"])
+def test_bf16_is_near_fp32(kernels: str, family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILORBIRD_KERNELS", kernels)
+    exact, near = open_engine("fp32") if kernels == "plain" else _exact(monkeypatch), open_engine("bf16")
+    assert near.fingerprint().endswith(kernels)
+    prompts = [conversation(text) for text in TEXTS]
+
+    def scored(engine: LocalEngine, each: str) -> list[float]:
+        return [nats for score in engine.score(each, prompts, LABELS) for nats in score.log_probabilities]
+
+    for each in zip(loaded(family, exact), loaded(family, near), strict=True):
+        off = [abs(a - b) for a, b in zip(scored(exact, each[0]), scored(near, each[1]), strict=True)]
+        assert sum(off) / len(off) < 0.15
+
+
+def _exact(monkeypatch: pytest.MonkeyPatch) -> LocalEngine:
+    monkeypatch.setenv("TAILORBIRD_KERNELS", "plain")
+    engine = open_engine("fp32")
+    monkeypatch.setenv("TAILORBIRD_KERNELS", "native")
+    return engine
+
+
+def test_kernels_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILORBIRD_KERNELS", "quantum")
+    with pytest.raises(InvalidInput):
+        open_engine("fp32")
+    monkeypatch.setenv("TAILORBIRD_KERNELS", "native")
+    with pytest.raises(InvalidInput, match="fp32"):
+        open_engine("fp32")
+
+
+def test_what_is_not_loaded_is_refused_at_once(family: tuple[Path, list[Path]]) -> None:
+    with pytest.raises(NotFound):
+        open_engine("fp32").submit(GenerateRequest(release="sha256:" + "0" * 64, prompt=tuple(conversation("x")), sampling=GREEDY), Heard())
