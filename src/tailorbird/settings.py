@@ -24,7 +24,7 @@ FOLDER = ".tailorbird"
 
 
 #: What a copy of a workspace does not take over.
-LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret", "tracking", "tracking_token")
+LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret", "tracking", "tracking_token", "engine_url", "engine_key")
 
 
 def _split(given: object) -> object:
@@ -40,7 +40,8 @@ class Settings(Value):
     """Settings of one workspace.
 
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
-    are who acts when a command does not say. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and
+    are who acts when a command does not say. ``engine`` runs the models: our own, or the server at ``engine_url``, which calls the base
+    ``engine_model``. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and
     ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks.
     ``training_processes`` is how many train together (0: one for each GPU), ``tracking`` where the metrics of training are shown.
     Paths are relative to the workspace. ``docs/operations.md`` explains each.
@@ -57,6 +58,10 @@ class Settings(Value):
     tls_key: str = ""
     trusted_proxies: Texts = ()
     log_format: Literal["text", "json"] = "text"
+    engine: Literal["torch", "vllm", "openai"] = "torch"
+    engine_url: str = ""
+    engine_model: str = ""
+    engine_key: str = ""
     keep_former_seconds: float = 600.0
     checkpoints: Texts = ()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 60.0

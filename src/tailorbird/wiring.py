@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from tailorbird.domain.errors import Unavailable
-from tailorbird.lifecycle import Parts, Upkeep
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.lifecycle import Parts, Upkeep, admit
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine
@@ -68,6 +68,21 @@ def open_artifacts(url: str, cache: Path) -> ErasableStore:
 def open_driver(url: str, secret: str) -> EngineDriver:
     """A driver for the engine process at ``url``."""
     driver: EngineDriver = _part("driver", "loopback")(url, secret)
+    return driver
+
+
+def open_outside_driver(settings: Settings, parts: Parts) -> EngineDriver | None:
+    """A driver for the server that the settings name in place of our own engine; None where they name none. Raises InvalidInput."""
+    if settings.engine == "torch":
+        return None
+    if not settings.engine_url or not settings.engine_model:
+        raise InvalidInput(
+            f"the setting engine is {settings.engine}, and nothing says where it is",
+            "set engine_url (http://127.0.0.1:8000) and engine_model (what the server calls the base model)",
+            code="settings_invalid",
+        )
+    factory = _part("driver", settings.engine)
+    driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, parts))
     return driver
 
 

@@ -3,7 +3,7 @@
 from tailorbird.app.chores import Schedule, doing, sign_and_ship, watch_all
 from tailorbird.app.engine import SECRET_VARIABLE, run_engine, take_secret
 from tailorbird.app.engine_app import engine_app
-from tailorbird.app.gateway import Listening, gateway_app, run_gateway
+from tailorbird.app.gateway import Listening, gateway_app, run_gateway, serve_beside
 from tailorbird.app.logs import LogFormat, set_up
 from tailorbird.app.tls import Tls, tls_of
 from tailorbird.app.worker import Worker
@@ -20,6 +20,7 @@ __all__ = [
     "gateway_app",
     "run_engine",
     "run_gateway",
+    "serve_beside",
     "set_up",
     "sign_and_ship",
     "take_secret",

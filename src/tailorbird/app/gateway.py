@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import secrets
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -110,28 +111,45 @@ def run_gateway(
 
         async def serve() -> None:
             driver = open_driver(f"http://127.0.0.1:{engine_port}", secret)
-            server = Server(gateway_app(parts, driver, keep_former), listening.tls, listening.trusted_proxies)
-            _leave_alone_what_stays()
-            announce(listening, listener.getsockname()[1])
-            chores = [
-                sign_and_ship(parts),
-                purge_expired(parts),
-                guard_rollouts(parts),
-                Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
-            ]
+            app = gateway_app(parts, driver, keep_former)
             try:
-                with ended_by_signals(server), doing(chores):
-                    serving = asyncio.create_task(server.serve(sockets=[listener]))
-                    await _beside(serving, server, Supervisor(command, secret, driver.ready, _log.info))
+                await _serve(parts, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info))
             finally:
                 await driver.close()
-            _log.info("ended")
 
         asyncio.run(serve())
 
 
-def _chores(parts: Parts) -> list[Schedule]:
-    return [sign_and_ship(parts), purge_expired(parts), guard_rollouts(parts)]
+def serve_beside(parts: Parts, listening: Listening, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> None:
+    """As ``run_gateway``, with an engine that somebody else keeps alive."""
+    set_up("gateway", listening.log_format)
+    check_proxies(listening.trusted_proxies)
+    with listen(listening.host, listening.port) as listener:
+
+        async def serve() -> None:
+            try:
+                await _serve(parts, listening, listener, gateway_app(parts, driver, keep_former), None)
+            finally:
+                await driver.close()
+
+        asyncio.run(serve())
+
+
+async def _serve(parts: Parts, listening: Listening, listener: socket.socket, app: FastAPI, supervisor: Supervisor | None) -> None:
+    """Serves ``app`` until it is told to end, with its chores and, where there is one, the engine."""
+    server = Server(app, listening.tls, listening.trusted_proxies)
+    _leave_alone_what_stays()
+    announce(listening, listener.getsockname()[1])
+    chores = [
+        sign_and_ship(parts),
+        purge_expired(parts),
+        guard_rollouts(parts),
+        Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
+    ]
+    with ended_by_signals(server), doing(chores):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await (_beside(serving, server, supervisor) if supervisor else serving)
+    _log.info("ended")
 
 
 def _leave_alone_what_stays() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tailorbird import wiring
-from tailorbird.app import Listening, LogFormat, run_engine, run_gateway, take_secret, tls_of
+from tailorbird.app import Listening, LogFormat, run_engine, run_gateway, serve_beside, take_secret, tls_of
 from tailorbird.cli.session import Workspace, open_session
 from tailorbird.settings import Settings
 
@@ -41,7 +41,12 @@ def _serve(
         trusted_proxies=settings.trusted_proxies,
         log_format=log_format or settings.log_format,
     )
-    run_gateway(session.parts, listening, wiring.open_driver, keep_former=timedelta(seconds=settings.keep_former_seconds))
+    keep_former = timedelta(seconds=settings.keep_former_seconds)
+    outside = wiring.open_outside_driver(settings, session.parts)
+    if outside is not None:
+        serve_beside(session.parts, listening, outside, keep_former)
+    else:
+        run_gateway(session.parts, listening, wiring.open_driver, keep_former=keep_former)
 
 
 def _file(settings: Settings, path: str) -> Path | None:
