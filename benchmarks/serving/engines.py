@@ -134,7 +134,8 @@ def own(memory_mb: int = 4096) -> Iterator[str]:
 def vllm(loras: Sequence[Path]) -> Iterator[str]:
     """vLLM on the CPU at the best setting found: both cores bound, its libiomp5 preloaded."""
     port = free_port()
-    command = [str(PEER / "bin" / "vllm"), "serve", str(base_model()), "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
+    server = [str(PEER / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(base_model())]
+    command = [*server, "--host", "127.0.0.1", "--port", str(port), "--dtype", "bfloat16"]
     command += ["--max-model-len", "2048", "--served-model-name", "base", "--max-num-seqs", "32"]
     if loras:
         command += ["--enable-lora", "--max-loras", str(len(loras)), "--max-lora-rank", str(RANK), "--lora-modules"]

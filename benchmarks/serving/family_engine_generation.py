@@ -23,7 +23,7 @@ BARS: dict[str, Bar] = {
 
 def measure(quick: bool) -> Measured:
     times, folders = (1 if quick else 3), adapters(32)
-    found: dict[str, Any] = ours(times)
+    found: dict[str, Any] = ours(2 if quick else 3)
     with vllm([]) as url:
         found["vllm base"] = rounds("vLLM base", asks_vllm(url), [None], times=times)
     with vllm(folders[:8]) as url:

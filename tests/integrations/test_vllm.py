@@ -38,7 +38,8 @@ def server(base_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(environment / "bin" / "vllm"), "serve", str(base_model_folder), "--host", "127.0.0.1", "--port", str(port)]
+    server = [str(environment / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(base_model_folder)]
+    command = [*server, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "base", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--api-key", KEY]
     command += ["--enable-lora", "--max-loras", "2", "--max-cpu-loras", "2", "--max-lora-rank", "16"]
     settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}

@@ -24,6 +24,8 @@ _log = logging.getLogger("tailorbird.engine")
 
 #: Seconds without a job after which the thread ends.
 _IDLE = 2.0
+#: Seconds after which a lane that could compute nothing is looked at again.
+_STUCK = 0.05
 #: Megabytes for keys and values of each set of weights, unless TAILORBIRD_ENGINE_KV_MB says otherwise. Pages are used as they are needed.
 _KV_MB = 1024
 #: Requests from outside that may wait, in all and of one tenant.
@@ -165,20 +167,26 @@ class Worker:
     def _next_lane(self) -> Lane | None:
         """The lane whose turn it is; None, and the thread is over, when there has been nothing to do for a while."""
         with self._changed:
-            while not self._closed:
-                busy = [lane for lane in self._lanes.values() if lane.has_work]
-                if busy:
-                    self._turn += 1
-                    return busy[self._turn % len(busy)]
-                if not self._changed.wait(_IDLE):
-                    break
+            # Looked at again after the wait, however that ended: work may come at the very moment when the patience is over.
+            for patient in (True, False):
+                while not self._closed:
+                    busy = [lane for lane in self._lanes.values() if lane.has_work]
+                    if busy:
+                        self._turn += 1
+                        return busy[self._turn % len(busy)]
+                    if not patient or not self._changed.wait(_IDLE):
+                        break
             self._thread = None
             return None
 
     def _step(self, lane: Lane) -> None:
-        with self._changed:
-            step = lane.plan()
+        step: list[tuple[Slice, Job]] = []
         try:
+            with self._changed:
+                step = lane.plan()
+                if not step:
+                    self._changed.wait(_STUCK)
+                    return
             hidden = lane.compute(step)
             with self._changed:
                 lane.scheduler.computed([part for part, _ in step])
@@ -186,7 +194,7 @@ class Worker:
             lane.hand_out(step, hidden)
         except Exception as error:  # noqa: BLE001 - a step that fails must end its own jobs, not the engine
             failure = _defect(error)
-            for _, job in step:
+            for job in [job for _, job in step] or lane.jobs:
                 job.fail(failure)
 
     def _count(self, step: list[tuple[Slice, Job]]) -> None:
