@@ -67,8 +67,8 @@ def computed_by(placement: Placement) -> str:
     return "plain" if why_not else "native"
 
 
-def forward_of(model: Any, placement: Placement) -> Forward:
-    """The pass that computes ``model``."""
-    if computed_by(placement) == "native" and can_compute(model):
+def forward_of(model: Any, kernels: str) -> Forward:
+    """The pass that computes ``model``, by ``kernels`` if they can."""
+    if kernels == "native" and can_compute(model):
         return NativeForward(model, torch.get_num_threads())
     return PlainForward(model)

@@ -40,7 +40,7 @@ class TorchEngine:
     def __init__(self, precision: Precision = "auto") -> None:
         self._placement = place(precision)
         self._kernels = computed_by(self._placement)
-        readers = (reader_of_decoders(self._placement), reader_of_adapters)
+        readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._registry = Registry(
             readers,
             memory_budget(),

@@ -19,9 +19,9 @@ from tailorbird.inference.forward.weights import read_weights
 _SHARE = 0.5
 
 
-def reader_of_decoders(placement: Placement) -> Callable[[Path], Forward]:
-    """Reads the model in a folder as ``placement`` says. Raises ModelInvalid."""
-    return lambda folder: forward_of(read_weights(folder, placement), placement)
+def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], Forward]:
+    """Reads the model in a folder as ``placement`` says, to be computed by ``kernels``. Raises ModelInvalid."""
+    return lambda folder: forward_of(read_weights(folder, placement), kernels)
 
 
 def reader_of_adapters(folder: Path, decoder: Any) -> Any:
