@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailorbird.data.provenance import head, member, salt_of, stored
+from tailorbird.data.provenance import croissant, head, member, salt_of, stored
 from tailorbird.data.reading import SourceRows
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
@@ -36,10 +36,12 @@ def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore, s
     lines = [canonical_json(row) for row in rows]
     seal = stored(member(row.id, line, salt) for row, line in zip(rows, lines, strict=True))
     lengths = sorted(len(row.text) for row in rows)
+    stored_rows = artifacts.put(_jsonl(lines))
+    places = {row.place for row in gathered.sources.rows}
     return SnapshotManifest(
         tenant=objective.tenant,
         objective=objective.name,
-        rows=artifacts.put(_jsonl(lines)),
+        rows=stored_rows,
         quarantine=artifacts.put(_jsonl([canonical_json(entry) for entry in gathered.quarantined])),
         read=sum(gathered.sources.read.values()),
         duplicates=gathered.duplicates,
@@ -57,6 +59,7 @@ def freeze(objective: Objective, gathered: Gathered, artifacts: ArtifactStore, s
         else None,
         root=head(seal).root,
         seal=artifacts.put(seal),
+        metadata=artifacts.put(croissant(objective, stored_rows, len(rows), places)),
         removed=len(gathered.sources.removed),
         expires=min((row.provenance.retain_until for row in rows if row.provenance.retain_until), default=None),
     )

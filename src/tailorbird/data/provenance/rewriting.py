@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 
+from tailorbird.data.provenance.croissant import redescribed
 from tailorbird.data.provenance.sealing import head, member, salt_of, stored
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
@@ -108,8 +109,11 @@ class _Kept:
         seal = stored(member(row, line, salt) for row, line in self.lines.items())
         quarantine = sorted([*artifacts.get(self._old.quarantine).splitlines(), *map(canonical_json, reasons)], key=_place)
         lengths = sorted(self._lengths)
+        rows = artifacts.put(b"".join(line + b"\n" for line in ordered))
+        described = redescribed(artifacts.get(self._old.metadata), rows, len(ordered)) if self._old.metadata else None
         update = {
-            "rows": artifacts.put(b"".join(line + b"\n" for line in ordered)),
+            "rows": rows,
+            "metadata": artifacts.put(described) if described else None,
             "quarantine": artifacts.put(b"".join(line + b"\n" for line in quarantine)),
             "quarantined": len(quarantine),
             "removed": self._old.removed + len(reasons),

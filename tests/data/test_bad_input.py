@@ -1,0 +1,193 @@
+"""What teams really have: each kind of bad input is refused with its line, or set aside with its reason, and never a crash."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from data_room import build, make_objective
+
+from tailorbird.data import SourceRows, inspect, read_sources
+from tailorbird.data.reading import jsonl_file, text_folder
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.inspection import Inspection
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "runs", "home"]
+
+
+def rows(count: int = 60) -> list[dict[str, str]]:
+    return [{"text": f"{WORDS[n % 12]} {WORDS[n * 7 % 12]} number {n * n}", "label": "ab"[n % 2]} for n in range(count)]
+
+
+def csv_of(separator: str = ",", count: int = 60) -> str:
+    return f"text{separator}label\n" + "".join(f"{row['text']}{separator}{row['label']}\n" for row in rows(count))
+
+
+def read(folder: Path, name: str, content: bytes, **source: str) -> SourceRows:
+    (folder / name).write_bytes(content)
+    return read_sources(make_objective({"path": name, **source}), folder)
+
+
+def refused(folder: Path, name: str, content: bytes, **source: str) -> DataInvalid:
+    with pytest.raises(DataInvalid) as error:
+        read(folder, name, content, **source)
+    assert error.value.hint
+    return error.value
+
+
+def looked_at(folder: Path, name: str, content: bytes) -> Inspection:
+    (folder / name).write_bytes(content)
+    return inspect(name, folder, lambda _: None)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, b"PK\3\4\x14\0\0\0\x08\0" * 50, bytes(range(256)) * 9])
+def test_a_binary_file_named_csv(tmp_path: Path, content: bytes) -> None:
+    error = refused(tmp_path, "d.csv", content)
+    assert error.error_code in ("file_binary", "file_encoding")
+    with pytest.raises(DataInvalid, match="binary content"):
+        looked_at(tmp_path, "d.csv", content)
+
+
+def test_nul_bytes(tmp_path: Path) -> None:
+    error = refused(tmp_path, "d.csv", csv_of().replace("quick", "qu\0ck").encode())
+    assert (error.error_code, error.message) == ("file_binary", "d.csv:3: binary content, not text")
+
+
+def test_mixed_encodings_are_refused_where_they_begin(tmp_path: Path) -> None:
+    text = csv_of().encode() + "café,a\n".encode() + "naïve,b\n".encode("latin-1")
+    error = refused(tmp_path, "d.csv", text)
+    assert error.message == "d.csv:63: not UTF-8"
+    assert "encoding: cp1252" in error.hint
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig"])
+def test_other_encodings_are_told_and_then_read(tmp_path: Path, encoding: str) -> None:
+    text = csv_of() + ("café \x81 über,a\n" if encoding == "latin-1" else "café – “über”,a\n")
+    found = looked_at(tmp_path, "d.csv", text.encode(encoding))
+    assert found.encoding == {"utf-8-sig": "utf-8"}.get(encoding, encoding)
+    assert found.rows == 61
+    read_back = read(tmp_path, "d.csv", text.encode(encoding), encoding=found.encoding or "")
+    assert read_back.rows[-1].text == text.splitlines()[-1].rpartition(",")[0]
+    assert read_back.rows[0].text == rows()[0]["text"]
+
+
+def test_an_encoding_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path, "d.csv", csv_of().encode(), encoding="utf-9").error_code == "file_encoding"
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators_are_told_and_then_read(tmp_path: Path, separator: str) -> None:
+    found = looked_at(tmp_path, "d.csv", csv_of(separator).encode())
+    assert (found.separator, [column.name for column in found.columns]) == (separator, ["text", "label"])
+    assert len(read(tmp_path, "d.csv", csv_of(separator).encode(), separator=separator).rows) == 60
+
+
+def test_a_line_of_fifty_megabytes_is_set_aside(tmp_path: Path) -> None:
+    lines = [json.dumps(row) for row in rows()]
+    lines.insert(3, json.dumps({"text": "x" * 50_000_000, "label": "a"}))
+    found = read(tmp_path, "d.jsonl", "\n".join(lines).encode())
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(4, "line_too_long")]
+    assert len(found.rows) == 60
+
+
+def test_a_line_that_never_ends_is_refused_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.data.reading.text_file.LONGEST_LINE", 10_000)
+    error = refused(tmp_path, "d.jsonl", b'{"text": "' + b"x" * 100_000)
+    assert (error.error_code, error.message) == ("line_too_long", "d.jsonl:1: a line of more than 10,000 characters")
+    assert jsonl_file.LONGEST < 100_000_000
+
+
+def test_nested_json_where_text_is_expected(tmp_path: Path) -> None:
+    nested = [{"text": {"de": "hallo"}, "label": "a"}, {"text": ["a"], "label": "a"}]
+    lines = [json.dumps(row) for row in [*rows(), *nested]]
+    found = read(tmp_path, "d.jsonl", "\n".join(lines).encode())
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(61, "wrong_type"), (62, "wrong_type")]
+
+
+def test_columns_of_one_name(tmp_path: Path) -> None:
+    assert refused(tmp_path, "d.csv", b"text,label,text\na,b,c\n").error_code == "column_twice"
+
+
+def test_labels_that_differ_only_by_case(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row | {"label": row["label"] + " "}) + "\n" for row in rows()))
+    assert len(build(make_objective({"path": "d.jsonl"}), tmp_path).rows) == 60  # space around a label is no part of it
+    shouting = [row | {"label": row["label"].upper() if n > 50 else row["label"]} for n, row in enumerate(rows())]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shouting))
+    with pytest.raises(DataInvalid) as error:
+        build(make_objective({"path": "d.jsonl"}), tmp_path)
+    assert error.value.error_code == "labels_collide"
+
+
+def test_all_rows_in_one_class_and_no_rows_left(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row | {"label": "a"}) + "\n" for row in rows()))
+    with pytest.raises(DataInvalid) as error:
+        build(make_objective({"path": "d.jsonl"}), tmp_path)
+    assert error.value.error_code == "too_few_classes"
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row | {"text": " "}) + "\n" for row in rows()))
+    with pytest.raises(DataInvalid) as error:
+        build(make_objective({"path": "d.jsonl"}), tmp_path)
+    assert error.value.error_code == "mostly_quarantined"
+
+
+def test_a_zip_bomb_in_a_folder_is_not_opened(tmp_path: Path) -> None:
+    for number, row in enumerate(rows()):
+        (tmp_path / "d" / row["label"]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / row["label"] / f"{number}.txt").write_text(row["text"])
+    with zipfile.ZipFile(tmp_path / "d" / "a" / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.txt", b"\0" * 50_000_000)
+    found = read_sources(make_objective({"path": "d"}), tmp_path)
+    assert [(entry.file, entry.code) for entry in found.quarantined] == [("d/a/bomb.zip", "file_kind")]
+    assert len(found.rows) == 60
+
+
+def test_a_text_of_gigabytes_in_a_folder_is_set_aside_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_folder, "LARGEST", 100)
+    for number, row in enumerate(rows()):
+        (tmp_path / "d" / row["label"]).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "d" / row["label"] / f"{number}.txt").write_text(row["text"])
+    (tmp_path / "d" / "a" / "huge.txt").write_text("x" * 101)
+    found = read_sources(make_objective({"path": "d"}), tmp_path)
+    assert [(entry.file, entry.code) for entry in found.quarantined] == [("d/a/huge.txt", "file_too_large")]
+
+
+def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(2000)))
+    parse = jsonl_file.record_of
+
+    def meanwhile(name: str, line: int, text: str) -> object:
+        if line == 1000:
+            with (tmp_path / "d.jsonl").open("a") as other:
+                other.write("{}\n")
+        return parse(name, line, text)
+
+    monkeypatch.setattr(jsonl_file, "record_of", meanwhile)
+    with pytest.raises(DataInvalid) as error:
+        read_sources(make_objective({"path": "d.jsonl"}), tmp_path)
+    assert error.value.error_code == "file_changed"
+
+
+def test_columns_are_guessed_and_shown_never_assumed(tmp_path: Path) -> None:
+    people = [row | {"customer_id": n // 3, "note": "", "licence": "MIT"} for n, row in enumerate(rows())]
+    found = looked_at(tmp_path, "d.jsonl", "".join(json.dumps(row) + "\n" for row in people).encode())
+    assert {guess.role: guess.column for guess in found.guesses} == {
+        "text": "text",
+        "label": "label",
+        "subject": "customer_id",
+        "license": "licence",
+    }
+    assert found.task == "classify"
+    assert "WHOSE DATA" in found.proposal
+    assert rows()[3]["text"] not in found.model_dump_json()
+
+
+def test_what_has_no_telling_names_is_guessed_by_its_content(tmp_path: Path) -> None:
+    text = "".join(f"{row['text']}\t{row['label']}\n" for row in [{"text": "q", "label": "kind"}, *rows()])
+    found = looked_at(tmp_path, "d.tsv", text.encode())
+    assert {guess.role: guess.column for guess in found.guesses} == {"text": "q", "label": "kind"}
+    chats = "".join(
+        json.dumps({"c": [{"role": "user", "content": "x"}, {"role": "assistant", "content": str(n)}]}) + "\n" for n in range(9)
+    )
+    talk = looked_at(tmp_path, "d.jsonl", chats.encode())
+    assert (talk.task, [(guess.role, guess.column) for guess in talk.guesses]) == ("generate", [("messages", "c")])
