@@ -291,3 +291,8 @@ def test_format_valid_and_referral_where_they_fit() -> None:
 def many() -> str:
     text = changed("kind: classify", "kind: classify\n  labels: many").replace("metric: accuracy", "metric: exact_match")
     return text.replace("margin: 0.02", "referral: {max_error: 0.05}")
+
+
+def test_limits_on_writing_do_not_fit_a_ranking() -> None:
+    text = changed("kind: classify", "kind: rank").replace("limits:", "limits:\n  retention: {max_drop: 0.02}")
+    assert "measured on models that write" in refused(text).message

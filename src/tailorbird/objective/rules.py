@@ -73,6 +73,12 @@ def _needs_faults(file: ObjectiveFile) -> list[Fault]:
             faults.append(
                 Fault(line, "format_valid needs to know the form", "add `format: {json_keys: [...]}` or a `pattern` under `task`")
             )
+    for name in ("retention", "memorisation"):
+        if objective.task.kind is TaskKind.RANK and getattr(objective.limits, name) is not None:
+            line = file.line_of(f"limits.{name}")
+            faults.append(
+                Fault(line, f"`{name}` is measured on models that write, and ranking tunes one that does not", "remove the limit")
+            )
     if objective.referral is not None and answers_of(objective.task) is not Answers.LABEL:
         line = file.line_of("referral")
         faults.append(Fault(line, "`referral` rests on one probability an answer", "remove it: it works with kind: classify, labels: one"))
