@@ -98,8 +98,8 @@ def rows(_quick: bool, values: dict[str, float], detail: dict[str, Any]) -> None
     values["public_rows_not_proven"] = sum(row["standing"] == "not_proven" and row["items_needed"] is not None for row in asked)
 
 
-def scored(quick: bool, values: dict[str, float], detail: dict[str, Any]) -> None:
-    found = label_scoring(8 if quick else 16, say)
+def scored(_quick: bool, values: dict[str, float], detail: dict[str, Any]) -> None:
+    found = label_scoring(8, say)
     values["label_scoring_vs_lm_eval"] = found["ratio"]
     detail["label_scoring"] = found
 

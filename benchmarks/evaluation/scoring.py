@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 PEER = "lm-eval==0.4.13"
 VENV = ROOT / ".cache" / "peers" / "evaluation"
 #: Turns of each side after its warm-up.
-TURNS = 3
+TURNS = 2
 
 
 def label_scoring(items: int, say: Callable[[str], None]) -> dict[str, Any]:
