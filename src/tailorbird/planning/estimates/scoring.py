@@ -30,7 +30,9 @@ _UNMEASURED_GFLOPS = 10.0
 
 def prompt_time(inputs: PlanInputs, shots: int) -> Estimate:
     """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev."""
-    rows = inputs.manifest.counts.dev + (FEW_SHOT_DRAWS * FEW_SHOT_ROWS if shots else 0)
+    # Held-out rows are scored for each drawn set, and twice more to see whether a preference of the model is to be taken off.
+    tried = (FEW_SHOT_DRAWS if shots else 0) + (2 if inputs.tokens.label_trie else 0)
+    rows = inputs.manifest.counts.dev + tried * FEW_SHOT_ROWS
     seconds = zip(START_SECONDS, scoring_seconds(inputs, shots, rows), strict=True)
     return interval([sum(both) for both in seconds], "s")
 
