@@ -20,7 +20,7 @@ from tailorbird.domain.objective import TaskKind
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = ROOT / ".cache" / "node"
-VERSION = "6"
+VERSION = "7"
 
 SCRIPT = Path(__file__).with_name("story.mjs")
 
