@@ -6,6 +6,7 @@ Answers of a generator are words that tell which request and which release they 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from collections.abc import AsyncGenerator, Sequence
@@ -17,7 +18,7 @@ from tailorbird.app.servers import Server, ended_by_signals, listen
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
-from tailorbird.ports.engine import Chunk
+from tailorbird.ports.engine import Chunk, LabelScores
 from tailorbird.wiring import SystemClock
 
 WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))
@@ -25,6 +26,10 @@ WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))
 
 class ClockDriver(DirectDriver):
     """Scores at once, and writes a word after each wait; any number of answers at a time."""
+
+    async def score(self, _release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        even = -math.log(len(labels))
+        return LabelScores(log_probabilities=(even,) * len(labels), prompt_tokens=len(prompt[-1].content.split()), latency_ms=0.0)
 
     async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         asked = prompt[-1].content

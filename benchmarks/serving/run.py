@@ -1,8 +1,8 @@
 """The serving benchmark, a family of measurements at a time; results are merged by family, so that one can be measured again alone.
 
-In: ``--quick`` or nothing, ``--only FAMILY`` (several times). Out: benchmarks/results/serving.json, progress on stderr, one JSON object as
-the last line of stdout. A family is a module of this folder named ``family_<name>.py`` with ``BARS`` (name: (bar, aim, unit, whether less is
-better)) and ``measure(quick) -> Measured``.
+In: ``--quick`` or nothing, ``--only FAMILY`` (several times). Out: benchmarks/results/serving.json, progress on stderr, one JSON object
+as the last line of stdout. A family is a module of this folder named ``family_<name>.py`` with ``BARS`` (name: (bar, aim, unit, whether
+less is better)) and ``measure(quick) -> Measured``.
 """
 
 from __future__ import annotations

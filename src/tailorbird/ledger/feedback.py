@@ -30,7 +30,7 @@ class FeedbackBook:
         known = select(requests.c.id).where(requests.c.tenant == self._tenant, requests.c.id == said.request)
         if self._connection.scalar(known) is None:
             raise NotFound(f"no request {said.request} in {self._tenant}", "take the id from the response's header", code="request_missing")
-        upsert(self._connection, feedback, said.model_dump(mode="python") | {"kind": said.kind.value}, replaced=("value", "score", "at"))
+        upsert(self._connection, feedback, [said.model_dump() | {"kind": said.kind.value}], replaced=("value", "score", "at"))
 
     def of(self, request: str) -> tuple[Feedback, ...]:
         """What was said of a request, oldest first."""

@@ -5,11 +5,12 @@ In: values, rows. Out: rows, values, and the few statements that every repositor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Executable, Row, ScalarSelect, Select, Table, and_, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tailorbird.domain.errors import Corrupt, Forbidden
@@ -74,11 +75,20 @@ def insert_all_new(connection: Connection, table: Table, rows: list[dict[str, An
         connection.execute(_INSERT[connection.dialect.name](table).on_conflict_do_nothing(), rows)
 
 
-def upsert(connection: Connection, table: Table, row: dict[str, Any], *, summed: Iterable[str] = (), replaced: Iterable[str] = ()) -> None:
-    """Inserts ``row``; where one with its key is there, adds the ``summed`` columns to it and replaces the ``replaced`` ones."""
-    statement = _INSERT[connection.dialect.name](table).values(row)
+def upsert(
+    connection: Connection, table: Table, rows: list[dict[str, Any]], *, summed: tuple[str, ...] = (), replaced: tuple[str, ...] = ()
+) -> None:
+    """Inserts ``rows``; where one with its key is there, adds the ``summed`` columns to it and replaces the ``replaced`` ones."""
+    if rows:
+        connection.execute(_upserting(connection.dialect.name, table, summed, replaced), rows)
+
+
+@cache
+def _upserting(dialect: str, table: Table, summed: tuple[str, ...], replaced: tuple[str, ...]) -> Executable:
+    """The statement, made once: making it takes longer than running it."""
+    statement = _INSERT[dialect](table)
     changes = {name: table.c[name] + statement.excluded[name] for name in summed} | {name: statement.excluded[name] for name in replaced}
-    connection.execute(statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes))
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
 
 
 def next_number(column: ColumnElement[int], *same: ColumnElement[bool]) -> ScalarSelect[int]:

@@ -27,8 +27,7 @@ class Usages:
 
     def add(self, counted: Sequence[Usage]) -> None:
         """Adds to what the gateways counted in their windows."""
-        for one in counted:
-            upsert(self._connection, usage, one.model_dump() | {"tenant": self._tenant}, summed=_COUNTS)
+        upsert(self._connection, usage, [one.model_dump() | {"tenant": self._tenant} for one in counted], summed=_COUNTS)
 
     def used(self, period: Period, start: datetime) -> Amounts:
         """What all gateways counted in the window that began at ``start``."""
@@ -62,7 +61,7 @@ class Gateways:
 
     def beat(self, gateway: str, moves: int, at: datetime) -> None:
         """Says that ``gateway`` serves, with every alias as of the move number ``moves``."""
-        upsert(self._connection, gateways, {"id": gateway, "moves": moves, "at": at}, replaced=("moves", "at"))
+        upsert(self._connection, gateways, [{"id": gateway, "moves": moves, "at": at}], replaced=("moves", "at"))
 
     def serving(self, since: datetime) -> dict[str, int]:
         """Gateways that said so at or after ``since``, and the move each had reached."""
