@@ -8,6 +8,7 @@ goes no further than the tenant's policy says (a label is not text of the caller
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -61,22 +62,35 @@ class Answer:
     confidence: float | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
     referred: bool = False
     malformed: bool = False
+    wants_json: bool = False
 
     def note(self, piece: Piece) -> None:
         """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
         self.given.append(piece.text)
         if piece.finish_reason is None:
-            self.completion_tokens += 1
+            self.completion_tokens = piece.completion_tokens or self.completion_tokens + 1
             self.prompt_tokens = piece.prompt_tokens or self.expected
             return
         self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
-        self.referred = piece.referred
+        self.referred, self.cached_tokens = piece.referred, piece.cached_tokens
         if piece.probabilities is not None:
             self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
         else:
-            self.malformed = not "".join(self.given).strip()
+            self.malformed = _is_malformed("".join(self.given), json_wanted=self.wants_json)
+
+
+def _is_malformed(text: str, *, json_wanted: bool) -> bool:
+    """True for no answer at all, and for one that is not the JSON that was asked for."""
+    if not json_wanted:
+        return not text.strip()
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False
 
 
 class Account:
@@ -121,6 +135,11 @@ class Account:
     def completion_tokens(self) -> int:
         """Tokens written, in all answers."""
         return sum(answer.completion_tokens for answer in self.answers)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the tokens read, those known from earlier."""
+        return sum(answer.cached_tokens for answer in self.answers)
 
     @property
     def referred(self) -> bool:

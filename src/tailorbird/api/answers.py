@@ -18,6 +18,7 @@ class Usage(BaseModel):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: dict[str, int]
 
 
 class Origin(BaseModel):
@@ -72,7 +73,7 @@ class ChatChoice(BaseModel):
 
     index: int
     message: AssistantMessage
-    logprobs: None
+    logprobs: dict[str, Any] | None
     finish_reason: _End
 
 

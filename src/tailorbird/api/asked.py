@@ -60,6 +60,7 @@ class Asked(Strict):
     max_tokens: _Tokens | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: _Stop | Annotated[list[_Stop], Field(max_length=4)] | None = None
     user: str | None = None
@@ -101,6 +102,7 @@ class Asked(Strict):
             max_tokens=self.token_limit or Sampling().max_tokens,
             temperature=temperature,
             top_p=self.top_p or 1.0,
+            top_k=self.top_k or 0,
             seed=drawn if self.seed is None else self.seed,
             stop=stop,
         )

@@ -23,9 +23,10 @@ from tailorbird.api.call import current_call
 from tailorbird.api.metering import limit_headers, most_used
 from tailorbird.api.reply import DONE, Wording, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
-from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.serving import Answering, Arm, Mirror, Mirrored, Piece, Route, Routes
 
 
@@ -92,13 +93,25 @@ async def _understand(chat: Chat, manner: Manner, request: Request, account: Acc
         raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
     arm = route.arm_for(body.keeps_to or call.id)
     texts, sampling = list(map(_user_text, body.conversations)), body.sampling
+    _demand_written(arm, sampling)
     expected, most = most_used(arm, body.conversations, sampling)
     account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at)
-    account.answers = [Answer(text, tokens) for text, tokens in zip(texts, expected, strict=True)]
+    as_json = sampling.json_schema is not None
+    account.answers = [Answer(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
     account.answered_by(route, arm, Told(*body.segments(request.headers), route.unit(body.keeps_to)))
     engine = chat.books.engine
     answers = [call.timed(chat.answering.pieces(arm, conversation, sampling), engine) for conversation in body.conversations]
     return _Question(body, route, arm, manner.wording, answers)
+
+
+def _demand_written(arm: Arm, sampling: Sampling) -> None:
+    """A label is scored, not written: it has probabilities of its own, and no other form. Raises InvalidInput."""
+    asked = "logprobs" if sampling.logprobs is not None else "response_format" if sampling.json_schema is not None else None
+    if asked is not None and arm.task is TaskKind.CLASSIFY:
+        hint = f"leave {asked} out: the probabilities of all labels stand under tailorbird"
+        raise InvalidInput(
+            f"the parameter {asked} is not supported by a model that classifies", hint, code="unsupported_parameter", param=asked
+        )
 
 
 def _user_text(conversation: Sequence[Message]) -> str:

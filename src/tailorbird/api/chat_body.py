@@ -5,13 +5,14 @@ In: bytes. Out: a ``ChatBody``, or InvalidInput that names the parameter. Must n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tailorbird.api.asked import NEUTRAL, Asked, Strict, Words
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.prompt import Message, Sampling
 
 WORDS = Words(
     neutral={
@@ -20,9 +21,6 @@ WORDS = Words(
         "tool_choice": (None, "none", "auto"),
         "functions": (None, []),
         "function_call": (None, "none", "auto"),
-        "logprobs": (None, False),
-        "top_logprobs": (None, 0),
-        "response_format": (None, {"type": "text"}),
         "modalities": (None, ["text"]),
         "audio": (None,),
         "web_search_options": (None,),
@@ -59,6 +57,35 @@ class ChatMessage(Strict):
         return Message(role=role, content="".join(part.text for part in parts))
 
 
+class SchemaNamed(Strict):
+    """A JSON schema that the answer is to fit. ``strict`` changes nothing: it always is."""
+
+    name: Annotated[str, Field(max_length=64)] = ""
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(Strict):
+    """Text, any JSON object, or JSON that fits a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: SchemaNamed | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type json_schema, and with no other")
+        return self
+
+    @property
+    def as_text(self) -> str | None:
+        """The schema as the engine takes it; None for text."""
+        if self.json_schema is not None:
+            return json.dumps(self.json_schema.schema_, ensure_ascii=False)
+        return "{}" if self.type == "json_object" else None
+
+
 class ChatBody(Asked):
     """A chat completion request, as far as it is honoured. ``safety_identifier`` keeps a user on one arm as ``user`` does; ``channel`` and
     ``language`` in ``metadata`` divide reports."""
@@ -67,6 +94,9 @@ class ChatBody(Asked):
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     safety_identifier: str | None = None
     metadata: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
 
     example: ClassVar[str] = '{"model": ..., "messages": [...]}'
 
@@ -74,6 +104,19 @@ class ChatBody(Asked):
     def conversations(self) -> tuple[tuple[Message, ...], ...]:
         """One conversation: the messages in our words."""
         return (tuple(message.as_message() for message in self.messages),)
+
+    @model_validator(mode="after")
+    def _asks_for_the_likeliest_with_logprobs(self) -> ChatBody:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """With what only conversations ask for."""
+        schema = self.response_format.as_text if self.response_format else None
+        asked = (self.top_logprobs or 0) if self.logprobs else None
+        return super().sampling.model_copy(update={"logprobs": asked, "json_schema": schema})
 
     @property
     def token_limit(self) -> int | None:

@@ -6,6 +6,8 @@ becomes one. Must not know: what was asked.
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.responses import Response
@@ -14,6 +16,19 @@ from tailorbird.serving import Deployment
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+#: What the engine tells of itself: name in the metrics, field of its state, meaning. By release there is nothing: a label has few values.
+_ENGINE = {
+    "requests_running": ("running", "Requests that the engine works on."),
+    "requests_waiting": ("waiting", "Requests that wait for the engine."),
+    "kv_tokens": ("kv_tokens", "Room for keys and values, in tokens."),
+    "kv_tokens_used": ("kv_tokens_used", "Of which used."),
+    "prefix_queries": ("prefix_queries", "Prompt tokens looked up in the prefix cache."),
+    "prefix_hits": ("prefix_hits", "Of which found."),
+    "memory_bytes": ("memory_used", "Memory of weights."),
+    "memory_budget_bytes": ("memory_budget", "What weights may take."),
+}
 
 
 class Metrics:
@@ -43,6 +58,13 @@ class Metrics:
         behind.set_function(lambda: deployment.readiness().behind)
         engine = Gauge("tailorbird_engine_up", "1 when the engine answered when last asked.", registry=self.registry)
         engine.set_function(lambda: float(deployment.readiness().engine))
+        for name, (field, what) in _ENGINE.items():
+            shown = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
+            shown.set_function(partial(_told, deployment, field))
+        resident = Gauge("tailorbird_engine_releases_resident", "Releases whose weights are in memory.", registry=self.registry)
+        resident.set_function(lambda: float(sum(one.resident for one in deployment.engine_state.releases)))
+        evicted = Gauge("tailorbird_engine_evictions", "How often weights were put out of memory.", registry=self.registry)
+        evicted.set_function(lambda: float(sum(one.evictions for one in deployment.engine_state.releases)))
 
     def count(self, route: str, method: str, status: int, seconds: float, overhead: float) -> None:
         """Counts an ended call. ``route`` is the pattern, never the path."""
@@ -55,6 +77,10 @@ class Metrics:
         self._answers.labels(outcome).inc()
         self._tokens.labels("prompt").inc(prompt_tokens)
         self._tokens.labels("completion").inc(completion_tokens)
+
+
+def _told(deployment: Deployment, field: str) -> float:
+    return float(getattr(deployment.engine_state, field))
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:

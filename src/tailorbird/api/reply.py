@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from tailorbird.api.account import Account
 from tailorbird.api.errors import error_body
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.ports.engine import TokenChance
 from tailorbird.serving import Arm, Piece
 
 DONE = "data: [DONE]\n\n"
@@ -41,7 +42,7 @@ class ChatWording:
         """A whole answer."""
         (pieces,) = answers
         message = {"role": "assistant", "content": _text(pieces), "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": pieces[-1].finish_reason}
+        choice = {"index": 0, "message": message, "logprobs": _chances(pieces), "finish_reason": pieces[-1].finish_reason}
         return _frame(account, "chat.completion") | {
             "choices": [choice],
             "usage": _usage(account),
@@ -54,7 +55,7 @@ class ChatWording:
         if piece.text or opening:
             delta["content"] = piece.text
         body = _frame(account, "chat.completion.chunk")
-        body["choices"] = [{"index": index, "delta": delta, "logprobs": None, "finish_reason": piece.finish_reason}]
+        body["choices"] = [{"index": index, "delta": delta, "logprobs": _chances([piece]), "finish_reason": piece.finish_reason}]
         if piece.finish_reason is not None:
             body["tailorbird"] = _origin(arm, piece)
         return _sse(body)
@@ -128,9 +129,23 @@ def _frame(account: Account, kind: str) -> dict[str, Any]:
     return {"id": account.request_id, "object": kind, "created": account.created, "model": account.alias}
 
 
-def _usage(account: Account) -> dict[str, int]:
+def _usage(account: Account) -> dict[str, Any]:
     read, written = account.prompt_tokens, account.completion_tokens
-    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    counts: dict[str, Any] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return counts | {"prompt_tokens_details": {"cached_tokens": account.cached_tokens}}
+
+
+def _chances(pieces: Sequence[Piece]) -> dict[str, Any] | None:
+    """Log-probabilities of tokens as OpenAI tells them; None where there are none."""
+    tokens = [chance for piece in pieces for chance in piece.logprobs]
+    if not tokens:
+        return None
+    told = [_chance(chance) | {"top_logprobs": list(map(_chance, chance.top))} for chance in tokens]
+    return {"content": told, "refusal": None}
+
+
+def _chance(chance: TokenChance) -> dict[str, Any]:
+    return {"token": chance.token, "logprob": chance.logprob, "bytes": list(chance.bytes)}
 
 
 def _origin(arm: Arm, last: Piece) -> dict[str, Any]:

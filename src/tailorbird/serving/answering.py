@@ -18,7 +18,7 @@ from tailorbird.domain.retrieval import Entry
 from tailorbird.domain.value import Value
 from tailorbird.foundations.labelling import is_referred, labelled
 from tailorbird.foundations.prompting import messages_for
-from tailorbird.ports.engine import EngineDriver
+from tailorbird.ports.engine import EngineDriver, TokenLogprob
 from tailorbird.serving.routes import Arm, Routes
 
 
@@ -34,7 +34,8 @@ class Piece(Value):
     """A piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
 
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
-    ``referred`` says that the release is not sure enough of the label: a person should look at it.
+    ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that the release is not sure enough
+    of the label: a person should look at it.
     """
 
     text: str
@@ -44,6 +45,8 @@ class Piece(Value):
     probabilities: dict[str, float] | None = None
     ranking: tuple[RankedDocument, ...] = ()
     referred: bool = False
+    cached_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 #: Documents of an answer, at most.
@@ -105,6 +108,8 @@ class Answering:
                     finish_reason=chunk.finish_reason,
                     prompt_tokens=chunk.prompt_tokens,
                     completion_tokens=chunk.completion_tokens,
+                    cached_tokens=chunk.cached_tokens,
+                    logprobs=chunk.logprobs,
                 )
 
     async def _context(self, arm: Arm, text: str) -> list[Entry]:

@@ -21,7 +21,7 @@ from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
-from tailorbird.ports.engine import EngineDriver, LoadRequest
+from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
 from tailorbird.ports.ledger import Ledger
 from tailorbird.serving.life import SignOfLife
 from tailorbird.serving.loader import ReleaseLoader
@@ -59,6 +59,8 @@ class Deployment:
         self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600), gateway: str = ""
     ) -> None:
         self.routes = Routes()
+        self.engine_state = EngineState()
+        self._driver = driver
         self._life = SignOfLife(ledger, clock, gateway)
         self._ledger = ledger
         self._clock = clock
@@ -106,6 +108,8 @@ class Deployment:
     async def _watch_engine(self) -> None:
         while True:
             await self._loader.refresh()
+            with suppress(TailorbirdError):
+                self.engine_state = await self._driver.state()
             await self._loader.unload(self._loader.loaded - set(self._needed()) - self.routes.in_use)
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._suspect.wait(), _ASK_EVERY)
@@ -151,7 +155,7 @@ class Deployment:
         return {alias.path: alias for alias in aliases}
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
-        """What must be loaded, most urgent first: targets, then what aliases left within the window, then what still answers a name."""
+        """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window (pinned)."""
         now = self._clock.now()
         aliases = self._aliases.values()
         targets = [(alias, target) for alias in aliases for target in alias.targets]
@@ -160,8 +164,11 @@ class Deployment:
             (route.alias, target) for alias in aliases if (route := self.routes.live(alias.path)) for target in route.alias.targets
         ]
         needed: dict[Digest, LoadRequest] = {}
-        for alias, target in (*targets, *former, *answering):
+        for alias, target in (*targets, *answering):
             needed.setdefault(target.release, LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias)))
+        for alias, target in former:
+            wanted = LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias), pinned=True)
+            needed.setdefault(target.release, wanted)
         for alias in aliases:
             if alias.mirror is not None:
                 needed.setdefault(alias.mirror, LoadRequest(tenant=alias.tenant, release=alias.mirror, purpose="production"))

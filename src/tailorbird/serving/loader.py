@@ -38,6 +38,7 @@ class ReleaseLoader:
         self._driver = driver
         self._on_change = on_change
         self._loaded: frozenset[Digest] = frozenset()
+        self._pinned: frozenset[Digest] = frozenset()
         self._loading: dict[Digest, asyncio.Task[None]] = {}
         self._failed: dict[Digest, _Failure] = {}
         self._slots = asyncio.Semaphore(_SIDE_BY_SIDE)
@@ -74,13 +75,16 @@ class ReleaseLoader:
             self._now_loaded(held)
 
     def want(self, needed: Mapping[Digest, LoadRequest]) -> None:
-        """Starts loading what is needed and neither loaded, nor being loaded, nor waiting for its next attempt."""
+        """Starts loading what is needed and neither loaded (pinned or not, as wanted), nor being loaded, nor waiting for its next
+        attempt.
+        """
         if not self._answers:
             return
         now = time.monotonic()
         for release, request in needed.items():
             failed = self._failed.get(release)
-            if release in self._loaded or release in self._loading or (failed and now < failed.retry_at):
+            as_wanted = release in self._loaded and request.pinned == (release in self._pinned)
+            if as_wanted or release in self._loading or (failed and now < failed.retry_at):
                 continue
             self._loading[release] = asyncio.create_task(self._load(request))
 
@@ -111,6 +115,7 @@ class ReleaseLoader:
         else:
             self._failed.pop(release, None)
             self._loaded |= {release}
+            self._pinned = self._pinned | {release} if request.pinned else self._pinned - {release}
         finally:
             self._loading.pop(release, None)
             self._on_change()
@@ -124,6 +129,7 @@ class ReleaseLoader:
         _log.log(level, "release %s was not loaded (%s): %s", short(release), error.error_code, error.message)
 
     def _now_loaded(self, held: frozenset[Digest]) -> None:
+        self._pinned &= held
         if held != self._loaded:
             self._loaded = held
             self._on_change()
