@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from serving_kit import House
 from tailorbird.api.chat_body import parse_chat
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Sampling
 
 
 def parse(**changes: Any) -> Any:
@@ -26,7 +27,7 @@ def test_defaults_are_greedy_and_deterministic() -> None:
 
 def test_sampling_is_read() -> None:
     sampling = parse(temperature=0.5, top_p=0.9, seed=7, stop=["a", "b"], max_tokens=9).sampling
-    assert sampling.model_dump() == {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("a", "b")}
+    assert sampling == Sampling(max_tokens=9, temperature=0.5, top_p=0.9, seed=7, stop=("a", "b"))
     assert parse(max_tokens=9, max_completion_tokens=3).sampling.max_tokens == 3
     assert len({parse(temperature=1).sampling.seed for _ in range(5)}) > 1
 
