@@ -130,7 +130,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "tenant.limit": {"name": things.tenant, "limits": {"requests_per_minute": 10**6}},
         "tenant.suspend": {"name": things.tenant},
         "tenant.remove": {"name": things.tenant},
-        "tenant.policy": {"store_content": True},
+        "tenant.policy": {"review_share": 0.1},
         "release.drill": release,
         "rollout.start": release,
         "rollout.list": {},
