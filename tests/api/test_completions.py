@@ -149,7 +149,7 @@ def parse(**changes: Any) -> Any:
 
 def test_sampling_is_read_as_in_chat() -> None:
     sampling = parse(temperature=0.5, top_p=0.9, seed=7, stop="a", max_tokens=9).sampling
-    assert sampling.model_dump() == {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("a",)}
+    assert sampling.model_dump(exclude_defaults=True) == {"max_tokens": 9, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": ("a",)}
     assert (parse().sampling.temperature, parse().sampling.max_tokens) == (0.0, 128)
 
 

@@ -17,7 +17,10 @@ from fastapi import FastAPI
 
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
+from tailorbird.domain.feedback import Review, ReviewReason
+from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.prompt import Message
+from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, RunState, StepProgress, TrainingProgress
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
@@ -119,6 +122,10 @@ def furnish(folder: Path) -> None:
     with parts.ledger.work("acme") as work:
         work.requests.add([request_row(number, parts, ended.conclusion.release) for number in range(60)])
         work.signals.add([signal(parts, severity, ended.conclusion.release) for severity in Severity])
+    on_its_way = rollout(parts)
+    with parts.ledger.work("acme") as work:
+        work.rollouts.add(on_its_way)
+        work.reviews.add([review(parts)])
     make_checkpoint(parts, act_as(parts, "acme", "operator"))
     parts.ledger.close()
 
@@ -170,6 +177,32 @@ def request_row(number: int, parts: Parts, release: Digest) -> RequestRow:
         confidence=None if refused else 0.93,
         cost=0.0 if refused else 0.0001,
     )
+
+
+def rollout(parts: Parts) -> Rollout:
+    """A release on its way, and nothing counted yet."""
+    now = parts.clock.now()
+    return Rollout(
+        id="5c0d1f7a90be",
+        tenant="acme",
+        alias="desk",
+        candidate=release_of(parts),
+        incumbent=release_of(parts),
+        risk=RiskTier.LIMITED,
+        plan=RolloutPlan(),
+        salt="s",
+        versions=(1,),
+        step_since=now,
+        started_by="operator",
+        started_at=now,
+        changed_at=now,
+    )
+
+
+def review(parts: Parts) -> Review:
+    """An answer that waits for people."""
+    at = parts.clock.now()
+    return Review(tenant="acme", request=request_id(0), alias="acme/desk", reason=ReviewReason.REFERRED, queued_at=at)
 
 
 def signal(parts: Parts, severity: Severity, release: Digest) -> Signal:

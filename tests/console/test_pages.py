@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from console_kit import NASTY, Reader, application, release_of, request_id, run_named
+from console_kit import NASTY, Reader, application, release_of, request_id, rollout, run_named
 
 from tailorbird.console.rendering import page
 from tailorbird.console.routes import _PAGES
@@ -77,6 +77,8 @@ def paths(parts: Parts) -> list[str]:
         "{digest}": release,
         "{request}": request_id(0),
         "{alias}": "desk",
+        "{rollout}": rollout(parts).id,
+        "{decision}": "hold",
     }
     found = [path for method, path, _ in _PAGES if method == "GET"]
     for name, value in named.items():
@@ -89,9 +91,8 @@ def test_every_page_answers_and_holds_together(viewer: Reader) -> None:
     looked = 0
     for path in paths(viewer.parts):
         answer = viewer.get(path)
-        assert answer.status_code in (
-            (200, 409) if "/aliases/" in path or path.endswith(("promote", "stage")) else (403,) if path == "/console/reviews" else (200,)
-        ), path
+        may_be = (200, 409) if "/aliases/" in path or path.endswith(("promote", "stage")) else (200,)
+        assert answer.status_code in ((403,) if path.endswith("/reviews") else may_be), path
         if path.endswith("/evidence"):
             assert answer.headers["content-disposition"].startswith("attachment")
             assert "The sealed test" in answer.text
@@ -99,6 +100,24 @@ def test_every_page_answers_and_holds_together(viewer: Reader) -> None:
             check(answer.text)
         looked += 1
     assert looked == len(paths(viewer.parts))
+
+
+def test_a_rollout_shows_its_guards_and_what_may_be_decided(viewer: Reader) -> None:
+    html = viewer.get(f"/console/rollouts/{rollout(viewer.parts).id}").text
+    assert all(guard in html for guard in ("errors", "latency", "feedback"))
+    assert "Take it back" not in html, "a viewer decides nothing"
+    operator = Reader(viewer.parts)
+    assert operator.log_in("operator").status_code == 303
+    assert "Take it back" in operator.get(f"/console/rollouts/{rollout(viewer.parts).id}").text
+
+
+def test_answers_that_wait_are_for_reviewers(viewer: Reader) -> None:
+    reviewer = Reader(viewer.parts)
+    assert reviewer.log_in("reviewer").status_code == 303
+    html = reviewer.get("/console/reviews").text
+    check(html)
+    assert request_id(0)[:12] in html
+    assert "not kept" in html
 
 
 @pytest.mark.parametrize("path", ["/console/login", "/console/nothing/here", "/console/static/none.css"])
