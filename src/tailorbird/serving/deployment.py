@@ -73,6 +73,7 @@ class Deployment:
         self._suspect = asyncio.Event()
         self._loader = ReleaseLoader(driver, self._awake.set)
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     async def start(self) -> None:
         """Begins to watch; returns at once, with nothing live yet."""
@@ -82,6 +83,8 @@ class Deployment:
 
     async def stop(self) -> None:
         """Ends the watch. What is loaded stays loaded."""
+        # A cancellation is lost where the event that is waited for comes in the same moment (``asyncio.wait_for`` before Python 3.12).
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -99,14 +102,14 @@ class Deployment:
         self._suspect.set()
 
     async def _watch_record(self) -> None:
-        while True:
+        while not self._stopping:
             await self._look()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), _LOOK_EVERY)
             self._awake.clear()
 
     async def _watch_engine(self) -> None:
-        while True:
+        while not self._stopping:
             await self._loader.refresh()
             with suppress(TailorbirdError):
                 self.engine_state = await self._driver.state()
