@@ -185,7 +185,7 @@ def rollout(parts: Parts) -> Rollout:
     return Rollout(
         id="5c0d1f7a90be",
         tenant="acme",
-        alias="desk",
+        alias="triage",
         candidate=release_of(parts),
         incumbent=release_of(parts),
         risk=RiskTier.LIMITED,
