@@ -82,20 +82,19 @@ def measure(kept: Sittings, only: int = 0, sitting: int = 0) -> dict[str, Any]:
     waiting = [point for point in points if point.name not in kept.results]
     for point in waiting[: sitting or None]:
         survives(template, _emptied(folder / "story"), point, undisturbed.ending, kept)
-    return _bar(undisturbed, [kept.results[point.name] for point in points if point.name in kept.results], len(points), only)
+    return _bar(undisturbed, [kept.results[point.name] for point in points if point.name in kept.results], len(points))
 
 
-def _bar(undisturbed: Told, found: list[dict[str, Any]], asked: int, only: int) -> dict[str, Any]:
-    """What the bar says; it is open while points are missing and none of those that were tried ended otherwise."""
+def _bar(undisturbed: Told, found: list[dict[str, Any]], asked: int) -> dict[str, Any]:
+    """What the bar says; it is open while too few points were tried and none of them ended otherwise."""
     same = sum(one["same"] for one in found)
-    whole = not only and len(found) == asked
     return {
         "value": same,
-        "of": asked,
-        "tried": len(found),
+        "of": len(found),
+        "points": asked,
         "bar": BAR,
         "unit": "points",
-        "holds": same >= BAR if whole and same == len(found) else None if same == len(found) else False,
+        "holds": False if same < len(found) else True if same >= BAR else None,
         "in": "full",
         "story_seconds": round(undisturbed.seconds, 1),
         "story_cpu_seconds": round(undisturbed.cpu_seconds, 1),

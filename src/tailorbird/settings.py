@@ -41,10 +41,10 @@ class Settings(Value):
 
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
     are who acts when a command does not say. ``engine`` runs the models: our own, or the server at ``engine_url``, which calls the base
-    ``engine_model``. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and
-    ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks.
-    ``training_processes`` is how many train together (0: one for each GPU), ``tracking`` where the metrics of training are shown.
-    Paths are relative to the workspace. ``docs/operations.md`` explains each.
+    ``engine_model``. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and ``alerts`` name who is told
+    (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
+    server is known beside those that it listens on. ``training_processes`` is how many train together (0: one for each GPU), ``tracking``
+    where the metrics of training are shown. Paths are relative to the workspace. ``docs/operations.md`` explains each.
     """
 
     workspace: Path
@@ -57,6 +57,7 @@ class Settings(Value):
     tls_cert: str = ""
     tls_key: str = ""
     trusted_proxies: Texts = ()
+    public_urls: Texts = ()
     log_format: Literal["text", "json"] = "text"
     engine: Literal["torch", "vllm", "openai"] = "torch"
     engine_url: str = ""

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import httpx
@@ -19,14 +20,28 @@ from serving_kit import DirectDriver, House
 from tailorbird import api
 from tailorbird.app import gateway_app
 from tailorbird.domain.identity import Identity
+from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Actor, Parts
 from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
-from tailorbird.lifecycle.sessions import log_in, open_session
+from tailorbird.lifecycle.sessions import Entrance, log_in, open_session
+from tailorbird.lifecycle.uploads import keep_upload
 
 TENANTS = ("acme", "globex")
+#: Where the control plane is asked.
+HERE = "http://control"
+
+
+class _Everywhere:
+    """What a server is called whose port nobody knows before it listens. That a login is for one server is tested where it is told."""
+
+    def __contains__(self, _server: object) -> bool:
+        return True
+
+
+EVERYWHERE = _Everywhere()
 
 #: An objective and its data, as somebody would submit them.
 ROWS = b"text,label\n" + b"".join(b"case %d about a %s,%s\n" % (n, label, label) for n in range(300) for label in (b"refund", b"login"))
@@ -91,7 +106,7 @@ def use_clock(parts: Parts, clock: NowClock) -> NowClock:
 
 def control_app(parts: Parts, largest_upload: int = 1 << 20) -> FastAPI:
     app = FastAPI()
-    app.include_router(api.control_routes(parts, largest_upload))
+    app.include_router(api.control_routes(Entrance(parts, EVERYWHERE), largest_upload))
     api.add_error_handlers(app)
     app.add_middleware(api.Observed, metrics=api.Metrics())
     return app
@@ -103,12 +118,19 @@ def act(parts: Parts, who: str, tenant: str = "acme") -> Actor:
 
 def session(parts: Parts, who: str, tenant: str = "acme") -> str:
     """The secret of a new session."""
-    return open_session(parts, *log_in(act(parts, who, tenant), parts.clock.now()))[1]
+    return open_session(parts, *log_in(act(parts, who, tenant), HERE, parts.clock.now()), {HERE})[1]
 
 
-def opening(actor: Actor, parts: Parts, **changes: Any) -> dict[str, Any]:
+def upload(parts: Parts, data: bytes, tenant: str = "acme") -> Digest:
+    """The digest of a file that the tenant's author uploaded."""
+    folder = Path(mkdtemp(dir=parts.workspace))
+    (folder / "file").write_bytes(data)
+    return keep_upload(parts, act(parts, "author", tenant), folder).digest
+
+
+def opening(actor: Actor, parts: Parts, server: str = HERE, **changes: Any) -> dict[str, Any]:
     """The body with which ``actor`` logs in."""
-    login, signature = log_in(actor, parts.clock.now())
+    login, signature = log_in(actor, server, parts.clock.now())
     return {"login": plain_json(login), "signature": plain_json(signature)} | changes
 
 
@@ -118,7 +140,7 @@ def ask(parts: Parts, story: Callable[[httpx.AsyncClient], Awaitable[Any]], who:
     async def run() -> Any:
         transport = httpx.ASGITransport(control_app(parts), raise_app_exceptions=False)
         headers = {"authorization": f"Bearer {session(parts, who, tenant)}"} if who else {}
-        async with httpx.AsyncClient(transport=transport, base_url="http://control", headers=headers) as client:
+        async with httpx.AsyncClient(transport=transport, base_url=HERE, headers=headers) as client:
             return await story(client)
 
     return asyncio.run(run())
@@ -139,7 +161,7 @@ def people(parts: Parts, tenant: str = "acme") -> tuple[Identity, ...]:
 
 def whole_app(parts: Parts, house: House) -> FastAPI:
     """The public application over ``parts``, with an engine in this process that loads what ``house`` admits."""
-    return gateway_app(parts, DirectDriver(house))
+    return gateway_app(parts, DirectDriver(house), servers=EVERYWHERE)
 
 
 @contextmanager

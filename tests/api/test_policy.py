@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from control_kit import OBJECTIVE, ROWS, act, code, control_app, open_office, session, whole_app
+from control_kit import OBJECTIVE, ROWS, act, code, control_app, open_office, session, upload, whole_app
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
@@ -76,12 +76,12 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "data.report": snapshot,
         "data.suspects": snapshot,
         "data.fix": snapshot | {"fixes": [{"row": "sha256:" + "0" * 64, "action": "keep"}]},
-        "data.inspect": {"name": "rows.csv", "file": parts.artifacts.put(ROWS)},
+        "data.inspect": {"name": "rows.csv", "file": upload(parts, ROWS)},
         "data.erase": {"subject": "somebody"},
         "data.erasures": {},
         "data.certificate": erasure,
         "data.certify": erasure | {"certificate": stated["release"], "signature": plain_json(signature)},
-        "run.submit": {"objective": OBJECTIVE, "files": {"rows.csv": parts.artifacts.put(ROWS)}},
+        "run.submit": {"objective": OBJECTIVE, "files": {"rows.csv": upload(parts, ROWS)}},
         "run.list": {},
         "run.show": run,
         "run.evidence": run,
@@ -90,6 +90,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "label_review.next": release,
         "label_review.judge": release | {"number": 1, "mark": "left"},
         "run.fork": run | {"source": things.run},
+        "objective.list": {},
         "job.list": {},
         "job.show": run,
         "job.cancel": run,
@@ -191,7 +192,7 @@ def furnish_globex(parts: Parts) -> Things:
     """One object of every kind, all of globex."""
     now = parts.clock.now()
     author = act(parts, "author", "globex")
-    files = {"rows.csv": parts.artifacts.put(ROWS)}
+    files = {"rows.csv": upload(parts, ROWS, "globex")}
     run = submit_uploaded(parts, author, OBJECTIVE.replace("acme", "globex"), files, RunState.ACTIVE)
     release = make_release("globex", 1, TaskKind.CLASSIFY, now)
     alias = Alias(tenant="globex", name="hidden", targets=(Target(release=release.digest),), moved_at=now, moved_by="operator")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
-from control_kit import act, ask, code, opening, session
+from control_kit import HERE, act, ask, code, opening, session
+from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.api.throttle import Throttle
+from tailorbird import api
+from tailorbird.access import Throttle
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.people import disable
+from tailorbird.lifecycle.sessions import Entrance
 
 LOGIN, ME, END = "/api/sessions", "/api/session", "/api/sessions/current"
 
@@ -34,6 +38,27 @@ def test_who_proves_who_they_are_gets_a_session(parts: Parts) -> None:
     assert (me.status_code, me.json()["roles"]) == (200, ["author"])
     assert (ended.status_code, ended.content) == (204, b"")
     assert code(after) == (401, "session_ended")
+
+
+def test_a_login_for_another_server_cannot_be_passed_on(parts: Parts) -> None:
+    """Whoever runs the other one may say that he is this one: what a request says of its host proves nothing."""
+
+    async def story() -> list[httpx.Response]:
+        app = FastAPI()
+        app.include_router(api.control_routes(Entrance(parts, {HERE})))
+        api.add_error_handlers(app)
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://elsewhere") as client:
+            wrong = [
+                opening(act(parts, "author"), parts, server) for server in ("https://elsewhere", "https://control", "http://control:81")
+            ]
+            changed = opening(act(parts, "author"), parts, "https://elsewhere")
+            changed["login"]["server"] = HERE
+            return [await client.post(LOGIN, json=body) for body in (*wrong, changed, opening(act(parts, "author"), parts))]
+
+    *refused, changed, taken = asyncio.run(story())
+    assert [code(answer) for answer in refused] == [(401, "login_elsewhere")] * 3
+    assert code(changed) == (401, "login_refused")
+    assert taken.status_code == 200
 
 
 def test_a_login_counts_once_and_for_a_while(parts: Parts) -> None:

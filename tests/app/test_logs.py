@@ -13,7 +13,8 @@ import pytest
 from app_kit import ASK, CHAT, gateway_process, wait_ready
 
 from serving_kit import House
-from tailorbird.app.logs import FACTS, set_up
+from tailorbird.app.logs import FACTS, set_up, trace_of
+from tailorbird.domain.errors import Corrupt
 from tailorbird.foundations.canonical import short
 
 PRIVATE = "my card number is 4111"
@@ -80,4 +81,16 @@ def test_a_defect_is_one_json_line_with_its_trace(quiet_again: None, capsys: pyt
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)
     assert (told["level"], told["message"]) == ("critical", "a watch ended")
-    assert "ValueError: a defect" in told["trace"]
+    assert told["trace"].endswith("in test_a_defect_is_one_json_line_with_its_trace\nbuiltins.ValueError")
+
+
+def test_the_words_of_a_library_are_not_told_since_they_may_quote_what_was_sent() -> None:
+    try:
+        try:
+            int("the words of a row")
+        except ValueError as error:
+            raise Corrupt("a number cannot be read", "restore it") from error
+    except Corrupt as error:
+        told = trace_of(error)
+    assert "the words" not in told
+    assert told.index("builtins.ValueError") < told.index("which led to") < told.index("Corrupt: a number cannot be read")

@@ -21,6 +21,7 @@ from fastapi import FastAPI, Request
 
 from tailorbird.app import Listening, Tls, tls_of
 from tailorbird.app.gateway import announce
+from tailorbird.app.names import check_urls, own_origins
 from tailorbird.app.tls import check_proxies, is_open
 from tailorbird.domain.errors import Forbidden, InvalidInput
 
@@ -173,3 +174,26 @@ def test_serving_others_in_the_clear_is_said_aloud(tmp_path: Path, caplog: pytes
             announce(listening, 8443)
             assert [record.levelname for record in caplog.records] == ["INFO", "WARNING"][: 1 + warned]
             assert caplog.records[0].getMessage().startswith(f"serving on {'https' if listening.tls else 'http'}://{listening.host}:8443 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "public", "origins"),
+    [
+        ("127.0.0.1", (), {"http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"}),
+        ("::", (), {"http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"}),
+        ("10.0.0.5", (), {"http://10.0.0.5:8080"}),
+        ("10.0.0.5", ("https://Tailorbird.Example:443/",), {"http://10.0.0.5:8080", "https://tailorbird.example"}),
+    ],
+)
+def test_a_server_is_known_where_it_listens_and_by_what_the_settings_say(host: str, public: tuple[str, ...], origins: set[str]) -> None:
+    assert own_origins(host, 8080, None, public) == origins
+
+
+def test_a_server_is_known_by_the_names_of_its_certificate(tmp_path: Path) -> None:
+    assert own_origins("10.0.0.5", 443, make_certificate(tmp_path), ()) == {"https://10.0.0.5", "https://127.0.0.1"}
+
+
+def test_what_is_no_address_is_refused_before_anything_starts() -> None:
+    check_urls(["https://tailorbird.example"])
+    with pytest.raises(InvalidInput, match="not the address of a server"):
+        check_urls(["tailorbird.example"])

@@ -47,11 +47,11 @@ def refused(done: subprocess.CompletedProcess[str], code: str, *words: str) -> N
 
 def test_init_makes_people_with_private_keys_and_can_be_repeated(desk: Path) -> None:
     keys = sorted((desk / ".tailorbird" / "keys" / "acme").glob("*.key"))
-    assert [key.stem for key in keys] == ["admin", "approver", "author", "operator", "reviewer", "viewer", "worker"]
+    assert [key.stem for key in keys] == ["admin", "approver", "author", "data-author", "operator", "reviewer", "viewer", "worker"]
     assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
     again = tailorbird(desk, "init", "--tenant", "acme", "--json")
     assert again.returncode == 0
-    assert len(json.loads(again.stdout)) == 7
+    assert len(json.loads(again.stdout)) == 8
     assert tailorbird(desk, "init", "--tenant", "globex").returncode == 1
 
 

@@ -41,11 +41,12 @@ def chromium() -> Iterator[Browser]:
 def served(parts: Parts) -> Iterator[str]:
     """The console's address while it is served by a thread."""
     listener = listen("127.0.0.1", 0)
-    server = Server(application(parts))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = Server(application(parts, {url}))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        yield url
     finally:
         server.end()
         thread.join(30)

@@ -6,7 +6,7 @@ import asyncio
 import csv
 import shutil
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,11 +29,14 @@ from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Actor, Parts, Progress, adapt, promote
 from tailorbird.lifecycle.audit import make_checkpoint
 from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.sessions import Entrance
 from tailorbird.ports.engine import LabelScores
 
 #: The ledger has a clock of its own, and forgets sessions of long ago: ours stands still, but at today.
 NOW = datetime.now(UTC)
 LABELS = ("refund", "delivery", "login")
+#: By what the console is known.
+HTTP, HTTPS = "http://console.test", "https://console.test"
 #: What nobody may ever see act, as the reason of a KPI and in a reading.
 NASTY = "<script>alert('x')</script>"
 
@@ -241,9 +244,9 @@ def approve(parts: Parts) -> None:
     promote.sign_and_decide(parts, act_as(parts, "acme", "approver"), release_of(parts), "approve", "read")
 
 
-def application(parts: Parts) -> FastAPI:
+def application(parts: Parts, servers: Container[str] = frozenset({HTTP, HTTPS})) -> FastAPI:
     app = FastAPI()
-    app.include_router(console_routes(parts))
+    app.include_router(console_routes(Entrance(parts, servers)))
     return app
 
 
@@ -253,7 +256,7 @@ class Reader:
     def __init__(self, parts: Parts, scheme: str = "http") -> None:
         self.parts = parts
         self.app = application(parts)
-        self.origin = f"{scheme}://console.test"
+        self.origin = {"http": HTTP, "https": HTTPS}[scheme]
         self.cookies = httpx.Cookies()
 
     def get(self, path: str, **headers: str) -> httpx.Response:

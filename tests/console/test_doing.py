@@ -71,6 +71,28 @@ def test_the_cookie_is_out_of_reach(house: Parts, scheme: str, secure: bool) -> 
     assert ("Secure" in cookie) is secure
 
 
+def test_a_login_that_another_site_passes_on_is_refused(house: Parts) -> None:
+    """The address that the browser had before it is what was signed, whatever the other site says of the host it asks."""
+    reader = Reader(house)
+    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "viewer"}, origin="https://elsewhere", host="elsewhere")
+    assert prepared.status_code == 200
+    signature = act_as(house, "acme", "viewer").sign("login", prepared.json()["digest"])
+    sent = {"signed": prepared.json()["text"], "public_key": signature.public_key, "signature": signature.signature}
+    answer = reader.post("/console/login", sent)
+    assert answer.status_code == 401
+    assert "another server" in answer.text
+
+
+def test_refused_logins_are_slowed_down(house: Parts) -> None:
+    reader = Reader(house)
+    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "nobody"}).json()
+    sent = {"signed": prepared["text"], "public_key": "x", "signature": "x"}
+    assert [reader.post("/console/login", sent).status_code for _ in range(10)] == [401] * 10
+    throttled = reader.log_in("viewer")
+    assert throttled.status_code == 429
+    assert "too many refused logins" in throttled.text
+
+
 def test_a_login_proves_one_identity_once(house: Parts) -> None:
     reader = Reader(house)
     prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "operator"}).json()
@@ -142,6 +164,10 @@ def test_the_whole_way_into_production_and_back(parts: Parts) -> None:
     assert "It was taken back from production." in operator.get(back.headers["location"]).text
     assert "withdrawn" in operator.get("/console").text
     assert verify_log(parts, act_as(parts, "acme", "operator")).intact
+    with parts.ledger.work("acme", write=False) as work:
+        (logged,) = [entry for entry in work.events.latest(3) if entry.event.kind == "release.rolled_back"]
+    assert "a drill" not in logged.body, "what somebody wrote may name a person, and the log forgets nothing"
+    assert "reason <code>a drill</code>" in operator.get("/console/audit").text
 
 
 def test_a_rejection_ends_it(parts: Parts) -> None:

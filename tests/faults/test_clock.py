@@ -17,12 +17,13 @@ from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.integrations.memory import FixedClock
 from tailorbird.ledger import open_ledger
-from tailorbird.lifecycle import Parts, Progress, sessions, working
+from tailorbird.lifecycle import Parts, Progress, sessions, timekeeping, working
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.audit import make_checkpoint, verify_log
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.people import act_as, create_api_key, revoke_api_key
 
+HERE = "https://tailorbird.example"
 HOUR = timedelta(hours=1)
 
 
@@ -67,13 +68,41 @@ def test_while_a_dead_process_holds_a_lease(desk: Desk, parts: Parts, clock: Fix
     assert ending_of(desk) == undisturbed
 
 
+def test_what_has_expired_stays_expired(parts: Parts, clock: FixedClock) -> None:
+    admin = act_as(parts, "acme", "admin")
+    key, _ = create_api_key(parts, admin, "for-a-day", days=1)
+    _, secret = sessions.open_session(parts, *sessions.log_in(admin, HERE, clock.now()), {HERE})
+    for _ in range(3):  # as a server does every minute
+        clock.advance(timedelta(hours=9))
+        timekeeping.keep_time(parts)
+    clock.advance(-27 * HOUR)
+    with pytest.raises(Unauthenticated, match="ended"):
+        sessions.actor_of(parts, secret)
+    assert not key.is_valid(timekeeping.believed_now(parts))
+    assert [notice.code for notice in timekeeping.notices(parts)] == ["clock_behind"]
+    _, fresh = sessions.open_session(parts, *sessions.log_in(admin, HERE, clock.now()), {HERE})
+    assert sessions.actor_of(parts, fresh).name == "admin", "who logs in now is known for as long as ever"
+    renewed, _ = create_api_key(parts, admin, "for-another-day", days=1)
+    assert renewed.is_valid(timekeeping.believed_now(parts))
+
+
+def test_a_clock_that_was_wrong_for_a_moment_ends_nothing_for_long(parts: Parts, clock: FixedClock) -> None:
+    admin = act_as(parts, "acme", "admin")
+    key, _ = create_api_key(parts, admin, "for-a-month", days=30)
+    timekeeping.keep_time(parts)
+    clock.advance(timedelta(days=70 * 365))
+    timekeeping.keep_time(parts)
+    clock.advance(-timedelta(days=70 * 365))
+    assert key.is_valid(timekeeping.believed_now(parts))
+
+
 def test_keys_and_sessions(parts: Parts, clock: FixedClock) -> None:
     admin = act_as(parts, "acme", "admin")
     revoked, _ = create_api_key(parts, admin, "revoked", days=1)
     revoke_api_key(parts, admin, revoked.id)
-    login, signature = sessions.log_in(admin, clock.now())
-    _, kept = sessions.open_session(parts, login, signature)
-    _, ended = sessions.open_session(parts, *sessions.log_in(admin, clock.now()))
+    login, signature = sessions.log_in(admin, HERE, clock.now())
+    _, kept = sessions.open_session(parts, login, signature, {HERE})
+    _, ended = sessions.open_session(parts, *sessions.log_in(admin, HERE, clock.now()), {HERE})
     sessions.end_session(parts, ended)
     clock.advance(-HOUR)
     with parts.ledger.system(write=False) as system:
@@ -84,12 +113,12 @@ def test_keys_and_sessions(parts: Parts, clock: FixedClock) -> None:
     with pytest.raises(Unauthenticated, match="ended"):
         sessions.actor_of(parts, ended)
     with pytest.raises(Unauthenticated) as replayed:
-        sessions.open_session(parts, login, signature)
+        sessions.open_session(parts, login, signature, {HERE})
     assert replayed.value.error_code == "login_stale"
     assert "clock" in replayed.value.hint
-    fresh = Login(tenant="acme", identity="admin", nonce=login.nonce, at=clock.now())
+    fresh = Login(tenant="acme", identity="admin", server=HERE, nonce=login.nonce, at=clock.now())
     with pytest.raises(Unauthenticated) as used:
-        sessions.open_session(parts, fresh, admin.sign("login", digest_of(fresh)))
+        sessions.open_session(parts, fresh, admin.sign("login", digest_of(fresh)), {HERE})
     assert used.value.error_code == "login_replayed"
 
 

@@ -208,6 +208,17 @@ def test_a_body_that_comes_slowly_is_taken(served: Live, monkeypatch: pytest.Mon
         assert status_of(raw) == 200
 
 
+def test_a_body_that_drips_is_not_waited_for_to_its_end(served: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never silent, and yet it would take a quarter of an hour."""
+    monkeypatch.setattr(connections, "BODY_SECONDS", 1.0)
+    with socket.create_connection(address(served), timeout=10) as raw:
+        raw.sendall(head_of(served, "content-length: 10000"))
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            drip(raw, b" " * 500)
+    assert 1.0 <= time.monotonic() - started < 20
+
+
 def test_50_clients_that_hang_up_in_mid_stream(served: Live, house: House, engine: CountingEngine) -> None:
     """The engine stops for each of them, and each leaves a row."""
     question = ASK | {"model": "acme/writer", "stream": True, "max_tokens": 1500, "messages": say("word " * 1500)}

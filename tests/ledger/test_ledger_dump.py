@@ -58,6 +58,7 @@ def fill(ledger: Ledger) -> None:
         work.events.add_checkpoint(sample.checkpoint(300, work.events.root()))
     with ledger.system() as system:
         system.gateways.beat("gateway", 1, sample.START)
+        system.floor.raise_to(sample.START)
 
 
 @pytest.fixture

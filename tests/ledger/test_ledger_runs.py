@@ -57,6 +57,28 @@ class TestRuns:
             assert [run.id for run in work.runs.latest(3, skip=5)] == ["run0002", "run0001"]
             assert work.runs.latest(3, skip=7) == ()
 
+    def test_the_newest_run_of_each_objective(self, ledger):
+        with ledger.work("acme") as work, ledger.work("globex", write=False) as other:
+            assert work.runs.newest_by_objective() == ()
+            for n in range(1, 8):
+                work.runs.add(sample.run("acme", n).model_copy(update={"objective_name": ("b", "a", "c")[n % 3], "created_at": START}))
+            assert [(run.objective_name, run.id) for run in work.runs.newest_by_objective()] == [
+                ("a", "run0007"),
+                ("b", "run0006"),
+                ("c", "run0005"),
+            ]
+            assert other.runs.newest_by_objective() == ()
+
+    def test_runs_in_some_states_are_a_page(self, ledger):
+        with ledger.work("acme") as work:
+            for n in range(1, 8):
+                work.runs.add(sample.run("acme", n))
+                work.runs.set_state(f"run{n:04}", (RunState.DONE, RunState.ACTIVE, RunState.PLANNING)[n % 3])
+            wanted = (RunState.ACTIVE, RunState.PLANNING)
+            assert [run.id for run in work.runs.in_states(wanted)] == ["run0007", "run0005", "run0004", "run0002", "run0001"]
+            assert [run.id for run in work.runs.in_states(wanted, limit=2, skip=1)] == ["run0005", "run0004"]
+            assert work.runs.in_states((RunState.FAILED,)) == ()
+
     def test_states(self, ledger):
         with ledger.work("acme") as work:
             work.runs.add(sample.run("acme"))

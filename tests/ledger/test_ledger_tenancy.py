@@ -46,6 +46,8 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "aliases.history": lambda w: w.aliases.history("routing"),
     "requests.get": lambda w: w.requests.get("request-1"),
     "requests.latest": lambda w: w.requests.latest(release=digest("release")),
+    "runs.newest_by_objective": lambda w: w.runs.newest_by_objective(),
+    "runs.in_states": lambda w: w.runs.in_states(tuple(RunState)),
     "requests.traffic": lambda w: w.requests.traffic(START, START + MINUTE),
     "identities.get": lambda w: w.identities.get("ada"),
     "identities.all": lambda w: w.identities.all(),

@@ -18,9 +18,11 @@ from tailorbird.lifecycle import Actor, Parts, people
 from tailorbird.lifecycle.people import act_as, key_path
 from tailorbird.lifecycle.sessions import SESSION_LASTS, actor_of, end_session, log_in, open_session
 
+HERE = "https://tailorbird.example"
+
 
 def opened(parts: Parts, actor: Actor) -> str:
-    return open_session(parts, *log_in(actor, parts.clock.now()))[1]
+    return open_session(parts, *log_in(actor, HERE, parts.clock.now()), {HERE})[1]
 
 
 def test_a_login_opens_a_session_that_is_the_identity_and_signs_nothing(parts: Parts, author: Actor) -> None:
@@ -32,10 +34,10 @@ def test_a_login_opens_a_session_that_is_the_identity_and_signs_nothing(parts: P
 
 
 def test_a_login_is_used_once(parts: Parts, author: Actor) -> None:
-    login = log_in(author, parts.clock.now())
-    open_session(parts, *login)
+    login = log_in(author, HERE, parts.clock.now())
+    open_session(parts, *login, {HERE})
     with pytest.raises(Unauthenticated) as caught:
-        open_session(parts, *login)
+        open_session(parts, *login, {HERE})
     assert caught.value.error_code == "login_replayed"
 
 
@@ -52,14 +54,14 @@ _FORGERIES: dict[str, Forge] = {
 @pytest.mark.parametrize("forge", _FORGERIES.values(), ids=_FORGERIES)
 def test_what_does_not_prove_an_identity_is_refused_alike(parts: Parts, author: Actor, forge: Forge) -> None:
     with pytest.raises(Unauthenticated) as caught:
-        open_session(parts, *forge(*log_in(author, parts.clock.now())))
+        open_session(parts, *forge(*log_in(author, HERE, parts.clock.now())), {HERE})
     assert caught.value.error_code == "login_refused"
 
 
 def test_a_refused_login_is_logged_where_the_tenant_exists(parts: Parts, author: Actor) -> None:
-    login, signature = log_in(author, parts.clock.now())
+    login, signature = log_in(author, HERE, parts.clock.now())
     with pytest.raises(Unauthenticated):
-        open_session(parts, login.model_copy(update={"identity": "approver"}), signature)
+        open_session(parts, login.model_copy(update={"identity": "approver"}), signature, {HERE})
     with parts.ledger.work("acme", write=False) as work:
         (last,) = work.events.latest(1)
     assert (last.event.kind, last.event.actor) == ("access.denied", "approver")
@@ -68,7 +70,7 @@ def test_a_refused_login_is_logged_where_the_tenant_exists(parts: Parts, author:
 @pytest.mark.parametrize("off", [timedelta(minutes=-3), timedelta(minutes=3)])
 def test_a_login_of_another_time_is_refused(parts: Parts, author: Actor, off: timedelta) -> None:
     with pytest.raises(Unauthenticated) as caught:
-        open_session(parts, *log_in(author, parts.clock.now() + off))
+        open_session(parts, *log_in(author, HERE, parts.clock.now() + off), {HERE})
     assert caught.value.error_code == "login_stale"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from lifecycle_kit import write_objective
@@ -10,15 +11,24 @@ from lifecycle_kit import write_objective
 from tailorbird.app import Worker
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
 from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.value import Digest
 from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.control import perform, runs
+from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
 from tailorbird.lifecycle.reports import report
+from tailorbird.lifecycle.uploads import keep_upload
+
+
+def upload(parts: Parts, author: Actor, data: bytes) -> Digest:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "file").write_bytes(data)
+        return keep_upload(parts, author, Path(folder)).digest
 
 
 def submit(parts: Parts, author: Actor, path: Path, **changes: object) -> Run:
     sent = [file for file in path.parent.rglob("*") if file.is_file() and file != path]
-    files = {file.relative_to(path.parent).as_posix(): parts.artifacts.put(file.read_bytes()) for file in sent}
+    files = {file.relative_to(path.parent).as_posix(): upload(parts, author, file.read_bytes()) for file in sent}
     asked = runs.Submission.model_validate({"objective": path.read_text(), "files": files, "goal": "adapt"} | changes)
     return perform(parts, author, runs.SUBMIT, asked)
 
@@ -40,6 +50,47 @@ def test_the_same_submission_is_the_same_run(parts: Parts, author: Actor, object
 def test_what_was_not_uploaded_is_named(parts: Parts, author: Actor, objective_path: Path) -> None:
     with pytest.raises(NotFound, match=r"rows\.csv was not uploaded"):
         submit(parts, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
+
+
+def test_what_another_tenant_uploaded_was_not_uploaded(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    """Nor can it be told from what nobody did."""
+    objective_path = write_objective(tmp_path / "job", base_model="smollm2-135m")
+    initialise(parts, "globex", FIRST_PEOPLE)
+    theirs = upload(parts, act_as(parts, "globex", "author"), b"text,label\nwhat only they know,refund\n")
+    with pytest.raises(NotFound) as foreign:
+        submit(parts, author, objective_path, files={"rows.csv": theirs})
+    with pytest.raises(NotFound) as missing:
+        submit(parts, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
+    assert foreign.value.as_dict() == missing.value.as_dict()
+    assert upload(parts, author, b"text,label\nwhat only they know,refund\n") == theirs
+    submit(parts, author, objective_path, files={"rows.csv": theirs})
+
+
+def at_an_address(folder: Path) -> Path:
+    """An objective whose data nobody can reach."""
+    source = {"origin": "written for this test", "license": "Apache-2.0"}
+    return write_objective(folder, data=[{"path": "s3://nowhere/rows.csv", "source": source}], base_model="smollm2-135m")
+
+
+def test_data_at_an_address_are_read_by_a_step_and_not_while_the_caller_waits(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = at_an_address(tmp_path / "job")
+    run = submit(parts, author, path, files={})
+    assert run.state is RunState.ACTIVE
+    assert submit(parts, author, path, files={}).id == run.id, "a repeated submission finds the run that is under way"
+    with parts.ledger.work("acme") as work:
+        work.runs.set_state(run.id, RunState.DONE)
+    after = submit(parts, author, path, files={})
+    assert after.id != run.id, "what lies there may have changed"
+    assert submit(parts, author, path, files={}).id == after.id
+
+
+def test_a_data_author_must_be_somebody(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    source = {"origin": "written for this test", "license": "Apache-2.0"}
+    path = write_objective(tmp_path / "job", data=[{"path": "rows.csv", "source": source | {"authors": ["data-author"]}}])
+    assert submit(parts, author, path).state is RunState.ACTIVE
+    other = write_objective(tmp_path / "other", data=[{"path": "rows.csv", "source": source | {"authors": ["nobody"]}}])
+    with pytest.raises(InvalidInput, match="data author nobody"):
+        submit(parts, author, other)
 
 
 @pytest.mark.parametrize("outside", ["/secret.csv", "../secret.csv", "https://127.0.0.1/rows.csv", "memory://rows.csv"])

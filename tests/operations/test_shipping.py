@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -109,6 +110,18 @@ def test_health_says_when_checkpoints_stay_or_come_late(parts: Parts, tmp_path: 
     hook.failures = 0
     keep_signed(parts)
     assert codes(parts) == []
+
+
+def test_health_says_when_the_log_is_shorter_than_what_was_shipped(parts: Parts, another: Open) -> None:
+    """As after it was cut, or a backup restored in its place."""
+    parts = with_upkeep(parts, checkpoint_hooks={HOOK: MemoryNotifier()})
+    for _ in range(50):
+        add_event(parts)
+    keep_signed(parts)
+    assert codes(parts) == []
+    cut = with_upkeep(another(), checkpoint_hooks={HOOK: MemoryNotifier()})
+    shutil.copytree(parts.workspace / "shipping", cut.workspace / "shipping")
+    assert codes(cut) == ["log_shorter_than_shipped"]
 
 
 def test_a_machine_without_the_key_signs_nothing_in_its_own_name(parts: Parts, another: Open) -> None:

@@ -7,13 +7,15 @@ from release_kit import decision, name_of, objective, person, release, signature
 
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
-from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.release import check_may_decide, deciding_role, quorum, rule_for
+from tailorbird.release import check_may_decide, deciding_role, quorum, rule_for, stricter
 
 ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
 TWO = ApprovalRule(roles=(Role.APPROVER, Role.REVIEWER), count=2, distinct_roles=2)
+#: At the high tier nobody decides who makes data.
+HIGH = TWO.model_copy(update={"no_data_author": True})
 BEN, CAT = person("ben", Role.APPROVER), person("cat", Role.REVIEWER)
 
 
@@ -31,7 +33,7 @@ def _with(of: Release, *approvals: Approval) -> Release:
     return of.model_copy(update={"approvals": approvals})
 
 
-@pytest.mark.parametrize(("risk", "rule"), [(RiskTier.MINIMAL, ONE), (RiskTier.LIMITED, ONE), (RiskTier.HIGH, TWO)])
+@pytest.mark.parametrize(("risk", "rule"), [(RiskTier.MINIMAL, ONE), (RiskTier.LIMITED, ONE), (RiskTier.HIGH, HIGH)])
 def test_the_tier_says_who_must_approve(risk: RiskTier, rule: ApprovalRule) -> None:
     assert rule_for(objective(risk)) == rule
 
@@ -43,11 +45,11 @@ def test_the_tier_says_who_must_approve(risk: RiskTier, rule: ApprovalRule) -> N
         (RiskTier.LIMITED, ("reviewer",), ApprovalRule(roles=(Role.REVIEWER,), count=1)),
         (RiskTier.LIMITED, ("approver", "approver"), ApprovalRule(roles=(Role.APPROVER,), count=2)),
         (RiskTier.LIMITED, (), ONE),
-        (RiskTier.HIGH, ("approver",), TWO),
+        (RiskTier.HIGH, ("approver",), HIGH),
         (
             RiskTier.HIGH,
             ("reviewer", "approver", "reviewer"),
-            ApprovalRule(roles=(Role.REVIEWER, Role.APPROVER), count=3, distinct_roles=2),
+            ApprovalRule(roles=(Role.REVIEWER, Role.APPROVER), count=3, distinct_roles=2, no_data_author=True),
         ),
     ],
 )
@@ -82,6 +84,33 @@ def test_who_may_not_decide_is_told_why(who: Identity, code: str) -> None:
     with pytest.raises(Forbidden) as caught:
         check_may_decide(release(), ONE, who)
     assert caught.value.error_code == code
+
+
+def _made_by(*names: str, risk: RiskTier = RiskTier.HIGH) -> Objective:
+    (source,) = objective(risk).data
+    terms = source.source.model_copy(update={"authors": names})
+    return objective(risk, data=(source.model_copy(update={"source": terms}),))
+
+
+@pytest.mark.parametrize("who", [BEN, person("dora", Role.APPROVER, Role.DATA_AUTHOR)])
+def test_at_the_high_tier_nobody_decides_on_what_was_learned_from_their_data(who: Identity) -> None:
+    rule, of = rule_for(_made_by("ben")), release()
+    with pytest.raises(Forbidden) as caught:
+        check_may_decide(of, rule, who)
+    assert caught.value.error_code == "own_data"
+    assert not _quorum(_with(of, decision(of, who), decision(of, CAT, Role.REVIEWER)), rule, who, CAT)
+    other = person("eve", Role.APPROVER)
+    assert _quorum(_with(of, decision(of, other), decision(of, CAT, Role.REVIEWER)), rule, other, CAT)
+
+
+def test_below_the_high_tier_who_made_the_data_may_decide() -> None:
+    check_may_decide(release(), rule_for(_made_by("ben", risk=RiskTier.LIMITED)), BEN)
+
+
+def test_the_stricter_of_two_rules_leaves_out_the_data_authors_of_both() -> None:
+    both = stricter(rule_for(_made_by("ben")), rule_for(_made_by("cat")))
+    assert (both.data_authors, both.no_data_author) == ({"ben", "cat"}, True)
+    assert stricter(ONE, rule_for(_made_by("ben"))).data_authors == {"ben"}
 
 
 def test_even_at_the_lowest_tier_nobody_decides_on_their_own_release() -> None:

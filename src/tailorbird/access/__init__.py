@@ -1,21 +1,24 @@
-"""The access room: keys, signatures, signed checkpoints, API keys, and which role may do what.
+"""The access room: keys, signatures, signed checkpoints, API keys, which role may do what, and what a browser must show.
 
 In: identities, key files, secrets. Out: signatures and verdicts on them. Must not know: tables, HTTP, what a release needs before it
 may move.
 """
 
-from tailorbird.access import signing
+from tailorbird.access import browsers, signing
 from tailorbird.access.api_keys import matches, mint, read_secret
 from tailorbird.access.keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
 from tailorbird.access.notes import check_note, make_checkpoint, verifier_key
 from tailorbird.access.policy import ROLES_FOR, Action, authorise
 from tailorbird.access.signing import sign, signed_bytes, verify
+from tailorbird.access.throttle import Throttle
 
 __all__ = [
     "ROLES_FOR",
     "Action",
     "PrivateKey",
+    "Throttle",
     "authorise",
+    "browsers",
     "check_key",
     "check_note",
     "check_public_key",

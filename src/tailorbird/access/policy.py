@@ -20,6 +20,7 @@ class Action(StrEnum):
 
     PLAN = "objective.plan"
     ADAPT = "objective.adapt"
+    UPLOAD = "file.upload"
     PULL_MODEL = "model.pull"
     SHOW_RUN = "run.show"
     CANCEL_RUN = "run.cancel"
@@ -69,6 +70,7 @@ _DECIDERS = frozenset({Role.APPROVER, Role.REVIEWER})
 ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.PLAN: frozenset({Role.AUTHOR}),
     Action.ADAPT: frozenset({Role.AUTHOR}),
+    Action.UPLOAD: frozenset({Role.AUTHOR, Role.DATA_AUTHOR}),
     Action.PULL_MODEL: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),
     Action.SHOW_RUN: _ANYONE,
     Action.CANCEL_RUN: frozenset({Role.AUTHOR, Role.OPERATOR, Role.ADMIN}),

@@ -11,10 +11,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import Field
 
 from tailorbird.api.body import require_type, stream_body
 from tailorbird.api.documenting import SESSION
@@ -22,9 +21,9 @@ from tailorbird.api.errors import error_answers
 from tailorbird.api.policy import OWN, UPLOAD
 from tailorbird.api.sessions import Sessions, answer_with
 from tailorbird.domain.errors import Unavailable
-from tailorbird.domain.value import Digest, Value
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.uploads import Stored, keep_upload
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30
@@ -33,13 +32,6 @@ _PART = 2**20
 #: After so long what an upload left behind when its process was killed is cleared away.
 _STALE_SECONDS = 24 * 3600.0
 _FILE = "file"
-
-
-class Stored(Value):
-    """A file that was stored: its name from now on, and its size."""
-
-    digest: Digest
-    bytes: Annotated[int, Field(ge=0)]
 
 
 def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRouter:
@@ -57,13 +49,14 @@ def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRoute
         openapi_extra={"requestBody": _BODY},
     )
     async def upload(request: Request) -> Response:
-        await sessions.run(permit, parts, await sessions.actor(request), OWN[UPLOAD], "artifact.put")
+        actor = await sessions.actor(request)
+        await sessions.run(permit, parts, actor, OWN[UPLOAD], "artifact.put")
         require_type(request, "application/octet-stream")
         folder = await sessions.run(_make_folder, parts)
         try:
             async with aclosing(stream_body(request, largest)) as body:
                 await _write(sessions, body, folder / _FILE)
-            return answer_with(await sessions.run(_store, parts, folder))
+            return answer_with(await sessions.run(keep_upload, parts, actor, folder))
         finally:
             await sessions.run(shutil.rmtree, folder, ignore_errors=True)
 
@@ -103,12 +96,6 @@ def _make_folder(parts: Parts) -> Path:
         return Path(mkdtemp(dir=uploads))
     except OSError as error:
         raise _no_place(error) from None
-
-
-def _store(parts: Parts, folder: Path) -> Stored:
-    """A folder is stored file by file without being held in memory; its manifest names the file's digest."""
-    size = (folder / _FILE).stat().st_size
-    return Stored(digest=parts.artifacts.tree(parts.artifacts.put_tree(folder))[_FILE], bytes=size)
 
 
 def _no_place(error: OSError) -> Unavailable:

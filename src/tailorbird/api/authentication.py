@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import datetime
 
 from fastapi import Request
 
@@ -17,6 +18,7 @@ from tailorbird.access import matches, read_secret
 from tailorbird.api.call import TENANT
 from tailorbird.domain.errors import Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
+from tailorbird.lifecycle.timekeeping import believed
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 
@@ -27,9 +29,17 @@ _LARGEST_MEMORY = 10_000
 
 
 @dataclass(frozen=True)
+class _Found:
+    """A key, and the time that the record had seen when it was looked for."""
+
+    key: ApiKey
+    floor: datetime | None
+
+
+@dataclass(frozen=True)
 class _Looked:
     at: float
-    key: asyncio.Task[ApiKey | None]
+    found: asyncio.Task[_Found | None]
 
 
 class Authenticator:
@@ -60,17 +70,18 @@ class Authenticator:
 
     async def key_of(self, secret: str) -> ApiKey:
         """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked."""
-        key = await self._find(read_secret(secret))
-        if key is None or not matches(key, secret):
+        found = await self._find(read_secret(secret))
+        if found is None or not matches(found.key, secret):
             raise _refused(
                 "the API key is not known", "check the key; an operator makes one with: tailorbird key create", "invalid_api_key"
             )
-        if not key.is_valid(self._clock.now()):
+        key = found.key
+        if not key.is_valid(believed(self._clock.now(), found.floor)):
             ended = "revoked" if key.revoked_at is not None else "expired"
             raise _refused(f"the API key is {ended}", "ask for a new one: tailorbird key create", f"{ended}_api_key")
         return key
 
-    async def _find(self, key_id: str) -> ApiKey | None:
+    async def _find(self, key_id: str) -> _Found | None:
         looked = self._looked.get(key_id)
         if looked is None or time.monotonic() - looked.at > _REMEMBER or _failed(looked):
             looked = _Looked(time.monotonic(), asyncio.create_task(asyncio.to_thread(self._look, key_id)))
@@ -79,11 +90,12 @@ class Authenticator:
             while len(self._looked) > _LARGEST_MEMORY:
                 self._looked.popitem(last=False)
         # Shielded: a caller that leaves must not take the look away from the others.
-        return await asyncio.shield(looked.key)
+        return await asyncio.shield(looked.found)
 
-    def _look(self, key_id: str) -> ApiKey | None:
+    def _look(self, key_id: str) -> _Found | None:
         with self._ledger.system(write=False) as system:
-            return system.tenants.key(key_id)
+            key = system.tenants.key(key_id)
+            return _Found(key, system.floor.at()) if key else None
 
 
 def shows_api_key(request: Request) -> bool:
@@ -93,7 +105,7 @@ def shows_api_key(request: Request) -> bool:
 
 def _failed(looked: _Looked) -> bool:
     """True when nothing is to be remembered: the look failed, or found no key (one that is made now must work at once)."""
-    task = looked.key
+    task = looked.found
     return task.done() and (task.cancelled() or task.exception() is not None or task.result() is None)
 
 

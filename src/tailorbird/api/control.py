@@ -20,17 +20,17 @@ from tailorbird.api.reading import read_json_value, read_object, read_text_value
 from tailorbird.api.sessions import Sessions, answer_with, session_routes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, perform, perform_for_program
+from tailorbird.lifecycle.sessions import Entrance
 
 #: Bytes of a request at most: an objective's text (a mebibyte, escaped) and the digests of many files.
 _LARGEST_REQUEST = 2**22
 
 
-def control_routes(parts: Parts, largest_upload: int = LARGEST_FILE) -> APIRouter:
+def control_routes(entrance: Entrance, largest_upload: int = LARGEST_FILE) -> APIRouter:
     """All routes below ``/api``. Errors leave as exceptions of our tree (see ``errors.py``)."""
-    router, sessions = APIRouter(), Sessions(parts)
-    programs = Authenticator(parts.ledger, parts.clock)
+    router, sessions = APIRouter(), Sessions(entrance)
+    programs = Authenticator(sessions.parts.ledger, sessions.parts.clock)
     router.include_router(session_routes(sessions))
     router.include_router(artifact_routes(sessions, largest_upload))
     for operation in OPERATIONS:

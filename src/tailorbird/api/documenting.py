@@ -13,7 +13,7 @@ from fastapi.params import Depends as Dependency
 from fastapi.security import APIKeyCookie, HTTPBearer
 from pydantic import BaseModel
 
-COOKIE = "tailorbird_session"
+from tailorbird.access.browsers import COOKIE
 
 _SESSION = HTTPBearer(
     scheme_name="session", auto_error=False, description="Secret of a session: tbs_<id>_<secret>. See POST /api/sessions."

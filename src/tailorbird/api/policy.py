@@ -18,4 +18,4 @@ UPLOAD: Place = ("POST", "/api/artifacts")
 #: Routes that need no session: one proves there who one is.
 PUBLIC: frozenset[Place] = frozenset({LOG_IN})
 #: Routes with a line of their own.
-OWN: dict[Place, Action] = {LOG_OUT: Action.SESSION, UPLOAD: Action.PLAN}
+OWN: dict[Place, Action] = {LOG_OUT: Action.SESSION, UPLOAD: Action.UPLOAD}

@@ -2,36 +2,33 @@
 
 In: signed logins; ``authorization`` headers and cookies. Out: sessions, actors. Must not know: what the actor wants.
 
-A cookie is sent by the browser whoever made the page, so a request that changes something and shows its session by cookie must also show
-that a page of ours sent it: by the header ``x-tailorbird-csrf: 1`` (which a page of another site cannot add), or by what browsers say of
-the sender, ``sec-fetch-site: same-origin`` or an ``origin`` with our host.
+Whoever shows a session by cookie and changes something must also show that a page of ours sent the request (``access/browsers.py``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ParamSpec, TypeVar
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
 
+from tailorbird.access import browsers
+from tailorbird.access.browsers import COOKIE
 from tailorbird.api.body import read_body, require_type
 from tailorbird.api.call import TENANT
-from tailorbird.api.documenting import COOKIE, SESSION, json_body
-from tailorbird.api.errors import error_answers, error_response
+from tailorbird.api.documenting import SESSION, json_body
+from tailorbird.api.errors import error_answers
 from tailorbird.api.policy import LOG_IN, LOG_OUT
 from tailorbird.api.reading import read_json_value, read_object
-from tailorbird.api.throttle import Throttle
-from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, Unauthenticated
+from tailorbird.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import Identity, Login, Signature
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.sessions import SESSION_LASTS, actor_of, end_session, open_session
+from tailorbird.lifecycle.sessions import SESSION_LASTS, Entrance, actor_of, end_session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -62,9 +59,13 @@ class Opened(Value):
 class Sessions:
     """Finds the actor of a request, and does what blocks in threads of its own."""
 
-    parts: Parts
-    refusals: Throttle = field(default_factory=Throttle)
+    entrance: Entrance
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="control"))
+
+    @property
+    def parts(self) -> Parts:
+        """The opened parts."""
+        return self.entrance.parts
 
     async def actor(self, request: Request) -> Actor:
         """Whose session ``request`` shows. Raises Unauthenticated, Forbidden (by cookie, and nothing says that a page of ours sent it)."""
@@ -92,11 +93,7 @@ def session_routes(sessions: Sessions) -> APIRouter:
     async def log_in(request: Request) -> Response:
         address = request.client.host if request.client else ""
         asked = await _read_opening(request)
-        wait = sessions.refusals.begin(address)
-        if wait > 0:
-            return _too_often(wait)
-        opened = await sessions.run(_open, sessions.parts, asked)
-        sessions.refusals.succeed(address)
+        opened = await sessions.run(_open, sessions.entrance, asked, address)
         response = answer_with(opened)
         if asked.cookie:
             _keep(response, opened, secure=request.url.scheme == "https")
@@ -113,7 +110,7 @@ def session_routes(sessions: Sessions) -> APIRouter:
     async def log_out(request: Request) -> Response:
         await sessions.run(end_session, sessions.parts, secret_of(request))
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        response.delete_cookie(COOKIE, **browsers.kept(secure=request.url.scheme == "https"))
         return response
 
     return router
@@ -128,8 +125,8 @@ def secret_of(request: Request) -> str:
     """The session's secret that ``request`` shows. Raises as ``Sessions.actor``."""
     given = request.headers.get("authorization")
     if given is None and COOKIE in request.cookies:
-        if request.method not in _READING and not _sent_by_us(request):
-            raise Forbidden("nothing says that a page of this server sent this", "send the header: x-tailorbird-csrf: 1", code="csrf")
+        if request.method not in _READING and not browsers.sent_by_own_page(request.headers):
+            raise Forbidden("nothing says that a page of this server sent this", f"send the header: {browsers.OWN_HEADER}: 1", code="csrf")
         return request.cookies[COOKIE]
     scheme, _, secret = (given or "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
@@ -149,25 +146,10 @@ async def _read_opening(request: Request) -> Opening:
     return opening
 
 
-def _open(parts: Parts, asked: Opening) -> Opened:
-    session, secret = open_session(parts, asked.login, asked.signature)
-    return Opened(secret=secret, expires_at=session.expires_at, identity=actor_of(parts, secret).identity)
+def _open(entrance: Entrance, asked: Opening, address: str) -> Opened:
+    session, secret = entrance.open(asked.login, asked.signature, address)
+    return Opened(secret=secret, expires_at=session.expires_at, identity=actor_of(entrance.parts, secret).identity)
 
 
 def _keep(response: Response, opened: Opened, *, secure: bool) -> None:
-    seconds = int(SESSION_LASTS.total_seconds())
-    response.set_cookie(COOKIE, opened.secret, max_age=seconds, path="/", secure=secure, httponly=True, samesite="strict")
-
-
-def _too_often(wait: float) -> Response:
-    seconds = math.ceil(wait)
-    response = error_response(Exhausted("too many refused logins from here", f"try again in {seconds} s", code="login_throttled"))
-    response.headers["retry-after"] = str(seconds)
-    return response
-
-
-def _sent_by_us(request: Request) -> bool:
-    said = request.headers
-    if said.get("x-tailorbird-csrf") == "1" or said.get("sec-fetch-site") == "same-origin":
-        return True
-    return "origin" in said and urlsplit(said["origin"]).netloc == said.get("host")
+    response.set_cookie(COOKIE, opened.secret, browsers.cookie_seconds(SESSION_LASTS), **browsers.kept(secure=secure))

@@ -1,6 +1,6 @@
 """The processes: the gateway, the engine it keeps alive, and workers."""
 
-from tailorbird.app.chores import Schedule, doing, sign_and_ship, watch_all
+from tailorbird.app.chores import Schedule, doing, mind_the_time, sign_and_ship, watch_all
 from tailorbird.app.engine import SECRET_VARIABLE, run_engine, take_secret
 from tailorbird.app.engine_app import engine_app
 from tailorbird.app.gateway import Listening, gateway_app, run_gateway, serve_beside
@@ -18,6 +18,7 @@ __all__ = [
     "doing",
     "engine_app",
     "gateway_app",
+    "mind_the_time",
     "run_engine",
     "run_gateway",
     "serve_beside",

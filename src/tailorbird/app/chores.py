@@ -1,4 +1,5 @@
-"""What processes do beside their work, on a schedule: sign the log's head and ship it, watch production, take up a renewed certificate.
+"""What processes do beside their work, on a schedule: sign the log's head and ship it, note the time, watch production, take up a
+renewed certificate.
 
 In: opened parts. Out: schedules; words about those that failed. Must not know: how each is done.
 """
@@ -16,7 +17,7 @@ from threading import Event
 
 from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.lifecycle import Parts, audit, tenants
+from tailorbird.lifecycle import Parts, audit, tenants, timekeeping
 from tailorbird.lifecycle.people import act_as
 from tailorbird.lifecycle.rollouts import watch_rollouts
 from tailorbird.lifecycle.watch import look
@@ -25,6 +26,9 @@ _log = logging.getLogger("tailorbird.chores")
 
 #: Seconds between two looks at what is due.
 _LOOK_EVERY = 0.5
+
+#: How often the record is told the time.
+_MIND_TIME_EVERY = timedelta(minutes=1)
 
 #: The identity that watches and works, in each tenant.
 WORKER = Role.WORKER.value
@@ -80,6 +84,11 @@ def purge_expired(parts: Parts) -> Schedule:
 def guard_rollouts(parts: Parts) -> Schedule:
     """Judges rollouts that go on, and does what follows."""
     return Schedule("rollouts", timedelta(seconds=1), lambda: watch_rollouts(parts))
+
+
+def mind_the_time(parts: Parts) -> Schedule:
+    """Notes the time in the record, so that no clock that is set back makes valid again what has expired."""
+    return Schedule("time", _MIND_TIME_EVERY, lambda: timekeeping.keep_time(parts))
 
 
 def watch_all(parts: Parts) -> Schedule:

@@ -12,7 +12,7 @@ import logging
 import secrets
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,14 +20,16 @@ from datetime import timedelta
 from fastapi import FastAPI
 
 from tailorbird import __version__, api, console
-from tailorbird.app.chores import Schedule, doing, guard_rollouts, purge_expired, sign_and_ship
+from tailorbird.app.chores import Schedule, doing, guard_rollouts, mind_the_time, purge_expired, sign_and_ship
 from tailorbird.app.health import Health
 from tailorbird.app.logs import LogFormat, set_up
+from tailorbird.app.names import check_urls, own_origins
 from tailorbird.app.request_log import RequestLog
 from tailorbird.app.servers import Server, ended_by_signals, free_port, listen
 from tailorbird.app.supervisor import Supervisor
 from tailorbird.app.tls import Tls, check_proxies, is_open
 from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.sessions import Entrance
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.serving import Answering, Deployment, Mirror, Quotas, RequestJournal
 
@@ -41,17 +43,20 @@ _log = logging.getLogger("tailorbird.gateway")
 
 @dataclass(frozen=True)
 class Listening:
-    """Where the gateway listens (port 0: the system chooses), how it is encrypted, whose forwarded headers it believes, how it logs."""
+    """Where the gateway listens (port 0: the system chooses), how it is encrypted, whose forwarded headers it believes, what other
+    addresses it is known by, how it logs."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     tls: Tls | None = None
     trusted_proxies: tuple[str, ...] = ()
+    public_urls: tuple[str, ...] = ()
     log_format: LogFormat = "text"
 
 
-def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> FastAPI:
-    """The public application. It watches the record and writes rows while it runs, and writes the last rows before it ends."""
+def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER, servers: Container[str] = frozenset()) -> FastAPI:
+    """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
+    rows before it ends."""
     quotas = Quotas(parts.ledger, parts.clock)
     deployment = Deployment(parts.ledger, driver, parts.clock, keep_former, quotas.gateway)
     journal = RequestJournal(parts.ledger, gateway=quotas.gateway, redact=parts.redact)
@@ -81,10 +86,11 @@ def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEE
     books = api.Books(journal, parts.clock, metrics, quotas, parts.prices)
     app.include_router(api.chat_routes(api.Chat(deployment.routes, answering, books, mirror), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))
-    app.include_router(api.control_routes(parts))
+    entrance = Entrance(parts, servers)
+    app.include_router(api.control_routes(entrance))
     app.include_router(api.health_routes(deployment, health.condition))
     app.include_router(api.metrics_routes(metrics))
-    app.include_router(console.console_routes(parts))
+    app.include_router(console.console_routes(entrance))
     api.add_error_handlers(app)
     app.add_middleware(RequestLog)
     app.add_middleware(api.Observed, metrics=metrics)
@@ -101,17 +107,19 @@ def run_gateway(
     """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
 
     ``engine_command`` gives the engine's command line for a port (default: ``tailorbird engine`` on this workspace).
-    Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy that is none.
+    Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
+    address that is none.
     """
     set_up("gateway", listening.log_format)
     check_proxies(listening.trusted_proxies)
+    check_urls(listening.public_urls)
     with listen(listening.host, listening.port) as listener:
         engine_port, secret = free_port(), secrets.token_urlsafe(32)
         command = (engine_command or _own_engine(parts, listening.log_format))(engine_port)
 
         async def serve() -> None:
             driver = open_driver(f"http://127.0.0.1:{engine_port}", secret)
-            app = gateway_app(parts, driver, keep_former)
+            app = gateway_app(parts, driver, keep_former, _known_as(listening, listener))
             try:
                 await _serve(parts, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info))
             finally:
@@ -128,11 +136,15 @@ def serve_beside(parts: Parts, listening: Listening, driver: EngineDriver, keep_
 
         async def serve() -> None:
             try:
-                await _serve(parts, listening, listener, gateway_app(parts, driver, keep_former), None)
+                await _serve(parts, listening, listener, gateway_app(parts, driver, keep_former, _known_as(listening, listener)), None)
             finally:
                 await driver.close()
 
         asyncio.run(serve())
+
+
+def _known_as(listening: Listening, listener: socket.socket) -> frozenset[str]:
+    return own_origins(listening.host, listener.getsockname()[1], listening.tls, listening.public_urls)
 
 
 async def _serve(parts: Parts, listening: Listening, listener: socket.socket, app: FastAPI, supervisor: Supervisor | None) -> None:
@@ -141,6 +153,7 @@ async def _serve(parts: Parts, listening: Listening, listener: socket.socket, ap
     _leave_alone_what_stays()
     announce(listening, listener.getsockname()[1])
     chores = [
+        mind_the_time(parts),
         sign_and_ship(parts),
         purge_expired(parts),
         guard_rollouts(parts),

@@ -2,7 +2,8 @@
 
 In: records of the ``tailorbird`` loggers; ``facts`` of a record are its named values. Out: lines. Must not know: what happened.
 
-No text of a message, no secret, no name of a model ever enters a record: whoever logs keeps to ids, codes, numbers and patterns.
+No text of a message, no secret, no name of a model ever enters a record: whoever logs keeps to ids, codes, numbers and patterns, and of a
+defect its kind and place are told, not its words.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any, Literal
+
+from tailorbird.domain.errors import TailorbirdError
 
 LogFormat = Literal["text", "json"]
 
@@ -47,7 +51,7 @@ class _Text(logging.Formatter):
         return f"{_time(record):%Y-%m-%dT%H:%M:%SZ} {self._process}: {level}{record.getMessage()}{facts}{self._trace(record)}"
 
     def _trace(self, record: logging.LogRecord) -> str:
-        return "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        return "\n" + trace_of(record.exc_info[1]) if record.exc_info and record.exc_info[1] else ""
 
 
 class _Json(logging.Formatter):
@@ -65,9 +69,24 @@ class _Json(logging.Formatter):
             "process": self._process,
             "message": record.getMessage(),
         } | _facts(record)
-        if record.exc_info:
-            told["trace"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1]:
+            told["trace"] = trace_of(record.exc_info[1])
         return json.dumps(told, ensure_ascii=False)
+
+
+def trace_of(error: BaseException) -> str:
+    """Where a defect happened, and of what kind it is, cause by cause. Not its words: those of a library may quote what was sent.
+
+    Errors of our own tree never quote it, so theirs are told.
+    """
+    lines: list[str] = []
+    told: BaseException | None = error
+    while told is not None:
+        words = f": {told}" if isinstance(told, TailorbirdError) else ""
+        places = [f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in traceback.extract_tb(told.__traceback__)]
+        lines.append("\n".join([*places, f"{type(told).__module__}.{type(told).__qualname__}{words}"]))
+        told = told.__cause__ or (None if told.__suppress_context__ else told.__context__)
+    return "\nwhich led to\n".join(reversed(lines))
 
 
 def _facts(record: logging.LogRecord) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryptography import x509
+
 from tailorbird.domain.errors import Forbidden, InvalidInput
 
 _EVERYBODY_ELSE = 0o077
@@ -43,6 +45,16 @@ class Tls:
                 "give a certificate in PEM, and its own private key, without a passphrase",
                 code="tls_invalid",
             ) from error
+
+    def names(self) -> tuple[str, ...]:
+        """The hosts that the certificate is for; one for any host of a domain names none."""
+        certificate = x509.load_pem_x509_certificates(self.cert.read_bytes())[0]
+        try:
+            named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ()
+        hosts = named.get_values_for_type(x509.DNSName) + [str(address) for address in named.get_values_for_type(x509.IPAddress)]
+        return tuple(host for host in hosts if "*" not in host)
 
     def stamp(self) -> tuple[int, int]:
         """Changes when one of the files is replaced."""

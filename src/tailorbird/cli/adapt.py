@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
@@ -21,6 +21,7 @@ from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle import Progress
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.control import runs as asking
+from tailorbird.lifecycle.jobs import OPEN, Job
 from tailorbird.lifecycle.reports import RunReport
 from tailorbird.objective import read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
@@ -98,10 +99,13 @@ def _local_files(folder: Path, named: tuple[str, ...]) -> Iterator[tuple[str, Pa
             yield name, place
 
 
-def followed(session: Session, run: Run, progress: Progress) -> RunReport:
-    """Shows what the server's workers tell of the run until it has ended. Raises Conflict when it failed or was cancelled."""
+def followed(session: Session, run: Run, progress: Progress, until: Callable[[Job], bool] = lambda _: False) -> RunReport:
+    """Shows what the server's workers tell of the run until it has ended, or ``until`` says so.
+
+    Raises Conflict when it failed or was cancelled.
+    """
     told: tuple[object, ...] = ()
-    while (job := session.ask(asking.JOB, asking.OneRun(run=run.id))).run.state in (RunState.ACTIVE, RunState.PLANNING):
+    while (job := session.ask(asking.JOB, asking.OneRun(run=run.id))).run.state in OPEN and not until(job):
         seen = job.step.progress if job.step else None
         line = (
             f"step {job.step.name}: {seen.text}" if job.step and seen else f"step {job.step.name}" if job.step else "waiting for a worker"
@@ -117,6 +121,11 @@ def followed(session: Session, run: Run, progress: Progress) -> RunReport:
     if job.run.state in (RunState.FAILED, RunState.CANCELLED):
         raise _ended_badly(job.run, job.step.error if job.step else None)
     return session.ask(asking.SHOW, asking.OneRun(run=run.id))
+
+
+def is_planned(session: Session, job: Job) -> bool:
+    """True when the plan is there: a run that somebody adapts already goes on beyond it."""
+    return job.run.state is RunState.ACTIVE and session.ask(asking.SHOW, asking.OneRun(run=job.run.id)).plan is not None
 
 
 def _ended_badly(run: Run, error: str | None) -> TailorbirdError:

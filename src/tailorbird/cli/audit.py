@@ -54,12 +54,16 @@ def _log(
     as_json: AsJson = False,
 ) -> None:
     """Show the newest entries of the log that concern this tenant."""
-    found = open_session(workspace, who, key).ask(asking.LOG, asking.LogPage(limit=last, subject=about)).entries[::-1]
+    page = open_session(workspace, who, key).ask(asking.LOG, asking.LogPage(limit=last, subject=about))
+    found = page.entries[::-1]
     if as_json:
         print_json(found)
         return
     rows = [(str(e.index), f"{e.event.at:%Y-%m-%d %H:%M:%S}", e.event.actor, e.event.kind, _brief(e.event.subject)) for e in found]
     print_table(("entry", "time", "who", "what", "subject"), rows)
+    for entry in found:
+        if (said := page.remarks.get(str(entry.event.data.get("reason")))) is not None:
+            out.print(f"entry {entry.index}, why: {said}", markup=False)
 
 
 @audit.command("prove")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.adapt import followed, submitted
+from tailorbird.cli.adapt import followed, is_planned, submitted
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
@@ -64,7 +64,7 @@ def _planned(session: Session, objective: Path) -> tuple[str, Plan]:
     progress = Narrator(err).progress()
     if session.server:
         run = submitted(session, objective, "plan")
-        found = followed(session, run, progress).plan
+        found = followed(session, run, progress, until=lambda job: is_planned(session, job)).plan
         run_id = run.id
     else:
         stage = climbing.plan(session.parts, session.actor(), objective, progress)

@@ -18,6 +18,7 @@ from urllib.parse import quote
 from pydantic import ValidationError
 
 from tailorbird import access
+from tailorbird.access.browsers import origin_of
 from tailorbird.domain import errors
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.identity import Identity, Signature
@@ -105,7 +106,7 @@ class RemoteControl:
     def _log_in(self) -> None:
         """Proves by the key who asks; the server knows what the key may do."""
         self._secret = None
-        login, signature = log_in(self._actor(), datetime.now(UTC))
+        login, signature = log_in(self._actor(), origin_of(self._server), datetime.now(UTC))
         opened = self._send("POST", "/api/sessions", json={"login": plain_json(login), "signature": plain_json(signature)})
         self._secret = str(_answered(opened)["secret"])
 

@@ -39,6 +39,7 @@ def _serve(
         port=settings.port if port is None else port,
         tls=tls_of(tls_cert or _file(settings, settings.tls_cert), tls_key or _file(settings, settings.tls_key)),
         trusted_proxies=settings.trusted_proxies,
+        public_urls=settings.public_urls,
         log_format=log_format or settings.log_format,
     )
     keep_former = timedelta(seconds=settings.keep_former_seconds)

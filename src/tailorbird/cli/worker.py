@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.app import LogFormat, Worker, doing, set_up, sign_and_ship, watch_all
+from tailorbird.app import LogFormat, Worker, doing, mind_the_time, set_up, sign_and_ship, watch_all
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import Workspace, err, open_session
 from tailorbird.lifecycle import Progress
@@ -31,7 +31,7 @@ def _worker(
     log = set_up("worker", form)
     progress = Narrator(err).progress() if form == "text" else Progress(tell=log.info)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
-    with nullcontext() if once else doing([sign_and_ship(parts), watch_all(parts)]):
+    with nullcontext() if once else doing([mind_the_time(parts), sign_and_ship(parts), watch_all(parts)]):
         Worker(parts, progress, log.info, once=once).run()
 
 

@@ -1,6 +1,6 @@
 """All pages in one table, and how each is answered.
 
-In: opened parts. Out: a router under ``/console``. Must not know: what a page shows.
+In: where logins come in, with the opened parts. Out: a router under ``/console``. Must not know: what a page shows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tailorbird.console.forms import Fields, read_form
 from tailorbird.console.pages import audit, entrance, jobs, judging, objectives, releases, reviews, rollouts, runs, traffic
 from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
-from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.sessions import Entrance
 
 #: Pages for everybody.
 _OPEN: tuple[tuple[str, str, GuestView], ...] = (
@@ -66,26 +66,26 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def console_routes(parts: Parts) -> APIRouter:
+def console_routes(entrance: Entrance) -> APIRouter:
     """The console's pages and files, and a page that says so for whatever else is asked for below ``/console``."""
     router = APIRouter(prefix="/console", include_in_schema=False)
     for method, path, guest_view in _OPEN:
-        router.add_api_route(path, _open(parts, guest_view), methods=[method])
+        router.add_api_route(path, _open(entrance, guest_view), methods=[method])
     for method, path, view in _PAGES:
-        router.add_api_route(path, _known(parts, view), methods=[method])
-    router.add_api_route("/{rest:path}", _open(parts, _nothing), methods=["GET", "POST"])
+        router.add_api_route(path, _known(entrance, view), methods=[method])
+    router.add_api_route("/{rest:path}", _open(entrance, _nothing), methods=["GET", "POST"])
     return router
 
 
-def _open(parts: Parts, view: GuestView) -> _Endpoint:
-    return _endpoint(lambda request, form: view(Guest(parts, request, form)))
+def _open(entrance: Entrance, view: GuestView) -> _Endpoint:
+    return _endpoint(lambda request, form: view(Guest(entrance, request, form)))
 
 
-def _known(parts: Parts, view: View) -> _Endpoint:
+def _known(entrance: Entrance, view: View) -> _Endpoint:
     def answer(request: Request, form: Fields) -> Response:
         # An error's page, too, knows who is here.
-        request.state.actor = door.enter(parts, request)
-        return view(Visit(parts, request, form, request.state.actor))
+        request.state.actor = door.enter(entrance.parts, request)
+        return view(Visit(entrance, request, form, request.state.actor))
 
     return _endpoint(answer)
 

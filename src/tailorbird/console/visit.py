@@ -18,6 +18,7 @@ from tailorbird.console.forms import Fields, value_of
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle import Actor, Parts
 from tailorbird.lifecycle.control import Operation, perform
+from tailorbird.lifecycle.sessions import Entrance
 
 Q = TypeVar("Q", bound=Value)
 A = TypeVar("A", bound=Value)
@@ -27,9 +28,14 @@ A = TypeVar("A", bound=Value)
 class Guest:
     """A call by somebody who has not shown who they are. ``form`` is what was posted, empty for GET."""
 
-    parts: Parts
+    entrance: Entrance
     request: Request
     form: Fields
+
+    @property
+    def parts(self) -> Parts:
+        """The opened parts."""
+        return self.entrance.parts
 
     @property
     def query(self) -> Fields:

@@ -24,6 +24,14 @@ class Event(Value):
     data: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
 
 
+class Remark(Value):
+    """What somebody wrote, which may name a person. It is kept beside the log, which has the digest of this value alone: a commitment, and
+    ``salt`` (32 hexadecimal digits, drawn at random) keeps it from being guessed. Erased, it leaves nothing."""
+
+    text: str
+    salt: str
+
+
 class LogEntry(Value):
     """An event at its place in the log. ``leaf_hash`` is SHA-256(0x00 ‖ RFC 8785 JSON of the event), in hex.
 

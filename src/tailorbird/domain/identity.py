@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.quota import Limits
@@ -15,9 +18,11 @@ from tailorbird.domain.value import Digest, Name, Value
 
 
 class Role(StrEnum):
-    """What an identity may be asked to do; one identity may hold several."""
+    """What an identity may be asked to do; one identity may hold several. A data author sends data, and at the high tier decides on nothing
+    that was learned from them."""
 
     AUTHOR = "author"
+    DATA_AUTHOR = "data-author"
     APPROVER = "approver"
     REVIEWER = "reviewer"
     OPERATOR = "operator"
@@ -101,10 +106,12 @@ class ApiKey(Value):
 
 
 class Login(Value):
-    """What an identity signs (purpose ``login``) to open a session. ``nonce`` is used once, so that a login cannot be played again."""
+    """What an identity signs (purpose ``login``) to open a session. ``nonce`` is used once, so that a login cannot be played again;
+    ``server`` is the origin of the server it is meant for (``https://host:port``), so that another cannot pass it on."""
 
     tenant: Name
     identity: Name
+    server: Annotated[str, Field(max_length=300)]
     nonce: str
     at: datetime
 

@@ -86,6 +86,8 @@ class Origin(Section):
     """Whether, and to what, the people behind it agreed."""
     retain_until: date | None = None
     """The last day on which the rows may be kept: snapshots made after it are made without them."""
+    authors: tuple[Name, ...] = ()
+    """Identities of the tenant that collected, wrote or labelled it. At the high tier they decide on no release that learned from it."""
 
 
 class TermColumns(Section):

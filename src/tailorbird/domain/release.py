@@ -156,11 +156,13 @@ class Approval(Statement):
 
 class ApprovalRule(Value):
     """Who must approve: ``count`` different people, each holding one of ``roles``; ``distinct_roles`` asks for that
-    many different roles."""
+    many different roles. ``data_authors`` decide on nothing; with ``no_data_author`` nobody does who holds that role."""
 
     roles: tuple[Role, ...]
     count: int
     distinct_roles: int = 1
+    data_authors: frozenset[Name] = frozenset()
+    no_data_author: bool = False
 
 
 class Release(Value):

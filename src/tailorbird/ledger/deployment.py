@@ -5,11 +5,13 @@ In: aliases, request rows. Out: the same, and sums over them. Must not know: eng
 
 from __future__ import annotations
 
+from array import array
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, case, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
@@ -100,14 +102,25 @@ class Requests:
         would hide a slow model. They are 0 where everything was refused.
         """
         window = (requests.c.tenant == self._tenant, requests.c.at >= start, requests.c.at < stop)
-        latencies = {(row.alias, row.release): dict(row._mapping) for row in self._connection.execute(_latencies(window))}
+        latencies = self._latencies(window)
         sums = sorted(self._connection.execute(_sums(window)), key=lambda row: (row.alias, row.release or ""))
         return tuple(value_from(Traffic, _REFUSED | dict(row._mapping) | latencies.get((row.alias, row.release), {})) for row in sums)
+
+    def _latencies(self, window: tuple[ColumnElement[bool], ...]) -> dict[tuple[str, Digest | None], dict[str, float]]:
+        """The percentiles, by alias and release. Sorted here, eight bytes a request: a database takes three times as long to rank them."""
+        asked = select(requests.c.alias, requests.c.release, requests.c.latency_ms).where(*window, requests.c.outcome != "refused")
+        found: defaultdict[tuple[str, Digest | None], array[float]] = defaultdict(lambda: array("d"))
+        with self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+            for alias, release, latency in rows:
+                found[alias, release].append(latency)
+        return {alike: _percentiles(sorted(taken)) for alike, taken in found.items()}
 
     def _all(self) -> Select[Any]:
         return select_fields(requests, RequestRow).where(requests.c.tenant == self._tenant)
 
 
+#: How many rows are held at once where a window is read as a stream.
+_ROWS_AT_ONCE = 10_000
 #: Latencies where everything was refused.
 _REFUSED = {"latency_p50_ms": 0.0, "latency_p95_ms": 0.0}
 
@@ -127,15 +140,11 @@ def _sums(window: tuple[ColumnElement[bool], ...]) -> Select[Any]:
     return select(*columns).where(*window).group_by(requests.c.release, requests.c.alias)
 
 
-def _latencies(window: tuple[ColumnElement[bool], ...]) -> Select[Any]:
-    """Percentiles of what was not refused: the least latency that at least so large a share does not exceed.
+def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
+    """By nearest rank, of latencies in ascending order."""
+    return {"latency_p50_ms": latencies[_rank(len(latencies), 1, 2)], "latency_p95_ms": latencies[_rank(len(latencies), 19, 20)]}
 
-    A statement of its own, because a database sorts narrow rows several times faster than wide ones. The share of k rows in n is the
-    float nearest to k / n, so it compares with 0.95 as k / n does.
-    """
-    alike = (requests.c.release, requests.c.alias)
-    share = func.cume_dist().over(partition_by=alike, order_by=requests.c.latency_ms).label("share")
-    row = select(*alike, requests.c.latency_ms, share).where(*window, requests.c.outcome != "refused").subquery().c
-    percentiles = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95}
-    least = (func.min(case((row.share >= reached, row.latency_ms))).label(name) for name, reached in percentiles.items())
-    return select(row.release, row.alias, *least).group_by(row.release, row.alias)
+
+def _rank(count: int, share: int, of: int) -> int:
+    """The least index such that at least ``share / of`` of ``count`` values lie at or below it."""
+    return -(-count * share // of) - 1

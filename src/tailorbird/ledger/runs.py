@@ -10,6 +10,7 @@ longer than any is given was given before, and has expired.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -66,6 +67,17 @@ class Runs:
     def latest(self, limit: int = 50, skip: int = 0) -> tuple[Run, ...]:
         """At most ``limit`` runs, newest first, leaving out the ``skip`` newest."""
         return tuple(value_of(Run, row) for row in self._connection.execute(self._newest_first().limit(limit).offset(skip)))
+
+    def newest_by_objective(self) -> tuple[Run, ...]:
+        """The newest run of each objective, by the objective's name."""
+        newest = select(func.max(runs.c.number)).where(runs.c.tenant == self._tenant).group_by(runs.c.objective_name)
+        asked = self._all().where(runs.c.number.in_(newest)).order_by(runs.c.objective_name)
+        return tuple(value_of(Run, row) for row in self._connection.execute(asked))
+
+    def in_states(self, states: Collection[RunState], limit: int = 50, skip: int = 0) -> tuple[Run, ...]:
+        """At most ``limit`` runs in one of ``states``, newest first, leaving out the ``skip`` newest."""
+        asked = self._newest_first().where(runs.c.state.in_(states)).limit(limit).offset(skip)
+        return tuple(value_of(Run, row) for row in self._connection.execute(asked))
 
     def count(self) -> int:
         """How many runs there are."""

@@ -4,6 +4,7 @@
 - ``References``: every digest that the record leads to (``references.py``)
 - ``AllUsage`` and ``Gateways``: what gateways counted for everybody, and which of them serve (``usage.py``)
 - ``Queue``: the runs that wait for a worker (this file)
+- ``TimeFloor``: the time below which no clock is believed (``timefloor.py``)
 - ``Events`` with ``tenant=None``: the event log of everybody (``eventlog.py``)
 
 In: tenants, ids of keys and sessions. Out: tenants, keys, sessions, runs, a counter. Must not know: what lies inside a tenant.
@@ -20,13 +21,14 @@ from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
 from tailorbird.domain.run import Run, RunState, StepState
 from tailorbird.foundations.canonical import plain_json
+from tailorbird.ledger import timefloor
 from tailorbird.ledger.eventlog import Events
 from tailorbird.ledger.references import References
 from tailorbird.ledger.rows import insert_new, select_fields, value_of
 from tailorbird.ledger.runs import is_held
 from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, runs, sessions, steps, tenants
 from tailorbird.ledger.usage import AllUsage, Gateways
-from tailorbird.ports.clock import Clock
+from tailorbird.ports.clock import Clock, TimeFloor
 from tailorbird.ports.events import AuditLog
 from tailorbird.ports.identity import TenantDirectory
 from tailorbird.ports.quota import GatewayDirectory, UsageBook
@@ -129,6 +131,7 @@ class System:
     usage: UsageBook
     gateways: GatewayDirectory
     references: ReferenceBook
+    floor: TimeFloor
 
 
 def system_over(connection: Connection, clock: Clock) -> System:
@@ -140,4 +143,5 @@ def system_over(connection: Connection, clock: Clock) -> System:
         usage=AllUsage(connection),
         gateways=Gateways(connection),
         references=References(connection),
+        floor=timefloor.TimeFloor(connection),
     )

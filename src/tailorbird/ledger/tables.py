@@ -142,6 +142,8 @@ runs = Table(
     UniqueConstraint("tenant", "fingerprint"),
     Index(None, "tenant", "number"),
     Index(None, "state", "created_at"),
+    Index(None, "tenant", "objective_name", "number"),
+    Index(None, "tenant", "state", "number"),
 )
 
 steps = Table(
@@ -444,6 +446,11 @@ gateways = Table(
     _key("id"),
     Column("moves", Integer, nullable=False),
     Column("at", UtcTime, nullable=False),
+)
+
+#: One row, once there is any: the latest time that a process has seen (``timefloor.py``).
+time_floor = Table(
+    "time_floor", metadata, Column("id", Integer, primary_key=True, autoincrement=False), Column("at", UtcTime, nullable=False)
 )
 
 #: One row: how often any alias was moved. A counter in a row, so that nobody can see move 8 before move 7 (as with a database sequence).

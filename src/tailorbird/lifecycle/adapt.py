@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tailorbird import __version__, data, models
 from tailorbird.access import Action
-from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
+from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
@@ -19,9 +20,13 @@ from tailorbird.lifecycle.data.heeding import heeded_facts
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.stage import Stage
+from tailorbird.lifecycle.uploads import require_uploaded
 from tailorbird.lifecycle.working import Worked, plan_for, work_on
 from tailorbird.objective import ObjectiveFile, parse_objective, read_objective
+from tailorbird.ports.ledger import UnitOfWork
 
+#: Runs that are done at most, among which those of one objective are counted.
+_MOST_DONE = 10_000
 #: What the objective's text is called in the tree of a run that was submitted from elsewhere.
 OBJECTIVE = "objective.yaml"
 #: Addresses that a submitted objective may name. Others (https, say) would reach into the network of whoever works on the run.
@@ -53,10 +58,11 @@ def submit(parts: Parts, actor: Actor, path: Path, goal: RunState) -> Run:
 
 
 def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState) -> Run:
-    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that were uploaded before."""
-    missing = [path for path, digest in files.items() if not parts.artifacts.exists(digest)]
-    if missing:
-        raise NotFound(f"{missing[0]} was not uploaded", "upload each file with POST /api/artifacts first", code="upload_missing")
+    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that its tenant uploaded before.
+
+    Data at addresses are not read here, while somebody waits for the answer, but by the step that freezes them.
+    """
+    require_uploaded(parts, actor.tenant, files)
     source = parts.artifacts.put(text.encode())
     inputs = parts.artifacts.put(canonical_json({**files, OBJECTIVE: source}))
     parse_objective(text, OBJECTIVE)  # faults name the caller's file, not a folder of this machine
@@ -95,8 +101,9 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
             f"set tenant: {actor.tenant}, or act as an identity of {objective.tenant}: --as {objective.tenant}/NAME",
             code="other_tenant",
         )
-    files = data.fingerprint_sources(objective, Path(file.folder))
-    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__}
+    files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
+    unread = _unread(parts, objective) if inputs and _reads_addresses(objective) else {}
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | unread
     with parts.ledger.work(objective.tenant, write=False) as work:
         fingerprint = digest_of(named | heeded_facts(work, objective, parts.clock.now().date()))
     run = Run(
@@ -113,6 +120,7 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
         inputs=inputs,
     )
     with parts.ledger.work(objective.tenant) as work:
+        _require_known(work, objective)
         work.records.put(objective)
         known = work.runs.add(run)
         if known == run:
@@ -123,6 +131,31 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
             work.runs.set_state(known.id, goal)
             record(work, "run.revived", actor.name, known.id, run.created_at, {"goal": goal.value, "was": known.state.value})
         return work.runs.get(known.id)
+
+
+def _require_known(work: UnitOfWork, objective: Objective) -> None:
+    """A data author who is nobody here would keep nobody from deciding. Raises InvalidInput."""
+    known = {person.name for person in work.identities.all()}
+    for name in (name for source in (*objective.data, *objective.documents) for name in source.source.authors):
+        if name not in known:
+            hint = "name identities of the tenant: tailorbird identity list"
+            raise InvalidInput(f"the data author {name} is no identity of {objective.tenant}", hint, code="data_author_unknown")
+
+
+def _reads_addresses(objective: Objective) -> bool:
+    """True when some of the data or documents lie at an address."""
+    named = [source.path for source in (*objective.data, *objective.documents)]
+    return any("://" in name for name in (*named, *(source.qrels or "" for source in objective.data)))
+
+
+def _unread(parts: Parts, objective: Objective) -> dict[str, int]:
+    """What stands in a run's fingerprint for data that nobody has read yet: how many runs of the objective are done.
+
+    So a submission that is repeated finds the run that is under way, and one that comes after its end reads the data again.
+    """
+    with parts.ledger.work(objective.tenant, write=False) as work:
+        done = work.runs.in_states((RunState.DONE,), limit=_MOST_DONE)
+    return {"done": sum(run.objective == digest_of(objective) for run in done)}
 
 
 def _is_revived(state: RunState, goal: RunState) -> bool:

@@ -1,4 +1,4 @@
-"""The condition of this machine's workspace: can the record be written, is there room, do checkpoints leave?
+"""The condition of this machine's workspace: can the record be written, is there room, do checkpoints leave, is the clock right?
 
 In: opened parts. Out: what an operator should see to. Must not know: who asks, engines.
 """
@@ -6,14 +6,14 @@ In: opened parts. Out: what an operator should see to. Must not know: who asks, 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from uuid import uuid4
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.value import Value
+from tailorbird.lifecycle import shipping, timekeeping
 from tailorbird.lifecycle.parts import Parts
 from tailorbird.lifecycle.shipping import Notice
-from tailorbird.lifecycle.shipping import notices as shipping_notices
 
 
 class Condition(Value):
@@ -29,7 +29,7 @@ def examine(parts: Parts) -> Condition:
     found = [notice for look in _LOOKS for notice in look(parts)]
     if record is not None:
         return Condition(writable=False, notices=(record, *found))
-    return Condition(writable=True, notices=(*found, *_shipping(parts)))
+    return Condition(writable=True, notices=(*found, *_asked(parts, shipping.notices), *_asked(parts, timekeeping.notices)))
 
 
 def _record(parts: Parts) -> Notice | None:
@@ -65,9 +65,10 @@ def _disk(parts: Parts) -> list[Notice]:
     return [Notice(code="disk_low", text=f"{free // 1_000_000} MB are free on the disk of the workspace: free some, or move it")]
 
 
-def _shipping(parts: Parts) -> tuple[Notice, ...]:
+def _asked(parts: Parts, look: Callable[[Parts], Sequence[Notice]]) -> Sequence[Notice]:
+    """What a look into the record finds."""
     try:
-        return shipping_notices(parts)
+        return look(parts)
     except TailorbirdError as error:
         return (Notice(code="log_unreadable", text=f"the log cannot be read ({error.error_code})"),)
 

@@ -27,9 +27,9 @@ class Job(Value):
 
 
 def open_jobs(parts: Parts, tenant: str) -> tuple[Job, ...]:
-    """The tenant's jobs, newest first."""
+    """The tenant's jobs, newest first, a thousand at most."""
     with parts.ledger.work(tenant, write=False) as work:
-        return tuple(_job(parts, work, run) for run in work.runs.latest(limit=1000) if run.state in OPEN)
+        return tuple(_job(parts, work, run) for run in work.runs.in_states(OPEN, limit=1000))
 
 
 def job(parts: Parts, tenant: str, run: str) -> Job:

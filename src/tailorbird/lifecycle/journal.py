@@ -5,11 +5,15 @@ In: who does what. Out: events; a denial is logged like a grant. Must not know: 
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 
 from tailorbird.access import Action, authorise
-from tailorbird.domain.errors import Forbidden
-from tailorbird.domain.event import Event
+from tailorbird.domain.errors import Forbidden, NotFound
+from tailorbird.domain.event import Event, LogEntry, Remark
+from tailorbird.domain.value import Digest
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -20,6 +24,20 @@ Facts = dict[str, str | int | float | bool | None]
 def record(work: UnitOfWork, kind: str, actor: str, subject: str, at: datetime, facts: Facts | None = None) -> None:
     """Appends one event to the log in the caller's transaction."""
     work.events.append([Event(kind=kind, tenant=work.tenant, actor=actor, subject=subject, at=at, data=facts or {})])
+
+
+def remark(work: UnitOfWork, text: str) -> Digest | None:
+    """Keeps what somebody wrote beside the log, and returns what stands for it in the log; None where nothing was written."""
+    return work.records.put(Remark(text=text, salt=secrets.token_hex(16))) if text else None
+
+
+def remarks(work: UnitOfWork, entries: Iterable[LogEntry]) -> dict[Digest, str]:
+    """The remarks that ``entries`` stand for, where they have not been erased."""
+    found: dict[Digest, str] = {}
+    for digest in {str(entry.event.data.get("reason", "")) for entry in entries}:
+        with suppress(NotFound):
+            found[digest] = work.records.get(Remark, digest).text
+    return found
 
 
 def permit(parts: Parts, actor: Actor, action: Action, subject: str = "") -> None:

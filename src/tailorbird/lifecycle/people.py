@@ -18,6 +18,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.timekeeping import believed_now
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Who ``init`` makes, one person a role, and ``admin`` for the tenant itself.
@@ -119,7 +120,7 @@ def create_api_key(
 ) -> tuple[ApiKey, str]:
     """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
     permit(parts, actor, Action.CREATE_KEY, name)
-    now = parts.clock.now()
+    now = believed_now(parts)
     key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, scopes)
     with parts.ledger.work(actor.tenant) as work:
         work.keys.add(key)
@@ -140,7 +141,7 @@ def revoke_api_key(parts: Parts, actor: Actor, key_id: str) -> ApiKey:
 def rotate_api_key(parts: Parts, actor: Actor, key_id: str, grace_hours: float) -> tuple[ApiKey, str]:
     """A new key of the same name and term; the old one ends after ``grace_hours``. Raises NotFound, Conflict (the old one has ended)."""
     permit(parts, actor, Action.ROTATE_KEY, key_id)
-    now = parts.clock.now()
+    now = believed_now(parts)
     with parts.ledger.work(actor.tenant) as work:
         old = next((key for key in work.keys.all() if key.id == key_id), None)
         if old is None or not old.is_valid(now):

@@ -20,7 +20,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.admission import is_approved, verify_release
 from tailorbird.lifecycle.changing import demand_drill, demand_operators, rule_of
-from tailorbird.lifecycle.journal import Facts, deny, permit, record
+from tailorbird.lifecycle.journal import Facts, deny, permit, record, remark
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.reviewing import demand_review
 from tailorbird.lifecycle.rollouts import take_back
@@ -176,7 +176,7 @@ def roll_back(parts: Parts, actor: Actor, name: str, reason: str) -> Moved:
         alias = _only_approved(work, rolled_back(before, _now(parts), actor.name))
         entered = _enter(work, alias)
         work.aliases.put(alias)
-        facts: Facts = {"alias": alias.path, "version": alias.version, "reason": reason}
+        facts: Facts = {"alias": alias.path, "version": alias.version, "reason": remark(work, reason)}
         subject = left.digest if left else alias.path
         record(work, "release.rolled_back", actor.name, subject, _now(parts), facts | {"now": entered.digest if entered else None})
         return Moved(alias=alias, entered=entered, left=left)

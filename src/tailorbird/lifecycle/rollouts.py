@@ -22,7 +22,7 @@ from tailorbird.domain.rollout import Judgement, Rollout, RolloutAction, Rollout
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.changing import demand_drill, demand_operators, rule_of
-from tailorbird.lifecycle.journal import Facts, permit, record
+from tailorbird.lifecycle.journal import Facts, permit, record, remark
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import Trial, promoted, restored, tried
@@ -217,7 +217,8 @@ def _do(work: UnitOfWork, rollout: Rollout, act: _Act) -> Rollout:
         changes = {"finished": rollout.step + 1 == len(rollout.plan.steps) and "every step has passed" in act.reason}
     moved = rollout.after(action, by, now, act.reason, **changes)
     work.rollouts.replace(moved)
-    told: Facts = {"rollout": rollout.id, "step": rollout.step, "reason": act.reason}
+    said = act.reason if by == GUARDS else remark(work, act.reason)
+    told: Facts = {"rollout": rollout.id, "step": rollout.step, "reason": said}
     record(work, _DONE[action], by, rollout.candidate, now, told | act.facts)
     return moved
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import re
 import secrets
+from collections.abc import Container
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tailorbird.access import signing
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, TailorbirdError, Unauthenticated
+from tailorbird.access import Throttle, signing
+from tailorbird.domain.errors import Conflict, Corrupt, Exhausted, Forbidden, NotFound, TailorbirdError, Unauthenticated
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import Identity, Login, Session, Signature
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.journal import record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.timekeeping import believed, believed_now
 
 #: How long a session lasts, and how far the clock of who logs in may be off.
 SESSION_LASTS = timedelta(hours=8)
@@ -30,14 +34,40 @@ _NONCE = re.compile(r"[0-9a-f]{32}")
 _SECRET = re.compile(r"tbs_(?P<id>[0-9a-f]{32})_[A-Za-z0-9_-]{43}")
 
 
-def log_in(actor: Actor, now: datetime) -> tuple[Login, Signature]:
-    """A fresh login of an actor whose key is here, signed."""
-    login = Login(tenant=actor.tenant, identity=actor.name, nonce=secrets.token_hex(16), at=now)
+@dataclass(frozen=True)
+class Entrance:
+    """Where logins come in. ``servers`` are the origins by which this server is known: a login that was signed for another is refused."""
+
+    parts: Parts
+    servers: Container[str]
+    refusals: Throttle = field(default_factory=Throttle)
+
+    def open(self, login: Login, signature: Signature, address: str) -> tuple[Session, str]:
+        """The session of a login that came from ``address``. Raises Unauthenticated; Exhausted after many refusals there."""
+        wait = self.refusals.begin(address)
+        if wait > 0:
+            seconds = math.ceil(wait)
+            hint = f"try again in {seconds} s"
+            raise Exhausted("too many refused logins from here", hint, code="login_throttled", retry_after=seconds)
+        opened = open_session(self.parts, login, signature, self.servers)
+        self.refusals.succeed(address)
+        return opened
+
+
+def log_in(actor: Actor, server: str, now: datetime) -> tuple[Login, Signature]:
+    """A fresh login of an actor whose key is here, signed for the server at the origin ``server``."""
+    login = Login(tenant=actor.tenant, identity=actor.name, server=server, nonce=secrets.token_hex(16), at=now)
     return login, actor.sign("login", digest_of(login))
 
 
-def open_session(parts: Parts, login: Login, signature: Signature) -> tuple[Session, str]:
+def open_session(parts: Parts, login: Login, signature: Signature, servers: Container[str]) -> tuple[Session, str]:
     """The session of a login and its secret, which is told once. Raises Unauthenticated, the same whatever is wrong with who it names."""
+    if login.server not in servers:
+        raise _refused(
+            "the login was signed for another server, or for a name that this one does not go by",
+            "log in at this server's own address; its operator says which there are in the setting public_urls",
+            "login_elsewhere",
+        )
     now = parts.clock.now()
     if not _NONCE.fullmatch(login.nonce) or login.at.tzinfo is None or abs(now - login.at) > CLOCKS_AGREE:
         raise _refused("the login is too old, too new or malformed", "set this machine's clock, and sign a new login", "login_stale")
@@ -46,14 +76,15 @@ def open_session(parts: Parts, login: Login, signature: Signature) -> tuple[Sess
     except TailorbirdError:
         _note_refusal(parts, login)
         raise _refused("the login does not prove an identity", "check tenant, name and key file", "login_refused") from None
+    began = believed_now(parts)
     secret = f"tbs_{login.nonce}_{secrets.token_urlsafe(32)}"
     session = Session(
         id=login.nonce,
         tenant=identity.tenant,
         identity=identity.name,
         secret_sha256=_hash(secret),
-        created_at=now,
-        expires_at=now + SESSION_LASTS,
+        created_at=began,
+        expires_at=began + SESSION_LASTS,
     )
     with parts.ledger.work(identity.tenant) as work:
         try:
@@ -70,10 +101,10 @@ def actor_of(parts: Parts, secret: str) -> Actor:
     if match is None:
         raise _refused("this is not a session", "log in with an identity's key", "session_malformed")
     with parts.ledger.system(write=False) as system:
-        session = system.tenants.session(match["id"])
+        session, floor = system.tenants.session(match["id"]), system.floor.at()
     if session is None or not hmac.compare_digest(_hash(secret), session.secret_sha256):
         raise _refused("the session is not known", "log in again", "session_unknown")
-    if not session.is_valid(parts.clock.now()):
+    if not session.is_valid(believed(parts.clock.now(), floor)):
         raise _refused("the session has ended", "log in again", "session_ended")
     with parts.ledger.work(session.tenant, write=False) as work:
         return Actor(work.identities.get(session.identity), _sign_nothing)

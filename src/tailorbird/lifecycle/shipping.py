@@ -85,6 +85,12 @@ def notices(parts: Parts) -> tuple[Notice, ...]:
     found = []
     if not any(_is_away(parts, place) for place in places):
         found.append(Notice(code="checkpoints_stay", text=_STAY_NOWHERE if not places else _STAY_HERE))
+    with parts.ledger.system(write=False) as system:
+        size = system.events.size()
+    ahead = sum(_covered(parts, place) > size for place in places)
+    if ahead:
+        text = f"{ahead} of {len(places)} places for checkpoints hold one of more entries than the log has: it was cut, or is a backup's"
+        found.append(Notice(code="log_shorter_than_shipped", text=text))
     late = sum(_is_late(parts, place) for place in places)
     if late:
         text = f"{late} of {len(places)} places for checkpoints lack what was logged more than two intervals ago: the server's log says why"
@@ -171,12 +177,17 @@ def _is_away(parts: Parts, place: _Place) -> bool:
         return False
 
 
+def _covered(parts: Parts, place: _Place) -> int:
+    """How many entries the newest checkpoint covers that the place has; 0 where nothing is known of it."""
+    shipped = _load(place.state_file(parts))
+    return shipped.size if shipped else 0
+
+
 def _is_late(parts: Parts, place: _Place) -> bool:
     """True when the place lacks an entry that is older than two intervals."""
     if not parts.upkeep.checkpoint_every:
         return False
-    shipped = _load(place.state_file(parts))
-    covered = shipped.size if shipped else 0
+    covered = _covered(parts, place)
     with parts.ledger.system(write=False) as system:
         if system.events.size() <= covered:
             return False

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
+from tailorbird.ports.clock import TimeFloor
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
@@ -58,6 +59,7 @@ class SystemWork(Protocol):
     usage: UsageBook
     gateways: GatewayDirectory
     references: ReferenceBook
+    floor: TimeFloor
 
 
 class Ledger(Protocol):

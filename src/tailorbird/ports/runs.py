@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Protocol
 
@@ -26,6 +27,14 @@ class RunRepository(Protocol):
 
     def latest(self, limit: int = 50, skip: int = 0) -> tuple[Run, ...]:
         """At most ``limit`` runs, newest first, leaving out the ``skip`` newest."""
+        ...
+
+    def newest_by_objective(self) -> tuple[Run, ...]:
+        """The newest run of each objective, by the objective's name."""
+        ...
+
+    def in_states(self, states: Collection[RunState], limit: int = 50, skip: int = 0) -> tuple[Run, ...]:
+        """At most ``limit`` runs in one of ``states``, newest first, leaving out the ``skip`` newest."""
         ...
 
     def count(self) -> int:

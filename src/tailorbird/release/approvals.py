@@ -26,7 +26,7 @@ DECIDING_ROLES = (Role.APPROVER, Role.REVIEWER)
 _TIERS: dict[RiskTier, ApprovalRule] = {
     RiskTier.MINIMAL: ApprovalRule(roles=(Role.APPROVER,), count=1),
     RiskTier.LIMITED: ApprovalRule(roles=(Role.APPROVER,), count=1),
-    RiskTier.HIGH: ApprovalRule(roles=DECIDING_ROLES, count=2, distinct_roles=2),
+    RiskTier.HIGH: ApprovalRule(roles=DECIDING_ROLES, count=2, distinct_roles=2, no_data_author=True),
 }
 
 
@@ -35,25 +35,39 @@ def rule_for(objective: Objective) -> ApprovalRule:
 
     A list can only add: with fewer people or roles than the tier asks, the tier's count. Raises InvalidInput for a role that cannot decide.
     """
-    tier = _TIERS[objective.business.risk]
+    tier = _tier(objective)
     if objective.approvals == "auto":
         return tier
     listed = tuple(_deciding(name) for name in objective.approvals)
     roles = tuple(dict.fromkeys(listed if len(set(listed)) >= tier.distinct_roles else listed + tier.roles))
     distinct = max(len(set(listed)), tier.distinct_roles)
-    return ApprovalRule(roles=roles, count=max(len(listed), tier.count), distinct_roles=distinct)
+    return tier.model_copy(update={"roles": roles, "count": max(len(listed), tier.count), "distinct_roles": distinct})
+
+
+def _tier(objective: Objective) -> ApprovalRule:
+    """What the risk tier asks. At the high one, whoever made the data does not judge what was learned from them."""
+    tier = _TIERS[objective.business.risk]
+    authors = frozenset(name for source in (*objective.data, *objective.documents) for name in source.source.authors)
+    return tier.model_copy(update={"data_authors": authors}) if tier.no_data_author else tier
 
 
 def stricter(one: ApprovalRule, other: ApprovalRule) -> ApprovalRule:
     """The rule that asks for what either asks."""
     roles = tuple(dict.fromkeys((*one.roles, *other.roles)))
-    return ApprovalRule(roles=roles, count=max(one.count, other.count), distinct_roles=max(one.distinct_roles, other.distinct_roles))
+    return ApprovalRule(
+        roles=roles,
+        count=max(one.count, other.count),
+        distinct_roles=max(one.distinct_roles, other.distinct_roles),
+        data_authors=one.data_authors | other.data_authors,
+        no_data_author=one.no_data_author or other.no_data_author,
+    )
 
 
 def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -> None:
     """Returns when ``identity`` may approve or reject ``release``.
 
-    Raises Forbidden: ``identity_disabled``, ``other_tenant``, ``own_release`` (the author, or the author's key), ``role_missing``.
+    Raises Forbidden: ``identity_disabled``, ``other_tenant``, ``own_release`` (the author, or the author's key), ``own_data`` (a data
+    author, where the rule asks for others), ``role_missing``.
     """
     if identity.disabled_at is not None:
         raise Forbidden(f"{identity.name} is disabled", "ask an admin to enable the identity, or act as another", code="identity_disabled")
@@ -68,6 +82,12 @@ def check_may_decide(release: Release, rule: ApprovalRule, identity: Identity) -
             f"{identity.name} made release {short(release.digest)} and cannot decide on it",
             "ask somebody else who may decide",
             code="own_release",
+        )
+    if _is_data_author(rule, identity):
+        raise Forbidden(
+            f"{identity.name} made data that release {short(release.digest)} learned from, or makes data, and cannot decide on it",
+            "ask somebody who may decide and made none of the data",
+            code="own_data",
         )
     if not any(identity.holds(role) for role in rule.roles):
         may = " or ".join(role.value for role in rule.roles)
@@ -91,7 +111,8 @@ def quorum(release: Release, rule: ApprovalRule, identities: Mapping[str, Identi
     """True when enough valid approvals stand, and nobody has rejected.
 
     An approval counts when it is of this release on this dossier, by a known identity of the tenant that holds the role named and is not
-    the author. What somebody approved before they were disabled stands; what a key signed that was struck as leaked does not.
+    the author, nor a data author where the rule asks for others. What somebody approved before they were disabled stands; what a key
+    signed that was struck as leaked does not.
     ``identities`` are the tenant's, by name. Whatever ``verify`` raises (Corrupt) goes on to the caller: a forged signature is not a
     missing one.
     """
@@ -128,11 +149,16 @@ def _counts(release: Release, rule: ApprovalRule, approval: Approval, identity: 
         and approval.role in identity.roles
         and (identity.disabled_at is None or approval.signature.at < identity.disabled_at)
         and not _is_author(release, identity)
+        and not _is_data_author(rule, identity)
     )
 
 
 def _is_author(release: Release, identity: Identity) -> bool:
     return identity.name == release.content.author or identity.public_key == release.signature.public_key
+
+
+def _is_data_author(rule: ApprovalRule, identity: Identity) -> bool:
+    return identity.name in rule.data_authors or (rule.no_data_author and Role.DATA_AUTHOR in identity.roles)
 
 
 def _deciding(name: str) -> Role:

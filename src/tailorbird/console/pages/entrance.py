@@ -14,10 +14,10 @@ from fastapi.responses import JSONResponse, Response
 from tailorbird.console import door
 from tailorbird.console.forms import value_of, value_of_text
 from tailorbird.console.visit import Guest, see_other
-from tailorbird.domain.errors import TailorbirdError, Unauthenticated
+from tailorbird.domain.errors import Exhausted, TailorbirdError, Unauthenticated
 from tailorbird.domain.identity import Login, Signature
 from tailorbird.foundations.canonical import canonical_json, digest_of
-from tailorbird.lifecycle.sessions import end_session, open_session
+from tailorbird.lifecycle.sessions import end_session
 
 _FIRST_PAGE = "/console"
 
@@ -29,7 +29,7 @@ def ask_who(guest: Guest) -> Response:
 
 def prepare(guest: Guest) -> Response:
     """A fresh login to be signed: its canonical text, which the browser shows and hashes, and the digest it must find. Errors as JSON."""
-    asked = {"tenant": guest.form.get("tenant", ""), "identity": guest.form.get("identity", "")}
+    asked = {"tenant": guest.form.get("tenant", ""), "identity": guest.form.get("identity", ""), "server": _server(guest)}
     try:
         login = value_of(Login, asked | {"nonce": secrets.token_hex(16), "at": guest.parts.clock.now()})
     except TailorbirdError as error:
@@ -42,9 +42,10 @@ def log_in(guest: Guest) -> Response:
     form = guest.form
     login = value_of_text(Login, form.get("signed", ""))
     wanted = _own(form.get("next", ""))
+    address = guest.request.client.host if guest.request.client else ""
     try:
-        _, secret = open_session(guest.parts, login, _signature(guest, login))
-    except Unauthenticated as error:
+        _, secret = guest.entrance.open(login, _signature(guest, login), address)
+    except (Unauthenticated, Exhausted) as error:
         return guest.page("login.html", error.status, next=wanted, error=error)
     response = see_other(wanted)
     door.give_cookie(response, guest.request, secret)
@@ -55,9 +56,15 @@ def log_out(guest: Guest) -> Response:
     """Ends the session, where there is one."""
     response = see_other("/console/login")
     with suppress(Unauthenticated):
-        end_session(guest.parts, guest.request.cookies.get(door.COOKIE, ""))
+        end_session(guest.parts, door.secret_of(guest.request))
     door.take_cookie(response, guest.request)
     return response
+
+
+def _server(guest: Guest) -> str:
+    """The origin that the browser has before it, which is what it signs for; whether that is ours is found when the login comes in."""
+    given = guest.request.headers.get("origin")
+    return given if given is not None else f"{guest.request.url.scheme}://{guest.request.url.netloc}"
 
 
 def _signature(guest: Guest, login: Login) -> Signature:

@@ -16,18 +16,17 @@ from tailorbird.domain.ladder import Climb, Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run, StepState
-from tailorbird.lifecycle.control import releases, runs
+from tailorbird.lifecycle.control import runs
 from tailorbird.lifecycle.story import CHOOSE
 from tailorbird.ports.ledger import UnitOfWork
 
-#: How many of the newest runs objectives are looked for in, and objectives on a page.
-NEWEST_RUNS = 1000
+#: Objectives on a page.
 ON_A_PAGE = 20
 
 
 @dataclass(frozen=True)
 class Line:
-    """One objective. ``run`` is absent when it is not among the newest ones; ``production`` are the releases behind its public name."""
+    """One objective. ``run`` is its newest, absent where only a public name is left; ``production`` are the releases behind that name."""
 
     name: str
     objective: Objective | None
@@ -38,25 +37,21 @@ class Line:
 
 
 def show(visit: Visit) -> Response:
-    """Objectives of the newest runs, and all that have a public name."""
-    newest: dict[str, Run] = {}
-    listed = visit.ask(runs.LIST, limit=NEWEST_RUNS)
-    for run in listed.runs:
-        newest.setdefault(run.objective_name, run)
-    aliases = {alias.name: alias for alias in visit.ask(releases.ALIASES).aliases}
-    names = sorted(newest.keys() | aliases.keys())
-    paging = Paging.of(visit.query, len(names), ON_A_PAGE)
+    """All objectives."""
+    heads = visit.ask(runs.OBJECTIVES).objectives
+    paging = Paging.of(visit.query, len(heads), ON_A_PAGE)
     with visit.parts.ledger.work(visit.actor.tenant, write=False) as work:
-        lines = [_line(work, name, newest.get(name), aliases.get(name)) for name in paging.cut(names)]
-    return visit.page("objectives.html", lines=lines, paging=paging, runs=listed.total, searched=NEWEST_RUNS)
+        lines = [_line(work, head) for head in paging.cut(heads)]
+    return visit.page("objectives.html", lines=lines, paging=paging)
 
 
-def _line(work: UnitOfWork, name: str, run: Run | None, alias: Alias | None) -> Line:
+def _line(work: UnitOfWork, head: runs.Head) -> Line:
     """Read after the control plane has shown runs and aliases: what they name belongs to them."""
+    run, alias = head.run, head.alias
     production = tuple(work.releases.get(target.release) for target in (alias.targets if alias else ()))
     if run is None:
-        return Line(name, None, None, None, alias, production)
-    return Line(name, work.records.get(Objective, run.objective), run, _chosen(work, run), alias, production)
+        return Line(head.name, None, None, None, alias, production)
+    return Line(head.name, work.records.get(Objective, run.objective), run, _chosen(work, run), alias, production)
 
 
 def _chosen(work: UnitOfWork, run: Run) -> Climb | None:

@@ -51,6 +51,7 @@ async function prepare(form) {
   const answer = await fetch(form.dataset.prepare, { method: "POST", body: asked });
   const told = await answer.json();
   if (!answer.ok) throw new Error(`${told.message}. ${told.hint}.`);
+  if (JSON.parse(told.text).server !== location.origin) throw new Error("This login is for another server. Nothing was signed.");
   form.querySelector("[data-text]").textContent = told.text;
   form.querySelector("[data-shown]").hidden = false;
   return told.digest;

@@ -56,8 +56,10 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
     return SourceRows(tuple(rows), tuple(quarantined), dict(read), files, documents=documents)
 
 
-def fingerprint_sources(objective: Objective, folder: Path) -> dict[str, Digest]:
+def fingerprint_sources(objective: Objective, folder: Path, *, remote: bool = True) -> dict[str, Digest]:
     """The digest of each source's bytes, by its path in the objective: of a file, of all files of a folder, of a data set's rows.
+
+    Without ``remote`` what lies at an address is left out, and nothing is fetched.
 
     Raises DataInvalid when a file is missing, empty or of another kind, Unavailable when it cannot be reached.
     """
@@ -66,6 +68,8 @@ def fingerprint_sources(objective: Objective, folder: Path) -> dict[str, Digest]
     wanted |= {source.path: columns_of_documents(source).values() for source in objective.documents}
     wanted |= {source.qrels: () for source in objective.data if source.qrels}
     for name, columns in wanted.items():
+        if not remote and "://" in name:
+            continue
         with located_at(name, columns, folder) as file:
             digests[name] = file.digest
     return digests

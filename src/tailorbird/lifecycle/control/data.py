@@ -148,7 +148,8 @@ def _fix(parts: Parts, actor: Actor, asked: Fixes) -> fixing.Fixed:
     return fixing.fix(parts, actor, asked.snapshot, asked.fixes)
 
 
-def _inspect(parts: Parts, _actor: Actor, asked: Uploaded) -> Inspection:
+def _inspect(parts: Parts, actor: Actor, asked: Uploaded) -> Inspection:
+    require_uploaded(parts, actor.tenant, {asked.name: asked.file})
     return reporting.inspect_uploaded(parts, asked.name, asked.file)
 
 

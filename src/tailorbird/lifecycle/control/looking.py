@@ -15,10 +15,11 @@ from tailorbird.access import Action
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.event import AuditReport, Checkpoint, LogEntry
 from tailorbird.domain.signal import Signal
-from tailorbird.domain.value import Name, Value
+from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.lifecycle import audit, watch
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.explain import explain
+from tailorbird.lifecycle.journal import remarks
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.reporting import Explanation
 
@@ -51,10 +52,12 @@ class LogPage(Value):
 
 
 class Entries(Value):
-    """Entries of the tenant's, newest first, and the size of the whole log."""
+    """Entries of the tenant's, newest first, and the size of the whole log. ``remarks`` are the texts that entries name by digest, as far
+    as they were not erased."""
 
     entries: tuple[LogEntry, ...]
     size: int
+    remarks: dict[Digest, str] = Field(default_factory=dict)
 
 
 class ProofWanted(Value):
@@ -118,7 +121,8 @@ def _signals(parts: Parts, actor: Actor, asked: SignalsWanted) -> Signals:
 def _log(parts: Parts, actor: Actor, asked: LogPage) -> Entries:
     with parts.ledger.work(actor.tenant, write=False) as work:
         entries = work.events.about(asked.subject)[::-1] if asked.subject else work.events.latest(asked.limit, asked.before)
-        return Entries(entries=entries[: asked.limit], size=work.events.size())
+        shown = entries[: asked.limit]
+        return Entries(entries=shown, size=work.events.size(), remarks=remarks(work, shown))
 
 
 def _verify(parts: Parts, actor: Actor, _asked: Nothing) -> AuditReport:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from tailorbird.access import Action
+from tailorbird.domain.deployment import Alias
 from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest, Value
@@ -68,6 +69,20 @@ class RunPage(Value):
     total: int
 
 
+class Head(Value):
+    """What an objective has come to: its newest run, and its public name, where there are any."""
+
+    name: str
+    run: Run | None
+    alias: Alias | None
+
+
+class Objectives(Value):
+    """The tenant's objectives: all that were run for or have a public name, by name."""
+
+    objectives: tuple[Head, ...]
+
+
 class OneRun(Value):
     """Names a run."""
 
@@ -107,6 +122,14 @@ def _list(parts: Parts, actor: Actor, asked: Page) -> RunPage:
         return RunPage(runs=work.runs.latest(asked.limit, asked.skip), total=work.runs.count())
 
 
+def _objectives(parts: Parts, actor: Actor, _asked: Nothing) -> Objectives:
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        newest = {run.objective_name: run for run in work.runs.newest_by_objective()}
+        aliases = {alias.name: alias for alias in work.aliases.all()}
+    names = sorted(newest.keys() | aliases.keys())
+    return Objectives(objectives=tuple(Head(name=name, run=newest.get(name), alias=aliases.get(name)) for name in names))
+
+
 def _show(parts: Parts, actor: Actor, asked: OneRun) -> reports.RunReport:
     return reports.report(parts, actor.tenant, asked.run)
 
@@ -135,6 +158,16 @@ SUBMIT = Operation(
     "run.submit", "POST", "/api/runs", Action.PLAN, Submission, Run, _submit, "Submit an objective; workers plan it, or climb for it."
 )
 LIST = Operation("run.list", "GET", "/api/runs", Action.SHOW_RUN, Page, RunPage, _list, "List runs, newest first.")
+OBJECTIVES = Operation(
+    "objective.list",
+    "GET",
+    "/api/objectives",
+    Action.SHOW_RUN,
+    Nothing,
+    Objectives,
+    _objectives,
+    "List objectives, each with its newest run and its public name.",
+)
 SHOW = Operation(
     "run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN, OneRun, reports.RunReport, _show, "Show a run with all it led to so far."
 )

@@ -11,6 +11,7 @@ from tailorbird.lifecycle.control.operation import AnyOperation
 OPERATIONS: tuple[AnyOperation, ...] = (
     runs.SUBMIT,
     runs.LIST,
+    runs.OBJECTIVES,
     runs.SHOW,
     evidence.SHOW,
     evidence.COMPARE,

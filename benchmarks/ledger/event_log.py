@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import quantiles
 
-from databases import KINDS, empty_database
+from databases import empty_database
 
 from tailorbird.domain.event import Checkpoint
 from tailorbird.foundations.auditlog import check_entries
@@ -35,13 +35,10 @@ PROOFS = 200
 Bar = dict[str, object]
 
 
-def main() -> None:
-    quick = "--quick" in sys.argv
-    found: dict[str, Bar] = {}
-    for kind in KINDS:
-        with empty_database(kind) as url:
-            found |= bars_on(kind, url, QUICK if quick else FULL)
-    print(json.dumps(found))
+def measure(kind: str) -> None:
+    """Measures a fresh database of ``kind``, and prints its bars."""
+    with empty_database(kind) as url:
+        print(json.dumps(bars_on(kind, url, QUICK if "--quick" in sys.argv else FULL)))
 
 
 def bars_on(kind: str, url: str, size: int) -> dict[str, Bar]:
@@ -140,7 +137,3 @@ def prove(ledger: Ledger, size: int) -> float:
         if not verify_consistency(first, old, size, new, [bytes.fromhex(h) for h in proof]):
             raise SystemExit(f"the proof from {first} to {size} does not hold")
     return quantiles(seconds, n=20)[-1]
-
-
-if __name__ == "__main__":
-    main()

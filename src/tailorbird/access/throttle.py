@@ -9,38 +9,42 @@ import ipaddress
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from threading import Lock
 
 #: Addresses remembered at most; the longest unseen are forgotten first.
 _LARGEST_MEMORY = 10_000
 
 
 class Throttle:
-    """At most ``most`` failed attempts in any ``seconds``, for each address. Touched only from the event loop."""
+    """At most ``most`` failed attempts in any ``seconds``, for each address. Safe to share between threads."""
 
     def __init__(self, most: int = 10, seconds: float = 60.0, now: Callable[[], float] = time.monotonic) -> None:
         self._most = most
         self._seconds = seconds
         self._now = now
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
+        self._lock = Lock()
 
     def begin(self, address: str) -> float:
         """Counts an attempt as failed until ``succeed`` says otherwise, so that many at once count too.
 
         Returns 0, or the seconds to wait; then the attempt is not counted and must not be made.
         """
-        now, failures = self._now(), self._of(address)
-        while failures and failures[0] <= now - self._seconds:
-            failures.popleft()
-        if len(failures) >= self._most:
-            return failures[0] + self._seconds - now
-        failures.append(now)
-        return 0.0
+        with self._lock:
+            now, failures = self._now(), self._of(address)
+            while failures and failures[0] <= now - self._seconds:
+                failures.popleft()
+            if len(failures) >= self._most:
+                return failures[0] + self._seconds - now
+            failures.append(now)
+            return 0.0
 
     def succeed(self, address: str) -> None:
         """Takes the newest attempt back."""
-        failures = self._of(address)
-        if failures:
-            failures.pop()
+        with self._lock:
+            failures = self._of(address)
+            if failures:
+                failures.pop()
 
     def _of(self, address: str) -> deque[float]:
         place = _network(address)

@@ -1,0 +1,56 @@
+"""Files that came before the objective that names them: whose they are.
+
+In: a folder with one file; digests that somebody names. Out: what was stored; a refusal of what their tenant never sent. Must not know:
+HTTP, what the bytes mean.
+
+Artifacts are kept once, whoever sent them, so a digest alone must open nothing: each tenant has its own list of what it sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.lifecycle.journal import record
+from tailorbird.lifecycle.parts import Actor, Parts
+
+
+class Stored(Value):
+    """A file that was stored: its name from now on, and its size."""
+
+    digest: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Upload(Value):
+    """That a tenant sent a file: kept among its records, and found by the digest of this value."""
+
+    file: Digest
+
+
+def keep_upload(parts: Parts, actor: Actor, folder: Path) -> Stored:
+    """Stores the one file in ``folder``, without holding it in memory, and notes that the actor's tenant sent it."""
+    (path,) = folder.iterdir()
+    stored = Stored(digest=parts.artifacts.tree(parts.artifacts.put_tree(folder))[path.name], bytes=path.stat().st_size)
+    with parts.ledger.work(actor.tenant) as work:
+        work.records.put(Upload(file=stored.digest))
+        record(work, "file.uploaded", actor.name, stored.digest, parts.clock.now(), {"bytes": stored.bytes})
+    return stored
+
+
+def require_uploaded(parts: Parts, tenant: str, files: Mapping[str, Digest]) -> None:
+    """Raises NotFound for the first of ``files`` (path to digest) that this tenant never sent, whether or not another one has."""
+    with parts.ledger.work(tenant, write=False) as work:
+        for path, digest in files.items():
+            try:
+                work.records.get(Upload, digest_of(Upload(file=digest)))
+            except NotFound:
+                raise NotFound(
+                    f"{path} was not uploaded", "upload each file with POST /api/artifacts first", code="upload_missing"
+                ) from None
