@@ -291,3 +291,9 @@ class Objective(Section):
         """Every file, folder and address that the objective names for its data."""
         data = [place for source in self.data for place in (source.path, source.qrels) if place]
         return (*data, *(source.path for source in self.documents), *(each.path for each in self.curation.protected))
+
+    @property
+    def data_authors(self) -> frozenset[Name]:
+        """Identities that made any of the data or of the documents."""
+        origins = [source.source for source in self.data] + [source.source for source in self.documents]
+        return frozenset(name for origin in origins for name in origin.authors)

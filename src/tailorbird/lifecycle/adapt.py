@@ -136,16 +136,15 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
 def _require_known(work: UnitOfWork, objective: Objective) -> None:
     """A data author who is nobody here would keep nobody from deciding. Raises InvalidInput."""
     known = {person.name for person in work.identities.all()}
-    for name in (name for source in (*objective.data, *objective.documents) for name in source.source.authors):
+    for name in sorted(objective.data_authors):
         if name not in known:
             hint = "name identities of the tenant: tailorbird identity list"
             raise InvalidInput(f"the data author {name} is no identity of {objective.tenant}", hint, code="data_author_unknown")
 
 
 def _reads_addresses(objective: Objective) -> bool:
-    """True when some of the data or documents lie at an address."""
-    named = [source.path for source in (*objective.data, *objective.documents)]
-    return any("://" in name for name in (*named, *(source.qrels or "" for source in objective.data)))
+    """True when some of what the objective names lies at an address."""
+    return any("://" in place for place in objective.places)
 
 
 def _unread(parts: Parts, objective: Objective) -> dict[str, int]:

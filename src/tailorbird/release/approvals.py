@@ -47,7 +47,7 @@ def rule_for(objective: Objective) -> ApprovalRule:
 def _tier(objective: Objective) -> ApprovalRule:
     """What the risk tier asks. At the high one, whoever made the data does not judge what was learned from them."""
     tier = _TIERS[objective.business.risk]
-    authors = frozenset(name for source in (*objective.data, *objective.documents) for name in source.source.authors)
+    authors = objective.data_authors
     return tier.model_copy(update={"data_authors": authors}) if tier.no_data_author else tier
 
 
