@@ -7,14 +7,16 @@ every judged run differs from that in at least one of them. Each run is a proces
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Any
 
-from cases import DIGEST, Case, base_folder, job_of, settings_of
+from cases import DIGEST, ROOT, Case, base_folder, job_of, settings_of
 
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
@@ -25,6 +27,7 @@ from tailorbird.planning import PlanInputs
 from tailorbird.planning.estimates import loop_time, training_memory
 
 HERE = Path(__file__).resolve().parent
+WORK = ROOT / ".cache" / "benchmarks" / "estimates"
 
 TIMED = (
     Case("lora"),
@@ -61,12 +64,19 @@ def say(text: str) -> None:
 
 
 def worker(script: str, case: Case) -> dict[str, Any]:
-    """What a process of its own says about a case."""
+    """What a process of its own says about a case. Kept, so that a run that was ended goes on; ``KEPT=1`` takes only what is there."""
+    kept = WORK / f"{script.removesuffix('.py')}-{case.name.replace(' ', '-')}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    if os.environ.get("KEPT"):
+        raise LookupError(case.name)
     with tempfile.TemporaryDirectory() as work:
         done = subprocess.run([sys.executable, str(HERE / script), case.dump(), work], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"{case.name} failed: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    WORK.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found), encoding="utf-8")
     return found
 
 
@@ -148,7 +158,10 @@ def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     for case in TIMED:
         say(f"timing steps: {case.name}")
         timed[case.base, case.method] = Calibration.model_validate(worker("timed.py", case))
-    rows = [_judged(case, machine, timed) for case in (JUDGED[::3] if quick else JUDGED)]
+    rows = []
+    for case in JUDGED[::3] if quick else JUDGED:
+        with suppress(LookupError):
+            rows.append(_judged(case, machine, timed))
     values = {
         "memory_mean_error": fmean(abs(row["memory_error"]) for row in rows),
         "memory_worst_error": max(abs(row["memory_error"]) for row in rows),
