@@ -13,6 +13,9 @@ import time
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if os.environ.get("CPU_SECONDS"):
+    # On a machine that others use too: what the processor spent on this process, before and behind the estimate alike.
+    time.monotonic = time.perf_counter = time.process_time
 
 from cases import Case, job_of
 
