@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,10 +24,15 @@ def jsonl(place: Path, rows: list[dict[str, Any]]) -> None:
     place.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def _word(number: int) -> str:
+    """Words with nothing in common, so that no question is like another."""
+    return "".join(Random(number).sample("abcdefghijklmnopqrstuvwxyz", 12))
+
+
 def write(folder: Path, judgements: str, **source: Any) -> Objective:
     """Forty documents and as many queries, each about its own."""
     jsonl(folder / "docs.jsonl", [{"_id": n, "title": f"about {n}", "text": f"page {n} says {n * n}", "may": "a|b"} for n in range(40)])
-    jsonl(folder / "queries.jsonl", [{"_id": n, "text": f"where is the page that says {n * n} {n}"} for n in range(40)])
+    jsonl(folder / "queries.jsonl", [{"_id": n, "text": f"{_word(n)} {_word(n + 40)}: where is it {n}"} for n in range(40)])
     (folder / "qrels.tsv").write_text(judgements)
     documents = DocumentSource(path="docs.jsonl", id="_id", title="title", access="may", source=ORIGIN)
     data = {"path": "queries.jsonl", "id": "_id", "qrels": "qrels.tsv", **source}

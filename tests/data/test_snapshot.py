@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird.data import BuiltSnapshot, load_rows
-from tailorbird.data.duplicates.near import alike, grams, near_duplicates
+from tailorbird.data.duplicates.likeness import alike
+from tailorbird.data.duplicates.near import near_duplicates
 from tailorbird.data.splitting.placing import draw_split
 from tailorbird.domain.dataset import Quarantined, Row, Split
 from tailorbird.domain.errors import DataInvalid
@@ -154,9 +155,9 @@ LEFT, MIDDLE, RIGHT = (f"the parcel has been late since {end}" for end in ("mond
 
 
 def test_a_new_row_that_bridges_two_splits_is_quarantined(tmp_path: Path) -> None:
-    assert alike(grams(LEFT), grams(MIDDLE))
-    assert alike(grams(MIDDLE), grams(RIGHT))
-    assert not alike(grams(LEFT), grams(RIGHT))
+    assert alike(LEFT, MIDDLE)
+    assert alike(MIDDLE, RIGHT)
+    assert not alike(LEFT, RIGHT)
     known = known_from({LEFT: ("train", "sha256:" + "1" * 64), RIGHT: ("test", "sha256:" + "2" * 64)})
     bridge = [{"text": text, "label": "a"} for text in (LEFT, RIGHT, MIDDLE)]
     write(tmp_path, [*messages(40, "a"), *messages(40, "b", 500), *bridge])

@@ -6,12 +6,13 @@ In: the files, folders and addresses that an objective names, and where earlier 
 refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
+from tailorbird.data.gathering import SnapshotRequest
 from tailorbird.data.inspecting import inspect
 from tailorbird.data.labelling.suspects import label_suspects
 from tailorbird.data.provenance import Amendments, members_of, prove_rows, salt_of
 from tailorbird.data.provenance.rewriting import Rewritten, rewrite, rows_of_subject, stored_rows
 from tailorbird.data.reading import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
-from tailorbird.data.snapshot import BuiltSnapshot, SnapshotRequest, build_snapshot, load_documents, load_quarantine, load_rows
+from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, load_documents, load_quarantine, load_rows
 
 __all__ = [
     "Amendments",

@@ -170,9 +170,8 @@ class LabelSuspect(Value):
 
 
 class Contamination(Value):
-    """Rows left out because they repeat what is measured on: how (``exact``, ``near``, ``overlap``), in which set, how many."""
+    """Rows left out because they repeat what is measured on, wholly or in part: ``protected`` is a split, or the path of a set."""
 
-    how: Literal["exact", "near", "overlap"]
     protected: str
     rows: int
 

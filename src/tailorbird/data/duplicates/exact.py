@@ -18,7 +18,7 @@ from tailorbird.foundations.text import normalise
 PROTECTION = {Split.TEST: 3, Split.DEV: 2, Split.TRAIN: 1, None: 0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """A distinct row: ``folded`` is its normalised text, ``id`` the digest of that and the target.
 

@@ -1,108 +1,113 @@
-"""Near-duplicates: texts that share most of their character 5-grams.
+"""Near-duplicates: texts of which most characters, or most words, are the same.
 
-In: distinct normalised texts. Out: pairs that tie all near-duplicates together. Must not know: rows, labels, splits.
+    signatures → near ← likeness
 
-Two texts are near-duplicates when the Jaccard similarity of their sets of 5-grams is at least 4/5. The search is exact: texts are taken
-by size, and with the grams of all in one fixed order, a text of n grams shares one of its first n/5 + 1 with one of the first m/9 + 1
-of each near-duplicate of m <= n grams (prefix filtering: Bayardo, Ma & Srikant 2007; Xiao et al. 2008). With the rarest grams first
-there are few candidates. Of their m grams at most (5m - 4n) / 9 may lack, which sketches rule out for most; the rest are compared.
-MinHash would be approximate, and a new version of its library could move rows between splits.
+In: distinct normalised texts. Out: pairs that tie near-duplicates together. Must not know: rows, labels, splits.
+
+Texts that meet in a bucket are candidates; each pair is then compared exactly, so that what is found is right, and what is missed is rare
+(docs/data.md says how rare). In a bucket with many texts each is compared with the next few, in the order of their spelling.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
-#: Characters in a gram.
-GRAM = 5
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from tailorbird.data.duplicates import likeness, signatures
+
+#: What decides which texts are near-duplicates. Stored with every snapshot.
+SCHEME = f"{signatures.SCHEME} {likeness.SCHEME}"
+
+#: Texts of a bucket with which each text of it is compared.
+WINDOW = 16
+
+#: Two texts are compared when at least so many of 64 places agree (alike texts agree in 20 to 64).
+AGREEING = 17
+
+#: Pairs that are compared at once.
+_BATCH = 200_000
+
+Places = NDArray[np.intp]
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of indices into ``texts`` such that chains of pairs connect exactly the chains of near-duplicates.
+    """Pairs (smaller index first, sorted) such that chains of pairs connect chains of near-duplicates.
 
-    A pair that is connected already is left out, so that n texts give fewer than n pairs.
+    A pair that earlier buckets have connected already is left out.
     """
-    frequency = Counter(gram for text in texts for gram in grams(text))
-    sketches = [sketch(grams(text)) for text in texts]
-    index: dict[str, list[int]] = defaultdict(list)
-    forest = Forest(len(texts))
-    pairs: list[tuple[int, int]] = []
-    for this in sorted(range(len(texts)), key=lambda place: sketches[place].size):
-        mine, drawn = grams(texts[this]), sketches[this]
-        rarest = sorted(mine, key=lambda gram: (frequency[gram], gram))
-        for other in {other for gram in rarest[: drawn.size // 5 + 1] for other in index[gram]}:
-            if sketches[other].may_be_like(drawn) and not forest.joined(this, other) and alike(mine, grams(texts[other])):
-                forest.join(this, other)
-                pairs.append((other, this))
-        for gram in rarest[: drawn.size // 9 + 1]:
-            index[gram].append(this)
-    return pairs
+    if len(texts) < 2:
+        return []
+    return sorted(_Search(texts).pairs())
 
 
-class Sketch(NamedTuple):
-    """How many grams a text has, and a bit for each of them among ``width`` (several may share one)."""
+class _Search:
+    """Texts sorted by spelling, with what is needed to tell most pairs apart without comparing them."""
 
-    size: int
-    width: int
-    bits: int
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._order = sorted(range(len(texts)), key=texts.__getitem__)
+        self._texts = [texts[place] for place in self._order]
+        self._lengths_N = np.fromiter(map(len, self._texts), np.int32, len(texts))
+        self._signatures_NP = signatures.sign(self._texts)
+        self._histograms_NB = likeness.histograms(self._texts)
+        self._group_N = np.arange(len(texts), dtype=np.int32)
 
-    def lacking(self, other: Sketch) -> int:
-        """A lower bound on the grams that ``other`` does not have: bits that it lacks."""
-        width = min(self.width, other.width)
-        return (_folded(self, width) & ~_folded(other, width)).bit_count()
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Pairs of places in the texts as they were given."""
+        ones: list[int] = []
+        others: list[int] = []
+        for keys_N in signatures.bands(self._signatures_NP):
+            before = len(ones)
+            for one_C, other_C in meetings(keys_N):
+                for start in range(0, len(one_C), _BATCH):
+                    found = self._alike(one_C[start : start + _BATCH], other_C[start : start + _BATCH])
+                    ones += found[0]
+                    others += found[1]
+            if len(ones) > before:
+                self._group_N = _components(len(self._texts), ones, others)
+        for one, other in zip(ones, others, strict=True):
+            low, high = sorted((self._order[one], self._order[other]))
+            yield low, high
 
-    def may_be_like(self, larger: Sketch) -> bool:
-        """False when the texts are surely no near-duplicates."""
-        return 5 * self.size >= 4 * larger.size and 9 * self.lacking(larger) <= 5 * self.size - 4 * larger.size
+    def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
+        for differs in (self._ungrouped, self._near_in_length, self._near_in_letters, self._agreeing):
+            kept_C = differs(one_C, other_C)
+            one_C, other_C = one_C[kept_C], other_C[kept_C]
+        ones, others = one_C.tolist(), other_C.tolist()
+        if not ones:
+            return [], []
+        alike_C = likeness.alike_pairs([self._texts[one] for one in ones], [self._texts[other] for other in others])
+        return one_C[alike_C].tolist(), other_C[alike_C].tolist()
+
+    def _ungrouped(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        return np.asarray(self._group_N[one_C] != self._group_N[other_C])
+
+    def _near_in_length(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        one_lengths, other_lengths = self._lengths_N[one_C], self._lengths_N[other_C]
+        return np.asarray(np.abs(one_lengths - other_lengths) <= np.maximum(one_lengths, other_lengths) // likeness.SHARE)
+
+    def _near_in_letters(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        longest = np.maximum(self._lengths_N[one_C], self._lengths_N[other_C])
+        return likeness.may_be_alike(self._histograms_NB[one_C], self._histograms_NB[other_C], longest)
+
+    def _agreeing(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        return np.asarray((self._signatures_NP[one_C] == self._signatures_NP[other_C]).sum(axis=1) >= AGREEING)
 
 
-def sketch(of: set[str]) -> Sketch:
-    """The sketch of a set of grams: about 8 to 16 bits a gram, from 512 to 65,536 in all."""
-    width = 1 << min(16, max(9, (8 * len(of)).bit_length()))
-    places = bytearray(width // 8)
-    for gram in of:
-        place = hash(gram) % width
-        places[place >> 3] |= 1 << (place & 7)
-    return Sketch(len(of), width, int.from_bytes(places, "little"))
+def meetings(keys_N: NDArray[np.uint64]) -> Iterator[tuple[Places, Places]]:
+    """Places with the same key: each with the next one, the next but one, and so on, as far as ``WINDOW``."""
+    order_N = np.argsort(keys_N, kind="stable")
+    sorted_N = keys_N[order_N]
+    for step in range(1, min(WINDOW, len(keys_N) - 1) + 1):
+        meeting = np.flatnonzero(sorted_N[step:] == sorted_N[:-step])
+        if not len(meeting):
+            return
+        yield order_N[meeting], order_N[meeting + step]
 
 
-def _folded(of: Sketch, width: int) -> int:
-    """The bits that a sketch of half the width would have. Near-duplicates differ too little in size for more than one fold."""
-    return of.bits if of.width == width else (of.bits >> width) | (of.bits & ((1 << width) - 1))
-
-
-def grams(text: str) -> set[str]:
-    """The set of 5-grams of ``text``; a shorter text is one gram."""
-    return {text[start : start + GRAM] for start in range(max(1, len(text) - GRAM + 1))}
-
-
-def alike(one: set[str], other: set[str]) -> bool:
-    """True when the Jaccard similarity is at least 4/5, in whole numbers, so that no rounding decides."""
-    shared = len(one & other)
-    return 5 * shared >= 4 * (len(one) + len(other) - shared)
-
-
-class Forest:
-    """Disjoint sets of the numbers below ``size`` (union by index, path halving)."""
-
-    def __init__(self, size: int) -> None:
-        self._parent = list(range(size))
-
-    def root(self, node: int) -> int:
-        """The smallest number of the set that ``node`` is in."""
-        parent = self._parent
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    def join(self, one: int, other: int) -> None:
-        """Makes one set of two."""
-        low, high = sorted((self.root(one), self.root(other)))
-        self._parent[high] = low
-
-    def joined(self, one: int, other: int) -> bool:
-        """True when both are in one set."""
-        return self.root(one) == self.root(other)
+def _components(size: int, ones: list[int], others: list[int]) -> NDArray[np.int32]:
+    graph = coo_array((np.ones(len(ones), dtype=np.int8), (ones, others)), shape=(size, size))
+    return np.asarray(connected_components(graph, directed=False)[1])

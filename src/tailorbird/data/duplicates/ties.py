@@ -7,21 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from tailorbird.data.contamination.overlap import overlapping
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.near import Forest, near_duplicates
+from tailorbird.data.duplicates.forest import Forest
+from tailorbird.data.duplicates.near import near_duplicates
 
 #: Indices of items that belong together.
 Tie = tuple[int, ...]
 
 
-def text_ties(items: Sequence[Item]) -> list[Tie]:
-    """Items whose texts are equal (with different targets) or near-duplicates."""
+def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> list[Tie]:
+    """Items whose texts are equal (with different targets), nearly alike, or of which one holds most of the other.
+
+    ``others`` are further normalised texts; they have the places after the items.
+    """
     by_text: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         by_text.setdefault(item.folded, []).append(index)
-    texts = list(by_text)
-    near = [(by_text[texts[one]][0], by_text[texts[other]][0]) for one, other in near_duplicates(texts)]
-    return [*(tuple(same) for same in by_text.values() if len(same) > 1), *near]
+    for index, text in enumerate(others, start=len(items)):
+        by_text.setdefault(text, []).append(index)
+    texts, first = list(by_text), [same[0] for same in by_text.values()]
+    pairs = [*near_duplicates(texts), *overlapping(texts)]
+    return [*(tuple(same) for same in by_text.values() if len(same) > 1), *((first[one], first[other]) for one, other in pairs)]
 
 
 def subject_ties(items: Sequence[Item]) -> list[Tie]:

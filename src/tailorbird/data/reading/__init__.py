@@ -1,7 +1,7 @@
 """Intake: what a team really has, read record by record into rows with provenance.
 
     data_file → text_file → csv_file | jsonl_file | json_file | parquet_file | text_folder
-    remote | hub → locating → cells | chat → making → sources
+    remote | hub → locating → cells | chat → making → sources; texts
 
 In: the files, folders and addresses that an objective names. Out: rows, and every record that could not become one, with its reason. Must
 not know: duplicates, splits, snapshots.
@@ -10,5 +10,6 @@ not know: duplicates, splits, snapshots.
 from tailorbird.data.reading.row_id import row_id
 from tailorbird.data.reading.source_row import Place, SourceRow, SourceRows
 from tailorbird.data.reading.sources import fingerprint_sources, read_sources, refuse_if_most
+from tailorbird.data.reading.texts import read_texts
 
-__all__ = ["Place", "SourceRow", "SourceRows", "fingerprint_sources", "read_sources", "refuse_if_most", "row_id"]
+__all__ = ["Place", "SourceRow", "SourceRows", "fingerprint_sources", "read_sources", "read_texts", "refuse_if_most", "row_id"]

@@ -1,0 +1,103 @@
+"""The report of one curation: counts and places, and no text.
+
+In: what was counted, rows with their splits and ties. Out: a report. Must not know: how anything was found, artifacts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tailorbird.data.curating.counting import Tally
+from tailorbird.data.duplicates.exact import Item
+from tailorbird.domain.curation import (
+    ClassCount,
+    Contamination,
+    CoverageProfile,
+    CurationPolicy,
+    CurationReport,
+    DuplicateGroup,
+    LengthBin,
+    PersonalCount,
+)
+from tailorbird.domain.dataset import Split, SplitCounts
+
+#: Groups that a report names: the largest ones.
+NAMED_GROUPS = 1000
+#: Rows below which a label is rare; and the share of the median label's rows.
+RARE, RARE_SHARE = 10, 0.1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the steps after the policy found. ``groups`` are places of ``items`` that near-duplicate ties connect, two or more each;
+    ``protected`` counts rows set aside by protected set, ``leaks`` by the split that they would have leaked into."""
+
+    items: Sequence[Item]
+    groups: Sequence[Sequence[int]]
+    protected: Mapping[str, int]
+    label_counts: Mapping[str, SplitCounts]
+    lengths: Sequence[int]
+    test_rows: int
+
+
+def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: Tally, outcome: Outcome) -> CurationReport:
+    """The report; suspects are looked for by those who have the time."""
+    labelled = bool(outcome.label_counts)
+    groups = sorted(
+        (_group(outcome.items, group, labelled=labelled) for group in outcome.groups), key=lambda group: (-len(group.rows), group.id)
+    )
+    return CurationReport(
+        schemes=dict(sorted(schemes.items())),
+        policy=policy,
+        flow=tuple(tally.flow),
+        personal=tuple(
+            PersonalCount(kind=kind, rows=rows, occurrences=tally.personal_found[kind], action=policy.privacy.action(kind))
+            for kind, rows in sorted(tally.personal_rows.items())
+        ),
+        quality={rule.value: count for rule, count in sorted(tally.quality.items())},
+        groups=tuple(groups[:NAMED_GROUPS]),
+        group_count=len(groups),
+        conflicting_groups=sum(group.conflicting for group in groups),
+        contamination=_contamination(tally, outcome.protected),
+        suspects_skipped="not looked for yet",
+        profile=profile_of(outcome),
+    )
+
+
+def profile_of(outcome: Outcome) -> CoverageProfile:
+    """Balance and coverage. A share of n test rows is known to within 1.96 √(0.25 / n) at 95 % (normal approximation, at one half)."""
+    totals = {label: counts.train + counts.dev + counts.test for label, counts in outcome.label_counts.items()}
+    few = max(RARE, RARE_SHARE * median(totals.values())) if totals else 0
+    classes = tuple(
+        ClassCount(label=label, train=counts.train, dev=counts.dev, test=counts.test, rare=totals[label] < few)
+        for label, counts in sorted(outcome.label_counts.items())
+    )
+    return CoverageProfile(
+        classes=classes,
+        lengths=_bins(outcome.lengths),
+        imbalance=round(max(totals.values()) / max(1, min(totals.values())), 2) if totals else 1.0,
+        smallest_provable=round(min(1.0, 1.96 * math.sqrt(0.25 / max(1, outcome.test_rows))), 4),
+    )
+
+
+def _bins(lengths: Sequence[int]) -> tuple[LengthBin, ...]:
+    """Bins that double: fewer than 16 characters, 16 to 31, 32 to 63, ..."""
+    counts = Counter(max(4, length.bit_length()) for length in lengths)
+    return tuple(LengthBin(start=0 if bits == 4 else 1 << (bits - 1), end=1 << bits, rows=counts[bits]) for bits in sorted(counts))
+
+
+def _group(items: Sequence[Item], places: Sequence[int], *, labelled: bool) -> DuplicateGroup:
+    labels = Counter(items[place].row.target for place in places) if labelled else Counter[str]()
+    rows = sorted(items[place].id for place in places)
+    return DuplicateGroup(id=rows[0], rows=tuple(rows), labels=dict(sorted(labels.items())), conflicting=len(labels) > 1)
+
+
+def _contamination(tally: Tally, protected: Mapping[str, int]) -> tuple[Contamination, ...]:
+    """Rows left out, for each split and for each protected set."""
+    codes = Counter(entry.code for entry in tally.quarantined)
+    leaks = {split.value: codes[f"contaminates_{split.value}"] for split in (Split.DEV, Split.TEST)}
+    return tuple(Contamination(protected=name, rows=rows) for name, rows in [*leaks.items(), *sorted(protected.items())] if rows)

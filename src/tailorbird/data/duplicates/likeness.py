@@ -1,0 +1,77 @@
+"""What "nearly alike" means: at most a fifth of the longer text's characters must be edited, the order of words aside.
+
+In: two normalised texts, or many pairs. Out: whether they are alike. Must not know: how pairs were found, rows.
+
+The edits are counted exactly (Levenshtein 1966, by rapidfuzz), in whole numbers: no rounding and no version of a library decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz.distance import Levenshtein
+from rapidfuzz.process import cpdist
+
+#: The version of what follows: with ``signatures.SCHEME`` it decides which rows are near-duplicates.
+SCHEME = "edits-1/5-any-order/1"
+
+#: One in so many characters of the longer text may be edited.
+SHARE = 5
+
+#: Bins into which characters are counted.
+_BINS = 32
+
+
+def alike(one: str, other: str) -> bool:
+    """True when at most a fifth of the characters of the longer text must be edited, words in any order."""
+    allowed = max(len(one), len(other)) // SHARE
+    if Levenshtein.distance(one, other, score_cutoff=allowed) <= allowed:
+        return True
+    return _reordered(one, other, allowed)
+
+
+def alike_pairs(ones: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
+    """``alike`` for each pair, bool[N]."""
+    distances_N = cpdist(ones, others, scorer=Levenshtein.distance, dtype=np.int32, workers=1)
+    allowed_N = np.fromiter(map(len, ones), np.int32, len(ones))
+    allowed_N = np.maximum(allowed_N, np.fromiter(map(len, others), np.int32, len(others))) // SHARE
+    found_N = distances_N <= allowed_N
+    for place in np.flatnonzero(~found_N).tolist():
+        found_N[place] = _reordered(ones[place], others[place], int(allowed_N[place]))
+    return found_N
+
+
+def histograms(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """How often each text has characters of each bin, uint8[N, 32], at most 255."""
+    counted_NB = np.empty((len(texts), _BINS), dtype=np.uint8)
+    for start in range(0, len(texts), 8192):
+        block = texts[start : start + 8192]
+        lengths_N = np.fromiter(map(len, block), np.intp, len(block))
+        points_C = np.frombuffer("".join(block).encode("utf-32-le", "surrogatepass"), dtype="<u4") % _BINS
+        places_C = np.repeat(np.arange(len(block)) * _BINS, lengths_N) + points_C
+        counts_NB = np.bincount(places_C, minlength=len(block) * _BINS).reshape(-1, _BINS)
+        counted_NB[start : start + len(block)] = np.minimum(counts_NB, 255)
+    return counted_NB
+
+
+def may_be_alike(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8], longest_N: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """False for pairs that are surely not alike: an edit changes at most one count up and one down, wherever words stand.
+
+    ``longest_N`` is the length of each pair's longer text.
+    """
+    apart_NB = np.maximum(ones_NB, others_NB) - np.minimum(ones_NB, others_NB)
+    return np.asarray(apart_NB.sum(axis=1, dtype=np.int32) <= 2 * (longest_N // SHARE))
+
+
+def _reordered(one: str, other: str, allowed: int) -> bool:
+    """Words that both have, however often, are taken out; what is left must be near, in its order or sorted."""
+    if abs(len(one) - len(other)) > allowed:
+        return False
+    words, others = one.split(), other.split()
+    mine, theirs = set(words), set(others)
+    left, right = [word for word in words if word not in theirs], [word for word in others if word not in mine]
+    if Levenshtein.distance(" ".join(left), " ".join(right), score_cutoff=allowed) <= allowed:
+        return True
+    return bool(Levenshtein.distance(" ".join(sorted(left)), " ".join(sorted(right)), score_cutoff=allowed) <= allowed)

@@ -1,0 +1,194 @@
+"""The steps from an objective's files to rows with their splits, one after the other.
+
+    reading → curating (personal data) → provenance (amendments) → curating (quality) → duplicates → curating (protected sets) → splitting
+
+In: a request. Out: everything that was found on the way. Must not know: artifacts, how any step works.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tailorbird.data import contamination, duplicates, quality
+from tailorbird.data.curating import Tally, protected_texts, set_apart, sift, treat
+from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
+from tailorbird.data.duplicates.ties import Tie, components, subject_ties, text_ties
+from tailorbird.data.privacy import Privacy
+from tailorbird.data.provenance import Amendments, amend
+from tailorbird.data.reading import SourceRows, read_sources, refuse_if_most
+from tailorbird.data.splitting.classes import check_classes
+from tailorbird.data.splitting.coverage import cover_labels
+from tailorbird.data.splitting.labels import labels_of
+from tailorbird.data.splitting.placing import SHARES, Group, Placement, place
+from tailorbird.domain.dataset import Quarantined, Split
+from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.domain.objective import Objective, Task
+from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.detector import Detector
+
+
+def none_beside_ours(names: Sequence[str]) -> Sequence[Detector]:
+    """What an installation without further detectors opens. Raises Unavailable when one is asked for: nothing is passed over in silence."""
+    if names:
+        hint = "remove `curation.privacy.detectors`: our own detectors always look"
+        raise Unavailable(f"this installation has no detector {names[0]!r}", hint, code="package_missing")
+    return ()
+
+
+@dataclass(frozen=True)
+class SnapshotRequest:
+    """What to freeze. ``known`` maps ids of rows in earlier snapshots of this objective to (split, group); ``progress`` hears each step.
+
+    ``amendments`` are what happened to rows outside of their files. ``detectors`` open what the objective names beside our own detectors.
+    """
+
+    objective: Objective
+    folder: Path
+    artifacts: ArtifactStore
+    known: Mapping[Digest, tuple[str, str]]
+    progress: Callable[[str], None]
+    amendments: Amendments = field(default_factory=Amendments)
+    detectors: Callable[[Sequence[str]], Sequence[Detector]] = none_beside_ours
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``alike`` the places of ``items`` in
+    each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line."""
+
+    sources: SourceRows
+    placed: Sequence[tuple[Item, Group]]
+    items: Sequence[Item]
+    alike: Sequence[Sequence[int]]
+    duplicates: int
+    quarantined: tuple[Quarantined, ...]
+    protected: Mapping[str, int]
+    tally: Tally
+    schemes: Mapping[str, str]
+    salt: str
+
+
+def gather(request: SnapshotRequest) -> Gathered:
+    """Takes every step. Raises DataInvalid when a file cannot be used, when the labels cannot be learned from, when nothing or no row of a
+    split is left, or when the data hold what the objective refuses."""
+    objective, tally = request.objective, Tally()
+    sources, schemes = _curated(request, tally)
+    distinct = _distinct(sources, request, tally)
+    labels = _labels(distinct.items, objective.task)
+    check_classes(labels, objective.task)
+    request.progress("looking for near-duplicates and overlaps")
+    items, ties, protected = _unprotected(distinct.items, request, tally)
+    salt, drawn = salt_of_splits(objective), _drawn(objective)
+    alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
+    placement = place(items, [*ties, *subject_ties(items)], salt, drawn)
+    thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
+    cover_labels(placement.groups, drawn, objective.task)
+    tally.step("splits", len(items), [*placement.quarantined, *thinned])
+    placed = sorted(((item, group) for group in placement.groups for item in group.items), key=lambda pair: pair[0].id)
+    check_classes(dict.fromkeys(labels, 0) | _labels([item for item, _ in placed], objective.task), objective.task)
+    refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
+    _check_splits({group.split for _, group in placed})
+    tally.quarantined += [*sources.removed, *sources.quarantined, *distinct.quarantined, *placement.quarantined, *thinned]
+    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}")
+    return Gathered(
+        sources=sources,
+        placed=placed,
+        items=items,
+        alike=alike,
+        duplicates=distinct.duplicates,
+        quarantined=tuple(sorted(tally.quarantined, key=lambda entry: (entry.file, entry.line, entry.code))),
+        protected=protected,
+        tally=tally,
+        schemes=schemes,
+        salt=salt,
+    )
+
+
+def _curated(request: SnapshotRequest, tally: Tally) -> tuple[SourceRows, dict[str, str]]:
+    """Rows read, without the personal data and the poor rows that the policy takes out; and the version of each method.
+
+    Decisions of people name rows as a snapshot shows them, so they come after personal data.
+    """
+    objective, secret = request.objective, request.amendments.secret
+    policy = objective.curation
+    privacy = Privacy(policy.privacy, request.detectors(policy.privacy.detectors), secret)
+    sources = read_sources(objective, request.folder, secret)
+    read = sum(sources.read.values())
+    request.progress(f"read {read:,} rows from {len(sources.files)} files; looking for personal data and poor rows")
+    tally.step("read", read, sources.quarantined)
+    sources = replace(sources, rows=tuple(treat(sources.rows, objective.task, privacy, tally)))
+    before = len(sources.rows)
+    sources = amend(sources, request.amendments)
+    tally.step("amendments", before, sources.removed)
+    schemes = {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
+    return replace(sources, rows=tuple(sift(sources.rows, objective.task, policy.quality, tally))), schemes
+
+
+def _distinct(sources: SourceRows, request: SnapshotRequest, tally: Tally) -> Distinct:
+    request.progress("looking for exact duplicates")
+    distinct = drop_duplicates(sources.rows, request.known)
+    tally.step("exact duplicates", len(sources.rows), distinct.quarantined, repeated=distinct.duplicates)
+    return distinct
+
+
+def _unprotected(items: Sequence[Item], request: SnapshotRequest, tally: Tally) -> tuple[Sequence[Item], list[Tie], Mapping[str, int]]:
+    """The items that repeat no protected text, the ties between them, and how many were set aside for each set."""
+    protected = protected_texts(request.objective, request.folder)
+    ties = text_ties(items, protected.texts)
+    if not protected.texts:
+        return items, ties, {}
+    places, counts = set_apart(items, protected, ties, tally)
+    moved = {old: new for new, old in enumerate(places)}
+    inside = [tuple(moved[index] for index in tie if index in moved) for tie in ties]
+    return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], counts
+
+
+def _thin(placement: Placement, items: Sequence[Item], alike: Sequence[Sequence[int]]) -> list[Quarantined]:
+    """Of near-duplicates with one target in one split the first stays (one that an earlier snapshot knew before others); the rest go."""
+    split_of = {item.id: group.split for group in placement.groups for item in group.items}
+    gone: dict[Digest, Quarantined] = {}
+    for part in alike:
+        kept: set[tuple[str, Split]] = set()
+        for item in sorted((items[index] for index in part), key=lambda item: (item.known is None, item.id)):
+            if item.id in split_of:
+                key = item.row.target, split_of[item.id]
+                if key in kept:
+                    gone[item.id] = quarantine(item.row, "near_duplicate", "nearly the same as another row with its label")
+                kept.add(key)
+    for group in placement.groups:
+        group.items = [item for item in group.items if item.id not in gone]
+    placement.groups = [group for group in placement.groups if group.items]
+    return list(gone.values())
+
+
+def _labels(items: Sequence[Item], task: Task) -> Counter[str]:
+    """How many distinct rows each label has; a row counts for each of its labels."""
+    return Counter(_each_label(items, task))
+
+
+def _each_label(items: Sequence[Item], task: Task) -> Iterator[str]:
+    for item in items:
+        yield from labels_of(item.row.target, task)
+
+
+def salt_of_splits(objective: Objective) -> str:
+    """One salt for all snapshots of an objective, so that a row that was removed and comes back is drawn as before."""
+    return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.name}".encode()).hexdigest()
+
+
+def _drawn(objective: Objective) -> tuple[Split, ...]:
+    """The splits that rows are drawn into: a dev or test split that comes as a source of its own is not mixed with other rows."""
+    given = {source.split for source in objective.data} - {Split.TRAIN.value}
+    return tuple(split for split in SHARES if split.value not in given)
+
+
+def _check_splits(present: set[Split]) -> None:
+    for split in SHARES:
+        if split not in present:
+            hint = "bring more rows, or remove `split` from a source so that rows are drawn into all splits"
+            raise DataInvalid(f"no rows for {split.value} are left", hint, code="split_empty")

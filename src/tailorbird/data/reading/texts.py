@@ -1,0 +1,35 @@
+"""The texts of one column, where nothing else of a file matters.
+
+In: a protected set, the folder of the objective. Out: normalised texts. Must not know: rows, labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tailorbird.data.reading.cells import Unusable, text_cell
+from tailorbird.data.reading.locating import READERS, located
+from tailorbird.data.reading.record import Record
+from tailorbird.domain.curation import ProtectedSet
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DataSource, Origin
+from tailorbird.foundations.text import normalise
+
+
+def read_texts(of: ProtectedSet, folder: Path) -> Iterator[str]:
+    """Each text, normalised. Records without one are passed over. Raises DataInvalid when there are none, Unavailable as ``locating``."""
+    source = DataSource(path=of.path, text=of.text, label=of.text, source=Origin(origin="protected", license="-"))
+    seen = False
+    with located(source, folder) as file:
+        for record in READERS[file.kind](file, (of.text,)):
+            if isinstance(record, Record):
+                try:
+                    text = text_cell(record, "text", of.text)
+                except Unusable:
+                    continue
+                seen = True
+                yield normalise(text)
+    if not seen:
+        hint = "set `text` of the protected set to the column with its texts"
+        raise DataInvalid(f"{of.path}: there are no texts in the column {of.text!r}", hint, code="protected_empty")
