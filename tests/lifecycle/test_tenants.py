@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, select
 from serving_kit import make_release
 from tailorbird import access
 from tailorbird.domain.deployment import Alias, RequestRow, Target
-from tailorbird.domain.errors import Conflict, Forbidden, NotFound, Unavailable
+from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.feedback import Content, Feedback, FeedbackKind, Review, ReviewReason, TrafficPolicy
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
@@ -169,7 +169,7 @@ def test_words_go_when_their_time_is_over_or_the_policy_changes(host: Parts, adm
     with host.ledger.work("acme", write=False) as work:
         assert work.contents.get("req_1") is None
     wanted = TrafficPolicy(store_content=True, retention_days=7)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Conflict):
         tenants.set_policy(host, admin, wanted)
     tenants.set_policy(replace(host, redact=str.upper), admin, wanted)
     with host.ledger.system(write=False) as system:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import get_args
 
 from tailorbird.access import check_public_key
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound, Unavailable
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Identity, Role, Tenant
@@ -99,10 +99,10 @@ def suspend_tenant(parts: Parts, actor: Actor, name: str, *, resume: bool) -> Te
 def set_policy(parts: Parts, actor: Actor, policy: TrafficPolicy) -> Tenant:
     """Says what is kept of the traffic of the actor's own tenant. What was kept and may not be any more is deleted.
 
-    Raises Unavailable when words are to be kept and nothing here could redact them.
+    Raises Conflict when words are to be kept and nothing here could redact them.
     """
     if policy.store_content and parts.redact is None:
-        raise Unavailable(
+        raise Conflict(
             "words cannot be kept: nothing here takes personal data out of them",
             "install the detectors of personal data, or keep no words",
             code="redactor_missing",
