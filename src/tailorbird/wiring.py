@@ -16,6 +16,7 @@ from typing import Any
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.lifecycle import Parts, Upkeep, admit
+from tailorbird.lifecycle.redaction import redact
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine
@@ -56,6 +57,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         trackers=cache(lambda: tuple(_tracker(place, settings) for place in settings.tracking)),
         upkeep=_upkeep(settings),
         host=settings.tenant,
+        redact=redact,
     )
 
 
