@@ -108,7 +108,7 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
         "answered requests": reach.requests,
         "feedback": reach.feedback,
     }
-    out.print("reached: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()), markup=False)
-    out.print(f"destroyed: {len(certificate.purged)} artifacts with the person's words", markup=False)
+    out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()), markup=False)
+    out.print(f"destroyed, with the person's words: {len(certificate.purged):,} of the artifacts", markup=False)
     rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
     print_table(("by", "to do", "what", "why"), rows)
