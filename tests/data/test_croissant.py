@@ -27,7 +27,8 @@ print(len(found), sorted(found[0]))
 
 
 def made(folder: Path) -> tuple[SnapshotManifest, Store]:
-    rows = [{"text": f"words of row {n} {n * n}", "label": "ab"[n % 2]} for n in range(60)]
+    said = [" ".join(f"w{n * factor % 9973}" for factor in (31, 577, 1009, 4001)) for n in range(60)]
+    rows = [{"text": f"words of row {words}", "label": "ab"[n % 2]} for n, words in enumerate(said)]
     (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     store = Store()
     return build(make_objective({"path": "d.jsonl"}), folder, store=store).manifest, store
