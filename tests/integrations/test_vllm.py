@@ -1,4 +1,4 @@
-"""The driver of vLLM against a real one on the processor: answers, adapters that come and go, labels, isolation."""
+"""The driver of vLLM against a real one on the processor: answers, adapters that come and go, none crossed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from tailorbird.ports.engine import LoadRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "between-gateway-and-engine"
-LABELS = ("refund", "lost card", "top up by bank transfer")
 ASK = (Message(role="system", content="Name the intent of the message in a word."), Message(role="user", content="my card is lost"))
 
 
@@ -80,7 +79,7 @@ def servable(base: Path, name: str, adapter: Path | None = None, **changes: Any)
         base=str(base),
         adapter=str(adapter) if adapter else None,
         weights=None,
-        prompt=PromptSpec(instruction="", labels=LABELS),
+        prompt=PromptSpec(instruction=""),
         **changes,
     )
 
@@ -94,10 +93,10 @@ def test_releases_on_a_real_vllm(server: str, base_model_folder: Path, tmp_path:
 
     write_adapter(base_model_folder, tmp_path / "a", seed=1, r=8)
     write_adapter(base_model_folder, tmp_path / "b", seed=2, r=8)
-    served = {each.id: each for each in (servable(base_model_folder, "base"), *(_adapted(base_model_folder, tmp_path, n) for n in "ab"))}
+    base, first, second = servable(base_model_folder, "base"), *(_adapted(base_model_folder, tmp_path, name) for name in "ab")
+    served = {each.id: each for each in (base, first, second)}
     ours = open_engine("fp32")
-    for each in served.values():
-        ours.load(each)
+    ours.load(base)
 
     async def story() -> None:
         driver = open_driver(server, KEY, "base", lambda request: served[request.release])
@@ -105,23 +104,25 @@ def test_releases_on_a_real_vllm(server: str, base_model_folder: Path, tmp_path:
             assert await driver.ready()
             with pytest.raises(NotFound):
                 await anext(driver.stream(digest_bytes(b"a"), ASK, Sampling(max_tokens=4)))
-            for each in served:
+            (own,) = ours.generate(base.id, [ASK], Sampling(max_tokens=8))
+            await driver.load(LoadRequest(tenant="acme", release=base.id, purpose="production"))
+            text, last = await _answer(driver, base.id)
+            assert (text, last.prompt_tokens) == (own.text, own.prompt_tokens)
+            with pytest.raises(Conflict):
+                await driver.load(LoadRequest(tenant="acme", release=first.id, purpose="production"))
+            await driver.unload(base.id)
+            adapted = (first.id, second.id)
+            for each in adapted:
                 await driver.load(LoadRequest(tenant="acme", release=each, purpose="production"))
-            assert set(await driver.loaded()) == set(served)
-            expected = {each: ours.generate(each, [ASK], Sampling(max_tokens=8))[0] for each in served}
-            found = await asyncio.gather(*(_answer(driver, each) for each in (*served, *served)))
-            assert [text for text, _ in found] == [expected[each].text for each in (*served, *served)]
-            assert len({text for text, _ in found}) == 3
-            assert found[0][1].prompt_tokens == expected[next(iter(served))].prompt_tokens
-            for each in served:
-                scores = await driver.score(each, ASK, LABELS)
-                (own,) = ours.score(each, [ASK], LABELS)
-                assert scores.log_probabilities == pytest.approx(own.log_probabilities, abs=1e-2)
-            gone = digest_bytes(b"a")
-            await driver.unload(gone)
+            assert await driver.loaded() == adapted
+            expected = {each: (await _answer(driver, each))[0] for each in adapted}
+            assert len({own.text, *expected.values()}) == 3
+            found = await asyncio.gather(*(_answer(driver, each) for each in adapted * 4))
+            assert [text for text, _ in found] == [expected[each] for each in adapted * 4]
+            await driver.unload(first.id)
             with pytest.raises(NotFound):
-                await driver.score(gone, ASK, LABELS)
-            assert (await _answer(driver, digest_bytes(b"b")))[0] == expected[digest_bytes(b"b")].text
+                await _answer(driver, first.id)
+            assert (await _answer(driver, second.id))[0] == expected[second.id]
         finally:
             await driver.close()
 
@@ -143,14 +144,15 @@ def test_a_vllm_that_others_can_reach_is_refused() -> None:
             open_driver(url, "", "base", lambda request: servable(Path("base"), request.release))
 
 
-def test_full_weights_are_refused_before_anything_is_sent() -> None:
-    whole = servable(Path("base"), "whole").model_copy(update={"weights": "weights"})
+@pytest.mark.parametrize(("changes", "code"), [({"weights": "w"}, "driver_unable"), ({"task": TaskKind.CLASSIFY}, "scoring_unsupported")])
+def test_what_it_cannot_serve_is_refused_before_anything_is_sent(changes: dict[str, Any], code: str) -> None:
+    whole = servable(Path("base"), "whole").model_copy(update=changes)
 
     async def story() -> None:
         driver = open_driver("http://127.0.0.1:9", "", "base", lambda request: whole)
-        with pytest.raises(Conflict) as refused:
+        with pytest.raises((Conflict, InvalidInput)) as refused:
             await driver.load(LoadRequest(tenant="acme", release=whole.id, purpose="production"))
-        assert refused.value.error_code == "driver_unable"
+        assert refused.value.error_code == code
         await driver.close()
 
     asyncio.run(story())

@@ -93,7 +93,7 @@ class OpenAiDriver:
         """Refused: the protocol does not give the log-probabilities of a prompt."""
         del prompt, labels
         self._find(release)
-        raise _unsupported()
+        raise unsupported()
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         """Refused: such a server looks nothing up."""
@@ -126,7 +126,7 @@ class OpenAiDriver:
         if servable.adapter or servable.weights:
             raise Conflict("this engine serves no adapters and no weights", "serve the release with torch or vllm", code="driver_unable")
         if servable.task is not TaskKind.GENERATE or servable.retrieval is not None:
-            raise _unsupported()
+            raise unsupported()
 
     def _named(self, servable: Servable) -> str:
         """What the server calls the model of a release."""
@@ -220,7 +220,8 @@ def _format(schema: str) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}} if wanted else {"type": "json_object"}
 
 
-def _unsupported() -> InvalidInput:
+def unsupported() -> InvalidInput:
+    """Why a release whose labels are scored, or that looks something up, is not served here."""
     return InvalidInput(
-        "this engine can neither score labels nor look anything up", "serve the release with torch or vllm", code="scoring_unsupported"
+        "this engine can neither score labels nor look anything up", "serve the release with the engine torch", code="scoring_unsupported"
     )

