@@ -114,7 +114,7 @@ def _put(place: Any, name: str, value: Any) -> None:
 
 #: What stands in for the rooms that need torch.
 TWINS: dict[str, Any] = {
-    "tailorbird.training": SimpleNamespace(open_trainer=MemoryTrainer),
+    "tailorbird.training": SimpleNamespace(open_trainer=lambda _processes: MemoryTrainer()),
     "tailorbird.inference": SimpleNamespace(open_engine=MemoryEngine, open_model_reader=MemoryModelReader),
 }
 
