@@ -151,7 +151,7 @@ def known_from(texts: dict[str, tuple[str, str]], label: str = "a") -> dict[str,
     return {digest_of({"text": text, "target": label}): place for text, place in texts.items()}
 
 
-LEFT, MIDDLE, RIGHT = (f"the parcel has been late since {end}" for end in ("monday morning", "monday", "mon"))
+LEFT, MIDDLE, RIGHT = (f"the parcel has been late since {end}" for end in ("monday morn", "monday", "mon"))
 
 
 def test_a_new_row_that_bridges_two_splits_is_quarantined(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def gather(request: SnapshotRequest) -> Gathered:
     items, ties, protected = _unprotected(distinct.items, request, tally)
     salt, drawn = salt_of_splits(objective), _drawn(objective)
     alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
-    placement = place(items, [*ties, *subject_ties(items)], salt, drawn)
+    placement = place(items, [*ties, *subject_ties(items, alike)], salt, drawn)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])

@@ -1,4 +1,4 @@
-"""What "nearly alike" means: at most a fifth of the longer text's characters must be edited, the order of words aside.
+"""What "nearly alike" means: at most a seventh of the longer text's characters must be edited; or, the order of words aside, a tenth.
 
 In: two normalised texts, or many pairs. Out: whether they are alike. Must not know: how pairs were found, rows.
 
@@ -15,21 +15,23 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 #: The version of what follows: with ``signatures.SCHEME`` it decides which rows are near-duplicates.
-SCHEME = "edits-1/5-any-order/1"
+SCHEME = "edits-1/7-any-order-1/10/1"
 
-#: One in so many characters of the longer text may be edited.
-SHARE = 5
+#: One in so many characters of the longer text may be edited. With one in five, chains of messages about one thing swallow each other.
+SHARE = 7
+#: The same where words may stand in any order: then more texts are alike by chance.
+SHARE_REORDERED = 10
 
 #: Bins into which characters are counted.
 _BINS = 32
 
 
 def alike(one: str, other: str) -> bool:
-    """True when at most a fifth of the characters of the longer text must be edited, words in any order."""
+    """True when at most a seventh of the characters of the longer text must be edited, or a tenth with words in any order."""
     allowed = max(len(one), len(other)) // SHARE
     if Levenshtein.distance(one, other, score_cutoff=allowed) <= allowed:
         return True
-    return _reordered(one, other, allowed)
+    return _reordered(one, other)
 
 
 def alike_pairs(ones: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
@@ -39,7 +41,7 @@ def alike_pairs(ones: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]
     allowed_N = np.maximum(allowed_N, np.fromiter(map(len, others), np.int32, len(others))) // SHARE
     found_N = distances_N <= allowed_N
     for place in np.flatnonzero(~found_N).tolist():
-        found_N[place] = _reordered(ones[place], others[place], int(allowed_N[place]))
+        found_N[place] = _reordered(ones[place], others[place])
     return found_N
 
 
@@ -65,8 +67,9 @@ def may_be_alike(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8], longe
     return np.asarray(apart_NB.sum(axis=1, dtype=np.int32) <= 2 * (longest_N // SHARE))
 
 
-def _reordered(one: str, other: str, allowed: int) -> bool:
+def _reordered(one: str, other: str) -> bool:
     """Words that both have, however often, are taken out; what is left must be near, in its order or sorted."""
+    allowed = max(len(one), len(other)) // SHARE_REORDERED
     if abs(len(one) - len(other)) > allowed:
         return False
     words, others = one.split(), other.split()

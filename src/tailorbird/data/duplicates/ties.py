@@ -31,11 +31,13 @@ def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> list[Tie]:
     return [*(tuple(same) for same in by_text.values() if len(same) > 1), *((first[one], first[other]) for one, other in pairs)]
 
 
-def subject_ties(items: Sequence[Item]) -> list[Tie]:
-    """Items of one subject."""
+def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:
+    """Items of one subject. ``alike`` are the near-duplicate groups: what several subjects wrote nearly word for word, a form or a phrase of
+    the trade, does not tie their other rows together."""
+    shared = {index for part in alike if len({items[index].subject for index in part} - {None}) > 1 for index in part}
     by_subject: dict[str, list[int]] = {}
     for index, item in enumerate(items):
-        if item.subject is not None:
+        if item.subject is not None and index not in shared:
             by_subject.setdefault(item.subject, []).append(index)
     return [tuple(same) for same in by_subject.values() if len(same) > 1]
 
