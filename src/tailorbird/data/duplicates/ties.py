@@ -32,8 +32,8 @@ def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> list[Tie]:
 
 
 def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:
-    """Items of one subject. ``alike`` are the near-duplicate groups: what several subjects wrote nearly word for word, a form or a phrase of
-    the trade, does not tie their other rows together."""
+    """Items of one subject. ``alike`` are the near-duplicate groups: what several subjects wrote nearly word for word (a form, a phrase of
+    the trade) does not tie their other rows together."""
     shared = {index for part in alike if len({items[index].subject for index in part} - {None}) > 1 for index in part}
     by_subject: dict[str, list[int]] = {}
     for index, item in enumerate(items):
