@@ -1,9 +1,9 @@
 """Objectives whose right answer is known from exhaustive runs, and what ``adapt`` decides on them.
 
-In: data sets (TAILORBIRD_TEST_DATA). Out: wrong decisions. Each objective is built from a data set by a rule that stands here; every rung is
-made and measured on it with three seeds (``ladder:`` lists them all), the cheapest that passes in most of them is the right answer; then
-``adapt`` decides with ``ladder: auto``. What is done is kept line by line in ``benchmarks/results/objectives.jsonl``, so that a run that was
-ended goes on. All of it takes many hours on two cores: ``OBJECTIVES=3`` does the first three.
+In: data sets (TAILORBIRD_TEST_DATA). Out: wrong decisions. Each objective is built from a data set by a rule that stands here; every rung
+is made and measured on it with three seeds (``ladder:`` lists them all), the cheapest that passes in most of them is the right answer; then
+``adapt`` decides with ``ladder: auto``. What is done is kept line by line in ``benchmarks/results/objectives.jsonl``, so that a run that
+was ended goes on. All of it takes many hours on two cores: ``OBJECTIVES=3`` does the first three.
 """
 
 from __future__ import annotations
