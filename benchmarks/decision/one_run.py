@@ -1,6 +1,6 @@
 """One training run, watched from outside the loop: what it really took.
 
-In: a case as JSON argument. Out: one JSON object on stdout: peak resident set of the process (GiB), seconds, tokens. Must not know: estimates.
+In: a case as JSON argument. Out: one JSON object on stdout: peak resident set (GiB), seconds, tokens. Must not know: estimates.
 """
 
 from __future__ import annotations

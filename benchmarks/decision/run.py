@@ -1,7 +1,7 @@
-"""The benchmark of decisions: estimates against what trainings take; ranking against the best untuned fusion; objectives with known answers.
+"""The benchmark of decisions: estimates against what trainings take; ranking against untuned fusion; objectives with known answers.
 
-In: ``--quick`` or nothing, ``--only FAMILY``. Out: benchmarks/results/decision.json, progress on stderr, one JSON object as the last line of
-stdout. A family that was not run keeps its committed values, with ``in: full``.
+In: ``--quick`` or nothing, ``--only FAMILY``. Out: benchmarks/results/decision.json, progress on stderr, one JSON object as the last line
+of stdout. A family that was not run keeps its committed values, with ``in: full``.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def test_passages_hold_every_word_once_and_keep_the_access_list(text: str, repea
 
 def test_passages_are_short() -> None:
     document = Document(id="d", text="One sentence of six words here. " * 100)
-    assert max(len(passage.text.split()) for passage in passages_of(document)) <= WORDS
+    endless = document.model_copy(update={"text": "word " * 1000})
+    assert max(len(passage.text.split()) for one in (document, endless) for passage in passages_of(one)) <= WORDS
 
 
 def test_examples_stand_before_the_text_the_nearest_last_and_passages_below_the_instruction() -> None:

@@ -7,6 +7,7 @@ asks.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from tailorbird.domain.dataset import Document
 from tailorbird.domain.retrieval import Entry
@@ -17,16 +18,22 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
 def passages_of(document: Document) -> tuple[Entry, ...]:
-    """The passages of ``document``, named ``id#0``, ``id#1``, …; a sentence longer than a passage stands alone."""
+    """The passages of ``document``, named ``id#0``, ``id#1``, …; a longer sentence is cut."""
     parts: list[list[str]] = []
-    for sentence in _SENTENCE.split(document.text.strip()):
-        words = sentence.split()
+    for words in _pieces(document.text):
         if parts and len(parts[-1]) + len(words) <= WORDS:
             parts[-1] += words
-        elif words:
+        else:
             parts.append(words)
     texts = [" ".join(part) for part in parts]
     return tuple(_entry(document, f"{document.id}#{place}", text) for place, text in enumerate(texts))
+
+
+def _pieces(text: str) -> Iterator[list[str]]:
+    """Sentences as words, none longer than a passage."""
+    for sentence in _SENTENCE.split(text.strip()):
+        words = sentence.split()
+        yield from (words[start : start + WORDS] for start in range(0, len(words), WORDS))
 
 
 def whole(document: Document) -> Entry:

@@ -19,6 +19,9 @@ from tailorbird.foundations.search_index import write_index
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.rungs.context import RungContext
 
+#: Texts longer than this share of all texts are not shown.
+_SHOWN_LENGTHS = 0.95
+
 Ways = tuple[Literal["words", "vectors"], ...]
 
 
@@ -40,8 +43,10 @@ def make_index(context: RungContext, entries: Sequence[Entry]) -> Digest:
 
 
 def as_examples(rows: Sequence[Row]) -> list[Entry]:
-    """Training rows as entries with their answers."""
+    """Training rows as entries with their answers; the longest twentieth is left out: shown together they would fill the context."""
     ordered = sorted(rows, key=lambda row: row.id)
+    longest = sorted(len(row.text) for row in ordered)[int(_SHOWN_LENGTHS * (len(ordered) - 1))] if ordered else 0
+    ordered = [row for row in ordered if len(row.text) <= longest]
     return [Entry(id=row.id, text=row.text, target=row.target, access=(EVERYONE,)) for row in ordered]
 
 
