@@ -54,8 +54,9 @@ def test_a_viewer_changes_nothing() -> None:
         Action.SHOW_TRAFFIC,
         Action.VERIFY_AUDIT,
         Action.SHOW_DATA,
+        Action.SHOW_TENANT,
     }
-    own = {Action.SESSION, Action.ROTATE_IDENTITY}
+    own = {Action.SESSION, Action.ROTATE_IDENTITY, Action.GIVE_FEEDBACK}
     assert {action for action in Action if Role.VIEWER in ROLES_FOR[action]} == reading | own
 
 
