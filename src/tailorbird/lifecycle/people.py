@@ -16,6 +16,7 @@ from tailorbird.domain.event import Event
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Identity, Role, Rotation, Scope, Signature, Tenant
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
+from tailorbird.lifecycle.data.heeding import PROVENANCE
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.timekeeping import believed_now
@@ -32,7 +33,9 @@ def initialise(parts: Parts, tenant: str, people: dict[str, frozenset[Role]]) ->
         if tenant not in {known.name for known in system.tenants.all()}:
             system.tenants.add(Tenant(name=tenant, created_at=now))
             system.events.append([Event(kind="tenant.created", tenant=tenant, actor="init", subject=tenant, at=now)])
-    with parts.ledger.work(tenant, write=False) as work:
+    with parts.ledger.work(tenant) as work:
+        # Snapshots are sealed with it: made now, a story that is killed before its first step ends is told again with the same one.
+        work.secrets.get(PROVENANCE)
         known = {person.name for person in work.identities.all()}
     for name, roles in people.items():
         if name not in known:
