@@ -14,7 +14,7 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.review import Bounded, ReviewerRecord, ReviewResult
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.reviewing import Shown, Standing
+from tailorbird.lifecycle.reviewing import ReviewState, Shown
 
 
 class Outline(HTMLParser):
@@ -272,7 +272,7 @@ def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:
         reason="1 reviewer still to judge all 2 items",
     )
     digest = release_of(viewer.parts)
-    standing = Standing(release=digest, required=True, result=result, against="release x, which answers now")
+    standing = ReviewState(release=digest, required=True, result=result, against="release x, which answers now")
     shown = Shown(release=digest, instruction="Classify.", number=1, text=NASTY, left="refund", right=f"login {NASTY}", judged=0, asked=2)
     actor = act_as(viewer.parts, "acme", "reviewer")
     for one in (shown, shown.model_copy(update={"number": 0, "judged": 2}), None):

@@ -12,7 +12,7 @@ from tailorbird.domain.review import Bounded, Mark
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.control import judging as asking
 from tailorbird.lifecycle.control import releases
-from tailorbird.lifecycle.reviewing import Shown, Standing
+from tailorbird.lifecycle.reviewing import ReviewState, Shown
 
 judge = typer.Typer(no_args_is_help=True)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
@@ -82,7 +82,7 @@ def _file(session: Session, digest: str, number: int, mark: Mark, reason: str) -
     return session.ask(asking.JUDGE, asking.Judged(digest=digest, number=number, mark=mark, reason=reason), "reviewer")
 
 
-def _tell(found: Standing) -> None:
+def _tell(found: ReviewState) -> None:
     if found.result is None:
         out.print(f"release {short(found.release)} needs no label review", markup=False)
         return

@@ -36,7 +36,7 @@ class Shown(Value):
     asked: int = 0
 
 
-class Standing(Value):
+class ReviewState(Value):
     """A release's review so far. ``required`` is False where nobody has to be asked."""
 
     release: Digest
@@ -105,20 +105,20 @@ def judge(parts: Parts, actor: Actor, digest: str, number: int, mark: Mark, reas
     return next_shown(parts, actor, found.digest)
 
 
-def standing(parts: Parts, tenant: str, digest: str) -> Standing:
+def standing(parts: Parts, tenant: str, digest: str) -> ReviewState:
     """The review so far. Raises NotFound when there is no such release."""
     with parts.ledger.work(tenant, write=False) as work:
         return standing_in(work, work.releases.get(digest))
 
 
-def standing_in(work: UnitOfWork, found: Release) -> Standing:
+def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
     """The same, in a transaction that is open."""
     if found.dossier.review is None:
-        return Standing(release=found.digest, required=False)
+        return ReviewState(release=found.digest, required=False)
     sheet = work.records.get(ReviewSheet, found.dossier.review)
     objective = work.records.get(Objective, found.content.objective)
     result = release.review_result(sheet, work.judgements.of(found.digest), objective.business.risk.confidence, objective.seed)
-    return Standing(release=found.digest, required=True, result=result, against=sheet.against)
+    return ReviewState(release=found.digest, required=True, result=result, against=sheet.against)
 
 
 def demand_review(work: UnitOfWork, found: Release) -> None:

@@ -27,7 +27,7 @@ class Judged(Value):
     reason: Reason = ""
 
 
-def _show(parts: Parts, actor: Actor, asked: OneRelease) -> reviewing.Standing:
+def _show(parts: Parts, actor: Actor, asked: OneRelease) -> reviewing.ReviewState:
     return reviewing.standing(parts, actor.tenant, asked.digest)
 
 
@@ -45,7 +45,7 @@ SHOW = Operation(
     "/api/releases/{digest}/review",
     Action.SHOW_RELEASE,
     OneRelease,
-    reviewing.Standing,
+    reviewing.ReviewState,
     _show,
     "Show how its label review stands.",
 )
