@@ -126,7 +126,7 @@ def own(memory_mb: int = 4096) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, str(Path(__file__).with_name("own_engine.py")), str(port), str(base_model()), str(WORK / "adapters")]
-    with process(command, f"{url}/healthz", TAILORBIRD_ENGINE_MEMORY_MB=str(memory_mb)):
+    with process(command, f"{url}/healthz", TAILORBIRD_ENGINE_MEMORY_MB=str(memory_mb), GOMP_SPINCOUNT="1000"):
         yield url
 
 

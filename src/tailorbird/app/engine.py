@@ -37,6 +37,8 @@ def run_engine(parts: Parts, port: int, secret: str, log_format: LogFormat = "te
     """
     set_up("engine", log_format)
     _end_with_parent()
+    # Before torch is imported: its threads would otherwise spin on a core that the next step needs (decision 0025).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     engine = parts.engine()
     with listen("127.0.0.1", port) as listener:
         server = Server(engine_app(engine, partial(admit, parts), secret))
