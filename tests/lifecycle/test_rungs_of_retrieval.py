@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import yaml
@@ -53,6 +54,11 @@ class BreakingTrainer(MemoryTrainer):
         raise ZeroDivisionError("a row's text could stand here")
 
 
+def _word(number: int) -> str:
+    """Words that no other query has, so that no two of them are near-duplicates, which would all be in one split."""
+    return "".join(Random(number).sample("abcdefghijklmnopqrstuvwxyz", 12))
+
+
 def write_ranking(folder: Path) -> Path:
     """Queries of which each is answered by the document that bears its number."""
     folder.mkdir()
@@ -62,7 +68,8 @@ def write_ranking(folder: Path) -> Path:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         for number in range(400):
-            writer.writerow([f"how does the {TOPICS[number % 4]} part number w{number} work x{number * 31 % 997}", f"d{number}"])
+            words = f"{_word(number)} {_word(number + 400)}"
+            writer.writerow([f"{words}: does the {TOPICS[number % 4]} part w{number} work", f"d{number}"])
     documents = [{"id": f"d{n}", "text": f"The {TOPICS[n % 4]} part w{n} works like this."} for n in range(400)]
     (folder / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
     origin = {"origin": "written for this test", "license": "Apache-2.0"}
