@@ -76,7 +76,7 @@ def test_a_viewer_logs_in_and_walks_all_pages(browser: Browser, shared: Parts, a
         assert viewer.head() == "The log is intact"
         viewer.go("/console")
         viewer.page.get_by_role("link", name=run_named(shared, "desk")).click()
-        assert viewer.page.locator("figure.ladder li").count() == 5
+        assert viewer.page.locator("figure.ladder li").count() == 8
         viewer.page.locator("figure.ladder").scroll_into_view_if_needed()
         viewer.picture("run")
         viewer.go("/console/traffic")
