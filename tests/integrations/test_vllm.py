@@ -84,7 +84,7 @@ def servable(base: Path, name: str, adapter: Path | None = None, **changes: Any)
     )
 
 
-@pytest.mark.slow
+@pytest.mark.vllm
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_releases_on_a_real_vllm(server: str, base_model_folder: Path, tmp_path: Path) -> None:
     from oracle import write_adapter
