@@ -98,7 +98,7 @@ class Benchmark:
 
     def qlora(self) -> None:
         """NF4 with scales quantised again, by bitsandbytes on both sides."""
-        spec = self.short.but(method="qlora", steps=9)
+        spec = self.short.but(method="qlora", steps=7 if self.quick else 13)
         best, ours = self.compare([spec.but(side="trl", variant="best"), spec], "qlora")
         self.values["qlora_tokens_vs_trl"] = _ratio(ours, best)
         self.values["qlora_memory_vs_trl"] = ours.memory / best.memory
@@ -117,9 +117,9 @@ class Benchmark:
 
     def _held_out_loss(self, seed: int) -> None:
         """After as many steps on the same rows, by stock PEFT in fp32. The bar is the ratio of means over three seeds."""
-        spec = self.short.but(steps=24, seed=seed)
+        spec = self.short.but(steps=12, seed=seed)
         best, ours = self.compare([spec.but(side="trl", variant="best"), spec], f"held-out loss {seed}")
-        theirs_ours = _script("held_out.py", spec.but(held_out=256), best.spec.out, str(ours.done["folder"]))
+        theirs_ours = _script("held_out.py", spec.but(held_out=128), best.spec.out, str(ours.done["folder"]))
         self.detail["held_out_losses"] = dict(zip(("trl", "tailorbird"), theirs_ours, strict=True))
 
     def ablation(self) -> None:
