@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from lifecycle_kit import write_objective
@@ -18,6 +19,7 @@ from tailorbird.domain.run import RunState, StepState, TrainingProgress
 from tailorbird.lifecycle import Actor, Parts, Progress, jobs, limits, working
 from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle.data.heeding import PROVENANCE
 from tailorbird.lifecycle.limits import Watched, within_budget
 from tailorbird.lifecycle.people import act_as
 from tailorbird.lifecycle.reports import report
@@ -62,8 +64,12 @@ def test_what_a_worker_signed_goes_the_whole_way_but_not_through_its_author(
 
 
 def test_the_same_inputs_give_the_same_release_in_another_workspace(
-    parts: Parts, another_parts: Callable[[], Parts], author: Actor, objective_path: Path, tmp_path: Path
+    parts: Parts, another_parts: Callable[[], Parts], author: Actor, objective_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Of one tenant, that is: the seal of a snapshot is salted with the tenant's secret, which the second workspace is given too."""
+    with parts.ledger.work("acme", write=False) as work:
+        secret = work.secrets.get(PROVENANCE)
+    monkeypatch.setattr("tailorbird.ledger.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
     climbing.adapt(parts, author, objective_path, SILENT)
     elsewhere = another_parts()
     there = act_as(elsewhere, "acme", "author")
