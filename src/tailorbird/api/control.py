@@ -100,7 +100,8 @@ def _described(operation: AnyOperation) -> dict[str, Any]:
         extra["parameters"] += parameters(operation.asks, others, "query")
     elif others:
         extra["requestBody"] = json_body(operation.asks, others)
-    missing = (404,) if in_path or operation.method == "POST" else ()
+    names = in_path or operation.method == "POST" or any(field.is_required() for field in operation.asks.model_fields.values())
+    missing = (404,) if names else ()
     changing = (409, 413) if operation.method == "POST" else ()
     return {
         "methods": [operation.method],
