@@ -265,7 +265,7 @@ requests = Table(
     Column("agrees", Boolean),
     _said("channel"),
     _said("language"),
-    Index(None, "tenant", "at"),
+    Index(None, "tenant", "at", "id"),
     Index(None, "tenant", "release", "at"),
     Index(None, "tenant", "alias", "version"),
 )
