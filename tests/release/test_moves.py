@@ -42,7 +42,7 @@ def test_a_rollback_without_a_release_before_withdraws_once() -> None:
     assert (again.previous, again.version) == ((), 3)
 
 
-@pytest.mark.parametrize("state", [state for state in ReleaseState if state is not ReleaseState.STAGED])
+@pytest.mark.parametrize("state", [state for state in ReleaseState if state not in (ReleaseState.STAGED, ReleaseState.CANARY)])
 def test_only_a_staged_release_is_promoted(state: ReleaseState) -> None:
     with pytest.raises(Conflict):
         promoted(None, release(state), NOW, "operator")
