@@ -27,4 +27,4 @@ def test_false_passes_keep_to_five_per_cent_even_where_dev_was_fitted(world: Wor
 def test_the_stated_rate_passes_four_times_out_of_five() -> None:
     stated = power(World(300, 0.8, False), 10_000, np.random.default_rng(20))
     assert stated is not None
-    assert stated[1] == pytest.approx(0.8, abs=0.015)
+    assert stated[1] >= 0.8

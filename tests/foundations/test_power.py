@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailorbird.foundations.power import items_for_power, pass_probability, rate_for_power
+from tailorbird.foundations.power import STATED_POWER, items_for_power, pass_probability, rate_for_power
 from tailorbird.foundations.statistics import unpaired_interval, wilson
 
 
@@ -20,7 +20,7 @@ def test_the_rate_that_is_named_passes_as_often_as_is_said() -> None:
     rate = rate_for_power((150, 150), 0.8, 0.9)
     assert rate is not None
     assert 0.8 < rate < 0.95
-    assert pass_probability(rate, 150, 0.8, 0.9) ** 2 == pytest.approx(0.8, abs=1e-3)
+    assert pass_probability(rate, 150, 0.8, 0.9) ** 2 == pytest.approx(STATED_POWER, abs=1e-3)
     assert rate_for_power((5, 5), 0.9, 0.9) is None
 
 
