@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_kit import tailorbird
 
 GOOD = """\
 name: desk
@@ -20,12 +21,6 @@ data:
 kpis:
   - {metric: accuracy, target: 0.8}
 """
-
-
-def tailorbird(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tailorbird.cli.main", *arguments], cwd=folder, capture_output=True, text=True, check=False, timeout=120
-    )
 
 
 @pytest.fixture
