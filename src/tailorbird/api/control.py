@@ -102,7 +102,7 @@ def _described(operation: AnyOperation) -> dict[str, Any]:
         extra["requestBody"] = json_body(operation.asks, others)
     names = in_path or operation.method == "POST" or any(field.is_required() for field in operation.asks.model_fields.values())
     missing = (404,) if names else ()
-    changing = (409, 413) if operation.method == "POST" else ()
+    changing = (409, 413) if operation.method == "POST" else (409,) if in_path else ()
     return {
         "methods": [operation.method],
         "operation_id": operation.name,

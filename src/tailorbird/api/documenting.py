@@ -59,7 +59,8 @@ def _inline(part: Any, definitions: dict[str, Any]) -> Any:
         return part
     if "$ref" in part:
         return _inline(definitions[part["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inline(value, definitions) for key, value in part.items()}
+    # A set that names something twice is taken: it is the same set.
+    return {key: _inline(value, definitions) for key, value in part.items() if not (key == "uniqueItems" and value is True)}
 
 
 def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
