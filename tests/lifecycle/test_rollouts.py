@@ -34,6 +34,7 @@ from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import Actor, Parts, drill
 from tailorbird.lifecycle.feedback import give_feedback
 from tailorbird.lifecycle.people import act_as, initialise
+from tailorbird.lifecycle.promote import promote
 from tailorbird.lifecycle.rollouts import Decision, decide_rollout, report_rollout, start_rollout, watch_rollouts
 
 PLAN = RolloutPlan(
@@ -112,6 +113,15 @@ def furnish(parts: Parts) -> Callable[..., Desk]:
 @pytest.fixture
 def desk(furnish: Callable[..., Desk]) -> Desk:
     return furnish()
+
+
+def test_a_release_let_in_by_degrees_is_not_promoted_past_its_rollout(desk: Desk) -> None:
+    desk.start()
+    before = desk.alias
+    with pytest.raises(Conflict) as caught:
+        promote(desk.parts, desk.operator, desk.new.digest)
+    assert caught.value.error_code == "rollout_open"
+    assert (desk.alias, desk.state(desk.new)) == (before, ReleaseState.CANARY)
 
 
 def test_from_shadow_to_production(desk: Desk) -> None:

@@ -42,8 +42,18 @@ def test_a_rollback_without_a_release_before_withdraws_once() -> None:
     assert (again.previous, again.version) == ((), 3)
 
 
-@pytest.mark.parametrize("state", [state for state in ReleaseState if state not in (ReleaseState.STAGED, ReleaseState.CANARY)])
-def test_only_a_staged_release_is_promoted(state: ReleaseState) -> None:
+PROMOTABLE = (ReleaseState.STAGED, ReleaseState.CANARY)
+
+
+@pytest.mark.parametrize("state", PROMOTABLE)
+def test_a_staged_release_and_one_let_in_by_degrees_can_answer_for_all(state: ReleaseState) -> None:
+    """Whether a release in canary may end there now is its rollout's to say: see ``lifecycle/promote``."""
+    one = release(state)
+    assert promoted(None, one, NOW, "operator").targets == (Target(release=one.digest),)
+
+
+@pytest.mark.parametrize("state", [state for state in ReleaseState if state not in PROMOTABLE])
+def test_no_other_release_is_promoted(state: ReleaseState) -> None:
     with pytest.raises(Conflict):
         promoted(None, release(state), NOW, "operator")
 

@@ -18,8 +18,8 @@ from tailorbird.domain.value import Digest
 def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
     """The alias ``tenant/objective`` answered by ``release`` alone; what answered before is remembered for a rollback.
 
-    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is not staged, or the alias is another
-    objective's.
+    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is neither staged nor in canary, or the
+    alias is another objective's.
     """
     next_state(release.state, ReleaseAction.PROMOTE)
     content = release.content
