@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from app_kit import wait_until
-from fault_kit import Desk, Ending, ending_of
+from fault_kit import Desk, Ending, ending_of, opened
 from ledger_postgresql import TEMPLATE, Server, running_server
+
+from tailorbird.lifecycle.data.heeding import PROVENANCE
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +21,15 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture
+def same_secret(template: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every workspace gets the template's secret: snapshots are sealed with it, and a release's digest speaks of its snapshot."""
+    with opened(template) as parts, parts.ledger.work("acme", write=False) as work:
+        secret = work.secrets.get(PROVENANCE)
+    monkeypatch.setattr("tailorbird.ledger.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
+
+
+@pytest.mark.usefixtures("same_secret")
 def test_a_worker_goes_on_when_the_server_is_back(server: Server, template: Desk, undisturbed: Ending, tmp_path: Path) -> None:
     """Stopped as an administrator does it, in the middle of the story, three times; connections are lost, nothing else is."""
     desk = Desk.new(tmp_path / "workspace", template.objective, database=server.url(TEMPLATE))
