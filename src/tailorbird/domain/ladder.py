@@ -51,7 +51,7 @@ class Candidate(Value):
 
 class Making(Value):
     """How a candidate came about: what its rung's step leaves. ``candidate`` is None when a limit ended the step before there was one,
-    or when it ``failed``; ``stopped`` then says why.
+    or when it ``failed``; ``stopped`` then says why. A step of measuring that failed leaves one too.
 
     ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``money`` in the objective's
     currency, ``energy_kwh`` what it drew, estimated from the power that the prices name. ``training`` names the training report.

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
@@ -21,6 +20,7 @@ from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle import safety, story
 from tailorbird.lifecycle.allowing import require_allowance
 from tailorbird.lifecycle.calibrating import error_of
+from tailorbird.lifecycle.failing import ended_by
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.prepare import planned
 from tailorbird.lifecycle.rung_context import context_of
@@ -28,8 +28,6 @@ from tailorbird.lifecycle.stage import Outcome, Stage
 from tailorbird.lifecycle.tracking import tracked
 from tailorbird.ports.ledger import UnitOfWork
 
-#: Errors that a rung ends with for a reason of its own, beside those of its input: the next rung may do better.
-_FAILURES = frozenset({"memory", "model_invalid", "internal", "plan_incomplete"})
 #: Steps whose mean loss tells how well the learned rows are known.
 _LAST_STEPS = 5
 
@@ -72,11 +70,9 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
             made = rungs.make_candidate(replace(context, report=tracking.ahead_of(context.report)))
             tracking.report = made.training
     except Exception as error:
-        ended = _ended(error)
-        if ended is None:
+        if (ended := ended_by(error)) is None:
             raise
-        facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "stopped": ended.stopped}
-        return Outcome(ended, facts)
+        return _ended(rung, ended)
     making = Making(
         candidate=digest_of(made.candidate),
         training=digest_of(made.training) if made.training else None,
@@ -97,27 +93,32 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     return Outcome(making, facts, keep)
 
 
-def _ended(error: Exception) -> Making | None:
-    """What an error means that ended a rung: the budget is used up, or the rung failed by itself; None where it says nothing about the rung
-    (a lost lease, a full disk, a record that is away), so that the step is tried again."""
-    code = error.error_code if isinstance(error, TailorbirdError) else ""
-    if code == "budget_spent":
-        return Making(candidate=None, stopped=str(error))
-    if isinstance(error, InvalidInput) or code in _FAILURES:
-        return Making(candidate=None, failed=True, stopped=f"{error} [{code}]")
-    if isinstance(error, TailorbirdError | OSError):
-        return None
-    # The words of an error that is not ours may hold a row's text.
-    return Making(candidate=None, failed=True, stopped=f"it broke off with {type(error).__name__}")
+def _ended(rung: RungPlan, ended: Making) -> Outcome:
+    """What a rung leaves that ended before it was measured."""
+    return Outcome(ended, {"rung": rung.rung.value, "variant": rung.variant, "stopped": ended.stopped})
 
 
 def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
-    """Measures a candidate on dev, compares it with the rung below on the same items, and decides whether to go on."""
-    plan = planned(stage)
+    """Measures a candidate on dev, compares it with the rung below on the same items, and decides whether to go on.
+
+    A candidate that cannot be measured for a reason of its own is evidence, as one that cannot be made.
+    """
     making = stage.result(Making, story.make_step(rung))
     assert making.candidate is not None
     candidate = stage.record(Candidate, making.candidate)
-    evidence = _with_limits(stage, candidate, making, examine(stage, candidate, Split.DEV))
+    try:
+        evidence = _with_limits(stage, candidate, making, examine(stage, candidate, Split.DEV))
+    except Exception as error:
+        if (ended := ended_by(error)) is None:
+            raise
+        return _ended(rung, ended)
+    return _climbed(stage, rung, making, evidence)
+
+
+def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -> Outcome:
+    """The verdict on a measured rung, and what to do after it."""
+    plan = planned(stage)
+    candidate = stage.record(Candidate, evidence.candidate)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
     following = next(iter(plan.rungs[plan.rungs.index(rung) + 1 :]), None)
     fit = _fit_of(stage, making)
@@ -274,7 +275,7 @@ def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...
     last = stage.climbs[-1] if stage.climbs else None
     if last is not None and last.choice is Choice.REFUSE:
         why = last.reason.rpartition("; ")[2]
-    reasons = dict.fromkeys(left, why) | {rung: f"failed while it was being made: {reason}" for rung, reason in stage.failed.items()}
+    reasons = dict.fromkeys(left, why) | {rung: f"failed while it was being {reason}" for rung, reason in stage.failed.items()}
     if stage.stopped is not None:
         rung, reason = stage.stopped
         reasons[rung] = f"ended while it was being made: {reason}"

@@ -17,6 +17,7 @@ from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.lifecycle import story
 from tailorbird.lifecycle.parts import Parts
+from tailorbird.lifecycle.stage import climb_of
 from tailorbird.ports.ledger import UnitOfWork
 
 V = TypeVar("V", bound=Value)
@@ -50,7 +51,7 @@ def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
     done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
     plan = _at(work, Plan, done.get(story.PLAN))
     test = _at(work, SealedTest, done.get(story.TEST))
-    measured = [done[name] for rung in (plan.rungs if plan else ()) if (name := story.measure_step(rung)) in done]
+    climbs = [climb_of(work, done.get(story.measure_step(rung))) for rung in (plan.rungs if plan else ())]
     return RunReport(
         run=run,
         steps=steps,
@@ -58,7 +59,7 @@ def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
         manifest=_at(work, SnapshotManifest, done.get(story.SNAPSHOT)),
         base=_at(work, BaseModelRef, plan.base_model if plan else None),
         plan=plan,
-        climbs=tuple(work.records.get(Climb, digest) for digest in measured),
+        climbs=tuple(climb for climb in climbs if climb is not None),
         ladder=_at(work, Ladder, done.get(story.CHOOSE)),
         test=test,
         gate=_at(work, GateResult, test.gate if test else None),

@@ -17,6 +17,7 @@ from tailorbird.data import load_documents, load_rows
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.ladder import Candidate, Climb, Ladder, Making
 from tailorbird.domain.objective import Objective
@@ -31,6 +32,16 @@ from tailorbird.objective import ObjectiveFile
 from tailorbird.ports.ledger import UnitOfWork
 
 V = TypeVar("V", bound=Value)
+
+
+def climb_of(work: UnitOfWork, result: Digest | None) -> Climb | None:
+    """What a step of measuring left; None where it is not done, or where its rung failed."""
+    if result is None:
+        return None
+    try:
+        return work.records.get(Climb, result)
+    except NotFound:
+        return None
 
 
 def _nothing(_: UnitOfWork) -> None: ...
@@ -111,8 +122,9 @@ class Stage:
     @cached_property
     def climbs(self) -> tuple[Climb, ...]:
         """Rungs climbed so far, cheapest first."""
-        names = [story.measure_step(rung) for rung in self.plan.rungs] if self.plan else []
-        return tuple(self.result(Climb, name) for name in names if name in self.done)
+        with self.parts.ledger.work(self.run.tenant, write=False) as work:
+            found = [climb_of(work, self.done.get(story.measure_step(rung))) for rung in (self.plan.rungs if self.plan else ())]
+        return tuple(climb for climb in found if climb is not None)
 
     @cached_property
     def _without_candidate(self) -> tuple[tuple[RungPlan, Making], ...]:
@@ -128,8 +140,17 @@ class Stage:
 
     @cached_property
     def failed(self) -> dict[RungPlan, str]:
-        """The rungs that failed, and how."""
-        return {rung: making.stopped for rung, making in self._without_candidate if making.failed}
+        """The rungs that failed, and how: ``made: REASON`` or ``measured: REASON``."""
+        made = {rung: f"made: {making.stopped}" for rung, making in self._without_candidate if making.failed}
+        return made | {rung: f"measured: {making.stopped}" for rung, making in self._unmeasured}
+
+    @cached_property
+    def _unmeasured(self) -> tuple[tuple[RungPlan, Making], ...]:
+        """Rungs whose candidate could not be measured."""
+        climbed = {(climb.rung, climb.variant) for climb in self.climbs}
+        rungs = self.plan.rungs if self.plan else ()
+        ended = [rung for rung in rungs if story.measure_step(rung) in self.done and (rung.rung, rung.variant) not in climbed]
+        return tuple((rung, self.result(Making, story.measure_step(rung))) for rung in ended)
 
     @cached_property
     def ladder(self) -> Ladder | None:
@@ -142,7 +163,8 @@ class Stage:
         return story.next_step(self.objective, self.plan, self._told(chosen))
 
     def _told(self, chosen: bool) -> story.Told:
-        failed = tuple(story.make_step(rung) for rung in self.failed)
+        unmeasured = {story.measure_step(rung) for rung, _ in self._unmeasured}
+        failed = {story.make_step(rung) for rung, making in self._without_candidate if making.failed} | unmeasured
         return story.Told(self.done, self.climbs, stopped=self.stopped is not None, chosen=chosen, failed=failed)
 
     def rows(self, split: Split) -> tuple[Row, ...]:

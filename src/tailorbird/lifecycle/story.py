@@ -30,7 +30,7 @@ def measure_step(rung: RungPlan) -> str:
 @dataclass(frozen=True)
 class Told:
     """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), whether
-    ``choose`` found a candidate (``chosen``), and the steps that ended without one because the rung ``failed``."""
+    ``choose`` found a candidate (``chosen``), and the steps, of making or of measuring, in which a rung ``failed``."""
 
     done: Collection[str]
     climbs: Sequence[Climb]

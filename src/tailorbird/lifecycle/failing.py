@@ -1,0 +1,26 @@
+"""What an error means that ended a rung.
+
+In: an error. Out: what the rung's step leaves, or None where the error says nothing about the rung. Must not know: what the step did.
+"""
+
+from __future__ import annotations
+
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
+from tailorbird.domain.ladder import Making
+
+#: Errors that a rung ends with for a reason of its own, beside those of its input: the next rung may do better.
+_FAILURES = frozenset({"memory", "model_invalid", "internal", "plan_incomplete"})
+
+
+def ended_by(error: Exception) -> Making | None:
+    """The budget is used up, or the rung failed by itself; None for anything else (a lost lease, a full disk, a record that is away), so
+    that the step is tried again."""
+    code = error.error_code if isinstance(error, TailorbirdError) else ""
+    if code == "budget_spent":
+        return Making(candidate=None, stopped=str(error))
+    if isinstance(error, InvalidInput) or code in _FAILURES:
+        return Making(candidate=None, failed=True, stopped=f"{error} [{code}]")
+    if isinstance(error, TailorbirdError | OSError):
+        return None
+    # The words of an error that is not ours may hold a row's text.
+    return Making(candidate=None, failed=True, stopped=f"it broke off with {type(error).__name__}")
