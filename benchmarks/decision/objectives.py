@@ -1,212 +1,203 @@
 """Objectives whose right answer is known from exhaustive runs, and what ``adapt`` decides on them.
 
-In: data sets (TAILORBIRD_TEST_DATA). Out: wrong decisions. Each objective is built from a data set by a rule that stands here; every rung
-is made and measured on it with three seeds (``ladder:`` lists them all), the cheapest that passes in most of them is the right answer; then
-``adapt`` decides with ``ladder: auto``. What is done is kept line by line in ``benchmarks/results/objectives.jsonl``, so that a run that
-was ended goes on. All of it takes many hours on two cores: ``OBJECTIVES=3`` does the first three.
+In: beds. Out: wrong decisions. First every rung is made on a bed with three seeds and measured on its ``truth`` rows. Then a target is put,
+by the rule of ``target_for``, between what the meant rung truly reaches and what anything cheaper does: so the right answer is known. Then
+``adapt`` decides with ``ladder: auto`` on dev rows that were no part of this, with the same three seeds. Which objectives there are follows
+from the rule alone. Equal trainings and scores are made once (``remembering.py``). What is done is kept line by line in
+``benchmarks/results/objectives.jsonl``, so that a run that was ended goes on.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import random
 import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
-import yaml
-from cases import DATA, ROOT
+from beds import METRIC, ROOT, Bed, Wanted, write_objective
+from remembering import RememberingEngine, RememberingTrainer, Scores
+
+from tailorbird import settings, wiring
+from tailorbird.domain.ladder import Climb, Ladder
+from tailorbird.lifecycle import Progress, adapt
+from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise, key_path
+from tailorbird.lifecycle.reports import report
 
 RESULTS = ROOT / "benchmarks" / "results" / "objectives.jsonl"
 WORK = ROOT / ".cache" / "benchmarks" / "objectives"
 SEEDS = (20, 21, 22)
-RUNGS = ("prompt", "nearest", "lora", "full")
-#: Rungs as an answer names them; the floor stands beside the ladder, and is the answer where it passes and no rung is better.
-NONE, FLOOR = "none passes", "floor"
+
+#: Answers, cheapest first. The floor stands beside the ladder, and is the answer where it passes.
+FLOOR, PROMPT, SMALL, LARGER, FULL, NONE = "floor", "prompt or nearest", "lora", "larger lora", "full", "none passes"
+ANSWERS = (FLOOR, PROMPT, SMALL, LARGER, FULL)
+#: The least by which a rung must truly be better than all cheaper ones, for an objective to be built on it.
+LEAST_GAP = 0.10
+LARGEST_RANK = 64
+MOST_OF_A_KIND = 4
+#: The least that the cheapest answer must reach for an objective to be built on it: below, it is of no use to anybody.
+LEAST_OF_USE = 0.6
+
+#: An adapter on keys alone can move little: what a server allows that adapts attention only, taken to its end.
+_KEYS = ("k_proj",)
+#: Each bed takes about ten minutes of one core. A prompt is better than the floor where labels say nothing or rows are few; an adapter
+#: where words alone decide nothing (agreement within a sentence); more weights where the adapter may touch next to nothing.
+BEDS = {
+    bed.name: bed
+    for bed in (
+        Bed("bitext-2-noise", "bitext", labels=2, train=30, truth=70, dev=70, noise=1.0),
+        Bed("banking-8", "banking77", labels=8, train=8, truth=20, dev=18),
+        Bed("agreement", "blimp", labels=2, train=60, truth=80, dev=80),
+        Bed("agreement-keys", "blimp", labels=2, train=60, truth=80, dev=80, layers=_KEYS),
+        Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
+        Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
+        Bed("banking-8-keys", "banking77", labels=8, train=8, truth=20, dev=18, layers=_KEYS),
+    )
+}
 
 
 @dataclass(frozen=True)
 class Spec:
-    """An objective: ``labels`` of a data set, ``train`` rows a label, ``measured`` rows a label for dev and test together, the ``target``.
+    """An objective: a bed, the answer that is right on it, and the target that makes it so."""
 
-    ``noise`` is the share of training labels that are exchanged; ``meant`` is what the builder aims at, and decides nothing.
-    """
-
-    name: str
-    data: str
-    labels: int
-    train: int
-    measured: int
+    bed: str
+    right: str
     target: float
-    noise: float = 0.0
-    meant: str = ""
+
+    @property
+    def name(self) -> str:
+        """How results call it."""
+        return f"{self.bed}: {self.right}"
 
 
-SPECS = (
-    Spec("banking-10-easy", "banking77", 10, 40, 40, 0.80, meant="floor"),
-    Spec("bitext-12", "bitext", 12, 40, 40, 0.90, meant="floor"),
-    Spec("banking-2-few", "banking77", 2, 12, 60, 0.80, meant="prompt or nearest"),
-    Spec("banking-3-few", "banking77", 3, 10, 60, 0.75, meant="prompt or nearest"),
-    Spec("bitext-4-few", "bitext", 4, 10, 60, 0.75, meant="prompt or nearest"),
-    Spec("banking-20", "banking77", 20, 40, 30, 0.88, meant="lora"),
-    Spec("banking-40", "banking77", 40, 30, 25, 0.80, meant="lora"),
-    Spec("bitext-27", "bitext", 27, 30, 25, 0.95, meant="lora"),
-    Spec("banking-77-10", "banking77", 77, 10, 15, 0.70, meant="larger lora"),
-    Spec("banking-77-40", "banking77", 77, 40, 20, 0.88, meant="larger lora"),
-    Spec("banking-77-40-high", "banking77", 77, 40, 20, 0.90, meant="full"),
-    Spec("unfair-8", "unfair_tos", 8, 30, 20, 0.70, meant="full"),
-    Spec("banking-10-noise", "banking77", 10, 20, 40, 0.95, noise=0.5, meant=NONE),
-    Spec("bitext-12-noise", "bitext", 12, 20, 40, 0.99, noise=0.6, meant=NONE),
-)
+def specs(truths: Mapping[str, Mapping[str, float]]) -> list[Spec]:
+    """The objectives that can be built on beds of known truth: every answer on every bed where the rule finds a target, at most
+    ``MOST_OF_A_KIND`` of one answer, first beds first."""
+    found: list[Spec] = []
+    for bed, truth in truths.items():
+        for right in (*ANSWERS, NONE):
+            target = target_for(right, truth)
+            if target is not None and sum(one.right == right for one in found) < MOST_OF_A_KIND:
+                found.append(Spec(bed, right, target))
+    return found
 
 
-def rows_of(name: str) -> list[tuple[str, str]]:
-    """Texts with one label each, of a data set."""
-    if name == "unfair_tos":
-        lines = (DATA / "unfair_tos" / "unfair_tos_en.jsonl").read_text(encoding="utf-8").splitlines()
-        return list(_unfair(json.loads(line) for line in lines))
-    path, text, label = {
-        "banking77": (DATA / "banking77" / "train.csv", "text", "category"),
-        "bitext": (DATA / "bitext_support" / "bitext_27answers_6480.csv", "instruction", "intent"),
-    }[name]
-    with path.open(encoding="utf-8", newline="") as file:
-        return [(row[text], row[label]) for row in csv.DictReader(file)]
+def target_for(meant: str, truth: Mapping[str, float]) -> float | None:
+    """The target that makes ``meant`` the right answer; None where it is not better than everything cheaper by ``LEAST_GAP``.
 
-
-def _unfair(documents: Iterator[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Sentences that bear exactly one label."""
-    for document in documents:
-        labels = document.get("labels") or document.get("label") or []
-        text = document.get("text") or document.get("sentence") or ""
-        found = labels if isinstance(labels, list) else [labels]
-        if len(found) == 1 and text:
-            yield text, str(found[0])
-
-
-def build(spec: Spec, folder: Path, seed: int, ladder: Any) -> Path:
-    """Writes the objective of ``spec`` into ``folder``; equal spec and seed give equal rows."""
-    drawn = random.Random(f"{spec.name}/rows")
-    rows = rows_of(spec.data)
-    labels = sorted(label for label, count in Counter(label for _, label in rows).items() if count >= spec.measured + 10)
-    chosen = set(drawn.sample(labels, spec.labels))
-    by_label: dict[str, list[str]] = {}
-    for text, label in drawn.sample(rows, len(rows)):
-        if label in chosen and len(by_label.setdefault(label, [])) < spec.train + spec.measured:
-            by_label[label].append(text)
-    folder.mkdir(parents=True)
-    sources = [_write(folder, split, part) for split, part in _parts(spec, by_label, drawn)]
-    content = {
-        "name": spec.name,
-        "tenant": "bench",
-        "business": {"goal": "Benchmark.", "owner": "bench", "risk": "limited"},
-        "task": {"kind": "classify", "instruction": "Classify the message."},
-        "data": sources,
-        "kpis": [{"metric": "accuracy", "target": spec.target}],
-        "budget": {"money": 1000, "hours": 100},
-        "ladder": ladder,
-        "seed": seed,
-    }
-    path = folder / "objective.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return path
-
-
-def _parts(spec: Spec, by_label: dict[str, list[str]], drawn: random.Random) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Measured rows first, so that a rare label gives up training rows."""
-    half, names = spec.measured // 2, sorted(by_label)
-    train = [(text, label) for label in names for text in by_label[label][spec.measured :]]
-    yield "train", [(text, drawn.choice(names) if drawn.random() < spec.noise else label) for text, label in train]
-    yield "dev", [(text, label) for label in names for text in by_label[label][:half]]
-    yield "test", [(text, label) for label in names for text in by_label[label][half : spec.measured]]
-
-
-def _write(folder: Path, split: str, rows: list[tuple[str, str]]) -> dict[str, Any]:
-    with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows])
-    return {"path": f"{split}.csv", "split": split, "source": {"origin": "benchmark", "license": "see the data set"}}
-
-
-def climbed(spec: Spec, seed: int, ladder: Any) -> dict[str, Any]:
-    """What ``adapt`` measured and decided, in a workspace of its own."""
-    folder = WORK / f"{spec.name}-{seed}-{'auto' if ladder == 'auto' else 'all'}"
-    shutil.rmtree(folder, ignore_errors=True)
-    path = build(spec, folder / "job", seed, ladder)
-    for arguments in (("init", "--tenant", "bench"), ("adapt", str(path), "--json")):
-        command = [sys.executable, "-m", "tailorbird.cli.main", *arguments]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{spec.name}: {arguments[0]} failed: {done.stderr[-1500:]}")
-    shown = subprocess.run(
-        [sys.executable, "-m", "tailorbird.cli.main", "runs", "show", _run_id(folder), "--json"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    ladder_found = json.loads(shown.stdout)["ladder"]
-    shutil.rmtree(folder, ignore_errors=True)
-    climbs = ladder_found["climbs"] + ([ladder_found["floor"]] if ladder_found["floor"] else [])
-    return {
-        "rungs": {f"{one['rung']} {one['variant']}": one["gate"]["verdict"] for one in climbs},
-        "chosen": next((f"{one['rung']} {one['variant']}" for one in climbs if one["candidate"] == ladder_found["chosen"]), None),
-        "reason": ladder_found["reason"],
-    }
-
-
-def _run_id(folder: Path) -> str:
-    listed = subprocess.run(
-        [sys.executable, "-m", "tailorbird.cli.main", "runs", "list", "--json"], cwd=folder, capture_output=True, text=True, check=True
-    )
-    found = json.loads(listed.stdout)
-    return str((found["runs"] if isinstance(found, dict) else found)[0]["id"])
-
-
-def answer(found: dict[str, Any]) -> str:
-    """The cheapest that passes: the floor, a rung, or none."""
-    passing = [name for name, verdict in found["rungs"].items() if verdict == "pass"]
-    if any(name.startswith("tf-idf") or name.startswith("floor") for name in passing):
-        return FLOOR
-    return next((name for name in found["rungs"] if name in passing), NONE)
-
-
-def decided(found: dict[str, Any]) -> str:
-    """What ``adapt`` said, in the same words."""
-    return FLOOR if "classical reference passes" in found["reason"] else found["chosen"] or NONE
+    ``truth`` is what each answer truly reaches. The target lies a third of the way up from what is cheaper, so that the meant rung has room
+    to be proven; where nothing is cheaper, a tenth below; where none shall pass, a tenth above all.
+    """
+    if meant == NONE:
+        target = max(truth.values()) + 0.10
+        return round(target, 2) if target < 1 else None
+    if meant not in truth:
+        return None
+    cheaper = [truth[name] for name in ANSWERS[: ANSWERS.index(meant)] if name in truth]
+    if not cheaper:
+        return round(truth[meant] - 0.10, 2) if truth[meant] >= LEAST_OF_USE else None
+    gap = truth[meant] - max(cheaper)
+    return round(max(cheaper) + gap / 3, 2) if gap >= LEAST_GAP else None
 
 
 def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
-    """Values of the bars, and the detail beside them. Does what is missing first."""
-    known = _known()
-    for spec in SPECS[: int(os.environ.get("OBJECTIVES", "1" if quick else str(len(SPECS))))]:
+    """Values of the bars, and the detail beside them. Does what is missing first, bed by bed; ``BEDS=2`` does the first two."""
+    truths: dict[str, dict[str, float]] = {}
+    for name in list(BEDS)[: int(os.environ.get("BEDS", "1" if quick else str(len(BEDS))))]:
+        scores: Scores = {}
         for seed in SEEDS:
-            for kind, ladder in (("exhaustive", list(RUNGS)), ("decision", "auto")):
-                if (spec.name, seed, kind) not in known:
-                    found = climbed(spec, seed, ladder)
-                    _append({"objective": spec.name, "seed": seed, "kind": kind, **found})
-                    print(f"{spec.name}, seed {seed}, {kind}: {found['chosen']}", file=sys.stderr, flush=True)
-    known = _known()
-    rows = [_compared(spec, known) for spec in SPECS if (spec.name, SEEDS[-1], "decision") in known]
-    return {"wrong_decisions": float(sum(row["wrong"] for row in rows))}, {"objectives": rows, "done": len(rows), "of": len(SPECS)}
+            _know(BEDS[name], seed, scores)
+        truths[name] = _truth(name)
+        for spec in (spec for spec in specs(truths) if spec.bed == name):
+            for seed in SEEDS:
+                _decide(spec, seed, scores)
+        shutil.rmtree(WORK / name, ignore_errors=True)
+    rows = [_judged(spec) for spec in specs(truths)]
+    told = {"objectives": rows, "of_each": dict(Counter(row["right"] for row in rows)), "truths": truths}
+    return {"wrong_decisions": float(sum(row["wrong"] for row in rows)), "objectives_decided": float(len(rows))}, told
 
 
-def _compared(spec: Spec, known: dict[tuple[str, int, str], dict[str, Any]]) -> dict[str, Any]:
-    right = Counter(answer(known[spec.name, seed, "exhaustive"]) for seed in SEEDS).most_common(1)[0][0]
-    said = Counter(decided(known[spec.name, seed, "decision"]) for seed in SEEDS).most_common(1)[0][0]
-    return {"objective": spec.name, "meant": spec.meant, "right": right, "decided": said, "wrong": right != said}
+def _know(bed: Bed, seed: int, scores: Scores) -> None:
+    """Every rung of the bed, made and measured on its truth; the larger adapter by asking for its rank."""
+    if (bed.name, seed) in _lines("truth"):
+        return
+    wanted = Wanted("truth", 0.05, ("prompt", "nearest", "lora", "full"), seed)
+    ladder = _adapted(bed, wanted, scores)
+    larger = _adapted(bed, replace(wanted, ladder=("lora",), rank=LARGEST_RANK), scores)
+    measured = [(_answer(climb), climb) for climb in (*ladder.climbs, *larger.climbs, *((ladder.floor,) if ladder.floor else ()))]
+    rungs = [{"answer": answer, "rung": f"{c.rung.value} {c.variant}", "value": _value(c), "seconds": c.seconds} for answer, c in measured]
+    _append({"kind": "truth", "of": bed.name, "seed": seed, "rungs": rungs})
 
 
-def _known() -> dict[tuple[str, int, str], dict[str, Any]]:
-    if not RESULTS.is_file():
-        return {}
-    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
-    return {(line["objective"], line["seed"], line["kind"]): line for line in lines}
+def _truth(bed: str) -> dict[str, float]:
+    """What each answer reaches, over the seeds; of several rungs behind one answer, the best."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for seed in SEEDS:
+        for rung in _lines("truth")[bed, seed]["rungs"]:
+            values.setdefault(rung["answer"], {}).setdefault(rung["rung"], []).append(rung["value"])
+    return {answer: max(fmean(found) for found in rungs.values()) for answer, rungs in values.items()}
+
+
+def _decide(spec: Spec, seed: int, scores: Scores) -> None:
+    if (spec.name, seed) in _lines("decision"):
+        return
+    ladder = _adapted(BEDS[spec.bed], Wanted("dev", spec.target, "auto", seed), scores)
+    chosen = next((climb for climb in ladder.climbs if climb.candidate == ladder.chosen), None)
+    said = FLOOR if "classical reference passes" in ladder.reason else _answer(chosen) if chosen else NONE
+    dev = {f"{climb.rung.value} {climb.variant}": [_value(climb), climb.gate.verdict.value] for climb in ladder.climbs}
+    refused = [refusal.reason for refusal in ladder.refused]
+    _append({"kind": "decision", "of": spec.name, "seed": seed, "target": spec.target, "decided": said, "dev": dev, "refused": refused})
+
+
+def _adapted(bed: Bed, wanted: Wanted, scores: Scores) -> Ladder:
+    """What ``adapt`` measured and chose, in a workspace of its own."""
+    folder = WORK / bed.name / f"{wanted.measured}-{wanted.seed}-{wanted.target}-{wanted.rank}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    settings.save_settings(folder, {"tenant": "bench"})
+    (folder / "models").symlink_to(ROOT / ".cache" / "models")
+    parts = wiring.open_parts(settings.load_settings(folder))
+    trainer = RememberingTrainer(parts.trainer(), WORK / bed.name / "trained")
+    engine = RememberingEngine(parts.engine(), scores)
+    parts = replace(parts, trainer=lambda: trainer, engine=lambda: engine)
+    initialise(parts, "bench", FIRST_PEOPLE)
+    author = act_as(parts, "bench", "author", key_path(parts, "bench", "author"))
+    print(f"{bed.name}, seed {wanted.seed}: {wanted.measured}, target {wanted.target}", file=sys.stderr, flush=True)
+    done = adapt(
+        parts, author, write_objective(bed, wanted, folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr))
+    )
+    ladder = report(parts, "bench", done.run.id).ladder
+    assert ladder is not None
+    shutil.rmtree(folder)
+    return ladder
+
+
+def _answer(climb: Climb) -> str:
+    """The answer that a rung stands for."""
+    if climb.rung.value == "lora":
+        return LARGER if climb.variant == f"r{LARGEST_RANK}" else SMALL
+    return {"floor": FLOOR, "full": FULL}.get(climb.rung.value, PROMPT)
+
+
+def _value(climb: Climb) -> float:
+    return round(climb.evidence.metrics[METRIC].value, 4)
+
+
+def _judged(spec: Spec) -> dict[str, Any]:
+    """An objective with its right answer and what most seeds decided."""
+    found = [_lines("decision")[spec.name, seed]["decided"] for seed in SEEDS]
+    decided = Counter(found).most_common(1)[0][0]
+    told = {"objective": spec.name, "target": spec.target, "right": spec.right, "seeds": found, "decided": decided}
+    return told | {"wrong": decided != spec.right}
+
+
+def _lines(kind: str) -> dict[tuple[str, int], dict[str, Any]]:
+    lines = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.is_file() else []
+    return {(line["of"], line["seed"]): line for line in lines if line["kind"] == kind}
 
 
 def _append(line: dict[str, Any]) -> None:

@@ -1,0 +1,83 @@
+"""A trainer and an engine that do equal work once: the exhaustive runs and the decisions of a bed ask for the same again and again.
+
+In: the real ones. Out: the same ports. Must not know: rungs, objectives. Training and scoring are deterministic on one machine, so what is
+kept is what would be made again.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tailorbird.domain.calibration import Calibration
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.prompt import Message
+from tailorbird.domain.run import TrainingReport
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.ports.engine import LabelScores, LocalEngine
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, Trainer, TrainingJob
+
+
+class RememberingTrainer:
+    """Keeps what it trained in ``folder``. Steps are never timed: a plan then rests on formulas, as it may."""
+
+    def __init__(self, trainer: Trainer, folder: Path) -> None:
+        self._trainer, self._folder = trainer, folder
+
+    def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
+        """As the trainer; an equal job (whatever snapshot its rows came from) is answered from the folder."""
+        named = job.model_dump(mode="json", exclude={"base", "workspace", "snapshot", "fork"})
+        kept = self._folder / digest_of(named).removeprefix("sha256:")[:24]
+        if not kept.exists():
+            self._keep(self._trainer.train(job, report), kept)
+        known = TrainingReport.model_validate_json((kept / "report.json").read_text(encoding="utf-8"))
+        return TrainedModel(folder=kept / "model", report=known.model_copy(update={"snapshot": job.snapshot}))
+
+    @staticmethod
+    def _keep(made: TrainedModel, kept: Path) -> None:
+        unfinished = kept.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.copytree(made.folder, unfinished / "model")
+        (unfinished / "report.json").write_text(made.report.model_dump_json(), encoding="utf-8")
+        unfinished.rename(kept)
+
+    def calibrate(self, *_: object) -> Calibration:
+        """Refused."""
+        raise Unavailable("the benchmark of decisions times no steps", "benchmarks/decision --only estimates does", code="not_timed")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trainer, name)
+
+
+#: Scores by the weights that gave them, the prompt, and the labels. They outlive the engine of one run.
+Scores = dict[tuple[str, Digest, Digest], LabelScores]
+
+
+class RememberingEngine:
+    """Remembers the scores of labels in ``known``; everything else goes to the engine itself."""
+
+    def __init__(self, engine: LocalEngine, known: Scores) -> None:
+        self._engine, self._known = engine, known
+        self._weights: dict[Digest, str] = {}
+
+    def load(self, servable: Servable) -> None:
+        """As the engine. Weights are told apart by the names of their folders, which are digests."""
+        self._weights[servable.id] = " ".join(Path(part).name for part in (servable.adapter, servable.weights) if part)
+        self._engine.load(servable)
+
+    def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        """As the engine, which is asked for what is not known."""
+        weights, asked = self._weights[servable], digest_of({"labels": list(labels)})
+        names = [(weights, digest_of({"prompt": [part.model_dump(mode="json") for part in prompt]}), asked) for prompt in prompts]
+        missing = [place for place, name in enumerate(names) if name not in self._known]
+        if missing:
+            made = self._engine.score(servable, [prompts[place] for place in missing], labels)
+            self._known |= {names[place]: one for place, one in zip(missing, made, strict=True)}
+        return [self._known[name] for name in names]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
