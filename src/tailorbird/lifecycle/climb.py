@@ -95,7 +95,8 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
 
 def _ended(rung: RungPlan, ended: Making) -> Outcome:
     """What a rung leaves that ended before it was measured."""
-    return Outcome(ended, {"rung": rung.rung.value, "variant": rung.variant, "stopped": ended.stopped})
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "stopped": ended.stopped}
+    return Outcome(ended, facts)
 
 
 def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
