@@ -89,7 +89,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
             if (error := error_of(stage, rung, made.training)) is not None:
                 work.records.put(error)
 
-    facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
     return Outcome(making, facts, keep)
 
 
