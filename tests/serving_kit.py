@@ -128,8 +128,8 @@ class House:
             work.aliases.put(alias)
         return alias
 
-    def key(self, tenant: str = "acme", expires_at: datetime | None = None) -> tuple[ApiKey, str]:
-        key, secret = access.mint(tenant, "robot", self.clock.now(), expires_at)
+    def key(self, tenant: str = "acme", expires_at: datetime | None = None, groups: frozenset[str] = frozenset()) -> tuple[ApiKey, str]:
+        key, secret = access.mint(tenant, "robot", self.clock.now(), expires_at, groups=groups)
         with self.ledger.work(tenant) as work:
             work.keys.add(key)
         return key, secret

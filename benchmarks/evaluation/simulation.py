@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from tailorbird.foundations.power import rate_for_power
+from tailorbird.foundations.power import Groups, grouped_low, grouped_rate_for_power, rate_for_power
 from tailorbird.foundations.statistics import clustered_wilson, paired_interval, smallest_passing, spend, wilson
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,14 @@ class World:
 
     def provable(self) -> bool:
         """Objectives whose target the test set could not prove are refused before anything is spent."""
-        return smallest_passing(self.n // CLUSTER if self.clustered else self.n, self.target, spend(CONFIDENCE, 1)) is not None
+        if self.clustered:
+            return grouped_low(1.0, self.groups, spend(CONFIDENCE, 1)) >= self.target
+        return smallest_passing(self.n, self.target, spend(CONFIDENCE, 1)) is not None
+
+    @property
+    def groups(self) -> Groups:
+        """How the items share groups, as the planner is told."""
+        return Groups({CLUSTER: self.n // CLUSTER})
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,9 @@ def worth(hits_SG: NDArray[np.int64]) -> tuple[Floats, Floats]:
     independent = rate * (1 - rate) / (n - 1)
     sums = hits_SG - CLUSTER * rate[:, None]
     robust = (sums**2).sum(axis=1) / n**2 * groups / (groups - 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return rate, np.where(independent == 0, groups, n / np.maximum(1.0, robust / independent))
+    # A fifth of one more group, gone the rarer way.
+    imagined = 0.2 * CLUSTER * np.maximum(rate, 1 - rate) ** 2 / n**2
+    return rate, n / np.maximum(1.0, (robust + CLUSTER * imagined) / (independent + imagined))
 
 
 def clustered_low(hits_SG: NDArray[np.int64], confidence: float) -> Floats:
@@ -134,10 +142,12 @@ def false_passes(world: World, simulations: int, random: np.random.Generator, de
 
 def power(world: World, simulations: int, random: np.random.Generator) -> tuple[float, float] | None:
     """The true rate that the planner states for these splits, and how often a candidate of that rate is released at the first look. None
-    where the planner states none. Clustered splits are stated at the number of independent items that they are worth."""
+    where the planner states none."""
     confidence = spend(CONFIDENCE, 1)
-    worth = round(world.n / (1 + (CLUSTER - 1) * ALIKE)) if world.clustered else world.n
-    rate = rate_for_power((worth, worth), world.target, confidence)
+    if world.clustered:
+        rate = grouped_rate_for_power((world.groups, world.groups), world.target, confidence)
+    else:
+        rate = rate_for_power((world.n, world.n), world.target, confidence)
     if rate is None:
         return None
     each = np.arange(simulations)

@@ -5,8 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailorbird.foundations.power import STATED_POWER, items_for_power, pass_probability, rate_for_power
-from tailorbird.foundations.statistics import unpaired_interval, wilson
+from tailorbird.foundations.power import (
+    ALIKE,
+    STATED_POWER,
+    Groups,
+    grouped_low,
+    grouped_rate_for_power,
+    items_for_power,
+    pass_probability,
+    rate_for_power,
+)
+from tailorbird.foundations.statistics import clustered_wilson, score_interval, unpaired_interval, wilson
 
 
 @pytest.mark.parametrize(("rate", "n", "target"), [(0.9, 200, 0.85), (0.97, 60, 0.9), (0.8, 1000, 0.8)])
@@ -41,3 +50,26 @@ def test_newcombes_published_differences() -> None:
     # Newcombe 1998, Statistics in Medicine 17:873, table II, method 10: 56/70 - 48/80, and 9/10 - 3/10.
     assert unpaired_interval((56, 70), (48, 80), 0.95) == pytest.approx((0.0524, 0.3339), abs=5e-5)
     assert unpaired_interval((9, 10), (3, 10), 0.95) == pytest.approx((0.1705, 0.8090), abs=5e-5)
+
+
+@pytest.mark.parametrize(("size", "count", "target"), [(5, 12, 0.5), (5, 30, 0.8), (8, 40, 0.9)])
+def test_what_is_stated_of_groups_holds_where_their_items_are_as_alike_as_assumed(size: int, count: int, target: float) -> None:
+    """Played with the gate's own function, on draws of its own."""
+    groups = Groups({size: count})
+    rate = grouped_rate_for_power((groups, groups), target, 0.9)
+    assert rate is not None
+    assert target < rate < 1
+    names, random, odds = [str(place // size) for place in range(size * count)], np.random.default_rng(5), (1 - ALIKE) / ALIKE
+    hits = random.random((300, count, size)) < random.beta(rate * odds, (1 - rate) * odds, (300, count, 1))
+    passed = np.mean([clustered_wilson(list(one.ravel()), names, 0.9)[0] >= target for one in hits])
+    assert passed**2 >= 0.78
+    assert rate > (rate_for_power((size * count, size * count), target, 0.9) or 0)
+
+
+def test_groups_of_one_are_items_and_few_groups_prove_little() -> None:
+    alone, together = Groups.of([1] * 40), Groups.of([10] * 4)
+    assert (alone.number, alone.items, alone.typical) == (40, 40, 1)
+    assert grouped_low(0.95, alone, 0.9) == pytest.approx(score_interval(0.95, 40, 0.9)[0], abs=0.01)
+    assert grouped_low(0.95, together, 0.9) < grouped_low(0.95, alone, 0.9) - 0.1
+    assert grouped_rate_for_power((together, together), 0.9, 0.9) is None
+    assert Groups.of([1, 3]).typical == 2.5

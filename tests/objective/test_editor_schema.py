@@ -104,7 +104,6 @@ REFUSED = [
     ("budget.memory_gb", "lots"),
     ("ladder", "all"),
     ("ladder", []),
-    ("ladder", ["floor"]),
     ("ladder", ["lora", "lora"]),
     ("approvals", ["operator"]),
     ("seed", 1.5),

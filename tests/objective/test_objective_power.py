@@ -149,3 +149,16 @@ def test_with_several_labels_only_proportions_are_looked_at() -> None:
         check_power(file_with(("recall[rare]", 0.95), labels="many"), manifest)
     with pytest.raises(ObjectiveInvalid, match="which the data does not have"):
         check_labels(file_with(("f1[rase]", 0.5), labels="many"), manifest)
+
+
+def test_items_that_share_groups_prove_less_and_are_told_so() -> None:
+    file, manifest = file_with(("accuracy", 0.8)), manifest_with(200, dev=200)
+    alone = check_power(file, manifest)[1][0]
+    shared = check_power(file, manifest, lambda _split, _label: (5,) * 40)[1][0]
+    assert (alone.groups, shared.groups, shared.n) == (None, 40, 200)
+    assert shared.must_observe > alone.must_observe
+    assert shared.must_be is not None
+    assert alone.must_be is not None
+    assert shared.must_be > alone.must_be
+    with pytest.raises(ObjectiveInvalid, match="200 test rows in 8 groups cannot prove"):
+        check_power(file, manifest, lambda _split, _label: (25,) * 8)

@@ -87,7 +87,6 @@ def test_generation_is_supported() -> None:
         ("kind: classify", "kind: Classify", 8, "`task.kind` cannot be 'Classify'", "did you mean 'classify'?"),
         ("[prompt, lora]", "[prompt, lorra]", 22, "`ladder.1` cannot be 'lorra'", "did you mean 'lora'?"),
         ("[prompt, lora]", "[]", 22, "the ladder has no rung", "prompt, nearest, grounding, lora, qlora, grounding+lora, full"),
-        ("[prompt, lora]", "[floor]", 22, "the floor is a reference", "remove it"),
         ("[prompt, lora]", "[lora, lora]", 22, "the rung 'lora' is listed twice", "keep one"),
         ("[prompt, lora]", "yes", 22, "`ladder` must be auto or a list, not true or false", "auto or a list"),
         ("approvals: auto", "approvals: [aprover]", 23, "'aprover' is no role that decides", "did you mean 'approver'?"),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 import sys
 
+import numpy as np
 import pytest
 from rung_doubles import LABELS, make_rows
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion
 
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.foundations.label_sets import join
@@ -20,7 +24,8 @@ def test_it_learns_and_predicts_every_row_in_order() -> None:
     assert [p.item for p in found] == [row.id for row in rows[150:]]
     assert all(p.answer == row.target for p, row in zip(found, rows[150:], strict=True))
     assert model.variant == "tf-idf + logistic regression"
-    assert model.parameters == model.classifier.coef_.size + len(LABELS)
+    assert model.linear is not None
+    assert model.parameters == model.linear.weights_KF.size + len(LABELS)
     assert [p.request_ms is not None for p in found] == [True] * 80 + [False] * 10
 
 
@@ -69,3 +74,29 @@ def test_several_labels_are_each_judged_alone() -> None:
     right = sum(prediction.answer == row.target for prediction, row in zip(predictions, rows[40:], strict=True))
     assert right >= 18
     assert all(prediction.log_probabilities is None for prediction in predictions)
+
+
+@pytest.mark.parametrize("labels", [("invoice", "refund"), ("refund", "invoice"), LABELS])
+def test_what_is_stored_answers_as_what_was_fitted(labels: tuple[str, ...]) -> None:
+    """Against the library's own pipeline, fitted anew."""
+    rows = [row for row in make_rows(90) if row.target in labels]
+    model = fit_floor(rows[:60], labels, seed=1)
+    assert model.linear is not None
+    train = sorted(rows[:60], key=lambda row: row.id)
+    union = FeatureUnion(
+        [
+            ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)),
+            ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
+        ]
+    )
+    fitted = LogisticRegression(C=30.0, max_iter=1_000, random_state=1).fit(
+        union.fit_transform([row.text for row in train]), [row.target for row in train]
+    )
+    asked = [row.text for row in rows[60:]] + ["", "words that nobody wrote"]
+    expected = fitted.predict_log_proba(union.transform(asked))[:, [list(fitted.classes_).index(label) for label in labels]]
+    np.testing.assert_allclose(model.linear.log_probabilities(asked), expected, atol=1e-9)
+
+
+def test_a_floor_of_several_labels_an_item_is_not_stored() -> None:
+    rows = [row.model_copy(update={"target": join([row.target])}) for row in make_rows(60)]
+    assert fit_floor(rows, LABELS, seed=1, many=True).linear is None

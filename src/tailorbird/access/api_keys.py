@@ -23,14 +23,28 @@ _SECRET = re.compile(r"tb_(?P<id>[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 
 def mint(
-    tenant: str, name: str, now: datetime, expires_at: datetime | None = None, scopes: frozenset[Scope] = USUAL_SCOPES
+    tenant: str,
+    name: str,
+    now: datetime,
+    expires_at: datetime | None = None,
+    scopes: frozenset[Scope] = USUAL_SCOPES,
+    groups: frozenset[str] = frozenset(),
 ) -> tuple[ApiKey, str]:
     """A new key and its secret, which is shown once and kept nowhere. Raises InvalidInput when it would have expired already."""
     if expires_at is not None and expires_at <= now:
         raise InvalidInput("the key would expire before it is made", "give a later date, or none", code="key_expiry")
     key_id = secrets.token_hex(_ID_BYTES)
     secret = f"tb_{key_id}_{secrets.token_urlsafe(_SECRET_BYTES)}"
-    key = ApiKey(id=key_id, tenant=tenant, name=name, secret_sha256=_hash(secret), created_at=now, expires_at=expires_at, scopes=scopes)
+    key = ApiKey(
+        id=key_id,
+        tenant=tenant,
+        name=name,
+        secret_sha256=_hash(secret),
+        created_at=now,
+        expires_at=expires_at,
+        scopes=scopes,
+        groups=groups,
+    )
     return key, secret
 
 

@@ -112,6 +112,11 @@ class Account:
         self.rows: list[RequestRow] = []
 
     @property
+    def groups(self) -> frozenset[str]:
+        """The groups whose documents may be shown to the caller."""
+        return self._key.groups
+
+    @property
     def tenant(self) -> str:
         """The tenant that asks."""
         return self._key.tenant

@@ -100,7 +100,9 @@ async def _understand(chat: Chat, manner: Manner, request: Request, account: Acc
     account.answers = [Answer(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
     account.answered_by(route, arm, Told(*body.segments(request.headers), route.unit(body.keeps_to)))
     engine = chat.books.engine
-    answers = [call.timed(chat.answering.pieces(arm, conversation, sampling), engine) for conversation in body.conversations]
+    answers = [
+        call.timed(chat.answering.pieces(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations
+    ]
     return _Question(body, route, arm, manner.wording, answers)
 
 
@@ -132,7 +134,7 @@ def _mirror(chat: Chat, account: Account, question: _Question) -> None:
         return
     for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
         given = "".join(answer.given) if row.outcome == "ok" else None
-        chat.mirror.ask(question.route.mirror, Mirrored(row, given, conversation, question.body.sampling))
+        chat.mirror.ask(question.route.mirror, Mirrored(row, given, conversation, question.body.sampling, account.groups))
 
 
 async def _collect_all(account: Account, answers: Sequence[AsyncGenerator[Piece, None]]) -> list[list[Piece]]:

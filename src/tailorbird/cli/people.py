@@ -32,18 +32,18 @@ def _identity() -> None:
 
 
 @key.command("create")
-def _create(
+def _create(  # noqa: PLR0913 - a parameter is an option of the command line
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     workspace: Workspace = None,
     who: As = None,
     key_file: Key = None,
     days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1)] = None,
     scope: Annotated[list[Scope] | None, typer.Option(help="What it may be used for; may be given several times.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="A group whose documents it may be shown; may be given several times.")] = None,
 ) -> None:
     """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
-    made = open_session(workspace, who, key_file).ask(
-        asking.CREATE_KEY, asking.NewKey(name=name, days=days, scopes=frozenset(scope or USUAL_SCOPES)), "admin"
-    )
+    wanted = asking.NewKey(name=name, days=days, scopes=frozenset(scope or USUAL_SCOPES), groups=frozenset(group or ()))
+    made = open_session(workspace, who, key_file).ask(asking.CREATE_KEY, wanted, "admin")
     say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
     typer.echo(made.secret)
 
@@ -60,12 +60,13 @@ def _list_keys(workspace: Workspace = None, who: As = None, key_file: Key = None
             k.id,
             k.name,
             ", ".join(sorted(k.scopes)),
+            ", ".join(sorted(k.groups)),
             "revoked" if k.revoked_at else "",
             f"{k.expires_at:%Y-%m-%d %H:%M}" if k.expires_at else "",
         )
         for k in known
     ]
-    print_table(("key", "name", "scopes", "state", "expires"), rows)
+    print_table(("key", "name", "scopes", "groups", "state", "expires"), rows)
 
 
 def _until(known: ApiKey) -> str:

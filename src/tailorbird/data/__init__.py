@@ -12,7 +12,7 @@ from tailorbird.data.labelling.suspects import label_suspects
 from tailorbird.data.provenance import Amendments, members_of, prove_rows, salt_of
 from tailorbird.data.provenance.rewriting import Rewritten, rewrite, rows_of_subject, stored_rows
 from tailorbird.data.reading import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
-from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, load_documents, load_quarantine, load_rows
+from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
 
 __all__ = [
     "Amendments",
@@ -23,6 +23,7 @@ __all__ = [
     "SourceRows",
     "build_snapshot",
     "fingerprint_sources",
+    "group_sizes",
     "inspect",
     "label_suspects",
     "load_documents",

@@ -7,6 +7,8 @@ the ledger.
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailorbird.data.freezing import FrozenRows, freeze
@@ -14,6 +16,7 @@ from tailorbird.data.gathering import SnapshotRequest, gather
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.value import Digest
+from tailorbird.foundations import label_sets
 from tailorbird.ports.artifacts import ArtifactStore
 
 
@@ -47,6 +50,12 @@ def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split
     """The rows of one split, sorted by id: whoever wants test rows has to ask for them. Raises NotFound or Corrupt."""
     lines = artifacts.get(manifest.rows).splitlines()
     return tuple(Row.model_validate_json(line) for line in lines if json.loads(line)["split"] == split.value)
+
+
+def group_sizes(rows: Sequence[Row], label: str | None, *, many: bool) -> tuple[int, ...]:
+    """The sizes of the groups (near-duplicates, a subject) that ``rows`` fall into, or those of them that bear ``label``."""
+    bearing = rows if label is None else [row for row in rows if label in (label_sets.split(row.target) if many else (row.target,))]
+    return tuple(Counter(row.group for row in bearing).values())
 
 
 def load_documents(manifest: SnapshotManifest, artifacts: ArtifactStore) -> tuple[Document, ...]:

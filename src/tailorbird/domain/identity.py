@@ -88,8 +88,15 @@ class Scope(StrEnum):
 USUAL_SCOPES = frozenset({Scope.ANSWER, Scope.FEEDBACK})
 
 
+#: A group of people, as access lists of documents name it.
+Group = Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class ApiKey(Value):
-    """A key with which a tenant's programs call ``/v1`` and give feedback. Only the SHA-256 of the secret is kept."""
+    """A key with which a tenant's programs call ``/v1`` and give feedback. Only the SHA-256 of the secret is kept.
+
+    Whoever asks with it may read the documents of its ``groups``, and those that everybody may.
+    """
 
     id: str
     tenant: Name
@@ -99,6 +106,7 @@ class ApiKey(Value):
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
     scopes: frozenset[Scope] = USUAL_SCOPES
+    groups: frozenset[Group] = frozenset()
 
     def is_valid(self, now: datetime) -> bool:
         """True when neither revoked nor expired at ``now``."""

@@ -14,7 +14,8 @@ from tailorbird.domain.value import Digest, Value
 
 
 class RungKind(StrEnum):
-    """A way to adapt. The order of definition is the order of cost; ``FLOOR`` is a reference, not a rung one climbs."""
+    """A way to adapt. The order of definition is the order of cost; ``FLOOR`` stands beside the ladder; nobody climbs it,
+    but it may be released."""
 
     FLOOR = "floor"
     SEARCH = "search"
@@ -32,7 +33,7 @@ class RungKind(StrEnum):
 class Candidate(Value):
     """What a rung made. At most one of ``adapter`` and ``weights`` is set; a prompt candidate has neither.
 
-    ``floor`` is the fitted classical model of a floor, ``retrieval`` what is looked up for each text.
+    ``floor`` is the fitted classical model of a floor that may be released, ``retrieval`` what is looked up for each text.
     ``variant`` tells candidates of one rung apart (``zero-shot``, ``few-shot``, ``r16``). Nothing measured stands here: making the same
     candidate again gives the same digest.
     """
@@ -130,6 +131,11 @@ class Ladder(Value):
     refused: tuple[Refusal, ...]
     chosen: Digest | None
     reason: str
+
+    @property
+    def measured(self) -> tuple[Climb, ...]:
+        """Everything that has evidence: the floor, where there is one, and the rungs."""
+        return (*((self.floor,) if self.floor else ()), *self.climbs)
 
 
 class Measured(Value):

@@ -278,7 +278,8 @@ class Objective(Section):
     budget: Budget = Budget()
     """What finding the answer may cost in all."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
-    """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list."""
+    """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. A list that names the ``floor`` lets it
+    be released (kind: classify, labels: one); it is measured in any case."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
     approvals: Literal["auto"] | tuple[str, ...] = "auto"
@@ -291,6 +292,11 @@ class Objective(Section):
         """Every file, folder and address that the objective names for its data."""
         data = [place for source in self.data for place in (source.path, source.qrels) if place]
         return (*data, *(source.path for source in self.documents), *(each.path for each in self.curation.protected))
+
+    @property
+    def releases_floor(self) -> bool:
+        """True when the ladder lists the floor: it may then be chosen and released like a rung."""
+        return self.ladder != "auto" and RungKind.FLOOR in self.ladder
 
     @property
     def data_authors(self) -> frozenset[Name]:

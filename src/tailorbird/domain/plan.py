@@ -120,7 +120,8 @@ class RungPlan(Value):
 class Power(Value):
     """What a split can prove about one KPI: the smallest observed value that would pass, and the items it rests on.
 
-    ``must_be`` is the smallest true value that passes dev and test four times out of five; None where no value does.
+    ``must_be`` is the smallest true value that passes dev and test four times out of five; None where no value does. ``groups`` is the
+    number of groups that the items fall into, where any share one; None where each stands alone.
     """
 
     kpi: str
@@ -129,6 +130,7 @@ class Power(Value):
     must_observe: float
     provable: bool
     must_be: float | None = None
+    groups: int | None = None
 
 
 class TokenProfile(Value):

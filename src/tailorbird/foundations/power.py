@@ -1,19 +1,27 @@
 """What a test can prove before it is made: chances of passing the gate, the rate it takes, the items it takes.
 
-In: numbers of items, a target, a confidence. Out: probabilities, rates, sizes; exact for independent items. Must not know: metrics by name,
-splits, objectives.
+In: numbers of items, a target, a confidence. Out: probabilities, rates, sizes; exact for independent items, simulated where items share
+groups. Must not know: metrics by name, splits, objectives.
 
 A candidate passes a split when the lower end of Wilson's interval reaches the target. The rule asks that of dev and of test, so the chance
 of passing is the product over both.
+
+Where items share groups, how alike they are is known only afterwards. Before, an intra-class correlation of ``ALIKE`` is assumed, and the
+gate's own rule is played on drawn outcomes (beta-binomial): a formula at the mean design effect promises too much, since the rule estimates
+the effect from few groups.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 from scipy import special
 
+from tailorbird.foundations.clusters import Floats, typical_size, worth
 from tailorbird.foundations.statistics import smallest_passing
 
 #: What "four times out of five" is reckoned with: a little more, so that the promise is kept and not just met.
@@ -37,6 +45,90 @@ def rate_for_power(sizes: Sequence[int], target: float, confidence: float, power
     return _smallest(lambda rate: prod(pass_probability(rate, n, target, confidence) for n in sizes) >= power)
 
 
+#: How alike items of a group are assumed to be: the intra-class correlation of right and wrong.
+ALIKE = 0.3
+#: Splits that are drawn for a chance, and what "four times out of five" is reckoned with then: more, for the noise of the draws.
+_DRAWN, _DRAWN_POWER = 2_000, 0.83
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of a split's items, by size: ``counts[size]`` of them."""
+
+    counts: Mapping[int, int]
+
+    @classmethod
+    def of(cls, sizes: Sequence[int]) -> Groups:
+        """From the size of each group."""
+        return cls(Counter(sizes))
+
+    @property
+    def number(self) -> int:
+        """How many groups there are."""
+        return sum(self.counts.values())
+
+    @property
+    def items(self) -> int:
+        """How many items they hold."""
+        return sum(size * count for size, count in self.counts.items())
+
+    @property
+    def sizes(self) -> Floats:
+        """The size of each group."""
+        return np.repeat(np.array(list(self.counts), dtype=float), list(self.counts.values()))
+
+    @property
+    def typical(self) -> float:
+        """The size of the group that an item is in, on average over items."""
+        return typical_size(self.sizes)
+
+
+def grouped_low(rate: float, groups: Groups, confidence: float) -> float:
+    """The lower end of the interval of an observed ``rate``, where items of a group are as alike as assumed (Kish's design effect)."""
+    n, design_effect = groups.items, 1 + (groups.typical - 1) * ALIKE
+    squares = rate * (1 - rate) * n * n / (n - 1) * design_effect * (groups.number - 1) / groups.number
+    size = worth(np.array([rate]), np.array([squares]), groups.sizes)
+    return float(_lower_ends(np.array([rate]), size, _student(groups, confidence))[0])
+
+
+def grouped_rate_for_power(splits: Sequence[Groups], target: float, confidence: float, power: float = _DRAWN_POWER) -> float | None:
+    """``rate_for_power`` where items share groups; None where no rate does."""
+    if any(grouped_low(1.0, groups, confidence) < target for groups in splits):
+        return None
+    return _smallest(lambda rate: prod(_grouped_chance(rate, groups, target, confidence) for groups in splits) >= power, digits=5e-4)
+
+
+def _grouped_chance(rate: float, groups: Groups, target: float, confidence: float) -> float:
+    """The share of drawn splits whose lower end reaches the target. The same draws for the same groups, so that it grows with the rate."""
+    if rate >= 1:
+        return float(grouped_low(1.0, groups, confidence) >= target)
+    random = np.random.default_rng(20)
+    odds = (1 - ALIKE) / ALIKE
+    hits_S, squares_S, weighted_S = (np.zeros(_DRAWN) for _ in range(3))
+    for size, count in groups.counts.items():
+        shape = (_DRAWN, count)
+        drawn_SG = random.binomial(size, random.beta(rate * odds, (1 - rate) * odds, shape) if size > 1 else rate, shape)
+        hits_S += drawn_SG.sum(axis=1)
+        squares_S += (drawn_SG**2).sum(axis=1)
+        weighted_S += size * drawn_SG.sum(axis=1)
+    sizes_G, rates_S = groups.sizes, hits_S / groups.items
+    from_mean_S = squares_S - 2 * rates_S * weighted_S + rates_S**2 * float((sizes_G**2).sum())
+    lower_ends_S = _lower_ends(rates_S, worth(rates_S, from_mean_S, sizes_G), _student(groups, confidence))
+    return float(np.mean(lower_ends_S >= target))
+
+
+def _lower_ends(rates_S: Floats, sizes_S: Floats, critical: float) -> Floats:
+    """Wilson's."""
+    weight_S = critical**2 / sizes_S
+    spread_S = critical * np.sqrt(rates_S * (1 - rates_S) / sizes_S + weight_S / (4 * sizes_S))
+    low_S: Floats = (rates_S + weight_S / 2 - spread_S) / (1 + weight_S)
+    return low_S
+
+
+def _student(groups: Groups, confidence: float) -> float:
+    return float(special.stdtrit(max(1, groups.number - 1), (1 + confidence) / 2))
+
+
 def items_for_power(rate: float, target: float, confidence: float, power: float = STATED_POWER) -> int | None:
     """The number of items from which on a candidate with the true ``rate`` passes with probability ``power``; None where a million do not.
 
@@ -55,10 +147,10 @@ def items_for_power(rate: float, target: float, confidence: float, power: float 
     return n
 
 
-def _smallest(holds: Callable[[float], bool]) -> float:
-    """The smallest rate in [0, 1] for which ``holds``, which is monotone and true at 1, to six digits."""
+def _smallest(holds: Callable[[float], bool], digits: float = 1e-6) -> float:
+    """The smallest rate in [0, 1] for which ``holds``, which is monotone and true at 1, to so many ``digits``."""
     low, high = 0.0, 1.0
-    while high - low > 1e-6:
+    while high - low > digits:
         middle = (low + high) / 2
         low, high = (low, middle) if holds(middle) else (middle, high)
     return high

@@ -5,8 +5,8 @@ know: metrics by name, items, verdicts, thresholds of any one tenant.
 
 Two ideas carry the file. Proportions get *score* intervals (Wilson; Tango for paired ones), because they hold at small samples and do not
 collapse to a point when every item agrees. Where items share a group, the sample counts as fewer items: n / deff, with deff the ratio of
-the cluster-robust variance to the independent one (Kish 1965; Rao & Scott 1992), and the critical value is Student's with groups − 1
-degrees of freedom.
+the cluster-robust variance to the independent one (``clusters.py``), and the critical value is Student's with groups − 1 degrees of
+freedom.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.foundations.clusters import worth
 
 Interval: TypeAlias = tuple[float, float]
 Floats: TypeAlias = NDArray[np.float64]
@@ -51,9 +52,15 @@ def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
 
 
 def clustered_wilson(outcomes: Sequence[bool], groups: Sequence[str], confidence: float) -> Interval:
-    """Wilson's interval where items share groups: effective items, Student's critical value; plain where no group repeats."""
+    """Wilson's interval where items share groups: at the items that they are worth (``clusters.worth``), with Student's critical value;
+    plain where no group repeats."""
     values = np.asarray(outcomes, dtype=float)
     size, critical = _effective(values, groups, confidence)
+    membership, count = _memberships(groups)
+    if count < len(values):
+        sizes_G, hits_G = np.bincount(membership).astype(float), np.bincount(membership, weights=values)
+        squares = np.sum((hits_G - sizes_G * values.mean()) ** 2, keepdims=True)
+        size = float(worth(np.array([values.mean()]), squares, sizes_G)[0])
     return _wilson(float(values.mean()), size, critical)
 
 

@@ -22,6 +22,7 @@ from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.inference.calls import Call
 from tailorbird.inference.computing import computed_by
+from tailorbird.inference.floors import Floors
 from tailorbird.inference.forward.precision import Precision, fingerprint, place
 from tailorbird.inference.intake import Followed, Intake, Tell
 from tailorbird.inference.jobs.likelihood import likelihood_of
@@ -50,9 +51,13 @@ class TorchEngine:
         self._worker = Worker(self._registry)
         self._intake = Intake(self._registry, self._worker)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
+        self._floors = Floors()
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents needs no model that answers."""
+        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents needs no model that answers, and a floor needs none at all."""
+        if servable.floor is not None:
+            self._floors.load(servable)
+            return
         with self._looking:
             self._lookups.load(servable)
         try:
@@ -65,13 +70,14 @@ class TorchEngine:
 
     def unload(self, servable: Digest) -> None:
         """As ``Engine.unload``."""
+        self._floors.unload(servable)
         with self._looking:
             self._lookups.unload(servable)
         self._registry.unload(servable)
 
     def loaded(self) -> tuple[Digest, ...]:
         """As ``Engine.loaded``."""
-        return tuple(dict.fromkeys((*self._registry.ids(), *self._lookups.ids())))
+        return tuple(dict.fromkeys((*self._registry.ids(), *self._lookups.ids(), *self._floors.ids())))
 
     def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
         """As ``Engine.retrieve``."""
@@ -98,6 +104,8 @@ class TorchEngine:
 
     def score(self, servable: Digest, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[LabelScores]:
         """As ``Engine.score``."""
+        if servable in self._floors.ids():
+            return self._floors.score(servable, prompts, labels)
         call = Call[LabelScores](len(prompts))
         with self._registry.using(servable):
             return call.results(self._intake.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
@@ -135,9 +143,17 @@ class TorchEngine:
 
     def submit(self, request: ScoreRequest | GenerateRequest, tell: Tell) -> Callable[[], None]:
         """As ``LiveEngine.submit``."""
+        if isinstance(request, ScoreRequest) and request.release in self._floors.ids():
+            [found] = self._floors.score(request.release, [request.prompt], request.labels)
+            tell(found)
+            return _nothing_to_cancel
         if isinstance(request, ScoreRequest):
             return self._intake.score(request.release, request.prompt, request.labels, tell, bounded=True)
         return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, bounded=True)
+
+
+def _nothing_to_cancel() -> None:
+    """What was answered at once."""
 
 
 def _settling(call: Call[Any], at: int) -> Callable[[Any], bool]:

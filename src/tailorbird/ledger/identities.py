@@ -61,7 +61,7 @@ class ApiKeys:
     def add(self, key: ApiKey) -> None:
         """Adds a key. Raises Conflict when its id is taken, in any tenant."""
         own(self._tenant, key.tenant)
-        if not insert_new(self._connection, api_keys, key.model_dump() | {"scopes": sorted(key.scopes)}):
+        if not insert_new(self._connection, api_keys, key.model_dump() | {"scopes": sorted(key.scopes), "groups": sorted(key.groups)}):
             raise Conflict("a key with this id exists", "make another key", code="key_taken")
 
     def all(self) -> tuple[ApiKey, ...]:

@@ -97,6 +97,7 @@ api_keys = Table(
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
     Column("scopes", CanonicalJson, nullable=False, server_default='["answer","feedback"]'),
+    Column("groups", CanonicalJson, nullable=False, server_default="[]"),
     UniqueConstraint("id"),
 )
 

@@ -82,11 +82,12 @@ def _materialise(parts: Parts, release: Release) -> Servable:
         id=release.digest,
         tenant=content.tenant,
         task=content.task,
-        base=str(parts.artifacts.get_tree(content.base_model)),
+        base=str(parts.artifacts.get_tree(content.base_model)) if content.floor is None else "",
         adapter=str(parts.artifacts.get_tree(content.adapter)) if content.adapter else None,
         weights=str(parts.artifacts.get_tree(content.weights)) if content.weights else None,
         prompt=content.prompt,
         retrieval=rungs.local_retrieval(content.retrieval, parts.artifacts) if content.retrieval else None,
+        floor=str(parts.artifacts.get_tree(content.floor)) if content.floor else None,
     )
 
 

@@ -5,7 +5,9 @@ In: a stage with a plan. Out: measured candidates and the decision after each. M
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
@@ -15,7 +17,9 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.domain.run import TrainingReport
+from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.linear_text import write_linear
 from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle import safety, story
 from tailorbird.lifecycle.allowing import require_allowance
@@ -42,6 +46,7 @@ def measure_floor(stage: Stage) -> Outcome:
         variant=model.variant,
         base_model=stage.base.digest,
         prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets),
+        floor=_stored(stage, model) if stage.objective.releases_floor else None,
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
@@ -54,6 +59,15 @@ def measure_floor(stage: Stage) -> Outcome:
 
     measured = Measured(candidate=digest_of(candidate), making=digest_of(making), evidence=digest_of(evidence))
     return Outcome(measured, {"accuracy": _headline(evidence)}, keep)
+
+
+def _stored(stage: Stage, model: rungs.FloorModel) -> Digest | None:
+    """The floor as an artifact; None where it can only be measured."""
+    if model.linear is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        write_linear(model.linear, Path(folder))
+        return stage.parts.artifacts.put_tree(Path(folder))
 
 
 def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
@@ -172,9 +186,11 @@ def _fit_of(stage: Stage, making: Making) -> Fit | None:
 def choose(stage: Stage) -> Outcome:
     """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
     plan = planned(stage)
-    chosen, reason = story.choose(stage.climbs, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
+    floor = _floor_climb(stage) if story.FLOOR in stage.done else None
+    eligible = (floor, *stage.climbs) if floor and stage.objective.releases_floor else stage.climbs
+    chosen, reason = story.choose(eligible, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
     ladder = Ladder(
-        floor=_floor_climb(stage) if story.FLOOR in stage.done else None,
+        floor=floor,
         climbs=stage.climbs,
         refused=plan.left_out + _not_climbed(stage, tuple(rung for rung in plan.rungs if story.measure_step(rung) not in stage.done)),
         chosen=chosen.candidate if chosen else None,
@@ -243,7 +259,8 @@ def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...]
     referral = stage.objective.referral
     if referral is None:
         return None
-    known = next((climb.evidence.refer_below for climb in stage.climbs if climb.candidate == digest_of(candidate)), None)
+    measured = (*stage.climbs, *((_floor_climb(stage),) if story.FLOOR in stage.done else ()))
+    known = next((climb.evidence.refer_below for climb in measured if climb.candidate == digest_of(candidate)), None)
     return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
 
 
@@ -311,7 +328,7 @@ def _floor_gate(stage: Stage, evidence: Evidence) -> GateResult:
 
 def _floor_remark(stage: Stage, chosen: Climb | None) -> str:
     """Says so when the classical reference would do."""
-    if story.FLOOR not in stage.done:
+    if story.FLOOR not in stage.done or stage.objective.releases_floor:
         return ""
     floor = _floor_climb(stage)
     if floor.gate.verdict is not Verdict.PASS:

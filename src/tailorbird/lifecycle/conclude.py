@@ -71,7 +71,7 @@ def conclude(stage: Stage) -> Outcome:
 
 def chosen_climb(ladder: Ladder) -> Climb:
     """The climb of the chosen candidate."""
-    return next(climb for climb in ladder.climbs if climb.candidate == ladder.chosen)
+    return next(climb for climb in ladder.measured if climb.candidate == ladder.chosen)
 
 
 def _count_look(stage: Stage, candidate: Digest) -> int:

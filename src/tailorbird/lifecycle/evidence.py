@@ -45,7 +45,8 @@ def evidence_of(parts: Parts, tenant: str, run: str) -> EvidenceFacts:
 def _shown(told: RunReport) -> Climb | None:
     """The climb that the page is about: the chosen one, else the last."""
     chosen = told.ladder.chosen if told.ladder else None
-    return next((climb for climb in told.climbs if climb.candidate == chosen), told.climbs[-1] if told.climbs else None)
+    measured = told.ladder.measured if told.ladder else told.climbs
+    return next((climb for climb in measured if climb.candidate == chosen), told.climbs[-1] if told.climbs else None)
 
 
 def _kept(parts: Parts, kind: type[V], digest: Digest | None) -> V | None:

@@ -119,15 +119,23 @@ def act_as(parts: Parts, tenant: str, name: str, key_file: Path | None = None) -
 
 
 def create_api_key(
-    parts: Parts, actor: Actor, name: str, days: int | None = None, scopes: frozenset[Scope] = USUAL_SCOPES
+    parts: Parts,
+    actor: Actor,
+    name: str,
+    days: int | None = None,
+    scopes: frozenset[Scope] = USUAL_SCOPES,
+    groups: frozenset[str] = frozenset(),
 ) -> tuple[ApiKey, str]:
-    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
+    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored.
+
+    ``groups`` are those whose documents may be shown to whoever asks with it.
+    """
     permit(parts, actor, Action.CREATE_KEY, name)
     now = believed_now(parts)
-    key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, scopes)
+    key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, scopes, groups)
     with parts.ledger.work(actor.tenant) as work:
         work.keys.add(key)
-        record(work, "key.created", actor.name, key.id, now, {"name": name, "scopes": ",".join(sorted(scopes))})
+        record(work, "key.created", actor.name, key.id, now, {"name": name, "scopes": ",".join(sorted(scopes)), "groups": len(groups)})
     return key, secret
 
 
@@ -150,7 +158,7 @@ def rotate_api_key(parts: Parts, actor: Actor, key_id: str, grace_hours: float) 
         if old is None or not old.is_valid(now):
             raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
         term = old.expires_at - old.created_at if old.expires_at else None
-        key, secret = access.mint(actor.tenant, old.name, now, now + term if term else None, old.scopes)
+        key, secret = access.mint(actor.tenant, old.name, now, now + term if term else None, old.scopes, old.groups)
         work.keys.add(key)
         work.keys.expire(old.id, now + timedelta(hours=grace_hours))
         record(work, "key.rotated", actor.name, old.id, now, {"name": old.name, "by": key.id})

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from statistics import fmean, pstdev
 
 from tailorbird import data, models, planning
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import Exhausted, ModelInvalid, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, TokenProfile
@@ -25,7 +26,7 @@ from tailorbird.lifecycle.data.heeding import amendments_of
 from tailorbird.lifecycle.examining import examine_rungs, heeded
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.stage import Outcome, Stage
-from tailorbird.objective import check_labels, check_power
+from tailorbird.objective import GroupSizes, check_labels, check_power
 from tailorbird.ports.ledger import UnitOfWork
 
 
@@ -44,7 +45,7 @@ def take_snapshot(stage: Stage) -> Outcome:
         )
     )
     check_labels(stage.file, built.manifest)
-    check_power(stage.file, built.manifest)
+    check_power(stage.file, built.manifest, _groups_of(stage, built.manifest))
 
     def remember(work: UnitOfWork) -> None:
         work.splits.remember(stage.objective.name, built.assigned)
@@ -52,6 +53,16 @@ def take_snapshot(stage: Stage) -> Outcome:
     counts = built.manifest.counts
     split: Facts = {"train": counts.train, "dev": counts.dev, "test": counts.test}
     return Outcome(built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember)
+
+
+def _groups_of(stage: Stage, manifest: SnapshotManifest) -> GroupSizes:
+    """How rows of a split share groups. Of the sealed test nothing else is looked at."""
+
+    @cache
+    def rows(split: Split) -> tuple[Row, ...]:
+        return data.load_rows(manifest, stage.parts.artifacts, split)
+
+    return lambda split, label: data.group_sizes(rows(split), label, many=stage.many)
 
 
 def make_plan(stage: Stage) -> Outcome:
@@ -85,7 +96,7 @@ def inputs_of(stage: Stage) -> planning.PlanInputs:
     """Everything a plan rests on; of timed steps, those that this machine has in the record."""
     base = fetch_base(stage)
     stage.progress.tell("measuring this machine")
-    dev_power, test_power = check_power(stage.file, stage.manifest)
+    dev_power, test_power = check_power(stage.file, stage.manifest, _groups_of(stage, stage.manifest))
     machine = _machine(stage)
     return planning.PlanInputs(
         objective=stage.objective,
@@ -118,7 +129,7 @@ def _with_base(plan: Plan, base: BaseModelRef) -> Plan:
 
 def _refuse_empty(stage: Stage, plan: Plan) -> None:
     """Raises Exhausted when nothing can be tried, with the first reason of each rung."""
-    if plan.rungs:
+    if plan.rungs or stage.objective.releases_floor:
         return
     reasons = "; ".join(f"{refusal.rung.value} {refusal.reason}" for refusal in plan.left_out) or "the ladder is empty"
     raise Exhausted(

@@ -133,6 +133,9 @@ def demand_review(work: UnitOfWork, found: Release) -> None:
 
 
 def _below(ladder: Ladder, chosen: Climb) -> Climb | None:
+    """The cheaper one beside which the chosen one is judged; beside the floor, the first rung."""
+    if chosen == ladder.floor:
+        return next(iter(ladder.climbs), None)
     cheaper = ladder.climbs[: ladder.climbs.index(chosen)]
     return cheaper[-1] if cheaper else ladder.floor
 

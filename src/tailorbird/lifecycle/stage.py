@@ -183,11 +183,12 @@ class Stage:
             id=digest_of(candidate),
             tenant=self.run.tenant,
             task=self.objective.task.kind,
-            base=str(store.get_tree(self.base.digest)),
+            base=str(store.get_tree(self.base.digest)) if candidate.floor is None else "",
             adapter=str(store.get_tree(candidate.adapter)) if candidate.adapter else None,
             weights=str(store.get_tree(candidate.weights)) if candidate.weights else None,
             prompt=candidate.prompt,
             retrieval=rungs.local_retrieval(candidate.retrieval, store) if candidate.retrieval else None,
+            floor=str(store.get_tree(candidate.floor)) if candidate.floor else None,
         )
 
     def items(self, digest: Digest) -> tuple[ItemResult, ...]:

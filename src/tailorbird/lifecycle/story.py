@@ -13,6 +13,7 @@ from tailorbird.domain.evidence import Comparison, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Budget, Objective, TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
+from tailorbird.foundations.measures import lower_is_better
 
 SNAPSHOT, PLAN, FLOOR, CHOOSE, TEST, CONCLUDE = "snapshot", "plan", "floor", "choose", "test", "conclude"
 
@@ -155,5 +156,20 @@ def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb) -> str:
 def _none_passes(climbs: Sequence[Climb]) -> str:
     if not climbs:
         return "no rung could be tried"
-    best = max(climbs, key=lambda climb: (climb.gate.verdict is Verdict.INCONCLUSIVE, climb.evidence.n))
+    best = min(climbs, key=lambda climb: (climb.gate.verdict is not Verdict.INCONCLUSIVE, _missing(climb)))
     return f"no rung passes on dev; nearest is {named(best)}: {best.gate.reason}"
+
+
+def _missing(climb: Climb) -> float:
+    """How far the KPIs are from being proven, as shares of their targets; one without a value is wholly missing."""
+    missing = 0.0
+    for found in climb.gate.findings:
+        if found.kind != "kpi":
+            continue
+        if found.low is None or found.high is None:
+            missing += 1.0
+        elif lower_is_better(found.name):
+            missing += max(0.0, found.high - found.bound) / found.bound
+        else:
+            missing += max(0.0, found.bound - found.low) / found.bound
+    return missing

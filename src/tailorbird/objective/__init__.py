@@ -8,7 +8,7 @@ from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricName, Metri
 from tailorbird.objective.editor_schema import objective_schema
 from tailorbird.objective.file import ObjectiveFile
 from tailorbird.objective.labels import check_labels
-from tailorbird.objective.power import check_power
+from tailorbird.objective.power import GroupSizes, check_power
 from tailorbird.objective.reading import parse_objective, read_objective
 from tailorbird.objective.starters import TEMPLATES, template, write_template
 
@@ -16,6 +16,7 @@ __all__ = [
     "CATALOGUE",
     "TEMPLATES",
     "Answers",
+    "GroupSizes",
     "MetricName",
     "MetricSpec",
     "ObjectiveFile",

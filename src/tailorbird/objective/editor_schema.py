@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from tailorbird.domain.identity import Role
-from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec
 
@@ -27,7 +26,6 @@ def objective_schema() -> Json:
     schema: Json = _told(Objective.model_json_schema())
     properties, definitions = schema["properties"], schema["$defs"]
     properties["ladder"]["anyOf"][1] |= {"minItems": 1, "uniqueItems": True}
-    definitions["RungKind"]["enum"] = [kind.value for kind in RungKind if kind is not RungKind.FLOOR]
     properties["approvals"]["anyOf"][1]["items"]["enum"] = list(_DECIDING)
     _tell_targets(definitions["Kpi"])
     return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in Answers]}

@@ -5,27 +5,39 @@ Must not know: rows, candidates.
 
 A target is proven when the lower end of the Wilson score interval reaches it, at the confidence that a first look at the gate must meet.
 ``recall[label]`` rests on the label's rows; so, roughly, does ``precision[label]`` (as if the label were given as often as it
-occurs). Means over labels or items (macro_f1, balanced_accuracy, token_f1) are treated like a share of all rows, which is an
-approximation. ``log_loss`` has no bound that n alone would tell, and is left out. With several labels an item, only proportions are
-looked at (recall, precision, exact_match): one item then counts several times in an F1, whose interval a bootstrap gives at the gate.
+occurs). Where items share groups (near-duplicates, a subject), they are reckoned as the fewer items that they are worth when items of a
+group are as alike as ``foundations.power`` assumes. Means over labels or items (macro_f1, balanced_accuracy, token_f1) are treated like a
+share of all rows, which is an approximation. ``log_loss`` has no bound that n alone would tell, and is left out. With several labels an
+item, only proportions are looked at (recall, precision, exact_match): one item then counts several times in an F1, whose interval a
+bootstrap gives at the gate.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import Power
-from tailorbird.foundations.power import rate_for_power
-from tailorbird.foundations.statistics import spend, wilson
+from tailorbird.foundations.power import Groups, grouped_low, grouped_rate_for_power, rate_for_power
+from tailorbird.foundations.statistics import score_interval, spend, wilson
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 
+#: The sizes of the groups that rows of a split fall into: of all, or of those that bear a label. Nothing where each stands alone.
+GroupSizes = Callable[[Split, str | None], Sequence[int]]
 
-def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
+
+def _alone(_split: Split, _label: str | None) -> Sequence[int]:
+    return ()
+
+
+def check_power(
+    file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = _alone
+) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
     """What dev and test can prove about each share.
 
     Raises ObjectiveInvalid at the line of a KPI that the test split cannot prove even with every item right. Dev is only reported: it
@@ -34,24 +46,44 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest) -> tuple[tuple[
     confidence = spend(file.objective.business.risk.confidence, 1)
     answers = answers_of(file.objective.task)
     shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if _is_share(CATALOGUE[parse_metric(kpi.metric).base], answers)]
-    dev, test = (tuple(_power(kpi, _items(kpi, manifest, split), confidence) for _, kpi in shares) for split in (Split.DEV, Split.TEST))
-    dev, test = _with_power(dev, test, confidence)
+    held = [[_held(kpi, manifest, split, groups) for split in (Split.DEV, Split.TEST)] for _, kpi in shares]
+    found = [_powers(kpi, splits, confidence) for (_, kpi), splits in zip(shares, held, strict=True)]
+    dev, test = tuple(ours for ours, _ in found), tuple(theirs for _, theirs in found)
     faults = [
-        Fault(file.line_of(f"kpis.{index}.target"), _message(power, confidence), _hint(power, kpi, confidence))
-        for (index, kpi), power in zip(shares, test, strict=True)
+        Fault(file.line_of(f"kpis.{index}.target"), _message(power, splits[1], confidence), _hint(power, splits[1], confidence))
+        for (index, _), power, splits in zip(shares, test, held, strict=True)
         if not power.provable
     ]
     raise_faults(file.source, faults)
     return dev, test
 
 
-def _with_power(dev: tuple[Power, ...], test: tuple[Power, ...], confidence: float) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
-    """Both with the true value that it takes to pass both, four times out of five."""
-    needed = [rate_for_power((one.n, other.n), one.target, confidence) for one, other in zip(dev, test, strict=True)]
-    ours, theirs = (
-        tuple(power.model_copy(update={"must_be": rate}) for power, rate in zip(powers, needed, strict=True)) for powers in (dev, test)
-    )
-    return ours, theirs
+@dataclass(frozen=True)
+class _Held:
+    """What a split holds of items that bear on a KPI; ``groups`` where any share one."""
+
+    n: int
+    groups: Groups | None
+
+    def low(self, rate: float, confidence: float) -> float:
+        """The lower end of the interval of an observed ``rate``."""
+        if not self.n:
+            return 0.0
+        return score_interval(rate, self.n, confidence)[0] if self.groups is None else grouped_low(rate, self.groups, confidence)
+
+
+def _held(kpi: Kpi, manifest: SnapshotManifest, split: Split, groups: GroupSizes) -> _Held:
+    n, sizes = _items(kpi, manifest, split), groups(split, parse_metric(kpi.metric).label)
+    return _Held(n, Groups.of(sizes) if any(size > 1 for size in sizes) else None)
+
+
+def _powers(kpi: Kpi, splits: Sequence[_Held], confidence: float) -> list[Power]:
+    """What dev and test can prove, with the true value that it takes to pass both, four times out of five."""
+    if all(held.groups is None for held in splits):
+        rate = rate_for_power([held.n for held in splits], kpi.target, confidence)
+    else:
+        rate = grouped_rate_for_power([held.groups or Groups({1: held.n}) for held in splits], kpi.target, confidence)
+    return [_power(kpi, held, confidence).model_copy(update={"must_be": rate}) for held in splits]
 
 
 def _is_share(spec: MetricSpec, answers: Answers) -> bool:
@@ -64,15 +96,16 @@ def _items(kpi: Kpi, manifest: SnapshotManifest, split: Split) -> int:
     return 0 if counts is None else int(getattr(counts, split.value))
 
 
-def _power(kpi: Kpi, n: int, confidence: float) -> Power:
+def _power(kpi: Kpi, held: _Held, confidence: float) -> Power:
     """``must_observe`` is the smallest hits / n whose lower bound reaches the target; 1 when even n of n does not."""
 
     def reached(hits: int) -> bool:
-        return n > 0 and wilson(hits, n, confidence)[0] >= kpi.target
+        return held.n > 0 and held.low(hits / held.n, confidence) >= kpi.target
 
-    provable = reached(n)
-    must_observe = _smallest(reached, n) / n if provable else 1.0
-    return Power(kpi=kpi.metric, target=kpi.target, n=n, must_observe=must_observe, provable=provable)
+    provable = reached(held.n)
+    must_observe = _smallest(reached, held.n) / held.n if provable else 1.0
+    groups = held.groups.number if held.groups else None
+    return Power(kpi=kpi.metric, target=kpi.target, n=held.n, must_observe=must_observe, provable=provable, groups=groups)
 
 
 def _smallest(holds: Callable[[int], bool], high: int) -> int:
@@ -93,16 +126,19 @@ def _needed(target: float, confidence: float) -> int | None:
     return _smallest(proves, 1 << 30) if proves(1 << 30) else None
 
 
-def _message(power: Power, confidence: float) -> str:
-    best = wilson(power.n, power.n, confidence)[0] if power.n else 0.0
+def _message(power: Power, held: _Held, confidence: float) -> str:
     rest = f"{power.n} test rows" if power.n else "no test rows"
-    return f"{rest} cannot prove {power.kpi} >= {power.target:g} at {confidence:.1%} confidence: all right would prove {best:.3f}"
+    shared = f" in {power.groups} groups" if power.groups else ""
+    best = held.low(1.0, confidence)
+    return f"{rest}{shared} cannot prove {power.kpi} >= {power.target:g} at {confidence:.1%} confidence: all right would prove {best:.3f}"
 
 
-def _hint(power: Power, kpi: Kpi, confidence: float) -> str:
-    label, needed = parse_metric(kpi.metric).label, _needed(power.target, confidence)
+def _hint(power: Power, held: _Held, confidence: float) -> str:
+    """Rows that share groups are reckoned by what rows of such groups are worth when all of them are right."""
+    label, alone = parse_metric(power.kpi).label, _needed(power.target, confidence)
+    needed = math.ceil(alone * (held.groups.typical if held.groups else 1)) if alone else None
     rows = "test rows" if label is None else f"test rows labelled {label!r}"
-    highest = math.floor(1000 * wilson(power.n, power.n, confidence)[0]) / 1000 if power.n else 0.0
+    highest = math.floor(1000 * held.low(1.0, confidence)) / 1000
     lower = f"lower the target to {highest:g}" if highest else ""
     more = f"bring at least {needed:,} {rows} (all of them right)" if needed else ""
     return " or ".join(part for part in (more, lower) if part)

@@ -134,8 +134,13 @@ def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
     faults = []
     for index, rung in enumerate(ladder):
         line = file.line_of(f"ladder.{index}")
+        if rung is RungKind.FLOOR and answers_of(file.objective.task) is Answers.LABEL:
+            continue
         if rung is RungKind.FLOOR:
-            faults.append(Fault(line, "the floor is a reference that is always measured, not a rung", f"remove it; rungs are: {rungs}"))
+            hint = f"remove it; rungs are: {rungs}"
+            faults.append(
+                Fault(line, "the floor can be released where a task classifies with one label; here it is a reference alone", hint)
+            )
         elif rung not in fitting:
             what = f"the rung {rung.value!r} does not fit a task of kind {file.objective.task.kind.value}"
             faults.append(Fault(line, what, f"rungs are: {rungs}"))

@@ -23,7 +23,8 @@ def make_plan(inputs: PlanInputs) -> Plan:
 
     An explicit ladder is put into the order of cost, and says so. The plan may have no rung at all: then ``left_out`` says why.
     """
-    rungs, left_out = [], _beside(inputs)
+    rungs: list[RungPlan] = []
+    left_out: list[Refusal] = []
     for rung in _wanted(inputs):
         refused = _needless(inputs, rung) or refusal(inputs, rung)
         if refused is None:
@@ -101,10 +102,3 @@ def _order(inputs: PlanInputs) -> Reason:
         moved = "put into the order of cost" if list(asked) != rungs else "already in the order of cost"
         text = f"the objective asks for {', '.join(kind.value for kind in asked)}: all are tried, {moved}"
     return Reason(rule="order", text=text, source="docs/concepts.md")
-
-
-def _beside(inputs: PlanInputs) -> list[Refusal]:
-    """A floor asked for as a rung: it is measured anyway, beside the ladder."""
-    if inputs.objective.ladder == "auto" or RungKind.FLOOR not in inputs.objective.ladder:
-        return []
-    return [Refusal(rung=RungKind.FLOOR, reason="the floor is a reference beside the ladder, and is measured without being asked for")]

@@ -32,7 +32,7 @@ class ReleaseParts:
 def assemble(parts: ReleaseParts) -> ReleaseContent:
     """The content of the release.
 
-    Raises InvalidInput when the parts do not belong together, or when the candidate cannot be served (the classical reference).
+    Raises InvalidInput when the parts do not belong together, or when the candidate is a floor that was only measured.
     """
     _check(parts)
     objective, base, candidate = parts.objective, parts.base, parts.candidate
@@ -67,7 +67,10 @@ def release_digest(content: ReleaseContent) -> Digest:
 
 def _check(parts: ReleaseParts) -> None:
     problems = (
-        (parts.candidate.rung is RungKind.FLOOR, "the classical reference cannot be released"),
+        (
+            parts.candidate.rung is RungKind.FLOOR and parts.candidate.floor is None,
+            "the classical reference was not stored, so it cannot be released: list floor in the ladder, and adapt again",
+        ),
         (parts.candidate.base_model != parts.base.digest, "the candidate was made from another base model"),
         (parts.run.objective != digest_of(parts.objective), "the run pursued another objective"),
         (parts.run.tenant != parts.objective.tenant, "the run belongs to another tenant"),

@@ -65,7 +65,9 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
     head = ("rung", "parameters trained", f"dev {metric}", "against the rung below", "gate", "decision")
     rows = [_climb_row(climb, metric, ladder.chosen) for climb in ladder.climbs]
     if ladder.floor:
-        rows.insert(0, (*_climb_row(ladder.floor, metric, ladder.chosen)[:5], "reference beside the ladder"))
+        released = ladder.floor.candidate == ladder.chosen
+        last = "released" if released else "reference beside the ladder"
+        rows.insert(0, (*_climb_row(ladder.floor, metric, ladder.chosen)[:5], last))
     rows += [(refusal.rung.value, "", "", "", "not tried", refusal.reason) for refusal in ladder.refused]
     return f"## How it was chosen\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}."
 

@@ -63,7 +63,8 @@ def _head(objective: Objective) -> tuple[str, ...]:
 
 def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
     if ladder.floor is not None:
-        yield _Line(_cells(ladder.floor, objective, f"floor {ladder.floor.variant}", "reference"), aside=True)
+        chosen = ladder.floor.candidate == ladder.chosen
+        yield _Line(_cells(ladder.floor, objective, f"floor {ladder.floor.variant}", "chosen" if chosen else "reference"), aside=not chosen)
     for climb in ladder.climbs:
         then = "chosen" if climb.candidate == ladder.chosen else _THEN[climb.choice]
         yield _Line(_cells(climb, objective, f"{climb.rung.value} {climb.variant}", then), aside=False)

@@ -60,9 +60,14 @@ def _power(split: str, powers: tuple[Power, ...]) -> list[str]:
 
 def _proof(power: Power) -> str:
     if not power.provable:
-        return f"cannot be proven with {power.n:,} items"
+        return f"cannot be proven with {items_of(power)}"
     chance = f"; a true value of {power.must_be:.3f} passes dev and test four times out of five" if power.must_be is not None else ""
-    return f"is proven by {power.must_observe:.3f} or more on {power.n:,} items{chance}"
+    return f"is proven by {power.must_observe:.3f} or more on {items_of(power)}{chance}"
+
+
+def items_of(power: Power) -> str:
+    """The items that a proof rests on, in words."""
+    return f"{power.n:,} items" + (f" in {power.groups:,} groups" if power.groups else "")
 
 
 def accuracy_table(errors: tuple[EstimateError, ...]) -> Group:

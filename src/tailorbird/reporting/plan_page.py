@@ -9,6 +9,7 @@ from html import escape
 
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
+from tailorbird.reporting.plan import items_of
 
 _STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
 
@@ -82,7 +83,7 @@ def _power(plan: Plan) -> str:
     powers = [("dev", power) for power in plan.dev_power] + [("test", power) for power in plan.test_power]
     lines = "".join(
         f"<li>{split}: {escape(power.kpi)} of at least {power.target:g}: "
-        + (f"proven by {power.must_observe:.3f} on {power.n:,} items" if power.provable else f"cannot be proven with {power.n:,} items")
+        + (f"proven by {power.must_observe:.3f} on {items_of(power)}" if power.provable else f"cannot be proven with {items_of(power)}")
         + "</li>"
         for split, power in powers
     )

@@ -1,6 +1,7 @@
 """The floor: a classical model beside the ladder. If it suffices, no language model is needed.
 
-In: training rows. Out: a fitted model that predicts. Must not know: language models, engines, dev and test rows until they are predicted.
+In: training rows. Out: a fitted model that predicts, and that can be stored and released where items bear one label. Must not know:
+language models, engines, dev and test rows until they are predicted.
 
 Words (1-2) and characters within words (3-5) weighted by TF-IDF, then logistic regression: the baseline that short-text classification is
 hard to beat with (Wang & Manning 2012, ACL; characters bear typing errors).
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
 from tailorbird.foundations.label_sets import split
 from tailorbird.foundations.labelling import given
+from tailorbird.foundations.linear_text import CHARACTERS, WORDS, LinearText
 
 VARIANT = "tf-idf + logistic regression"
 #: Inverse strength of the L2 penalty. TF-IDF rows have length 1 a block, for which the library's default of 1 underfits: on Banking77 with
@@ -29,20 +31,22 @@ VARIANT = "tf-idf + logistic regression"
 _PENALTY = 30.0
 #: Rows predicted one by one first, for their latency as single requests.
 _TIMED = 80
-#: Log-probability of a label that train never showed, and the least one of any label (nats).
-_LEAST = math.log(1e-9)
+#: Score of a label that train never showed, and the least log-probability of a label that is judged alone (nats).
+_UNSEEN, _LEAST = -30.0, math.log(1e-9)
 
 
 @dataclass(frozen=True)
 class FloorModel:
-    """A fitted floor. ``parameters`` counts its coefficients, ``seconds`` is the time to fit; with ``many`` each label is judged alone."""
+    """A fitted floor. ``parameters`` counts its coefficients, ``seconds`` is the time to fit.
+
+    ``linear`` is what is stored and answers where items bear one label; with several, each label is judged alone by ``judges``.
+    """
 
     labels: tuple[str, ...]
     parameters: int
     seconds: float
-    features: Any
-    classifier: Any
-    many: bool = False
+    linear: LinearText | None
+    judges: Callable[[list[str]], NDArray[np.float64]] | None = None
     variant: str = VARIANT
 
     def predict(self, rows: Sequence[Row]) -> list[Prediction]:
@@ -60,22 +64,17 @@ class FloorModel:
 
     def _chosen(self, scores_K: NDArray[np.float64]) -> dict[str, Any]:
         scores = dict(zip(self.labels, (float(score) for score in scores_K), strict=True))
-        if self.many:
+        if self.linear is None:
             return {"answer": given({label: math.exp(score) for label, score in scores.items()})}
         return {"answer": self.labels[int(np.argmax(scores_K))], "log_probabilities": scores}
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
         """(texts, labels), in nats; normalised over all labels of the task where an item bears one."""
-        matrix = self.features.transform(texts)
-        if self.many:
-            alone_BK: NDArray[np.float64] = np.log(np.maximum(self.classifier.predict_proba(matrix), math.exp(_LEAST)))
-            return alone_BK
-        known = self.classifier.predict_log_proba(matrix)
-        scores_BK = np.full((len(texts), len(self.labels)), _LEAST)
-        for column, name in enumerate(self.classifier.classes_):
-            scores_BK[:, self.labels.index(name)] = np.maximum(known[:, column], _LEAST)
-        total_B1: NDArray[np.float64] = np.log(np.exp(scores_BK).sum(axis=1, keepdims=True))
-        return scores_BK - total_B1
+        if self.linear is not None:
+            return self.linear.log_probabilities(texts)
+        assert self.judges is not None
+        alone_BK: NDArray[np.float64] = np.log(np.maximum(self.judges(texts), math.exp(_LEAST)))
+        return alone_BK
 
 
 def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int, *, many: bool = False) -> FloorModel:
@@ -90,12 +89,39 @@ def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int, *, many: b
     features, classifier = _pipeline(len(rows), seed)
     matrix = features.fit_transform([row.text for row in rows])
     if many:
-        classifier = _a_classifier_a_label(classifier, matrix, targets, labels)
+        judging = _a_classifier_a_label(classifier, matrix, targets, labels)
         parameters = len(labels) * (matrix.shape[1] + 1)
+        seconds = time.perf_counter() - started
+        return FloorModel(tuple(labels), parameters, seconds, None, lambda texts: judging.predict_proba(features.transform(texts)))
+    classifier.fit(matrix, [target[0] for target in targets])
+    parameters = int(classifier.coef_.size + classifier.intercept_.size)
+    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, _linear(tuple(labels), features, classifier))
+
+
+def _linear(labels: tuple[str, ...], features: Any, classifier: Any) -> LinearText:
+    """What was fitted, over all labels of the task: train may lack some."""
+    (_, words), (_, characters) = features.transformer_list
+    seen = list(classifier.classes_)
+    weights_SF, intercepts_S = classifier.coef_, classifier.intercept_
+    if len(seen) == 2 < len(labels):
+        weights_SF, intercepts_S = np.concatenate([-weights_SF, weights_SF]) / 2, np.concatenate([-intercepts_S, intercepts_S]) / 2
+    if len(labels) > 2:
+        places = [labels.index(label) for label in seen]
+        weights_KF, intercepts_K = np.zeros((len(labels), weights_SF.shape[1])), np.full(len(labels), _UNSEEN)
+        weights_KF[places], intercepts_K[places] = weights_SF, intercepts_S
     else:
-        classifier.fit(matrix, [target[0] for target in targets])
-        parameters = int(classifier.coef_.size + classifier.intercept_.size)
-    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, features, classifier, many)
+        # The library's score of two labels speaks for the second in its own order, which is the labels' where they are sorted.
+        sign = 1.0 if seen == list(labels) else -1.0
+        weights_KF, intercepts_K = sign * weights_SF, sign * intercepts_S
+    after = len(words.vocabulary_)
+    return LinearText(
+        labels=labels,
+        words={feature: int(place) for feature, place in words.vocabulary_.items()},
+        characters={feature: after + int(place) for feature, place in characters.vocabulary_.items()},
+        idf_F=np.concatenate([words.idf_, characters.idf_]),
+        weights_KF=weights_KF,
+        intercepts_K=intercepts_K,
+    )
 
 
 def _a_classifier_a_label(classifier: Any, matrix: Any, targets: Sequence[tuple[str, ...]], labels: Sequence[str]) -> Any:
@@ -118,8 +144,8 @@ def _pipeline(rows: int, seed: int) -> tuple[Any, Any]:
         ) from error
     # In a large set a feature of a single row is noise that only costs time.
     rarest = 2 if rows > 1_000 else 1
-    words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=rarest)
-    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True, min_df=rarest)
+    words = TfidfVectorizer(ngram_range=WORDS, sublinear_tf=True, min_df=rarest)
+    characters = TfidfVectorizer(analyzer="char_wb", ngram_range=CHARACTERS, sublinear_tf=True, min_df=rarest)
     features = FeatureUnion([("words", words), ("characters", characters)])
     return features, LogisticRegression(C=_PENALTY, max_iter=1_000, random_state=seed)
 

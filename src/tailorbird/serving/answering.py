@@ -61,35 +61,40 @@ class Answering:
         self._routes = routes
         self._doubt = doubt
 
-    async def pieces(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        """The answer of ``arm``, piece by piece; closing the iterator cancels it.
+    async def pieces(
+        self, arm: Arm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Piece, None]:
+        """The answer of ``arm``, piece by piece; closing the iterator cancels it. What is looked up for it is what somebody in ``groups``
+        may read, or everybody.
 
         Raises InvalidInput (no user message, a prompt longer than the context),
         Unavailable (the engine is away, or has just been restarted and lacks the release).
         """
+        readable = groups | {EVERYONE}
         with self._routes.using(arm.release):
             try:
                 if arm.task is TaskKind.CLASSIFY:
-                    yield await self._label(arm, messages)
+                    yield await self._label(arm, messages, readable)
                 elif arm.task is TaskKind.GENERATE:
-                    async with aclosing(self._text(arm, messages, sampling)) as text:
+                    async with aclosing(self._text(arm, messages, sampling, readable)) as text:
                         async for piece in text:
                             yield piece
                 else:
-                    yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens)
+                    yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens, readable)
             except NotFound as error:
                 self._doubt()
                 raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
 
-    async def _ranking(self, arm: Arm, text: str, most: int) -> Piece:
-        """Documents in order, of what everybody may read: one a line by its id, and their scores."""
-        found = await self._driver.retrieve(arm.release, text, frozenset({EVERYONE}), min(most, MOST_DOCUMENTS))
+    async def _ranking(self, arm: Arm, text: str, most: int, readable: frozenset[str]) -> Piece:
+        """Documents in order, of those that may be read: one a line by its id, and their scores."""
+        found = await self._driver.retrieve(arm.release, text, readable, min(most, MOST_DOCUMENTS))
         ranking = tuple(RankedDocument(id=one.entry.id, title=one.entry.title, score=one.score) for one in found)
         return Piece(text="\n".join(one.id for one in ranking), finish_reason="stop", ranking=ranking)
 
-    async def _label(self, arm: Arm, messages: Sequence[Message]) -> Piece:
+    async def _label(self, arm: Arm, messages: Sequence[Message], readable: frozenset[str]) -> Piece:
         text = last_user_text(messages)
-        scores = await self._driver.score(arm.release, messages_for(arm.prompt, text, await self._context(arm, text)), arm.prompt.answers)
+        asked = messages_for(arm.prompt, text, await self._context(arm, text, readable))
+        scores = await self._driver.score(arm.release, asked, arm.prompt.answers)
         found = labelled(arm.prompt, scores.log_probabilities)
         return Piece(
             text=found.answer,
@@ -99,8 +104,10 @@ class Answering:
             referred=is_referred(found, arm.refer_below),
         )
 
-    async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Piece, None]:
-        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages)))
+    async def _text(
+        self, arm: Arm, messages: Sequence[Message], sampling: Sampling, readable: frozenset[str]
+    ) -> AsyncGenerator[Piece, None]:
+        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages), readable))
         async with aclosing(self._driver.stream(arm.release, asked, sampling)) as chunks:
             async for chunk in chunks:
                 yield Piece(
@@ -112,11 +119,11 @@ class Answering:
                     logprobs=chunk.logprobs,
                 )
 
-    async def _context(self, arm: Arm, text: str) -> list[Entry]:
-        """What the release looks up for the text, of what everybody may read: a key belongs to no group yet."""
+    async def _context(self, arm: Arm, text: str, readable: frozenset[str]) -> list[Entry]:
+        """What the release looks up for the text, of what may be read."""
         if arm.retrieval is None:
             return []
-        found = await self._driver.retrieve(arm.release, text, frozenset({EVERYONE}), arm.retrieval.count)
+        found = await self._driver.retrieve(arm.release, text, readable, arm.retrieval.count)
         return [one.entry for one in found]
 
 

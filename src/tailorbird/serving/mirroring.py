@@ -26,12 +26,13 @@ _AT_ONCE, _MOST_WAITING = 4, 64
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A request as it was answered: its row, the text that was given (None where nothing was)."""
+    """A request as it was answered: its row, the text that was given (None where nothing was), the groups of its key."""
 
     row: RequestRow
     given: str | None
     conversation: Sequence[Message]
     sampling: Sampling
+    groups: frozenset[str] = frozenset()
 
 
 class Mirror:
@@ -74,7 +75,7 @@ class Mirror:
 
     async def _answer(self, arm: Arm, asked: Mirrored) -> dict[str, Any]:
         text = ""
-        async with aclosing(self._answering.pieces(arm, asked.conversation, asked.sampling)) as pieces:
+        async with aclosing(self._answering.pieces(arm, asked.conversation, asked.sampling, asked.groups)) as pieces:
             async for piece in pieces:
                 text += piece.text
                 last = piece

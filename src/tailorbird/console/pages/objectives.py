@@ -60,4 +60,4 @@ def _chosen(work: UnitOfWork, run: Run) -> Climb | None:
     if made is None:
         return None
     ladder = work.records.get(Ladder, made)
-    return next((climb for climb in ladder.climbs if climb.candidate == ladder.chosen), None)
+    return next((climb for climb in ladder.measured if climb.candidate == ladder.chosen), None)

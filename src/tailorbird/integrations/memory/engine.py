@@ -19,6 +19,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
+from tailorbird.foundations.linear_text import LinearText, read_linear
 from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.foundations.text import normalise
 from tailorbird.integrations.memory.encoder import MemoryEncoder
@@ -46,10 +47,13 @@ class MemoryEngine:
         self._context = context
         self._loaded: dict[Digest, Servable] = {}
         self._pinned: dict[Digest, bool] = {}
+        self._floors: dict[Digest, LinearText] = {}
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """Remembers the servable."""
         self._pinned[servable.id] = pinned
+        if servable.floor is not None:
+            self._floors[servable.id] = read_linear(Path(servable.floor))
         self._loaded[servable.id] = servable
 
     def unload(self, servable: Digest) -> None:
@@ -65,6 +69,8 @@ class MemoryEngine:
         self._find(servable)
         if not labels or not all(_words(label) for label in labels):
             raise InvalidInput("a label has no token", "give every label at least one word", code="label_empty")
+        if servable in self._floors:
+            return [self._by_floor(self._floors[servable], prompt[-1].content, labels) for prompt in prompts]
         return [self._score(prompt, labels) for prompt in prompts]
 
     def likelihood(
@@ -170,6 +176,12 @@ class MemoryEngine:
             prompt_tokens=tokens,
             latency_ms=1000 * (time.perf_counter() - started),
         )
+
+    def _by_floor(self, floor: LinearText, text: str, labels: Sequence[str]) -> LabelScores:
+        """A floor answers by itself, here as in the real engine."""
+        [nats_K] = floor.log_probabilities([text])
+        ordered = tuple(float(nats_K[floor.labels.index(label)]) for label in labels)
+        return LabelScores(log_probabilities=ordered, prompt_tokens=0, latency_ms=0.1)
 
     def _likely(self, prompt: Sequence[Message], answer: str, compared: bool) -> Likelihood:
         self._measured(prompt)

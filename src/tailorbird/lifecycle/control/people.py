@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tailorbird.access import Action
-from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Identity, Role, Rotation, Scope, Signature
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature
 from tailorbird.domain.value import Name, Value
 from tailorbird.lifecycle import people
 from tailorbird.lifecycle.control.operation import Nothing, Operation
@@ -59,6 +59,7 @@ class NewKey(Value):
     name: Name
     days: Annotated[int, Field(ge=1, le=3650)] | None = None
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] = USUAL_SCOPES
+    groups: Annotated[frozenset[Group], Field(max_length=100)] = frozenset()
 
 
 class KeySecret(Value):
@@ -107,7 +108,7 @@ def _keys(parts: Parts, actor: Actor, _asked: Nothing) -> Keys:
 
 
 def _create_key(parts: Parts, actor: Actor, asked: NewKey) -> KeySecret:
-    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, asked.scopes)
+    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, asked.scopes, asked.groups)
     return KeySecret(key=_shown(key), secret=secret)
 
 

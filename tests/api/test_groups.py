@@ -1,0 +1,122 @@
+"""What an asker may not read is in no passage that the model is shown, and in no list of documents, whatever the question says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_kit import gateway
+
+from serving_kit import DirectDriver, House, digest, make_release
+from tailorbird.domain.deployment import LocalRetrieval, Servable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.search_index import write_index
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.control import people, perform
+from tailorbird.lifecycle.people import act_as
+from tailorbird.ports.engine import Chunk, LabelScores, LoadRequest
+
+ENTRIES = [
+    Entry(id="open", text="The pension plan is described in the handbook.", target="", access=("everyone",)),
+    Entry(id="board", text="The pension plan will be closed, says the board.", target="", access=("board", "auditors")),
+    Entry(id="nobody", text="The pension plan of nobody at all.", target="", access=()),
+]
+QUESTION = "What does the board say of the pension plan?"
+
+
+class Documents(House):
+    """Releases that look passages up."""
+
+    spec = Retrieval(what="passages", ways=("words",), count=3, index=digest("index"))
+
+    def grounded(self, task: TaskKind) -> None:
+        made = make_release("acme", 1, task, self.clock.now())
+        content = made.content.model_copy(update={"retrieval": self.spec})
+        named = digest_of(content)
+        dossier = made.dossier.model_copy(update={"release": named})
+        with self.ledger.work("acme") as work:
+            work.releases.add(made.model_copy(update={"digest": named, "content": content, "dossier": dossier}))
+        self.point("routing", named)
+
+    def admit(self, request: LoadRequest) -> Servable:
+        return super().admit(request).model_copy(update={"retrieval": LocalRetrieval(spec=self.spec, index=str(self.folder / "index"))})
+
+
+class Watching(DirectDriver):
+    """Remembers all that the engine was shown."""
+
+    def __init__(self, house: House) -> None:
+        super().__init__(house)
+        self.shown: list[str] = []
+
+    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        self.shown += [message.content for message in prompt]
+        return await super().score(release, prompt, labels)
+
+    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+        self.shown += [message.content for message in prompt]
+        async for chunk in super().stream(release, prompt, sampling):
+            yield chunk
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Documents:
+    (tmp_path / "index").mkdir()
+    write_index(tmp_path / "index", ENTRIES, None)
+    return Documents(tmp_path)
+
+
+def told(house: Documents, groups: Sequence[str], path: str, body: dict[str, Any]) -> tuple[str, str]:
+    """What the model was shown, and what came back, when somebody of ``groups`` asks."""
+    _, secret = house.key(groups=frozenset(groups))
+    driver = Watching(house)
+
+    async def story() -> str:
+        async with gateway(house, driver) as client:
+            answer = await client.post(path, json={"model": "acme/routing"} | body, headers={"authorization": f"Bearer {secret}"})
+            assert answer.status_code == 200, answer.text
+            return answer.text
+
+    answered = asyncio.run(story())
+    return "\n".join(driver.shown), answered
+
+
+@pytest.mark.parametrize("task", [TaskKind.GENERATE, TaskKind.CLASSIFY])
+@pytest.mark.parametrize(("groups", "reads"), [((), False), (("sales",), False), (("sales", "board"), True), (("auditors",), True)])
+def test_a_document_that_the_asker_may_not_read_is_never_in_a_passage(
+    house: Documents, task: TaskKind, groups: Sequence[str], reads: bool
+) -> None:
+    house.grounded(task)
+    for path, body in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": QUESTION}]}),
+        ("/v1/completions", {"prompt": QUESTION}),
+    ):
+        shown, answered = told(house, groups, path, body)
+        assert "described in the handbook" in shown
+        assert ("will be closed" in shown) is reads
+        assert "nobody at all" not in shown + answered
+        assert ("WILL BE CLOSED" in answered.upper()) is False  # the twin repeats the question alone
+
+
+def test_a_document_that_the_asker_may_not_read_is_in_no_ranking(house: Documents) -> None:
+    house.grounded(TaskKind.RANK)
+    body = {"query": QUESTION}
+    for groups, found in (((), {"open"}), (("board",), {"open", "board"})):
+        _, answered = told(house, groups, "/v1/rerank", body)
+        assert {name for name in ("open", "board", "nobody") if f'"id":"{name}"' in answered.replace(" ", "")} == found
+
+
+def test_groups_are_given_to_a_key_and_kept_when_it_is_replaced(parts: Parts) -> None:
+    admin: Actor = act_as(parts, "acme", "admin")
+    made = perform(parts, admin, people.CREATE_KEY, people.NewKey(name="portal", groups=frozenset({"board"})))
+    assert made.key.groups == {"board"}
+    again = perform(parts, admin, people.ROTATE_KEY, people.RotateKey(id=made.key.id))
+    assert again.key.groups == {"board"}
+    assert {key.groups for key in perform(parts, admin, people.KEYS, people.Nothing()).keys} == {frozenset({"board"})}

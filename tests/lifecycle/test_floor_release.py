@@ -1,0 +1,86 @@
+"""The floor as a release: chosen where the objective lists it, measured and served by the engine without a model, taken back like any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lifecycle_kit import LABELS, write_objective
+
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.release import ReleaseState
+from tailorbird.foundations.prompting import messages_for
+from tailorbird.integrations.memory import MemoryEngine
+from tailorbird.lifecycle import Actor, Parts, Progress, admit
+from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle.adapt import adapt
+from tailorbird.lifecycle.evidence import evidence_of
+from tailorbird.lifecycle.reports import RunReport, report
+from tailorbird.ports.engine import LoadRequest
+
+SILENT = Progress()
+
+
+def climbed(parts: Parts, author: Actor, path: Path) -> RunReport:
+    return report(parts, "acme", adapt(parts, author, path, SILENT).run.id)
+
+
+def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["floor"]))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.chosen == told.ladder.floor.candidate
+    assert told.conclusion is not None
+    assert told.evidence is not None
+    assert told.evidence.split is Split.TEST
+    digest = str(told.conclusion.release)
+    moves.sign_and_decide(parts, approver, digest, "approve", "read")
+    moves.stage(parts, operator, digest)
+    assert moves.promote(parts, operator, digest).alias.targets[0].release == digest
+    servable = admit(parts, LoadRequest(tenant="acme", release=digest, purpose="production"))
+    assert (servable.base, servable.adapter, servable.weights) == ("", None, None)
+    engine = MemoryEngine()
+    engine.load(servable)
+    [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
+    assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
+    moves.roll_back(parts, operator, "acme/desk", "drill")
+    assert moves.find_release(parts, "acme", digest).state is ReleaseState.RETIRED
+
+
+def test_the_floor_stays_where_no_rung_is_better_by_the_margin(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["floor", "prompt"], margin=0.05))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert {climb.rung for climb in told.climbs} == {RungKind.PROMPT}
+    assert told.ladder.chosen == told.ladder.floor.candidate
+    assert "floor tf-idf + logistic regression is the cheapest rung that passes" in told.ladder.reason
+    assert evidence_of(parts, "acme", told.run.id).release == (told.conclusion.release if told.conclusion else None)
+
+
+def test_without_being_listed_it_is_a_reference(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["prompt"]))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.chosen != told.ladder.floor.candidate
+    assert "the classical reference passes too" in told.ladder.reason
+
+
+def test_a_threshold_of_referral_is_kept_from_dev(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["floor"], referral={"max_error": 0.3}))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.evidence is not None
+    assert told.evidence.refer_below == told.ladder.floor.evidence.refer_below
+
+
+@pytest.mark.parametrize("task", [{"kind": "generate"}, {"kind": "classify", "labels": "many"}])
+def test_elsewhere_it_cannot_be_listed(parts: Parts, author: Actor, tmp_path: Path, task: dict[str, str]) -> None:
+    path = write_objective(
+        tmp_path / "job", ladder=["floor"], task=task | {"instruction": "Answer."}, kpis=[{"metric": "exact_match", "target": 0.5}]
+    )
+    with pytest.raises(ObjectiveInvalid, match="a reference alone"):
+        adapt(parts, author, path, SILENT)
