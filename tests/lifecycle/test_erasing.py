@@ -211,7 +211,7 @@ def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(parts:
     text = job.read_text().replace(
         "base_model:", "- path: test.csv\n  subject: who\n  split: test\n  source: {origin: o, license: MIT}\nbase_model:"
     )
-    job.write_text(text.replace("target: 0.7", "target: 0.01"))  # a test of one person's rows proves next to nothing
+    job.write_text(text.replace("target: 0.7", "target: 0.005"))  # a test of one person's rows proves next to nothing
     adapt.plan(parts, author, job, Progress())
     before = snapshot_of(parts)
     with pytest.raises(DataInvalid, match="split would be empty"):
