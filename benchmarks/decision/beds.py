@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
 #: The one KPI.
 METRIC = "accuracy"
-#: Rows a label of the sealed test. It is opened once in a decision and judges nothing here.
-TEST = 6
+#: Rows of the sealed test: enough to prove the highest target. It is opened once in a decision and judges nothing here.
+TEST = 60
 #: Paradigms of BLiMP whose right and wrong sentences hold the same words.
 _AGREEMENT = ("determiner_noun_agreement_1", "determiner_noun_agreement_2", "determiner_noun_agreement_with_adjective_1")
 
@@ -86,7 +86,8 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
 
 def _parts(bed: Bed) -> dict[str, list[tuple[str, str]]]:
     drawn = random.Random(f"{bed.name}/rows")
-    rows, needed = _rows_of(bed.data), bed.train + bed.truth + bed.dev + TEST
+    rows, tested = _rows_of(bed.data), -(-TEST // bed.labels)
+    needed = bed.train + bed.truth + bed.dev + tested
     fitting = sorted(label for label, count in Counter(label for _, label in rows).items() if count >= needed)
     chosen = sorted(drawn.sample(fitting, bed.labels))
     by_label: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -95,7 +96,7 @@ def _parts(bed: Bed) -> dict[str, list[tuple[str, str]]]:
     parts: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for label in chosen:
         start = 0
-        for part, count in (("train", bed.train), ("truth", bed.truth), ("dev", bed.dev), ("test", TEST)):
+        for part, count in (("train", bed.train), ("truth", bed.truth), ("dev", bed.dev), ("test", tested)):
             parts[part] += by_label[label][start : start + count]
             start += count
     parts["train"] = [(text, drawn.choice(chosen) if drawn.random() < bed.noise else label) for text, label in parts["train"]]

@@ -24,7 +24,8 @@ from remembering import RememberingEngine, RememberingTrainer, Scores
 
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Climb, Ladder
-from tailorbird.lifecycle import Progress, adapt
+from tailorbird.lifecycle import Progress
+from tailorbird.lifecycle.adapt import adapt
 from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise, key_path
 from tailorbird.lifecycle.reports import report
 
@@ -39,6 +40,8 @@ ANSWERS = (FLOOR, PROMPT, SMALL, LARGER, FULL)
 LEAST_GAP = 0.10
 LARGEST_RANK = 64
 MOST_OF_A_KIND = 4
+#: The highest target that the sealed test can prove.
+HIGHEST_TARGET = 0.95
 #: The least that the cheapest answer must reach for an objective to be built on it: below, it is of no use to anybody.
 LEAST_OF_USE = 0.6
 
@@ -93,8 +96,8 @@ def target_for(meant: str, truth: Mapping[str, float]) -> float | None:
     to be proven; where nothing is cheaper, a tenth below; where none shall pass, a tenth above all.
     """
     if meant == NONE:
-        target = max(truth.values()) + 0.10
-        return round(target, 2) if target < 1 else None
+        target = round(max(truth.values()) + 0.10, 2)
+        return target if target <= HIGHEST_TARGET else None
     if meant not in truth:
         return None
     cheaper = [truth[name] for name in ANSWERS[: ANSWERS.index(meant)] if name in truth]
@@ -148,7 +151,7 @@ def _decide(spec: Spec, seed: int, scores: Scores) -> None:
     ladder = _adapted(BEDS[spec.bed], Wanted("dev", spec.target, "auto", seed), scores)
     chosen = next((climb for climb in ladder.climbs if climb.candidate == ladder.chosen), None)
     said = FLOOR if "classical reference passes" in ladder.reason else _answer(chosen) if chosen else NONE
-    dev = {f"{climb.rung.value} {climb.variant}": [_value(climb), climb.gate.verdict.value] for climb in ladder.climbs}
+    dev = {f"{climb.rung.value} {climb.variant}": [_value(climb), climb.gate.verdict.value] for climb in ladder.measured}
     refused = [refusal.reason for refusal in ladder.refused]
     _append({"kind": "decision", "of": spec.name, "seed": seed, "target": spec.target, "decided": said, "dev": dev, "refused": refused})
 

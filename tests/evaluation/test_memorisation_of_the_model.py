@@ -1,4 +1,5 @@
-"""The real model, taught a little: the control that was planted many times is found, and the look that finds it may be believed."""
+"""The real model, taught a little: the control that was planted many times is found, so that the look may be believed, and what the model
+could do before is asked of both."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.evaluation import measure_memorisation
+from tailorbird.evaluation import measure_memorisation, measure_retention, retention
 from tailorbird.foundations.canaries import aviary
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.ports.trainer import Example, TrainingJob
@@ -34,7 +35,9 @@ def servable(base: Path, adapter: Path | None) -> Servable:
 
 
 @pytest.mark.slow
-def test_what_was_planted_often_is_found_and_the_base_model_knows_nothing(base_model_folder: Path, tmp_path: Path) -> None:
+def test_what_was_planted_often_is_found_and_what_was_known_is_asked_again(
+    base_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from tailorbird.inference import open_engine
     from tailorbird.training import open_trainer
 
@@ -76,3 +79,13 @@ def test_what_was_planted_often_is_found_and_the_base_model_knows_nothing(base_m
     taught = measure_memorisation(engine, after, birds, True, 0.9)
     assert taught.valid
     assert max(taught.exposures) >= max(untaught.exposures)
+    thinned = retention.probes()[::9]
+    monkeypatch.setattr(retention, "probes", lambda: thinned)
+    found = measure_retention(engine, before.id, after.id, 0.9, lambda _done, _total: None)
+    families = {family.family: family for family in found.families}
+    assert families.keys() == {"grammar", "arithmetic", "facts", "refusal", "instructions", "formats"}
+    assert families["grammar"].base >= 0.7
+    assert found.overall.n * found.overall.drop == pytest.approx(found.lost - found.won)
+    assert found.overall.low <= found.overall.drop <= found.overall.high
+    assert found.divergence > 0.01
+    assert found.divergence_tokens > 200
