@@ -11,6 +11,7 @@ from story_kit import Desk, write_objective, write_rows
 
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Conclusion, Ladder, RungKind, SealedTest
+from tailorbird.domain.objective import RiskTier
 from tailorbird.foundations.statistics import spend
 from tailorbird.ledger import open_ledger
 
@@ -138,7 +139,7 @@ def test_the_sealed_test_was_opened_once_and_judged_by_the_same_rule(record: dic
     found = finding_of(gate)
     assert record["evidence"].n == 400
     assert gate.look == 1
-    assert gate.adjusted_confidence == pytest.approx(spend(0.90, 1))
+    assert gate.adjusted_confidence == pytest.approx(spend(RiskTier.MINIMAL.confidence, 1))
     assert found.low is not None
     assert found.high is not None
     assert gate.verdict is expected_verdict(found.low, found.high)
