@@ -37,6 +37,8 @@ from tailorbird.lifecycle.promote import statement
 EVERYBODY = "everybody"
 #: Somebody whom nobody needs.
 SPARE = "spare"
+#: Seconds that an answer may take: what is judged here is what it says, on a machine however busy.
+PATIENCE = 900
 
 
 @dataclass
@@ -157,7 +159,7 @@ def _generate(surface: Surface, operation: APIOperation, findings: Findings, exa
 
 def _judge(surface: Surface, case: Case, findings: Findings) -> None:
     headers = surface.headers(case.operation.path)
-    response = case.call(headers=headers)
+    response = case.call(headers=headers, timeout=PATIENCE)
     findings.requests += 1
     findings.statuses[response.status_code] += 1
     try:
