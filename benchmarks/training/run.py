@@ -119,7 +119,7 @@ class Benchmark:
         """After as many steps on the same rows, by stock PEFT in fp32. The bar is the ratio of means over three seeds."""
         spec = self.short.but(steps=12 if self.quick else 24, seed=seed)
         best, ours = self.compare([spec.but(side="trl", variant="best"), spec], f"held-out loss {seed}")
-        theirs_ours = _script("held_out.py", spec.but(held_out=128 if self.quick else 256), best.spec.out, str(ours.done["folder"]))
+        theirs_ours = _script("held_out.py", spec.but(held_out=128), best.spec.out, str(ours.done["folder"]))
         self.detail["held_out_losses"] = dict(zip(("trl", "tailorbird"), theirs_ours, strict=True))
 
     def ablation(self) -> None:
