@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from tailorbird import access
-from tailorbird.domain.deployment import Alias, RequestRow, Servable, Target
+from tailorbird.domain.deployment import Alias, LocalRetrieval, RequestRow, Servable, Target
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import ApiKey, Signature, Tenant
@@ -23,7 +23,7 @@ from tailorbird.foundations.canonical import digest_bytes, digest_of
 from tailorbird.integrations.memory import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_ledger
 from tailorbird.lifecycle import Parts, Upkeep
-from tailorbird.ports.engine import Chunk, EngineState, LabelScores, LoadRequest, LocalEngine
+from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine
 
 LABELS = ("lost_card", "top_up", "refund")
 CLASSIFY = PromptSpec(instruction="Classify.", labels=LABELS)
@@ -72,13 +72,15 @@ def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
 
 
 class House:
-    """A ledger on disk with two tenants. ``refusals`` are releases that the engine's gate refuses, and with what."""
+    """A ledger on disk with two tenants. ``refusals`` are releases that the engine's gate refuses, and with what; ``lookups`` what some
+    look up."""
 
     def __init__(self, folder: Path, *, new: bool = True) -> None:
         self.folder = folder
         self.ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}")
         self.clock = FixedClock()
         self.refusals: dict[Digest, TailorbirdError] = {}
+        self.lookups: dict[Digest, LocalRetrieval] = {}
         if new:
             self._furnish()
 
@@ -143,9 +145,8 @@ class House:
             raise self.refusals[request.release]
         with self.ledger.work(request.tenant, write=False) as work:
             content = work.releases.get(request.release).content
-        return Servable(
-            id=request.release, tenant=request.tenant, task=content.task, base="base", adapter=None, weights=None, prompt=content.prompt
-        )
+        named = {"id": request.release, "tenant": request.tenant, "task": content.task, "base": "base", "adapter": None, "weights": None}
+        return Servable(**named, prompt=content.prompt, retrieval=self.lookups.get(request.release))
 
 
 class DirectDriver:
@@ -195,6 +196,10 @@ class DirectDriver:
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         self._check()
         return self.engine.retrieve(release, [text], groups, count)[0]
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        self._check()
+        return self.engine.embed(release, texts)
 
     async def state(self) -> EngineState:
         self._check()

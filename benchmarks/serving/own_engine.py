@@ -1,39 +1,30 @@
-"""Our engine process on plain folders: ``own_engine.py PORT BASE ADAPTERS``. Release 0 is the base, release N + 1 the adapter N."""
+"""Our engine process on plain folders: ``own_engine.py WORKSPACE PORT``; which release is which folder stands in servables.json."""
 
 from __future__ import annotations
 
-import asyncio
+import json
 import sys
+from functools import partial
+from importlib import import_module
+from pathlib import Path
 
-from engines import SECRET
-from tailorbird.app import engine_app
-from tailorbird.app.servers import Server, ended_by_signals, listen
+from own import ENGINE_SECRET, base_folder
+from serving_kit import House
+from tailorbird.app.engine import serve_engine
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.inference import open_engine
-from tailorbird.ports.engine import LoadRequest
+from tailorbird.ports.engine import LiveEngine, LoadRequest
 
 
-def admit(request: LoadRequest) -> Servable:
-    number, adapters = int(request.release.removeprefix("sha256:"), 16), sys.argv[3]
-    return Servable(
-        id=request.release,
-        tenant=request.tenant,
-        task=TaskKind.GENERATE,
-        base=sys.argv[2],
-        adapter=f"{adapters}/{number - 1}" if number else None,
-        weights=None,
-        prompt=PromptSpec(instruction=""),
-    )
+def admit(house: House, request: LoadRequest) -> Servable:
+    folders = json.loads((house.folder / "servables.json").read_text())
+    return house.admit(request).model_copy(update={"base": base_folder(), "adapter": folders[request.release]})
 
 
-async def serve(port: int) -> None:
-    with listen("127.0.0.1", port) as listener:
-        server = Server(engine_app(open_engine(), admit, SECRET))
-        with ended_by_signals(server):
-            await server.serve(sockets=[listener])
+def open_engine() -> LiveEngine:
+    # Imported late: what the process sets for torch's threads must be set before torch is imported.
+    return import_module("tailorbird.inference").open_engine()  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    house = House.reopen(Path(sys.argv[1]))
+    serve_engine(open_engine, partial(admit, house), int(sys.argv[2]), ENGINE_SECRET)

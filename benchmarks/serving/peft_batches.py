@@ -6,7 +6,6 @@ import json
 import sys
 import time
 import warnings
-from pathlib import Path
 
 import torch
 from peft import PeftModel
@@ -26,9 +25,9 @@ def main(base: str, adapters: str, count: int, rounds: int) -> list[float]:
     model = model.to(torch.bfloat16).eval()
     texts = [tokenizer.apply_chat_template(turns(text), tokenize=False, add_generation_prompt=True) for text in messages()]
     found = []
-    for _ in range(rounds + 1):
+    for number in range(rounds + 1):
         started, made = time.perf_counter(), 0
-        for start in range(0, len(texts), BATCH):
+        for start in range(0, len(texts) if number else BATCH, BATCH):
             batch = tokenizer(texts[start : start + BATCH], return_tensors="pt", padding=True, add_special_tokens=False)
             names = [f"a{(start + place) % count}" for place in range(len(batch["input_ids"]))]
             with torch.inference_mode():

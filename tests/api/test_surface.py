@@ -104,6 +104,15 @@ def test_the_surface_describes_itself(house: House) -> None:
     described = ask(house, lambda client: client.get("/openapi.json")).json()
     control = {path for path in described["paths"] if path.startswith("/api/")}
     assert {"/api/sessions", "/api/runs", "/api/releases"} <= control
-    assert set(described["paths"]) - control == {CHAT, TEXT, "/v1/models", "/v1/models/{model}", "/v1/rerank", "/healthz", "/readyz"}
+    assert set(described["paths"]) - control == {
+        CHAT,
+        TEXT,
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/rerank",
+        "/v1/embeddings",
+        "/healthz",
+        "/readyz",
+    }
     schema = described["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert {"model", "messages"} <= set(schema["properties"])

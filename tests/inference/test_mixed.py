@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
 
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.foundations.search_index import write_index
 from tailorbird.inference import open_engine, worker
 from tailorbird.inference.native import library
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
@@ -153,6 +158,27 @@ def test_adapters_stay_within_the_budget_and_come_back(family: tuple[Path, list[
     assert sum(each.evictions for each in state.releases) > 0
     assert all(each.resident for each in state.releases if each.pinned)
     assert engine.loaded()[:9] == tuple(ids)
+
+
+def test_an_index_counts_in_the_budget(family: tuple[Path, list[Path]], tmp_path: Path) -> None:
+    engine = open_engine("fp32")
+    loaded(family, engine)
+    whole = engine.state().memory_used
+    engine._registry.budget = whole  # type: ignore[attr-defined]
+    write_index(tmp_path, [Entry(id=str(place), text="a lost card " * 9, access=(EVERYONE,)) for place in range(200)], None)
+    spec = Retrieval(what="documents", ways=("words",), count=3, index=servable(family[0], "x").id)
+    finder = servable(family[0], "finder").model_copy(
+        update={"task": TaskKind.RANK, "retrieval": LocalRetrieval(spec=spec, index=str(tmp_path))}
+    )
+    engine.load(finder)
+    state = engine.state()
+    (found,) = (each for each in state.releases if each.release == finder.id)
+    assert found.resident
+    assert state.memory_used <= whole
+    assert sum(each.evictions for each in state.releases) > 0, "the index took somebody's place"
+    assert engine.retrieve(finder.id, ["card"], frozenset({EVERYONE}), 1)[0][0].entry.id == "0"
+    engine.unload(finder.id)
+    assert finder.id not in {each.release for each in engine.state().releases}
 
 
 def test_an_adapter_that_changed_on_disk_is_not_read_again(family: tuple[Path, list[Path]], tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.foundations.search_index import write_index
 from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.ports.engine import Engine
 
@@ -108,6 +112,30 @@ def test_bad_prompts_and_labels_are_refused(engine: Engine) -> None:
         engine.score(ID, PROMPTS, ("refund", ""))
     with pytest.raises(InvalidInput):
         engine.score(ID, [[Message(role="user", content="word " * 20_000)]], LABELS)
+
+
+def test_texts_become_vectors_as_the_servable_reads_a_query(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> None:
+    index, finder = tmp_path_factory.mktemp("index"), digest_bytes(b"finder")
+    encoder = "encoder" if type(engine) is MemoryEngine else str(request.getfixturevalue("encoder_folder"))
+    entries = [Entry(id="a", text="lost cards are blocked", access=(EVERYONE,))]
+    write_index(index, entries, np.ones((1, 64 if type(engine) is MemoryEngine else 384), dtype=np.float32))
+    spec = Retrieval(what="documents", ways=("vectors",), count=3, index=ID)
+    named: dict[str, Any] = {"id": finder, "tenant": "acme", "task": TaskKind.RANK, "base": "base", "adapter": None, "weights": None}
+    local = LocalRetrieval(spec=spec, index=str(index), encoder=encoder)
+    engine.load(Servable(**named, prompt=PromptSpec(instruction=""), retrieval=local))
+    found = engine.embed(finder, ["my bank card was lost", "i lost my card", "the rent of this flat is high"])
+    lost, card, flat = np.array(found.vectors)
+    assert [np.linalg.norm(vector) for vector in (lost, card, flat)] == pytest.approx([1, 1, 1], abs=1e-4)
+    assert lost @ card > lost @ flat
+    assert found.prompt_tokens >= 16
+    assert engine.embed(finder, ["i lost my card"]).vectors[0] == pytest.approx(found.vectors[1], abs=1e-4)
+    with pytest.raises(InvalidInput):
+        engine.embed(ID, ["a"])
+    engine.unload(finder)
+    with pytest.raises(NotFound):
+        engine.embed(finder, ["a"])
 
 
 def test_it_names_itself(engine: Engine) -> None:

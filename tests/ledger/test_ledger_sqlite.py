@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import ledger_samples as sample
@@ -49,4 +51,53 @@ def test_a_disk_without_space_is_said_to_be_full_and_nothing_is_lost(tmp_path, f
     assert refused.value.error_code == "disk_full"
     with ledger.work("acme", write=False) as work:
         assert work.events.size() == 1
+    ledger.close()
+
+
+@pytest.mark.parametrize("order", [(True, False, True), (False, True, False)])
+def test_only_what_must_be_durable_waits_for_the_disk(tmp_path, fresh_sqlite, order):
+    ledger = open_ledger(fresh_sqlite(tmp_path))
+    for durable in order:
+        with ledger.work("acme", durable=durable) as work:
+            work.events.append([sample.event("acme")])
+            assert work.events._connection.exec_driver_sql("PRAGMA synchronous").scalar() == (2 if durable else 1)
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 3
+    ledger.close()
+
+
+HASTY = """
+import os, sys
+from tailorbird.ledger import open_ledger
+sys.path.insert(0, sys.argv[2])
+import ledger_samples as sample
+with open_ledger(sys.argv[1]).work("acme", durable=False) as work:
+    work.events.append([sample.event("acme", n) for n in range(7)])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_is_not_durable_survives_its_process(tmp_path, fresh_sqlite):
+    url = fresh_sqlite(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", HASTY, url, str(Path(__file__).parent)], check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    ledger = open_ledger(url)
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 7
+    ledger.close()
+
+
+def test_a_flush_brings_a_long_log_into_the_file(tmp_path, fresh_sqlite, monkeypatch):
+    ledger = open_ledger(fresh_sqlite(tmp_path))
+    ledger.flush()
+    with ledger.work("acme", durable=False) as work:
+        work.events.append([sample.event("acme", n) for n in range(50)])
+    before = (tmp_path / "ledger.db").read_bytes()
+    ledger.flush()
+    assert (tmp_path / "ledger.db").read_bytes() == before, "a short log stays where it is"
+    monkeypatch.setattr("tailorbird.ledger.sqlite._LONG_LOG", 0)
+    ledger.flush()
+    assert (tmp_path / "ledger.db").read_bytes() != before
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 50
     ledger.close()

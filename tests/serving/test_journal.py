@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from serving_kit import House, digest
+from serving_kit import House, digest, until
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import NotFound, Unavailable
 from tailorbird.serving import RequestJournal
@@ -42,13 +42,18 @@ class CountingLedger:
         self._house = house
         self._refusals = refusals
         self.groups: list[int] = []
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        self._house.ledger.flush()
 
     @contextmanager
-    def work(self, tenant: str, *, write: bool = True) -> Iterator[Any]:
+    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[Any]:
         if self._refusals:
             self._refusals -= 1
             raise Unavailable("locked", "wait", code="database_busy")
-        with self._house.ledger.work(tenant, write=write) as work:
+        with self._house.ledger.work(tenant, write=write, durable=durable) as work:
             yield _Counted(work, self.groups)
 
 
@@ -84,6 +89,25 @@ def test_stopping_writes_what_nobody_waits_for(house: House) -> None:
             journal.put(row(house, n))
         await journal.stop()
         assert len(house.rows()) == 150
+
+    asyncio.run(story())
+
+
+def test_rows_are_flushed_soon_after_and_before_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.journal._FLUSH_AFTER", 0.01)
+
+    async def story() -> None:
+        ledger = CountingLedger(house)
+        journal = RequestJournal(ledger)  # type: ignore[arg-type]
+        await journal.start()
+        await asyncio.sleep(0.05)
+        assert ledger.flushes == 0, "there was nothing to flush"
+        await journal.record(row(house, 1))
+        await until(lambda: ledger.flushes == 1)
+        await journal.record(row(house, 2))
+        before = ledger.flushes
+        await journal.stop()
+        assert ledger.flushes > before
 
     asyncio.run(story())
 

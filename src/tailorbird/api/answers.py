@@ -60,6 +60,31 @@ class Ranking(BaseModel):
     tailorbird: Origin
 
 
+class EmbeddingUsage(BaseModel):
+    """Tokens of all texts."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(BaseModel):
+    """A text as a vector of length 1; as base64 where that was asked for."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingList(BaseModel):
+    """Texts as vectors, in the order asked."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    tailorbird: Origin
+
+
 class AssistantMessage(BaseModel):
     """What is answered."""
 

@@ -20,6 +20,7 @@ from tailorbird.api.asked import Asked
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.body import read_body
 from tailorbird.api.call import current_call
+from tailorbird.api.embedding_body import EmbeddingBody
 from tailorbird.api.metering import limit_headers, most_used
 from tailorbird.api.reply import DONE, Wording, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
@@ -40,13 +41,22 @@ class Chat:
     mirror: Mirror
 
 
+#: The answer of an arm to a conversation, piece by piece.
+Answers = Callable[[Arm, Sequence[Message], Sampling, frozenset[str]], AsyncGenerator[Piece, None]]
+
+
+def _pieces(answering: Answering) -> Answers:
+    return answering.pieces
+
+
 @dataclass(frozen=True)
 class Manner:
-    """How one route is asked and answers."""
+    """How one route is asked and answers. ``answers`` says what is made of a question: by default, what the release is there for."""
 
     path: str
     parse: Callable[[bytes], Asked]
-    wording: Wording
+    wording: Callable[[Asked], Wording]
+    answers: Callable[[Answering], Answers] = _pieces
 
 
 @dataclass(frozen=True)
@@ -100,10 +110,9 @@ async def _understand(chat: Chat, manner: Manner, request: Request, account: Acc
     account.answers = [Answer(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
     account.answered_by(route, arm, Told(*body.segments(request.headers), route.unit(body.keeps_to)))
     engine = chat.books.engine
-    answers = [
-        call.timed(chat.answering.pieces(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations
-    ]
-    return _Question(body, route, arm, manner.wording, answers)
+    made = manner.answers(chat.answering)
+    answers = [call.timed(made(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations]
+    return _Question(body, route, arm, manner.wording(body), answers)
 
 
 def _demand_written(arm: Arm, sampling: Sampling) -> None:
@@ -129,8 +138,8 @@ async def _whole(request: Request, chat: Chat, account: Account, question: _Ques
 
 
 def _mirror(chat: Chat, account: Account, question: _Question) -> None:
-    """Asks the release in the shadow, where there is one, the same."""
-    if question.route.mirror is None:
+    """Asks the release in the shadow, where there is one, the same; vectors of two encoders have nothing to be compared by."""
+    if question.route.mirror is None or isinstance(question.body, EmbeddingBody):
         return
     for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
         given = "".join(answer.given) if row.outcome == "ok" else None

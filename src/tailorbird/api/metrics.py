@@ -26,8 +26,20 @@ _ENGINE = {
     "kv_tokens_used": ("kv_tokens_used", "Of which used."),
     "prefix_queries": ("prefix_queries", "Prompt tokens looked up in the prefix cache."),
     "prefix_hits": ("prefix_hits", "Of which found."),
-    "memory_bytes": ("memory_used", "Memory of weights."),
-    "memory_budget_bytes": ("memory_budget", "What weights may take."),
+    "prompt_tokens": ("prompt_tokens", "Prompt tokens computed."),
+    "generated_tokens": ("generated_tokens", "Tokens generated."),
+    "memory_bytes": ("memory_used", "Memory of weights, indexes and encoders."),
+    "memory_budget_bytes": ("memory_budget", "What they may take."),
+}
+
+
+#: The same of its releases, summed.
+_RELEASES = {
+    "releases_resident": ("resident", "Releases whose weights are in memory."),
+    "releases_pinned": ("pinned", "Releases that stay there whatever the budget."),
+    "loads": ("loads", "How often weights came into memory."),
+    "load_seconds": ("load_seconds", "What that took."),
+    "evictions": ("evictions", "How often weights were put out of memory."),
 }
 
 
@@ -61,10 +73,9 @@ class Metrics:
         for name, (field, what) in _ENGINE.items():
             shown = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
             shown.set_function(partial(_told, deployment, field))
-        resident = Gauge("tailorbird_engine_releases_resident", "Releases whose weights are in memory.", registry=self.registry)
-        resident.set_function(lambda: float(sum(one.resident for one in deployment.engine_state.releases)))
-        evicted = Gauge("tailorbird_engine_evictions", "How often weights were put out of memory.", registry=self.registry)
-        evicted.set_function(lambda: float(sum(one.evictions for one in deployment.engine_state.releases)))
+        for name, (field, what) in _RELEASES.items():
+            summed = Gauge(f"tailorbird_engine_{name}", what, registry=self.registry)
+            summed.set_function(partial(_summed, deployment, field))
 
     def count(self, route: str, method: str, status: int, seconds: float, overhead: float) -> None:
         """Counts an ended call. ``route`` is the pattern, never the path."""
@@ -81,6 +92,10 @@ class Metrics:
 
 def _told(deployment: Deployment, field: str) -> float:
     return float(getattr(deployment.engine_state, field))
+
+
+def _summed(deployment: Deployment, field: str) -> float:
+    return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
 
 
 def metrics_routes(metrics: Metrics) -> APIRouter:

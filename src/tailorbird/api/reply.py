@@ -6,9 +6,11 @@ arm, probabilities) stands under ``tailorbird``. Must not know: how an answer is
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
-from typing import Any, Protocol
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
 
 from tailorbird.api.account import Account
 from tailorbird.api.errors import error_body
@@ -106,6 +108,33 @@ class RankWording:
     def usage_event(self, account: Account) -> str:
         """The counts."""
         return _sse(_frame(account, "rerank") | {"results": [], "usage": _usage(account)})
+
+
+class EmbeddingWording:
+    """``list`` of ``embedding``: a vector a text, as numbers or as the base64 of their 32-bit little-endian form, which clients ask for."""
+
+    def __init__(self, encoding: Literal["float", "base64"]) -> None:
+        self._encoded: Callable[[Sequence[float]], object] = _packed if encoding == "base64" else list
+
+    def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
+        """All vectors."""
+        (pieces,) = answers
+        data = [{"object": "embedding", "index": place, "embedding": self._encoded(v)} for place, v in enumerate(pieces[-1].vectors)]
+        usage = {"prompt_tokens": account.prompt_tokens, "total_tokens": account.prompt_tokens}
+        return {"object": "list", "data": data, "model": account.alias, "usage": usage, "tailorbird": _origin(arm, pieces[-1])}
+
+    def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
+        """Vectors come whole."""
+        del index, opening
+        return _sse(self.whole(account, arm, [[piece]]))
+
+    def usage_event(self, account: Account) -> str:
+        """The counts."""
+        return _sse({"object": "list", "data": [], "model": account.alias, "usage": _usage(account)})
+
+
+def _packed(vector: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def error_event(error: TailorbirdError) -> str:

@@ -10,13 +10,16 @@ import asyncio
 import os
 import stat
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from tailorbird.app.engine_app import engine_app
 from tailorbird.app.logs import LogFormat, set_up
 from tailorbird.app.servers import Server, ended_by_signals, listen
+from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.lifecycle import Parts, admit
+from tailorbird.ports.engine import LiveEngine, LoadRequest
 
 #: The environment variable that carries the secret: an argument would show in the process list.
 SECRET_VARIABLE = "TAILORBIRD_ENGINE_SECRET"
@@ -37,11 +40,16 @@ def run_engine(parts: Parts, port: int, secret: str, log_format: LogFormat = "te
     """
     set_up("engine", log_format)
     _end_with_parent()
+    serve_engine(parts.engine, partial(admit, parts), port, secret)
+
+
+def serve_engine(open_engine: Callable[[], LiveEngine], admit: Callable[[LoadRequest], Servable], port: int, secret: str) -> None:
+    """Serves what ``open_engine`` opens on 127.0.0.1 until SIGINT or SIGTERM. Raises Unavailable as ``run_engine``."""
     # Before torch is imported: its threads would otherwise spin on a core that the next step needs (decision 0025).
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    engine = parts.engine()
+    engine = open_engine()
     with listen("127.0.0.1", port) as listener:
-        server = Server(engine_app(engine, partial(admit, parts), secret))
+        server = Server(engine_app(engine, admit, secret))
 
         async def serve() -> None:
             with ended_by_signals(server):

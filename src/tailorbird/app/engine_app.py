@@ -25,7 +25,18 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, LabelScores, LiveEngine, LoadRequest, RetrieveRequest, ScoreRequest
+from tailorbird.ports.engine import (
+    Chunk,
+    Embeddings,
+    EmbedRequest,
+    EngineState,
+    GenerateRequest,
+    LabelScores,
+    LiveEngine,
+    LoadRequest,
+    RetrieveRequest,
+    ScoreRequest,
+)
 
 
 class UnloadRequest(Value):
@@ -93,6 +104,10 @@ def _answer_routes(front: EngineFront) -> APIRouter:
     @router.post("/retrieve")
     async def retrieve(body: RetrieveRequest, request: Request) -> list[Found]:
         return await unless_gone(request, front.retrieve(body))
+
+    @router.post("/embed")
+    async def embed(body: EmbedRequest, request: Request) -> Embeddings:
+        return await unless_gone(request, front.embed(body))
 
     @router.post("/generate")
     async def generate(body: GenerateRequest, request: Request) -> Response:

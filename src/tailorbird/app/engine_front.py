@@ -13,7 +13,18 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Internal, TailorbirdError
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, LabelScores, LiveEngine, RetrieveRequest, ScoreRequest, Told
+from tailorbird.ports.engine import (
+    Chunk,
+    Embeddings,
+    EmbedRequest,
+    EngineState,
+    GenerateRequest,
+    LabelScores,
+    LiveEngine,
+    RetrieveRequest,
+    ScoreRequest,
+    Told,
+)
 
 
 class EngineFront:
@@ -51,6 +62,10 @@ class EngineFront:
         """What a release looks up for one text."""
         found = await asyncio.to_thread(self._engine.retrieve, request.release, [request.text], request.groups, request.count)
         return found[0]
+
+    async def embed(self, request: EmbedRequest) -> Embeddings:
+        """Texts as vectors."""
+        return await asyncio.to_thread(self._engine.embed, request.release, request.texts)
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """One answer as it comes, the last chunk with the counts; closing the iterator ends the generation."""

@@ -53,6 +53,12 @@ class SearchIndex:
             ) from error
 
     @cached_property
+    def nbytes(self) -> int:
+        """About how much memory it takes: its vectors, and three times the letters of its entries, for they are indexed by word too."""
+        letters = sum(len(entry.title) + len(entry.text) + len(entry.target) for entry in self.entries)
+        return 3 * letters + (self.vectors.nbytes if self.vectors is not None else 0)
+
+    @cached_property
     def _words(self) -> Bm25:
         return Bm25([f"{entry.title} {entry.text}" for entry in self.entries])
 

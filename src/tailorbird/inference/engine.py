@@ -30,7 +30,7 @@ from tailorbird.inference.reading import memory_budget, reader_of_adapters, read
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
 from tailorbird.inference.worker import Worker
-from tailorbird.ports.engine import Chunk, EngineState, GenerateRequest, Generation, LabelScores, Likelihood, ScoreRequest, Told
+from tailorbird.ports.engine import Chunk, Embeddings, EngineState, GenerateRequest, Generation, LabelScores, Likelihood, ScoreRequest, Told
 
 Conversation = Sequence[Message]
 
@@ -42,15 +42,16 @@ class TorchEngine:
         self._placement = place(precision)
         self._kernels = computed_by(self._placement)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
+        self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         self._registry = Registry(
             readers,
             memory_budget(),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
+            beside=lambda: self._lookups.nbytes,
         )
         self._worker = Worker(self._registry)
         self._intake = Intake(self._registry, self._worker)
-        self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         self._floors = Floors()
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
@@ -59,10 +60,11 @@ class TorchEngine:
             self._floors.load(servable)
             return
         with self._looking:
-            self._lookups.load(servable)
+            self._lookups.load(servable, pinned=pinned)
         try:
             if servable.task is not TaskKind.RANK:
                 self._registry.load(servable, pinned=pinned)
+            self._registry.make_room()
         except BaseException:
             with self._looking:
                 self._lookups.unload(servable.id)
@@ -81,10 +83,15 @@ class TorchEngine:
 
     def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
         """As ``Engine.retrieve``."""
-        if servable not in self.loaded():
-            raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
+        self._check_loaded(servable)
         with self._looking:
             return self._lookups.find(servable, texts, groups, count)
+
+    def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
+        """As ``Engine.embed``."""
+        self._check_loaded(servable)
+        with self._looking:
+            return self._lookups.embed(servable, texts)
 
     def fingerprint(self) -> str:
         """As ``Engine.fingerprint``."""
@@ -92,7 +99,11 @@ class TorchEngine:
 
     def state(self) -> EngineState:
         """As ``LiveEngine.state``."""
-        return self._worker.state()
+        told = self._worker.state()
+        answering = {one.release for one in told.releases}
+        with self._looking:
+            looking = tuple(one for one in self._lookups.residencies() if one.release not in answering)
+        return told.model_copy(update={"releases": told.releases + looking})
 
     def close(self) -> None:
         """As ``LiveEngine.close``."""
@@ -123,6 +134,10 @@ class TorchEngine:
                     likelihood_of(one.tokens, (one.hidden_RE, one.logits), (other.hidden_RE, other.logits) if other else None)
                     for one, other in zip(said, others, strict=True)
                 ]
+
+    def _check_loaded(self, servable: Digest) -> None:
+        if servable not in self.loaded():
+            raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
 
     def _followed(self, servable: Digest, pairs: Sequence[tuple[Conversation, str]]) -> list[Followed]:
         call = Call[Followed](len(pairs))

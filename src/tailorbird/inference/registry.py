@@ -88,7 +88,8 @@ class Registry:
     """Loaded servables by id. Thread-safe; reading files does not hold up anybody who uses what is there.
 
     ``readers`` read a decoder's folder, and an adapter's for a decoder; ``put_out`` is told before weights are dropped, ``freed`` when a
-    servable is gone. ``budget`` is in bytes. ``lock`` guards it; whoever holds that must not load or unload.
+    servable is gone. ``budget`` is in bytes, and holds for what stands ``beside`` the weights too. ``lock`` guards it; whoever holds that
+    must not load or unload.
     """
 
     def __init__(
@@ -97,11 +98,13 @@ class Registry:
         budget: int,
         freed: Callable[[Loaded], None],
         put_out: Callable[[Any], None],
+        beside: Callable[[], int] = lambda: 0,
     ) -> None:
         self._read_decoder, self._read_adapter = readers
         self.budget = budget
         self._freed = freed
         self._put_out = put_out
+        self._beside = beside
         self._servables: dict[Digest, Loaded] = {}
         self._weights: dict[str, Weights] = {}
         self._chats: dict[str, ChatFormat] = {}
@@ -195,9 +198,9 @@ class Registry:
 
     @property
     def used(self) -> int:
-        """Bytes of weights in memory."""
+        """Bytes of weights in memory, and of what stands beside them."""
         with self.lock:
-            return sum(weights.nbytes for weights in self._weights.values())
+            return sum(weights.nbytes for weights in self._weights.values()) + self._beside()
 
     def chat(self, folder: str) -> ChatFormat:
         """The chat format of a base model's folder, read once."""
@@ -233,11 +236,17 @@ class Registry:
         weights.content = weights.read(weights.folder)
         weights.seal = seal
 
-    def _make_room(self, keep: Loaded) -> None:
+    def make_room(self) -> None:
+        """Puts out what nobody uses where the budget no longer holds: something beside the weights has grown."""
+        with self._loading, self.lock:
+            self._make_room(None)
+
+    def _make_room(self, keep: Loaded | None) -> None:
         """Puts out what nobody uses, the longest unused first, until the budget holds."""
         pinned = {id(weights) for loaded in self._servables.values() if loaded.pinned for weights in loaded.weights}
+        kept = pinned | {id(weights) for weights in (keep.weights if keep else ())}
         idle = [
-            w for w in self._weights.values() if w.content is not None and not w.users and id(w) not in pinned and w not in keep.weights
+            weights for weights in self._weights.values() if weights.content is not None and not weights.users and id(weights) not in kept
         ]
         for weights in sorted(idle, key=lambda weights: weights.used_at):
             if self.used <= self.budget:

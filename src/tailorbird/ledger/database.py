@@ -39,8 +39,16 @@ class Database(Protocol):
         """A transaction that sees one state of the database and cannot change it. Raises Unavailable, Corrupt."""
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
-        """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput."""
+    def writing(self, *, durable: bool = True) -> AbstractContextManager[Connection]:
+        """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput.
+
+        What is not ``durable`` is committed once it is with the system that keeps the disk: it survives the end of any process, not the
+        end of the machine, until ``flush`` or the next durable transaction.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Makes durable what was committed so far. Raises Unavailable."""
         ...
 
     def close(self) -> None:

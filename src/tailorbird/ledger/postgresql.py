@@ -27,6 +27,7 @@ SILENT_SECONDS = 60
 #: The name of the write lock among the advisory locks of the database: "tailor" in ASCII.
 WRITE_LOCK = 0x7461696C6F72
 
+_HASTY = text("SELECT set_config('synchronous_commit', 'off', true)")
 _LOCK = text(
     "SELECT set_config('lock_timeout', :busy, true), set_config('idle_in_transaction_session_timeout', :silent, true),"
     " pg_advisory_xact_lock(:name)"
@@ -59,11 +60,16 @@ class PostgresqlDatabase:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that holds the write lock; leaving the block commits. Raises Unavailable, Conflict, Corrupt, InvalidInput."""
         with database_errors(self.place), self._writer.begin() as connection:
             connection.execute(_LOCK, self._lock)
+            if not durable:
+                connection.execute(_HASTY)
             yield connection
+
+    def flush(self) -> None:
+        """Does nothing: the server flushes what was committed in haste within a fraction of a second."""
 
     def close(self) -> None:
         """Closes the connections that no transaction uses."""

@@ -3,12 +3,14 @@
 In: an SQLAlchemy URL. Out: transactions that read, transactions that write (see ``database.py``). Must not know: tables.
 
 Write-ahead log, so that readers never wait; ``BEGIN IMMEDIATE`` for every write, which takes the write lock; ``synchronous=FULL``, so that
-what was acknowledged survives a power loss, too (one fsync a commit). A connection follows its file, wherever it is moved, even when it
-is deleted; so each is used only as long as the file that it has open is the one that lies at the path.
+what was acknowledged survives a power loss, too (one fsync a commit), but for transactions that say they need not be durable. A connection
+follows its file, wherever it is moved, even when it is deleted; so each is used only as long as the file that it has open is the one that
+lies at the path.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +45,7 @@ class SqliteFile:
         event.listen(engine, "begin", _begin)
         self._reader = engine
         self._writer: Engine = engine.execution_options(write=True)
+        self._hasty: Engine = engine.execution_options(write=True, durable=False)
 
     def make(self) -> None:
         """Makes an empty file, for its owner alone, where there is none. Raises Unavailable."""
@@ -65,10 +68,28 @@ class SqliteFile:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self, *, durable: bool = True) -> Iterator[Connection]:
         """A transaction that holds the write lock from its start; leaving the block commits. Raises Unavailable, Conflict, Corrupt."""
-        with database_errors(str(self.file)), self._writer.begin() as connection:
+        with database_errors(str(self.file)), (self._writer if durable else self._hasty).begin() as connection:
             yield connection
+
+    def flush(self) -> None:
+        """Makes durable what was committed so far, and brings a long log into the file. No writer waits for it. Raises Unavailable."""
+        log = self.file.with_name(f"{self.file.name}-wal")
+        try:
+            handle = os.open(log, os.O_RDONLY)
+        except FileNotFoundError:
+            return  # nothing was written since the log was last brought into the file
+        try:
+            os.fsync(handle)
+            length = os.fstat(handle).st_size
+        except OSError as error:
+            raise Unavailable(f"{log.name} could not be flushed to the disk", "look at the disk", code="database_unreachable") from error
+        finally:
+            os.close(handle)
+        if length > _LONG_LOG:
+            with database_errors(str(self.file)), self._reader.connect() as connection:
+                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # type: ignore[union-attr]
 
     def close(self) -> None:
         """Closes the connections that no transaction uses."""
@@ -84,8 +105,12 @@ class SqliteFile:
             raise DisconnectionError
 
 
-#: Where a connection remembers which file it has open.
-_FILE = "file"
+#: Bytes of the write-ahead log from which ``flush`` brings it into the file.
+_LONG_LOG = 16 * 2**20
+#: Pages of the log after which a durable transaction brings it into the file: SQLite's own number.
+_LOG_PAGES = 1000
+#: Where a connection remembers which file it has open, and for what kind of transaction it is set.
+_FILE, _MODE = "file", "mode"
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -115,10 +140,16 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
 
 
 def _begin(connection: Connection) -> None:
-    write = connection.get_execution_options().get("write", False)
-    connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+    """Sets the connection for what its transaction is to be, where its last one was another, and begins it."""
+    options = connection.get_execution_options()
+    write, durable = options.get("write", False), options.get("durable", True)
+    if connection.info.get(_MODE) != (write, durable):
+        connection.exec_driver_sql(f"PRAGMA query_only = {'OFF' if write else 'ON'}")
+        connection.exec_driver_sql(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+        # Who does not wait for the disk does not bring the log into the file either: ``flush`` does.
+        connection.exec_driver_sql(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES if durable else 0}")
+        connection.info[_MODE] = (write, durable)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

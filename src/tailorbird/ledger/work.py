@@ -93,9 +93,9 @@ class SqlLedger:
         self._clock = clock
 
     @contextmanager
-    def work(self, tenant: str, *, write: bool = True) -> Iterator[UnitOfWork]:
+    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:
         """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
-        with self._database.writing() if write else self._database.reading() as connection:
+        with self._database.writing(durable=durable) if write else self._database.reading() as connection:
             _require(connection, tenant)
             yield _work_of(connection, tenant, self._clock)
 
@@ -104,6 +104,10 @@ class SqlLedger:
         """A transaction over the system repositories. Raises Unavailable."""
         with self._database.writing() if write else self._database.reading() as connection:
             yield system_over(connection, self._clock)
+
+    def flush(self) -> None:
+        """Makes durable what was committed so far. Raises Unavailable."""
+        self._database.flush()
 
     def migrate(self) -> None:
         """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""

@@ -16,8 +16,17 @@ Vectors = NDArray[np.float32]
 class Encoder(Protocol):
     """Runs encoders in this process. ``folder`` holds the model, ``tuned`` an adapter or weights that stand in its place."""
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of what was read so far."""
+        ...
+
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
         """A vector a text; texts beyond the model's context are cut. Raises ModelInvalid."""
+        ...
+
+    def count_tokens(self, folder: Path, texts: Sequence[str]) -> int:
+        """Tokens of all texts that ``embed`` reads. Raises ModelInvalid."""
         ...
 
     def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:

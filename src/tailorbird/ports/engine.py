@@ -73,6 +73,13 @@ class Chunk(Value):
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
+class Embeddings(Value):
+    """Texts as vectors of length 1, in the order asked, and how many tokens were read."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    prompt_tokens: int
+
+
 class Retriever(Protocol):
     """Looks up what servables show beside a text, or give as the answer."""
 
@@ -80,6 +87,13 @@ class Retriever(Protocol):
         """At most ``count`` entries for each text, best first, of those that somebody in ``groups`` may read.
 
         Raises NotFound (servable not loaded), InvalidInput (``retrieval_missing``: it looks nothing up).
+        """
+        ...
+
+    def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
+        """``texts`` as the servable reads a query: by the encoder that was tuned for it, where there is one.
+
+        Raises NotFound (servable not loaded), InvalidInput (``embeddings_missing``: it has no encoder).
         """
         ...
 
@@ -169,6 +183,13 @@ class RetrieveRequest(Value):
     text: str
     groups: frozenset[str]
     count: int
+
+
+class EmbedRequest(Value):
+    """Asks an engine process for texts as vectors."""
+
+    release: Digest
+    texts: tuple[str, ...]
 
 
 class Residency(Value):
@@ -285,4 +306,8 @@ class EngineDriver(EngineProcess, Protocol):
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         """As ``Engine.retrieve`` for one text."""
+        ...
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """As ``Engine.embed``."""
         ...

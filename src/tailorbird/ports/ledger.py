@@ -65,12 +65,20 @@ class SystemWork(Protocol):
 class Ledger(Protocol):
     """Opens units of work. ``write=False`` promises to change nothing and never waits for a writer."""
 
-    def work(self, tenant: str, *, write: bool = True) -> AbstractContextManager[UnitOfWork]:
-        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist."""
+    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> AbstractContextManager[UnitOfWork]:
+        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist.
+
+        What is not ``durable`` survives the end of any process from its commit on, and the end of the machine only from the next
+        ``flush`` or durable transaction on.
+        """
         ...
 
     def system(self, *, write: bool = True) -> AbstractContextManager[SystemWork]:
         """A transaction over the system repositories."""
+        ...
+
+    def flush(self) -> None:
+        """Makes durable what was committed so far. No writer waits for it. Raises Unavailable."""
         ...
 
     def migrate(self) -> None:

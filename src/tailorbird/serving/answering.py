@@ -6,8 +6,8 @@ carries the counts. Must not know: HTTP, tenants, rows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Literal
 
 from tailorbird.domain.dataset import EVERYONE
@@ -47,6 +47,7 @@ class Piece(Value):
     referred: bool = False
     cached_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
+    vectors: tuple[tuple[float, ...], ...] = ()
 
 
 #: Documents of an answer, at most.
@@ -71,16 +72,31 @@ class Answering:
         Unavailable (the engine is away, or has just been restarted and lacks the release).
         """
         readable = groups | {EVERYONE}
+        with self._held(arm):
+            if arm.task is TaskKind.CLASSIFY:
+                yield await self._label(arm, messages, readable)
+            elif arm.task is TaskKind.GENERATE:
+                async with aclosing(self._text(arm, messages, sampling, readable)) as text:
+                    async for piece in text:
+                        yield piece
+            else:
+                yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens, readable)
+
+    async def vectors(
+        self, arm: Arm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
+    ) -> AsyncGenerator[Piece, None]:
+        """Each message as ``arm`` reads a query, all in one piece. Raises as ``pieces``; InvalidInput where it makes no vectors."""
+        del sampling, groups
+        with self._held(arm):
+            found = await self._driver.embed(arm.release, [message.content for message in messages])
+            yield Piece(text="", finish_reason="stop", prompt_tokens=found.prompt_tokens, vectors=found.vectors)
+
+    @contextmanager
+    def _held(self, arm: Arm) -> Iterator[None]:
+        """Keeps the release loaded; what the engine lacks is said to be on its way."""
         with self._routes.using(arm.release):
             try:
-                if arm.task is TaskKind.CLASSIFY:
-                    yield await self._label(arm, messages, readable)
-                elif arm.task is TaskKind.GENERATE:
-                    async with aclosing(self._text(arm, messages, sampling, readable)) as text:
-                        async for piece in text:
-                            yield piece
-                else:
-                    yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens, readable)
+                yield
             except NotFound as error:
                 self._doubt()
                 raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error

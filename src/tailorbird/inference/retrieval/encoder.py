@@ -31,6 +31,12 @@ class TorchEncoder:
 
     def __init__(self) -> None:
         self._read: dict[tuple[str, str | None], _Model] = {}
+        self._nbytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """As ``Encoder.nbytes``."""
+        return self._nbytes
 
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
         """As ``Encoder.embed``."""
@@ -39,6 +45,10 @@ class TorchEncoder:
         for batch in _batches([len(text) for text in texts]):
             found[batch] = torch.nn.functional.normalize(model.mean([(texts[i],) for i in batch]), dim=-1).numpy()
         return found
+
+    def count_tokens(self, folder: Path, texts: Sequence[str]) -> int:
+        """As ``Encoder.count_tokens``."""
+        return self._model(folder, None).count_tokens(texts)
 
     def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """As ``Encoder.relate``."""
@@ -54,6 +64,7 @@ class TorchEncoder:
         key = (str(folder), str(tuned) if tuned else None)
         if key not in self._read:
             self._read[key] = _Model(folder, tuned)
+            self._nbytes += self._read[key].nbytes
         return self._read[key]
 
 
@@ -78,6 +89,11 @@ class _Model:
         if tuned is not None and whole is folder:
             merge_adapter(self._model, tuned)
         self.width: int = self._model.config.hidden_size
+        self.nbytes = sum(parameter.nbytes for parameter in self._model.parameters())
+
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens that are read of all texts."""
+        return sum(map(len, self._tokenizer(list(texts), truncation=True, max_length=MOST_TOKENS)["input_ids"])) if texts else 0
 
     @torch.inference_mode()
     def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:

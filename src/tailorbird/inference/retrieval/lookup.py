@@ -14,6 +14,7 @@ from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.ports.encoder import Encoder, Vectors
+from tailorbird.ports.engine import Embeddings, Residency
 
 
 class Lookups:
@@ -22,20 +23,41 @@ class Lookups:
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
         self._servables: dict[Digest, LocalRetrieval] = {}
+        self._residencies: dict[Digest, Residency] = {}
         self._indexes: dict[str, SearchIndex] = {}
+        self._index_nbytes = 0
 
-    def load(self, servable: Servable) -> None:
+    @property
+    def nbytes(self) -> int:
+        """Memory of indexes and encoders. May be asked by any thread."""
+        return self._index_nbytes + self._encoder.nbytes
+
+    def load(self, servable: Servable, *, pinned: bool) -> None:
         """Reads the index of ``servable``, where it has one. Raises ModelInvalid."""
         local = servable.retrieval
-        if local is not None and servable.id not in self._servables:
-            self._indexes.setdefault(local.index, SearchIndex(Path(local.index)))
+        if local is None:
+            return
+        if servable.id not in self._servables:
+            if local.index not in self._indexes:
+                self._indexes[local.index] = SearchIndex(Path(local.index))
             self._servables[servable.id] = local
+            self._count()
+        self._residencies[servable.id] = Residency(release=servable.id, tenant=servable.tenant, resident=True, pinned=pinned, loads=1)
 
     def unload(self, servable: Digest) -> None:
         """Forgets it; unknown ids are ignored."""
         gone = self._servables.pop(servable, None)
+        self._residencies.pop(servable, None)
         if gone is not None and all(local.index != gone.index for local in self._servables.values()):
             self._indexes.pop(gone.index, None)
+            self._count()
+
+    def residencies(self) -> tuple[Residency, ...]:
+        """Every servable that looks something up: its index is never put out."""
+        return tuple(self._residencies.values())
+
+    def _count(self) -> None:
+        self._index_nbytes = sum(index.nbytes for index in self._indexes.values())
 
     def ids(self) -> tuple[Digest, ...]:
         """Servables that look something up."""
@@ -54,6 +76,17 @@ class Lookups:
             for place, text in enumerate(texts)
         ]
         return [self._reranked(local, text, each)[:count] for text, each in zip(texts, found, strict=True)]
+
+    def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
+        """As ``Engine.embed``."""
+        local = self._servables.get(servable)
+        if local is None or local.encoder is None:
+            raise InvalidInput(
+                "this model turns no texts into vectors", "ask a model of rank that searches by vectors", code="embeddings_missing"
+            )
+        encoder, tuned = Path(local.encoder), Path(local.tuned) if local.tuned else None
+        vectors = self._encoder.embed(encoder, texts, tuned)
+        return Embeddings(vectors=tuple(map(tuple, vectors.tolist())), prompt_tokens=self._encoder.count_tokens(encoder, texts))
 
     def _vectors(self, local: LocalRetrieval, texts: Sequence[str]) -> list[Vectors]:
         """Of each text one vector a way: the encoder's and, where it was tuned for questions, the tuned one's too. The two err apart."""

@@ -20,6 +20,8 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.correlation import REQUEST_ID_HEADER, request_id
 from tailorbird.ports.engine import (
     Chunk,
+    Embeddings,
+    EmbedRequest,
     EngineDriver,
     EngineState,
     GenerateRequest,
@@ -84,6 +86,11 @@ class LoopbackDriver:
         request = RetrieveRequest(release=release, text=text, groups=groups, count=count)
         answer = await self._call("POST", "/retrieve", request, seconds=_ANSWER)
         return [Found.model_validate(one) for one in json.loads(answer)]
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """``texts`` as the release reads a query."""
+        request = EmbedRequest(release=release, texts=tuple(texts))
+        return Embeddings.model_validate_json(await self._call("POST", "/embed", request, seconds=_ANSWER))
 
     async def state(self) -> EngineState:
         """What the engine is doing."""

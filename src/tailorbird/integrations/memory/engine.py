@@ -25,6 +25,7 @@ from tailorbird.foundations.text import normalise
 from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.ports.engine import (
     Chunk,
+    Embeddings,
     EngineState,
     GenerateRequest,
     Generation,
@@ -140,6 +141,15 @@ class MemoryEngine:
         return [
             index.find(text if by_words else "", [vectors[place]] if by_vectors else [], groups, count) for place, text in enumerate(texts)
         ]
+
+    def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
+        """Vectors of hashed words, where the servable has an encoder."""
+        local = self._find(servable).retrieval
+        if local is None or local.encoder is None:
+            raise InvalidInput("this model turns no texts into vectors", "ask a model that does", code="embeddings_missing")
+        encoder = MemoryEncoder()
+        vectors = encoder.embed(Path(), texts).tolist()
+        return Embeddings(vectors=tuple(map(tuple, vectors)), prompt_tokens=encoder.count_tokens(Path(), texts))
 
     def fingerprint(self) -> str:
         """Names the twin."""

@@ -21,10 +21,13 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, EngineDriver, EngineState, LabelScores, LoadRequest, Residency
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, Residency
 
 #: Seconds: to connect, for a quick question, for an answer.
 _CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
+
+#: What servers write where a prompt is longer than the context: OpenAI and vLLM, vLLM in other words, tailorbird.
+_TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long")
 
 Admit = Callable[[LoadRequest], Servable]
 
@@ -100,6 +103,14 @@ class OpenAiDriver:
         del text, groups, count
         self._find(release)
         raise InvalidInput("this engine looks nothing up", "serve the release with the engine of tailorbird", code="retrieval_missing")
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """Refused: the server's encoder is not the release's."""
+        del texts
+        self._find(release)
+        raise InvalidInput(
+            "this engine turns no texts into vectors", "serve the release with the engine of tailorbird", code="embeddings_missing"
+        )
 
     async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
         """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
@@ -184,7 +195,7 @@ def refusal(status: int, body: bytes) -> TailorbirdError:
     """What the server's refusal means. Its words are not passed on: they may quote the prompt."""
     if status == 429:
         return Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
-    if status in (400, 422) and b"context length" in body.lower():
+    if status in (400, 422) and any(sign in body.lower() for sign in _TOO_LONG):
         return InvalidInput("the prompt is longer than the model's context", "shorten the text", code="prompt_too_long")
     if status in (400, 422):
         return InvalidInput("the engine cannot follow this request", "ask with fewer settings", code="engine_refused")

@@ -1,0 +1,30 @@
+"""Our gateway process before an engine process: ``own_gateway.py WORKSPACE PORT ENGINE_PORT``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+from own import ENGINE_SECRET
+from serving_kit import House
+from tailorbird.app import gateway_app
+from tailorbird.app.servers import Server, ended_by_signals, listen
+from tailorbird.integrations.loopback import open_driver
+from tailorbird.wiring import SystemClock
+
+
+async def serve(workspace: Path, port: int, engine_port: int) -> None:
+    house = House.reopen(workspace)
+    house.clock = SystemClock()  # type: ignore[assignment]
+    driver = open_driver(f"http://127.0.0.1:{engine_port}", ENGINE_SECRET)
+    with listen("127.0.0.1", port) as listener:
+        server = Server(gateway_app(house.parts, driver))
+        with ended_by_signals(server):
+            await server.serve(sockets=[listener])
+    await driver.close()
+    house.ledger.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
