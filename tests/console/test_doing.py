@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
-from console_kit import Reader, approve, release_of, run_named
+from console_kit import NOW, Reader, approve, release_of, run_named
 
+from tailorbird.domain.deployment import Alias, Target
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.audit import verify_log
+from tailorbird.lifecycle.drill import Drill
 from tailorbird.lifecycle.people import act_as
 
 
@@ -168,6 +171,61 @@ def test_the_whole_way_into_production_and_back(parts: Parts) -> None:
         (logged,) = [entry for entry in work.events.latest(3) if entry.event.kind == "release.rolled_back"]
     assert "a drill" not in logged.body, "what somebody wrote may name a person, and the log forgets nothing"
     assert "reason <code>a drill</code>" in operator.get("/console/audit").text
+
+
+def staged(parts: Parts) -> Reader:
+    """An operator who looks at the release, which is approved and staged."""
+    approve(parts)
+    operator = reader_as(parts, "operator")
+    assert operator.post(f"{page_of(parts)}/stage").status_code == 303
+    return operator
+
+
+def test_a_release_is_let_in_by_degrees_from_the_page(parts: Parts) -> None:
+    operator = staged(parts)
+    offered = operator.get(page_of(parts)).text
+    assert "Roll out…" in offered
+    assert "Drill…" in offered
+    told = operator.get(f"{page_of(parts)}/rollout").text
+    assert "all requests mirrored" in told
+    assert "5 % of the users" in told
+    refused = operator.post(f"{page_of(parts)}/rollout")
+    assert refused.status_code == 409, "nothing answers yet that it could be let in beside"
+    with parts.ledger.work("acme") as work:
+        before = Alias(tenant="acme", name="desk", targets=(Target(release="sha256:" + "0" * 64),), moved_at=NOW, moved_by="operator")
+        work.aliases.put(before)
+    begun = operator.post(f"{page_of(parts)}/rollout")
+    assert begun.status_code == 303
+    assert "acme/desk" in operator.get(begun.headers["location"]).text
+    assert state_of(parts) is ReleaseState.CANARY
+    assert operator.get(f"{page_of(parts)}/drill").status_code == 409, "it is staged no longer"
+
+
+def test_a_drill_from_the_page_tells_its_seconds(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = staged(parts)
+    assert "no user's request" in operator.get(f"{page_of(parts)}/drill").text
+    assert operator.post(f"{page_of(parts)}/drill").status_code == 409, "no gateway serves here"
+    told = Drill(release=release_of(parts), alias="acme/desk-staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
+    monkeypatch.setattr("tailorbird.lifecycle.drill.drill", lambda *_: told)
+    html = operator.post(f"{page_of(parts)}/drill").text
+    assert "0.31 s" in html
+    assert "0.22 s" in html
+
+
+def test_the_hosts_admin_suspends_a_tenant_and_has_it_answered_again(parts: Parts) -> None:
+    assert "Suspend…" not in reader_as(parts, "admin").get("/console/tenants").text, "there is no host here"
+    hosted = replace(parts, host="acme")
+    admin, viewer = reader_as(hosted, "admin"), reader_as(hosted, "viewer")
+    assert "Suspend…" in admin.get("/console/tenants").text
+    assert "Suspend…" not in viewer.get("/console/tenants").text
+    address = "/console/tenants/acme/suspension"
+    assert viewer.post(address).status_code == 403
+    assert "refused from now on" in admin.get(address).text
+    assert admin.post(address).headers["location"] == "/console/tenants"
+    assert "suspended since" in admin.get("/console/tenants").text
+    assert "answered again" in admin.get(address).text
+    admin.post(address)
+    assert "suspended since" not in admin.get("/console/tenants").text
 
 
 def test_a_rejection_ends_it(parts: Parts) -> None:

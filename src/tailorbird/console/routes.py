@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from tailorbird.console import door, rendering
 from tailorbird.console.forms import Fields, read_form
-from tailorbird.console.pages import audit, entrance, jobs, judging, objectives, releases, reviews, rollouts, runs, traffic
+from tailorbird.console.pages import audit, entrance, jobs, judging, objectives, releases, reviews, rollouts, runs, tenants, traffic
 from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
 from tailorbird.lifecycle.sessions import Entrance
@@ -45,6 +45,10 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/releases/{digest}/stage", releases.stage),
     ("GET", "/releases/{digest}/promote", releases.confirm_promote),
     ("POST", "/releases/{digest}/promote", releases.promote),
+    ("GET", "/releases/{digest}/drill", rollouts.confirm_drill),
+    ("POST", "/releases/{digest}/drill", rollouts.drill),
+    ("GET", "/releases/{digest}/rollout", rollouts.confirm_start),
+    ("POST", "/releases/{digest}/rollout", rollouts.start),
     ("GET", "/aliases/{alias}/rollback", releases.confirm_roll_back),
     ("POST", "/aliases/{alias}/rollback", releases.roll_back),
     ("GET", "/rollouts", rollouts.show_all),
@@ -53,6 +57,9 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/rollouts/{rollout}/{decision}", rollouts.decide),
     ("GET", "/reviews", reviews.show),
     ("POST", "/reviews/{request}", reviews.settle),
+    ("GET", "/tenants", tenants.show_all),
+    ("GET", "/tenants/{tenant}/suspension", tenants.confirm),
+    ("POST", "/tenants/{tenant}/suspension", tenants.toggle),
     ("GET", "/traffic", traffic.show),
     ("GET", "/requests/{request}", traffic.explain),
     ("GET", "/signals", traffic.show_signals),

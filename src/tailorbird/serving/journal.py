@@ -3,7 +3,7 @@
 In: request rows, and what is kept beside them. Out: rows in the ledger, with what they used up, in one transaction. A commit starts as soon
 as there is a row and the former commit has ended, so rows gather exactly while one is under way: no fixed delay when traffic is thin, large
 groups when it is dense. A commit does not wait for the disk, and survives the end of this process; the disk follows within a second
-(decision 0029). Must not know: SQL, HTTP.
+(decision 0034). Must not know: SQL, HTTP.
 """
 
 from __future__ import annotations

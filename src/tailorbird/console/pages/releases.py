@@ -161,6 +161,10 @@ def _moves(visit: Visit, release: Release) -> tuple[tuple[str, str], ...]:
     moves = []
     if _legal(release.state, ReleaseAction.STAGE) and visit.may(Action.STAGE):
         moves.append(("Stage…", f"{_address(release)}/stage"))
+    if release.state is ReleaseState.STAGED and visit.may(Action.DRILL):
+        moves.append(("Drill…", f"{_address(release)}/drill"))
+    if release.state is ReleaseState.STAGED and visit.may(Action.ROLL_OUT):
+        moves.append(("Roll out…", f"{_address(release)}/rollout"))
     if _legal(release.state, ReleaseAction.PROMOTE) and visit.may(Action.PROMOTE):
         moves.append(("Promote…", f"{_address(release)}/promote"))
     if release.state is ReleaseState.PRODUCTION and visit.may(Action.ROLLBACK):

@@ -9,12 +9,17 @@ from fastapi.responses import Response
 
 from tailorbird.access import Action
 from tailorbird.console.visit import Visit, see_other
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.rollout import TRANSITIONS, Rollout
-from tailorbird.lifecycle.control import rollouts
+from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.rollout import TRANSITIONS, Rollout, RolloutPlan, Step
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.control import releases, rollouts
 
 #: Decisions on offer, and what they are called.
 _DECISIONS = {"hold": "Hold", "resume": "Let it go on", "promote": "Promote", "roll_back": "Take it back"}
+
+_GUARDED = "Guards watch errors, latency, refusals, form, cost and feedback; they take it back, by accident at most {:g} % of the time."
+_ANOTHER_WAY = "Another way, with steps and guards of your own: tailorbird rollout start."
 
 
 def show_all(visit: Visit) -> Response:
@@ -48,6 +53,50 @@ def decide(visit: Visit) -> Response:
     """Decides."""
     fields = {"rollout": visit.named("rollout"), "decision": visit.named("decision"), "reason": visit.form.get("reason", "")}
     return see_other(f"/console/rollouts/{visit.ask(rollouts.DECIDE, **fields).id}")
+
+
+def confirm_start(visit: Visit) -> Response:
+    """Asks before a release is let in by degrees, and shows the way."""
+    release = _staged(visit)
+    plan = RolloutPlan()
+    told = (f"The way: {', then '.join(map(_words, plan.steps))}, then production.", _GUARDED.format(100 * plan.alpha), _ANOTHER_WAY)
+    return _confirm(visit, f"Roll release {short(release.digest)} out", told, "Begin", release)
+
+
+def start(visit: Visit) -> Response:
+    """Begins a rollout by the usual steps."""
+    return see_other(f"/console/rollouts/{visit.ask(rollouts.START, digest=visit.named('digest')).id}")
+
+
+def confirm_drill(visit: Visit) -> Response:
+    """Asks before a drill."""
+    release = _staged(visit)
+    told = ("Its staging name is moved to it and back; no user's request is touched. This can take some seconds.",)
+    return _confirm(visit, f"Drill release {short(release.digest)}", told, "Drill it", release)
+
+
+def drill(visit: Visit) -> Response:
+    """Rehearses, and tells the seconds."""
+    done = visit.ask(rollouts.DRILL, digest=visit.named("digest"))
+    return visit.page("drill.html", drill=done)
+
+
+def _staged(visit: Visit) -> Release:
+    """Raises Conflict where the release is not staged: nothing is asked that could not be done."""
+    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    if release.state is not ReleaseState.STAGED:
+        raise Conflict(f"release {short(release.digest)} is {release.state.value}, not staged", "stage it first", code="release_state")
+    return release
+
+
+def _confirm(visit: Visit, title: str, told: tuple[str, ...], button: str, release: Release) -> Response:
+    back = f"/console/releases/{release.digest.removeprefix('sha256:')}"
+    return visit.page("confirm.html", title=title, told=told, button=button, back=back, ask_reason=False)
+
+
+def _words(step: Step) -> str:
+    asked = "all requests mirrored" if step.kind == "shadow" else f"{100 * step.share:g} % of the users"
+    return f"{asked} for at least {step.requests:,} requests" if step.requests else asked
 
 
 def _offered(rollout: Rollout) -> tuple[tuple[str, str], ...]:
