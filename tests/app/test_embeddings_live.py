@@ -25,6 +25,7 @@ TEXTS = ["I lost my card", "where is my parcel"]
 @pytest.fixture
 def served(house: House, tmp_path: Path) -> Iterator[Live]:
     """A ranking release that searches by vectors under ``search``, one that searches by words under ``words``, a classifier."""
+    (tmp_path / "index").mkdir()
     entry = Entry(id="a", text="lost cards are blocked", access=(EVERYONE,))
     write_index(tmp_path / "index", [entry], MemoryEncoder().embed(Path(), [entry.text]))
     for number, (name, way) in enumerate((("search", "vectors"), ("words", "words")), start=1):

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 from console_kit import NOW, Reader, approve, release_of, run_named
 
+from serving_kit import make_release
 from tailorbird.domain.deployment import Alias, Target
+from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.lifecycle import Parts
@@ -182,28 +184,30 @@ def staged(parts: Parts) -> Reader:
 
 
 def test_a_release_is_let_in_by_degrees_from_the_page(parts: Parts) -> None:
-    operator = staged(parts)
-    offered = operator.get(page_of(parts)).text
+    operator, release, page = staged(parts), release_of(parts), page_of(parts)
+    offered = operator.get(page).text
     assert "Roll out…" in offered
     assert "Drill…" in offered
-    told = operator.get(f"{page_of(parts)}/rollout").text
+    told = operator.get(f"{page}/rollout").text
     assert "all requests mirrored" in told
     assert "5 % of the users" in told
-    refused = operator.post(f"{page_of(parts)}/rollout")
+    refused = operator.post(f"{page}/rollout")
     assert refused.status_code == 409, "nothing answers yet that it could be let in beside"
+    former = make_release("acme", 1, TaskKind.CLASSIFY, NOW)
     with parts.ledger.work("acme") as work:
-        before = Alias(tenant="acme", name="desk", targets=(Target(release="sha256:" + "0" * 64),), moved_at=NOW, moved_by="operator")
-        work.aliases.put(before)
-    begun = operator.post(f"{page_of(parts)}/rollout")
+        work.releases.add(former)
+        work.aliases.put(Alias(tenant="acme", name="desk", targets=(Target(release=former.digest),), moved_at=NOW, moved_by="operator"))
+    begun = operator.post(f"{page}/rollout")
     assert begun.status_code == 303
     assert "acme/desk" in operator.get(begun.headers["location"]).text
-    assert state_of(parts) is ReleaseState.CANARY
-    assert operator.get(f"{page_of(parts)}/drill").status_code == 409, "it is staged no longer"
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.releases.get(release).state is ReleaseState.CANARY
+    assert operator.get(f"{page}/drill").status_code == 409, "it is staged no longer"
 
 
 def test_a_drill_from_the_page_tells_its_seconds(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = staged(parts)
-    assert "no user's request" in operator.get(f"{page_of(parts)}/drill").text
+    assert "request is touched" in operator.get(f"{page_of(parts)}/drill").text
     assert operator.post(f"{page_of(parts)}/drill").status_code == 409, "no gateway serves here"
     told = Drill(release=release_of(parts), alias="acme/desk-staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
     monkeypatch.setattr("tailorbird.lifecycle.drill.drill", lambda *_: told)

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -110,8 +111,10 @@ inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, i
 
 // ---- threads -------------------------------------------------------------------------------------------------------------------------
 
-// Threads that work on one call together and meet between its parts. Whoever waits looks around for a moment and then sleeps: on a machine
-// with other work to do, one that kept spinning would hold the very core that the late one needs (measured: ten times slower).
+// Threads that work on one call together and meet between its parts. Whoever waits looks around for a moment, then offers its core to
+// others again and again, and sleeps only when that has lasted. Spinning alone would hold the very core that the late one needs; sleeping at
+// once makes whoever is woken late for the next meeting, where the other one sleeps already, and so on for good (either was measured to be
+// ten times slower beside a gateway).
 class Team {
 public:
     // The team of this size; there is one of each, for as long as the process lives.
@@ -136,10 +139,14 @@ public:
     }
 
     void meet() {
-        if (members == 1) return;
+        if (members == 1) {
+            for (auto& pile : dealt) pile.store(0);
+            return;
+        }
         const uint32_t before = rounds.load();
         if (arrived.fetch_add(1) + 1 == members) {
             arrived.store(0);
+            for (auto& pile : dealt) pile.store(0);
             rounds.fetch_add(1);
             rounds.notify_all();
         } else {
@@ -149,6 +156,15 @@ public:
 
     struct Share { int64_t start, stop; };
     Share share(int64_t count) const { return {count * me / members, count * (me + 1) / members}; }
+
+    // Deals out 0 to `count` in small runs, to whoever comes for one: a thread that others took the core from takes fewer. Each pile is dealt
+    // once between two meetings.
+    template <class Do>
+    void deal(int pile, int64_t count, Do work) {
+        const int64_t run = std::max<int64_t>(1, count / (members * 8));
+        for (int64_t start; (start = dealt[pile].fetch_add(run)) < count;) work(start, std::min(count, start + run));
+    }
+
     int64_t place() const { return me; }
 
 private:
@@ -156,6 +172,11 @@ private:
         for (int look = 0; look < 2000; look++) {
             if (clock.load(std::memory_order_acquire) != from) return;
             _mm_pause();
+        }
+        const auto patience = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
+        while (std::chrono::steady_clock::now() < patience) {
+            if (clock.load(std::memory_order_acquire) != from) return;
+            std::this_thread::yield();
         }
         while (clock.load() == from) clock.wait(from);
     }
@@ -177,15 +198,17 @@ private:
     const std::function<void()>* current = nullptr;
     std::atomic<uint32_t> begin{0}, rounds{0};
     std::atomic<int64_t> arrived{0};
+    std::atomic<int64_t> dealt[2] = {0, 0};
     const int64_t members;
     static thread_local int64_t me;
 };
 thread_local int64_t Team::me = 0;
 
-void product(const Team& team, const Matrix& m, const bf16* x, int64_t rows, float* y, Put put) {
-    const auto mine = team.share(m.outputs / LANES);
-    for (int64_t b = mine.start; b < mine.stop; b++)
-        column(x, m.inputs, rows, m.packed + b * LANES * m.inputs, m.inputs, m.bias ? m.bias + b * LANES : nullptr, y + b * LANES, m.outputs, put);
+void product(Team& team, const Matrix& m, const bf16* x, int64_t rows, float* y, Put put) {
+    team.deal(0, m.outputs / LANES, [&](int64_t start, int64_t stop) {
+        for (int64_t b = start; b < stop; b++)
+            column(x, m.inputs, rows, m.packed + b * LANES * m.inputs, m.inputs, m.bias ? m.bias + b * LANES : nullptr, y + b * LANES, m.outputs, put);
+    });
 }
 
 // ---- a step --------------------------------------------------------------------------------------------------------------------------
@@ -200,7 +223,6 @@ struct Step {
     std::vector<bf16> narrow_x, queries, attended, inner, narrow_middle;
     std::vector<std::vector<float>> scores;
     int64_t widest_middle = 0;
-    std::atomic<int64_t> next_task{0};
 
     Step(const Model& m, const Batch& b, bf16* k, bf16* v, int64_t stride) : model(m), batch(b), team(Team::of(m.threads)), keys(k), values(v), layer_stride(stride) {
         const int64_t n = b.rows, q = m.query_heads * m.head_size;
@@ -237,7 +259,7 @@ struct Step {
 
     // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
     void down(int64_t delta, const bf16* x, int64_t sx) {
-        each_block([&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
+        each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
             float* y = &middle[g.start * widest_middle + b * LANES];
             column(x + g.start * sx, sx, g.stop - g.start, d.down + b * LANES * d.inputs, d.inputs, nullptr, y, widest_middle, Put::replace);
             for (int64_t r = g.start; r < g.stop; r++) narrow16(&narrow_middle[r * widest_middle + b * LANES], _mm512_loadu_ps(&middle[r * widest_middle + b * LANES]));
@@ -245,7 +267,7 @@ struct Step {
     }
 
     void up(int64_t delta, float* y, int64_t sy) {
-        each_block([&](const Delta& d) { int64_t all = 0; for (int64_t p = 0; p < d.parts; p++) all += d.outputs[p]; return all / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
+        each_block(0, [&](const Delta& d) { int64_t all = 0; for (int64_t p = 0; p < d.parts; p++) all += d.outputs[p]; return all / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
             int64_t part = 0, before = 0;
             while (b * LANES >= before + d.outputs[part]) before += d.outputs[part++];
             column(&narrow_middle[g.start * widest_middle + part * d.rank], widest_middle, g.stop - g.start, d.up + b * LANES * d.rank, d.rank, nullptr, y + g.start * sy + b * LANES, sy, Put::add);
@@ -253,17 +275,18 @@ struct Step {
     }
 
     template <class Count, class Do>
-    void each_block(Count count, int64_t delta, Do work) {
+    void each_block(int pile, Count count, int64_t delta, Do work) {
         int64_t all = 0;
         for (int64_t g = 0; g < batch.groups; g++) if (const Delta* d = of(g, delta)) all += count(*d);
-        const auto mine = team.share(all);
-        int64_t before = 0;
-        for (int64_t g = 0; g < batch.groups; g++)
-            if (const Delta* d = of(g, delta)) {
-                const int64_t blocks = count(*d);
-                for (int64_t b = std::max<int64_t>(0, mine.start - before); b < std::min(blocks, mine.stop - before); b++) work(batch.group[g], *d, b);
-                before += blocks;
-            }
+        team.deal(pile, all, [&](int64_t start, int64_t stop) {
+            int64_t before = 0;
+            for (int64_t g = 0; g < batch.groups && before < stop; g++)
+                if (const Delta* d = of(g, delta)) {
+                    const int64_t blocks = count(*d);
+                    for (int64_t b = std::max<int64_t>(0, start - before); b < std::min(blocks, stop - before); b++) work(batch.group[g], *d, b);
+                    before += blocks;
+                }
+        });
     }
 
     const Delta* of(int64_t group, int64_t delta) const {
@@ -303,17 +326,17 @@ struct Step {
     void attend(int64_t layer) {
         const int64_t tasks = batch.rows * model.key_heads, group = model.query_heads / model.key_heads;
         float* mine = scores[team.place()].data();
-        // Tasks are taken up as threads come free: contexts differ in length.
-        for (int64_t task; (task = next_task.fetch_add(1)) < tasks;) {
-            const Sight sight = looking(layer, task / model.key_heads, task % model.key_heads);
-            for (int64_t g = 0; g < group; g += 3) {
-                if (group - g >= 3) heads<3>(sight, g, mine);
-                else if (group - g == 2) heads<2>(sight, g, mine);
-                else heads<1>(sight, g, mine);
+        team.deal(0, tasks, [&](int64_t start, int64_t stop) {
+            for (int64_t task = start; task < stop; task++) {
+                const Sight sight = looking(layer, task / model.key_heads, task % model.key_heads);
+                for (int64_t g = 0; g < group; g += 3) {
+                    if (group - g >= 3) heads<3>(sight, g, mine);
+                    else if (group - g == 2) heads<2>(sight, g, mine);
+                    else heads<1>(sight, g, mine);
+                }
             }
-        }
+        });
         team.meet();
-        if (team.place() == 0) next_task.store(0);
     }
 
     // What one token sees of one key head: `context` tokens through its table of blocks, then `branch` single slots (its ancestors in a
