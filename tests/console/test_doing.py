@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 from console_kit import NOW, Reader, approve, release_of, run_named
 
-from serving_kit import make_release
 from tailorbird.domain.deployment import Alias, Target
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.release import ReleaseState
+from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.audit import verify_log
 from tailorbird.lifecycle.drill import Drill
@@ -183,6 +182,13 @@ def staged(parts: Parts) -> Reader:
     return operator
 
 
+def another(release: Release) -> Release:
+    """A release of the same objective."""
+    content = release.content.model_copy(update={"candidate": "sha256:" + "0" * 64})
+    dossier = release.dossier.model_copy(update={"release": digest_of(content)})
+    return release.model_copy(update={"content": content, "dossier": dossier, "digest": dossier.release, "approvals": ()})
+
+
 def test_a_release_is_let_in_by_degrees_from_the_page(parts: Parts) -> None:
     operator, release, page = staged(parts), release_of(parts), page_of(parts)
     offered = operator.get(page).text
@@ -193,8 +199,8 @@ def test_a_release_is_let_in_by_degrees_from_the_page(parts: Parts) -> None:
     assert "5 % of the users" in told
     refused = operator.post(f"{page}/rollout")
     assert refused.status_code == 409, "nothing answers yet that it could be let in beside"
-    former = make_release("acme", 1, TaskKind.CLASSIFY, NOW)
     with parts.ledger.work("acme") as work:
+        former = another(work.releases.get(release))
         work.releases.add(former)
         work.aliases.put(Alias(tenant="acme", name="desk", targets=(Target(release=former.digest),), moved_at=NOW, moved_by="operator"))
     begun = operator.post(f"{page}/rollout")
