@@ -1,4 +1,5 @@
-"""Adapters that come and go: from the store to the first token; a thousand registered ones under a budget, asked as Zipf says."""
+"""Adapters that come and go, through the gateway: from the move of a name to the first token; a thousand names under a budget, asked as Zipf
+says."""
 
 from __future__ import annotations
 
@@ -10,28 +11,26 @@ from statistics import median, quantiles
 
 import httpx
 
-from engines import SECRET, WORK, adapters, digest, load_own, messages, own, turns
+from engines import messages
+from own import Own, name_of, own
 from run import Bar, Measured, say
 
 BARS: dict[str, Bar] = {
     "adapter_hot_load_ms": (300, 100, "ms", True),
     "memory_over_budget": (0, 0, "bytes", True),
 }
-_REGISTERED, _REQUESTS, _BUDGET_MB = 1000, 600, 1536
+_REGISTERED, _REQUESTS, _BUDGET_MB, _NEW = 1000, 600, 1536, 9
 
 
 def measure(quick: bool) -> Measured:
     registered = 100 if quick else _REGISTERED
-    _register(registered)
-    with own(_BUDGET_MB) as url:
-        load_own(url, None)
-        asyncio.run(_first_token(url, None))
-        hot = [_hot_load(url, adapter) for adapter in range(5)]
+    with own(registered, _BUDGET_MB, later=_NEW) as server:
+        say("every name answers")
+        asyncio.run(_first_token(server, "base"))
+        hot = [_hot_load(server, registered + number) for number in range(_NEW)]
         say(f"hot loads: {[round(1000 * value) for value in hot]} ms")
-        for adapter in range(5, registered):
-            load_own(url, adapter)
-        waits = asyncio.run(_zipf(url, registered, 100 if quick else _REQUESTS))
-        state = httpx.get(f"{url}/state", headers={"authorization": f"Bearer {SECRET}"}).json()
+        waits = asyncio.run(_zipf(server, registered, 100 if quick else _REQUESTS))
+        state = server.engine_state()
     asked = sum(one["requests"] for one in state["releases"])
     missed = sum(max(0, one["loads"] - 1) for one in state["releases"])
     detail = {
@@ -48,38 +47,33 @@ def measure(quick: bool) -> Measured:
     return Measured({"adapter_hot_load_ms": round(1000 * median(hot), 1), "memory_over_budget": over}, detail)
 
 
-def _register(count: int) -> None:
-    """Folders 8 and up are links to the first eight: a thousand names, and a thousand copies in memory where they are loaded."""
-    first = adapters(32)
-    for number in range(32, count):
-        folder = WORK / "adapters" / str(number)
-        folder.mkdir(exist_ok=True)
-        for name in ("adapter_config.json", "adapter_model.safetensors"):
-            place = folder / name
-            if not place.exists():
-                place.hardlink_to(first[number % 32] / name)
-
-
-def _hot_load(url: str, adapter: int) -> float:
+def _hot_load(server: Own, adapter: int) -> float:
+    """From the commit that points a new name to a release which no engine has seen, until its first token is here."""
+    server.point(adapter)
     started = time.perf_counter()
-    load_own(url, adapter)
-    asyncio.run(_first_token(url, adapter))
+    asyncio.run(_first_token(server, name_of(adapter)))
     return time.perf_counter() - started
 
 
-async def _first_token(url: str, adapter: int | None, text: str = "Where is my card?") -> float:
+async def _first_token(server: Own, name: str, text: str = "Where is my card?") -> float:
+    """Seconds until the first event; a name that does not answer yet is asked again every 5 ms."""
     started = time.perf_counter()
-    body = {"release": digest(adapter), "prompt": turns(text), "sampling": {"max_tokens": 2}}
+    body = {"model": f"acme/{name}", "messages": [{"role": "user", "content": text}], "max_tokens": 2, "stream": True}
     async with httpx.AsyncClient(timeout=60, trust_env=False) as client:
-        async with client.stream("POST", f"{url}/generate", json=body, headers={"authorization": f"Bearer {SECRET}"}) as response:
-            async for line in response.aiter_lines():
-                if "error" in json.loads(line):
-                    raise RuntimeError(line)
-                return time.perf_counter() - started
+        while time.perf_counter() - started < 60:
+            async with client.stream("POST", f"{server.url}/v1/chat/completions", json=body, headers=server.head) as response:
+                if response.status_code in (404, 503):
+                    await asyncio.sleep(0.005)
+                    continue
+                response.raise_for_status()
+                async for line in response.aiter_lines():
+                    if line.startswith("data: {"):
+                        assert "choices" in json.loads(line[6:]), line
+                        return time.perf_counter() - started
     raise RuntimeError("no token")
 
 
-async def _zipf(url: str, registered: int, count: int) -> list[float]:
+async def _zipf(server: Own, registered: int, count: int) -> list[float]:
     draw = random.Random(1)
     weights = [1 / (place + 1) for place in range(registered)]
     work = iter(list(zip(draw.choices(range(registered), weights, k=count), messages(48) * (count // 48 + 1), strict=False)))
@@ -87,7 +81,7 @@ async def _zipf(url: str, registered: int, count: int) -> list[float]:
 
     async def worker() -> None:
         for adapter, text in work:
-            waits.append(await _first_token(url, adapter, text))
+            waits.append(await _first_token(server, name_of(adapter), text))
 
     await asyncio.gather(*(worker() for _ in range(4)))
     return waits

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ from engines import RANK, ROOT, SYSTEM, TOKENS, WORK, Ask, adapters, base_model,
 from loading import LIMITS
 from run import say
 from serving_kit import House, make_release
+from tailorbird.domain.deployment import Alias, Target
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 
@@ -41,6 +42,11 @@ class Own:
     secret: str
     engine_url: str
     house: House
+    releases: dict[str, Digest]
+
+    def point(self, adapter: int) -> None:
+        """Gives an adapter that has none yet its name."""
+        self.house.point(name_of(adapter), self.releases[name_of(adapter)])
 
     @property
     def head(self) -> dict[str, str]:
@@ -52,12 +58,12 @@ class Own:
 
 
 @contextmanager
-def own(count: int, memory_mb: int = 4096) -> Iterator[Own]:
-    """Ours with ``count`` adapters, once every name answers."""
-    made = adapters(min(count, 32))
+def own(count: int, memory_mb: int = 4096, later: int = 0) -> Iterator[Own]:
+    """Ours with ``count`` adapters, once every name answers; ``later`` more have a release, and no name yet."""
+    made = adapters(min(count + later, 32))
     with TemporaryDirectory() as folder:
         house = House(Path(folder))
-        _furnish(house, [made[number % len(made)] for number in range(count)])
+        releases = _furnish(house, [made[number % len(made)] for number in range(count + later)], count)
         _, secret = house.key()
         ports = free_port(), free_port()
         urls = [f"http://127.0.0.1:{port}" for port in ports]
@@ -65,7 +71,7 @@ def own(count: int, memory_mb: int = 4096) -> Iterator[Own]:
         engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(ports[1])]
         gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, *map(str, ports)]
         with process(engine, f"{urls[1]}/healthz", ENGINE_SECRET, **paths), process(gateway, f"{urls[0]}/readyz", secret, **paths):
-            yield Own(urls[0], secret, urls[1], house)
+            yield Own(urls[0], secret, urls[1], house, releases)
         house.ledger.close()
 
 
@@ -82,32 +88,34 @@ def name_of(adapter: int | None) -> str:
     return "base" if adapter is None else f"a{adapter}"
 
 
-def _furnish(house: House, folders: list[Path]) -> None:
-    """Releases, names, and the file in which the engine process finds what to load."""
+def _furnish(house: House, folders: list[Path], named: int) -> dict[str, Digest]:
+    """Releases, names for the first ``named`` adapters, and the file in which the engine process finds what to load."""
     with house.ledger.system() as system:
         system.tenants.replace(system.tenants.get("acme").model_copy(update={"limits": LIMITS}))
-    started, found = time.monotonic(), {}
     writes, sorts = PromptSpec(instruction=SYSTEM), PromptSpec(instruction=SORTING, labels=tuple(labels()))
-    found[add_release(house, "base", 0, writes)] = None
-    found[add_release(house, "sorting", 1, sorts)] = None
-    for number, folder in enumerate(folders):
-        # A thousand names, a thousand copies in memory: folders beyond the first are links.
-        found[add_release(house, name_of(number), number + 2, writes)] = str(_own_folder(number, folder))
+    made = {"base": _release(house, 0, writes), "sorting": _release(house, 1, sorts)}
+    made |= {name_of(number): _release(house, number + 2, writes) for number in range(len(folders))}
+    answering = ["base", "sorting", *(name_of(number) for number in range(named))]
+    with house.ledger.work("acme") as work:
+        for release in made.values():
+            work.releases.add(release)
+        for name in answering:
+            targets = (Target(release=made[name].digest),)
+            work.aliases.put(Alias(tenant="acme", name=name, targets=targets, moved_at=house.clock.now(), moved_by="olga"))
+    found: dict[str, str | None] = {made["base"].digest: None, made["sorting"].digest: None}
+    # A thousand names, a thousand copies in memory: folders beyond the first are links.
+    found |= {made[name_of(number)].digest: str(_own_folder(number, folder)) for number, folder in enumerate(folders)}
     (house.folder / "servables.json").write_text(json.dumps(found))
-    say(f"{len(found)} names with adapters of rank {RANK} in {time.monotonic() - started:.1f} s")
+    say(f"{len(answering)} names; adapters of rank {RANK}")
+    return {name: release.digest for name, release in made.items()}
 
 
-def add_release(house: House, name: str, number: int, prompt: PromptSpec) -> Digest:
-    """A release in the record, and the name that points to it."""
+def _release(house: House, number: int, prompt: PromptSpec) -> Release:
     task = TaskKind.CLASSIFY if prompt.labels else TaskKind.GENERATE
     made = make_release("acme", number, task, house.clock.now())
     content = made.content.model_copy(update={"prompt": prompt})
-    release = digest_of(content)
-    dossier = made.dossier.model_copy(update={"release": release})
-    with house.ledger.work("acme") as work:
-        work.releases.add(made.model_copy(update={"content": content, "digest": release, "dossier": dossier}))
-    house.point(name, release)
-    return release
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    return made.model_copy(update={"content": content, "digest": dossier.release, "dossier": dossier})
 
 
 def _own_folder(number: int, first: Path) -> Path:

@@ -223,7 +223,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(house: House, monkeypatc
     house.point("routing", house.release())
 
     async def story(client: httpx.AsyncClient) -> httpx.Response:
-        def busy(tenant: str, *, write: bool = True) -> None:
+        def busy(tenant: str, *, write: bool = True, durable: bool = True) -> None:
             raise Unavailable("locked", "wait", code="database_busy")
 
         monkeypatch.setattr(house.ledger, "work", busy)

@@ -11,7 +11,7 @@ import pytest
 
 from serving_kit import House, digest, until
 from tailorbird.domain.deployment import RequestRow
-from tailorbird.domain.errors import NotFound, Unavailable
+from tailorbird.domain.errors import Internal, NotFound, Unavailable
 from tailorbird.serving import RequestJournal
 
 
@@ -136,6 +136,20 @@ def test_a_ledger_that_stays_busy_is_reported_after_the_stated_time(house: House
 
     asyncio.run(story())
     assert "was not written" in caplog.text
+
+
+def test_a_defect_is_told_to_whom_it_hits_and_the_others_go_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        journal = RequestJournal(house.ledger)
+        await journal.start()
+        with monkeypatch.context() as broken:
+            broken.setattr(house.ledger, "work", lambda *_: None)
+            with pytest.raises(Internal):
+                await asyncio.wait_for(journal.record(row(house, 1)), 5)
+        await journal.record(row(house, 2))
+        await journal.stop()
+
+    asyncio.run(story())
 
 
 def test_one_tenant_that_is_gone_does_not_hold_up_the_others(house: House) -> None:

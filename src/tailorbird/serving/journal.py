@@ -20,7 +20,7 @@ from itertools import islice
 from typing import get_args
 
 from tailorbird.domain.deployment import SHADOW, RequestRow
-from tailorbird.domain.errors import Busy, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Busy, Internal, TailorbirdError, Unavailable
 from tailorbird.domain.feedback import Content, Review
 from tailorbird.domain.quota import NOTHING, Amounts, Period, Usage, window_start
 from tailorbird.ports.ledger import Ledger
@@ -143,6 +143,9 @@ class RequestJournal:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._add, tenant, entries)
         except TailorbirdError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - whatever it is, who waits for these rows must hear of it, and the others go on
+            _log.error("rows could not be written, by a defect", exc_info=error)
+            return Internal("the request could not be recorded, so its answer is not given", "look at the log", code="record_defect")
         self._unflushed.set()
         return None
 
