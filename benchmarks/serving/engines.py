@@ -163,7 +163,8 @@ async def _rate(ask: Ask, work: list[tuple[str, int | None]], at_once: int) -> f
         async def worker() -> None:
             nonlocal tokens
             for text, adapter in waiting:
-                tokens += await ask(client, text, adapter)
+                made = await ask(client, text, adapter)  # awaited before the sum is read: others add to it meanwhile
+                tokens += made
 
         started = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(at_once)))
