@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -232,6 +233,19 @@ def test_50_clients_that_hang_up_in_mid_stream(served: Live, house: House, engin
     assert {(row.status, row.outcome) for row in house.rows()} == {(499, "aborted")}
     assert ask(served, model="acme/writer", messages=say("still there")).status_code == 200
     assert engine.said == said + 3
+
+
+def test_a_client_that_reads_nothing_holds_nobody_up(served: Live, house: House, engine: CountingEngine) -> None:
+    """Its stream waits; others are answered meanwhile; when it goes at last, it leaves a row and the engine is free."""
+    body = json.dumps(ASK | {"model": "acme/writer", "stream": True, "max_tokens": 1900, "messages": say("word " * 1900)}).encode()
+    with socket.create_connection(address(served)) as raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        raw.sendall(head_of(served, f"content-length: {len(body)}") + body)
+        wait_until(lambda: engine.said > 10, 10)
+        assert [ask(served).status_code for _ in range(10)] == [200] * 10
+    wait_until(lambda: len(house.rows()) == 11, 30)
+    wait_until(lambda: not engine.working, 10)
+    assert {row.outcome for row in house.rows()} <= {"ok", "aborted"}
 
 
 def test_50_streams_that_hang_up_at_once(served: Live, house: House, engine: CountingEngine) -> None:
