@@ -96,8 +96,8 @@ def _watch_transactions(passing: Passing) -> None:
     writing = SqliteFile.writing
 
     @contextmanager
-    def watched(self: SqliteFile) -> Iterator[Connection]:
-        with writing(self) as connection:
+    def watched(self: SqliteFile, *, durable: bool = True) -> Iterator[Connection]:
+        with writing(self, durable=durable) as connection:
             yield connection
             passing("a transaction is written")
         passing("a transaction is committed")
