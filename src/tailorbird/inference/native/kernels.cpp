@@ -26,6 +26,7 @@ namespace {
 
 using bf16 = uint16_t;
 constexpr int LANES = 16;  // fp32 numbers in a register, outputs in a block, tokens in a memory block
+constexpr int AHEAD = 4096;  // bytes of weights that are asked for ahead of their use
 
 // Layouts shared with Python (ctypes); see native/library.py.
 struct Matrix { const bf16* packed; const float* bias; int64_t inputs, outputs; };
@@ -77,6 +78,8 @@ inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, c
     const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
     for (int64_t i = 0; i < inputs; i += 2) {
+        // Weights stream by, and the processor's own prefetching ends at each page. Few rows wait for memory anyhow.
+        if constexpr (ROWS >= 8) _mm_prefetch((const char*)(block + i * LANES) + AHEAD, _MM_HINT_T0);
         const __m512bh w = pairs(block + i * LANES);
         for (int r = 0; r < ROWS; r++) sum[r] = _mm512_dpbf16_ps(sum[r], w, pair(x + r * sx + i));
     }
