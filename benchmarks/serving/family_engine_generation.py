@@ -1,22 +1,16 @@
-"""Answers of 32 tokens, 16 at a time: ours against vLLM on the CPU and PEFT's mixed batches, with the base, one adapter, eight, and 32."""
+"""Answers of 32 tokens, 16 at a time: ours, through the gateway, against vLLM on the CPU, with the base, one adapter, eight, and 32."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engines import WORK, adapters, asks_vllm, base_model, rounds, vllm
+from engines import adapters, asks_vllm, rounds, vllm
 from own import asks_own, own
-from run import Bar, Measured, say
+from run import Bar, Measured
 
 BARS: dict[str, Bar] = {
     "eight_adapters_vs_vllm": (2.0, 4.0, "ratio", False),
-    "eight_adapters_vs_peft": (2.0, 4.0, "ratio", False),
     "base_vs_vllm": (0.9, 1.4, "ratio", False),
     "loss_from_1_to_32_adapters": (0.25, 0.10, "share", True),
 }
@@ -29,11 +23,9 @@ def measure(quick: bool) -> Measured:
         found["vllm base"] = rounds("vLLM base", asks_vllm(url), [None], times=times)
     with vllm(folders[:8]) as url:
         found["vllm eight"] = rounds("vLLM eight adapters", asks_vllm(url), range(8), times=times)
-    found["peft eight"] = peft(times)
     middle = {name: median(values) for name, values in found.items()}
     values = {
         "eight_adapters_vs_vllm": middle["eight"] / middle["vllm eight"],
-        "eight_adapters_vs_peft": middle["eight"] / middle["peft eight"],
         "base_vs_vllm": middle["base"] / middle["vllm base"],
         "loss_from_1_to_32_adapters": 1 - middle["32 at once, 32 adapters"] / middle["32 at once, one adapter"],
     }
@@ -51,10 +43,3 @@ def ours(times: int) -> dict[str, Any]:
             "32 at once, 32 adapters": rounds("ours, 32 at once, 32 adapters", ask, range(32), 32, times),
         }
 
-
-def peft(times: int) -> list[float]:
-    command = [sys.executable, str(Path(__file__).with_name("peft_batches.py")), str(base_model()), str(WORK / "adapters"), "8", str(times)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | {"OMP_NUM_THREADS": "2"})
-    found = [round(value, 1) for value in json.loads(done.stdout.splitlines()[-1])]
-    say(f"PEFT eight adapters: {found}")
-    return found
