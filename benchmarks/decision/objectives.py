@@ -25,9 +25,9 @@ from remembering import RememberingEngine, RememberingTrainer, Scores
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Climb, Ladder
 from tailorbird.lifecycle import Progress
-from tailorbird.lifecycle.adapt import adapt
-from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.lifecycle.reports import report
+from tailorbird.lifecycle.explaining.reports import report
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise, key_path
+from tailorbird.lifecycle.running.adapt import adapt
 
 RESULTS = ROOT / "benchmarks" / "results" / "objectives.jsonl"
 WORK = ROOT / ".cache" / "benchmarks" / "objectives"

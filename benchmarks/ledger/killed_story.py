@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from tailorbird.cli.main import main
-from tailorbird.lifecycle import working
+from tailorbird.lifecycle.running import working
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "faults"))
 

@@ -20,7 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-
 from run import ROOT, say
 
 WORK = ROOT / ".cache" / "benchmarks" / "serving"

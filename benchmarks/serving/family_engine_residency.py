@@ -10,7 +10,6 @@ import time
 from statistics import median, quantiles
 
 import httpx
-
 from engines import messages
 from own import Own, name_of, own
 from run import Bar, Measured, say

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from statistics import median
 
 import httpx
-
 from engines import base_model, labels, messages, vllm
 from own import SORTING, own
 from run import Bar, Measured, say

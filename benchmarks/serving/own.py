@@ -17,10 +17,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
-
 from engines import RANK, ROOT, SYSTEM, TOKENS, WORK, Ask, adapters, base_model, free_port, labels, process
 from loading import LIMITS
 from run import say
+
 from serving_kit import House, make_release
 from tailorbird.domain.deployment import Alias, Target
 from tailorbird.domain.objective import TaskKind

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from own import ENGINE_SECRET, base_folder
+
 from serving_kit import House
 from tailorbird.app.engine import serve_engine
 from tailorbird.domain.deployment import Servable

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from own import ENGINE_SECRET
+
 from serving_kit import House
 from tailorbird.app import gateway_app
 from tailorbird.app.servers import Server, ended_by_signals, listen

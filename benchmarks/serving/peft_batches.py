@@ -8,10 +8,9 @@ import time
 import warnings
 
 import torch
+from engines import TOKENS, messages, turns
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from engines import TOKENS, messages, turns
 
 BATCH = 16
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.lifecycle import Parts, Upkeep, admit
-from tailorbird.lifecycle.redaction import redact
+from tailorbird.lifecycle.watching.redaction import redact
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine

@@ -25,9 +25,9 @@ from tailorbird.foundations.canonical import plain_json
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
-from tailorbird.lifecycle.sessions import Entrance, log_in, open_session
-from tailorbird.lifecycle.uploads import keep_upload
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.identities.sessions import Entrance, log_in, open_session
+from tailorbird.lifecycle.running.uploads import keep_upload
 
 TENANTS = ("acme", "globex")
 #: Where the control plane is asked.

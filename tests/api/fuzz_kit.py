@@ -30,9 +30,9 @@ from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
 from tailorbird.foundations.canonical import digest_of, plain_json
 from tailorbird.lifecycle import Parts, Progress
-from tailorbird.lifecycle.adapt import adapt
-from tailorbird.lifecycle.people import initialise
-from tailorbird.lifecycle.promote import statement
+from tailorbird.lifecycle.identities.people import initialise
+from tailorbird.lifecycle.releasing.promote import statement
+from tailorbird.lifecycle.running.adapt import adapt
 
 EVERYBODY = "everybody"
 #: Somebody whom nobody needs.

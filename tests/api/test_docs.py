@@ -17,7 +17,7 @@ from tailorbird.api.policy import OWN, PUBLIC
 from tailorbird.domain.identity import Role
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.control import OPERATIONS, AnyOperation
-from tailorbird.lifecycle.people import key_path
+from tailorbird.lifecycle.identities.people import key_path
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 START, END = "<!-- operations: generated, see tests/api/test_docs.py -->\n", "<!-- end of operations -->"

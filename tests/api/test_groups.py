@@ -20,7 +20,7 @@ from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.search_index import write_index
 from tailorbird.lifecycle import Actor, Parts
 from tailorbird.lifecycle.control import people, perform
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.ports.engine import Chunk, LabelScores, LoadRequest
 
 ENTRIES = [

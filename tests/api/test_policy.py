@@ -26,9 +26,9 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of, plain_json
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.adapt import submit_uploaded
 from tailorbird.lifecycle.control import OPERATIONS, AnyOperation
-from tailorbird.lifecycle.people import enrol, initialise
+from tailorbird.lifecycle.identities.people import enrol, initialise
+from tailorbird.lifecycle.running.adapt import submit_uploaded
 
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}

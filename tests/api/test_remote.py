@@ -25,7 +25,7 @@ from tailorbird.domain.identity import Role
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.control import Nothing, people, perform, releases, runs
-from tailorbird.lifecycle.people import key_path
+from tailorbird.lifecycle.identities.people import key_path
 
 
 @pytest.fixture

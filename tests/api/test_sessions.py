@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tailorbird import api
 from tailorbird.access import Throttle
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.people import disable
-from tailorbird.lifecycle.sessions import Entrance
+from tailorbird.lifecycle.identities.people import disable
+from tailorbird.lifecycle.identities.sessions import Entrance
 
 LOGIN, ME, END = "/api/sessions", "/api/session", "/api/sessions/current"
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from tailorbird.app.servers import Server, listen
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.people import key_path
+from tailorbird.lifecycle.identities.people import key_path
 
 #: Set to anything, the committed screenshots are taken anew.
 TAKE = bool(os.environ.get("TAILORBIRD_SCREENSHOTS"))

@@ -26,10 +26,12 @@ from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_artifacts, open_ledger
-from tailorbird.lifecycle import Actor, Parts, Progress, adapt, promote
-from tailorbird.lifecycle.audit import make_checkpoint
-from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
-from tailorbird.lifecycle.sessions import Entrance
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.identities.sessions import Entrance
+from tailorbird.lifecycle.releasing import promote
+from tailorbird.lifecycle.running import adapt
+from tailorbird.lifecycle.upkeep.audit import make_checkpoint
 from tailorbird.ports.engine import LabelScores
 
 #: The ledger has a clock of its own, and forgets sessions of long ago: ours stands still, but at today.

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Request, expect
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import StepProgress
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.people import key_path
+from tailorbird.lifecycle.identities.people import key_path
 
 pytestmark = pytest.mark.slow
 

@@ -13,9 +13,9 @@ from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.audit import verify_log
-from tailorbird.lifecycle.drill import Drill
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.releasing.drill import Drill
+from tailorbird.lifecycle.upkeep.audit import verify_log
 
 
 def reader_as(parts: Parts, name: str) -> Reader:
@@ -216,7 +216,7 @@ def test_a_drill_from_the_page_tells_its_seconds(parts: Parts, monkeypatch: pyte
     assert "request is touched" in operator.get(f"{page_of(parts)}/drill").text
     assert operator.post(f"{page_of(parts)}/drill").status_code == 409, "no gateway serves here"
     told = Drill(release=release_of(parts), alias="acme/desk-staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
-    monkeypatch.setattr("tailorbird.lifecycle.drill.drill", lambda *_: told)
+    monkeypatch.setattr("tailorbird.lifecycle.releasing.drill.drill", lambda *_: told)
     html = operator.post(f"{page_of(parts)}/drill").text
     assert "0.31 s" in html
     assert "0.22 s" in html
@@ -315,7 +315,7 @@ def test_forms_that_cannot_be_used(parts: Parts, form: dict[str, str], status: i
 
 
 def test_a_disabled_identity_is_out_at_once(parts: Parts) -> None:
-    from tailorbird.lifecycle.people import disable
+    from tailorbird.lifecycle.identities.people import disable
 
     operator = reader_as(parts, "operator")
     disable(parts, act_as(parts, "acme", "admin"), "operator")

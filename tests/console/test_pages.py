@@ -13,8 +13,8 @@ from tailorbird.console.routes import _PAGES
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.review import Bounded, ReviewerRecord, ReviewResult
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.reviewing import ReviewState, Shown
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.releasing.reviewing import ReviewState, Shown
 
 
 class Outline(HTMLParser):

@@ -15,7 +15,7 @@ from tailorbird.console.paging import Paging
 from tailorbird.console.picture import ladder_picture
 from tailorbird.domain.ladder import RungKind
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.reports import RunReport, report
+from tailorbird.lifecycle.explaining.reports import RunReport, report
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,9 @@ from tailorbird.domain.run import RunState, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.memory import MemoryModelReader
 from tailorbird.lifecycle import Parts, Progress
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle.audit import verify_log
-from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.upkeep.audit import verify_log
 
 LABELS = ("refund", "delivery", "login")
 

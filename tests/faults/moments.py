@@ -21,7 +21,8 @@ from sqlalchemy import Connection
 from tailorbird.domain.run import Step
 from tailorbird.ledger import blobs
 from tailorbird.ledger.sqlite import SqliteFile
-from tailorbird.lifecycle import limits, working
+from tailorbird.lifecycle.running import working
+from tailorbird.lifecycle.steps import limits
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from moments import Kill, Passing, watch
 from tailorbird.app import worker
 from tailorbird.integrations.memory import MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import sqlite
-from tailorbird.lifecycle import working
+from tailorbird.lifecycle.running import working
 
 #: How long a lease lasts in these processes, so that the lease of a dead one is soon over.
 LEASE_SECONDS = 0.15

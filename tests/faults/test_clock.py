@@ -17,11 +17,14 @@ from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.integrations.memory import FixedClock
 from tailorbird.ledger import open_ledger
-from tailorbird.lifecycle import Parts, Progress, sessions, timekeeping, working
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle.audit import make_checkpoint, verify_log
+from tailorbird.lifecycle import Parts, Progress
+from tailorbird.lifecycle.identities import sessions
+from tailorbird.lifecycle.identities.people import act_as, create_api_key, revoke_api_key
 from tailorbird.lifecycle.journal import permit
-from tailorbird.lifecycle.people import act_as, create_api_key, revoke_api_key
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.running import working
+from tailorbird.lifecycle.upkeep import timekeeping
+from tailorbird.lifecycle.upkeep.audit import make_checkpoint, verify_log
 
 HERE = "https://tailorbird.example"
 HOUR = timedelta(hours=1)

@@ -11,7 +11,7 @@ from lifecycle_kit import write_objective
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.rollout import RolloutPlan, Step
 from tailorbird.integrations.memory import MemoryModelReader
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.promote import demand_approved
-from tailorbird.lifecycle.rollouts import start_rollout, watch_rollouts
+from tailorbird.lifecycle.releasing.promote import demand_approved
+from tailorbird.lifecycle.releasing.rollouts import start_rollout, watch_rollouts
 
 LABELS = ("refund", "delivery", "login")
 

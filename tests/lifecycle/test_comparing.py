@@ -10,9 +10,9 @@ from lifecycle_kit import write_objective
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.evidence import Standing
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle.comparing import contrast
-from tailorbird.lifecycle.evidence import evidence_of
+from tailorbird.lifecycle.explaining.comparing import contrast
+from tailorbird.lifecycle.explaining.evidence import evidence_of
+from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.reporting import evidence_html
 
 

@@ -13,12 +13,13 @@ from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.fixing import FixAction
 from tailorbird.foundations.membership import verify_membership
-from tailorbird.lifecycle import Actor, Parts, Progress, adapt
-from tailorbird.lifecycle.curate import curate
+from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.data import fixing, looking, reporting
 from tailorbird.lifecycle.data.finding import Snapshot
 from tailorbird.lifecycle.data.fixing import Fix
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.running import adapt
+from tailorbird.lifecycle.running.curate import curate
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import RunState
 from tailorbird.integrations.memory import MemoryTrainer
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle.adapt import adapt, plan
-from tailorbird.lifecycle.doctor import examine_objective
+from tailorbird.lifecycle.running.adapt import adapt, plan
+from tailorbird.lifecycle.running.doctor import examine_objective
 from tailorbird.ports.trainer import TrainingJob
 
 WARNING = Finding(code="bos_missing", severity=Severity.WARNING, what="rows do not begin", remedy="let them begin")

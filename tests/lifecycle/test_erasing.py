@@ -17,10 +17,11 @@ from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput,
 from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.membership import Head, Proof, verify_membership
-from tailorbird.lifecycle import Actor, Parts, Progress, adapt
+from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.data import erasing
 from tailorbird.lifecycle.data.finding import find_snapshot
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.running import adapt
 
 WHO = "Ada Lovelace"
 

@@ -11,7 +11,7 @@ from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.ladder import Ladder, SealedTest
 from tailorbird.domain.safety import Retention
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.running import adapt as climbing
 
 
 def test_a_threshold_calibrated_on_dev_is_kept_on_test_and_released(parts: Parts, author: Actor, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.release import Release
 from tailorbird.integrations.memory import MemoryTrainer
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle.adapt import adapt
-from tailorbird.lifecycle.export import export_release
-from tailorbird.lifecycle.promote import find_release, sign_and_decide
+from tailorbird.lifecycle.releasing.export import export_release
+from tailorbird.lifecycle.releasing.promote import find_release, sign_and_decide
+from tailorbird.lifecycle.running.adapt import adapt
 from tailorbird.ports.trainer import Merged, MergeJob
 
 

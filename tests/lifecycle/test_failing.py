@@ -13,10 +13,10 @@ from tailorbird.domain.errors import Exhausted, InvalidInput, LeaseLost, Tailorb
 from tailorbird.domain.ladder import RungKind
 from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle.adapt import adapt
-from tailorbird.lifecycle.evidence import evidence_of
-from tailorbird.lifecycle.failing import ended_by
-from tailorbird.lifecycle.reports import report
+from tailorbird.lifecycle.explaining.evidence import evidence_of
+from tailorbird.lifecycle.explaining.reports import report
+from tailorbird.lifecycle.running.adapt import adapt
+from tailorbird.lifecycle.steps.failing import ended_by
 
 
 class Fragile(MemoryEngine):

@@ -14,10 +14,10 @@ from tailorbird.domain.release import ReleaseState
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
-from tailorbird.lifecycle import promote as moves
-from tailorbird.lifecycle.adapt import adapt
-from tailorbird.lifecycle.evidence import evidence_of
-from tailorbird.lifecycle.reports import RunReport, report
+from tailorbird.lifecycle.explaining.evidence import evidence_of
+from tailorbird.lifecycle.explaining.reports import RunReport, report
+from tailorbird.lifecycle.releasing import promote as moves
+from tailorbird.lifecycle.running.adapt import adapt
 from tailorbird.ports.engine import LoadRequest
 
 SILENT = Progress()

@@ -10,8 +10,9 @@ from lifecycle_kit import write_objective
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.run import RunState
 from tailorbird.integrations.memory import MemoryTrainer
-from tailorbird.lifecycle import Actor, Parts, Progress, fork
-from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.steps import fork
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 
 

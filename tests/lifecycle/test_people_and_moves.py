@@ -13,12 +13,12 @@ from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.release import ReleaseState
 from tailorbird.integrations.memory import FixedClock
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle import promote as moves
-from tailorbird.lifecycle.audit import make_checkpoint, verify_log
 from tailorbird.lifecycle.control import people, perform
-from tailorbird.lifecycle.drill import drill
-from tailorbird.lifecycle.people import act_as, create_api_key, disable, key_path, list_api_keys, revoke_api_key
+from tailorbird.lifecycle.identities.people import act_as, create_api_key, disable, key_path, list_api_keys, revoke_api_key
+from tailorbird.lifecycle.releasing import promote as moves
+from tailorbird.lifecycle.releasing.drill import drill
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.upkeep.audit import make_checkpoint, verify_log
 from tailorbird.ports.engine import LoadRequest
 
 SILENT = Progress()

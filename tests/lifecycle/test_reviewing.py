@@ -11,9 +11,10 @@ from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.ladder import SealedTest
 from tailorbird.domain.review import Mark, ReviewSheet
-from tailorbird.lifecycle import Actor, Parts, Progress, promote, reviewing
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.releasing import promote, reviewing
+from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.release import candidate_side
 
 HIGH = {"goal": "Route messages.", "owner": "support", "risk": "high"}

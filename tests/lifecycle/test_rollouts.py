@@ -31,11 +31,12 @@ from tailorbird.domain.rollout import (
     next_rollout_state,
 )
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle import Actor, Parts, drill
-from tailorbird.lifecycle.feedback import give_feedback
-from tailorbird.lifecycle.people import act_as, initialise
-from tailorbird.lifecycle.promote import promote
-from tailorbird.lifecycle.rollouts import Decision, decide_rollout, report_rollout, start_rollout, watch_rollouts
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.identities.people import act_as, initialise
+from tailorbird.lifecycle.releasing import drill
+from tailorbird.lifecycle.releasing.promote import promote
+from tailorbird.lifecycle.releasing.rollouts import Decision, decide_rollout, report_rollout, start_rollout, watch_rollouts
+from tailorbird.lifecycle.watching.feedback import give_feedback
 
 PLAN = RolloutPlan(
     steps=(Step(kind="shadow", requests=20, minutes=0), Step(share=0.25, requests=40, minutes=0), Step(share=0.5, requests=60, minutes=0))

@@ -16,12 +16,13 @@ from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.integrations.memory import MemoryEncoder, MemoryModelReader, MemoryTrainer
-from tailorbird.lifecycle import Actor, Parts, Progress, allowing
-from tailorbird.lifecycle.adapt import adapt, plan
-from tailorbird.lifecycle.calibrating import accuracy
-from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.reports import RunReport, report
-from tailorbird.lifecycle.what_if import what_if
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.climbing.calibrating import accuracy
+from tailorbird.lifecycle.explaining.reports import RunReport, report
+from tailorbird.lifecycle.explaining.what_if import what_if
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.running.adapt import adapt, plan
+from tailorbird.lifecycle.steps import allowing
 from tailorbird.planning import Change
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 

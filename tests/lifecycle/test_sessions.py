@@ -14,9 +14,10 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.identity import Identity, Login, Rotation, Signature
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.integrations.memory import FixedClock
-from tailorbird.lifecycle import Actor, Parts, people
-from tailorbird.lifecycle.people import act_as, key_path
-from tailorbird.lifecycle.sessions import SESSION_LASTS, actor_of, end_session, log_in, open_session
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.identities import people
+from tailorbird.lifecycle.identities.people import act_as, key_path
+from tailorbird.lifecycle.identities.sessions import SESSION_LASTS, actor_of, end_session, log_in, open_session
 
 HERE = "https://tailorbird.example"
 

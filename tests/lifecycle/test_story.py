@@ -11,7 +11,7 @@ from tailorbird.domain.evidence import Comparison, Evidence, GateResult, Standin
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
-from tailorbird.lifecycle import story
+from tailorbird.lifecycle.steps import story
 
 D = "sha256:" + "0" * 64
 

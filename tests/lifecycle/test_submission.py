@@ -13,11 +13,11 @@ from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.control import perform, runs
-from tailorbird.lifecycle.people import FIRST_PEOPLE, act_as, initialise
-from tailorbird.lifecycle.reports import report
-from tailorbird.lifecycle.uploads import keep_upload
+from tailorbird.lifecycle.explaining.reports import report
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.running.uploads import keep_upload
 
 
 def upload(parts: Parts, author: Actor, data: bytes) -> Digest:

@@ -21,8 +21,9 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.ledger.tables import metadata
-from tailorbird.lifecycle import Actor, Parts, tenants
-from tailorbird.lifecycle.people import act_as, key_path
+from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.identities import tenants
+from tailorbird.lifecycle.identities.people import act_as, key_path
 
 LIMITS = Limits(requests_per_minute=3)
 

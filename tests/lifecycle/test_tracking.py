@@ -10,7 +10,7 @@ from lifecycle_kit import write_objective
 
 from tailorbird.integrations.memory import MemoryTracker
 from tailorbird.lifecycle import Actor, Parts, Progress
-from tailorbird.lifecycle import adapt as climbing
+from tailorbird.lifecycle.running import adapt as climbing
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from tailorbird.domain.errors import Forbidden, Unavailable
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.foundations.sketch import sketch
 from tailorbird.integrations.memory import FixedClock
-from tailorbird.lifecycle import Actor, Parts, Progress, watch
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.releasing import promote as moves
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.watching import watch
 
 
 class Ear:

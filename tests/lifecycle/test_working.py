@@ -16,14 +16,16 @@ from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState, StepState, TrainingProgress
-from tailorbird.lifecycle import Actor, Parts, Progress, jobs, limits, working
-from tailorbird.lifecycle import adapt as climbing
-from tailorbird.lifecycle import promote as moves
+from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.data.heeding import PROVENANCE
-from tailorbird.lifecycle.limits import Watched, within_budget
-from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.reports import report
-from tailorbird.lifecycle.story import Spent
+from tailorbird.lifecycle.explaining.reports import report
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.releasing import promote as moves
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.running import jobs, working
+from tailorbird.lifecycle.steps import limits
+from tailorbird.lifecycle.steps.limits import Watched, within_budget
+from tailorbird.lifecycle.steps.story import Spent
 
 SILENT = Progress()
 

@@ -11,7 +11,7 @@ from tailorbird.domain.event import Event
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Parts, Upkeep
-from tailorbird.lifecycle.people import FIRST_PEOPLE, initialise
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, initialise
 from tailorbird.settings import save_settings
 
 TENANT = "acme"

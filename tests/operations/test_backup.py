@@ -30,9 +30,9 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.integrations.memory import FixedClock
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Parts, Progress
-from tailorbird.lifecycle.audit import make_checkpoint, verify_log
-from tailorbird.lifecycle.backup import Backup, Found, Target, artifacts_of, back_up, find_backup, restore
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.upkeep.audit import make_checkpoint, verify_log
+from tailorbird.lifecycle.upkeep.backup import Backup, Found, Target, artifacts_of, back_up, find_backup, restore
 from tailorbird.settings import load_settings
 
 

@@ -9,7 +9,7 @@ import pytest
 from operations_kit import Open, with_upkeep
 
 from tailorbird.integrations.memory import MemoryNotifier
-from tailorbird.lifecycle.condition import examine
+from tailorbird.lifecycle.upkeep.condition import examine
 
 
 def codes(parts: object) -> list[str]:

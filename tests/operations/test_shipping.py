@@ -15,9 +15,9 @@ from tailorbird.domain.errors import NotFound
 from tailorbird.domain.event import Checkpoint
 from tailorbird.integrations.memory import FixedClock, MemoryNotifier
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.audit import keep_signed, log_key, log_public_key, make_checkpoint, verify_log
-from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.shipping import notices
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.upkeep.audit import keep_signed, log_key, log_public_key, make_checkpoint, verify_log
+from tailorbird.lifecycle.upkeep.shipping import notices
 
 HOOK = "https://witness.example/hook/secret-in-the-path"
 

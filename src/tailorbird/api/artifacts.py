@@ -23,7 +23,7 @@ from tailorbird.api.sessions import Sessions, answer_with
 from tailorbird.domain.errors import Unavailable
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.journal import permit
-from tailorbird.lifecycle.uploads import Stored, keep_upload
+from tailorbird.lifecycle.running.uploads import Stored, keep_upload
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30

@@ -18,7 +18,7 @@ from tailorbird.access import matches, read_secret
 from tailorbird.api.call import TENANT
 from tailorbird.domain.errors import Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
-from tailorbird.lifecycle.timekeeping import believed
+from tailorbird.lifecycle.upkeep.timekeeping import believed
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 

@@ -21,7 +21,7 @@ from tailorbird.api.sessions import Sessions, answer_with, session_routes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, perform, perform_for_program
-from tailorbird.lifecycle.sessions import Entrance
+from tailorbird.lifecycle.identities.sessions import Entrance
 
 #: Bytes of a request at most: an objective's text (a mebibyte, escaped) and the digests of many files.
 _LARGEST_REQUEST = 2**22

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from tailorbird.foundations.canonical import plain_json
-from tailorbird.lifecycle.condition import Condition
+from tailorbird.lifecycle.upkeep.condition import Condition
 from tailorbird.serving import Deployment
 
 

@@ -28,7 +28,7 @@ from tailorbird.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import Identity, Login, Signature
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.sessions import SESSION_LASTS, Entrance, actor_of, end_session
+from tailorbird.lifecycle.identities.sessions import SESSION_LASTS, Entrance, actor_of, end_session
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -17,10 +17,12 @@ from threading import Event
 
 from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.lifecycle import Parts, audit, tenants, timekeeping
-from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.rollouts import watch_rollouts
-from tailorbird.lifecycle.watch import look
+from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.identities import tenants
+from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.releasing.rollouts import watch_rollouts
+from tailorbird.lifecycle.upkeep import audit, timekeeping
+from tailorbird.lifecycle.watching.watch import look
 
 _log = logging.getLogger("tailorbird.chores")
 

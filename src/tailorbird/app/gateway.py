@@ -29,7 +29,7 @@ from tailorbird.app.servers import Server, ended_by_signals, free_port, listen
 from tailorbird.app.supervisor import Supervisor
 from tailorbird.app.tls import Tls, check_proxies, is_open
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.sessions import Entrance
+from tailorbird.lifecycle.identities.sessions import Entrance
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.serving import Answering, Deployment, Mirror, Quotas, RequestJournal
 

@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 
 from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.condition import Condition, examine
-from tailorbird.lifecycle.shipping import Notice
+from tailorbird.lifecycle.upkeep.condition import Condition, examine
+from tailorbird.lifecycle.upkeep.shipping import Notice
 
 _log = logging.getLogger("tailorbird.health")
 

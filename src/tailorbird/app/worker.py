@@ -21,9 +21,9 @@ from tailorbird.app.chores import WORKER
 from tailorbird.domain.errors import Busy, LeaseLost, TailorbirdError
 from tailorbird.domain.run import Run, RunState
 from tailorbird.lifecycle import Parts, Progress
+from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.journal import permit
-from tailorbird.lifecycle.people import act_as
-from tailorbird.lifecycle.working import plan_for, work_on
+from tailorbird.lifecycle.running.working import plan_for, work_on
 
 #: Seconds between two looks for work, and for which a run that could not be worked on is left alone.
 POLL_SECONDS, REST_SECONDS = 1.0, 30.0

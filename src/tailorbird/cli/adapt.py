@@ -19,10 +19,10 @@ from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle import Progress
-from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.control import runs as asking
-from tailorbird.lifecycle.jobs import OPEN, Job
-from tailorbird.lifecycle.reports import RunReport
+from tailorbird.lifecycle.explaining.reports import RunReport
+from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.running.jobs import OPEN, Job
 from tailorbird.objective import read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
 

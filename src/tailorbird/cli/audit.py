@@ -10,9 +10,9 @@ import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.audit import export_log
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import looking as asking
+from tailorbird.lifecycle.upkeep.audit import export_log
 
 audit = typer.Typer(no_args_is_help=True)
 

@@ -15,7 +15,7 @@ from tailorbird import settings, wiring
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
-from tailorbird.lifecycle import backup as copies
+from tailorbird.lifecycle.upkeep import backup as copies
 
 backup = typer.Typer()
 restore = typer.Typer()

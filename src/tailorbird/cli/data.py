@@ -58,7 +58,7 @@ def _looked_at(name: str, session: Session) -> Inspection:
 @app.command("curate")
 def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """Read, clean, split and freeze the data of an objective. Killed, it goes on where it was; adapt takes up the same run."""
-    from tailorbird.lifecycle.curate import curate
+    from tailorbird.lifecycle.running.curate import curate
 
     session, progress = open_session(workspace, who, key), Narrator(err).progress()
     if session.server:

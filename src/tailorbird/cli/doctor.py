@@ -11,7 +11,7 @@ from tailorbird.cli.adapt import ObjectivePath
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json
 from tailorbird.domain.examination import Examination, ShownToken
-from tailorbird.lifecycle.doctor import examine_objective
+from tailorbird.lifecycle.running.doctor import examine_objective
 
 Rows = Annotated[int, typer.Option("--rows", help="How many rows of the first batch to show.", min=0)]
 

@@ -10,7 +10,7 @@ import typer
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, say
 from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.export import export_release
+from tailorbird.lifecycle.releasing.export import export_release
 
 export = typer.Typer()
 

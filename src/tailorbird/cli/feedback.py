@@ -9,7 +9,7 @@ import typer
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.domain.feedback import FeedbackKind, Said
 from tailorbird.lifecycle.control import feedback as asking
-from tailorbird.lifecycle.feedback import ReviewItem
+from tailorbird.lifecycle.watching.feedback import ReviewItem
 
 feedback = typer.Typer()
 review = typer.Typer(no_args_is_help=True)

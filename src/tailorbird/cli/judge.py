@@ -12,7 +12,7 @@ from tailorbird.domain.review import Bounded, Mark
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.control import judging as asking
 from tailorbird.lifecycle.control import releases
-from tailorbird.lifecycle.reviewing import ReviewState, Shown
+from tailorbird.lifecycle.releasing.reviewing import ReviewState, Shown
 
 judge = typer.Typer(no_args_is_help=True)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]

@@ -12,9 +12,9 @@ from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
-from tailorbird.lifecycle import adapt as climbing
 from tailorbird.lifecycle.control import plans as asking
 from tailorbird.lifecycle.control.operation import Nothing
+from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]

@@ -26,7 +26,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.lifecycle import Actor
 from tailorbird.lifecycle.control import Operation
-from tailorbird.lifecycle.sessions import log_in
+from tailorbird.lifecycle.identities.sessions import log_in
 
 if TYPE_CHECKING:
     import httpx

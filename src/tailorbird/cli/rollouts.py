@@ -14,7 +14,7 @@ from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.control import rollouts as asking
 from tailorbird.lifecycle.control.releases import OneRelease
-from tailorbird.lifecycle.rollouts import Decision, RolloutReport
+from tailorbird.lifecycle.releasing.rollouts import Decision, RolloutReport
 
 rollout = typer.Typer(no_args_is_help=True)
 drill = typer.Typer()

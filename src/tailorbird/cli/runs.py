@@ -12,7 +12,7 @@ from tailorbird.domain.run import Step
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import runs as asking
-from tailorbird.lifecycle.jobs import Job
+from tailorbird.lifecycle.running.jobs import Job
 
 runs = typer.Typer(no_args_is_help=True)
 jobs = typer.Typer(no_args_is_help=True)

@@ -28,7 +28,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.lifecycle import Actor, Parts
 from tailorbird.lifecycle.control import Operation, perform
-from tailorbird.lifecycle.people import act_as
+from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.settings import Settings, find_workspace, load_settings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tailorbird import settings, wiring
 from tailorbird.cli.address import SERVER
 from tailorbird.cli.session import AsJson, print_json, print_table, say
 from tailorbird.domain.errors import Conflict, InvalidInput
-from tailorbird.lifecycle.people import FIRST_PEOPLE, initialise, key_path
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, initialise, key_path
 from tailorbird.objective import TEMPLATES, write_template
 
 init = typer.Typer()

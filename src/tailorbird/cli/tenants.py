@@ -13,8 +13,8 @@ from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.quota import Limits, Usage
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import tenants as asking
-from tailorbird.lifecycle.people import FIRST_PEOPLE
-from tailorbird.lifecycle.tenants import TenantView
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE
+from tailorbird.lifecycle.identities.tenants import TenantView
 
 tenant = typer.Typer(no_args_is_help=True)
 TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]

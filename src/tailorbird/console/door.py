@@ -13,7 +13,7 @@ from tailorbird.access import browsers
 from tailorbird.access.browsers import COOKIE
 from tailorbird.domain.errors import Forbidden, Unauthenticated
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.sessions import SESSION_LASTS, actor_of
+from tailorbird.lifecycle.identities.sessions import SESSION_LASTS, actor_of
 
 
 def enter(parts: Parts, request: Request) -> Actor:

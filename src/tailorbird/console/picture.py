@@ -12,7 +12,7 @@ from typing import Literal
 from tailorbird.domain.evidence import Metric
 from tailorbird.domain.ladder import Choice, Climb, Refusal, RungKind
 from tailorbird.domain.plan import RungPlan
-from tailorbird.lifecycle.reports import RunReport
+from tailorbird.lifecycle.explaining.reports import RunReport
 
 _ORDER = tuple(RungKind)
 _THEN = {Choice.STOP: "the climb stops here", Choice.CLIMB: "climbed on", Choice.REFUSE: "the climb ends here"}

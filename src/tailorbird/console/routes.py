@@ -17,7 +17,7 @@ from tailorbird.console.forms import Fields, read_form
 from tailorbird.console.pages import audit, entrance, jobs, judging, objectives, releases, reviews, rollouts, runs, tenants, traffic
 from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
-from tailorbird.lifecycle.sessions import Entrance
+from tailorbird.lifecycle.identities.sessions import Entrance
 
 #: Pages for everybody.
 _OPEN: tuple[tuple[str, str, GuestView], ...] = (

@@ -18,7 +18,7 @@ from tailorbird.console.forms import Fields, value_of
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle import Actor, Parts
 from tailorbird.lifecycle.control import Operation, perform
-from tailorbird.lifecycle.sessions import Entrance
+from tailorbird.lifecycle.identities.sessions import Entrance
 
 Q = TypeVar("Q", bound=Value)
 A = TypeVar("A", bound=Value)

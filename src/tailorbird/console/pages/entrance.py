@@ -17,7 +17,7 @@ from tailorbird.console.visit import Guest, see_other
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unauthenticated
 from tailorbird.domain.identity import Login, Signature
 from tailorbird.foundations.canonical import canonical_json, digest_of
-from tailorbird.lifecycle.sessions import end_session
+from tailorbird.lifecycle.identities.sessions import end_session
 
 _FIRST_PAGE = "/console"
 

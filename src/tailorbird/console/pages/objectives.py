@@ -17,7 +17,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run, StepState
 from tailorbird.lifecycle.control import runs
-from tailorbird.lifecycle.story import CHOOSE
+from tailorbird.lifecycle.steps.story import CHOOSE
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Objectives on a page.

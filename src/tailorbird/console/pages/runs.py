@@ -12,7 +12,7 @@ from tailorbird.console.paging import Paging
 from tailorbird.console.picture import ladder_picture
 from tailorbird.console.visit import Visit
 from tailorbird.lifecycle.control import evidence, runs
-from tailorbird.lifecycle.jobs import OPEN, Job
+from tailorbird.lifecycle.running.jobs import OPEN, Job
 from tailorbird.reporting import evidence_html
 
 ON_A_PAGE = 50

@@ -13,7 +13,7 @@ from tailorbird.access import Action
 from tailorbird.console.visit import Visit, see_other
 from tailorbird.domain.quota import Amounts, Period
 from tailorbird.lifecycle.control import tenants
-from tailorbird.lifecycle.tenants import TenantView
+from tailorbird.lifecycle.identities.tenants import TenantView
 
 _COUNTED = {"requests": "requests", "input_tokens": "tokens read", "output_tokens": "tokens written", "money": "money"}
 _PERIODS: tuple[Period, ...] = get_args(Period)

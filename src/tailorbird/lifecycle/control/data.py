@@ -19,7 +19,7 @@ from tailorbird.lifecycle.control.runs import RelativePath
 from tailorbird.lifecycle.data import erasing, fixing, looking, reporting
 from tailorbird.lifecycle.data.finding import Snapshot
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
-from tailorbird.lifecycle.uploads import require_uploaded
+from tailorbird.lifecycle.running.uploads import require_uploaded
 
 SnapshotName = Annotated[
     str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+$", description="Digest, or how it begins; a run; an objective.")

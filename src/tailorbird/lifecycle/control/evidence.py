@@ -12,10 +12,10 @@ from pydantic import Field
 from tailorbird.access import Action
 from tailorbird.domain.comparing import Contrast
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import comparing
 from tailorbird.lifecycle.control.operation import Operation
 from tailorbird.lifecycle.control.runs import OneRun
-from tailorbird.lifecycle.evidence import evidence_of
+from tailorbird.lifecycle.explaining import comparing
+from tailorbird.lifecycle.explaining.evidence import evidence_of
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.reporting import EvidenceFacts
 

@@ -13,9 +13,9 @@ from tailorbird.access import Action
 from tailorbird.domain.feedback import Feedback, RequestId, Review, Said
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import feedback
 from tailorbird.lifecycle.control.operation import Operation
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.watching import feedback
 
 
 class Wanted(Value):

@@ -12,10 +12,10 @@ from pydantic import Field
 from tailorbird.access import Action
 from tailorbird.domain.review import Mark
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import reviewing
 from tailorbird.lifecycle.control.operation import Operation
 from tailorbird.lifecycle.control.releases import DigestStart, OneRelease, Reason
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.releasing import reviewing
 
 
 class Judged(Value):

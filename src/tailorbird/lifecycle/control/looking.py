@@ -16,11 +16,12 @@ from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.event import AuditReport, Checkpoint, LogEntry
 from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest, Name, Value
-from tailorbird.lifecycle import audit, watch
 from tailorbird.lifecycle.control.operation import Nothing, Operation
-from tailorbird.lifecycle.explain import explain
+from tailorbird.lifecycle.explaining.explain import explain
 from tailorbird.lifecycle.journal import remarks
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.upkeep import audit
+from tailorbird.lifecycle.watching import watch
 from tailorbird.reporting import Explanation
 
 

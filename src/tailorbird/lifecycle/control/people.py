@@ -12,8 +12,8 @@ from pydantic import Field
 from tailorbird.access import Action
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature
 from tailorbird.domain.value import Name, Value
-from tailorbird.lifecycle import people
 from tailorbird.lifecycle.control.operation import Nothing, Operation
+from tailorbird.lifecycle.identities import people
 from tailorbird.lifecycle.parts import Actor, Parts
 
 PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$", description="Raw Ed25519 public key in base64.")]

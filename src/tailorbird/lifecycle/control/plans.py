@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from tailorbird.access import Action
 from tailorbird.domain.plan import Plan
-from tailorbird.lifecycle import calibrating
+from tailorbird.lifecycle.climbing import calibrating
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.control.runs import RunId
+from tailorbird.lifecycle.explaining.what_if import what_if
 from tailorbird.lifecycle.parts import Actor, Parts
-from tailorbird.lifecycle.what_if import what_if
 from tailorbird.planning import Change
 
 

@@ -14,9 +14,9 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.release import Release, Statement
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import promote
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.releasing import promote
 
 DigestStart = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{1,64}$", description="Digest of the release, or how it begins.")]
 Reason = Annotated[str, Field(max_length=2000, description="Why, in a sentence.")]

@@ -12,10 +12,10 @@ from pydantic import Field
 from tailorbird.access import Action
 from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import drill, promote, rollouts
 from tailorbird.lifecycle.control.operation import Operation
 from tailorbird.lifecycle.control.releases import DigestStart, OneRelease, Reason
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.releasing import drill, promote, rollouts
 
 RolloutId = Annotated[str, Field(pattern=r"^[0-9a-f]{1,12}$", description="Id of the rollout, or how it begins.")]
 

@@ -14,12 +14,14 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.ladder import Allowance, RungKind
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest, Value
-from tailorbird.lifecycle import adapt, allowing, jobs, reports
-from tailorbird.lifecycle import fork as forking
-from tailorbird.lifecycle.adapt import OBJECTIVE
 from tailorbird.lifecycle.control.operation import Nothing, Operation
+from tailorbird.lifecycle.explaining import reports
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.running import adapt, jobs
+from tailorbird.lifecycle.running.adapt import OBJECTIVE
+from tailorbird.lifecycle.steps import allowing
+from tailorbird.lifecycle.steps import fork as forking
 
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="Id of the run, or how it begins.")]
 

@@ -14,9 +14,9 @@ from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Role, Tenant
 from tailorbird.domain.quota import Limits
 from tailorbird.domain.value import Name, Value
-from tailorbird.lifecycle import tenants
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.control.people import PublicKey
+from tailorbird.lifecycle.identities import tenants
 from tailorbird.lifecycle.parts import Actor, Parts
 
 

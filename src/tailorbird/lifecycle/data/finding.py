@@ -11,8 +11,8 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle import story
 from tailorbird.lifecycle.data.heeding import manifests_of
+from tailorbird.lifecycle.steps import story
 from tailorbird.ports.ledger import UnitOfWork
 
 

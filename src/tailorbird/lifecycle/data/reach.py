@@ -18,7 +18,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run, Step
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle import story
+from tailorbird.lifecycle.steps import story
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Feedback that is looked through at most, newest first.

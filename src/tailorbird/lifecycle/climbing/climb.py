@@ -1,0 +1,340 @@
+"""The climb: the floor beside the ladder, each rung's candidate, its evidence on dev, and the choice.
+
+In: a stage with a plan. Out: measured candidates and the decision after each. Must not know: how a rung works, how an engine computes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from tailorbird import evaluation, release, rungs
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.domain.run import TrainingReport
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.linear_text import write_linear
+from tailorbird.foundations.statistics import spend
+from tailorbird.lifecycle.climbing import safety
+from tailorbird.lifecycle.climbing.calibrating import error_of
+from tailorbird.lifecycle.climbing.prepare import planned
+from tailorbird.lifecycle.climbing.rung_context import context_of
+from tailorbird.lifecycle.climbing.tracking import tracked
+from tailorbird.lifecycle.journal import Facts
+from tailorbird.lifecycle.steps import story
+from tailorbird.lifecycle.steps.allowing import require_allowance
+from tailorbird.lifecycle.steps.failing import ended_by
+from tailorbird.lifecycle.steps.stage import Outcome, Stage
+from tailorbird.ports.ledger import UnitOfWork
+
+#: Steps whose mean loss tells how well the learned rows are known.
+_LAST_STEPS = 5
+
+
+def measure_floor(stage: Stage) -> Outcome:
+    """Fits the classical reference on train and measures it on dev."""
+    stage.progress.tell("fitting the classical reference")
+    train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
+    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many)
+    candidate = Candidate(
+        rung=RungKind.FLOOR,
+        variant=model.variant,
+        base_model=stage.base.digest,
+        prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets),
+        floor=_stored(stage, model) if stage.objective.releases_floor else None,
+        trained_parameters=model.parameters,
+        seed=stage.objective.seed,
+    )
+    evidence = safety.with_safety(stage, candidate, None, weigh(stage, candidate, dev, model.predict(dev), "scikit-learn"))
+    making = Making(candidate=digest_of(candidate), seconds=model.seconds)
+
+    def keep(work: UnitOfWork) -> None:
+        for value in (candidate, making, evidence):
+            work.records.put(value)
+
+    measured = Measured(candidate=digest_of(candidate), making=digest_of(making), evidence=digest_of(evidence))
+    return Outcome(measured, {"accuracy": _headline(evidence)}, keep)
+
+
+def _stored(stage: Stage, model: rungs.FloorModel) -> Digest | None:
+    """The floor as an artifact; None where it can only be measured."""
+    if model.linear is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        write_linear(model.linear, Path(folder))
+        return stage.parts.artifacts.put_tree(Path(folder))
+
+
+def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
+    """Makes a rung's candidate. Training resumes from its last checkpoint when it was interrupted.
+
+    When the budget is used up the rung ends there: its checkpoint stays in the run's folder, and the climb ends with what was measured.
+    When the rung fails for a reason of its own, that is evidence, and the ladder goes on above it. Raises Conflict
+    (``rung_not_allowed``) for a rung that somebody must allow first.
+    """
+    require_allowance(stage, rung)
+    try:
+        with tracked(stage, rung) as tracking:
+            context = context_of(stage, rung, stage.base)
+            made = rungs.make_candidate(replace(context, report=tracking.ahead_of(context.report)))
+            tracking.report = made.training
+    except Exception as error:
+        if (ended := ended_by(error)) is None:
+            raise
+        return _ended(rung, ended)
+    making = Making(
+        candidate=digest_of(made.candidate),
+        training=digest_of(made.training) if made.training else None,
+        seconds=made.seconds,
+        peak_memory_gb=made.peak_memory_gb,
+        money=made.seconds / 3600 * stage.parts.prices.per_hour,
+        energy_kwh=made.seconds / 3600 * stage.parts.prices.watts / 1000,
+    )
+
+    def keep(work: UnitOfWork) -> None:
+        work.records.put(made.candidate)
+        if made.training is not None:
+            work.records.put(made.training)
+            if (error := error_of(stage, rung, made.training)) is not None:
+                work.records.put(error)
+
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "trained_parameters": made.candidate.trained_parameters}
+    return Outcome(making, facts, keep)
+
+
+def _ended(rung: RungPlan, ended: Making) -> Outcome:
+    """What a rung leaves that ended before it was measured."""
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "stopped": ended.stopped}
+    return Outcome(ended, facts)
+
+
+def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
+    """Measures a candidate on dev, compares it with the rung below on the same items, and decides whether to go on.
+
+    A candidate that cannot be measured for a reason of its own is evidence, as one that cannot be made.
+    """
+    making = stage.result(Making, story.make_step(rung))
+    assert making.candidate is not None
+    candidate = stage.record(Candidate, making.candidate)
+    try:
+        evidence = _with_limits(stage, candidate, making, examine(stage, candidate, Split.DEV))
+    except Exception as error:
+        if (ended := ended_by(error)) is None:
+            raise
+        return _ended(rung, ended)
+    return _climbed(stage, rung, making, evidence)
+
+
+def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -> Outcome:
+    """The verdict on a measured rung, and what to do after it."""
+    plan = planned(stage)
+    candidate = stage.record(Candidate, evidence.candidate)
+    gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
+    following = next(iter(plan.rungs[plan.rungs.index(rung) + 1 :]), None)
+    fit = _fit_of(stage, making)
+    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, fit))
+    climb = Climb(
+        rung=rung.rung,
+        candidate=digest_of(candidate),
+        variant=rung.variant,
+        trained_parameters=candidate.trained_parameters,
+        evidence=evidence,
+        gate=gate,
+        against_below=_against(stage, evidence, stage.climbs[-1].evidence) if stage.climbs else None,
+        choice=choice,
+        reason=reason,
+        fit=fit,
+        seconds=making.seconds,
+        peak_memory_gb=making.peak_memory_gb,
+        money=making.money,
+        energy_kwh=making.energy_kwh,
+    )
+
+    def keep(work: UnitOfWork) -> None:
+        work.records.put(evidence)
+        work.records.put(gate)
+
+    facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
+    return Outcome(climb, facts, keep)
+
+
+def _with_limits(stage: Stage, candidate: Candidate, making: Making, evidence: Evidence) -> Evidence:
+    """What training cost is measured only where nothing fails already."""
+    asked = safety.asked_for(stage)
+    if not asked:
+        return evidence
+    so_far = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
+    if so_far.verdict is Verdict.FAIL:
+        return safety.put_off(evidence, asked)
+    return safety.with_safety(stage, candidate, making.training, evidence)
+
+
+def _fit_of(stage: Stage, making: Making) -> Fit | None:
+    """How far a rung's training got; None where nothing was trained."""
+    if making.training is None:
+        return None
+    report = stage.record(TrainingReport, making.training)
+    last = [line.loss for line in report.history if line.step][-_LAST_STEPS:]
+    return Fit(learned=sum(last) / len(last), held_out=report.best_held_out_loss) if last else None
+
+
+def choose(stage: Stage) -> Outcome:
+    """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
+    plan = planned(stage)
+    floor = _floor_climb(stage) if story.FLOOR in stage.done else None
+    eligible = (floor, *stage.climbs) if floor and stage.objective.releases_floor else stage.climbs
+    chosen, reason = story.choose(eligible, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
+    ladder = Ladder(
+        floor=floor,
+        climbs=stage.climbs,
+        refused=plan.left_out + _not_climbed(stage, tuple(rung for rung in plan.rungs if story.measure_step(rung) not in stage.done)),
+        chosen=chosen.candidate if chosen else None,
+        reason=reason + _floor_remark(stage, chosen),
+    )
+    return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
+
+
+def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> Evidence:
+    """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
+    rows = stage.rows(split)
+    engine = stage.parts.engine()
+    servable = stage.servable(candidate)
+    stage.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
+    engine.load(servable)
+    try:
+        ask = evaluation.ranked_predictions if stage.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
+        predictions = ask(
+            evaluation.PredictionRequest(
+                engine=engine,
+                servable=servable,
+                rows=rows,
+                progress=stage.progress.count,
+                sampling=Sampling(max_tokens=256),
+                concurrency=limit.at_concurrency if (limit := stage.objective.limits.latency_p95_ms) else 1,
+            )
+        )
+    finally:
+        engine.unload(servable.id)
+    return weigh(stage, candidate, rows, predictions, engine.fingerprint(), look)
+
+
+def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1) -> Evidence:
+    """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
+    spec = spec_of(stage, look)
+    items = evaluation.results(rows, predictions, spec)
+    spec = replace(spec, refer_below=_threshold(stage, candidate, items, spec))
+    return Evidence(
+        candidate=digest_of(candidate),
+        split=rows[0].split,
+        n=len(rows),
+        metrics=evaluation.metrics_of(items, spec),
+        items=stage.parts.artifacts.put(as_lines(items)),
+        seconds=sum(prediction.latency_ms for prediction in predictions) / 1000,
+        engine=engine,
+        refer_below=spec.refer_below,
+        breakdown=stage.parts.artifacts.put(canonical_json(evaluation.break_down(rows, items, spec))),
+    )
+
+
+def spec_of(stage: Stage, look: int) -> evaluation.MeasureSpec:
+    """How the objective of a run is measured, at the confidence of this look."""
+    return evaluation.MeasureSpec(
+        task=stage.objective.task.kind,
+        labels=stage.manifest.labels,
+        confidence=spend(stage.objective.business.risk.confidence, look),
+        seed=stage.objective.seed,
+        price_per_hour=stage.parts.prices.per_hour,
+        many=stage.many,
+        form=stage.objective.task.format,
+    )
+
+
+def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...], spec: evaluation.MeasureSpec) -> float | None:
+    """Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on."""
+    referral = stage.objective.referral
+    if referral is None:
+        return None
+    measured = (*stage.climbs, *((_floor_climb(stage),) if story.FLOOR in stage.done else ()))
+    known = next((climb.evidence.refer_below for climb in measured if climb.candidate == digest_of(candidate)), None)
+    return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
+
+
+def as_lines(items: tuple[ItemResult, ...]) -> bytes:
+    """Item results as the bytes that are kept: one a line."""
+    return b"".join(canonical_json(item) + b"\n" for item in items)
+
+
+def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
+    metric = comparison_metric(stage)
+    rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
+    return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
+
+
+def comparison_metric(stage: Stage) -> str:
+    """The metric by which two rungs are compared."""
+    if stage.objective.task.kind is TaskKind.RANK:
+        return "ndcg@10"
+    return "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY and not stage.many else "exact_match"
+
+
+def _headline(evidence: Evidence) -> float | None:
+    metric = next((evidence.metrics[name] for name in ("accuracy", "exact_match", "ndcg@10") if name in evidence.metrics), None)
+    return round(metric.value, 4) if metric else None
+
+
+def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...]:
+    """The planned rungs that have no evidence, each with the reason."""
+    why = "the rung below passes" if stage.climbs and stage.climbs[-1].choice is Choice.STOP else "the budget does not allow it"
+    last = stage.climbs[-1] if stage.climbs else None
+    if last is not None and last.choice is Choice.REFUSE:
+        why = last.reason.rpartition("; ")[2]
+    reasons = dict.fromkeys(left, why) | {rung: f"failed while it was being {reason}" for rung, reason in stage.failed.items()}
+    if stage.stopped is not None:
+        rung, reason = stage.stopped
+        reasons[rung] = f"ended while it was being made: {reason}"
+    return tuple(Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") for rung, reason in reasons.items())
+
+
+def _floor_climb(stage: Stage) -> Climb:
+    measured = stage.result(Measured, story.FLOOR)
+    candidate = stage.record(Candidate, measured.candidate)
+    making = stage.record(Making, measured.making)
+    evidence = stage.record(Evidence, measured.evidence)
+    return Climb(
+        rung=RungKind.FLOOR,
+        candidate=measured.candidate,
+        variant=candidate.variant,
+        trained_parameters=candidate.trained_parameters,
+        evidence=evidence,
+        gate=_floor_gate(stage, evidence),
+        against_below=None,
+        choice=Choice.CLIMB,
+        reason="the classical reference, beside the ladder",
+        seconds=making.seconds,
+        peak_memory_gb=making.peak_memory_gb,
+        money=making.money,
+        energy_kwh=making.energy_kwh,
+    )
+
+
+def _floor_gate(stage: Stage, evidence: Evidence) -> GateResult:
+    return release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
+
+
+def _floor_remark(stage: Stage, chosen: Climb | None) -> str:
+    """Says so when the classical reference would do."""
+    if story.FLOOR not in stage.done or stage.objective.releases_floor:
+        return ""
+    floor = _floor_climb(stage)
+    if floor.gate.verdict is not Verdict.PASS:
+        return ""
+    if chosen is None:
+        return "; the classical reference passes: it suffices"
+    found = _against(stage, chosen.evidence, floor.evidence)
+    return f"; note: the classical reference passes too ({found.standing.value.replace('_', ' ')} against it, {found.difference:+.3f})"

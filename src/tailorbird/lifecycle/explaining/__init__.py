@@ -1,0 +1,1 @@
+"""What a run has led to and why, gathered for people."""

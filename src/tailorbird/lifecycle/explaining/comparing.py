@@ -1,0 +1,166 @@
+"""Any two candidates or runs beside each other.
+
+In: names of runs, candidates or releases. Out: a ``Contrast``: paired where both answered the same items, unpaired where not. Must not
+know: how it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tailorbird import evaluation
+from tailorbird.domain.comparing import Contrast, Side, Unpaired
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
+from tailorbird.domain.ladder import Climb
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.run import Run
+from tailorbird.lifecycle.explaining.reports import report
+from tailorbird.lifecycle.parts import Parts
+
+#: Metrics that have a paired difference, in the order in which they are told.
+_PAIRED = ("accuracy", "exact_match", "macro_f1", "balanced_accuracy", "token_f1", "rouge_l", "chrf", "groundedness", "ndcg@10")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A candidate of a run with its evidence: on the sealed test where it was opened for it, and on dev."""
+
+    run: Run
+    objective: Objective
+    climb: Climb
+    test: Evidence | None
+
+    @property
+    def name(self) -> str:
+        """As people name it."""
+        return f"{self.run.id} {self.climb.rung.value} {self.climb.variant}"
+
+
+def contrast(parts: Parts, tenant: str, one: str, other: str) -> Contrast:
+    """Compares two things that are named by a run's id (its chosen candidate), ``RUN:RUNG`` or ``RUN:RUNG-VARIANT``, a candidate's digest,
+    or a release's.
+
+    Raises NotFound, and InvalidInput when one names nothing that was measured.
+    """
+    found = (_find(parts, tenant, one), _find(parts, tenant, other))
+    on_test = all(each.test is not None for each in found)
+    evidence = [each.test if on_test and each.test else each.climb.evidence for each in found]
+    items = [_items(parts, each) for each in evidence]
+    sides = [_side(each, what) for each, what in zip(found, evidence, strict=True)]
+    same = {item.item for item in items[0]} == {item.item for item in items[1]}
+    rule = evaluation.ComparisonRule(
+        margin=found[0].objective.margin, confidence=found[0].objective.business.risk.confidence, seed=found[0].objective.seed
+    )
+    return Contrast(
+        one=sides[0],
+        other=sides[1],
+        paired=tuple(_paired(evidence, items, rule)) if same else (),
+        unpaired=() if same else tuple(_unpaired(sides, rule)),
+        remarks=tuple(_remarks(found, same, on_test)),
+    )
+
+
+def _find(parts: Parts, tenant: str, name: str) -> _Found:
+    run, _, rung = name.partition(":")
+    for look in (_by_run, _by_candidate):
+        found = look(parts, tenant, run if not name.startswith("sha256:") else name, rung if not name.startswith("sha256:") else "")
+        if found is not None:
+            return found
+    raise NotFound(
+        f"nothing is called {name}",
+        "name a run (see tailorbird runs list), RUN:RUNG, a candidate's digest or a release's",
+        code="compare_missing",
+    )
+
+
+def _by_run(parts: Parts, tenant: str, run: str, rung: str) -> _Found | None:
+    try:
+        told = report(parts, tenant, run)
+    except NotFound:
+        return None
+    chosen = told.ladder.chosen if told.ladder else None
+    climbs = [*told.climbs, *([told.ladder.floor] if told.ladder and told.ladder.floor else [])]
+    if rung:
+        wanted = [climb for climb in climbs if rung in (climb.rung.value, f"{climb.rung.value}-{climb.variant}")]
+    else:
+        wanted = [climb for climb in climbs if climb.candidate == chosen] or list(told.climbs[-1:])
+    if not wanted:
+        known = ", ".join(f"{climb.rung.value}-{climb.variant}" for climb in climbs) or "nothing yet"
+        raise InvalidInput(
+            f"run {told.run.id} has not measured {rung or 'a candidate'}", f"it has measured: {known}", code="compare_unmeasured"
+        )
+    test = told.evidence if told.evidence and told.evidence.candidate == wanted[-1].candidate else None
+    return _Found(told.run, told.objective, wanted[-1], test)
+
+
+def _by_candidate(parts: Parts, tenant: str, digest: str, _rung: str) -> _Found | None:
+    start = digest.removeprefix("sha256:")
+    with parts.ledger.work(tenant, write=False) as work:
+        runs = work.runs.all()
+        with suppress(NotFound):
+            start = work.releases.get(digest).content.candidate.removeprefix("sha256:")
+    for run in runs if len(start) >= 6 else ():
+        told = report(parts, tenant, run.id)
+        for climb in told.climbs:
+            if climb.candidate.removeprefix("sha256:").startswith(start):
+                test = told.evidence if told.evidence and told.evidence.candidate == climb.candidate else None
+                return _Found(told.run, told.objective, climb, test)
+    return None
+
+
+def _items(parts: Parts, evidence: Evidence) -> tuple[ItemResult, ...]:
+    return tuple(ItemResult.model_validate_json(line) for line in parts.artifacts.get(evidence.items).splitlines())
+
+
+def _side(found: _Found, evidence: Evidence) -> Side:
+    climb = found.climb
+    # What training cost is measured beside dev, and does not rest on the split.
+    safety = {name: metric for name, metric in climb.evidence.metrics.items() if name in ("retention", "memorisation")}
+    return Side(
+        name=found.name,
+        run=found.run.id,
+        candidate=climb.candidate,
+        split=evidence.split.value,
+        n=evidence.n,
+        metrics=safety | evidence.metrics,
+        trained_parameters=climb.trained_parameters,
+        seconds=climb.seconds,
+        peak_memory_gb=climb.peak_memory_gb,
+        money=climb.money,
+    )
+
+
+def _paired(evidence: list[Evidence], items: list[tuple[ItemResult, ...]], rule: evaluation.ComparisonRule) -> Iterator[Comparison]:
+    for metric in _PAIRED:
+        if all(metric in each.metrics for each in evidence):
+            chosen = evaluation.ComparisonRule(metric=metric, margin=rule.margin, confidence=rule.confidence, seed=rule.seed)
+            yield evaluation.compare(evidence[0].candidate, evidence[1].candidate, items[0], items[1], chosen)
+
+
+def _unpaired(sides: list[Side], rule: evaluation.ComparisonRule) -> Iterator[Unpaired]:
+    for metric in ("accuracy", "exact_match"):
+        shares = [side.metrics.get(metric) for side in sides]
+        if shares[0] is not None and shares[1] is not None:
+            hits = [(round(share.value * share.n), share.n) for share in shares if share is not None]
+            found = evaluation.compare_shares(hits[0], hits[1], rule)
+            yield Unpaired(
+                metric=metric,
+                difference=found.difference,
+                low=found.low,
+                high=found.high,
+                standing=found.standing,
+                items_needed=found.items_needed,
+            )
+
+
+def _remarks(found: tuple[_Found, _Found], same: bool, on_test: bool) -> Iterator[str]:
+    one, other = found
+    if not same:
+        yield "they were not measured on the same items: the difference is unpaired, and whatever tells the items apart is in it"
+    if not on_test:
+        yield "compared on dev, by which at least one of them was chosen: a winner looks better there than it is"
+    if one.climb.trained_parameters and other.climb.trained_parameters:
+        yield "one seed each: what another seed would change is not in the interval"

@@ -1,0 +1,171 @@
+"""Label review of a release: the sheet that its run leaves, what each reviewer is shown, and what stands between it and staging.
+
+In: a stage that concludes; an actor and a release. Out: a sheet; the next item; the result so far. Must not know: pages, formulas. A
+reviewer is never told whose answer is whose.
+"""
+
+from __future__ import annotations
+
+from tailorbird import data, release
+from tailorbird.access import Action
+from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.errors import Forbidden, NotFound
+from tailorbird.domain.evidence import Evidence, Verdict
+from tailorbird.domain.ladder import Climb, Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Release
+from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.lifecycle.journal import deny, permit, record
+from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.steps.stage import Stage
+from tailorbird.ports.ledger import UnitOfWork
+
+
+class Shown(Value):
+    """An item as a reviewer sees it. ``number`` is 0 when nothing is left; then the texts are empty."""
+
+    release: Digest
+    instruction: str
+    number: int = 0
+    text: str = ""
+    left: str = ""
+    right: str = ""
+    judged: int = 0
+    asked: int = 0
+
+
+class ReviewState(Value):
+    """A release's review so far. ``required`` is False where nobody has to be asked."""
+
+    release: Digest
+    required: bool
+    result: ReviewResult | None = None
+    against: str = ""
+
+
+def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence) -> ReviewSheet | None:
+    """What people are asked about the chosen candidate: where it differs from the release that answers now; for the first release of a
+    high-risk objective, from the rung below it (the floor where it is the first)."""
+    snapshot = digest_of(stage.manifest)
+    if test.incumbent is not None and test.incumbent_release is not None:
+        against = f"release {short(test.incumbent_release)}, which answers now"
+        items = (stage.items(test.items), stage.items(test.incumbent))
+        return release.draw_sheet(stage.objective, snapshot, against, items[0], items[1], test.split.value)
+    below = _below(ladder, chosen)
+    if stage.objective.business.risk.value != "high" or below is None:
+        return None
+    against, split = f"{below.rung.value} {below.variant}", below.evidence.split.value
+    ours, theirs = stage.items(chosen.evidence.items), stage.items(below.evidence.items)
+    return release.draw_sheet(stage.objective, snapshot, against, ours, theirs, split)
+
+
+def next_shown(parts: Parts, actor: Actor, digest: str) -> Shown:
+    """The next item for ``actor``. Raises Forbidden (the author), NotFound (nothing to review). The first look at the items is logged."""
+    permit(parts, actor, Action.JUDGE, digest)
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        found, sheet, objective = _read(work, digest)
+        given = work.judgements.of(found.digest)
+        manifest = work.records.get(SnapshotManifest, sheet.snapshot)
+    _refuse_author(parts, actor, found)
+    own = [judgement for judgement in given if judgement.reviewer == actor.name]
+    if not own:
+        with parts.ledger.work(actor.tenant) as work:
+            record(work, "review.opened", actor.name, found.digest, parts.clock.now(), {"items": len(sheet.items)})
+    shown = Shown(release=found.digest, instruction=objective.task.instruction, judged=len(own), asked=len(sheet.items))
+    item = release.next_item(sheet, actor.name, given)
+    return shown if item is None else _placed(shown, sheet, actor.name, item, _text(parts, manifest, sheet, item))
+
+
+def judge(parts: Parts, actor: Actor, digest: str, number: int, mark: Mark, reason: str) -> Shown:
+    """Files a mark, and shows the next item. Raises Forbidden, InvalidInput (skipped without a reason), NotFound, Conflict (judged)."""
+    permit(parts, actor, Action.JUDGE, digest)
+    release.check_mark(mark, reason)
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        found, sheet, _ = _read(work, digest)
+    _refuse_author(parts, actor, found)
+    item = next((item for item in sheet.items if item.number == number), None)
+    if item is None:
+        raise NotFound(f"there is no item {number} on this sheet", "judge the item that is shown next", code="review_item_missing")
+    now = parts.clock.now()
+    with parts.ledger.work(actor.tenant) as work:
+        work.judgements.add(
+            Judgement(
+                release=found.digest,
+                reviewer=actor.name,
+                number=number,
+                mark=mark,
+                candidate_side=release.candidate_side(sheet, actor.name, item),
+                reason=reason.strip(),
+                at=now,
+            )
+        )
+        record(work, "review.judged", actor.name, found.digest, now, {"number": number, "mark": mark.value})
+    return next_shown(parts, actor, found.digest)
+
+
+def standing(parts: Parts, tenant: str, digest: str) -> ReviewState:
+    """The review so far. Raises NotFound when there is no such release."""
+    with parts.ledger.work(tenant, write=False) as work:
+        return standing_in(work, work.releases.get(digest))
+
+
+def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
+    """The same, in a transaction that is open."""
+    if found.dossier.review is None:
+        return ReviewState(release=found.digest, required=False)
+    sheet = work.records.get(ReviewSheet, found.dossier.review)
+    objective = work.records.get(Objective, found.content.objective)
+    result = release.review_result(sheet, work.judgements.of(found.digest), objective.business.risk.confidence, objective.seed)
+    return ReviewState(release=found.digest, required=True, result=result, against=sheet.against)
+
+
+def demand_review(work: UnitOfWork, found: Release) -> None:
+    """Raises Forbidden (``review_missing``) unless what the tier asks of people has been done, and speaks for the release."""
+    result = standing_in(work, found).result
+    if result is not None and result.verdict is not Verdict.PASS:
+        raise Forbidden(
+            f"release {short(found.digest)} has not passed label review: {result.reason}",
+            f"ask a reviewer to run: tailorbird judge answers {short(found.digest)}; see tailorbird judge show {short(found.digest)}",
+            code="review_missing",
+        )
+
+
+def _below(ladder: Ladder, chosen: Climb) -> Climb | None:
+    """The cheaper one beside which the chosen one is judged; beside the floor, the first rung."""
+    if chosen == ladder.floor:
+        return next(iter(ladder.climbs), None)
+    cheaper = ladder.climbs[: ladder.climbs.index(chosen)]
+    return cheaper[-1] if cheaper else ladder.floor
+
+
+def _read(work: UnitOfWork, digest: str) -> tuple[Release, ReviewSheet, Objective]:
+    found = work.releases.get(digest)
+    if found.dossier.review is None:
+        raise NotFound(
+            f"release {short(found.digest)} needs no label review",
+            "its risk tier asks nobody, or its answers differ from nothing that came before",
+            code="review_none",
+        )
+    return found, work.records.get(ReviewSheet, found.dossier.review), work.records.get(Objective, found.content.objective)
+
+
+def _refuse_author(parts: Parts, actor: Actor, found: Release) -> None:
+    try:
+        release.check_may_review(found, actor.name, actor.identity.public_key)
+    except Forbidden as error:
+        deny(parts, actor, "release.review", found.digest, error)
+        raise
+
+
+def _placed(shown: Shown, sheet: ReviewSheet, reviewer: str, item: ReviewItem, text: str) -> Shown:
+    left, right = item.candidate, item.other
+    if release.candidate_side(sheet, reviewer, item) == "right":
+        left, right = right, left
+    return shown.model_copy(update={"number": item.number, "text": text, "left": left, "right": right})
+
+
+def _text(parts: Parts, manifest: SnapshotManifest, sheet: ReviewSheet, item: ReviewItem) -> str:
+    rows = data.load_rows(manifest, parts.artifacts, Split(sheet.split))
+    return next((row.text for row in rows if row.id == item.item), "(this item was erased)")

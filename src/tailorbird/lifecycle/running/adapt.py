@@ -1,0 +1,164 @@
+"""The main verb: from an objective to a run, and to its end.
+
+In: an objective file, or its text with data that were uploaded, and an actor. Out: a run, planned, done or resumable. Must not know: how
+steps are leased and done (``working.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tailorbird import __version__, data, models
+from tailorbird.access import Action
+from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.lifecycle.data.heeding import heeded_facts
+from tailorbird.lifecycle.journal import permit, record
+from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.running.uploads import require_uploaded
+from tailorbird.lifecycle.running.working import Worked, plan_for, work_on
+from tailorbird.lifecycle.steps.stage import Stage
+from tailorbird.objective import ObjectiveFile, parse_objective, read_objective
+from tailorbird.ports.ledger import UnitOfWork
+
+#: Runs that are done at most, among which those of one objective are counted.
+_MOST_DONE = 10_000
+#: What the objective's text is called in the tree of a run that was submitted from elsewhere.
+OBJECTIVE = "objective.yaml"
+#: Addresses that a submitted objective may name. Others (https, say) would reach into the network of whoever works on the run.
+ADDRESSES = ("hf://", "s3://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
+
+
+def adapt(parts: Parts, actor: Actor, path: Path, progress: Progress) -> Worked:
+    """Climbs for the objective at ``path``: submits the run (or finds the one that exists) and works on it to its end.
+
+    Raises ObjectiveInvalid, DataInvalid, Forbidden, Busy (another process works on this run), and what a step raises.
+    """
+    permit(parts, actor, Action.ADAPT, path.name)
+    return work_on(parts, actor, submit(parts, actor, path, RunState.ACTIVE), progress)
+
+
+def plan(parts: Parts, actor: Actor, path: Path, progress: Progress) -> Stage:
+    """Goes as far as the plan, and no further: what ``adapt`` would do, and why, before anything is trained.
+
+    The run it leaves is the one that ``adapt`` takes up. Raises as ``adapt`` does.
+    """
+    permit(parts, actor, Action.PLAN, path.name)
+    return plan_for(parts, actor, submit(parts, actor, path, RunState.PLANNING), progress)
+
+
+def submit(parts: Parts, actor: Actor, path: Path, goal: RunState) -> Run:
+    """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
+    file = read_objective(path)
+    return _submit(parts, actor, file, goal, source=parts.artifacts.put(path.read_bytes()), inputs=None)
+
+
+def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState) -> Run:
+    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that its tenant uploaded before.
+
+    Data at addresses are not read here, while somebody waits for the answer, but by the step that freezes them.
+    """
+    require_uploaded(parts, actor.tenant, files)
+    source = parts.artifacts.put(text.encode())
+    inputs = parts.artifacts.put(canonical_json({**files, OBJECTIVE: source}))
+    parse_objective(text, OBJECTIVE)  # faults name the caller's file, not a folder of this machine
+    file = parse_objective(text, str(parts.artifacts.get_tree(inputs) / OBJECTIVE))
+    _refuse_outside(file, files)
+    return _submit(parts, actor, file, goal, source=source, inputs=inputs)
+
+
+def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
+    """A submitted objective reads what came with it, the hub, and storage that needs credentials; never this machine's files or network."""
+    objective = file.objective
+    for name in objective.places:
+        if not _came_along(name, files) and not name.startswith(ADDRESSES):
+            raise InvalidInput(
+                f"the data {name} did not come with the objective",
+                f"upload it, or name an address: {', '.join(ADDRESSES)}",
+                code="upload_missing",
+            )
+    base = objective.base_model
+    offered = {entry.name for entry in models.catalogue()}
+    if base not in offered and not base.startswith("hf://") and not _came_along(base, files):
+        raise InvalidInput(
+            f"the base model {base} did not come with the objective", "name one of the catalogue, or hf://OWNER/NAME", code="model_outside"
+        )
+
+
+def _came_along(name: str, files: Mapping[str, Digest]) -> bool:
+    return name in files or any(path.startswith(f"{name.rstrip('/')}/") for path in files)
+
+
+def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, source: Digest, inputs: Digest | None) -> Run:
+    objective = file.objective
+    if objective.tenant != actor.tenant:
+        raise Forbidden(
+            f"the objective belongs to tenant {objective.tenant}, and {actor.name} to {actor.tenant}",
+            f"set tenant: {actor.tenant}, or act as an identity of {objective.tenant}: --as {objective.tenant}/NAME",
+            code="other_tenant",
+        )
+    files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
+    unread = _unread(parts, objective) if inputs and _reads_addresses(objective) else {}
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | unread
+    with parts.ledger.work(objective.tenant, write=False) as work:
+        fingerprint = digest_of(named | heeded_facts(work, objective, parts.clock.now().date()))
+    run = Run(
+        id=fingerprint.removeprefix("sha256:")[:12],
+        tenant=objective.tenant,
+        objective_name=objective.name,
+        objective=digest_of(objective),
+        fingerprint=fingerprint,
+        folder="" if inputs else file.folder,
+        created_by=actor.name,
+        created_at=parts.clock.now(),
+        state=goal,
+        source=source,
+        inputs=inputs,
+    )
+    with parts.ledger.work(objective.tenant) as work:
+        _require_known(work, objective)
+        work.records.put(objective)
+        known = work.runs.add(run)
+        if known == run:
+            record(work, "run.submitted", actor.name, run.id, run.created_at, {"objective": objective.name, "goal": goal.value})
+            return run
+        if _is_revived(known.state, goal):
+            work.steps.retry(known.id)
+            work.runs.set_state(known.id, goal)
+            record(work, "run.revived", actor.name, known.id, run.created_at, {"goal": goal.value, "was": known.state.value})
+        return work.runs.get(known.id)
+
+
+def _require_known(work: UnitOfWork, objective: Objective) -> None:
+    """A data author who is nobody here would keep nobody from deciding. Raises InvalidInput."""
+    known = {person.name for person in work.identities.all()}
+    for name in sorted(objective.data_authors):
+        if name not in known:
+            hint = "name identities of the tenant: tailorbird identity list"
+            raise InvalidInput(f"the data author {name} is no identity of {objective.tenant}", hint, code="data_author_unknown")
+
+
+def _reads_addresses(objective: Objective) -> bool:
+    """True when some of what the objective names lies at an address."""
+    return any("://" in place for place in objective.places)
+
+
+def _unread(parts: Parts, objective: Objective) -> dict[str, int]:
+    """What stands in a run's fingerprint for data that nobody has read yet: how many runs of the objective are done.
+
+    So a submission that is repeated finds the run that is under way, and one that comes after its end reads the data again.
+    """
+    with parts.ledger.work(objective.tenant, write=False) as work:
+        done = work.runs.in_states((RunState.DONE,), limit=_MOST_DONE)
+    return {"done": sum(run.objective == digest_of(objective) for run in done)}
+
+
+def _is_revived(state: RunState, goal: RunState) -> bool:
+    """True when a run in ``state`` that is submitted again takes ``goal``: what is done or being done is left as it is."""
+    if goal is RunState.PLANNING:
+        return state in (RunState.PLANNED, RunState.FAILED, RunState.CANCELLED)
+    return state not in (RunState.DONE, RunState.ACTIVE)

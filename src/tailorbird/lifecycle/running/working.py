@@ -1,0 +1,271 @@
+"""The work of a run: step after leased step, until none is left.
+
+In: a run and who works on it. Out: the run, done or resumable; each step one transaction, so a kill at any moment loses at most the step in
+hand. Must not know: how any step works, who asked for the run. ``adapt`` in the foreground and every worker go through here.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+
+from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
+from tailorbird.domain.identity import Role
+from tailorbird.domain.ladder import Conclusion
+from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.lifecycle.climbing import climb, conclude, prepare
+from tailorbird.lifecycle.journal import Facts, record
+from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.steps import story
+from tailorbird.lifecycle.steps.limits import Watched, failed_disk
+from tailorbird.lifecycle.steps.stage import Outcome, Stage
+from tailorbird.objective import ObjectiveFile, parse_objective
+from tailorbird.ports.ledger import UnitOfWork
+
+#: How long a step's lease lasts without a heartbeat, and how often one is sent.
+LEASE = timedelta(seconds=20)
+HEARTBEAT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Worked:
+    """A run and how it stands. ``resumed`` counts the steps that were already done when this process took it up."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    conclusion: Conclusion | None
+    resumed: int
+
+
+def objective_of(parts: Parts, run: Run) -> ObjectiveFile:
+    """The objective file of a run, as it was submitted, from any machine. Raises NotFound, Corrupt."""
+    if run.source is None:
+        raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
+    folder = parts.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
+    return parse_objective(parts.artifacts.get(run.source).decode(), str(folder / "objective.yaml"))
+
+
+def stage_of(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:
+    """The run as its next step sees it."""
+    with parts.ledger.work(run.tenant, write=False) as work:
+        steps = work.steps.of(run.id)
+    return Stage(parts=parts, actor=actor, run=run, file=objective_of(parts, run), steps=steps, progress=progress)
+
+
+def work_on(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Worked:
+    """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
+    _require_signer(actor, run)
+    resumed = len(stage_of(parts, actor, run, progress).done)
+    while (stage := stage_of(parts, actor, run, progress)).next_step() is not None:
+        _advance(stage)
+    return _ended(stage, resumed)
+
+
+def _require_signer(actor: Actor, run: Run) -> None:
+    """A release is signed by its author or by a worker for its author; nobody else can finish a run. Raises Forbidden."""
+    if actor.name != run.created_by and not actor.identity.holds(Role.WORKER):
+        raise Forbidden(
+            f"run {run.id} was submitted by {run.created_by}, and {actor.name} cannot sign for them",
+            f"let {run.created_by} adapt, or let a worker do it: --detach, and tailorbird worker",
+            code="other_author",
+        )
+
+
+def plan_for(parts: Parts, actor: Actor, run: Run, progress: Progress, until: str = story.PLAN) -> Stage:
+    """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
+    while until not in (stage := stage_of(parts, actor, run, progress)).done:
+        _advance(stage)
+    with parts.ledger.work(run.tenant) as work:
+        if work.runs.get(run.id).state is RunState.PLANNING:
+            work.runs.set_state(run.id, RunState.PLANNED)
+    return stage
+
+
+def _advance(stage: Stage) -> None:
+    """Takes the next step and does it; returns having done nothing while a dead process's lease runs out."""
+    name = stage.next_step()
+    assert name is not None
+    step = _take(stage.parts, stage.run, name, stage.progress)
+    if step is not None:
+        _perform(stage, step)
+
+
+def _ended(stage: Stage, resumed: int) -> Worked:
+    with stage.parts.ledger.work(stage.run.tenant) as work:
+        if work.runs.get(stage.run.id).state is RunState.ACTIVE:
+            work.runs.set_state(stage.run.id, RunState.DONE)
+    return Worked(stage.run, stage.steps, stage.result(Conclusion, story.CONCLUDE), resumed)
+
+
+def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
+    """Leases the next step. A lease of a process that is gone is waited for; a living holder raises Busy."""
+    with parts.ledger.work(run.tenant) as work:
+        _refuse_ended(work, run)
+        work.steps.enqueue(run.id, name)
+        step = work.steps.lease(run.id, owner(os.getpid()), LEASE)
+        held = next((s for s in work.steps.of(run.id) if s.state is StepState.LEASED), None)
+    if step is not None:
+        return step
+    if held is not None and held.owner is not None and not _gone(held.owner):
+        raise Busy(
+            f"another process ({held.owner}) works on this run, at step {held.name}",
+            "wait for it, or end it: the run goes on where it stopped",
+            code="run_busy",
+        )
+    progress.tell("the process that held this step is gone; waiting for its lease to end")
+    time.sleep(1.0)
+    return None
+
+
+def _perform(stage: Stage, step: Step) -> None:
+    """Does one step under a heartbeat, and commits value, events and completion in one transaction."""
+    started = time.monotonic()
+    stage.progress.tell(f"step {step.name}")
+    watched = Watched(stage.progress)
+    with _given_up(stage, step, started):
+        _refuse_hopeless(step)
+        try:
+            with _heartbeat(stage, step, watched):
+                outcome = _handler(replace(stage, progress=watched.progress()), step.name)()
+        except OSError as error:
+            raise failed_disk(error) from error
+        _commit(stage, step, outcome, time.monotonic() - started)
+
+
+@contextmanager
+def _given_up(stage: Stage, step: Step, started: float) -> Iterator[None]:
+    """Whatever ends the body early is noted on the step; a defect of ours fails it, so that no worker meets it again and again."""
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        error = sys.exception()
+        if not finished and error is not None:
+            _give_up(stage, step, error, time.monotonic() - started)
+
+
+def _handler(stage: Stage, name: str) -> Callable[[], Outcome]:
+    table: dict[str, Callable[[], Outcome]] = {
+        story.SNAPSHOT: lambda: prepare.take_snapshot(stage),
+        story.PLAN: lambda: prepare.make_plan(stage),
+        story.FLOOR: lambda: climb.measure_floor(stage),
+        story.CHOOSE: lambda: climb.choose(stage),
+        story.TEST: lambda: conclude.open_test(stage),
+        story.CONCLUDE: lambda: conclude.conclude(stage),
+    }
+    if name in table:
+        return table[name]
+    rungs = {story.make_step(rung): (climb.make_candidate, rung) for rung in prepare.planned(stage).rungs}
+    rungs |= {story.measure_step(rung): (climb.measure_candidate, rung) for rung in prepare.planned(stage).rungs}
+    do, rung = rungs[name]
+    return lambda: do(stage, rung)
+
+
+def _commit(stage: Stage, step: Step, outcome: Outcome, seconds: float) -> None:
+    """One transaction. Raises LeaseLost when another worker holds the step by now, Conflict when the run was cancelled: then nothing of
+    this is written."""
+    with stage.parts.ledger.work(stage.run.tenant) as work:
+        _refuse_ended(work, stage.run)
+        digest = work.records.put(outcome.value)
+        work.steps.complete(step, digest, seconds)
+        outcome.also(work)
+        facts = {"step": step.name, "result": digest} | outcome.facts
+        record(work, "step.done", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
+
+
+def _give_up(stage: Stage, step: Step, error: BaseException, seconds: float) -> None:
+    """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
+    code = error.error_code if isinstance(error, TailorbirdError) else "internal"
+    given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
+    with suppress(LeaseLost), stage.parts.ledger.work(stage.run.tenant) as work:
+        if given_back:
+            work.steps.release(step, seconds)
+            return
+        work.steps.fail(step, code, seconds)
+        if work.runs.get(stage.run.id).state in WORKED:
+            work.runs.set_state(stage.run.id, RunState.FAILED)
+        facts: Facts = {"step": step.name, "code": code}
+        record(work, "step.failed", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
+
+
+@contextmanager
+def _heartbeat(stage: Stage, step: Step, watched: Watched) -> Iterator[None]:
+    """Keeps the lease while the body runs, and has the body ended when the lease is lost or the run cancelled."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(HEARTBEAT_SECONDS):
+            try:
+                with stage.parts.ledger.work(step.tenant) as work:
+                    work.steps.heartbeat(step, LEASE, watched.last)
+                    _refuse_ended(work, stage.run)
+            except Conflict as error:
+                watched.end(error)
+                return
+            except TailorbirdError:
+                continue
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+#: States in which a run is worked on.
+WORKED = (RunState.PLANNING, RunState.PLANNED, RunState.ACTIVE)
+#: Leases of one step after which it is given up until somebody adapts again.
+MOST_ATTEMPTS = 20
+#: The code with which a cancelled run ends its step.
+RUN_CANCELLED = "run_cancelled"
+#: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.
+_RECORD_AWAY = ("database_unreachable", "database_busy")
+
+
+def _refuse_ended(work: UnitOfWork, run: Run) -> None:
+    """Raises Conflict unless the run is to be worked on."""
+    state = work.runs.get(run.id).state
+    if state is RunState.CANCELLED:
+        raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
+    if state not in WORKED:
+        raise Conflict(f"run {run.id} is {state.value}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended")
+
+
+def _refuse_hopeless(step: Step) -> None:
+    """Raises Exhausted for a step that ended its worker again and again: something kills it, memory most likely."""
+    if step.attempts % MOST_ATTEMPTS == 0:
+        raise Exhausted(
+            f"the step {step.name} ended {MOST_ATTEMPTS} times without a result",
+            "look what ends its process (memory?), then adapt again",
+            code="step_hopeless",
+        )
+
+
+def owner(pid: int) -> str:
+    """How a process of this machine signs its leases."""
+    return f"{platform.node()}:{pid}"
+
+
+def _gone(holder: str) -> bool:
+    """True when ``holder`` was a process of this machine that no longer runs."""
+    node, _, pid = holder.rpartition(":")
+    if node != platform.node() or int(pid) == os.getpid():
+        return node == platform.node()
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,197 @@
+"""What one step of a run is given, and what it gives back.
+
+In: the run's record so far. Out: ``Stage`` (reads the record for a step), ``Outcome`` (what the step leaves). Must
+not know: what any step does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from tailorbird import rungs
+from tailorbird.data import load_documents, load_rows
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.evidence import ItemResult
+from tailorbird.domain.ladder import Candidate, Climb, Ladder, Making
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan, RungPlan
+from tailorbird.domain.run import Run, Step, StepState
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.lifecycle.journal import Facts
+from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.steps import story
+from tailorbird.objective import ObjectiveFile
+from tailorbird.ports.ledger import UnitOfWork
+
+V = TypeVar("V", bound=Value)
+
+
+def climb_of(work: UnitOfWork, result: Digest | None) -> Climb | None:
+    """What a step of measuring left; None where it is not done, or where its rung failed."""
+    if result is None:
+        return None
+    try:
+        return work.records.get(Climb, result)
+    except NotFound:
+        return None
+
+
+def _nothing(_: UnitOfWork) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step leaves: its value (stored as the step's result), facts for the event, and anything else to write
+    in the same transaction."""
+
+    value: Value
+    facts: Facts = field(default_factory=dict)
+    also: Callable[[UnitOfWork], None] = _nothing
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run as a step sees it. Everything is read from the record, so a step can be done by any worker, at any time."""
+
+    parts: Parts
+    actor: Actor
+    run: Run
+    file: ObjectiveFile
+    steps: tuple[Step, ...]
+    progress: Progress
+
+    @property
+    def objective(self) -> Objective:
+        """The objective of the run."""
+        return self.file.objective
+
+    @property
+    def many(self) -> bool:
+        """True when an item may bear several labels."""
+        return self.objective.task.labels == "many"
+
+    @cached_property
+    def done(self) -> dict[str, Digest]:
+        """Finished steps and the digests of their results."""
+        return {step.name: step.result for step in self.steps if step.state is StepState.DONE and step.result}
+
+    @property
+    def spent(self) -> story.Spent:
+        """What finished steps took: hours of this machine, and their price."""
+        hours = sum(step.seconds for step in self.steps) / 3600
+        return story.Spent(hours, hours * self.parts.prices.per_hour)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's unfinished work lies."""
+        return self.parts.runs / self.run.id
+
+    def record(self, kind: type[V], digest: Digest) -> V:
+        """A record of this tenant."""
+        with self.parts.ledger.work(self.run.tenant, write=False) as work:
+            return work.records.get(kind, digest)
+
+    def result(self, kind: type[V], step: str) -> V:
+        """What a finished step left."""
+        return self.record(kind, self.done[step])
+
+    @cached_property
+    def manifest(self) -> SnapshotManifest:
+        """The snapshot's manifest."""
+        return self.result(SnapshotManifest, story.SNAPSHOT)
+
+    @cached_property
+    def plan(self) -> Plan | None:
+        """The plan, once there is one."""
+        return self.result(Plan, story.PLAN) if story.PLAN in self.done else None
+
+    @cached_property
+    def base(self) -> BaseModelRef:
+        """The base model the plan names."""
+        assert self.plan is not None
+        return self.record(BaseModelRef, self.plan.base_model)
+
+    @cached_property
+    def climbs(self) -> tuple[Climb, ...]:
+        """Rungs climbed so far, cheapest first."""
+        with self.parts.ledger.work(self.run.tenant, write=False) as work:
+            found = [climb_of(work, self.done.get(story.measure_step(rung))) for rung in (self.plan.rungs if self.plan else ())]
+        return tuple(climb for climb in found if climb is not None)
+
+    @cached_property
+    def _without_candidate(self) -> tuple[tuple[RungPlan, Making], ...]:
+        """Rungs whose making ended before there was a candidate."""
+        made = [(rung, story.make_step(rung)) for rung in (self.plan.rungs if self.plan else ())]
+        found = [(rung, self.result(Making, step)) for rung, step in made if step in self.done]
+        return tuple((rung, making) for rung, making in found if making.candidate is None)
+
+    @cached_property
+    def stopped(self) -> tuple[RungPlan, str] | None:
+        """The rung that a limit ended before there was a candidate, and why."""
+        return next(((rung, making.stopped) for rung, making in self._without_candidate if not making.failed), None)
+
+    @cached_property
+    def failed(self) -> dict[RungPlan, str]:
+        """The rungs that failed, and how: ``made: REASON`` or ``measured: REASON``."""
+        made = {rung: f"made: {making.stopped}" for rung, making in self._without_candidate if making.failed}
+        return made | {rung: f"measured: {making.stopped}" for rung, making in self._unmeasured}
+
+    @cached_property
+    def _unmeasured(self) -> tuple[tuple[RungPlan, Making], ...]:
+        """Rungs whose candidate could not be measured."""
+        climbed = {(climb.rung, climb.variant) for climb in self.climbs}
+        rungs = self.plan.rungs if self.plan else ()
+        ended = [rung for rung in rungs if story.measure_step(rung) in self.done and (rung.rung, rung.variant) not in climbed]
+        return tuple((rung, self.result(Making, story.measure_step(rung))) for rung in ended)
+
+    @cached_property
+    def ladder(self) -> Ladder | None:
+        """The finished climb, once a candidate was chosen or none was found."""
+        return self.result(Ladder, story.CHOOSE) if story.CHOOSE in self.done else None
+
+    def next_step(self) -> str | None:
+        """The step to do next."""
+        chosen = self.ladder is not None and self.ladder.chosen is not None
+        return story.next_step(self.objective, self.plan, self._told(chosen))
+
+    def _told(self, chosen: bool) -> story.Told:
+        unmeasured = {story.measure_step(rung) for rung, _ in self._unmeasured}
+        failed = {story.make_step(rung) for rung, making in self._without_candidate if making.failed} | unmeasured
+        return story.Told(self.done, self.climbs, stopped=self.stopped is not None, chosen=chosen, failed=failed)
+
+    def rows(self, split: Split) -> tuple[Row, ...]:
+        """Rows of one split."""
+        return load_rows(self.manifest, self.parts.artifacts, split)
+
+    @cached_property
+    def documents(self) -> tuple[Document, ...]:
+        """The tenant's documents, where the objective names any."""
+        return load_documents(self.manifest, self.parts.artifacts)
+
+    def servable(self, candidate: Candidate) -> Servable:
+        """A candidate as the engine loads it, from verified folders."""
+        store = self.parts.artifacts
+        return Servable(
+            id=digest_of(candidate),
+            tenant=self.run.tenant,
+            task=self.objective.task.kind,
+            base=str(store.get_tree(self.base.digest)) if candidate.floor is None else "",
+            adapter=str(store.get_tree(candidate.adapter)) if candidate.adapter else None,
+            weights=str(store.get_tree(candidate.weights)) if candidate.weights else None,
+            prompt=candidate.prompt,
+            retrieval=rungs.local_retrieval(candidate.retrieval, store) if candidate.retrieval else None,
+            floor=str(store.get_tree(candidate.floor)) if candidate.floor else None,
+        )
+
+    def items(self, digest: Digest) -> tuple[ItemResult, ...]:
+        """Per-item results of some evidence."""
+        lines = self.parts.artifacts.get(digest).splitlines()
+        return tuple(ItemResult.model_validate_json(line) for line in lines)

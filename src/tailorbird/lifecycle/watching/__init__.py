@@ -1,0 +1,1 @@
+"""What users say and send once a release answers, looked at."""
