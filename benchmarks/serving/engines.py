@@ -15,7 +15,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -168,6 +168,19 @@ async def _rate(ask: Ask, work: list[tuple[str, int | None]], at_once: int) -> f
         started = time.perf_counter()
         await asyncio.gather(*(worker() for _ in range(at_once)))
         return tokens / (time.perf_counter() - started)
+
+
+def alternating(ask: Ask, settings: Mapping[str, Sequence[int | None]], at_once: int, times: int) -> dict[str, list[float]]:
+    """Rounds of several settings in turn, so that what else happens on the machine happens to all; each is warmed up by a whole round."""
+    found: dict[str, list[float]] = {name: [] for name in settings}
+    for number in range(times + 1):
+        for name, kinds in settings.items():
+            made = rate(ask, kinds, at_once, 3 * at_once)
+            if number:
+                found[name].append(round(made, 1))
+    for name, values in found.items():
+        say(f"{name}: {', '.join(f'{value:.0f}' for value in values)} tokens/s")
+    return found
 
 
 def rounds(name: str, ask: Ask, kinds: Sequence[int | None], at_once: int = 16, times: int = 3) -> list[float]:

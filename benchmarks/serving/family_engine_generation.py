@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from engines import adapters, asks_vllm, rounds, vllm
+from engines import adapters, alternating, asks_vllm, rounds, vllm
 from own import asks_own, own
 from run import Bar, Measured
 
@@ -39,7 +39,5 @@ def ours(times: int) -> dict[str, Any]:
             "base": rounds("ours base", ask, [None], times=times),
             "one": rounds("ours one adapter", ask, [0], times=times),
             "eight": rounds("ours eight adapters", ask, range(8), times=times),
-            "32 at once, one adapter": rounds("ours, 32 at once, one adapter", ask, [0], 32, times),
-            "32 at once, 32 adapters": rounds("ours, 32 at once, 32 adapters", ask, range(32), 32, times),
+            **alternating(ask, {"32 at once, one adapter": [0], "32 at once, 32 adapters": range(32)}, 32, 2 if times < 3 else 7),
         }
-

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
 from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
 
 from tailorbird.domain.dataset import EVERYONE
@@ -16,7 +18,10 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.foundations.search_index import write_index
 from tailorbird.inference import open_engine, worker
+from tailorbird.inference.forward.batch import Part, build_batch
+from tailorbird.inference.forward.precision import place
 from tailorbird.inference.native import library
+from tailorbird.inference.reading import reader_of_adapters, reader_of_decoders
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
 
 GREEDY = Sampling(max_tokens=10)
@@ -249,6 +254,21 @@ def test_the_native_pass_is_as_near_to_fp32_as_torch_in_bf16(family: tuple[Path,
         ids = loaded(family, engine)
         found[kernels] = [nats for each in ids for score in engine.score(each, prompts, LABELS) for nats in score.log_probabilities]
     off = {kernels: sum(abs(a - b) for a, b in zip(found[kernels], found["auto"], strict=True)) for kernels in ("native", "plain")}
+    assert 0 < off["native"] < 1.1 * off["plain"]
+
+
+@native
+def test_a_row_each_is_as_near_to_fp32_too(family: tuple[Path, list[Path]]) -> None:
+    """One token of each adapter in a step: the way of decoding, whose products are others than those of many rows."""
+
+    def hidden(precision: Literal["fp32", "bf16"], kernels: str) -> torch.Tensor:
+        forward = reader_of_decoders(place(precision), kernels)(family[0])
+        adapters = [reader_of_adapters(folder, forward) for folder in family[1]]
+        batch = build_batch(Part(adapter, [100 + at], 0, [at], 0) for at, adapter in enumerate(adapters))
+        return forward.hidden(batch, forward.memory(len(adapters))).float()
+
+    exact = hidden("fp32", "plain")
+    off = {kernels: (hidden("bf16", kernels) - exact).abs().sum().item() for kernels in ("native", "plain")}
     assert 0 < off["native"] < 1.1 * off["plain"]
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import ledger_samples as sample
 import pytest
 
 from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 
 
@@ -101,3 +104,18 @@ def test_a_flush_brings_a_long_log_into_the_file(tmp_path, fresh_sqlite, monkeyp
     with ledger.work("acme", write=False) as work:
         assert work.events.size() == 50
     ledger.close()
+
+
+def test_every_commit_of_anybody_is_another_pulse(tmp_path: Path) -> None:
+    one, other = (open_ledger(f"sqlite:///{tmp_path / 'tailorbird.db'}") for _ in range(2))
+    one.migrate()
+    seen = [one.pulse()]
+    for number in range(5):
+        time.sleep(0.02)
+        with other.system() as system:
+            system.tenants.add(Tenant(name=f"tenant{number}", created_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        seen += [one.pulse(), one.pulse()]
+    assert len(set(seen)) == 6
+    assert seen[1::2] == seen[2::2]
+    for ledger in (one, other):
+        ledger.close()

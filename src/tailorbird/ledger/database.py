@@ -51,6 +51,10 @@ class Database(Protocol):
         """Makes durable what was committed so far. Raises Unavailable."""
         ...
 
+    def pulse(self) -> object | None:
+        """What is another after a commit, told at once and without a transaction; None where only the database can tell."""
+        ...
+
     def close(self) -> None:
         """Closes the connections that no transaction uses."""
         ...

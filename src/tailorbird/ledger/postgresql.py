@@ -71,6 +71,9 @@ class PostgresqlDatabase:
     def flush(self) -> None:
         """Does nothing: the server flushes what was committed in haste within a fraction of a second."""
 
+    def pulse(self) -> None:
+        """Only the server can tell."""
+
     def close(self) -> None:
         """Closes the connections that no transaction uses."""
         self._writer.dispose()

@@ -32,6 +32,7 @@ class SqliteFile:
 
     def __init__(self, url: URL, busy_seconds: float) -> None:
         self.file = _file_of(url)
+        self._log = self.file.with_name(f"{self.file.name}-wal")
         engine = create_engine(
             _opening(self.file),
             connect_args={"timeout": busy_seconds},
@@ -75,21 +76,30 @@ class SqliteFile:
 
     def flush(self) -> None:
         """Makes durable what was committed so far, and brings a long log into the file. No writer waits for it. Raises Unavailable."""
-        log = self.file.with_name(f"{self.file.name}-wal")
         try:
-            handle = os.open(log, os.O_RDONLY)
+            handle = os.open(self._log, os.O_RDONLY)
         except FileNotFoundError:
             return  # nothing was written since the log was last brought into the file
         try:
             os.fsync(handle)
             length = os.fstat(handle).st_size
         except OSError as error:
-            raise Unavailable(f"{log.name} could not be flushed to the disk", "look at the disk", code="database_unreachable") from error
+            raise Unavailable(
+                f"{self._log.name} could not be flushed to the disk", "look at the disk", code="database_unreachable"
+            ) from error
         finally:
             os.close(handle)
         if length > _LONG_LOG:
             with database_errors(str(self.file)), self._reader.connect() as connection:
                 connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # type: ignore[union-attr]
+
+    def pulse(self) -> tuple[int, int, int]:
+        """The state of the write-ahead log: every commit of any process writes there first."""
+        try:
+            found = self._log.stat()
+        except OSError:
+            return 0, 0, 0
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def close(self) -> None:
         """Closes the connections that no transaction uses."""

@@ -109,6 +109,10 @@ class SqlLedger:
         """Makes durable what was committed so far. Raises Unavailable."""
         self._database.flush()
 
+    def pulse(self) -> object | None:
+        """What is another after a commit; None where only the database can tell."""
+        return self._database.pulse()
+
     def migrate(self) -> None:
         """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
         migrate(self._database)

@@ -81,6 +81,13 @@ class Ledger(Protocol):
         """Makes durable what was committed so far. No writer waits for it. Raises Unavailable."""
         ...
 
+    def pulse(self) -> object | None:
+        """What is another after a commit, whoever made it, told at once and without a transaction; None where only the database can tell.
+
+        Commits of the same few milliseconds may share one.
+        """
+        ...
+
     def migrate(self) -> None:
         """Brings the schema to the newest version. Raises Unavailable when the database cannot be opened."""
         ...

@@ -23,14 +23,15 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
 from tailorbird.ports.ledger import Ledger
+from tailorbird.serving.glance import Glance
 from tailorbird.serving.life import SignOfLife
 from tailorbird.serving.loader import ReleaseLoader
 from tailorbird.serving.routes import Arm, Route, Routes, arm_name
 
 _log = logging.getLogger("tailorbird.serving")
 
-#: Seconds between two looks at the record; a moved alias must be noticed within 0.5.
-_LOOK_EVERY = 0.2
+#: Seconds between two looks at the record, and between two glances in between, which see that a look is due.
+_LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
 #: Seconds between two questions to the engine what it holds.
 _ASK_EVERY = 1.0
 #: A table that was not compared with the record for this long is stale.
@@ -62,6 +63,7 @@ class Deployment:
         self.engine_state = EngineState()
         self._driver = driver
         self._life = SignOfLife(ledger, clock, gateway)
+        self._glance = Glance(ledger)
         self._ledger = ledger
         self._clock = clock
         self._keep_former = keep_former
@@ -104,9 +106,17 @@ class Deployment:
     async def _watch_record(self) -> None:
         while not self._stopping:
             await self._look()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), _LOOK_EVERY)
+            await self._until_due()
             self._awake.clear()
+
+    async def _until_due(self) -> None:
+        """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
+        until = time.monotonic() + _LOOK_EVERY
+        while not self._awake.is_set() and not self._stopping and time.monotonic() < until:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._awake.wait(), _GLANCE_EVERY)
+            if await self._glance.sees_a_move(self._moved):
+                return
 
     async def _watch_engine(self) -> None:
         while not self._stopping:

@@ -6,6 +6,7 @@ In: a model as transformers read it, bf16, on the processor. Out: what ``forward
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from ctypes import POINTER, byref, c_int32, c_int64
 from typing import Any
 
@@ -15,6 +16,7 @@ from tailorbird.inference.forward.adapter import GROUPS, Changes
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
 from tailorbird.inference.native import library as native
+from tailorbird.inference.native.shelf import Shelf
 from tailorbird.inference.scheduling import BLOCK
 
 _LANES = 16
@@ -30,24 +32,31 @@ class NativeMemory:
 
 
 class NativeAdapter:
-    """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds the tensors that it points to."""
+    """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds what they point to: room for ``numbers``."""
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: int, numbers: int) -> None:
         self.deltas = (native.Delta * (layers * len(GROUPS)))()
-        self._held: list[Any] = []
+        self._shelf = Shelf(numbers)
+        self._sizes: list[Any] = []
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
+        return self._shelf.nbytes
 
-    def put(self, at: int, down: torch.Tensor, up: torch.Tensor, outputs: list[int]) -> None:
-        """The change of one group: ``down`` (parts x rank, inputs), ``up`` (outputs of all parts, rank)."""
-        packed_down, packed_up = native.pack(down), native.pack(up)
-        sizes = (c_int64 * len(outputs))(*outputs)
-        rank = up.shape[1]
-        self.deltas[at] = native.Delta(packed_down.data_ptr(), packed_up.data_ptr(), down.shape[1], rank, len(outputs), sizes)
-        self._held += [packed_down, packed_up, sizes]
+    def put(self, at: int, downs: Sequence[torch.Tensor], ups: Sequence[torch.Tensor]) -> None:
+        """The change of one group, part by part: ``downs`` (rank, inputs), ``ups`` (outputs, rank), the rank of all alike."""
+        sizes = (c_int64 * len(ups))(*(len(up) for up in ups))
+        self._sizes.append(sizes)
+        rank, inputs = downs[0].shape
+        self.deltas[at] = native.Delta(self._laid(downs), self._laid(ups), inputs, rank, len(ups), sizes)
+
+    def _laid(self, parts: Sequence[torch.Tensor]) -> int:
+        """Where the parts lie now: blocks of outputs, so that parts behind one another are as one matrix."""
+        places = [self._shelf.take(part.numel()) for part in parts]
+        for part, place in zip(parts, places, strict=True):
+            native.pack(part, place)
+        return places[0].data_ptr()
 
 
 def can_compute(model: Any) -> bool:
@@ -79,8 +88,9 @@ class NativeForward:
         self._vocabulary: int = config.vocab_size
         self._block = config.num_key_value_heads * model.model.layers[0].self_attn.head_dim * BLOCK
         self.token_nbytes = self.layers * 2 * self._block // BLOCK * 2
+        self._shelf = Shelf(self.layers * sum(i * o for i, o in self.linears.values()) + self._vocabulary * self._hidden)
         self._model = self._described(model, threads)
-        self.nbytes = sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
+        self.nbytes = self._shelf.nbytes + sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
 
     def memory(self, blocks: int) -> NativeMemory:
         """Room for the keys and values of ``blocks`` blocks."""
@@ -88,16 +98,23 @@ class NativeForward:
 
     def adapt(self, changes: Changes) -> NativeAdapter:
         """An adapter laid out for the kernels. Ranks are filled up with zeros to whole registers."""
-        adapter = NativeAdapter(self.layers)
-        for layer in {layer for layer, _ in changes}:
-            for place, names in enumerate(GROUPS.values()):
-                present = [name for name in names if (layer, name) in changes]
-                if present:
-                    rank = max(-(-len(changes[layer, name].down_RI) // _LANES) * _LANES for name in present)
-                    downs, ups = zip(*(self._part(changes, (layer, name), rank) for name in names), strict=True)
-                    outputs = [self.linears[name][1] for name in names]
-                    adapter.put(layer * len(GROUPS) + place, torch.cat(downs), torch.cat(ups), outputs)
+        ranks = self._ranks(changes)
+        numbers = sum(rank * sum(self.linears[name]) for (_, group), rank in ranks.items() for name in GROUPS[group])
+        adapter = NativeAdapter(self.layers, numbers)
+        for (layer, group), rank in ranks.items():
+            downs, ups = zip(*(self._part(changes, (layer, name), rank) for name in GROUPS[group]), strict=True)
+            adapter.put(layer * len(GROUPS) + list(GROUPS).index(group), downs, ups)
         return adapter
+
+    def _ranks(self, changes: Changes) -> dict[tuple[int, str], int]:
+        """The rank of each joint product that is changed, in whole registers, in the order of a step."""
+        found = {}
+        for layer in sorted({layer for layer, _ in changes}):
+            for group, names in GROUPS.items():
+                ranks = [len(changes[layer, name].down_RI) for name in names if (layer, name) in changes]
+                if ranks:
+                    found[layer, group] = -(-max(ranks) // _LANES) * _LANES
+        return found
 
     def hidden(self, batch: Batch, memory: NativeMemory) -> torch.Tensor:
         """Hidden states (ME, bf16) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
@@ -118,10 +135,12 @@ class NativeForward:
         return out
 
     def _part(self, changes: Changes, where: tuple[int, str], rank: int) -> tuple[torch.Tensor, torch.Tensor]:
+        change = changes.get(where)
+        if change is not None and len(change.down_RI) == rank:
+            return change.down_RI.bfloat16(), change.up_OR.bfloat16()
         inputs, outputs = self.linears[where[1]]
         down, up = torch.zeros(rank, inputs, dtype=torch.bfloat16), torch.zeros(outputs, rank, dtype=torch.bfloat16)
-        if where in changes:
-            change = changes[where]
+        if change is not None:
             down[: len(change.down_RI)], up[:, : change.up_OR.shape[1]] = change.down_RI, change.up_OR
         return down, up
 
@@ -155,7 +174,8 @@ class NativeForward:
         return native.Layer(norms[0].data_ptr(), norms[1].data_ptr(), *(self._matrix(*joined(layer, group)) for group in GROUPS))
 
     def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.Matrix:
-        packed = self._hold(native.pack(weight_OI))
+        packed = self._shelf.take(weight_OI.numel())
+        native.pack(weight_OI, packed)
         bias = self._hold(bias_O.float()).data_ptr() if bias_O is not None else None
         return native.Matrix(packed.data_ptr(), bias, weight_OI.shape[1], weight_OI.shape[0])
 

@@ -39,7 +39,8 @@ struct Model {
     const Layer* layer;
     Matrix head;
 };
-// A low-rank change of a joint product: `parts` outputs side by side, each with its own run of `rank` columns of the middle. Null: none.
+// A low-rank change of a joint product: `parts` outputs side by side, each with its own run of `rank` columns of the middle. `up` lies behind `down`.
+// Null: none.
 struct Delta { const bf16 *down, *up; int64_t inputs, rank, parts; const int64_t* outputs; };
 struct Group { int64_t start, stop; const Delta* deltas; };  // rows of one adapter; deltas[layer * 4 + product], null: the bare base
 struct Batch {
@@ -71,15 +72,17 @@ inline __m512 exp16(__m512 x) {
 
 enum class Put { replace, add };
 
-// ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`).
+// ROWS rows of x (stride `sx`) times one block of 16 outputs, into y (stride `sy`). What lies at `soon`, as long as the block, is asked for
+// meanwhile: many rows compute, and memory has nothing else to do.
 template <int ROWS>
-inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put) {
+inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, const bf16* soon) {
     __m512 sum[ROWS];
     const __m512 first = bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps();
     for (int r = 0; r < ROWS; r++) sum[r] = put == Put::add ? _mm512_loadu_ps(y + r * sy) : first;
     for (int64_t i = 0; i < inputs; i += 2) {
         // Weights stream by, and the processor's own prefetching ends at each page. Few rows wait for memory anyhow.
         if constexpr (ROWS >= 8) _mm_prefetch((const char*)(block + i * LANES) + AHEAD, _MM_HINT_T0);
+        if constexpr (ROWS >= 8) _mm_prefetch((const char*)(soon + i * LANES), _MM_HINT_T1);
         const __m512bh w = pairs(block + i * LANES);
         for (int r = 0; r < ROWS; r++) sum[r] = _mm512_dpbf16_ps(sum[r], w, pair(x + r * sx + i));
     }
@@ -88,27 +91,47 @@ inline void tile(const bf16* x, int64_t sx, const bf16* block, int64_t inputs, c
 
 // Few rows: the sums of one row wait for each other, so inputs are taken in four runs.
 template <>
-inline void tile<1>(const bf16* x, int64_t, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t, Put put) {
+inline void tile<1>(const bf16* x, int64_t, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t, Put put, const bf16*) {
     __m512 sum[4] = {put == Put::add ? _mm512_loadu_ps(y) : bias ? _mm512_loadu_ps(bias) : _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     int64_t i = 0;
-    for (; i + 8 <= inputs; i += 8)
+    for (; i + 8 <= inputs; i += 8) {
+        for (int r = 0; r < 4; r++) _mm_prefetch((const char*)(block + (i + 2 * r) * LANES) + AHEAD, _MM_HINT_T0);
         for (int r = 0; r < 4; r++) sum[r] = _mm512_dpbf16_ps(sum[r], pairs(block + (i + 2 * r) * LANES), pair(x + i + 2 * r));
+    }
     for (; i < inputs; i += 2) sum[0] = _mm512_dpbf16_ps(sum[0], pairs(block + i * LANES), pair(x + i));
     _mm512_storeu_ps(y, _mm512_add_ps(_mm512_add_ps(sum[0], sum[1]), _mm512_add_ps(sum[2], sum[3])));
 }
 
-using Tile = void (*)(const bf16*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put);
+using Tile = void (*)(const bf16*, int64_t, const bf16*, int64_t, const float*, float*, int64_t, Put, const bf16*);
 constexpr int MOST = 16;
 const Tile TILES[MOST + 1] = {nullptr, tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>, tile<9>, tile<10>, tile<11>, tile<12>, tile<13>, tile<14>, tile<15>, tile<16>};
 
+// Places that are read soon after, each as long as a block of the product meanwhile.
+struct Soon { const bf16 *const *next, *const *end; };
+
 // All rows of x times one block of outputs. The block stays in the nearest cache while rows pass by.
-inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put) {
+inline void column(const bf16* x, int64_t sx, int64_t rows, const bf16* block, int64_t inputs, const float* bias, float* y, int64_t sy, Put put, Soon soon = {}) {
     for (int64_t r = 0; r < rows;) {
         const int64_t left = rows - r;
         // 17 rows are 9 and 8, not 16 and a slow 1.
         const int64_t take = left <= MOST ? left : left < 2 * MOST ? (left + 1) / 2 : MOST;
-        TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put);
+        TILES[take](x + r * sx, sx, block, inputs, bias, y + r * sy, sy, put, soon.next < soon.end ? *soon.next++ : block);
         r += take;
+    }
+}
+
+// A row of 16 numbers times `count` blocks of outputs, added to y: the row's pairs stay in registers while the blocks stream by.
+inline void raise(const bf16* x, const bf16* block, int64_t count, float* y) {
+    __m512bh row[LANES / 2];
+    for (int i = 0; i < LANES / 2; i++) row[i] = pair(x + 2 * i);
+    for (int64_t b = 0; b < count; b++, block += LANES * LANES, y += LANES) {
+        for (int i = 0; i < LANES / 2; i++) _mm_prefetch((const char*)(block + i * 2 * LANES) + AHEAD, _MM_HINT_T0);
+        __m512 even = _mm512_loadu_ps(y), odd = _mm512_setzero_ps();
+        for (int i = 0; i < LANES / 2; i += 2) {
+            even = _mm512_dpbf16_ps(even, pairs(block + i * 2 * LANES), row[i]);
+            odd = _mm512_dpbf16_ps(odd, pairs(block + (i + 1) * 2 * LANES), row[i + 1]);
+        }
+        _mm512_storeu_ps(y, _mm512_add_ps(even, odd));
     }
 }
 
@@ -207,10 +230,12 @@ private:
 };
 thread_local int64_t Team::me = 0;
 
-void product(Team& team, const Matrix& m, const bf16* x, int64_t rows, float* y, Put put) {
-    team.deal(0, m.outputs / LANES, [&](int64_t start, int64_t stop) {
+void product(Team& team, const Matrix& m, const bf16* x, int64_t rows, float* y, Put put, const std::vector<const bf16*>& soon = {}) {
+    const int64_t blocks = m.outputs / LANES, places = soon.size();
+    team.deal(0, blocks, [&](int64_t start, int64_t stop) {
         for (int64_t b = start; b < stop; b++)
-            column(x, m.inputs, rows, m.packed + b * LANES * m.inputs, m.inputs, m.bias ? m.bias + b * LANES : nullptr, y + b * LANES, m.outputs, put);
+            column(x, m.inputs, rows, m.packed + b * LANES * m.inputs, m.inputs, m.bias ? m.bias + b * LANES : nullptr, y + b * LANES, m.outputs, put,
+                   {soon.data() + b * places / blocks, soon.data() + (b + 1) * places / blocks});
     });
 }
 
@@ -240,6 +265,18 @@ struct Step {
         scores.assign(m.threads, std::vector<float>((longest + 2 * LANES) * (m.query_heads / m.key_heads)));
     }
 
+    // Where the adapters' changes of one product lie, in runs as long as a block of that product.
+    std::vector<const bf16*> places(int64_t delta, int64_t run) const {
+        std::vector<const bf16*> found;
+        for (int64_t g = 0; g < batch.groups; g++)
+            if (const Delta* d = of(g, delta)) {
+                const bf16* end = d->up;
+                for (int64_t p = 0; p < d->parts; p++) end += d->outputs[p] * d->rank;
+                for (const bf16* at = d->down; at < end; at += run) found.push_back(at);
+            }
+        return found;
+    }
+
     void embed() {
         const auto mine = team.share(batch.rows);
         for (int64_t r = mine.start; r < mine.stop; r++)
@@ -262,19 +299,31 @@ struct Step {
 
     // Down products of all groups that change this product: (group, block of the middle) pairs shared among threads.
     void down(int64_t delta, const bf16* x, int64_t sx) {
-        each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
-            float* y = &middle[g.start * widest_middle + b * LANES];
-            column(x + g.start * sx, sx, g.stop - g.start, d.down + b * LANES * d.inputs, d.inputs, nullptr, y, widest_middle, Put::replace);
-            for (int64_t r = g.start; r < g.stop; r++) narrow16(&narrow_middle[r * widest_middle + b * LANES], _mm512_loadu_ps(&middle[r * widest_middle + b * LANES]));
+        each_block(1, [&](const Delta& d) { return d.rank * d.parts / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
+            for (; b < stop; b++) {
+                float* y = &middle[g.start * widest_middle + b * LANES];
+                column(x + g.start * sx, sx, g.stop - g.start, d.down + b * LANES * d.inputs, d.inputs, nullptr, y, widest_middle, Put::replace);
+                for (int64_t r = g.start; r < g.stop; r++) narrow16(&narrow_middle[r * widest_middle + b * LANES], _mm512_loadu_ps(&middle[r * widest_middle + b * LANES]));
+            }
         });
     }
 
     void up(int64_t delta, float* y, int64_t sy) {
-        each_block(0, [&](const Delta& d) { int64_t all = 0; for (int64_t p = 0; p < d.parts; p++) all += d.outputs[p]; return all / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b) {
-            int64_t part = 0, before = 0;
-            while (b * LANES >= before + d.outputs[part]) before += d.outputs[part++];
-            column(&narrow_middle[g.start * widest_middle + part * d.rank], widest_middle, g.stop - g.start, d.up + b * LANES * d.rank, d.rank, nullptr, y + g.start * sy + b * LANES, sy, Put::add);
+        each_block(0, [&](const Delta& d) { int64_t all = 0; for (int64_t p = 0; p < d.parts; p++) all += d.outputs[p]; return all / LANES; }, delta, [&](const Group& g, const Delta& d, int64_t b, int64_t stop) {
+            for (int64_t part = 0, end = 0; part < d.parts && b < stop; part++) {
+                end += d.outputs[part] / LANES;
+                if (b < end) raise_part(g, d, part, b, std::min(stop, end), y, sy);
+                b = std::max(b, std::min(stop, end));
+            }
         });
+    }
+
+    // Blocks `b` to `stop` of outputs, all of one part.
+    void raise_part(const Group& g, const Delta& d, int64_t part, int64_t b, int64_t stop, float* y, int64_t sy) {
+        const bf16 *x = &narrow_middle[g.start * widest_middle + part * d.rank], *first = d.up + b * LANES * d.rank;
+        float* to = y + g.start * sy + b * LANES;
+        if (g.stop - g.start == 1 && d.rank == LANES) return raise(x, first, stop - b, to);
+        for (; b < stop; b++, first += LANES * d.rank, to += LANES) column(x, widest_middle, g.stop - g.start, first, d.rank, nullptr, to, sy, Put::add);
     }
 
     template <class Count, class Do>
@@ -286,7 +335,8 @@ struct Step {
             for (int64_t g = 0; g < batch.groups && before < stop; g++)
                 if (const Delta* d = of(g, delta)) {
                     const int64_t blocks = count(*d);
-                    for (int64_t b = std::max<int64_t>(0, start - before); b < std::min(blocks, stop - before); b++) work(batch.group[g], *d, b);
+                    const int64_t from = std::max<int64_t>(0, start - before), to = std::min(blocks, stop - before);
+                    if (from < to) work(batch.group[g], *d, from, to);
                     before += blocks;
                 }
         });
@@ -451,7 +501,7 @@ struct Step {
 
     // A product and the adapters' change to it. What has a bias and is added gets the bias by `product` only when replaced.
     void changed(const Matrix& m, int64_t delta, const bf16* x, float* y, Put put) {
-        product(team, m, x, batch.rows, y, put);
+        product(team, m, x, batch.rows, y, put, places(delta, m.inputs * LANES));
         if (widest_middle) {
             down(delta, x, m.inputs);
             team.meet();

@@ -134,12 +134,11 @@ def library() -> Any:
     return loaded
 
 
-def pack(weight_OI: torch.Tensor) -> torch.Tensor:
-    """A bf16 matrix in the layout that the kernels read; both sizes are multiples of 16."""
+def pack(weight_OI: torch.Tensor, packed: torch.Tensor) -> None:
+    """Lays a bf16 matrix into ``packed`` as the kernels read it; both its sizes are multiples of 16."""
     outputs, inputs = weight_OI.shape
-    source, packed = weight_OI.contiguous(), torch.empty(outputs * inputs, dtype=torch.bfloat16)
+    source = weight_OI.contiguous()
     library().pack(source.data_ptr(), outputs, inputs, packed.data_ptr())
-    return packed
 
 
 def _compiler() -> str | None:

@@ -1,0 +1,42 @@
+"""Whether an alias has moved, cheap enough to be asked many times a second.
+
+In: the ledger, the number of moves that is known. Out: yes or no. The database is asked only after its pulse has changed; one that has
+none is asked now and then. Must not know: what moved, who follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.ports.ledger import Ledger
+
+#: Seconds between two questions to a database that must be asked: each is a way over the network.
+_ASK_EVERY = 0.1
+
+
+class Glance:
+    """At one ledger, by one watcher."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._pulse: object | None = None
+        self._asked_at = float("-inf")
+
+    async def sees_a_move(self, since: int | None) -> bool:
+        """True when the number of moves is no longer ``since``. A record that cannot be read shows nothing."""
+        pulse, now = self._ledger.pulse(), time.monotonic()
+        calm = pulse == self._pulse if pulse is not None else now - self._asked_at < _ASK_EVERY
+        if calm:
+            return False
+        # Read before the number: a commit in between changes it once more.
+        self._pulse, self._asked_at = pulse, now
+        try:
+            return await asyncio.to_thread(self._moves) != since
+        except TailorbirdError:
+            return False
+
+    def _moves(self) -> int:
+        with self._ledger.system(write=False) as system:
+            return system.tenants.aliases_moved()
