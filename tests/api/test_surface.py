@@ -8,8 +8,10 @@ from typing import Any
 import httpx
 from api_kit import ASK, CHAT, TEXT, ask, gateway
 
-from serving_kit import DirectDriver, House
+from serving_kit import DirectDriver, House, digest
 from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutState
 
 
 def test_a_tenant_sees_its_own_live_names_alone(house: House) -> None:
@@ -86,6 +88,39 @@ def test_metrics_count_without_naming_anyone(house: House) -> None:
     assert "tailorbird_aliases_live 1.0" in text
     for private in ("acme", "routing", "unknown-name", "lost", "such"):
         assert private not in text
+
+
+def beginning(house: House, alias: str) -> Rollout:
+    now = house.clock.now()
+    named = {
+        "id": digest(alias)[7:19],
+        "tenant": "acme",
+        "alias": alias,
+        "candidate": digest("new"),
+        "incumbent": digest("old"),
+        "salt": "s",
+    }
+    at = {"step_since": now, "started_at": now, "changed_at": now, "started_by": "olga"}
+    return Rollout.model_validate(named | at | {"risk": RiskTier.LIMITED, "plan": RolloutPlan(), "versions": (1,)})
+
+
+def test_metrics_tell_where_rollouts_stand(house: House) -> None:
+    rollouts = [beginning(house, name) for name in ("routing", "sorting")]
+
+    async def story(client: httpx.AsyncClient) -> list[str]:
+        before = (await client.get("/metrics")).text
+        with house.ledger.work("acme") as work:
+            for rollout in rollouts:
+                work.rollouts.add(rollout)
+            held = {"state": RolloutState.HELD, "revision": rollouts[1].revision + 1}
+            work.rollouts.replace(rollouts[1].model_copy(update=held))
+        return [before, (await client.get("/metrics")).text]
+
+    before, after = ask(house, story)
+    assert 'tailorbird_rollouts{state="running"} 0.0' in before
+    for state, count in (("running", 1), ("held", 1), ("rolled_back", 0)):
+        assert f'tailorbird_rollouts{{state="{state}"}} {count}.0' in after
+    assert "sorting" not in after
 
 
 def test_errors_of_the_framework_take_the_same_shape(house: House) -> None:

@@ -77,3 +77,9 @@ def test_no_source_names_a_pickle_or_remote_code() -> None:
     offending = re.compile(r"\bpickle\.|torch\.load\(|trust_remote_code=True|weights_only=False")
     found = [path for path in PACKAGE.rglob("*.py") if offending.search(path.read_text())]
     assert found == []
+
+
+def test_every_test_that_the_documentation_names_is_there() -> None:
+    named = {found for page in (ROOT / "docs").rglob("*.md") for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page.read_text())}
+    assert len(named) > 20
+    assert [f"{file}::{name}" for file, name in sorted(named) if f"def {name}(" not in (ROOT / file).read_text()] == []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from console_kit import NOW, Reader, approve, release_of, run_named
 
+from tailorbird.access import create_key
 from tailorbird.domain.deployment import Alias, Target
+from tailorbird.domain.identity import Role
+from tailorbird.domain.quota import Limits
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of
@@ -211,6 +215,32 @@ def test_a_release_is_let_in_by_degrees_from_the_page(parts: Parts) -> None:
     assert operator.get(f"{page}/drill").status_code == 409, "it is staged no longer"
 
 
+def test_a_rollout_is_held_and_taken_back_from_the_page(parts: Parts) -> None:
+    operator, release, page = staged(parts), release_of(parts), page_of(parts)
+    with parts.ledger.work("acme") as work:
+        former = another(work.releases.get(release))
+        work.releases.add(former)
+        work.aliases.put(Alias(tenant="acme", name="desk", targets=(Target(release=former.digest),), moved_at=NOW, moved_by="operator"))
+    begun = operator.post(f"{page}/rollout")
+    assert begun.status_code == 303, begun.text
+    rollout = begun.headers["location"]
+    assert operator.get(f"{rollout}/nonsense").status_code == 400
+    assert reader_as(parts, "viewer").post(f"{rollout}/roll_back", {"reason": "no"}).status_code == 403
+    assert operator.post(f"{rollout}/hold", {"reason": "looking"}).headers["location"] == rollout
+    held = operator.get(rollout).text
+    assert "Let it go on" in held
+    assert "looking" in held
+    assert "Guards go on watching" in operator.get(f"{rollout}/roll_back").text
+    assert operator.post(f"{rollout}/roll_back", {"reason": "complaints & more"}).headers["location"] == rollout
+    over = operator.get(rollout).text
+    assert "complaints &amp; more" in over
+    assert "Take it back" not in over
+    assert operator.post(f"{rollout}/resume", {"reason": "again"}).status_code == 409
+    with parts.ledger.work("acme", write=False) as work:
+        assert [target.release for target in work.aliases.get("desk").targets] == [former.digest]
+        assert work.releases.get(release).state is ReleaseState.STAGED, "a person may let it in again"
+
+
 def test_a_drill_from_the_page_tells_its_seconds(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = staged(parts)
     assert "request is touched" in operator.get(f"{page_of(parts)}/drill").text
@@ -236,6 +266,35 @@ def test_the_hosts_admin_suspends_a_tenant_and_has_it_answered_again(parts: Part
     assert "answered again" in admin.get(address).text
     admin.post(address)
     assert "suspended since" not in admin.get("/console/tenants").text
+
+
+def test_a_tenant_is_added_limited_and_removed_from_the_page(parts: Parts, tmp_path: Path) -> None:
+    hosted = replace(parts, host="acme")
+    admin, viewer = reader_as(hosted, "admin"), reader_as(hosted, "viewer")
+    page = admin.get("/console/tenants").text
+    assert "Add a tenant…" in page
+    assert "/console/tenants/acme/removal" not in page, "the host is not removed"
+    asked = {"name": "globex", "admin": "ann", "public_key": create_key(tmp_path / "ann.key"), "requests_per_minute": "60"}
+    assert viewer.post("/console/tenants/new", asked).status_code == 403
+    assert admin.post("/console/tenants/new", asked | {"public_key": "none"}).status_code == 400
+    assert admin.post("/console/tenants/new", asked).headers["location"] == "/console/tenants"
+    assert admin.post("/console/tenants/new", asked).status_code == 409
+    with parts.ledger.work("globex", write=False) as work:
+        assert [(one.name, one.roles) for one in work.identities.all()] == [("ann", {Role.ADMIN})]
+    assert 'value="60"' in admin.get("/console/tenants/globex/limits").text
+    assert viewer.post("/console/tenants/globex/limits", {"money_per_month": "2.5"}).status_code == 403
+    assert admin.post("/console/tenants/globex/limits", {"requests_per_month": "-1"}).status_code == 400
+    admin.post("/console/tenants/globex/limits", {"money_per_month": "2.5", "requests_per_minute": ""})
+    with parts.ledger.system(write=False) as system:
+        assert system.tenants.get("globex").limits == Limits(money_per_month=2.5)
+    removal = "/console/tenants/globex/removal"
+    assert "for good" in admin.get(removal).text
+    assert admin.post(removal, {"name": "acme"}).status_code == 400
+    assert viewer.post(removal, {"name": "globex"}).status_code == 403
+    assert "globex is removed" in admin.post(removal, {"name": "globex"}).text
+    assert admin.get(removal).status_code == 404
+    with parts.ledger.system(write=False) as system:
+        assert [tenant.name for tenant in system.tenants.all()] == ["acme"]
 
 
 def test_a_rejection_ends_it(parts: Parts) -> None:

@@ -37,12 +37,13 @@ SHORT = Sampling(max_tokens=8)
 @dataclass(frozen=True)
 class Served:
     """An engine that runs. ``open`` makes a driver of it; ``releases`` can be loaded; ``distinct``: they answer differently; ``scores``:
-    labels can be scored."""
+    labels can be scored; ``remembers``: beginnings of prompts are remembered, and how much of one was is told."""
 
     open: Callable[[], EngineDriver]
     releases: tuple[Digest, ...]
     distinct: bool
     scores: bool
+    remembers: bool = False
 
     def run(self, story: Callable[[EngineDriver], Awaitable[None]]) -> None:
         """Plays ``story`` with a driver that holds nothing, and leaves nothing loaded."""
@@ -90,7 +91,7 @@ def twin_served() -> Iterator[Served]:
 def torch_served(base: Path, folder: Path) -> Iterator[Served]:
     from tailorbird.inference import open_engine
 
-    with _own(open_engine("fp32"), adapted(base, folder)) as served:
+    with _own(open_engine("fp32"), adapted(base, folder), remembers=True) as served:
         yield served
 
 
@@ -112,7 +113,7 @@ def openai_served(folder: Path) -> Iterator[Served]:
 def vllm_served(base: Path, folder: Path) -> Iterator[Served]:
     servables = adapted(base, folder)
     with running_vllm(base, folder / "log") as url:
-        yield Served(lambda: vllm.open_driver(url, KEY, "base", _admitting(servables)), _ids(servables), True, False)
+        yield Served(lambda: vllm.open_driver(url, KEY, "base", _admitting(servables)), _ids(servables), True, False, True)
 
 
 def adapted(base: Path, folder: Path) -> list[Servable]:
@@ -125,10 +126,10 @@ def adapted(base: Path, folder: Path) -> list[Servable]:
 
 
 @contextmanager
-def _own(engine: LocalEngine, servables: Sequence[Servable]) -> Iterator[Served]:
+def _own(engine: LocalEngine, servables: Sequence[Servable], *, remembers: bool = False) -> Iterator[Served]:
     with ExitStack() as stack:
         url, _ = stack.enter_context(in_thread(lambda: engine_app(engine, _admitting(servables), SECRET)))
-        yield Served(lambda: loopback.open_driver(url, SECRET), _ids(servables), True, True)
+        yield Served(lambda: loopback.open_driver(url, SECRET), _ids(servables), True, True, remembers)
 
 
 def _admitting(servables: Sequence[Servable]) -> Callable[[LoadRequest], Servable]:
@@ -152,6 +153,7 @@ def running_vllm(base: Path, log: Path) -> Iterator[str]:
     command = [*server, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "base", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--api-key", KEY]
     command += ["--enable-lora", "--max-loras", "3", "--max-cpu-loras", "3", "--max-lora-rank", "16"]
+    command += ["--enable-prefix-caching", "--enable-prompt-tokens-details"]
     settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
     settings |= {"LD_PRELOAD": str(environment / "lib" / "libiomp5.so"), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     with log.open("wb") as stream:

@@ -146,6 +146,21 @@ def test_labels_are_scored_or_refused_and_nothing_is_looked_up(served: Served) -
     served.run(story)
 
 
+def test_a_beginning_is_remembered_for_its_own_release_alone(served: Served) -> None:
+    """The same prompt to two releases: the second one finds nothing of the first one's. Who asks could tell by the time it takes."""
+    first, second, _ = served.releases
+
+    async def story(driver: EngineDriver) -> None:
+        for release in (first, second):
+            await driver.load(request(release))
+        text = "the parcel that I sent a week ago was never seen again " * 14
+        found = [(await answer(driver, release, text))[1].cached_tokens for release in (first, first, second, second)]
+        assert found[0] == found[2] == 0
+        assert min(found[1], found[3]) >= (16 if served.remembers else 0)
+
+    served.run(story)
+
+
 def test_nothing_crosses_while_releases_come_and_go(served: Served) -> None:
     *stay, goes = served.releases
 

@@ -47,6 +47,25 @@ def test_the_bare_base_answers_as_our_engine_does_and_never_beside_adapters(serv
     asyncio.run(story())
 
 
+@pytest.mark.vllm
+def test_two_tenants_on_the_bare_base_share_no_beginning(server: str, base_model_folder: Path) -> None:
+    one, two = servable("one", base_model_folder), servable("two", base_model_folder, tenant="globex")
+    served = {each.id: each for each in (one, two)}
+
+    async def story() -> None:
+        driver = open_driver(server, KEY, "base", lambda wanted: served[wanted.release])
+        try:
+            for each in (one, two):
+                await driver.load(request(each.id).model_copy(update={"tenant": each.tenant}))
+            found = [(await answer(driver, each.id, "where is my parcel? " * 40))[1].cached_tokens for each in (one, one, two, two)]
+        finally:
+            await driver.close()
+        assert found[0] == found[2] == 0
+        assert min(found[1], found[3]) >= 16
+
+    asyncio.run(story())
+
+
 def test_a_vllm_that_others_can_reach_is_refused() -> None:
     for url in ("http://10.0.0.1:8000", "http://example.org:8000"):
         with pytest.raises(InvalidInput):

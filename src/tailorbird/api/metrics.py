@@ -1,17 +1,22 @@
 """What this gateway counts, in Prometheus' text form.
 
-In: ended calls and answers. Out: ``GET /metrics``. Labels are routes, statuses and methods: no tenant, no model name, no text ever
+In: ended calls and answers. Out: ``GET /metrics``. Labels are routes, statuses, methods and states: no tenant, no model name, no text ever
 becomes one. Must not know: what was asked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.rollout import RolloutState
 from tailorbird.serving import Deployment
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
@@ -62,6 +67,13 @@ class Metrics:
         self._answers = Counter("tailorbird_answers", "Answers by how they ended.", ["outcome"], registry=self.registry)
         self._tokens = Counter("tailorbird_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
 
+        self._rollouts = Gauge("tailorbird_rollouts", "Rollouts by state.", ["state"], registry=self.registry)
+
+    def show_rollouts(self, states: Mapping[RolloutState, int]) -> None:
+        """Shows how many rollouts stand where."""
+        for state, count in states.items():
+            self._rollouts.labels(state.value).set(count)
+
     def watch(self, deployment: Deployment) -> None:
         """Shows, whenever asked, how many public names answer and how many lag behind the record."""
         live = Gauge("tailorbird_aliases_live", "Public names that answer.", registry=self.registry)
@@ -98,12 +110,14 @@ def _summed(deployment: Deployment, field: str) -> float:
     return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
 
 
-def metrics_routes(metrics: Metrics) -> APIRouter:
-    """``GET /metrics``."""
+def metrics_routes(metrics: Metrics, rollouts: Callable[[], Mapping[RolloutState, int]]) -> APIRouter:
+    """``GET /metrics``. ``rollouts`` counts them and may wait for the record; where that cannot be read, what was last known is shown."""
     router = APIRouter()
 
     @router.get("/metrics", include_in_schema=False)
     async def show() -> Response:
+        with suppress(TailorbirdError):
+            metrics.show_rollouts(await run_in_threadpool(rollouts))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

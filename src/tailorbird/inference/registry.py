@@ -11,6 +11,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,15 +227,20 @@ class Registry:
             return self._weights.setdefault(folder, Weights(Path(folder), read))
 
     def _read(self, weights: Weights) -> None:
-        seal = _sealed(weights.folder) if weights.folder.is_dir() else ""
-        if weights.seal and seal != weights.seal:
-            raise Corrupt(
-                f"the files in {weights.folder.name} changed since they were verified",
-                "restore the artifact, and load the release again",
-                code="weights_changed",
-            )
-        weights.content = weights.read(weights.folder)
-        weights.seal = seal
+        """Reads weights; for the first time, while they are sealed."""
+        if weights.seal:
+            if _sealed(weights.folder) != weights.seal:
+                raise Corrupt(
+                    f"the files in {weights.folder.name} changed since they were verified",
+                    "restore the artifact, and load the release again",
+                    code="weights_changed",
+                )
+            weights.content = weights.read(weights.folder)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="engine-seal") as beside:
+            sealing = beside.submit(_sealed, weights.folder)
+            content = weights.read(weights.folder)
+        weights.content, weights.seal = content, sealing.result()
 
     def make_room(self) -> None:
         """Puts out what nobody uses where the budget no longer holds: something beside the weights has grown."""
@@ -274,7 +280,9 @@ class Registry:
 
 
 def _sealed(folder: Path) -> str:
-    """A digest over names and bytes of a folder's files."""
+    """A digest over names and bytes of a folder's files; empty for what is no folder."""
+    if not folder.is_dir():
+        return ""
     seal = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:

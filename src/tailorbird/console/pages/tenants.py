@@ -1,6 +1,6 @@
-"""Tenants: what each uses of its limits; who answers nobody for the time being.
+"""Tenants: what each uses of its limits; how the host's admins add, limit, suspend and remove them.
 
-In: a session. Out: pages. Must not know: how use is counted.
+In: a session. Out: pages. Must not know: how use is counted, what removing deletes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from fastapi.responses import Response
 
 from tailorbird.access import Action
 from tailorbird.console.visit import Visit, see_other
-from tailorbird.domain.quota import Amounts, Period
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.identity import Role, Tenant
+from tailorbird.domain.quota import Amounts, Limits, Period
 from tailorbird.lifecycle.control import tenants
 from tailorbird.lifecycle.identities.tenants import TenantView
 
@@ -24,6 +26,45 @@ def show_all(visit: Visit) -> Response:
     found = visit.ask(tenants.LIST).tenants
     manages = visit.may(Action.MANAGE_TENANTS) and visit.actor.tenant == visit.parts.host
     return visit.page("tenants.html", found=[(view, _used(view)) for view in found], manages=manages)
+
+
+def ask_new(visit: Visit) -> Response:
+    """Asks for a tenant's name, its first admin and its limits."""
+    return visit.page("tenant_form.html", title="Add a tenant", new=True, fields=_fields(Limits()), button="Add it")
+
+
+def add(visit: Visit) -> Response:
+    """Adds a tenant. Its admin's private key was made elsewhere, and is not sent."""
+    admin = {"name": visit.form.get("admin", ""), "roles": {Role.ADMIN}, "public_key": visit.form.get("public_key", "").strip()}
+    visit.ask(tenants.ADD, name=visit.form.get("name", ""), people=(admin,), limits=_limits(visit))
+    return see_other("/console/tenants")
+
+
+def ask_limits(visit: Visit) -> Response:
+    """Asks for the limits of a tenant."""
+    name = visit.named("tenant")
+    return visit.page(
+        "tenant_form.html", title=f"Limits of {name}", new=False, fields=_fields(_known(visit, name).limits), button="Set them"
+    )
+
+
+def limit(visit: Visit) -> Response:
+    """Sets the limits of a tenant, in place of those it had."""
+    visit.ask(tenants.LIMIT, name=visit.named("tenant"), limits=_limits(visit))
+    return see_other("/console/tenants")
+
+
+def ask_removal(visit: Visit) -> Response:
+    """Asks for the name once more before a tenant is removed."""
+    return visit.page("tenant_removal.html", name=_known(visit, visit.named("tenant")).name)
+
+
+def remove(visit: Visit) -> Response:
+    """Removes a tenant whose name was written once more, and tells what was deleted."""
+    name = visit.named("tenant")
+    if visit.form.get("name", "").strip() != name:
+        raise InvalidInput("what you wrote is not the tenant's name", "go back, and write it as it stands there", code="field_invalid")
+    return visit.page("tenant_removed.html", gone=visit.ask(tenants.REMOVE, name=name))
 
 
 def confirm(visit: Visit) -> Response:
@@ -47,7 +88,28 @@ def toggle(visit: Visit) -> Response:
 
 
 def _is_suspended(visit: Visit, name: str) -> bool:
-    return any(view.tenant.name == name and view.tenant.suspended_at is not None for view in visit.ask(tenants.LIST).tenants)
+    return _known(visit, name).suspended_at is not None
+
+
+def _known(visit: Visit, name: str) -> Tenant:
+    for view in visit.ask(tenants.LIST).tenants:
+        if view.tenant.name == name:
+            return view.tenant
+    raise NotFound(f"there is no tenant {name}", "choose one from the list", code="tenant_missing")
+
+
+def _fields(limits: Limits) -> list[tuple[str, str, float | None]]:
+    """Every limit: its name, what it is called, what it is now."""
+    return [
+        (f"{name}_per_{period}", f"{words} a {period}", getattr(limits, f"{name}_per_{period}"))
+        for period in _PERIODS
+        for name, words in _COUNTED.items()
+    ]
+
+
+def _limits(visit: Visit) -> dict[str, str]:
+    """What was written; an empty field limits nothing."""
+    return {name: written for name in Limits.model_fields if (written := visit.form.get(name, "").strip())}
 
 
 def _used(view: TenantView) -> list[tuple[str, Period, float, float | None]]:

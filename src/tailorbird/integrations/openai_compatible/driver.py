@@ -223,6 +223,7 @@ def _closing(last: dict[str, Any]) -> Chunk:
         finish_reason="length" if last["reason"] == "length" else "stop",
         prompt_tokens=usage.get("prompt_tokens", 0),
         completion_tokens=usage.get("completion_tokens", 0),
+        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
     )
 
 

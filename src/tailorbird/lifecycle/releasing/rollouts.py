@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -32,6 +33,8 @@ _log = logging.getLogger("tailorbird.rollouts")
 
 #: Who acts when a guard does.
 GUARDS = "guards"
+#: The newest rollouts of a tenant that are counted.
+_COUNTED = 1000
 #: Decisions of people.
 Decision = Literal["hold", "resume", "advance", "roll_back", "promote"]
 _SEGMENTS: tuple[Literal["channel", "language", "length"], ...] = ("channel", "language", "length")
@@ -108,6 +111,17 @@ def watch_rollouts(parts: Parts) -> int:
     with parts.ledger.system(write=False) as system:
         tenants = [tenant.name for tenant in system.tenants.all()]
     return sum(_watch_tenant(parts, tenant) for tenant in tenants)
+
+
+def count_rollouts(parts: Parts) -> dict[RolloutState, int]:
+    """How many rollouts stand where, over all tenants: of each, the newest."""
+    with parts.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    found: Counter[RolloutState] = Counter()
+    for tenant in tenants:
+        with parts.ledger.work(tenant, write=False) as work:
+            found.update(rollout.state for rollout in work.rollouts.latest(_COUNTED))
+    return {state: found[state] for state in RolloutState}
 
 
 def _watch_tenant(parts: Parts, tenant: str) -> int:
