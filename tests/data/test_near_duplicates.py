@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tailorbird.data.duplicates import near_duplicates, signatures
@@ -49,6 +49,7 @@ def test_many_pairs_are_judged_as_one_is(pairs: list[tuple[str, str]]) -> None:
 
 
 @given(PAIRS)
+@example(("card card card where", "card card my where"))
 def test_counts_of_letters_never_rule_out_what_is_alike(pair: tuple[str, str]) -> None:
     counted = histograms(list(pair))
     longest = np.array([max(map(len, pair))], dtype=np.int32)
@@ -63,9 +64,9 @@ def test_likeness_has_no_direction(pair: tuple[str, str]) -> None:
 def test_a_signature_is_the_same_whatever_stands_beside_the_text_and_in_any_version() -> None:
     texts = ["where is my card", "lost", *map(message, range(5000))]
     together = signatures.sign(texts)
-    assert np.array_equal(together[0], signatures.sign(["where is my card"])[0])
-    assert np.array_equal(together[-1], signatures.sign(texts[-1:])[0])
-    assert together[0, :3].tolist() == [142_362_129, 605_353_690, 642_365_071]
+    assert np.array_equal(together[:, :1], signatures.sign(["where is my card"]))
+    assert np.array_equal(together[:, -1:], signatures.sign(texts[-1:]))
+    assert together[:3, 0].tolist() == [number & 0xFFFF for number in (142_362_129, 605_353_690, 642_365_071)]
 
 
 def test_edits_word_order_and_both_are_found_among_thousands() -> None:

@@ -10,7 +10,8 @@ of the trade, and tell nothing (Brown et al. 2020).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
 
@@ -31,21 +32,89 @@ _BLOCK = 8192
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
+@dataclass(frozen=True)
+class Runs:
+    """The distinct runs of eight words of N texts, hashed and sorted; the text that holds each; how many each text holds."""
+
+    runs_R: NDArray[np.uint64]
+    holders_R: NDArray[np.int32]
+    counts_N: NDArray[np.int32]
+
+    def joined(self, later: Runs) -> Runs:
+        """The runs of these texts and of later ones."""
+        at = np.searchsorted(self.runs_R, later.runs_R, side="right")
+        holders_R = later.holders_R + np.int32(len(self.counts_N))
+        return Runs(
+            np.insert(self.runs_R, at, later.runs_R),
+            np.insert(self.holders_R, at, holders_R),
+            np.concatenate([self.counts_N, later.counts_N]),
+        )
+
+
 def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs (smaller index first, sorted) of texts of which one is held by the other. Texts of fewer than eight words hold nothing."""
+    return pairs_of(runs_of(texts), lambda places: [texts[place] for place in places])
+
+
+def runs_of(texts: Sequence[str]) -> Runs:
+    """The runs of texts."""
     runs_R, holders_R = _runs(texts)
-    counts_N = np.bincount(holders_R, minlength=len(texts))
-    low_P, high_P, shared_P = _sharing(runs_R, holders_R, len(texts))
+    order_R = np.argsort(runs_R, kind="stable")
+    counts_N = np.bincount(holders_R, minlength=len(texts)).astype(np.int32)
+    return Runs(runs_R[order_R], holders_R[order_R], counts_N)
+
+
+def pairs_of(runs: Runs, texts_at: Callable[[list[int]], list[str]]) -> list[tuple[int, int]]:
+    """``overlapping`` of texts whose runs are known."""
+    return _held(_sharing(runs.runs_R, runs.holders_R, len(runs.counts_N)), runs.counts_N, texts_at)
+
+
+def pairs_since(
+    runs: Runs, texts_at: Callable[[list[int]], list[str]], start: int, tied: NDArray[np.int64]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs of which the later text is at ``start`` or behind it; and those of ``tied`` (earlier pairs, int64[P, 2]) that hold no longer,
+    because runs that they share have become phrases."""
+    size = len(runs.counts_N)
+    new_K = np.unique(runs.runs_R[runs.holders_R >= start])
+    begins, ends = np.searchsorted(runs.runs_R, new_K, "left"), np.searchsorted(runs.runs_R, new_K, "right")
+    within = _ranges(begins, ends)
+    low_P, high_P, shared_P = _sharing(runs.runs_R[within], runs.holders_R[within], size)
+    later = high_P >= start
+    found = _held((low_P[later], high_P[later], shared_P[later]), runs.counts_N, texts_at)
+    crowded = np.flatnonzero(ends - begins > PHRASE)
+    touched = np.unique(runs.holders_R[_ranges(begins[crowded], ends[crowded])])
+    doubtful = tied[np.isin(tied[:, 0], touched) & np.isin(tied[:, 1], touched)]
+    return found, [pair for pair in map(tuple, doubtful.tolist()) if not _still_held(runs, texts_at(list(pair)), pair)]
+
+
+def _still_held(runs: Runs, texts: list[str], pair: tuple[int, int]) -> bool:
+    both = runs_of(texts).runs_R
+    common = both[1:][both[1:] == both[:-1]]
+    holders = np.searchsorted(runs.runs_R, common, "right") - np.searchsorted(runs.runs_R, common, "left")
+    shared = int((holders <= PHRASE).sum())
+    if 10 * shared >= _TENTHS * int(min(runs.counts_N[pair[0]], runs.counts_N[pair[1]])):
+        return shared > 0
+    return shared > LONG_RUN - SHORT_RUN and _share_half(*texts)
+
+
+def _ranges(begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.intp]:
+    """All numbers from each begin to before its end, one range after the other."""
+    lengths = ends - begins
+    return np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum()) if len(begins) else begins
+
+
+def _held(
+    sharing: tuple[NDArray[np.int64], ...], counts_N: NDArray[np.int32], texts_at: Callable[[list[int]], list[str]]
+) -> list[tuple[int, int]]:
+    low_P, high_P, shared_P = sharing
     held_P = 10 * shared_P >= _TENTHS * np.minimum(counts_N[low_P], counts_N[high_P])
     for place in np.flatnonzero(~held_P & (shared_P > LONG_RUN - SHORT_RUN)):
-        held_P[place] = _share_half(texts[low_P[place]], texts[high_P[place]])
+        held_P[place] = _share_half(*texts_at([int(low_P[place]), int(high_P[place])]))
     return list(zip(low_P[held_P].tolist(), high_P[held_P].tolist(), strict=True))
 
 
-def _sharing(runs_R: NDArray[np.uint64], holders_R: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], ...]:
-    """Pairs of texts that share runs which are no phrases, sorted, and how many each pair shares."""
-    order_R = np.argsort(runs_R, kind="stable")
-    runs_R, holders_R = runs_R[order_R], holders_R[order_R]
+def _sharing(runs_R: NDArray[np.uint64], holders_R: NDArray[np.int32], size: int) -> tuple[NDArray[np.int64], ...]:
+    """Pairs of texts that share runs (sorted) which are no phrases, sorted, and how many each pair shares."""
     begins_R = np.concatenate([[True], runs_R[1:] != runs_R[:-1]]) if len(runs_R) else np.zeros(0, dtype=bool)
     group_R = np.cumsum(begins_R) - 1
     telling_R = np.bincount(group_R)[group_R] <= PHRASE if len(runs_R) else begins_R
@@ -53,7 +122,7 @@ def _sharing(runs_R: NDArray[np.uint64], holders_R: NDArray[np.int64], size: int
     met = [np.zeros(0, dtype=np.int64)]
     for step in range(1, min(PHRASE, len(runs_R))):
         same = runs_R[step:] == runs_R[:-step]
-        one, other = holders_R[:-step][same], holders_R[step:][same]
+        one, other = holders_R[:-step][same].astype(np.int64), holders_R[step:][same].astype(np.int64)
         met.append(np.minimum(one, other) * size + np.maximum(one, other))
     pairs_P, shared_P = np.unique(np.concatenate(met), return_counts=True)
     return pairs_P // max(1, size), pairs_P % max(1, size), shared_P
@@ -70,29 +139,33 @@ def _share_half(one: str, other: str) -> bool:
     return any(tuple(others[start : start + length]) in mine for start in range(len(others) - length + 1))
 
 
-def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """The distinct runs of eight words of each text, hashed, and the text that holds each."""
     known: dict[str, int] = {}
     parts = [_runs_of(texts[start : start + _BLOCK], start, known) for start in range(0, len(texts), _BLOCK)]
     if not parts:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
     return np.concatenate([runs for runs, _ in parts]), np.concatenate([holders for _, holders in parts])
 
 
-def _runs_of(texts: Sequence[str], start: int, known: dict[str, int]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _runs_of(texts: Sequence[str], start: int, known: dict[str, int]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     found = [_WORD.findall(text) for text in texts]
     words_W = np.fromiter((_hashed(word, known) for word in chain.from_iterable(found)), dtype=np.uint64)
-    holder_W = np.repeat(np.arange(len(texts), dtype=np.int64), [len(words) for words in found])
+    holder_W = np.repeat(np.arange(start, start + len(texts), dtype=np.int32), [len(words) for words in found])
     if len(words_W) < SHORT_RUN:
-        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
     size = len(words_W) - SHORT_RUN + 1
     runs_W = np.zeros(size, dtype=np.uint64)
     for step in range(SHORT_RUN):
         runs_W = (runs_W ^ words_W[step : step + size]) * _MIX
         runs_W ^= runs_W >> np.uint64(29)
     inside_W = holder_W[:size] == holder_W[SHORT_RUN - 1 :]
-    pairs = np.unique(np.stack([holder_W[:size][inside_W].astype(np.uint64), runs_W[inside_W]]), axis=1)
-    return pairs[1], pairs[0].astype(np.int64) + start
+    runs_W, holder_W = runs_W[inside_W], holder_W[:size][inside_W]
+    order_W = np.lexsort((runs_W, holder_W))
+    runs_W, holder_W = runs_W[order_W], holder_W[order_W]
+    new_W = np.ones(len(runs_W), dtype=bool)
+    new_W[1:] = (runs_W[1:] != runs_W[:-1]) | (holder_W[1:] != holder_W[:-1])
+    return runs_W[new_W], holder_W[new_W]
 
 
 def _hashed(word: str, known: dict[str, int]) -> int:

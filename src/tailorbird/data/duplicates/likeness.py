@@ -7,6 +7,7 @@ The edits are counted exactly (Levenshtein 1966, by rapidfuzz), in whole numbers
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
 #: The version of what follows: with ``signatures.SCHEME`` it decides which rows are near-duplicates.
-SCHEME = "edits-1/7-any-order-1/10/1"
+SCHEME = "edits-1/7-any-order-1/10/2"
 
 #: One in so many characters of the longer text may be edited. With one in five, chains of messages about one thing swallow each other.
 SHARE = 7
@@ -68,13 +69,23 @@ def may_be_alike(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8], longe
 
 
 def _reordered(one: str, other: str) -> bool:
-    """Words that both have, however often, are taken out; what is left must be near, in its order or sorted."""
+    """Words that both have, as often as both have them, are taken out; what is left must be near, in its order or sorted."""
     allowed = max(len(one), len(other)) // SHARE_REORDERED
     if abs(len(one) - len(other)) > allowed:
         return False
     words, others = one.split(), other.split()
-    mine, theirs = set(words), set(others)
-    left, right = [word for word in words if word not in theirs], [word for word in others if word not in mine]
+    left, right = _left(words, others), _left(others, words)
     if Levenshtein.distance(" ".join(left), " ".join(right), score_cutoff=allowed) <= allowed:
         return True
     return bool(Levenshtein.distance(" ".join(sorted(left)), " ".join(sorted(right)), score_cutoff=allowed) <= allowed)
+
+
+def _left(words: list[str], others: list[str]) -> list[str]:
+    """``words`` without those that ``others`` have, each as often as there."""
+    counts, left = Counter(others), list[str]()
+    for word in words:
+        if counts[word]:
+            counts[word] -= 1
+        else:
+            left.append(word)
+    return left

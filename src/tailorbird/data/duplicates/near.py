@@ -1,16 +1,17 @@
 """Near-duplicates: texts of which most characters, or most words, are the same.
 
-    signatures → near ← likeness
+    signatures → text_index → near ← likeness
 
 In: distinct normalised texts. Out: pairs that tie near-duplicates together. Must not know: rows, labels, splits.
 
 Texts that meet in a bucket are candidates; each pair is then compared exactly, so that what is found is right, and what is missed is rare
-(docs/data.md says how rare). In a bucket with many texts each is compared with the next few, in the order of their spelling.
+(docs/data.md says how rare). In a bucket with many texts each is compared with the few that came before it, in the order of appearance:
+texts that come later never change which earlier ones were compared, so that they can be added to what was found before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from tailorbird.data.duplicates import likeness, signatures
+from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 #: What decides which texts are near-duplicates. Stored with every snapshot.
-SCHEME = f"{signatures.SCHEME} {likeness.SCHEME}"
+SCHEME = f"{signatures.SCHEME} window-16/2 {likeness.SCHEME}"
 
 #: Texts of a bucket with which each text of it is compared.
 WINDOW = 16
@@ -30,8 +32,13 @@ AGREEING = 17
 
 #: Pairs that are compared at once.
 _BATCH = 200_000
+#: Bits of a bucket by which those of new texts are told from most others.
+_SIEVE_BITS = 20
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Places = NDArray[np.intp]
+#: Texts by their places.
+TextsAt = Callable[[list[int]], list[str]]
 
 
 def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
@@ -39,27 +46,31 @@ def near_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
 
     A pair that earlier buckets have connected already is left out.
     """
-    if len(texts) < 2:
-        return []
-    return sorted(_Search(texts).pairs())
+    return pairs_within(index_texts(texts), lambda places: [texts[place] for place in places])
+
+
+def pairs_within(index: TextIndex, texts_at: TextsAt) -> list[tuple[int, int]]:
+    """``near_duplicates`` of texts whose index is made."""
+    return sorted(_Search(index, texts_at, np.arange(index.size, dtype=np.int32)).all_pairs()) if index.size > 1 else []
+
+
+def pairs_since(index: TextIndex, texts_at: TextsAt, start: int, group_N: NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Pairs of which the later text is at ``start`` or behind it. ``group_N`` says which texts are connected already."""
+    return sorted(_Search(index, texts_at, group_N).pairs_since(start)) if start < index.size else []
 
 
 class _Search:
-    """Texts sorted by spelling, with what is needed to tell most pairs apart without comparing them."""
+    """What is needed to tell most pairs apart without comparing them."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._order = sorted(range(len(texts)), key=texts.__getitem__)
-        self._texts = [texts[place] for place in self._order]
-        self._lengths_N = np.fromiter(map(len, self._texts), np.int32, len(texts))
-        self._signatures_NP = signatures.sign(self._texts)
-        self._histograms_NB = likeness.histograms(self._texts)
-        self._group_N = np.arange(len(texts), dtype=np.int32)
+    def __init__(self, index: TextIndex, texts_at: TextsAt, group_N: NDArray[np.int32]) -> None:
+        self._index = index
+        self._texts_at = texts_at
+        self._group_N = group_N
 
-    def pairs(self) -> Iterator[tuple[int, int]]:
-        """Pairs of places in the texts as they were given."""
+    def all_pairs(self) -> Iterator[tuple[int, int]]:
         ones: list[int] = []
         others: list[int] = []
-        for keys_N in signatures.bands(self._signatures_NP):
+        for keys_N in signatures.bands(self._index.signatures_PN):
             before = len(ones)
             for one_C, other_C in meetings(keys_N):
                 for start in range(0, len(one_C), _BATCH):
@@ -67,10 +78,18 @@ class _Search:
                     ones += found[0]
                     others += found[1]
             if len(ones) > before:
-                self._group_N = _components(len(self._texts), ones, others)
-        for one, other in zip(ones, others, strict=True):
-            low, high = sorted((self._order[one], self._order[other]))
-            yield low, high
+                self._group_N = _components(self._index.size, ones, others)
+        yield from zip(ones, others, strict=True)
+
+    def pairs_since(self, start: int) -> set[tuple[int, int]]:
+        seen, found = set[int](), set[tuple[int, int]]()
+        for keys_N in signatures.bands(self._index.signatures_PN):
+            inside = sharing_with(keys_N, start)
+            for one_C, other_C in meetings(keys_N[inside]):
+                one_C, other_C = inside[one_C], inside[other_C]
+                fresh = [at for at in np.flatnonzero(other_C >= start).tolist() if _new(seen, int(one_C[at]), int(other_C[at]))]
+                found.update(zip(*self._alike(one_C[fresh], other_C[fresh]), strict=True))
+        return found
 
     def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
         for differs in (self._ungrouped, self._near_in_length, self._near_in_letters, self._agreeing):
@@ -79,22 +98,25 @@ class _Search:
         ones, others = one_C.tolist(), other_C.tolist()
         if not ones:
             return [], []
-        alike_C = likeness.alike_pairs([self._texts[one] for one in ones], [self._texts[other] for other in others])
+        alike_C = likeness.alike_pairs(self._texts_at(ones), self._texts_at(others))
         return one_C[alike_C].tolist(), other_C[alike_C].tolist()
 
     def _ungrouped(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
         return np.asarray(self._group_N[one_C] != self._group_N[other_C])
 
     def _near_in_length(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        one_lengths, other_lengths = self._lengths_N[one_C], self._lengths_N[other_C]
+        one_lengths, other_lengths = self._index.lengths_N[one_C], self._index.lengths_N[other_C]
         return np.asarray(np.abs(one_lengths - other_lengths) <= np.maximum(one_lengths, other_lengths) // likeness.SHARE)
 
     def _near_in_letters(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        longest = np.maximum(self._lengths_N[one_C], self._lengths_N[other_C])
-        return likeness.may_be_alike(self._histograms_NB[one_C], self._histograms_NB[other_C], longest)
+        longest = np.maximum(self._index.lengths_N[one_C], self._index.lengths_N[other_C])
+        return likeness.may_be_alike(self._index.histograms_NB[one_C], self._index.histograms_NB[other_C], longest)
 
     def _agreeing(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        return np.asarray((self._signatures_NP[one_C] == self._signatures_NP[other_C]).sum(axis=1) >= AGREEING)
+        agreeing_C = np.zeros(len(one_C), dtype=np.uint8)
+        for places_N in self._index.signatures_PN:
+            agreeing_C += places_N[one_C] == places_N[other_C]
+        return np.asarray(agreeing_C >= AGREEING)
 
 
 def meetings(keys_N: NDArray[np.uint64]) -> Iterator[tuple[Places, Places]]:
@@ -106,6 +128,21 @@ def meetings(keys_N: NDArray[np.uint64]) -> Iterator[tuple[Places, Places]]:
         if not len(meeting):
             return
         yield order_N[meeting], order_N[meeting + step]
+
+
+def sharing_with(keys_N: NDArray[np.uint64], start: int) -> Places:
+    """The places of all keys that one at ``start`` or behind it bears, too, and of a few more."""
+    sieve = np.zeros(1 << _SIEVE_BITS, dtype=np.bool_)
+    short_N = (keys_N * _MIX) >> np.uint64(64 - _SIEVE_BITS)
+    sieve[short_N[start:]] = True
+    return np.flatnonzero(sieve[short_N])
+
+
+def _new(seen: set[int], one: int, other: int) -> bool:
+    pair = one << 32 | other
+    known = pair in seen
+    seen.add(pair)
+    return not known
 
 
 def _components(size: int, ones: list[int], others: list[int]) -> NDArray[np.int32]:

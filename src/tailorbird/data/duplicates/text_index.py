@@ -1,0 +1,42 @@
+"""What is known of many texts without the texts: by it most pairs are told apart, and it can be kept without keeping a word.
+
+In: normalised texts, in the order of appearance. Out: their index. Must not know: rows, files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.data.duplicates import likeness, signatures
+from tailorbird.data.duplicates.signatures import Signatures
+
+
+@dataclass(frozen=True)
+class TextIndex:
+    """Signatures, lengths in characters, and how often letters stand in each of N texts."""
+
+    signatures_PN: Signatures
+    lengths_N: NDArray[np.int32]
+    histograms_NB: NDArray[np.uint8]
+
+    @property
+    def size(self) -> int:
+        """How many texts."""
+        return len(self.lengths_N)
+
+    def joined(self, later: TextIndex) -> TextIndex:
+        """The index of these texts and of later ones."""
+        return TextIndex(
+            np.concatenate([self.signatures_PN, later.signatures_PN], axis=1),
+            np.concatenate([self.lengths_N, later.lengths_N]),
+            np.concatenate([self.histograms_NB, later.histograms_NB]),
+        )
+
+
+def index_texts(texts: Sequence[str]) -> TextIndex:
+    """The index of ``texts``, each with a character that is no space."""
+    return TextIndex(signatures.sign(texts), np.fromiter(map(len, texts), np.int32, len(texts)), likeness.histograms(texts))
