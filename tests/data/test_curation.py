@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tailorbird.data import BuiltSnapshot
 from tailorbird.data.contamination import overlapping
-from tailorbird.data.freezing import FrozenRows
+from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.quality import Quality
 from tailorbird.data.quality.languages import language_of
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
@@ -209,7 +209,7 @@ def test_a_row_is_stored_in_canonical_form_without_being_made(tmp_path: Path) ->
     lines = store.get(built.manifest.rows).splitlines()
     assert lines == [canonical_json(row) for row in built.rows]
     assert isinstance(built.rows, FrozenRows)
-    assert built.rows[:2] == FrozenRows(built.rows._placed[:2])
+    assert list(built.rows[:2]) == list(built.rows)[:2]
     assert [Row.model_validate_json(line).id for line in lines] == sorted(row.id for row in built.rows)
 
 

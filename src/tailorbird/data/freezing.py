@@ -9,18 +9,25 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
-from typing import overload
+from typing import NamedTuple
 
-from tailorbird.data.curating import Outcome, report_of
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.data.curating import Groups, Outcome, Tally, groups_of, report_of
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.gathering import Gathered, SnapshotRequest
-from tailorbird.data.provenance import croissant, head, member, salt_of, stored
+from tailorbird.data.frozen_rows import FrozenRows
+from tailorbird.data.gathering import Gathered, SnapshotRequest, salt_of_splits
+from tailorbird.data.provenance import croissant, head, member, salt_of
+from tailorbird.data.provenance.sealing import MEMBER, arranged
+from tailorbird.data.reading import Place
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import Group
 from tailorbird.domain.curation import CurationReport
-from tailorbird.domain.dataset import Row, SnapshotManifest, Split, SplitCounts
+from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import canonical_json
@@ -32,84 +39,127 @@ _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",
 Placed = Sequence[tuple[Item, Group]]
 
 
-class FrozenRows(Sequence[Row]):
-    """The rows of a snapshot, each made when it is asked for: a million of them at once would fill the memory."""
+def frozen_rows(placed: Placed) -> FrozenRows:
+    """The rows of ``placed``, in its order."""
 
-    def __init__(self, placed: Placed) -> None:
-        self._placed = placed
-
-    def __len__(self) -> int:
-        return len(self._placed)
-
-    @overload
-    def __getitem__(self, place: int) -> Row: ...
-    @overload
-    def __getitem__(self, place: slice) -> FrozenRows: ...
-    def __getitem__(self, place: int | slice) -> Row | FrozenRows:
-        if isinstance(place, slice):
-            return FrozenRows(self._placed[place])
-        item, group = self._placed[place]
+    def row_at(place: int) -> Row:
+        item, group = placed[place]
         row = item.row
         return Row(id=item.id, text=row.text, target=row.target, group=group.id, split=group.split, provenance=row.provenance)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, FrozenRows) and list(self) == list(other)
-
-    def __hash__(self) -> int:
-        return hash(len(self._placed))
+    return FrozenRows(range(len(placed)), row_at)
 
 
-def freeze(request: SnapshotRequest, gathered: Gathered) -> tuple[SnapshotManifest, CurationReport]:
+@dataclass(frozen=True)
+class Content:
+    """What a manifest says. ``seal`` are the members of the tree in its order, ``lengths`` those of the rows' texts, ascending; ``terms``
+    are places of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set aside."""
+
+    rows: Digest
+    seal: bytes
+    splits: Mapping[Split, int]
+    label_counts: dict[str, SplitCounts]
+    label_sets: tuple[str, ...]
+    lengths: NDArray[np.int32]
+    groups: Groups
+    terms: Iterable[Place]
+    expires: date | None
+    protected: Mapping[str, int]
+    tally: Tally
+    schemes: Mapping[str, str]
+    findings: bytes
+    quarantined: tuple[Quarantined, ...]
+    read: int
+    removed: int
+    duplicates: int
+    files: dict[str, Digest]
+    documents: tuple[Document, ...] = ()
+
+
+class Frozen(NamedTuple):
+    """A snapshot, its report, and the place of each row in the seal."""
+
+    manifest: SnapshotManifest
+    report: CurationReport
+    sealed_M: NDArray[np.int32]
+
+
+def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
-    objective, placed, artifacts = request.objective, gathered.placed, request.artifacts
-    rows, seal = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), artifacts)
-    lengths = sorted(len(item.row.text) for item, _ in placed)
-    places = {row.place for row in gathered.sources.rows}
+    objective, placed = request.objective, gathered.placed
+    rows, seal, sealed_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)
     label_counts = _label_counts(placed, objective.task)
-    counts = _counts(Counter(group.split for _, group in placed))
-    outcome = Outcome(gathered.items, gathered.alike, gathered.protected, label_counts, lengths, counts.test)
-    report = report_of(objective.curation, gathered.schemes, gathered.tally, outcome)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
-    report = report.model_copy(update={"findings": artifacts.put(_jsonl(findings))})
+    content = Content(
+        rows=rows,
+        seal=seal,
+        splits=Counter(group.split for _, group in placed),
+        label_counts=label_counts,
+        label_sets=_label_sets(placed) if objective.task.labels == "many" else (),
+        lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in placed), np.int32, len(placed))),
+        groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
+        terms={row.place for row in gathered.sources.rows},
+        expires=_expires(placed),
+        protected=gathered.protected,
+        tally=gathered.tally,
+        schemes=gathered.schemes,
+        findings=jsonl(findings),
+        quarantined=gathered.quarantined,
+        read=sum(gathered.sources.read.values()),
+        removed=len(gathered.sources.removed),
+        duplicates=gathered.duplicates,
+        files=gathered.sources.files,
+        documents=gathered.sources.documents,
+    )
+    return Frozen(*manifest_of(request, content), sealed_M)
+
+
+def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotManifest, CurationReport]:
+    """Stores everything but the rows, which are stored, and returns the manifest and the report."""
+    objective, artifacts, lengths = request.objective, request.artifacts, content.lengths
+    counts = counts_of(content.splits)
+    outcome = Outcome(content.groups, content.protected, content.label_counts, lengths, counts.test)
+    report = report_of(objective.curation, content.schemes, content.tally, outcome)
+    report = report.model_copy(update={"findings": artifacts.put(content.findings)})
     manifest = SnapshotManifest(
         tenant=objective.tenant,
         objective=objective.name,
-        rows=rows,
-        quarantine=artifacts.put(_jsonl(gathered.quarantined)),
-        read=sum(gathered.sources.read.values()),
-        duplicates=gathered.duplicates,
-        quarantined=len(gathered.quarantined),
+        rows=content.rows,
+        quarantine=artifacts.put(jsonl(content.quarantined)),
+        read=content.read,
+        duplicates=content.duplicates,
+        quarantined=len(content.quarantined),
         counts=counts,
-        label_counts=label_counts,
-        label_sets=_label_sets(placed) if objective.task.labels == "many" else (),
-        near_duplicate_groups=len(gathered.alike),
-        files=gathered.sources.files,
-        salt=gathered.salt,
-        text_length_p95=lengths[(95 * len(lengths) + 99) // 100 - 1],
-        text_length_max=lengths[-1],
-        documents=artifacts.put(_jsonl(gathered.sources.documents)) if gathered.sources.documents else None,
+        label_counts=content.label_counts,
+        label_sets=content.label_sets,
+        near_duplicate_groups=content.groups.count,
+        files=content.files,
+        salt=salt_of_splits(objective),
+        text_length_p95=int(lengths[(95 * len(lengths) + 99) // 100 - 1]),
+        text_length_max=int(lengths[-1]),
+        documents=artifacts.put(jsonl(content.documents)) if content.documents else None,
         curation=artifacts.put(canonical_json(report)),
-        root=head(seal).root,
-        seal=artifacts.put(seal),
-        metadata=artifacts.put(croissant(objective, rows, len(placed), places)),
-        removed=len(gathered.sources.removed),
-        expires=_expires(placed),
+        root=head(content.seal).root,
+        seal=artifacts.put(content.seal),
+        metadata=artifacts.put(croissant(objective, content.rows, counts.train + counts.dev + counts.test, content.terms)),
+        removed=content.removed,
+        expires=content.expires,
     )
     return manifest, report
 
 
-def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes]:
-    """The digest of the rows as stored, and their seal."""
-    lines, members = io.BytesIO(), list[bytes]()
+def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes, NDArray[np.int32]]:
+    """The digest of the rows as stored, their seal, and the place of each row in it."""
+    lines, members = io.BytesIO(), bytearray()
     for item, group in placed:
-        line = _line(item, group)
-        members.append(member(item.id, line, salt))
+        line = line_of(item, group)
+        members += member(item.id, line, salt)
         lines.write(line)
         lines.write(b"\n")
-    return artifacts.put(lines.getvalue()), stored(members)
+    return artifacts.put(lines.getvalue()), *arranged(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
 
 
-def _line(item: Item, group: Group) -> bytes:
+def line_of(item: Item, group: Group) -> bytes:
     """The canonical JSON of the row, without making it."""
     row, place = item.row, item.row.place
     provenance = {
@@ -132,7 +182,8 @@ def _expires(placed: Placed) -> date | None:
     return min({item.row.place.retain_until for item, _ in placed} - {None}, default=None)  # type: ignore[type-var]
 
 
-def _jsonl(values: Iterable[Value]) -> bytes:
+def jsonl(values: Iterable[Value]) -> bytes:
+    """The values, one a line."""
     return b"".join(canonical_json(value) + b"\n" for value in values)
 
 
@@ -141,12 +192,13 @@ def _label_counts(placed: Placed, task: Task) -> dict[str, SplitCounts]:
     for item, group in placed:
         for label in labels_of(item.row.target, task):
             by_label.setdefault(label, Counter())[group.split] += 1
-    return {label: _counts(by_label[label]) for label in sorted(by_label)}
+    return {label: counts_of(by_label[label]) for label in sorted(by_label)}
 
 
 def _label_sets(placed: Placed) -> tuple[str, ...]:
     return tuple(sorted({item.row.target for item, group in placed if group.split is Split.TRAIN}))
 
 
-def _counts(counter: Counter[Split]) -> SplitCounts:
-    return SplitCounts(train=counter[Split.TRAIN], dev=counter[Split.DEV], test=counter[Split.TEST])
+def counts_of(counter: Mapping[Split, int]) -> SplitCounts:
+    """Rows per split."""
+    return SplitCounts(**{split.value: counter.get(split, 0) for split in Split})

@@ -16,10 +16,10 @@ from pathlib import Path
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curating import Tally, protected_texts, set_apart, sift, treat
 from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
-from tailorbird.data.duplicates.ties import Tie, components, subject_ties, text_ties
+from tailorbird.data.duplicates.ties import TextTies, Tie, components, subject_ties, text_ties
 from tailorbird.data.privacy import Privacy
 from tailorbird.data.provenance import Amendments, amend
-from tailorbird.data.reading import SourceRows, read_sources, refuse_if_most
+from tailorbird.data.reading import SourceRows, read_sources, refuse_if_most, source_of
 from tailorbird.data.splitting.classes import check_classes
 from tailorbird.data.splitting.coverage import cover_labels
 from tailorbird.data.splitting.labels import labels_of
@@ -54,12 +54,18 @@ class SnapshotRequest:
     progress: Callable[[str], None]
     amendments: Amendments = field(default_factory=Amendments)
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = none_beside_ours
+    memory: Path | None = None
+    """A folder where what was found is kept (without words), so that rows that are appended cost their own work only."""
 
 
 @dataclass(frozen=True)
 class Gathered:
     """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``alike`` the places of ``items`` in
-    each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line."""
+    each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
+
+    ``text_ties`` are those of ``items`` alone, ``set_aside`` what the splits had no place for, ``faulty`` counts rows that could not be
+    used by file, as far as that is the file's fault.
+    """
 
     sources: SourceRows
     placed: Sequence[tuple[Item, Group]]
@@ -71,6 +77,9 @@ class Gathered:
     tally: Tally
     schemes: Mapping[str, str]
     salt: str
+    text_ties: TextTies
+    set_aside: Sequence[Quarantined]
+    faulty: Mapping[str, int]
 
 
 def gather(request: SnapshotRequest) -> Gathered:
@@ -82,8 +91,8 @@ def gather(request: SnapshotRequest) -> Gathered:
     labels = _labels(distinct.items, objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    items, ties, protected = _unprotected(distinct.items, request, tally)
-    salt, drawn = salt_of_splits(objective), _drawn(objective)
+    items, ties, found, protected = _unprotected(distinct.items, request, tally)
+    salt, drawn = salt_of_splits(objective), drawn_splits(objective)
     alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
     placement = place(items, [*ties, *subject_ties(items, alike)], salt, drawn)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
@@ -106,27 +115,43 @@ def gather(request: SnapshotRequest) -> Gathered:
         tally=tally,
         schemes=schemes,
         salt=salt,
+        text_ties=found,
+        set_aside=placement.quarantined,
+        faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
     )
 
 
 def _curated(request: SnapshotRequest, tally: Tally) -> tuple[SourceRows, dict[str, str]]:
-    """Rows read, without the personal data and the poor rows that the policy takes out; and the version of each method.
+    """Rows read, without the personal data and the poor rows that the policy takes out; and the version of each method."""
+    privacy = privacy_of(request)
+    sources = read_sources(request.objective, request.folder, request.amendments.secret)
+    return cleaned(sources, request, privacy, tally), schemes_of(privacy)
+
+
+def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Privacy, tally: Tally) -> SourceRows:
+    """Rows as the policy and the amendments leave them. Raises DataInvalid when none are left, or when they hold what is refused.
 
     Decisions of people name rows as a snapshot shows them, so they come after personal data.
     """
-    objective, secret = request.objective, request.amendments.secret
-    policy = objective.curation
-    privacy = Privacy(policy.privacy, request.detectors(policy.privacy.detectors), secret)
-    sources = read_sources(objective, request.folder, secret)
-    read = sum(sources.read.values())
+    objective, read = request.objective, sum(sources.read.values())
     request.progress(f"read {read:,} rows from {len(sources.files)} files; looking for personal data and poor rows")
     tally.step("read", read, sources.quarantined)
     sources = replace(sources, rows=tuple(treat(sources.rows, objective.task, privacy, tally)))
     before = len(sources.rows)
     sources = amend(sources, request.amendments)
     tally.step("amendments", before, sources.removed)
-    schemes = {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
-    return replace(sources, rows=tuple(sift(sources.rows, objective.task, policy.quality, tally))), schemes
+    return replace(sources, rows=tuple(sift(sources.rows, objective.task, objective.curation.quality, tally)))
+
+
+def privacy_of(request: SnapshotRequest) -> Privacy:
+    """The policy on personal data, ready to be applied. Raises Unavailable, InvalidInput."""
+    policy = request.objective.curation.privacy
+    return Privacy(policy, request.detectors(policy.detectors), request.amendments.secret)
+
+
+def schemes_of(privacy: Privacy) -> dict[str, str]:
+    """The version of each method."""
+    return {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
 
 
 def _distinct(sources: SourceRows, request: SnapshotRequest, tally: Tally) -> Distinct:
@@ -136,16 +161,19 @@ def _distinct(sources: SourceRows, request: SnapshotRequest, tally: Tally) -> Di
     return distinct
 
 
-def _unprotected(items: Sequence[Item], request: SnapshotRequest, tally: Tally) -> tuple[Sequence[Item], list[Tie], Mapping[str, int]]:
-    """The items that repeat no protected text, the ties between them, and how many were set aside for each set."""
+def _unprotected(
+    items: Sequence[Item], request: SnapshotRequest, tally: Tally
+) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
+    """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set."""
     protected = protected_texts(request.objective, request.folder)
-    ties = text_ties(items, protected.texts)
+    found = text_ties(items, protected.texts)
+    ties = found.ties
     if not protected.texts:
-        return items, ties, {}
+        return items, ties, found, {}
     places, counts = set_apart(items, protected, ties, tally)
     moved = {old: new for new, old in enumerate(places)}
     inside = [tuple(moved[index] for index in tie if index in moved) for tie in ties]
-    return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], counts
+    return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], found, counts
 
 
 def _thin(placement: Placement, items: Sequence[Item], alike: Sequence[Sequence[int]]) -> list[Quarantined]:
@@ -181,7 +209,7 @@ def salt_of_splits(objective: Objective) -> str:
     return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.name}".encode()).hexdigest()
 
 
-def _drawn(objective: Objective) -> tuple[Split, ...]:
+def drawn_splits(objective: Objective) -> tuple[Split, ...]:
     """The splits that rows are drawn into: a dev or test split that comes as a source of its own is not mixed with other rows."""
     given = {source.split for source in objective.data} - {Split.TRAIN.value}
     return tuple(split for split in SHARES if split.value not in given)

@@ -11,7 +11,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailorbird.data.freezing import FrozenRows, freeze
+from tailorbird.data.appending import extend, keep
+from tailorbird.data.freezing import freeze, frozen_rows
+from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import SnapshotRequest, gather
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
@@ -40,10 +42,14 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
 
     Raises DataInvalid as ``gather``.
     """
+    appended = extend(request)
+    if appended is not None:
+        return BuiltSnapshot(*appended)
     gathered = gather(request)
-    manifest, report = freeze(request, gathered)
+    manifest, report, sealed_M = freeze(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
-    return BuiltSnapshot(manifest, FrozenRows(gathered.placed), gathered.quarantined, assigned, report)
+    keep(request, gathered, manifest, sealed_M, assigned)
+    return BuiltSnapshot(manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, report)
 
 
 def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split) -> tuple[Row, ...]:

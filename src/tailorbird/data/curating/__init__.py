@@ -8,8 +8,20 @@ shares, artifacts.
 
 from tailorbird.data.curating.counting import Tally
 from tailorbird.data.curating.protecting import Protected, protected_texts, set_apart
-from tailorbird.data.curating.reporting import Outcome, report_of
+from tailorbird.data.curating.reporting import NAMED_GROUPS, Groups, Outcome, groups_of, report_of
 from tailorbird.data.curating.sifting import sift
 from tailorbird.data.curating.treating import treat
 
-__all__ = ["Outcome", "Protected", "Tally", "protected_texts", "report_of", "set_apart", "sift", "treat"]
+__all__ = [
+    "NAMED_GROUPS",
+    "Groups",
+    "Outcome",
+    "Protected",
+    "Tally",
+    "groups_of",
+    "protected_texts",
+    "report_of",
+    "set_apart",
+    "sift",
+    "treat",
+]

@@ -11,6 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tailorbird.data.curating.counting import Tally
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.domain.curation import (
@@ -32,24 +35,33 @@ RARE, RARE_SHARE = 10, 0.1
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What the steps after the policy found. ``groups`` are places of ``items`` that near-duplicate ties connect, two or more each;
-    ``protected`` counts rows set aside by protected set, ``leaks`` by the split that they would have leaked into."""
+class Groups:
+    """Groups of near-duplicates: the largest ones, how many there are, and how many of them bear more than one label."""
 
-    items: Sequence[Item]
-    groups: Sequence[Sequence[int]]
+    largest: tuple[DuplicateGroup, ...]
+    count: int
+    conflicting: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the steps after the policy found. ``protected`` counts rows set aside by protected set; ``lengths`` are in characters."""
+
+    groups: Groups
     protected: Mapping[str, int]
     label_counts: Mapping[str, SplitCounts]
-    lengths: Sequence[int]
+    lengths: NDArray[np.int32]
     test_rows: int
+
+
+def groups_of(items: Sequence[Item], alike: Sequence[Sequence[int]], *, labelled: bool) -> Groups:
+    """``alike`` are places of ``items`` that near-duplicate ties connect, two or more each."""
+    groups = sorted((_group(items, group, labelled=labelled) for group in alike), key=lambda group: (-len(group.rows), group.id))
+    return Groups(tuple(groups[:NAMED_GROUPS]), len(groups), sum(group.conflicting for group in groups))
 
 
 def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: Tally, outcome: Outcome) -> CurationReport:
     """The report; suspects are looked for by those who have the time."""
-    labelled = bool(outcome.label_counts)
-    groups = sorted(
-        (_group(outcome.items, group, labelled=labelled) for group in outcome.groups), key=lambda group: (-len(group.rows), group.id)
-    )
     return CurationReport(
         schemes=dict(sorted(schemes.items())),
         policy=policy,
@@ -59,9 +71,9 @@ def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: Tally, 
             for kind, rows in sorted(tally.personal_rows.items())
         ),
         quality={rule.value: count for rule, count in sorted(tally.quality.items())},
-        groups=tuple(groups[:NAMED_GROUPS]),
-        group_count=len(groups),
-        conflicting_groups=sum(group.conflicting for group in groups),
+        groups=outcome.groups.largest,
+        group_count=outcome.groups.count,
+        conflicting_groups=outcome.groups.conflicting,
         contamination=_contamination(tally, outcome.protected),
         suspects_skipped="not looked for yet",
         profile=profile_of(outcome),
@@ -84,10 +96,11 @@ def profile_of(outcome: Outcome) -> CoverageProfile:
     )
 
 
-def _bins(lengths: Sequence[int]) -> tuple[LengthBin, ...]:
+def _bins(lengths: NDArray[np.int32]) -> tuple[LengthBin, ...]:
     """Bins that double: fewer than 16 characters, 16 to 31, 32 to 63, ..."""
-    counts = Counter(max(4, length.bit_length()) for length in lengths)
-    return tuple(LengthBin(start=0 if bits == 4 else 1 << (bits - 1), end=1 << bits, rows=counts[bits]) for bits in sorted(counts))
+    counts = np.bincount(np.maximum(4, np.frexp(lengths.astype(np.float64))[1])).tolist()
+    bins = {bits: rows for bits, rows in enumerate(counts) if rows}
+    return tuple(LengthBin(start=0 if bits == 4 else 1 << (bits - 1), end=1 << bits, rows=rows) for bits, rows in bins.items())
 
 
 def _group(items: Sequence[Item], places: Sequence[int], *, labelled: bool) -> DuplicateGroup:

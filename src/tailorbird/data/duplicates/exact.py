@@ -58,7 +58,7 @@ def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str,
     quarantined: list[Quarantined] = []
     for items in copies.values():
         agreeing = [item for item in items if item.known is None or item.row.fixed in (None, item.known)]
-        quarantined += [_moved(item) for item in items if item not in agreeing]
+        quarantined += [moved(item) for item in items if item not in agreeing]
         if agreeing:
             best = max(agreeing, key=lambda item: PROTECTION[item.row.fixed])
             leaks = [item for item in agreeing if item.known is None and leaks_into(best.row.fixed, item.row.fixed)]
@@ -90,7 +90,8 @@ def quarantine(row: SourceRow, code: str, reason: str) -> Quarantined:
     return Quarantined(file=row.place.file, line=row.line, code=code, reason=reason)
 
 
-def _moved(item: Item) -> Quarantined:
+def moved(item: Item) -> Quarantined:
+    """Sets aside a row whose source is fixed to another split than the one where it is."""
     assert item.known is not None
     assert item.row.fixed is not None
     reason = f"an earlier snapshot gave the row to {item.known.value}, where it stays; its source is now fixed to {item.row.fixed.value}"

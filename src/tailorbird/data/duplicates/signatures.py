@@ -3,9 +3,10 @@
 In: normalised texts. Out: their signatures, and the buckets in which like texts meet. Must not know: rows, what counts as alike.
 
 The grams of a text are the runs of three characters inside its words, each word padded by a space, so that the order of words does not
-count. A signature holds the smallest of 64 hashes of them (Broder 1997), of each the low 16 bits (Li & König 2010); two texts meet in a bucket
-when they agree in all four places of one of its bands (locality-sensitive hashing, Indyk & Motwani 1998). All constants are drawn here from SHA-256, once and for all: the same
-texts meet whatever is installed, and whichever texts surround them. Whoever changes one names a new ``SCHEME``.
+count. A signature holds the smallest of 64 hashes of them (Broder 1997), of each the low 16 bits (Li & König 2010); two texts meet in a
+bucket when they agree in all four places of one of its bands (locality-sensitive hashing, Indyk & Motwani 1998). All constants are drawn
+here from SHA-256, once and for all: the same texts meet whatever is installed, and whichever texts surround them. Whoever changes one names
+a new ``SCHEME``.
 """
 
 from __future__ import annotations

@@ -6,17 +6,37 @@ In: distinct items. Out: ties (tuples of indices), and the components that they 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-from tailorbird.data.contamination.overlap import overlapping
+from tailorbird.data.contamination.overlap import Runs, pairs_of, runs_of
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.forest import Forest
-from tailorbird.data.duplicates.near import near_duplicates
+from tailorbird.data.duplicates.near import pairs_within
+from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 #: Indices of items that belong together.
 Tie = tuple[int, ...]
 
 
-def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> list[Tie]:
+@dataclass(frozen=True)
+class TextTies:
+    """What ties items by their texts. ``near`` and ``overlaps`` are pairs of distinct texts, ``first`` the first item of each of these;
+    ``same`` are items that have one text. ``index`` and ``runs`` are what the pairs were found by."""
+
+    same: Sequence[Tie]
+    near: Sequence[tuple[int, int]]
+    overlaps: Sequence[tuple[int, int]]
+    first: Sequence[int]
+    index: TextIndex
+    runs: Runs
+
+    @property
+    def ties(self) -> list[Tie]:
+        """All of them, between items."""
+        return [*self.same, *((self.first[one], self.first[other]) for one, other in (*self.near, *self.overlaps))]
+
+
+def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
     """Items whose texts are equal (with different targets), nearly alike, or of which one holds most of the other.
 
     ``others`` are further normalised texts; they have the places after the items.
@@ -26,9 +46,20 @@ def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> list[Tie]:
         by_text.setdefault(item.folded, []).append(index)
     for index, text in enumerate(others, start=len(items)):
         by_text.setdefault(text, []).append(index)
-    texts, first = list(by_text), [same[0] for same in by_text.values()]
-    pairs = [*near_duplicates(texts), *overlapping(texts)]
-    return [*(tuple(same) for same in by_text.values() if len(same) > 1), *((first[one], first[other]) for one, other in pairs)]
+    texts = list(by_text)
+    indexed, runs = index_texts(texts), runs_of(texts)
+
+    def texts_at(places: list[int]) -> list[str]:
+        return [texts[place] for place in places]
+
+    return TextTies(
+        same=[tuple(same) for same in by_text.values() if len(same) > 1],
+        near=pairs_within(indexed, texts_at),
+        overlaps=pairs_of(runs, texts_at),
+        first=[same[0] for same in by_text.values()],
+        index=indexed,
+        runs=runs,
+    )
 
 
 def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:

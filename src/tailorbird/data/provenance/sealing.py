@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.value import Digest
@@ -30,6 +33,25 @@ def salt_of(secret: bytes, objective: str) -> bytes:
 def member(row: Digest, line: bytes, salt: bytes) -> bytes:
     """What stands for the row ``row`` in the tree: its salted key, and the salted hash of all that it holds (its canonical JSON)."""
     return key_of(salt, row) + hmac.digest(salt, line, hashlib.sha256)
+
+
+def contents(lines: Iterable[bytes | memoryview], salt: bytes) -> Iterator[bytes]:
+    """The salted hash (HMAC-SHA-256) of each line: as ``member`` has it, in less than half of the time."""
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in salt.ljust(64, b"\0")))
+    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in salt.ljust(64, b"\0")))
+    for line in lines:
+        hashed, around = inner.copy(), outer.copy()
+        hashed.update(line)
+        around.update(hashed.digest())
+        yield around.digest()
+
+
+def arranged(members_MB: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.int32]]:
+    """Members (uint8[M, 64]) one after the other in the order of the tree, and the place there of each."""
+    order_M = order_of(members_MB[:, : MEMBER // 2])
+    places_M = np.empty(len(order_M), dtype=np.int32)
+    places_M[order_M] = np.arange(len(order_M), dtype=np.int32)
+    return members_MB[order_M].tobytes(), places_M
 
 
 def members_of(stored: bytes) -> Members:
@@ -55,3 +77,13 @@ def prove_rows(
     was, now = (members_of(artifacts.get(manifest.seal)) if manifest.seal else Members(()) for manifest in (before, after))
     keys = [key_of(salt, row) for row in rows]
     return [(key.hex(), was.prove(key), now.prove(key)) for key in keys]
+
+
+def order_of(digests_ND: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The order of digests (uint8[N, 32]): by their first eight bytes, and by the others where these are equal."""
+    words_NW = np.ascontiguousarray(digests_ND).view(">u8").astype(np.uint64)
+    order_N = np.argsort(words_NW[:, 0], kind="stable")
+    first_N = words_NW[order_N, 0]
+    if (first_N[1:] == first_N[:-1]).any():
+        return np.lexsort([words_NW[:, word] for word in reversed(range(words_NW.shape[1]))])
+    return order_N

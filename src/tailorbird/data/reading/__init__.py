@@ -9,7 +9,7 @@ not know: duplicates, splits, snapshots.
 
 from tailorbird.data.reading.row_id import row_id
 from tailorbird.data.reading.source_row import Place, SourceRow, SourceRows
-from tailorbird.data.reading.sources import fingerprint_sources, read_sources, refuse_if_most
+from tailorbird.data.reading.sources import fingerprint_sources, read_sources, refuse_if_most, source_of
 from tailorbird.data.reading.texts import read_texts
 
-__all__ = ["Place", "SourceRow", "SourceRows", "fingerprint_sources", "read_sources", "read_texts", "refuse_if_most", "row_id"]
+__all__ = ["Place", "SourceRow", "SourceRows", "fingerprint_sources", "read_sources", "read_texts", "refuse_if_most", "row_id", "source_of"]

@@ -7,7 +7,7 @@ know: duplicates, splits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from tailorbird.data.reading.cells import Unusable
@@ -16,11 +16,12 @@ from tailorbird.data.reading.documents import columns_of_documents, read_documen
 from tailorbird.data.reading.locating import READERS, columns_of, located, located_at
 from tailorbird.data.reading.making import Making
 from tailorbird.data.reading.qrels import read_qrels
+from tailorbird.data.reading.record import Records
 from tailorbird.data.reading.source_row import SourceRow, SourceRows
 from tailorbird.data.reading.text_folder import FOLDER
-from tailorbird.domain.dataset import Quarantined
+from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import Objective, Task, TaskKind
+from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.text import nearest
 
@@ -36,7 +37,7 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
     """
     found = read_documents(objective.documents, folder)
     rows, quarantined, read, files = list[SourceRow](), found.quarantined, found.read, found.files
-    for source in objective.data:
+    for source in in_order(objective.data):
         making = Making(objective, source, secret, frozenset(found.documents))
         if source.qrels:
             with located_at(source.qrels, (), folder) as judgements:
@@ -45,8 +46,7 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
             read[source.qrels] += lines
             files[source.qrels] = judgements.digest
         with located(source, folder) as file:
-            _check_answers(file, objective.task)
-            usable, unusable = _read(file, making)
+            usable, unusable = read_file(file, making, objective.task)
         rows += usable
         quarantined += unusable
         read[file.name] += len(usable) + len(unusable)
@@ -54,6 +54,11 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
     refuse_if_most(read, quarantined)
     documents = tuple(found.documents[name] for name in sorted(found.documents))
     return SourceRows(tuple(rows), tuple(quarantined), dict(read), files, documents=documents)
+
+
+def in_order(sources: Sequence[DataSource]) -> list[DataSource]:
+    """Sources in the order in which they are read: test, dev, train, and last those that are split here; these are the ones that grow."""
+    return sorted(sources, key=lambda source: (Split.TEST, Split.DEV, Split.TRAIN, None).index(source.split))  # type: ignore[arg-type]
 
 
 def fingerprint_sources(objective: Objective, folder: Path, *, remote: bool = True) -> dict[str, Digest]:
@@ -79,7 +84,7 @@ def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> 
     """Raises DataInvalid for the first file of which more than half of the records are quarantined."""
     by_file: dict[str, list[Quarantined]] = {}
     for entry in quarantined:
-        by_file.setdefault(_source_of(entry.file, read), []).append(entry)
+        by_file.setdefault(source_of(entry.file, read), []).append(entry)
     for name, entries in by_file.items():
         if len(entries) > MOST * read[name]:
             code, count = Counter(entry.code for entry in entries).most_common(1)[0]
@@ -89,18 +94,22 @@ def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> 
             raise DataInvalid(message, hint, code="mostly_quarantined")
 
 
-def _source_of(file: str, sources: Iterable[str]) -> str:
+def source_of(file: str, sources: Iterable[str]) -> str:
     """The source that ``file`` is, or in whose folder it lies."""
     return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
 
 
-def _read(file: DataFile, making: Making) -> tuple[list[SourceRow], list[Quarantined]]:
-    """A file's rows, and what cannot become one. The columns are known for sure only when all records have been seen."""
+def read_file(file: DataFile, making: Making, task: Task, records: Records | None = None) -> tuple[list[SourceRow], list[Quarantined]]:
+    """A file's rows, and what cannot become one. The columns are known for sure only when all records have been seen.
+
+    ``records`` are those of the file where somebody reads them already. Raises as ``read_sources``.
+    """
+    _check_answers(file, task)
     usable: list[SourceRow] = []
     unusable: list[Quarantined] = []
     columns: dict[str, None] = {}
     wanted = columns_of(making.source)
-    for record in READERS[file.kind](file, wanted.values()):
+    for record in records or READERS[file.kind](file, wanted.values()):
         if isinstance(record, Quarantined):
             unusable.append(record)
             continue

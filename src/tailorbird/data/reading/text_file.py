@@ -6,6 +6,7 @@ In: a file. Out: its lines one by one, or why they cannot be read, with the line
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterator
 from typing import Literal
 
@@ -17,19 +18,21 @@ from tailorbird.domain.errors import DataInvalid
 LONGEST_LINE = 100_000_000
 
 
-def text_lines(file: DataFile, ends: Literal["", "\n"]) -> Iterator[str]:
-    r"""The lines of ``file`` with their ends, without a byte order mark; ``ends`` is ``""`` where ``\r`` ends one too.
+def text_lines(file: DataFile, ends: Literal["", "\n"], start: int = 0) -> Iterator[str]:
+    r"""The lines of ``file`` from byte ``start`` on, with their ends, without a byte order mark; ``ends`` is ``""`` where ``\r`` ends one
+    too.
 
     Raises DataInvalid when the file is blank, binary, or not written in its encoding, and for a line that is too long to be one.
     """
     blank, number = True, 0
     try:
-        with file.path.open(encoding=_codec(file), newline=ends) as stream:
+        with file.path.open("rb") as found, io.TextIOWrapper(found, encoding=_codec(file, start), newline=ends) as stream:
+            found.seek(start)
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 _check(file, number, line)
                 blank = blank and not line.strip(" \t\r\n\ufeff")
-                yield line.removeprefix("\ufeff") if number == 1 else line
+                yield line.removeprefix("\ufeff") if number == 1 and not start else line
     except UnicodeError as error:
         place = _line_that_is_no_text(file) if file.encoding.lower() == "utf-8" else number + 1
         message = f"{file.name}:{place}: not {file.encoding.upper()}"
@@ -46,13 +49,13 @@ def _check(file: DataFile, number: int, line: str) -> None:
         raise DataInvalid(message, "write one record a line; split documents before", code="line_too_long")
 
 
-def _codec(file: DataFile) -> str:
+def _codec(file: DataFile, start: int) -> str:
     try:
         name = codecs.lookup(file.encoding).name
     except LookupError as error:
         message = f"{file.name}: there is no encoding {file.encoding!r}"
         raise DataInvalid(message, "use utf-8, utf-16, cp1252, latin-1, ...", code="file_encoding") from error
-    return "utf-8-sig" if name == "utf-8" else name
+    return "utf-8-sig" if name == "utf-8" and not start else name
 
 
 def _line_that_is_no_text(file: DataFile) -> int:

@@ -69,13 +69,19 @@ def _settled(items: Sequence[Item], ties: Sequence[Tie], placement: Placement) -
 
 
 def _follow(known: list[Item], new: list[Item], salt: str, placement: Placement) -> None:
-    """Known items stay; new ones follow them, unless they tie two splits together or are fixed to another one."""
+    """Known items stay; new ones follow them, unless they tie two splits together or are fixed to another one.
+
+    What is like a row of a test set that came as a source of its own is set aside, this time as the first time.
+    """
     splits = sorted({item.known for item in known if item.known}, key=PROTECTION.__getitem__)
+    given = any(item.row.fixed is splits[0] for item in known)
     joining: list[Item] = []
     for item in new:
         if len(splits) > 1:
             reason = f"nearly like, or of one subject with, earlier rows in {' and '.join(split.value for split in splits)}"
             placement.quarantined.append(quarantine(item.row, "bridges_splits", reason))
+        elif item.row.fixed is None and given and leaks_into(splits[0], None):
+            placement.quarantined.append(contaminant(item.row, splits[0]))
         elif item.row.fixed in (None, splits[0]):
             joining.append(item)
         elif leaks_into(splits[0], item.row.fixed) and PROTECTION[item.row.fixed] < PROTECTION[splits[0]]:

@@ -1,0 +1,12 @@
+"""Rows that are appended to files which were curated before: their own work only, and the very same snapshot.
+
+    conditions · growth → newcomers → joining → placing → grouping → writing → extending; state ← keeping
+
+In: a request, and what was kept of the last curation (numbers and digests, no word of a text). Out: what ``build_snapshot`` would give, or
+None where it has to be built from all rows. Must not know: how rows are read, compared or placed.
+"""
+
+from tailorbird.data.appending.extending import extend
+from tailorbird.data.appending.keeping import keep
+
+__all__ = ["extend", "keep"]

@@ -1,0 +1,249 @@
+"""A snapshot from the one before and the rows that were appended since.
+
+In: a request. Out: what ``build_snapshot`` would give, byte for byte, or None. Must not know: how any step works.
+
+Whatever is not plainly an append (another policy, rows edited or removed, what is kept cut or missing) is told apart by ``NotAnAppend``,
+and so is every error: then all rows are read again, and the error is found there, with its place.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tailorbird.data.appending import grouping
+from tailorbird.data.appending.conditions import SPLITS, can_grow, check_retention, conditions, digests_of, first_end, known_digest
+from tailorbird.data.appending.earlier_texts import EarlierTexts
+from tailorbird.data.appending.growth import Growth, read_growth
+from tailorbird.data.appending.joining import Joined, item_digests, join
+from tailorbird.data.appending.keeping import item_arrays, labelled, terms_of
+from tailorbird.data.appending.newcomers import Newcomers, newcomers
+from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
+from tailorbird.data.appending.state import NotAnAppend, State, load, save
+from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
+from tailorbird.data.appending.writing import Inserted, StoredRows, insert, with_files
+from tailorbird.data.curating import Tally
+from tailorbird.data.freezing import Content, line_of, manifest_of
+from tailorbird.data.frozen_rows import FrozenRows
+from tailorbird.data.gathering import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
+from tailorbird.data.privacy import Privacy
+from tailorbird.data.provenance import salt_of
+from tailorbird.data.reading import Place, SourceRows, source_of
+from tailorbird.data.splitting.classes import check_classes
+from tailorbird.domain.curation import CurationReport
+from tailorbird.domain.dataset import Quarantined, SnapshotManifest
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.value import Digest
+
+
+class Extended(NamedTuple):
+    """A snapshot, as ``BuiltSnapshot`` has it."""
+
+    manifest: SnapshotManifest
+    rows: FrozenRows
+    quarantined: tuple[Quarantined, ...]
+    assigned: dict[Digest, tuple[str, str]]
+    report: CurationReport
+
+
+def extend(request: SnapshotRequest) -> Extended | None:
+    """The snapshot of earlier rows and of those that were appended; None where it has to be built from all rows."""
+    if request.memory is None or not can_grow(request):
+        return None
+    try:
+        return _extended(request, load(request.memory), privacy_of(request))
+    except NotAnAppend as reason:
+        request.progress(f"all rows are read: {reason}")
+    except TailorbirdError:
+        request.progress("all rows are read: something in what was appended, or kept, cannot be used")
+    return None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Everything that is known when the new rows have their places."""
+
+    state: State
+    before: SnapshotManifest
+    growth: Growth
+    sources: SourceRows
+    tally: Tally
+    new: Newcomers
+    joined: Joined
+    placed: Placed
+
+
+def _extended(request: SnapshotRequest, state: State, privacy: Privacy) -> Extended:
+    _check(request, state, privacy)
+    before, tally = SnapshotManifest.model_validate(state.facts["manifest"]), Tally()
+    growth = read_growth(request, state.facts["sources"])
+    sources = cleaned(growth.as_read, request, privacy, tally) if growth.rows else growth.as_read
+    new = newcomers(sources.rows, state, request.known)
+    tally.step("exact duplicates", len(sources.rows), new.quarantined, repeated=new.duplicates)
+    state = _with_names(request, state, new)
+    stored = StoredRows(request.artifacts.get(before.rows))
+    fresh = item_arrays(new.items, state.facts, labelled=labelled(request))
+    request.progress(f"{len(new.items):,} rows are new: comparing them with each other and with {len(stored):,} earlier ones")
+    joined = join(state, new.items, fresh["subject"], EarlierTexts(request, privacy, state, stored))
+    objective = request.objective
+    placed = place_newcomers(state, joined, new.items, request.known, salt_of_splits(objective), drawn_splits(objective))
+    arrays = _grown(state, fresh, new, joined, placed)
+    step = _Step(state, before, growth, sources, tally, new, joined, placed)
+    _check_labels(request, step, arrays)
+    return _frozen(request, step, arrays, stored)
+
+
+def _check(request: SnapshotRequest, state: State, privacy: Privacy) -> None:
+    if state.facts["conditions"] != conditions(request, schemes_of(privacy)):
+        raise NotAnAppend("the objective, a method, an erasure or a decision is another one")
+    if not state.facts["known"] or state.facts["known"] != known_digest(request.known):
+        raise NotAnAppend("another curation came between")
+    check_retention(state.facts, request.amendments.today)
+
+
+def _with_names(request: SnapshotRequest, state: State, new: Newcomers) -> State:
+    """With numbers for the files, targets and subjects that are new."""
+    facts = dict(state.facts)
+    files = dict.fromkeys((item.row.place.file, item.row.fixed) for item in new.items)
+    named = {name for name, _ in facts["files"]}
+    facts["files"] = [*facts["files"], *([name, fixed.value if fixed else None] for name, fixed in files if name not in named)]
+    if labelled(request):
+        facts["targets"] = list(dict.fromkeys([*facts["targets"], *(item.row.target for item in new.items)]))
+    subjects = (item.subject for item in new.items if item.subject is not None)
+    facts["subjects"] = list(dict.fromkeys([*facts["subjects"], *subjects]))
+    return State(facts, state.arrays)
+
+
+def _grown(state: State, fresh: Mapping[str, Any], new: Newcomers, joined: Joined, placed: Placed) -> dict[str, Any]:
+    """All arrays but where rows are stored and sealed."""
+    arrays = {name: np.concatenate([state[name], array]) for name, array in fresh.items()}
+    ids, size = np.concatenate([state["ids"], item_digests(new.items)]), len(new.items)
+    groups, split = (
+        np.concatenate([state["groups"], np.zeros((size, 32), np.uint8)]),
+        np.concatenate([state["split"], np.full(size, -1, np.int8)]),
+    )
+    at = [place for place, _, _ in placed.rows]
+    if at:
+        groups[at] = digests_of(group.id for _, _, group in placed.rows)
+        split[at] = [SPLITS.index(group.split) for _, _, group in placed.rows]
+    return {**arrays, "ids": ids, "groups": groups, "split": split, "text": joined.text, **joined.arrays}
+
+
+def _check_labels(request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any]) -> None:
+    """Raises DataInvalid, NotAnAppend: the labels cannot be learned, a label lacks a split, or most rows of a file cannot be used."""
+    targets, task, read = step.state.facts["targets"], request.objective.task, _read(step)
+    have = grouping.rows_by_target(arrays["target"], arrays["split"], len(targets))
+    check_cover(step.placed, have, drawn_splits(request.objective), task, targets)
+    labels = grouping.labels_counted(arrays["target"], targets, task)
+    check_classes(labels, task)
+    placed = grouping.labels_counted(arrays["target"][arrays["split"] >= 0], targets, task)
+    check_classes(dict.fromkeys(labels, 0) | placed, task)
+    names = step.state.facts["files"]
+    unplaced = Counter(source_of(names[file][0], read) for file in arrays["file"][arrays["split"] < 0].tolist())
+    for name, count in (_faulty(step) + unplaced).items():
+        if 2 * count > read[name]:
+            raise NotAnAppend("most rows of a file cannot be used")
+
+
+def _read(step: _Step) -> Counter[str]:
+    return Counter(step.state.facts["read"]) + Counter(step.growth.read)
+
+
+def _faulty(step: _Step) -> Counter[str]:
+    entries = (*step.sources.quarantined, *step.new.quarantined)
+    return Counter(step.state.facts["faulty"]) + Counter(source_of(entry.file, step.growth.files) for entry in entries)
+
+
+def _frozen(request: SnapshotRequest, step: _Step, arrays: dict[str, Any], stored: StoredRows) -> Extended:
+    placed = sorted(step.placed.rows, key=lambda row: row[1].id)
+    inserted = _inserted(request, step, stored, [(item.id, line_of(item, group)) for _, item, group in placed])
+    shift = np.searchsorted(inserted.before, step.state["row"], side="right").astype(np.int32)
+    row = np.concatenate([np.where(step.state["row"] >= 0, step.state["row"] + shift, -1), np.full(len(step.new.items), -1)])
+    row[[place for place, _, _ in placed]] = inserted.before + np.arange(len(placed))
+    arrays |= {"row": row.astype(np.int32), "seal": inserted.sealed_M}
+    content = _content(request, step, arrays, inserted)
+    manifest, report = manifest_of(request, content)
+    assigned = _assigned(request, step, arrays)
+    _keep(request, step, arrays, manifest, assigned)
+    rows = StoredRows(inserted.blob)
+    request.progress(f"kept {manifest.size:,} rows, {len(placed):,} of them new")
+    return Extended(manifest, FrozenRows(range(len(rows)), rows.row), content.quarantined, assigned, report)
+
+
+def _inserted(request: SnapshotRequest, step: _Step, stored: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> Inserted:
+    state, files = step.state, [name for name, _ in step.state.facts["files"]]
+    grown = [number for number, name in enumerate(files) if step.before.files.get(name) in step.growth.changed]
+    rewritten = np.sort(state["row"][(state["row"] >= 0) & np.isin(state["file"], grown)])
+    salt = salt_of(request.amendments.secret, request.objective.name)
+    assert step.before.seal is not None
+    return insert(with_files(stored, step.growth.changed), new, request.artifacts.get(step.before.seal), state["seal"], rewritten, salt)
+
+
+def _content(request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any], inserted: Inserted) -> Content:
+    before, task, targets = step.before, request.objective.task, step.state.facts["targets"]
+    have = grouping.rows_by_target(arrays["target"], arrays["split"], len(targets))
+    labels = grouping.counts_by_label(have, targets, task)
+    report = CurationReport.model_validate_json(request.artifacts.get(str(before.curation)))
+    fresh = [*step.sources.removed, *step.sources.quarantined, *step.tally.quarantined, *step.new.quarantined]
+    quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, step.placed)
+    placed = arrays["split"] >= 0
+    return Content(
+        rows=request.artifacts.put(inserted.blob),
+        seal=inserted.seal,
+        splits=dict(zip(SPLITS, have.sum(axis=0).tolist(), strict=True)),
+        label_counts=labels,
+        label_sets=grouping.sets_in_train(have, targets) if task.labels == "many" else (),
+        lengths=np.sort(arrays["length"][placed]),
+        groups=grouping.groups_of(step.joined.label[arrays["text"]], arrays["target"], arrays["ids"], targets if labels else None),
+        terms=[Place("", "", terms[1], terms[0], terms[2], terms[3]) for terms in _terms(step)],
+        expires=_expires(step),
+        protected={},
+        tally=tally_with(report, step.tally, quarantined, (len(arrays["split"]), set_aside)),
+        schemes=report.schemes,
+        findings=findings_with(request.artifacts.get(str(report.findings)), step.tally.findings),
+        quarantined=quarantined,
+        read=before.read + sum(step.growth.read.values()),
+        removed=before.removed + len(step.sources.removed),
+        duplicates=before.duplicates + step.new.duplicates,
+        files=step.growth.files,
+    )
+
+
+def _terms(step: _Step) -> list[list[str]]:
+    return [*step.state.facts["terms"], *terms_of({row.place for row in step.sources.rows})]
+
+
+def _expires(step: _Step) -> date | None:
+    days = [step.before.expires, *(item.row.place.retain_until for _, item, _ in step.placed.rows)]
+    return min((day for day in days if day), default=None)
+
+
+def _assigned(request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any]) -> dict[Digest, tuple[str, str]]:
+    new = {item.id: (group.split.value, group.id) for _, item, group in step.placed.rows}
+    if step.before.size == len(request.known):
+        return {**request.known, **new}
+    placed = np.flatnonzero(step.state["split"] >= 0)
+    earlier = ("sha256:" + id_.tobytes().hex() for id_ in arrays["ids"][placed])
+    return {id_: request.known[id_] for id_ in earlier} | new
+
+
+def _keep(
+    request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any], manifest: SnapshotManifest, assigned: Mapping[Digest, tuple[str, str]]
+) -> None:
+    assert request.memory is not None
+    days = [date.fromisoformat(step.state.facts["retain"])] if step.state.facts["retain"] else []
+    facts = step.state.facts | {
+        "sources": step.growth.sources,
+        "known": known_digest({**request.known, **assigned}),
+        "manifest": manifest.model_dump(mode="json"),
+        "faulty": dict(_faulty(step)),
+        "read": dict(_read(step)),
+        "retain": first_end([*days, *(row.place.retain_until for row in step.sources.rows)]),
+        "terms": sorted(map(list, {tuple(terms) for terms in _terms(step)})),
+    }
+    save(request.memory, replace(step.state, facts=facts, arrays=arrays))

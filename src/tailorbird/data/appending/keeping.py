@@ -1,0 +1,124 @@
+"""What is kept of a curation of all rows.
+
+In: everything that the steps found. Out: a state, in the folder that the request names. Must not know: how it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.data.appending.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_digest
+from tailorbird.data.appending.growth import size_of, source_facts
+from tailorbird.data.appending.joining import arrays_of, folded_digests, item_digests, pairs_array
+from tailorbird.data.appending.state import State, forget, save
+from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.gathering import Gathered, SnapshotRequest
+from tailorbird.data.reading import Place
+from tailorbird.data.reading.locating import located
+from tailorbird.data.reading.sources import in_order
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.value import Digest
+
+Assigned = Mapping[Digest, tuple[str, str]]
+
+
+def keep(request: SnapshotRequest, gathered: Gathered, manifest: SnapshotManifest, sealed_M: NDArray[np.int32], assigned: Assigned) -> None:
+    """Keeps what rows that are appended need, where the request says where; forgets what was kept before where rows cannot grow."""
+    if request.memory is None:
+        return
+    digest = known_digest({**request.known, **assigned}) if can_grow(request) else ""
+    sources = _sources(request, gathered) if digest else []
+    if not sources:
+        forget(request.memory)
+        return
+    facts = {
+        "conditions": conditions(request, gathered.schemes),
+        "sources": sources,
+        "known": digest,
+        "manifest": manifest.model_dump(mode="json"),
+        "faulty": dict(gathered.faulty),
+        "read": gathered.sources.read,
+        "retain": first_end(row.place.retain_until for row in gathered.sources.rows),
+        "terms": terms_of({row.place for row in gathered.sources.rows}),
+        **_names(request, gathered.items),
+    }
+    save(request.memory, State(facts, _arrays(gathered, facts, sealed_M, labelled=labelled(request))))
+
+
+def labelled(request: SnapshotRequest) -> bool:
+    """True where targets are labels, of which there are few."""
+    return request.objective.task.kind is TaskKind.CLASSIFY
+
+
+def terms_of(places: set[Place]) -> list[list[str]]:
+    """The terms of ``places``, to be kept."""
+    return sorted({(place.license, place.origin, place.collected, place.consent) for place in places})  # type: ignore[misc]
+
+
+def _names(request: SnapshotRequest, items: Sequence[Item]) -> dict[str, object]:
+    fixed = {item.row.place.file: item.row.fixed for item in items}
+    return {
+        "files": [[name, split.value if split else None] for name, split in fixed.items()],
+        "targets": list(dict.fromkeys(item.row.target for item in items)) if labelled(request) else [""],
+        "subjects": list(dict.fromkeys(item.subject for item in items if item.subject is not None)),
+    }
+
+
+def _sources(request: SnapshotRequest, gathered: Gathered) -> list[dict[str, object]]:
+    """The sources as they were read; none where one is another by now. What lies at an address is not fetched again."""
+    found, files = list[dict[str, object]](), gathered.sources.files
+    for source in in_order(request.objective.data):
+        if "://" in source.path:
+            found.append(source_facts(source, files[source.path], 0))
+            continue
+        with located(source, request.folder) as file:
+            if file.digest != files[source.path]:
+                return []
+            found.append(source_facts(source, file.digest, size_of(file)))
+    return found
+
+
+def item_arrays(items: Sequence[Item], facts: Mapping[str, list[object]], *, labelled: bool) -> dict[str, NDArray[np.int32]]:
+    """What is kept of items, by the numbers that ``facts`` give to files, targets and subjects."""
+    files = {str(name): number for number, (name, _) in enumerate(facts["files"])}  # type: ignore[misc]
+    targets = {target: number for number, target in enumerate(facts["targets"])} if labelled else {}
+    subjects = {subject: number for number, subject in enumerate(facts["subjects"])}
+    size = len(items)
+    return {
+        "file": np.fromiter((files[item.row.place.file] for item in items), np.int32, size),
+        "target": np.fromiter((targets.get(item.row.target, 0) for item in items), np.int32, size),
+        "subject": np.fromiter((-1 if item.subject is None else subjects[item.subject] for item in items), np.int32, size),
+        "line": np.fromiter((item.row.line for item in items), np.int32, size),
+        "length": np.fromiter((len(item.row.text) for item in items), np.int32, size),
+    }
+
+
+def _arrays(
+    gathered: Gathered, facts: Mapping[str, list[object]], sealed_M: NDArray[np.int32], *, labelled: bool
+) -> dict[str, NDArray[np.generic]]:
+    items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
+    ids = item_digests(items)
+    at = {item.id: place for place, item in enumerate(items)}
+    order = np.fromiter((at[item.id] for item, _ in placed), np.intp, len(placed))
+    groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
+    groups[order] = digests_of(group.id for _, group in placed)
+    split[order] = np.fromiter((SPLITS.index(group.split) for _, group in placed), np.int8, len(placed))
+    row[order] = np.arange(len(placed), dtype=np.int32)
+    numbers = {items[place].folded: number for number, place in enumerate(ties.first)}
+    return {
+        **item_arrays(items, facts, labelled=labelled),
+        "ids": ids,
+        "groups": groups,
+        "split": split,
+        "row": row,
+        "text": np.fromiter((numbers[item.folded] for item in items), np.int32, len(items)),
+        "folded": folded_digests([items[place].folded for place in ties.first]),
+        "near": pairs_array(ties.near),
+        "overlaps": pairs_array(ties.overlaps),
+        "seal": sealed_M,
+        **arrays_of(ties.index, ties.runs),
+    }
