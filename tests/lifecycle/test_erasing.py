@@ -108,6 +108,13 @@ def test_nothing_of_the_person_is_left_where_the_workspace_lies(parts: Parts, au
     assert certificate.purged
 
 
+def test_what_curations_keep_goes_with_the_person(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    adapt.plan(parts, author, job, Progress())
+    assert list(parts.curations("acme").rglob("*.npz"))
+    erased(parts, admin)
+    assert not list(parts.curations("acme").rglob("*"))
+
+
 def everything(parts: Parts) -> str:
     """Every byte below the workspace, its database included."""
     with parts.ledger.work("acme") as work:

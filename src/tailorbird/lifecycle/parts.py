@@ -80,6 +80,10 @@ class Parts:
         """Where running work keeps its checkpoints."""
         return self.workspace / "runs"
 
+    def curations(self, tenant: str) -> Path:
+        """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""
+        return self.workspace / "curations" / tenant
+
 
 @dataclass(frozen=True)
 class Actor:

@@ -6,6 +6,7 @@ In: everything that the steps found. Out: a state, in the folder that the reques
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ def keep(request: SnapshotRequest, gathered: Gathered, manifest: SnapshotManifes
     if not sources:
         forget(request.memory)
         return
-    facts = {
+    facts: dict[str, Any] = {
         "conditions": conditions(request, gathered.schemes),
         "sources": sources,
         "known": digest,
@@ -56,7 +57,7 @@ def labelled(request: SnapshotRequest) -> bool:
 
 def terms_of(places: set[Place]) -> list[list[str]]:
     """The terms of ``places``, to be kept."""
-    return sorted({(place.license, place.origin, place.collected, place.consent) for place in places})  # type: ignore[misc]
+    return sorted([*terms] for terms in {(place.license, place.origin, place.collected, place.consent) for place in places})
 
 
 def _names(request: SnapshotRequest, items: Sequence[Item]) -> dict[str, object]:
@@ -82,9 +83,9 @@ def _sources(request: SnapshotRequest, gathered: Gathered) -> list[dict[str, obj
     return found
 
 
-def item_arrays(items: Sequence[Item], facts: Mapping[str, list[object]], *, labelled: bool) -> dict[str, NDArray[np.int32]]:
+def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[np.int32]]:
     """What is kept of items, by the numbers that ``facts`` give to files, targets and subjects."""
-    files = {str(name): number for number, (name, _) in enumerate(facts["files"])}  # type: ignore[misc]
+    files = {name: number for number, (name, _) in enumerate(facts["files"])}
     targets = {target: number for number, target in enumerate(facts["targets"])} if labelled else {}
     subjects = {subject: number for number, subject in enumerate(facts["subjects"])}
     size = len(items)
@@ -97,9 +98,7 @@ def item_arrays(items: Sequence[Item], facts: Mapping[str, list[object]], *, lab
     }
 
 
-def _arrays(
-    gathered: Gathered, facts: Mapping[str, list[object]], sealed_M: NDArray[np.int32], *, labelled: bool
-) -> dict[str, NDArray[np.generic]]:
+def _arrays(gathered: Gathered, facts: Mapping[str, Any], sealed_M: NDArray[np.int32], *, labelled: bool) -> dict[str, NDArray[np.generic]]:
     items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
     ids = item_digests(items)
     at = {item.id: place for place, item in enumerate(items)}

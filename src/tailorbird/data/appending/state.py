@@ -62,13 +62,14 @@ def load(folder: Path) -> State:
 
 def save(folder: Path, state: State) -> None:
     """Keeps ``state`` in place of what was kept. Where the disk is full, nothing is kept, and nothing else happens."""
-    facts = np.frombuffer(json.dumps(state.facts | {"version": VERSION}).encode(), dtype=np.uint8)
+    facts: Any = np.frombuffer(json.dumps(state.facts | {"version": VERSION}).encode(), dtype=np.uint8)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:
-                np.savez(stream, **{_FACTS: facts}, **{_PREFIX + name: array for name, array in state.arrays.items()})
+                arrays: dict[str, Any] = {_PREFIX + name: array for name, array in state.arrays.items()}
+                np.savez(stream, **{_FACTS: facts}, **arrays)
             Path(name).replace(folder / _FILE)
         finally:
             Path(name).unlink(missing_ok=True)

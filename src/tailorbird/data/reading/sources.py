@@ -58,7 +58,7 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
 
 def in_order(sources: Sequence[DataSource]) -> list[DataSource]:
     """Sources in the order in which they are read: test, dev, train, and last those that are split here; these are the ones that grow."""
-    return sorted(sources, key=lambda source: (Split.TEST, Split.DEV, Split.TRAIN, None).index(source.split))  # type: ignore[arg-type]
+    return sorted(sources, key=lambda source: (Split.TEST, Split.DEV, Split.TRAIN, None).index(source.split))
 
 
 def fingerprint_sources(objective: Objective, folder: Path, *, remote: bool = True) -> dict[str, Digest]:

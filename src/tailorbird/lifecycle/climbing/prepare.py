@@ -42,13 +42,14 @@ def take_snapshot(stage: Stage) -> Outcome:
             known=known,
             progress=stage.progress.tell,
             amendments=amendments_of(stage.parts, stage.objective),
+            memory=stage.parts.curations(stage.run.tenant) / stage.objective.name,
         )
     )
     check_labels(stage.file, built.manifest)
     check_power(stage.file, built.manifest, _groups_of(stage, built.manifest))
 
     def remember(work: UnitOfWork) -> None:
-        work.splits.remember(stage.objective.name, built.assigned)
+        work.splits.remember(stage.objective.name, {row: place for row, place in built.assigned.items() if row not in known})
 
     counts = built.manifest.counts
     split: Facts = {"train": counts.train, "dev": counts.dev, "test": counts.test}

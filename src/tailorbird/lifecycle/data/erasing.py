@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -58,6 +59,7 @@ def erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasu
     progress.tell(f"destroying {len(certificate.purged)} artifacts that hold the person's words")
     for digest in certificate.purged:
         parts.artifacts.destroy(digest)
+    shutil.rmtree(parts.curations(actor.tenant), ignore_errors=True)
     return asked
 
 

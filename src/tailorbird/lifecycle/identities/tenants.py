@@ -218,10 +218,10 @@ def _inside(store: ErasableStore, digest: Digest) -> Iterator[Digest]:
 
 
 def _files_of(parts: Parts, name: str) -> list[str]:
-    """Places in the workspace that are the tenant's: its keys, the folders of its runs, the references of its releases."""
+    """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations keep."""
     with parts.ledger.work(name, write=False) as work:
         runs = [f"runs/{run.id}" for run in work.runs.all()]
-    return [f"keys/{name}", *runs]
+    return [f"keys/{name}", f"curations/{name}", *runs]
 
 
 def _delete(parts: Parts, place: str) -> int:
