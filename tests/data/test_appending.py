@@ -219,6 +219,22 @@ def _spoiled(desk: Desk) -> None:
     path.write_bytes(data)
 
 
+def _of_two(desk: Desk) -> None:
+    facts = (desk.memory / "facts.npz").read_bytes()
+    desk.memory.joinpath("facts.npz").unlink()
+    desk.curate()
+    desk.memory.joinpath("facts.npz").write_bytes(facts)
+
+
+def _no_disk(desk: Desk) -> None:
+    forget(desk.memory)
+    desk.memory.rmdir()
+    desk.memory.write_text("a file where the folder should be")
+    jsonl(desk.folder / "d.jsonl", messages(3, "a", 2000), "a")
+    desk.curate()
+    desk.memory.unlink()
+
+
 def _forgotten(desk: Desk) -> None:
     forget(desk.memory)
 
@@ -230,7 +246,7 @@ def _no_end(desk: Desk) -> None:
     path.write_bytes(path.read_bytes() + b"\n")
 
 
-@pytest.mark.parametrize("change", [_edited, _removed, _policy, _erased, _between, _cut, _spoiled, _forgotten, _no_end])
+@pytest.mark.parametrize("change", [_edited, _removed, _policy, _erased, _between, _cut, _spoiled, _of_two, _no_disk, _forgotten, _no_end])
 def test_whatever_is_no_append_is_built_from_all_rows(desk: Desk, change: Change) -> None:
     change(desk)
     jsonl(desk.folder / "d.jsonl", messages(3, "a", 1000), "a")
@@ -268,7 +284,7 @@ def test_no_text_is_kept(tmp_path: Path) -> None:
     jsonl(tmp_path / "d.jsonl", rows)
     desk = Desk(tmp_path, {"path": "d.jsonl", "subject": "who"})
     desk.curate()
-    kept = (desk.memory / "rows.npz").read_bytes()
+    kept = b"".join(path.read_bytes() for path in desk.memory.iterdir())
     assert not any(word.encode() in kept for row in rows for word in (row["text"], row["who"]))
 
 

@@ -63,8 +63,8 @@ class Gathered:
     """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``alike`` the places of ``items`` in
     each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
-    ``text_ties`` are those of ``items`` alone, ``set_aside`` what the splits had no place for, ``faulty`` counts rows that could not be
-    used by file, as far as that is the file's fault.
+    ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
+    rows that could not be used by file, as far as that is the file's fault.
     """
 
     sources: SourceRows
@@ -77,7 +77,7 @@ class Gathered:
     tally: Tally
     schemes: Mapping[str, str]
     salt: str
-    text_ties: TextTies
+    text_ties: TextTies | None
     set_aside: Sequence[Quarantined]
     faulty: Mapping[str, int]
 
@@ -115,7 +115,7 @@ def gather(request: SnapshotRequest) -> Gathered:
         tally=tally,
         schemes=schemes,
         salt=salt,
-        text_ties=found,
+        text_ties=found if request.memory else None,
         set_aside=placement.quarantined,
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
     )

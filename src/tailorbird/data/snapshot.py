@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tailorbird.data.appending import extend, keep
+from tailorbird.data.appending import Keeping, extend
 from tailorbird.data.freezing import freeze, frozen_rows
 from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import SnapshotRequest, gather
@@ -46,9 +46,11 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
     if appended is not None:
         return BuiltSnapshot(*appended)
     gathered = gather(request)
+    keeping = Keeping(request, gathered)
+    gathered = replace(gathered, text_ties=None)
     manifest, report, sealed_M = freeze(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
-    keep(request, gathered, manifest, sealed_M, assigned)
+    keeping.finish(manifest, sealed_M, assigned)
     return BuiltSnapshot(manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, report)
 
 

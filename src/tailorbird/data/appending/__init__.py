@@ -7,6 +7,6 @@ None where it has to be built from all rows. Must not know: how rows are read, c
 """
 
 from tailorbird.data.appending.extending import extend
-from tailorbird.data.appending.keeping import keep
+from tailorbird.data.appending.keeping import Keeping
 
-__all__ = ["extend", "keep"]
+__all__ = ["Keeping", "extend"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from tailorbird.data.appending.joining import Joined, item_digests, join
 from tailorbird.data.appending.keeping import item_arrays, labelled, terms_of
 from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
-from tailorbird.data.appending.state import NotAnAppend, State, load, save
+from tailorbird.data.appending.state import NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
 from tailorbird.data.appending.writing import Inserted, StoredRows, insert, with_files
 from tailorbird.data.curating import Tally
@@ -246,4 +246,5 @@ def _keep(
         "retain": first_end([*days, *(row.place.retain_until for row in step.sources.rows)]),
         "terms": sorted(map(list, {tuple(terms) for terms in _terms(step)})),
     }
-    save(request.memory, replace(step.state, facts=facts, arrays=arrays))
+    token = save_rows(request.memory, {name: array for name, array in arrays.items() if name != "seal"})
+    save_facts(request.memory, token, facts, {"seal": arrays["seal"]})

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tailorbird.data.appending.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_digest
 from tailorbird.data.appending.growth import size_of, source_facts
 from tailorbird.data.appending.joining import arrays_of, folded_digests, item_digests, pairs_array
-from tailorbird.data.appending.state import State, forget, save
+from tailorbird.data.appending.state import forget, save_facts, save_rows
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.gathering import Gathered, SnapshotRequest
 from tailorbird.data.reading import Place
@@ -27,27 +27,43 @@ from tailorbird.domain.value import Digest
 Assigned = Mapping[Digest, tuple[str, str]]
 
 
-def keep(request: SnapshotRequest, gathered: Gathered, manifest: SnapshotManifest, sealed_M: NDArray[np.int32], assigned: Assigned) -> None:
-    """Keeps what rows that are appended need, where the request says where; forgets what was kept before where rows cannot grow."""
-    if request.memory is None:
-        return
-    digest = known_digest({**request.known, **assigned}) if can_grow(request) else ""
-    sources = _sources(request, gathered) if digest else []
-    if not sources:
-        forget(request.memory)
-        return
-    facts: dict[str, Any] = {
-        "conditions": conditions(request, gathered.schemes),
-        "sources": sources,
-        "known": digest,
-        "manifest": manifest.model_dump(mode="json"),
-        "faulty": dict(gathered.faulty),
-        "read": gathered.sources.read,
-        "retain": first_end(row.place.retain_until for row in gathered.sources.rows),
-        "terms": terms_of({row.place for row in gathered.sources.rows}),
-        **_names(request, gathered.items),
-    }
-    save(request.memory, State(facts, _arrays(gathered, facts, sealed_M, labelled=labelled(request))))
+class Keeping:
+    """Keeps what rows that are appended need, where the request says where: rows first, whose arrays may go then, the rest at the end.
+
+    Forgets what was kept before where rows cannot grow.
+    """
+
+    def __init__(self, request: SnapshotRequest, gathered: Gathered) -> None:
+        self._request = request
+        self._facts: dict[str, Any] = {}
+        if request.memory is None:
+            return
+        sources = _sources(request, gathered) if can_grow(request) else []
+        if not sources:
+            forget(request.memory)
+            return
+        rows = gathered.sources.rows
+        facts = {
+            "conditions": conditions(request, gathered.schemes),
+            "sources": sources,
+            "faulty": dict(gathered.faulty),
+            "read": gathered.sources.read,
+            "retain": first_end(row.place.retain_until for row in rows),
+            "terms": terms_of({row.place for row in rows}),
+            **_names(request, gathered.items),
+        }
+        self._token = save_rows(request.memory, _arrays(gathered, facts, labelled=labelled(request)))
+        self._facts = facts if self._token else {}
+
+    def finish(self, manifest: SnapshotManifest, sealed_M: NDArray[np.int32], assigned: Assigned) -> None:
+        """Keeps what became of the rows."""
+        if self._request.memory is None or not self._facts:
+            return
+        facts = self._facts | {
+            "known": known_digest({**self._request.known, **assigned}),
+            "manifest": manifest.model_dump(mode="json"),
+        }
+        save_facts(self._request.memory, self._token, facts, {"seal": sealed_M})
 
 
 def labelled(request: SnapshotRequest) -> bool:
@@ -98,8 +114,9 @@ def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bo
     }
 
 
-def _arrays(gathered: Gathered, facts: Mapping[str, Any], sealed_M: NDArray[np.int32], *, labelled: bool) -> dict[str, NDArray[np.generic]]:
+def _arrays(gathered: Gathered, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
     items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
+    assert ties is not None
     ids = item_digests(items)
     at = {item.id: place for place, item in enumerate(items)}
     order = np.fromiter((at[item.id] for item, _ in placed), np.intp, len(placed))
@@ -118,6 +135,5 @@ def _arrays(gathered: Gathered, facts: Mapping[str, Any], sealed_M: NDArray[np.i
         "folded": folded_digests([items[place].folded for place in ties.first]),
         "near": pairs_array(ties.near),
         "overlaps": pairs_array(ties.overlaps),
-        "seal": sealed_M,
         **arrays_of(ties.index, ties.runs),
     }

@@ -1,4 +1,4 @@
-"""What is kept of a curation between two runs: numbers and digests of its rows, in one file.
+"""What is kept of a curation between two runs: numbers and digests of its rows, in two files.
 
 In: arrays and facts. Out: the same, or nothing where the file is missing, cut or of another version. Must not know: what they mean.
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 #: The version of everything in this folder that decides what is kept, or how it is used.
 VERSION = "1"
-_FILE, _FACTS, _PREFIX = "rows.npz", "facts", "array_"
+_ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -50,32 +50,52 @@ class State:
 def load(folder: Path) -> State:
     """What was kept. Raises NotAnAppend when there is nothing that can be used: each array bears a checksum."""
     try:
-        with (folder / _FILE).open("rb") as stream, np.load(stream, allow_pickle=False) as found:
-            facts = json.loads(found[_FACTS].tobytes())
-            arrays = {name.removeprefix(_PREFIX): found[name] for name in found.files if name != _FACTS}
+        first = _read(folder / _FACTS)
+        facts = json.loads(first.pop("facts").tobytes())
+        if not isinstance(facts, dict) or facts.get("version") != VERSION:
+            raise NotAnAppend("what is kept is of another version")
+        rows = _read(folder / _ROWS)
+        if facts["token"] != rows.pop("token").tobytes().hex():
+            raise NotAnAppend("what is kept is of two curations")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise NotAnAppend("nothing is kept of an earlier curation") from error
-    if not isinstance(facts, dict) or facts.get("version") != VERSION:
-        raise NotAnAppend("what is kept is of another version")
-    return State(facts, arrays)
+    return State(facts, rows | first)
 
 
-def save(folder: Path, state: State) -> None:
-    """Keeps ``state`` in place of what was kept. Where the disk is full, nothing is kept, and nothing else happens."""
-    facts: Any = np.frombuffer(json.dumps(state.facts | {"version": VERSION}).encode(), dtype=np.uint8)
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                arrays: dict[str, Any] = {_PREFIX + name: array for name, array in state.arrays.items()}
-                np.savez(stream, **{_FACTS: facts}, **arrays)
-            Path(name).replace(folder / _FILE)
-        finally:
-            Path(name).unlink(missing_ok=True)
+def save_rows(folder: Path, arrays: Arrays) -> str:
+    """Keeps arrays of rows; ``save_facts`` says, by the token that comes back, that they are whole. Where the disk is full, empty."""
+    token = os.urandom(16)
+    kept = _write(folder / _ROWS, {**arrays, "token": np.frombuffer(token, dtype=np.uint8)})
+    return token.hex() if kept else ""
+
+
+def save_facts(folder: Path, token: str, facts: Mapping[str, Any], arrays: Arrays) -> None:
+    """Keeps facts, and the arrays that were known last, beside those of ``save_rows``."""
+    written = json.dumps({**facts, "version": VERSION, "token": token}).encode()
+    _write(folder / _FACTS, {**arrays, "facts": np.frombuffer(written, dtype=np.uint8)})
 
 
 def forget(folder: Path) -> None:
     """Destroys what is kept."""
-    for path in (folder / _FILE, *folder.glob("*.part")):
+    for path in (folder / _FACTS, folder / _ROWS, *folder.glob("*.part")):
         path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]]:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as found:
+        return {name.removeprefix(_PREFIX): found[name] for name in found.files}
+
+
+def _write(path: Path, arrays: Arrays) -> bool:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                named: dict[str, Any] = {_PREFIX + name: array for name, array in arrays.items()}
+                np.savez(stream, **named)
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+        return True
+    return False

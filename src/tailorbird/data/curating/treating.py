@@ -5,7 +5,7 @@ In: rows as read, an objective, detectors, a key. Out: the rows after the policy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from tailorbird.data.curating.counting import Tally
@@ -16,6 +16,8 @@ from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind
 
+#: Rows that are looked at together.
+_AT_ONCE = 10_000
 _CHANGING = (PrivacyAction.REDACT, PrivacyAction.PSEUDONYMISE)
 
 
@@ -24,13 +26,10 @@ def treat(rows: Sequence[SourceRow], task: Task, privacy: Privacy, tally: Tally)
 
     Raises DataInvalid when a kind is found for which the data set is to be refused.
     """
-    texts = privacy.treat([row.text for row in rows])
-    answers = privacy.treat([row.target for row in rows]) if task.kind is TaskKind.GENERATE else None
     kept: list[SourceRow] = []
     gone: list[Quarantined] = []
     changed = 0
-    for place, row in enumerate(rows):
-        parts = [texts[place]] if answers is None else [texts[place], answers[place]]
+    for row, parts in _treated(rows, task, privacy):
         if not any(part.counts for part in parts):
             kept.append(row)
             continue
@@ -48,6 +47,16 @@ def treat(rows: Sequence[SourceRow], task: Task, privacy: Privacy, tally: Tally)
     tally.step("personal data", len(rows), gone, changed=changed)
     tally.quarantined += gone
     return kept
+
+
+def _treated(rows: Sequence[SourceRow], task: Task, privacy: Privacy) -> Iterator[tuple[SourceRow, list[Treated]]]:
+    """Each row with its text, and its answer where rows have answers, after the policy."""
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        texts = privacy.treat([row.text for row in some])
+        answers = privacy.treat([row.target for row in some]) if task.kind is TaskKind.GENERATE else None
+        for place, row in enumerate(some):
+            yield row, [texts[place]] if answers is None else [texts[place], answers[place]]
 
 
 def _note(row: SourceRow, parts: Sequence[Treated], policy: PrivacyPolicy, tally: Tally) -> dict[PersonalKind, int]:

@@ -49,10 +49,10 @@ def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str,
     A copy in another split than the kept one is quarantined rather than counted as a duplicate: it would have been a leak. So is a copy
     that its source now fixes to another split than an earlier snapshot gave to the row.
     """
-    copies: dict[Digest, list[Item]] = {}
+    copies: dict[Digest, tuple[Item, ...]] = {}
     for row in rows:
         item = _item(row, known)
-        copies.setdefault(item.id, []).append(item)
+        copies[item.id] = (*copies.get(item.id, ()), item)
     kept: list[Item] = []
     duplicates = 0
     quarantined: list[Quarantined] = []
@@ -64,7 +64,8 @@ def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str,
             leaks = [item for item in agreeing if item.known is None and leaks_into(best.row.fixed, item.row.fixed)]
             quarantined += [contaminant(item.row, best.row.fixed) for item in leaks]
             duplicates += len(agreeing) - len(leaks) - 1
-            kept.append(replace(best, subject=_common_subject(items)))
+            subject = _common_subject(items)
+            kept.append(best if subject is None else replace(best, subject=subject))
     return Distinct(tuple(kept), duplicates, tuple(quarantined))
 
 

@@ -5,12 +5,16 @@ In: distinct items. Out: ties (tuples of indices), and the components that they 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tailorbird.data.contamination.overlap import Runs, pairs_of, runs_of
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.forest import Forest
 from tailorbird.data.duplicates.near import pairs_within
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
@@ -73,15 +77,21 @@ def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> 
     return [tuple(same) for same in by_subject.values() if len(same) > 1]
 
 
-def components(members: Sequence[int], ties: Iterable[Tie]) -> list[list[int]]:
-    """``members`` parted into sets that ties connect; ties reach members only, so that what is left out connects nothing."""
-    place = {member: position for position, member in enumerate(members)}
-    forest = Forest(len(members))
+def components(members: Sequence[int], ties: Iterable[Tie]) -> Iterator[list[int]]:
+    """``members`` parted into sets that ties connect, in the order of their first members; ties reach members only, so that what is left
+    out connects nothing."""
+    members_M = np.fromiter(members, np.intp, len(members))
+    place = np.full(int(members_M.max(initial=-1)) + 1, -1, dtype=np.int32)
+    place[members_M] = np.arange(len(members), dtype=np.int32)
+    ones, others = array("i"), array("i")
     for tie in ties:
-        inside = [place[index] for index in tie if index in place]
-        for other in inside[1:]:
-            forest.join(inside[0], other)
-    parts: dict[int, list[int]] = {}
-    for member, position in place.items():
-        parts.setdefault(forest.root(position), []).append(member)
-    return list(parts.values())
+        first, *rest = [at for index in tie if index < len(place) and (at := int(place[index])) >= 0] or [-1]
+        others.extend(rest)
+        ones.extend([first] * len(rest))
+    graph = coo_array((np.ones(len(ones), dtype=np.int8), (np.array(ones), np.array(others))), shape=(len(members), len(members)))
+    label_M = connected_components(graph, directed=False)[1] if len(members) else members_M
+    order = np.argsort(label_M, kind="stable")
+    begins = np.flatnonzero(np.diff(label_M[order], prepend=-1))
+    ends = np.append(begins[1:], len(order))
+    for part in np.argsort(order[begins], kind="stable").tolist():
+        yield members_M[order[begins[part] : ends[part]]].tolist()

@@ -33,6 +33,8 @@ class Making:
         self._secret = secret
         self._fixed = Split(source.split) if source.split else None
         self._pseudonyms: dict[str, str] = {}
+        self._labelled = objective.task.kind is TaskKind.CLASSIFY
+        self._targets: dict[str, str] = {}
         self._places: dict[tuple[object, ...], Place] = {}
 
     def row(self, file: DataFile, record: Record) -> SourceRow:
@@ -40,7 +42,7 @@ class Making:
         text, target = self._content(file, record)
         return SourceRow(
             text=text,
-            target=target,
+            target=self._targets.setdefault(target, target) if self._labelled else target,
             subject=self._subject(record),
             fixed=self._fixed,
             place=self._place(file, record),

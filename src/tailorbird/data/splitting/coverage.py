@@ -25,7 +25,9 @@ def cover_labels(groups: Sequence[Group], drawn: Collection[Split], task: Task) 
 
     Free answers count as one label: then no split is left empty.
     """
-    labelled = [(group, _labels(group, task)) for group in sorted(groups, key=lambda group: (group.draw, group.id))]
+    shared: dict[frozenset[str], frozenset[str]] = {}
+    ordered = sorted(groups, key=lambda group: (group.draw, group.id))
+    labelled = [(group, shared.setdefault(labels, labels)) for group in ordered for labels in (_labels(group, task),)]
     _Cover(labelled).fill(drawn)
 
 

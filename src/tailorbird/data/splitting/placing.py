@@ -21,7 +21,7 @@ from tailorbird.domain.dataset import Quarantined, Split
 SHARES = {Split.TRAIN: 0.6, Split.DEV: 0.2, Split.TEST: 0.2}
 
 
-@dataclass
+@dataclass(slots=True)
 class Group:
     """Items that stay together. ``draw`` orders groups by hash; ``free`` groups were drawn now, so that they may still move."""
 
