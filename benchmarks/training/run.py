@@ -27,7 +27,7 @@ from workload import INSTRUCTION, Spec, read_messages
 WORK = ROOT / ".cache" / "benchmarks" / f"training-{os.getpid()}"
 #: Families of a quick run, and those that a full one adds.
 QUICK = ("gradients", "first_step", "short_instruction", "long_instruction", "full_fine_tuning")
-FULL = (*QUICK, "qlora", "held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "ablation", "ablation_long", "peer_search")
+FULL = (*QUICK, "qlora", "held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "held_out_loss_settings", "ablation", "ablation_long", "peer_search")
 
 
 class Benchmark:
@@ -121,6 +121,16 @@ class Benchmark:
         best, ours = self.compare([spec.but(side="trl", variant="best"), spec], f"held-out loss {seed}")
         theirs_ours = _script("held_out.py", spec.but(held_out=128), best.spec.out, str(ours.done["folder"]))
         self.detail["held_out_losses"] = dict(zip(("trl", "tailorbird"), theirs_ours, strict=True))
+
+    def held_out_loss_settings(self) -> None:
+        """Seed 1 again, against other settings of the peer: is the difference one of its fastest setting?"""
+        spec = self.short.but(steps=12 if self.quick else 24)
+        peers = [spec.but(side="trl", variant=variant) for variant in ("best", "best random", "defaults")]
+        found = self.compare([*peers, spec], "held-out loss, settings")
+        folders = [each.spec.out for each in found[:-1]] + [str(found[-1].done["folder"])]
+        losses = _script("held_out.py", spec.but(held_out=128), *folders)
+        self.detail["held_out_loss_by_setting"] = {each.spec.name: loss for each, loss in zip(found, losses, strict=True)}
+        self.detail["training_losses"] = {each.spec.name: [round(loss, 3) for loss in each.done["losses"]] for each in found}
 
     def ablation(self) -> None:
         """Each trick taken away alone, all in turn, behind a short instruction."""
