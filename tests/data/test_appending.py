@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_room import Store, make_objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.data_room import Store, make_objective
-from tests.data.test_snapshot import GROUND, LEFT, MIDDLE, RIGHT, ROWS, messages, others
+from test_snapshot import GROUND, LEFT, MIDDLE, RIGHT, ROWS, messages, others
 
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot
 from tailorbird.data.appending.state import forget

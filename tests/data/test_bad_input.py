@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
+import pyarrow
 import pytest
 from data_room import build, make_objective
+from pyarrow import parquet
 
 from tailorbird.data import SourceRows, inspect, read_sources
 from tailorbird.data.reading import jsonl_file, text_folder
@@ -150,6 +154,44 @@ def test_a_text_of_gigabytes_in_a_folder_is_set_aside_unread(tmp_path: Path, mon
     (tmp_path / "d" / "a" / "huge.txt").write_text("x" * 101)
     found = read_sources(make_objective({"path": "d"}), tmp_path)
     assert [(entry.file, entry.code) for entry in found.quarantined] == [("d/a/huge.txt", "file_too_large")]
+
+
+def _peak(folder: Path, name: str) -> tuple[int, str]:
+    """Most memory of a process that reads ``name``, above what it takes to start, and the code of the error."""
+    code = (
+        "import resource, sys; from pathlib import Path; import pyarrow.parquet\n"
+        "from tailorbird.data import read_sources; from tailorbird.domain.errors import DataInvalid\n"
+        "from data_room import make_objective\n"
+        "before, told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, ''\n"
+        "try: read_sources(make_objective({'path': sys.argv[2]}), Path(sys.argv[1]))\n"
+        "except DataInvalid as error: told = error.error_code\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, told)"
+    )
+    run = [sys.executable, "-c", code, str(folder), name]
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    kib, _, told = done.stdout.strip().partition(" ")
+    return int(kib) * 1024, told
+
+
+def test_a_parquet_file_that_repeats_one_long_text_is_refused_in_little_memory(tmp_path: Path) -> None:
+    long = pyarrow.array(["x" * 1_000_000])
+    text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 20_000, pyarrow.int32()), long)
+    label = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0, 1] * 10_000, pyarrow.int32()), pyarrow.array(["a", "b"]))
+    parquet.write_table(pyarrow.table({"text": text, "label": label}), tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 100_000
+    peak, told = _peak(tmp_path, "bomb.parquet")
+    assert told == "file_expands"
+    assert peak < 200_000_000
+
+
+def test_a_parquet_file_that_says_itself_that_it_bursts_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.data.reading.parquet_file.MOST_BYTES", 1_000_000)
+    texts = [f"{number}" + " " * 100_000 for number in range(200)]
+    table = pyarrow.table({"text": texts, "label": ["a", "b"] * 100})
+    parquet.write_table(table, tmp_path / "d.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(DataInvalid) as error:
+        read_sources(make_objective({"path": "d.parquet"}), tmp_path)
+    assert error.value.error_code == "file_expands"
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
