@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,17 +78,18 @@ class Content:
 
 
 class Frozen(NamedTuple):
-    """A snapshot, its report, and the place of each row in the seal."""
+    """A snapshot, its report; of each row as stored its place in the seal, and its bytes."""
 
     manifest: SnapshotManifest
     report: CurationReport
     sealed_M: NDArray[np.int32]
+    lengths_M: NDArray[np.int32]
 
 
 def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
     objective, placed = request.objective, gathered.placed
-    rows, seal, sealed_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)
+    rows, seal, sealed_M, lengths_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)
     label_counts = _label_counts(placed, objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = Content(
@@ -111,7 +113,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
         files=gathered.sources.files,
         documents=gathered.sources.documents,
     )
-    return Frozen(*manifest_of(request, content), sealed_M)
+    return Frozen(*manifest_of(request, content), sealed_M, lengths_M)
 
 
 def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotManifest, CurationReport]:
@@ -148,15 +150,17 @@ def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotMan
     return manifest, report
 
 
-def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes, NDArray[np.int32]]:
-    """The digest of the rows as stored, their seal, and the place of each row in it."""
-    lines, members = io.BytesIO(), bytearray()
+def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes, NDArray[np.int32], NDArray[np.int32]]:
+    """The digest of the rows as stored, their seal, the place of each row in it, and its bytes."""
+    lines, members, lengths = io.BytesIO(), bytearray(), array("i")
     for item, group in placed:
         line = line_of(item, group)
         members += member(item.id, line, salt)
+        lengths.append(len(line))
         lines.write(line)
         lines.write(b"\n")
-    return artifacts.put(lines.getvalue()), *arranged(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
+    sealed = arranged(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
+    return artifacts.put(lines.getvalue()), *sealed, np.frombuffer(lengths, dtype=np.int32)
 
 
 def line_of(item: Item, group: Group) -> bytes:

@@ -48,10 +48,10 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
     gathered = gather(request)
     keeping = Keeping(request, gathered)
     gathered = replace(gathered, text_ties=None)
-    manifest, report, sealed_M = freeze(request, gathered)
+    frozen = freeze(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
-    keeping.finish(manifest, sealed_M, assigned)
-    return BuiltSnapshot(manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, report)
+    keeping.finish(frozen, assigned)
+    return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report)
 
 
 def load_rows(manifest: SnapshotManifest, artifacts: ArtifactStore, split: Split) -> tuple[Row, ...]:

@@ -25,6 +25,7 @@ from tailorbird.foundations.merkle import (
     inclusion_spans,
     leaf_hash,
     node_hash,
+    node_hashes,
     verify_inclusion,
 )
 
@@ -69,7 +70,7 @@ def head_of(leaves: Sequence[bytes]) -> Head:
     """The head over leaf hashes, level by level, so that a million of them take little memory beside themselves."""
     level = list(leaves)
     while len(level) > 1:
-        above = [node_hash(level[at], level[at + 1]) for at in range(0, len(level) - 1, 2)]
+        above = list(node_hashes(level))
         level = above if len(level) % 2 == 0 else [*above, level[-1]]
     return Head(root=(level[0] if level else EMPTY_ROOT).hex(), size=len(leaves))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,18 +58,36 @@ def first_end(days: Iterable[date | None]) -> str:
     return min((day.isoformat() for day in days if day), default="")
 
 
-def known_digest(known: Known) -> str:
-    """The digest of where rows went, in whatever order; empty where ids are no digests."""
+class KnownArrays(NamedTuple):
+    """Where rows went: ids and groups uint8[K, 32], the number of the split uint8[K]."""
+
+    ids: NDArray[np.uint8]
+    groups: NDArray[np.uint8]
+    splits: NDArray[np.uint8]
+
+    def joined(self, later: KnownArrays) -> KnownArrays:
+        """With rows that went later."""
+        return KnownArrays(*(np.concatenate(both) for both in zip(self, later, strict=True)))
+
+
+def known_arrays(known: Known) -> KnownArrays | None:
+    """The same as arrays; None where ids are no digests."""
+    numbers = {split.value: number for number, split in enumerate(SPLITS)}
     try:
         ids, groups = digests_of(known), digests_of(group for _, group in known.values())
     except ValueError:
+        return None
+    return KnownArrays(ids, groups, np.fromiter((numbers[split] for split, _ in known.values()), np.uint8, len(known)))
+
+
+def known_digest(known: KnownArrays | None) -> str:
+    """The digest of where rows went, in whatever order; empty where that is not known."""
+    if known is None:
         return ""
-    numbers = {split.value: number for number, split in enumerate(SPLITS)}
-    splits = np.fromiter((numbers[split] for split, _ in known.values()), np.uint8, len(known))
-    order = order_of(ids)
-    hashed = hashlib.sha256(ids[order].tobytes())
-    hashed.update(groups[order].tobytes())
-    hashed.update(splits[order].tobytes())
+    order = order_of(known.ids)
+    hashed = hashlib.sha256()
+    for array in known:
+        hashed.update(array[order].tobytes())
     return hashed.hexdigest()
 
 

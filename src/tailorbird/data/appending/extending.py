@@ -10,14 +10,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tailorbird.data.appending import grouping
-from tailorbird.data.appending.conditions import SPLITS, can_grow, check_retention, conditions, digests_of, first_end, known_digest
+from tailorbird.data.appending.conditions import (
+    SPLITS,
+    KnownArrays,
+    can_grow,
+    check_retention,
+    conditions,
+    digests_of,
+    first_end,
+    known_arrays,
+    known_digest,
+)
 from tailorbird.data.appending.earlier_texts import EarlierTexts
 from tailorbird.data.appending.growth import Growth, read_growth
 from tailorbird.data.appending.joining import Joined, item_digests, join
@@ -26,8 +38,9 @@ from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
 from tailorbird.data.appending.state import NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
-from tailorbird.data.appending.writing import Inserted, StoredRows, insert, with_files
+from tailorbird.data.appending.writing import Inserted, Seal, StoredRows, hashing, insert, sealed, with_files
 from tailorbird.data.curating import Tally
+from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.freezing import Content, line_of, manifest_of
 from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
@@ -35,6 +48,7 @@ from tailorbird.data.privacy import Privacy
 from tailorbird.data.provenance import salt_of
 from tailorbird.data.reading import Place, SourceRows, source_of
 from tailorbird.data.splitting.classes import check_classes
+from tailorbird.data.splitting.placing import Group
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Quarantined, SnapshotManifest
 from tailorbird.domain.errors import TailorbirdError
@@ -66,7 +80,7 @@ def extend(request: SnapshotRequest) -> Extended | None:
 
 @dataclass(frozen=True)
 class _Step:
-    """Everything that is known when the new rows have their places."""
+    """Everything that is known before the new rows are compared with earlier ones."""
 
     state: State
     before: SnapshotManifest
@@ -74,36 +88,47 @@ class _Step:
     sources: SourceRows
     tally: Tally
     new: Newcomers
-    joined: Joined
-    placed: Placed
+    known: KnownArrays
+    stored: StoredRows
+    seal: Seal
 
 
 def _extended(request: SnapshotRequest, state: State, privacy: Privacy) -> Extended:
-    _check(request, state, privacy)
+    known = _checked(request, state, privacy)
     before, tally = SnapshotManifest.model_validate(state.facts["manifest"]), Tally()
     growth = read_growth(request, state.facts["sources"])
     sources = cleaned(growth.as_read, request, privacy, tally) if growth.rows else growth.as_read
     new = newcomers(sources.rows, state, request.known)
     tally.step("exact duplicates", len(sources.rows), new.quarantined, repeated=new.duplicates)
     state = _with_names(request, state, new)
-    stored = StoredRows(request.artifacts.get(before.rows))
-    fresh = item_arrays(new.items, state.facts, labelled=labelled(request))
-    request.progress(f"{len(new.items):,} rows are new: comparing them with each other and with {len(stored):,} earlier ones")
-    joined = join(state, new.items, fresh["subject"], EarlierTexts(request, privacy, state, stored))
-    objective = request.objective
-    placed = place_newcomers(state, joined, new.items, request.known, salt_of_splits(objective), drawn_splits(objective))
-    arrays = _grown(state, fresh, new, joined, placed)
-    step = _Step(state, before, growth, sources, tally, new, joined, placed)
-    _check_labels(request, step, arrays)
-    return _frozen(request, step, arrays, stored)
+    stored = with_files(StoredRows(request.artifacts.get(before.rows), state["bytes"]), growth.changed)
+    seal = _former_seal(request, state, before, growth, stored)
+    step = _Step(state, before, growth, sources, tally, new, known, stored, seal)
+    with seal.hashing:
+        joined, placed, arrays = _placed(request, step, privacy)
+        _check_labels(request, step, placed, arrays)
+        return _frozen(request, step, joined, placed, arrays)
 
 
-def _check(request: SnapshotRequest, state: State, privacy: Privacy) -> None:
+def _placed(request: SnapshotRequest, step: _Step, privacy: Privacy) -> tuple[Joined, Placed, dict[str, Any]]:
+    """New rows compared with each other and with earlier ones, and given their places."""
+    state, objective, items = step.state, request.objective, step.new.items
+    fresh = item_arrays(items, state.facts, labelled=labelled(request))
+    request.progress(f"{len(items):,} rows are new: comparing them with each other and with {len(step.stored):,} earlier ones")
+    joined = join(state, items, fresh["subject"], EarlierTexts(request, privacy, state, step.stored))
+    placed = place_newcomers(state, joined, items, request.known, salt_of_splits(objective), drawn_splits(objective))
+    return joined, placed, _grown(state, fresh, step.new, joined, placed)
+
+
+def _checked(request: SnapshotRequest, state: State, privacy: Privacy) -> KnownArrays:
+    """Where earlier rows went. Raises NotAnAppend where something else happened than rows that were appended."""
     if state.facts["conditions"] != conditions(request, schemes_of(privacy)):
         raise NotAnAppend("the objective, a method, an erasure or a decision is another one")
-    if not state.facts["known"] or state.facts["known"] != known_digest(request.known):
+    known = known_arrays(request.known)
+    if known is None or state.facts["known"] != known_digest(known):
         raise NotAnAppend("another curation came between")
     check_retention(state.facts, request.amendments.today)
+    return known
 
 
 def _with_names(request: SnapshotRequest, state: State, new: Newcomers) -> State:
@@ -134,15 +159,14 @@ def _grown(state: State, fresh: Mapping[str, Any], new: Newcomers, joined: Joine
     return {**arrays, "ids": ids, "groups": groups, "split": split, "text": joined.text, **joined.arrays}
 
 
-def _check_labels(request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any]) -> None:
+def _check_labels(request: SnapshotRequest, step: _Step, placed: Placed, arrays: Mapping[str, Any]) -> None:
     """Raises DataInvalid, NotAnAppend: the labels cannot be learned, a label lacks a split, or most rows of a file cannot be used."""
     targets, task, read = step.state.facts["targets"], request.objective.task, _read(step)
     have = grouping.rows_by_target(arrays["target"], arrays["split"], len(targets))
-    check_cover(step.placed, have, drawn_splits(request.objective), task, targets)
+    check_cover(placed, have, drawn_splits(request.objective), task, targets)
     labels = grouping.labels_counted(arrays["target"], targets, task)
     check_classes(labels, task)
-    placed = grouping.labels_counted(arrays["target"][arrays["split"] >= 0], targets, task)
-    check_classes(dict.fromkeys(labels, 0) | placed, task)
+    check_classes(dict.fromkeys(labels, 0) | grouping.labels_counted(arrays["target"][arrays["split"] >= 0], targets, task), task)
     names = step.state.facts["files"]
     unplaced = Counter(source_of(names[file][0], read) for file in arrays["file"][arrays["split"] < 0].tolist())
     for name, count in (_faulty(step) + unplaced).items():
@@ -159,49 +183,59 @@ def _faulty(step: _Step) -> Counter[str]:
     return Counter(step.state.facts["faulty"]) + Counter(source_of(entry.file, step.growth.files) for entry in entries)
 
 
-def _frozen(request: SnapshotRequest, step: _Step, arrays: dict[str, Any], stored: StoredRows) -> Extended:
-    placed = sorted(step.placed.rows, key=lambda row: row[1].id)
-    inserted = _inserted(request, step, stored, [(item.id, line_of(item, group)) for _, item, group in placed])
-    shift = np.searchsorted(inserted.before, step.state["row"], side="right").astype(np.int32)
-    row = np.concatenate([np.where(step.state["row"] >= 0, step.state["row"] + shift, -1), np.full(len(step.new.items), -1)])
+def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Placed, arrays: dict[str, Any]) -> Extended:
+    """Stores everything. What waits for the disk waits beside what is hashed."""
+    rows_in = sorted(placed.rows, key=lambda row: row[1].id)
+    new = [(item.id, line_of(item, group)) for _, item, group in rows_in]
+    inserted = insert(step.stored, new)
+    arrays["row"] = _rows_now(step, rows_in, inserted)
+    assert request.memory is not None
+    with ThreadPoolExecutor(2) as pool:
+        rows, token = pool.submit(request.artifacts.put, inserted.blob), pool.submit(save_rows, request.memory, dict(arrays))
+        seal, sealed_M = sealed(step.seal, inserted, new, salt_of(request.amendments.secret, request.objective.name))
+        content = _content(request, step, joined, placed, arrays, seal)
+        manifest, report = manifest_of(request, replace(content, rows=rows.result()))
+        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"seal": sealed_M, "bytes": inserted.lengths_M})
+    now = StoredRows(inserted.blob, inserted.lengths_M)
+    request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
+    return Extended(manifest, FrozenRows(range(len(now)), now.row), content.quarantined, _assigned(request, step, placed, arrays), report)
+
+
+def _rows_now(step: _Step, placed: Sequence[tuple[int, Item, Group]], inserted: Inserted) -> NDArray[np.int32]:
+    """Where each item stands among the stored rows."""
+    was = step.state["row"]
+    shift = np.searchsorted(inserted.before, was, side="right")
+    row = np.concatenate([np.where(was >= 0, was + shift, -1), np.full(len(step.new.items), -1)]).astype(np.int32)
     row[[place for place, _, _ in placed]] = inserted.before + np.arange(len(placed))
-    arrays |= {"row": row.astype(np.int32), "seal": inserted.sealed_M}
-    content = _content(request, step, arrays, inserted)
-    manifest, report = manifest_of(request, content)
-    assigned = _assigned(request, step, arrays)
-    _keep(request, step, arrays, manifest, assigned)
-    rows = StoredRows(inserted.blob)
-    request.progress(f"kept {manifest.size:,} rows, {len(placed):,} of them new")
-    return Extended(manifest, FrozenRows(range(len(rows)), rows.row), content.quarantined, assigned, report)
+    return row
 
 
-def _inserted(request: SnapshotRequest, step: _Step, stored: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> Inserted:
-    state, files = step.state, [name for name, _ in step.state.facts["files"]]
-    grown = [number for number, name in enumerate(files) if step.before.files.get(name) in step.growth.changed]
+def _former_seal(request: SnapshotRequest, state: State, before: SnapshotManifest, growth: Growth, stored: StoredRows) -> Seal:
+    """The seal of before. The rows of a file that grew bear its new digest, and are hashed again, beside what follows."""
+    grown = [number for number, (name, _) in enumerate(state.facts["files"]) if name in growth.changed]
     rewritten = np.sort(state["row"][(state["row"] >= 0) & np.isin(state["file"], grown)])
     salt = salt_of(request.amendments.secret, request.objective.name)
-    assert step.before.seal is not None
-    return insert(with_files(stored, step.growth.changed), new, request.artifacts.get(step.before.seal), state["seal"], rewritten, salt)
+    return Seal(request.artifacts.get(str(before.seal)), state["seal"], rewritten, hashing(stored, rewritten, salt))
 
 
-def _content(request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any], inserted: Inserted) -> Content:
+def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Placed, arrays: Mapping[str, Any], seal: bytes) -> Content:
+    """Everything but the rows, which are being stored."""
     before, task, targets = step.before, request.objective.task, step.state.facts["targets"]
     have = grouping.rows_by_target(arrays["target"], arrays["split"], len(targets))
     labels = grouping.counts_by_label(have, targets, task)
     report = CurationReport.model_validate_json(request.artifacts.get(str(before.curation)))
     fresh = [*step.sources.removed, *step.sources.quarantined, *step.tally.quarantined, *step.new.quarantined]
-    quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, step.placed)
-    placed = arrays["split"] >= 0
+    quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, placed)
     return Content(
-        rows=request.artifacts.put(inserted.blob),
-        seal=inserted.seal,
+        rows="",
+        seal=seal,
         splits=dict(zip(SPLITS, have.sum(axis=0).tolist(), strict=True)),
         label_counts=labels,
         label_sets=grouping.sets_in_train(have, targets) if task.labels == "many" else (),
-        lengths=np.sort(arrays["length"][placed]),
-        groups=grouping.groups_of(step.joined.label[arrays["text"]], arrays["target"], arrays["ids"], targets if labels else None),
+        lengths=np.sort(arrays["length"][arrays["split"] >= 0]),
+        groups=grouping.groups_of(joined.label[arrays["text"]], arrays["target"], arrays["ids"], targets if labels else None),
         terms=[Place("", "", terms[1], terms[0], terms[2], terms[3]) for terms in _terms(step)],
-        expires=_expires(step),
+        expires=_expires(step, placed),
         protected={},
         tally=tally_with(report, step.tally, quarantined, (len(arrays["split"]), set_aside)),
         schemes=report.schemes,
@@ -218,33 +252,31 @@ def _terms(step: _Step) -> list[list[str]]:
     return [*step.state.facts["terms"], *terms_of({row.place for row in step.sources.rows})]
 
 
-def _expires(step: _Step) -> date | None:
-    days = [step.before.expires, *(item.row.place.retain_until for _, item, _ in step.placed.rows)]
+def _expires(step: _Step, placed: Placed) -> date | None:
+    days = [step.before.expires, *(item.row.place.retain_until for _, item, _ in placed.rows)]
     return min((day for day in days if day), default=None)
 
 
-def _assigned(request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any]) -> dict[Digest, tuple[str, str]]:
-    new = {item.id: (group.split.value, group.id) for _, item, group in step.placed.rows}
+def _assigned(request: SnapshotRequest, step: _Step, placed: Placed, arrays: Mapping[str, Any]) -> dict[Digest, tuple[str, str]]:
+    new = {item.id: (group.split.value, group.id) for _, item, group in placed.rows}
     if step.before.size == len(request.known):
         return {**request.known, **new}
-    placed = np.flatnonzero(step.state["split"] >= 0)
-    earlier = ("sha256:" + id_.tobytes().hex() for id_ in arrays["ids"][placed])
+    there = np.flatnonzero(step.state["split"] >= 0)
+    earlier = ("sha256:" + id_.tobytes().hex() for id_ in arrays["ids"][there])
     return {id_: request.known[id_] for id_ in earlier} | new
 
 
-def _keep(
-    request: SnapshotRequest, step: _Step, arrays: Mapping[str, Any], manifest: SnapshotManifest, assigned: Mapping[Digest, tuple[str, str]]
-) -> None:
-    assert request.memory is not None
-    days = [date.fromisoformat(step.state.facts["retain"])] if step.state.facts["retain"] else []
-    facts = step.state.facts | {
+def _facts(step: _Step, placed: Placed, manifest: SnapshotManifest) -> dict[str, Any]:
+    facts = step.state.facts
+    days = [date.fromisoformat(facts["retain"])] if facts["retain"] else []
+    new = {item.id: (group.split.value, group.id) for _, item, group in placed.rows}
+    later = known_arrays(new)
+    return facts | {
         "sources": step.growth.sources,
-        "known": known_digest({**request.known, **assigned}),
+        "known": known_digest(step.known.joined(later) if later else None),
         "manifest": manifest.model_dump(mode="json"),
         "faulty": dict(_faulty(step)),
         "read": dict(_read(step)),
         "retain": first_end([*days, *(row.place.retain_until for row in step.sources.rows)]),
         "terms": sorted(map(list, {tuple(terms) for terms in _terms(step)})),
     }
-    token = save_rows(request.memory, {name: array for name, array in arrays.items() if name != "seal"})
-    save_facts(request.memory, token, facts, {"seal": arrays["seal"]})

@@ -24,14 +24,14 @@ from tailorbird.foundations.canonical import digest_of
 
 @dataclass
 class Growth:
-    """The rows that are new, as read. ``changed`` maps the former digest of a file that grew to its present one; ``sources`` are to be
+    """The rows that are new, as read. ``changed`` holds the former and the present digest of a file that grew; ``sources`` are to be
     compared next time."""
 
     rows: list[SourceRow] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     read: dict[str, int] = field(default_factory=dict)
     files: dict[str, Digest] = field(default_factory=dict)
-    changed: dict[Digest, Digest] = field(default_factory=dict)
+    changed: dict[str, tuple[Digest, Digest]] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -75,7 +75,7 @@ def _read(request: SnapshotRequest, source: DataSource, was: dict[str, Any] | No
     growth.quarantined += unusable
     growth.read[file.name] = len(usable) + len(unusable)
     if was:
-        growth.changed[was["digest"]] = file.digest
+        growth.changed[file.name] = was["digest"], file.digest
 
 
 def _records(file: DataFile, was: dict[str, Any], *, last: bool):  # type: ignore[no-untyped-def]

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.appending.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_digest
+from tailorbird.data.appending.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_arrays, known_digest
 from tailorbird.data.appending.growth import size_of, source_facts
 from tailorbird.data.appending.joining import arrays_of, folded_digests, item_digests, pairs_array
 from tailorbird.data.appending.state import forget, save_facts, save_rows
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.freezing import Frozen
 from tailorbird.data.gathering import Gathered, SnapshotRequest
 from tailorbird.data.reading import Place
 from tailorbird.data.reading.locating import located
 from tailorbird.data.reading.sources import in_order
-from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 
@@ -55,15 +55,15 @@ class Keeping:
         self._token = save_rows(request.memory, _arrays(gathered, facts, labelled=labelled(request)))
         self._facts = facts if self._token else {}
 
-    def finish(self, manifest: SnapshotManifest, sealed_M: NDArray[np.int32], assigned: Assigned) -> None:
+    def finish(self, frozen: Frozen, assigned: Assigned) -> None:
         """Keeps what became of the rows."""
         if self._request.memory is None or not self._facts:
             return
         facts = self._facts | {
-            "known": known_digest({**self._request.known, **assigned}),
-            "manifest": manifest.model_dump(mode="json"),
+            "known": known_digest(known_arrays({**self._request.known, **assigned})),
+            "manifest": frozen.manifest.model_dump(mode="json"),
         }
-        save_facts(self._request.memory, self._token, facts, {"seal": sealed_M})
+        save_facts(self._request.memory, self._token, facts, {"seal": frozen.sealed_M, "bytes": frozen.lengths_M})
 
 
 def labelled(request: SnapshotRequest) -> bool:

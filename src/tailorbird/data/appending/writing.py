@@ -5,16 +5,17 @@ In: the rows and the seal of before, new lines. Out: the rows and the seal of no
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.data.appending.state import NotAnAppend
-from tailorbird.data.provenance.sealing import MEMBER, arranged, contents, member
+from tailorbird.data.provenance.line_hashes import Hashing
+from tailorbird.data.provenance.sealing import MEMBER, arranged, member
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.value import Digest
 
@@ -25,10 +26,12 @@ _HEAD, _ID = b'{"group":"sha256:', slice(89, 160)
 class StoredRows:
     """The rows of a snapshot as they are stored, sorted by id, each found by its place or its id."""
 
-    def __init__(self, blob: bytes) -> None:
-        self.blob = blob
-        ends = np.flatnonzero(np.frombuffer(blob, dtype=np.uint8) == ord("\n"))
-        self.starts_M = np.concatenate([[0], ends + 1])
+    def __init__(self, blob: bytes, lengths_M: NDArray[np.int32]) -> None:
+        """``lengths_M`` are the bytes of each row, without the end of its line. Raises NotAnAppend where they are of other rows."""
+        self.blob, self.lengths_M = blob, lengths_M
+        self.starts_M = np.concatenate([[0], np.cumsum(lengths_M.astype(np.int64) + 1)])
+        if self.starts_M[-1] != len(blob):
+            raise NotAnAppend("the rows are others than those that were kept")
 
     def __len__(self) -> int:
         return len(self.starts_M) - 1
@@ -54,57 +57,58 @@ class StoredRows:
         return line[_ID].decode()
 
 
-def with_files(rows: StoredRows, changed: Mapping[Digest, Digest]) -> StoredRows:
+def with_files(rows: StoredRows, changed: Mapping[str, tuple[Digest, Digest]]) -> StoredRows:
     """The same rows, of files whose digests are others now: outside of texts, where each quote is written with a backslash."""
     blob = rows.blob
-    for before, now in changed.items():
-        blob = blob.replace(f'"file_digest":"{before}"'.encode(), f'"file_digest":"{now}"'.encode())
-    moved = StoredRows.__new__(StoredRows)
-    moved.blob, moved.starts_M = blob, rows.starts_M
-    return moved
+    for name, (before, now) in changed.items():
+        file = f'"file":{json.dumps(name, ensure_ascii=False)},"file_digest":'
+        blob = blob.replace(f'{file}"{before}"'.encode(), f'{file}"{now}"'.encode())
+    return StoredRows(blob, rows.lengths_M)
+
+
+def hashing(rows: StoredRows, places_M: NDArray[np.intp], salt: bytes) -> Hashing:
+    """Begins to hash the rows at ``places_M``, ascending."""
+    whole = len(places_M) == len(rows)
+    data = rows.blob if whole else b"".join(rows.blob[rows.starts_M[place] : rows.starts_M[place + 1]] for place in places_M.tolist())
+    return Hashing(data, rows.lengths_M[places_M].tolist(), salt)
 
 
 @dataclass(frozen=True)
 class Inserted:
-    """Rows with new ones among them: ``blob`` as stored, ``before`` the places in front of which new rows stand, ``seal`` with the place
-    of each row there."""
+    """Rows with new ones among them: ``blob`` as stored, ``lengths_M`` of each, ``before`` the places in front of which new rows
+    stand."""
 
     blob: bytes
+    lengths_M: NDArray[np.int32]
     before: NDArray[np.intp]
-    seal: bytes
-    sealed_M: NDArray[np.int32]
 
 
-def insert(
-    rows: StoredRows,
-    new: Sequence[tuple[Digest, bytes]],
-    seal: bytes,
-    sealed_M: NDArray[np.int32],
-    rewritten_M: NDArray[np.intp],
-    salt: bytes,
-) -> Inserted:
-    """``new`` are ids and lines, sorted by id; ``seal`` is that of before, ``sealed_M`` the place there of each row. The rows at
-    ``rewritten_M`` are no longer what they were when they were sealed."""
+def insert(rows: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> Inserted:
+    """``new`` are ids and lines, sorted by id."""
     before = np.array([rows.place_of(id_) for id_, _ in new], dtype=np.intp)
-    members_MB = np.frombuffer(seal, dtype=np.uint8).reshape(-1, MEMBER)[sealed_M]
-    if len(rewritten_M):
-        hashed = b"".join(contents(_lines(rows, rewritten_M), salt))
-        members_MB[rewritten_M, MEMBER // 2 :] = np.frombuffer(hashed, dtype=np.uint8).reshape(-1, MEMBER // 2)
-    added = np.frombuffer(b"".join(member(id_, line, salt) for id_, line in new), dtype=np.uint8).reshape(-1, MEMBER)
-    sealed, places_M = arranged(np.insert(members_MB, before, added, axis=0))
-    return Inserted(_with_lines(rows, before, new), before, sealed, places_M)
-
-
-def _lines(rows: StoredRows, places_M: NDArray[np.intp]) -> Any:
-    view = memoryview(rows.blob)
-    starts, ends = rows.starts_M[places_M].tolist(), (rows.starts_M[places_M + 1] - 1).tolist()
-    return (view[start:end] for start, end in zip(starts, ends, strict=True))
-
-
-def _with_lines(rows: StoredRows, before: NDArray[np.intp], new: Sequence[tuple[Digest, bytes]]) -> bytes:
     view, parts, reached = memoryview(rows.blob), list[bytes | memoryview](), 0
     for place, (_, line) in zip(before.tolist(), new, strict=True):
         start = int(rows.starts_M[place])
         parts += [view[reached:start], line, b"\n"]
         reached = start
-    return b"".join([*parts, view[reached:]])
+    lengths = np.array([len(line) for _, line in new], dtype=np.int32)
+    return Inserted(b"".join([*parts, view[reached:]]), np.insert(rows.lengths_M, before, lengths), before)
+
+
+@dataclass(frozen=True)
+class Seal:
+    """The seal of before, the place there of each row, and the rows that are no longer what they were when they were sealed."""
+
+    stored: bytes
+    places_M: NDArray[np.int32]
+    rewritten_M: NDArray[np.intp]
+    hashing: Hashing
+
+
+def sealed(seal: Seal, inserted: Inserted, new: Sequence[tuple[Digest, bytes]], salt: bytes) -> tuple[bytes, NDArray[np.int32]]:
+    """The seal of now, and the place there of each row."""
+    members_MB = np.frombuffer(seal.stored, dtype=np.uint8).reshape(-1, MEMBER)[seal.places_M]
+    hashed = np.frombuffer(seal.hashing.result(), dtype=np.uint8)
+    members_MB[seal.rewritten_M, MEMBER // 2 :] = hashed.reshape(-1, MEMBER // 2)
+    added = np.frombuffer(b"".join(member(id_, line, salt) for id_, line in new), dtype=np.uint8).reshape(-1, MEMBER)
+    return arranged(np.insert(members_MB, inserted.before, added, axis=0))

@@ -12,6 +12,7 @@ texts that come later never change which earlier ones were compared, so that the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,9 +84,8 @@ class _Search:
 
     def pairs_since(self, start: int) -> set[tuple[int, int]]:
         seen, found = set[int](), set[tuple[int, int]]()
-        for keys_N in signatures.bands(self._index.signatures_PN):
-            inside = sharing_with(keys_N, start)
-            for one_C, other_C in meetings(keys_N[inside]):
+        for inside, keys_C in _meeting_since(self._index.signatures_PN, start):
+            for one_C, other_C in meetings(keys_C):
                 one_C, other_C = inside[one_C], inside[other_C]
                 fresh = [at for at in np.flatnonzero(other_C >= start).tolist() if _new(seen, int(one_C[at]), int(other_C[at]))]
                 found.update(zip(*self._alike(one_C[fresh], other_C[fresh]), strict=True))
@@ -136,6 +136,18 @@ def sharing_with(keys_N: NDArray[np.uint64], start: int) -> Places:
     short_N = (keys_N * _MIX) >> np.uint64(64 - _SIEVE_BITS)
     sieve[short_N[start:]] = True
     return np.flatnonzero(sieve[short_N])
+
+
+def _meeting_since(signatures_PN: signatures.Signatures, start: int) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
+    """For each band the places that ``sharing_with`` finds, and their buckets."""
+
+    def found(band: int) -> tuple[Places, NDArray[np.uint64]]:
+        keys_N = signatures.band(signatures_PN, band)
+        inside = sharing_with(keys_N, start)
+        return inside, keys_N[inside]
+
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(found, range(signatures.BANDS))
 
 
 def _new(seen: set[int], one: int, other: int) -> bool:

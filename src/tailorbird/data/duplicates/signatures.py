@@ -56,13 +56,17 @@ def sign(texts: Sequence[str]) -> Signatures:
 
 
 def bands(signatures_PN: Signatures) -> Iterator[NDArray[np.uint64]]:
-    """For each band the bucket of every text, uint64[N]: the band's four places side by side."""
-    for places in _BAND_PLACES:
-        keys_N = np.zeros(signatures_PN.shape[1], dtype=np.uint64)
-        for place in places:
-            keys_N <<= np.uint64(16)
-            keys_N |= signatures_PN[place]
-        yield keys_N
+    """For each band the bucket of every text, uint64[N]."""
+    return (band(signatures_PN, number) for number in range(BANDS))
+
+
+def band(signatures_PN: Signatures, number: int) -> NDArray[np.uint64]:
+    """The bucket of every text in one band: the band's four places side by side."""
+    keys_N = np.zeros(signatures_PN.shape[1], dtype=np.uint64)
+    for place in _BAND_PLACES[number]:
+        keys_N <<= np.uint64(16)
+        keys_N |= signatures_PN[place]
+    return keys_N
 
 
 def _signed(texts: Sequence[str]) -> Signatures:

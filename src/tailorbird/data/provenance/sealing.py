@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.membership import Head, Members, Proof, head_of, key_of
-from tailorbird.foundations.merkle import leaf_hash
+from tailorbird.foundations.merkle import leaf_hashes
 from tailorbird.ports.artifacts import ArtifactStore
 
 #: Bytes of a member: its key, and the digest of its content.
@@ -33,17 +33,6 @@ def salt_of(secret: bytes, objective: str) -> bytes:
 def member(row: Digest, line: bytes, salt: bytes) -> bytes:
     """What stands for the row ``row`` in the tree: its salted key, and the salted hash of all that it holds (its canonical JSON)."""
     return key_of(salt, row) + hmac.digest(salt, line, hashlib.sha256)
-
-
-def contents(lines: Iterable[bytes | memoryview], salt: bytes) -> Iterator[bytes]:
-    """The salted hash (HMAC-SHA-256) of each line: as ``member`` has it, in less than half of the time."""
-    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in salt.ljust(64, b"\0")))
-    outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in salt.ljust(64, b"\0")))
-    for line in lines:
-        hashed, around = inner.copy(), outer.copy()
-        hashed.update(line)
-        around.update(hashed.digest())
-        yield around.digest()
 
 
 def arranged(members_MB: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.int32]]:
@@ -61,7 +50,7 @@ def members_of(stored: bytes) -> Members:
 
 def head(stored: bytes) -> Head:
     """The root of the tree of a seal as ``stored``, and its size."""
-    return head_of([leaf_hash(stored[at : at + MEMBER]) for at in range(0, len(stored), MEMBER)])
+    return head_of(list(leaf_hashes(stored[at : at + MEMBER] for at in range(0, len(stored), MEMBER))))
 
 
 def stored(members: Iterable[bytes]) -> bytes:
