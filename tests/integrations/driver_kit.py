@@ -32,6 +32,8 @@ from tailorbird.ports.engine import EngineDriver, LoadRequest, LocalEngine
 ROOT = Path(__file__).resolve().parents[2]
 KEY = "between-gateway-and-engine"
 SHORT = Sampling(max_tokens=8)
+#: Eight that stay under load, and one that comes and goes.
+NAMES = "abcdefghi"
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def servable(name: str, base: Path = Path("base"), adapter: Path | None = None, 
 
 @contextmanager
 def twin_served() -> Iterator[Served]:
-    with _own(MemoryEngine(), [servable(name) for name in "abc"]) as served:
+    with _own(MemoryEngine(), [servable(name) for name in NAMES]) as served:
         yield served
 
 
@@ -100,7 +102,7 @@ def openai_served(folder: Path) -> Iterator[Served]:
     """The server at hand: a gateway of ours."""
     house = House(folder)
     house.point("assist", house.release(task=TaskKind.GENERATE))
-    servables = [servable(name) for name in "abc"]
+    servables = [servable(name) for name in NAMES]
     with live(house) as running:
         admit = _admitting(servables)
         yield Served(
@@ -120,9 +122,9 @@ def adapted(base: Path, folder: Path) -> list[Servable]:
     """Random adapters on ``base``."""
     from oracle import write_adapter
 
-    for seed, name in enumerate("abc", start=1):
+    for seed, name in enumerate(NAMES, start=1):
         write_adapter(base, folder / name, seed=seed, r=8)
-    return [servable(name, base, folder / name) for name in "abc"]
+    return [servable(name, base, folder / name) for name in NAMES]
 
 
 @contextmanager
@@ -152,7 +154,7 @@ def running_vllm(base: Path, log: Path) -> Iterator[str]:
     server = [str(environment / "bin" / "python"), "-m", "vllm.entrypoints.openai.api_server", "--model", str(base)]
     command = [*server, "--host", "127.0.0.1", "--port", str(port)]
     command += ["--served-model-name", "base", "--dtype", "float32", "--max-model-len", "512", "--enforce-eager", "--api-key", KEY]
-    command += ["--enable-lora", "--max-loras", "3", "--max-cpu-loras", "3", "--max-lora-rank", "16"]
+    command += ["--enable-lora", "--max-loras", str(len(NAMES)), "--max-cpu-loras", str(len(NAMES)), "--max-lora-rank", "16"]
     command += ["--enable-prefix-caching", "--enable-prompt-tokens-details"]
     settings = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", "VLLM_NO_USAGE_STATS": "1"}
     settings |= {"LD_PRELOAD": str(environment / "lib" / "libiomp5.so"), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}

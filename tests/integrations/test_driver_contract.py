@@ -35,7 +35,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_a_release_is_loaded_asked_and_unloaded(served: Served) -> None:
-    first, second, _ = served.releases
+    first, second, *_ = served.releases
 
     async def story(driver: EngineDriver) -> None:
         assert await driver.ready()
@@ -54,7 +54,7 @@ def test_a_release_is_loaded_asked_and_unloaded(served: Served) -> None:
 
 
 def test_what_is_not_loaded_is_not_found_and_never_answered_by_another(served: Served) -> None:
-    first, second, _ = served.releases
+    first, second, *_ = served.releases
 
     async def story(driver: EngineDriver) -> None:
         await driver.load(request(first))
@@ -148,7 +148,7 @@ def test_labels_are_scored_or_refused_and_nothing_is_looked_up(served: Served) -
 
 def test_a_beginning_is_remembered_for_its_own_release_alone(served: Served) -> None:
     """The same prompt to two releases: the second one finds nothing of the first one's. Who asks could tell by the time it takes."""
-    first, second, _ = served.releases
+    first, second, *_ = served.releases
 
     async def story(driver: EngineDriver) -> None:
         for release in (first, second):

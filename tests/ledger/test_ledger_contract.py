@@ -234,6 +234,8 @@ class TestAliases:
             for name, version in (("b", 1), ("a", 1), ("b", 2)):
                 work.aliases.put(sample.alias("acme", version, name))
             assert [(a.name, a.version) for a in work.aliases.all()] == [("a", 1), ("b", 2)]
+            assert work.aliases.newest() == {alias.name: (alias.version, alias.moved_at) for alias in work.aliases.all()}
+            assert [work.aliases.all(only) for only in ({"b", "c"}, ())] == [(work.aliases.get("b"),), ()]
             with pytest.raises(NotFound):
                 work.aliases.get("c")
             assert work.aliases.history("c") == ()

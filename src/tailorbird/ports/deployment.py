@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -17,8 +17,12 @@ class AliasRepository(Protocol):
         """The alias. Raises NotFound."""
         ...
 
-    def all(self) -> tuple[Alias, ...]:
-        """All aliases, by name."""
+    def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
+        """All aliases, by name; only those named, where given."""
+        ...
+
+    def newest(self) -> dict[str, tuple[int, datetime]]:
+        """Version and time of every alias's last move, by name."""
         ...
 
     def put(self, alias: Alias) -> None:

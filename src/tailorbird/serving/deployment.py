@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Literal
 
 from tailorbird.domain.deployment import SHADOW, Alias, Target
@@ -159,13 +159,21 @@ class Deployment:
 
     def _read_tenant(self, tenant: str) -> dict[str, Alias]:
         with self._ledger.work(tenant, write=False) as work:
-            aliases = work.aliases.all()
+            newest = work.aliases.newest()
+            still = [alias for name in newest if (alias := self._as_known(tenant, name, newest[name]))]
+            moved = newest.keys() - {alias.name for alias in still}
+            aliases = [*work.aliases.all(moved if still else None), *still]
             named = {release for alias in aliases for release in (*_asked(alias), *(target.release for target in alias.previous))}
             for release in named - self._contents.keys():
                 # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
                 with suppress(NotFound):
                     self._contents[release] = work.releases.get(release).content
         return {alias.path: alias for alias in aliases}
+
+    def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
+        """The alias as it was read before, where it has not moved since."""
+        known = self._aliases.get(f"{tenant}/{name}")
+        return known if known is not None and (known.version, known.moved_at) == newest else None
 
     def _needed(self) -> Mapping[Digest, LoadRequest]:
         """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window (pinned)."""
