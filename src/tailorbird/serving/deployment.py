@@ -71,6 +71,7 @@ class Deployment:
         self._contents: dict[Digest, ReleaseContent] = {}
         self._moved: int | None = None
         self._read_at = float("-inf")
+        self._legible = True
         self._awake = asyncio.Event()
         self._suspect = asyncio.Event()
         self._loader = ReleaseLoader(driver, self._awake.set)
@@ -115,7 +116,7 @@ class Deployment:
         while not self._awake.is_set() and not self._stopping and time.monotonic() < until:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._awake.wait(), _GLANCE_EVERY)
-            if await self._glance.sees_a_move(self._moved):
+            if self._legible and await self._glance.sees_a_move(self._moved):
                 return
 
     async def _watch_engine(self) -> None:
@@ -132,9 +133,10 @@ class Deployment:
         try:
             await asyncio.to_thread(self._read)
         except TailorbirdError as error:
+            self._legible = False
             _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
         else:
-            self._read_at = time.monotonic()
+            self._legible, self._read_at = True, time.monotonic()
         self._loader.want(self._needed())
         self._settle()
         if self._moved is not None and not self._is_under_way():

@@ -26,8 +26,8 @@ class Shelf:
 
     @property
     def nbytes(self) -> int:
-        """Bytes held."""
-        return self._all.nbytes
+        """Bytes held, to the end of the last page."""
+        return _nbytes(len(self._all))
 
     def take(self, count: int) -> torch.Tensor:
         """The next ``count`` numbers."""
@@ -38,10 +38,15 @@ class Shelf:
         return piece
 
 
+def _nbytes(count: int) -> int:
+    """Bytes that ``count`` numbers take: whole large pages, where they fill one."""
+    return count * 2 if count * 2 < _LARGE else -(-count * 2 // _LARGE) * _LARGE
+
+
 def _room(count: int) -> torch.Tensor:
     if count * 2 < _LARGE:
         return torch.empty(count, dtype=torch.bfloat16)
-    room = mmap.mmap(-1, -(-count * 2 // _LARGE) * _LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    room = mmap.mmap(-1, _nbytes(count), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with suppress(OSError):  # a system without large pages
         room.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(room, dtype=torch.bfloat16, count=count)
