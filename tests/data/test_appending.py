@@ -177,6 +177,21 @@ def test_a_row_near_one_that_was_set_aside_is_compared_with_its_text_in_the_file
     assert desk.extended
 
 
+def test_what_becomes_a_phrase_ties_earlier_rows_no_longer(tmp_path: Path) -> None:
+    phrase = "please send the form to the office in the main street"
+    held = [{"text": f"{phrase} {end}", "label": "a"} for end in ("today or as soon as you possibly can manage it", "now")]
+    jsonl(tmp_path / "d.jsonl", [*FIRST, *held])
+    desk = Desk(tmp_path, {"path": "d.jsonl"})
+    assert desk.curate().manifest.near_duplicate_groups == 1
+    more = [{"text": f"{row['text']} and {phrase} {row['text']} indeed", "label": "b"} for row in messages(12, "x", 3000)]
+    jsonl(tmp_path / "d.jsonl", more, "a")
+    assert desk.curate().manifest.near_duplicate_groups == 0
+    assert desk.extended
+    jsonl(tmp_path / "d.jsonl", messages(4, "b", 4000), "a")
+    desk.curate()
+    assert desk.extended
+
+
 def test_a_further_source_is_an_append_too(desk: Desk) -> None:
     jsonl(desk.folder / "more.jsonl", messages(5, "a", 1000))
     sources = (*desk.objective.data, desk.objective.data[0].model_copy(update={"path": "more.jsonl"}))

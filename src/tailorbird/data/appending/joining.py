@@ -29,7 +29,8 @@ Pairs = NDArray[np.int32]
 @dataclass(frozen=True)
 class Joined:
     """Of all texts: ``label`` int32[T] numbers the group of near-duplicates that a text is in; of all items: ``text`` int32[N],
-    ``subject`` int32[N], ``part`` int32[N], the part that texts and subjects tie together. ``arrays`` are those of texts, to be kept."""
+    ``subject`` int32[N], ``part`` int32[N], the part that texts and subjects tie together. ``arrays`` are those of texts, to be kept;
+    ``undone`` are earlier texts that lost a tie, because what they share has become a phrase."""
 
     label: NDArray[np.int32]
     text: NDArray[np.int32]
@@ -38,6 +39,7 @@ class Joined:
     shared: NDArray[np.bool_]
     pairs: Pairs
     arrays: Arrays
+    undone: NDArray[np.int32]
 
 
 def folded_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
@@ -47,8 +49,8 @@ def folded_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts_at: Callable[[list[int]], list[str]]) -> Joined:
-    """Ties new ``items`` to each other and to earlier ones, of whose texts ``texts_at`` gives some. Raises NotAnAppend where a tie
-    between earlier rows comes undone."""
+    """Ties new ``items`` to each other and to earlier ones, of whose texts ``texts_at`` gives some. Raises NotAnAppend where a
+    text of one person becomes one of several."""
     size = len(state["folded"])
     numbers, texts = _texts(state, items)
 
@@ -60,12 +62,13 @@ def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts
     group_N = np.concatenate([former, np.arange(len(texts), dtype=np.int32) + size])
     later = near.pairs_since(index, any_at, size, group_N)
     held, undone = overlap.pairs_since(runs, any_at, size, state["overlaps"].astype(np.int64))
-    if undone:
-        raise NotAnAppend("what tied two earlier texts has become a phrase")
+    lost = set(undone)
+    still = np.array([tuple(pair) not in lost for pair in state["overlaps"].tolist()] if undone else [], dtype=np.bool_)
+    earlier = state["overlaps"][still] if undone else state["overlaps"]
     arrays = {
         "folded": np.concatenate([state["folded"], folded_digests(texts)]),
         "near": np.concatenate([state["near"], pairs_array(later)]),
-        "overlaps": np.concatenate([state["overlaps"], pairs_array(held)]),
+        "overlaps": np.concatenate([earlier, pairs_array(held)]),
         **arrays_of(index, runs),
     }
     pairs, text = np.concatenate([arrays["near"], arrays["overlaps"]]), np.concatenate([state["text"], numbers])
@@ -74,7 +77,7 @@ def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts
     shared = shared_labels(label[text], subject)
     if (subject >= 0).any() and (shared[label[text[: len(state["text"])]]] != _former_shared(state, former)).any():
         raise NotAnAppend("a text of one person has become one of several")
-    return Joined(label, text, subject, _parts(label[text], subject, shared), shared, pairs, arrays)
+    return Joined(label, text, subject, _parts(label[text], subject, shared), shared, pairs, arrays, np.unique(pairs_array(undone)))
 
 
 def index_of(state: State) -> TextIndex:

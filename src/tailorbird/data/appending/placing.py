@@ -41,6 +41,7 @@ def place_newcomers(state: State, joined: Joined, items: Sequence[Item], known: 
     earlier = len(state["text"])
     touched = np.zeros(int(joined.part.max(initial=-1)) + 1, dtype=np.bool_)
     touched[joined.part[earlier:]] = True
+    touched[joined.part[np.isin(joined.text, joined.undone)]] = True
     places = np.flatnonzero(touched[joined.part])
     members = [items[at - earlier] if at >= earlier else _earlier_item(state, at, known) for at in places.tolist()]
     placement = place(members, _ties(joined, places, members), salt, drawn)
