@@ -9,6 +9,7 @@ tried for the best.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -47,6 +48,7 @@ def settings(spec: Spec) -> SFTConfig:
         "best": best,
         "best without autocast": best | {"bf16": False},
         "best padding-free": best | {"padding_free": True},
+        "best at our rates": best,
         "best random": best | {"train_sampling_strategy": "random"},
     }
     return SFTConfig(**(same | ways[spec.variant]))
@@ -66,6 +68,21 @@ class Counted(SFTTrainer):
     """Counts the tokens of each batch that are not padding."""
 
     tokens = 0
+    ours = False
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """The peer's own; or warm-up from the first step on, as on our side."""
+        if not self.ours:
+            return super().create_scheduler(num_training_steps, optimizer)
+        warmup = -(-num_training_steps // 10)
+
+        def share(step: int) -> float:
+            if step < warmup:
+                return (step + 1) / warmup
+            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, num_training_steps - warmup)))
+
+        self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, share)
+        return self.lr_scheduler
 
     def training_step(self, model: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
         mask = inputs.get("attention_mask")
@@ -108,6 +125,7 @@ def main() -> None:
         callbacks=[gated],
     )
     gated.trainer = trainer
+    trainer.ours = spec.variant == "best at our rates"
     trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     trainer.save_model(spec.out)

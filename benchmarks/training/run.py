@@ -27,7 +27,8 @@ from workload import INSTRUCTION, Spec, read_messages
 WORK = ROOT / ".cache" / "benchmarks" / f"training-{os.getpid()}"
 #: Families of a quick run, and those that a full one adds.
 QUICK = ("gradients", "first_step", "short_instruction", "long_instruction", "full_fine_tuning")
-FULL = (*QUICK, "qlora", "held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "held_out_loss_settings", "ablation", "ablation_long", "peer_search")
+HELD_OUT = ("held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "held_out_loss_rates")
+FULL = (*QUICK, "qlora", *HELD_OUT, "ablation", "ablation_long", "peer_search")
 
 
 class Benchmark:
@@ -122,11 +123,11 @@ class Benchmark:
         theirs_ours = _script("held_out.py", spec.but(held_out=128), best.spec.out, str(ours.done["folder"]))
         self.detail["held_out_losses"] = dict(zip(("trl", "tailorbird"), theirs_ours, strict=True))
 
-    def held_out_loss_settings(self) -> None:
-        """Seed 1 again, against other settings of the peer: is the difference one of its fastest setting?"""
+    def held_out_loss_rates(self) -> None:
+        """Seed 1 again, beside the peer with our rates at every step: its own warm-up begins with a step at rate zero."""
         spec = self.short.but(steps=12 if self.quick else 24)
-        peers = [spec.but(side="trl", variant=variant) for variant in ("best", "best random", "defaults")]
-        found = self.compare([*peers, spec], "held-out loss, settings")
+        peers = [spec.but(side="trl", variant=variant) for variant in ("best", "best at our rates")]
+        found = self.compare([*peers, spec], "held-out loss, rates")
         folders = [each.spec.out for each in found[:-1]] + [str(found[-1].done["folder"])]
         losses = _script("held_out.py", spec.but(held_out=128), *folders)
         self.detail["held_out_loss_by_setting"] = {each.spec.name: loss for each, loss in zip(found, losses, strict=True)}
