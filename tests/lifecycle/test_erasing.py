@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,28 @@ from lifecycle_kit import write_objective
 
 from tailorbird import data
 from tailorbird.domain.dataset import SnapshotManifest, Split
-from tailorbird.domain.erasure import Certificate, DutyKind, Erasure, ErasureState
+from tailorbird.domain.erasure import Certificate, Duty, DutyKind, Erasure, ErasureState
 from tailorbird.domain.errors import Busy, DataInvalid, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.run import RunState
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.foundations.membership import Head, Proof, verify_membership
 from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.data import erasing
 from tailorbird.lifecycle.data.finding import find_snapshot
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.running import adapt
+from tailorbird.lifecycle.upkeep import overdue
+from tailorbird.lifecycle.upkeep.condition import examine
 
 WHO = "Ada Lovelace"
+
+
+class FixedClock:
+    def __init__(self, at: datetime) -> None:
+        self._at = at
+
+    def now(self) -> datetime:
+        return self._at
 
 
 @pytest.fixture
@@ -106,6 +118,25 @@ def test_nothing_of_the_person_is_left_where_the_workspace_lies(parts: Parts, au
     assert WHO not in after
     assert said in after
     assert certificate.purged
+
+
+def test_a_release_that_should_have_gone_is_told_of(
+    parts: Parts, author: Actor, admin: Actor, job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = adapt.adapt(parts, author, job, Progress()).conclusion.release  # type: ignore[union-attr]
+    assert release is not None
+    duty = Duty(kind=DutyKind.RETIRE, what=short(release), due=date(2026, 6, 1), why="it shows the person's words")
+    monkeypatch.setattr(erasing, "duties_of", lambda *_: (duty,))
+    asked, _ = erased(parts, admin)
+    on_time = replace(parts, clock=FixedClock(datetime.combine(duty.due, time(12), UTC)))
+    late = replace(parts, clock=FixedClock(datetime.combine(duty.due, time(12), UTC) + timedelta(days=1)))
+    assert overdue.notices(on_time) == []
+    (notice,) = overdue.notices(late)
+    assert notice.code == "erasure_overdue"
+    assert asked.id in notice.text
+    assert duty.what in notice.text
+    assert asked.subject not in notice.text
+    assert notice in examine(late).notices
 
 
 def test_what_curations_keep_goes_with_the_person(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:

@@ -12,7 +12,7 @@ from datetime import date, timedelta
 from tailorbird.domain.dataset import Row, SnapshotManifest
 from tailorbird.domain.erasure import Duty, DutyKind
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.data.reach import Traced
@@ -82,9 +82,3 @@ def _sources(rows: Mapping[Digest, Sequence[Row]], today: date) -> Iterator[Duty
 def _backups(today: date) -> Duty:
     why = "backups made before today hold the old snapshots; a restored one must be followed by the same erasure"
     return Duty(kind=DutyKind.EXPIRE_BACKUPS, what="backups", due=today + timedelta(days=LEARNED_DAYS), why=why)
-
-
-def open_duties(duties: Sequence[Duty], releases: Sequence[Release]) -> tuple[Duty, ...]:
-    """Those of ``duties`` about releases that have not ended by now."""
-    alive = {short(release.digest) for release in releases if release.state not in _ENDED}
-    return tuple(duty for duty in duties if duty.kind in (DutyKind.RETIRE, DutyKind.RETRAIN) and duty.what in alive)

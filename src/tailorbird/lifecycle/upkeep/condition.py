@@ -1,4 +1,5 @@
-"""The condition of this machine's workspace: can the record be written, is there room, do checkpoints leave, is the clock right?
+"""The condition of this machine's workspace: can the record be written, is there room, do checkpoints leave, is the clock right, is an
+erasure overdue?
 
 In: opened parts. Out: what an operator should see to. Must not know: who asks, engines.
 """
@@ -12,7 +13,7 @@ from uuid import uuid4
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle.parts import Parts
-from tailorbird.lifecycle.upkeep import shipping, timekeeping
+from tailorbird.lifecycle.upkeep import overdue, shipping, timekeeping
 from tailorbird.lifecycle.upkeep.shipping import Notice
 
 
@@ -29,7 +30,8 @@ def examine(parts: Parts) -> Condition:
     found = [notice for look in _LOOKS for notice in look(parts)]
     if record is not None:
         return Condition(writable=False, notices=(record, *found))
-    return Condition(writable=True, notices=(*found, *_asked(parts, shipping.notices), *_asked(parts, timekeeping.notices)))
+    asked = [notice for look in (shipping.notices, timekeeping.notices, overdue.notices) for notice in _asked(parts, look)]
+    return Condition(writable=True, notices=(*found, *asked))
 
 
 def _record(parts: Parts) -> Notice | None:

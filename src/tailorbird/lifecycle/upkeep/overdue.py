@@ -1,0 +1,47 @@
+"""Duties of an erasure whose day has passed: a release that still shows, or learned from, what a person asked to be forgotten.
+
+In: the record of all tenants. Out: notices for operators and readiness, which name releases and days, and nobody. Must not know: who is
+told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+
+from tailorbird.domain.erasure import Certificate, Duty, DutyKind
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle.parts import Parts
+from tailorbird.lifecycle.upkeep.shipping import Notice
+from tailorbird.ports.ledger import UnitOfWork
+
+
+def notices(parts: Parts) -> list[Notice]:
+    """One for each duty about a release that is overdue; a release that ended in the meantime asks for nothing more."""
+    with parts.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    found: list[Notice] = []
+    for tenant in tenants:
+        with parts.ledger.work(tenant, write=False) as work:
+            found += [_notice(tenant, erasure, duty) for erasure, duty in _overdue(work, parts.clock.now().date())]
+    return found
+
+
+def _overdue(work: UnitOfWork, today: date) -> Iterator[tuple[str, Duty]]:
+    asked = [erasure for erasure in work.erasures.all() if erasure.certificate is not None]
+    releases = work.releases.all() if asked else ()
+    for erasure in asked:
+        certificate = work.records.get(Certificate, str(erasure.certificate))
+        yield from ((erasure.id, duty) for duty in open_duties(certificate.duties, releases) if duty.due < today)
+
+
+def open_duties(duties: Sequence[Duty], releases: Sequence[Release]) -> tuple[Duty, ...]:
+    """Those of ``duties`` about releases that have not ended by now."""
+    alive = {short(release.digest) for release in releases if release.state not in (ReleaseState.RETIRED, ReleaseState.REJECTED)}
+    return tuple(duty for duty in duties if duty.kind in (DutyKind.RETIRE, DutyKind.RETRAIN) and duty.what in alive)
+
+
+def _notice(tenant: str, erasure: str, duty: Duty) -> Notice:
+    text = f"{tenant}: erasure {erasure} asked to {duty.kind.value} release {duty.what} by {duty.due.isoformat()}, and it is still there"
+    return Notice(code="erasure_overdue", text=f"{text}: {duty.why}")
