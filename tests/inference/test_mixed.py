@@ -9,6 +9,7 @@ from typing import Literal
 import pytest
 import torch
 from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
+from transformers import AutoTokenizer
 
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval
@@ -24,6 +25,7 @@ from tailorbird.inference.native import library
 from tailorbird.inference.reading import reader_of_adapters, reader_of_decoders
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
 
+DAY = "The post came late on Monday, because the road over the hill was closed after the rain, and nobody had told the driver."
 GREEDY = Sampling(max_tokens=10)
 
 
@@ -270,6 +272,37 @@ def test_a_row_each_is_as_near_to_fp32_too(family: tuple[Path, list[Path]]) -> N
     exact = hidden("fp32", "plain")
     off = {kernels: (hidden("bf16", kernels) - exact).abs().sum().item() for kernels in ("native", "plain")}
     assert 0 < off["native"] < 1.1 * off["plain"]
+
+
+def test_eight_bits_hold_less_and_say_nearly_the_same(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def hidden(precision: Literal["fp32", "bf16", "int8"]) -> tuple[torch.Tensor, int]:
+        forward = reader_of_decoders(place(precision), "plain")(family[0])
+        adapters = [None, *(reader_of_adapters(folder, forward) for folder in family[1])]
+        batch = build_batch(Part(adapter, [100 + at], 0, [at], 0) for at, adapter in enumerate(adapters))
+        return forward.hidden(batch, forward.memory(len(adapters))).float(), forward.nbytes
+
+    (exact, _), (half, in_bf16), (eighth, in_int8) = hidden("fp32"), hidden("bf16"), hidden("int8")
+    off = [float((found - exact).norm() / exact.norm()) for found in (half, eighth)]
+    assert 0 < off[0] < off[1] < 0.05
+    assert in_int8 < in_bf16
+    monkeypatch.setenv("TAILORBIRD_PRECISION", "int8")
+    assert " int8 " in open_engine().fingerprint()
+
+
+@pytest.mark.slow
+def test_the_real_model_in_eight_bits(base_model_folder: Path) -> None:
+    """What could follow is nearly the same, in little more than half of the memory."""
+
+    def chances(precision: Literal["fp32", "int8"]) -> tuple[torch.Tensor, int]:
+        forward = reader_of_decoders(place(precision), "plain")(base_model_folder)
+        tokens = AutoTokenizer.from_pretrained(base_model_folder)(" ".join(TEXTS) + " " + DAY)["input_ids"]
+        batch = build_batch([Part(None, tokens, 0, list(range(8)), 0)])
+        return forward.logits(forward.hidden(batch, forward.memory(8))).log_softmax(-1), forward.nbytes
+
+    (exact, in_fp32), (found, in_int8) = chances("fp32"), chances("int8")
+    divergence = (exact.exp() * (exact - found)).sum(-1)
+    assert 0 < divergence.mean() < 0.02
+    assert in_int8 < 0.32 * in_fp32
 
 
 def test_kernels_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def computed_by(placement: Placement) -> str:
     if asked not in ("auto", "native", "plain"):
         raise InvalidInput(f"there are no kernels {asked!r}", "set TAILORBIRD_KERNELS to native, plain or auto", code="kernels")
     why_not = None
-    if placement.dtype is not torch.bfloat16 or placement.device.type != "cpu":
+    if placement.precision != "bf16" or placement.device.type != "cpu":
         why_not = f"they compute bf16 on the processor, not {placement.precision} on {placement.device.type}"
     if asked == "plain" or (why_not and asked == "auto"):
         return "plain"
@@ -67,8 +67,8 @@ def computed_by(placement: Placement) -> str:
     return "plain" if why_not else "native"
 
 
-def forward_of(model: Any, kernels: str) -> Forward:
-    """The pass that computes ``model``, by ``kernels`` if they can."""
+def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
+    """The pass that computes ``model`` as ``placement`` says, by ``kernels`` if they can."""
     if kernels == "native" and can_compute(model):
         return NativeForward(model, torch.get_num_threads())
-    return PlainForward(model)
+    return PlainForward(model, eight_bits=placement.eight_bits)

@@ -21,7 +21,7 @@ _SHARE = 0.5
 
 def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], Forward]:
     """Reads the model in a folder as ``placement`` says, to be computed by ``kernels``. Raises ModelInvalid."""
-    return lambda folder: forward_of(read_weights(folder, placement), kernels)
+    return lambda folder: forward_of(read_weights(folder, placement), kernels, placement)
 
 
 def reader_of_adapters(folder: Path, decoder: Any) -> Any:

@@ -16,6 +16,7 @@ from transformers.activations import ACT2FN
 
 from tailorbird.inference.forward.adapter import GROUPS, Changes
 from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.linear import EightBits, Linear, in_eight_bits
 from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
 from tailorbird.inference.scheduling import BLOCK
 
@@ -39,18 +40,16 @@ class PlainAdapter:
         return sum(delta.down_RI.nbytes + delta.up_OR.nbytes for delta in self.deltas.values())
 
 
-class Linear(NamedTuple):
-    """Weight and bias of linear layers that read the same input, their outputs side by side."""
-
-    weight_OI: torch.Tensor
-    bias_O: torch.Tensor | None
-
-
 class Block(NamedTuple):
     """The weights of one decoder block. The two norms come before attention and before the MLP."""
 
     norms: tuple[torch.Tensor, torch.Tensor]
-    groups: dict[str, Linear]
+    groups: dict[str, Linear | EightBits]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(norm.nbytes for norm in self.norms) + sum(group.nbytes for group in self.groups.values())
 
 
 class _Look(NamedTuple):
@@ -62,11 +61,11 @@ class _Look(NamedTuple):
 
 
 class PlainForward:
-    """A causal language model of the Llama family. Holds weights only."""
+    """A causal language model of the Llama family. Holds weights only; with ``eight_bits`` those of linear layers in int8."""
 
     kernels = "plain"
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, eight_bits: bool = False) -> None:
         config = model.config
         weights = model.get_input_embeddings().weight.detach()
         self.context: int = config.max_position_embeddings
@@ -79,9 +78,10 @@ class PlainForward:
         self._embedding_VE = weights
         self._head_VE = model.lm_head.weight.detach()
         self._norm_E = model.model.norm.weight.detach().float()
-        self._blocks = [_block(layer) for layer in model.model.layers]
+        self._blocks = [_block(layer, eight_bits) for layer in model.model.layers]
         self._dtype, self._device = weights.dtype, weights.device
-        self.nbytes = sum(parameter.nbytes for parameter in model.parameters())
+        head = 0 if self._head_VE.data_ptr() == weights.data_ptr() else self._head_VE.nbytes
+        self.nbytes = weights.nbytes + head + self._norm_E.nbytes + sum(block.nbytes for block in self._blocks)
         self.token_nbytes = self.layers * 2 * self._heads[1] * self._heads[2] * weights.element_size()
 
     def memory(self, blocks: int) -> torch.Tensor:
@@ -125,8 +125,7 @@ class PlainForward:
 
     def _linear(self, batch: Batch, layer: int, group: str, x_NI: torch.Tensor) -> torch.Tensor:
         """A group's outputs, the rows of each adapter changed by it: one A and one B product an adapter."""
-        weight_OI, bias_O = self._blocks[layer].groups[group]
-        y_NO = F.linear(x_NI, weight_OI, bias_O)
+        y_NO = self._blocks[layer].groups[group](x_NI)
         for start, stop, adapter in batch.groups:
             delta = adapter.deltas.get((layer, group)) if adapter else None
             if delta is not None:
@@ -202,6 +201,7 @@ def _turned(x_NHD: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> tor
     return (x_NHD * cos_N1D + torch.cat((-right, left), dim=-1) * sin_N1D).to(x_NHD.dtype)
 
 
-def _block(layer: Any) -> Block:
+def _block(layer: Any, eight_bits: bool) -> Block:
     norms = (layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float())
-    return Block(norms, {group: Linear(*joined(layer, group)) for group in GROUPS})
+    groups = {group: Linear(*joined(layer, group)) for group in GROUPS}
+    return Block(norms, {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()})

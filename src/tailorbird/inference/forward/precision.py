@@ -15,8 +15,9 @@ import transformers
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput
 
-Precision = Literal["auto", "bf16", "fp32"]
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+Precision = Literal["auto", "bf16", "fp32", "int8"]
+#: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.
+_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32, "int8": torch.bfloat16}
 #: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
@@ -28,6 +29,11 @@ class Placement(NamedTuple):
     dtype: torch.dtype
     device: torch.device
 
+    @property
+    def eight_bits(self) -> bool:
+        """True where weights of linear layers are held in int8."""
+        return self.precision == "int8"
+
 
 def place(wish: Precision) -> Placement:
     """``wish`` as a placement; ``auto`` asks the environment variable TAILORBIRD_PRECISION first, then the processor."""
@@ -36,7 +42,7 @@ def place(wish: Precision) -> Placement:
     if asked == "auto":
         asked = "bf16" if _fast_bf16(device) else "fp32"
     if asked not in _DTYPES:
-        raise InvalidInput(f"there is no precision {asked!r}", "set TAILORBIRD_PRECISION to bf16, fp32 or auto", code="precision")
+        raise InvalidInput(f"there is no precision {asked!r}", "set TAILORBIRD_PRECISION to bf16, fp32, int8 or auto", code="precision")
     return Placement(asked, _DTYPES[asked], device)
 
 
