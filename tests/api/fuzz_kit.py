@@ -20,7 +20,7 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.failures import Failure, FailureGroup
 from schemathesis.python import asgi
 from schemathesis.schemas import APIOperation
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from starlette.types import Receive, Scope, Send
 
 from lifecycle.lifecycle_kit import write_objective
@@ -39,6 +39,8 @@ EVERYBODY = "everybody"
 SPARE = "spare"
 #: Seconds that an answer may take: what is judged here is what it says, on a machine however busy.
 PATIENCE = 900
+#: The status of a body that is refused for its length.
+TOO_LARGE = 413
 
 
 @dataclass
@@ -163,8 +165,10 @@ def _judge(surface: Surface, case: Case, findings: Findings) -> None:
     findings.requests += 1
     findings.statuses[response.status_code] += 1
     try:
-        # What a description cannot say (an objective that is one, a release in the right state) may still be refused.
-        case.validate_response(response, headers=headers, excluded_checks=[positive_data_acceptance])
+        # What a description cannot say (an objective that is one, a release in the right state) may still be refused; and a body that is
+        # refused for its length was refused.
+        excluded = [positive_data_acceptance, *([negative_data_rejection] if response.status_code == TOO_LARGE else [])]
+        case.validate_response(response, headers=headers, excluded_checks=excluded)
     except (Failure, FailureGroup) as failure:
         told = failure.exceptions if isinstance(failure, FailureGroup) else [failure]
         for each in told:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from api_kit import gateway
+from pydantic import ValidationError
 
 from serving_kit import DirectDriver, House, digest, make_release
 from tailorbird.domain.deployment import LocalRetrieval, Servable
@@ -115,8 +116,14 @@ def test_a_document_that_the_asker_may_not_read_is_in_no_ranking(house: Document
 
 def test_groups_are_given_to_a_key_and_kept_when_it_is_replaced(parts: Parts) -> None:
     admin: Actor = act_as(parts, "acme", "admin")
-    made = perform(parts, admin, people.CREATE_KEY, people.NewKey(name="portal", groups=frozenset({"board"})))
+    made = perform(parts, admin, people.CREATE_KEY, people.people.NewKey(name="portal", groups=frozenset({"board"})))
     assert made.key.groups == {"board"}
     again = perform(parts, admin, people.ROTATE_KEY, people.RotateKey(id=made.key.id))
     assert again.key.groups == {"board"}
     assert {key.groups for key in perform(parts, admin, people.KEYS, people.Nothing()).keys} == {frozenset({"board"})}
+
+
+def test_more_groups_than_a_key_may_have_are_refused_however_alike_they_are() -> None:
+    with pytest.raises(ValidationError):
+        people.NewKey(name="intranet", groups=("staff",) * 101)
+    assert people.NewKey(name="intranet", groups=("staff",) * 100).groups[0] == "staff"

@@ -42,7 +42,7 @@ def _create(  # noqa: PLR0913 - a parameter is an option of the command line
     group: Annotated[list[str] | None, typer.Option(help="A group whose documents it may be shown; may be given several times.")] = None,
 ) -> None:
     """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
-    wanted = asking.NewKey(name=name, days=days, scopes=frozenset(scope or USUAL_SCOPES), groups=frozenset(group or ()))
+    wanted = asking.NewKey(name=name, days=days, scopes=frozenset(scope or USUAL_SCOPES), groups=tuple(group or ()))
     made = open_session(workspace, who, key_file).ask(asking.CREATE_KEY, wanted, "admin")
     say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
     typer.echo(made.secret)

@@ -59,7 +59,7 @@ class NewKey(Value):
     name: Name
     days: Annotated[int, Field(ge=1, le=3650)] | None = None
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] = USUAL_SCOPES
-    groups: Annotated[frozenset[Group], Field(max_length=100)] = frozenset()
+    groups: Annotated[tuple[Group, ...], Field(max_length=100)] = ()
 
 
 class KeySecret(Value):
@@ -108,7 +108,7 @@ def _keys(parts: Parts, actor: Actor, _asked: Nothing) -> Keys:
 
 
 def _create_key(parts: Parts, actor: Actor, asked: NewKey) -> KeySecret:
-    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, asked.scopes, asked.groups)
+    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, asked.scopes, frozenset(asked.groups))
     return KeySecret(key=_shown(key), secret=secret)
 
 
