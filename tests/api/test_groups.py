@@ -116,7 +116,7 @@ def test_a_document_that_the_asker_may_not_read_is_in_no_ranking(house: Document
 
 def test_groups_are_given_to_a_key_and_kept_when_it_is_replaced(parts: Parts) -> None:
     admin: Actor = act_as(parts, "acme", "admin")
-    made = perform(parts, admin, people.CREATE_KEY, people.people.NewKey(name="portal", groups=frozenset({"board"})))
+    made = perform(parts, admin, people.CREATE_KEY, people.NewKey(name="portal", groups=("board",)))
     assert made.key.groups == {"board"}
     again = perform(parts, admin, people.ROTATE_KEY, people.RotateKey(id=made.key.id))
     assert again.key.groups == {"board"}
