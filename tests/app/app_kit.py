@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -37,7 +38,7 @@ def in_thread(make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tupl
     """A server in a thread with its own event loop; ended gracefully."""
     listener = listen("127.0.0.1", 0)
     server = Server(make(), tls, proxies)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread = threading.Thread(target=lambda: asyncio.run(served(server, listener)))
     thread.start()
     try:
         yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}", server
@@ -46,6 +47,16 @@ def in_thread(make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tupl
         thread.join(60)
         listener.close()
         assert not thread.is_alive()
+
+
+async def served(server: Server, listener: socket.socket) -> None:
+    """Serves until the end; what is still going then ends before the loop does, and its connections have a moment to close."""
+    await server.serve(sockets=[listener])
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.sleep(0.02)
 
 
 @contextmanager
