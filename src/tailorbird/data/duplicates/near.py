@@ -86,15 +86,24 @@ class _Search:
         seen, found = set[int](), set[tuple[int, int]]()
         for inside, keys_C in _meeting_since(self._index.signatures_PN, start):
             for one_C, other_C in meetings(keys_C):
-                one_C, other_C = inside[one_C], inside[other_C]
-                fresh = [at for at in np.flatnonzero(other_C >= start).tolist() if _new(seen, int(one_C[at]), int(other_C[at]))]
-                found.update(zip(*self._alike(one_C[fresh], other_C[fresh]), strict=True))
+                late = inside[other_C] >= start
+                one_C, other_C = self._likely(inside[one_C[late]], inside[other_C[late]])
+                fresh = [at for at, (one, other) in enumerate(zip(one_C.tolist(), other_C.tolist(), strict=True)) if _new(seen, one, other)]
+                found.update(zip(*self._compared(one_C[fresh], other_C[fresh]), strict=True))
         return found
 
     def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
+        return self._compared(*self._likely(one_C, other_C))
+
+    def _likely(self, one_C: Places, other_C: Places) -> tuple[Places, Places]:
+        """Those that could be alike, by what needs no text."""
         for differs in (self._ungrouped, self._near_in_length, self._near_in_letters, self._agreeing):
             kept_C = differs(one_C, other_C)
             one_C, other_C = one_C[kept_C], other_C[kept_C]
+        return one_C, other_C
+
+    def _compared(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
+        """Those that are alike, by their texts."""
         ones, others = one_C.tolist(), other_C.tolist()
         if not ones:
             return [], []
