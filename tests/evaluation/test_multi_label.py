@@ -9,12 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from tailorbird.domain.evidence import ItemResult
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.evidence import ItemResult, Standing
 from tailorbird.domain.objective import TaskKind
+from tailorbird.evaluation.comparison import ComparisonRule, compare
 from tailorbird.evaluation.multi_label import multi_label_metrics
 from tailorbird.evaluation.spec import MeasureSpec
 from tailorbird.foundations.label_sets import join, split
 
+UPPER, LOWER = ("sha256:" + letter * 64 for letter in "ab")
 LABELS = ("billing", "delivery", "refund")
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=LABELS, confidence=0.9, seed=1, price_per_hour=0.0, many=True)
 
@@ -62,3 +65,16 @@ def test_f1_agrees_with_scikit_learn(pairs: list[tuple[str, str]]) -> None:
     found = metrics_of(pairs)
     some = any(any(row) for column in marks for row in column)
     assert found["micro_f1"] == pytest.approx(f1_score(*marks, average="micro", zero_division=0) if some else 1.0)
+
+
+def test_f1_over_sets_compares_in_pairs() -> None:
+    truth = ["billing | refund", "delivery", "none", "refund"] * 30
+    upper = [item(number, target, target) for number, target in enumerate(truth)]
+    lower = [item(number, target, "billing") for number, target in enumerate(truth)]
+    for metric, of_lower in (("micro_f1", 2 * 30 / (120 + 120)), ("macro_f1", (2 * 30 / (30 + 120)) / 3)):
+        found = compare(UPPER, LOWER, upper, lower, ComparisonRule(metric=metric, many=True))
+        assert found.difference == pytest.approx(1 - of_lower)
+        assert found.low <= found.difference <= found.high
+        assert found.standing is Standing.BETTER
+    with pytest.raises(InvalidInput):
+        compare(UPPER, LOWER, upper, lower, ComparisonRule(metric="micro_f1"))

@@ -14,6 +14,7 @@ import numpy as np
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.value import Digest
+from tailorbird.evaluation import multi_label
 from tailorbird.evaluation.classification import balanced_accuracy, macro_f1, over_confusion
 from tailorbird.foundations.overlap import token_f1
 from tailorbird.foundations.statistics import (
@@ -33,21 +34,34 @@ ITEM_SCORES: dict[str, Callable[[ItemResult], float]] = {
     "token_f1": lambda item: token_f1(item.prediction, item.target),
 }
 
-#: Metrics of all items together, as functions of item weights.
-WHOLES: dict[str, Callable[[Sequence[ItemResult]], Callable[[Floats], float]]] = {
+#: A metric of all items together, as a function of item weights.
+Whole = Callable[[Sequence[ItemResult]], Callable[[Floats], float]]
+#: Such metrics where an item has one label, and where it has any number.
+WHOLES: dict[str, Whole] = {
     "macro_f1": lambda items: over_confusion(items, macro_f1),
     "balanced_accuracy": lambda items: over_confusion(items, balanced_accuracy),
+}
+WHOLES_OF_SETS: dict[str, Whole] = {
+    "micro_f1": lambda items: multi_label.over_sets(items, multi_label.micro_f1),
+    "macro_f1": lambda items: multi_label.over_sets(items, multi_label.macro_f1),
 }
 
 
 @dataclass(frozen=True)
 class ComparisonRule:
-    """What is compared, how large a difference matters, and how sure one must be (two-sided). ``seed`` fixes the bootstrap."""
+    """What is compared, how large a difference matters, and how sure one must be (two-sided). ``seed`` fixes the bootstrap. ``many``:
+    targets and predictions are sets of labels."""
 
     metric: str = "accuracy"
     margin: float = 0.02
     confidence: float = 0.90
     seed: int = 20
+    many: bool = False
+
+    @property
+    def wholes(self) -> dict[str, Whole]:
+        """The metrics of all items together that there are."""
+        return WHOLES_OF_SETS if self.many else WHOLES
 
 
 @dataclass(frozen=True)
@@ -109,13 +123,13 @@ Pairs = list[tuple[ItemResult, ItemResult]]
 def _difference(pairs: Pairs, rule: ComparisonRule) -> tuple[float, Interval, list[float]]:
     """The difference, its interval, and how each item differs."""
     groups = [one.group for one, _ in pairs]
-    if rule.metric in WHOLES:
-        whole = WHOLES[rule.metric]
+    if rule.metric in rule.wholes:
+        whole = rule.wholes[rule.metric]
         ours, theirs = whole([one for one, _ in pairs]), whole([other for _, other in pairs])
         interval = bootstrap_bca(lambda weights: ours(weights) - theirs(weights), groups, rule.confidence, rule.seed)
         alone = np.ones(len(pairs))
         return ours(alone) - theirs(alone), interval, [float(one.correct) - float(other.correct) for one, other in pairs]
-    score = _score_of(rule.metric, pairs)
+    score = _score_of(rule, pairs)
     differences = [score(one) - score(other) for one, other in pairs]
     return sum(differences) / len(differences), paired_interval(differences, groups, rule.confidence), differences
 
@@ -131,12 +145,13 @@ def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
     return [(one[item], other[item]) for item in sorted(one)]
 
 
-def _score_of(metric: str, pairs: Pairs) -> Callable[[ItemResult], float]:
+def _score_of(rule: ComparisonRule, pairs: Pairs) -> Callable[[ItemResult], float]:
+    metric = rule.metric
     if metric in ITEM_SCORES:
         return ITEM_SCORES[metric]
     if all(metric in one.scores and metric in other.scores for one, other in pairs):
         return lambda item: item.scores[metric]
-    known = sorted({*ITEM_SCORES, *WHOLES, *pairs[0][0].scores})
+    known = sorted({*ITEM_SCORES, *rule.wholes, *pairs[0][0].scores})
     raise InvalidInput(
         f"{metric} is not measured item by item, so it has no paired difference",
         f"compare by one of: {', '.join(known)}",

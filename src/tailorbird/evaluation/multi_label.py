@@ -39,6 +39,12 @@ def multi_label_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Itera
         yield average("log_loss", losses, groups, spec)
 
 
+def over_sets(items: Sequence[ItemResult], mean: Callable[[Floats, Floats, Floats], float]) -> Callable[[Floats], float]:
+    """``mean`` of items as a function of their weights, over the labels that they bear or were given."""
+    labels = sorted({label for item in items for text in (item.target, item.prediction) for label in split(text)})
+    return _over(_marks(items, labels), mean)
+
+
 def micro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
     """F1 over all labels at once; 1 where no label was borne or given."""
     total = float(given_K.sum() + borne_K.sum())

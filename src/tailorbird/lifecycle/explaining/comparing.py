@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailorbird import evaluation
 from tailorbird.domain.comparing import Contrast, Side, Unpaired
@@ -21,7 +21,7 @@ from tailorbird.lifecycle.explaining.reports import report
 from tailorbird.lifecycle.parts import Parts
 
 #: Metrics that have a paired difference, in the order in which they are told.
-_PAIRED = ("accuracy", "exact_match", "macro_f1", "balanced_accuracy", "token_f1", "rouge_l", "chrf", "groundedness", "ndcg@10")
+_PAIRED = ("accuracy", "exact_match", "micro_f1", "macro_f1", "balanced_accuracy", "token_f1", "rouge_l", "chrf", "groundedness", "ndcg@10")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,12 @@ def contrast(parts: Parts, tenant: str, one: str, other: str) -> Contrast:
     items = [_items(parts, each) for each in evidence]
     sides = [_side(each, what) for each, what in zip(found, evidence, strict=True)]
     same = {item.item for item in items[0]} == {item.item for item in items[1]}
+    objective = found[0].objective
     rule = evaluation.ComparisonRule(
-        margin=found[0].objective.margin, confidence=found[0].objective.business.risk.confidence, seed=found[0].objective.seed
+        margin=objective.margin,
+        confidence=objective.business.risk.confidence,
+        seed=objective.seed,
+        many=objective.task.labels == "many",
     )
     return Contrast(
         one=sides[0],
@@ -136,8 +140,7 @@ def _side(found: _Found, evidence: Evidence) -> Side:
 def _paired(evidence: list[Evidence], items: list[tuple[ItemResult, ...]], rule: evaluation.ComparisonRule) -> Iterator[Comparison]:
     for metric in _PAIRED:
         if all(metric in each.metrics for each in evidence):
-            chosen = evaluation.ComparisonRule(metric=metric, margin=rule.margin, confidence=rule.confidence, seed=rule.seed)
-            yield evaluation.compare(evidence[0].candidate, evidence[1].candidate, items[0], items[1], chosen)
+            yield evaluation.compare(evidence[0].candidate, evidence[1].candidate, items[0], items[1], replace(rule, metric=metric))
 
 
 def _unpaired(sides: list[Side], rule: evaluation.ComparisonRule) -> Iterator[Unpaired]:
