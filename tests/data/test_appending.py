@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hmac
 import json
 from dataclasses import replace
 from datetime import date
@@ -18,7 +17,6 @@ from test_snapshot import GROUND, LEFT, MIDDLE, RIGHT, ROWS, messages, others
 
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot
 from tailorbird.data.appending.state import forget
-from tailorbird.data.provenance.line_hashes import Hashing
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
@@ -313,22 +311,6 @@ def test_answers_grow_too(tmp_path: Path) -> None:
     jsonl(tmp_path / "d.jsonl", [{"text": row["text"], "label": f"More {n}."} for n, row in enumerate(messages(9, "x", 500))], "a")
     desk.curate()
     assert desk.extended
-
-
-@pytest.mark.parametrize("worth", [1, 10_000])
-def test_lines_are_hashed_alike_in_any_process(worth: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.data.provenance.line_hashes.WORTH_A_PROCESS", worth)
-    lines, salt = [f"line {number} ".encode() * number for number in range(1, 200)], bytes(range(32))
-    with Hashing(b"".join(line + b"\n" for line in lines), [len(line) for line in lines], salt) as hashing:
-        assert hashing.result() == b"".join(hmac.digest(salt, line, "sha256") for line in lines)
-
-
-def test_hashing_that_nobody_waits_for_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.data.provenance.line_hashes.WORTH_A_PROCESS", 1)
-    with Hashing(b"x" * 10_000_000 + b"\n", [10_000_000], bytes(32)) as hashing:
-        process = hashing._process
-    assert process is not None
-    assert process.returncode is not None
 
 
 EDITS = st.sampled_from(["append", "append", "append", "append", "edit", "remove", "test"])

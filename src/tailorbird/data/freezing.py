@@ -78,18 +78,17 @@ class Content:
 
 
 class Frozen(NamedTuple):
-    """A snapshot, its report; of each row as stored its place in the seal, and its bytes."""
+    """A snapshot, its report; the bytes of each row as stored."""
 
     manifest: SnapshotManifest
     report: CurationReport
-    sealed_M: NDArray[np.int32]
     lengths_M: NDArray[np.int32]
 
 
 def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
     objective, placed = request.objective, gathered.placed
-    rows, seal, sealed_M, lengths_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)
+    rows, seal, lengths_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)
     label_counts = _label_counts(placed, objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = Content(
@@ -113,7 +112,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
         files=gathered.sources.files,
         documents=gathered.sources.documents,
     )
-    return Frozen(*manifest_of(request, content), sealed_M, lengths_M)
+    return Frozen(*manifest_of(request, content), lengths_M)
 
 
 def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotManifest, CurationReport]:
@@ -150,8 +149,8 @@ def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotMan
     return manifest, report
 
 
-def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes, NDArray[np.int32], NDArray[np.int32]]:
-    """The digest of the rows as stored, their seal, the place of each row in it, and its bytes."""
+def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes, NDArray[np.int32]]:
+    """The digest of the rows as stored, their seal, and the bytes of each row."""
     lines, members, lengths = io.BytesIO(), bytearray(), array("i")
     for item, group in placed:
         line = line_of(item, group)
@@ -159,8 +158,8 @@ def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple
         lengths.append(len(line))
         lines.write(line)
         lines.write(b"\n")
-    sealed = arranged(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
-    return artifacts.put(lines.getvalue()), *sealed, np.frombuffer(lengths, dtype=np.int32)
+    seal = arranged(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
+    return artifacts.put(lines.getvalue()), seal, np.frombuffer(lengths, dtype=np.int32)
 
 
 def line_of(item: Item, group: Group) -> bytes:
@@ -168,7 +167,6 @@ def line_of(item: Item, group: Group) -> bytes:
     row, place = item.row, item.row.place
     provenance = {
         "file": place.file,
-        "file_digest": place.file_digest,
         "line": row.line,
         "origin": place.origin,
         "license": place.license,
@@ -178,6 +176,8 @@ def line_of(item: Item, group: Group) -> bytes:
         "retain_until": place.retain_until.isoformat() if place.retain_until else None,
         "transforms": row.transforms,
     }
+    if place.file_digest:
+        provenance["file_digest"] = place.file_digest
     fields = {"id": item.id, "text": row.text, "target": row.target, "group": group.id, "split": group.split.value}
     return _canonical({**fields, "provenance": provenance}).encode()
 

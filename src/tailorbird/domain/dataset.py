@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import date
 from enum import StrEnum
 
+from pydantic import Field
+
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -21,14 +23,16 @@ class Split(StrEnum):
 
 
 class Provenance(Value):
-    """Where a row came from: file, its digest, the 1-based line of the file on which the row starts, terms of use.
+    """Where a row came from: file, the 1-based line of the file on which the row starts, terms of use.
 
+    ``file_digest`` is set where the file is one of a folder: that of a source is in the manifest, so that a row stays what it was when its
+    file grows.
     ``subject`` is the keyed pseudonym of the person the row is about, ``retain_until`` the last day on which it may be kept, ``transforms``
     what was done to the row since it was read, in order (``relabel``, ``redact:email``).
     """
 
     file: str
-    file_digest: Digest
+    file_digest: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     line: int
     origin: str
     license: str

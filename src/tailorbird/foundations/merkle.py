@@ -29,12 +29,9 @@ def leaf_hash(data: bytes) -> bytes:
 
 
 def leaf_hashes(data: Iterable[bytes]) -> Iterator[bytes]:
-    """``leaf_hash`` of each: for many, in two thirds of the time."""
-    prefix = hashlib.sha256(b"\x00")
-    for entry in data:
-        hashed = prefix.copy()
-        hashed.update(entry)
-        yield hashed.digest()
+    """``leaf_hash`` of each."""
+    sha256 = hashlib.sha256
+    return (sha256(b"\x00" + entry).digest() for entry in data)
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
@@ -92,12 +89,8 @@ class Frontier:
 
 def node_hashes(level: Sequence[bytes]) -> Iterator[bytes]:
     """``node_hash`` of the first two, of the next two, and so on; what is left alone at the end is left out."""
-    prefix = hashlib.sha256(b"\x01")
-    each = iter(level)
-    for left, right in zip(each, each, strict=False):
-        hashed = prefix.copy()
-        hashed.update(left + right)
-        yield hashed.digest()
+    sha256, each = hashlib.sha256, iter(level)
+    return (sha256(b"\x01" + left + right).digest() for left, right in zip(each, each, strict=False))
 
 
 def root(leaves: Sequence[bytes]) -> bytes:

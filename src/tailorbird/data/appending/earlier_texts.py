@@ -5,7 +5,6 @@ In: what is kept, rows as stored. Out: normalised texts. Must not know: why they
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +42,7 @@ class EarlierTexts:
         if place not in self._read:
             item = int(self._item[place])
             row = int(self._state["row"][item])
-            text: str = json.loads(self._rows[row])["text"] if row >= 0 else self._from_file(item)
+            text = self._rows.text(row) if row >= 0 else self._from_file(item)
             self._read[place] = normalise(text)
         return self._read[place]
 

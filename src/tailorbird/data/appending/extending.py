@@ -38,14 +38,15 @@ from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
 from tailorbird.data.appending.state import NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
-from tailorbird.data.appending.writing import Inserted, Seal, StoredRows, hashing, insert, sealed, with_files
+from tailorbird.data.appending.writing import Inserted, StoredRows, insert
 from tailorbird.data.curating import Tally
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.freezing import Content, line_of, manifest_of
 from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
 from tailorbird.data.privacy import Privacy
-from tailorbird.data.provenance import salt_of
+from tailorbird.data.provenance import member, salt_of
+from tailorbird.data.provenance.sealing import grown
 from tailorbird.data.reading import Place, SourceRows, source_of
 from tailorbird.data.splitting.classes import check_classes
 from tailorbird.data.splitting.placing import Group
@@ -90,7 +91,6 @@ class _Step:
     new: Newcomers
     known: KnownArrays
     stored: StoredRows
-    seal: Seal
 
 
 def _extended(request: SnapshotRequest, state: State, privacy: Privacy) -> Extended:
@@ -101,13 +101,11 @@ def _extended(request: SnapshotRequest, state: State, privacy: Privacy) -> Exten
     new = newcomers(sources.rows, state, request.known)
     tally.step("exact duplicates", len(sources.rows), new.quarantined, repeated=new.duplicates)
     state = _with_names(request, state, new)
-    stored = with_files(StoredRows(request.artifacts.get(before.rows), state["bytes"]), growth.changed)
-    seal = _former_seal(request, state, before, growth, stored)
-    step = _Step(state, before, growth, sources, tally, new, known, stored, seal)
-    with seal.hashing:
-        joined, placed, arrays = _placed(request, step, privacy)
-        _check_labels(request, step, placed, arrays)
-        return _frozen(request, step, joined, placed, arrays)
+    stored = StoredRows(request.artifacts.get(before.rows), state["bytes"])
+    step = _Step(state, before, growth, sources, tally, new, known, stored)
+    joined, placed, arrays = _placed(request, step, privacy)
+    _check_labels(request, step, placed, arrays)
+    return _frozen(request, step, joined, placed, arrays)
 
 
 def _placed(request: SnapshotRequest, step: _Step, privacy: Privacy) -> tuple[Joined, Placed, dict[str, Any]]:
@@ -192,10 +190,11 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
     assert request.memory is not None
     with ThreadPoolExecutor(2) as pool:
         rows, token = pool.submit(request.artifacts.put, inserted.blob), pool.submit(save_rows, request.memory, dict(arrays))
-        seal, sealed_M = sealed(step.seal, inserted, new, salt_of(request.amendments.secret, request.objective.name))
+        salt = salt_of(request.amendments.secret, request.objective.name)
+        seal = grown(request.artifacts.get(str(step.before.seal)), (member(id_, line, salt) for id_, line in new))
         content = _content(request, step, joined, placed, arrays, seal)
         manifest, report = manifest_of(request, replace(content, rows=rows.result()))
-        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"seal": sealed_M, "bytes": inserted.lengths_M})
+        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": inserted.lengths_M})
     now = StoredRows(inserted.blob, inserted.lengths_M)
     request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
     return Extended(manifest, FrozenRows(range(len(now)), now.row), content.quarantined, _assigned(request, step, placed, arrays), report)
@@ -208,14 +207,6 @@ def _rows_now(step: _Step, placed: Sequence[tuple[int, Item, Group]], inserted: 
     row = np.concatenate([np.where(was >= 0, was + shift, -1), np.full(len(step.new.items), -1)]).astype(np.int32)
     row[[place for place, _, _ in placed]] = inserted.before + np.arange(len(placed))
     return row
-
-
-def _former_seal(request: SnapshotRequest, state: State, before: SnapshotManifest, growth: Growth, stored: StoredRows) -> Seal:
-    """The seal of before. The rows of a file that grew bear its new digest, and are hashed again, beside what follows."""
-    grown = [number for number, (name, _) in enumerate(state.facts["files"]) if name in growth.changed]
-    rewritten = np.sort(state["row"][(state["row"] >= 0) & np.isin(state["file"], grown)])
-    salt = salt_of(request.amendments.secret, request.objective.name)
-    return Seal(request.artifacts.get(str(before.seal)), state["seal"], rewritten, hashing(stored, rewritten, salt))
 
 
 def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Placed, arrays: Mapping[str, Any], seal: bytes) -> Content:
@@ -234,7 +225,7 @@ def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Plac
         label_sets=grouping.sets_in_train(have, targets) if task.labels == "many" else (),
         lengths=np.sort(arrays["length"][arrays["split"] >= 0]),
         groups=grouping.groups_of(joined.label[arrays["text"]], arrays["target"], arrays["ids"], targets if labels else None),
-        terms=[Place("", "", terms[1], terms[0], terms[2], terms[3]) for terms in _terms(step)],
+        terms=[Place("", None, terms[1], terms[0], terms[2], terms[3]) for terms in _terms(step)],
         expires=_expires(step, placed),
         protected={},
         tally=tally_with(report, step.tally, quarantined, (len(arrays["split"]), set_aside)),

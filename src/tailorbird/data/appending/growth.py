@@ -24,14 +24,12 @@ from tailorbird.foundations.canonical import digest_of
 
 @dataclass
 class Growth:
-    """The rows that are new, as read. ``changed`` holds the former and the present digest of a file that grew; ``sources`` are to be
-    compared next time."""
+    """The rows that are new, as read. ``sources`` are to be compared next time."""
 
     rows: list[SourceRow] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
     read: dict[str, int] = field(default_factory=dict)
     files: dict[str, Digest] = field(default_factory=dict)
-    changed: dict[str, tuple[Digest, Digest]] = field(default_factory=dict)
     sources: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -74,8 +72,6 @@ def _read(request: SnapshotRequest, source: DataSource, was: dict[str, Any] | No
     growth.rows += usable
     growth.quarantined += unusable
     growth.read[file.name] = len(usable) + len(unusable)
-    if was:
-        growth.changed[file.name] = was["digest"], file.digest
 
 
 def _records(file: DataFile, was: dict[str, Any], *, last: bool):  # type: ignore[no-untyped-def]

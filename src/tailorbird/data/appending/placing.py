@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from tailorbird.data.appending.conditions import SPLITS, Known
 from tailorbird.data.appending.joining import Joined
 from tailorbird.data.appending.newcomers import fixed_at, subject_at
+from tailorbird.data.appending.standing_in import stand_ins
 from tailorbird.data.appending.state import NotAnAppend, State
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.ties import Tie, subject_ties
 from tailorbird.data.reading import Place, SourceRow
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import Group, place
@@ -43,11 +43,14 @@ def place_newcomers(state: State, joined: Joined, items: Sequence[Item], known: 
     touched[joined.part[earlier:]] = True
     touched[joined.part[np.isin(joined.text, joined.undone)]] = True
     places = np.flatnonzero(touched[joined.part])
-    members = [items[at - earlier] if at >= earlier else _earlier_item(state, at, known) for at in places.tolist()]
-    placement = place(members, _ties(joined, places, members), salt, drawn)
-    number = {item.id: at for item, at in zip(members, places.tolist(), strict=True)}
-    rows = [(number[item.id], item, group) for group in placement.groups for item in group.items]
-    _check(state, rows, places[places < earlier])
+    settled = stand_ins(state, joined, places)
+    members = sorted([*settled.places, *settled.others])
+    placed = [items[at - earlier] if at >= earlier else _earlier_item(state, at, known) for at in members]
+    number = {at: position for position, at in enumerate(members)}
+    placement = place(placed, [tuple(number[at] for at in tie) for tie in settled.ties], salt, drawn)
+    at_id = {item.id: at for item, at in zip(placed, members, strict=True)}
+    rows = [(at_id[item.id], item, group) for group in placement.groups for item in group.items]
+    _check(state, rows, [at for at in members if at < earlier])
     return Placed(places, [row for row in rows if row[0] >= earlier], placement.quarantined)
 
 
@@ -64,35 +67,15 @@ def _earlier_item(state: State, at: int, known: Known) -> Item:
     """An earlier item as far as placing looks at it: without its text."""
     id_ = "sha256:" + state["ids"][at].tobytes().hex()
     split, group = known.get(id_, (None, ""))
-    file = Place(state.facts["files"][int(state["file"][at])][0], "", "", "", "", "")
+    file = Place(state.facts["files"][int(state["file"][at])][0], None, "", "", "", "")
     target = state.facts["targets"][int(state["target"][at])]
     row = SourceRow("", target, None, fixed_at(state, at), file, int(state["line"][at]))
     return Item(id_, "", row, subject_at(state, at), Split(split) if split else None, group)
 
 
-def _ties(joined: Joined, places: NDArray[np.intp], members: Sequence[Item]) -> list[Tie]:
-    """The ties among ``members``, which are the items at ``places``."""
-    by_text: dict[int, list[int]] = {}
-    for number, text in enumerate(joined.text[places].tolist()):
-        by_text.setdefault(text, []).append(number)
-    inside = np.zeros(len(joined.label), dtype=np.bool_)
-    inside[list(by_text)] = True
-    pairs = joined.pairs[inside[joined.pairs[:, 0]] & inside[joined.pairs[:, 1]]]
-    ties: list[Tie] = [tuple(same) for same in by_text.values() if len(same) > 1]
-    ties += [(by_text[one][0], by_text[other][0]) for one, other in pairs.tolist()]
-    return [*ties, *subject_ties(members, _alike(joined, by_text))]
-
-
-def _alike(joined: Joined, by_text: dict[int, list[int]]) -> list[list[int]]:
-    groups: dict[int, list[int]] = {}
-    for text, numbers in by_text.items():
-        groups.setdefault(int(joined.label[text]), []).extend(numbers)
-    return list(groups.values())
-
-
-def _check(state: State, rows: list[tuple[int, Item, Group]], earlier: NDArray[np.intp]) -> None:
+def _check(state: State, rows: list[tuple[int, Item, Group]], earlier: Sequence[int]) -> None:
     now = {at: group for at, _, group in rows}
-    for at in earlier.tolist():
+    for at in earlier:
         group, was = now.get(at), int(state["split"][at])
         there = group is not None and (SPLITS.index(group.split), bytes.fromhex(group.id[7:])) == (was, state["groups"][at].tobytes())
         if there is not (was >= 0):

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: The version of everything in this folder that decides what is kept, or how it is used.
-VERSION = "1"
+VERSION = "2"
 _ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -37,7 +37,7 @@ class State:
 
     ids, groups uint8[N, 32]; text, target, subject, file, line, length, row int32[N] (``row`` is the place among the rows as
     stored, or -1); split int8[N] (-1: none); folded uint8[T, 16]; signatures, lengths, histograms as in ``TextIndex``; runs, holders,
-    counts as in ``Runs``; near, overlaps int32[P, 2] (texts); seal int32[M] (the place in the seal of each row as stored).
+    counts as in ``Runs``; near, overlaps int32[P, 2] (texts); bytes int32[M].
     """
 
     facts: dict[str, Any]

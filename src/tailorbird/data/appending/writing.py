@@ -1,26 +1,24 @@
 """The rows of a snapshot as stored, and new ones among them.
 
-In: the rows and the seal of before, new lines. Out: the rows and the seal of now. Must not know: how rows were found.
+In: the rows of before, new lines. Out: the rows of now. Must not know: how rows were found.
 """
 
 from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.data.appending.state import NotAnAppend
-from tailorbird.data.provenance.line_hashes import Hashing
-from tailorbird.data.provenance.sealing import MEMBER, arranged, member
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.value import Digest
 
 #: Where the id stands in a row as stored: behind the group, which is a digest, too. Keys are sorted.
-_HEAD, _ID = b'{"group":"sha256:', slice(89, 160)
+_HEAD, _ID, _TEXT = b'{"group":"sha256:', slice(89, 160), b',"text":'
 
 
 class StoredRows:
@@ -49,28 +47,20 @@ class StoredRows:
         """The row at ``place``."""
         return Row.model_validate_json(self[place])
 
+    def text(self, place: int) -> str:
+        """The text of the row at ``place``. It is what stands last; inside of a text each quote has a backslash before it."""
+        line = self[place]
+        head, found, text = line.rpartition(_TEXT)
+        if not found or not head.startswith(_HEAD):
+            raise NotAnAppend("the rows are stored in another form")
+        return str(json.loads(text[:-1]))
+
     def _id(self, place: int) -> str:
         start = self.starts_M[place]
         line = self.blob[start : start + _ID.stop]
         if not line.startswith(_HEAD):
             raise NotAnAppend("the rows are stored in another form")
         return line[_ID].decode()
-
-
-def with_files(rows: StoredRows, changed: Mapping[str, tuple[Digest, Digest]]) -> StoredRows:
-    """The same rows, of files whose digests are others now: outside of texts, where each quote is written with a backslash."""
-    blob = rows.blob
-    for name, (before, now) in changed.items():
-        file = f'"file":{json.dumps(name, ensure_ascii=False)},"file_digest":'
-        blob = blob.replace(f'{file}"{before}"'.encode(), f'{file}"{now}"'.encode())
-    return StoredRows(blob, rows.lengths_M)
-
-
-def hashing(rows: StoredRows, places_M: NDArray[np.intp], salt: bytes) -> Hashing:
-    """Begins to hash the rows at ``places_M``, ascending."""
-    whole = len(places_M) == len(rows)
-    data = rows.blob if whole else b"".join(rows.blob[rows.starts_M[place] : rows.starts_M[place + 1]] for place in places_M.tolist())
-    return Hashing(data, rows.lengths_M[places_M].tolist(), salt)
 
 
 @dataclass(frozen=True)
@@ -93,22 +83,3 @@ def insert(rows: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> Inserted:
         reached = start
     lengths = np.array([len(line) for _, line in new], dtype=np.int32)
     return Inserted(b"".join([*parts, view[reached:]]), np.insert(rows.lengths_M, before, lengths), before)
-
-
-@dataclass(frozen=True)
-class Seal:
-    """The seal of before, the place there of each row, and the rows that are no longer what they were when they were sealed."""
-
-    stored: bytes
-    places_M: NDArray[np.int32]
-    rewritten_M: NDArray[np.intp]
-    hashing: Hashing
-
-
-def sealed(seal: Seal, inserted: Inserted, new: Sequence[tuple[Digest, bytes]], salt: bytes) -> tuple[bytes, NDArray[np.int32]]:
-    """The seal of now, and the place there of each row."""
-    members_MB = np.frombuffer(seal.stored, dtype=np.uint8).reshape(-1, MEMBER)[seal.places_M]
-    hashed = np.frombuffer(seal.hashing.result(), dtype=np.uint8)
-    members_MB[seal.rewritten_M, MEMBER // 2 :] = hashed.reshape(-1, MEMBER // 2)
-    added = np.frombuffer(b"".join(member(id_, line, salt) for id_, line in new), dtype=np.uint8).reshape(-1, MEMBER)
-    return arranged(np.insert(members_MB, inserted.before, added, axis=0))

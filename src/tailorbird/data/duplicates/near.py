@@ -83,13 +83,13 @@ class _Search:
         yield from zip(ones, others, strict=True)
 
     def pairs_since(self, start: int) -> set[tuple[int, int]]:
-        seen, found = set[int](), set[tuple[int, int]]()
+        seen_C, found = np.empty(0, dtype=np.int64), set[tuple[int, int]]()
         for inside, keys_C in _meeting_since(self._index.signatures_PN, start):
-            for one_C, other_C in meetings(keys_C):
-                late = inside[other_C] >= start
-                one_C, other_C = self._likely(inside[one_C[late]], inside[other_C[late]])
-                fresh = [at for at, (one, other) in enumerate(zip(one_C.tolist(), other_C.tolist(), strict=True)) if _new(seen, one, other)]
-                found.update(zip(*self._compared(one_C[fresh], other_C[fresh]), strict=True))
+            met = [(inside[one_C[late]], inside[other_C[late]]) for one_C, other_C, late in _late(keys_C, inside, start)]
+            likely = [self._likely(one_C, other_C) for one_C, other_C in met]
+            fresh_C = np.setdiff1d(np.concatenate([seen_C[:0], *(one_C << 32 | other_C for one_C, other_C in likely)]), seen_C)
+            seen_C = np.union1d(seen_C, fresh_C)
+            found.update(zip(*self._compared(fresh_C >> 32, fresh_C & 0xFFFFFFFF), strict=True))
         return found
 
     def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
@@ -159,11 +159,9 @@ def _meeting_since(signatures_PN: signatures.Signatures, start: int) -> Iterator
         yield from pool.map(found, range(signatures.BANDS))
 
 
-def _new(seen: set[int], one: int, other: int) -> bool:
-    pair = one << 32 | other
-    known = pair in seen
-    seen.add(pair)
-    return not known
+def _late(keys_C: NDArray[np.uint64], inside: Places, start: int) -> Iterator[tuple[Places, Places, Places]]:
+    """Meetings, and which of them a text at ``start`` or behind it comes to."""
+    return ((one_C, other_C, np.flatnonzero(inside[other_C] >= start)) for one_C, other_C in meetings(keys_C))
 
 
 def _components(size: int, ones: list[int], others: list[int]) -> NDArray[np.int32]:

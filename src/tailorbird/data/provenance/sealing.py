@@ -35,12 +35,20 @@ def member(row: Digest, line: bytes, salt: bytes) -> bytes:
     return key_of(salt, row) + hmac.digest(salt, line, hashlib.sha256)
 
 
-def arranged(members_MB: NDArray[np.uint8]) -> tuple[bytes, NDArray[np.int32]]:
-    """Members (uint8[M, 64]) one after the other in the order of the tree, and the place there of each."""
-    order_M = order_of(members_MB[:, : MEMBER // 2])
-    places_M = np.empty(len(order_M), dtype=np.int32)
-    places_M[order_M] = np.arange(len(order_M), dtype=np.int32)
-    return members_MB[order_M].tobytes(), places_M
+def arranged(members_MB: NDArray[np.uint8]) -> bytes:
+    """Members (uint8[M, 64]) one after the other in the order of the tree."""
+    return members_MB[order_of(members_MB[:, : MEMBER // 2])].tobytes()
+
+
+def grown(seal: bytes, members: Iterable[bytes]) -> bytes:
+    """A seal with further members, each where it belongs."""
+    members_MB = np.frombuffer(seal, dtype=np.uint8).reshape(-1, MEMBER)
+    new_KB = np.frombuffer(stored(members), dtype=np.uint8).reshape(-1, MEMBER)
+    first_M, first_K = (array[:, :8].copy().view(">u8")[:, 0].astype(np.uint64) for array in (members_MB, new_KB))
+    before = np.searchsorted(first_M, first_K)
+    if (first_M[np.minimum(before, len(first_M) - 1)] == first_K).any():
+        return arranged(np.concatenate([members_MB, new_KB]))
+    return np.insert(members_MB, before, new_KB, axis=0).tobytes()
 
 
 def members_of(stored: bytes) -> Members:

@@ -83,7 +83,7 @@ class Making:
         place = self._places.get((file.name, *terms))
         if place is None:
             self._check_licence(file, record, terms[0])
-            place = Place(file.name, file.digest, self.source.source.origin, *terms)
+            place = Place(file.name, None if file.name == self.source.path else file.digest, self.source.source.origin, *terms)
             self._places[(file.name, *terms)] = place
         return place
 

@@ -14,10 +14,10 @@ from tailorbird.domain.value import Digest
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What rows of one file share: where they are from, and on what terms."""
+    """What rows of one file share: where they are from, and on what terms. ``file_digest`` is set for the files of a folder."""
 
     file: str
-    file_digest: Digest
+    file_digest: Digest | None
     origin: str
     license: str
     collected: str

@@ -36,9 +36,12 @@ def duties_of(rows: Mapping[Digest, Sequence[Row]], traced: Traced, today: date)
 
 def purged(work: UnitOfWork, artifacts: ArtifactStore, rows: Mapping[Digest, Sequence[Row]], traced: Traced) -> tuple[Digest, ...]:
     """Artifacts that hold the rows' text: snapshots' rows, files that came with a run, results of items whose answers are texts."""
-    doomed = {work.records.get(SnapshotManifest, snapshot).rows for snapshot in rows}
-    files = {(row.provenance.file, row.provenance.file_digest) for some in rows.values() for row in some}
-    doomed |= {digest for _, digest in files if artifacts.exists(digest)}
+    doomed = set[Digest]()
+    for snapshot, some in rows.items():
+        manifest = work.records.get(SnapshotManifest, snapshot)
+        places = {row.provenance.file: row.provenance.file_digest for row in some}
+        files = {digest or manifest.files.get(file) for file, digest in places.items()}
+        doomed |= {manifest.rows, *(digest for digest in files if digest and artifacts.exists(digest))}
     for run in traced.runs:
         if work.records.get(Objective, run.objective).task.kind is not TaskKind.CLASSIFY:
             doomed |= traced.evidence
