@@ -10,7 +10,7 @@ import io
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import NamedTuple
@@ -22,8 +22,8 @@ from tailorbird.data.curating import Groups, Outcome, Tally, groups_of, report_o
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import Gathered, SnapshotRequest, salt_of_splits
-from tailorbird.data.provenance import croissant, head, member, salt_of
-from tailorbird.data.provenance.sealing import MEMBER, arranged
+from tailorbird.data.provenance import croissant, member, salt_of
+from tailorbird.data.provenance.sealing import MEMBER, Seal, sealed
 from tailorbird.data.reading import Place
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import Group
@@ -53,11 +53,11 @@ def frozen_rows(placed: Placed) -> FrozenRows:
 
 @dataclass(frozen=True)
 class Content:
-    """What a manifest says. ``seal`` are the members of the tree in its order, ``lengths`` those of the rows' texts, ascending; ``terms``
-    are places of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set aside."""
+    """What a manifest says. ``rows`` waits until they are stored; ``lengths`` are those of the rows' texts, ascending; ``terms`` are places
+    of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set aside."""
 
-    rows: Digest
-    seal: bytes
+    rows: Callable[[], Digest]
+    seal: Seal
     splits: Mapping[Split, int]
     label_counts: dict[str, SplitCounts]
     label_sets: tuple[str, ...]
@@ -78,10 +78,11 @@ class Content:
 
 
 class Frozen(NamedTuple):
-    """A snapshot, its report; the bytes of each row as stored."""
+    """A snapshot, its report; the leaves of its seal, and the bytes of each row as stored."""
 
     manifest: SnapshotManifest
     report: CurationReport
+    leaves_MB: NDArray[np.uint8]
     lengths_M: NDArray[np.int32]
 
 
@@ -92,7 +93,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
     label_counts = _label_counts(placed, objective.task)
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = Content(
-        rows=rows,
+        rows=lambda: rows,
         seal=seal,
         splits=Counter(group.split for _, group in placed),
         label_counts=label_counts,
@@ -112,20 +113,21 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
         files=gathered.sources.files,
         documents=gathered.sources.documents,
     )
-    return Frozen(*manifest_of(request, content), lengths_M)
+    return Frozen(*manifest_of(request, content), seal.leaves_MB, lengths_M)
 
 
 def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotManifest, CurationReport]:
-    """Stores everything but the rows, which are stored, and returns the manifest and the report."""
+    """Stores everything but the rows, and when these are stored returns the manifest and the report."""
     objective, artifacts, lengths = request.objective, request.artifacts, content.lengths
-    counts = counts_of(content.splits)
+    counts, root = counts_of(content.splits), content.seal.root
     outcome = Outcome(content.groups, content.protected, content.label_counts, lengths, counts.test)
     report = report_of(objective.curation, content.schemes, content.tally, outcome)
     report = report.model_copy(update={"findings": artifacts.put(content.findings)})
+    rows = content.rows()
     manifest = SnapshotManifest(
         tenant=objective.tenant,
         objective=objective.name,
-        rows=content.rows,
+        rows=rows,
         quarantine=artifacts.put(jsonl(content.quarantined)),
         read=content.read,
         duplicates=content.duplicates,
@@ -140,16 +142,16 @@ def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotMan
         text_length_max=int(lengths[-1]),
         documents=artifacts.put(jsonl(content.documents)) if content.documents else None,
         curation=artifacts.put(canonical_json(report)),
-        root=head(content.seal).root,
-        seal=artifacts.put(content.seal),
-        metadata=artifacts.put(croissant(objective, content.rows, counts.train + counts.dev + counts.test, content.terms)),
+        root=root,
+        seal=artifacts.put(content.seal.members_MB.tobytes()),
+        metadata=artifacts.put(croissant(objective, rows, counts.train + counts.dev + counts.test, content.terms)),
         removed=content.removed,
         expires=content.expires,
     )
     return manifest, report
 
 
-def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, bytes, NDArray[np.int32]]:
+def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
     """The digest of the rows as stored, their seal, and the bytes of each row."""
     lines, members, lengths = io.BytesIO(), bytearray(), array("i")
     for item, group in placed:
@@ -158,7 +160,7 @@ def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple
         lengths.append(len(line))
         lines.write(line)
         lines.write(b"\n")
-    seal = arranged(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
+    seal = sealed(np.frombuffer(members, dtype=np.uint8).reshape(-1, MEMBER))
     return artifacts.put(lines.getvalue()), seal, np.frombuffer(lengths, dtype=np.int32)
 
 

@@ -24,6 +24,8 @@ from tailorbird.foundations.canonical import digest_bytes, digest_of
 
 #: Splits by their number in arrays.
 SPLITS = tuple(Split)
+#: Of a digest as text.
+_LETTERS = len("sha256:") + 64
 Known = Mapping[Digest, tuple[str, str]]
 
 
@@ -93,9 +95,11 @@ def known_digest(known: KnownArrays | None) -> str:
 
 def digests_of(ids: Iterable[Digest]) -> NDArray[np.uint8]:
     """Digests as bytes, uint8[N, 32]. Raises ValueError for what is none."""
-    joined = "".join(ids)
-    raw = bytes.fromhex(joined.replace("sha256:", ""))
-    if len(joined) * 32 != len(raw) * 71:
+    letters = np.frombuffer("".join(ids).encode(), dtype=np.uint8)
+    if len(letters) % _LETTERS:
+        raise ValueError("an id is no digest")
+    raw = bytes.fromhex(letters.reshape(-1, _LETTERS)[:, len("sha256:") :].tobytes().decode())
+    if len(raw) * _LETTERS != len(letters) * 32:
         raise ValueError("an id is no digest")
     return np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
 

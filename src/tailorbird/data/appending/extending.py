@@ -9,9 +9,9 @@ and so is every error: then all rows are read again, and the error is found ther
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
 from tailorbird.data.privacy import Privacy
 from tailorbird.data.provenance import member, salt_of
-from tailorbird.data.provenance.sealing import grown
+from tailorbird.data.provenance.sealing import MEMBER, Seal
 from tailorbird.data.reading import Place, SourceRows, source_of
 from tailorbird.data.splitting.classes import check_classes
 from tailorbird.data.splitting.placing import Group
@@ -94,14 +94,16 @@ class _Step:
 
 
 def _extended(request: SnapshotRequest, state: State, privacy: Privacy) -> Extended:
-    known = _checked(request, state, privacy)
     before, tally = SnapshotManifest.model_validate(state.facts["manifest"]), Tally()
-    growth = read_growth(request, state.facts["sources"])
-    sources = cleaned(growth.as_read, request, privacy, tally) if growth.rows else growth.as_read
-    new = newcomers(sources.rows, state, request.known)
+    with ThreadPoolExecutor(1) as pool:
+        earlier = pool.submit(request.artifacts.get, before.rows)
+        known = _checked(request, state, privacy)
+        growth = read_growth(request, state.facts["sources"])
+        sources = cleaned(growth.as_read, request, privacy, tally) if growth.rows else growth.as_read
+        new = newcomers(sources.rows, state, request.known)
+        stored = StoredRows(earlier.result(), state["bytes"])
     tally.step("exact duplicates", len(sources.rows), new.quarantined, repeated=new.duplicates)
     state = _with_names(request, state, new)
-    stored = StoredRows(request.artifacts.get(before.rows), state["bytes"])
     step = _Step(state, before, growth, sources, tally, new, known, stored)
     joined, placed, arrays = _placed(request, step, privacy)
     _check_labels(request, step, placed, arrays)
@@ -191,10 +193,10 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
     with ThreadPoolExecutor(2) as pool:
         rows, token = pool.submit(request.artifacts.put, inserted.blob), pool.submit(save_rows, request.memory, dict(arrays))
         salt = salt_of(request.amendments.secret, request.objective.name)
-        seal = grown(request.artifacts.get(str(step.before.seal)), (member(id_, line, salt) for id_, line in new))
-        content = _content(request, step, joined, placed, arrays, seal)
-        manifest, report = manifest_of(request, replace(content, rows=rows.result()))
-        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": inserted.lengths_M})
+        seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
+        content = _content(request, step, joined, placed, arrays, (rows.result, seal))
+        manifest, report = manifest_of(request, content)
+        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": inserted.lengths_M, "leaves": seal.leaves_MB})
     now = StoredRows(inserted.blob, inserted.lengths_M)
     request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
     return Extended(manifest, FrozenRows(range(len(now)), now.row), content.quarantined, _assigned(request, step, placed, arrays), report)
@@ -209,8 +211,23 @@ def _rows_now(step: _Step, placed: Sequence[tuple[int, Item, Group]], inserted: 
     return row
 
 
-def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Placed, arrays: Mapping[str, Any], seal: bytes) -> Content:
-    """Everything but the rows, which are being stored."""
+def _seal(request: SnapshotRequest, step: _Step) -> Seal:
+    """The seal of before."""
+    members = np.frombuffer(request.artifacts.get(str(step.before.seal)), dtype=np.uint8).reshape(-1, MEMBER)
+    if len(members) != len(step.state["leaves"]):
+        raise NotAnAppend("the seal is of other rows than those that were kept")
+    return Seal(members, step.state["leaves"])
+
+
+def _content(
+    request: SnapshotRequest,
+    step: _Step,
+    joined: Joined,
+    placed: Placed,
+    arrays: Mapping[str, Any],
+    stored: tuple[Callable[[], Digest], Seal],
+) -> Content:
+    """What the manifest will say. ``stored`` are its rows and its seal."""
     before, task, targets = step.before, request.objective.task, step.state.facts["targets"]
     have = grouping.rows_by_target(arrays["target"], arrays["split"], len(targets))
     labels = grouping.counts_by_label(have, targets, task)
@@ -218,8 +235,8 @@ def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Plac
     fresh = [*step.sources.removed, *step.sources.quarantined, *step.tally.quarantined, *step.new.quarantined]
     quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, placed)
     return Content(
-        rows="",
-        seal=seal,
+        rows=stored[0],
+        seal=stored[1],
         splits=dict(zip(SPLITS, have.sum(axis=0).tolist(), strict=True)),
         label_counts=labels,
         label_sets=grouping.sets_in_train(have, targets) if task.labels == "many" else (),

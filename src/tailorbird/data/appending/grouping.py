@@ -55,7 +55,7 @@ def groups_of(label_N: NDArray[np.int32], target_N: NDArray[np.int32], ids_ND: N
     grouped = np.flatnonzero(sizes_L[label_N] > 1)
     conflicting = 0
     if targets is not None and len(grouped):
-        both = np.unique(np.stack([label_N[grouped], target_N[grouped]]), axis=1)[0]
+        both = np.unique(label_N[grouped].astype(np.int64) * len(targets) + target_N[grouped]) // len(targets)
         conflicting = int((np.bincount(both) > 1).sum())
     named = _named(label_N, sizes_L, grouped, ids_ND)
     groups = sorted((_group(named[label], target_N, ids_ND, targets) for label in named), key=lambda group: (-len(group.rows), group.id))

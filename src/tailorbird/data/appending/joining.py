@@ -121,8 +121,9 @@ def components(size: int, pairs: Pairs) -> NDArray[np.int32]:
 def shared_labels(label_N: NDArray[np.int32], subject_N: NDArray[np.int32]) -> NDArray[np.bool_]:
     """By label: whether several subjects wrote texts of the group, which then tie nobody's rows together."""
     owned = subject_N >= 0
-    both = np.unique(np.stack([label_N[owned], subject_N[owned]]), axis=1)
-    return np.bincount(both[0], minlength=int(label_N.max(initial=-1)) + 1) > 1
+    subjects = int(subject_N.max(initial=-1)) + 1
+    both = np.unique(label_N[owned].astype(np.int64) * subjects + subject_N[owned])
+    return np.bincount(both // max(subjects, 1), minlength=int(label_N.max(initial=-1)) + 1) > 1
 
 
 def _former_shared(state: State, former: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -63,7 +63,7 @@ class Keeping:
             "known": known_digest(known_arrays({**self._request.known, **assigned})),
             "manifest": frozen.manifest.model_dump(mode="json"),
         }
-        save_facts(self._request.memory, self._token, facts, {"bytes": frozen.lengths_M})
+        save_facts(self._request.memory, self._token, facts, {"bytes": frozen.lengths_M, "leaves": frozen.leaves_MB})
 
 
 def labelled(request: SnapshotRequest) -> bool:

@@ -37,7 +37,8 @@ class State:
 
     ids, groups uint8[N, 32]; text, target, subject, file, line, length, row int32[N] (``row`` is the place among the rows as
     stored, or -1); split int8[N] (-1: none); folded uint8[T, 16]; signatures, lengths, histograms as in ``TextIndex``; runs, holders,
-    counts as in ``Runs``; near, overlaps int32[P, 2] (texts); bytes int32[M].
+    counts as in ``Runs``; near, overlaps int32[P, 2] (texts); bytes int32[M]; leaves uint8[M, 32], of the
+    seal, in its order.
     """
 
     facts: dict[str, Any]

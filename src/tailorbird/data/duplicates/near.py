@@ -83,14 +83,25 @@ class _Search:
         yield from zip(ones, others, strict=True)
 
     def pairs_since(self, start: int) -> set[tuple[int, int]]:
-        seen_C, found = np.empty(0, dtype=np.int64), set[tuple[int, int]]()
-        for inside, keys_C in _meeting_since(self._index.signatures_PN, start):
-            met = [(inside[one_C[late]], inside[other_C[late]]) for one_C, other_C, late in _late(keys_C, inside, start)]
-            likely = [self._likely(one_C, other_C) for one_C, other_C in met]
-            fresh_C = np.setdiff1d(np.concatenate([seen_C[:0], *(one_C << 32 | other_C for one_C, other_C in likely)]), seen_C)
-            seen_C = np.union1d(seen_C, fresh_C)
-            found.update(zip(*self._compared(fresh_C >> 32, fresh_C & 0xFFFFFFFF), strict=True))
+        with ThreadPoolExecutor(2) as pool:
+            likely = list(pool.map(lambda band: self._likely_since(band, start), range(signatures.BANDS)))
+        likely_C = np.unique(np.concatenate(likely))
+        found = set[tuple[int, int]]()
+        for at in range(0, len(likely_C), _BATCH):
+            batch = likely_C[at : at + _BATCH]
+            found.update(zip(*self._compared(batch >> 32, batch & 0xFFFFFFFF), strict=True))
         return found
+
+    def _likely_since(self, band: int, start: int) -> NDArray[np.int64]:
+        """Pairs of one band that could be alike and of which the later text is at ``start`` or behind it: both places in one number."""
+        keys_N = signatures.band(self._index.signatures_PN, band)
+        inside = sharing_with(keys_N, start)
+        pairs = [np.empty(0, dtype=np.int64)]
+        for one_C, other_C in meetings(keys_N[inside]):
+            late = np.flatnonzero(inside[other_C] >= start)
+            one_C, other_C = self._likely(inside[one_C[late]], inside[other_C[late]])
+            pairs.append(one_C << 32 | other_C)
+        return np.concatenate(pairs)
 
     def _alike(self, one_C: Places, other_C: Places) -> tuple[list[int], list[int]]:
         return self._compared(*self._likely(one_C, other_C))
@@ -145,23 +156,6 @@ def sharing_with(keys_N: NDArray[np.uint64], start: int) -> Places:
     short_N = (keys_N * _MIX) >> np.uint64(64 - _SIEVE_BITS)
     sieve[short_N[start:]] = True
     return np.flatnonzero(sieve[short_N])
-
-
-def _meeting_since(signatures_PN: signatures.Signatures, start: int) -> Iterator[tuple[Places, NDArray[np.uint64]]]:
-    """For each band the places that ``sharing_with`` finds, and their buckets."""
-
-    def found(band: int) -> tuple[Places, NDArray[np.uint64]]:
-        keys_N = signatures.band(signatures_PN, band)
-        inside = sharing_with(keys_N, start)
-        return inside, keys_N[inside]
-
-    with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(found, range(signatures.BANDS))
-
-
-def _late(keys_C: NDArray[np.uint64], inside: Places, start: int) -> Iterator[tuple[Places, Places, Places]]:
-    """Meetings, and which of them a text at ``start`` or behind it comes to."""
-    return ((one_C, other_C, np.flatnonzero(inside[other_C] >= start)) for one_C, other_C in meetings(keys_C))
 
 
 def _components(size: int, ones: list[int], others: list[int]) -> NDArray[np.int32]:

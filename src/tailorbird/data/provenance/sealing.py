@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +36,33 @@ def member(row: Digest, line: bytes, salt: bytes) -> bytes:
     return key_of(salt, row) + hmac.digest(salt, line, hashlib.sha256)
 
 
-def arranged(members_MB: NDArray[np.uint8]) -> bytes:
-    """Members (uint8[M, 64]) one after the other in the order of the tree."""
-    return members_MB[order_of(members_MB[:, : MEMBER // 2])].tobytes()
+class Seal(NamedTuple):
+    """Members uint8[M, 64] in the order of the tree, and the hash of each as a leaf, uint8[M, 32]."""
+
+    members_MB: NDArray[np.uint8]
+    leaves_MB: NDArray[np.uint8]
+
+    @property
+    def root(self) -> str:
+        """The root of the tree."""
+        leaves = self.leaves_MB.tobytes()
+        return head_of([leaves[at : at + 32] for at in range(0, len(leaves), 32)]).root
+
+    def grown(self, members: Iterable[bytes]) -> Seal:
+        """With further members, each where it belongs."""
+        new = sealed(np.frombuffer(b"".join(members), dtype=np.uint8).reshape(-1, MEMBER))
+        first_M, first_K = (np.ascontiguousarray(seal.members_MB[:, :8]).view(">u8")[:, 0].astype(np.uint64) for seal in (self, new))
+        before = np.searchsorted(first_M, first_K)
+        if (first_M[np.minimum(before, len(first_M) - 1)] == first_K).any():
+            return sealed(np.concatenate([self.members_MB, new.members_MB]))
+        return Seal(*(np.insert(old, before, added, axis=0) for old, added in zip(self, new, strict=True)))
 
 
-def grown(seal: bytes, members: Iterable[bytes]) -> bytes:
-    """A seal with further members, each where it belongs."""
-    members_MB = np.frombuffer(seal, dtype=np.uint8).reshape(-1, MEMBER)
-    new_KB = np.frombuffer(stored(members), dtype=np.uint8).reshape(-1, MEMBER)
-    first_M, first_K = (array[:, :8].copy().view(">u8")[:, 0].astype(np.uint64) for array in (members_MB, new_KB))
-    before = np.searchsorted(first_M, first_K)
-    if (first_M[np.minimum(before, len(first_M) - 1)] == first_K).any():
-        return arranged(np.concatenate([members_MB, new_KB]))
-    return np.insert(members_MB, before, new_KB, axis=0).tobytes()
+def sealed(members_MB: NDArray[np.uint8]) -> Seal:
+    """The seal of members (uint8[M, 64]) in any order."""
+    ordered_MB = members_MB[order_of(members_MB[:, : MEMBER // 2])]
+    hashed = b"".join(_leaves(ordered_MB.tobytes()))
+    return Seal(ordered_MB, np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32))
 
 
 def members_of(stored: bytes) -> Members:
@@ -58,7 +72,11 @@ def members_of(stored: bytes) -> Members:
 
 def head(stored: bytes) -> Head:
     """The root of the tree of a seal as ``stored``, and its size."""
-    return head_of(list(leaf_hashes(stored[at : at + MEMBER] for at in range(0, len(stored), MEMBER))))
+    return head_of(list(_leaves(stored)))
+
+
+def _leaves(stored: bytes) -> Iterator[bytes]:
+    return leaf_hashes(stored[at : at + MEMBER] for at in range(0, len(stored), MEMBER))
 
 
 def stored(members: Iterable[bytes]) -> bytes:
