@@ -108,7 +108,7 @@ def _watch_transactions(passing: Passing) -> None:
 
 def _watch_blobs(passing: Passing) -> None:
     _put(blobs, "_copy", _then(blobs._copy, passing, "a blob is written"))
-    _put(blobs, "flush_folder", _then(blobs.flush_folder, passing, "a blob is in place"))
+    _put(blobs, "flush_path", _then(blobs.flush_path, passing, "a blob is in place"))
 
 
 def _watch_training(passing: Passing) -> None:
@@ -116,7 +116,7 @@ def _watch_training(passing: Passing) -> None:
     _put(limits.Watched, "_training", _then(limits.Watched._training, passing, "a step of training"))
     checkpoints = sys.modules.get("tailorbird.training.checkpoints")
     if checkpoints is not None:
-        _put(checkpoints, "_sync", _then(checkpoints._sync, passing, "a checkpoint is flushed"))
+        _put(checkpoints, "flush_path", _then(checkpoints.flush_path, passing, "a checkpoint is flushed"))
 
 
 def _then(function: Callable[..., Any], passing: Passing, name: str) -> Callable[..., Any]:

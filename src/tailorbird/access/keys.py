@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, Unauthenticated
 from tailorbird.domain.identity import Identity
+from tailorbird.foundations.disk import flush
 
 PrivateKey: TypeAlias = Ed25519PrivateKey
 
@@ -127,8 +128,7 @@ def _write_exclusively(path: Path, data: bytes) -> None:
         raise Conflict(f"a key file {path.name} exists already", "use that key, or choose another file", code="key_exists") from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
 
 
 def _read_private(path: Path) -> bytes:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
+from tailorbird.foundations.disk import digest_file
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 
@@ -197,8 +198,7 @@ def _digest_of_file(path: Path) -> Digest | None:
     """None for what is not a plain file."""
     if path.is_symlink() or not path.is_file():
         return None
-    with path.open("rb") as stream:
-        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest_file(path)
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -23,6 +22,7 @@ from typing import IO, Any, Protocol
 from uuid import uuid4
 
 from tailorbird.domain.errors import Conflict, Unavailable
+from tailorbird.foundations.disk import flush, flush_path
 
 #: Unfinished work of processes that died is cleared away after a day.
 _STALE_SECONDS = 86_400.0
@@ -83,14 +83,13 @@ class LocalBlobs:
             try:
                 with partial.open("xb") as target:
                     _copy(source, target, name)
-                    target.flush()
-                    os.fsync(target.fileno())
+                    flush(target)
                 partial.chmod(0o444)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 partial.replace(place)
             finally:
                 partial.unlink(missing_ok=True)
-            flush_folder(place.parent)
+            flush_path(place.parent)
 
     def remove(self, name: str) -> bool:
         """Removes the file, and flushes the folder's list of names."""
@@ -100,7 +99,7 @@ class LocalBlobs:
                 place.unlink()
             except FileNotFoundError:
                 return False
-            flush_folder(place.parent)
+            flush_path(place.parent)
             return True
 
     def names(self) -> Iterator[str]:
@@ -204,16 +203,6 @@ def _clear_if_stale(left: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
     else:
         left.unlink(missing_ok=True)
-
-
-def flush_folder(folder: Path) -> None:
-    """Flushes a folder's list of names to the disk, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, 
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
+from tailorbird.foundations.disk import flush, flush_path
 from tailorbird.ledger.columns import CanonicalJson, UtcTime
 from tailorbird.ledger.database import Database
 from tailorbird.ledger.eventlog import Events
@@ -133,8 +134,7 @@ def _write(connection: Connection, table: Table, folder: Path) -> StatedFile:
             file.write(line)
             sha256.update(line)
             count += 1
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
     return StatedFile(rows=count, sha256=sha256.hexdigest())
 
 
@@ -143,14 +143,9 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     unfinished = folder / "manifest.unfinished"
     with unfinished.open("w", encoding="utf-8") as file:
         file.write(manifest.model_dump_json(indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
     unfinished.rename(folder / "manifest.json")
-    entries = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(entries)
-    finally:
-        os.close(entries)
+    flush_path(folder)
 
 
 def _checked_manifest(folder: Path) -> Manifest:

@@ -7,7 +7,6 @@ of its files; a folder without a record that fits it does not count. Must not kn
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.disk import digest_file
 
 
 def ready(folder: Path) -> bool:
@@ -80,13 +80,8 @@ def _read_record(folder: Path) -> dict[str, tuple[Digest, int]] | None:
 
 
 def _write_record(folder: Path, partial: Path) -> None:
-    record = {path.name: {"digest": _digest(path), "size": path.stat().st_size} for path in sorted(partial.iterdir())}
+    record = {path.name: {"digest": digest_file(path), "size": path.stat().st_size} for path in sorted(partial.iterdir())}
     target = _record_path(folder)
     draft = target.with_suffix(".json.partial")
     draft.write_text(json.dumps(record, indent=2), encoding="utf-8")
     draft.replace(target)
-
-
-def _digest(path: Path) -> Digest:
-    with path.open("rb") as stream:
-        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()

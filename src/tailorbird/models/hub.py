@@ -8,7 +8,6 @@ Only safetensors, configuration and tokenizer are downloaded: a pickle or code o
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Any
 
 from tailorbird.domain.base_model import CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid, Unavailable
+from tailorbird.foundations.disk import digest_file
 from tailorbird.models.folder import check_code, check_weights
 
 PREFIX = "hf://"
@@ -110,9 +110,7 @@ def _check_bytes(path: Path, sibling: Any, entry: CatalogueEntry) -> None:
     """Large files are listed with their SHA-256."""
     if sibling.lfs is None or not path.is_file():
         return
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    if digest != sibling.lfs["sha256"]:
+    if digest_file(path) != f"sha256:{sibling.lfs['sha256']}":
         path.unlink()
         raise Corrupt(f"{path.name} of {entry.title} is not what the hub lists", "pull the model again", code="model_corrupt")
 

@@ -6,7 +6,6 @@ steps learn is thrown away.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 
 from tailorbird.domain.calibration import Calibration, TimedPass
+from tailorbird.foundations.disk import flush
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training.batches import Batches
 from tailorbird.training.encoding import Encoded, Encoder
@@ -123,7 +123,6 @@ def _written_mb_s(folder: Path) -> float:
     started = time.perf_counter()
     with probe.open("wb") as file:
         file.write(bytes(_WRITTEN))
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
     probe.unlink()
     return _WRITTEN / 1e6 / max(1e-6, time.perf_counter() - started)

@@ -10,8 +10,6 @@ mean.
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingFork
 from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.disk import digest_file, flush_path
 from tailorbird.training.state import LoopState
 
 _KEPT = 2
@@ -79,9 +78,9 @@ class Checkpoints:
         """Keeps ``weights`` as the best so far, reached at ``step``."""
         new = self._folder / f".new-best-{step:08d}"
         _write_tensors(new, weights)
-        self._best_digests[step] = _digest(new)
+        self._best_digests[step] = digest_file(new)
         new.replace(self._best(step))
-        _sync(self._folder)
+        flush_path(self._folder)
 
     def save(self, state: LoopState, tensors: dict[str, torch.Tensor]) -> None:
         """Keeps a moment, whose best weights were saved before, and drops all but the newest two."""
@@ -93,14 +92,14 @@ class Checkpoints:
             job=self._origin.job,
             code=self._origin.code,
             state=state,
-            tensors=_digest(new / "tensors.safetensors"),
+            tensors=digest_file(new / "tensors.safetensors"),
             best=self._best_digests[state.best_step],
         )
         (new / "state.json").write_text(manifest.model_dump_json(), encoding="utf-8")
-        _sync(new / "state.json")
+        flush_path(new / "state.json")
         _remove(place)
         new.replace(place)
-        _sync(self._folder)
+        flush_path(self._folder)
         self._prune()
 
     def newest(self) -> Checkpoint | None:
@@ -183,28 +182,14 @@ def _read_manifest(place: Path) -> _Manifest | None:
 
 def _read_tensors(path: Path, digest: Digest) -> dict[str, torch.Tensor] | None:
     try:
-        return load_file(path) if _digest(path) == digest else None
+        return load_file(path) if digest_file(path) == digest else None
     except (OSError, SafetensorError):
         return None
 
 
 def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    _sync(path)
-
-
-def _digest(path: Path) -> Digest:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Waits until ``path`` is on the disk, so that what a later rename makes visible is whole."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush_path(path)
 
 
 def _remove(path: Path) -> None:

@@ -8,9 +8,11 @@ and so is every error: then all rows are read again, and the error is found ther
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, NamedTuple
@@ -36,7 +38,7 @@ from tailorbird.data.appending.joining import Joined, item_digests, join
 from tailorbird.data.appending.keeping import item_arrays, labelled, terms_of
 from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
-from tailorbird.data.appending.state import NotAnAppend, State, load, save_facts, save_rows
+from tailorbird.data.appending.state import NOTHING_KEPT, NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
 from tailorbird.data.appending.writing import Inserted, StoredRows, insert
 from tailorbird.data.curating import Tally
@@ -71,12 +73,26 @@ def extend(request: SnapshotRequest) -> Extended | None:
     if request.memory is None or not can_grow(request):
         return None
     try:
-        return _extended(request, load(request.memory), privacy_of(request))
+        with _uncollected():
+            return _extended(request, load(request.memory), privacy_of(request))
     except NotAnAppend as reason:
-        request.progress(f"all rows are read: {reason}")
+        if str(reason) != NOTHING_KEPT:
+            request.progress(f"all rows are read: {reason}")
     except TailorbirdError:
         request.progress("all rows are read: something in what was appended, or kept, cannot be used")
     return None
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for cycles meanwhile: there are none, and each walks over everything that is known of a million rows."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @dataclass(frozen=True)

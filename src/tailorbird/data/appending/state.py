@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 VERSION = "2"
 _ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
 
+#: The one reason of which nobody needs to hear: it is a first curation.
+NOTHING_KEPT = "nothing is kept of an earlier curation"
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -50,6 +53,8 @@ class State:
 
 def load(folder: Path) -> State:
     """What was kept. Raises NotAnAppend when there is nothing that can be used: each array bears a checksum."""
+    if not (folder / _FACTS).exists():
+        raise NotAnAppend(NOTHING_KEPT)
     try:
         first = _read(folder / _FACTS)
         facts = json.loads(first.pop("facts").tobytes())
@@ -59,7 +64,7 @@ def load(folder: Path) -> State:
         if facts["token"] != rows.pop("token").tobytes().hex():
             raise NotAnAppend("what is kept is of two curations")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise NotAnAppend("nothing is kept of an earlier curation") from error
+        raise NotAnAppend("what is kept of an earlier curation cannot be read") from error
     return State(facts, rows | first)
 
 

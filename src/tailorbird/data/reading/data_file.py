@@ -5,7 +5,6 @@ In: a local path. Out: a value that names the bytes, and proof that they stayed 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.disk import digest_file
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,6 @@ def held(name: str, path: Path, kind: str) -> Iterator[DataFile]:
     yield DataFile(name, path, digest, kind)
     if _state(path) != before:
         raise changed(name)
-
-
-def digest_file(path: Path) -> Digest:
-    """The digest of a file's bytes, which are read in blocks. Raises OSError."""
-    with path.open("rb") as stream:
-        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def empty(name: str) -> DataInvalid:

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tailorbird.data.reading.data_file import DataFile, changed, digest_file
+from tailorbird.data.reading.data_file import DataFile, changed
 from tailorbird.data.reading.record import Record, Records
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.foundations.canonical import digest_bytes, digest_of
+from tailorbird.foundations.disk import digest_file
 
 FOLDER = "folder"
 SUFFIX = ".txt"

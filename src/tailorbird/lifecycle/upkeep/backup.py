@@ -12,7 +12,6 @@ The record is copied first and the artifacts after it: whatever a row names was 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
@@ -32,6 +31,7 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
+from tailorbird.foundations.disk import digest_file, flush, flush_path
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.upkeep.audit import check_log, log_public_key, make_checkpoint
@@ -248,7 +248,7 @@ def _built(place: Path, name: str) -> Iterator[Path]:
         if (place / name).exists():
             raise Conflict(f"a backup {name} was made this very second", "it is as good as another", code="backup_exists")
         unfinished.rename(place / name)
-        _flush_folder(place)
+        flush_path(place)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
 
@@ -269,8 +269,7 @@ def _write(path: Path, data: bytes) -> None:
         folder.mkdir(mode=0o700)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
 
 
 def _digests(folder: Path) -> dict[str, Digest]:
@@ -282,16 +281,7 @@ def _digests(folder: Path) -> dict[str, Digest]:
 def _digest(path: Path) -> Digest:
     if path.is_symlink() or not path.is_file():
         return ""
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    return digest_file(path)
 
 
 @contextmanager

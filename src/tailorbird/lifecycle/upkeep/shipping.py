@@ -26,6 +26,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.event import Checkpoint
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json, plain_json
+from tailorbird.foundations.disk import flush
 from tailorbird.lifecycle.parts import Parts, Upkeep
 from tailorbird.ports.signals import Notifier
 
@@ -121,8 +122,7 @@ def _append(path: Path, checkpoint: Checkpoint) -> None:
     with path.open("ab+") as file:
         torn = file.tell() > 0 and _last_byte(file.fileno(), file.tell()) != b"\n"
         file.write((b"\n" if torn else b"") + canonical_json(checkpoint) + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        flush(file)
 
 
 def _last_byte(descriptor: int, size: int) -> bytes:
