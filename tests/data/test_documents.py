@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,12 +13,15 @@ from data_room import ORIGIN, Store, build, make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.data import fingerprint_sources, load_documents, read_sources
+from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, fingerprint_sources, load_documents, read_sources
 from tailorbird.data.reading.cells import Unusable
+from tailorbird.data.reading.documents import read_documents
 from tailorbird.data.reading.qrels import grades_cell, target_of
 from tailorbird.data.reading.record import Record
+from tailorbird.data.snapshot import load_quarantine
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import DocumentSource, Objective, TaskKind
+from tailorbird.domain.objective import DocumentSource, Objective, Origin, TaskKind
+from tailorbird.foundations.pseudonyms import pseudonym
 
 
 def jsonl(place: Path, rows: list[dict[str, Any]]) -> None:
@@ -137,3 +141,51 @@ def test_a_cell_that_holds_none_is_unusable(cell: Any, code: str) -> None:
 def test_a_target_is_read_back_and_has_one_spelling(grades: dict[str, int]) -> None:
     assert json.loads(target_of(grades)) == grades
     assert target_of(dict(reversed(grades.items()))) == target_of(grades)
+
+
+SECRET = b"s" * 32
+
+
+def about_people(folder: Path, **source: Any) -> Objective:
+    """Forty documents, four of each of ten people; every query is answered by its own document and by the next."""
+    graded = BEIR.replace("\t0\n", "\t1\n")
+    objective = write(folder, graded)
+    documents = [json.loads(line) | {"who": f"person {n // 4}"} for n, line in enumerate((folder / "docs.jsonl").read_text().splitlines())]
+    jsonl(folder / "docs.jsonl", documents)
+    (named,) = objective.documents
+    return objective.model_copy(update={"documents": (named.model_copy(update={"subject": "who", **source}),)})
+
+
+def test_a_document_says_where_it_is_from_and_whom_it_is_about(tmp_path: Path) -> None:
+    objective = about_people(tmp_path)
+    first = read_sources(objective, tmp_path, SECRET).documents[0].provenance
+    assert first is not None
+    assert (first.file, first.line, first.license, first.subject) == ("docs.jsonl", 1, "Apache-2.0", pseudonym(SECRET, "acme", "Person 0"))
+    several = {"_id": 1, "title": "", "text": "a", "may": "", "who": ["a", "list"]}
+    jsonl(tmp_path / "docs.jsonl", [several, several | {"_id": 2, "who": " "}])
+    read = read_documents(objective.documents, tmp_path, str)
+    assert [entry.code for entry in read.quarantined] == ["wrong_type"]
+    assert [document.provenance.subject for document in read.documents.values() if document.provenance] == [None]
+
+
+def test_documents_of_who_was_erased_are_not_taken_up_and_answer_nothing(tmp_path: Path) -> None:
+    objective, store = about_people(tmp_path), Store()
+    gone = Amendments(secret=SECRET, erased=frozenset({pseudonym(SECRET, "acme", "person 3")}))
+    manifest = build_snapshot(SnapshotRequest(objective, tmp_path, store, {}, lambda _: None, gone)).manifest
+    assert {document.id for document in load_documents(manifest, store)} == {str(n) for n in range(40)} - {"12", "13", "14", "15"}
+    targets = {json.loads(line)["text"].rpartition(" ")[2]: json.loads(line)["target"] for line in store.get(manifest.rows).splitlines()}
+    assert (targets["11"], targets["15"], targets["16"]) == ('{"11":3}', '{"16":1}', '{"16":2,"17":1}')
+    assert not {"12", "13", "14"} & targets.keys()
+    codes = [entry.code for entry in load_quarantine(manifest, store)]
+    assert (codes.count("erased"), codes.count("answer_gone"), manifest.removed) == (4, 3, 3)
+    assert manifest.sealed_documents is not None
+    assert manifest.sealed_documents.size == 36
+
+
+def test_documents_are_kept_no_longer_than_they_may(tmp_path: Path) -> None:
+    until = Origin(origin="o", license="MIT", retain_until=date(2026, 5, 1))
+    objective, store = about_people(tmp_path, source=until), Store()
+    kept = build_snapshot(SnapshotRequest(objective, tmp_path, store, {}, lambda _: None, Amendments(today=date(2026, 5, 1)))).manifest
+    assert (len(load_documents(kept, store)), kept.expires) == (40, date(2026, 5, 1))
+    with pytest.raises(DataInvalid):
+        build_snapshot(SnapshotRequest(objective, tmp_path, store, {}, lambda _: None, Amendments(today=date(2026, 5, 2))))

@@ -14,8 +14,10 @@ from sqlalchemy import create_engine, select
 
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Forbidden, TailorbirdError
+from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, Step, StepState
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.ledger.tables import metadata
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -49,6 +51,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "requests.latest": lambda w: w.requests.latest(release=digest("release")),
     "runs.newest_by_objective": lambda w: w.runs.newest_by_objective(),
     "runs.in_states": lambda w: w.runs.in_states(tuple(RunState)),
+    "requests.of_units": lambda w: w.requests.of_units({""}),
     "requests.traffic": lambda w: w.requests.traffic(START, START + MINUTE),
     "identities.get": lambda w: w.identities.get("ada"),
     "identities.all": lambda w: w.identities.all(),
@@ -61,9 +64,12 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "feedback.of": lambda w: w.feedback.of("request-1"),
     "feedback.latest": lambda w: w.feedback.latest(),
     "feedback.marks": lambda w: w.feedback.marks(digest("release"), START),
+    "feedback.count": lambda w: w.feedback.count({digest("release")}),
+    "feedback.labels": lambda w: w.feedback.labels("", 9),
     "reviews.get": lambda w: w.reviews.get("request-1"),
     "reviews.waiting": lambda w: w.reviews.waiting(),
     "reviews.count": lambda w: w.reviews.count(),
+    "contents.page": lambda w: w.contents.page("", 9),
     "contents.get": lambda w: w.contents.get("request-1"),
     "rollouts.get": lambda w: w.rollouts.get("0123"),
     "rollouts.latest": lambda w: w.rollouts.latest(),
@@ -77,6 +83,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
 #: Writes with names or values of acme's.
 WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "records.put": lambda w: w.records.put(sample.counts(1)),
+    "records.forget": lambda w: w.records.forget(SplitCounts, [digest_of(sample.counts(1))]),
     "runs.add": lambda w: w.runs.add(sample.run("acme")),
     "runs.set_state": lambda w: w.runs.set_state("run0001", RunState.FAILED),
     "steps.enqueue": lambda w: w.steps.enqueue("run0001", "more"),
@@ -93,6 +100,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "splits.remember": lambda w: w.splits.remember("routing", {digest(1): ("test", "g")}),
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
     "requests.add": lambda w: w.requests.add([sample.request("acme", 2)]),
+    "requests.forget": lambda w: w.requests.forget({"request-1"}),
     "identities.add": lambda w: w.identities.add(sample.identity("acme", "mallory")),
     "identities.replace": lambda w: w.identities.replace(sample.identity("acme").model_copy(update={"disabled_at": START})),
     "keys.add": lambda w: w.keys.add(sample.api_key("acme", 2)),
@@ -112,6 +120,9 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "secrets.get": lambda w: w.secrets.get("rows"),
     "usage.add": lambda w: w.usage.add([sample.usage(7)]),
     "feedback.put": lambda w: w.feedback.put(sample.feedback("acme", "down")),
+    "feedback.forget": lambda w: w.feedback.forget({"request-1"}),
+    "reviews.forget": lambda w: w.reviews.forget({"request-1"}),
+    "contents.forget": lambda w: w.contents.forget({"request-1"}),
     "reviews.add": lambda w: w.reviews.add([sample.review("acme", "request-9")]),
     "reviews.replace": lambda w: w.reviews.replace(sample.review("acme").settled("x", "ada", START)),
     "contents.add": lambda w: w.contents.add([sample.content("acme")]),
@@ -153,6 +164,7 @@ def filled(ledger):
         work.secrets.get("rows")
         work.usage.add([sample.usage()])
         work.feedback.put(sample.feedback("acme"))
+        work.feedback.put(sample.feedback("acme").model_copy(update={"kind": FeedbackKind.LABEL}))
         work.reviews.add([sample.review("acme")])
         work.contents.add([sample.content("acme")])
         work.rollouts.add(sample.rollout("acme"))

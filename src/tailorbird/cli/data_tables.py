@@ -5,12 +5,22 @@ In: inspections, snapshots, differences, certificates. Out: tables on stdout. Mu
 
 from __future__ import annotations
 
+from collections import Counter
+
 from tailorbird.cli.session import out, print_table, say
 from tailorbird.domain.erasure import Certificate, Erasure
 from tailorbird.domain.inspection import Inspection
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.data.fixing import Suspect
 from tailorbird.lifecycle.data.looking import Difference, SnapshotView
+
+#: What of a request goes with a person, in words.
+_WORDS = {
+    "kept": "kept words",
+    "feedback": "labels given",
+    "review": "places in the queue for people",
+    "trace": "traces of whom it was for",
+}
 
 
 def show_inspection(found: Inspection) -> None:
@@ -97,18 +107,30 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
     for one in certificate.snapshots:
         gone = f"{len(one.rows):,} rows gone, each proved in the old root and absent from the new"
         out.print(f"  {one.objective}: snapshot {short(one.old)} → {short(one.new)}, {gone}", markup=False)
+        if one.documents is not None:
+            proved = len(one.documents.proofs)
+            out.print(f"    and {one.documents.count:,} documents, {proved:,} of them proved likewise", markup=False)
     counts = {
         "runs": len(reach.runs),
         "candidates": len(reach.candidates),
         "adapters": len(reach.adapters),
         "prompts": len(reach.prompts),
         "indexes": len(reach.indexes),
+        "passages": reach.passages,
         "releases": len(reach.releases),
         "aliases": len(reach.aliases),
+        "rollouts": len(reach.rollouts),
         "answered requests": reach.requests,
         "feedback": reach.feedback,
     }
     out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()), markup=False)
-    out.print(f"destroyed, with the person's words: {len(certificate.purged):,} of the artifacts", markup=False)
+    destroyed = f"{len(certificate.purged):,} artifacts, {len(certificate.forgotten):,} prompts"
+    out.print(f"destroyed, with the person's words: {destroyed}", markup=False)
+    went = Counter(what for each in certificate.words for what in each.what)
+    if went:
+        told = ", ".join(f"{_WORDS[what]} {count:,}" for what, count in sorted(went.items()))
+        out.print(f"taken from {len(certificate.words):,} requests: {told}", markup=False)
+    if certificate.earlier:
+        out.print(f"this certificate follows {short(certificate.earlier)}, which stays valid", markup=False)
     rows = [(f"{duty.due.isoformat()}", duty.kind.value.replace("_", " "), duty.what, duty.why) for duty in certificate.duties]
     print_table(("by", "to do", "what", "why"), rows)

@@ -9,9 +9,11 @@ refused row with its reason. Must not know: models, metrics, the ledger.
 from tailorbird.data.gathering import SnapshotRequest
 from tailorbird.data.inspecting import inspect
 from tailorbird.data.labelling.suspects import label_suspects
-from tailorbird.data.provenance import Amendments, members_of, prove_rows, salt_of
-from tailorbird.data.provenance.rewriting import Rewritten, rewrite, rows_of_subject, stored_rows
+from tailorbird.data.provenance import Amendments, members_of, prove_documents, prove_rows, salt_of
+from tailorbird.data.provenance.amending import answer_gone
+from tailorbird.data.provenance.rewriting import Rewritten, documents_of_subject, rewrite, rows_of_subject, stored_rows
 from tailorbird.data.reading import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
+from tailorbird.data.reading.qrels import without
 from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
 
 __all__ = [
@@ -21,7 +23,9 @@ __all__ = [
     "SnapshotRequest",
     "SourceRow",
     "SourceRows",
+    "answer_gone",
     "build_snapshot",
+    "documents_of_subject",
     "fingerprint_sources",
     "group_sizes",
     "inspect",
@@ -30,6 +34,7 @@ __all__ = [
     "load_quarantine",
     "load_rows",
     "members_of",
+    "prove_documents",
     "prove_rows",
     "read_sources",
     "rewrite",
@@ -37,4 +42,5 @@ __all__ = [
     "rows_of_subject",
     "salt_of",
     "stored_rows",
+    "without",
 ]

@@ -22,7 +22,7 @@ from tailorbird.data.curating import Groups, Outcome, Tally, groups_of, report_o
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import Gathered, SnapshotRequest, salt_of_splits
-from tailorbird.data.provenance import croissant, member, salt_of
+from tailorbird.data.provenance import croissant, member, salt_of, seal_documents
 from tailorbird.data.provenance.sealing import MEMBER, Seal, sealed
 from tailorbird.data.reading import Place
 from tailorbird.data.splitting.labels import labels_of
@@ -101,7 +101,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
         lengths=np.sort(np.fromiter((len(item.row.text) for item, _ in placed), np.int32, len(placed))),
         groups=groups_of(gathered.items, gathered.alike, labelled=bool(label_counts)),
         terms={row.place for row in gathered.sources.rows},
-        expires=_expires(placed),
+        expires=_expires(placed, gathered.sources.documents),
         protected=gathered.protected,
         tally=gathered.tally,
         schemes=gathered.schemes,
@@ -147,6 +147,7 @@ def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotMan
         metadata=artifacts.put(croissant(objective, rows, counts.train + counts.dev + counts.test, content.terms)),
         removed=content.removed,
         expires=content.expires,
+        sealed_documents=seal_documents(content.documents, salt_of(request.amendments.secret, objective.name), artifacts),
     )
     return manifest, report
 
@@ -184,8 +185,9 @@ def line_of(item: Item, group: Group) -> bytes:
     return _canonical({**fields, "provenance": provenance}).encode()
 
 
-def _expires(placed: Placed) -> date | None:
-    return min({item.row.place.retain_until for item, _ in placed} - {None}, default=None)  # type: ignore[type-var]
+def _expires(placed: Placed, documents: Iterable[Document]) -> date | None:
+    rows = {item.row.place.retain_until for item, _ in placed}
+    return min((rows | {document.provenance.retain_until for document in documents if document.provenance}) - {None}, default=None)  # type: ignore[type-var]
 
 
 def jsonl(values: Iterable[Value]) -> bytes:

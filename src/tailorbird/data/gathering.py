@@ -26,7 +26,7 @@ from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import SHARES, Group, Placement, place
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid, Unavailable
-from tailorbird.domain.objective import Objective, Task
+from tailorbird.domain.objective import Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.detector import Detector
@@ -102,7 +102,14 @@ def gather(request: SnapshotRequest) -> Gathered:
     check_classes(dict.fromkeys(labels, 0) | _labels([item for item, _ in placed], objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
     _check_splits({group.split for _, group in placed})
-    tally.quarantined += [*sources.removed, *sources.quarantined, *distinct.quarantined, *placement.quarantined, *thinned]
+    tally.quarantined += [
+        *sources.removed_documents,
+        *sources.removed,
+        *sources.quarantined,
+        *distinct.quarantined,
+        *placement.quarantined,
+        *thinned,
+    ]
     request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}")
     return Gathered(
         sources=sources,
@@ -138,7 +145,7 @@ def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Privacy, tal
     tally.step("read", read, sources.quarantined)
     sources = replace(sources, rows=tuple(treat(sources.rows, objective.task, privacy, tally)))
     before = len(sources.rows)
-    sources = amend(sources, request.amendments)
+    sources = amend(sources, request.amendments, graded=objective.task.kind is TaskKind.RANK)
     tally.step("amendments", before, sources.removed)
     return replace(sources, rows=tuple(sift(sources.rows, objective.task, objective.curation.quality, tally)))
 

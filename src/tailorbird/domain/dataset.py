@@ -63,12 +63,14 @@ EVERYONE = "everyone"
 
 
 class Document(Value):
-    """A document of the tenant, to be found by a question. ``access`` names the groups that may read it; an empty list: nobody."""
+    """A document of the tenant, to be found by a question. ``access`` names the groups that may read it; an empty list: nobody.
+    ``provenance`` is where it came from and whom it is about, as a row's; None in snapshots of earlier versions."""
 
     id: str
     title: str = ""
     text: str
     access: tuple[str, ...] = (EVERYONE,)
+    provenance: Provenance | None = None
 
     def readable_by(self, groups: frozenset[str]) -> bool:
         """True when somebody who belongs to ``groups`` may read it."""
@@ -82,6 +84,15 @@ class Quarantined(Value):
     line: int
     code: str
     reason: str
+
+
+class DocumentSeal(Value):
+    """The tree over a snapshot's documents, by which presence and absence of each are proved, as ``root`` and ``seal`` do for rows.
+    ``members`` names the artifact with the members of the tree; ``size`` counts documents."""
+
+    root: str
+    size: int
+    members: Digest
 
 
 class SplitCounts(Value):
@@ -105,7 +116,8 @@ class SnapshotManifest(Value):
     absence of a row are proved; ``seal`` holds the tree's members. Both are empty in snapshots of earlier versions. ``removed`` counts the
     rows that had to go: past their retention date, erased with their subject, or dropped by a person; they stand in ``quarantine`` with the
     reason. ``expires`` is the first day on which retention of one of its rows ends; ``parent`` the snapshot that this one was made from by
-    erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD).
+    erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD). ``sealed_documents`` is the seal of the documents; it is not
+    written where there are none, so that snapshots of earlier versions keep their names.
     """
 
     tenant: Name
@@ -131,6 +143,7 @@ class SnapshotManifest(Value):
     expires: date | None = None
     parent: Digest | None = None
     metadata: Digest | None = None
+    sealed_documents: DocumentSeal | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def size(self) -> int:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from datetime import date, datetime
 from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
 
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Name, Value
@@ -44,8 +47,21 @@ class RowProof(Value):
     is_gone: str
 
 
+class RewrittenDocuments(Value):
+    """Documents that went from a snapshot, proved against the seals of the documents before and after; the new root is empty where none
+    are left. ``proofs`` are fewer than ``count`` where the old snapshot was made before documents were sealed."""
+
+    count: int
+    old_root: str = ""
+    old_size: int = 0
+    new_root: str = ""
+    new_size: int = 0
+    proofs: tuple[RowProof, ...] = ()
+
+
 class RewrittenSnapshot(Value):
-    """A snapshot that held rows of the person, and the one that was made without them. Sizes are in rows, roots in hex."""
+    """A snapshot that held rows or documents of the person, and the one that was made without them. Sizes are in rows, roots in hex.
+    ``documents`` are those that went."""
 
     objective: Name
     old: Digest
@@ -55,6 +71,7 @@ class RewrittenSnapshot(Value):
     new_root: str
     new_size: int
     rows: tuple[RowProof, ...]
+    documents: RewrittenDocuments | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class DutyKind(StrEnum):
@@ -76,7 +93,9 @@ class Duty(Value):
 
 
 class Reach(Value):
-    """What the person's rows reached, by name or digest. Requests and feedback are counted: they hold no name of a person."""
+    """What the person's rows and documents reached, by name or digest. ``adapters`` are adapters, weights, tuned encoders and floors that
+    learned from them; ``indexes`` hold ``passages`` of their documents; ``aliases`` answer with a reached release, mirror it, or would
+    return to it. Requests and feedback are those of reached releases, counted: they hold no name of a person."""
 
     snapshots: tuple[Digest, ...] = ()
     runs: tuple[str, ...] = ()
@@ -88,11 +107,26 @@ class Reach(Value):
     aliases: tuple[str, ...] = ()
     requests: int = 0
     feedback: int = 0
+    rollouts: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    documents: int = Field(default=0, exclude_if=lambda value: not value)
+    passages: int = Field(default=0, exclude_if=lambda value: not value)
+
+
+class ErasedWords(Value):
+    """What went with one request. ``what``: the words that were ``kept``, what people said (``feedback``, ``review``), the ``trace`` of
+    whom it was answered for. ``why``: it was sent for the person, or held their words or name. ``key`` is the salted digest of the kept
+    text (empty where none was kept): who has the text can have it recomputed, and nobody else learns anything from it."""
+
+    request: str
+    what: tuple[Literal["kept", "feedback", "review", "trace"], ...]
+    why: Literal["sent", "held"]
+    key: str = ""
 
 
 class Certificate(Value):
-    """What the tenant states about an erasure, and signs. ``purged`` are artifacts whose bytes were destroyed. ``earlier`` is the
-    certificate of what was found the time before, where more of the person was found later."""
+    """What the tenant states about an erasure, and signs. ``purged`` are artifacts whose bytes were destroyed, ``forgotten`` candidates
+    whose prompts were, ``words`` what went with requests. ``earlier`` is the certificate of what was found the time before, where more of
+    the person was found, or could be destroyed, later."""
 
     erasure: str
     tenant: Name
@@ -105,3 +139,5 @@ class Certificate(Value):
     purged: tuple[Digest, ...]
     duties: tuple[Duty, ...]
     earlier: Digest | None = None
+    words: tuple[ErasedWords, ...] = Field(default=(), exclude_if=lambda value: not value)
+    forgotten: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)

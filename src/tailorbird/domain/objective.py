@@ -150,6 +150,9 @@ class DocumentSource(Section):
     """The column with its text."""
     access: str | None = None
     """The column with the groups that may read it: a list, or a text with | between them. Without it, everybody may."""
+    subject: str | None = None
+    """The column that names the person a document is about: it is found, with its passages, when the person is erased. The snapshot holds
+    a keyed pseudonym in its place."""
     source: Origin
     """What an auditor will ask for: whose documents, on what terms."""
 

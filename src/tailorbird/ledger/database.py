@@ -47,8 +47,8 @@ class Database(Protocol):
         """
         ...
 
-    def flush(self) -> None:
-        """Makes durable what was committed so far. Raises Unavailable."""
+    def flush(self, *, scrub: bool = False) -> None:
+        """Makes durable what was committed so far; with ``scrub``, as ``Ledger.flush``. Raises Unavailable."""
         ...
 
     def pulse(self) -> object | None:

@@ -17,7 +17,7 @@ from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import insert_new, own, select_fields, value_from, value_of
+from tailorbird.ledger.rows import insert_new, own, portions, select_fields, value_from, value_of
 from tailorbird.ledger.tables import alias_moves, aliases, requests
 
 
@@ -104,6 +104,16 @@ class Requests:
         asked = asked if release is None else asked.where(requests.c.release == release)
         newest = asked.order_by(requests.c.at.desc(), requests.c.id.desc()).limit(limit)
         return tuple(value_of(RequestRow, row) for row in self._connection.execute(newest))
+
+    def of_units(self, units: Collection[str]) -> tuple[str, ...]:
+        """Ids of the requests that were answered for one of ``units``, sorted."""
+        asked = select(requests.c.id).where(requests.c.tenant == self._tenant)
+        return tuple(sorted(id_ for some in portions(units) for id_ in self._connection.scalars(asked.where(requests.c.unit.in_(some)))))
+
+    def forget(self, named: Collection[str]) -> int:
+        """Takes unit, sketch and prediction from these rows; how many there are."""
+        blank = update(requests).where(requests.c.tenant == self._tenant).values(unit="", sketch="", prediction=None)
+        return sum(self._connection.execute(blank.where(requests.c.id.in_(some))).rowcount for some in portions(named))
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
         """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release.

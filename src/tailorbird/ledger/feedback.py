@@ -5,15 +5,15 @@ In: feedback, reviews, contents. Out: the same. Must not know: who asks, what is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, and_, delete, func, select, update
 
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.feedback import Content, Feedback, Marks, Review
+from tailorbird.domain.feedback import Content, Feedback, FeedbackKind, Marks, Review
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.rows import insert_all_new, own, select_fields, upsert, value_of
+from tailorbird.ledger.rows import insert_all_new, own, portions, select_fields, upsert, value_of
 from tailorbird.ledger.tables import contents, feedback, requests, reviews
 
 
@@ -50,6 +50,28 @@ class FeedbackBook:
         here = (feedback.c.tenant == self._tenant, requests.c.release == release, feedback.c.at >= since, feedback.c.score.is_not(None))
         rows = self._connection.execute(said.where(*here).group_by(feedback.c.kind).order_by(feedback.c.kind))
         return tuple(value_of(Marks, row) for row in rows)
+
+    def count(self, releases: Collection[Digest]) -> int:
+        """How much was ever said of answers of ``releases``."""
+        same = (requests.c.tenant == feedback.c.tenant) & (requests.c.id == feedback.c.request)
+        said = select(func.count()).select_from(feedback).join(requests, same).where(feedback.c.tenant == self._tenant)
+        return sum(self._connection.execute(said.where(requests.c.release.in_(some))).scalar_one() for some in portions(releases))
+
+    def labels(self, after: str, limit: int) -> tuple[Feedback, ...]:
+        """Labels that were given, by request: those of the ``limit`` first requests after ``after``."""
+        labelled = (feedback.c.tenant == self._tenant, feedback.c.kind == FeedbackKind.LABEL.value, feedback.c.request > after)
+        first = select(feedback.c.request).where(*labelled).distinct().order_by(feedback.c.request).limit(limit)
+        asked = select_fields(feedback, Feedback).where(*labelled, feedback.c.request.in_(first.scalar_subquery()))
+        return tuple(value_of(Feedback, row) for row in self._connection.execute(asked.order_by(feedback.c.request, feedback.c.source)))
+
+    def forget(self, named: Collection[str]) -> tuple[str, ...]:
+        """Empties the labels that were given to these requests; ids of those that had any."""
+        found: set[str] = set()
+        for some in portions(named):
+            said = and_(feedback.c.tenant == self._tenant, feedback.c.kind == FeedbackKind.LABEL.value, feedback.c.request.in_(some))
+            found |= set(self._connection.scalars(select(feedback.c.request).where(said, feedback.c.value != "")))
+            self._connection.execute(update(feedback).where(said).values(value=""))
+        return tuple(sorted(found))
 
 
 class Reviews:
@@ -91,6 +113,16 @@ class Reviews:
         if not self._connection.execute(update(reviews).where(*here).values(item.model_dump() | {"reason": item.reason.value})).rowcount:
             raise Conflict(f"the answer {item.request} was reviewed meanwhile", "take the next one", code="review_settled")
 
+    def forget(self, named: Collection[str]) -> tuple[str, ...]:
+        """Drops what is open about these requests, and empties what people answered; ids of those that were in the queue."""
+        found: set[str] = set()
+        for some in portions(named):
+            here = and_(reviews.c.tenant == self._tenant, reviews.c.request.in_(some))
+            found |= set(self._connection.scalars(select(reviews.c.request).where(here)))
+            self._connection.execute(update(reviews).where(here, reviews.c.state == "open").values(state="dropped"))
+            self._connection.execute(update(reviews).where(here).values(label=None))
+        return tuple(sorted(found))
+
 
 class Contents:
     """Implements ``ContentRepository``."""
@@ -110,6 +142,16 @@ class Contents:
         mine = select_fields(contents, Content).where(contents.c.tenant == self._tenant, contents.c.request == request)
         row = self._connection.execute(mine).one_or_none()
         return value_of(Content, row) if row else None
+
+    def page(self, after: str, limit: int) -> tuple[Content, ...]:
+        """What is kept, by request: the ``limit`` first after ``after``."""
+        mine = select_fields(contents, Content).where(contents.c.tenant == self._tenant, contents.c.request > after)
+        return tuple(value_of(Content, row) for row in self._connection.execute(mine.order_by(contents.c.request).limit(limit)))
+
+    def forget(self, named: Collection[str]) -> int:
+        """Deletes what is kept of these requests; how many there were."""
+        mine = delete(contents).where(contents.c.tenant == self._tenant)
+        return sum(self._connection.execute(mine.where(contents.c.request.in_(some))).rowcount for some in portions(named))
 
     def purge(self, before: datetime) -> int:
         """Deletes what expired before; how many there were."""

@@ -68,7 +68,7 @@ class PostgresqlDatabase:
                 connection.execute(_HASTY)
             yield connection
 
-    def flush(self) -> None:
+    def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: the server flushes what was committed in haste within a fraction of a second."""
 
     def pulse(self) -> None:

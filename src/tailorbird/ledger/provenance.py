@@ -18,12 +18,9 @@ from tailorbird.domain.fixing import Decision
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import begins, insert_new, next_number, own, select_fields, value_of
+from tailorbird.ledger.rows import begins, insert_new, next_number, own, portions, select_fields, value_of
 from tailorbird.ledger.tables import decisions, erasures, secrets
 from tailorbird.ports.clock import Clock
-
-#: Rows named in one statement at most.
-_AT_ONCE = 500
 
 
 class Decisions:
@@ -49,9 +46,9 @@ class Decisions:
 
     def forget(self, rows: Iterable[Digest]) -> int:
         """Deletes what was decided about these rows."""
-        named, gone = sorted(rows), 0
-        for start in range(0, len(named), _AT_ONCE):
-            here = and_(decisions.c.tenant == self._tenant, decisions.c.row.in_(named[start : start + _AT_ONCE]))
+        gone = 0
+        for some in portions(rows):
+            here = and_(decisions.c.tenant == self._tenant, decisions.c.row.in_(some))
             gone += self._connection.execute(delete(decisions).where(here), execution_options={"preserve_rowcount": True}).rowcount
         return gone
 
@@ -92,8 +89,9 @@ class Erasures:
             )
 
     def finish(self, erasure: str, owner: str, certificate: Digest) -> Erasure:
-        """Notes the certificate and gives the lease back. Raises LeaseLost."""
-        if not self._change(erasure, erasures.c.owner == owner, owner=None, lease_until=None, certificate=certificate):
+        """Notes the certificate, which is to be signed, and gives the lease back. Raises LeaseLost."""
+        noted = {"certificate": certificate, "signature": None, "state": ErasureState.OPEN}
+        if not self._change(erasure, erasures.c.owner == owner, owner=None, lease_until=None, **noted):
             raise LeaseLost(f"somebody else carries out the erasure {erasure} by now", "see: tailorbird data erasures", code="lease_lost")
         return self.get(erasure)
 

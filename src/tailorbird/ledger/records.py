@@ -5,9 +5,10 @@ In: domain values. Out: the same values, checked against their digest. Must not 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, select
+from sqlalchemy import ColumnElement, Connection, delete, select
 
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
@@ -44,6 +45,12 @@ class Records:
         if digest_bytes(body.encode()) != digest:
             raise unreadable(kind)
         return value_from_text(kind, body)
+
+    def forget(self, kind: type[Value], named: Iterable[Digest]) -> int:
+        """Deletes records whose words must go; how many there were."""
+        return sum(
+            self._connection.execute(delete(records).where(*self._of(kind), records.c.digest == digest)).rowcount for digest in named
+        )
 
     def digests(self, kind: type[Value]) -> tuple[Digest, ...]:
         """Digests of all records of a kind, oldest first."""

@@ -5,7 +5,7 @@ In: values, rows. Out: rows, values, and the few statements that every repositor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any, TypeVar
 
@@ -18,6 +18,9 @@ from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json
 
 V = TypeVar("V", bound=Value)
+
+#: Names in one statement at most.
+_AT_ONCE = 500
 
 #: ``INSERT … ON CONFLICT DO NOTHING`` is spelled alike in both, but is no part of the SQL standard.
 _INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -89,6 +92,12 @@ def _upserting(dialect: str, table: Table, summed: tuple[str, ...], replaced: tu
     statement = _INSERT[dialect](table)
     changes = {name: table.c[name] + statement.excluded[name] for name in summed} | {name: statement.excluded[name] for name in replaced}
     return statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=changes)
+
+
+def portions(names: Iterable[str]) -> Iterator[list[str]]:
+    """``names`` without repetition, sorted, as many at once as one statement may name."""
+    ordered = sorted(set(names))
+    yield from (ordered[start : start + _AT_ONCE] for start in range(0, len(ordered), _AT_ONCE))
 
 
 def next_number(column: ColumnElement[int], *same: ColumnElement[bool]) -> ScalarSelect[int]:

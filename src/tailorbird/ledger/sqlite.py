@@ -74,8 +74,12 @@ class SqliteFile:
         with database_errors(str(self.file)), (self._writer if durable else self._hasty).begin() as connection:
             yield connection
 
-    def flush(self) -> None:
-        """Makes durable what was committed so far, and brings a long log into the file. No writer waits for it. Raises Unavailable."""
+    def flush(self, *, scrub: bool = False) -> None:
+        """Makes durable what was committed so far, and brings a long log into the file. No writer waits for it. Raises Unavailable.
+
+        With ``scrub`` the log is brought into the file and emptied, whatever its length; a reader that stays longer than the busy timeout
+        keeps it from being emptied, and the next one does it.
+        """
         try:
             handle = os.open(self._log, os.O_RDONLY)
         except FileNotFoundError:
@@ -89,9 +93,10 @@ class SqliteFile:
             ) from error
         finally:
             os.close(handle)
-        if length > _LONG_LOG:
+        if scrub or length > _LONG_LOG:
             with database_errors(str(self.file)), self._reader.connect() as connection:
-                connection.connection.driver_connection.execute("PRAGMA wal_checkpoint(PASSIVE)")  # type: ignore[union-attr]
+                checkpoint = f"PRAGMA wal_checkpoint({'TRUNCATE' if scrub else 'PASSIVE'})"
+                connection.connection.driver_connection.execute(checkpoint)  # type: ignore[union-attr]
 
     def pulse(self) -> tuple[int, int, int]:
         """The state of the write-ahead log: every commit of any process writes there first."""
@@ -150,6 +155,8 @@ def _set_up(connection: sqlite3.Connection) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # What is deleted because a person asked for it is overwritten, not only unlinked.
+    connection.execute("PRAGMA secure_delete = ON")
 
 
 def _begin(connection: Connection) -> None:

@@ -105,9 +105,9 @@ class SqlLedger:
         with self._database.writing() if write else self._database.reading() as connection:
             yield system_over(connection, self._clock)
 
-    def flush(self) -> None:
+    def flush(self, *, scrub: bool = False) -> None:
         """Makes durable what was committed so far. Raises Unavailable."""
-        self._database.flush()
+        self._database.flush(scrub=scrub)
 
     def pulse(self) -> object | None:
         """What is another after a commit; None where only the database can tell."""

@@ -49,6 +49,15 @@ class RequestRepository(Protocol):
         """The newest rows, newest first; only those older than ``before``, only those that ``release`` answered."""
         ...
 
+    def of_units(self, units: Collection[str]) -> tuple[str, ...]:
+        """Ids of the requests that were answered for one of ``units``, sorted."""
+        ...
+
+    def forget(self, requests: Collection[str]) -> int:
+        """Takes from these rows what stems from somebody's words, or tells whom they were answered for: ``unit``, ``sketch``,
+        ``prediction``. The rows stay, for what they used up was used up. How many there are."""
+        ...
+
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
         """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), summed by the database."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -29,6 +29,19 @@ class FeedbackRepository(Protocol):
         """What was said at or after ``since`` of answers of ``release``, by kind; only what has a score."""
         ...
 
+    def count(self, releases: Collection[Digest]) -> int:
+        """How much was ever said of answers of ``releases``."""
+        ...
+
+    def labels(self, after: str, limit: int) -> tuple[Feedback, ...]:
+        """Labels that were given, by request: those of the ``limit`` first requests after ``after``."""
+        ...
+
+    def forget(self, requests: Collection[str]) -> tuple[str, ...]:
+        """Empties the labels that were given to these requests: they are somebody's words. Scores and marks stay. Ids of those that had
+        any."""
+        ...
+
 
 class ReviewRepository(Protocol):
     """One tenant's queue of answers that wait for people."""
@@ -53,6 +66,10 @@ class ReviewRepository(Protocol):
         """Writes a settled item over the open one. Raises Conflict when it is not open any more."""
         ...
 
+    def forget(self, requests: Collection[str]) -> tuple[str, ...]:
+        """Drops what is open about these requests, and empties what people answered. Ids of those that were in the queue."""
+        ...
+
 
 class ContentRepository(Protocol):
     """One tenant's kept words."""
@@ -63,6 +80,14 @@ class ContentRepository(Protocol):
 
     def get(self, request: str) -> Content | None:
         """What is kept of a request."""
+        ...
+
+    def page(self, after: str, limit: int) -> tuple[Content, ...]:
+        """What is kept, by request: the ``limit`` first after ``after``."""
+        ...
+
+    def forget(self, requests: Collection[str]) -> int:
+        """Deletes what is kept of these requests; how many there were."""
         ...
 
     def purge(self, before: datetime) -> int:

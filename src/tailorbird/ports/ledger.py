@@ -77,8 +77,12 @@ class Ledger(Protocol):
         """A transaction over the system repositories."""
         ...
 
-    def flush(self) -> None:
-        """Makes durable what was committed so far. No writer waits for it. Raises Unavailable."""
+    def flush(self, *, scrub: bool = False) -> None:
+        """Makes durable what was committed so far. No writer waits for it. Raises Unavailable.
+
+        With ``scrub``, what was deleted is taken out of the log of changes, too, where the database is a file and nobody reads what was
+        there before; then writers may have to wait.
+        """
         ...
 
     def pulse(self) -> object | None:

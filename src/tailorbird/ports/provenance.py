@@ -48,7 +48,10 @@ class ErasureRepository(Protocol):
         ...
 
     def finish(self, erasure: str, owner: str, certificate: Digest) -> Erasure:
-        """Notes the certificate and gives the lease back. Raises LeaseLost when ``owner`` no longer holds it."""
+        """Notes the certificate and gives the lease back; what was signed before is not this one.
+
+        Raises LeaseLost when ``owner`` no longer holds it.
+        """
         ...
 
     def sign(self, erasure: str, certificate: Digest, signature: Signature) -> Erasure:

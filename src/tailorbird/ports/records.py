@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from tailorbird.domain.value import Digest, Value
@@ -18,6 +19,10 @@ class RecordRepository(Protocol):
 
     def get(self, kind: type[V], digest: Digest) -> V:
         """The value of type ``kind`` named ``digest``. Raises NotFound, or Corrupt when the row does not match its digest."""
+        ...
+
+    def forget(self, kind: type[Value], digests: Iterable[Digest]) -> int:
+        """Deletes records whose words must go: who asks for one from then on gets NotFound. How many there were."""
         ...
 
     def digests(self, kind: type[Value]) -> tuple[Digest, ...]:

@@ -1,7 +1,7 @@
 """Serving: which release answers whom, kept true while releases move; answers; what may be used up; and the row every request leaves."""
 
 from tailorbird.serving.answering import Answering, Piece
-from tailorbird.serving.choice import choose
+from tailorbird.serving.choice import choose, unit_of
 from tailorbird.serving.deployment import Deployment, Readiness
 from tailorbird.serving.journal import Kept, Redact, RequestJournal, amounts_of
 from tailorbird.serving.judging import judge, segments
@@ -31,4 +31,5 @@ __all__ = [
     "choose",
     "judge",
     "segments",
+    "unit_of",
 ]

@@ -7,6 +7,19 @@ In: rows as read; frozen snapshots. Out: rows to go on with, roots and proofs, s
 
 from tailorbird.data.provenance.amending import Amendments, amend
 from tailorbird.data.provenance.croissant import croissant, redescribed
-from tailorbird.data.provenance.sealing import head, member, members_of, prove_rows, salt_of, stored
+from tailorbird.data.provenance.sealing import head, member, members_of, prove_documents, prove_rows, salt_of, seal_documents, stored
 
-__all__ = ["Amendments", "amend", "croissant", "head", "member", "members_of", "prove_rows", "redescribed", "salt_of", "stored"]
+__all__ = [
+    "Amendments",
+    "amend",
+    "croissant",
+    "head",
+    "member",
+    "members_of",
+    "prove_documents",
+    "prove_rows",
+    "redescribed",
+    "salt_of",
+    "seal_documents",
+    "stored",
+]

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from tailorbird.data.reading import SourceRow, SourceRows, row_id
-from tailorbird.domain.dataset import Quarantined
+from tailorbird.data.reading.qrels import without
+from tailorbird.domain.dataset import Document, Quarantined
 from tailorbird.domain.fixing import Decision, FixAction
 from tailorbird.domain.value import Digest
 
 #: Reasons for which a row had to go. These are no faults of the file.
-ERASED, RETENTION_OVER, DROPPED = "erased", "retention_over", "dropped"
+ERASED, RETENTION_OVER, DROPPED, ANSWER_GONE = "erased", "retention_over", "dropped", "answer_gone"
 
 
 @dataclass(frozen=True)
@@ -29,25 +30,61 @@ class Amendments:
     today: date | None = None
 
 
-def amend(sources: SourceRows, amendments: Amendments) -> SourceRows:
-    """``sources`` as the amendments leave them; what had to go is added to ``removed``."""
+def amend(sources: SourceRows, amendments: Amendments, *, graded: bool = False) -> SourceRows:
+    """``sources`` as the amendments leave them; what had to go is added to ``removed`` and ``removed_documents``.
+
+    Where rows are ``graded``, their targets name documents: what went is no answer any more, and a row without an answer goes, too.
+    """
+    documents, gone = _documents(sources.documents, amendments)
     kept: list[SourceRow] = []
     removed: list[Quarantined] = []
-    for row in sources.rows:
+    for source in sources.rows:
+        row = replace(source, target=without(source.target, gone)) if graded and gone else source
         decision = amendments.decisions.get(row_id(row.text, row.target)) if amendments.decisions else None
         if reason := _must_go(row, decision, amendments):
             removed.append(reason)
         else:
             kept.append(_relabelled(row, decision))
-    return replace(sources, rows=tuple(kept), removed=(*sources.removed, *removed))
+    removed_documents = (*sources.removed_documents, *gone.values())
+    return replace(
+        sources,
+        rows=tuple(kept),
+        removed=(*sources.removed, *removed),
+        documents=tuple(documents),
+        removed_documents=removed_documents,
+    )
+
+
+def answer_gone(file: str, line: int) -> Quarantined:
+    """Why a query goes whose every relevant document went."""
+    return Quarantined(file=file, line=line, code=ANSWER_GONE, reason="every document that answers it had to go")
+
+
+def _documents(documents: tuple[Document, ...], amendments: Amendments) -> tuple[list[Document], dict[str, Quarantined]]:
+    """The documents that stay, and why others had to go, by id."""
+    kept, gone = list[Document](), dict[str, Quarantined]()
+    for document in documents:
+        place = document.provenance
+        if place is not None and place.subject in amendments.erased:
+            gone[document.id] = Quarantined(file=place.file, line=place.line, code=ERASED, reason="its subject was erased")
+        elif place is not None and (why := _expired(place.retain_until, amendments.today)):
+            gone[document.id] = Quarantined(file=place.file, line=place.line, code=RETENTION_OVER, reason=why)
+        else:
+            kept.append(document)
+    return kept, gone
+
+
+def _expired(until: date | None, today: date | None) -> str:
+    return f"it could be kept until {until.isoformat()}" if until and today and until < today else ""
 
 
 def _must_go(row: SourceRow, decision: Decision | None, amendments: Amendments) -> Quarantined | None:
-    until = row.place.retain_until
     if row.subject in amendments.erased:
         code, reason = ERASED, "its subject was erased"
-    elif until and amendments.today and until < amendments.today:
-        code, reason = RETENTION_OVER, f"it could be kept until {until.isoformat()}"
+    elif why := _expired(row.place.retain_until, amendments.today):
+        code, reason = RETENTION_OVER, why
+    elif not row.target:
+        return answer_gone(row.place.file, row.line)
     elif decision and decision.action is FixAction.DROP:
         code, reason = DROPPED, f"{decision.by} decided that it goes"
     else:

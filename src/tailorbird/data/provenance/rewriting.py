@@ -1,21 +1,21 @@
-"""A snapshot made from a snapshot: rows that go, rows that bear another label; all others are what they were.
+"""A snapshot made from a snapshot: rows and documents that go, rows that bear another label; all others are what they were.
 
-In: a manifest, what becomes of a row, the tenant's secret. Out: another manifest, which names the first as its parent, and the rows that
-were changed or went. Must not know: why a row goes, source files: they may be gone.
+In: a manifest, what becomes of a row, documents to leave out, the tenant's secret. Out: another manifest, which names the first as its
+parent, and the rows that were changed or went. Must not know: why a row goes, source files: they may be gone.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from tailorbird.data.provenance.croissant import redescribed
-from tailorbird.data.provenance.sealing import head, member, salt_of, stored
+from tailorbird.data.provenance.sealing import head, member, salt_of, seal_documents, stored
 from tailorbird.data.splitting.labels import labels_of
-from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split, SplitCounts
+from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Digest
@@ -24,6 +24,9 @@ from tailorbird.ports.artifacts import ArtifactStore
 
 #: What becomes of a row: another one, or why it goes.
 Change = Callable[[Row], Row | Quarantined]
+
+
+NO_DOCUMENTS: Mapping[str, Quarantined] = {}
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,22 @@ def rows_of_subject(manifest: SnapshotManifest, artifacts: ArtifactStore, subjec
     return tuple(row for row in found if row.provenance.subject == subject)
 
 
-def rewrite(manifest: SnapshotManifest, artifacts: ArtifactStore, change: Change, secret: bytes) -> Rewritten:
-    """The snapshot without or with other rows as ``change`` says. The same change gives the same digests.
+def documents_of_subject(manifest: SnapshotManifest, artifacts: ArtifactStore, subject: str) -> tuple[Document, ...]:
+    """The documents that carry the pseudonym ``subject``."""
+    lines = artifacts.get(manifest.documents).splitlines() if manifest.documents else []
+    sought = json.dumps(subject).encode()
+    found = (Document.model_validate_json(line) for line in lines if sought in line)
+    return tuple(each for each in found if each.provenance is not None and each.provenance.subject == subject)
+
+
+def rewrite(
+    manifest: SnapshotManifest,
+    artifacts: ArtifactStore,
+    change: Change,
+    secret: bytes,
+    documents: Mapping[str, Quarantined] = NO_DOCUMENTS,
+) -> Rewritten:
+    """The snapshot without or with other rows as ``change`` says, and without ``documents``, by id. The same change gives the same digests.
 
     A row that becomes one that is there already goes. Raises DataInvalid when a split would be left without rows.
     """
@@ -68,7 +85,7 @@ def rewrite(manifest: SnapshotManifest, artifacts: ArtifactStore, change: Change
     for _, after in changed:
         kept.add(after, canonical_json(after))
     gone += repeated
-    return Rewritten(kept.freeze(artifacts, [why for _, why in gone], secret), [row for row, _ in gone], changed)
+    return Rewritten(kept.freeze(artifacts, [why for _, why in gone], secret, documents), [row for row, _ in gone], changed)
 
 
 def _repeats(row: Row) -> Quarantined:
@@ -100,14 +117,17 @@ class _Kept:
         if self._old.label_sets and row.split is Split.TRAIN:
             self._sets.add(row.target)
 
-    def freeze(self, artifacts: ArtifactStore, reasons: list[Quarantined], secret: bytes) -> SnapshotManifest:
+    def freeze(
+        self, artifacts: ArtifactStore, reasons: list[Quarantined], secret: bytes, documents: Mapping[str, Quarantined]
+    ) -> SnapshotManifest:
         """Stores rows, quarantine and seal, and returns the manifest. Raises DataInvalid when a split is empty."""
         if not all(self._splits[split] for split in Split):
             hint = "bring more rows in the source files, and adapt again: a snapshot needs rows to learn from and to measure on"
             raise DataInvalid("without these rows a split would be empty", hint, code="split_empty")
         salt, ordered = salt_of(secret, self._old.objective), [self.lines[row] for row in sorted(self.lines)]
         seal = stored(member(row, line, salt) for row, line in self.lines.items())
-        quarantine = sorted([*artifacts.get(self._old.quarantine).splitlines(), *map(canonical_json, reasons)], key=_place)
+        more = [*reasons, *documents.values()]
+        quarantine = sorted([*artifacts.get(self._old.quarantine).splitlines(), *map(canonical_json, more)], key=_place)
         lengths = sorted(self._lengths)
         rows = artifacts.put(b"".join(line + b"\n" for line in ordered))
         described = redescribed(artifacts.get(self._old.metadata), rows, len(ordered)) if self._old.metadata else None
@@ -122,12 +142,22 @@ class _Kept:
             "label_sets": tuple(sorted(self._sets)),
             "text_length_p95": lengths[(95 * len(lengths) + 99) // 100 - 1],
             "text_length_max": lengths[-1],
-            "expires": self._expires,
             "root": head(seal).root,
             "seal": artifacts.put(seal),
             "parent": digest_of(self._old),
         }
-        return self._old.model_copy(update=update)
+        return self._old.model_copy(update=update | self._documents(artifacts, salt, documents))
+
+    def _documents(self, artifacts: ArtifactStore, salt: bytes, gone: Mapping[str, Quarantined]) -> dict[str, object]:
+        """What the manifest says of the documents that are left, and of the first day on which anything may be kept no more."""
+        lines = artifacts.get(self._old.documents).splitlines() if self._old.documents else []
+        left = [document for document in map(Document.model_validate_json, lines) if document.id not in gone]
+        days = {document.provenance.retain_until for document in left if document.provenance} | {self._expires}
+        told: dict[str, object] = {"expires": min((day for day in days if day), default=None)}
+        if not gone:
+            return told
+        stored_documents = artifacts.put(b"".join(canonical_json(document) + b"\n" for document in left)) if left else None
+        return told | {"documents": stored_documents, "sealed_documents": seal_documents(left, salt, artifacts)}
 
     def _label_counts(self) -> dict[str, SplitCounts]:
         """A label that lost its last row is no label any more."""

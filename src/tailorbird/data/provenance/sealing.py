@@ -16,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.data.reading.row_id import row_id
+from tailorbird.domain.dataset import Document, DocumentSeal, SnapshotManifest
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import canonical_json
 from tailorbird.foundations.membership import Head, Members, Proof, head_of, key_of
 from tailorbird.foundations.merkle import leaf_hashes
 from tailorbird.ports.artifacts import ArtifactStore
@@ -84,13 +86,43 @@ def stored(members: Iterable[bytes]) -> bytes:
     return b"".join(sorted(members))
 
 
+def seal_documents(documents: Iterable[Document], salt: bytes, artifacts: ArtifactStore) -> DocumentSeal | None:
+    """The seal of a snapshot's documents; None where there are none."""
+    members = [member(document_key(document), canonical_json(document), salt) for document in documents]
+    if not members:
+        return None
+    seal = stored(members)
+    return DocumentSeal(root=head(seal).root, size=len(members), members=artifacts.put(seal))
+
+
+def document_key(document: Document) -> Digest:
+    """What makes a document this one and no other: its text and its id."""
+    return row_id(document.text, document.id)
+
+
 def prove_rows(
     artifacts: ArtifactStore, secret: bytes, before: SnapshotManifest, after: SnapshotManifest, rows: Sequence[Digest]
 ) -> list[tuple[str, Proof, Proof]]:
     """For each of ``rows`` its salted key, its proof in the snapshot ``before`` and its proof in the snapshot ``after``."""
-    salt = salt_of(secret, before.objective)
-    was, now = (members_of(artifacts.get(manifest.seal)) if manifest.seal else Members(()) for manifest in (before, after))
-    keys = [key_of(salt, row) for row in rows]
+    return _prove(artifacts, salt_of(secret, before.objective), (before.seal, after.seal), rows)
+
+
+def prove_documents(
+    artifacts: ArtifactStore, secret: bytes, before: SnapshotManifest, after: SnapshotManifest, documents: Sequence[Document]
+) -> list[tuple[str, Proof, Proof]]:
+    """The same for ``documents``. Nothing is proved of snapshots of earlier versions, whose documents have no seal."""
+    was, now = before.sealed_documents, after.sealed_documents
+    if was is None:
+        return []
+    seals = was.members, now.members if now else None
+    return _prove(artifacts, salt_of(secret, before.objective), seals, list(map(document_key, documents)))
+
+
+def _prove(
+    artifacts: ArtifactStore, salt: bytes, seals: tuple[Digest | None, Digest | None], named: Sequence[Digest]
+) -> list[tuple[str, Proof, Proof]]:
+    was, now = (members_of(artifacts.get(seal)) if seal else Members(()) for seal in seals)
+    keys = [key_of(salt, each) for each in named]
     return [(key.hex(), was.prove(key), now.prove(key)) for key in keys]
 
 

@@ -7,18 +7,22 @@ indexes.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tailorbird.data.reading.cells import Unusable, groups_cell, name_cell, text_cell
+from tailorbird.data.reading.cells import Unusable, groups_cell, name_cell, subject_cell, text_cell
 from tailorbird.data.reading.data_file import DataFile
 from tailorbird.data.reading.locating import READERS, located_at
 from tailorbird.data.reading.record import Record
 from tailorbird.data.reading.text_folder import FOLDER
-from tailorbird.domain.dataset import EVERYONE, Document, Quarantined
+from tailorbird.domain.dataset import EVERYONE, Document, Provenance, Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DocumentSource
 from tailorbird.domain.value import Digest
+
+#: The pseudonym that stands for a name.
+Pseudonyms = Callable[[str], str]
 
 
 @dataclass
@@ -33,12 +37,13 @@ class ReadDocuments:
 
 def columns_of_documents(source: DocumentSource) -> dict[str, str]:
     """The columns that a source names, by the key under which it names them."""
-    named = {"id": source.id, "text": source.text, "title": source.title, "access": source.access}
+    named = {"id": source.id, "text": source.text, "title": source.title, "access": source.access, "subject": source.subject}
     return {key: column for key, column in named.items() if column}
 
 
-def read_documents(sources: tuple[DocumentSource, ...], folder: Path) -> ReadDocuments:
-    """Reads every source. In a folder, a document's id is its path, and everybody may read it.
+def read_documents(sources: tuple[DocumentSource, ...], folder: Path, named: Pseudonyms) -> ReadDocuments:
+    """Reads every source; people are called as ``named`` says. In a folder, a document's id is its path, everybody may read it, and it is
+    about nobody.
 
     Raises DataInvalid when a file as a whole cannot be used or lacks a column, Unavailable as ``locating``.
     """
@@ -46,7 +51,7 @@ def read_documents(sources: tuple[DocumentSource, ...], folder: Path) -> ReadDoc
     for source in sources:
         wanted = columns_of_documents(source)
         with located_at(source.path, wanted.values(), folder) as file:
-            columns = _read(file, source, found)
+            columns = _read(file, source, found, named)
             found.files[file.name] = file.digest
         missing = [column for key, column in wanted.items() if columns and column not in columns and file.kind != FOLDER]
         if missing:
@@ -55,7 +60,7 @@ def read_documents(sources: tuple[DocumentSource, ...], folder: Path) -> ReadDoc
     return found
 
 
-def _read(file: DataFile, source: DocumentSource, found: ReadDocuments) -> set[str]:
+def _read(file: DataFile, source: DocumentSource, found: ReadDocuments, named: Pseudonyms) -> set[str]:
     columns: set[str] = set()
     for record in READERS[file.kind](file, columns_of_documents(source).values()):
         found.read[file.name] += 1
@@ -64,7 +69,7 @@ def _read(file: DataFile, source: DocumentSource, found: ReadDocuments) -> set[s
             continue
         columns.update(record.cells)
         try:
-            document = _document(file, record, source)
+            document = _document(file, record, source, named)
             if document.id in found.documents:
                 raise Unusable("id_twice", "another document has this id")
             found.documents[document.id] = document
@@ -74,13 +79,30 @@ def _read(file: DataFile, source: DocumentSource, found: ReadDocuments) -> set[s
     return columns
 
 
-def _document(file: DataFile, record: Record, source: DocumentSource) -> Document:
+def _document(file: DataFile, record: Record, source: DocumentSource, named: Pseudonyms) -> Document:
     if record.file is not None:
         inside = record.file.name.removeprefix(f"{file.name.rstrip('/')}/")
-        return Document(id=inside, text=text_cell(record, "text", "text"))
+        return Document(id=inside, text=text_cell(record, "text", "text"), provenance=_provenance(record.file, record, source, None))
+    subject = subject_cell(record, source.subject)
     return Document(
         id=name_cell(record, "id", source.id),
         title=text_cell(record, "title", source.title) if source.title and record.cells.get(source.title) else "",
         text=text_cell(record, "text", source.text),
         access=groups_cell(record, source.access) if source.access else (EVERYONE,),
+        provenance=_provenance(file, record, source, named(subject) if subject else None),
+    )
+
+
+def _provenance(file: DataFile, record: Record, source: DocumentSource, subject: str | None) -> Provenance:
+    said = source.source
+    return Provenance(
+        file=file.name,
+        file_digest=file.digest if record.file is not None else None,
+        line=record.line,
+        origin=said.origin,
+        license=said.license,
+        collected=str(said.collected),
+        consent=said.consent,
+        subject=subject,
+        retain_until=said.retain_until,
     )

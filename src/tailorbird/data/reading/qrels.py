@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from tailorbird.data.reading.cells import Unusable
@@ -26,6 +26,13 @@ Grades = dict[str, int]
 def target_of(grades: Mapping[str, int]) -> str:
     """Grades as the target of a row: compact JSON with sorted keys."""
     return json.dumps(dict(sorted(grades.items())), separators=(",", ":"), ensure_ascii=False)
+
+
+def without(target: str, gone: Collection[str]) -> str:
+    """The ``target`` of a query without the documents that are ``gone``; empty where nothing is left to be found."""
+    grades: Grades = json.loads(target)
+    left = {name: grade for name, grade in grades.items() if name not in gone}
+    return target_of(left) if left else ""
 
 
 def read_qrels(file: DataFile, known: Iterable[str]) -> tuple[dict[str, Grades], list[Quarantined], int]:

@@ -52,7 +52,7 @@ class SourceRows:
     """All rows of an objective in the order of its sources. ``read`` counts the records of each file: rows and quarantined ones.
 
     ``removed`` are rows that had to go for reasons outside of the files (``data/provenance``): no fault of any file.
-    ``documents`` are sorted by id.
+    ``documents`` are sorted by id; ``removed_documents`` are those that had to go likewise.
     """
 
     rows: tuple[SourceRow, ...]
@@ -61,3 +61,4 @@ class SourceRows:
     files: dict[str, Digest]
     removed: tuple[Quarantined, ...] = ()
     documents: tuple[Document, ...] = ()
+    removed_documents: tuple[Quarantined, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tailorbird.data.reading.cells import Unusable
@@ -23,6 +24,7 @@ from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.pseudonyms import pseudonym
 from tailorbird.foundations.text import nearest
 
 #: A file of which more than this share is quarantined is refused as a whole: something is wrong with all of it.
@@ -35,7 +37,7 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
 
     ``secret`` is the key of the pseudonyms that stand for subjects.
     """
-    found = read_documents(objective.documents, folder)
+    found = read_documents(objective.documents, folder, partial(pseudonym, secret, objective.tenant))
     rows, quarantined, read, files = list[SourceRow](), found.quarantined, found.read, found.files
     for source in in_order(objective.data):
         making = Making(objective, source, secret, frozenset(found.documents))

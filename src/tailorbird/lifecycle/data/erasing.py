@@ -1,4 +1,4 @@
-"""A person is forgotten: found wherever their rows reached, taken out, and certified.
+"""A person is forgotten: found wherever their rows, documents and words reached, taken out, and certified.
 
 In: an actor, the name of a person as it stands in the data. Out: an erasure with its certificate. Must not know: how rows are stored.
 
@@ -12,22 +12,25 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
-from tailorbird import data
 from tailorbird.access import Action, signing
-from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest
-from tailorbird.domain.erasure import Certificate, Erasure, RewrittenSnapshot, RowProof
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.erasure import Certificate, Duty, Erasure, Reach, RewrittenSnapshot
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
+from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_bytes, digest_of
+from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.foundations.pseudonyms import pseudonym
-from tailorbird.lifecycle.data.duties import duties_of, purged
+from tailorbird.lifecycle.data.duties import due_still, duties_of, purged, unused_indexes, unused_prompts
 from tailorbird.lifecycle.data.heeding import PROVENANCE, manifests_of
+from tailorbird.lifecycle.data.held import Found, Held, held_by, with_ancestors
 from tailorbird.lifecycle.data.reach import Traced, reach_of, trace
+from tailorbird.lifecycle.data.removing import rewrite
+from tailorbird.lifecycle.data.words import Reasons, find_words, forget_words
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.ports.ledger import UnitOfWork
@@ -37,29 +40,39 @@ LEASE = timedelta(minutes=2)
 #: What a certificate's signature is for.
 PURPOSE = "erasure"
 
-#: Rows of the person, by the snapshot that they must leave.
-_Found = Mapping[Digest, Sequence[Row]]
+
+@dataclass(frozen=True)
+class _Theirs:
+    """What is the person's: in snapshots, with the new ones, in requests, and what is left of an earlier look because a release needed
+    it then."""
+
+    found: Found
+    rewritten: tuple[RewrittenSnapshot, ...]
+    words: Reasons
+    left: frozenset[Digest]
 
 
 def erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasure:
     """Forgets ``subject``, the name of a person as it stands in the column of subjects, and writes the certificate, to be signed.
 
-    Asked again, it takes up what is left. Raises Forbidden, Busy (somebody else is at it), NotFound (no row is of that person), DataInvalid
-    (a snapshot would lose all rows of a split).
+    Asked again, it takes up what is left. Raises Forbidden, Busy (somebody else is at it), NotFound (nothing is of that person),
+    DataInvalid (a snapshot would lose all rows of a split).
     """
     permit(parts, actor, Action.ERASE_DATA, "data.erase")
     asked, secret = _ask(parts, actor, subject)
-    progress.tell("looking for rows of this person in all snapshots")
-    found = _find(parts, actor, asked)
-    if found:
-        rewritten = tuple(_rewrite(parts, actor, asked, digest, rows, secret) for digest, rows in found.items())
-        progress.tell(f"made {len(rewritten)} snapshots without {sum(map(len, found.values()))} rows; following what they reached")
-        asked = _write_certificate(parts, actor, asked, found, rewritten)
+    progress.tell("looking for rows and documents of this person in all snapshots, and for their words in requests")
+    found, words, left = _find(parts, asked, subject)
+    if found or words or left:
+        rewritten = tuple(_rewrite(parts, actor, asked, digest, found, secret) for digest in found)
+        rows, documents = (sum(len(held[place]) for held in found.values()) for place in (0, 1))
+        progress.tell(f"made {len(rewritten)} snapshots without {rows} rows and {documents} documents; following what they reached")
+        asked = _write_certificate(parts, actor, asked, _Theirs(found, rewritten, words, left), secret)
     _, certificate = certificate_of(parts, actor.tenant, asked.id)
     progress.tell(f"destroying {len(certificate.purged)} artifacts that hold the person's words")
     for digest in certificate.purged:
         parts.artifacts.destroy(digest)
     shutil.rmtree(parts.curations(actor.tenant), ignore_errors=True)
+    parts.ledger.flush(scrub=True)
     return asked
 
 
@@ -110,23 +123,38 @@ def _ask(parts: Parts, actor: Actor, subject: str) -> tuple[Erasure, bytes]:
         return asked, secret
 
 
-def _find(parts: Parts, actor: Actor, asked: Erasure) -> _Found:
-    """The person's rows in every snapshot whose rows are still there. Raises NotFound when there never were any."""
-    with parts.ledger.work(actor.tenant, write=False) as work:
+def _find(parts: Parts, asked: Erasure, subject: str) -> tuple[Found, Reasons, frozenset[Digest]]:
+    """What every snapshot whose bytes are still there holds of the person, what requests hold, and what an earlier look had to leave.
+
+    Raises NotFound when there never was anything.
+    """
+    with parts.ledger.work(asked.tenant, write=False) as work:
         manifests = manifests_of(work)
-    found: dict[Digest, Sequence[Row]] = {}
+    found: dict[Digest, Held] = {}
     for digest, manifest in manifests.items():
-        if parts.artifacts.exists(manifest.rows) and (rows := data.rows_of_subject(manifest, parts.artifacts, asked.subject)):
-            found[digest] = rows
+        held = held_by(manifest, parts.artifacts, asked.subject)
+        if held.rows or held.documents:
+            found[digest] = held
         _hold(parts, asked)
-    if not found and asked.certificate is None:
+    words = find_words(parts, asked.tenant, subject, found, answers=any(not manifests[digest].label_counts for digest in found))
+    if not found and not words and asked.certificate is None:
         _hold(parts, asked, timedelta(0))
         raise NotFound(
-            "no snapshot holds a row of this person",
-            "write the name as it stands in the column that is named as `subject`; rows that come later are left out from now on",
+            "no snapshot holds a row or a document of this person, and no request is theirs",
+            "write the name as it stands in the column that is named as `subject`; what comes later is left out from now on",
             code="subject_missing",
         )
-    return found
+    _hold(parts, asked)
+    return found, words, _left(parts, asked)
+
+
+def _left(parts: Parts, asked: Erasure) -> frozenset[Digest]:
+    """Indexes, and candidates by their prompts, that a release needed when they were found, and needs no more."""
+    if asked.certificate is None:
+        return frozenset()
+    with parts.ledger.work(asked.tenant, write=False) as work:
+        reach = work.records.get(Certificate, asked.certificate).reach
+        return frozenset(unused_indexes(work, parts.artifacts, reach.indexes)) | frozenset(unused_prompts(work, reach.prompts))
 
 
 def _hold(parts: Parts, asked: Erasure, ttl: timedelta = LEASE) -> None:
@@ -134,42 +162,31 @@ def _hold(parts: Parts, asked: Erasure, ttl: timedelta = LEASE) -> None:
         work.erasures.take(asked.id, _owner(), ttl)
 
 
-def _rewrite(parts: Parts, actor: Actor, asked: Erasure, old: Digest, rows: Sequence[Row], secret: bytes) -> RewrittenSnapshot:
-    """Makes the snapshot without the person's rows, and proves both ends: each row was in the old one, and none is in the new."""
+def _rewrite(parts: Parts, actor: Actor, asked: Erasure, old: Digest, found: Found, secret: bytes) -> RewrittenSnapshot:
+    """Makes the snapshot without what is the person's, and records it."""
     with parts.ledger.work(actor.tenant, write=False) as work:
-        before = work.records.get(SnapshotManifest, old)
-    after = data.rewrite(before, parts.artifacts, lambda row: _gone(row, asked.subject), secret).manifest
-    proofs = data.prove_rows(parts.artifacts, secret, before, after, [row.id for row in rows])
+        made = rewrite(work, parts.artifacts, old, found[old], secret)
+    facts: Facts = {"parent": old, "rows": len(found[old].rows), "documents": len(found[old].documents), "why": "erased"}
     with parts.ledger.work(actor.tenant) as work:
         work.erasures.take(asked.id, _owner(), LEASE)
-        new, known = digest_of(after), work.records.digests(SnapshotManifest)
-        work.records.put(after)
-        if new not in known:
-            record(work, "data.snapshot_rewritten", actor.name, new, parts.clock.now(), {"parent": old, "rows": len(rows), "why": "erased"})
-    return RewrittenSnapshot(
-        objective=before.objective,
-        old=old,
-        old_root=before.root,
-        old_size=before.size,
-        new=new,
-        new_root=after.root,
-        new_size=after.size,
-        rows=tuple(RowProof(key=key, was=was.model_dump_json(), is_gone=gone.model_dump_json()) for key, was, gone in proofs),
-    )
+        known = work.records.digests(SnapshotManifest)
+        work.records.put(made.manifest)
+        work.splits.remember(made.manifest.objective, {row.id: (row.split.value, row.group) for row in made.changed})
+        if made.told.new not in known:
+            record(work, "data.snapshot_rewritten", actor.name, made.told.new, parts.clock.now(), facts)
+    return made.told
 
 
-def _gone(row: Row, subject: str) -> Row | Quarantined:
-    if row.provenance.subject != subject:
-        return row
-    place = row.provenance
-    return Quarantined(file=place.file, line=place.line, code="erased", reason="its subject was erased")
-
-
-def _write_certificate(parts: Parts, actor: Actor, asked: Erasure, found: _Found, rewritten: tuple[RewrittenSnapshot, ...]) -> Erasure:
-    """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end."""
-    now = parts.clock.now()
+def _write_certificate(parts: Parts, actor: Actor, asked: Erasure, theirs: _Theirs, secret: bytes) -> Erasure:
+    """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end, words go."""
+    now, found = parts.clock.now(), theirs.found
     with parts.ledger.work(actor.tenant) as work:
-        traced = trace(work, found)
+        lineage = with_ancestors(found, manifests_of(work))
+        traced = trace(work, lineage)
+        earlier = work.records.get(Certificate, asked.certificate) if asked.certificate else None
+        news = [work.records.get(SnapshotManifest, rewritten.new) for rewritten in theirs.rewritten]
+        forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
+        doomed = purged(work, parts.artifacts, found, news, traced) | theirs.left - set(forgotten)
         certificate = Certificate(
             erasure=asked.id,
             tenant=actor.tenant,
@@ -177,21 +194,45 @@ def _write_certificate(parts: Parts, actor: Actor, asked: Erasure, found: _Found
             asked_by=asked.by,
             asked_at=asked.at,
             done_at=now,
-            reach=reach_of(work, found, traced, now),
-            snapshots=rewritten,
-            purged=purged(work, parts.artifacts, found, traced),
-            duties=duties_of(found, traced, now.date()),
+            reach=_joined(reach_of(work, lineage, traced, now), earlier),
+            snapshots=theirs.rewritten,
+            purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
+            duties=_duties(work, duties_of(found, traced, now.date()), earlier),
             earlier=asked.certificate,
+            words=forget_words(work, actor.tenant, theirs.words, secret),
+            forgotten=forgotten,
         )
-        gone = {row.id for rows in found.values() for row in rows}
+        gone = {row.id for held in found.values() for row in held.rows}
         work.decisions.forget(gone)
         work.splits.forget(gone)
+        work.records.forget(Candidate, forgotten)
         _end_open_runs(work, traced)
         digest = work.records.put(certificate)
         done = work.erasures.finish(asked.id, _owner(), digest)
-        facts: Facts = {"certificate": digest, "snapshots": len(rewritten), "rows": len(gone), "duties": len(certificate.duties)}
-        record(work, "data.erased", actor.name, asked.id, now, facts)
+        record(work, "data.erased", actor.name, asked.id, now, _facts(digest, certificate, len(gone)))
         return done
+
+
+def _facts(digest: Digest, certificate: Certificate, rows: int) -> Facts:
+    counts = {"snapshots": len(certificate.snapshots), "duties": len(certificate.duties), "requests": len(certificate.words)}
+    return {"certificate": digest, "rows": rows, "documents": certificate.reach.documents, **counts}
+
+
+def _joined(reach: Reach, earlier: Certificate | None) -> Reach:
+    """With what was reached before: an index or a prompt that had to stay then is looked at again each time."""
+    if earlier is None:
+        return reach
+    before = earlier.reach
+    both = {name: tuple(sorted({*getattr(reach, name), *getattr(before, name)})) for name in ("indexes", "prompts")}
+    return reach.model_copy(update=both)
+
+
+def _duties(work: UnitOfWork, new: tuple[Duty, ...], earlier: Certificate | None) -> tuple[Duty, ...]:
+    """The new duties, and those of before that nobody has done yet, each with its first day."""
+    before = due_still(work, earlier.duties) if earlier else ()
+    known = {(duty.kind, duty.what, duty.why) for duty in before}
+    more = [duty for duty in new if (duty.kind, duty.what, duty.why) not in known]
+    return tuple(sorted([*before, *more], key=lambda duty: (duty.due, duty.kind.value, duty.what)))
 
 
 def _end_open_runs(work: UnitOfWork, traced: Traced) -> None:

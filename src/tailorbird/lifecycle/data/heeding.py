@@ -5,6 +5,7 @@ In: the record. Out: amendments, and what of them makes another run of the same 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date
 
 from tailorbird import data
@@ -46,19 +47,26 @@ def manifests_of(work: UnitOfWork, objective: str | None = None) -> dict[str, Sn
     return {digest: manifest for digest, manifest in found.items() if objective in (None, manifest.objective)}
 
 
+def certificates_of(work: UnitOfWork, erasure: Erasure) -> Iterator[Certificate]:
+    """The certificates of an erasure, newest first: there are more than one where more was found, or could be destroyed, later."""
+    digest = erasure.certificate
+    while digest is not None:
+        certificate = work.records.get(Certificate, digest)
+        yield certificate
+        digest = certificate.earlier
+
+
 def _erasures_of(work: UnitOfWork, objective: str) -> list[Erasure]:
     touched = []
     for erasure in work.erasures.all():
-        if erasure.certificate is None:
-            continue
-        certificate = work.records.get(Certificate, erasure.certificate)
-        if any(rewritten.objective == objective for rewritten in certificate.snapshots):
+        rewritten = (snapshot for certificate in certificates_of(work, erasure) for snapshot in certificate.snapshots)
+        if any(snapshot.objective == objective for snapshot in rewritten):
             touched.append(erasure)
     return touched
 
 
 def _ended(work: UnitOfWork, objective: Objective, today: date) -> list[date]:
     """Days on which retention ended, as far as the objective and its snapshots say."""
-    stated = [source.source.retain_until for source in objective.data]
+    stated = [source.source.retain_until for source in objective.data] + [source.source.retain_until for source in objective.documents]
     stated += [manifest.expires for manifest in manifests_of(work, objective.name).values()]
     return [day for day in stated if day is not None and day < today]

@@ -1,101 +1,144 @@
-"""What rows reached: the runs that saw them, what was made from them, what answers with it.
+"""What rows and documents reached: the runs that saw them, what was made from them, what answers with it.
 
-In: snapshots, and the rows that must go from each. Out: runs, candidates, releases, aliases; artifacts that hold the rows' text. Must not
-know: why rows go.
+In: snapshots, and what must go from each. Out: runs, candidates, releases, aliases, rollouts; artifacts that hold the words. Must not know:
+why anything goes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.deployment import Alias
 from tailorbird.domain.erasure import Reach
 from tailorbird.domain.evidence import Evidence
-from tailorbird.domain.ladder import Candidate, Making
-from tailorbird.domain.release import Release
+from tailorbird.domain.ladder import Candidate, Making, Measured
+from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import Run, Step
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.passages import passages_of
+from tailorbird.foundations.text import normalise
+from tailorbird.lifecycle.data.held import Found, Held
 from tailorbird.lifecycle.steps import story
 from tailorbird.ports.ledger import UnitOfWork
 
-#: Feedback that is looked through at most, newest first.
-_MOST_FEEDBACK = 10_000
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+#: Releases that nobody is answered by any more, nor ever will be.
+ENDED = (ReleaseState.RETIRED, ReleaseState.REJECTED)
+#: Rollouts that are looked through, newest first: those that go on are among them.
+_ROLLOUTS = 1000
 
 
 @dataclass
 class Traced:
-    """``learned`` are candidates that hold something of the rows: weights or an adapter that learned them, a prompt or an index that
-    shows them. ``shown`` are those of ``learned`` that hold their very text."""
+    """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
+    prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
+    does."""
 
     runs: list[Run] = field(default_factory=list)
     candidates: dict[Digest, Candidate] = field(default_factory=dict)
     learned: set[Digest] = field(default_factory=set)
     shown: set[Digest] = field(default_factory=set)
+    demonstrated: set[Digest] = field(default_factory=set)
     releases: list[Release] = field(default_factory=list)
     evidence: set[Digest] = field(default_factory=set)
 
+    @property
+    def indexes(self) -> set[Digest]:
+        """Trees of entries among which are the person's."""
+        return {found.retrieval.index for digest in self.shown if (found := self.candidates[digest]).retrieval}
 
-def trace(work: UnitOfWork, rows: Mapping[Digest, Sequence[Row]]) -> Traced:
-    """Follows ``rows``, by snapshot, through the record."""
-    traced, ids = Traced(), {row.id for some in rows.values() for row in some}
+
+def trace(work: UnitOfWork, found: Found) -> Traced:
+    """Follows what was ``found`` through the record."""
+    traced, texts = Traced(), {normalise(row.text) for held in found.values() for row in held.rows}
     for run in work.runs.all():
         steps = [step for step in work.steps.of(run.id) if step.result]
         snapshot = next((step.result for step in steps if step.name == story.SNAPSHOT), None)
-        if snapshot is not None and snapshot in rows:
+        if snapshot is not None and snapshot in found:
             traced.runs.append(run)
-            in_train = any(row.split is Split.TRAIN for row in rows[snapshot])
             for digest, candidate in _candidates(work, steps):
-                _classify(traced, digest, candidate, ids, in_train=in_train)
-    traced.releases = [release for release in work.releases.all() if release.content.snapshot in rows]
+                _classify(traced, digest, candidate, texts, found[snapshot])
+    traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
     traced.evidence = {work.records.get(Evidence, digest).items for digest in _evidence_of(work, traced)}
     return traced
 
 
-def reach_of(work: UnitOfWork, rows: Mapping[Digest, Sequence[Row]], traced: Traced, now: datetime) -> Reach:
+def reach_of(work: UnitOfWork, found: Found, traced: Traced, now: datetime) -> Reach:
     """The same as names and counts, for the certificate. Requests are those that the reached releases ever answered."""
     releases = {release.digest for release in traced.releases}
-    learned = {digest: traced.candidates[digest] for digest in traced.learned}
-    made = [candidate.adapter or candidate.weights for candidate in learned.values()]
-    indexes = [candidate.retrieval.index for candidate in learned.values() if candidate.retrieval]
+    made = {part for digest in traced.learned for part in _learned_parts(traced.candidates[digest])}
+    documents = {document.id: document for held in found.values() for document in held.documents}
+    rollouts = [rollout for rollout in work.rollouts.latest(_ROLLOUTS) if releases & {rollout.candidate, rollout.incumbent}]
     return Reach(
-        snapshots=tuple(sorted(rows)),
+        snapshots=tuple(sorted(found)),
         runs=tuple(sorted(run.id for run in traced.runs)),
         candidates=tuple(sorted(traced.candidates)),
-        adapters=tuple(sorted({digest for digest in made if digest})),
-        prompts=tuple(sorted(digest for digest in traced.shown if traced.candidates[digest].prompt.demonstrations)),
-        indexes=tuple(sorted(set(indexes))),
+        adapters=tuple(sorted(made)),
+        prompts=tuple(sorted(traced.demonstrated)),
+        indexes=tuple(sorted(traced.indexes)),
         releases=tuple(sorted(releases)),
-        aliases=tuple(alias.path for alias in work.aliases.all() if releases & {target.release for target in alias.targets}),
-        feedback=sum(work.requests.get(said.request).release in releases for said in work.feedback.latest(_MOST_FEEDBACK)),
+        aliases=tuple(alias.path for alias in work.aliases.all() if releases & _deployed(alias)),
+        feedback=work.feedback.count(releases),
         requests=sum(seen.requests for seen in work.requests.traffic(_EVER, now) if seen.release in releases),
+        rollouts=tuple(sorted(rollout.id for rollout in rollouts)),
+        documents=len(documents),
+        passages=sum(len(passages_of(document)) for document in documents.values()),
     )
 
 
+def alive(work: UnitOfWork) -> tuple[Release, ...]:
+    """Releases that answer somebody, or may yet."""
+    return tuple(release for release in work.releases.all() if release.state not in ENDED)
+
+
+def _deployed(alias: Alias) -> set[Digest]:
+    """What answers under an alias, what is asked beside it, and what answers again after a rollback."""
+    targets = {target.release for target in (*alias.targets, *alias.previous)}
+    return targets | {alias.mirror} if alias.mirror else targets
+
+
+def _learned_parts(candidate: Candidate) -> list[Digest]:
+    """Trees of what learned: an adapter, weights, a floor, encoders."""
+    looked_up = candidate.retrieval
+    encoders = (looked_up.tuned, looked_up.reranker) if looked_up else ()
+    return [part for part in (candidate.adapter, candidate.weights, candidate.floor, *encoders) if part]
+
+
 def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Digest, Candidate]]:
+    """What the steps made, as far as it was not forgotten before."""
+    known = set(work.records.digests(Candidate))
     for step in steps:
-        if step.name.startswith("make ") and step.result:
-            digest = work.records.get(Making, step.result).candidate
-            if digest is not None:
-                yield digest, work.records.get(Candidate, digest)
+        digest = _made(work, step)
+        if digest in known:
+            yield digest, work.records.get(Candidate, digest)
 
 
-def _classify(traced: Traced, digest: Digest, candidate: Candidate, ids: set[Digest], *, in_train: bool) -> None:
-    """Only rows of train are learned from or shown; those of dev and test are measured on, and leave counts alone."""
+def _made(work: UnitOfWork, step: Step) -> Digest | None:
+    if step.name.startswith("make "):
+        return work.records.get(Making, str(step.result)).candidate
+    return work.records.get(Measured, str(step.result)).candidate if step.name == story.FLOOR else None
+
+
+def _classify(traced: Traced, digest: Digest, candidate: Candidate, texts: set[str], held: Held) -> None:
+    """Only rows of train are learned from or shown; those of dev and test are measured on, and leave counts alone. Documents are shown by
+    whatever looks them up, and what learns beside them has read them."""
     traced.candidates[digest] = candidate
-    shown = any(demonstration.row_id in ids for demonstration in candidate.prompt.demonstrations)
-    indexed = candidate.retrieval is not None and candidate.retrieval.what == "examples" and in_train
-    if shown or indexed:
+    in_train = any(row.split is Split.TRAIN for row in held.rows)
+    what = candidate.retrieval.what if candidate.retrieval else None
+    demonstrated = any(normalise(demonstration.text) in texts for demonstration in candidate.prompt.demonstrations)
+    indexed = (what == "examples" and in_train) or (what in ("passages", "documents") and bool(held.documents))
+    if demonstrated:
+        traced.demonstrated.add(digest)
+    if demonstrated or indexed:
         traced.shown.add(digest)
-    if shown or indexed or (in_train and (candidate.adapter or candidate.weights)):
+    if demonstrated or indexed or (in_train and _learned_parts(candidate)):
         traced.learned.add(digest)
 
 
 def _evidence_of(work: UnitOfWork, traced: Traced) -> Iterator[Digest]:
-    snapshots = {digest_of(candidate) for candidate in traced.candidates.values()}
     for digest in work.records.digests(Evidence):
-        if work.records.get(Evidence, digest).candidate in snapshots:
+        if work.records.get(Evidence, digest).candidate in traced.candidates:
             yield digest
