@@ -46,6 +46,16 @@ def test_the_meter_sees_memory_that_is_held() -> None:
     assert meter.peak > 0.2
 
 
+def test_what_earlier_work_gives_back_late_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([3.0, 1.5, 1.8, 2.5, 2.0])
+    monkeypatch.setattr(MemoryMeter, "now", lambda _: next(readings))
+    meter = MemoryMeter(CPU)
+    for _ in range(2):
+        meter.begin()
+        meter.sample()
+    assert (meter.start, meter.peak) == (1.5, 0.5)
+
+
 def test_the_machine_is_measured_in_a_moment() -> None:
     started = time.monotonic()
     machine = open_trainer().measure_machine()

@@ -47,21 +47,25 @@ def _numbers(matrix: Any) -> int:
 
 
 class MemoryMeter:
-    """Peak memory above what was in use when the meter was made: the resident set, or the allocator's peak on CUDA. In GiB."""
+    """Peak memory above what was in use before: the resident set, or the allocator's peak on CUDA. In GiB."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
         self._process = psutil.Process(os.getpid())
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
-        #: What was in use then.
+        #: The least that was in use when the meter was made, and before any pass.
         self.start = self.now()
-        self._peak = self.start
+        self._peak = 0.0
 
     def now(self) -> float:
         """Memory in use."""
         used: int = torch.cuda.memory_allocated() if self._cuda else self._process.memory_info().rss
         return used / GIB
+
+    def begin(self) -> None:
+        """To be called before a pass: what earlier work of this process held may be given back as late as that."""
+        self.start = min(self.start, self.now())
 
     def sample(self) -> None:
         """Looks: to be called where much is held, between a forward and its backward pass."""
@@ -70,4 +74,4 @@ class MemoryMeter:
     @property
     def peak(self) -> float:
         """The highest sample above the start."""
-        return self._peak - self.start
+        return max(0.0, self._peak - self.start)

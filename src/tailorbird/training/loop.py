@@ -205,6 +205,7 @@ class Loop:
     def _pass(self, part: list[Encoded], weight: float) -> torch.Tensor:
         """Adds the gradients of a part's loss, weighted; the loss in nats, useful tokens, FLOPs: (3,)."""
         packed = pack(part, self._network.dtype, self._network.device)
+        self._memory.begin()
         loss = self._network.loss_sum(packed)
         self._memory.sample()
         self._watch.passed(packed.tokens)

@@ -103,6 +103,7 @@ def _learn(run: _Run) -> None:
 
 def _step(run: _Run, queries: Sequence[JudgedQuery]) -> float:
     rate = learning_rate(run.job.settings, run.step, run.steps)
+    run.memory.begin()
     loss = run.loss.of(queries)
     run.memory.sample()
     torch.autograd.backward(loss)
