@@ -66,7 +66,7 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
     batch, batch_reason = rules.batch_size()
     targets = tuple(inputs.base.linear_shapes)
     steps = EPOCHS * max(1, round(inputs.manifest.counts.train * (1 - HELD_OUT) / batch))
-    rate, rate_reason = rules.learning_rate(inputs, method, max(steps, rules.SHORT_RUN))
+    rate, rate_reason = rules.learning_rate(inputs, method, max(steps, rules.SHORT_RUN_OF_FULL))
     settings = TrainingSettings(
         method=method,
         lora=LoraSettings(rank=rules.SMALLEST_DEFAULT_RANK, alpha=rules.ALPHA, targets=targets) if method == "lora" else None,

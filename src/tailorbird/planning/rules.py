@@ -79,19 +79,21 @@ def alpha(inputs: PlanInputs) -> tuple[int, Reason]:
 
 #: A run of fewer steps than this is short: an adapter then wants fifteen times the rate of full fine-tuning, not ten.
 SHORT_RUN = 100
+#: And in a run of fewer than this, full fine-tuning wants twice its rate (Banking77, three subsets: docs/planning.md).
+SHORT_RUN_OF_FULL = 200
 
 
 def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], steps: int) -> tuple[float, Reason]:
-    """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that, fifteen times in a run of fewer than 100 ``steps``."""
-    rate_of_full = 1e-4 * math.sqrt(576 / inputs.base.hidden)
+    """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that, fifteen times in a run of fewer than 100 ``steps``; full itself twice its
+    rate in fewer than 200."""
+    rate_of_full, root = 1e-4 * math.sqrt(576 / inputs.base.hidden), 1.0
     ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
     if method == "full":
-        ratio, word, root = 1, "", 1.0
+        ratio, times = (2, f"twice (a run of {steps} steps is short) ") if steps < SHORT_RUN_OF_FULL else (1, "")
     else:
         root, divided = _rslora_root(inputs)
-        word += divided
+        times = f"{word}{divided} the rate of full fine-tuning, which is "
     rate = _two_digits(ratio * rate_of_full / root)
-    times = f"{word} the rate of full fine-tuning, which is " if word else ""
     text = f"{rate:g}: {times}1e-4 at width 576, falling with the root of the width (here {inputs.base.hidden})"
     return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
 
