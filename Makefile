@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm browser bench lock clean
+.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm detectors browser bench lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,12 +43,16 @@ browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
 	  || { echo 'install chromium: the tests of the console need it'; exit 1; }
 
+detectors:  ## The detectors of names on a real spaCy and a real Presidio (installs about 400 MB on first use).
+	@test -x .cache/detectors/bin/pytest || { $(PYTHON) -m venv .cache/detectors && .cache/detectors/bin/pip install -q '.[data,presidio]' hypothesis pytest; }
+	PYTHONPATH=src .cache/detectors/bin/python -m pytest -q tests/integrations/test_detector_contract.py
+
 bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minutes); results go to benchmarks/results.
 	@test -f benchmarks/$(NAME)/run.py || { echo 'NAME is one of:' $(notdir $(patsubst %/run.py,%,$(wildcard benchmarks/*/run.py))); exit 1; }
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not vllm' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not vllm and not detectors' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

@@ -2,12 +2,12 @@
 
 In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry points (groups
 ``tailorbird.ledger``, ``.artifacts``, ``.trainer``, ``.engine``, ``.encoder``, ``.model_reader``, ``.driver``, ``.notifier``,
-``.tracker``), so that a third party can add one and the gateway never imports torch.
+``.tracker``, ``.detector``), so that a third party can add one and the gateway never imports torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from importlib.metadata import entry_points
@@ -18,6 +18,7 @@ from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.lifecycle import Parts, Upkeep, admit
 from tailorbird.lifecycle.watching.redaction import redact
 from tailorbird.ports.artifacts import ErasableStore
+from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine
 from tailorbird.ports.model_reader import ModelReader
@@ -58,6 +59,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         upkeep=_upkeep(settings),
         host=settings.tenant,
         redact=redact,
+        detectors=open_detectors,
     )
 
 
@@ -65,6 +67,18 @@ def open_artifacts(url: str, cache: Path) -> ErasableStore:
     """The artifact store at ``url``; ``cache`` is a folder for what is read from it."""
     store: ErasableStore = _part("artifacts", "fsspec")(url, cache)
     return store
+
+
+def open_detectors(names: Sequence[str]) -> tuple[Detector, ...]:
+    """The detectors of personal data that an objective names beside our own. Raises Unavailable: a package or its model is missing."""
+    return tuple(map(_detector, names))
+
+
+@cache
+def _detector(name: str) -> Detector:
+    """Loaded once: a model takes seconds."""
+    detector: Detector = _part("detector", name)()
+    return detector
 
 
 def open_driver(url: str, secret: str) -> EngineDriver:
@@ -138,7 +152,7 @@ def _model_reader() -> ModelReader:
 
 
 #: The extra that brings what a part needs, where it is not the one to train and run models.
-_EXTRAS = {"tensorboard": "tensorboard"}
+_EXTRAS = {"tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio"}
 
 
 def _part(port: str, name: str) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.clock import Clock
+from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.ledger import Ledger
@@ -28,6 +29,12 @@ from tailorbird.ports.trainer import Trainer
 
 def _no_encoder() -> Encoder:
     raise Unavailable("no encoder is installed", "pip install 'tailorbird[local]'", code="package_missing")
+
+
+def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
+    if names:
+        raise Unavailable(f"no detector {names[0]} is installed", f"pip install 'tailorbird[{names[0]}]'", code="package_missing")
+    return ()
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class Parts:
     """The opened ports. ``trainer``, ``engine``, ``encoder`` and ``model_reader`` open on first use: only they need torch.
 
     ``workspace`` is the folder with the database, artifacts, models and keys. ``host`` is the tenant whose admins add and remove the
-    others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept).
+    others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
+    of personal data that an objective names beside our own.
     """
 
     ledger: Ledger
@@ -69,6 +77,7 @@ class Parts:
     upkeep: Upkeep = field(default_factory=Upkeep)
     host: str = ""
     redact: Callable[[str], str] | None = None
+    detectors: Callable[[Sequence[str]], Sequence[Detector]] = _no_detectors
 
     @property
     def models(self) -> Path:

@@ -42,6 +42,7 @@ def take_snapshot(stage: Stage) -> Outcome:
             known=known,
             progress=stage.progress.tell,
             amendments=amendments_of(stage.parts, stage.objective),
+            detectors=stage.parts.detectors,
             memory=stage.parts.curations(stage.run.tenant) / stage.objective.name,
         )
     )
