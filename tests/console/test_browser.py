@@ -14,11 +14,12 @@ from playwright.sync_api import Browser, Request, expect
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import StepProgress
 from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.data.finding import find_snapshot
 from tailorbird.lifecycle.identities.people import key_path
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("Objectives", "Runs", "Releases", "Traffic", "Jobs", "Signals", "Audit log")
+PAGES = ("Objectives", "Data", "Runs", "Releases", "Traffic", "Jobs", "Signals", "Audit log")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,7 @@ def state_of(parts: Parts) -> ReleaseState:
 
 
 def every_path(parts: Parts) -> list[str]:
-    fixed = ["/console", *(f"/console/{name}" for name in ("runs", "releases", "traffic", "jobs", "signals", "audit", "nothing"))]
+    fixed = ["/console", *(f"/console/{name}" for name in ("data", "runs", "releases", "traffic", "jobs", "signals", "audit", "nothing"))]
     return [
         *fixed,
         *(f"/console/runs/{run_named(parts, name)}" for name in ("desk", "triage")),
@@ -187,6 +188,52 @@ def test_approving_with_the_keyboard_alone(browser: Browser, parts: Parts, own_a
         approver.page.keyboard.press("Enter")
         expect(approver.page.get_by_role("status")).to_have_text("Your approval is filed.")
         assert state_of(parts) is ReleaseState.APPROVED
+
+
+def test_working_through_label_errors(browser: Browser, parts: Parts, own_address: str) -> None:
+    """A reviewer decides about three rows; the next page is about the snapshot that heeds it, and shows what is left."""
+    with person(browser, parts, own_address) as reviewer:
+        reviewer.log_in("reviewer")
+        page = reviewer.page
+        page.get_by_role("navigation", name="Main").get_by_role("link", name="Data").click()
+        page.get_by_role("link", name="Look at them").first.click()
+        before, old = page.url, page.locator("fieldset blockquote").all_inner_texts()
+        assert "Likely label errors" in reviewer.head()
+        rows = page.locator("fieldset")
+        rows.nth(0).get_by_label("Keep").check()
+        rows.nth(1).get_by_label("Relabel").check()
+        right = rows.nth(1).get_by_label("as", exact=True).input_value()
+        rows.nth(2).get_by_label("Drop the row").check()
+        page.get_by_role("button", name="File what I decided").click()
+        page.wait_for_url(lambda url: url != before)
+        assert "Made from" in page.locator("main").inner_text()
+        assert set(old[:3]).isdisjoint(page.locator("fieldset blockquote").all_inner_texts())
+        reviewer.go("/console/data")
+        assert reviewer.head() == "Data"
+    with parts.ledger.work("acme", write=False) as work:
+        newest = find_snapshot(work, "desk").manifest
+        decided = work.decisions.of("desk")
+        logged = [entry.event.kind for entry in work.events.latest(20)]
+    assert newest.parent is not None
+    assert newest.removed == 1
+    assert [(one.action.value, one.label, one.by) for one in decided] == [
+        ("keep", "", "reviewer"),
+        ("relabel", right, "reviewer"),
+        ("drop", "", "reviewer"),
+    ]
+    assert logged.count("data.decided") == 3
+    assert logged.count("data.snapshot_rewritten") == 1
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_label_errors_are_read_on_a_phone(browser: Browser, shared: Parts, address: str, scheme: str) -> None:
+    with person(browser, shared, address, viewport=PHONE, color_scheme=scheme, has_touch=True) as reviewer:
+        reviewer.log_in("reviewer")
+        reviewer.go("/console/data")
+        reviewer.page.get_by_role("link", name="Look at them").first.click()
+        assert "Likely label errors" in reviewer.head()
+        assert reviewer.overflow() <= 0
+        assert reviewer.page.evaluate(FAINT) == []
 
 
 def test_what_has_the_focus_shows_it(browser: Browser, shared: Parts, address: str) -> None:

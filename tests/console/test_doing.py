@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from console_kit import NOW, Reader, approve, release_of, run_named
+from test_pages import check
 
 from tailorbird.access import create_key
 from tailorbird.domain.deployment import Alias, Target
@@ -17,6 +18,7 @@ from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import RunState
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle import Parts
+from tailorbird.lifecycle.data.finding import find_snapshot
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.releasing.drill import Drill
 from tailorbird.lifecycle.upkeep.audit import verify_log
@@ -381,3 +383,37 @@ def test_a_disabled_identity_is_out_at_once(parts: Parts) -> None:
     answer = operator.get("/console")
     assert answer.status_code == 303
     assert answer.headers["location"].startswith("/console/login")
+
+
+def test_label_errors_are_for_who_may_read_the_data(parts: Parts) -> None:
+    viewer, reviewer = reader_as(parts, "viewer"), reader_as(parts, "reviewer")
+    assert "Look at them" not in viewer.get("/console/data").text
+    address = re.search(r"/console/data/[0-9a-f]{64}/labels", reviewer.get("/console/data").text)
+    assert address is not None
+    assert viewer.get(address[0]).status_code == 403
+    assert viewer.post(address[0], {}).status_code == 303
+    html = reviewer.get(address[0]).text
+    rows = re.findall(r'name="action:(sha256:[0-9a-f]{64})" value="keep"', html)
+    assert len(rows) == 8
+    decided = {f"action:{rows[0]}": "drop"}
+    assert viewer.post(address[0], decided).status_code == 403
+    assert reviewer.post(address[0], {f"action:{row}": "" for row in rows}).headers["location"] == address[0]
+    assert reviewer.post(address[0], {f"action:{rows[0]}": "burn"}).status_code == 400
+    assert reviewer.post(address[0], {f"action:{rows[0]}": "relabel", f"label:{rows[0]}": "unknown"}).status_code == 400
+    moved = reviewer.post(address[0], decided)
+    assert (moved.status_code, moved.headers["location"] != address[0]) == (303, True)
+    assert reviewer.get(address[0]).headers["location"] == moved.headers["location"], "an old address leads to what stands now"
+    assert reviewer.post(address[0], decided).status_code == 404, "somebody decided about this row already"
+    assert rows[0] not in reviewer.get(moved.headers["location"]).text
+    again = reviewer.post(address[0], {f"action:{rows[1]}": "drop"})
+    assert again.headers["location"] not in (address[0], moved.headers["location"])
+    with parts.ledger.work("acme", write=False) as work:
+        assert find_snapshot(work, "desk").manifest.removed == 2, "both decisions are heeded, whatever page they came from"
+
+
+def test_the_page_of_label_errors_holds_together(parts: Parts) -> None:
+    reviewer = reader_as(parts, "reviewer")
+    address = re.search(r"/console/data/[0-9a-f]{64}/labels", reviewer.get("/console/data").text)
+    assert address is not None
+    check(reviewer.get(address[0]).text)
+    assert reviewer.get("/console/data/ffff/labels").status_code == 404

@@ -14,7 +14,20 @@ from starlette.concurrency import run_in_threadpool
 
 from tailorbird.console import door, rendering
 from tailorbird.console.forms import Fields, read_form
-from tailorbird.console.pages import audit, entrance, jobs, judging, objectives, releases, reviews, rollouts, runs, tenants, traffic
+from tailorbird.console.pages import (
+    audit,
+    entrance,
+    jobs,
+    judging,
+    objectives,
+    releases,
+    reviews,
+    rollouts,
+    runs,
+    snapshots,
+    tenants,
+    traffic,
+)
 from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
 from tailorbird.lifecycle.identities.sessions import Entrance
@@ -55,6 +68,9 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/rollouts/{rollout}", rollouts.show),
     ("GET", "/rollouts/{rollout}/{decision}", rollouts.confirm),
     ("POST", "/rollouts/{rollout}/{decision}", rollouts.decide),
+    ("GET", "/data", snapshots.show_all),
+    ("GET", "/data/{snapshot}/labels", snapshots.show_labels),
+    ("POST", "/data/{snapshot}/labels", snapshots.decide),
     ("GET", "/reviews", reviews.show),
     ("POST", "/reviews/{request}", reviews.settle),
     ("GET", "/tenants", tenants.show_all),
