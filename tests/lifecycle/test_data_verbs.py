@@ -20,6 +20,7 @@ from tailorbird.lifecycle.data.fixing import Fix
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.running import adapt
 from tailorbird.lifecycle.running.curate import curate
+from tailorbird.reporting import data_report
 
 
 @pytest.fixture
@@ -136,12 +137,12 @@ def test_presence_and_absence_of_a_row_are_proved(parts: Parts, snapshot: Snapsh
 
 def test_the_report_shows_texts_only_when_asked(parts: Parts, author: Actor, operator: Actor, snapshot: Snapshot) -> None:
     texts = [row.text for split in Split for row in rows_of(parts, snapshot, split)]
-    plain = reporting.report(parts, operator, "desk", examples=False)
+    plain = data_report(reporting.report(parts, operator, "desk", examples=False))
     assert not [text for text in texts if text in plain]
     assert snapshot.digest in plain
     with pytest.raises(Forbidden):
-        reporting.report(parts, operator, "desk", examples=True)
-    shown = reporting.report(parts, author, "desk", examples=True)
+        data_report(reporting.report(parts, operator, "desk", examples=True))
+    shown = data_report(reporting.report(parts, author, "desk", examples=True))
     assert [text for text in texts if text in shown]
 
 
@@ -150,7 +151,7 @@ def test_markup_in_the_data_is_only_text_in_the_report(parts: Parts, author: Act
     place = path.parent / "rows.csv"
     place.write_text(place.read_text().replace(",refund", ",<script>alert(1)</script>"))
     curate(parts, author, path, Progress())
-    assert "<script>" not in reporting.report(parts, act_as(parts, "acme", "author"), "desk", examples=True)
+    assert "<script>" not in data_report(reporting.report(parts, act_as(parts, "acme", "author"), "desk", examples=True))
 
 
 def test_an_upload_is_looked_at(parts: Parts) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import data as asking
 from tailorbird.lifecycle.data.erasing import PURPOSE
-from tailorbird.lifecycle.data.fixing import Fix, Suspect
+from tailorbird.lifecycle.data.fixing import Fix, Fixed, Suspect
 
 app = typer.Typer(no_args_is_help=True)
 SnapshotArgument = Annotated[str, typer.Argument(help="Digest, or how it begins; a run; or an objective's name.", metavar="SNAPSHOT")]
@@ -95,18 +96,24 @@ def _show(snapshot: SnapshotArgument, workspace: Workspace = None, who: As = Non
 
 
 @app.command("report")
-def _report(
+def _report(  # noqa: PLR0913 - a parameter is an option of the command line
     snapshot: SnapshotArgument,
-    file: Annotated[Path, typer.Argument(help="Where to write it.", metavar="FILE.html")],
+    file: Annotated[Path | None, typer.Argument(help="Where to write the page.", metavar="[FILE.html]")] = None,
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,
     examples: Annotated[bool, typer.Option("--examples", help="Show texts of likely label errors; the log tells who read them.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Write everything about a snapshot as one HTML file that loads nothing, for people who answer for the data."""
-    html = open_session(workspace, who, key).ask(asking.REPORT, asking.ReportAsked(snapshot=snapshot, examples=examples)).html
-    file.write_text(html, encoding="utf-8")
-    say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
+    """Write everything about a snapshot as one HTML file that loads nothing, for people who answer for the data; or as JSON on stdout."""
+    if file is None and not as_json:
+        raise InvalidInput("nobody says where the report goes", "name a file: report.html; or ask for --json", code="file_missing")
+    found = open_session(workspace, who, key).ask(asking.REPORT, asking.ReportAsked(snapshot=snapshot, examples=examples))
+    if file is not None:
+        file.write_text(found.html, encoding="utf-8")
+        say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
+    if as_json:
+        print_json(found.facts)
 
 
 @app.command("diff")
@@ -157,6 +164,8 @@ def _fix(
     fixes = _read_fixes(decisions) if decisions else _ask_person(session, snapshot)
     if not fixes:
         say("nothing was decided")
+        if as_json:
+            print_json(_unchanged(session, snapshot))
         return
     done = session.ask(asking.FIX, asking.Fixes(snapshot=snapshot, fixes=tuple(fixes)))
     if as_json:
@@ -164,6 +173,11 @@ def _fix(
         return
     out.print(f"kept {done.kept}, relabelled {done.relabelled}, dropped {done.dropped}: snapshot {short(done.digest)}", markup=False)
     say("the next adapt of this objective heeds these decisions")
+
+
+def _unchanged(session: Session, snapshot: str) -> Fixed:
+    found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
+    return Fixed(digest=found.digest, manifest=found.manifest, kept=0, relabelled=0, dropped=0)
 
 
 def _read_fixes(path: Path) -> list[Fix]:
@@ -207,7 +221,9 @@ def _decision(suspect: Suspect, labels: tuple[str, ...]) -> Fix | str:
 
 @app.command("erase")
 def _erase(
-    subject: Annotated[str, typer.Option("--subject", help="The person, as named in the column of subjects.", prompt=True)],
+    subject: Annotated[
+        str | None, typer.Option("--subject", help="The person, as named in the column of subjects; else asked for.")
+    ] = None,
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,
@@ -219,6 +235,7 @@ def _erase(
     Killed, the same command goes on where it was. Needs the role admin.
     """
     session = open_session(workspace, who, key)
+    subject = _asked_subject() if subject is None else subject
     say("looking for this person in all snapshots; this takes seconds a million rows")
     found = session.ask(asking.ERASE, asking.Person(subject=subject), "admin")
     if found.erasure.state is not ErasureState.DONE:
@@ -229,6 +246,15 @@ def _erase(
         certificate.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
         say(f"wrote {certificate}")
     print_json(found) if as_json else show_certificate(found.erasure, found.certificate)
+
+
+def _asked_subject() -> str:
+    """The name, from the terminal or a pipe: it stands in no list of processes then. Raises InvalidInput."""
+    err.print("Subject: ", end="")
+    subject = sys.stdin.readline().strip()
+    if not subject:
+        raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects", code="subject_empty")
+    return subject
 
 
 @app.command("erasures")

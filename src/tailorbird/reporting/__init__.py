@@ -4,7 +4,7 @@ In: domain values. Out: renderables and strings. Must not know: where values com
 """
 
 from tailorbird.reporting.contrast import contrast_markdown, contrast_table
-from tailorbird.reporting.data_report import DataReport, LabelExample, SourceLine, data_report
+from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
 from tailorbird.reporting.evidence import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.formatting import human_count, human_seconds
@@ -14,6 +14,7 @@ from tailorbird.reporting.plan import accuracy_table, plan_table
 from tailorbird.reporting.plan_page import plan_page
 
 __all__ = [
+    "DataFacts",
     "DataReport",
     "EvidenceFacts",
     "Explanation",

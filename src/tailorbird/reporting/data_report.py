@@ -42,8 +42,9 @@ class LabelExample(Value):
     score: float
 
 
-class DataReport(Value):
-    """All that stands in the report. ``lengths`` are those of all texts, in characters; ``reasons`` count what was set aside."""
+class DataFacts(Value):
+    """What the report says, for machines. ``reasons`` count what was set aside; ``examples`` are texts of rows, where they were asked
+    for."""
 
     digest: Digest
     manifest: SnapshotManifest
@@ -52,10 +53,16 @@ class DataReport(Value):
     made_at: datetime
     sources: tuple[SourceLine, ...]
     reasons: dict[str, int]
-    lengths: tuple[int, ...]
     transforms: dict[str, int]
     examples: tuple[LabelExample, ...]
     examples_skipped: str
+
+
+class DataReport(Value):
+    """All that stands in the report: ``facts``, and the ``lengths`` of all texts, in characters."""
+
+    facts: DataFacts
+    lengths: tuple[int, ...]
 
 
 class Bar(Value):
@@ -76,9 +83,9 @@ class Flow(Value):
     reasons: str
 
 
-def data_report(found: DataReport) -> str:
+def data_report(report: DataReport) -> str:
     """The page."""
-    manifest = found.manifest
+    found, manifest = report.facts, report.facts.manifest
     return (
         _environment()
         .get_template("data_report.html")
@@ -87,7 +94,7 @@ def data_report(found: DataReport) -> str:
             manifest=manifest,
             curation=found.curation,
             flow=_flow(found),
-            lengths=_lengths(found.lengths),
+            lengths=_lengths(report.lengths),
             classes=_classes(manifest),
             classes_left=max(0, len(manifest.label_counts) - CLASSES),
             people=sum(line.people for line in {line.file: line for line in found.sources}.values()),
@@ -95,7 +102,7 @@ def data_report(found: DataReport) -> str:
     )
 
 
-def _flow(found: DataReport) -> tuple[Flow, ...]:
+def _flow(found: DataFacts) -> tuple[Flow, ...]:
     """The steps of the curation; of snapshots without a report, the counts that every manifest has."""
     manifest, read = found.manifest, max(1, found.manifest.read)
     if found.curation and found.curation.flow:

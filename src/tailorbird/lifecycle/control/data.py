@@ -20,6 +20,7 @@ from tailorbird.lifecycle.data import erasing, fixing, looking, reporting
 from tailorbird.lifecycle.data.finding import Snapshot
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.running.uploads import require_uploaded
+from tailorbird.reporting import DataFacts, data_report
 
 SnapshotName = Annotated[
     str, Field(min_length=1, max_length=80, pattern=r"^[A-Za-z0-9._:-]+$", description="Digest, or how it begins; a run; an objective.")
@@ -62,9 +63,10 @@ class ReportAsked(Value):
 
 
 class Document(Value):
-    """A document in HTML that needs nothing beside itself."""
+    """A document in HTML that needs nothing beside itself, and what it says for machines."""
 
     html: str
+    facts: DataFacts
 
 
 class SuspectsAsked(Value):
@@ -138,7 +140,8 @@ def _prove(parts: Parts, actor: Actor, asked: RowAsked) -> looking.Proven:
 
 
 def _report(parts: Parts, actor: Actor, asked: ReportAsked) -> Document:
-    return Document(html=reporting.report(parts, actor, asked.snapshot, examples=asked.examples))
+    found = reporting.report(parts, actor, asked.snapshot, examples=asked.examples)
+    return Document(html=data_report(found), facts=found.facts)
 
 
 def _suspects(parts: Parts, actor: Actor, asked: SuspectsAsked) -> fixing.Suspects:
@@ -205,7 +208,7 @@ REPORT = Operation(
     ReportAsked,
     Document,
     _report,
-    "Write its report (HTML).",
+    "Write its report: HTML, and the same for machines.",
 )
 SUSPECTS = Operation(
     "data.suspects",

@@ -1,6 +1,6 @@
 """The report of a snapshot as one page, and a look at a file that was uploaded.
 
-In: an actor, a snapshot's name. Out: HTML that needs nothing beside itself; an inspection. Must not know: how a page looks
+In: an actor, a snapshot's name. Out: what the page says; an inspection. Must not know: how a page looks
 (``reporting/``).
 """
 
@@ -27,7 +27,7 @@ EXAMPLES = 30
 LEFT_OUT = "Left out: this copy is for people who do not read the data."
 
 
-def report(parts: Parts, actor: Actor, name: str, *, examples: bool) -> str:
+def report(parts: Parts, actor: Actor, name: str, *, examples: bool) -> reporting.DataReport:
     """The report of the snapshot called ``name``. With ``examples`` it shows texts of rows, to those who may read them, and the log tells.
 
     Raises Forbidden, NotFound, Conflict (the rows were destroyed).
@@ -36,23 +36,21 @@ def report(parts: Parts, actor: Actor, name: str, *, examples: bool) -> str:
     view = looking.show(parts, actor.tenant, name)
     rows = looking.rows_of(parts, Snapshot(digest=view.digest, manifest=view.manifest))
     shown, skipped = _suspects(parts, actor, view.digest) if examples else ((), LEFT_OUT)
-    return reporting.data_report(
-        reporting.DataReport(
-            digest=view.digest,
-            manifest=view.manifest,
-            curation=view.report,
-            followed_by=view.followed_by,
-            made_at=parts.clock.now(),
-            sources=_sources(rows),
-            reasons=dict(Counter(entry.code for entry in data.load_quarantine(view.manifest, parts.artifacts)).most_common()),
-            lengths=tuple(len(row.text) for row in rows.values()),
-            transforms=dict(Counter(step.partition(":")[0] for row in rows.values() for step in row.provenance.transforms)),
-            examples=tuple(
-                reporting.LabelExample(text=each.text, given=each.given, suggested=each.suggested, score=each.score) for each in shown
-            ),
-            examples_skipped=skipped,
-        )
+    facts = reporting.DataFacts(
+        digest=view.digest,
+        manifest=view.manifest,
+        curation=view.report,
+        followed_by=view.followed_by,
+        made_at=parts.clock.now(),
+        sources=_sources(rows),
+        reasons=dict(Counter(entry.code for entry in data.load_quarantine(view.manifest, parts.artifacts)).most_common()),
+        transforms=dict(Counter(step.partition(":")[0] for row in rows.values() for step in row.provenance.transforms)),
+        examples=tuple(
+            reporting.LabelExample(text=each.text, given=each.given, suggested=each.suggested, score=each.score) for each in shown
+        ),
+        examples_skipped=skipped,
     )
+    return reporting.DataReport(facts=facts, lengths=tuple(len(row.text) for row in rows.values()))
 
 
 def inspect_uploaded(parts: Parts, name: str, file: Digest) -> Inspection:

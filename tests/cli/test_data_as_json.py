@@ -1,0 +1,94 @@
+"""``tailorbird data … --json``: one document on stdout, whatever is told on stderr meanwhile."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cli_kit import tailorbird
+
+from tailorbird.integrations.memory import MemoryModelReader
+
+OBJECTIVE = """\
+name: desk
+tenant: acme
+business: {goal: g, owner: o, risk: minimal}
+task: {kind: classify, instruction: Classify.}
+data:
+  - {path: rows.csv, subject: who, source: {origin: o, license: MIT}}
+base_model: base
+kpis: [{metric: accuracy, target: 0.6}]
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with one snapshot: 300 rows of 150 people, one in twenty with a wrong label."""
+    place = tmp_path_factory.mktemp("data")
+    with (place / "rows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label", "who"])
+        for n in range(300):
+            said, label = ("refund", "login")[n % 2], ("refund", "login")[(n + (n % 20 == 0)) % 2]
+            words = " ".join(f"w{n * factor % 9973}" for factor in (31, 577, 1009, 4001))
+            writer.writerow([f"case {n * 7919 % 100003} {words} {said} {said}", label, f"person {n // 2}"])
+    (place / "base").mkdir()
+    MemoryModelReader().convert(place, place / "base")
+    (place / "objective.yaml").write_text(OBJECTIVE)
+    assert tailorbird(place, "init", "--tenant", "acme").returncode == 0
+    return place
+
+
+def asked(folder: Path, *arguments: str) -> tuple[Any, str]:
+    """What stdout says as JSON, and what stderr says."""
+    done = tailorbird(folder, "data", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_every_verb_answers_a_machine(folder: Path) -> None:
+    """One after the other, as each works on what the one before has left."""
+    looked, _ = asked(folder, "inspect", "rows.csv")
+    assert {guess["role"] for guess in looked["guesses"]} >= {"text", "label", "subject"}
+    curated, told = asked(folder, "curate", "objective.yaml")
+    assert "looking for near-duplicates" in told
+    first = curated["digest"]
+    shown, _ = asked(folder, "show", "desk")
+    assert shown["digest"] == first
+    reported, _ = asked(folder, "report", "desk")
+    assert (reported["digest"], reported["sources"][0]["people"], reported["examples"]) == (first, 150, [])
+    assert "lengths" not in reported
+    nothing, told = asked(folder, "fix", "desk", "--decisions", "/dev/null")
+    assert (nothing["digest"], nothing["dropped"], "nothing was decided" in told) == (first, 0, True)
+    examples, told = asked(folder, "report", "desk", "page.html", "--examples")
+    assert examples["examples"]
+    assert "wrote page.html" in told
+    assert (folder / "page.html").read_text().startswith("<!doctype html>")
+    rows = tailorbird(folder, "data", "diff", first, first, "--json")
+    assert json.loads(rows.stdout)["counts"]["same"] == curated["manifest"]["counts"]["train"] + sum(
+        curated["manifest"]["counts"][split] for split in ("dev", "test")
+    )
+    forgotten, told = asked(folder, "erase", "--subject", "person 7")
+    assert forgotten["erasure"]["state"] == "done"
+    assert [len(one["rows"]) for one in forgotten["certificate"]["snapshots"]] == [2]
+    assert "looking for this person" in told
+    listed, _ = asked(folder, "list")
+    assert [one["manifest"]["parent"] for one in listed] == [first, None]
+    assert asked(folder, "erasures")[0][0]["id"] == forgotten["erasure"]["id"]
+
+
+def test_a_report_that_goes_nowhere_is_refused(folder: Path) -> None:
+    done = tailorbird(folder, "data", "report", "desk")
+    assert (done.returncode, done.stdout) != (0, "")
+    assert "hint: name a file: report.html; or ask for --json" in done.stderr
+
+
+def test_who_is_to_be_forgotten_is_asked_for_on_stderr(folder: Path) -> None:
+    done = tailorbird(folder, "data", "erase", "--json")
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "Subject: " in done.stderr
+    assert "hint: give the name as it stands" in done.stderr
