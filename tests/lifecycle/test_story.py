@@ -150,7 +150,7 @@ LORA, FULL = RUNGS[1:]
 def test_a_rung_that_does_not_pass_is_climbed_past(verdict: Verdict) -> None:
     choice, reason = story.decide(objective(), LORA, story.Measured(verdict, "because", NOTHING))
     assert choice is Choice.CLIMB
-    assert "lora is next" in reason
+    assert "lora r16 is next" in reason
 
 
 def test_a_rung_that_passes_ends_an_automatic_climb() -> None:
@@ -204,16 +204,46 @@ def test_no_passing_candidate_means_no_choice_and_a_reason() -> None:
     assert "lora r16" in reason
 
 
+KNOWN = Fit(learned=0.02, held_out=0.6)
+
+
 def test_more_weights_are_refused_where_the_learned_rows_are_known_by_heart() -> None:
-    known = story.Measured(Verdict.FAIL, "because", NOTHING, Fit(learned=0.02, held_out=0.6))
-    choice, reason = story.decide(objective(), FULL, known)
-    assert choice is Choice.REFUSE
-    assert "loss 0.020 against 0.600" in reason
+    hopeless = story.cannot_help(objective(), PLAN, {"prompt zero-shot": None, "lora r16": KNOWN})
+    assert list(hopeless) == ["full all"]
+    assert "loss 0.020 against 0.600" in hopeless["full all"]
+    assert story.above(PLAN, {"prompt zero-shot", "lora r16"}, hopeless) is FULL
+    found = story.decide(objective(), FULL, story.Measured(Verdict.FAIL, "because", NOTHING, hopeless["full all"]))
+    assert found == (Choice.REFUSE, f"because; {hopeless['full all']}")
+    assert story.cannot_help(objective(ladder=["lora", "full"]), PLAN, {"lora r16": KNOWN}) == {}
 
 
 @pytest.mark.parametrize("fit", [Fit(learned=0.5, held_out=0.6), Fit(learned=0.02, held_out=0.03), None])
 def test_more_weights_are_tried_where_the_learned_rows_are_not_known(fit: Fit | None) -> None:
-    assert story.decide(objective(), FULL, story.Measured(Verdict.FAIL, "because", NOTHING, fit))[0] is Choice.CLIMB
+    assert story.cannot_help(objective(), PLAN, {"lora r16": fit}) == {}
+    assert story.decide(objective(), FULL, story.Measured(Verdict.FAIL, "because", NOTHING))[0] is Choice.CLIMB
+
+
+def test_of_two_bases_the_one_that_needs_rows_is_passed_over_and_the_other_is_climbed() -> None:
+    small, large = digest(1), digest(2)
+    rungs = [
+        (RungKind.LORA, "r16 on small", small),
+        (RungKind.PROMPT, "zero-shot on large", large),
+        (RungKind.FULL, "all on small", small),
+        (RungKind.LORA, "r16 on large", large),
+    ]
+    plan = PLAN.model_copy(update={"rungs": tuple(rung(kind, variant).model_copy(update={"base": base}) for kind, variant, base in rungs)})
+    fits: dict[str, Fit | None] = {"lora r16 on small": KNOWN, "prompt zero-shot on large": None}
+    hopeless = story.cannot_help(objective(), plan, fits)
+    assert list(hopeless) == ["full all on small"]
+    following = story.above(plan, set(fits), hopeless)
+    assert following is plan.rungs[3]
+    climbs = [
+        climb(0, Verdict.FAIL).model_copy(update={"rung": kind, "variant": variant, "fit": fits[f"{kind.value} {variant}"]})
+        for kind, variant, _ in rungs[:2]
+    ]
+    done = ["snapshot", "plan", "floor", *(f"{step} {name}" for name in fits for step in ("make", "measure"))]
+    assert story.next_step(objective(), plan, story.Told(done, climbs, stopped=False, chosen=False)) == "make lora r16 on large"
+    assert story.next_step(objective(), plan, story.Told(done, climbs, stopped=True, chosen=False)) == "choose"
 
 
 def test_a_rung_that_failed_is_not_measured_and_the_ladder_goes_on_above_it() -> None:

@@ -63,6 +63,13 @@ def test_a_good_file_is_read_with_lines() -> None:
     assert file.line_of("seed") == 1
 
 
+def test_one_base_model_or_several() -> None:
+    assert parse_objective(GOOD, "o.yaml").objective.bases == ("smollm2-135m",)
+    several = parse_objective(changed("margin: 0.02", "base_models: [smollm2-135m, models/wide]"), "o.yaml").objective
+    assert several.bases == ("smollm2-135m", "models/wide")
+    assert "base_models" not in parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
+
+
 def test_a_file_is_read_from_disk_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "o.yaml").write_text("\ufeff" + GOOD, encoding="utf-8")
     assert read_objective(tmp_path / "o.yaml").folder == str(tmp_path.resolve())
@@ -79,6 +86,9 @@ def test_generation_is_supported() -> None:
     [
         ("margin:", "margn:", 20, "unknown key `margn`", "did you mean `margin`?"),
         ("margin: 0.02", "risk: high", 20, "unknown key `risk`", "`risk` belongs under `business`"),
+        ("margin: 0.02", "base_models: []", 20, "`base_models` names none", "at least one"),
+        ("margin: 0.02", "base_models: [a, b, a]", 20, "'a' is listed twice", "keep one"),
+        ("margin: 0.02", "base_models: [a]\nbase_model: b", 20, "both `base_model` and `base_models`", "keep `base_models`"),
         ("margin: 0.02", "zzz: 1", 20, "unknown key `zzz`", "known keys here: name, tenant"),
         ("{at_concurrency: 4, max: 800}", "{max: 800, at_concurency: 4}", 19, "`limits.latency_p95_ms.at_concurency`", "`at_concurrency`"),
         ("  risk: limited\n", "", 3, "`business` lacks the key `risk`", "add `risk:`"),

@@ -270,6 +270,8 @@ class Objective(Section):
     """The documents that answers are found in: those that ``kind: rank`` orders, those that ``grounding`` quotes."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
+    base_models: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Instead of ``base_model``: several models to start from. The ladder holds the rungs of each, in the order of their cost."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
     """What "good enough" means: every target must be proven."""
     limits: Limits = Limits()
@@ -289,6 +291,11 @@ class Objective(Section):
     """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""
     seed: int = 20
     """The seed of everything that is drawn at random."""
+
+    @property
+    def bases(self) -> tuple[str, ...]:
+        """The models to start from, as they are named."""
+        return self.base_models or (self.base_model,)
 
     @property
     def places(self) -> tuple[str, ...]:

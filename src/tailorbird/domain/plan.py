@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from pydantic import Field
+
 from tailorbird.domain.examination import Finding
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.value import Digest, Value
@@ -96,7 +98,8 @@ class RungPlan(Value):
     ``time`` (s), ``memory`` (GiB of the whole process), ``money`` and ``energy`` (kWh) are of making the candidate and measuring it on dev;
     ``training_time`` (s) and ``training_memory`` (GiB that the process grows by) of the training alone; ``serving_cost`` is of 1,000
     requests. ``shots`` counts demonstrations, or entries that are looked up, by vectors too where an ``encoder`` (tree) is named.
-    ``calibrated`` is the day of the timed steps behind the estimates, empty without.
+    ``calibrated`` is the day of the timed steps behind the estimates, empty without. ``base`` names the record of the base model where the
+    plan has several; the variant tells it, too (``r16 on smollm2-135m``).
     """
 
     rung: RungKind
@@ -114,6 +117,7 @@ class RungPlan(Value):
     training_time: Estimate | None = None
     training_memory: Estimate | None = None
     calibrated: str = ""
+    base: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     reasons: tuple[Reason, ...]
 
 
@@ -161,9 +165,29 @@ class Prices(Value):
     per_kwh: float = 0.0
 
 
+class PlannedBase(Value):
+    """A base model that the objective lists. ``name`` is how it is listed, ``label`` how rungs name it; ``parameters`` is 0 where nobody
+    could tell. ``reason`` says why it is in or out, and out it is where ``rungs`` is 0.
+
+    ``base`` names its record and ``tokens`` counts with its tokenizer; both are None where it stayed out before it was fetched.
+    """
+
+    name: str
+    label: str
+    license: str
+    parameters: int
+    rungs: int
+    reason: str
+    base: Digest | None = None
+    tokens: TokenProfile | None = None
+
+
 class Plan(Value):
     """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking;
-    ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on."""
+    ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
+
+    ``bases`` are the base models that the objective lists, in its order; ``base_model`` and ``tokens`` are those of the first that is in.
+    """
 
     objective: Digest
     snapshot: Digest
@@ -177,3 +201,4 @@ class Plan(Value):
     tokens: TokenProfile | None = None
     prices: Prices = Prices()
     calibrations: tuple[Digest, ...] = ()
+    bases: tuple[PlannedBase, ...] = Field(default=(), exclude_if=lambda value: not value)

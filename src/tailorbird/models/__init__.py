@@ -6,6 +6,7 @@ not know: torch, how a model is run.
 
 from tailorbird.models.catalogue import catalogue
 from tailorbird.models.description import ModelDigests, describe, is_encoder, register
+from tailorbird.models.known import known_of
 from tailorbird.models.pulling import ModelListing, installed, pull
 
-__all__ = ["ModelDigests", "ModelListing", "catalogue", "describe", "installed", "is_encoder", "pull", "register"]
+__all__ = ["ModelDigests", "ModelListing", "catalogue", "describe", "installed", "is_encoder", "known_of", "pull", "register"]

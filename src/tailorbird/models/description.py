@@ -101,8 +101,9 @@ def is_encoder(base: BaseModelRef) -> bool:
 
 
 def count_parameters(folder: Path) -> int:
-    """How many numbers the weights in ``folder`` hold. Raises ModelInvalid when they cannot be read."""
-    return sum(math.prod(shape) for shape in _tensor_shapes(folder / "model.safetensors").values())
+    """How many numbers the weights in ``folder`` hold, in one file or in several. Raises ModelInvalid when they cannot be read."""
+    files = sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]
+    return sum(math.prod(shape) for file in files for shape in _tensor_shapes(file).values())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

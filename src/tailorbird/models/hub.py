@@ -57,7 +57,7 @@ def resolve(name: str) -> CatalogueEntry:
     with _explained(name):
         info = _info(repository, found["revision"])
     source = ModelSource(kind="hub", location=repository, version=info.sha)
-    return CatalogueEntry(name=name, title=repository, license=_license(info), parameters=0, source=source)
+    return CatalogueEntry(name=name, title=repository, license=_license(info), parameters=_parameters(info), source=source)
 
 
 def download(entry: CatalogueEntry, folder: Path, progress: Callable[[str], None]) -> None:
@@ -98,6 +98,11 @@ def _fetch(source: ModelSource, folder: Path, patterns: tuple[str, ...]) -> None
         allow_patterns=list(patterns),
         ignore_patterns=["*/*"],
     )
+
+
+def _parameters(info: Any) -> int:
+    """As the hub counts them in the headers of the weights; 0 where it says nothing."""
+    return int(getattr(getattr(info, "safetensors", None), "total", 0) or 0)
 
 
 def _license(info: Any) -> str:

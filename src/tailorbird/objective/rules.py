@@ -25,6 +25,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_task_faults(file),
         *_kpi_faults(file),
         *_needs_faults(file),
+        *_base_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),
         *data_faults(file),
@@ -121,6 +122,19 @@ def _target_faults(kpi: Kpi, line: int) -> list[Fault]:
             f"the nearest valid value is {spec.highest:g}" if kpi.target > 0 else "write a number above 0, such as the value reached today"
         )
     return [Fault(line, f"the target of {kpi.metric} must be {what}, not {kpi.target:g}", hint)]
+
+
+def _base_faults(file: ObjectiveFile) -> list[Fault]:
+    """One base model or several, and none twice."""
+    if "base_models" not in file.lines:
+        return []
+    line, names = file.line_of("base_models"), file.objective.base_models
+    if "base_model" in file.lines:
+        return [Fault(line, "both `base_model` and `base_models` are given", "keep `base_models`, with every model to start from")]
+    if not names:
+        return [Fault(line, "`base_models` names none", "write at least one, or `base_model: smollm2-135m`")]
+    twice = [index for index, name in enumerate(names) if name in names[:index]]
+    return [Fault(file.line_of(f"base_models.{index}"), f"{names[index]!r} is listed twice", "keep one of the two") for index in twice]
 
 
 def _ladder_faults(file: ObjectiveFile) -> list[Fault]:

@@ -6,13 +6,12 @@ In: ``PlanInputs``, a rung's plan. Out: None, or a refusal with the number that 
 from __future__ import annotations
 
 from tailorbird.domain.ladder import Refusal, RungKind
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.objective import Budget, TaskKind
+from tailorbird.domain.plan import Machine, RungPlan
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.machines import FREE, would_do
 from tailorbird.planning.rules import longest_prompt
 
-#: Share of the machine's memory that one process may take when the budget says ``auto``.
-_FREE = 0.9
 #: Rungs that show something beside the text.
 _SHOWING = (RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)
 
@@ -61,13 +60,16 @@ def _without_demonstrations(_: PlanInputs, rung: RungPlan) -> str | None:
 
 def too_large(inputs: PlanInputs, rung: RungPlan) -> str | None:
     """Why the memory of the machine, or what the budget leaves of it, does not hold the rung."""
-    asked = inputs.objective.budget.memory_gb
-    free = _FREE * inputs.machine.memory_gb
-    limit = free if asked == "auto" else min(asked, free)
+    limit = limit_of(inputs.objective.budget, inputs.machine)
     if rung.memory.likely <= limit:
         return None
-    enough = f"use a machine with {rung.memory.high / _FREE:.0f} GiB"
-    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {enough}"
+    return f"needs about {rung.memory.likely:.1f} GiB of memory and may take {limit:.1f}: {would_do(rung.memory.high)}"
+
+
+def limit_of(budget: Budget, machine: Machine) -> float:
+    """GiB that one process may take: what the budget says, and never more than the machine leaves it."""
+    free = FREE * machine.memory_gb
+    return free if budget.memory_gb == "auto" else min(budget.memory_gb, free)
 
 
 def _too_slow(inputs: PlanInputs, rung: RungPlan) -> str | None:

@@ -42,6 +42,18 @@ GPUS = {
 }
 
 
+#: Share of a machine's memory that one process may take when the budget says ``auto``.
+FREE = 0.9
+
+
+def would_do(memory_gb: float) -> str:
+    """A machine on which a process of ``memory_gb`` GiB fits, in words: its memory, and the smallest GPU that has as much."""
+    needed = memory_gb / FREE
+    fitting = min((gpu for gpu in GPUS.values() if gpu.memory_gb >= needed), key=lambda gpu: gpu.memory_gb, default=None)
+    card = f" (one {fitting.title} has {fitting.memory_gb:g})" if fitting else ""
+    return f"use a machine with {needed:.0f} GiB{card}"
+
+
 class Change(Value):
     """What shall be different. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine."""
 

@@ -25,8 +25,13 @@ def plan_table(plan: Plan) -> Group:
     left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
     power = _power("dev", plan.dev_power) + _power("test", plan.test_power)
-    words = (*_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
+    words = (*_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
     return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
+
+
+def base_lines(plan: Plan) -> list[str]:
+    """Each base model that the objective lists, and why it is in or out: one sentence a line."""
+    return [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
 
 
 def _block(lines: list[str]) -> list[Text]:

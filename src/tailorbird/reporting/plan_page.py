@@ -9,7 +9,7 @@ from html import escape
 
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
-from tailorbird.reporting.plan import items_of
+from tailorbird.reporting.plan import base_lines, items_of
 
 _STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
 
@@ -29,6 +29,7 @@ def plan_page(plan: Plan, name: str) -> str:
         f"<h1>Plan: {escape(name)}</h1><p>{escape(machine)}</p>",
         _picture(plan),
         _table(plan),
+        _bases(plan),
         _reasons(plan),
         _left_out(plan),
         _power(plan),
@@ -64,6 +65,11 @@ def _cells(rung: RungPlan) -> tuple[str, ...]:
 
 def _text(estimate: Estimate | None) -> str:
     return estimate_text(estimate) if estimate else NOTHING
+
+
+def _bases(plan: Plan) -> str:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in base_lines(plan))
+    return f"<h2>Base models</h2><ul>{lines}</ul>" if lines else ""
 
 
 def _reasons(plan: Plan) -> str:

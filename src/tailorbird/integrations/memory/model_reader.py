@@ -1,6 +1,7 @@
 """A model reader that writes the smallest folder in the one form tailorbird runs.
 
-In: any existing path. Out: config, tokenizer, chat template and one tensor of zeros, in the right formats. Must not know: GGUF.
+In: any existing path. Out: config, tokenizer, chat template and one tensor of zeros, in the right formats; as wide as a config at the path
+says (``hidden_size``). Must not know: GGUF.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from tailorbird.domain.errors import ModelInvalid
 
-_CONFIG = {
+_CONFIG: dict[str, object] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
     "hidden_size": 8,
@@ -27,19 +28,26 @@ _TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{
 
 
 class MemoryModelReader:
-    """A ``ModelReader`` that reads nothing: every source becomes the same toy model."""
+    """A ``ModelReader`` that reads no weights: every source becomes the same toy model, of its own width."""
 
     def convert(self, source: Path, target: Path) -> None:
         """Writes the toy model into ``target``. Raises ModelInvalid when ``source`` is not there."""
         if not source.exists():
             raise ModelInvalid(f"there is no model at {source.name}", "give the path of a model", code="model_missing")
-        (target / "config.json").write_text(json.dumps(_CONFIG), encoding="utf-8")
+        config = _CONFIG | _width(source / "config.json")
+        (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
         (target / "tokenizer.json").write_text(
             json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {}}}), encoding="utf-8"
         )
         (target / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}), encoding="utf-8")
         (target / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
-        (target / "model.safetensors").write_bytes(_zeros("model.embed_tokens.weight", 32, 8))
+        (target / "model.safetensors").write_bytes(_zeros("model.embed_tokens.weight", 32, int(str(config["hidden_size"]))))
+
+
+def _width(config: Path) -> dict[str, object]:
+    if not config.is_file():
+        return {}
+    return {name: size for name, size in json.loads(config.read_text(encoding="utf-8")).items() if name == "hidden_size"}
 
 
 def _zeros(name: str, rows: int, columns: int) -> bytes:

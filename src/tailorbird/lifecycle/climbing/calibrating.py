@@ -17,6 +17,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, RungPlan
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Value
+from tailorbird.lifecycle.climbing.bases import Refs, ref_of
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.parts import Parts
 from tailorbird.lifecycle.steps.stage import Stage
@@ -38,13 +39,18 @@ def known_timings(stage: Stage, machine: Machine, base: BaseModelRef) -> tuple[C
     return tuple(one for one in _all(stage) if one.machine == name and one.base_model == base.digest and one.measured_at > oldest)
 
 
-def time_steps(stage: Stage, plan: Plan, base: BaseModelRef) -> tuple[Calibration, ...]:
+def time_steps(stage: Stage, plan: Plan, refs: Refs) -> tuple[Calibration, ...]:
     """The known ones, and a few steps of each planned method that has none and is worth it. One that cannot be timed stays a formula's."""
-    timed = list(known_timings(stage, plan.machine, base))
+    timed = [one for base in refs.values() for one in known_timings(stage, plan.machine, base)]
     if stage.objective.task.kind is TaskKind.RANK:
         return tuple(timed)
     for rung in plan.rungs:
-        if rung.training is None or rung.calibrated or rung.time.likely < WORTH_SECONDS or _has(timed, rung):
+        if (
+            rung.training is None
+            or rung.calibrated
+            or rung.time.likely < WORTH_SECONDS
+            or _has(timed, rung, base := ref_of(refs, plan, rung))
+        ):
             continue
         stage.progress.tell(f"timing a few steps of {rung.rung.value} {rung.variant} on this machine")
         try:
@@ -55,9 +61,10 @@ def time_steps(stage: Stage, plan: Plan, base: BaseModelRef) -> tuple[Calibratio
     return tuple(timed)
 
 
-def _has(timed: list[Calibration], rung: RungPlan) -> bool:
+def _has(timed: list[Calibration], rung: RungPlan, base: BaseModelRef) -> bool:
     assert rung.training is not None
-    return any((one.settings.method, one.settings.precision) == (rung.training.method, rung.training.precision) for one in timed)
+    wanted = (base.digest, rung.training.method, rung.training.precision)
+    return any((one.base_model, one.settings.method, one.settings.precision) == wanted for one in timed)
 
 
 def _all(stage: Stage) -> list[Calibration]:
@@ -73,7 +80,7 @@ def error_of(stage: Stage, rung: RungPlan, report: TrainingReport) -> EstimateEr
         run=stage.run.id,
         rung=rung.rung,
         variant=rung.variant,
-        base_model=stage.base.name,
+        base_model=stage.base_for(rung).name,
         machine=machine_name(stage.plan.machine),
         at=stage.parts.clock.now(),
         calibrated=bool(rung.calibrated),

@@ -81,7 +81,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     require_allowance(stage, rung)
     try:
         with tracked(stage, rung) as tracking:
-            context = context_of(stage, rung, stage.base)
+            context = context_of(stage, rung, stage.base_for(rung))
             made = rungs.make_candidate(replace(context, report=tracking.ahead_of(context.report)))
             tracking.report = made.training
     except Exception as error:
@@ -136,9 +136,12 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
     plan = planned(stage)
     candidate = stage.record(Candidate, evidence.candidate)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
-    following = next(iter(plan.rungs[plan.rungs.index(rung) + 1 :]), None)
     fit = _fit_of(stage, making)
-    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, fit))
+    hopeless = _cannot_help(stage, {story.named(rung): fit})
+    tried = {story.named(rung)} | {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
+    following = story.above(plan, tried, hopeless)
+    why_not = hopeless.get(story.named(following), "") if following else ""
+    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, why_not))
     climb = Climb(
         rung=rung.rung,
         candidate=digest_of(candidate),
@@ -162,6 +165,11 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
 
     facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
     return Outcome(climb, facts, keep)
+
+
+def _cannot_help(stage: Stage, last: dict[str, Fit | None]) -> dict[str, str]:
+    """Rungs that offer nothing but more weights, by name, and why they cannot help; ``last`` is the fit of what was climbed last."""
+    return story.cannot_help(stage.objective, planned(stage), {story.named(climb): climb.fit for climb in stage.climbs} | last)
 
 
 def _with_limits(stage: Stage, candidate: Candidate, making: Making, evidence: Evidence) -> Evidence:
@@ -294,7 +302,9 @@ def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...
     last = stage.climbs[-1] if stage.climbs else None
     if last is not None and last.choice is Choice.REFUSE:
         why = last.reason.rpartition("; ")[2]
-    reasons = dict.fromkeys(left, why) | {rung: f"failed while it was being {reason}" for rung, reason in stage.failed.items()}
+    hopeless = _cannot_help(stage, {})
+    reasons = {rung: hopeless.get(story.named(rung), why) for rung in left}
+    reasons |= {rung: f"failed while it was being {reason}" for rung, reason in stage.failed.items()}
     if stage.stopped is not None:
         rung, reason = stage.stopped
         reasons[rung] = f"ended while it was being made: {reason}"

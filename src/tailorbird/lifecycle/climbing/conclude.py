@@ -105,7 +105,7 @@ def _draft(stage: Stage, ladder: Ladder, found: SealedTest, gate: GateResult, sh
         release.ReleaseParts(
             run=stage.run,
             objective=stage.objective,
-            base=stage.base,
+            base=stage.base_of(candidate),
             candidate=candidate,
             snapshot=digest_of(stage.manifest),
             refer_below=climb.evidence.refer_below,
@@ -132,7 +132,7 @@ def _card(stage: Stage, ladder: Ladder, candidate: Candidate, found: SealedTest,
         release.CardFacts(
             objective=stage.objective,
             manifest=stage.manifest,
-            base=stage.base,
+            base=stage.base_of(candidate),
             candidate=candidate,
             ladder=ladder,
             test_evidence=stage.record(Evidence, found.evidence),

@@ -16,6 +16,7 @@ from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.value import Value
+from tailorbird.lifecycle.climbing.bases import Refs, ref_of
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.steps.stage import Stage
 
@@ -27,13 +28,13 @@ class ExaminedRung(Value):
     examination: Examination
 
 
-def examine_rungs(stage: Stage, plan: Plan, base: BaseModelRef) -> tuple[ExaminedRung, ...]:
+def examine_rungs(stage: Stage, plan: Plan, refs: Refs) -> tuple[ExaminedRung, ...]:
     """Examines each rung of ``plan`` that trains. Takes seconds, and trains nothing."""
     speaks = stage.objective.task.kind is not TaskKind.RANK
     trained = [rung for rung in plan.rungs if rung.training is not None and speaks]
     if trained:
         stage.progress.tell("examining what would be trained")
-    return tuple(_examined(stage, rung, base) for rung in trained)
+    return tuple(_examined(stage, rung, ref_of(refs, plan, rung)) for rung in trained)
 
 
 def _examined(stage: Stage, rung: RungPlan, base: BaseModelRef) -> ExaminedRung:

@@ -60,7 +60,7 @@ def carried(known: Evidence, evidence: Evidence, stage: Stage) -> Evidence:
 
 
 def _with_retention(stage: Stage, candidate: Candidate, evidence: Evidence) -> Evidence:
-    base = _base_servable(stage)
+    base = _base_servable(stage, candidate)
     stage.progress.tell("measuring what the base model could do and the candidate still can")
     with _loaded(stage, base, stage.servable(candidate)):
         found = evaluation.measure_retention(stage.parts.engine(), base.id, digest_of(candidate), _confidence(stage), stage.progress.count)
@@ -96,13 +96,13 @@ def _confidence(stage: Stage) -> float:
     return spend(stage.objective.business.risk.confidence, 1)
 
 
-def _base_servable(stage: Stage) -> Servable:
-    """The base model alone, without any prompt of the task."""
+def _base_servable(stage: Stage, candidate: Candidate) -> Servable:
+    """The candidate's base model alone, without any prompt of the task."""
     return Servable(
-        id=digest_of({"base": stage.base.digest}),
+        id=digest_of({"base": candidate.base_model}),
         tenant=stage.run.tenant,
         task=stage.objective.task.kind,
-        base=str(stage.parts.artifacts.get_tree(stage.base.digest)),
+        base=str(stage.parts.artifacts.get_tree(candidate.base_model)),
         adapter=None,
         weights=None,
         prompt=PromptSpec(instruction=""),

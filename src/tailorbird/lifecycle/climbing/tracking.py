@@ -58,7 +58,7 @@ def tracked(stage: Stage, rung: RungPlan) -> Iterator[Tracking]:
 
 def _training(stage: Stage, rung: RungPlan) -> TrackedTraining:
     assert rung.training is not None
-    facts = {"base_model": stage.base.name, "snapshot": digest_of(stage.manifest)}
+    facts = {"base_model": stage.base_for(rung).name, "snapshot": digest_of(stage.manifest)}
     return TrackedTraining(
         experiment=f"{stage.run.tenant}/{stage.run.objective_name}",
         run=stage.run.id,

@@ -5,16 +5,20 @@ In: a planned run, what shall be different. Out: a plan, kept nowhere. Must not 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tailorbird import planning
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Plan
-from tailorbird.domain.run import StepState
+from tailorbird.domain.plan import Plan, PlannedBase, TokenProfile
+from tailorbird.domain.run import Run, StepState
+from tailorbird.domain.value import Digest
 from tailorbird.lifecycle.parts import Parts
 from tailorbird.lifecycle.steps import story
+from tailorbird.ports.ledger import UnitOfWork
 
 
 def what_if(parts: Parts, tenant: str, run: str, change: planning.Change) -> Plan:
@@ -25,17 +29,47 @@ def what_if(parts: Parts, tenant: str, run: str, change: planning.Change) -> Pla
         plan = work.records.get(Plan, done[story.PLAN]) if story.PLAN in done else None
         if plan is None or plan.tokens is None:
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")
-        inputs = planning.PlanInputs(
-            objective=work.records.get(Objective, found.objective),
-            objective_digest=found.objective,
-            snapshot=plan.snapshot,
-            manifest=work.records.get(SnapshotManifest, done[story.SNAPSHOT]),
-            base=work.records.get(BaseModelRef, plan.base_model),
-            machine=plan.machine,
-            tokens=plan.tokens,
-            prices=plan.prices,
-            dev_power=plan.dev_power,
-            test_power=plan.test_power,
-            calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
-        )
-    return planning.make_plan(planning.changed(inputs, change))
+        asked = _Asked(work, found, plan, work.records.get(SnapshotManifest, done[story.SNAPSHOT]))
+        offers = [_offer(asked, base, change) for base in plan.bases or (_only(work, plan),)]
+    return planning.make_ladder(offers)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A planned run, as it is read."""
+
+    work: UnitOfWork
+    run: Run
+    plan: Plan
+    manifest: SnapshotManifest
+
+
+def _only(work: UnitOfWork, plan: Plan) -> PlannedBase:
+    """The base of a plan from the time when there was one."""
+    base = work.records.get(BaseModelRef, plan.base_model)
+    known = {"name": base.name, "label": base.name, "license": base.license, "parameters": base.parameters}
+    return PlannedBase.model_validate(known | {"rungs": len(plan.rungs), "reason": "", "base": plan.base_model, "tokens": plan.tokens})
+
+
+def _offer(asked: _Asked, base: PlannedBase, change: planning.Change) -> planning.Offer:
+    """A base as it would be offered; one that was not fetched stays out."""
+    inputs = None if base.base is None or base.tokens is None else planning.changed(_inputs(asked, base.base, base.tokens), change)
+    out = "" if inputs else f"it was not fetched here ({base.reason.removeprefix('out: ')})"
+    return planning.Offer(name=base.name, label=base.label, license=base.license, parameters=base.parameters, inputs=inputs, out=out)
+
+
+def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanInputs:
+    work, plan = asked.work, asked.plan
+    return planning.PlanInputs(
+        objective=work.records.get(Objective, asked.run.objective),
+        objective_digest=asked.run.objective,
+        snapshot=plan.snapshot,
+        manifest=asked.manifest,
+        base=work.records.get(BaseModelRef, base),
+        machine=plan.machine,
+        tokens=tokens,
+        prices=plan.prices,
+        dev_power=plan.dev_power,
+        test_power=plan.test_power,
+        calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
+    )

@@ -81,12 +81,14 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
                 f"upload it, or name an address: {', '.join(ADDRESSES)}",
                 code="upload_missing",
             )
-    base = objective.base_model
     offered = {entry.name for entry in models.catalogue()}
-    if base not in offered and not base.startswith("hf://") and not _came_along(base, files):
-        raise InvalidInput(
-            f"the base model {base} did not come with the objective", "name one of the catalogue, or hf://OWNER/NAME", code="model_outside"
-        )
+    for base in objective.bases:
+        if base not in offered and not base.startswith("hf://") and not _came_along(base, files):
+            raise InvalidInput(
+                f"the base model {base} did not come with the objective",
+                "name one of the catalogue, or hf://OWNER/NAME",
+                code="model_outside",
+            )
 
 
 def _came_along(name: str, files: Mapping[str, Digest]) -> bool:

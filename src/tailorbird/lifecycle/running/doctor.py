@@ -40,5 +40,5 @@ def examine_objective(parts: Parts, actor: Actor, path: Path, progress: Progress
     """
     permit(parts, actor, Action.PLAN, path.name)
     stage = plan_for(parts, actor, submit(parts, actor, path, RunState.PLANNED), progress, until=story.SNAPSHOT)
-    plan, base = draft_plan(stage)
-    return Checkup(rungs=examine_rungs(stage, plan, base), left_out=plan.left_out)
+    plan, refs = draft_plan(stage)
+    return Checkup(rungs=examine_rungs(stage, plan, refs), left_out=plan.left_out)

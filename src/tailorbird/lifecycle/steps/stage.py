@@ -115,9 +115,20 @@ class Stage:
 
     @cached_property
     def base(self) -> BaseModelRef:
-        """The base model the plan names."""
+        """The base model the plan names; of several, the first."""
         assert self.plan is not None
         return self.record(BaseModelRef, self.plan.base_model)
+
+    def base_for(self, rung: RungPlan) -> BaseModelRef:
+        """The base model of one rung."""
+        return self.base if rung.base is None else self.record(BaseModelRef, rung.base)
+
+    def base_of(self, candidate: Candidate) -> BaseModelRef:
+        """The base model that a candidate was made from."""
+        if candidate.base_model == self.base.digest:
+            return self.base
+        listed = (self.record(BaseModelRef, each.base) for each in (self.plan.bases if self.plan else ()) if each.base)
+        return next((base for base in listed if base.digest == candidate.base_model), self.base)
 
     @cached_property
     def climbs(self) -> tuple[Climb, ...]:
@@ -183,7 +194,7 @@ class Stage:
             id=digest_of(candidate),
             tenant=self.run.tenant,
             task=self.objective.task.kind,
-            base=str(store.get_tree(self.base.digest)) if candidate.floor is None else "",
+            base=str(store.get_tree(candidate.base_model)) if candidate.floor is None else "",
             adapter=str(store.get_tree(candidate.adapter)) if candidate.adapter else None,
             weights=str(store.get_tree(candidate.weights)) if candidate.weights else None,
             prompt=candidate.prompt,

@@ -6,7 +6,7 @@ candidate. Must not know: ports, files, how a step is done.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.evidence import Comparison, Standing, Verdict
@@ -44,14 +44,18 @@ def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None
     """The step to do next, or None when the story is told."""
     opening = [SNAPSHOT, PLAN] + ([FLOOR] if objective.task.kind is TaskKind.CLASSIFY else [])
     ending = [CHOOSE] + ([TEST] if told.chosen else []) + [CONCLUDE]
-    steps = opening + (_climbing(plan, told) if plan else []) + ending
+    steps = opening + (_climbing(objective, plan, told) if plan else []) + ending
     return next((step for step in steps if step not in told.done), None)
 
 
-def _climbing(plan: Plan, told: Told) -> list[str]:
-    """Steps of the rungs climbed so far and, unless the climb has ended, of the next one."""
+def _climbing(objective: Objective, plan: Plan, told: Told) -> list[str]:
+    """Steps of the rungs climbed so far and, unless the climb has ended, of the next one that may help."""
     ended = told.stopped or (bool(told.climbs) and told.climbs[-1].choice is not Choice.CLIMB)
-    reached = plan.rungs[: len(told.climbs) + len(told.failed) + (0 if ended else 1)]
+    climbed = {named(climb) for climb in told.climbs}
+    reached = [rung for rung in plan.rungs if named(rung) in climbed or not {make_step(rung), measure_step(rung)}.isdisjoint(told.failed)]
+    if not ended:
+        hopeless = cannot_help(objective, plan, {named(climb): climb.fit for climb in told.climbs})
+        reached += [rung for rung in plan.rungs if rung not in reached and named(rung) not in hopeless][:1]
     return [step for rung in reached for step in _steps(rung, told.failed)]
 
 
@@ -70,12 +74,13 @@ class Spent:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known after a rung was measured on dev: the gate's verdict with its reason, what was spent, and how far a training got."""
+    """What is known after a rung was measured on dev: the gate's verdict with its reason, what was spent, and why the rung above cannot
+    help (empty where it may)."""
 
     verdict: Verdict
     reason: str
     spent: Spent
-    fit: Fit | None = None
+    hopeless: str = ""
 
 
 def decide(objective: Objective, following: RungPlan | None, found: Measured) -> tuple[Choice, str]:
@@ -84,27 +89,39 @@ def decide(objective: Objective, following: RungPlan | None, found: Measured) ->
         return Choice.STOP, f"{found.reason}; no costlier rung is left"
     beyond = _beyond_budget(objective.budget, following, found.spent)
     if objective.ladder != "auto" and not beyond:
-        return Choice.CLIMB, f"{found.reason}; the objective asks to compare {following.rung.value} too"
+        return Choice.CLIMB, f"{found.reason}; the objective asks to compare {named(following)} too"
     if found.verdict is Verdict.PASS:
         return Choice.STOP, f"{found.reason}; a costlier rung is not needed"
-    why_not = beyond or _cannot_help(following, found.fit)
+    why_not = beyond or found.hopeless
     if why_not:
         return Choice.REFUSE, f"{found.reason}; {why_not}"
-    return Choice.CLIMB, f"{found.reason}; {following.rung.value} is next"
+    return Choice.CLIMB, f"{found.reason}; {named(following)} is next"
 
 
-def _cannot_help(following: RungPlan, fit: Fit | None) -> str:
-    """Why a rung that offers nothing but more weights is refused; empty when it may help.
+def above(plan: Plan, tried: Collection[str], hopeless: Collection[str]) -> RungPlan | None:
+    """The rung to climb next: the first that was not tried and may help; one that cannot help where no other is left."""
+    left = [rung for rung in plan.rungs if named(rung) not in tried]
+    return next((rung for rung in left if named(rung) not in hopeless), left[0] if left else None)
 
-    Adapters equal full fine-tuning until their weights are too few for what is to be learned (Schulman et al. 2025); where every learned
-    row is known by heart they are not.
+
+def cannot_help(objective: Objective, plan: Plan, fits: Mapping[str, Fit | None]) -> dict[str, str]:
+    """The rungs of an automatic ladder that offer nothing but more weights, and why they are passed over; by name.
+
+    ``fits`` tells how far the training of each climbed rung got; what counts is the last one on the same base model. Adapters equal full
+    fine-tuning until their weights are too few for what is to be learned (Schulman et al. 2025); where every learned row is known by heart
+    they are not.
     """
-    if fit is None or not fit.saturated or following.rung not in (RungKind.LORA, RungKind.FULL):
-        return ""
-    return (
-        f"{following.rung.value} {following.variant} cannot help: the rung below knows the learned rows by heart "
-        f"(loss {fit.learned:.3f} against {fit.held_out:.3f} on rows held out), so more rows would help, and more weights would not"
-    )
+    found: dict[str, str] = {}
+    below: dict[str | None, Fit | None] = {}
+    for rung in plan.rungs if objective.ladder == "auto" else ():
+        if named(rung) in fits:
+            below[rung.base] = fits[named(rung)]
+        elif rung.rung in (RungKind.LORA, RungKind.FULL) and (fit := below.get(rung.base)) is not None and fit.saturated:
+            found[named(rung)] = (
+                f"{named(rung)} cannot help: the rung below knows the learned rows by heart "
+                f"(loss {fit.learned:.3f} against {fit.held_out:.3f} on rows held out), so more rows would help, and more weights would not"
+            )
+    return found
 
 
 def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:
@@ -112,10 +129,10 @@ def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:
     hours, money = following.time.likely / 3600, following.money.likely
     if spent.hours + hours > budget.hours:
         left = max(0.0, budget.hours - spent.hours)
-        return f"{following.rung.value} needs about {hours:.2f} h and {left:.2f} h of the budget are left"
+        return f"{named(following)} needs about {hours:.2f} h and {left:.2f} h of the budget are left"
     if spent.money + money > budget.money:
         left = max(0.0, budget.money - spent.money)
-        return f"{following.rung.value} needs about {money:.2f} {budget.currency} and {left:.2f} of the budget are left"
+        return f"{named(following)} needs about {money:.2f} {budget.currency} and {left:.2f} of the budget are left"
     return ""
 
 
@@ -136,8 +153,8 @@ def choose(climbs: Sequence[Climb], compare: Callable[[Climb, Climb], Comparison
     return chosen, "; ".join(reasons)
 
 
-def named(climb: Climb) -> str:
-    """A climb as people name it: ``lora r16``."""
+def named(climb: Climb | RungPlan) -> str:
+    """A rung as people name it: ``lora r16``, or ``lora r16 on smollm2-135m`` where there are several base models."""
     return f"{climb.rung.value} {climb.variant}"
 
 

@@ -1,0 +1,121 @@
+"""The base models that an objective lists: fetched where they may do, and counted with their own tokenizers.
+
+In: a stage with a snapshot, this machine. Out: what planning is offered of each base. Must not know: rungs, training, the order of the
+ladder.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean, pstdev
+
+from tailorbird import models, planning
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import Machine, Plan, RungPlan, TokenProfile
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.prompting import messages_for_row
+from tailorbird.lifecycle.steps.stage import Stage
+
+#: Base models that were fetched, by the digest of their record.
+Refs = dict[Digest, BaseModelRef]
+#: Everything that planning with a base rests on.
+InputsOf = Callable[[BaseModelRef], planning.PlanInputs]
+
+
+def refs_of(offers: Sequence[planning.Offer]) -> Refs:
+    """The bases that may be planned with."""
+    return {digest_of(offer.inputs.base): offer.inputs.base for offer in offers if offer.inputs}
+
+
+def ref_of(refs: Refs, plan: Plan, rung: RungPlan) -> BaseModelRef:
+    """The base of one rung."""
+    return refs[rung.base or plan.base_model]
+
+
+def offered(stage: Stage, machine: Machine, inputs_of: InputsOf) -> tuple[planning.Offer, ...]:
+    """Each base that the objective lists, fetched unless its licence or its size forbid it already.
+
+    Of several, one that is no model for the task is left out with the reason. Raises what fetching raises otherwise.
+    """
+    names, offers = stage.objective.bases, list[planning.Offer]()
+    for name, label in zip(names, planning.labels_of(names), strict=True):
+        known = models.known_of(_given(stage, name), stage.parts.models)
+        offer = planning.Offer(name=name, label=label, license=known.license, parameters=known.parameters, inputs=None)
+        out = planning.why_not_fetched(stage.objective, machine, known.license, known.parameters)
+        offers.append(replace(offer, out=out) if out else _fetched(stage, offer, offers, inputs_of))
+    return tuple(offers)
+
+
+def _fetched(stage: Stage, offer: planning.Offer, others: Sequence[planning.Offer], inputs_of: InputsOf) -> planning.Offer:
+    try:
+        base = fetch_base(stage, offer.name)
+    except ModelInvalid as error:
+        if len(stage.objective.bases) == 1 or error.error_code == "model_unknown":
+            raise
+        return replace(offer, out=error.message)
+    same = next((other.label for other in others if other.inputs and other.inputs.base.digest == base.digest), None)
+    if same is not None:
+        return replace(offer, out=f"it is the same model as {same}")
+    return replace(offer, license=base.license, parameters=base.parameters, inputs=inputs_of(base))
+
+
+def _given(stage: Stage, name: str) -> str:
+    """A name, or the path of the model that lies beside the objective."""
+    local = Path(stage.file.folder) / name
+    return str(local) if local.exists() else name
+
+
+def fetch_base(stage: Stage, name: str) -> BaseModelRef:
+    """A base model, pulled and registered by digest. Raises ModelInvalid, with ``model_kind`` where it is not of the kind that the task
+    needs."""
+    folder = models.pull(_given(stage, name), stage.parts.models, stage.parts.model_reader, stage.progress.tell)
+    base = models.register(folder, name, stage.parts.artifacts)
+    if models.is_encoder(base) != (stage.objective.task.kind is TaskKind.RANK):
+        raise ModelInvalid(
+            f"{name} {'turns texts into vectors' if models.is_encoder(base) else 'writes answers'}, which is not what the task needs",
+            "a task of kind rank starts from an encoder (minilm-l6-v2), every other one from a decoder (smollm2-135m)",
+            code="model_kind",
+        )
+    return base
+
+
+def token_profile(stage: Stage, base: BaseModelRef) -> TokenProfile:
+    """Counts tokens with the base model's tokenizer, over at most 2,000 training rows spread evenly."""
+    if stage.objective.task.kind is TaskKind.RANK:
+        return TokenProfile(shared_prefix=0, prompt_mean=0, prompt_p95=0, prompt_max=0, target_mean=0, target_max=0, label_trie=0)
+    rows = stage.rows(Split.TRAIN)
+    sample = rows[:: max(1, math.ceil(len(rows) / 2000))]
+    prompt = PromptSpec(instruction=stage.objective.task.instruction)
+    empty = _count(stage, base, prompt, [""])[0]
+    prompts = _count(stage, base, prompt, [row.text for row in sample])
+    targets = [count - empty + 1 for count in _count(stage, base, prompt, _targets(sample))]
+    labels = (stage.manifest.label_sets or stage.manifest.labels) if stage.objective.task.kind is TaskKind.CLASSIFY else ()
+    trie = sum(count - empty + 1 for count in _count(stage, base, prompt, labels)) if labels else 0
+    ordered = sorted(prompts)
+    return TokenProfile(
+        shared_prefix=max(0, empty - 5),
+        prompt_mean=fmean(prompts),
+        prompt_p95=ordered[int(0.95 * (len(ordered) - 1))],
+        prompt_max=ordered[-1],
+        target_mean=fmean(targets),
+        target_max=max(targets),
+        label_trie=trie,
+        row_sd=pstdev([prompt + target for prompt, target in zip(prompts, targets, strict=True)]),
+    )
+
+
+def _targets(rows: tuple[Row, ...]) -> list[str]:
+    return [row.target for row in rows]
+
+
+def _count(stage: Stage, base: BaseModelRef, prompt: PromptSpec, texts: list[str] | tuple[str, ...]) -> list[int]:
+    folder = stage.parts.artifacts.get_tree(base.digest)
+    return stage.parts.engine().count_tokens(folder, [messages_for_row(prompt, text) for text in texts])
