@@ -3,72 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from bases_kit import Biased, author_of, two_bases
 from lifecycle_kit import write_objective
 
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Exhausted, ModelInvalid
 from tailorbird.domain.ladder import Ladder
-from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
-from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.explaining.what_if import what_if
 from tailorbird.lifecycle.releasing.admission import admit
 from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.planning import Change
-from tailorbird.ports.engine import LabelScores, LoadRequest
+from tailorbird.ports.engine import LoadRequest
 
 SILENT = Progress()
-
-
-def two_bases(folder: Path, **changes: object) -> Path:
-    """An objective with the toy model and a wider one."""
-    path = write_objective(folder, **{"base_models": ["base", "wide"]} | changes)
-    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("base_model:")))
-    wide = folder / "wide"
-    wide.mkdir()
-    for file in (folder / "base").iterdir():
-        (wide / file.name).write_bytes(file.read_bytes())
-    config = json.loads((wide / "config.json").read_text())
-    (wide / "config.json").write_text(json.dumps(config | {"hidden_size": 16}))
-    return path
-
-
-class Biased(MemoryEngine):
-    """An engine whose toy model of width 8 always chooses the first label."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: dict[Digest, Servable] = {}
-
-    def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        self.seen[servable.id] = servable
-        super().load(servable, pinned=pinned)
-
-    def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
-        found = super().score(servable, prompts, labels)
-        if json.loads((Path(self.seen[servable].base) / "config.json").read_text())["hidden_size"] != 8:
-            return found
-        always = tuple(-0.1 if place == 0 else -5.0 for place, _ in enumerate(labels))
-        return [one.model_copy(update={"log_probabilities": always}) for one in found]
 
 
 @pytest.fixture
 def biased(another_parts: Callable[[], Parts]) -> Parts:
     engine = Biased()
     return replace(another_parts(), engine=lambda: engine)
-
-
-def author_of(parts: Parts) -> Actor:
-    from tailorbird.lifecycle.identities.people import act_as
-
-    return act_as(parts, "acme", "author")
 
 
 def test_the_base_that_passes_is_chosen_released_and_served(biased: Parts, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tailorbird.domain.plan import Plan
 from tailorbird.lifecycle.control import plans as asking
 from tailorbird.lifecycle.control.operation import Nothing
 from tailorbird.lifecycle.running import adapt as climbing
+from tailorbird.lifecycle.running.probing import plan_with_probes
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]
@@ -22,6 +23,7 @@ WhatIf = Annotated[
     str, typer.Option("--what-if", help="Plan for another machine or budget: memory=8,gpu=h100,cores=16,budget=50,hours=2,price=3.")
 ]
 ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show how far earlier estimates were from what trainings took.")]
+Probe = Annotated[bool, typer.Option("--probe", help="Ask the base model a sample of dev rows first, untrained: score, speed, tokens.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as a page, with the picture of the ladder.", show_default=False)]
 
 plan = typer.Typer()
@@ -32,6 +34,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     objective: MaybeObjective = None,
     what_if: WhatIf = "",
     show_accuracy: ShowAccuracy = False,
+    probe: Probe = False,
     page: Page = None,
     workspace: Workspace = None,
     who: As = None,
@@ -47,7 +50,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if objective is None:
         raise InvalidInput("no objective was named", "name the file: tailorbird plan objective.yaml; or ask for --accuracy")
     changes = _changes(what_if)
-    run, found = _planned(session, objective)
+    run, found = _probed(session, objective) if probe else _planned(session, objective)
     if changes:
         found = session.ask(asking.WHAT_IF, asking.WhatIf.model_validate({"run": run} | changes))
     if page is not None:
@@ -71,6 +74,14 @@ def _planned(session: Session, objective: Path) -> tuple[str, Plan]:
         found, run_id = stage.plan, stage.run.id
     assert found is not None
     return run_id, found
+
+
+def _probed(session: Session, objective: Path) -> tuple[str, Plan]:
+    if session.server:
+        hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
+        raise InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
+    run, found = plan_with_probes(session.parts, session.actor(), objective, Narrator(err).progress())
+    return run.id, found
 
 
 def _changes(text: str) -> dict[str, str]:

@@ -4,9 +4,9 @@ In: the objective, the shape of the data in tokens, the shape of each base model
 and rung left out and the reason. Must not know: how a rung works, data rows, torch.
 """
 
-from tailorbird.planning.bases import Offer, labels_of, make_ladder, why_not_fetched
+from tailorbird.planning.bases import Offer, labels_of, make_ladder, probed, why_not_fetched
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
 from tailorbird.planning.machines import Change, changed
 
-__all__ = ["Change", "Offer", "PlanInputs", "changed", "labels_of", "make_ladder", "make_plan", "why_not_fetched"]
+__all__ = ["Change", "Offer", "PlanInputs", "changed", "labels_of", "make_ladder", "make_plan", "probed", "why_not_fetched"]

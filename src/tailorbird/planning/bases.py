@@ -6,18 +6,20 @@ In: what is known of each base that the objective lists. Out: one ``Plan``. Must
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, Plan, PlannedBase, Reason, RungPlan
+from tailorbird.domain.plan import BaseProbe, Machine, Plan, PlannedBase, Reason, RungPlan
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.licences import clash, terms_of
-from tailorbird.planning.feasibility import limit_of
+from tailorbird.planning.feasibility import limit_of, too_large
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
 from tailorbird.planning.machines import would_do
+from tailorbird.planning.rungs import zero_shot
 
 #: Bytes that a weight takes in memory at the least, and a GiB.
 _BYTES, _GIB = 2, 2**30
@@ -34,6 +36,7 @@ class Offer:
     parameters: int
     inputs: PlanInputs | None
     out: str = ""
+    probe: BaseProbe | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def make_ladder(offers: Sequence[Offer]) -> Plan:
     cheapest.
     """
     several = len(offers) > 1
-    planned = [_planned(offer, several) for offer in offers if offer.inputs]
+    planned = [_heeded(one, offers) for one in (_planned(offer, several) for offer in offers if offer.inputs)]
     first = next((one for one in planned if one.plan.rungs), planned[0])
     reasons = {one.offer.name: one for one in planned}
     update = {
@@ -92,6 +95,35 @@ def _planned(offer: Offer, several: bool) -> _Planned:
     rungs = tuple(_on_base(rung, offer, record) for rung in plan.rungs) if several else plan.rungs
     reason = _why_in(rungs) if rungs else _why_out(plan.left_out)
     return _Planned(offer, plan.model_copy(update={"base_model": record, "rungs": rungs}), reason)
+
+
+def probed(offers: Sequence[Offer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
+    """The bases that have a rung and can answer on this machine, by label, each with its zero-shot plan."""
+    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and make_plan(offer.inputs).rungs)
+    return {offer.label: (offer.inputs.base, rung) for offer, rung in able if offer.inputs and not too_large(offer.inputs, rung)}
+
+
+def _heeded(one: _Planned, offers: Sequence[Offer]) -> _Planned:
+    """Without rungs where another base is proven better and costs no more to ask. A listed ladder is climbed whole all the same."""
+    inputs, probe = one.offer.inputs, one.offer.probe
+    if inputs is None or probe is None or inputs.objective.ladder != "auto":
+        return one
+    costs = {other.label: _cost(other.inputs) for other in offers if other.inputs}
+    better = next((than for than in probe.worse_than if than.label in costs and costs[than.label] <= _cost(inputs)), None)
+    if better is None or not one.plan.rungs:
+        return one
+    reason = (
+        f"proven worse than {better.label} on the same {probe.rows} dev rows, zero-shot, by "
+        f"{better.difference:.3f} [{better.low:.3f}, {better.high:.3f}], at no lower cost"
+    )
+    first = one.plan.rungs[0]
+    refusal = Refusal(rung=first.rung, reason=f"{first.variant.removesuffix(f' on {one.offer.label}')}: {reason}")
+    return replace(one, plan=one.plan.model_copy(update={"rungs": (), "left_out": (refusal,)}), reason=f"out: {reason}")
+
+
+def _cost(inputs: PlanInputs) -> float:
+    """Seconds that the base is predicted to take for a dev set of answers, zero-shot."""
+    return zero_shot(inputs).time.likely
 
 
 def _on_base(rung: RungPlan, offer: Offer, record: str) -> RungPlan:
@@ -142,6 +174,7 @@ def _told(offer: Offer, one: _Planned | None) -> PlannedBase:
         reason=f"{one.reason if one else f'out: {offer.out}'}{_of_licence(offer)}",
         base=digest_of(inputs.base) if inputs else None,
         tokens=inputs.tokens if inputs else None,
+        probe=offer.probe,
     )
 
 

@@ -9,8 +9,8 @@ from rich.console import Group
 from rich.text import Text
 
 from tailorbird.domain.calibration import EstimateError
-from tailorbird.domain.plan import Plan, Power
-from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, moment
+from tailorbird.domain.plan import BaseProbe, Plan, Power
+from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
 from tailorbird.reporting.tables import add_row, plain_table
 
 
@@ -31,7 +31,14 @@ def plan_table(plan: Plan) -> Group:
 
 def base_lines(plan: Plan) -> list[str]:
     """Each base model that the objective lists, and why it is in or out: one sentence a line."""
-    return [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
+    told = [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
+    return told + [f"base model {base.label} {_probed(base.probe)}" for base in plan.bases if base.probe]
+
+
+def _probed(probe: BaseProbe) -> str:
+    score = metric_text(probe.score)
+    speed = f"{1000 * probe.seconds_per_row:.0f} ms and {probe.tokens_per_row:.0f} tokens a row"
+    return f"zero-shot on {probe.rows} dev rows: {probe.score.name} {score}, {speed}"
 
 
 def _block(lines: list[str]) -> list[Text]:

@@ -20,9 +20,9 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.linear_text import write_linear
-from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle.climbing import safety
 from tailorbird.lifecycle.climbing.calibrating import error_of
+from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
 from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
@@ -250,19 +250,6 @@ def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions
     )
 
 
-def spec_of(stage: Stage, look: int) -> evaluation.MeasureSpec:
-    """How the objective of a run is measured, at the confidence of this look."""
-    return evaluation.MeasureSpec(
-        task=stage.objective.task.kind,
-        labels=stage.manifest.labels,
-        confidence=spend(stage.objective.business.risk.confidence, look),
-        seed=stage.objective.seed,
-        price_per_hour=stage.parts.prices.per_hour,
-        many=stage.many,
-        form=stage.objective.task.format,
-    )
-
-
 def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...], spec: evaluation.MeasureSpec) -> float | None:
     """Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on."""
     referral = stage.objective.referral
@@ -273,22 +260,10 @@ def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...]
     return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
 
 
-def as_lines(items: tuple[ItemResult, ...]) -> bytes:
-    """Item results as the bytes that are kept: one a line."""
-    return b"".join(canonical_json(item) + b"\n" for item in items)
-
-
 def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
     metric = comparison_metric(stage)
     rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
-
-
-def comparison_metric(stage: Stage) -> str:
-    """The metric by which two rungs are compared."""
-    if stage.objective.task.kind is TaskKind.RANK:
-        return "ndcg@10"
-    return "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY and not stage.many else "exact_match"
 
 
 def _headline(evidence: Evidence) -> float | None:

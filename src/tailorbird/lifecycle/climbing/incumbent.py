@@ -16,7 +16,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
 from tailorbird.foundations.statistics import spend
-from tailorbird.lifecycle.climbing.climb import as_lines, comparison_metric, spec_of
+from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
 from tailorbird.lifecycle.releasing.admission import admit
 from tailorbird.lifecycle.steps.stage import Stage
 from tailorbird.ports.engine import LoadRequest

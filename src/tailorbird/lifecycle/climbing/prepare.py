@@ -17,7 +17,7 @@ from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.plan import Machine, Plan
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle.climbing import bases
+from tailorbird.lifecycle.climbing import bases, probing
 from tailorbird.lifecycle.climbing.calibrating import known_timings, time_steps
 from tailorbird.lifecycle.climbing.examining import examine_rungs, heeded
 from tailorbird.lifecycle.data.heeding import amendments_of
@@ -69,7 +69,7 @@ def make_plan(stage: Stage) -> Outcome:
 
     Raises InvalidInput when nothing of it could be trained, Exhausted when the budget affords no rung.
     """
-    offers = offers_of(stage)
+    offers = with_probes(stage, offers_of(stage))
     refs = bases.refs_of(offers)
     timed = time_steps(stage, planning.make_ladder(offers), refs)
     draft = planning.make_ladder([_with_timings(offer, timed) for offer in offers])
@@ -84,6 +84,18 @@ def make_plan(stage: Stage) -> Outcome:
             work.records.put(value)
 
     return Outcome(plan, facts, keep)
+
+
+def with_probes(stage: Stage, offers: tuple[planning.Offer, ...]) -> tuple[planning.Offer, ...]:
+    """The offers with what their bases do untrained, where there are several to choose between and asking them is cheap enough."""
+    able = planning.probed(offers)
+    if len(able) < 2:
+        return offers
+    if why_not := probing.why_not_probed(stage, [rung for _, rung in able.values()]):
+        stage.progress.tell(f"the base models are not probed: {why_not}")
+        return offers
+    found = probing.probe_bases(stage, able)
+    return tuple(replace(offer, probe=found.get(offer.label)) for offer in offers)
 
 
 def draft_plan(stage: Stage) -> tuple[Plan, bases.Refs]:

@@ -55,7 +55,9 @@ def _offer(asked: _Asked, base: PlannedBase, change: planning.Change) -> plannin
     """A base as it would be offered; one that was not fetched stays out."""
     inputs = None if base.base is None or base.tokens is None else planning.changed(_inputs(asked, base.base, base.tokens), change)
     out = "" if inputs else f"it was not fetched here ({base.reason.removeprefix('out: ')})"
-    return planning.Offer(name=base.name, label=base.label, license=base.license, parameters=base.parameters, inputs=inputs, out=out)
+    return planning.Offer(
+        name=base.name, label=base.label, license=base.license, parameters=base.parameters, inputs=inputs, out=out, probe=base.probe
+    )
 
 
 def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanInputs:

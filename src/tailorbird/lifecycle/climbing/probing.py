@@ -1,0 +1,112 @@
+"""A base-model probe: what each base does untrained, on a few dev rows, before anything is trained on it.
+
+In: a stage with a snapshot, base models with their zero-shot plans. Out: a ``BaseProbe`` of each, with those that are proven better on the
+same rows. Must not know: costs, what follows for the ladder (``planning/``).
+
+Dev rows alone are read. The sealed test stays sealed, and a probe is no look of its own: it may take a base off the ladder, and chooses no
+candidate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+from tailorbird import evaluation, rungs
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.evidence import Comparison, ItemResult, Standing
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import BaseProbe, ProvenBetter, RungPlan
+from tailorbird.domain.prompt import Sampling
+from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
+from tailorbird.lifecycle.climbing.rung_context import context_of
+from tailorbird.lifecycle.steps.stage import Stage
+
+#: Dev rows that a base is asked, at most, and the fewest that are worth asking.
+PROBED_ROWS, FEWEST_ROWS = 100, 30
+#: Share of the budget's hours that all probes of a plan may take.
+_SHARE = 0.05
+
+
+def probed_rows(stage: Stage) -> tuple[Row, ...]:
+    """Up to ``PROBED_ROWS`` dev rows, drawn by the hash of seed and row: the same for every base, in any order of rows."""
+    seed = stage.objective.seed
+    return tuple(sorted(stage.rows(Split.DEV), key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).digest())[:PROBED_ROWS])
+
+
+def why_not_probed(stage: Stage, zero_shots: Sequence[RungPlan]) -> str:
+    """Why no base is probed; empty where all can be."""
+    if stage.objective.task.kind is TaskKind.RANK:
+        return "encoders are not probed: without documents in an index they answer nothing"
+    rows, dev = probed_rows(stage), stage.manifest.counts.dev
+    if len(rows) < FEWEST_ROWS:
+        return f"{len(rows)} dev rows are too few to tell bases apart (at least {FEWEST_ROWS})"
+    hours = sum(rung.time.likely for rung in zero_shots) / 3600 * len(rows) / dev
+    if hours > _SHARE * stage.objective.budget.hours:
+        return f"probing takes about {hours:.2f} h, more than {_SHARE:.0%} of the budget's {stage.objective.budget.hours:g} h"
+    return ""
+
+
+def probe_bases(stage: Stage, bases: Mapping[str, tuple[BaseModelRef, RungPlan]]) -> dict[str, BaseProbe]:
+    """Asks every base, by its label, the same rows with its zero-shot prompt; then compares each two on them.
+
+    The confidence of the risk tier holds for all comparisons together (Bonferroni). Raises what the engine raises.
+    """
+    rows = probed_rows(stage)
+    found = {label: _probe(stage, label, base, rung, rows) for label, (base, rung) in bases.items()}
+    pairs = max(1, len(found) * (len(found) - 1) // 2)
+    return {label: probe.model_copy(update={"worse_than": _worse_than(stage, label, found, pairs)}) for label, probe in found.items()}
+
+
+def _probe(stage: Stage, label: str, base: BaseModelRef, rung: RungPlan, rows: tuple[Row, ...]) -> BaseProbe:
+    stage.progress.tell(f"probing {label} on {len(rows)} dev rows, zero-shot")
+    items = _answers(stage, base, rung, rows)
+    metric = probe_metric(stage)
+    return BaseProbe(
+        rows=len(rows),
+        score=evaluation.metrics_of(items, spec_of(stage, 1))[metric],
+        seconds_per_row=fmean(item.latency_ms for item in items) / 1000,
+        tokens_per_row=fmean(item.prompt_tokens + item.completion_tokens for item in items),
+        items=stage.parts.artifacts.put(as_lines(items)),
+    )
+
+
+def _answers(stage: Stage, base: BaseModelRef, rung: RungPlan, rows: tuple[Row, ...]) -> tuple[ItemResult, ...]:
+    """What the candidate of the base's zero-shot rung answers; it is made as the climb makes it."""
+    candidate = rungs.make_candidate(context_of(stage, rung, base)).candidate
+    engine, servable = stage.parts.engine(), stage.servable(candidate)
+    engine.load(servable)
+    try:
+        predictions = evaluation.engine_predictions(
+            evaluation.PredictionRequest(
+                engine=engine, servable=servable, rows=rows, progress=stage.progress.count, sampling=Sampling(max_tokens=256), timed=0
+            )
+        )
+    finally:
+        engine.unload(servable.id)
+    return evaluation.results(rows, predictions, spec_of(stage, 1))
+
+
+def probe_metric(stage: Stage) -> str:
+    """What a probe scores by: the overlap with the answer where texts are generated, since none is met word for word untrained."""
+    return "token_f1" if stage.objective.task.kind is TaskKind.GENERATE else comparison_metric(stage)
+
+
+def _worse_than(stage: Stage, label: str, found: Mapping[str, BaseProbe], pairs: int) -> tuple[ProvenBetter, ...]:
+    mine = found[label]
+    compared = [(other, _compared(stage, found[other], mine, pairs)) for other in found if other != label]
+    return tuple(
+        ProvenBetter(label=other, difference=one.difference, low=one.low, high=one.high, confidence=one.confidence)
+        for other, one in compared
+        if one.standing is Standing.BETTER
+    )
+
+
+def _compared(stage: Stage, upper: BaseProbe, lower: BaseProbe, pairs: int) -> Comparison:
+    objective = stage.objective
+    rule = evaluation.ComparisonRule(
+        metric=probe_metric(stage), margin=objective.margin, confidence=1 - (1 - objective.business.risk.confidence) / pairs
+    )
+    return evaluation.compare(upper.items, lower.items, stage.items(upper.items), stage.items(lower.items), rule)
