@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm detectors browser bench lock clean
+.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm detectors harness browser bench lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,11 @@ test: check browser  ## Everything: the fast tests, then those on the real small
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).
 	$(BIN)/python -m pytest -q -m vllm
 
+harness: setup  ## Probes of lm-evaluation-harness, on the real one, in an environment of its own.
+	test -x .cache/harness/bin/python || $(BIN)/python -m venv .cache/harness
+	.cache/harness/bin/python -m pip install -q -e '.[harness,local,data,dev]'
+	.cache/harness/bin/python -m pytest -q -m harness
+
 # The console is tested in a real browser; the distribution's package is taken where there is none.
 browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; } \
@@ -52,7 +57,7 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not vllm and not detectors' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not vllm and not detectors and not harness' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts

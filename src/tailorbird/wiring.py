@@ -21,6 +21,7 @@ from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import EngineDriver, LocalEngine
+from tailorbird.ports.harness import Harness
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
@@ -56,6 +57,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         prices=settings.prices,
         notifiers=cache(lambda: tuple(_notifier(url, settings.webhook_secret) for url in settings.alerts)),
         trackers=cache(lambda: tuple(_tracker(place, settings) for place in settings.tracking)),
+        harness=cache(_harness),
         upkeep=_upkeep(settings),
         host=settings.tenant,
         redact=redact,
@@ -151,8 +153,13 @@ def _model_reader() -> ModelReader:
     return reader
 
 
+def _harness() -> Harness:
+    harness: Harness = _part("harness", "lm_eval")()
+    return harness
+
+
 #: The extra that brings what a part needs, where it is not the one to train and run models.
-_EXTRAS = {"tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio"}
+_EXTRAS = {"lm_eval": "harness", "tensorboard": "tensorboard", "spacy": "spacy", "presidio": "presidio"}
 
 
 def _part(port: str, name: str) -> Callable[..., Any]:

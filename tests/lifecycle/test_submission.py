@@ -109,6 +109,14 @@ def test_a_submission_takes_no_model_from_a_path_of_the_server(parts: Parts, aut
         submit(parts, author, path)
 
 
+def test_a_submission_brings_no_tasks_of_the_harness_whose_templates_would_run(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", limits={"retention": {"max_drop": 0.5, "tasks": ["towns.yaml"]}})
+    (path.parent / "towns.yaml").write_text("task: towns")
+    with pytest.raises(InvalidInput) as refused:
+        submit(parts, author, path)
+    assert refused.value.error_code == "harness_outside"
+
+
 def test_a_faulty_objective_is_named_by_its_line_and_not_by_a_folder_of_the_server(
     parts: Parts, author: Actor, objective_path: Path
 ) -> None:

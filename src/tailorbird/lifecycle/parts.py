@@ -20,6 +20,7 @@ from tailorbird.ports.clock import Clock
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
+from tailorbird.ports.harness import Harness
 from tailorbird.ports.ledger import Ledger
 from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
@@ -35,6 +36,10 @@ def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
     if names:
         raise Unavailable(f"no detector {names[0]} is installed", f"pip install 'tailorbird[{names[0]}]'", code="package_missing")
     return ()
+
+
+def _no_harness() -> Harness:
+    raise Unavailable("no harness is installed", "pip install 'tailorbird[harness]'", code="package_missing")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Parts:
     encoder: Callable[[], Encoder] = _no_encoder
     prices: Prices = field(default_factory=Prices)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
+    harness: Callable[[], Harness] = _no_harness
     trackers: Callable[[], tuple[Tracker, ...]] = tuple
     upkeep: Upkeep = field(default_factory=Upkeep)
     host: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tailorbird import evaluation
 from tailorbird.domain.deployment import Servable
@@ -29,6 +30,12 @@ def asked_for(stage: Stage) -> tuple[str, ...]:
     """The limits of this kind that the objective sets."""
     limits = stage.objective.limits
     return tuple(name for name in SAFETY if getattr(limits, name) is not None)
+
+
+def task_files(stage: Stage) -> tuple[Path, ...]:
+    """The harness's task files that the objective names."""
+    retention = stage.objective.limits.retention
+    return tuple(Path(stage.file.folder) / name for name in (retention.tasks if retention else ()))
 
 
 def put_off(evidence: Evidence, names: tuple[str, ...]) -> Evidence:
@@ -63,7 +70,9 @@ def _with_retention(stage: Stage, candidate: Candidate, evidence: Evidence) -> E
     base = _base_servable(stage, candidate)
     stage.progress.tell("measuring what the base model could do and the candidate still can")
     with _loaded(stage, base, stage.servable(candidate)):
-        found = evaluation.measure_retention(stage.parts.engine(), base.id, digest_of(candidate), _confidence(stage), stage.progress.count)
+        engine, tell, tasks = stage.parts.engine(), stage.progress.count, task_files(stage)
+        more = (lambda servable, told: stage.parts.harness().ask(engine, servable, tasks, told)) if tasks else None
+        found = evaluation.measure_retention(engine, base.id, digest_of(candidate), _confidence(stage), tell, more)
     kept = stage.parts.artifacts.put(canonical_json(found))
     return _with(evidence, evaluation.retention_metric(found)).model_copy(update={"retention": kept})
 

@@ -16,6 +16,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.harness_tasks import digest_of_task
 from tailorbird.lifecycle.data.heeding import heeded_facts
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
@@ -81,6 +82,12 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
                 f"upload it, or name an address: {', '.join(ADDRESSES)}",
                 code="upload_missing",
             )
+    if objective.limits.retention and objective.limits.retention.tasks:
+        raise InvalidInput(
+            "task files of the harness are not taken from elsewhere: templates in them can run code",
+            "leave `limits.retention.tasks` out, or adapt on the machine where they lie",
+            code="harness_outside",
+        )
     offered = {entry.name for entry in models.catalogue()}
     for base in objective.bases:
         if base not in offered and not base.startswith("hf://") and not _came_along(base, files):
@@ -104,8 +111,9 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
             code="other_tenant",
         )
     files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
+    asked = _questions(parts, objective, Path(file.folder))
     unread = _unread(parts, objective) if inputs and _reads_addresses(objective) else {}
-    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | unread
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | asked | unread
     with parts.ledger.work(objective.tenant, write=False) as work:
         fingerprint = digest_of(named | heeded_facts(work, objective, parts.clock.now().date()))
     run = Run(
@@ -133,6 +141,16 @@ def _submit(parts: Parts, actor: Actor, file: ObjectiveFile, goal: RunState, *, 
             work.runs.set_state(known.id, goal)
             record(work, "run.revived", actor.name, known.id, run.created_at, {"goal": goal.value, "was": known.state.value})
         return work.runs.get(known.id)
+
+
+def _questions(parts: Parts, objective: Objective, folder: Path) -> dict[str, dict[str, Digest]]:
+    """What stands in a run's fingerprint for the harness's tasks. Raises InvalidInput (no task that may be asked), Unavailable (no harness
+    here): before anything is spent."""
+    retention = objective.limits.retention
+    if retention is None or not retention.tasks:
+        return {}
+    parts.harness()
+    return {"tasks": {name: digest_of_task(folder / name) for name in retention.tasks}}
 
 
 def _require_known(work: UnitOfWork, objective: Objective) -> None:
