@@ -19,8 +19,13 @@ from tailorbird.foundations.text import normalise
 
 HERE = Path(__file__).resolve().parent
 SEED = 7
-#: Settings of the peers that are tried, from fast to thorough: permutations, bands, characters of a gram.
-SETTINGS = {"rensa": ((64, 16, 3), (128, 32, 3), (128, 42, 3), (256, 64, 3)), "datasketch": ((128, 32, 3), (256, 64, 3))}
+#: Settings of the peers that are tried, from fast to thorough: permutations, bands, characters of a gram, places that must agree.
+SETTINGS = {
+    "rensa": ((64, 16, 3, 0), (128, 32, 3, 0), (128, 32, 3, 0.45)),
+    "datasketch": ((128, 32, 3, 0),),
+}
+#: By so much a peer may find less, and its recall still counts as the same.
+SLACK = 0.005
 
 
 def main() -> None:
@@ -72,18 +77,23 @@ def _joined(texts: list[str], pairs: list[tuple[int, int]]):  # type: ignore[no-
 
 
 def against_peers(count: int, quick: bool) -> dict[str, object]:
-    """The same rows, with 2,000 planted near-copies whose recall is counted on both sides."""
+    """The same rows, with 2,000 planted near-copies and 2,000 planted near-misses, which are counted on both sides."""
     drawn = random.Random(SEED)
     texts = list(dict.fromkeys(normalise(text) for text, _ in made_rows(count, SEED)))
     planted_pairs = [(text, normalise(typos(text, drawn))) for text in drawn.sample(texts, 2000)]
-    texts = list(dict.fromkeys([*texts, *(made for _, made in planted_pairs)]))
+    long_enough = [text for text in texts if len(text.split()) >= 5]
+    misses = [
+        (text, normalise(change(text, drawn.choice(long_enough), drawn)))
+        for text, change in zip(drawn.sample(long_enough, 2000), list(MISSES.values()) * 2000, strict=False)
+    ]
+    texts = list(dict.fromkeys([*texts, *(made for _, made in (*planted_pairs, *misses))]))
     start = time.perf_counter()
     pairs = near_duplicates(texts)
     seconds = time.perf_counter() - start
-    recall = _recall(texts, pairs, planted_pairs)
-    print(f"ours: {seconds:.1f} s, recall {recall:.4f}, {len(texts):,} rows", file=sys.stderr)
-    tried = [tried for peer in SETTINGS for tried in _peer_runs(peer, texts, planted_pairs, recall, quick)]
-    equal = [run for run in tried if run["recall"] >= recall - 0.005]
+    recall, joined = _shares(texts, pairs, planted_pairs, misses)
+    print(f"ours: {seconds:.1f} s, recall {recall:.4f}, near-misses joined {joined:.4f}, {len(texts):,} rows", file=sys.stderr)
+    tried = [tried for peer in SETTINGS for tried in _peer_runs(peer, texts, (planted_pairs, misses), quick)]
+    equal = [run for run in tried if run["recall"] >= recall - SLACK]
     best = min(equal or tried, key=lambda run: run["seconds"])
     return {
         "near_step_vs_best_peer": {
@@ -94,38 +104,41 @@ def against_peers(count: int, quick: bool) -> dict[str, object]:
             "rows": len(texts),
             "seconds": round(seconds, 1),
             "recall": round(recall, 4),
+            "misses_joined": round(joined, 4),
             "peers": tried,
             "versions": versions("near"),
         }
     }
 
 
-def _peer_runs(peer: str, texts: list[str], planted_pairs: list[tuple[str, str]], recall: float, quick: bool) -> list[dict[str, object]]:
-    """Its settings in turn, until one finds as much as we do."""
+def _peer_runs(
+    peer: str, texts: list[str], known: tuple[list[tuple[str, str]], list[tuple[str, str]]], quick: bool
+) -> list[dict[str, object]]:
+    """Its settings in turn."""
     runs: list[dict[str, object]] = []
-    for setting in SETTINGS[peer] if not quick else SETTINGS[peer][1:3]:
+    for setting in SETTINGS[peer] if not quick else SETTINGS[peer][:2]:
         command = [str(python_of("near")), str(HERE / "near_peer.py"), peer, *map(str, setting)]
         done = subprocess.run(command, input=json.dumps(texts), check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout)
-        reached = _recall(texts, found["pairs"], planted_pairs)
+        recall, joined = _shares(texts, found["pairs"], *known)
         runs.append(
             {
                 "peer": peer,
                 "setting": setting,
                 "seconds": round(found["seconds"], 1),
-                "recall": round(reached, 4),
+                "recall": round(recall, 4),
+                "misses_joined": round(joined, 4),
                 "pairs": len(found["pairs"]),
             }
         )
         print(runs[-1], file=sys.stderr)
-        if reached >= recall - 0.005:
-            break
     return runs
 
 
-def _recall(texts: list[str], pairs: list[tuple[int, int]], planted_pairs: list[tuple[str, str]]) -> float:
+def _shares(texts: list[str], pairs: list[tuple[int, int]], *known: list[tuple[str, str]]) -> list[float]:
+    """How many of each list of pairs are joined, as shares."""
     joined = _joined(texts, [tuple(pair) for pair in pairs])  # type: ignore[misc]
-    return sum(joined(*pair) for pair in planted_pairs) / len(planted_pairs)
+    return [sum(joined(*pair) for pair in some) / len(some) for some in known]
 
 
 if __name__ == "__main__":

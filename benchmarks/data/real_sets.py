@@ -1,8 +1,8 @@
 """The reports of three real data sets, as Markdown tables: ``python benchmarks/data/real_sets.py``. Counts only, no texts.
 
-    banking77        with its official test set
-    bitext_support   instruction → answer, with offensive rows, noise and templates
-    unfair_tos       several labels a sentence, split by document
+banking77        with its official test set
+bitext_support   instruction → answer, with offensive rows, noise and templates
+unfair_tos       several labels a sentence, split by document
 """
 
 from __future__ import annotations
@@ -29,11 +29,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         sets = {
             "banking77": objective_of(
-                [{"path": "banking77/train.csv", "label": "category"}, {"path": "banking77/test.csv", "label": "category", "split": "test"}],
+                [
+                    {"path": "banking77/train.csv", "label": "category"},
+                    {"path": "banking77/test.csv", "label": "category", "split": "test"},
+                ],
                 ENGLISH,
             ),
             "bitext_support": objective_of(
-                [{"path": "bitext_support/bitext_responses_4514.csv", "text": "instruction", "label": "response"}], ENGLISH, TaskKind.GENERATE
+                [{"path": "bitext_support/bitext_responses_4514.csv", "text": "instruction", "label": "response"}],
+                ENGLISH,
+                TaskKind.GENERATE,
             ),
             "unfair_tos": _unfair(Path(folder)),
         }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailorbird.data.duplicates import near_duplicates, signatures
 from tailorbird.data.duplicates.forest import Forest
-from tailorbird.data.duplicates.likeness import alike, alike_pairs, histograms, may_be_alike
+from tailorbird.data.duplicates.likeness import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
 
 WORDS = ["card", "lost", "my", "where", "is", "refund", "the", "order", "yesterday", "transfer"]
 SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
@@ -43,9 +43,13 @@ def test_what_is_found_is_alike_and_no_pair_is_needless(texts: list[str]) -> Non
 
 
 @given(st.lists(PAIRS, min_size=1, max_size=20))
+@example([("a b c d e f g h i j k l", "l a b c d e f g h i j k"), ("one two", "two one"), ("one word more of these", "of these one word")])
+@example([(" ".join(map(str, range(10, 50))), " ".join(map(str, range(49, 9, -1))))])
 def test_many_pairs_are_judged_as_one_is(pairs: list[tuple[str, str]]) -> None:
     ones, others = [one for one, _ in pairs], [other for _, other in pairs]
-    assert alike_pairs(ones, others).tolist() == [alike(one, other) for one, other in pairs]
+    longest = np.array([max(map(len, pair)) for pair in pairs], dtype=np.int32)
+    orders = may_be_reordered(histograms(ones), histograms(others), longest)
+    assert alike_pairs(ones, others, orders).tolist() == [alike(one, other) for one, other in pairs]
 
 
 @given(PAIRS)

@@ -23,6 +23,8 @@ SHARE = 7
 #: The same where words may stand in any order: then more texts are alike by chance.
 SHARE_REORDERED = 10
 
+#: Of so few words each is looked for in the other list; of more they are counted.
+_FEW_WORDS = 24
 #: Bins into which characters are counted.
 _BINS = 32
 
@@ -35,13 +37,13 @@ def alike(one: str, other: str) -> bool:
     return _reordered(one, other)
 
 
-def alike_pairs(ones: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
-    """``alike`` for each pair, bool[N]."""
+def alike_pairs(ones: Sequence[str], others: Sequence[str], orders_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """``alike`` for each pair, bool[N]. ``orders_N`` is False for pairs that are surely not alike in another order of their words."""
     distances_N = cpdist(ones, others, scorer=Levenshtein.distance, dtype=np.int32, workers=1)
     allowed_N = np.fromiter(map(len, ones), np.int32, len(ones))
     allowed_N = np.maximum(allowed_N, np.fromiter(map(len, others), np.int32, len(others))) // SHARE
     found_N = distances_N <= allowed_N
-    for place in np.flatnonzero(~found_N).tolist():
+    for place in np.flatnonzero(orders_N & ~found_N).tolist():
         found_N[place] = _reordered(ones[place], others[place])
     return found_N
 
@@ -64,8 +66,17 @@ def may_be_alike(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8], longe
 
     ``longest_N`` is the length of each pair's longer text.
     """
+    return np.asarray(_apart(ones_NB, others_NB) <= 2 * (longest_N // SHARE))
+
+
+def may_be_reordered(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8], longest_N: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """False for pairs that are surely not alike in another order of their words: one space may go with the last word that both have."""
+    return np.asarray(_apart(ones_NB, others_NB) <= 2 * (longest_N // SHARE_REORDERED) + 1)
+
+
+def _apart(ones_NB: NDArray[np.uint8], others_NB: NDArray[np.uint8]) -> NDArray[np.int32]:
     apart_NB = np.maximum(ones_NB, others_NB) - np.minimum(ones_NB, others_NB)
-    return np.asarray(apart_NB.sum(axis=1, dtype=np.int32) <= 2 * (longest_N // SHARE))
+    return np.asarray(apart_NB.sum(axis=1, dtype=np.int32))
 
 
 def _reordered(one: str, other: str) -> bool:
@@ -73,16 +84,28 @@ def _reordered(one: str, other: str) -> bool:
     allowed = max(len(one), len(other)) // SHARE_REORDERED
     if abs(len(one) - len(other)) > allowed:
         return False
-    words, others = one.split(), other.split()
-    left, right = _left(words, others), _left(others, words)
+    left, right = _unshared(one.split(), other.split())
     if Levenshtein.distance(" ".join(left), " ".join(right), score_cutoff=allowed) <= allowed:
         return True
     return bool(Levenshtein.distance(" ".join(sorted(left)), " ".join(sorted(right)), score_cutoff=allowed) <= allowed)
 
 
-def _left(words: list[str], others: list[str]) -> list[str]:
-    """``words`` without those that ``others`` have, each as often as there."""
-    counts, left = Counter(others), list[str]()
+def _unshared(words: list[str], others: list[str]) -> tuple[list[str], list[str]]:
+    """Both without the words that both have, each as often as both have it."""
+    if min(len(words), len(others)) > _FEW_WORDS:
+        shared = Counter(words) & Counter(others)
+        return _without(words, shared), _without(others, shared)
+    left, right = list[str](), others.copy()
+    for word in words:
+        if word in right:
+            right.remove(word)
+        else:
+            left.append(word)
+    return left, right
+
+
+def _without(words: list[str], shared: Counter[str]) -> list[str]:
+    counts, left = shared.copy(), list[str]()
     for word in words:
         if counts[word]:
             counts[word] -= 1

@@ -71,9 +71,9 @@ class _Search:
     def all_pairs(self) -> Iterator[tuple[int, int]]:
         ones: list[int] = []
         others: list[int] = []
-        for keys_N in signatures.bands(self._index.signatures_PN):
+        for keys_N, order_N in self._ordered_bands():
             before = len(ones)
-            for one_C, other_C in meetings(keys_N):
+            for one_C, other_C in meetings(keys_N, order_N):
                 for start in range(0, len(one_C), _BATCH):
                     found = self._alike(one_C[start : start + _BATCH], other_C[start : start + _BATCH])
                     ones += found[0]
@@ -81,6 +81,20 @@ class _Search:
             if len(ones) > before:
                 self._group_N = _components(self._index.size, ones, others)
         yield from zip(ones, others, strict=True)
+
+    def _ordered_bands(self) -> Iterator[tuple[NDArray[np.uint64], Places]]:
+        """For each band the bucket of every text, and their order: that of the next band is found while this one is compared."""
+
+        def ordered(band: int) -> tuple[NDArray[np.uint64], Places]:
+            keys_N = signatures.band(self._index.signatures_PN, band)
+            return keys_N, np.argsort(keys_N, kind="stable")
+
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(ordered, 0)
+            for band in range(1, signatures.BANDS):
+                found, coming = coming.result(), pool.submit(ordered, band)
+                yield found
+            yield coming.result()
 
     def pairs_since(self, start: int) -> set[tuple[int, int]]:
         with ThreadPoolExecutor(2) as pool:
@@ -97,7 +111,7 @@ class _Search:
         keys_N = signatures.band(self._index.signatures_PN, band)
         inside = sharing_with(keys_N, start)
         pairs = [np.empty(0, dtype=np.int64)]
-        for one_C, other_C in meetings(keys_N[inside]):
+        for one_C, other_C in meetings(keys_N[inside], np.argsort(keys_N[inside], kind="stable")):
             late = np.flatnonzero(inside[other_C] >= start)
             one_C, other_C = self._likely(inside[one_C[late]], inside[other_C[late]])
             pairs.append(one_C << 32 | other_C)
@@ -118,7 +132,7 @@ class _Search:
         ones, others = one_C.tolist(), other_C.tolist()
         if not ones:
             return [], []
-        alike_C = likeness.alike_pairs(self._texts_at(ones), self._texts_at(others))
+        alike_C = likeness.alike_pairs(self._texts_at(ones), self._texts_at(others), self._reorderable(one_C, other_C))
         return one_C[alike_C].tolist(), other_C[alike_C].tolist()
 
     def _ungrouped(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
@@ -129,8 +143,14 @@ class _Search:
         return np.asarray(np.abs(one_lengths - other_lengths) <= np.maximum(one_lengths, other_lengths) // likeness.SHARE)
 
     def _near_in_letters(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        return likeness.may_be_alike(*self._letters(one_C, other_C))
+
+    def _reorderable(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
+        return likeness.may_be_reordered(*self._letters(one_C, other_C))
+
+    def _letters(self, one_C: Places, other_C: Places) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32]]:
         longest = np.maximum(self._index.lengths_N[one_C], self._index.lengths_N[other_C])
-        return likeness.may_be_alike(self._index.histograms_NB[one_C], self._index.histograms_NB[other_C], longest)
+        return self._index.histograms_NB[one_C], self._index.histograms_NB[other_C], longest
 
     def _agreeing(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
         agreeing_C = np.zeros(len(one_C), dtype=np.uint8)
@@ -139,9 +159,9 @@ class _Search:
         return np.asarray(agreeing_C >= AGREEING)
 
 
-def meetings(keys_N: NDArray[np.uint64]) -> Iterator[tuple[Places, Places]]:
-    """Places with the same key: each with the next one, the next but one, and so on, as far as ``WINDOW``."""
-    order_N = np.argsort(keys_N, kind="stable")
+def meetings(keys_N: NDArray[np.uint64], order_N: Places) -> Iterator[tuple[Places, Places]]:
+    """Places with the same key: each with the next one, the next but one, and so on, as far as ``WINDOW``. ``order_N`` sorts the keys, and
+    keeps the order of equal ones."""
     sorted_N = keys_N[order_N]
     for step in range(1, min(WINDOW, len(keys_N) - 1) + 1):
         meeting = np.flatnonzero(sorted_N[step:] == sorted_N[:-step])

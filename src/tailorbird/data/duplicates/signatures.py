@@ -12,7 +12,7 @@ a new ``SCHEME``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -53,11 +53,6 @@ def sign(texts: Sequence[str]) -> Signatures:
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(fill, range(0, len(texts), _BLOCK)))
     return signatures_PN
-
-
-def bands(signatures_PN: Signatures) -> Iterator[NDArray[np.uint64]]:
-    """For each band the bucket of every text, uint64[N]."""
-    return (band(signatures_PN, number) for number in range(BANDS))
 
 
 def band(signatures_PN: Signatures, number: int) -> NDArray[np.uint64]:
