@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import date
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,10 +77,10 @@ def known_arrays(known: Known) -> KnownArrays | None:
     """The same as arrays; None where ids are no digests."""
     numbers = {split.value: number for number, split in enumerate(SPLITS)}
     try:
-        ids, groups = digests_of(known), digests_of(group for _, group in known.values())
+        ids, groups = digests_of(known), digests_of(map(itemgetter(1), known.values()))
     except ValueError:
         return None
-    return KnownArrays(ids, groups, np.fromiter((numbers[split] for split, _ in known.values()), np.uint8, len(known)))
+    return KnownArrays(ids, groups, np.fromiter(map(numbers.__getitem__, map(itemgetter(0), known.values())), np.uint8, len(known)))
 
 
 def known_digest(known: KnownArrays | None) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -40,7 +40,7 @@ from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
 from tailorbird.data.appending.state import NOTHING_KEPT, NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
-from tailorbird.data.appending.writing import Inserted, StoredRows, insert
+from tailorbird.data.appending.writing import StoredRows, insert, places_among
 from tailorbird.data.curating import Tally
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.freezing import Content, line_of, manifest_of
@@ -73,8 +73,9 @@ def extend(request: SnapshotRequest) -> Extended | None:
     if request.memory is None or not can_grow(request):
         return None
     try:
-        with _uncollected():
-            return _extended(request, load(request.memory), privacy_of(request))
+        with _uncollected(), ThreadPoolExecutor(1) as pool:
+            known = pool.submit(known_arrays, request.known)
+            return _extended(request, load(request.memory), known, privacy_of(request))
     except NotAnAppend as reason:
         if str(reason) != NOTHING_KEPT:
             request.progress(f"all rows are read: {reason}")
@@ -109,11 +110,11 @@ class _Step:
     stored: StoredRows
 
 
-def _extended(request: SnapshotRequest, state: State, privacy: Privacy) -> Extended:
+def _extended(request: SnapshotRequest, state: State, coming: Future[KnownArrays | None], privacy: Privacy) -> Extended:
     before, tally = SnapshotManifest.model_validate(state.facts["manifest"]), Tally()
     with ThreadPoolExecutor(1) as pool:
         earlier = pool.submit(request.artifacts.get, before.rows)
-        known = _checked(request, state, privacy)
+        known = _checked(request, state, coming.result(), privacy)
         growth = read_growth(request, state.facts["sources"])
         sources = cleaned(growth.as_read, request, privacy, tally) if growth.rows else growth.as_read
         new = newcomers(sources.rows, state, request.known)
@@ -136,11 +137,10 @@ def _placed(request: SnapshotRequest, step: _Step, privacy: Privacy) -> tuple[Jo
     return joined, placed, _grown(state, fresh, step.new, joined, placed)
 
 
-def _checked(request: SnapshotRequest, state: State, privacy: Privacy) -> KnownArrays:
+def _checked(request: SnapshotRequest, state: State, known: KnownArrays | None, privacy: Privacy) -> KnownArrays:
     """Where earlier rows went. Raises NotAnAppend where something else happened than rows that were appended."""
     if state.facts["conditions"] != conditions(request, schemes_of(privacy)):
         raise NotAnAppend("the objective, a method, an erasure or a decision is another one")
-    known = known_arrays(request.known)
     if known is None or state.facts["known"] != known_digest(known):
         raise NotAnAppend("another curation came between")
     check_retention(state.facts, request.amendments.today)
@@ -203,27 +203,28 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
     """Stores everything. What waits for the disk waits beside what is hashed."""
     rows_in = sorted(placed.rows, key=lambda row: row[1].id)
     new = [(item.id, line_of(item, group)) for _, item, group in rows_in]
-    inserted = insert(step.stored, new)
-    arrays["row"] = _rows_now(step, rows_in, inserted)
+    before = places_among(step.stored, new)
+    arrays["row"] = _rows_now(step, rows_in, before)
     assert request.memory is not None
     with ThreadPoolExecutor(2) as pool:
-        rows, token = pool.submit(request.artifacts.put, inserted.blob), pool.submit(save_rows, request.memory, dict(arrays))
+        token = pool.submit(save_rows, request.memory, dict(arrays))
+        now = insert(step.stored, new, before)
+        rows = pool.submit(request.artifacts.put, now.blob)
         salt = salt_of(request.amendments.secret, request.objective.name)
         seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
         content = _content(request, step, joined, placed, arrays, (rows.result, seal))
         manifest, report = manifest_of(request, content)
-        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": inserted.lengths_M, "leaves": seal.leaves_MB})
-    now = StoredRows(inserted.blob, inserted.lengths_M)
+        save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": now.lengths_M, "leaves": seal.leaves_MB})
     request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
     return Extended(manifest, FrozenRows(range(len(now)), now.row), content.quarantined, _assigned(request, step, placed, arrays), report)
 
 
-def _rows_now(step: _Step, placed: Sequence[tuple[int, Item, Group]], inserted: Inserted) -> NDArray[np.int32]:
+def _rows_now(step: _Step, placed: Sequence[tuple[int, Item, Group]], before: NDArray[np.intp]) -> NDArray[np.int32]:
     """Where each item stands among the stored rows."""
     was = step.state["row"]
-    shift = np.searchsorted(inserted.before, was, side="right")
+    shift = np.searchsorted(before, was, side="right")
     row = np.concatenate([np.where(was >= 0, was + shift, -1), np.full(len(step.new.items), -1)]).astype(np.int32)
-    row[[place for place, _, _ in placed]] = inserted.before + np.arange(len(placed))
+    row[[place for place, _, _ in placed]] = before + np.arange(len(placed))
     return row
 
 

@@ -77,6 +77,7 @@ def _named(
 
 
 def _group(places: list[int], target_N: NDArray[np.int32], ids_ND: NDArray[np.uint8], targets: Sequence[str] | None) -> DuplicateGroup:
-    rows = sorted("sha256:" + ids_ND[place].tobytes().hex() for place in places)
-    labels = Counter(targets[target_N[place]] for place in places) if targets is not None else Counter[str]()
+    digits = ids_ND[places].tobytes().hex()
+    rows = sorted(["sha256:" + digits[at : at + 64] for at in range(0, len(digits), 64)])
+    labels = Counter(map(targets.__getitem__, target_N[places].tolist())) if targets is not None else Counter[str]()
     return DuplicateGroup(id=rows[0], rows=tuple(rows), labels=dict(sorted(labels.items())), conflicting=len(labels) > 1)

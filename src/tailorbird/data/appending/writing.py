@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,23 +62,17 @@ class StoredRows:
         return line[_ID].decode()
 
 
-@dataclass(frozen=True)
-class Inserted:
-    """Rows with new ones among them: ``blob`` as stored, ``lengths_M`` of each, ``before`` the places in front of which new rows
-    stand."""
-
-    blob: bytes
-    lengths_M: NDArray[np.int32]
-    before: NDArray[np.intp]
+def places_among(rows: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> NDArray[np.intp]:
+    """The rows in front of which ``new`` ones stand, ids and lines, sorted by id."""
+    return np.array([rows.place_of(id_) for id_, _ in new], dtype=np.intp)
 
 
-def insert(rows: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> Inserted:
-    """``new`` are ids and lines, sorted by id."""
-    before = np.array([rows.place_of(id_) for id_, _ in new], dtype=np.intp)
+def insert(rows: StoredRows, new: Sequence[tuple[Digest, bytes]], before: NDArray[np.intp]) -> StoredRows:
+    """The rows with ``new`` ones in front of those that ``before`` names."""
     view, parts, reached = memoryview(rows.blob), list[bytes | memoryview](), 0
     for place, (_, line) in zip(before.tolist(), new, strict=True):
         start = int(rows.starts_M[place])
         parts += [view[reached:start], line, b"\n"]
         reached = start
     lengths = np.array([len(line) for _, line in new], dtype=np.int32)
-    return Inserted(b"".join([*parts, view[reached:]]), np.insert(rows.lengths_M, before, lengths), before)
+    return StoredRows(b"".join([*parts, view[reached:]]), np.insert(rows.lengths_M, before, lengths))

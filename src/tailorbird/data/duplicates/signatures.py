@@ -57,11 +57,10 @@ def sign(texts: Sequence[str]) -> Signatures:
 
 def band(signatures_PN: Signatures, number: int) -> NDArray[np.uint64]:
     """The bucket of every text in one band: the band's four places side by side."""
-    keys_N = np.zeros(signatures_PN.shape[1], dtype=np.uint64)
-    for place in _BAND_PLACES[number]:
-        keys_N <<= np.uint64(16)
-        keys_N |= signatures_PN[place]
-    return keys_N
+    keys_ND = np.empty((signatures_PN.shape[1], DEPTH), dtype=np.uint16)
+    for column, place in enumerate(_BAND_PLACES[number]):
+        keys_ND[:, column] = signatures_PN[place]
+    return keys_ND.view(np.uint64)[:, 0]
 
 
 def _signed(texts: Sequence[str]) -> Signatures:
