@@ -48,8 +48,9 @@ class EightBits(NamedTuple):
 
 
 def in_eight_bits(linear: Linear) -> EightBits:
-    """Symmetric, to the nearest of 255 levels of each output's largest weight."""
+    """Symmetric, to the nearest of 255 levels of each output's largest weight: of the scale as it is held, which is what they are
+    multiplied with."""
     weight_OI = linear.weight_OI.float()
-    scale_O = (weight_OI.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
-    rounded_OI = (weight_OI / scale_O[:, None]).round().to(torch.int8)
-    return EightBits(rounded_OI.contiguous(), scale_O.to(linear.weight_OI.dtype), linear.bias_O)
+    scale_O = (weight_OI.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny).to(linear.weight_OI.dtype)
+    rounded_OI = (weight_OI / scale_O.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return EightBits(rounded_OI.contiguous(), scale_O, linear.bias_O)
