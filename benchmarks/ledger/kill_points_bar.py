@@ -31,12 +31,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from machine import commit
 from sittings import Sittings
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "faults"))
 
 from fault_kit import Desk, Ending, ending_of
+from machine import commit
 from moments import BOUNDARIES, Kill
 
 HERE = Path(__file__).resolve().parent

@@ -1,84 +1,13 @@
-"""Measures the record: ``python benchmarks/ledger/run.py [--quick] [--only FAMILY]... [--take FILE]``.
-
-Every file ``<family>_bar.py`` beside this one is a program that measures a family of bars: it may be given ``--quick``, tells its progress
-on stderr, and prints its bars (JSON, by name) as the last line of stdout. Results are merged by family into
-``benchmarks/results/ledger.json``, each with its date, machine, commit and conditions, so that one can be measured again alone; a quick one
-is printed and not kept. ``--take FILE`` takes what a family's program printed elsewhere (``{"commit": …, "bars": {…}}``), as for the kill
-points, which take an hour in several sittings. The last line of stdout here is all bars that were asked for. Exit status 1: one does not
-hold.
-"""
+"""Measures the record: every family of bars in this folder (``families.py``)."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
 import sys
-import time
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-from machine import commit, machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-HERE = Path(__file__).resolve().parent
-RESULT = HERE.parents[1] / "benchmarks" / "results" / "ledger.json"
-
-#: A family as it is kept: ``at``, ``commit``, ``machine``, ``seconds``, ``bars``, and ``conditions`` where there is something to say.
-Family = dict[str, Any]
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Measures the record.")
-    parser.add_argument("--quick", action="store_true", help="under ten minutes; what only the full run can tell is left open")
-    parser.add_argument("--only", action="append", metavar="NAME", choices=families(), help="a family: " + ", ".join(families()))
-    parser.add_argument("--take", type=Path, metavar="FILE", help="take the only family's bars from FILE; nothing is measured")
-    parser.add_argument("--conditions", default="", metavar="TEXT", help="what a reader must know of how it was measured")
-    given = parser.parse_args()
-    found: dict[str, Family] = {}
-    for name in given.only or families():
-        found[name] = (taken(given.take) if given.take else measured(name, given.quick)) | {"conditions": given.conditions}
-        if not given.quick:
-            merge(found)
-    bars = {bar: told for family in found.values() for bar, told in family["bars"].items()}
-    mode = "quick" if given.quick else "full"
-    print(json.dumps({"benchmark": "ledger", "mode": mode, "machine": machine(), "commit": commit(), "bars": bars}))
-    return 1 if any(bar["holds"] is False for bar in bars.values()) else 0
-
-
-def families() -> list[str]:
-    return sorted(path.stem.removesuffix("_bar") for path in HERE.glob("*_bar.py"))
-
-
-def measured(name: str, quick: bool) -> Family:
-    """What a family's program measures now. A bar that does not hold is told; a program that fails ends everything."""
-    print(f"— {name}", file=sys.stderr, flush=True)
-    start = time.perf_counter()
-    command = [sys.executable, str(HERE / f"{name}_bar.py"), *(["--quick"] if quick else [])]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if not done.stdout.strip():
-        raise SystemExit(f"{name}: the program ended with {done.returncode} and told nothing")
-    return _family(commit(), json.loads(done.stdout.splitlines()[-1])) | {"seconds": round(time.perf_counter() - start)}
-
-
-def taken(file: Path) -> Family:
-    """What a family's program told before, with the commit that it was measured at."""
-    told = json.loads(file.read_text(encoding="utf-8"))
-    return _family(told["commit"], told["bars"])
-
-
-def _family(measured_at: str, bars: dict[str, dict[str, Any]]) -> Family:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"at": now, "commit": measured_at, "machine": machine(), "bars": {name: {"in": "quick"} | bar for name, bar in bars.items()}}
-
-
-def merge(found: dict[str, Family]) -> None:
-    """Puts families into the results in place of what stood there of them."""
-    before = json.loads(RESULT.read_text(encoding="utf-8"))["families"] if RESULT.exists() else {}
-    RESULT.parent.mkdir(exist_ok=True)
-    whole = {"benchmark": "ledger", "families": dict(sorted((before | found).items()))}
-    RESULT.write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
+from families import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("ledger", "Measures the record."))

@@ -26,7 +26,7 @@ from tailorbird.foundations.canonical import digest_bytes, digest_of
 #: Splits by their number in arrays.
 SPLITS = tuple(Split)
 #: Of a digest as text.
-_LETTERS = len("sha256:") + 64
+_PREFIX, _LETTERS = b"sha256:", 71
 Known = Mapping[Digest, tuple[str, str]]
 
 
@@ -99,8 +99,9 @@ def digests_of(ids: Iterable[Digest]) -> NDArray[np.uint8]:
     letters = np.frombuffer("".join(ids).encode(), dtype=np.uint8)
     if len(letters) % _LETTERS:
         raise ValueError("an id is no digest")
-    raw = bytes.fromhex(letters.reshape(-1, _LETTERS)[:, len("sha256:") :].tobytes().decode())
-    if len(raw) * _LETTERS != len(letters) * 32:
+    each = letters.reshape(-1, _LETTERS)
+    raw = bytes.fromhex(each[:, len(_PREFIX) :].tobytes().decode())
+    if len(raw) != 32 * len(each) or (each[:, : len(_PREFIX)] != np.frombuffer(_PREFIX, dtype=np.uint8)).any():
         raise ValueError("an id is no digest")
     return np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
 

@@ -212,7 +212,7 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
         rows = pool.submit(request.artifacts.put, now.blob)
         salt = salt_of(request.amendments.secret, request.objective.name)
         seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
-        content = _content(request, step, joined, placed, arrays, (rows.result, seal))
+        content = _content(request, step, joined, placed, arrays, _Stored(rows.result, seal))
         manifest, report = manifest_of(request, content)
         save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": now.lengths_M, "leaves": seal.leaves_MB})
     request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
@@ -236,15 +236,15 @@ def _seal(request: SnapshotRequest, step: _Step) -> Seal:
     return Seal(members, step.state["leaves"])
 
 
-def _content(
-    request: SnapshotRequest,
-    step: _Step,
-    joined: Joined,
-    placed: Placed,
-    arrays: Mapping[str, Any],
-    stored: tuple[Callable[[], Digest], Seal],
-) -> Content:
-    """What the manifest will say. ``stored`` are its rows and its seal."""
+class _Stored(NamedTuple):
+    """The seal of now, and what waits until the rows are stored."""
+
+    rows: Callable[[], Digest]
+    seal: Seal
+
+
+def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Placed, arrays: Mapping[str, Any], stored: _Stored) -> Content:
+    """What the manifest will say."""
     before, task, targets = step.before, request.objective.task, step.state.facts["targets"]
     have = grouping.rows_by_target(arrays["target"], arrays["split"], len(targets))
     labels = grouping.counts_by_label(have, targets, task)
@@ -252,8 +252,8 @@ def _content(
     fresh = [*step.sources.removed, *step.sources.quarantined, *step.tally.quarantined, *step.new.quarantined]
     quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, placed)
     return Content(
-        rows=stored[0],
-        seal=stored[1],
+        rows=stored.rows,
+        seal=stored.seal,
         splits=dict(zip(SPLITS, have.sum(axis=0).tolist(), strict=True)),
         label_counts=labels,
         label_sets=grouping.sets_in_train(have, targets) if task.labels == "many" else (),
