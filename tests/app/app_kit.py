@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,11 +34,13 @@ ASK = {"model": "acme/routing", "messages": [{"role": "user", "content": "I lost
 
 
 @contextmanager
-def in_thread(make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tuple[str, ...] = ()) -> Iterator[tuple[str, Server]]:
-    """A server in a thread with its own event loop; ended gracefully."""
+def in_thread(
+    make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tuple[str, ...] = (), last: Callable[[], Awaitable[None]] | None = None
+) -> Iterator[tuple[str, Server]]:
+    """A server in a thread with its own event loop; ended gracefully. ``last`` is awaited in that loop, when nothing else is at work."""
     listener = listen("127.0.0.1", 0)
     server = Server(make(), tls, proxies)
-    thread = threading.Thread(target=lambda: asyncio.run(served(server, listener)))
+    thread = threading.Thread(target=lambda: asyncio.run(served(server, listener, last)))
     thread.start()
     try:
         yield f"{'https' if tls else 'http'}://127.0.0.1:{listener.getsockname()[1]}", server
@@ -49,13 +51,15 @@ def in_thread(make: Callable[[], FastAPI], tls: Tls | None = None, proxies: tupl
         assert not thread.is_alive()
 
 
-async def served(server: Server, listener: socket.socket) -> None:
-    """Serves until the end; what is still going then ends before the loop does, and its connections have a moment to close."""
+async def served(server: Server, listener: socket.socket, last: Callable[[], Awaitable[None]] | None = None) -> None:
+    """Serves until the end; what is still going then ends before ``last`` and the loop do, and connections have a moment to close."""
     await server.serve(sockets=[listener])
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
+    if last is not None:
+        await last()
     await asyncio.sleep(0.02)
 
 
@@ -89,23 +93,8 @@ def live(house: House, engine: LocalEngine | None = None, parts: Parts | None = 
     _, secret = house.key()
     with engine_server(house, engine) as engine_url:
         driver = open_driver(engine_url, SECRET)
-
-        def make() -> FastAPI:
-            app = gateway_app(parts or house.parts, driver)
-            inner = app.router.lifespan_context
-
-            from contextlib import asynccontextmanager
-
-            @asynccontextmanager
-            async def closing(of: FastAPI) -> Any:
-                async with inner(of):
-                    yield
-                await driver.close()
-
-            app.router.lifespan_context = closing
-            return app
-
-        with in_thread(make) as (url, server):
+        # Closed when nobody asks it any more: a connection that is being made while its pool is closed stays open.
+        with in_thread(lambda: gateway_app(parts or house.parts, driver), last=driver.close) as (url, server):
             wait_ready(url)
             yield Live(url, server, secret)
 
