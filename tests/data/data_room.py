@@ -24,6 +24,9 @@ class Store:
         self.held[digest] = data
         return digest
 
+    def put_parts(self, parts) -> str:
+        return self.put(b"".join(parts))
+
     def get(self, digest: str) -> bytes:
         return self.held[digest]
 

@@ -313,6 +313,17 @@ def test_answers_grow_too(tmp_path: Path) -> None:
     assert desk.extended
 
 
+def test_a_copy_of_an_official_test_row_is_told_again_each_time(tmp_path: Path) -> None:
+    jsonl(tmp_path / "d.jsonl", FIRST)
+    jsonl(tmp_path / "test.jsonl", others(7000))
+    desk = Desk(tmp_path, {"path": "d.jsonl"}, {"path": "test.jsonl", "split": "test"})
+    desk.curate()
+    jsonl(tmp_path / "d.jsonl", others(7000)[:1], "a")
+    found = [desk.curate().manifest for _ in range(3)]
+    assert found[0].quarantined == 1
+    assert found[0] == found[1] == found[2]
+
+
 EDITS = st.sampled_from(["append", "append", "append", "append", "edit", "remove", "test"])
 
 

@@ -37,6 +37,14 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ErasableStore:
     return open_artifacts(str(tmp_path / "artifacts"), tmp_path / "cache")
 
 
+@pytest.mark.parametrize("parts", [[], [b""], [b"one"], [b"o", b"", memoryview(b"done")[1:], bytes(3_000_000), b"!"]])
+def test_parts_are_stored_as_one(store: ArtifactStore, parts: list[bytes | memoryview]) -> None:
+    whole = b"".join(parts)
+    digest = store.put_parts(parts)
+    assert digest == digest_bytes(whole) == store.put_parts([whole])
+    assert store.get(digest) == whole
+
+
 def test_bytes_are_named_by_their_digest(store: ArtifactStore) -> None:
     digest = store.put(b"some bytes")
     assert digest == digest_bytes(b"some bytes") == store.put(b"some bytes")

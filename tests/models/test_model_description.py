@@ -52,6 +52,9 @@ class DictStore:
     def put(self, data: bytes) -> Digest:
         raise NotImplementedError
 
+    def put_parts(self, parts: object) -> Digest:
+        raise NotImplementedError
+
     def get(self, digest: Digest) -> bytes:
         raise NotImplementedError
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import rfc8785
@@ -60,6 +61,14 @@ def _encode(item: Any) -> Any:
 def digest_bytes(data: bytes) -> Digest:
     """``sha256:<hex>`` of ``data``."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def digest_parts(parts: Iterable[bytes | memoryview]) -> Digest:
+    """The digest of ``parts`` as one, in their order."""
+    hashed = hashlib.sha256()
+    for part in parts:
+        hashed.update(part)
+    return "sha256:" + hashed.hexdigest()
 
 
 def digest_of(value: Value | dict[str, Any] | list[Any]) -> Digest:

@@ -11,8 +11,9 @@ import io
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
@@ -20,10 +21,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
+from tailorbird.foundations.canonical import canonical_json, digest_bytes, digest_parts, short
 from tailorbird.foundations.disk import digest_file
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MANIFEST = TypeAdapter(dict[str, Digest])
@@ -41,6 +45,13 @@ class Artifacts:
         digest = digest_bytes(data)
         if self._blobs.size(_name(digest)) != len(data):
             self._blobs.add(_name(digest), io.BytesIO(data))
+        return digest
+
+    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
+        """Stores ``parts`` as one, in their order, and returns the digest of the whole. Raises Unavailable."""
+        digest = digest_parts(parts)
+        if self._blobs.size(_name(digest)) != sum(map(len, parts)):
+            self._blobs.add(_name(digest), io.BufferedReader(_Parts(parts), 1 << 20))
         return digest
 
     def get(self, digest: Digest) -> bytes:
@@ -164,6 +175,28 @@ class Artifacts:
     def _changed(self, digest: Digest, path: str = "") -> Corrupt:
         where = self._blobs.local(_name(digest)) or digest
         return _changed(f"the artifact {short(digest)}{path}", f"restore {where} from a backup, or delete it and make it again")
+
+
+class _Parts(io.RawIOBase):
+    """Reads parts one after another."""
+
+    def __init__(self, parts: Sequence[bytes | memoryview]) -> None:
+        self._left = (memoryview(part) for part in parts)
+        self._part = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        """Bytes put into ``buffer``; 0 at the end."""
+        while not self._part:
+            if (part := next(self._left, None)) is None:
+                return 0
+            self._part = part
+        target = memoryview(buffer)
+        count = min(len(target), len(self._part))
+        target[:count], self._part = self._part[:count], self._part[count:]
+        return count
 
 
 def open_artifacts(url: str, cache: Path) -> ErasableStore:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,10 @@ class ArtifactStore(Protocol):
 
     def put(self, data: bytes) -> Digest:
         """Stores ``data`` and returns its digest. Putting the same bytes twice is free."""
+        ...
+
+    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
+        """Stores ``parts`` as one, in their order, and returns the digest of the whole. They are never joined in memory."""
         ...
 
     def get(self, digest: Digest) -> bytes:

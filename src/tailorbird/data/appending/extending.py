@@ -40,7 +40,7 @@ from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
 from tailorbird.data.appending.state import NOTHING_KEPT, NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.appending.tallying import findings_with, quarantine_with, tally_with
-from tailorbird.data.appending.writing import StoredRows, insert, places_among
+from tailorbird.data.appending.writing import GrownRows, StoredRows, places_among
 from tailorbird.data.curating import Tally
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.freezing import Content, line_of, manifest_of
@@ -208,8 +208,8 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
     assert request.memory is not None
     with ThreadPoolExecutor(2) as pool:
         token = pool.submit(save_rows, request.memory, dict(arrays))
-        now = insert(step.stored, new, before)
-        rows = pool.submit(request.artifacts.put, now.blob)
+        now = GrownRows(step.stored, new, before)
+        rows = pool.submit(request.artifacts.put_parts, now.parts())
         salt = salt_of(request.amendments.secret, request.objective.name)
         seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
         content = _content(request, step, joined, placed, arrays, _Stored(rows.result, seal))

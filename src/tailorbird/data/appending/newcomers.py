@@ -47,7 +47,7 @@ def _copy(id_: Digest, row: SourceRow, place: int, state: State, known: Known) -
     split = Split(known[id_][0]) if id_ in known else None
     if split and row.fixed not in (None, split):
         return moved(Item(id_, "", row, known=split))
-    return contaminant(row, fixed) if split is None and leaks_into(fixed, row.fixed) else None
+    return contaminant(row, fixed) if leaks_into(fixed, row.fixed) else None
 
 
 def fixed_at(state: State, place: int) -> Split | None:

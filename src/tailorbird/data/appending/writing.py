@@ -67,12 +67,30 @@ def places_among(rows: StoredRows, new: Sequence[tuple[Digest, bytes]]) -> NDArr
     return np.array([rows.place_of(id_) for id_, _ in new], dtype=np.intp)
 
 
-def insert(rows: StoredRows, new: Sequence[tuple[Digest, bytes]], before: NDArray[np.intp]) -> StoredRows:
-    """The rows with ``new`` ones in front of those that ``before`` names."""
-    view, parts, reached = memoryview(rows.blob), list[bytes | memoryview](), 0
-    for place, (_, line) in zip(before.tolist(), new, strict=True):
-        start = int(rows.starts_M[place])
-        parts += [view[reached:start], line, b"\n"]
-        reached = start
-    lengths = np.array([len(line) for _, line in new], dtype=np.int32)
-    return StoredRows(b"".join([*parts, view[reached:]]), np.insert(rows.lengths_M, before, lengths))
+class GrownRows:
+    """The rows of a snapshot with new ones among them, sorted by id. What was stored is not copied."""
+
+    def __init__(self, rows: StoredRows, new: Sequence[tuple[Digest, bytes]], before: NDArray[np.intp]) -> None:
+        """``new``: ids and lines, each in front of the stored row that ``before`` names; both sorted by id."""
+        self._rows, self._new, self._before = rows, [line for _, line in new], before
+        self._places = before + np.arange(len(before))
+        lengths = np.array([len(line) for line in self._new], dtype=np.int32)
+        self.lengths_M = np.insert(rows.lengths_M, before, lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths_M)
+
+    def parts(self) -> list[bytes | memoryview]:
+        """What is stored, piece by piece: each row with the end of its line."""
+        view, parts, reached = memoryview(self._rows.blob), list[bytes | memoryview](), 0
+        for start, line in zip(self._rows.starts_M[self._before].tolist(), self._new, strict=True):
+            parts += [view[reached:start], line, b"\n"]
+            reached = start
+        return [*parts, view[reached:]]
+
+    def row(self, place: int) -> Row:
+        """The row at ``place``."""
+        earlier = int(np.searchsorted(self._places, place))
+        if earlier < len(self._places) and self._places[earlier] == place:
+            return Row.model_validate_json(self._new[earlier])
+        return self._rows.row(place - earlier)

@@ -61,7 +61,7 @@ def drop_duplicates(rows: Sequence[SourceRow], known: Mapping[Digest, tuple[str,
         quarantined += [moved(item) for item in items if item not in agreeing]
         if agreeing:
             best = max(agreeing, key=lambda item: PROTECTION[item.row.fixed])
-            leaks = [item for item in agreeing if item.known is None and leaks_into(best.row.fixed, item.row.fixed)]
+            leaks = [item for item in agreeing if leaks_into(best.row.fixed, item.row.fixed)]
             quarantined += [contaminant(item.row, best.row.fixed) for item in leaks]
             duplicates += len(agreeing) - len(leaks) - 1
             subject = _common_subject(items)

@@ -6,7 +6,7 @@ In: bytes and folders. Out: digests, bytes, local folders. Must not know: fsspec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tailorbird.domain.errors import Corrupt, NotFound
@@ -27,6 +27,10 @@ class MemoryArtifacts:
         digest = digest_bytes(data)
         self._stored[digest] = data
         return digest
+
+    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
+        """Stores ``parts`` as one."""
+        return self.put(b"".join(parts))
 
     def get(self, digest: Digest) -> bytes:
         """The bytes named ``digest``. Raises NotFound or Corrupt."""
