@@ -12,7 +12,7 @@ from typing import Any, Literal
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_bytes, digest_parts
+from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.ports.artifacts import ArtifactStore
 
 ORIGIN = Origin(origin="a benchmark", license="CC-BY-4.0")
@@ -41,13 +41,8 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, data: bytes) -> Digest:
-        digest = digest_bytes(data)
-        (self._folder / digest).write_bytes(data)
-        return digest
-
-    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
-        digest = digest_parts(parts)
+    def put(self, *parts: bytes | memoryview) -> Digest:
+        digest = digest_bytes(*parts)
         with (self._folder / digest).open("wb") as file:
             file.writelines(parts)
         return digest

@@ -19,13 +19,11 @@ class Store:
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
 
-    def put(self, data: bytes) -> str:
+    def put(self, *parts: bytes | memoryview) -> str:
+        data = b"".join(parts)
         digest = digest_bytes(data)
         self.held[digest] = data
         return digest
-
-    def put_parts(self, parts) -> str:
-        return self.put(b"".join(parts))
 
     def get(self, digest: str) -> bytes:
         return self.held[digest]

@@ -40,8 +40,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ErasableStore:
 @pytest.mark.parametrize("parts", [[], [b""], [b"one"], [b"o", b"", memoryview(b"done")[1:], bytes(3_000_000), b"!"]])
 def test_parts_are_stored_as_one(store: ArtifactStore, parts: list[bytes | memoryview]) -> None:
     whole = b"".join(parts)
-    digest = store.put_parts(parts)
-    assert digest == digest_bytes(whole) == store.put_parts([whole])
+    digest = store.put(*parts)
+    assert digest == digest_bytes(whole) == store.put(whole)
     assert store.get(digest) == whole
 
 

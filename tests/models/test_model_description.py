@@ -49,10 +49,7 @@ class DictStore:
     def tree(self, digest: Digest) -> dict[str, Digest]:
         return self.trees[digest]
 
-    def put(self, data: bytes) -> Digest:
-        raise NotImplementedError
-
-    def put_parts(self, parts: object) -> Digest:
+    def put(self, *parts: bytes | memoryview) -> Digest:
         raise NotImplementedError
 
     def get(self, digest: Digest) -> bytes:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import rfc8785
@@ -58,13 +57,8 @@ def _encode(item: Any) -> Any:
     return item.isoformat() if hasattr(item, "isoformat") else str(item)
 
 
-def digest_bytes(data: bytes) -> Digest:
-    """``sha256:<hex>`` of ``data``."""
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def digest_parts(parts: Iterable[bytes | memoryview]) -> Digest:
-    """The digest of ``parts`` as one, in their order."""
+def digest_bytes(*parts: bytes | memoryview) -> Digest:
+    """``sha256:<hex>`` of ``parts`` as one, in their order."""
     hashed = hashlib.sha256()
     for part in parts:
         hashed.update(part)

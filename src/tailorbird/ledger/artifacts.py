@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import canonical_json, digest_bytes, digest_parts, short
+from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
 from tailorbird.foundations.disk import digest_file
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
@@ -40,16 +40,9 @@ class Artifacts:
         self._blobs = blobs
         self._cache = cache
 
-    def put(self, data: bytes) -> Digest:
-        """Stores ``data`` and returns its digest. Raises Unavailable."""
-        digest = digest_bytes(data)
-        if self._blobs.size(_name(digest)) != len(data):
-            self._blobs.add(_name(digest), io.BytesIO(data))
-        return digest
-
-    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
-        """Stores ``parts`` as one, in their order, and returns the digest of the whole. Raises Unavailable."""
-        digest = digest_parts(parts)
+    def put(self, *parts: bytes | memoryview) -> Digest:
+        """Stores ``parts`` as one, never joined in memory, and returns the digest of the whole. Raises Unavailable."""
+        digest = digest_bytes(*parts)
         if self._blobs.size(_name(digest)) != sum(map(len, parts)):
             self._blobs.add(_name(digest), io.BufferedReader(_Parts(parts), 1 << 20))
         return digest

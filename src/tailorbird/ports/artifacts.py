@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -15,12 +15,8 @@ class ArtifactStore(Protocol):
     A *tree* is a folder: its digest names a canonical JSON manifest ``{relative path: digest of the file}``.
     """
 
-    def put(self, data: bytes) -> Digest:
-        """Stores ``data`` and returns its digest. Putting the same bytes twice is free."""
-        ...
-
-    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
-        """Stores ``parts`` as one, in their order, and returns the digest of the whole. They are never joined in memory."""
+    def put(self, *parts: bytes | memoryview) -> Digest:
+        """Stores ``parts`` as one, in their order, and returns the digest of the whole. Putting the same bytes twice is free."""
         ...
 
     def get(self, digest: Digest) -> bytes:

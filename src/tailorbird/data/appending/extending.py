@@ -209,7 +209,7 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
     with ThreadPoolExecutor(2) as pool:
         token = pool.submit(save_rows, request.memory, dict(arrays))
         now = GrownRows(step.stored, new, before)
-        rows = pool.submit(request.artifacts.put_parts, now.parts())
+        rows = pool.submit(request.artifacts.put, *now.parts())
         salt = salt_of(request.amendments.secret, request.objective.name)
         seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
         content = _content(request, step, joined, placed, arrays, _Stored(rows.result, seal))

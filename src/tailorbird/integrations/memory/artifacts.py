@@ -6,7 +6,7 @@ In: bytes and folders. Out: digests, bytes, local folders. Must not know: fsspec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from tailorbird.domain.errors import Corrupt, NotFound
@@ -22,15 +22,12 @@ class MemoryArtifacts:
         self._folder = folder
         self._stored: dict[Digest, bytes] = {}
 
-    def put(self, data: bytes) -> Digest:
-        """Stores ``data`` under its digest."""
+    def put(self, *parts: bytes | memoryview) -> Digest:
+        """Stores ``parts`` as one under its digest."""
+        data = b"".join(parts)
         digest = digest_bytes(data)
         self._stored[digest] = data
         return digest
-
-    def put_parts(self, parts: Sequence[bytes | memoryview]) -> Digest:
-        """Stores ``parts`` as one."""
-        return self.put(b"".join(parts))
 
     def get(self, digest: Digest) -> bytes:
         """The bytes named ``digest``. Raises NotFound or Corrupt."""
