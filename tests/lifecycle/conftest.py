@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parent.parent / "ledger"))  # the PostgreSQL server is shared with the ledger's tests
+
+from ledger_postgresql import Server, running_server
 from lifecycle_kit import write_objective
 
 from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
@@ -15,12 +20,12 @@ from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initial
 
 
 @pytest.fixture
-def another_parts(tmp_path: Path) -> Iterator[Callable[[], Parts]]:
-    """Opens workspaces, each with keys of its own; closes them in the end."""
+def another_parts(tmp_path: Path) -> Iterator[Callable[..., Parts]]:
+    """Opens workspaces, each with keys of its own, on the database whose URL is given, or on one within them; closes them in the end."""
     opened: list[Parts] = []
 
-    def open_another() -> Parts:
-        opened.append(_open(tmp_path / f"workspace-{len(opened)}"))
+    def open_another(database: str = "") -> Parts:
+        opened.append(_open(tmp_path / f"workspace-{len(opened)}", database))
         return opened[-1]
 
     yield open_another
@@ -29,14 +34,24 @@ def another_parts(tmp_path: Path) -> Iterator[Callable[[], Parts]]:
 
 
 @pytest.fixture
-def parts(another_parts: Callable[[], Parts]) -> Parts:
-    return another_parts()
+def parts(request: pytest.FixtureRequest, another_parts: Callable[..., Parts]) -> Parts:
+    """On SQLite; for a test marked ``on_both_databases`` on PostgreSQL, too."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return another_parts()
+    return another_parts(request.getfixturevalue("postgresql").empty())
 
 
-def _open(workspace: Path) -> Parts:
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A real server, with databases that are still empty."""
+    with running_server() as server:
+        yield server
+
+
+def _open(workspace: Path, database: str) -> Parts:
     workspace.mkdir()
     clock = FixedClock()
-    ledger = open_ledger(f"sqlite:///{workspace / 'tailorbird.db'}", clock)
+    ledger = open_ledger(database or f"sqlite:///{workspace / 'tailorbird.db'}", clock)
     ledger.migrate()
     engine, trainer = MemoryEngine(), MemoryTrainer()
     opened = Parts(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pytest
 import yaml
 
 from tailorbird.domain.deployment import RequestRow
@@ -13,6 +15,9 @@ from tailorbird.integrations.memory import MemoryModelReader
 from tailorbird.lifecycle import Actor, Parts
 from tailorbird.lifecycle.releasing.promote import demand_approved
 from tailorbird.lifecycle.releasing.rollouts import start_rollout, watch_rollouts
+
+#: For tests whose story must be the same on SQLite and on PostgreSQL.
+on_both_databases = pytest.mark.parametrize("parts", ["sqlite", "postgresql"], indirect=True)
 
 LABELS = ("refund", "delivery", "login")
 
@@ -87,3 +92,11 @@ def show_gateway(parts: Parts) -> None:
     """A gateway that follows every move at once, as far as the record tells."""
     with parts.ledger.system() as system:
         system.gateways.beat("gateway", 10**6, parts.clock.now())
+
+
+def everything(parts: Parts) -> str:
+    """Every byte below the workspace, and all that the database tells, wherever it is."""
+    with TemporaryDirectory() as folder:
+        parts.ledger.dump(Path(folder))
+        places = [place for root in (parts.workspace, Path(folder)) for place in root.rglob("*") if place.is_file()]
+        return "\n".join(place.read_bytes().decode("utf-8", "replace") for place in places)

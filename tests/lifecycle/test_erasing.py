@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lifecycle_kit import write_objective
+from lifecycle_kit import everything, on_both_databases, write_objective
 
 from tailorbird import data
 from tailorbird.domain.dataset import SnapshotManifest, Split
@@ -106,6 +106,7 @@ def test_what_the_rows_reached_is_found_and_what_is_to_do_is_said(parts: Parts, 
     assert "line 2, 3, 4, 5, 6, 7, 8, 9, 10, 11" in source.why
 
 
+@on_both_databases
 def test_nothing_of_the_person_is_left_where_the_workspace_lies(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
     adapt.plan(parts, author, job, Progress())
     said = next(row for row in data.load_rows(snapshot_of(parts), parts.artifacts, Split.TRAIN)).text
@@ -146,13 +147,6 @@ def test_what_curations_keep_goes_with_the_person(parts: Parts, author: Actor, a
     assert not list(parts.curations("acme").rglob("*"))
 
 
-def everything(parts: Parts) -> str:
-    """Every byte below the workspace, its database included."""
-    with parts.ledger.work("acme") as work:
-        work.secrets.get("flush")
-    return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in parts.workspace.rglob("*") if path.is_file())
-
-
 def test_the_person_does_not_come_back_with_the_same_files(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
     first = adapt.plan(parts, author, job, Progress())
     asked, _ = erased(parts, admin)
@@ -170,6 +164,7 @@ def test_a_run_over_destroyed_rows_ends(parts: Parts, author: Actor, admin: Acto
         assert work.runs.get(run.id).state is RunState.CANCELLED
 
 
+@on_both_databases
 def test_the_certificate_is_signed_by_who_may(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
     adapt.plan(parts, author, job, Progress())
     asked, certificate = erased(parts, admin)

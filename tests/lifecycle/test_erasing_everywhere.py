@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from lifecycle_kit import write_objective
+from lifecycle_kit import everything, on_both_databases, write_objective
 from test_rungs_of_retrieval import EncoderReader, WideReader, write_ranking
 
 from tailorbird import data
@@ -53,11 +53,6 @@ def manifest_of(parts: Parts, name: str) -> SnapshotManifest:
         return find_snapshot(work, name).manifest
 
 
-def everything(parts: Parts) -> str:
-    """Every byte below the workspace, its database included."""
-    return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in parts.workspace.rglob("*") if path.is_file())
-
-
 @pytest.fixture
 def grounded(tmp_path: Path) -> Path:
     """An objective with two documents: one of the person, one of nobody."""
@@ -95,6 +90,7 @@ def test_documents_go_and_both_ends_are_proved(parts: Parts, author: Actor, admi
     assert [document.id for document in data.load_documents(again, parts.artifacts)] == ["fees"]
 
 
+@on_both_databases
 def test_an_index_goes_once_no_release_needs_it(parts: Parts, author: Actor, approver: Actor, admin: Actor, grounded: Path) -> None:
     ended = adapt(replace(parts, model_reader=WideReader), author, grounded, Progress())
     assert ended.conclusion is not None
@@ -255,6 +251,7 @@ def person(parts: Parts, author: Actor, tmp_path: Path) -> str:
     return said
 
 
+@on_both_databases
 def test_words_of_the_person_go_and_others_stay(parts: Parts, admin: Actor, person: str) -> None:
     desk = Desk(parts)
     desk.asked("same", person.upper() + "!")
