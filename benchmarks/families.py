@@ -4,7 +4,8 @@ Every file ``<family>_bar.py`` of a benchmark is a program that measures a famil
 on stderr, and prints its bars (JSON, by name) as the last line of stdout. Results are merged by family into ``benchmarks/results``, each
 with its date, machine, commit and conditions, so that one can be measured again alone; a quick one is printed and not kept. ``--take FILE``
 takes what a family's program printed elsewhere (``{"commit": …, "bars": {…}}``), as for the kill points, which take an hour in several
-sittings. The last line of stdout is all bars that were asked for. Exit status 1: one does not hold.
+sittings. A bar's ``in`` is the run that its value is of, ``quick`` or ``full``; where only a full run can tell, a quick one says ``full`` with
+``holds`` null. The last line of stdout is all bars that were asked for. Exit status 1: one does not hold.
 """
 
 from __future__ import annotations
@@ -58,18 +59,19 @@ def measured(benchmark: str, name: str, quick: bool) -> Family:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if not done.stdout.strip():
         raise SystemExit(f"{name}: the program ended with {done.returncode} and told nothing")
-    return _family(commit(), json.loads(done.stdout.splitlines()[-1])) | {"seconds": round(time.perf_counter() - start)}
+    bars = json.loads(done.stdout.splitlines()[-1])
+    return _family(commit(), bars, "quick" if quick else "full") | {"seconds": round(time.perf_counter() - start)}
 
 
 def taken(file: Path) -> Family:
-    """What a family's program told before, with the commit that it was measured at."""
+    """What a full run of a family's program told before, with the commit that it was measured at."""
     told = json.loads(file.read_text(encoding="utf-8"))
-    return _family(told["commit"], told["bars"])
+    return _family(told["commit"], told["bars"], "full")
 
 
-def _family(measured_at: str, bars: dict[str, dict[str, Any]]) -> Family:
+def _family(measured_at: str, bars: dict[str, dict[str, Any]], mode: str) -> Family:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"at": now, "commit": measured_at, "machine": machine(), "bars": {name: {"in": "quick"} | bar for name, bar in bars.items()}}
+    return {"at": now, "commit": measured_at, "machine": machine(), "bars": {name: {"in": mode} | bar for name, bar in bars.items()}}
 
 
 def merge(benchmark: str, found: dict[str, Family]) -> None:

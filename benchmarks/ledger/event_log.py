@@ -53,8 +53,8 @@ def bars_on(kind: str, url: str, size: int) -> dict[str, Bar]:
     ledger.close()
     enough, fast = APPENDS_PER_SECOND[kind], {"in": "full", "unit": "s", "events": size}
     return {
-        f"events_per_second_{kind}": {"value": round(rate), "bar": enough, "unit": "events/s", "holds": rate >= enough, "in": "quick"},
-        f"gaps_and_forks_{kind}": {"value": len(problems), "bar": 0, "unit": "problems", "holds": not problems, "in": "quick"},
+        f"events_per_second_{kind}": {"value": round(rate), "bar": enough, "unit": "events/s", "holds": rate >= enough},
+        f"gaps_and_forks_{kind}": {"value": len(problems), "bar": 0, "unit": "problems", "holds": not problems},
         f"verification_{kind}": fast | {"value": round(seconds, 2), "bar": 60, "aim": 20, "holds": seconds <= 60 if size == FULL else None},
         f"consistency_proof_{kind}": fast | {"value": round(proof, 4), "bar": 0.1, "holds": proof <= 0.1 if size == FULL else None},
     }
