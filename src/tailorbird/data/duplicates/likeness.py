@@ -7,8 +7,7 @@ The edits are counted exactly (Levenshtein 1966, by rapidfuzz), in whole numbers
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +38,32 @@ def alike(one: str, other: str) -> bool:
 
 def alike_pairs(ones: Sequence[str], others: Sequence[str], orders_N: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """``alike`` for each pair, bool[N]. ``orders_N`` is False for pairs that are surely not alike in another order of their words."""
-    distances_N = cpdist(ones, others, scorer=Levenshtein.distance, dtype=np.int32, workers=1)
     allowed_N = np.fromiter(map(len, ones), np.int32, len(ones))
     allowed_N = np.maximum(allowed_N, np.fromiter(map(len, others), np.int32, len(others))) // SHARE
-    found_N = distances_N <= allowed_N
+    found_N = np.zeros(len(ones), dtype=np.bool_)
+    for place_C in _of_like_length(allowed_N):
+        found_N[place_C] = _within(ones, others, place_C, allowed_N[place_C])
     for place in np.flatnonzero(orders_N & ~found_N).tolist():
         found_N[place] = _reordered(ones[place], others[place])
     return found_N
+
+
+def _of_like_length(allowed_N: NDArray[np.int32]) -> Iterator[NDArray[np.intp]]:
+    """The places of pairs in groups whose numbers of edits differ little: far more edits than a pair may have need not be counted then."""
+    order_N = np.argsort(allowed_N, kind="stable")
+    start = 0
+    while start < len(order_N):
+        most = allowed_N[order_N[start]] * 5 // 4 + 4
+        end = int(np.searchsorted(allowed_N[order_N], most, side="right"))
+        yield order_N[start:end]
+        start = end
+
+
+def _within(ones: Sequence[str], others: Sequence[str], place_C: NDArray[np.intp], allowed_C: NDArray[np.int32]) -> NDArray[np.bool_]:
+    places, most = place_C.tolist(), int(allowed_C.max())
+    left, right = [ones[place] for place in places], [others[place] for place in places]
+    edits_C = cpdist(left, right, scorer=Levenshtein.distance, score_cutoff=most, dtype=np.int32, workers=1)
+    return np.asarray(edits_C <= allowed_C)
 
 
 def histograms(texts: Sequence[str]) -> NDArray[np.uint8]:
@@ -93,8 +111,7 @@ def _reordered(one: str, other: str) -> bool:
 def _unshared(words: list[str], others: list[str]) -> tuple[list[str], list[str]]:
     """Both without the words that both have, each as often as both have it."""
     if min(len(words), len(others)) > _FEW_WORDS:
-        shared = Counter(words) & Counter(others)
-        return _without(words, shared), _without(others, shared)
+        return _unshared_of_many(words, others)
     left, right = list[str](), others.copy()
     for word in words:
         if word in right:
@@ -104,11 +121,23 @@ def _unshared(words: list[str], others: list[str]) -> tuple[list[str], list[str]
     return left, right
 
 
-def _without(words: list[str], shared: Counter[str]) -> list[str]:
-    counts, left = shared.copy(), list[str]()
+def _unshared_of_many(words: list[str], others: list[str]) -> tuple[list[str], list[str]]:
+    """The same in a time that grows with the words alone. Plain dictionaries: a Counter takes five times as long."""
+    counts: dict[str, int] = {}
+    for word in others:
+        counts[word] = counts.get(word, 0) + 1
+    shared: dict[str, int] = {}
+    left = list[str]()
     for word in words:
-        if counts[word]:
+        if counts.get(word):
             counts[word] -= 1
+            shared[word] = shared.get(word, 0) + 1
         else:
             left.append(word)
-    return left
+    right = list[str]()
+    for word in others:
+        if shared.get(word):
+            shared[word] -= 1
+        else:
+            right.append(word)
+    return left, right
