@@ -1,7 +1,8 @@
 """Banking77 with all 77 intents, at three sizes: every rung, tuned on dev, one look at the official test.
 
-In: ``SIZES=10,40`` does some of the sizes (messages per intent; ``all``: everything that dev leaves of the 10,003). Out: for each size a
-table of rungs with intervals and hours, and the sealed test of the chosen one. A size that is done is kept in ``results/banking77.jsonl``;
+In: ``SIZES=10,40`` does some of the sizes (messages per intent; ``all``: everything that dev leaves of the 10,003), ``RUNGS=full`` some of
+the rungs, which the table then names. Out: for each size a table of rungs with intervals and hours, and the sealed test of the chosen
+one. A size that is done is kept in ``results/banking77.jsonl``;
 one that was broken off goes on where it was, in the workspace that it left.
 """
 
@@ -90,7 +91,7 @@ def _objective(size: str, folder: Path) -> Path:
         "kpis": [{"metric": "accuracy", "target": TARGETS[size]}],
         "limits": {"latency_p95_ms": {"at_concurrency": 32, "max": 1e9}},
         "budget": {"money": 1000, "hours": 100},
-        "ladder": ["prompt", "lora", "full"],
+        "ladder": os.environ.get("RUNGS", "prompt,lora,full").split(","),
     }
     path = folder / "objective.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
