@@ -53,10 +53,12 @@ def frozen_rows(placed: Placed) -> FrozenRows:
 
 @dataclass(frozen=True)
 class Content:
-    """What a manifest says. ``rows`` waits until they are stored; ``lengths`` are those of the rows' texts, ascending; ``terms`` are places
-    of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set aside."""
+    """What a manifest says. ``rows`` and ``members`` (of the seal) wait until they are stored; ``lengths`` are those of the rows' texts,
+    ascending; ``terms`` are places of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set
+    aside."""
 
     rows: Callable[[], Digest]
+    members: Callable[[], Digest]
     seal: Seal
     splits: Mapping[Split, int]
     label_counts: dict[str, SplitCounts]
@@ -94,6 +96,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
     findings = sorted(gathered.tally.findings, key=lambda finding: (finding.file, finding.line, finding.code))
     content = Content(
         rows=lambda: rows,
+        members=lambda: request.artifacts.put(seal.stored),
         seal=seal,
         splits=Counter(group.split for _, group in placed),
         label_counts=label_counts,
@@ -117,7 +120,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
 
 
 def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotManifest, CurationReport]:
-    """Stores everything but the rows, and when these are stored returns the manifest and the report."""
+    """Stores everything but rows and seal, and when these are stored returns the manifest and the report."""
     objective, artifacts, lengths = request.objective, request.artifacts, content.lengths
     counts, root = counts_of(content.splits), content.seal.root
     outcome = Outcome(content.groups, content.protected, content.label_counts, lengths, counts.test)
@@ -143,7 +146,7 @@ def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotMan
         documents=artifacts.put(jsonl(content.documents)) if content.documents else None,
         curation=artifacts.put(canonical_json(report)),
         root=root,
-        seal=artifacts.put(content.seal.members_MB.tobytes()),
+        seal=content.members(),
         metadata=artifacts.put(croissant(objective, rows, counts.train + counts.dev + counts.test, content.terms)),
         removed=content.removed,
         expires=content.expires,

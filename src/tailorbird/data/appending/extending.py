@@ -212,7 +212,8 @@ def _frozen(request: SnapshotRequest, step: _Step, joined: Joined, placed: Place
         rows = pool.submit(request.artifacts.put, *now.parts())
         salt = salt_of(request.amendments.secret, request.objective.name)
         seal = _seal(request, step).grown(member(id_, line, salt) for id_, line in new)
-        content = _content(request, step, joined, placed, arrays, _Stored(rows.result, seal))
+        members = pool.submit(request.artifacts.put, seal.stored)
+        content = _content(request, step, joined, placed, arrays, _Stored(rows.result, members.result, seal))
         manifest, report = manifest_of(request, content)
         save_facts(request.memory, token.result(), _facts(step, placed, manifest), {"bytes": now.lengths_M, "leaves": seal.leaves_MB})
     request.progress(f"kept {manifest.size:,} rows, {len(new):,} of them new")
@@ -237,9 +238,10 @@ def _seal(request: SnapshotRequest, step: _Step) -> Seal:
 
 
 class _Stored(NamedTuple):
-    """The seal of now, and what waits until the rows are stored."""
+    """The seal of now, and what waits until rows and seal are stored."""
 
     rows: Callable[[], Digest]
+    members: Callable[[], Digest]
     seal: Seal
 
 
@@ -253,6 +255,7 @@ def _content(request: SnapshotRequest, step: _Step, joined: Joined, placed: Plac
     quarantined, set_aside = quarantine_with(request.artifacts.get(before.quarantine), fresh, step.state, placed)
     return Content(
         rows=stored.rows,
+        members=stored.members,
         seal=stored.seal,
         splits=dict(zip(SPLITS, have.sum(axis=0).tolist(), strict=True)),
         label_counts=labels,

@@ -111,9 +111,8 @@ class _Search:
         keys_N = signatures.band(self._index.signatures_PN, band)
         inside = sharing_with(keys_N, start)
         pairs = [np.empty(0, dtype=np.int64)]
-        for one_C, other_C in meetings(keys_N[inside], np.argsort(keys_N[inside], kind="stable")):
-            late = np.flatnonzero(inside[other_C] >= start)
-            one_C, other_C = self._likely(inside[one_C[late]], inside[other_C[late]])
+        for one_C, other_C in meetings_since(keys_N[inside], int(np.searchsorted(inside, start))):
+            one_C, other_C = self._likely(inside[one_C], inside[other_C])
             pairs.append(one_C << 32 | other_C)
         return np.concatenate(pairs)
 
@@ -168,6 +167,18 @@ def meetings(keys_N: NDArray[np.uint64], order_N: Places) -> Iterator[tuple[Plac
         if not len(meeting):
             return
         yield order_N[meeting], order_N[meeting + step]
+
+
+def meetings_since(keys_N: NDArray[np.uint64], start: int) -> Iterator[tuple[Places, Places]]:
+    """Those ``meetings`` whose later place is ``start`` or behind it."""
+    order_N = np.argsort(keys_N, kind="stable")
+    sorted_N, late = keys_N[order_N], np.flatnonzero(order_N >= start)
+    for step in range(1, WINDOW + 1):
+        late = late[late >= step]
+        late = late[sorted_N[late - step] == sorted_N[late]]
+        if not len(late):
+            return
+        yield order_N[late - step], order_N[late]
 
 
 def sharing_with(keys_N: NDArray[np.uint64], start: int) -> Places:

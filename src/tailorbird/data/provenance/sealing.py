@@ -45,6 +45,11 @@ class Seal(NamedTuple):
     leaves_MB: NDArray[np.uint8]
 
     @property
+    def stored(self) -> memoryview:
+        """The members as they are stored, one after the other."""
+        return np.ascontiguousarray(self.members_MB).data.cast("B")
+
+    @property
     def root(self) -> str:
         """The root of the tree."""
         leaves = self.leaves_MB.tobytes()
