@@ -43,8 +43,9 @@ class Folder:
 
     def put(self, *parts: bytes | memoryview) -> Digest:
         digest = digest_bytes(*parts)
-        with (self._folder / digest).open("wb") as file:
-            file.writelines(parts)
+        if not self.exists(digest):
+            with (self._folder / digest).open("wb") as file:
+                file.writelines(parts)
         return digest
 
     def get(self, digest: Digest) -> bytes:
