@@ -96,6 +96,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "releases.move": lambda w: w.releases.move(RELEASE.digest, ReleaseState.GATED, ReleaseState.REJECTED),
     "releases.approve": lambda w: w.releases.approve(sample.approval(RELEASE, "mallory")),
     "judgements.add": lambda w: w.judgements.add(sample.judgement(RELEASE, 2)),
+    "judgements.forget_reasons": lambda w: w.judgements.forget_reasons([sample.judgement(RELEASE)]),
     "looks.add": lambda w: w.looks.add("routing", RESULT, RESULT),
     "splits.remember": lambda w: w.splits.remember("routing", {digest(1): ("test", "g")}),
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),

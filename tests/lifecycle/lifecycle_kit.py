@@ -52,6 +52,17 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
     return path
 
 
+def write_disputed(folder: Path, **changes: object) -> Path:
+    """A high-risk objective whose first release is reviewed: where a message names two labels the floor has learned which counts, and the
+    model has not."""
+    business = {"goal": "Route messages.", "owner": "support", "risk": "high"}
+    path = write_objective(folder, business=business, kpis=[{"metric": "accuracy", "target": 0.7}], hard_share=1000, **changes)
+    rows = (folder / "rows.csv").read_text().splitlines()
+    both = [row.replace(" refund,", " refund login,") if place % 4 == 0 else row for place, row in enumerate(rows)]
+    (folder / "rows.csv").write_text("\n".join(both) + "\n")
+    return path
+
+
 def _words(number: int) -> str:
     """Words that tell rows apart, so that none are near-duplicates."""
     return " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lifecycle_kit import write_objective
+from lifecycle_kit import write_disputed, write_objective
 
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
@@ -17,8 +17,6 @@ from tailorbird.lifecycle.releasing import promote, reviewing
 from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.release import candidate_side
 
-HIGH = {"goal": "Route messages.", "owner": "support", "risk": "high"}
-
 
 @pytest.fixture
 def reviewers(parts: Parts) -> list[Actor]:
@@ -27,13 +25,8 @@ def reviewers(parts: Parts) -> list[Actor]:
 
 @pytest.fixture
 def release(parts: Parts, author: Actor, tmp_path: Path) -> str:
-    """The first release of a high-risk objective. Where a message names two labels the floor has learned which counts, and the model has
-    not: there they differ."""
-    path = write_objective(tmp_path / "risky", business=HIGH, kpis=[{"metric": "accuracy", "target": 0.7}], hard_share=1000)
-    rows = (path.parent / "rows.csv").read_text().splitlines()
-    both = [row.replace(" refund,", " refund login,") if place % 4 == 0 else row for place, row in enumerate(rows)]
-    (path.parent / "rows.csv").write_text("\n".join(both) + "\n")
-    ended = climbing.adapt(parts, author, path, Progress())
+    """The first release of a high-risk objective."""
+    ended = climbing.adapt(parts, author, write_disputed(tmp_path / "risky"), Progress())
     assert ended.conclusion is not None
     assert ended.conclusion.release is not None, ended.conclusion
     return ended.conclusion.release

@@ -126,6 +126,9 @@ def show_certificate(erasure: Erasure, certificate: Certificate) -> None:
     out.print("reached: " + ", ".join(f"{what} {count:,}" for what, count in counts.items()), markup=False)
     destroyed = f"{len(certificate.purged):,} artifacts, {len(certificate.forgotten):,} prompts"
     out.print(f"destroyed, with the person's words: {destroyed}", markup=False)
+    for each in certificate.answers:
+        told = f"{len(each.items)} items and {each.reasons} reasons"
+        out.print(f"taken from label review {short(each.sheet)}: {told}; its digest, as releases sign it, stays", markup=False)
     went = Counter(what for each in certificate.words for what in each.what)
     if went:
         told = ", ".join(f"{_WORDS[what]} {count:,}" for what, count in sorted(went.items()))

@@ -123,10 +123,21 @@ class ErasedWords(Value):
     key: str = ""
 
 
+class ErasedAnswers(Value):
+    """What went from one label review. ``sheet`` is the digest that its releases sign, and go on signing; ``instead`` the record that
+    stands in its place, with the same items but without the two answers of those numbered in ``items``. ``reasons`` counts what
+    reviewers had written about them, or with the person's words."""
+
+    sheet: Digest
+    instead: Digest
+    items: tuple[int, ...]
+    reasons: int
+
+
 class Certificate(Value):
     """What the tenant states about an erasure, and signs. ``purged`` are artifacts whose bytes were destroyed, ``forgotten`` candidates
-    whose prompts were, ``words`` what went with requests. ``earlier`` is the certificate of what was found the time before, where more of
-    the person was found, or could be destroyed, later."""
+    whose prompts were, ``words`` what went with requests, ``answers`` what went from label reviews. ``earlier`` is the certificate of what
+    was found the time before, where more of the person was found, or could be destroyed, later."""
 
     erasure: str
     tenant: Name
@@ -141,3 +152,4 @@ class Certificate(Value):
     earlier: Digest | None = None
     words: tuple[ErasedWords, ...] = Field(default=(), exclude_if=lambda value: not value)
     forgotten: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
+    answers: tuple[ErasedAnswers, ...] = Field(default=(), exclude_if=lambda value: not value)

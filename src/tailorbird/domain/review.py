@@ -27,17 +27,20 @@ class Mark(StrEnum):
 
 
 class ReviewItem(Value):
-    """Two answers to one item: the candidate's and the other's. ``repeat_of`` names the item of the sheet that is shown again here."""
+    """Two answers to one item: the candidate's and the other's. ``repeat_of`` names the item of the sheet that is shown again here.
+    ``erased`` says that both answers went with a person."""
 
     number: int
     item: Digest
     candidate: str
     other: str
     repeat_of: int | None = None
+    erased: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class ReviewSheet(Value):
-    """What people are asked about a release: ``reviewers`` must judge every item. ``against`` says whom the other answers are by."""
+    """What people are asked about a release: ``reviewers`` must judge every item. ``against`` says whom the other answers are by.
+    ``stands_for`` is the digest of the sheet, as releases sign it, that this one replaced when a person's words were taken out."""
 
     tenant: Name
     objective_name: Name
@@ -46,6 +49,12 @@ class ReviewSheet(Value):
     against: str
     reviewers: int
     items: tuple[ReviewItem, ...]
+    stands_for: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def open(self) -> tuple[ReviewItem, ...]:
+        """Items that can be judged: those whose answers are there."""
+        return tuple(item for item in self.items if not item.erased)
 
 
 class Judgement(Value):

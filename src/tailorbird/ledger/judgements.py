@@ -5,7 +5,9 @@ In: judgements. Out: the same, in order. Must not know: sheets, sides, what the 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, update
 
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.review import Judgement
@@ -33,3 +35,16 @@ class Judgements:
         asked = select_fields(judgements, Judgement).where(judgements.c.tenant == self._tenant, judgements.c.release == release)
         rows = self._connection.execute(asked.order_by(judgements.c.at, judgements.c.reviewer, judgements.c.number))
         return tuple(value_of(Judgement, row) for row in rows)
+
+    def forget_reasons(self, given: Iterable[Judgement]) -> int:
+        """Empties the reasons of these judgements, whose marks stay; how many there were."""
+        table = judgements.c
+        return sum(
+            self._connection.execute(
+                update(judgements)
+                .where(table.tenant == self._tenant, table.release == one.release)
+                .where(table.reviewer == one.reviewer, table.number == one.number, table.reason != "")
+                .values(reason="")
+            ).rowcount
+            for one in given
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from tailorbird.domain.review import Judgement
@@ -17,4 +18,8 @@ class JudgementRepository(Protocol):
 
     def of(self, release: Digest) -> tuple[Judgement, ...]:
         """All judgements of a release, in the order in which they were given."""
+        ...
+
+    def forget_reasons(self, given: Iterable[Judgement]) -> int:
+        """Empties the reasons of these judgements, whose marks stay; how many there were."""
         ...

@@ -63,15 +63,16 @@ def draw_sheet(
 def candidate_side(sheet: ReviewSheet, reviewer: str, item: ReviewItem) -> str:
     """Where the candidate's answer stands for this reviewer: by chance, and on the other side when an item is shown again."""
     first = item.repeat_of or item.number
-    flips = hashlib.sha256(f"{digest_of(sheet)} {reviewer} {first}".encode()).digest()[0] & 1
+    flips = hashlib.sha256(f"{sheet.stands_for or digest_of(sheet)} {reviewer} {first}".encode()).digest()[0] & 1
     return "left" if bool(flips) != (item.repeat_of is not None) else "right"
 
 
 def next_item(sheet: ReviewSheet, reviewer: str, judged: Iterable[Judgement]) -> ReviewItem | None:
-    """The next item for this reviewer, in an order of their own; items that are shown again come last. None when all are judged."""
+    """The next item for this reviewer, in an order of their own; items that are shown again come last. None when all are judged, those
+    aside whose answers were erased."""
     done = {judgement.number for judgement in judged if judgement.reviewer == reviewer}
     order = sorted(
-        sheet.items,
+        sheet.open,
         key=lambda item: (item.repeat_of is not None, hashlib.sha256(f"{reviewer} {item.number} {item.item}".encode()).digest()),
     )
     return next((item for item in order if item.number not in done), None)
@@ -95,20 +96,21 @@ def check_mark(mark: Mark, reason: str) -> None:
 
 def review_result(sheet: ReviewSheet, judgements: Sequence[Judgement], confidence: float, seed: int) -> ReviewResult:
     """What the judgements add up to. It passes when enough people have judged every item and the candidate's answers are not proven to be
-    the worse ones: the upper end of the win rate reaches a half. Who is flagged does not count."""
+    the worse ones: the upper end of the win rate reaches a half. Who is flagged does not count. A mark on an item whose answers were
+    erased since stands; nobody is asked for another."""
     by: defaultdict[str, dict[int, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         by[judgement.reviewer][judgement.number] = judgement
     records = tuple(_record(sheet, name, given) for name, given in sorted(by.items()))
     counting = [record.reviewer for record in records if not record.flagged]
-    complete = [name for name in counting if by[name].keys() >= {item.number for item in sheet.items}]
+    complete = [name for name in counting if by[name].keys() >= {item.number for item in sheet.open}]
     first = [item for item in sheet.items if item.repeat_of is None]
     ratings = [[_outcome(by[name].get(item.number)) for name in counting] for item in first]
     missing = max(0, sheet.reviewers - len(complete))
     rate = _win_rate(first, {name: by[name] for name in counting}, confidence, seed)
     verdict, reason = _verdict(sheet, missing, rate)
     return ReviewResult(
-        asked=len(sheet.items),
+        asked=len(sheet.open),
         missing=missing,
         reviewers=records,
         win_rate=rate,
@@ -175,9 +177,11 @@ def _win_rate(items: Sequence[ReviewItem], by: Mapping[str, Mapping[int, Judgeme
 
 
 def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded) -> tuple[Verdict, str]:
+    if not sheet.open and rate.value is None:
+        return Verdict.INCONCLUSIVE, "the answers of every item were erased before anybody judged them: adapt again"
     if missing:
         people = "1 reviewer" if missing == 1 else f"{missing} reviewers"
-        return Verdict.INCONCLUSIVE, f"{people} still to judge all {len(sheet.items)} items"
+        return Verdict.INCONCLUSIVE, f"{people} still to judge all {len(sheet.open)} items"
     if rate.value is None or rate.high is None:
         return Verdict.INCONCLUSIVE, "every item was skipped: nobody has judged an answer"
     told = f"preferred to those of {sheet.against} in {rate.value:.0%} of the items on which they differ"

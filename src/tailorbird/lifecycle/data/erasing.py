@@ -25,12 +25,13 @@ from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.foundations.pseudonyms import pseudonym
+from tailorbird.lifecycle.data.answers import Sheets, find_answers, forget_answers
 from tailorbird.lifecycle.data.duties import due_still, duties_of, purged, unused_indexes, unused_prompts
 from tailorbird.lifecycle.data.heeding import PROVENANCE, manifests_of
 from tailorbird.lifecycle.data.held import Found, Held, held_by, with_ancestors
 from tailorbird.lifecycle.data.reach import Traced, reach_of, trace
 from tailorbird.lifecycle.data.removing import rewrite
-from tailorbird.lifecycle.data.words import Reasons, find_words, forget_words
+from tailorbird.lifecycle.data.words import Reasons, find_words, forget_words, quotes_of
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.ports.ledger import UnitOfWork
@@ -43,13 +44,16 @@ PURPOSE = "erasure"
 
 @dataclass(frozen=True)
 class _Theirs:
-    """What is the person's: in snapshots, with the new ones, in requests, and what is left of an earlier look because a release needed
-    it then."""
+    """What is the person's: in snapshots, in requests, on sheets of label reviews, and what is left of an earlier look because a release
+    needed it then."""
 
     found: Found
-    rewritten: tuple[RewrittenSnapshot, ...]
     words: Reasons
+    sheets: Sheets
     left: frozenset[Digest]
+
+    def __bool__(self) -> bool:
+        return bool(self.found or self.words or self.sheets or self.left)
 
 
 def erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasure:
@@ -61,12 +65,13 @@ def erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasu
     permit(parts, actor, Action.ERASE_DATA, "data.erase")
     asked, secret = _ask(parts, actor, subject)
     progress.tell("looking for rows and documents of this person in all snapshots, and for their words in requests")
-    found, words, left = _find(parts, asked, subject)
-    if found or words or left:
+    theirs = _find(parts, asked, subject)
+    if theirs:
+        found = theirs.found
         rewritten = tuple(_rewrite(parts, actor, asked, digest, found, secret) for digest in found)
         rows, documents = (sum(len(held[place]) for held in found.values()) for place in (0, 1))
         progress.tell(f"made {len(rewritten)} snapshots without {rows} rows and {documents} documents; following what they reached")
-        asked = _write_certificate(parts, actor, asked, _Theirs(found, rewritten, words, left), secret)
+        asked = _write_certificate(parts, actor, asked, theirs, rewritten, secret)
     _, certificate = certificate_of(parts, actor.tenant, asked.id)
     progress.tell(f"destroying {len(certificate.purged)} artifacts that hold the person's words")
     for digest in certificate.purged:
@@ -123,8 +128,9 @@ def _ask(parts: Parts, actor: Actor, subject: str) -> tuple[Erasure, bytes]:
         return asked, secret
 
 
-def _find(parts: Parts, asked: Erasure, subject: str) -> tuple[Found, Reasons, frozenset[Digest]]:
-    """What every snapshot whose bytes are still there holds of the person, what requests hold, and what an earlier look had to leave.
+def _find(parts: Parts, asked: Erasure, subject: str) -> _Theirs:
+    """What every snapshot whose bytes are still there holds of the person, what requests and sheets hold, and what an earlier look had to
+    leave.
 
     Raises NotFound when there never was anything.
     """
@@ -136,8 +142,12 @@ def _find(parts: Parts, asked: Erasure, subject: str) -> tuple[Found, Reasons, f
         if held.rows or held.documents:
             found[digest] = held
         _hold(parts, asked)
-    words = find_words(parts, asked.tenant, subject, found, answers=any(not manifests[digest].label_counts for digest in found))
-    if not found and not words and asked.certificate is None:
+    answers = any(not manifests[digest].label_counts for digest in found)
+    quotes = quotes_of(subject, found, parts.redact or str, answers=answers)
+    words = find_words(parts, asked.tenant, subject, quotes)
+    with parts.ledger.work(asked.tenant, write=False) as work:
+        sheets = find_answers(work, {row.id for held in found.values() for row in held.rows}, quotes)
+    if not found and not words and not sheets and asked.certificate is None:
         _hold(parts, asked, timedelta(0))
         raise NotFound(
             "no snapshot holds a row or a document of this person, and no request is theirs",
@@ -145,7 +155,7 @@ def _find(parts: Parts, asked: Erasure, subject: str) -> tuple[Found, Reasons, f
             code="subject_missing",
         )
     _hold(parts, asked)
-    return found, words, _left(parts, asked)
+    return _Theirs(found, words, sheets, _left(parts, asked))
 
 
 def _left(parts: Parts, asked: Erasure) -> frozenset[Digest]:
@@ -177,14 +187,16 @@ def _rewrite(parts: Parts, actor: Actor, asked: Erasure, old: Digest, found: Fou
     return made.told
 
 
-def _write_certificate(parts: Parts, actor: Actor, asked: Erasure, theirs: _Theirs, secret: bytes) -> Erasure:
+def _write_certificate(
+    parts: Parts, actor: Actor, asked: Erasure, theirs: _Theirs, rewritten: tuple[RewrittenSnapshot, ...], secret: bytes
+) -> Erasure:
     """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end, words go."""
     now, found = parts.clock.now(), theirs.found
     with parts.ledger.work(actor.tenant) as work:
         lineage = with_ancestors(found, manifests_of(work))
         traced = trace(work, lineage)
         earlier = work.records.get(Certificate, asked.certificate) if asked.certificate else None
-        news = [work.records.get(SnapshotManifest, rewritten.new) for rewritten in theirs.rewritten]
+        news = [work.records.get(SnapshotManifest, one.new) for one in rewritten]
         forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
         doomed = purged(work, parts.artifacts, found, news, traced) | theirs.left - set(forgotten)
         certificate = Certificate(
@@ -195,12 +207,13 @@ def _write_certificate(parts: Parts, actor: Actor, asked: Erasure, theirs: _Thei
             asked_at=asked.at,
             done_at=now,
             reach=_joined(reach_of(work, lineage, traced, now), earlier),
-            snapshots=theirs.rewritten,
+            snapshots=rewritten,
             purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
             duties=_duties(work, duties_of(found, traced, now.date()), earlier),
             earlier=asked.certificate,
             words=forget_words(work, actor.tenant, theirs.words, secret),
             forgotten=forgotten,
+            answers=forget_answers(work, theirs.sheets),
         )
         gone = {row.id for held in found.values() for row in held.rows}
         work.decisions.forget(gone)
@@ -214,7 +227,12 @@ def _write_certificate(parts: Parts, actor: Actor, asked: Erasure, theirs: _Thei
 
 
 def _facts(digest: Digest, certificate: Certificate, rows: int) -> Facts:
-    counts = {"snapshots": len(certificate.snapshots), "duties": len(certificate.duties), "requests": len(certificate.words)}
+    counts = {
+        "snapshots": len(certificate.snapshots),
+        "duties": len(certificate.duties),
+        "requests": len(certificate.words),
+        "reviews": len(certificate.answers),
+    }
     return {"certificate": digest, "rows": rows, "documents": certificate.reach.documents, **counts}
 
 

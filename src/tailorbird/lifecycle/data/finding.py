@@ -11,8 +11,9 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle.data.heeding import manifests_of
+from tailorbird.lifecycle.data.heeding import certificates_of, manifests_of
 from tailorbird.lifecycle.steps import story
+from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
 
 
@@ -37,6 +38,19 @@ def find_snapshot(work: UnitOfWork, name: str) -> Snapshot:
     if named:
         return Snapshot(digest=named[-1], manifest=known[named[-1]])
     return _of_run(work, name, known)
+
+
+def present_of(work: UnitOfWork, artifacts: ArtifactStore, digest: Digest) -> SnapshotManifest:
+    """The snapshot; where its rows were destroyed for somebody's sake, the one that was made from it without theirs. Raises NotFound."""
+    found = work.records.get(SnapshotManifest, digest)
+    if artifacts.exists(found.rows):
+        return found
+    certificates = (certificate for erasure in work.erasures.all() for certificate in certificates_of(work, erasure))
+    news = {snapshot.old: snapshot.new for certificate in certificates for snapshot in certificate.snapshots}
+    while digest in news and not artifacts.exists(found.rows):
+        digest = news[digest]
+        found = work.records.get(SnapshotManifest, digest)
+    return found
 
 
 def _of_run(work: UnitOfWork, name: str, known: dict[Digest, SnapshotManifest]) -> Snapshot:

@@ -36,10 +36,15 @@ T = TypeVar("T", Content, Feedback)
 Reasons = Mapping[str, Literal["sent", "held"]]
 
 
-def find_words(parts: Parts, tenant: str, subject: str, found: Found, *, answers: bool) -> Reasons:
-    """The requests that are the person's. ``answers`` says that targets of rows are words, and no labels."""
+def quotes_of(subject: str, found: Found, redact: Callable[[str], str], *, answers: bool) -> Quotes:
+    """What the person is known again by: their name, what their rows and documents say. ``answers`` says that targets of rows are words,
+    and no labels."""
+    return Quotes(_texts(found, redact, answers=answers), [subject])
+
+
+def find_words(parts: Parts, tenant: str, subject: str, quotes: Quotes) -> Reasons:
+    """The requests that are the person's."""
     sent = _sent(parts, tenant, {subject, subject.strip()})
-    quotes = Quotes(_texts(found, parts.redact or str, answers=answers), [subject])
     held = set(_held(parts, tenant, quotes)) if quotes else set[str]()
     return {request: "sent" if request in sent else "held" for request in sorted(sent | held)}
 

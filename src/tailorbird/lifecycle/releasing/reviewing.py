@@ -6,6 +6,8 @@ reviewer is never told whose answer is whose.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tailorbird import data, release
 from tailorbird.access import Action
 from tailorbird.domain.dataset import SnapshotManifest, Split
@@ -17,6 +19,8 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.lifecycle.data.answers import sheet_in
+from tailorbird.lifecycle.data.finding import present_of
 from tailorbird.lifecycle.journal import deny, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.steps.stage import Stage
@@ -67,13 +71,13 @@ def next_shown(parts: Parts, actor: Actor, digest: str) -> Shown:
     with parts.ledger.work(actor.tenant, write=False) as work:
         found, sheet, objective = _read(work, digest)
         given = work.judgements.of(found.digest)
-        manifest = work.records.get(SnapshotManifest, sheet.snapshot)
+        manifest = present_of(work, parts.artifacts, sheet.snapshot)
     _refuse_author(parts, actor, found)
     own = [judgement for judgement in given if judgement.reviewer == actor.name]
     if not own:
         with parts.ledger.work(actor.tenant) as work:
-            record(work, "review.opened", actor.name, found.digest, parts.clock.now(), {"items": len(sheet.items)})
-    shown = Shown(release=found.digest, instruction=objective.task.instruction, judged=len(own), asked=len(sheet.items))
+            record(work, "review.opened", actor.name, found.digest, parts.clock.now(), {"items": len(sheet.open)})
+    shown = Shown(release=found.digest, instruction=objective.task.instruction, judged=len(own), asked=len(_asked(sheet, own)))
     item = release.next_item(sheet, actor.name, given)
     return shown if item is None else _placed(shown, sheet, actor.name, item, _text(parts, manifest, sheet, item))
 
@@ -85,7 +89,7 @@ def judge(parts: Parts, actor: Actor, digest: str, number: int, mark: Mark, reas
     with parts.ledger.work(actor.tenant, write=False) as work:
         found, sheet, _ = _read(work, digest)
     _refuse_author(parts, actor, found)
-    item = next((item for item in sheet.items if item.number == number), None)
+    item = next((item for item in sheet.open if item.number == number), None)
     if item is None:
         raise NotFound(f"there is no item {number} on this sheet", "judge the item that is shown next", code="review_item_missing")
     now = parts.clock.now()
@@ -115,7 +119,7 @@ def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
     """The same, in a transaction that is open."""
     if found.dossier.review is None:
         return ReviewState(release=found.digest, required=False)
-    sheet = work.records.get(ReviewSheet, found.dossier.review)
+    sheet = sheet_in(work, found.dossier.review)
     objective = work.records.get(Objective, found.content.objective)
     result = release.review_result(sheet, work.judgements.of(found.digest), objective.business.risk.confidence, objective.seed)
     return ReviewState(release=found.digest, required=True, result=result, against=sheet.against)
@@ -148,7 +152,12 @@ def _read(work: UnitOfWork, digest: str) -> tuple[Release, ReviewSheet, Objectiv
             "its risk tier asks nobody, or its answers differ from nothing that came before",
             code="review_none",
         )
-    return found, work.records.get(ReviewSheet, found.dossier.review), work.records.get(Objective, found.content.objective)
+    return found, sheet_in(work, found.dossier.review), work.records.get(Objective, found.content.objective)
+
+
+def _asked(sheet: ReviewSheet, own: Sequence[Judgement]) -> set[int]:
+    """What this reviewer is or was asked about: an item that they judged counts when its answers were erased since."""
+    return {item.number for item in sheet.open} | {judgement.number for judgement in own}
 
 
 def _refuse_author(parts: Parts, actor: Actor, found: Release) -> None:
