@@ -29,7 +29,7 @@ from rows import ROOT, banking77
 
 from tailorbird import data
 
-BYTES, PART, SEED = 10**9, 5 * 10**7, 5
+BYTES, PART, SEED = 10**9, 2 * 10**7, 5
 #: Rows that are drawn at a time, words of the longest message, GiB that a process may ask for.
 ROWS, LONGEST, MOST = 5_000, 1_000, 12
 

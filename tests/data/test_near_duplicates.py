@@ -52,6 +52,19 @@ def test_many_pairs_are_judged_as_one_is(pairs: list[tuple[str, str]]) -> None:
     assert alike_pairs(ones, others, orders).tolist() == [alike(one, other) for one, other in pairs]
 
 
+def test_texts_of_every_length_are_judged_to_the_edit() -> None:
+    """However long the others of a batch are: as many edits as are allowed, and one more."""
+    ones = [
+        " ".join(f"{chr(97 + number % 26)}{number:05d}" for number in range(start, start + size))
+        for start, size in enumerate(range(4, 200, 3))
+    ]
+    allowed = [len(one) // 7 for one in ones]
+    at_most = ["!" * edits + one[edits:] for one, edits in zip(ones, allowed, strict=True)]
+    one_more = ["!" * (edits + 1) + one[edits + 1 :] for one, edits in zip(ones, allowed, strict=True)]
+    found = alike_pairs(ones * 2, at_most + one_more, np.zeros(2 * len(ones), dtype=np.bool_))
+    assert found.tolist() == [True] * len(ones) + [False] * len(ones)
+
+
 @given(PAIRS)
 @example(("card card card where", "card card my where"))
 def test_counts_of_letters_never_rule_out_what_is_alike(pair: tuple[str, str]) -> None:
