@@ -44,7 +44,8 @@ class Settings(Value):
     ``engine_model``. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and ``alerts`` name who is told
     (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
     server is known beside those that it listens on. ``training_processes`` is how many train together (0: one for each GPU), ``tracking``
-    where the metrics of training are shown. Paths are relative to the workspace. ``docs/operations.md`` explains each.
+    where the metrics of training are shown; ``judge_kappa`` the agreement with people from which on a judge model counts. Paths are
+    relative to the workspace. ``docs/operations.md`` explains each.
     """
 
     workspace: Path
@@ -73,6 +74,7 @@ class Settings(Value):
     training_processes: Annotated[int, Field(ge=0)] = 0
     tracking: Texts = ()
     tracking_token: str = ""
+    judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4
     prices: Prices = Prices()
 
     @property

@@ -62,6 +62,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         host=settings.tenant,
         redact=redact,
         detectors=open_detectors,
+        judge_kappa=settings.judge_kappa,
     )
 
 

@@ -89,6 +89,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "label_review.show": release,
         "label_review.next": release,
         "label_review.judge": release | {"number": 1, "mark": "left"},
+        "label_review.ask": release | {"model": "smollm2-135m"},
         "run.fork": run | {"source": things.run},
         "objective.list": {},
         "job.list": {},

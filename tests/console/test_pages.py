@@ -11,7 +11,8 @@ from console_kit import NASTY, Reader, application, release_of, request_id, roll
 from tailorbird.console.rendering import page
 from tailorbird.console.routes import _PAGES
 from tailorbird.domain.evidence import Verdict
-from tailorbird.domain.review import Bounded, ReviewerRecord, ReviewResult
+from tailorbird.domain.judge import JudgeState
+from tailorbird.domain.review import Bounded, JudgeResult, ReviewerRecord, ReviewResult
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.releasing.reviewing import ReviewState, Shown
@@ -271,14 +272,32 @@ def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:
         krippendorff=Bounded(value=0.4),
         verdict=Verdict.INCONCLUSIVE,
         reason="1 reviewer still to judge all 2 items",
+        judges=(
+            JudgeResult(model=f"hf://{NASTY}", state=JudgeState.WAITING, bar=0.4, reason="it has not judged yet: a worker asks it"),
+            JudgeResult(
+                model="jane",
+                base=release_of(viewer.parts),
+                judged=40,
+                agreed=0.75,
+                win_rate=Bounded(value=0.4, low=0.3, high=0.5),
+                kappa=Bounded(value=0.6, low=0.41, high=0.8),
+                common=40,
+                bar=0.4,
+                counts=True,
+                reason="it counts: its agreement with people is proven to reach 0.4",
+            ),
+        ),
     )
     digest = release_of(viewer.parts)
     standing = ReviewState(release=digest, required=True, result=result, against="release x, which answers now")
     shown = Shown(release=digest, instruction="Classify.", number=1, text=NASTY, left="refund", right=f"login {NASTY}", judged=0, asked=2)
     actor = act_as(viewer.parts, "acme", "reviewer")
     for one in (shown, shown.model_copy(update={"number": 0, "judged": 2}), None):
-        html = bytes(page("judging.html", {"actor": actor, "path": "/console/releases", "shown": one, "standing": standing}).body).decode()
+        values = {"actor": actor, "path": "/console/releases", "shown": one, "standing": standing, "offered": ("smollm2-135m",)}
+        html = bytes(page("judging.html", values).body).decode()
         check(html)
+        for told in ("0.60 [0.41, 0.80]", "75 %", "it counts: its agreement", "a worker asks it", "/review/judges"):
+            assert (told in html) is (one is not shown), "whoever judges sees nothing of what a model found"
         assert "which answers now" not in html
         assert ("Left is better" in html) is (one is shown)
         assert ("chose left" in html) is (one is not shown)

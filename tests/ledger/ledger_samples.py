@@ -13,6 +13,7 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.feedback import Content, Feedback, FeedbackKind, Review, ReviewReason
 from tailorbird.domain.fixing import Decision, FixAction
 from tailorbird.domain.identity import ApiKey, Identity, Role, Session, Signature
+from tailorbird.domain.judge import JudgeState, ModelReview, PairMark
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
@@ -259,3 +260,13 @@ def checkpoint(size: int, root: str) -> Checkpoint:
 
 def judgement(release: Release, n: int = 1) -> Judgement:
     return Judgement(release=release.digest, reviewer="rita", number=n, mark=Mark.LEFT, candidate_side="right", at=START)
+
+
+def model_review(release: Release, model: str = "jane") -> ModelReview:
+    return ModelReview(release=release.digest, model=model, asked_by="rita", asked_at=START, bar=0.4)
+
+
+def judged(review: ModelReview) -> ModelReview:
+    marks = (PairMark(number=1, as_first=0.1 + 0.2, as_second=-1.5), PairMark(number=2, as_first=3.0, as_second=2.0))
+    found = {"state": JudgeState.DONE, "base": digest("jane"), "engine": "twin", "marks": marks, "judged_at": START}
+    return review.model_copy(update=found)

@@ -38,6 +38,9 @@ def fill(ledger: Ledger) -> None:
         work.releases.add(release)
         work.releases.approve(sample.approval(release))
         work.judgements.add(sample.judgement(release))
+        review = work.model_reviews.add(sample.model_review(release))
+        work.model_reviews.take(review, "a", timedelta(minutes=1))
+        work.model_reviews.finish(sample.judged(review), "a")
         work.looks.add("routing", digest("s"), digest("c"))
         work.splits.remember("routing", {digest(n): ("train", "g") for n in range(5000)})
         work.aliases.put(sample.alias("acme"))
@@ -107,6 +110,7 @@ def test_what_is_restored_answers_and_goes_on(filled, new, tmp_path):
             lambda w: w.steps.of("run0001"),
             lambda w: w.releases.all(),
             lambda w: w.judgements.of(sample.release("acme").digest),
+            lambda w: w.model_reviews.of(sample.release("acme").digest),
             lambda w: w.aliases.all(),
             lambda w: w.requests.latest(),
             lambda w: w.identities.all(),

@@ -15,6 +15,7 @@ from sqlalchemy import create_engine, select
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Forbidden, TailorbirdError
 from tailorbird.domain.feedback import FeedbackKind
+from tailorbird.domain.judge import JudgeState
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, Step, StepState
 from tailorbird.foundations.canonical import digest_of
@@ -41,6 +42,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "releases.latest": lambda w: w.releases.latest(),
     "releases.count": lambda w: w.releases.count(),
     "judgements.of": lambda w: w.judgements.of(RELEASE.digest),
+    "model_reviews.of": lambda w: w.model_reviews.of(RELEASE.digest),
     "looks.count": lambda w: w.looks.count("routing"),
     "splits.assigned": lambda w: w.splits.assigned("routing"),
     "aliases.get": lambda w: w.aliases.get("routing"),
@@ -97,6 +99,10 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "releases.approve": lambda w: w.releases.approve(sample.approval(RELEASE, "mallory")),
     "judgements.add": lambda w: w.judgements.add(sample.judgement(RELEASE, 2)),
     "judgements.forget_reasons": lambda w: w.judgements.forget_reasons([sample.judgement(RELEASE)]),
+    "model_reviews.add": lambda w: w.model_reviews.add(sample.model_review(RELEASE, "mallory")),
+    "model_reviews.reopen": lambda w: w.model_reviews.reopen(sample.model_review(RELEASE, "jim")),
+    "model_reviews.take": lambda w: w.model_reviews.take(sample.model_review(RELEASE), "thief", MINUTE),
+    "model_reviews.finish": lambda w: w.model_reviews.finish(sample.judged(sample.model_review(RELEASE)), "a"),
     "looks.add": lambda w: w.looks.add("routing", RESULT, RESULT),
     "splits.remember": lambda w: w.splits.remember("routing", {digest(1): ("test", "g")}),
     "aliases.put": lambda w: w.aliases.put(sample.alias("acme", 2)),
@@ -151,6 +157,11 @@ def filled(ledger):
         work.releases.add(RELEASE)
         work.releases.approve(sample.approval(RELEASE))
         work.judgements.add(sample.judgement(RELEASE))
+        for model in ("jane", "jim"):
+            work.model_reviews.add(sample.model_review(RELEASE, model))
+            work.model_reviews.take(sample.model_review(RELEASE, model), "a", MINUTE)
+        failed = sample.model_review(RELEASE, "jim").model_copy(update={"state": JudgeState.FAILED, "error": "no"})
+        work.model_reviews.finish(failed, "a")
         work.looks.add("routing", digest("s"), digest("c"))
         work.splits.remember("routing", {digest(1): ("train", "g")})
         work.aliases.put(sample.alias("acme"))

@@ -11,12 +11,10 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent / "ledger"))  # the PostgreSQL server is shared with the ledger's tests
 
 from ledger_postgresql import Server, running_server
-from lifecycle_kit import write_objective
+from lifecycle_kit import open_workspace, write_objective
 
-from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
-from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
+from tailorbird.lifecycle.identities.people import act_as
 
 
 @pytest.fixture
@@ -25,7 +23,7 @@ def another_parts(tmp_path: Path) -> Iterator[Callable[..., Parts]]:
     opened: list[Parts] = []
 
     def open_another(database: str = "") -> Parts:
-        opened.append(_open(tmp_path / f"workspace-{len(opened)}", database))
+        opened.append(open_workspace(tmp_path / f"workspace-{len(opened)}", database))
         return opened[-1]
 
     yield open_another
@@ -46,25 +44,6 @@ def postgresql() -> Iterator[Server]:
     """A real server, with databases that are still empty."""
     with running_server() as server:
         yield server
-
-
-def _open(workspace: Path, database: str) -> Parts:
-    workspace.mkdir()
-    clock = FixedClock()
-    ledger = open_ledger(database or f"sqlite:///{workspace / 'tailorbird.db'}", clock)
-    ledger.migrate()
-    engine, trainer = MemoryEngine(), MemoryTrainer()
-    opened = Parts(
-        ledger=ledger,
-        artifacts=open_artifacts(str(workspace / "artifacts"), workspace / "cache"),
-        clock=clock,
-        workspace=workspace,
-        trainer=lambda: trainer,
-        engine=lambda: engine,
-        model_reader=MemoryModelReader,
-    )
-    initialise(opened, "acme", FIRST_PEOPLE)
-    return opened
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ import yaml
 
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.rollout import RolloutPlan, Step
-from tailorbird.integrations.memory import MemoryModelReader
+from tailorbird.integrations.memory import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.lifecycle import Actor, Parts
+from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, initialise
 from tailorbird.lifecycle.releasing.promote import demand_approved
 from tailorbird.lifecycle.releasing.rollouts import start_rollout, watch_rollouts
 
@@ -52,13 +54,35 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
     return path
 
 
-def write_disputed(folder: Path, **changes: object) -> Path:
-    """A high-risk objective whose first release is reviewed: where a message names two labels the floor has learned which counts, and the
-    model has not."""
+def open_workspace(workspace: Path, database: str = "") -> Parts:
+    """The workspace there; one that is new is made, with its first people."""
+    is_new = not workspace.exists()
+    workspace.mkdir(exist_ok=True)
+    clock = FixedClock()
+    ledger = open_ledger(database or f"sqlite:///{workspace / 'tailorbird.db'}", clock)
+    ledger.migrate()
+    engine, trainer = MemoryEngine(), MemoryTrainer()
+    opened = Parts(
+        ledger=ledger,
+        artifacts=open_artifacts(str(workspace / "artifacts"), workspace / "cache"),
+        clock=clock,
+        workspace=workspace,
+        trainer=lambda: trainer,
+        engine=lambda: engine,
+        model_reader=MemoryModelReader,
+    )
+    if is_new:
+        initialise(opened, "acme", FIRST_PEOPLE)
+    return opened
+
+
+def write_disputed(folder: Path, *, every: int = 4, target: float = 0.7, **changes: object) -> Path:
+    """A high-risk objective whose first release is reviewed: where a message names two labels, as ``every`` so many of one label do, the
+    floor has learned which counts, and the model has not."""
     business = {"goal": "Route messages.", "owner": "support", "risk": "high"}
-    path = write_objective(folder, business=business, kpis=[{"metric": "accuracy", "target": 0.7}], hard_share=1000, **changes)
+    path = write_objective(folder, business=business, kpis=[{"metric": "accuracy", "target": target}], hard_share=1000, **changes)
     rows = (folder / "rows.csv").read_text().splitlines()
-    both = [row.replace(" refund,", " refund login,") if place % 4 == 0 else row for place, row in enumerate(rows)]
+    both = [row.replace(" refund,", " refund login,") if place % every == 0 else row for place, row in enumerate(rows)]
     (folder / "rows.csv").write_text("\n".join(both) + "\n")
     return path
 

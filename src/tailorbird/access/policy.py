@@ -30,6 +30,7 @@ class Action(StrEnum):
     APPROVE = "release.approve"
     REJECT = "release.reject"
     JUDGE = "release.judge"
+    ASK_JUDGE = "release.ask_judge"
     STAGE = "release.stage"
     PROMOTE = "release.promote"
     ROLLBACK = "release.rollback"
@@ -80,6 +81,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.APPROVE: _DECIDERS,
     Action.REJECT: _DECIDERS,
     Action.JUDGE: _DECIDERS,
+    Action.ASK_JUDGE: _DECIDERS,
     Action.STAGE: frozenset({Role.OPERATOR}),
     Action.PROMOTE: frozenset({Role.OPERATOR}),
     Action.ROLLBACK: frozenset({Role.OPERATOR, Role.APPROVER}),

@@ -1,10 +1,10 @@
-"""The worker process: does the leased steps of submitted runs, for every tenant whose worker key is here.
+"""The worker process: does the leased steps of submitted runs and lets judge models review, for every tenant whose worker key is here.
 
 In: opened parts, who to tell. Out: a process that works until it is told to end. Must not know: what a step does, what is done beside
 (``chores.py``).
 
-Many workers may run, on one machine or several: a step is leased by one at a time. One that is killed leaves its lease to run out; one that
-is asked to end (SIGINT, SIGTERM) gives its step back.
+Many workers may run, on one machine or several: a step, or a judge, is leased by one at a time. One that is killed leaves its lease to run
+out; one that is asked to end (SIGINT, SIGTERM) gives its step back.
 """
 
 from __future__ import annotations
@@ -19,16 +19,30 @@ from types import FrameType
 from tailorbird.access import Action
 from tailorbird.app.chores import WORKER
 from tailorbird.domain.errors import Busy, LeaseLost, TailorbirdError
+from tailorbird.domain.judge import ModelReview
 from tailorbird.domain.run import Run, RunState
-from tailorbird.lifecycle import Parts, Progress
+from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.journal import permit
+from tailorbird.lifecycle.releasing.judges import hold
 from tailorbird.lifecycle.running.working import plan_for, work_on
 
 #: Seconds between two looks for work, and for which a run that could not be worked on is left alone.
 POLL_SECONDS, REST_SECONDS = 1.0, 30.0
 #: Waiting runs looked at at once, so that those of one tenant do not hide another's.
 MOST_WAITING = 10_000
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Something that waits: what it is called, what it is about, and what the tenant's worker does with it."""
+
+    name: str
+    about: str
+    tenant: str
+    subject: str
+    do: Callable[[Actor], object]
 
 
 @dataclass
@@ -52,38 +66,50 @@ class Worker:
     def _work(self) -> None:
         while True:
             waiting = self._waiting()
-            for run in waiting:
-                self._take_up(run)
+            for job in waiting:
+                self._take_up(job)
             if not waiting and self.once:
                 return
             if not waiting:
                 time.sleep(POLL_SECONDS)
 
-    def _waiting(self) -> list[Run]:
-        """Runs to take up now. When the record cannot be reached for a while, nothing is, and it is asked again."""
+    def _waiting(self) -> list[_Job]:
+        """What to take up now. When the record cannot be reached for a while, nothing is, and it is asked again."""
         try:
             with self.parts.ledger.system(write=False) as system:
-                found = system.queue.waiting(limit=MOST_WAITING)
+                runs, reviews = system.queue.waiting(limit=MOST_WAITING), system.queue.judging(limit=MOST_WAITING)
         except TailorbirdError as error:
             self.tell(f"the record does not answer ({error.error_code}); trying again")
             return []
-        return [run for run in found if time.monotonic() >= self._resting.get(run.id, 0.0)]
+        found = [self._of_run(run) for run in runs] + [self._of_review(tenant, review) for tenant, review in reviews]
+        return [job for job in found if time.monotonic() >= self._resting.get(job.name, 0.0)]
 
-    def _take_up(self, run: Run) -> None:
-        self.tell(f"run {run.id} of {run.tenant}/{run.objective_name}")
-        try:
-            actor = act_as(self.parts, run.tenant, WORKER)
-            permit(self.parts, actor, Action.WORK, run.id)
+    def _of_run(self, run: Run) -> _Job:
+        def do(actor: Actor) -> None:
             if run.state is RunState.PLANNING:
                 plan_for(self.parts, actor, run, self.progress)
             else:
                 work_on(self.parts, actor, run, self.progress)
-            self.tell(f"run {run.id} is finished")
+
+        return _Job(f"run {run.id}", f"{run.tenant}/{run.objective_name}", run.tenant, run.id, do)
+
+    def _of_review(self, tenant: str, review: ModelReview) -> _Job:
+        name = f"judge {review.model}"
+        about = f"release {short(review.release)} of {tenant}"
+        return _Job(name, about, tenant, review.release, lambda actor: hold(self.parts, actor, review, self.progress))
+
+    def _take_up(self, job: _Job) -> None:
+        self.tell(f"{job.name} of {job.about}")
+        try:
+            actor = act_as(self.parts, job.tenant, WORKER)
+            permit(self.parts, actor, Action.WORK, job.subject)
+            job.do(actor)
+            self.tell(f"{job.name} is finished")
         except (Busy, LeaseLost) as error:
-            self.tell(f"run {run.id}: {error.message}")
+            self.tell(f"{job.name}: {error.message}")
         except TailorbirdError as error:
-            self._resting[run.id] = time.monotonic() + REST_SECONDS
-            self.tell(f"run {run.id}: error[{error.error_code}]: {error.message}; {error.hint}")
+            self._resting[job.name] = time.monotonic() + REST_SECONDS
+            self.tell(f"{job.name}: error[{error.error_code}]: {error.message}; {error.hint}")
 
 
 @contextmanager

@@ -1,18 +1,26 @@
-"""``tailorbird judge``: people judge the answers of a release, without knowing whose they are."""
+"""``tailorbird judge``: people judge the answers of a release, without knowing whose they are; a model may, beside them."""
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, say
-from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.review import Bounded, Mark
+from tailorbird.cli.adapt import POLL_SECONDS
+from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
+from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.judge import JudgeState
+from tailorbird.domain.review import Bounded, JudgeResult, Mark
 from tailorbird.foundations.canonical import short
+from tailorbird.lifecycle import Progress
 from tailorbird.lifecycle.control import judging as asking
 from tailorbird.lifecycle.control import releases
+from tailorbird.lifecycle.releasing import judges
 from tailorbird.lifecycle.releasing.reviewing import ReviewState, Shown
+from tailorbird.reporting import judge_text
 
 judge = typer.Typer(no_args_is_help=True)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
@@ -22,7 +30,7 @@ _KEYS = {"l": Mark.LEFT, "r": Mark.RIGHT, "t": Mark.TIE, "n": Mark.NEITHER, "s":
 
 @judge.callback()
 def _judge() -> None:
-    """Judge a release's answers blindly, and see how the review stands."""
+    """Judge a release's answers blindly, ask a model beside people, and see how the review stands."""
 
 
 @judge.command("answers")
@@ -64,6 +72,48 @@ def _show(digest: DigestArgument, workspace: Workspace = None, who: As = None, k
     print_json(found) if as_json else _tell(found)
 
 
+@judge.command("ask")
+def _ask(
+    digest: DigestArgument,
+    model: Annotated[str, typer.Option(help="The judge: a catalogue name, hf://OWNER/NAME[@REVISION], or a local folder or GGUF file.")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a model which answers are better, each pair in both orders. It takes nobody's place: it counts once it was measured to agree
+    with people, and then it can only block."""
+    session, progress = open_session(workspace, who, key), Narrator(err).progress()
+    found = _judged_there(session, digest, model, progress) if session.server else _judged_here(session, digest, model, progress)
+    print_json(found) if as_json else _tell(found)
+
+
+def _judged_here(session: Session, digest: str, model: str, progress: Progress) -> ReviewState:
+    name = str(Path(model).resolve()) if Path(model).exists() and not model.startswith("hf://") else model
+    actor = session.actor("reviewer")
+    review = judges.ask(session.parts, actor, digest, name, here=True)
+    if review.state is JudgeState.DONE:
+        say(f"{model} has judged already: nothing was asked again, this is its record")
+    judges.hold(session.parts, actor, review, progress)
+    return session.ask(asking.SHOW, releases.OneRelease(digest=review.release), "reviewer")
+
+
+def _judged_there(session: Session, digest: str, model: str, progress: Progress) -> ReviewState:
+    found = session.ask(asking.ASK, asking.JudgeWanted(digest=digest, model=model), "reviewer")
+    progress.tell("a worker of the server asks the model; Ctrl-C leaves it going (tailorbird judge show tells how it stands)")
+    while (judge := _judge_of(found, model)).state is JudgeState.WAITING:
+        time.sleep(POLL_SECONDS)
+        found = session.ask(asking.SHOW, releases.OneRelease(digest=found.release), "reviewer")
+    if judge.state is JudgeState.FAILED:
+        raise Conflict(f"{model} did not judge: {judge.reason}", "see the worker's log; asking again tries again", code="judge_failed")
+    return found
+
+
+def _judge_of(found: ReviewState, model: str) -> JudgeResult:
+    assert found.result is not None
+    return next(judge for judge in found.result.judges if judge.model == model)
+
+
 def _asked(session: Session, digest: str, shown: Shown) -> Shown:
     out.rule(f"item {shown.judged + 1} of {shown.asked}", align="left")
     out.print(shown.instruction, style="dim", markup=False)
@@ -97,6 +147,8 @@ def _tell(found: ReviewState) -> None:
             out.print(f"  {name} {_bounded(value)}", markup=False)
     if result.win_rate.value is not None:
         out.print(f"  preferred to {found.against}: {_bounded(result.win_rate)}", markup=False)
+    for judge in result.judges:
+        out.print(judge_text(judge), markup=False)
 
 
 def _bounded(value: Bounded) -> str:

@@ -54,6 +54,7 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/releases/{digest}/decision", releases.decide),
     ("GET", "/releases/{digest}/review", judging.show),
     ("POST", "/releases/{digest}/review", judging.judge),
+    ("POST", "/releases/{digest}/review/judges", judging.ask),
     ("GET", "/releases/{digest}/stage", releases.confirm_stage),
     ("POST", "/releases/{digest}/stage", releases.stage),
     ("GET", "/releases/{digest}/promote", releases.confirm_promote),

@@ -1,4 +1,4 @@
-"""Label review: people judge answers without knowing whose they are.
+"""Label review: people judge answers without knowing whose they are; models may, beside them.
 
 In: items on which two candidates answered. Out: a frozen sheet, judgements, and what they add up to. Must not know: texts of items, pages,
 formulas.
@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.judge import JudgeState
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -98,11 +99,31 @@ class ReviewerRecord(Value):
     flagged: str = ""
 
 
+class JudgeResult(Value):
+    """How one judge model did, beside people and never among them. ``judged`` are the pairs it marked, each in both orders, ``agreed`` the
+    share of them on which the orders agree. ``kappa`` is Cohen's, of its marks and people's, over the ``common`` pairs that both marked;
+    without a value where those are too few. It ``counts`` when the lower end of kappa reaches ``bar``; ``reason`` says why, or why not.
+    """
+
+    model: str
+    base: Digest | None = None
+    state: JudgeState = JudgeState.DONE
+    judged: int = 0
+    agreed: float | None = None
+    win_rate: Bounded = Bounded(value=None)
+    kappa: Bounded = Bounded(value=None)
+    common: int = 0
+    bar: float
+    confidence: float | None = None
+    counts: bool = False
+    reason: str
+
+
 class ReviewResult(Value):
     """What the judgements add up to. ``win_rate`` is how often the candidate's answer was preferred, ties counting half, clustered by item.
 
     ``fleiss`` needs every item judged by the same number of people, ``cohen`` exactly two reviewers. ``missing`` are reviewers still
-    needed.
+    needed. ``judges`` are models: none of the numbers above holds a mark of theirs.
     """
 
     asked: int
@@ -114,3 +135,4 @@ class ReviewResult(Value):
     krippendorff: Bounded
     verdict: Verdict
     reason: str
+    judges: tuple[JudgeResult, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
-from tailorbird.foundations.statistics import Interval
+from tailorbird.foundations.statistics import Interval, wilson
 
 Ratings = Sequence[Sequence[Hashable | None]]
 
@@ -19,13 +19,32 @@ Ratings = Sequence[Sequence[Hashable | None]]
 def cohen_kappa(ratings: Ratings) -> float | None:
     """Cohen 1960, for two raters; items that only one rated are left out. None without common items, or where both always say the same
     one."""
-    pairs = [(one, other) for one, other in ratings if one is not None and other is not None]
-    if not pairs:
+    pairs = _rated_by_both(ratings)
+    chance = _chance(pairs) if pairs else 1.0
+    return (sum(one == other for one, other in pairs) / len(pairs) - chance) / (1 - chance) if chance < 1 else None
+
+
+def cohen_floor(ratings: Ratings, confidence: float) -> float | None:
+    """Cohen's kappa if the share of items that were rated alike were no more than the lower end of Wilson's interval for it.
+
+    A bootstrap of perfect agreement never draws a disagreement, however few the items are; this bound does not collapse. None where kappa
+    is.
+    """
+    pairs = _rated_by_both(ratings)
+    chance = _chance(pairs) if pairs else 1.0
+    if chance == 1:
         return None
+    return (wilson(sum(one == other for one, other in pairs), len(pairs), confidence)[0] - chance) / (1 - chance)
+
+
+def _rated_by_both(ratings: Ratings) -> list[tuple[Hashable, Hashable]]:
+    return [(one, other) for one, other in ratings if one is not None and other is not None]
+
+
+def _chance(pairs: Sequence[tuple[Hashable, Hashable]]) -> float:
+    """How often two raters say the same by chance, from how often each says what."""
     ones, others = Counter(one for one, _ in pairs), Counter(other for _, other in pairs)
-    chance = sum(ones[category] * others[category] for category in ones) / len(pairs) ** 2
-    observed = sum(one == other for one, other in pairs) / len(pairs)
-    return (observed - chance) / (1 - chance) if chance < 1 else None
+    return sum(ones[category] * others[category] for category in ones) / len(pairs) ** 2
 
 
 def fleiss_kappa(ratings: Ratings) -> float | None:

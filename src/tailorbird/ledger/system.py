@@ -3,11 +3,11 @@
 - ``Tenants``: the tenants, which tenant a key or a session leads to, and whether any alias moved (this file)
 - ``References``: every digest that the record leads to (``references.py``)
 - ``AllUsage`` and ``Gateways``: what gateways counted for everybody, and which of them serve (``usage.py``)
-- ``Queue``: the runs that wait for a worker (this file)
+- ``Queue``: the runs, and the reviews by judge models, that wait for a worker (this file)
 - ``TimeFloor``: the time below which no clock is believed (``timefloor.py``)
 - ``Events`` with ``tenant=None``: the event log of everybody (``eventlog.py``)
 
-In: tenants, ids of keys and sessions. Out: tenants, keys, sessions, runs, a counter. Must not know: what lies inside a tenant.
+In: tenants, ids of keys and sessions. Out: tenants, keys, sessions, runs, reviews, a counter. Must not know: what lies inside a tenant.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from sqlalchemy import Connection, delete, exists, select, update
 
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Session, Tenant
+from tailorbird.domain.judge import ModelReview
 from tailorbird.domain.run import Run, RunState, StepState
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger import timefloor
 from tailorbird.ledger.eventlog import Events
+from tailorbird.ledger.model_reviews import is_free
 from tailorbird.ledger.references import References
-from tailorbird.ledger.rows import insert_new, select_fields, value_of
+from tailorbird.ledger.rows import insert_new, select_fields, value_from, value_of
 from tailorbird.ledger.runs import is_held
-from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, runs, sessions, steps, tenants
+from tailorbird.ledger.tables import alias_moves, api_keys, log_entries, metadata, model_reviews, runs, sessions, steps, tenants
 from tailorbird.ledger.usage import AllUsage, Gateways
 from tailorbird.ports.clock import Clock, TimeFloor
 from tailorbird.ports.events import AuditLog
@@ -119,6 +121,13 @@ class Queue:
         open_runs = select_fields(runs, Run).where(runs.c.state.in_((RunState.ACTIVE, RunState.PLANNING)), ~held)
         oldest = open_runs.order_by(runs.c.created_at, runs.c.tenant, runs.c.number).limit(limit)
         return tuple(value_of(Run, row) for row in self._connection.execute(oldest))
+
+    def judging(self, limit: int = 20) -> tuple[tuple[str, ModelReview], ...]:
+        """Reviews by judge models of any tenant that wait and that nobody holds, oldest first, each with its tenant."""
+        fields = select_fields(model_reviews, ModelReview).where(is_free(self._clock.now()))
+        oldest = fields.order_by(model_reviews.c.asked_at, model_reviews.c.tenant, model_reviews.c.number).limit(limit)
+        rows = self._connection.execute(oldest.add_columns(model_reviews.c.tenant))
+        return tuple((row.tenant, value_from(ModelReview, {k: v for k, v in row._mapping.items() if k != "tenant"})) for row in rows)
 
 
 @dataclass

@@ -209,6 +209,32 @@ judgements = Table(
     ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
 )
 
+#: ``owner`` and ``lease_until`` say who has a judge model in hand.
+model_reviews = Table(
+    "model_reviews",
+    metadata,
+    _tenant(),
+    _key("release"),
+    _key("model"),
+    Column("number", Integer, nullable=False),
+    _text("asked_by"),
+    Column("asked_at", UtcTime, nullable=False),
+    Column("bar", Float, nullable=False),
+    _text("state"),
+    Column("base", String),
+    Column("related", Text, nullable=False),
+    _text("engine"),
+    Column("marks", CanonicalJson, nullable=False),
+    Column("error", String),
+    Column("judged_at", UtcTime),
+    Column("attempts", Integer, nullable=False),
+    Column("owner", String),
+    Column("lease_until", UtcTime),
+    ForeignKeyConstraint(["tenant", "release"], ["releases.tenant", "releases.digest"]),
+    UniqueConstraint("tenant", "release", "number"),
+    Index(None, "state", "asked_at"),
+)
+
 looks = Table(
     "looks",
     metadata,

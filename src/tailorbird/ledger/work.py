@@ -22,6 +22,7 @@ from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
 from tailorbird.ledger.identities import ApiKeys, Identities
 from tailorbird.ledger.judgements import Judgements
 from tailorbird.ledger.migration import migrate
+from tailorbird.ledger.model_reviews import ModelReviews
 from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
 from tailorbird.ledger.records import Records
 from tailorbird.ledger.releases import Looks, Releases, Splits
@@ -37,7 +38,7 @@ from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
-from tailorbird.ports.judgements import JudgementRepository
+from tailorbird.ports.judgements import JudgementRepository, ModelReviewRepository
 from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.quota import UsageRepository
@@ -66,6 +67,7 @@ class TenantWork:
     steps: StepRepository
     releases: ReleaseRepository
     judgements: JudgementRepository
+    model_reviews: ModelReviewRepository
     looks: LookRepository
     splits: SplitRepository
     aliases: AliasRepository
@@ -153,6 +155,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         steps=Steps(connection, tenant, clock),
         releases=Releases(connection, tenant),
         judgements=Judgements(connection, tenant),
+        model_reviews=ModelReviews(connection, tenant, clock),
         looks=Looks(connection, tenant),
         splits=Splits(connection, tenant),
         aliases=Aliases(connection, tenant),

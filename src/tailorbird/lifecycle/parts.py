@@ -65,7 +65,8 @@ class Parts:
 
     ``workspace`` is the folder with the database, artifacts, models and keys. ``host`` is the tenant whose admins add and remove the
     others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
-    of personal data that an objective names beside our own.
+    of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
+    model's kappa must reach before it counts.
     """
 
     ledger: Ledger
@@ -84,6 +85,7 @@ class Parts:
     host: str = ""
     redact: Callable[[str], str] | None = None
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = _no_detectors
+    judge_kappa: float = 0.4
 
     @property
     def models(self) -> Path:

@@ -7,6 +7,17 @@ not know: torch, how a model is run.
 from tailorbird.models.catalogue import catalogue
 from tailorbird.models.description import ModelDigests, describe, is_encoder, register
 from tailorbird.models.known import known_of
-from tailorbird.models.pulling import ModelListing, installed, pull
+from tailorbird.models.pulling import ModelListing, installed, pull, require_known
 
-__all__ = ["ModelDigests", "ModelListing", "catalogue", "describe", "installed", "is_encoder", "known_of", "pull", "register"]
+__all__ = [
+    "ModelDigests",
+    "ModelListing",
+    "catalogue",
+    "describe",
+    "installed",
+    "is_encoder",
+    "known_of",
+    "pull",
+    "register",
+    "require_known",
+]

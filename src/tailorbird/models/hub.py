@@ -43,6 +43,11 @@ _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _NAME = re.compile(rf"hf://(?!datasets/|spaces/)(?P<repository>{_PART}/{_PART})(?:@(?P<revision>{_PART}(?:/{_PART})*))?")
 
 
+def is_name(name: str) -> bool:
+    """True where ``name`` reads as one of a model of the hub."""
+    return _NAME.fullmatch(name) is not None
+
+
 def resolve(name: str) -> CatalogueEntry:
     """The entry of the model ``name``, pinned to the commit that its revision stands for now (``source.version``).
 

@@ -70,6 +70,14 @@ def pull(name: str, cache: Path, open_reader: Callable[[], ModelReader], progres
     return make_once(target, convert, progress)
 
 
+def require_known(name: str, *, here: bool) -> None:
+    """Raises ModelInvalid (``model_unknown``) for a name that ``pull`` could do nothing with; asks nobody. ``here``: paths of this machine
+    will do."""
+    known = entry_named(name) is not None or hub.is_name(name) or (here and Path(name).expanduser().exists())
+    if not known:
+        raise _unknown(name)
+
+
 def _pull_entry(entry: CatalogueEntry, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
     def convert(empty: Path) -> None:
         with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as workspace:

@@ -11,7 +11,7 @@ from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
-from tailorbird.ports.judgements import JudgementRepository
+from tailorbird.ports.judgements import JudgementRepository, ModelReviewRepository
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.quota import GatewayDirectory, UsageBook, UsageRepository
 from tailorbird.ports.records import RecordRepository
@@ -31,6 +31,7 @@ class UnitOfWork(Protocol):
     steps: StepRepository
     releases: ReleaseRepository
     judgements: JudgementRepository
+    model_reviews: ModelReviewRepository
     looks: LookRepository
     splits: SplitRepository
     aliases: AliasRepository

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Protocol
 
+from tailorbird.domain.judge import ModelReview
 from tailorbird.domain.run import Run, RunState, Step, StepProgress
 from tailorbird.domain.value import Digest
 
@@ -87,4 +88,8 @@ class WorkQueue(Protocol):
 
     def waiting(self, limit: int = 20) -> tuple[Run, ...]:
         """Active and planning runs none of whose steps is held under a lease that has not expired, oldest first."""
+        ...
+
+    def judging(self, limit: int = 20) -> tuple[tuple[str, ModelReview], ...]:
+        """Reviews by judge models that wait and that nobody holds, oldest first, each with its tenant."""
         ...

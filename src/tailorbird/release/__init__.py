@@ -10,21 +10,27 @@ from tailorbird.release.card import CardFacts, model_card
 from tailorbird.release.changes import DRILL_LASTS, ChangeRule, change_rule
 from tailorbird.release.gate import GateInputs, judge
 from tailorbird.release.intervals import interval_at
+from tailorbird.release.judges import LETTERS, Pair, check_fits, check_judge, check_judgeable, judge_prompts, judged_pairs, pair_marks
 from tailorbird.release.moves import Trial, promoted, restored, rolled_back, tried
 from tailorbird.release.review import candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
 
 __all__ = [
     "DECIDING_ROLES",
     "DRILL_LASTS",
+    "LETTERS",
     "CardFacts",
     "ChangeRule",
     "GateInputs",
+    "Pair",
     "ReleaseParts",
     "Trial",
     "VerifyApproval",
     "assemble",
     "candidate_side",
     "change_rule",
+    "check_fits",
+    "check_judge",
+    "check_judgeable",
     "check_mark",
     "check_may_decide",
     "check_may_review",
@@ -32,8 +38,11 @@ __all__ = [
     "draw_sheet",
     "interval_at",
     "judge",
+    "judge_prompts",
+    "judged_pairs",
     "model_card",
     "next_item",
+    "pair_marks",
     "promoted",
     "quorum",
     "release_digest",

@@ -13,13 +13,15 @@ from random import Random
 
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.evidence import ItemResult, Verdict
+from tailorbird.domain.judge import ModelReview
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
 from tailorbird.domain.review import Bounded, Judgement, Mark, ReviewerRecord, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.agreement import Ratings, cohen_kappa, fleiss_kappa, krippendorff_alpha, over_items
 from tailorbird.foundations.canonical import digest_of, short
-from tailorbird.foundations.statistics import Floats, bootstrap_bca, mcnemar_exact
+from tailorbird.foundations.statistics import mcnemar_exact
+from tailorbird.release.judges import People, judge_results, win_rate, with_judges
 
 #: Reviewers that a tier asks for (DESIGN: limited looks at sampled disagreements, high is blind and by two).
 REVIEWERS: dict[RiskTier, int] = {RiskTier.MINIMAL: 0, RiskTier.LIMITED: 1, RiskTier.HIGH: 2}
@@ -94,10 +96,12 @@ def check_mark(mark: Mark, reason: str) -> None:
         raise InvalidInput("an item was skipped without a reason", "say in a few words why it cannot be judged", code="reason_missing")
 
 
-def review_result(sheet: ReviewSheet, judgements: Sequence[Judgement], confidence: float, seed: int) -> ReviewResult:
+def review_result(
+    sheet: ReviewSheet, judgements: Sequence[Judgement], confidence: float, seed: int, reviews: Sequence[ModelReview] = ()
+) -> ReviewResult:
     """What the judgements add up to. It passes when enough people have judged every item and the candidate's answers are not proven to be
     the worse ones: the upper end of the win rate reaches a half. Who is flagged does not count. A mark on an item whose answers were
-    erased since stands; nobody is asked for another."""
+    erased since stands; nobody is asked for another. ``reviews`` are those of judge models, which can only take a pass back."""
     by: defaultdict[str, dict[int, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         by[judgement.reviewer][judgement.number] = judgement
@@ -108,7 +112,8 @@ def review_result(sheet: ReviewSheet, judgements: Sequence[Judgement], confidenc
     ratings = [[_outcome(by[name].get(item.number)) for name in counting] for item in first]
     missing = max(0, sheet.reviewers - len(complete))
     rate = _win_rate(first, {name: by[name] for name in counting}, confidence, seed)
-    verdict, reason = _verdict(sheet, missing, rate)
+    judges = judge_results(reviews, People(_scores(first, [by[name] for name in counting])), confidence, seed)
+    verdict, reason = with_judges(*_verdict(sheet, missing, rate), judges)
     return ReviewResult(
         asked=len(sheet.open),
         missing=missing,
@@ -119,7 +124,14 @@ def review_result(sheet: ReviewSheet, judgements: Sequence[Judgement], confidenc
         krippendorff=_bounded(krippendorff_alpha, ratings, confidence, seed),
         verdict=verdict,
         reason=reason,
+        judges=judges,
     )
+
+
+def _scores(items: Sequence[ReviewItem], given: Sequence[Mapping[int, Judgement]]) -> dict[int, list[float]]:
+    """What was said of each item."""
+    said = {item.number: [_outcome(marks.get(item.number)) for marks in given] for item in items}
+    return {number: [score for score in scores if score is not None] for number, scores in said.items()}
 
 
 def _outcome(judgement: Judgement | None) -> float | None:
@@ -159,21 +171,8 @@ def _flag(left: int, right: int, marks: Sequence[Mark]) -> str:
 
 
 def _win_rate(items: Sequence[ReviewItem], by: Mapping[str, Mapping[int, Judgement]], confidence: float, seed: int) -> Bounded:
-    scores, groups = [], []
-    for given in by.values():
-        for item in items:
-            score = _outcome(given.get(item.number))
-            if score is not None:
-                scores.append(score)
-                groups.append(str(item.number))
-    if not scores:
-        return Bounded(value=None)
-
-    def mean(weights: Floats) -> float:
-        return float(weights @ scores / weights.sum()) if weights.sum() else float("nan")
-
-    low, high = bootstrap_bca(mean, groups, confidence, seed, resamples=1000)
-    return Bounded(value=sum(scores) / len(scores), low=low, high=high)
+    given = [(str(item.number), _outcome(marks.get(item.number))) for marks in by.values() for item in items]
+    return win_rate([(item, score) for item, score in given if score is not None], confidence, seed)
 
 
 def _verdict(sheet: ReviewSheet, missing: int, rate: Bounded) -> tuple[Verdict, str]:

@@ -9,6 +9,7 @@ from tailorbird.reporting.evidence import EvidenceFacts, evidence_html, evidence
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
+from tailorbird.reporting.judges import judge_text
 from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
 from tailorbird.reporting.plan import accuracy_table, plan_table
 from tailorbird.reporting.plan_page import plan_page
@@ -31,6 +32,7 @@ __all__ = [
     "gate_table",
     "human_count",
     "human_seconds",
+    "judge_text",
     "ladder_markdown",
     "ladder_reasons",
     "ladder_table",

@@ -22,6 +22,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import short
 from tailorbird.reporting import drawing, formatting
 from tailorbird.reporting.formatting import finding_text, interval, metric_text
+from tailorbird.reporting.judges import judge_text
 from tailorbird.reporting.ladder import ladder_markdown
 from tailorbird.reporting.tables import markdown_table, markdown_text
 
@@ -143,6 +144,7 @@ def _review(found: ReviewResult) -> str:
     for one in found.reviewers:
         flagged = f"; does not count: {one.flagged}" if one.flagged else ""
         lines.append("- " + markdown_text(f"{one.reviewer}: {one.judged} of {found.asked} items{flagged}"))
+    lines += ["- " + markdown_text(judge_text(judge)) for judge in found.judges]
     return "\n".join(lines)
 
 
@@ -161,6 +163,7 @@ def _environment() -> Environment:
         money=formatting.human_money,
         memorised=memorisation_text,
         worst=worst_slices,
+        judged=judge_text,
     )
     made.globals["interval"] = interval
     return made

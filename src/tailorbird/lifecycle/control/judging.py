@@ -1,4 +1,4 @@
-"""Operations of label review.
+"""Operations of label review, by people and by models.
 
 In: what a caller asks. Out: the next item, the review so far. Must not know: who calls from where.
 """
@@ -15,7 +15,7 @@ from tailorbird.domain.value import Value
 from tailorbird.lifecycle.control.operation import Operation
 from tailorbird.lifecycle.control.releases import DigestStart, OneRelease, Reason
 from tailorbird.lifecycle.parts import Actor, Parts
-from tailorbird.lifecycle.releasing import reviewing
+from tailorbird.lifecycle.releasing import judges, reviewing
 
 
 class Judged(Value):
@@ -25,6 +25,13 @@ class Judged(Value):
     number: Annotated[int, Field(ge=1, le=10_000)]
     mark: Mark
     reason: Reason = ""
+
+
+class JudgeWanted(Value):
+    """A model to ask about a release: a name of the catalogue, or ``hf://OWNER/NAME[@REVISION]``."""
+
+    digest: DigestStart
+    model: Annotated[str, Field(min_length=1, max_length=300)]
 
 
 def _show(parts: Parts, actor: Actor, asked: OneRelease) -> reviewing.ReviewState:
@@ -37,6 +44,11 @@ def _next(parts: Parts, actor: Actor, asked: OneRelease) -> reviewing.Shown:
 
 def _judge(parts: Parts, actor: Actor, asked: Judged) -> reviewing.Shown:
     return reviewing.judge(parts, actor, asked.digest, asked.number, asked.mark, asked.reason)
+
+
+def _ask(parts: Parts, actor: Actor, asked: JudgeWanted) -> reviewing.ReviewState:
+    review = judges.ask(parts, actor, asked.digest, asked.model)
+    return reviewing.standing(parts, actor.tenant, review.release)
 
 
 SHOW = Operation(
@@ -61,4 +73,14 @@ NEXT = Operation(
 )
 JUDGE = Operation(
     "label_review.judge", "POST", "/api/releases/{digest}/review", Action.JUDGE, Judged, reviewing.Shown, _judge, "File a judgement."
+)
+ASK = Operation(
+    "label_review.ask",
+    "POST",
+    "/api/releases/{digest}/review/judges",
+    Action.ASK_JUDGE,
+    JudgeWanted,
+    reviewing.ReviewState,
+    _ask,
+    "Ask a model to judge beside people; a worker does it.",
 )

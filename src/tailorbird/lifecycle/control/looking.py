@@ -95,6 +95,7 @@ class ModelOffer(Value):
     title: str
     license: str
     parameters: int
+    role: str = "decoder"
     here: bool
 
 
@@ -147,7 +148,14 @@ def _models(parts: Parts, _actor: Actor, _asked: Nothing) -> Models:
 
 
 def _offer(known: models.ModelListing) -> ModelOffer:
-    return ModelOffer(name=known.name, title=known.title, license=known.license, parameters=known.parameters, here=known.folder is not None)
+    return ModelOffer(
+        name=known.name,
+        title=known.title,
+        license=known.license,
+        parameters=known.parameters,
+        role=known.role,
+        here=known.folder is not None,
+    )
 
 
 def _watch(parts: Parts, actor: Actor, _asked: Nothing) -> watch.Look:

@@ -51,6 +51,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     judging.SHOW,
     judging.NEXT,
     judging.JUDGE,
+    judging.ASK,
     people.ME,
     people.LIST,
     people.ADD,

@@ -57,11 +57,11 @@ def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence) -> Re
         against = f"release {short(test.incumbent_release)}, which answers now"
         items = (stage.items(test.items), stage.items(test.incumbent))
         return release.draw_sheet(stage.objective, snapshot, against, items[0], items[1], test.split.value)
-    below = _below(ladder, chosen)
-    if stage.objective.business.risk.value != "high" or below is None:
+    lower = below(ladder, chosen)
+    if stage.objective.business.risk.value != "high" or lower is None:
         return None
-    against, split = f"{below.rung.value} {below.variant}", below.evidence.split.value
-    ours, theirs = stage.items(chosen.evidence.items), stage.items(below.evidence.items)
+    against, split = f"{lower.rung.value} {lower.variant}", lower.evidence.split.value
+    ours, theirs = stage.items(chosen.evidence.items), stage.items(lower.evidence.items)
     return release.draw_sheet(stage.objective, snapshot, against, ours, theirs, split)
 
 
@@ -69,10 +69,10 @@ def next_shown(parts: Parts, actor: Actor, digest: str) -> Shown:
     """The next item for ``actor``. Raises Forbidden (the author), NotFound (nothing to review). The first look at the items is logged."""
     permit(parts, actor, Action.JUDGE, digest)
     with parts.ledger.work(actor.tenant, write=False) as work:
-        found, sheet, objective = _read(work, digest)
+        found, sheet, objective = read_sheet(work, digest)
         given = work.judgements.of(found.digest)
         manifest = present_of(work, parts.artifacts, sheet.snapshot)
-    _refuse_author(parts, actor, found)
+    refuse_author(parts, actor, found)
     own = [judgement for judgement in given if judgement.reviewer == actor.name]
     if not own:
         with parts.ledger.work(actor.tenant) as work:
@@ -87,8 +87,8 @@ def judge(parts: Parts, actor: Actor, digest: str, number: int, mark: Mark, reas
     permit(parts, actor, Action.JUDGE, digest)
     release.check_mark(mark, reason)
     with parts.ledger.work(actor.tenant, write=False) as work:
-        found, sheet, _ = _read(work, digest)
-    _refuse_author(parts, actor, found)
+        found, sheet, _ = read_sheet(work, digest)
+    refuse_author(parts, actor, found)
     item = next((item for item in sheet.open if item.number == number), None)
     if item is None:
         raise NotFound(f"there is no item {number} on this sheet", "judge the item that is shown next", code="review_item_missing")
@@ -121,7 +121,8 @@ def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
         return ReviewState(release=found.digest, required=False)
     sheet = sheet_in(work, found.dossier.review)
     objective = work.records.get(Objective, found.content.objective)
-    result = release.review_result(sheet, work.judgements.of(found.digest), objective.business.risk.confidence, objective.seed)
+    given, models = work.judgements.of(found.digest), work.model_reviews.of(found.digest)
+    result = release.review_result(sheet, given, objective.business.risk.confidence, objective.seed, models)
     return ReviewState(release=found.digest, required=True, result=result, against=sheet.against)
 
 
@@ -136,7 +137,7 @@ def demand_review(work: UnitOfWork, found: Release) -> None:
         )
 
 
-def _below(ladder: Ladder, chosen: Climb) -> Climb | None:
+def below(ladder: Ladder, chosen: Climb) -> Climb | None:
     """The cheaper one beside which the chosen one is judged; beside the floor, the first rung."""
     if chosen == ladder.floor:
         return next(iter(ladder.climbs), None)
@@ -144,7 +145,8 @@ def _below(ladder: Ladder, chosen: Climb) -> Climb | None:
     return cheaper[-1] if cheaper else ladder.floor
 
 
-def _read(work: UnitOfWork, digest: str) -> tuple[Release, ReviewSheet, Objective]:
+def read_sheet(work: UnitOfWork, digest: str) -> tuple[Release, ReviewSheet, Objective]:
+    """A release with its sheet and its objective. Raises NotFound (``review_none``) where nothing has to be reviewed."""
     found = work.releases.get(digest)
     if found.dossier.review is None:
         raise NotFound(
@@ -160,7 +162,8 @@ def _asked(sheet: ReviewSheet, own: Sequence[Judgement]) -> set[int]:
     return {item.number for item in sheet.open} | {judgement.number for judgement in own}
 
 
-def _refuse_author(parts: Parts, actor: Actor, found: Release) -> None:
+def refuse_author(parts: Parts, actor: Actor, found: Release) -> None:
+    """Raises Forbidden (``own_release``) for the author, and logs it."""
     try:
         release.check_may_review(found, actor.name, actor.identity.public_key)
     except Forbidden as error:
