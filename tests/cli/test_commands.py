@@ -108,6 +108,11 @@ def test_a_role_that_is_missing_is_named(desk: Path) -> None:
     refused(tailorbird(desk, "key", "create", "app", "--as", "viewer"), "role_missing", "admin")
 
 
+def test_a_judge_is_asked_about_releases_that_are_there(desk: Path) -> None:
+    refused(tailorbird(desk, "judge", "ask", "0123", "--model", "smollm2-135m"), "release_missing")
+    refused(tailorbird(desk, "judge", "ask", "0123", "--model", "smollm2-135m", "--as", "author"), "role_missing", "reviewer")
+
+
 def test_an_unknown_request_is_not_found(desk: Path) -> None:
     done = tailorbird(desk, "explain", "req_nothing")
     assert done.returncode == 1

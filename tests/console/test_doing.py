@@ -385,6 +385,14 @@ def test_a_disabled_identity_is_out_at_once(parts: Parts) -> None:
     assert answer.headers["location"].startswith("/console/login")
 
 
+def test_a_judge_is_asked_by_who_may_review_about_what_is_reviewed(parts: Parts) -> None:
+    address = f"{page_of(parts)}/review/judges"
+    for who, status, code in (("viewer", 403, "role_missing"), ("author", 403, "role_missing"), ("reviewer", 404, "review_none")):
+        answer = reader_as(parts, who).post(address, {"model": "smollm2-135m"})
+        assert (answer.status_code, code in answer.text) == (status, True), who
+    assert reader_as(parts, "reviewer").post(address, {"model": ""}).status_code == 400
+
+
 def test_label_errors_are_for_who_may_read_the_data(parts: Parts) -> None:
     viewer, reviewer = reader_as(parts, "viewer"), reader_as(parts, "reviewer")
     assert "Look at them" not in viewer.get("/console/data").text

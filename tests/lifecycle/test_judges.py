@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +372,25 @@ def test_there_is_an_end_to_judges(parts: Parts, reviewers: list[Actor], release
         judges.ask(parts, reviewers[0], release, "hf://somebody/one-more")
     assert caught.value.error_code == "judges_enough"
     assert judges.ask(parts, reviewers[0], release, "hf://somebody/model-3").state is JudgeState.WAITING
+
+
+@pytest.mark.slow
+def test_a_real_model_judges(parts: Parts, reviewers: list[Actor], release: str, base_model_folder: Path) -> None:
+    """Twins made the release; the judge is a model that reads, and small enough to prefer a place to an answer."""
+    from tailorbird.inference import open_engine, open_model_reader
+
+    with closing(open_engine()) as engine:
+        object.__setattr__(parts, "engine", lambda: engine)
+        object.__setattr__(parts, "model_reader", open_model_reader)
+        review = judged(parts, reviewers[0], release, str(base_model_folder))
+        assert not engine.loaded()
+    assert review.state is JudgeState.DONE
+    assert len(review.marks) == len(items_of(parts, release))
+    for mark in review.marks:
+        assert mark.as_first != 0
+        assert abs(mark.as_first) < 40
+    assert len({mark.as_first for mark in review.marks}) > 1, "it reads what it is asked"
+    judge = judge_of(parts, release)
+    assert judge.agreed is not None
+    assert judge.win_rate.value == sum(mark.score for mark in review.marks) / len(review.marks)
+    assert review.engine == engine.fingerprint()

@@ -222,7 +222,8 @@ def test_what_a_judge_cannot_read_whole_is_refused() -> None:
 
 
 def test_rankings_have_no_judge_and_judges_have_an_end() -> None:
-    ranking, spoken = release(task=TaskKind.RANK), release()
+    spoken = release()
+    ranking = spoken.model_copy(update={"content": spoken.content.model_copy(update={"task": TaskKind.RANK})})
     with pytest.raises(InvalidInput) as refused:
         check_judgeable(ranking, (), "jane")
     assert refused.value.error_code == "judge_ranking"

@@ -1,0 +1,78 @@
+"""``judge ask`` on a server: a worker asks the model, and the command waits for it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from tailorbird.cli import judge as verb
+from tailorbird.cli.session import Session
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.judge import JudgeState
+from tailorbird.domain.review import Bounded, JudgeResult, ReviewResult
+from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.lifecycle import Progress
+from tailorbird.lifecycle.control import judging
+from tailorbird.lifecycle.releasing.reviewing import ReviewState
+
+RELEASE = digest_bytes(b"release")
+
+
+def state(judge: JudgeState, reason: str = "") -> ReviewState:
+    nothing = Bounded(value=None)
+    other = JudgeResult(model="jim", bar=0.4, reason="it informs only")
+    result = ReviewResult(
+        asked=40,
+        missing=2,
+        reviewers=(),
+        win_rate=nothing,
+        cohen=nothing,
+        fleiss=nothing,
+        krippendorff=nothing,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="2 reviewers still to judge all 40 items",
+        judges=(other, JudgeResult(model="jane", state=judge, bar=0.4, reason=reason)),
+    )
+    return ReviewState(release=RELEASE, required=True, result=result)
+
+
+class Server:
+    """Answers one state after the other."""
+
+    def __init__(self, *states: ReviewState) -> None:
+        self.states, self.asked = list(states), list[tuple[str, dict[str, Any]]]()
+
+    def ask(self, operation: Any, request: Any, default: str) -> ReviewState:
+        assert default == "reviewer"
+        self.asked.append((operation.name, request.model_dump()))
+        return self.states.pop(0)
+
+
+def asked(server: Server) -> ReviewState:
+    return verb._judged_there(cast(Session, server), "0123", "jane", Progress())
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verb, "POLL_SECONDS", 0)
+
+
+def test_the_command_waits_for_the_worker() -> None:
+    server = Server(*(state(JudgeState.WAITING) for _ in range(3)), state(JudgeState.DONE))
+    assert asked(server) == state(JudgeState.DONE)
+    assert server.asked[0] == (judging.ASK.name, {"digest": "0123", "model": "jane"})
+    assert server.asked[1:] == [(judging.SHOW.name, {"digest": RELEASE})] * 3
+
+
+def test_one_that_has_judged_is_shown_at_once() -> None:
+    server = Server(state(JudgeState.DONE))
+    assert asked(server) == state(JudgeState.DONE)
+    assert len(server.asked) == 1
+
+
+def test_what_the_worker_met_is_told() -> None:
+    with pytest.raises(Conflict, match="judge_context") as caught:
+        asked(Server(state(JudgeState.WAITING), state(JudgeState.FAILED, "it could not judge (judge_context)")))
+    assert caught.value.error_code == "judge_failed"
