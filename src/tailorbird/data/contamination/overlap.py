@@ -29,8 +29,6 @@ _TENTHS = 7
 
 _WORD = re.compile(r"\w+")
 _BLOCK = 8192
-#: Runs are sorted in so many parts, by their first bits.
-_PART_BITS = 4
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -59,33 +57,13 @@ def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def runs_of(texts: Sequence[str]) -> Runs:
-    """The runs of texts, sorted a part at a time, since a gigabyte of long texts has 160 million of them."""
-    counts_N = np.zeros(len(texts), dtype=np.int32)
-    parts: list[list[tuple[NDArray[np.uint64], NDArray[np.int32]]]] = [[] for _ in range(1 << _PART_BITS)]
-    known: dict[str, int] = {}
-    for start in range(0, len(texts), _BLOCK):
-        block = texts[start : start + _BLOCK]
-        runs_R, holders_R = _runs_of(block, start, known)
-        counts_N[start : start + len(block)] = np.bincount(holders_R - start, minlength=len(block))
-        which_R = runs_R >> np.uint64(64 - _PART_BITS)
-        for number, part in enumerate(parts):
-            inside_R = which_R == number
-            part.append((runs_R[inside_R], holders_R[inside_R]))
-    return Runs(*_in_order(parts, int(counts_N.sum())), counts_N)
-
-
-def _in_order(parts: list[list[tuple[NDArray[np.uint64], NDArray[np.int32]]]], size: int) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
-    """All runs and holders, sorted by run; ``parts``, whose runs are sorted among each other, are emptied."""
-    sorted_R, sorted_holders_R, at = np.empty(size, dtype=np.uint64), np.empty(size, dtype=np.int32), 0
-    for part in parts:
-        if part:
-            runs_R, holders_R = (np.concatenate(each) for each in zip(*part, strict=True))
-            part.clear()
-            order_R = np.argsort(runs_R, kind="stable")
-            sorted_R[at : at + len(order_R)] = runs_R[order_R]
-            sorted_holders_R[at : at + len(order_R)] = holders_R[order_R]
-            at += len(order_R)
-    return sorted_R, sorted_holders_R
+    """The runs of texts. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
+    runs_R, holders_R = _runs(texts)
+    counts_N = np.bincount(holders_R, minlength=len(texts)).astype(np.int32)
+    order_R = np.argsort(runs_R, kind="stable")
+    sorted_R = runs_R[order_R]
+    del runs_R
+    return Runs(sorted_R, holders_R[order_R], counts_N)
 
 
 def pairs_of(runs: Runs, texts_at: Callable[[list[int]], list[str]]) -> list[tuple[int, int]]:
@@ -166,8 +144,16 @@ def _share_half(one: str, other: str) -> bool:
     return any(tuple(others[start : start + length]) in mine for start in range(len(others) - length + 1))
 
 
-def _runs_of(texts: Sequence[str], start: int, known: dict[str, int]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     """The distinct runs of eight words of each text, hashed, and the text that holds each."""
+    known: dict[str, int] = {}
+    parts = [_runs_of(texts[start : start + _BLOCK], start, known) for start in range(0, len(texts), _BLOCK)]
+    if not parts:
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
+    return np.concatenate([runs for runs, _ in parts]), np.concatenate([holders for _, holders in parts])
+
+
+def _runs_of(texts: Sequence[str], start: int, known: dict[str, int]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
     found = [_WORD.findall(text) for text in texts]
     words_W = np.fromiter((_hashed(word, known) for word in chain.from_iterable(found)), dtype=np.uint64)
     holder_W = np.repeat(np.arange(start, start + len(texts), dtype=np.int32), [len(words) for words in found])
