@@ -142,6 +142,19 @@ def test_half_a_review_is_none() -> None:
     assert review_result(drawn, [], 0.9, 3).verdict is Verdict.INCONCLUSIVE
 
 
+def test_marks_that_are_all_alike_prove_no_more_than_their_number() -> None:
+    """A bootstrap of them collapses to a point; one mark against the candidate would fail it."""
+    one = sheet(RiskTier.LIMITED, count=1, alike=0)
+    found = review_result(one, judged(one, "rita", prefers_other), 0.9, 3)
+    assert (found.win_rate.value, found.verdict) == (0, Verdict.PASS)
+    whole = sheet(RiskTier.LIMITED)
+    ties = review_result(whole, judged(whole, "rita", lambda _item, _side: Mark.TIE), 0.9, 3).win_rate
+    assert ties.value == 0.5
+    assert ties.low is not None
+    assert ties.high is not None
+    assert 0.45 < ties.low < 0.5 < ties.high < 0.55
+
+
 def test_one_item_is_enough_for_a_sheet() -> None:
     drawn = sheet(RiskTier.LIMITED, count=1, alike=0)
     assert len(drawn.items) == 1

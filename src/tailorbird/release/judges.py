@@ -23,7 +23,7 @@ from tailorbird.domain.review import Bounded, JudgeResult, ReviewItem, ReviewShe
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.agreement import cohen_floor, cohen_kappa, over_items
 from tailorbird.foundations.canonical import short
-from tailorbird.foundations.statistics import Floats, bootstrap_bca, spend
+from tailorbird.foundations.statistics import Floats, bootstrap_bca, spend, wilson
 
 #: Pairs that people and judge must both have marked before a kappa is told.
 FEWEST_COMMON = 20
@@ -225,7 +225,10 @@ def _kappa(common: Sequence[tuple[float, float]], confidence: float, seed: int) 
 
 
 def win_rate(scores: Sequence[tuple[str, float]], confidence: float, seed: int) -> Bounded:
-    """The mean of ``scores``, each with its item's name: how often the candidate's answer was preferred. The interval draws whole items."""
+    """The mean of ``scores``, each with its item's name: how often the candidate's answer was preferred. The interval draws whole items.
+
+    Where all scores are one, no draw differs: then the bound is that of Wilson's interval for the share of items that might have another.
+    """
     if not scores:
         return Bounded(value=None)
     groups, values = [name for name, _ in scores], [value for _, value in scores]
@@ -233,5 +236,8 @@ def win_rate(scores: Sequence[tuple[str, float]], confidence: float, seed: int) 
     def mean(weights: Floats) -> float:
         return float(weights @ values / weights.sum()) if weights.sum() else float("nan")
 
+    if len(set(values)) == 1:
+        others = wilson(0, len(set(groups)), confidence)[1]
+        return Bounded(value=values[0], low=values[0] * (1 - others), high=values[0] + others * (1 - values[0]))
     low, high = bootstrap_bca(mean, groups, confidence, seed, resamples=1000)
     return Bounded(value=sum(values) / len(values), low=low, high=high)

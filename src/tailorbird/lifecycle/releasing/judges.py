@@ -186,24 +186,25 @@ def _no_decoder(model: str) -> ModelInvalid:
 
 
 def _kin(work: UnitOfWork, found: Release) -> dict[Digest, str]:
-    """The base models that the two answers were made from, and why none of them is an impartial judge."""
-    ours = found.content.base_model
+    """The base models that the two answers were made from, and why none of them is an impartial judge. A floor is made from none."""
+    ours = None if found.content.floor else found.content.base_model
     theirs = _base_of_other(work, found)
-    if ours == theirs:
-        return {ours: "both answers were made from this very model, and models prefer what is likely to themselves"}
-    kin = {ours: "the candidate was made from this very model, and models prefer what is likely to themselves"}
-    return kin | ({theirs: "the other answers were made from this very model"} if theirs else {})
+    prefer = "was made from this very model, and models prefer what is likely to themselves"
+    kin = {theirs: f"what the candidate is compared with {prefer}"} if theirs else {}
+    return kin | ({ours: f"the candidate {prefer}"} if ours else {})
 
 
 def _base_of_other(work: UnitOfWork, found: Release) -> Digest | None:
     """What the answers beside the candidate's were made from, where the record still says."""
     test = work.records.get(Evidence, found.dossier.test_evidence)
     if test.incumbent is not None and test.incumbent_release is not None:
-        return work.releases.get(test.incumbent_release).content.base_model
+        incumbent = work.releases.get(test.incumbent_release).content
+        return None if incumbent.floor else incumbent.base_model
     ladder = work.records.get(Ladder, found.dossier.ladder)
     chosen = next((climb for climb in ladder.measured if climb.candidate == ladder.chosen), None)
     beside = below(ladder, chosen) if chosen else None
-    return work.records.get(Candidate, beside.candidate).base_model if beside else None
+    other = work.records.get(Candidate, beside.candidate) if beside else None
+    return None if other is None or other.floor else other.base_model
 
 
 def _file(parts: Parts, actor: Actor, ended: ModelReview, owner: str) -> None:
