@@ -53,7 +53,7 @@ class Worker:
     progress: Progress
     tell: Callable[[str], None]
     once: bool = False
-    _resting: dict[str, float] = field(default_factory=dict)
+    _resting: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def run(self) -> None:
         """Works until interrupted; with ``once``, until nothing waits."""
@@ -82,7 +82,7 @@ class Worker:
             self.tell(f"the record does not answer ({error.error_code}); trying again")
             return []
         found = [self._of_run(run) for run in runs] + [self._of_review(tenant, review) for tenant, review in reviews]
-        return [job for job in found if time.monotonic() >= self._resting.get(job.name, 0.0)]
+        return [job for job in found if time.monotonic() >= self._resting.get((job.name, job.subject), 0.0)]
 
     def _of_run(self, run: Run) -> _Job:
         def do(actor: Actor) -> None:
@@ -108,7 +108,7 @@ class Worker:
         except (Busy, LeaseLost) as error:
             self.tell(f"{job.name}: {error.message}")
         except TailorbirdError as error:
-            self._resting[job.name] = time.monotonic() + REST_SECONDS
+            self._resting[job.name, job.subject] = time.monotonic() + REST_SECONDS
             self.tell(f"{job.name}: error[{error.error_code}]: {error.message}; {error.hint}")
 
 
