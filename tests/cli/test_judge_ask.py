@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 
+from review_kit import open_review
 from tailorbird.cli import judge as verb
 from tailorbird.cli.session import Session
 from tailorbird.domain.errors import Conflict
-from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.judge import JudgeState
-from tailorbird.domain.review import Bounded, JudgeResult, ReviewResult
+from tailorbird.domain.review import JudgeResult
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.lifecycle import Progress
 from tailorbird.lifecycle.control import judging
@@ -21,20 +21,8 @@ RELEASE = digest_bytes(b"release")
 
 
 def state(judge: JudgeState, reason: str = "") -> ReviewState:
-    nothing = Bounded(value=None)
     other = JudgeResult(model="jim", bar=0.4, reason="it informs only")
-    result = ReviewResult(
-        asked=40,
-        missing=2,
-        reviewers=(),
-        win_rate=nothing,
-        cohen=nothing,
-        fleiss=nothing,
-        krippendorff=nothing,
-        verdict=Verdict.INCONCLUSIVE,
-        reason="2 reviewers still to judge all 40 items",
-        judges=(other, JudgeResult(model="jane", state=judge, bar=0.4, reason=reason)),
-    )
+    result = open_review(40, 2, other, JudgeResult(model="jane", state=judge, bar=0.4, reason=reason))
     return ReviewState(release=RELEASE, required=True, result=result)
 
 

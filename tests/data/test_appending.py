@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_snapshot import GROUND, LEFT, MIDDLE, RIGHT, ROWS, messages, others
 
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot
+from tailorbird.data.appending import state
 from tailorbird.data.appending.state import forget
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid
@@ -311,6 +312,14 @@ def test_answers_grow_too(tmp_path: Path) -> None:
     jsonl(tmp_path / "d.jsonl", [{"text": row["text"], "label": f"More {n}."} for n, row in enumerate(messages(9, "x", 500))], "a")
     desk.curate()
     assert desk.extended
+
+
+def test_what_another_version_kept_is_not_used(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(state, "VERSION", "2")
+        build_snapshot(desk.request(memory=True))
+    desk.curate()
+    assert "all rows are read: what is kept is of another version" in desk.told
 
 
 def test_a_copy_of_an_official_test_row_is_told_again_each_time(tmp_path: Path) -> None:

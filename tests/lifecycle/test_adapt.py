@@ -15,8 +15,9 @@ from tailorbird.domain.ladder import Choice, Ladder, RungKind, SealedTest
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.leases import owner
 from tailorbird.lifecycle.running import adapt as climbing
-from tailorbird.lifecycle.running.working import LEASE, Worked, owner
+from tailorbird.lifecycle.running.working import LEASE, Worked
 from tailorbird.lifecycle.upkeep.audit import verify_log
 
 SILENT = Progress()

@@ -228,7 +228,7 @@ def test_two_do_not_carry_out_one_erasure_at_once(
     adapt.plan(parts, author, job, Progress())
 
     def meanwhile(*_: object) -> None:
-        monkeypatch.setattr(erasing, "_owner", lambda: "another machine:1")
+        monkeypatch.setattr(erasing, "owner", lambda: "another machine:1")
         erasing.erase(parts, admin, WHO, Progress())
 
     monkeypatch.setattr(erasing, "_rewrite", meanwhile)

@@ -6,11 +6,12 @@ import re
 
 from release_kit import evidence, gate, ladder, name_of, objective, share
 
+from review_kit import open_review
 from tailorbird.domain.breakdown import Bin, Breakdown, Confusion, Referred, Slice
 from tailorbird.domain.comparing import Contrast, Side
-from tailorbird.domain.evidence import Comparison, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, Standing
 from tailorbird.domain.judge import JudgeState
-from tailorbird.domain.review import Bounded, JudgeResult, ReviewResult
+from tailorbird.domain.review import Bounded, JudgeResult
 from tailorbird.domain.safety import Memorisation, Retained, Retention
 from tailorbird.reporting import EvidenceFacts, contrast_markdown, evidence_html, evidence_markdown
 
@@ -87,30 +88,17 @@ def test_markdown_holds_the_same_grounds() -> None:
 
 
 def test_models_that_judged_stand_beside_people() -> None:
-    nothing = Bounded(value=None)
     judge = JudgeResult(
         model="hf://a/<b>",
         base=name_of("base"),
         judged=40,
         agreed=0.7,
         win_rate=Bounded(value=0.4, low=0.3, high=0.52),
-        kappa=nothing,
         bar=0.4,
         reason="it informs only: kappa is not measured",
     )
     waiting = JudgeResult(model="jim", state=JudgeState.WAITING, bar=0.4, reason="it has not judged yet")
-    review = ReviewResult(
-        asked=45,
-        missing=1,
-        reviewers=(),
-        win_rate=nothing,
-        cohen=nothing,
-        fleiss=nothing,
-        krippendorff=nothing,
-        verdict=Verdict.INCONCLUSIVE,
-        reason="1 reviewer still to judge all 45 items",
-        judges=(judge, waiting),
-    )
+    review = open_review(45, 1, judge, waiting)
     facts = FACTS.model_copy(update={"review": review})
     for page in (evidence_html(facts), evidence_markdown(facts)):
         assert "preferred the candidate" in page

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: The version of everything in this folder that decides what is kept, or how it is used.
-VERSION = "2"
+VERSION = "3"
 _ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
 
 #: The one reason of which nobody needs to hear: it is a first curation.

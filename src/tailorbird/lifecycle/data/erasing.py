@@ -9,8 +9,6 @@ worker at a time holds the lease. No name of a person enters the record: a keyed
 
 from __future__ import annotations
 
-import os
-import platform
 import shutil
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +31,7 @@ from tailorbird.lifecycle.data.reach import Traced, reach_of, trace
 from tailorbird.lifecycle.data.removing import rewrite
 from tailorbird.lifecycle.data.words import Reasons, find_words, forget_words, quotes_of
 from tailorbird.lifecycle.journal import Facts, permit, record
+from tailorbird.lifecycle.leases import owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -122,7 +121,7 @@ def _ask(parts: Parts, actor: Actor, subject: str) -> tuple[Erasure, bytes]:
         who = pseudonym(secret, actor.tenant, subject)
         new = Erasure(id=digest_bytes(who.encode())[7:19], tenant=actor.tenant, subject=who, by=actor.name, at=now)
         asked = work.erasures.add(new)
-        work.erasures.take(asked.id, _owner(), LEASE)
+        work.erasures.take(asked.id, owner(), LEASE)
         if asked == new:
             record(work, "data.erasure_asked", actor.name, asked.id, now)
         return asked, secret
@@ -169,7 +168,7 @@ def _left(parts: Parts, asked: Erasure) -> frozenset[Digest]:
 
 def _hold(parts: Parts, asked: Erasure, ttl: timedelta = LEASE) -> None:
     with parts.ledger.work(asked.tenant) as work:
-        work.erasures.take(asked.id, _owner(), ttl)
+        work.erasures.take(asked.id, owner(), ttl)
 
 
 def _rewrite(parts: Parts, actor: Actor, asked: Erasure, old: Digest, found: Found, secret: bytes) -> RewrittenSnapshot:
@@ -178,7 +177,7 @@ def _rewrite(parts: Parts, actor: Actor, asked: Erasure, old: Digest, found: Fou
         made = rewrite(work, parts.artifacts, old, found[old], secret)
     facts: Facts = {"parent": old, "rows": len(found[old].rows), "documents": len(found[old].documents), "why": "erased"}
     with parts.ledger.work(actor.tenant) as work:
-        work.erasures.take(asked.id, _owner(), LEASE)
+        work.erasures.take(asked.id, owner(), LEASE)
         known = work.records.digests(SnapshotManifest)
         work.records.put(made.manifest)
         work.splits.remember(made.manifest.objective, {row.id: (row.split.value, row.group) for row in made.changed})
@@ -221,7 +220,7 @@ def _write_certificate(
         work.records.forget(Candidate, forgotten)
         _end_open_runs(work, traced)
         digest = work.records.put(certificate)
-        done = work.erasures.finish(asked.id, _owner(), digest)
+        done = work.erasures.finish(asked.id, owner(), digest)
         record(work, "data.erased", actor.name, asked.id, now, _facts(digest, certificate, len(gone)))
         return done
 
@@ -258,7 +257,3 @@ def _end_open_runs(work: UnitOfWork, traced: Traced) -> None:
     for run in traced.runs:
         if run.state not in (RunState.DONE, RunState.CANCELLED):
             work.runs.set_state(run.id, RunState.CANCELLED)
-
-
-def _owner() -> str:
-    return f"{platform.node()}:{os.getpid()}"

@@ -8,11 +8,8 @@ Asking and judging are two steps, as with runs: whoever has the model does the s
 
 from __future__ import annotations
 
-import os
-import platform
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,6 +29,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.data.finding import present_of
 from tailorbird.lifecycle.journal import Facts, permit, record
+from tailorbird.lifecycle.leases import heartbeat, owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.releasing.reviewing import below, read_sheet, refuse_author
 from tailorbird.ports.ledger import UnitOfWork
@@ -74,22 +72,22 @@ def hold(parts: Parts, actor: Actor, asked: ModelReview, progress: Progress) -> 
     """
     if asked.state is JudgeState.DONE:
         return asked
-    owner = _owner()
+    name = owner()
     with parts.ledger.work(actor.tenant) as work:
-        taken = work.model_reviews.take(asked, owner, LEASE)
+        taken = work.model_reviews.take(asked, name, LEASE)
     if not taken:
         raise Busy(f"another process asks {asked.model} already", "wait for it; see tailorbird judge show", code="judge_busy")
     ended = asked
     try:
         _refuse_hopeless(asked)
-        with _heartbeat(parts, actor.tenant, asked, owner):
+        with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(parts, actor.tenant, asked, name)):
             ended = _judged(parts, actor, asked, progress)
     except Exception as error:
         code = error.error_code if isinstance(error, TailorbirdError) else "internal"
         ended = asked.model_copy(update={"state": JudgeState.FAILED, "error": code})
         raise
     finally:
-        _file(parts, actor, ended, owner)
+        _file(parts, actor, ended, name)
     with parts.ledger.work(actor.tenant, write=False) as work:
         return _named(work, asked.release, asked.model)
 
@@ -207,10 +205,10 @@ def _base_of_other(work: UnitOfWork, found: Release) -> Digest | None:
     return None if other is None or other.floor else other.base_model
 
 
-def _file(parts: Parts, actor: Actor, ended: ModelReview, owner: str) -> None:
+def _file(parts: Parts, actor: Actor, ended: ModelReview, name: str) -> None:
     """Writes what came of it; one that was interrupted waits again. Where another process took over, nothing is written."""
     with suppress(LeaseLost), parts.ledger.work(actor.tenant) as work:
-        work.model_reviews.finish(ended, owner)
+        work.model_reviews.finish(ended, name)
         if ended.state is JudgeState.DONE:
             agreed = sum(mark.is_agreed for mark in ended.marks)
             facts: Facts = {"model": ended.model, "base": ended.base, "judged": len(ended.marks), "agreed": agreed}
@@ -219,24 +217,8 @@ def _file(parts: Parts, actor: Actor, ended: ModelReview, owner: str) -> None:
             record(work, "judge.failed", actor.name, ended.release, parts.clock.now(), {"model": ended.model, "code": ended.error})
 
 
-@contextmanager
-def _heartbeat(parts: Parts, tenant: str, asked: ModelReview, owner: str) -> Iterator[None]:
-    """Keeps the lease while the body fetches a model or waits for it."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(HEARTBEAT_SECONDS):
-            with suppress(TailorbirdError), parts.ledger.work(tenant) as work:
-                work.model_reviews.take(asked, owner, LEASE)
-
-    thread = threading.Thread(target=beat, name="judge-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _owner() -> str:
-    return f"{platform.node()}:{os.getpid()}"
+def _beat(parts: Parts, tenant: str, asked: ModelReview, name: str) -> bool:
+    """Keeps the lease while the model is fetched or waited for."""
+    with suppress(TailorbirdError), parts.ledger.work(tenant) as work:
+        work.model_reviews.take(asked, name, LEASE)
+    return True

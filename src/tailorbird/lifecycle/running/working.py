@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +22,7 @@ from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.lifecycle.climbing import climb, conclude, prepare
 from tailorbird.lifecycle.journal import Facts, record
+from tailorbird.lifecycle.leases import heartbeat, owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.limits import Watched, failed_disk
@@ -110,7 +110,7 @@ def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
     with parts.ledger.work(run.tenant) as work:
         _refuse_ended(work, run)
         work.steps.enqueue(run.id, name)
-        step = work.steps.lease(run.id, owner(os.getpid()), LEASE)
+        step = work.steps.lease(run.id, owner(), LEASE)
         held = next((s for s in work.steps.of(run.id) if s.state is StepState.LEASED), None)
     if step is not None:
         return step
@@ -133,7 +133,7 @@ def _perform(stage: Stage, step: Step) -> None:
     with _given_up(stage, step, started):
         _refuse_hopeless(step)
         try:
-            with _heartbeat(stage, step, watched):
+            with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(stage, step, watched)):
                 outcome = _handler(replace(stage, progress=watched.progress()), step.name)()
         except OSError as error:
             raise failed_disk(error) from error
@@ -197,30 +197,18 @@ def _give_up(stage: Stage, step: Step, error: BaseException, seconds: float) -> 
         record(work, "step.failed", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
 
 
-@contextmanager
-def _heartbeat(stage: Stage, step: Step, watched: Watched) -> Iterator[None]:
-    """Keeps the lease while the body runs, and has the body ended when the lease is lost or the run cancelled."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(HEARTBEAT_SECONDS):
-            try:
-                with stage.parts.ledger.work(step.tenant) as work:
-                    work.steps.heartbeat(step, LEASE, watched.last)
-                    _refuse_ended(work, stage.run)
-            except Conflict as error:
-                watched.end(error)
-                return
-            except TailorbirdError:
-                continue
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
+def _beat(stage: Stage, step: Step, watched: Watched) -> bool:
+    """Keeps the lease; has the body ended, and returns False, when the lease is lost or the run cancelled."""
     try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+        with stage.parts.ledger.work(step.tenant) as work:
+            work.steps.heartbeat(step, LEASE, watched.last)
+            _refuse_ended(work, stage.run)
+    except Conflict as error:
+        watched.end(error)
+        return False
+    except TailorbirdError:
+        pass
+    return True
 
 
 #: States in which a run is worked on.
@@ -250,11 +238,6 @@ def _refuse_hopeless(step: Step) -> None:
             "look what ends its process (memory?), then adapt again",
             code="step_hopeless",
         )
-
-
-def owner(pid: int) -> str:
-    """How a process of this machine signs its leases."""
-    return f"{platform.node()}:{pid}"
 
 
 def _gone(holder: str) -> bool:
