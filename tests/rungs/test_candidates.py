@@ -20,7 +20,7 @@ from tailorbird.foundations.prompting import messages_for
 from tailorbird.planning import sizes
 from tailorbird.planning.estimates import scoring
 from tailorbird.rungs import RungContext, make_candidate
-from tailorbird.rungs.holding_out import SHARE, hold_out
+from tailorbird.rungs.holding_out import ENOUGH, SHARE, hold_out
 from tailorbird.rungs.prompt import _NO_CONTENT, DRAWS, SCORED, draw_demonstrations
 
 Build = Callable[..., RungContext]
@@ -171,6 +171,12 @@ def test_a_tenth_is_held_out_where_groups_are_small() -> None:
     assert hold_out(make_rows(500), 2)[1] != held_out
 
 
+def test_of_many_rows_no_more_are_held_out_than_choose_a_checkpoint() -> None:
+    learn, held_out = hold_out(make_rows(5_000, 5_000), 1)
+    assert (len(learn), len(held_out)) == (4_600, 400)
+    assert sizes.held_out_rows(5_000) == 400
+
+
 def test_rows_of_one_group_cannot_be_held_out() -> None:
     with pytest.raises(DataInvalid) as caught:
         hold_out(make_rows(10, 1), 1)
@@ -178,4 +184,5 @@ def test_rows_of_one_group_cannot_be_held_out() -> None:
 
 
 def test_what_planning_assumes_is_what_rungs_do() -> None:
-    assert (scoring.FEW_SHOT_DRAWS, scoring.FEW_SHOT_ROWS, sizes.HELD_OUT) == (DRAWS, SCORED, SHARE)
+    assert (scoring.FEW_SHOT_DRAWS, scoring.FEW_SHOT_ROWS) == (DRAWS, SCORED)
+    assert (sizes.HELD_OUT, sizes.MOST_HELD_OUT) == (SHARE, ENOUGH)

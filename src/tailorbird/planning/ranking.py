@@ -14,7 +14,7 @@ from tailorbird.planning.estimates import energy_estimate, money_estimate
 from tailorbird.planning.estimates.interval import around
 from tailorbird.planning.estimates.memory import GIB, PROCESS_GIB
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.sizes import HELD_OUT, adapter_parameters, backbone_parameters
+from tailorbird.planning.sizes import adapter_parameters, backbone_parameters, steps_per_pass
 
 #: Epochs over questions, of which there are few, at most: the best weights are kept, and a run ends when none are better.
 EPOCHS = 8
@@ -65,7 +65,7 @@ def _what(kind: RungKind) -> Reason:
 def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     batch, batch_reason = rules.batch_size()
     targets = tuple(inputs.base.linear_shapes)
-    steps = EPOCHS * max(1, round(inputs.manifest.counts.train * (1 - HELD_OUT) / batch))
+    steps = EPOCHS * steps_per_pass(inputs.manifest.counts.train, batch)
     rate, rate_reason = rules.learning_rate(inputs, method, max(steps, rules.SHORT_RUN_OF_FULL))
     settings = TrainingSettings(
         method=method,

@@ -11,14 +11,15 @@ from typing import Literal
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Reason, TokenProfile
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.sizes import parameters_per_rank
+from tailorbird.planning.sizes import parameters_per_rank, steps_per_pass
 
 RANKS = (8, 16, 32, 64)
 SMALLEST_DEFAULT_RANK = 16
 ALPHA = 32
 BATCH = 16
 WARMUP = 0.1
-EVALUATIONS_PER_EPOCH = 2
+#: A run of fewer steps ends before much is learned, so tiny sets are passed over more often, up to ten times.
+LEAST_STEPS, MOST_PASSES = 40, 10
 MOST_SHOTS = 12
 SHOTS_WITHOUT_LABELS = 8
 #: Rows that a token profile counts at most.
@@ -129,12 +130,23 @@ def batch_size() -> tuple[int, Reason]:
     return BATCH, Reason(rule="R6", text=text, source=_TML)
 
 
-def epochs(inputs: PlanInputs) -> tuple[int, Reason]:
-    """R10: three passes below 2,000 rows, two up to 20,000, one above; the best checkpoint is kept in any case."""
+def epochs(inputs: PlanInputs, batch: int) -> tuple[int, Reason]:
+    """R10: three passes below 2,000 rows, two up to 20,000, one above; over tiny sets as many as give 40 steps, ten at most. The best
+    checkpoint is kept in any case."""
     rows = inputs.manifest.counts.train
     passes = 3 if rows < 2_000 else 2 if rows <= 20_000 else 1
-    text = f"{passes} over {rows:,} rows: repeats beyond that add little, and the checkpoint with the best held-out loss is kept"
-    return passes, Reason(rule="R10", text=text, source="Tulu 3, arXiv 2411.15124; arXiv 2305.16264")
+    needed = min(MOST_PASSES, math.ceil(LEAST_STEPS / steps_per_pass(rows, batch)))
+    why = "repeats beyond that add little, and the checkpoint with the best held-out loss is kept"
+    source = "Tulu 3, arXiv 2411.15124; arXiv 2305.16264"
+    if needed > passes:
+        passes, source = needed, "docs/planning.md"
+        why = "fewer would end before much is learned, and the checkpoint with the best held-out loss is kept"
+    return passes, Reason(rule="R10", text=f"{passes} over {rows:,} rows: {why}", source=source)
+
+
+def looks_per_epoch(passes: int) -> int:
+    """How often the held-out loss is measured in each pass: twice, and at its end alone where the passes are many."""
+    return 2 if passes <= 3 else 1
 
 
 def max_length(inputs: PlanInputs) -> tuple[int, Reason]:

@@ -27,7 +27,7 @@ from tailorbird.planning.estimates import (
 )
 from tailorbird.planning.estimates.interval import around
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.sizes import HELD_OUT, adapter_parameters
+from tailorbird.planning.sizes import adapter_parameters, steps_per_pass
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:
@@ -148,8 +148,8 @@ def _settings(
     inputs: PlanInputs, method: Literal["lora", "qlora", "full"], adapter: LoraSettings | None
 ) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     batch, batch_reason = rules.batch_size()
-    epochs, epochs_reason = rules.epochs(inputs)
-    steps = epochs * math.ceil(inputs.manifest.counts.train * (1 - HELD_OUT) / batch)
+    epochs, epochs_reason = rules.epochs(inputs, batch)
+    steps = epochs * steps_per_pass(inputs.manifest.counts.train, batch)
     rate, rate_reason = rules.learning_rate(inputs, method, steps)
     length, length_reason = rules.max_length(inputs)
     budget, budget_reason = rules.token_budget(inputs, length)
@@ -165,7 +165,7 @@ def _settings(
         warmup=rules.WARMUP,
         weight_decay=0.0,
         clip_norm=1.0,
-        evaluations_per_epoch=rules.EVALUATIONS_PER_EPOCH,
+        evaluations_per_epoch=rules.looks_per_epoch(epochs),
         precision=precision,
         seed=inputs.objective.seed,
     )

@@ -5,11 +5,23 @@ In: a base model's shapes, a token profile. Out: counts. Must not know: rules, m
 
 from __future__ import annotations
 
+import math
+
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.plan import LoraSettings, TokenProfile
 
-#: Share of the training rows that is held out to choose the best checkpoint.
-HELD_OUT = 0.10
+#: Share of the training rows that is held out to choose the best checkpoint, and the most of them.
+HELD_OUT, MOST_HELD_OUT = 0.10, 400
+
+
+def held_out_rows(rows: int) -> int:
+    """Of ``rows`` to train on, those that are held out to choose the best checkpoint."""
+    return max(1, math.ceil(min(rows * HELD_OUT, MOST_HELD_OUT)))
+
+
+def steps_per_pass(rows: int, batch: int) -> int:
+    """Optimiser steps of one pass over ``rows``, less those held out."""
+    return max(1, math.ceil((rows - held_out_rows(rows)) / batch))
 
 
 def parameters_per_rank(base: BaseModelRef, targets: tuple[str, ...]) -> int:

@@ -14,13 +14,15 @@ from tailorbird.domain.errors import DataInvalid
 
 #: Share of the rows that is held out, and the most it may come to where groups are large.
 SHARE, MOST = 0.10, 0.20
+#: More rows than these choose no better among a handful of checkpoints, and are worth more as rows to learn from.
+ENOUGH = 400
 
 
 def hold_out(rows: Sequence[Row], seed: int) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """Splits ``rows`` into (to learn from, held out), by the hash of seed and group; the order of rows changes nothing.
 
-    Groups are taken in the order of their hashes until a tenth of the rows is held out; one that would hold out more than a fifth is passed
-    over, unless all would. Raises DataInvalid when all rows are of one group.
+    Groups are taken in the order of their hashes until a tenth of the rows, or 400 of them, is held out; one that would hold out more than
+    a fifth is passed over, unless all would. Raises DataInvalid when all rows are of one group.
     """
     groups: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.id):
@@ -41,7 +43,7 @@ def _choose(order: list[str], sizes: dict[str, int], total: int) -> set[str]:
     chosen: set[str] = set()
     held = 0
     for group in order:
-        if held >= SHARE * total:
+        if held >= min(SHARE * total, ENOUGH):
             break
         if held + sizes[group] <= max(1.0, MOST * total):
             chosen.add(group)

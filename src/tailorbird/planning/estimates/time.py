@@ -18,7 +18,6 @@ from tailorbird.planning.estimates.work import (
     batch_of,
     forward_flops,
     held_out_of,
-    held_out_rows,
     looks_of,
     passes_of,
     step_flops,
@@ -64,7 +63,7 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
         + timed.update_seconds * trained / max(1, timed.trained_parameters)
     )
     looked = held_out_of(inputs, settings)
-    look = passes_of(inputs, settings, held_out_rows(inputs)) * look_seconds + per_forward_flop * forward_flops(inputs, looked)
+    look = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train)) * look_seconds + per_forward_flop * forward_flops(inputs, looked)
     # Weights and moments with each look, the best weights apart with the better ones.
     written = (12 + 4) * trained / (1e6 * timed.write_mb_s)
     return steps_of(inputs, settings) * step + looks_of(settings) * (look + written)

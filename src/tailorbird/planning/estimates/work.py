@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.sizes import HELD_OUT, adapter_parameters, backbone_parameters, suffix_tokens
+from tailorbird.planning.sizes import adapter_parameters, backbone_parameters, held_out_rows, steps_per_pass, suffix_tokens
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,13 @@ def batch_of(inputs: PlanInputs, settings: TrainingSettings) -> Work:
 
 def held_out_of(inputs: PlanInputs, settings: TrainingSettings) -> Work:
     """One look at the held-out rows."""
-    rows = held_out_rows(inputs)
+    rows = held_out_rows(inputs.manifest.counts.train)
     return work_of(rows, own_tokens(inputs), inputs.tokens.shared_prefix, passes_of(inputs, settings, rows), inputs.tokens.target_mean)
-
-
-def held_out_rows(inputs: PlanInputs) -> int:
-    """Training rows that are held out to choose the best checkpoint."""
-    return max(1, math.ceil(inputs.manifest.counts.train * HELD_OUT))
 
 
 def steps_of(inputs: PlanInputs, settings: TrainingSettings) -> int:
     """Optimiser steps of the whole run."""
-    return settings.epochs * math.ceil((inputs.manifest.counts.train - held_out_rows(inputs)) / settings.batch_size)
+    return settings.epochs * steps_per_pass(inputs.manifest.counts.train, settings.batch_size)
 
 
 def looks_of(settings: TrainingSettings) -> int:
