@@ -140,7 +140,9 @@ def test_lora_learns_ten_times_as_fast_as_full_and_short_runs_faster(
     assert trained(plan, RungKind.LORA).learning_rate == pytest.approx(ratio * full_rate)
 
 
-@pytest.mark.parametrize(("rows", "epochs"), [(16, 10), (64, 10), (120, 6), (200, 4), (240, 3), (1_999, 3), (2_000, 2), (20_000, 2), (20_001, 1)])
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(16, 10), (64, 10), (120, 6), (200, 4), (240, 3), (1_999, 3), (2_000, 2), (20_000, 2), (20_001, 1)]
+)
 def test_epochs_fall_with_rows(rows: int, epochs: int) -> None:
     plan = make_plan(inputs(manifest=manifest(train=rows), objective=objective(budget={"hours": 1000, "money": 1000})))
     assert trained(plan, RungKind.LORA).epochs == epochs

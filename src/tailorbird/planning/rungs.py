@@ -5,7 +5,6 @@ In: ``PlanInputs``. Out: a ``RungPlan``. Must not know: whether the rung is affo
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Literal
 

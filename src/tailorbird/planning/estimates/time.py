@@ -25,7 +25,7 @@ from tailorbird.planning.estimates.work import (
     training_flops,
 )
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.sizes import adapter_parameters
+from tailorbird.planning.sizes import adapter_parameters, held_out_rows
 
 #: Share of the measured matmul rate that the products reach: at best, usually, at worst.
 TRAINING_RATE = (0.60, 0.45, 0.30)
@@ -63,7 +63,9 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
         + timed.update_seconds * trained / max(1, timed.trained_parameters)
     )
     looked = held_out_of(inputs, settings)
-    look = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train)) * look_seconds + per_forward_flop * forward_flops(inputs, looked)
+    look = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train)) * look_seconds + per_forward_flop * forward_flops(
+        inputs, looked
+    )
     # Weights and moments with each look, the best weights apart with the better ones.
     written = (12 + 4) * trained / (1e6 * timed.write_mb_s)
     return steps_of(inputs, settings) * step + looks_of(settings) * (look + written)
