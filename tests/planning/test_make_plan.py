@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from planning_kit import LARGE, MACHINE, POWER, SMALL, TOKENS, inputs, llama, manifest, objective
 
+from tailorbird.domain.calibration import Calibration, TimedPass
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Machine, Plan, RungPlan, TokenProfile, TrainingSettings
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.planning import make_plan
+from tailorbird.planning import PlanInputs, make_plan
 from tailorbird.planning.estimates import training_flops, training_memory
+from tailorbird.planning.estimates.work import Work, forward_flops, step_flops
 from tailorbird.planning.sizes import adapter_parameters, backbone_parameters, parameters_per_rank
 
 
@@ -202,6 +206,38 @@ def test_measured_rates_lie_within_the_estimate() -> None:
     seconds = steps * 16 * 42 / 342
     estimate = rung(plan, RungKind.LORA).time
     assert estimate.low < seconds < estimate.high
+
+
+def timed_steps(settings: TrainingSettings, found: PlanInputs, rate: float) -> Calibration:
+    """What a machine measures that reaches ``rate`` FLOP/s at every length, and whose updates and writes cost nothing."""
+    passes = []
+    for tokens in (100, 1_000):
+        work = Work(tokens, tokens * 40, tokens // 10)
+        both, forward = step_flops(found, settings.lora, work) / rate, forward_flops(found, work) / rate
+        sizes = {"tokens": work.tokens, "pairs": work.pairs, "answers": work.answers}
+        passes.append(TimedPass(**sizes, seconds=both, forward_seconds=forward, peak_gb=1.0))
+    kept = {
+        "machine": "m",
+        "base_model": found.base.digest,
+        "measured_at": datetime(2026, 1, 1, tzinfo=UTC),
+        "process_gb": 0.3,
+        "held_gb": 0.6,
+    }
+    rest = {"update_seconds": 0.0, "read_seconds": 1.0, "write_mb_s": 1e12, "trained_parameters": 1}
+    return Calibration.model_validate({"settings": settings, "passes": passes, **kept, **rest})
+
+
+@pytest.mark.parametrize("rate", [1e11, 4e11])
+@pytest.mark.parametrize("kind", [RungKind.LORA, RungKind.FULL])
+def test_timed_steps_give_the_time_of_the_whole_run(kind: RungKind, rate: float) -> None:
+    """On a machine that is a clock of FLOPs, the loop takes all its FLOPs over the rate."""
+    found = inputs(manifest=manifest(train=9_000))
+    settings = trained(make_plan(found), kind)
+    timed = inputs(manifest=manifest(train=9_000), calibrations=(timed_steps(settings, found, rate),))
+    planned = rung(make_plan(timed), kind, None if kind is RungKind.FULL else "r16")
+    assert planned.calibrated == "2026-01-01"
+    assert planned.training_time is not None
+    assert planned.training_time.likely == pytest.approx(training_flops(timed, settings) / rate, rel=0.02)
 
 
 def test_flops_of_lora_are_two_thirds_of_full_where_the_backbone_rules() -> None:
