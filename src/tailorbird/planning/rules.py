@@ -18,8 +18,8 @@ SMALLEST_DEFAULT_RANK = 16
 ALPHA = 32
 BATCH = 16
 WARMUP = 0.1
-#: A run of fewer steps ends before much is learned, so tiny sets are passed over more often, up to ten times.
-LEAST_STEPS, MOST_PASSES = 40, 10
+#: A run of fewer steps ends before much is learned, so small sets are passed over more often, up to ten times.
+LEAST_STEPS, MOST_PASSES = 100, 10
 MOST_SHOTS = 12
 SHOTS_WITHOUT_LABELS = 8
 #: Rows that a token profile counts at most.
@@ -131,7 +131,7 @@ def batch_size() -> tuple[int, Reason]:
 
 
 def epochs(inputs: PlanInputs, batch: int) -> tuple[int, Reason]:
-    """R10: three passes below 2,000 rows, two up to 20,000, one above; over tiny sets as many as give 40 steps, ten at most. The best
+    """R10: three passes below 2,000 rows, two up to 20,000, one above; over small sets as many as give 100 steps, ten at most. The best
     checkpoint is kept in any case."""
     rows = inputs.manifest.counts.train
     passes = 3 if rows < 2_000 else 2 if rows <= 20_000 else 1

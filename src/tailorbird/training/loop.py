@@ -220,12 +220,16 @@ class Loop:
                 self._pass(self._batches.rows(state.step)[:1], 0.0)
 
     def _judge(self) -> float:
-        """The held-out loss now; keeps the weights when it is the lowest so far."""
+        """The held-out loss now; keeps the weights when it is the lowest so far.
+
+        A rise counts in the second half of the run alone: before, the rate is so high that a loss may rise and fall again.
+        """
         rows = self._held_out.losses()
         loss = self._held_out.mean(rows)
         _check_finite(loss, 0.0, step=self._state.step)
         best = self._state.best_row_losses
-        judged = self._state.judged(loss, tuple(rows), bool(best) and self._held_out.has_risen(rows, best))
+        counts = bool(best) and 2 * self._state.step > self._batches.steps
+        judged = self._state.judged(loss, tuple(rows), counts and self._held_out.has_risen(rows, best))
         if judged.best_step == judged.step:
             weights = self._optimiser.weights()
             if self._team.leads:
