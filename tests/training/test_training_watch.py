@@ -174,7 +174,7 @@ def test_a_run_whose_held_out_loss_rises_stops_and_keeps_the_best(make_job: Make
     report = open_trainer().train(job, lambda _: None).report
     evaluated = [line.step for line in report.history if line.held_out_loss is not None]
     assert report.best_step == evaluated[1]
-    assert report.stopped_early == report.steps == evaluated[5], "rises count in the second half of the eight evaluations"
+    assert report.stopped_early == report.steps == evaluated[6], "rises count in the second half of the run"
     open_trainer().train(job, seen.append)
     assert seen == [], "a run that was stopped is not taken up again"
 
