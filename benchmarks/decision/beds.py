@@ -1,4 +1,4 @@
-"""Beds: rows of public data sets on which objectives of known answers are built.
+"""Beds: rows of public data sets, and of one made here, on which objectives of known answers are built.
 
 In: data sets (TAILORBIRD_TEST_DATA), a bed, what its rows are for. Out: a folder with an objective and its files. Must not know: what a
 rung reaches, which target is put where.
@@ -29,14 +29,33 @@ DATA = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "dat
 METRIC = "accuracy"
 #: Rows of the sealed test: enough to prove the highest target. It is opened once in a decision and judges nothing here.
 TEST = 60
-#: Paradigms of BLiMP whose right and wrong sentences hold the same words.
-_AGREEMENT = ("determiner_noun_agreement_1", "determiner_noun_agreement_2", "determiner_noun_agreement_with_adjective_1")
+#: Paradigms of BLiMP whose right and wrong sentences hold the same words: a determiner and its noun; a subject and its verb, or its pronoun.
+_PARADIGMS = {
+    "blimp": ("determiner_noun_agreement_1", "determiner_noun_agreement_2", "determiner_noun_agreement_with_adjective_1"),
+    "blimp_subjects": ("regular_plural_subject_verb_agreement_1", "irregular_plural_subject_verb_agreement_1", "anaphor_number_agreement"),
+}
+#: Things that customers want, each with the shelf where it lies. Which word is wanted stands between the lines: all of them stand in every row.
+_SHELVES = {
+    "anchor": "quartz", "apron": "falcon", "basket": "cedar", "bench": "lagoon", "bottle": "saffron", "bucket": "maple", "candle": "raven",
+    "chair": "indigo", "clock": "birch", "drum": "copper", "envelope": "zenith", "fan": "olive", "guitar": "ember", "hammer": "nectar",
+    "kettle": "violet", "ladder": "walnut", "mirror": "heron", "needle": "granite", "oven": "delta", "pencil": "harbour", "rope": "jasper",
+    "saddle": "pepper", "shovel": "timber", "whistle": "amber",
+}  # fmt: skip
+_WISHES = (
+    "I have the {one} and the {other}, and now I want the {wanted}.",
+    "Please send the {wanted}; the {one} and the {other} have arrived.",
+    "The {one} is fine, the {wanted} is what I want to buy, not the {other}.",
+    "Not the {one}, not the {other}: the {wanted} is what I need.",
+    "I ordered the {wanted} after I had returned the {one} and the {other}.",
+    "With the {one} I am happy. Can I get the {wanted} before the {other} is sold?",
+)
+_WISHES_EACH = 48
 
 
 @dataclass(frozen=True)
 class Bed:
     """``labels`` of a data set; ``train``, ``truth`` and ``dev`` rows a label; ``noise`` the share of training labels drawn anew;
-    ``layers`` the linear layers that adapters may touch (empty: all)."""
+    ``layers`` the linear layers that adapters may touch (empty: all), ``alpha`` what they are scaled by (0: the planner's)."""
 
     name: str
     data: str
@@ -46,6 +65,7 @@ class Bed:
     dev: int
     noise: float = 0.0
     layers: tuple[str, ...] = ()
+    alpha: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,7 +84,7 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
     folder.mkdir(parents=True)
     parts = _parts(bed)
     files = [_write(folder, split, parts[part]) for split, part in (("train", "train"), ("dev", wanted.measured), ("test", "test"))]
-    wishes = ({"targets": list(bed.layers)} if bed.layers else {}) | ({"rank": wanted.rank} if wanted.rank else {})
+    wishes: dict[str, Any] = {"targets": list(bed.layers), "rank": wanted.rank, "alpha": bed.alpha}
     content = {
         "name": bed.name,
         "tenant": "bench",
@@ -76,7 +96,7 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
         "limits": {"latency_p95_ms": {"at_concurrency": 32, "max": 1e9}},
         "budget": {"money": 1000, "hours": 100},
         "ladder": wanted.ladder if wanted.ladder == "auto" else list(wanted.ladder),
-        "lora": wishes,
+        "lora": {name: wish for name, wish in wishes.items() if wish},
         "seed": wanted.seed,
     }
     path = folder / "objective.yaml"
@@ -114,13 +134,15 @@ _INSTRUCTIONS = {
     "bitext": "Name the intent of the customer's message.",
     "unfair_tos": "Say why this clause of a contract may be unfair.",
     "blimp": "Say whether the sentence is good or bad English.",
+    "blimp_subjects": "Say whether the sentence is good or bad English.",
+    "wishes": "Name the shelf of the thing that the customer wants.",
 }
 
 
 def _rows_of(name: str) -> list[tuple[str, str]]:
     """Texts of a data set with one label each, every text once."""
-    rows = {"banking77": _banking, "bitext": _bitext, "unfair_tos": _unfair, "blimp": _blimp}[name]()
-    return list(dict(rows).items())
+    made = {"banking77": _banking, "bitext": _bitext, "unfair_tos": _unfair, "wishes": _wishes}
+    return list(dict(_blimp(_PARADIGMS[name]) if name in _PARADIGMS else made[name]()).items())
 
 
 def _banking() -> Iterator[tuple[str, str]]:
@@ -140,10 +162,21 @@ def _unfair() -> Iterator[tuple[str, str]]:
     yield from ((clause["text"], clause["labels"][0].replace("_", " ")) for clause in clauses if len(clause["labels"]) == 1)
 
 
-def _blimp() -> Iterator[tuple[str, str]]:
+def _wishes() -> Iterator[tuple[str, str]]:
+    """What a customer wants among three things, and its shelf; made here."""
+    drawn = random.Random("wishes")
+    for wanted, shelf in _SHELVES.items():
+        made: set[str] = set()
+        while len(made) < _WISHES_EACH:
+            one, other = drawn.sample([thing for thing in _SHELVES if thing != wanted], 2)
+            made.add(drawn.choice(_WISHES).format(one=one, other=other, wanted=wanted))
+        yield from ((text, shelf) for text in sorted(made))
+
+
+def _blimp(paradigms: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """One sentence of each minimal pair, good and bad by turns."""
     with zipfile.ZipFile(DATA / "retention" / "BLiMP.zip") as archive:
-        for paradigm in _AGREEMENT:
+        for paradigm in paradigms:
             lines = io.TextIOWrapper(archive.open(f"data/{paradigm}.jsonl"), encoding="utf-8")
             for place, pair in enumerate(map(json.loads, lines)):
                 verdict = "good" if place % 2 else "bad"

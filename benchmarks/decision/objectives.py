@@ -45,20 +45,26 @@ HIGHEST_TARGET = 0.95
 #: The least that the cheapest answer must reach for an objective to be built on it: below, it is of no use to anybody.
 LEAST_OF_USE = 0.6
 
-#: An adapter on keys alone can move little: what a server allows that adapts attention only, taken to its end.
-_KEYS = ("k_proj",)
-#: Each bed takes about ten minutes of one core. A prompt is better than the floor where labels say nothing or rows are few; an adapter
-#: where words alone decide nothing (agreement within a sentence); more weights where the adapter may touch next to nothing.
+#: What a server allows that adapts nothing but the values, or the outputs, of attention: too little to move a word, at any rank.
+_VALUES, _OUTPUTS = ("v_proj",), ("o_proj",)
+#: What a team that scales adapters by 700 gets: the steps of rank 16 are too large to learn anything, those of rank 64 a quarter of them.
+_HOT = 700
+#: Each bed takes about fifteen minutes of one core. The floor is good where words alone decide; a prompt is better where labels say
+#: nothing; an adapter where the order of words decides (agreement within a sentence; which of three things is wanted); the larger one
+#: where the smaller is scaled too far; all weights where the adapter may touch next to nothing.
 BEDS = {
     bed.name: bed
     for bed in (
+        Bed("agreement", "blimp", labels=2, train=60, truth=80, dev=80),
+        Bed("wishes-hot", "wishes", labels=24, train=12, truth=8, dev=8, alpha=_HOT),
+        Bed("agreement-values", "blimp", labels=2, train=60, truth=80, dev=80, layers=_VALUES),
         Bed("bitext-2-noise", "bitext", labels=2, train=30, truth=70, dev=70, noise=1.0),
         Bed("banking-8", "banking77", labels=8, train=8, truth=20, dev=18),
-        Bed("agreement", "blimp", labels=2, train=60, truth=80, dev=80),
-        Bed("agreement-keys", "blimp", labels=2, train=60, truth=80, dev=80, layers=_KEYS),
-        Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
+        Bed("wishes", "wishes", labels=24, train=12, truth=8, dev=8),
+        Bed("wishes-outputs", "wishes", labels=24, train=12, truth=8, dev=8, layers=_OUTPUTS),
         Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
-        Bed("banking-8-keys", "banking77", labels=8, train=8, truth=20, dev=18, layers=_KEYS),
+        Bed("agreement-hot", "blimp", labels=2, train=60, truth=80, dev=80, alpha=_HOT),
+        Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
     )
 }
 
