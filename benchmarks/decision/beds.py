@@ -49,7 +49,7 @@ _WISHES = (
     "I ordered the {wanted} after I had returned the {one} and the {other}.",
     "With the {one} I am happy. Can I get the {wanted} before the {other} is sold?",
 )
-_WISHES_EACH = 48
+_WISHES_EACH = 60
 
 
 @dataclass(frozen=True)

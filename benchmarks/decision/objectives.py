@@ -63,8 +63,10 @@ BEDS = {
         Bed("wishes", "wishes", labels=24, train=12, truth=8, dev=8),
         Bed("wishes-outputs", "wishes", labels=24, train=12, truth=8, dev=8, layers=_OUTPUTS),
         Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
-        Bed("agreement-hot", "blimp", labels=2, train=60, truth=80, dev=80, alpha=_HOT),
+        Bed("wishes-12-hot", "wishes", labels=12, train=20, truth=14, dev=14, alpha=_HOT),
+        Bed("banking-2-noise", "banking77", labels=2, train=15, truth=40, dev=40, noise=1.0),
         Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
+        Bed("subjects", "blimp_subjects", labels=2, train=200, truth=80, dev=80),
     )
 }
 
