@@ -110,9 +110,9 @@ class TrainingReport(Value):
     """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
 
     ``flops`` is the estimate actually spent. ``stopped_early`` is the step at which the held-out loss had risen beyond its interval twice
-    in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed`` says whether activations were
-    computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another training. ``grown_memory_gb`` is
-    what the process grew by, from before the model was read to its highest (GiB).
+    in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed``
+    says whether activations were computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another
+    training. ``grown_memory_gb`` is what the process grew by, from before the model was read to its highest (GiB).
     """
 
     settings: Digest
