@@ -1,0 +1,54 @@
+"""Two base models on one ladder, with real weights: the better one is chosen on paired evidence, released and served."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import httpx
+import pytest
+import torch
+from story_kit import Desk, serving, support_rows, write_objective, write_rows
+from transformers import LlamaConfig, LlamaForCausalLM
+
+pytestmark = pytest.mark.slow
+
+INTENTS = ("refund_missing", "order_status", "account_login")
+
+
+@pytest.fixture
+def untaught(tmp_path: Path, base_model_folder: Path) -> Path:
+    """A small model that was never trained, with the tokenizer of the real one."""
+    folder = tmp_path / "untaught"
+    torch.manual_seed(7)
+    shape = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = LlamaConfig(vocab_size=49152, max_position_embeddings=2048, tie_word_embeddings=True, **shape)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copyfile(base_model_folder / name, folder / name)
+    return folder
+
+
+def test_of_two_bases_the_one_that_is_better_is_released_and_served(desk: Desk, tmp_path: Path, untaught: Path) -> None:
+    write_rows(tmp_path / "rows.csv", support_rows(INTENTS, 60))
+    objective = write_objective(
+        tmp_path,
+        name="bases",
+        base_models=[f"./{untaught.name}", "smollm2-135m"],
+        kpis=[{"metric": "accuracy", "target": 0.05}],
+        ladder=["lora"],
+    )
+    done = desk.json("adapt", str(objective))
+    run = desk.json("runs", "show", desk.json("runs", "list")[0]["id"])
+    assert {base["label"]: base["reason"][:3] for base in run["plan"]["bases"]} == {"untaught": "in:", "smollm2-135m": "in:"}
+    weak, good = run["ladder"]["climbs"]
+    assert (weak["variant"], good["variant"]) == ("r16 on untaught", "r16 on smollm2-135m"), "the cheaper base stands first"
+    assert weak["gate"]["verdict"] == good["gate"]["verdict"] == "pass"
+    assert run["ladder"]["chosen"] == good["candidate"], "the cheaper one passes too, but the other is better by more than the margin"
+    assert "is better than lora r16 on untaught" in run["ladder"]["reason"]
+    desk.promote(done["release"])
+    secret = desk.run("key", "create", "bases", "--as", "admin").strip()
+    question = {"model": "acme/bases", "messages": [{"role": "user", "content": "I cannot log in to my account"}]}
+    with serving(desk) as url:
+        answer = httpx.post(f"{url}/v1/chat/completions", json=question, headers={"authorization": f"Bearer {secret}"}, timeout=60)
+    assert answer.json()["choices"][0]["message"]["content"] in INTENTS
