@@ -55,7 +55,8 @@ _WISHES_EACH = 60
 @dataclass(frozen=True)
 class Bed:
     """``labels`` of a data set; ``train``, ``truth`` and ``dev`` rows a label; ``noise`` the share of training labels drawn anew;
-    ``layers`` the linear layers that adapters may touch (empty: all), ``alpha`` what they are scaled by (0: the planner's)."""
+    ``layers`` the linear layers that adapters may touch (empty: all), ``alpha`` what they are scaled by (0: the planner's).
+    ``rows`` is the bed whose rows it shares (empty: its own)."""
 
     name: str
     data: str
@@ -66,6 +67,12 @@ class Bed:
     noise: float = 0.0
     layers: tuple[str, ...] = ()
     alpha: int = 0
+    rows: str = ""
+
+    @property
+    def place(self) -> str:
+        """What is made from equal rows is kept together."""
+        return self.rows or self.name
 
 
 @dataclass(frozen=True)
@@ -105,7 +112,7 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
 
 
 def _parts(bed: Bed) -> dict[str, list[tuple[str, str]]]:
-    drawn = random.Random(f"{bed.name}/rows")
+    drawn = random.Random(f"{bed.place}/rows")
     rows, tested = _rows_of(bed.data), -(-TEST // bed.labels)
     needed = bed.train + bed.truth + bed.dev + tested
     fitting = sorted(label for label, count in Counter(label for _, label in rows).items() if count >= needed)

@@ -56,12 +56,12 @@ BEDS = {
     bed.name: bed
     for bed in (
         Bed("agreement", "blimp", labels=2, train=60, truth=80, dev=80),
-        Bed("wishes-hot", "wishes", labels=24, train=12, truth=8, dev=8, alpha=_HOT),
-        Bed("agreement-values", "blimp", labels=2, train=60, truth=80, dev=80, layers=_VALUES),
+        Bed("agreement-values", "blimp", labels=2, train=60, truth=80, dev=80, layers=_VALUES, rows="agreement"),
         Bed("bitext-2-noise", "bitext", labels=2, train=30, truth=70, dev=70, noise=1.0),
         Bed("banking-8", "banking77", labels=8, train=8, truth=20, dev=18),
         Bed("wishes", "wishes", labels=24, train=12, truth=8, dev=8),
-        Bed("wishes-outputs", "wishes", labels=24, train=12, truth=8, dev=8, layers=_OUTPUTS),
+        Bed("wishes-hot", "wishes", labels=24, train=12, truth=8, dev=8, alpha=_HOT, rows="wishes"),
+        Bed("wishes-outputs", "wishes", labels=24, train=12, truth=8, dev=8, layers=_OUTPUTS, rows="wishes"),
         Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
         Bed("wishes-12-hot", "wishes", labels=12, train=20, truth=14, dev=14, alpha=_HOT),
         Bed("banking-2-noise", "banking77", labels=2, train=15, truth=40, dev=40, noise=1.0),
@@ -118,15 +118,18 @@ def target_for(meant: str, truth: Mapping[str, float]) -> float | None:
 def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     """Values of the bars, and the detail beside them. Does what is missing first, bed by bed; ``BEDS=2`` does the first two."""
     truths: dict[str, dict[str, float]] = {}
-    for name in list(BEDS)[: int(os.environ.get("BEDS", "1" if quick else str(len(BEDS))))]:
-        scores: Scores = {}
+    scores: Scores = {}
+    beds = list(BEDS.values())[: int(os.environ.get("BEDS", "1" if quick else str(len(BEDS))))]
+    for bed, following in zip(beds, [*beds[1:], None], strict=True):
         for seed in SEEDS:
-            _know(BEDS[name], seed, scores)
-        truths[name] = _truth(name)
-        for spec in (spec for spec in specs(truths) if spec.bed == name):
+            _know(bed, seed, scores)
+        truths[bed.name] = _truth(bed.name)
+        for spec in (spec for spec in specs(truths) if spec.bed == bed.name):
             for seed in SEEDS:
                 _decide(spec, seed, scores)
-        shutil.rmtree(WORK / name, ignore_errors=True)
+        if following is None or following.place != bed.place:
+            shutil.rmtree(WORK / bed.place, ignore_errors=True)
+            scores = {}
     rows = [_judged(spec) for spec in specs(truths)]
     told = {"objectives": rows, "of_each": dict(Counter(row["right"] for row in rows)), "truths": truths}
     return {"wrong_decisions": float(sum(row["wrong"] for row in rows)), "objectives_decided": float(len(rows))}, told
@@ -166,13 +169,13 @@ def _decide(spec: Spec, seed: int, scores: Scores) -> None:
 
 def _adapted(bed: Bed, wanted: Wanted, scores: Scores) -> Ladder:
     """What ``adapt`` measured and chose, in a workspace of its own."""
-    folder = WORK / bed.name / f"{wanted.measured}-{wanted.seed}-{wanted.target}-{wanted.rank}"
+    folder = WORK / bed.place / bed.name / f"{wanted.measured}-{wanted.seed}-{wanted.target}-{wanted.rank}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     settings.save_settings(folder, {"tenant": "bench"})
     (folder / "models").symlink_to(ROOT / ".cache" / "models")
     parts = wiring.open_parts(settings.load_settings(folder))
-    trainer = RememberingTrainer(parts.trainer(), WORK / bed.name / "trained")
+    trainer = RememberingTrainer(parts.trainer(), WORK / bed.place / "trained")
     engine = RememberingEngine(parts.engine(), scores)
     parts = replace(parts, trainer=lambda: trainer, engine=lambda: engine)
     initialise(parts, "bench", FIRST_PEOPLE)
