@@ -34,22 +34,22 @@ _PARADIGMS = {
     "blimp": ("determiner_noun_agreement_1", "determiner_noun_agreement_2", "determiner_noun_agreement_with_adjective_1"),
     "blimp_subjects": ("regular_plural_subject_verb_agreement_1", "irregular_plural_subject_verb_agreement_1", "anaphor_number_agreement"),
 }
-#: Things that customers want, each with the shelf where it lies. Which word is wanted stands between the lines: all of them stand in every row.
+#: Shelves and what lies there. Which thing a customer wants stands between the lines: five things stand in every row.
 _SHELVES = {
-    "anchor": "quartz", "apron": "falcon", "basket": "cedar", "bench": "lagoon", "bottle": "saffron", "bucket": "maple", "candle": "raven",
-    "chair": "indigo", "clock": "birch", "drum": "copper", "envelope": "zenith", "fan": "olive", "guitar": "ember", "hammer": "nectar",
-    "kettle": "violet", "ladder": "walnut", "mirror": "heron", "needle": "granite", "oven": "delta", "pencil": "harbour", "rope": "jasper",
-    "saddle": "pepper", "shovel": "timber", "whistle": "amber",
+    "quartz": ("anchor", "mirror", "whistle"), "falcon": ("apron", "needle", "compass"), "cedar": ("basket", "oven", "helmet"),
+    "lagoon": ("bench", "pencil", "lantern"), "saffron": ("bottle", "rope", "magnet"), "maple": ("bucket", "saddle", "pillow"),
+    "raven": ("candle", "shovel", "ribbon"), "indigo": ("chair", "kettle", "funnel"), "birch": ("clock", "ladder", "blanket"),
+    "copper": ("drum", "hammer", "teapot"), "zenith": ("envelope", "guitar", "crayon"), "olive": ("fan", "bridle", "napkin"),
 }  # fmt: skip
 _WISHES = (
-    "I have the {one} and the {other}, and now I want the {wanted}.",
-    "Please send the {wanted}; the {one} and the {other} have arrived.",
-    "The {one} is fine, the {wanted} is what I want to buy, not the {other}.",
-    "Not the {one}, not the {other}: the {wanted} is what I need.",
-    "I ordered the {wanted} after I had returned the {one} and the {other}.",
-    "With the {one} I am happy. Can I get the {wanted} before the {other} is sold?",
+    "Had {one}, {two}, {three}; want {wanted}, not {four}.",
+    "Send {wanted}! {one}, {two}, {three}, {four} came.",
+    "{one}, {two}, {three} fine, {four} broken; get me {wanted}.",
+    "No {one}, {two}, {three} or {four}: need {wanted}.",
+    "Ordered {wanted}; returned {one}, {two}, {three}, {four}.",
+    "Like my {one}, {two}. Any {wanted}? Sold {three}, {four}.",
 )
-_WISHES_EACH = 60
+_WISHES_EACH = 80
 
 
 @dataclass(frozen=True)
@@ -170,13 +170,15 @@ def _unfair() -> Iterator[tuple[str, str]]:
 
 
 def _wishes() -> Iterator[tuple[str, str]]:
-    """What a customer wants among three things, and its shelf; made here."""
+    """What a customer wants among five things, and its shelf; made here."""
     drawn = random.Random("wishes")
-    for wanted, shelf in _SHELVES.items():
+    things = sorted(thing for held in _SHELVES.values() for thing in held)
+    for shelf, held in _SHELVES.items():
         made: set[str] = set()
         while len(made) < _WISHES_EACH:
-            one, other = drawn.sample([thing for thing in _SHELVES if thing != wanted], 2)
-            made.add(drawn.choice(_WISHES).format(one=one, other=other, wanted=wanted))
+            wanted = drawn.choice(held)
+            one, two, three, four = drawn.sample([thing for thing in things if thing not in held], 4)
+            made.add(drawn.choice(_WISHES).format(one=one, two=two, three=three, four=four, wanted=wanted))
         yield from ((text, shelf) for text in sorted(made))
 
 

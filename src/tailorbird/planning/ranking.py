@@ -66,7 +66,7 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
     batch, batch_reason = rules.batch_size()
     targets = tuple(inputs.base.linear_shapes)
     steps = EPOCHS * steps_per_pass(inputs.manifest.counts.train, batch)
-    rate, rate_reason = rules.learning_rate(inputs, method, max(steps, rules.SHORT_RUN_OF_FULL))
+    rate, rate_reason = rules.learning_rate(inputs, method, max(steps, rules.SHORT_RUN))
     settings = TrainingSettings(
         method=method,
         lora=LoraSettings(rank=rules.SMALLEST_DEFAULT_RANK, alpha=rules.ALPHA, targets=targets) if method == "lora" else None,

@@ -78,19 +78,17 @@ def alpha(inputs: PlanInputs) -> tuple[int, Reason]:
     return ALPHA, Reason(rule="R5", text=text, source=_TML)
 
 
-#: A run of fewer steps than this is short: an adapter then wants fifteen times the rate of full fine-tuning, not ten.
-SHORT_RUN = 100
-#: And in a run of fewer than this, full fine-tuning wants twice its rate (Banking77, three subsets: docs/planning.md).
-SHORT_RUN_OF_FULL = 200
+#: A run of fewer steps than this is short: an adapter then wants fifteen times the rate of full fine-tuning, not ten, and full fine-tuning
+#: twice its rate (measured: docs/planning.md).
+SHORT_RUN = 200
 
 
 def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], steps: int) -> tuple[float, Reason]:
-    """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that, fifteen times in a run of fewer than 100 ``steps``; full itself twice its
-    rate in fewer than 200."""
+    """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that. In a run of fewer than 200 ``steps`` LoRA takes fifteen times, and full twice."""
     rate_of_full, root = 1e-4 * math.sqrt(576 / inputs.base.hidden), 1.0
     ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
     if method == "full":
-        ratio, times = (2, f"twice (a run of {steps} steps is short) ") if steps < SHORT_RUN_OF_FULL else (1, "")
+        ratio, times = (2, f"twice (a run of {steps} steps is short) ") if steps < SHORT_RUN else (1, "")
     else:
         root, divided = _rslora_root(inputs)
         times = f"{word}{divided} the rate of full fine-tuning, which is "
