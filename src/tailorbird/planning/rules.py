@@ -84,7 +84,7 @@ SHORT_RUN = 200
 
 
 def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], steps: int) -> tuple[float, Reason]:
-    """R5: full = 1e-4 · (576 / hidden)^½; LoRA ten times that. In a run of fewer than 200 ``steps`` LoRA takes fifteen times, and full twice."""
+    """R5: full = 1e-4 · (576 / hidden)^½, LoRA ten times that; in a run of fewer than 200 ``steps`` twice and fifteen times that."""
     rate_of_full, root = 1e-4 * math.sqrt(576 / inputs.base.hidden), 1.0
     ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
     if method == "full":
