@@ -9,7 +9,7 @@ import pytest
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
-from tailorbird.domain.objective import Objective
+from tailorbird.domain.objective import AdapterWishes, Objective
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
 from tailorbird.lifecycle.steps import story
 
@@ -215,6 +215,15 @@ def test_more_weights_are_refused_where_the_learned_rows_are_known_by_heart() ->
     found = story.decide(objective(), FULL, story.Measured(Verdict.FAIL, "because", NOTHING, hopeless["full all"]))
     assert found == (Choice.REFUSE, f"because; {hopeless['full all']}")
     assert story.cannot_help(objective(ladder=["lora", "full"]), PLAN, {"lora r16": KNOWN}) == {}
+
+
+def test_all_weights_are_another_place_where_adapters_are_restricted() -> None:
+    """An adapter on the values of attention knew its rows by heart and left a fifth of the others wrong; all weights knew them."""
+    restricted = objective().model_copy(update={"lora": AdapterWishes(targets=("v_proj",))})
+    larger = RUNGS[1].model_copy(update={"variant": "r64"})
+    plan = PLAN.model_copy(update={"rungs": (RUNGS[1], larger, FULL)})
+    assert set(story.cannot_help(restricted, plan, {"lora r16": KNOWN})) == {"lora r64"}
+    assert set(story.cannot_help(objective(), plan, {"lora r16": KNOWN})) == {"lora r64", "full all"}
 
 
 @pytest.mark.parametrize("fit", [Fit(learned=0.5, held_out=0.6), Fit(learned=0.02, held_out=0.03), None])

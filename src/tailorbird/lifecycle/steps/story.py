@@ -109,14 +109,15 @@ def cannot_help(objective: Objective, plan: Plan, fits: Mapping[str, Fit | None]
 
     ``fits`` tells how far the training of each climbed rung got; what counts is the last one on the same base model. Adapters equal full
     fine-tuning until their weights are too few for what is to be learned (Schulman et al. 2025); where every learned row is known by heart
-    they are not.
+    they are not. That holds for adapters on all linear layers: where the objective restricts them, all weights are another place too.
     """
+    only_more = {RungKind.LORA, RungKind.FULL} if objective.lora.targets == "auto" else {RungKind.LORA}
     found: dict[str, str] = {}
     below: dict[str | None, Fit | None] = {}
     for rung in plan.rungs if objective.ladder == "auto" else ():
         if named(rung) in fits:
             below[rung.base] = fits[named(rung)]
-        elif rung.rung in (RungKind.LORA, RungKind.FULL) and (fit := below.get(rung.base)) is not None and fit.saturated:
+        elif rung.rung in only_more and (fit := below.get(rung.base)) is not None and fit.saturated:
             found[named(rung)] = (
                 f"{named(rung)} cannot help: the rung below knows the learned rows by heart "
                 f"(loss {fit.learned:.3f} against {fit.held_out:.3f} on rows held out), so more rows would help, and more weights would not"
