@@ -45,13 +45,13 @@ HIGHEST_TARGET = 0.95
 #: The least that the cheapest answer must reach for an objective to be built on it: below, it is of no use to anybody.
 LEAST_OF_USE = 0.6
 
-#: What a server allows that adapts nothing but the values, or the outputs, of attention: too little to move a word, at any rank.
+#: What a server allows that adapts nothing but the values, or the outputs, of attention.
 _VALUES, _OUTPUTS = ("v_proj",), ("o_proj",)
 #: What a team that scales adapters by 700 gets: the steps of rank 16 are too large to learn anything, those of rank 64 a quarter of them.
 _HOT = 700
 #: Each bed takes about fifteen minutes of one core. The floor is good where words alone decide; a prompt is better where labels say
 #: nothing; an adapter where the order of words decides (agreement within a sentence; which of five things is wanted); the larger one
-#: where the smaller is scaled too far; all weights where the adapter may touch next to nothing.
+#: where the smaller is scaled too far; all weights where the adapter may touch little.
 BEDS = {
     bed.name: bed
     for bed in (

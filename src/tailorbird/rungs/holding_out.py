@@ -14,7 +14,7 @@ from tailorbird.domain.errors import DataInvalid
 
 #: Share of the rows that is held out, and the most it may come to where groups are large.
 SHARE, MOST = 0.10, 0.20
-#: More rows than these choose no better among a handful of checkpoints, and are worth more as rows to learn from.
+#: What is held out chooses among a handful of checkpoints, rows paired: beyond this many, rows are left to learn from.
 ENOUGH = 400
 
 

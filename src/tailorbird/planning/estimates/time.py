@@ -63,9 +63,8 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
         + timed.update_seconds * trained / max(1, timed.trained_parameters)
     )
     looked = held_out_of(inputs, settings)
-    look = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train)) * look_seconds + per_forward_flop * forward_flops(
-        inputs, looked
-    )
+    looking_passes = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train))
+    look = looking_passes * look_seconds + per_forward_flop * forward_flops(inputs, looked)
     # Weights and moments with each look, the best weights apart with the better ones.
     written = (12 + 4) * trained / (1e6 * timed.write_mb_s)
     return steps_of(inputs, settings) * step + looks_of(settings) * (look + written)
