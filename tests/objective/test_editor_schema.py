@@ -106,6 +106,9 @@ REFUSED = [
     ("ladder", []),
     ("ladder", ["lora", "lora"]),
     ("approvals", ["operator"]),
+    ("full", {"epochs": 0}),
+    ("full", {"rank": 8}),
+    ("lora", {"learning_rate": 1}),
     ("seed", 1.5),
 ]
 

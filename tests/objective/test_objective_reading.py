@@ -70,6 +70,15 @@ def test_one_base_model_or_several() -> None:
     assert "base_models" not in parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
 
 
+def test_epochs_and_learning_rate_may_be_asked_for() -> None:
+    objective = parse_objective(changed("margin: 0.02", "full: {epochs: 3, learning_rate: 2.0e-4}\nlora: {epochs: 5}"), "o.yaml").objective
+    assert (objective.full.epochs, objective.full.learning_rate) == (3, 2e-4)
+    assert (objective.lora.epochs, objective.lora.learning_rate) == (5, "auto")
+    untouched = parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
+    assert "full" not in untouched
+    assert {"epochs", "learning_rate"}.isdisjoint(untouched["lora"])
+
+
 def test_a_file_is_read_from_disk_with_its_folder(tmp_path: Path) -> None:
     (tmp_path / "o.yaml").write_text("\ufeff" + GOOD, encoding="utf-8")
     assert read_objective(tmp_path / "o.yaml").folder == str(tmp_path.resolve())
@@ -89,6 +98,10 @@ def test_generation_is_supported() -> None:
         ("margin: 0.02", "base_models: []", 20, "`base_models` names none", "at least one"),
         ("margin: 0.02", "base_models: [a, b, a]", 20, "'a' is listed twice", "keep one"),
         ("margin: 0.02", "base_models: [a]\nbase_model: b", 20, "both `base_model` and `base_models`", "keep `base_models`"),
+        ("margin: 0.02", "full: {epochs: 0}", 20, "`full.epochs` must be at least 1, not 0", "the nearest valid value is 1"),
+        ("margin: 0.02", "full: {rank: 8}", 20, "unknown key `full.rank`", "`rank` belongs under `lora`"),
+        ("margin: 0.02", "full: {learning_rate: 2e-4}", 20, "a number or auto, not a text", "1e-3 is written 0.001"),
+        ("margin: 0.02", "lora: {learning_rate: 1}", 20, "`lora.learning_rate` must be less than 1", "less than 1"),
         ("margin: 0.02", "zzz: 1", 20, "unknown key `zzz`", "known keys here: name, tenant"),
         ("{at_concurrency: 4, max: 800}", "{max: 800, at_concurency: 4}", 19, "`limits.latency_p95_ms.at_concurency`", "`at_concurrency`"),
         ("  risk: limited\n", "", 3, "`business` lacks the key `risk`", "add `risk:`"),

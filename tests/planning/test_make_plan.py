@@ -188,6 +188,18 @@ def test_what_the_objective_asks_of_adapters_is_planned_with_its_reason() -> Non
     assert trained(plan, RungKind.FULL).learning_rate == trained(make_plan(inputs()), RungKind.FULL).learning_rate
 
 
+@pytest.mark.parametrize(("section", "kind", "other"), [("lora", RungKind.LORA, RungKind.FULL), ("full", RungKind.FULL, RungKind.LORA)])
+def test_epochs_and_rate_that_the_objective_asks_for_are_planned_for_that_rung_alone(section: str, kind: RungKind, other: RungKind) -> None:
+    plan, untouched = make_plan(inputs(objective=objective(**{section: {"epochs": 7, "learning_rate": 3e-4}}))), make_plan(inputs())
+    settings = trained(plan, kind)
+    assert (settings.epochs, settings.learning_rate, settings.evaluations_per_epoch) == (7, 3e-4, 1)
+    assert settings != trained(untouched, kind)
+    assert trained(plan, other) == trained(untouched, other)
+    reasons = {reason.rule: reason.text for reason in rung(plan, kind).reasons}
+    assert all("as the objective asks" in reasons[rule] for rule in ("R5", "R10"))
+    assert rung(plan, kind).time.likely > rung(untouched, kind).time.likely
+
+
 def test_a_target_that_the_base_lacks_is_named_before_anything_is_spent() -> None:
     plan = make_plan(inputs(objective=objective(lora={"targets": ["q_proj", "c_attn"]})))
     refused = next(r for r in plan.left_out if r.rung is RungKind.LORA)

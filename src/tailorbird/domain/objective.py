@@ -236,7 +236,20 @@ class Budget(Section):
     """GiB of memory; ``auto`` is what the machine has."""
 
 
-class AdapterWishes(Section):
+def _is_auto(value: object) -> bool:
+    return value == "auto"
+
+
+class TrainingWishes(Section):
+    """How long and how fast a rung shall learn, where the planner shall not decide."""
+
+    epochs: Annotated[int, Field(ge=1, le=100)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    """Passes over the training rows; ``auto`` goes by how many there are. The checkpoint with the best held-out loss is kept."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
+    """The highest learning rate, reached after the warm-up; ``auto`` goes by the method and the width of the model."""
+
+
+class AdapterWishes(TrainingWishes):
     """How adapters (``lora``, ``qlora``) shall be made, where the planner shall not decide."""
 
     rank: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -289,6 +302,8 @@ class Objective(Section):
     be released (kind: classify, labels: one); it is measured in any case."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
+    full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())
+    """How all weights shall be trained, where the planner shall not decide."""
     approvals: Literal["auto"] | tuple[str, ...] = "auto"
     """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""
     seed: int = 20

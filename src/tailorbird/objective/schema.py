@@ -32,6 +32,7 @@ from tailorbird.domain.objective import (
     Referral,
     Task,
     TermColumns,
+    TrainingWishes,
 )
 from tailorbird.domain.value import Value
 from tailorbird.foundations.text import nearest
@@ -62,6 +63,7 @@ SECTIONS: dict[str, type[Value]] = {
     "referral": Referral,
     "budget": Budget,
     "lora": AdapterWishes,
+    "full": TrainingWishes,
 }
 
 _RANGE = ("greater_than", "less_than")

@@ -65,13 +65,15 @@ def _what(kind: RungKind) -> Reason:
 def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     batch, batch_reason = rules.batch_size()
     targets = tuple(inputs.base.linear_shapes)
-    steps = EPOCHS * steps_per_pass(inputs.manifest.counts.train, batch)
+    asked = rules.wishes(inputs, method).epochs
+    epochs = EPOCHS if asked == "auto" else asked
+    steps = epochs * steps_per_pass(inputs.manifest.counts.train, batch)
     rate, rate_reason = rules.learning_rate(inputs, method, max(steps, rules.SHORT_RUN))
     settings = TrainingSettings(
         method=method,
         lora=LoraSettings(rank=rules.SMALLEST_DEFAULT_RANK, alpha=rules.ALPHA, targets=targets) if method == "lora" else None,
         learning_rate=rate,
-        epochs=EPOCHS,
+        epochs=epochs,
         batch_size=batch,
         token_budget=8192,
         max_length=inputs.base.context,

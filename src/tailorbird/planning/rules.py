@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.objective import TaskKind, TrainingWishes
 from tailorbird.domain.plan import Reason, TokenProfile
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.sizes import parameters_per_rank, steps_per_pass
@@ -24,6 +24,9 @@ MOST_SHOTS = 12
 SHOTS_WITHOUT_LABELS = 8
 #: Rows that a token profile counts at most.
 PROFILED_ROWS = 2_000
+
+#: What is trained: adapters on the base as it is or in 4 bits, or all weights.
+Method = Literal["lora", "qlora", "full"]
 
 _ASKED = "the objective"
 _TML = "Schulman et al., LoRA Without Regret, Thinking Machines 2025"
@@ -83,8 +86,11 @@ def alpha(inputs: PlanInputs) -> tuple[int, Reason]:
 SHORT_RUN = 200
 
 
-def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], steps: int) -> tuple[float, Reason]:
+def learning_rate(inputs: PlanInputs, method: Method, steps: int) -> tuple[float, Reason]:
     """R5: full = 1e-4 · (576 / hidden)^½, LoRA ten times that; in a run of fewer than 200 ``steps`` twice and fifteen times that."""
+    asked = wishes(inputs, method).learning_rate
+    if asked != "auto":
+        return asked, Reason(rule="R5", text=f"{asked:g}, as the objective asks", source=_ASKED)
     rate_of_full, root = 1e-4 * math.sqrt(576 / inputs.base.hidden), 1.0
     ratio, word = (15, f"fifteen times (a run of {steps} steps is short)") if steps < SHORT_RUN else (10, "ten times")
     if method == "full":
@@ -97,6 +103,11 @@ def learning_rate(inputs: PlanInputs, method: Literal["lora", "qlora", "full"], 
     return rate, Reason(rule="R5", text=text, source=f"{_TML} (ratio 9.8 over 14 models); arXiv 2602.06204 (width)")
 
 
+def wishes(inputs: PlanInputs, method: Method) -> TrainingWishes:
+    """What the objective asks of training by ``method``."""
+    return inputs.objective.full if method == "full" else inputs.objective.lora
+
+
 def _rslora_root(inputs: PlanInputs) -> tuple[float, str]:
     """rsLoRA multiplies the adapter's step by √rank, so its rate is divided by it: both turn the same knob."""
     chosen = rank(inputs)[0]
@@ -105,10 +116,8 @@ def _rslora_root(inputs: PlanInputs) -> tuple[float, str]:
 
 def options(inputs: PlanInputs) -> tuple[Reason, ...]:
     """R7: variants of LoRA are of second order once the rate is tuned, so none is planned unless the objective asks for it."""
-    wishes = inputs.objective.lora
-    asked = [
-        name for name, on in (("rsLoRA", wishes.rslora), ("DoRA", wishes.dora), (f"LoRA+ ({wishes.b_rate:g})", wishes.b_rate != 1)) if on
-    ]
+    lora = inputs.objective.lora
+    asked = [name for name, on in (("rsLoRA", lora.rslora), ("DoRA", lora.dora), (f"LoRA+ ({lora.b_rate:g})", lora.b_rate != 1)) if on]
     if not asked:
         return ()
     text = f"{', '.join(asked)}, as the objective asks: variants differ by 1 to 2 % at their own best rate"
@@ -128,10 +137,12 @@ def batch_size() -> tuple[int, Reason]:
     return BATCH, Reason(rule="R6", text=text, source=_TML)
 
 
-def epochs(inputs: PlanInputs, batch: int) -> tuple[int, Reason]:
+def epochs(inputs: PlanInputs, method: Method, batch: int) -> tuple[int, Reason]:
     """R10: three passes below 2,000 rows, two up to 20,000, one above; over small sets as many as give 100 steps, ten at most. The best
     checkpoint is kept in any case."""
-    rows = inputs.manifest.counts.train
+    rows, asked = inputs.manifest.counts.train, wishes(inputs, method).epochs
+    if asked != "auto":
+        return asked, Reason(rule="R10", text=f"{asked} over {rows:,} rows, as the objective asks", source=_ASKED)
     passes = 3 if rows < 2_000 else 2 if rows <= 20_000 else 1
     needed = min(MOST_PASSES, math.ceil(LEAST_STEPS / steps_per_pass(rows, batch)))
     why = "repeats beyond that add little, and the checkpoint with the best held-out loss is kept"

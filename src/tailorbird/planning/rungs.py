@@ -143,11 +143,9 @@ def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     return max(training, prompt_memory(inputs, 0), key=lambda estimate: estimate.likely)
 
 
-def _settings(
-    inputs: PlanInputs, method: Literal["lora", "qlora", "full"], adapter: LoraSettings | None
-) -> tuple[TrainingSettings, tuple[Reason, ...]]:
+def _settings(inputs: PlanInputs, method: rules.Method, adapter: LoraSettings | None) -> tuple[TrainingSettings, tuple[Reason, ...]]:
     batch, batch_reason = rules.batch_size()
-    epochs, epochs_reason = rules.epochs(inputs, batch)
+    epochs, epochs_reason = rules.epochs(inputs, method, batch)
     steps = epochs * steps_per_pass(inputs.manifest.counts.train, batch)
     rate, rate_reason = rules.learning_rate(inputs, method, steps)
     length, length_reason = rules.max_length(inputs)
