@@ -3,7 +3,7 @@
 In: ``SIZES=10,40`` does some of the sizes (messages per intent; ``all``: everything that dev leaves of the 10,003), ``RUNGS=full`` some of
 the rungs, which the table then names. Out: for each size a table of rungs with intervals and hours, and the sealed test of the chosen
 one. A size that is done is kept in ``results/banking77.jsonl``;
-one that was broken off goes on where it was, in the workspace that it left.
+one that was broken off goes on where it was, in the workspace that it left. Labels are put as words, with spaces for underscores.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import os
 import shutil
 import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from beds import DATA, ROOT
+from remembering import RememberingTrainer
 
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Climb
@@ -34,6 +36,8 @@ SIZES = ("10", "40", "all")
 DEV = 10
 #: Low enough for a rung to pass on dev, so that the test is opened; the bar is the lower end of the interval there.
 TARGETS = {"10": 0.60, "40": 0.75, "all": 0.85}
+#: Chosen on dev of all rows: one pass more than the planner makes, and twice its rate where all weights are trained.
+WISHES = {"lora": {"epochs": 3}, "full": {"epochs": 3, "learning_rate": 2.0e-4}}
 TENANT = "bench"
 
 
@@ -56,6 +60,8 @@ def _climbed(size: str) -> dict[str, Any]:
         settings.save_settings(folder, {"tenant": TENANT})
         (folder / "models").symlink_to(ROOT / ".cache" / "models")
     parts = wiring.open_parts(settings.load_settings(folder))
+    trainer = RememberingTrainer(parts.trainer(), WORK / "trained")
+    parts = replace(parts, trainer=lambda: trainer)
     if not key_path(parts, TENANT, "author").is_file():
         initialise(parts, TENANT, FIRST_PEOPLE)
     author = act_as(parts, TENANT, "author", key_path(parts, TENANT, "author"))
@@ -92,7 +98,7 @@ def _objective(size: str, folder: Path) -> Path:
         "limits": {"latency_p95_ms": {"at_concurrency": 32, "max": 1e9}},
         "budget": {"money": 1000, "hours": 100},
         "ladder": os.environ.get("RUNGS", "prompt,lora,full").split(","),
-    }
+    } | WISHES
     path = folder / "objective.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path
@@ -100,7 +106,7 @@ def _objective(size: str, folder: Path) -> Path:
 
 def _rows(split: str) -> list[tuple[str, str]]:
     with (DATA / "banking77" / f"{split}.csv").open(newline="", encoding="utf-8") as file:
-        return [(row["text"], row["category"]) for row in csv.DictReader(file)]
+        return [(row["text"], row["category"].replace("_", " ")) for row in csv.DictReader(file)]
 
 
 def _told(size: str, found: RunReport) -> dict[str, Any]:
