@@ -16,8 +16,8 @@ import os
 import random
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,7 @@ DATA = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "dat
 METRIC = "accuracy"
 #: Rows of the sealed test: enough to prove the highest target. It is opened once in a decision and judges nothing here.
 TEST = 60
-#: Paradigms of BLiMP whose right and wrong sentences hold the same words: a determiner and its noun; a subject and its verb, or its pronoun.
+#: Paradigms of BLiMP whose good and bad sentences hold the same words: a determiner and its noun; a subject and its verb, or pronoun.
 _PARADIGMS = {
     "blimp": ("determiner_noun_agreement_1", "determiner_noun_agreement_2", "determiner_noun_agreement_with_adjective_1"),
     "blimp_subjects": ("regular_plural_subject_verb_agreement_1", "irregular_plural_subject_verb_agreement_1", "anaphor_number_agreement"),
@@ -55,8 +55,7 @@ _WISHES_EACH = 80
 @dataclass(frozen=True)
 class Bed:
     """``labels`` of a data set; ``train``, ``truth`` and ``dev`` rows a label; ``noise`` the share of training labels drawn anew;
-    ``layers`` the linear layers that adapters may touch (empty: all), ``alpha`` what they are scaled by (0: the planner's).
-    ``rows`` is the bed whose rows it shares (empty: its own)."""
+    ``lora`` what a team asks of adapters. ``rows`` is the bed whose rows it shares (empty: its own)."""
 
     name: str
     data: str
@@ -65,8 +64,7 @@ class Bed:
     truth: int
     dev: int
     noise: float = 0.0
-    layers: tuple[str, ...] = ()
-    alpha: int = 0
+    lora: Mapping[str, Any] = field(default_factory=dict)
     rows: str = ""
 
     @property
@@ -91,7 +89,6 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
     folder.mkdir(parents=True)
     parts = _parts(bed)
     files = [_write(folder, split, parts[part]) for split, part in (("train", "train"), ("dev", wanted.measured), ("test", "test"))]
-    wishes: dict[str, Any] = {"targets": list(bed.layers), "rank": wanted.rank, "alpha": bed.alpha}
     content = {
         "name": bed.name,
         "tenant": "bench",
@@ -103,7 +100,7 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
         "limits": {"latency_p95_ms": {"at_concurrency": 32, "max": 1e9}},
         "budget": {"money": 1000, "hours": 100},
         "ladder": wanted.ladder if wanted.ladder == "auto" else list(wanted.ladder),
-        "lora": {name: wish for name, wish in wishes.items() if wish},
+        "lora": {**bed.lora, **({"rank": wanted.rank} if wanted.rank else {})},
         "seed": wanted.seed,
     }
     path = folder / "objective.yaml"
