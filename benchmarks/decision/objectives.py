@@ -50,6 +50,7 @@ _VALUES, _OUTPUTS = {"targets": ["v_proj"]}, {"targets": ["o_proj"]}
 #: What a careful team asks for: a fifth of the planner's rate, with rsLoRA, whose scale falls with the root of the rank only. Rank 16 then
 #: moves too little in so few steps; rank 64 moves twice as far.
 _SLOW = {"rslora": True, "alpha": 8, "learning_rate": 3.0e-4}
+_SLOWER = _SLOW | {"learning_rate": 2.2e-4}
 #: Each bed takes about fifteen minutes of one core. The floor is good where words alone decide; a prompt is better where labels say
 #: nothing; an adapter where the order of words decides (agreement within a sentence; which of five things is wanted); the larger one
 #: where the smaller moves too little; all weights where the adapter may touch little.
@@ -65,7 +66,7 @@ BEDS = {
         Bed("wishes-outputs", "wishes", labels=12, train=24, truth=14, dev=14, lora=_OUTPUTS, rows="wishes"),
         Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
         Bed("subjects", "blimp_subjects", labels=2, train=60, truth=80, dev=80),
-        Bed("subjects-slow", "blimp_subjects", labels=2, train=60, truth=80, dev=80, lora=_SLOW, rows="subjects"),
+        Bed("agreement-slower", "blimp", labels=2, train=60, truth=80, dev=80, lora=_SLOWER),
         Bed("banking-2-noise", "banking77", labels=2, train=15, truth=40, dev=40, noise=1.0),
         Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
     )
@@ -205,7 +206,8 @@ def _value(climb: Climb) -> float:
 def _judged(spec: Spec) -> dict[str, Any]:
     """An objective with its right answer and what most seeds decided."""
     found = [_lines("decision")[spec.name, seed]["decided"] for seed in SEEDS]
-    decided = Counter(found).most_common(1)[0][0]
+    most, count = Counter(found).most_common(1)[0]
+    decided = most if count > len(SEEDS) / 2 else "no two seeds alike"
     told = {"objective": spec.name, "target": spec.target, "right": spec.right, "seeds": found, "decided": decided}
     return told | {"wrong": decided != spec.right}
 

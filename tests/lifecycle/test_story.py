@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.evidence import Comparison, Evidence, GateResult, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import AdapterWishes, Objective
 from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
@@ -232,6 +232,35 @@ def test_more_weights_are_tried_where_the_learned_rows_are_not_known(fit: Fit | 
     assert story.decide(objective(), FULL, story.Measured(Verdict.FAIL, "because", NOTHING))[0] is Choice.CLIMB
 
 
+def finding(bound: float, low: float | None, high: float | None, kind: str = "kpi", verdict: Verdict = Verdict.FAIL) -> Finding:
+    return Finding(name="m", kind=kind, bound=bound, value=low, low=low, high=high, n=100, verdict=verdict, reason="")
+
+
+def gate(*findings: Finding) -> GateResult:
+    return climb(1, Verdict.FAIL).gate.model_copy(update={"findings": findings})
+
+
+@pytest.mark.parametrize(
+    ("findings", "told"),
+    [
+        ((finding(0.9, 0.6, 0.74),), True),
+        ((finding(0.9, 0.6, 0.76),), False),  # full fine-tuning has gained as much
+        ((finding(0.8, 0.7, 0.85, verdict=Verdict.INCONCLUSIVE),), False),
+        ((finding(0.8, 0.7, 0.85, verdict=Verdict.INCONCLUSIVE), finding(0.9, 0.5, 0.6)), True),
+        ((finding(0.5, 0.9, 1.2),), True),  # a loss, which shall be low
+        ((finding(0.5, 0.6, 0.9),), False),
+        ((finding(800, 900, 950, "limit"),), True),  # no weights more make it faster
+        ((finding(0.9, None, None, verdict=Verdict.INCONCLUSIVE),), False),
+        ((), False),
+    ],
+)
+def test_a_target_within_reach_of_more_weights_is_climbed_for(findings: tuple[Finding, ...], told: bool) -> None:
+    assert story.telling(KNOWN, gate(*findings)) == (KNOWN if told else None)
+    assert story.fits_of([climb(1, Verdict.FAIL).model_copy(update={"fit": KNOWN, "gate": gate(*findings)})]) == {
+        "lora r16": KNOWN if told else None
+    }
+
+
 def test_of_two_bases_the_one_that_needs_rows_is_passed_over_and_the_other_is_climbed() -> None:
     small, large = digest(1), digest(2)
     rungs = [
@@ -247,7 +276,9 @@ def test_of_two_bases_the_one_that_needs_rows_is_passed_over_and_the_other_is_cl
     following = story.above(plan, set(fits), hopeless)
     assert following is plan.rungs[3]
     climbs = [
-        climb(0, Verdict.FAIL).model_copy(update={"rung": kind, "variant": variant, "fit": fits[f"{kind.value} {variant}"]})
+        climb(0, Verdict.FAIL).model_copy(
+            update={"rung": kind, "variant": variant, "fit": fits[f"{kind.value} {variant}"], "gate": gate(finding(0.8, 0.3, 0.5))}
+        )
         for kind, variant, _ in rungs[:2]
     ]
     done = ["snapshot", "plan", "floor", *(f"{step} {name}" for name in fits for step in ("make", "measure"))]

@@ -137,7 +137,7 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
     candidate = stage.record(Candidate, evidence.candidate)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
     fit = _fit_of(stage, making)
-    hopeless = _cannot_help(stage, {story.named(rung): fit})
+    hopeless = _cannot_help(stage, {story.named(rung): story.telling(fit, gate)})
     tried = {story.named(rung)} | {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
     following = story.above(plan, tried, hopeless)
     why_not = hopeless.get(story.named(following), "") if following else ""
@@ -169,7 +169,7 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
 
 def _cannot_help(stage: Stage, last: dict[str, Fit | None]) -> dict[str, str]:
     """Rungs that offer nothing but more weights, by name, and why they cannot help; ``last`` is the fit of what was climbed last."""
-    return story.cannot_help(stage.objective, planned(stage), {story.named(climb): climb.fit for climb in stage.climbs} | last)
+    return story.cannot_help(stage.objective, planned(stage), story.fits_of(stage.climbs) | last)
 
 
 def _with_limits(stage: Stage, candidate: Candidate, making: Making, evidence: Evidence) -> Evidence:

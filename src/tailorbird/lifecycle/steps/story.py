@@ -6,10 +6,11 @@ candidate. Must not know: ports, files, how a step is done.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailorbird.domain.evidence import Comparison, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Budget, Objective, TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
@@ -54,7 +55,7 @@ def _climbing(objective: Objective, plan: Plan, told: Told) -> list[str]:
     climbed = {named(climb) for climb in told.climbs}
     reached = [rung for rung in plan.rungs if named(rung) in climbed or not {make_step(rung), measure_step(rung)}.isdisjoint(told.failed)]
     if not ended:
-        hopeless = cannot_help(objective, plan, {named(climb): climb.fit for climb in told.climbs})
+        hopeless = cannot_help(objective, plan, fits_of(told.climbs))
         reached += [rung for rung in plan.rungs if rung not in reached and named(rung) not in hopeless][:1]
     return [step for rung in reached for step in _steps(rung, told.failed)]
 
@@ -104,12 +105,37 @@ def above(plan: Plan, tried: Collection[str], hopeless: Collection[str]) -> Rung
     return next((rung for rung in left if named(rung) not in hopeless), left[0] if left else None)
 
 
+#: How far above the upper end of an interval a target may lie before more weights are given up on. Over adapters that knew their rows by
+#: heart, full fine-tuning gained up to 0.13 (decision 0046).
+WITHIN_REACH = 0.15
+
+
+def fits_of(climbs: Sequence[Climb]) -> dict[str, Fit | None]:
+    """What the trainings of climbed rungs tell of the rungs above, by name."""
+    return {named(climb): telling(climb.fit, climb.gate) for climb in climbs}
+
+
+def telling(fit: Fit | None, gate: GateResult) -> Fit | None:
+    """``fit`` where the gate is so far from a pass that more weights would have to work wonders; None where they may be enough."""
+    return fit if _shortfall(gate) > WITHIN_REACH else None
+
+
+def _shortfall(gate: GateResult) -> float:
+    """What separates the interval of a KPI that failed from its target, at most; without end where a limit failed."""
+    failed = [finding for finding in gate.findings if finding.verdict is Verdict.FAIL]
+    if any(finding.kind == "limit" for finding in failed):
+        return math.inf
+    gaps = [max(each.bound - each.high, each.low - each.bound) for each in failed if each.low is not None and each.high is not None]
+    return max(gaps, default=0.0)
+
+
 def cannot_help(objective: Objective, plan: Plan, fits: Mapping[str, Fit | None]) -> dict[str, str]:
     """The rungs of an automatic ladder that offer nothing but more weights, and why they are passed over; by name.
 
-    ``fits`` tells how far the training of each climbed rung got; what counts is the last one on the same base model. Adapters equal full
-    fine-tuning until their weights are too few for what is to be learned (Schulman et al. 2025); where every learned row is known by heart
-    they are not. That holds for adapters on all linear layers: where the objective restricts them, all weights are another place too.
+    ``fits`` (see ``fits_of``) tells how far the training of each climbed rung got; what counts is the last one on the same base model.
+    Adapters equal full fine-tuning until their weights are too few for what is to be learned (Schulman et al. 2025); where every learned
+    row is known by heart they are not. That holds for adapters on all linear layers: where the objective restricts them, all weights are
+    another place too.
     """
     only_more = {RungKind.LORA, RungKind.FULL} if objective.lora.targets == "auto" else {RungKind.LORA}
     found: dict[str, str] = {}
