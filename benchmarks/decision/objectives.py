@@ -65,9 +65,9 @@ BEDS = {
         Bed("wishes", "wishes", labels=12, train=24, truth=14, dev=14),
         Bed("wishes-outputs", "wishes", labels=12, train=24, truth=14, dev=14, lora=_OUTPUTS, rows="wishes"),
         Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
-        Bed("subjects", "blimp_subjects", labels=2, train=60, truth=80, dev=80),
         Bed("agreement-slower", "blimp", labels=2, train=60, truth=80, dev=80, lora=_SLOWER),
         Bed("banking-2-noise", "banking77", labels=2, train=15, truth=40, dev=40, noise=1.0),
+        Bed("subjects", "blimp_subjects", labels=2, train=60, truth=80, dev=80),
         Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
     )
 }
