@@ -67,6 +67,7 @@ BEDS = {
         Bed("unfair-5", "unfair_tos", labels=5, train=10, truth=24, dev=28),
         Bed("agreement-slower", "blimp", labels=2, train=60, truth=80, dev=80, lora=_SLOWER),
         Bed("banking-2-noise", "banking77", labels=2, train=15, truth=40, dev=40, noise=1.0),
+        Bed("bitext-2-noise-3", "bitext", labels=2, train=30, truth=70, dev=70, noise=1.0),
         Bed("subjects", "blimp_subjects", labels=2, train=60, truth=80, dev=80),
         Bed("bitext-4-few", "bitext", labels=4, train=3, truth=40, dev=40),
     )
