@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import random
 from dataclasses import asdict, dataclass
@@ -87,9 +88,10 @@ def settings_of(case: Case) -> TrainingSettings:
 
 
 def job_of(case: Case, workspace: Path) -> TrainingJob:
-    """The job of a case: ``steps`` batches to learn from, a tenth of that held out."""
+    """The job of a case: ``steps`` batches to learn from, and as many rows held out as the planner would hold."""
     rows, labels = rows_of(case)
     count = case.batch * case.steps
+    held_out = math.ceil(count / 9)
     return TrainingJob(
         base=base_folder(case.base),
         base_digest=DIGEST,
@@ -97,7 +99,7 @@ def job_of(case: Case, workspace: Path) -> TrainingJob:
         settings=settings_of(case),
         prompt=PromptSpec(instruction="Classify the customer message into one intent.", labels=labels, list_labels=case.listed),
         train=tuple(rows[:count]),
-        held_out=tuple(rows[-max(8, count // 9) :]),
+        held_out=tuple(rows[-held_out:]),
         workspace=workspace,
     )
 

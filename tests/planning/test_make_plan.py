@@ -252,6 +252,16 @@ def test_timed_steps_give_the_time_of_the_whole_run(kind: RungKind, rate: float)
     assert planned.training_time.likely == pytest.approx(training_flops(timed, settings) / rate, rel=0.02)
 
 
+def test_timed_steps_count_the_bytes_of_checkpoints() -> None:
+    """Weights and the best weights before the first step; then, with every look, two moments beside them. Steps take no time here."""
+    settings = trained(make_plan(inputs()), RungKind.FULL)
+    timed = timed_steps(settings, inputs(), 1e30).model_copy(update={"write_mb_s": 100.0})
+    planned = rung(make_plan(inputs(calibrations=(timed,))), RungKind.FULL)
+    later = settings.epochs * settings.evaluations_per_epoch
+    assert planned.training_time is not None
+    assert planned.training_time.likely == pytest.approx((8 + 16 * later) * SMALL.parameters / 100e6, rel=1e-3)
+
+
 def test_flops_of_lora_are_two_thirds_of_full_where_the_backbone_rules() -> None:
     plan = make_plan(inputs())
     lora, full = (training_flops(inputs(), trained(plan, kind)) for kind in (RungKind.LORA, RungKind.FULL))

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from tailorbird.domain.calibration import Calibration, TimedPass
-from tailorbird.foundations.disk import flush
+from tailorbird.foundations.disk import digest_file, flush
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training.batches import Batches
 from tailorbird.training.encoding import Encoded, Encoder
@@ -117,12 +117,16 @@ def _seconds(work: Callable[[], None]) -> float:
 
 
 def _written_mb_s(folder: Path) -> float:
-    """What the disk takes, synced: checkpoints are."""
+    """How fast a checkpoint is kept: written, synced, and read again for its digest."""
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / ".calibration"
-    started = time.perf_counter()
-    with probe.open("wb") as file:
-        file.write(bytes(_WRITTEN))
-        flush(file)
+    probe, written = folder / ".calibration", b"\x01" * _WRITTEN
+
+    def keep() -> None:
+        with probe.open("wb") as file:
+            file.write(written)
+            flush(file)
+        digest_file(probe)
+
+    seconds = min(_seconds(keep) for _ in range(_REPEATS))
     probe.unlink()
-    return _WRITTEN / 1e6 / max(1e-6, time.perf_counter() - started)
+    return _WRITTEN / 1e6 / max(1e-6, seconds)

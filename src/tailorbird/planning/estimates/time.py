@@ -65,9 +65,10 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
     looked = held_out_of(inputs, settings)
     looking_passes = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train))
     look = looking_passes * look_seconds + per_forward_flop * forward_flops(inputs, looked)
-    # Weights and moments with each look, the best weights apart with the better ones.
-    written = (12 + 4) * trained / (1e6 * timed.write_mb_s)
-    return steps_of(inputs, settings) * step + looks_of(settings) * (look + written)
+    looks = looks_of(settings)
+    # Weights and moments with each look, the best weights apart with the better ones; before the first step there are no moments.
+    written = (looks * (12 + 4) - 8) * trained / (1e6 * timed.write_mb_s)
+    return steps_of(inputs, settings) * step + looks * look + written
 
 
 def _fitted(inputs: PlanInputs, timed: Calibration, *, forward: bool) -> tuple[float, float]:
