@@ -252,14 +252,15 @@ def test_timed_steps_give_the_time_of_the_whole_run(kind: RungKind, rate: float)
     assert planned.training_time.likely == pytest.approx(training_flops(timed, settings) / rate, rel=0.02)
 
 
-def test_timed_steps_count_the_bytes_of_checkpoints() -> None:
+def test_timed_steps_count_the_moments_and_the_bytes_of_checkpoints() -> None:
     """Weights and the best weights before the first step; then, with every look, two moments beside them. Steps take no time here."""
     settings = trained(make_plan(inputs()), RungKind.FULL)
-    timed = timed_steps(settings, inputs(), 1e30).model_copy(update={"write_mb_s": 100.0})
+    timed = timed_steps(settings, inputs(), 1e30)
+    timed = timed.model_copy(update={"write_mb_s": 100.0, "moments_seconds": 2.0, "trained_parameters": SMALL.parameters})
     planned = rung(make_plan(inputs(calibrations=(timed,))), RungKind.FULL)
     later = settings.epochs * settings.evaluations_per_epoch
     assert planned.training_time is not None
-    assert planned.training_time.likely == pytest.approx((8 + 16 * later) * SMALL.parameters / 100e6, rel=1e-3)
+    assert planned.training_time.likely == pytest.approx(2.0 + (8 + 16 * later) * SMALL.parameters / 100e6, rel=1e-3)
 
 
 def test_flops_of_lora_are_two_thirds_of_full_where_the_backbone_rules() -> None:

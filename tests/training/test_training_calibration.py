@@ -23,6 +23,7 @@ def test_steps_are_timed_on_a_small_and_on_the_longest_pass(make_job: MakeJob, m
     assert found.trained_parameters > 0
     assert found.update_seconds > 0
     assert found.write_mb_s > 0
+    assert found.moments_seconds >= 0
     assert list(job.workspace.iterdir()) == []
 
 

@@ -30,8 +30,8 @@ class Calibration(Value):
     """A few timed steps of one method on one base model and machine, at ``settings``.
 
     ``machine`` names the machine, ``base_model`` the weights. ``process_gb`` is the resident set before the model was read, ``held_gb``
-    that between two steps (weights, moments). ``update_seconds`` is one optimiser step, ``write_mb_s`` how fast the workspace keeps a
-    checkpoint: written, synced, and read again for its digest.
+    that between two steps (weights, moments). ``update_seconds`` is one optimiser step, ``moments_seconds`` what the first takes beyond
+    that, ``write_mb_s`` how fast the workspace keeps a checkpoint: written, synced, and read again for its digest.
     """
 
     machine: str
@@ -40,6 +40,7 @@ class Calibration(Value):
     measured_at: datetime
     passes: tuple[TimedPass, ...]
     update_seconds: float
+    moments_seconds: float = 0.0
     read_seconds: float
     write_mb_s: float
     process_gb: float

@@ -14,9 +14,10 @@ from pathlib import Path
 import torch
 
 from tailorbird.domain.calibration import Calibration, TimedPass
-from tailorbird.foundations.disk import digest_file, flush
+from tailorbird.foundations.disk import digest_file
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training.batches import Batches
+from tailorbird.training.checkpoints import write_tensors
 from tailorbird.training.encoding import Encoded, Encoder
 from tailorbird.training.high_water import HighWater, resident_gib
 from tailorbird.training.methods import Learner, method_named
@@ -28,7 +29,7 @@ from tailorbird.training.packing import pack
 _REPEATS = 2
 #: A pass this many times shorter than the longest tells what a pass costs whatever its length.
 _SHORTER = 4
-_WRITTEN = 32 * 2**20
+_WRITTEN = 128 * 2**20
 
 
 def calibrate(job: TrainingJob, machine: str) -> Calibration:
@@ -39,19 +40,21 @@ def calibrate(job: TrainingJob, machine: str) -> Calibration:
     rows = Encoder(job.base).encode(job.prompt, job.train)
     longest = max(Batches(rows, job.settings).at(0), key=lambda part: sum(len(row.ids) for row in part))
     shorter = longest[: max(1, len(longest) // _SHORTER)]
-    # The first step makes the moments and chooses kernels: it is not timed.
+    # The first step makes the moments and chooses kernels.
     _pass(network, shorter)
-    optimiser.update(0.0)
+    first_update = _seconds(lambda: optimiser.update(0.0))
     held_gb = resident_gib()
     passes = [_timed(network, optimiser, part) for part in ((shorter, longest) if len(longest) > 1 else (longest,))]
     _pass(network, shorter)
+    update = _seconds(lambda: optimiser.update(0.0))
     return Calibration(
         machine=machine,
         base_model=job.base_digest,
         settings=job.settings,
         measured_at=datetime.now(UTC),
         passes=tuple(passes),
-        update_seconds=_seconds(lambda: optimiser.update(0.0)),
+        update_seconds=update,
+        moments_seconds=max(0.0, first_update - update),
         read_seconds=read_seconds,
         write_mb_s=_written_mb_s(job.workspace),
         process_gb=process_gb,
@@ -119,12 +122,10 @@ def _seconds(work: Callable[[], None]) -> float:
 def _written_mb_s(folder: Path) -> float:
     """How fast a checkpoint is kept: written, synced, and read again for its digest."""
     folder.mkdir(parents=True, exist_ok=True)
-    probe, written = folder / ".calibration", b"\x01" * _WRITTEN
+    probe, tensors = folder / ".calibration", {"probe": torch.ones(_WRITTEN, dtype=torch.uint8)}
 
     def keep() -> None:
-        with probe.open("wb") as file:
-            file.write(written)
-            flush(file)
+        write_tensors(probe, tensors)
         digest_file(probe)
 
     seconds = min(_seconds(keep) for _ in range(_REPEATS))

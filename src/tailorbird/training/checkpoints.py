@@ -77,7 +77,7 @@ class Checkpoints:
     def save_best(self, step: int, weights: dict[str, torch.Tensor]) -> None:
         """Keeps ``weights`` as the best so far, reached at ``step``."""
         new = self._folder / f".new-best-{step:08d}"
-        _write_tensors(new, weights)
+        write_tensors(new, weights)
         self._best_digests[step] = digest_file(new)
         new.replace(self._best(step))
         flush_path(self._folder)
@@ -87,7 +87,7 @@ class Checkpoints:
         new, place = self._folder / f".new-step-{state.step:08d}", self._folder / f"step-{state.step:08d}"
         _remove(new)
         new.mkdir()
-        _write_tensors(new / "tensors.safetensors", tensors)
+        write_tensors(new / "tensors.safetensors", tensors)
         manifest = _Manifest(
             job=self._origin.job,
             code=self._origin.code,
@@ -187,7 +187,8 @@ def _read_tensors(path: Path, digest: Digest) -> dict[str, torch.Tensor] | None:
         return None
 
 
-def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Writes ``tensors`` to ``path`` and waits until they are on the disk. Raises OSError."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     flush_path(path)
 

@@ -57,10 +57,11 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
     pass_seconds, per_flop = _fitted(inputs, timed, forward=False)
     look_seconds, per_forward_flop = _fitted(inputs, timed, forward=True)
     trained = adapter_parameters(inputs.base, settings.lora) if settings.lora else inputs.base.parameters
+    as_many = trained / max(1, timed.trained_parameters)
     step = (
         passes_of(inputs, settings, settings.batch_size) * pass_seconds
         + per_flop * step_flops(inputs, settings.lora, batch_of(inputs, settings))
-        + timed.update_seconds * trained / max(1, timed.trained_parameters)
+        + timed.update_seconds * as_many
     )
     looked = held_out_of(inputs, settings)
     looking_passes = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train))
@@ -68,7 +69,7 @@ def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibrati
     looks = looks_of(settings)
     # Weights and moments with each look, the best weights apart with the better ones; before the first step there are no moments.
     written = (looks * (12 + 4) - 8) * trained / (1e6 * timed.write_mb_s)
-    return steps_of(inputs, settings) * step + looks * look + written
+    return steps_of(inputs, settings) * step + timed.moments_seconds * as_many + looks * look + written
 
 
 def _fitted(inputs: PlanInputs, timed: Calibration, *, forward: bool) -> tuple[float, float]:
