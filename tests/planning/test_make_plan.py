@@ -17,6 +17,7 @@ from tailorbird.foundations.canonical import digest_of
 from tailorbird.planning import PlanInputs, make_plan
 from tailorbird.planning.estimates import training_flops, training_memory
 from tailorbird.planning.estimates.work import Work, forward_flops, step_flops
+from tailorbird.planning.ranking import ranking_rungs
 from tailorbird.planning.sizes import adapter_parameters, backbone_parameters, parameters_per_rank
 
 
@@ -198,6 +199,17 @@ def test_epochs_and_rate_that_the_objective_asks_for_are_planned_for_that_rung_a
     reasons = {reason.rule: reason.text for reason in rung(plan, kind).reasons}
     assert all("as the objective asks" in reasons[rule] for rule in ("R5", "R10"))
     assert rung(plan, kind).time.likely > rung(untouched, kind).time.likely
+
+
+def test_encoders_are_tuned_as_long_and_as_fast_as_the_objective_asks() -> None:
+    wish = {"task": {"kind": "rank", "instruction": "Find."}, "kpis": [{"metric": "ndcg@10", "target": 0.4}]}
+    usual, asked = (
+        ranking_rungs(inputs(objective=objective(**wish, **more))) for more in ({}, {"lora": {"epochs": 2, "learning_rate": 4e-4}})
+    )
+    tuned = {(one.rung, one.training.method): one.training for one in asked if one.training}
+    assert (tuned[RungKind.BI_ENCODER, "lora"].epochs, tuned[RungKind.BI_ENCODER, "lora"].learning_rate) == (2, 4e-4)
+    assert tuned[RungKind.BI_ENCODER, "full"] == next(one.training for one in usual if one.training and one.training.method == "full")
+    assert sum(one.time.likely for one in asked) < sum(one.time.likely for one in usual)
 
 
 def test_a_target_that_the_base_lacks_is_named_before_anything_is_spent() -> None:
