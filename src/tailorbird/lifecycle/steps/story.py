@@ -193,7 +193,7 @@ def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb) -> str:
         return f"{named(costlier)} ties with {named(cheaper)} ({difference}), so the cheaper wins"
     if found.standing is Standing.WORSE:
         return f"{named(costlier)} is worse than {named(cheaper)} ({difference})"
-    more = f", {found.items_needed} more items would settle it" if found.items_needed else ""
+    more = f", {found.items_needed:,} more items would settle it" if found.items_needed else ""
     return f"{named(costlier)} is not proven better than {named(cheaper)} ({difference}{more}), so the cheaper stays"
 
 
