@@ -2,8 +2,8 @@
 
 In: ``SIZES=10,40`` does some of the sizes (messages per intent; ``all``: everything that dev leaves of the 10,003), ``RUNGS=full`` some of
 the rungs, which the table then names. Out: for each size a table of rungs with intervals and hours, and the sealed test of the chosen
-one. A size that is done is kept in ``results/banking77.jsonl``;
-one that was broken off goes on where it was, in the workspace that it left. Labels are put as words, with spaces for underscores.
+one. A size that is done is kept in ``results/banking77.jsonl`` (without its line it is done again); one that was broken off goes on where
+it was, in the workspace that it left; equal trainings are made once. Labels are put as words, with spaces for underscores.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SIZES = ("10", "40", "all")
 DEV = 10
 #: Low enough for a rung to pass on dev, so that the test is opened; the bar is the lower end of the interval there.
 TARGETS = {"10": 0.60, "40": 0.75, "all": 0.85}
-#: Chosen on dev of all rows: one pass more than the planner makes, and twice its rate where all weights are trained.
+#: For all weights chosen on dev of all rows: one pass more than the planner makes there, and twice its rate. Adapters get the same passes.
 WISHES = {"lora": {"epochs": 3}, "full": {"epochs": 3, "learning_rate": 2.0e-4}}
 TENANT = "bench"
 

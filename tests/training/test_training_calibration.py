@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
+
 import pytest
 from training_samples import MakeJob
 
@@ -23,8 +26,20 @@ def test_steps_are_timed_on_a_small_and_on_the_longest_pass(make_job: MakeJob, m
     assert found.trained_parameters > 0
     assert found.update_seconds > 0
     assert found.write_mb_s > 0
-    assert found.moments_seconds >= 0
     assert list(job.workspace.iterdir()) == []
+
+
+def test_what_the_first_update_takes_beyond_another_is_told_apart(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock on which the first thing that is timed takes five seconds and everything else one."""
+    seconds = itertools.chain([5.0], itertools.repeat(1.0))
+
+    def timed(work: Callable[[], None]) -> float:
+        work()
+        return next(seconds)
+
+    monkeypatch.setattr("tailorbird.training.calibration._seconds", timed)
+    found = open_trainer().calibrate(make_job("full"), "here")
+    assert (found.update_seconds, found.moments_seconds) == (1.0, 4.0)
 
 
 def test_one_row_is_timed_as_it_is(make_job: MakeJob) -> None:
