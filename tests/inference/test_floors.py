@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.foundations.linear_text import LinearText, write_linear
 from tailorbird.inference import open_engine
 from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.retrieval import TorchEncoder
 from tailorbird.ports.engine import LabelScores, ScoreRequest, Told
 
 ID = digest_bytes(b"floor")
@@ -64,3 +66,28 @@ def test_what_is_not_its_own_is_refused(engine: TorchEngine) -> None:
     assert engine.loaded() == ()
     with pytest.raises(NotFound):
         engine.score(ID, [ASKED], LABELS)
+
+
+def test_one_that_reads_vectors_asks_its_own_encoder(encoder_folder: Path, tmp_path: Path) -> None:
+    """The real encoder: a text without a word that train had goes where its meaning lies."""
+    texts = {"card": "My card was stolen", "refund": "I want my money back", "top up": "How do I add funds to the account"}
+    width = TorchEncoder().embed(encoder_folder, ["x"]).shape[1]
+    weights = np.concatenate([np.zeros((3, 2)), 9 * TorchEncoder().embed(encoder_folder, [texts[label] for label in LABELS])], axis=1)
+    write_linear(LinearText(LABELS, {"card": 0, "refund": 1}, {}, np.ones(2), weights, np.zeros(3), width), tmp_path)
+    shutil.copytree(encoder_folder, tmp_path / "encoder")
+    prompt = PromptSpec(instruction="Classify.", labels=LABELS)
+    servable = Servable(
+        id=ID, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=prompt, floor=str(tmp_path)
+    )
+    opened = open_engine("fp32")
+    try:
+        opened.load(servable)
+        asked = [[Message(role="user", content=text)] for text in ("a thief took my Visa", "reimburse me please", "depositing cash")]
+        found = [LABELS[int(np.argmax(one.log_probabilities))] for one in opened.score(ID, asked, LABELS)]
+        assert found == list(LABELS)
+        opened.unload(ID)
+        (tmp_path / "encoder" / "model.safetensors").write_bytes(b"")
+        with pytest.raises(ModelInvalid):
+            open_engine("fp32").load(servable)
+    finally:
+        opened.close()

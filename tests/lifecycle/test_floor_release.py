@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from lifecycle_kit import LABELS, write_objective
 
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.errors import ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.release import ReleaseState
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.integrations.memory import MemoryEngine
+from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
+from tailorbird.lifecycle.climbing import prepare
 from tailorbird.lifecycle.explaining.evidence import evidence_of
 from tailorbird.lifecycle.explaining.reports import RunReport, report
 from tailorbird.lifecycle.releasing import promote as moves
@@ -49,6 +52,38 @@ def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
     assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
     moves.roll_back(parts, operator, "acme/desk", "drill")
     assert moves.find_release(parts, "acme", digest).state is ReleaseState.RETIRED
+
+
+def test_one_that_reads_vectors_is_released_with_its_encoder(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text("{}", encoding="utf-8")
+    encoder = parts.artifacts.put_tree(tmp_path / "encoder")
+    monkeypatch.setattr(prepare, "_installed_encoder", lambda _stage: encoder)
+    path = write_objective(tmp_path / "job", ladder=["floor"], floor={"vectors": True})
+    told = climbed(replace(parts, encoder=MemoryEncoder), author, path)
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.floor.variant == "tf-idf + vectors + logistic regression"
+    assert told.conclusion is not None
+    digest = str(told.conclusion.release)
+    moves.sign_and_decide(parts, approver, digest, "approve", "read")
+    moves.stage(parts, operator, digest)
+    servable = admit(parts, LoadRequest(tenant="acme", release=digest, purpose="staging"))
+    assert servable.floor is not None
+    assert (Path(servable.floor) / "encoder" / "config.json").is_file()
+    engine = MemoryEngine()
+    engine.load(servable)
+    [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
+    assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
+
+
+def test_without_an_encoder_it_is_refused_before_anything_is_spent(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="no encoder is installed") as caught:
+        adapt(parts, author, write_objective(tmp_path / "job", floor={"vectors": True}), SILENT)
+    assert caught.value.error_code == "encoder_missing"
+    assert "models pull minilm-l6-v2" in caught.value.hint
 
 
 def test_the_floor_stays_where_no_rung_is_better_by_the_margin(parts: Parts, author: Actor, tmp_path: Path) -> None:

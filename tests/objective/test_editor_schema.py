@@ -108,6 +108,7 @@ REFUSED = [
     ("approvals", ["operator"]),
     ("full", {"epochs": 0}),
     ("full", {"rank": 8}),
+    ("floor", {"vectors": "yes"}),
     ("lora", {"learning_rate": 1}),
     ("seed", 1.5),
 ]

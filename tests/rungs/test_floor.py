@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +14,13 @@ from rung_doubles import LABELS, make_rows
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
+from sklearn.preprocessing import FunctionTransformer
 
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.foundations.label_sets import join
-from tailorbird.rungs import fit_floor
+from tailorbird.integrations.memory.encoder import MemoryEncoder
+from tailorbird.ports.encoder import Vectors
+from tailorbird.rungs import FloorModel, fit_floor
 
 
 def test_it_learns_and_predicts_every_row_in_order() -> None:
@@ -76,17 +82,20 @@ def test_several_labels_are_each_judged_alone() -> None:
     assert all(prediction.log_probabilities is None for prediction in predictions)
 
 
+@pytest.mark.parametrize("embed", [None, MemoryEncoder().embed])
 @pytest.mark.parametrize("labels", [("invoice", "refund"), ("refund", "invoice"), LABELS])
-def test_what_is_stored_answers_as_what_was_fitted(labels: tuple[str, ...]) -> None:
+def test_what_is_stored_answers_as_what_was_fitted(labels: tuple[str, ...], embed: Callable[..., Vectors] | None) -> None:
     """Against the library's own pipeline, fitted anew."""
     rows = [row for row in make_rows(90) if row.target in labels]
-    model = fit_floor(rows[:60], labels, seed=1)
+    vectors = partial(embed, Path()) if embed else None
+    model = fit_floor(rows[:60], labels, seed=1, embed=vectors)
     assert model.linear is not None
     train = sorted(rows[:60], key=lambda row: row.id)
     union = FeatureUnion(
         [
             ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)),
             ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
+            *([("vectors", FunctionTransformer(lambda texts: 3 * vectors(texts)))] if vectors else []),
         ]
     )
     fitted = LogisticRegression(C=30.0, max_iter=1_000, random_state=1).fit(
@@ -94,7 +103,29 @@ def test_what_is_stored_answers_as_what_was_fitted(labels: tuple[str, ...]) -> N
     )
     asked = [row.text for row in rows[60:]] + ["", "words that nobody wrote"]
     expected = fitted.predict_log_proba(union.transform(asked))[:, [list(fitted.classes_).index(label) for label in labels]]
-    np.testing.assert_allclose(model.linear.log_probabilities(asked), expected, atol=1e-9)
+    found = model.linear.log_probabilities(asked, vectors(asked) if vectors else None)
+    np.testing.assert_allclose(found, expected, atol=1e-6 if vectors else 1e-9)
+    assert model.variant == ("tf-idf + vectors + logistic regression" if embed else "tf-idf + logistic regression")
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_vectors_tell_what_no_word_tells(many: bool) -> None:
+    """No two texts share a word or a run of characters; their vectors lie apart by label."""
+    made = make_rows(60)
+    rows = [row.model_copy(update={"text": chr(0x4E00 + place) * 6}) for place, row in enumerate(made)]
+    learned = [row.model_copy(update={"target": join([row.target])}) if many else row for row in rows[:45]]
+    place_of = {row.text: LABELS.index(row.target) for row in rows}
+
+    def embed(texts: Sequence[str]) -> Vectors:
+        return np.eye(len(LABELS), dtype=np.float32)[[place_of[text] for text in texts]]
+
+    wanted = [join([row.target]) if many else row.target for row in rows[45:]]
+
+    def right(model: FloorModel) -> float:
+        return float(np.mean([one.answer == answer for one, answer in zip(model.predict(rows[45:]), wanted, strict=True)]))
+
+    assert right(fit_floor(learned, LABELS, seed=1, many=many)) < 0.5
+    assert right(fit_floor(learned, LABELS, seed=1, many=many, embed=embed)) == 1.0
 
 
 def test_a_floor_of_several_labels_an_item_is_not_stored() -> None:

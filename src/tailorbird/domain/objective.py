@@ -240,6 +240,14 @@ def _is_auto(value: object) -> bool:
     return value == "auto"
 
 
+class FloorWishes(Section):
+    """What the classical reference shall read."""
+
+    vectors: bool = False
+    """Reads each text's vector of the encoder that is installed too, beside its words: better where rows are few, at some milliseconds a
+    text on a core."""
+
+
 class TrainingWishes(Section):
     """How long and how fast a rung shall learn, where the planner shall not decide."""
 
@@ -300,6 +308,8 @@ class Objective(Section):
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
     """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. A list that names the ``floor`` lets it
     be released (kind: classify, labels: one); it is measured in any case."""
+    floor: FloorWishes = Field(default=FloorWishes(), exclude_if=lambda value: value == FloorWishes())
+    """What the classical reference shall read (kind: classify)."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
     full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())

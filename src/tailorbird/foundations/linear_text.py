@@ -1,11 +1,12 @@
 """A linear model over weighted words and characters, as files: what the floor is released as, and what answers from it.
 
-In: vocabularies, weights. Out: a folder; log-probabilities of labels for texts. Must not know: how the weights were found (``rungs/``),
-language models, engines.
+In: vocabularies, weights, vectors of texts. Out: a folder; log-probabilities of labels for texts. Must not know: how the weights were
+found (``rungs/``), how a text becomes a vector, language models, engines.
 
-    floor.json      labels, features of both blocks in the order of their weights
+    floor.json      labels, features of both blocks in the order of their weights, width of the vectors where there are any
     idf.npy         (features,) inverse document frequencies, words before characters
-    weights.npy     (labels, features), or (1, features) of two labels; intercepts.npy beside them
+    weights.npy     (labels, features), or (1, features) of two labels, those of the vectors last; intercepts.npy beside them
+    encoder/        what gives the vectors, where there are any
 
 Features are counted and weighted as scikit-learn's ``TfidfVectorizer`` does (words 1-2; characters within words 3-5; sublinear counts,
 each block of length 1), so that what is served is what was fitted, without scikit-learn or a model.
@@ -21,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ from tailorbird.domain.errors import ModelInvalid
 Floats: TypeAlias = NDArray[np.float64]
 
 _DESCRIPTION, _IDF, _WEIGHTS, _INTERCEPTS = "floor.json", "idf.npy", "weights.npy", "intercepts.npy"
+#: The folder within the model's that holds its encoder.
+ENCODER = "encoder"
 WORDS, CHARACTERS = (1, 2), (3, 5)
 _WORD = re.compile(r"(?u)\b\w\w+\b")
 _SPACES = re.compile(r"\s\s+")
@@ -38,7 +41,10 @@ _SPACES = re.compile(r"\s\s+")
 
 @dataclass(frozen=True)
 class LinearText:
-    """A fitted model. ``words`` and ``characters`` map features to their place in ``idf`` and ``weights``."""
+    """A fitted model. ``words`` and ``characters`` map features to their place in ``idf`` and ``weights``.
+
+    The last ``width`` weights are those of a text's vector, which an encoder gives; 0: it reads words and characters alone.
+    """
 
     labels: tuple[str, ...]
     words: Mapping[str, int]
@@ -46,10 +52,14 @@ class LinearText:
     idf_F: Floats
     weights_KF: Floats
     intercepts_K: Floats
+    width: int = 0
 
-    def log_probabilities(self, texts: Sequence[str]) -> Floats:
-        """(texts, labels), in nats, normalised over the labels."""
+    def log_probabilities(self, texts: Sequence[str], vectors_BW: NDArray[np.float32] | None = None) -> Floats:
+        """(texts, labels), in nats, normalised over the labels. ``vectors_BW`` are those of the texts, needed where ``width`` is not 0."""
         scores_BK = np.array([self._scores(text) for text in texts])
+        if self.width:
+            assert vectors_BW is not None, "this floor reads vectors too"
+            scores_BK += vectors_BW.astype(np.float64) @ self.weights_KF[:, -self.width :].T
         if len(self.labels) == 2:
             scores_BK = np.concatenate([-scores_BK / 2, scores_BK / 2], axis=1)
         highest_B1 = scores_BK.max(axis=1, keepdims=True)
@@ -92,7 +102,8 @@ def _known(features: Iterator[str], places: Mapping[str, int]) -> Counter[int]:
 
 def write_linear(model: LinearText, folder: Path) -> None:
     """Writes the model; equal models give equal bytes."""
-    described = {"labels": list(model.labels), "words": _in_order(model.words), "characters": _in_order(model.characters)}
+    described: dict[str, Any] = {"labels": list(model.labels), "words": _in_order(model.words), "characters": _in_order(model.characters)}
+    described |= {"width": model.width} if model.width else {}
     (folder / _DESCRIPTION).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
     for name, array in ((_IDF, model.idf_F), (_WEIGHTS, model.weights_KF), (_INTERCEPTS, model.intercepts_K)):
         np.save(folder / name, np.ascontiguousarray(array, dtype=np.float64), allow_pickle=False)
@@ -105,18 +116,20 @@ def read_linear(folder: Path) -> LinearText:
         idf_F, weights_KF, intercepts_K = (np.load(folder / name, allow_pickle=False) for name in (_IDF, _WEIGHTS, _INTERCEPTS))
         words = {feature: place for place, feature in enumerate(told["words"])}
         characters = {feature: place for place, feature in enumerate(told["characters"], start=len(words))}
+        width = int(told.get("width", 0))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelInvalid(
             "the folder holds no floor that can be read", "restore the artifact, or adapt again", code="floor_invalid"
         ) from error
-    model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K)
-    _check(model)
+    model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K, width)
+    _check(model, folder)
     return model
 
 
-def _check(model: LinearText) -> None:
+def _check(model: LinearText, folder: Path) -> None:
     features, rows = len(model.words) + len(model.characters), len(model.labels) if len(model.labels) > 2 else 1
-    if model.weights_KF.shape != (rows, features) or model.idf_F.shape != (features,) or model.intercepts_K.shape != (rows,):
+    shapes = (model.weights_KF.shape, model.idf_F.shape, model.intercepts_K.shape)
+    if shapes != ((rows, features + model.width), (features,), (rows,)) or bool(model.width) != (folder / ENCODER).is_dir():
         raise ModelInvalid("the parts of the floor do not fit together", "restore the artifact, or adapt again", code="floor_invalid")
 
 

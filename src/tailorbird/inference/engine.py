@@ -43,19 +43,19 @@ class TorchEngine:
         self._kernels = computed_by(self._placement)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
+        self._floors = Floors(TorchEncoder())
         self._registry = Registry(
             readers,
             memory_budget(),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
-            beside=lambda: self._lookups.nbytes,
+            beside=lambda: self._lookups.nbytes + self._floors.nbytes,
         )
         self._worker = Worker(self._registry)
         self._intake = Intake(self._registry, self._worker)
-        self._floors = Floors()
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents needs no model that answers, and a floor needs none at all."""
+        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents needs no model that answers, and a floor, none at all."""
         if servable.floor is not None:
             self._floors.load(servable)
             return

@@ -22,6 +22,7 @@ from tailorbird.domain.objective import (
     CostLimit,
     DataSource,
     DocumentSource,
+    FloorWishes,
     Kpi,
     LatencyLimit,
     Limits,
@@ -62,6 +63,7 @@ SECTIONS: dict[str, type[Value]] = {
     "limits.cost_per_1k_requests": CostLimit,
     "referral": Referral,
     "budget": Budget,
+    "floor": FloorWishes,
     "lora": AdapterWishes,
     "full": TrainingWishes,
 }
@@ -73,6 +75,7 @@ _WANTED = {
     "float_type": "a number",
     "int_type": "a whole number",
     "int_from_float": "a whole number",
+    "bool_type": "true or false",
     "date_type": "a date",
     "date_parsing": "a date",
     "date_from_datetime_parsing": "a date",

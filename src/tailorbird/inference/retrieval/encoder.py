@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
@@ -79,7 +80,7 @@ class _Model:
                 loaded: Any = AutoModel.from_pretrained(
                     whole, use_safetensors=True, local_files_only=True, trust_remote_code=False, dtype=torch.float32
                 )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelInvalid(
                 f"the encoder in {whole.name} cannot be read ({type(error).__name__})",
                 "pull it again: tailorbird models pull",

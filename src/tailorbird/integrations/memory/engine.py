@@ -19,7 +19,7 @@ from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
-from tailorbird.foundations.linear_text import LinearText, read_linear
+from tailorbird.foundations.linear_text import ENCODER, LinearText, read_linear
 from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.foundations.text import normalise
 from tailorbird.integrations.memory.encoder import MemoryEncoder
@@ -189,7 +189,7 @@ class MemoryEngine:
 
     def _by_floor(self, floor: LinearText, text: str, labels: Sequence[str]) -> LabelScores:
         """A floor answers by itself, here as in the real engine."""
-        [nats_K] = floor.log_probabilities([text])
+        [nats_K] = floor.log_probabilities([text], MemoryEncoder().embed(Path(ENCODER), [text]) if floor.width else None)
         ordered = tuple(float(nats_K[floor.labels.index(label)]) for label in labels)
         return LabelScores(log_probabilities=ordered, prompt_tokens=0, latency_ms=0.1)
 

@@ -5,9 +5,14 @@ In: a stage with a plan. Out: measured candidates and the decision after each. M
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
@@ -19,11 +24,11 @@ from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
-from tailorbird.foundations.linear_text import write_linear
+from tailorbird.foundations.linear_text import ENCODER, write_linear
 from tailorbird.lifecycle.climbing import safety
 from tailorbird.lifecycle.climbing.calibrating import error_of
 from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
-from tailorbird.lifecycle.climbing.prepare import planned
+from tailorbird.lifecycle.climbing.prepare import encoder_of_floor, planned
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
 from tailorbird.lifecycle.journal import Facts
@@ -31,8 +36,11 @@ from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.allowing import require_allowance
 from tailorbird.lifecycle.steps.failing import ended_by
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
+from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.ledger import UnitOfWork
 
+#: Texts after whose vectors it is told how far they are.
+_EMBEDDED_AT_ONCE = 2_000
 #: Steps whose mean loss tells how well the learned rows are known.
 _LAST_STEPS = 5
 
@@ -41,13 +49,15 @@ def measure_floor(stage: Stage) -> Outcome:
     """Fits the classical reference on train and measures it on dev."""
     stage.progress.tell("fitting the classical reference")
     train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
-    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many)
+    encoder = stage.parts.artifacts.get_tree(encoder_of_floor(stage)) if stage.objective.floor.vectors else None
+    embed = partial(_embedded, stage, encoder) if encoder else None
+    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many, embed=embed)
     candidate = Candidate(
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=stage.base.digest,
         prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets),
-        floor=_stored(stage, model) if stage.objective.releases_floor else None,
+        floor=_stored(stage, model, encoder) if stage.objective.releases_floor else None,
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
@@ -62,11 +72,23 @@ def measure_floor(stage: Stage) -> Outcome:
     return Outcome(measured, {"accuracy": _headline(evidence)}, keep)
 
 
-def _stored(stage: Stage, model: rungs.FloorModel) -> Digest | None:
-    """The floor as an artifact; None where it can only be measured."""
+def _embedded(stage: Stage, encoder: Path, texts: Sequence[str]) -> Vectors:
+    """Vectors of ``texts``: (texts, width). Tells how far it is where they are many."""
+    found = []
+    for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
+        if start:
+            stage.progress.tell(f"vectors of {start:,} of {len(texts):,} texts")
+        found.append(stage.parts.encoder().embed(encoder, texts[start : start + _EMBEDDED_AT_ONCE]))
+    return np.concatenate(found)
+
+
+def _stored(stage: Stage, model: rungs.FloorModel, encoder: Path | None) -> Digest | None:
+    """The floor as an artifact, with the encoder that it asks; None where it can only be measured."""
     if model.linear is None:
         return None
     with tempfile.TemporaryDirectory() as folder:
+        if encoder is not None:
+            shutil.copytree(encoder, Path(folder) / ENCODER)
         write_linear(model.linear, Path(folder))
         return stage.parts.artifacts.put_tree(Path(folder))
 

@@ -111,6 +111,8 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
     """
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest, _groups_of(stage, stage.manifest))
+    if stage.objective.floor.vectors:
+        encoder_of_floor(stage)
     machine, encoder = _machine(stage), _installed_encoder(stage)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
@@ -138,6 +140,17 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
 
 def _with_timings(offer: planning.Offer, timed: tuple[Calibration, ...]) -> planning.Offer:
     return replace(offer, inputs=replace(offer.inputs, calibrations=timed)) if offer.inputs else offer
+
+
+def encoder_of_floor(stage: Stage) -> Digest:
+    """The encoder whose vectors the classical reference reads. Raises Unavailable where none was pulled."""
+    if (encoder := _installed_encoder(stage)) is None:
+        raise Unavailable(
+            "the classical reference is to read vectors, and no encoder is installed",
+            "tailorbird models pull minilm-l6-v2, or remove `floor: {vectors: true}` from the objective",
+            code="encoder_missing",
+        )
+    return encoder
 
 
 def _installed_encoder(stage: Stage) -> Digest | None:
