@@ -22,6 +22,7 @@ from statistics import NormalDist
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
 from tailorbird.domain.objective import Objective
 from tailorbird.foundations.measures import lower_is_better
+from tailorbird.foundations.settling import what_settles
 from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, spend
 from tailorbird.release.intervals import interval_at
 
@@ -163,7 +164,7 @@ def _reason(demand: _Demand, metric: Metric, interval: tuple[float, float], verd
     if verdict is Verdict.FAIL:
         misses, end = ("exceeds", f"at least {low}") if demand.at_most else ("misses", f"at most {high}")
         return f"{demand.name} {value} {misses} {bound} ({end})"
-    more = f"about {needed:,} more items would settle it" if needed else "no number of items settles a value on the bound itself"
+    more = what_settles(needed) or "no number of items settles a value on the bound itself"
     prove = "staying within" if demand.at_most else "reaching"
     return f"{demand.name} {value} [{low}, {high}] does not prove {prove} {bound}: {more}"
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tailorbird.domain.comparing import Contrast, Side, Unpaired
 from tailorbird.domain.evidence import Comparison
+from tailorbird.foundations.settling import what_settles
 from tailorbird.reporting.formatting import NOTHING, human_count, human_memory, human_money, human_seconds, metric_text
 from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
 
@@ -42,8 +43,8 @@ def _rows(found: Contrast) -> Iterator[tuple[str, str, str, str]]:
         told = differences.get(name)
         difference = NOTHING
         if told is not None:
-            needed = f", {told.items_needed:,} more items would settle it" if told.items_needed else ""
-            difference = f"{told.difference:+.3f} [{told.low:+.3f}, {told.high:+.3f}] {told.standing.value.replace('_', ' ')}{needed}"
+            standing = f"{told.difference:+.3f} [{told.low:+.3f}, {told.high:+.3f}] {told.standing.value.replace('_', ' ')}"
+            difference = ", ".join(filter(None, (standing, what_settles(told.items_needed))))
         yield name, metric_text(one.metrics.get(name)), metric_text(other.metrics.get(name)), difference
     yield "parameters trained", human_count(one.trained_parameters), human_count(other.trained_parameters), NOTHING
     yield "time to make", *_both(one, other, lambda side: human_seconds(side.seconds)), NOTHING

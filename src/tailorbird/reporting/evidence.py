@@ -20,6 +20,7 @@ from tailorbird.domain.review import ReviewResult
 from tailorbird.domain.safety import Memorisation, Retention
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import short
+from tailorbird.foundations.settling import what_settles
 from tailorbird.reporting import drawing, formatting
 from tailorbird.reporting.formatting import finding_text, interval, metric_text
 from tailorbird.reporting.judges import judge_text
@@ -164,6 +165,7 @@ def _environment() -> Environment:
         memorised=memorisation_text,
         worst=worst_slices,
         judged=judge_text,
+        what_settles=what_settles,
     )
     made.globals["interval"] = interval
     return made

@@ -15,6 +15,7 @@ from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Budget, Objective, TaskKind
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.foundations.measures import lower_is_better
+from tailorbird.foundations.settling import what_settles
 
 SNAPSHOT, PLAN, FLOOR, CHOOSE, TEST, CONCLUDE = "snapshot", "plan", "floor", "choose", "test", "conclude"
 
@@ -193,8 +194,8 @@ def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb) -> str:
         return f"{named(costlier)} ties with {named(cheaper)} ({difference}), so the cheaper wins"
     if found.standing is Standing.WORSE:
         return f"{named(costlier)} is worse than {named(cheaper)} ({difference})"
-    more = f", {found.items_needed:,} more items would settle it" if found.items_needed else ""
-    return f"{named(costlier)} is not proven better than {named(cheaper)} ({difference}{more}), so the cheaper stays"
+    told = ", ".join(filter(None, (difference, what_settles(found.items_needed))))
+    return f"{named(costlier)} is not proven better than {named(cheaper)} ({told}), so the cheaper stays"
 
 
 def _none_passes(climbs: Sequence[Climb]) -> str:
