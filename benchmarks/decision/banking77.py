@@ -119,7 +119,8 @@ def _objective(size: str, folder: Path) -> Path:
         "limits": {"latency_p95_ms": {"at_concurrency": 32, "max": 1e9}},
         "budget": {"money": 1000, "hours": 100},
         "ladder": ["floor"] if vectors else os.environ.get("RUNGS", "prompt,lora,full").split(","),
-    } | ({"floor": {"vectors": True}} if vectors else WISHES)
+        "floor": {"vectors": bool(vectors)},
+    } | WISHES
     path = folder / "objective.yaml"
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

@@ -54,14 +54,20 @@ def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
     assert moves.find_release(parts, "acme", digest).state is ReleaseState.RETIRED
 
 
-def test_one_that_reads_vectors_is_released_with_its_encoder(
-    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def installed(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder in the catalogue."""
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_text("{}", encoding="utf-8")
     encoder = parts.artifacts.put_tree(tmp_path / "encoder")
     monkeypatch.setattr(prepare, "_installed_encoder", lambda _stage: encoder)
-    path = write_objective(tmp_path / "job", ladder=["floor"], floor={"vectors": True})
+
+
+@pytest.mark.usefixtures("installed")
+def test_one_that_reads_vectors_is_released_with_its_encoder(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    path = write_objective(tmp_path / "job", ladder=["floor"])
     told = climbed(replace(parts, encoder=MemoryEncoder), author, path)
     assert told.ladder is not None
     assert told.ladder.floor is not None
@@ -77,6 +83,21 @@ def test_one_that_reads_vectors_is_released_with_its_encoder(
     engine.load(servable)
     [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
     assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
+
+
+@pytest.mark.usefixtures("installed")
+@pytest.mark.parametrize("why", ["not asked for", "too many rows", "nothing runs encoders"])
+def test_where_vectors_cost_too_much_or_cannot_be_had_it_reads_words(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    if why == "too many rows":
+        monkeypatch.setattr(prepare, "_MOST_EMBEDDED", 10)
+    able = parts if why == "nothing runs encoders" else replace(parts, encoder=MemoryEncoder)
+    asked = {"vectors": False} if why == "not asked for" else {}
+    told = climbed(able, author, write_objective(tmp_path / "job", ladder=["prompt"], floor=asked))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.floor.variant == "tf-idf + logistic regression"
 
 
 def test_without_an_encoder_it_is_refused_before_anything_is_spent(parts: Parts, author: Actor, tmp_path: Path) -> None:
@@ -102,6 +123,7 @@ def test_without_being_listed_it_is_a_reference(parts: Parts, author: Actor, tmp
     assert told.ladder.floor is not None
     assert told.ladder.chosen != told.ladder.floor.candidate
     assert "the classical reference passes too" in told.ladder.reason
+    assert told.ladder.reason.endswith("list floor in the ladder to let it be released")
 
 
 def test_a_threshold_of_referral_is_kept_from_dev(parts: Parts, author: Actor, tmp_path: Path) -> None:

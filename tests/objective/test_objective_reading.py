@@ -80,7 +80,8 @@ def test_epochs_and_learning_rate_may_be_asked_for() -> None:
 
 
 def test_the_floor_may_read_vectors() -> None:
-    assert parse_objective(changed("margin: 0.02", "floor: {vectors: true}"), "o.yaml").objective.floor.vectors
+    assert parse_objective(changed("margin: 0.02", "floor: {vectors: true}"), "o.yaml").objective.floor.vectors is True
+    assert parse_objective(GOOD, "o.yaml").objective.floor.vectors == "auto"
     assert "floor" not in parse_objective(GOOD, "o.yaml").objective.model_dump()  # what was written before keeps its digest
 
 
@@ -106,7 +107,13 @@ def test_generation_is_supported() -> None:
         ("margin: 0.02", "base_models: [a, b, a]", 20, "'a' is listed twice", "keep one"),
         ("margin: 0.02", "base_models: [a]\nbase_model: b", 20, "both `base_model` and `base_models`", "keep `base_models`"),
         ("margin: 0.02", "full: {epochs: 0}", 20, "`full.epochs` must be at least 1, not 0", "the nearest valid value is 1"),
-        ("margin: 0.02", "floor: {vectors: maybe}", 20, "`floor.vectors` must be true or false, not a text", "true or false"),
+        (
+            "margin: 0.02",
+            "floor: {vectors: maybe}",
+            20,
+            "`floor.vectors` must be true or false or auto, not a text",
+            "true or false or auto",
+        ),
         ("margin: 0.02", "full: {rank: 8}", 20, "unknown key `full.rank`", "`rank` belongs under `lora`"),
         ("margin: 0.02", "full: {learning_rate: 2e-4}", 20, "a number or auto, not a text", "1e-3 is written 0.001"),
         ("margin: 0.02", "lora: {learning_rate: 1}", 20, "`lora.learning_rate` must be less than 1", "less than 1"),

@@ -243,9 +243,9 @@ def _is_auto(value: object) -> bool:
 class FloorWishes(Section):
     """What the classical reference shall read."""
 
-    vectors: bool = False
+    vectors: bool | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
     """Reads each text's vector of the encoder that is installed too, beside its words: better where rows are few, at some milliseconds a
-    text on a core."""
+    text on a core. ``auto``: where an encoder is installed, up to 20,000 training rows."""
 
 
 class TrainingWishes(Section):

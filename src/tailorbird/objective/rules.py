@@ -45,7 +45,7 @@ def _task_faults(file: ObjectiveFile) -> list[Fault]:
     if task.labels == "many" and task.kind is not TaskKind.CLASSIFY:
         line = file.line_of("task.labels")
         faults.append(Fault(line, f"a task of kind {task.kind.value} has no labels", "remove `labels`, or use kind: classify"))
-    if file.objective.floor.vectors and task.kind is not TaskKind.CLASSIFY:
+    if file.objective.floor.vectors is True and task.kind is not TaskKind.CLASSIFY:
         what = f"a task of kind {task.kind.value} has no classical reference that could read vectors"
         faults.append(Fault(file.line_of("floor"), what, "remove `floor`, or use kind: classify"))
     if task.format is not None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Verdict
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
@@ -47,9 +47,10 @@ _LAST_STEPS = 5
 
 def measure_floor(stage: Stage) -> Outcome:
     """Fits the classical reference on train and measures it on dev."""
-    stage.progress.tell("fitting the classical reference")
     train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
-    encoder = stage.parts.artifacts.get_tree(encoder_of_floor(stage)) if stage.objective.floor.vectors else None
+    chosen = encoder_of_floor(stage)
+    stage.progress.tell(f"fitting the classical reference on words{' and vectors' if chosen else ''}")
+    encoder = stage.parts.artifacts.get_tree(chosen) if chosen else None
     embed = partial(_embedded, stage, encoder) if encoder else None
     model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many, embed=embed)
     candidate = Candidate(
@@ -342,6 +343,9 @@ def _floor_remark(stage: Stage, chosen: Climb | None) -> str:
     if floor.gate.verdict is not Verdict.PASS:
         return ""
     if chosen is None:
-        return "; the classical reference passes: it suffices"
+        suffices = "; the classical reference passes: it suffices"
+        return suffices if stage.many else f"{suffices}, and can be released where the ladder lists floor"
     found = _against(stage, chosen.evidence, floor.evidence)
-    return f"; note: the classical reference passes too ({found.standing.value.replace('_', ' ')} against it, {found.difference:+.3f})"
+    remark = f"; note: the classical reference passes too ({found.standing.value.replace('_', ' ')} against it, {found.difference:+.3f})"
+    listable = found.standing is not Standing.BETTER and not stage.many
+    return f"{remark}: list floor in the ladder to let it be released" if listable else remark

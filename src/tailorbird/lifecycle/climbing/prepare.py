@@ -26,6 +26,9 @@ from tailorbird.lifecycle.steps.stage import Outcome, Stage
 from tailorbird.objective import GroupSizes, check_labels, check_power
 from tailorbird.ports.ledger import UnitOfWork
 
+#: Training rows up to which the classical reference reads vectors unasked: some minutes on a core.
+_MOST_EMBEDDED = 20_000
+
 
 def take_snapshot(stage: Stage) -> Outcome:
     """Reads, cleans, splits and freezes the data; refuses KPIs that the data cannot prove, before anything is spent."""
@@ -111,7 +114,7 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
     """
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest, _groups_of(stage, stage.manifest))
-    if stage.objective.floor.vectors:
+    if stage.objective.floor.vectors is True:
         encoder_of_floor(stage)
     machine, encoder = _machine(stage), _installed_encoder(stage)
 
@@ -142,15 +145,31 @@ def _with_timings(offer: planning.Offer, timed: tuple[Calibration, ...]) -> plan
     return replace(offer, inputs=replace(offer.inputs, calibrations=timed)) if offer.inputs else offer
 
 
-def encoder_of_floor(stage: Stage) -> Digest:
-    """The encoder whose vectors the classical reference reads. Raises Unavailable where none was pulled."""
-    if (encoder := _installed_encoder(stage)) is None:
+def encoder_of_floor(stage: Stage) -> Digest | None:
+    """The encoder whose vectors the classical reference reads; None where it reads words alone.
+
+    Raises Unavailable where vectors are asked for and no encoder was pulled.
+    """
+    asked = stage.objective.floor.vectors
+    if asked is False or (asked == "auto" and stage.manifest.counts.train > _MOST_EMBEDDED):
+        return None
+    encoder = _installed_encoder(stage)
+    if encoder is None and asked is True:
         raise Unavailable(
             "the classical reference is to read vectors, and no encoder is installed",
             "tailorbird models pull minilm-l6-v2, or remove `floor: {vectors: true}` from the objective",
             code="encoder_missing",
         )
-    return encoder
+    return encoder if asked is True or _can_embed(stage) else None
+
+
+def _can_embed(stage: Stage) -> bool:
+    """False where what runs encoders is not installed."""
+    try:
+        stage.parts.encoder()
+    except Unavailable:
+        return False
+    return True
 
 
 def _installed_encoder(stage: Stage) -> Digest | None:
