@@ -17,6 +17,7 @@ from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.foundations.linear_text import LinearText, write_linear
 from tailorbird.inference import open_engine
 from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.floors import Floors
 from tailorbird.inference.retrieval import TorchEncoder
 from tailorbird.ports.engine import LabelScores, ScoreRequest, Told
 
@@ -68,26 +69,58 @@ def test_what_is_not_its_own_is_refused(engine: TorchEngine) -> None:
         engine.score(ID, [ASKED], LABELS)
 
 
+ASKED_OF_VECTORS = ("a thief took my Visa", "reimburse me please", "depositing cash")
+
+
+def write_with_encoder(encoder_folder: Path, folder: Path) -> Servable:
+    """A floor whose words say nothing, and whose weights are the vectors of three sentences."""
+    folder.mkdir()
+    sentences = ["My card was stolen", "I want my money back", "How do I add funds to the account"]
+    vectors = TorchEncoder().embed(encoder_folder, sentences)
+    weights = np.concatenate([np.zeros((3, 2)), 9 * vectors], axis=1)
+    write_linear(LinearText(LABELS, {"card": 0, "refund": 1}, {}, np.ones(2), weights, np.zeros(3), vectors.shape[1]), folder)
+    shutil.copytree(encoder_folder, folder / "encoder")
+    prompt = PromptSpec(instruction="Classify.", labels=LABELS)
+    name = digest_bytes(folder.name.encode())
+    return Servable(id=name, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=prompt, floor=str(folder))
+
+
+@pytest.mark.slow
 def test_one_that_reads_vectors_asks_its_own_encoder(encoder_folder: Path, tmp_path: Path) -> None:
     """The real encoder: a text without a word that train had goes where its meaning lies."""
-    texts = {"card": "My card was stolen", "refund": "I want my money back", "top up": "How do I add funds to the account"}
-    width = TorchEncoder().embed(encoder_folder, ["x"]).shape[1]
-    weights = np.concatenate([np.zeros((3, 2)), 9 * TorchEncoder().embed(encoder_folder, [texts[label] for label in LABELS])], axis=1)
-    write_linear(LinearText(LABELS, {"card": 0, "refund": 1}, {}, np.ones(2), weights, np.zeros(3), width), tmp_path)
-    shutil.copytree(encoder_folder, tmp_path / "encoder")
-    prompt = PromptSpec(instruction="Classify.", labels=LABELS)
-    servable = Servable(
-        id=ID, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=prompt, floor=str(tmp_path)
-    )
+    servable = write_with_encoder(encoder_folder, tmp_path / "one")
     opened = open_engine("fp32")
     try:
         opened.load(servable)
-        asked = [[Message(role="user", content=text)] for text in ("a thief took my Visa", "reimburse me please", "depositing cash")]
-        found = [LABELS[int(np.argmax(one.log_probabilities))] for one in opened.score(ID, asked, LABELS)]
+        asked = [[Message(role="user", content=text)] for text in ASKED_OF_VECTORS]
+        found = [LABELS[int(np.argmax(one.log_probabilities))] for one in opened.score(servable.id, asked, LABELS)]
         assert found == list(LABELS)
-        opened.unload(ID)
-        (tmp_path / "encoder" / "model.safetensors").write_bytes(b"")
-        with pytest.raises(ModelInvalid):
-            open_engine("fp32").load(servable)
     finally:
         opened.close()
+
+
+@pytest.mark.slow
+def test_equal_encoders_are_in_memory_once_and_go_with_the_last_floor(encoder_folder: Path, tmp_path: Path) -> None:
+    one, other = (write_with_encoder(encoder_folder, tmp_path / name) for name in ("one", "other"))
+    floors = Floors(TorchEncoder())
+    asked = [[Message(role="user", content=text)] for text in ASKED_OF_VECTORS]
+    floors.load(one)
+    alone = floors.nbytes
+    assert alone > 80e6
+    floors.load(other)
+    assert floors.nbytes == alone
+    floors.unload(one.id)
+    assert floors.nbytes == alone
+    assert [np.argmax(found.log_probabilities) for found in floors.score(other.id, asked, LABELS)] == [0, 1, 2]
+    floors.unload(other.id)
+    assert floors.nbytes == 0
+
+
+@pytest.mark.slow
+def test_a_damaged_encoder_is_found_when_it_is_loaded(encoder_folder: Path, tmp_path: Path) -> None:
+    servable = write_with_encoder(encoder_folder, tmp_path / "one")
+    (tmp_path / "one" / "encoder" / "model.safetensors").write_bytes(b"")
+    floors = Floors(TorchEncoder())
+    with pytest.raises(ModelInvalid, match="cannot be read"):
+        floors.load(servable)
+    assert floors.ids() == ()

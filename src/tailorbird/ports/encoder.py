@@ -18,7 +18,7 @@ class Encoder(Protocol):
 
     @property
     def nbytes(self) -> int:
-        """Memory of what was read so far."""
+        """Memory of what was read and not forgotten."""
         ...
 
     def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
@@ -31,4 +31,8 @@ class Encoder(Protocol):
 
     def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """How well the second text of each pair answers the first, by a cross-encoder: any number, more is better. Raises ModelInvalid."""
+        ...
+
+    def forget(self, folder: Path) -> None:
+        """Gives back the memory of what was read from ``folder``; it is read again when it is asked for. Unknown folders are ignored."""
         ...

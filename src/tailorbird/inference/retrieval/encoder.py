@@ -61,6 +61,11 @@ class TorchEncoder:
                 found[place] = score
         return found
 
+    def forget(self, folder: Path) -> None:
+        """As ``Encoder.forget``."""
+        for key in [key for key in self._read if key[0] == str(folder)]:
+            self._nbytes -= self._read.pop(key).nbytes
+
     def _model(self, folder: Path, tuned: Path | None) -> _Model:
         key = (str(folder), str(tuned) if tuned else None)
         if key not in self._read:

@@ -41,3 +41,7 @@ class MemoryEncoder:
         """How many words a pair shares."""
         del folder
         return [float(len(set(words(question)) & set(words(text)))) for question, text in pairs]
+
+    def forget(self, folder: Path) -> None:
+        """There is nothing to forget."""
+        del folder
