@@ -1,15 +1,21 @@
-"""A call that waits: several requests begun at once, their results in order.
+"""A call that waits: several requests begun at once, their results in order; how many may wait, and what is told of a defect.
 
-In: what is told of each request, from the engine's thread. Out: all results, in the caller's. Must not know: what is computed.
+In: what is told of each request, from the engine's threads. Out: all results, in the caller's. Must not know: what is computed.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import Internal, TailorbirdError
+
+_log = logging.getLogger("tailorbird.engine")
+
+#: Requests from outside that may wait, in all and of one tenant.
+WAITING, WAITING_EACH = 1024, 256
 
 T = TypeVar("T")
 Cancel = Callable[[], None]
@@ -57,3 +63,9 @@ class Call(Generic[T]):
 def _again(error: TailorbirdError) -> TailorbirdError:
     """The same error, raised where it is waited for."""
     return type(error)(error.message, error.hint, code=error.error_code)
+
+
+def defect(error: Exception) -> Internal:
+    """What a caller is told of an error that should not happen; the log has the rest."""
+    _log.error("a step of the engine failed", exc_info=error)
+    return Internal("the engine failed on this request", "look at the engine's log", code="engine_defect")

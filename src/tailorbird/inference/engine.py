@@ -55,17 +55,16 @@ class TorchEngine:
         self._intake = Intake(self._registry, self._worker)
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
-        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents needs no model that answers, and a floor, none at all."""
-        if servable.floor is not None:
-            self._floors.load(servable)
-            return
+        """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents, and a floor, need no language model."""
         with self._looking:
             self._lookups.load(servable, pinned=pinned)
         try:
-            if servable.task is not TaskKind.RANK:
+            self._floors.load(servable)
+            if servable.task is not TaskKind.RANK and servable.floor is None:
                 self._registry.load(servable, pinned=pinned)
             self._registry.make_room()
         except BaseException:
+            self._floors.unload(servable.id)
             with self._looking:
                 self._lookups.unload(servable.id)
             raise
@@ -103,11 +102,12 @@ class TorchEngine:
         answering = {one.release for one in told.releases}
         with self._looking:
             looking = tuple(one for one in self._lookups.residencies() if one.release not in answering)
-        return told.model_copy(update={"releases": told.releases + looking})
+        return told.model_copy(update={"releases": told.releases + looking + self._floors.residencies()})
 
     def close(self) -> None:
         """As ``LiveEngine.close``."""
         self._worker.close()
+        self._floors.close()
 
     def count_tokens(self, base: Path, prompts: Sequence[Conversation]) -> list[int]:
         """As ``Engine.count_tokens``."""
@@ -115,9 +115,9 @@ class TorchEngine:
 
     def score(self, servable: Digest, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[LabelScores]:
         """As ``Engine.score``."""
-        if servable in self._floors.ids():
-            return self._floors.score(servable, prompts, labels)
         call = Call[LabelScores](len(prompts))
+        if servable in self._floors.ids():
+            return call.results(self._floors.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
         with self._registry.using(servable):
             return call.results(self._intake.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
 
@@ -158,17 +158,10 @@ class TorchEngine:
 
     def submit(self, request: ScoreRequest | GenerateRequest, tell: Tell) -> Callable[[], None]:
         """As ``LiveEngine.submit``."""
-        if isinstance(request, ScoreRequest) and request.release in self._floors.ids():
-            [found] = self._floors.score(request.release, [request.prompt], request.labels)
-            tell(found)
-            return _nothing_to_cancel
         if isinstance(request, ScoreRequest):
-            return self._intake.score(request.release, request.prompt, request.labels, tell, bounded=True)
+            asked = self._floors if request.release in self._floors.ids() else self._intake
+            return asked.score(request.release, request.prompt, request.labels, tell, bounded=True)
         return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, bounded=True)
-
-
-def _nothing_to_cancel() -> None:
-    """What was answered at once."""
 
 
 def _settling(call: Call[Any], at: int) -> Callable[[Any], bool]:

@@ -6,21 +6,19 @@ that are missing are read by another thread, while the others compute. Must not 
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from tailorbird.domain.errors import Exhausted, Internal, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.inference.calls import WAITING, WAITING_EACH, defect
 from tailorbird.inference.computing import Forward
 from tailorbird.inference.lane import Job, Lane
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import BLOCK, Limits, Slice
 from tailorbird.ports.engine import EngineState
-
-_log = logging.getLogger("tailorbird.engine")
 
 #: Seconds without a job after which the thread ends.
 _IDLE = 2.0
@@ -28,8 +26,6 @@ _IDLE = 2.0
 _STUCK = 0.05
 #: Megabytes for keys and values of each set of weights, unless TAILORBIRD_ENGINE_KV_MB says otherwise. Pages are used as they are needed.
 _KV_MB = 1024
-#: Requests from outside that may wait, in all and of one tenant.
-_WAITING, _WAITING_EACH = 1024, 256
 
 
 class Worker:
@@ -37,7 +33,7 @@ class Worker:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._limits = Limits(waiting=_WAITING, waiting_each=_WAITING_EACH)
+        self._limits = Limits(waiting=WAITING, waiting_each=WAITING_EACH)
         self._lanes: dict[int, Lane] = {}
         self._parked: list[tuple[Loaded, Job]] = []
         self._changed = threading.Condition(registry.lock)
@@ -112,7 +108,7 @@ class Worker:
 
     def _check_queue(self, loaded: Loaded, job: Job) -> None:
         lane = self._lanes.get(id(loaded.decoder.content))
-        if len(self._parked) >= _WAITING or (lane is not None and lane.scheduler.is_full_for(job.sequence.owner)):
+        if len(self._parked) >= WAITING or (lane is not None and lane.scheduler.is_full_for(job.sequence.owner)):
             raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
 
     def _bring(self, loaded: Loaded) -> None:
@@ -123,7 +119,7 @@ class Worker:
         except TailorbirdError as caught:
             error = caught
         except Exception as caught:  # noqa: BLE001 - whatever it is, the jobs that wait for these weights must hear of it
-            error = _defect(caught)
+            error = defect(caught)
         for job, failure in self._unpark(loaded, error):
             job.fail(failure)
 
@@ -193,7 +189,7 @@ class Worker:
                 self._count(step)
             lane.hand_out(step, hidden)
         except Exception as error:  # noqa: BLE001 - a step that fails must end its own jobs, not the engine
-            failure = _defect(error)
+            failure = defect(error)
             for job in [job for _, job in step] or lane.jobs:
                 job.fail(failure)
 
@@ -206,12 +202,6 @@ class Worker:
             if prompt and part.start == sequence.cached:
                 self._counts["prefix_queries"] += sequence.prompt
                 self._counts["prefix_hits"] += sequence.cached
-
-
-def _defect(error: Exception) -> Internal:
-    """What a caller is told of an error that should not happen; the log has the rest."""
-    _log.error("a step of the engine failed", exc_info=error)
-    return Internal("the engine failed on this request", "look at the engine's log", code="engine_defect")
 
 
 def _kv_bytes() -> int:

@@ -63,7 +63,7 @@ class TorchEncoder:
 
     def forget(self, folder: Path) -> None:
         """As ``Encoder.forget``."""
-        for key in [key for key in self._read if key[0] == str(folder)]:
+        for key in [key for key in list(self._read) if key[0] == str(folder)]:
             self._nbytes -= self._read.pop(key).nbytes
 
     def _model(self, folder: Path, tuned: Path | None) -> _Model:

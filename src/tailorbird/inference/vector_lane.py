@@ -1,0 +1,118 @@
+"""Texts that wait for their vectors: one thread embeds up to 32 at a time, one of each tenant in turn.
+
+In: texts and who is told. Out: vectors, or why there are none. Must not know: what a vector is wanted for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+
+from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
+from tailorbird.inference.calls import WAITING, WAITING_EACH, defect
+from tailorbird.ports.encoder import Encoder, Vectors
+
+#: Texts that are embedded together.
+_TOGETHER = 32
+#: Seconds without a text after which the thread ends; the next text begins another.
+_IDLE = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A text, the folder of the encoder that is to read it, whose text it is, and who is told: a vector (1, width), or an error."""
+
+    tenant: str
+    encoder: Path
+    text: str
+    tell: Callable[[Vectors | TailorbirdError], None]
+
+
+class VectorLane:
+    """Embeds. Thread-safe; callers are told from its thread."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._changed = threading.Condition()
+        self._waiting: list[Asked] = []
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, asked: Asked, *, bounded: bool) -> None:
+        """Lets ``asked`` wait for its turn. Raises Unavailable after the end, and Exhausted where ``bounded`` and too many wait."""
+        with self._changed:
+            if self._closed:
+                raise _closing()
+            if bounded and (len(self._waiting) >= WAITING or self._of(asked.tenant) >= WAITING_EACH):
+                raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
+            self._waiting.append(asked)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="vectors", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def drop(self, asked: Asked) -> bool:
+        """Nobody wants this vector any more. False where its turn has come: it is told all the same."""
+        with self._changed:
+            if asked not in self._waiting:
+                return False
+            self._waiting.remove(asked)
+            return True
+
+    def close(self) -> None:
+        """Tells all who wait that there will be no vector."""
+        with self._changed:
+            self._closed = True
+            left, self._waiting = self._waiting, []
+            self._changed.notify_all()
+        for asked in left:
+            _tell(asked, _closing())
+
+    def _of(self, tenant: str) -> int:
+        return sum(waiting.tenant == tenant for waiting in self._waiting)
+
+    def _run(self) -> None:
+        while together := self._next():
+            try:
+                vectors = self._encoder.embed(together[0].encoder, [asked.text for asked in together])
+                found: list[Vectors | TailorbirdError] = [vectors[place : place + 1] for place in range(len(together))]
+            except TailorbirdError as error:
+                found = [error] * len(together)
+            except Exception as error:  # noqa: BLE001 - what fails must end its own requests, not the thread
+                found = [defect(error)] * len(together)
+            for asked, one in zip(together, found, strict=True):
+                _tell(asked, one)
+
+    def _next(self) -> list[Asked]:
+        """What is embedded next, by the encoder of who has waited longest; nothing, and the thread is over, after a while without work."""
+        with self._changed:
+            if not self._waiting and not self._closed:
+                self._changed.wait_for(lambda: self._waiting or self._closed, _IDLE)
+            together = _in_turn(self._waiting)[:_TOGETHER]
+            self._waiting = [asked for asked in self._waiting if asked not in together]
+            if not together:
+                self._thread = None
+            return together
+
+
+def _in_turn(waiting: list[Asked]) -> list[Asked]:
+    """Those who ask the encoder of the first, one of each tenant in turn; within a tenant in the order of asking."""
+    by_tenant: dict[str, list[Asked]] = {}
+    for asked in waiting:
+        if asked.encoder == waiting[0].encoder:
+            by_tenant.setdefault(asked.tenant, []).append(asked)
+    return [asked for turn in zip_longest(*by_tenant.values()) for asked in turn if asked is not None]
+
+
+def _tell(asked: Asked, found: Vectors | TailorbirdError) -> None:
+    try:
+        asked.tell(found)
+    except Exception as error:  # noqa: BLE001 - whoever cannot be told must not keep others from it
+        defect(error)
+
+
+def _closing() -> Unavailable:
+    return Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed")
