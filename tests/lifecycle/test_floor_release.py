@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from lifecycle_kit import LABELS, write_objective
 
+from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.errors import ObjectiveInvalid, Unavailable
+from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.release import ReleaseState
 from tailorbird.foundations.prompting import messages_for
@@ -20,6 +21,7 @@ from tailorbird.lifecycle.climbing import prepare
 from tailorbird.lifecycle.explaining.evidence import evidence_of
 from tailorbird.lifecycle.explaining.reports import RunReport, report
 from tailorbird.lifecycle.releasing import promote as moves
+from tailorbird.lifecycle.releasing.export import export_release
 from tailorbird.lifecycle.running.adapt import adapt
 from tailorbird.ports.engine import LoadRequest
 
@@ -59,7 +61,10 @@ def installed(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """An encoder in the catalogue."""
     (tmp_path / "encoder").mkdir()
     (tmp_path / "encoder" / "config.json").write_text("{}", encoding="utf-8")
-    encoder = parts.artifacts.put_tree(tmp_path / "encoder")
+    tree = parts.artifacts.put_tree(tmp_path / "encoder")
+    known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
+    shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
+    encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
     monkeypatch.setattr(prepare, "_installed_encoder", lambda _stage: encoder)
 
 
@@ -74,8 +79,15 @@ def test_one_that_reads_vectors_is_released_with_its_encoder(
     assert told.ladder.floor.variant == "tf-idf + vectors + logistic regression"
     assert told.conclusion is not None
     digest = str(told.conclusion.release)
+    card = parts.artifacts.get(moves.find_release(parts, "acme", digest).dossier.card).decode()
+    assert "A classical model (tf-idf + vectors + logistic regression), which asks no language model" in card
+    assert "encoder within it: mini, licence Apache-2.0" in card
+    assert "base model |" not in card
+    assert told.ladder.floor.money > 0
     moves.sign_and_decide(parts, approver, digest, "approve", "read")
     moves.stage(parts, operator, digest)
+    with pytest.raises(InvalidInput, match="is a classical model"):
+        export_release(parts, operator, digest, tmp_path / "merged", SILENT)
     servable = admit(parts, LoadRequest(tenant="acme", release=digest, purpose="staging"))
     assert servable.floor is not None
     assert (Path(servable.floor) / "encoder" / "config.json").is_file()
@@ -86,15 +98,8 @@ def test_one_that_reads_vectors_is_released_with_its_encoder(
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("why", ["not asked for", "too many rows", "nothing runs encoders"])
-def test_where_vectors_cost_too_much_or_cannot_be_had_it_reads_words(
-    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
-) -> None:
-    if why == "too many rows":
-        monkeypatch.setattr(prepare, "_MOST_EMBEDDED", 10)
-    able = parts if why == "nothing runs encoders" else replace(parts, encoder=MemoryEncoder)
-    asked = {"vectors": False} if why == "not asked for" else {}
-    told = climbed(able, author, write_objective(tmp_path / "job", ladder=["prompt"], floor=asked))
+def test_where_vectors_are_not_asked_for_it_reads_words(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["prompt"], floor={"vectors": False}))
     assert told.ladder is not None
     assert told.ladder.floor is not None
     assert told.ladder.floor.variant == "tf-idf + logistic regression"

@@ -33,6 +33,10 @@ def test_it_learns_and_predicts_every_row_in_order() -> None:
     assert model.linear is not None
     assert model.parameters == model.linear.weights_KF.size + len(LABELS)
     assert [p.request_ms is not None for p in found] == [True] * 80 + [False] * 10
+    together = model.predict(rows[150:], concurrency=32)
+    assert [p.answer for p in together] == [p.answer for p in found]
+    assert [p.request_ms is not None for p in together] == [True] * 80 + [False] * 10
+    assert len({p.request_ms for p in together[:80]}) == 3, "those who are asked at a time wait for one another"
 
 
 def test_equal_rows_in_any_order_fit_an_equal_model() -> None:

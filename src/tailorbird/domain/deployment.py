@@ -66,7 +66,7 @@ class Servable(Value):
     """A model that an engine can load: local folders that were verified, and the prompt to put around a text.
 
     ``id`` is the digest of the release or candidate; at most one of ``adapter`` and ``weights`` is set. A ``floor`` answers without a
-    model: its ``base`` is empty.
+    language model: its ``base`` is empty.
     """
 
     id: Digest

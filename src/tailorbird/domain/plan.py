@@ -208,11 +208,21 @@ class PlannedBase(Value):
     probe: BaseProbe | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
+class PlannedFloor(Value):
+    """What the classical reference reads beside words: the vectors of ``encoder`` (tree), by its name and licence; None: words alone."""
+
+    encoder: Digest | None = None
+    name: str = ""
+    license: str = ""
+    reason: Reason
+
+
 class Plan(Value):
     """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking;
     ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
 
     ``bases`` are the base models that the objective lists, in its order; ``base_model`` and ``tokens`` are those of the first that is in.
+    ``floor`` is the classical reference of a classify task; None in plans of before it read vectors.
     """
 
     objective: Digest
@@ -228,3 +238,4 @@ class Plan(Value):
     prices: Prices = Prices()
     calibrations: tuple[Digest, ...] = ()
     bases: tuple[PlannedBase, ...] = Field(default=(), exclude_if=lambda value: not value)
+    floor: PlannedFloor | None = Field(default=None, exclude_if=lambda value: value is None)

@@ -9,7 +9,7 @@ found (``rungs/``), how a text becomes a vector, language models, engines.
     encoder/        what gives the vectors, where there are any
 
 Features are counted and weighted as scikit-learn's ``TfidfVectorizer`` does (words 1-2; characters within words 3-5; sublinear counts,
-each block of length 1), so that what is served is what was fitted, without scikit-learn or a model.
+each block of length 1), so that what is served is what was fitted, without scikit-learn or a language model.
 """
 
 from __future__ import annotations

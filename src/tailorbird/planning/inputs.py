@@ -19,7 +19,7 @@ from tailorbird.domain.value import Digest
 class PlanInputs:
     """What planning is given. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
     ``calibrations`` are timed steps of this machine, where there are any.
-    ``encoder`` is the tree of the encoder that is installed, ``documents`` the number of the tenant's documents."""
+    ``encoder`` is the encoder that is installed, ``documents`` the number of the tenant's documents."""
 
     objective: Objective
     objective_digest: Digest
@@ -32,8 +32,13 @@ class PlanInputs:
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
     calibrations: tuple[Calibration, ...] = ()
-    encoder: Digest | None = None
+    encoder: BaseModelRef | None = None
     documents: int = 0
+
+    @property
+    def encoder_tree(self) -> Digest | None:
+        """The files of the encoder that is installed."""
+        return self.encoder.digest if self.encoder else None
 
     def timed(self, settings: TrainingSettings) -> Calibration | None:
         """The newest timed steps of the same method and precision on this base model."""

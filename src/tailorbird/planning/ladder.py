@@ -12,6 +12,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Plan, Reason, RungPlan
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.planning.feasibility import refusal, too_large
+from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ranking import ranking_rungs
 from tailorbird.planning.rules import RANKS, rank
@@ -43,6 +44,7 @@ def make_plan(inputs: PlanInputs) -> Plan:
         tokens=inputs.tokens,
         prices=inputs.prices,
         calibrations=tuple(digest_of(one) for one in inputs.calibrations),
+        floor=planned_floor(inputs) if inputs.objective.task.kind is TaskKind.CLASSIFY else None,
     )
 
 

@@ -46,14 +46,14 @@ def nearest(inputs: PlanInputs) -> RungPlan:
     """For each text the training rows most like it."""
     shots, reason = rules.nearest(inputs)
     planned = _prompting(inputs, f"{shots} by {rules.ways(inputs)}", shots, reason)
-    return planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder})
+    return planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder_tree})
 
 
 def grounding(inputs: PlanInputs) -> RungPlan:
     """For each text the passages of the tenant's documents most like it."""
     shots, reason = rules.passages(inputs)
     planned = _prompting(inputs, f"{shots} by {rules.ways(inputs)}", shots, reason)
-    return planned.model_copy(update={"rung": RungKind.GROUNDING, "encoder": inputs.encoder})
+    return planned.model_copy(update={"rung": RungKind.GROUNDING, "encoder": inputs.encoder_tree})
 
 
 def grounded_lora(inputs: PlanInputs) -> RungPlan:
@@ -61,7 +61,7 @@ def grounded_lora(inputs: PlanInputs) -> RungPlan:
     shots, reason = rules.passages(inputs)
     planned = _adapter(replace(inputs, tokens=rules.with_passages(inputs, shots)), "lora", (reason,))
     shown = f"{planned.variant}, {shots} passages by {rules.ways(inputs)}"
-    return planned.model_copy(update={"rung": RungKind.GROUNDED_LORA, "variant": shown, "encoder": inputs.encoder, "shots": shots})
+    return planned.model_copy(update={"rung": RungKind.GROUNDED_LORA, "variant": shown, "encoder": inputs.encoder_tree, "shots": shots})
 
 
 def larger_lora(inputs: PlanInputs) -> RungPlan:

@@ -14,8 +14,9 @@ import yaml
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.evidence import Evidence, GateResult, Metric
-from tailorbird.domain.ladder import Candidate, Ladder
+from tailorbird.domain.ladder import Candidate, Ladder, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.plan import PlannedFloor
 from tailorbird.domain.release import ApprovalRule
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.release import card_sections as sections
@@ -26,7 +27,8 @@ _PIPELINES = {TaskKind.CLASSIFY: "text-classification", TaskKind.GENERATE: "text
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is written from. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve."""
+    """What a card is written from. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``floor``
+    what a classical reference reads."""
 
     objective: Objective
     manifest: SnapshotManifest
@@ -36,6 +38,7 @@ class CardFacts:
     test_evidence: Evidence
     gate: GateResult
     rule: ApprovalRule
+    floor: PlannedFloor | None = None
 
 
 def model_card(content_facts: CardFacts) -> str:
@@ -51,7 +54,7 @@ def model_card(content_facts: CardFacts) -> str:
         sections.not_known(facts.objective, facts.candidate, facts.test_evidence),
         sections.approvals(facts.objective, facts.rule),
         sections.taking_back(facts.objective),
-        sections.provenance(facts.objective, facts.manifest, facts.base, facts.candidate),
+        sections.provenance(facts.objective, facts.manifest, facts.base, facts.candidate, facts.floor),
     )
     front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
     return f"---\n{front}---\n\n" + "\n\n".join(body) + "\n"
@@ -60,18 +63,29 @@ def model_card(content_facts: CardFacts) -> str:
 def _front_matter(facts: CardFacts) -> dict[str, Any]:
     objective, candidate = facts.objective, facts.candidate
     relation = "adapter" if candidate.adapter else "finetune" if candidate.weights else None
-    front: dict[str, Any] = {"base_model": facts.base.name.removeprefix(_HUB).partition("@")[0]}
+    front: dict[str, Any] = {}
+    if candidate.rung is not RungKind.FLOOR:
+        front = {"base_model": facts.base.name.removeprefix(_HUB).partition("@")[0]}
+    elif facts.floor and facts.floor.encoder:
+        front = {"base_model": facts.floor.name}
     if relation:
         front["base_model_relation"] = relation
     front |= {
-        **_license(facts.base.license),
-        "library_name": "peft" if candidate.adapter else "transformers",
+        **_license(_terms(facts)),
+        "library_name": "peft" if candidate.adapter else "tailorbird" if candidate.rung is RungKind.FLOOR else "transformers",
         "pipeline_tag": _PIPELINES[objective.task.kind],
         "tags": ["tailorbird", objective.task.kind.value, candidate.rung.value, f"risk-{objective.business.risk.value}"],
         "datasets": _datasets(objective),
         "model-index": [_index_entry(facts)],
     }
     return front
+
+
+def _terms(facts: CardFacts) -> str:
+    """The licence of what the release was made from, beside the data: the base model; the encoder that a floor holds."""
+    if facts.candidate.rung is not RungKind.FLOOR:
+        return facts.base.license
+    return facts.floor.license if facts.floor else ""
 
 
 def _license(name: str) -> dict[str, str]:

@@ -10,14 +10,20 @@ from collections.abc import Iterable, Sequence
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric
-from tailorbird.domain.ladder import Candidate, Climb, Ladder
+from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.plan import PlannedFloor
 from tailorbird.domain.release import ApprovalRule
 from tailorbird.foundations.canonical import digest_of
 
 
 def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
     """What this is, in one sentence."""
+    if candidate.rung is RungKind.FLOOR:
+        return (
+            f"# {objective.tenant}/{objective.name}\n\nA classical model ({candidate.variant}), which asks no language model, chosen by "
+            "tailorbird as the cheapest way to meet the objective below."
+        )
     kind = "A LoRA adapter for" if candidate.adapter else "Full weights, fine-tuned from" if candidate.weights else "A prompt for"
     return (
         f"# {objective.tenant}/{objective.name}\n\n{kind} `{base.name}` (rung {candidate.rung.value}, variant {candidate.variant}), "
@@ -97,7 +103,7 @@ def limits(objective: Objective, gate: GateResult) -> str:
 def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) -> str:
     """What nobody measured, said plainly."""
     unknown = []
-    if candidate.trained_parameters and "retention" not in evidence.metrics:
+    if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "retention" not in evidence.metrics:
         unknown.append("How much of the base model's general ability was forgotten was not measured.")
     if candidate.trained_parameters and "memorisation" not in evidence.metrics:
         unknown.append("Whether training rows can be extracted from the weights was not measured.")
@@ -130,14 +136,21 @@ def taking_back(objective: Objective) -> str:
     )
 
 
-def provenance(objective: Objective, manifest: SnapshotManifest, base: BaseModelRef, candidate: Candidate) -> str:
-    """Digests from which the release can be made again."""
-    rows = [
-        ("objective", digest_of(objective)),
-        ("data snapshot", digest_of(manifest)),
+def provenance(
+    objective: Objective, manifest: SnapshotManifest, base: BaseModelRef, candidate: Candidate, floor: PlannedFloor | None
+) -> str:
+    """Digests from which the release can be made again. A floor needs no base model; it may hold an encoder, which ``floor`` names."""
+    model = [
         ("base model", base.digest),
         ("tokenizer", base.tokenizer_digest),
         ("chat template", base.chat_template_digest),
+    ]
+    if candidate.rung is RungKind.FLOOR:
+        model = [(f"encoder within it: {floor.name}, licence {floor.license}", floor.encoder)] if floor and floor.encoder else []
+    rows = [
+        ("objective", digest_of(objective)),
+        ("data snapshot", digest_of(manifest)),
+        *model,
         ("candidate", digest_of(candidate)),
         ("seed", str(candidate.seed)),
     ]

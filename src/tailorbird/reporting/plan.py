@@ -63,7 +63,9 @@ def _basis(plan: Plan) -> str:
 
 
 def _reasons(plan: Plan) -> list[str]:
-    return [f"{rung.rung.value} {rung.variant}: {why.text} [{why.rule}: {why.source}]" for rung in plan.rungs for why in rung.reasons]
+    floor = [("floor", plan.floor.reason)] if plan.floor else []
+    told = floor + [(f"{rung.rung.value} {rung.variant}", why) for rung in plan.rungs for why in rung.reasons]
+    return [f"{name}: {why.text} [{why.rule}: {why.source}]" for name, why in told]
 
 
 def _power(split: str, powers: tuple[Power, ...]) -> list[str]:

@@ -73,10 +73,11 @@ def _bases(plan: Plan) -> str:
 
 
 def _reasons(plan: Plan) -> str:
+    floor = [("floor", (plan.floor.reason,))] if plan.floor else []
     blocks = []
-    for rung in plan.rungs:
-        lines = "".join(f"<li>{escape(why.text)} <small>{escape(why.rule)}: {escape(why.source)}</small></li>" for why in rung.reasons)
-        blocks.append(f"<h3>{escape(rung.rung.value)} {escape(rung.variant)}</h3><ul>{lines}</ul>")
+    for name, reasons in (*floor, *((f"{rung.rung.value} {rung.variant}", rung.reasons) for rung in plan.rungs)):
+        lines = "".join(f"<li>{escape(why.text)} <small>{escape(why.rule)}: {escape(why.source)}</small></li>" for why in reasons)
+        blocks.append(f"<h3>{escape(name)}</h3><ul>{lines}</ul>")
     return "<h2>Why</h2>" + "".join(blocks)
 
 

@@ -61,9 +61,11 @@ class FloorModel:
     variant: str = VARIANT
     embed: Embed | None = None
 
-    def predict(self, rows: Sequence[Row]) -> list[Prediction]:
-        """One prediction per row, in order. The first rows are answered one by one, so that they carry ``request_ms``."""
-        alone = [self._answer(rows[i : i + 1], timed=True) for i in range(min(_TIMED, len(rows)))]
+    def predict(self, rows: Sequence[Row], concurrency: int = 1) -> list[Prediction]:
+        """One prediction per row, in order. The first rows are asked ``concurrency`` at a time, as a server would be, and carry
+        ``request_ms``."""
+        asked = min(_TIMED, len(rows))
+        alone = [self._answer(rows[start : min(start + concurrency, asked)], timed=True) for start in range(0, asked, concurrency)]
         rest = self._answer(rows[_TIMED:], timed=False) if len(rows) > _TIMED else []
         return [prediction for answered in alone for prediction in answered] + rest
 

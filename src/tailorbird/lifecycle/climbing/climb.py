@@ -28,7 +28,7 @@ from tailorbird.foundations.linear_text import ENCODER, write_linear
 from tailorbird.lifecycle.climbing import safety
 from tailorbird.lifecycle.climbing.calibrating import error_of
 from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
-from tailorbird.lifecycle.climbing.prepare import encoder_of_floor, planned
+from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
 from tailorbird.lifecycle.journal import Facts
@@ -48,9 +48,9 @@ _LAST_STEPS = 5
 def measure_floor(stage: Stage) -> Outcome:
     """Fits the classical reference on train and measures it on dev."""
     train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
-    chosen = encoder_of_floor(stage)
-    stage.progress.tell(f"fitting the classical reference on words{' and vectors' if chosen else ''}")
-    encoder = stage.parts.artifacts.get_tree(chosen) if chosen else None
+    floor = planned(stage).floor
+    encoder = stage.parts.artifacts.get_tree(floor.encoder) if floor and floor.encoder else None
+    stage.progress.tell(f"fitting the classical reference on words{' and vectors' if encoder else ''}")
     embed = partial(_embedded, stage, encoder) if encoder else None
     model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many, embed=embed)
     candidate = Candidate(
@@ -62,8 +62,12 @@ def measure_floor(stage: Stage) -> Outcome:
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
-    evidence = safety.with_safety(stage, candidate, None, weigh(stage, candidate, dev, model.predict(dev), "scikit-learn"))
-    making = Making(candidate=digest_of(candidate), seconds=model.seconds)
+    computed_by = "scikit-learn, torch" if encoder else "scikit-learn"
+    predictions = model.predict(dev, _concurrency(stage))
+    evidence = safety.with_safety(stage, candidate, None, weigh(stage, candidate, dev, predictions, computed_by))
+    if encoder:
+        stage.parts.encoder().forget(encoder)
+    making = Making(candidate=digest_of(candidate), seconds=model.seconds, **_spent(stage, model.seconds))
 
     def keep(work: UnitOfWork) -> None:
         for value in (candidate, making, evidence):
@@ -71,6 +75,17 @@ def measure_floor(stage: Stage) -> Outcome:
 
     measured = Measured(candidate=digest_of(candidate), making=digest_of(making), evidence=digest_of(evidence))
     return Outcome(measured, {"accuracy": _headline(evidence)}, keep)
+
+
+def _concurrency(stage: Stage) -> int:
+    """Requests at a time for which latency is limited."""
+    return limit.at_concurrency if (limit := stage.objective.limits.latency_p95_ms) else 1
+
+
+def _spent(stage: Stage, seconds: float) -> dict[str, float]:
+    """What so many seconds of this machine come to."""
+    hours, prices = seconds / 3600, stage.parts.prices
+    return {"money": hours * prices.per_hour, "energy_kwh": hours * prices.watts / 1000}
 
 
 def _embedded(stage: Stage, encoder: Path, texts: Sequence[str]) -> Vectors:
@@ -116,8 +131,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         training=digest_of(made.training) if made.training else None,
         seconds=made.seconds,
         peak_memory_gb=made.peak_memory_gb,
-        money=made.seconds / 3600 * stage.parts.prices.per_hour,
-        energy_kwh=made.seconds / 3600 * stage.parts.prices.watts / 1000,
+        **_spent(stage, made.seconds),
     )
 
     def keep(work: UnitOfWork) -> None:
@@ -247,7 +261,7 @@ def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> 
                 rows=rows,
                 progress=stage.progress.count,
                 sampling=Sampling(max_tokens=256),
-                concurrency=limit.at_concurrency if (limit := stage.objective.limits.latency_p95_ms) else 1,
+                concurrency=_concurrency(stage),
             )
         )
     finally:

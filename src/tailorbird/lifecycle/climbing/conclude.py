@@ -138,5 +138,6 @@ def _card(stage: Stage, ladder: Ladder, candidate: Candidate, found: SealedTest,
             test_evidence=stage.record(Evidence, found.evidence),
             gate=gate,
             rule=release.rule_for(stage.objective),
+            floor=planned(stage).floor,
         )
     )

@@ -15,7 +15,6 @@ from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.plan import Machine, Plan
-from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.climbing import bases, probing
 from tailorbird.lifecycle.climbing.calibrating import known_timings, time_steps
@@ -25,9 +24,6 @@ from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
 from tailorbird.objective import GroupSizes, check_labels, check_power
 from tailorbird.ports.ledger import UnitOfWork
-
-#: Training rows up to which the classical reference reads vectors unasked: some minutes on a core.
-_MOST_EMBEDDED = 20_000
 
 
 def take_snapshot(stage: Stage) -> Outcome:
@@ -114,8 +110,6 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
     """
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest, _groups_of(stage, stage.manifest))
-    if stage.objective.floor.vectors is True:
-        encoder_of_floor(stage)
     machine, encoder = _machine(stage), _installed_encoder(stage)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
@@ -145,38 +139,20 @@ def _with_timings(offer: planning.Offer, timed: tuple[Calibration, ...]) -> plan
     return replace(offer, inputs=replace(offer.inputs, calibrations=timed)) if offer.inputs else offer
 
 
-def encoder_of_floor(stage: Stage) -> Digest | None:
-    """The encoder whose vectors the classical reference reads; None where it reads words alone.
+def _installed_encoder(stage: Stage) -> BaseModelRef | None:
+    """The encoder of the catalogue that was pulled; None where none was: entries are then found by words, and the floor reads words.
 
-    Raises Unavailable where vectors are asked for and no encoder was pulled.
+    Raises Corrupt where a file is not what it was when it was pulled, Unavailable where the objective asks for vectors and there is none.
     """
-    asked = stage.objective.floor.vectors
-    if asked is False or (asked == "auto" and stage.manifest.counts.train > _MOST_EMBEDDED):
-        return None
-    encoder = _installed_encoder(stage)
-    if encoder is None and asked is True:
+    for listed in models.installed(stage.parts.models):
+        if listed.role == "encoder" and listed.folder is not None:
+            return models.register(listed.folder, listed.name, stage.parts.artifacts)
+    if stage.objective.floor.vectors is True:
         raise Unavailable(
             "the classical reference is to read vectors, and no encoder is installed",
             "tailorbird models pull minilm-l6-v2, or remove `floor: {vectors: true}` from the objective",
             code="encoder_missing",
         )
-    return encoder if asked is True or _can_embed(stage) else None
-
-
-def _can_embed(stage: Stage) -> bool:
-    """False where what runs encoders is not installed."""
-    try:
-        stage.parts.encoder()
-    except Unavailable:
-        return False
-    return True
-
-
-def _installed_encoder(stage: Stage) -> Digest | None:
-    """The encoder of the catalogue that was pulled, as an artifact; None where none was: entries are then found by words."""
-    for listed in models.installed(stage.parts.models):
-        if listed.role == "encoder" and listed.folder is not None:
-            return stage.parts.artifacts.put_tree(listed.folder)
     return None
 
 

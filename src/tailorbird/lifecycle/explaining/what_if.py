@@ -31,7 +31,7 @@ def what_if(parts: Parts, tenant: str, run: str, change: planning.Change) -> Pla
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")
         asked = _Asked(work, found, plan, work.records.get(SnapshotManifest, done[story.SNAPSHOT]))
         offers = [_offer(asked, base, change) for base in plan.bases or (_only(work, plan),)]
-    return planning.make_ladder(offers)
+    return planning.make_ladder(offers).model_copy(update={"floor": plan.floor})
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,12 @@ def export_release(parts: Parts, actor: Actor, digest: str, target: Path, progre
     permit(parts, actor, Action.EXPORT, digest)
     release = find_release(parts, actor.tenant, digest)
     servable = admit(parts, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))
+    if servable.floor is not None:
+        raise InvalidInput(
+            f"release {short(release.digest)} is a classical model: there is no language model to merge it into",
+            "serve it with tailorbird, or adapt with a ladder that does not list the floor",
+            code="export_nothing",
+        )
     if servable.adapter is None and servable.weights is None:
         raise InvalidInput(
             f"release {short(release.digest)} trained nothing: it is a prompt on {release.content.base_model_name}",
