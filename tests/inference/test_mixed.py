@@ -128,7 +128,7 @@ def test_a_request_that_is_cancelled_is_told_nothing_more(family: tuple[Path, li
 
 
 def test_too_many_that_wait_are_refused(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "_WAITING_EACH", 2)
+    monkeypatch.setattr(worker, "WAITING_EACH", 2)
     engine = open_engine("fp32")
     [base, *_] = loaded(family, engine)
     hold, entered = threading.Event(), threading.Event()
