@@ -139,6 +139,7 @@ def _told(size: str, found: RunReport) -> dict[str, Any]:
     return {
         "size": size,
         "rows": found.manifest.counts.model_dump(),
+        "hours": round(sum(climb.seconds for climb in climbs) / 3600, 3),
         # Where dev was learned it tells nothing.
         "dev": [_rung(climb) for climb in climbs if size != "every" or climb is found.ladder.floor],
         "chosen": next((f"{c.rung.value} {c.variant}" for c in climbs if c.candidate == found.ladder.chosen), None),
