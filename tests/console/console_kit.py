@@ -106,6 +106,7 @@ def write_objective(folder: Path, name: str, because: str) -> Path:
         "task": {"kind": "classify", "instruction": "Classify the message."},
         "data": [{"path": "rows.csv", "source": {"origin": "written for this test", "license": "Apache-2.0"}}],
         "base_model": "base",
+        "floor": "reference",
         "kpis": [{"metric": "accuracy", "target": 0.8, "because": because}],
     }
     path = folder / "objective.yaml"

@@ -27,7 +27,8 @@ LABELS = ("refund", "delivery", "login")
 def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) -> Path:
     """An objective over 750 short rows.
 
-    The twin engine answers by words shared with the label, so that every ``hard_share``-th row is one it gets wrong.
+    The twin engine answers by words shared with the label, so that every ``hard_share``-th row is one it gets wrong. The floor knows all
+    of them: it is a reference, unless the ladder lists it or ``floor`` says otherwise.
     """
     folder.mkdir(exist_ok=True)
     with (folder / "rows.csv").open("w", newline="") as file:
@@ -49,6 +50,8 @@ def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) ->
         "base_model": "base",
         "kpis": [{"metric": "accuracy", "target": 0.8, "because": "as good as people"}],
     }
+    if "floor" not in changes.get("ladder", ()):  # type: ignore[operator]
+        content["floor"] = "reference"
     path = folder / "objective.yaml"
     path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
     return path

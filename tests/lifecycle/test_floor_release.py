@@ -11,7 +11,8 @@ from lifecycle_kit import LABELS, write_objective
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid, Unavailable
-from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.ladder import Choice, RungKind
+from tailorbird.domain.plan import PlannedFloor, Reason
 from tailorbird.domain.release import ReleaseState
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.integrations.memory import MemoryEngine
@@ -123,12 +124,88 @@ def test_the_floor_stays_where_no_rung_is_better_by_the_margin(parts: Parts, aut
 
 
 def test_without_being_listed_it_is_a_reference(parts: Parts, author: Actor, tmp_path: Path) -> None:
-    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["prompt"]))
+    told = climbed(parts, author, write_objective(tmp_path / "job", ladder=["prompt"], floor={}))
     assert told.ladder is not None
     assert told.ladder.floor is not None
+    assert not told.ladder.floor_is_rung
     assert told.ladder.chosen != told.ladder.floor.candidate
     assert "the classical reference passes too" in told.ladder.reason
     assert told.ladder.reason.endswith("list floor in the ladder to let it be released")
+
+
+def write_misled(folder: Path, **changes: object) -> Path:
+    """An objective whose training rows bear wrong labels, so that what learns from them fails; the twin engine learns nothing."""
+    parts = ("train", "dev", "test")
+    data = [{"path": f"{part}.csv", "split": part, "source": {"origin": "x", "license": "Apache-2.0"}} for part in parts]
+    path = write_objective(folder, data=data, **changes)
+    header, *rows = (folder / "rows.csv").read_text().splitlines()
+    wrong = [f"{row.rpartition(',')[0]},{LABELS[(place + 1) % 3]}" for place, row in enumerate(rows[:450])]
+    for part, body in zip(parts, (wrong, rows[450:600], rows[600:]), strict=True):
+        (folder / f"{part}.csv").write_text("\n".join([header, *body]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("floor", ["reference", {"role": "reference", "vectors": False}])
+def test_a_reference_is_measured_and_never_released(parts: Parts, author: Actor, tmp_path: Path, floor: object) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", floor=floor))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.floor.reason == "the classical reference, beside the ladder"
+    assert told.ladder.chosen not in (None, told.ladder.floor.candidate)
+    assert told.ladder.reason.endswith("remove `floor: reference` to let it be released")
+
+
+def test_of_an_automatic_ladder_it_is_the_lowest_rung_and_the_climb_stops_on_it(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    told = climbed(parts, author, write_objective(tmp_path / "job", floor={}))
+    assert told.plan is not None
+    assert told.plan.floor is not None
+    assert told.plan.floor.role == "rung"
+    assert told.climbs == ()
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.floor_is_rung
+    assert (told.ladder.floor.choice, told.ladder.chosen) == (Choice.STOP, told.ladder.floor.candidate)
+    assert told.ladder.floor.reason.endswith("a costlier rung is not needed")
+    assert told.ladder.floor.evidence.engine == MemoryEngine().fingerprint(), "the engine that would serve it measured it"
+    assert {refusal.reason.partition(": ")[2] for refusal in told.ladder.refused if refusal.rung is RungKind.PROMPT} == {
+        "the rung below passes"
+    }
+    assert told.conclusion is not None
+    digest = str(told.conclusion.release)
+    card = parts.artifacts.get(moves.find_release(parts, "acme", digest).dossier.card).decode()
+    assert "reference beside the ladder" not in card
+    assert "holds words and pairs of words of the training rows" in card
+    moves.sign_and_decide(parts, approver, digest, "approve", "read")
+    moves.stage(parts, operator, digest)
+    assert moves.promote(parts, operator, digest).alias.targets[0].release == digest
+
+
+def test_where_it_does_not_pass_the_climb_goes_on_and_the_next_rung_is_compared_with_it(
+    parts: Parts, author: Actor, tmp_path: Path
+) -> None:
+    told = climbed(parts, author, write_misled(tmp_path / "job", floor={}))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.floor.choice is Choice.CLIMB
+    assert told.ladder.floor.reason.endswith("prompt zero-shot is next")
+    first = told.climbs[0]
+    assert first.against_below is not None
+    assert first.against_below.lower == told.ladder.floor.candidate
+    assert told.ladder.chosen != told.ladder.floor.candidate
+
+
+def test_a_run_that_was_planned_when_it_was_a_reference_keeps_it_so(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", floor={})
+    planned = PlannedFloor(reason=Reason(rule="vectors", text="words alone", source="docs"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("tailorbird.planning.ladder.planned_floor", lambda _inputs: planned)
+        told = climbed(parts, author, path)
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert not told.ladder.floor_is_rung
+    assert told.ladder.chosen not in (None, told.ladder.floor.candidate)
 
 
 def test_a_threshold_of_referral_is_kept_from_dev(parts: Parts, author: Actor, tmp_path: Path) -> None:

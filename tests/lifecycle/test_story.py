@@ -10,7 +10,7 @@ from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import AdapterWishes, Objective
-from tailorbird.domain.plan import Estimate, Machine, Plan, RungPlan
+from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan
 from tailorbird.lifecycle.steps import story
 
 D = "sha256:" + "0" * 64
@@ -131,6 +131,33 @@ def test_the_story_is_told_in_order_and_stops_where_the_climb_stops() -> None:
 def test_the_sealed_test_stays_sealed_when_nothing_was_chosen() -> None:
     climbs = [climb(0, Verdict.FAIL), climb(1, Verdict.INCONCLUSIVE), climb(2, Verdict.FAIL, Choice.STOP)]
     assert "test" not in told(objective(), climbs, chosen=False)
+
+
+@pytest.mark.parametrize("choice", [Choice.STOP, Choice.REFUSE])
+def test_a_floor_after_which_the_climb_ends_is_followed_by_the_choice(choice: Choice) -> None:
+    done = ["snapshot", "plan", "floor"]
+    steps = story.Told(done, (), stopped=False, chosen=False, floor=choice)
+    assert story.next_step(objective(), PLAN, steps) == "choose"
+    steps = story.Told(done, (), stopped=False, chosen=False, floor=Choice.CLIMB)
+    assert story.next_step(objective(), PLAN, steps) == "make prompt zero-shot"
+
+
+@pytest.mark.parametrize(
+    ("changes", "role", "expected"),
+    [
+        ({}, "rung", True),
+        ({}, "reference", False),
+        ({}, "", False),
+        ({"ladder": ["prompt"]}, "rung", False),
+        ({"ladder": ["floor", "prompt"]}, "", True),
+        ({"floor": "reference"}, "rung", False),
+    ],
+)
+def test_whether_the_floor_is_a_rung(changes: dict[str, Any], role: Any, expected: bool) -> None:
+    """An empty role is that of plans of before: it was a rung where the ladder listed it."""
+    goal = Objective.model_validate(objective().model_dump(mode="json") | changes)
+    floor = PlannedFloor(role=role, reason=Reason(rule="vectors", text="words alone", source="docs"))
+    assert story.floor_is_rung(goal, PLAN.model_copy(update={"floor": floor})) is expected
 
 
 def test_generation_has_no_floor() -> None:

@@ -73,14 +73,15 @@ def ladder_picture(report: RunReport) -> Picture | None:
     climbs = report.ladder.climbs if report.ladder else report.climbs
     axis = _axis([kpi.target, *_ends(kpi.metric, (*climbs, *([floor] if floor else [])))])
     chosen = report.ladder.chosen if report.ladder else None
-    steps = [_climbed(climb, kpi.metric, axis, chosen) for climb in climbs]
+    is_rung = report.ladder is not None and report.ladder.floor_is_rung
+    steps = [_climbed(climb, kpi.metric, axis, chosen) for climb in (*([floor] if floor and is_rung else []), *climbs)]
     return Picture(
         kpi=kpi.metric,
         target=kpi.target,
         target_at=axis.at(kpi.target),
         axis_low=axis.low,
         axis_high=axis.high,
-        floor=_floor(floor, kpi.metric, axis) if floor else None,
+        floor=_floor(floor, kpi.metric, axis) if floor and not is_rung else None,
         steps=(*steps, *_untried(report, len(climbs))),
     )
 

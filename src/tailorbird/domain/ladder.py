@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
@@ -14,8 +16,8 @@ from tailorbird.domain.value import Digest, Value
 
 
 class RungKind(StrEnum):
-    """A way to adapt. The order of definition is the order of cost; ``FLOOR`` stands beside the ladder; nobody climbs it,
-    but it may be released."""
+    """A way to adapt. The order of definition is the order of cost. ``FLOOR`` is a classical model: the lowest rung of a classify task,
+    or a reference beside the ladder."""
 
     FLOOR = "floor"
     SEARCH = "search"
@@ -124,13 +126,15 @@ class Refusal(Value):
 
 
 class Ladder(Value):
-    """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it."""
+    """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it. ``floor_is_rung``:
+    the floor is the lowest rung, rather than a reference beside the ladder."""
 
     floor: Climb | None
     climbs: tuple[Climb, ...]
     refused: tuple[Refusal, ...]
     chosen: Digest | None
     reason: str
+    floor_is_rung: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def measured(self) -> tuple[Climb, ...]:
@@ -139,11 +143,14 @@ class Ladder(Value):
 
 
 class Measured(Value):
-    """A reference candidate with how it was made and its dev evidence: what the step ``floor`` leaves."""
+    """The floor's candidate with how it was made and its dev evidence: what the step ``floor`` leaves. ``choice`` is what was decided after
+    it, and why, where it is the lowest rung; None where it is a reference."""
 
     candidate: Digest
     making: Digest
     evidence: Digest
+    choice: Choice | None = Field(default=None, exclude_if=lambda value: value is None)
+    reason: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class SealedTest(Value):

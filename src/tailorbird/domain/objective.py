@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
@@ -241,11 +241,19 @@ def _is_auto(value: object) -> bool:
 
 
 class FloorWishes(Section):
-    """What the classical reference shall read."""
+    """Whether the floor, a classical model, may be released, and what it reads. ``floor: reference`` is short for its role alone."""
 
+    role: Literal["rung", "reference"] = Field(default="rung", exclude_if=lambda value: value == "rung")
+    """``rung``: the lowest rung of ``ladder: auto``, or of a list that names it; it is released when it passes. ``reference``: it is
+    measured, and never released."""
     vectors: bool | Literal["auto"] = Field(default="auto", exclude_if=_is_auto)
     """Reads each text's vector of the encoder that is installed too, beside its words: better where rows are few, at some milliseconds a
     text on a core. ``auto``: where an encoder is installed, up to 20,000 training rows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:
+        return {"role": given} if given == "reference" else given
 
 
 class TrainingWishes(Section):
@@ -306,10 +314,10 @@ class Objective(Section):
     budget: Budget = Budget()
     """What finding the answer may cost in all."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
-    """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. A list that names the ``floor`` lets it
-    be released (kind: classify, labels: one); it is measured in any case."""
+    """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. Of a classify task ``auto`` begins with
+    the ``floor``; a list that does not name the floor has it measured for reference."""
     floor: FloorWishes = Field(default=FloorWishes(), exclude_if=lambda value: value == FloorWishes())
-    """What the classical reference shall read (kind: classify)."""
+    """What becomes of the floor (kind: classify): ``reference`` (measured, never released), or a section."""
     lora: AdapterWishes = AdapterWishes()
     """How adapters shall be made, where the planner shall not decide."""
     full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())
@@ -332,8 +340,9 @@ class Objective(Section):
 
     @property
     def releases_floor(self) -> bool:
-        """True when the ladder lists the floor: it may then be chosen and released like a rung."""
-        return self.ladder != "auto" and RungKind.FLOOR in self.ladder
+        """True when the floor is the lowest rung: it may then be chosen and released."""
+        competes = self.task.kind is TaskKind.CLASSIFY and self.task.labels == "one" and self.floor.role == "rung"
+        return competes and (self.ladder == "auto" or RungKind.FLOOR in self.ladder)
 
     @property
     def data_authors(self) -> frozenset[Name]:

@@ -209,8 +209,12 @@ class PlannedBase(Value):
 
 
 class PlannedFloor(Value):
-    """What the classical reference reads beside words: the vectors of ``encoder`` (tree), by its name and licence; None: words alone."""
+    """The floor: its role, and what it reads beside words: the vectors of ``encoder`` (tree), by its name and licence; None: words alone.
 
+    ``role`` is empty in plans of before it was the lowest rung of an automatic ladder: there it is one where the objective lists it.
+    """
+
+    role: Literal["", "rung", "reference"] = Field(default="", exclude_if=lambda value: not value)
     encoder: Digest | None = None
     name: str = ""
     license: str = ""
@@ -222,7 +226,7 @@ class Plan(Value):
     ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
 
     ``bases`` are the base models that the objective lists, in its order; ``base_model`` and ``tokens`` are those of the first that is in.
-    ``floor`` is the classical reference of a classify task; None in plans of before it read vectors.
+    ``floor`` is that of a classify task; None in plans of before it read vectors.
     """
 
     objective: Digest

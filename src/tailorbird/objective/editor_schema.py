@@ -26,6 +26,10 @@ def objective_schema() -> Json:
     schema: Json = _told(Objective.model_json_schema())
     properties, definitions = schema["properties"], schema["$defs"]
     properties["ladder"]["anyOf"][1] |= {"minItems": 1, "uniqueItems": True}
+    properties["floor"] = {
+        "anyOf": [{"const": "reference"}, {"$ref": properties["floor"]["$ref"]}],
+        "description": properties["floor"]["description"],
+    }
     properties["approvals"]["anyOf"][1]["items"]["enum"] = list(_DECIDING)
     _tell_targets(definitions["Kpi"])
     return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in Answers]}

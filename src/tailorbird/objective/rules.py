@@ -151,13 +151,15 @@ def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
     faults = []
     for index, rung in enumerate(ladder):
         line = file.line_of(f"ladder.{index}")
-        if rung is RungKind.FLOOR and answers_of(file.objective.task) is Answers.LABEL:
-            continue
-        if rung is RungKind.FLOOR:
+        if rung is RungKind.FLOOR and answers_of(file.objective.task) is not Answers.LABEL:
             hint = f"remove it; rungs are: {rungs}"
             faults.append(
                 Fault(line, "the floor can be released where a task classifies with one label; here it is a reference alone", hint)
             )
+        elif rung is RungKind.FLOOR:
+            if file.objective.floor.role == "reference":
+                what = "the ladder lists the floor, and `floor: reference` keeps it from being released"
+                faults.append(Fault(line, what, "remove one of the two"))
         elif rung not in fitting:
             what = f"the rung {rung.value!r} does not fit a task of kind {file.objective.task.kind.value}"
             faults.append(Fault(line, what, f"rungs are: {rungs}"))

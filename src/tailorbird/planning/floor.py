@@ -5,6 +5,8 @@ In: ``PlanInputs``. Out: the encoder it asks, or none, with the reason. Must not
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tailorbird.domain.plan import PlannedFloor, Reason
 from tailorbird.foundations.licences import clash
 from tailorbird.planning.inputs import PlanInputs
@@ -15,14 +17,15 @@ MOST_ROWS = 20_000
 
 def planned_floor(inputs: PlanInputs) -> PlannedFloor:
     """Vectors where the objective asks for them; where it leaves it open, where an encoder is installed, may be used, and rows are few."""
+    role: Literal["rung", "reference"] = "rung" if inputs.objective.releases_floor else "reference"
     encoder, why_not = inputs.encoder, _why_words(inputs)
     if encoder is None or why_not:
         text, source = why_not or "words alone: no encoder is installed (tailorbird models pull minilm-l6-v2)", "docs/decisions/0047"
-        return PlannedFloor(reason=Reason(rule="vectors", text=text, source=source))
+        return PlannedFloor(role=role, reason=Reason(rule="vectors", text=text, source=source))
     rows = inputs.manifest.counts.train
     text = f"words, and vectors of {rows:,} training texts by {encoder.name}: other words may mean the same"
     reason = Reason(rule="vectors", text=text, source="docs/decisions/0047")
-    return PlannedFloor(encoder=encoder.digest, name=encoder.name, license=encoder.license, reason=reason)
+    return PlannedFloor(role=role, encoder=encoder.digest, name=encoder.name, license=encoder.license, reason=reason)
 
 
 def _why_words(inputs: PlanInputs) -> str:

@@ -71,9 +71,9 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
     head = ("rung", "parameters trained", f"dev {metric}", "against the rung below", "gate", "decision")
     rows = [_climb_row(climb, metric, ladder.chosen) for climb in ladder.climbs]
     if ladder.floor:
-        released = ladder.floor.candidate == ladder.chosen
-        last = "released" if released else "reference beside the ladder"
-        rows.insert(0, (*_climb_row(ladder.floor, metric, ladder.chosen)[:5], last))
+        is_rung = ladder.floor_is_rung or ladder.floor.candidate == ladder.chosen
+        row = _climb_row(ladder.floor, metric, ladder.chosen)
+        rows.insert(0, row if is_rung else (*row[:5], "reference beside the ladder"))
     rows += [(refusal.rung.value, "", "", "", "not tried", refusal.reason) for refusal in ladder.refused]
     return f"## How it was chosen\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}."
 
@@ -105,8 +105,10 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
     unknown = []
     if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "retention" not in evidence.metrics:
         unknown.append("How much of the base model's general ability was forgotten was not measured.")
-    if candidate.trained_parameters and "memorisation" not in evidence.metrics:
+    if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "memorisation" not in evidence.metrics:
         unknown.append("Whether training rows can be extracted from the weights was not measured.")
+    if candidate.rung is RungKind.FLOOR:
+        unknown.append("The vocabulary of the model holds words and pairs of words of the training rows: treat its files as holding data.")
     if candidate.prompt.demonstrations:
         unknown.append("Rows shown in the prompt can be repeated by the model: treat the prompt as holding data.")
     absent = [kpi.metric for kpi in objective.kpis if kpi.metric not in evidence.metrics]

@@ -69,9 +69,9 @@ def ladder(found: Ladder, objective: Objective) -> LadderPicture:
     measured = [climb for climb in (found.floor, *found.climbs) if climb is not None]
     metrics = [metric for climb in measured if (metric := climb.evidence.metrics.get(kpi.metric))]
     reach = max([1.0 if all(metric.high <= 1 for metric in metrics) else 0.0, kpi.target, *(metric.high for metric in metrics)])
-    rungs = [_rung(climb, kpi.metric, reach, found) for climb in reversed(found.climbs)]
+    rungs = [_rung(climb, kpi.metric, reach, found) for climb in reversed(found.measured if found.floor_is_rung else found.climbs)]
     refused = [Rung(refusal.rung.value, "refused", "not tried", refusal.reason) for refusal in reversed(found.refused)]
-    floor = [_rung(found.floor, kpi.metric, reach, found, floor=True)] if found.floor else []
+    floor = [_rung(found.floor, kpi.metric, reach, found, floor=True)] if found.floor and not found.floor_is_rung else []
     ticks = tuple((100 * share, f"{share * reach:.2g}") for share in (0, 0.25, 0.5, 0.75, 1))
     return LadderPicture(kpi.metric, kpi.target, 100 * kpi.target / reach, ticks, (*refused, *rungs, *floor))
 

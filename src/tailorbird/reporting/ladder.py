@@ -31,7 +31,7 @@ class _Line:
 
 
 def ladder_table(ladder: Ladder, objective: Objective) -> Table:
-    """One row a rung: the floor first (dim), then the rungs that were climbed, then those that were not tried.
+    """One row a rung: the floor first (dim where it is a reference), then the rungs that were climbed, then those that were not tried.
 
     Variants and intervals stand on lines of their own, so that the table fits 100 columns.
     """
@@ -45,7 +45,8 @@ def ladder_table(ladder: Ladder, objective: Objective) -> Table:
 
 def ladder_reasons(ladder: Ladder) -> list[str]:
     """Why the climb went on or ended after each rung, and why others were not tried: one sentence a line."""
-    lines = [f"{climb.rung.value} {climb.variant}: {climb.reason}" for climb in ladder.climbs]
+    climbs = ladder.measured if ladder.floor_is_rung else ladder.climbs
+    lines = [f"{climb.rung.value} {climb.variant}: {climb.reason}" for climb in climbs]
     return lines + [f"{refusal.rung.value} not tried: {refusal.reason}" for refusal in ladder.refused]
 
 
@@ -63,13 +64,23 @@ def _head(objective: Objective) -> tuple[str, ...]:
 
 def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
     if ladder.floor is not None:
-        chosen = ladder.floor.candidate == ladder.chosen
-        yield _Line(_cells(ladder.floor, objective, f"floor {ladder.floor.variant}", "chosen" if chosen else "reference"), aside=not chosen)
+        yield _Line(_cells(ladder.floor, objective, f"floor {ladder.floor.variant}", _then(ladder, ladder.floor)), aside=_is_aside(ladder))
     for climb in ladder.climbs:
-        then = "chosen" if climb.candidate == ladder.chosen else _THEN[climb.choice]
+        then = _then(ladder, climb)
         yield _Line(_cells(climb, objective, f"{climb.rung.value} {climb.variant}", then), aside=False)
     for refusal in ladder.refused:
         yield _Line(_untried(refusal), aside=True)
+
+
+def _is_aside(ladder: Ladder) -> bool:
+    """True where the floor stands beside the ladder. In older records only a chosen one is known to be a rung."""
+    return ladder.floor is not None and not ladder.floor_is_rung and ladder.floor.candidate != ladder.chosen
+
+
+def _then(ladder: Ladder, climb: Climb) -> str:
+    if climb.candidate == ladder.chosen:
+        return "chosen"
+    return "reference" if climb == ladder.floor and _is_aside(ladder) else _THEN[climb.choice]
 
 
 def _cells(climb: Climb, objective: Objective, name: str, then: str) -> tuple[str, ...]:

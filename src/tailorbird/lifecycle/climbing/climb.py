@@ -46,11 +46,14 @@ _LAST_STEPS = 5
 
 
 def measure_floor(stage: Stage) -> Outcome:
-    """Fits the classical reference on train and measures it on dev."""
-    train, dev = stage.rows(Split.TRAIN), stage.rows(Split.DEV)
+    """Fits the floor on train, measures it on dev and, where it is the lowest rung, decides whether to go on.
+
+    As a rung it is measured by the engine that would serve it.
+    """
+    train, is_rung = stage.rows(Split.TRAIN), story.floor_is_rung(stage.objective, planned(stage))
     floor = planned(stage).floor
     encoder = stage.parts.artifacts.get_tree(floor.encoder) if floor and floor.encoder else None
-    stage.progress.tell(f"fitting the classical reference on words{' and vectors' if encoder else ''}")
+    stage.progress.tell(f"fitting the floor on words{' and vectors' if encoder else ''}")
     embed = partial(_embedded, stage, encoder) if encoder else None
     model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many, embed=embed)
     candidate = Candidate(
@@ -58,23 +61,38 @@ def measure_floor(stage: Stage) -> Outcome:
         variant=model.variant,
         base_model=stage.base.digest,
         prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets),
-        floor=_stored(stage, model, encoder) if stage.objective.releases_floor else None,
+        floor=_stored(stage, model, encoder) if is_rung else None,
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
-    computed_by = "scikit-learn, torch" if encoder else "scikit-learn"
-    predictions = model.predict(dev, _concurrency(stage))
-    evidence = safety.with_safety(stage, candidate, None, weigh(stage, candidate, dev, predictions, computed_by))
+    evidence = safety.with_safety(stage, candidate, None, _floor_evidence(stage, candidate, model))
     if encoder:
         stage.parts.encoder().forget(encoder)
+    choice, reason = _after_floor(stage, evidence) if is_rung else (None, "")
     making = Making(candidate=digest_of(candidate), seconds=model.seconds, **_spent(stage, model.seconds))
 
     def keep(work: UnitOfWork) -> None:
         for value in (candidate, making, evidence):
             work.records.put(value)
 
-    measured = Measured(candidate=digest_of(candidate), making=digest_of(making), evidence=digest_of(evidence))
-    return Outcome(measured, {"accuracy": _headline(evidence)}, keep)
+    digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
+    facts: Facts = {"accuracy": _headline(evidence)} | ({"choice": choice.value} if choice else {})
+    return Outcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
+
+
+def _floor_evidence(stage: Stage, candidate: Candidate, model: rungs.FloorModel) -> Evidence:
+    """By the engine where it is stored; otherwise by what was fitted."""
+    if candidate.floor is not None:
+        return examine(stage, candidate, Split.DEV)
+    dev = stage.rows(Split.DEV)
+    computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
+    return weigh(stage, candidate, dev, model.predict(dev, _concurrency(stage)), computed_by)
+
+
+def _after_floor(stage: Stage, evidence: Evidence) -> tuple[Choice, str]:
+    """Whether to climb above a floor that is a rung, and why."""
+    gate, following = _floor_gate(stage, evidence), story.above(planned(stage), (), ())
+    return story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent))
 
 
 def _concurrency(stage: Stage) -> int:
@@ -186,7 +204,7 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
         trained_parameters=candidate.trained_parameters,
         evidence=evidence,
         gate=gate,
-        against_below=_against(stage, evidence, stage.climbs[-1].evidence) if stage.climbs else None,
+        against_below=_against(stage, evidence, below.evidence) if (below := _last_climb(stage)) else None,
         choice=choice,
         reason=reason,
         fit=fit,
@@ -233,7 +251,8 @@ def choose(stage: Stage) -> Outcome:
     """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
     plan = planned(stage)
     floor = _floor_climb(stage) if story.FLOOR in stage.done else None
-    eligible = (floor, *stage.climbs) if floor and stage.objective.releases_floor else stage.climbs
+    is_rung = _floor_is_rung(stage)
+    eligible = (floor, *stage.climbs) if floor and is_rung else stage.climbs
     chosen, reason = story.choose(eligible, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
     ladder = Ladder(
         floor=floor,
@@ -241,6 +260,7 @@ def choose(stage: Stage) -> Outcome:
         refused=plan.left_out + _not_climbed(stage, tuple(rung for rung in plan.rungs if story.measure_step(rung) not in stage.done)),
         chosen=chosen.candidate if chosen else None,
         reason=reason + _floor_remark(stage, chosen),
+        floor_is_rung=is_rung,
     )
     return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
 
@@ -310,8 +330,8 @@ def _headline(evidence: Evidence) -> float | None:
 
 def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...]:
     """The planned rungs that have no evidence, each with the reason."""
-    why = "the rung below passes" if stage.climbs and stage.climbs[-1].choice is Choice.STOP else "the budget does not allow it"
-    last = stage.climbs[-1] if stage.climbs else None
+    last = _last_climb(stage)
+    why = "the rung below passes" if last is not None and last.choice is Choice.STOP else "the budget does not allow it"
     if last is not None and last.choice is Choice.REFUSE:
         why = last.reason.rpartition("; ")[2]
     hopeless = _cannot_help(stage, {})
@@ -321,6 +341,20 @@ def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...
         rung, reason = stage.stopped
         reasons[rung] = f"ended while it was being made: {reason}"
     return tuple(Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") for rung, reason in reasons.items())
+
+
+def _last_climb(stage: Stage) -> Climb | None:
+    """The highest rung that was climbed."""
+    if stage.climbs:
+        return stage.climbs[-1]
+    return _floor_climb(stage) if _floor_is_rung(stage) else None
+
+
+def _floor_is_rung(stage: Stage) -> bool:
+    """True when the floor was measured as the lowest rung: it is stored then, and may be released."""
+    if story.FLOOR not in stage.done:
+        return False
+    return stage.record(Candidate, stage.result(Measured, story.FLOOR).candidate).floor is not None
 
 
 def _floor_climb(stage: Stage) -> Climb:
@@ -336,8 +370,8 @@ def _floor_climb(stage: Stage) -> Climb:
         evidence=evidence,
         gate=_floor_gate(stage, evidence),
         against_below=None,
-        choice=Choice.CLIMB,
-        reason="the classical reference, beside the ladder",
+        choice=measured.choice or Choice.CLIMB,
+        reason=measured.reason or "the classical reference, beside the ladder",
         seconds=making.seconds,
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
@@ -351,15 +385,18 @@ def _floor_gate(stage: Stage, evidence: Evidence) -> GateResult:
 
 def _floor_remark(stage: Stage, chosen: Climb | None) -> str:
     """Says so when the classical reference would do."""
-    if story.FLOOR not in stage.done or stage.objective.releases_floor:
+    if story.FLOOR not in stage.done or _floor_is_rung(stage):
         return ""
     floor = _floor_climb(stage)
     if floor.gate.verdict is not Verdict.PASS:
         return ""
     if chosen is None:
-        suffices = "; the classical reference passes: it suffices"
-        return suffices if stage.many else f"{suffices}, and can be released where the ladder lists floor"
+        return f"; the classical reference passes: it suffices, and can be released: {_releasing_it(stage)}"
     found = _against(stage, chosen.evidence, floor.evidence)
     remark = f"; note: the classical reference passes too ({found.standing.value.replace('_', ' ')} against it, {found.difference:+.3f})"
-    listable = found.standing is not Standing.BETTER and not stage.many
-    return f"{remark}: list floor in the ladder to let it be released" if listable else remark
+    return remark if found.standing is Standing.BETTER else f"{remark}: {_releasing_it(stage)} to let it be released"
+
+
+def _releasing_it(stage: Stage) -> str:
+    """What makes a reference the lowest rung."""
+    return "remove `floor: reference`" if stage.objective.floor.role == "reference" else "list floor in the ladder"

@@ -19,7 +19,7 @@ from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.evidence import ItemResult
-from tailorbird.domain.ladder import Candidate, Climb, Ladder, Making
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.run import Run, Step, StepState
@@ -138,6 +138,11 @@ class Stage:
         return tuple(climb for climb in found if climb is not None)
 
     @cached_property
+    def floor_choice(self) -> Choice | None:
+        """What was decided after the floor; None where it is a reference, or not measured yet."""
+        return self.result(Measured, story.FLOOR).choice if story.FLOOR in self.done else None
+
+    @cached_property
     def _without_candidate(self) -> tuple[tuple[RungPlan, Making], ...]:
         """Rungs whose making ended before there was a candidate."""
         made = [(rung, story.make_step(rung)) for rung in (self.plan.rungs if self.plan else ())]
@@ -176,7 +181,8 @@ class Stage:
     def _told(self, chosen: bool) -> story.Told:
         unmeasured = {story.measure_step(rung) for rung, _ in self._unmeasured}
         failed = {story.make_step(rung) for rung, making in self._without_candidate if making.failed} | unmeasured
-        return story.Told(self.done, self.climbs, stopped=self.stopped is not None, chosen=chosen, failed=failed)
+        stopped = self.stopped is not None
+        return story.Told(self.done, self.climbs, stopped=stopped, chosen=chosen, failed=failed, floor=self.floor_choice)
 
     def rows(self, split: Split) -> tuple[Row, ...]:
         """Rows of one split."""

@@ -33,13 +33,21 @@ def measure_step(rung: RungPlan) -> str:
 @dataclass(frozen=True)
 class Told:
     """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), whether
-    ``choose`` found a candidate (``chosen``), and the steps, of making or of measuring, in which a rung ``failed``."""
+    ``choose`` found a candidate (``chosen``), the steps, of making or of measuring, in which a rung ``failed``, and what was decided after
+    the ``floor`` where it is a rung."""
 
     done: Collection[str]
     climbs: Sequence[Climb]
     stopped: bool
     chosen: bool
     failed: Collection[str] = ()
+    floor: Choice | None = None
+
+
+def floor_is_rung(objective: Objective, plan: Plan) -> bool:
+    """True when the floor is the lowest rung of the climb, rather than a reference beside it."""
+    planned = plan.floor.role if plan.floor else ""
+    return objective.releases_floor and (planned == "rung" or (not planned and objective.ladder != "auto"))
 
 
 def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None:
@@ -52,7 +60,8 @@ def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None
 
 def _climbing(objective: Objective, plan: Plan, told: Told) -> list[str]:
     """Steps of the rungs climbed so far and, unless the climb has ended, of the next one that may help."""
-    ended = told.stopped or (bool(told.climbs) and told.climbs[-1].choice is not Choice.CLIMB)
+    last = told.climbs[-1].choice if told.climbs else told.floor or Choice.CLIMB
+    ended = told.stopped or last is not Choice.CLIMB
     climbed = {named(climb) for climb in told.climbs}
     reached = [rung for rung in plan.rungs if named(rung) in climbed or not {make_step(rung), measure_step(rung)}.isdisjoint(told.failed)]
     if not ended:
