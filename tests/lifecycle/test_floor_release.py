@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid, Unavailable
 from tailorbird.domain.ladder import Choice, RungKind
 from tailorbird.domain.plan import PlannedFloor, Reason
 from tailorbird.domain.release import ReleaseState
+from tailorbird.foundations.label_sets import join
+from tailorbird.foundations.labelling import labelled
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.integrations.memory.encoder import MemoryEncoder
@@ -216,10 +219,53 @@ def test_a_threshold_of_referral_is_kept_from_dev(parts: Parts, author: Actor, t
     assert told.evidence.refer_below == told.ladder.floor.evidence.refer_below
 
 
-@pytest.mark.parametrize("task", [{"kind": "generate"}, {"kind": "classify", "labels": "many"}])
-def test_elsewhere_it_cannot_be_listed(parts: Parts, author: Actor, tmp_path: Path, task: dict[str, str]) -> None:
-    path = write_objective(
-        tmp_path / "job", ladder=["floor"], task=task | {"instruction": "Answer."}, kpis=[{"metric": "exact_match", "target": 0.5}]
-    )
-    with pytest.raises(ObjectiveInvalid, match="a reference alone"):
+def test_elsewhere_it_cannot_be_listed(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    task = {"kind": "generate", "instruction": "Answer."}
+    path = write_objective(tmp_path / "job", ladder=["floor"], task=task, kpis=[{"metric": "exact_match", "target": 0.5}])
+    with pytest.raises(ObjectiveInvalid, match="'floor' does not fit a task of kind generate"):
         adapt(parts, author, path, SILENT)
+
+
+def test_it_cannot_be_listed_and_kept_a_reference(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    with pytest.raises(ObjectiveInvalid, match="keeps it from being released"):
+        adapt(parts, author, write_objective(tmp_path / "job", ladder=["floor", "prompt"], floor="reference"), SILENT)
+
+
+def write_many(folder: Path, **changes: object) -> Path:
+    """An objective over messages that name any number of labels, of which the row bears all."""
+    task = {"kind": "classify", "labels": "many", "instruction": "Say what it is about."}
+    path = write_objective(folder, task=task, kpis=[{"metric": "micro_f1", "target": 0.8}], floor={}, **changes)
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(750):
+            borne = [label for place, label in enumerate(LABELS) if number >> place & 1]
+            words = " ".join(f"w{number * factor % 9973}" for factor in (31, 577, 1009, 4001))
+            writer.writerow([f"case {number * 7919 % 100003} {words} {' '.join(borne)}", join(borne)])
+    return path
+
+
+def test_with_several_labels_an_item_it_is_released_and_gives_each_by_itself(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    told = climbed(parts, author, write_many(tmp_path / "job"))
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.chosen == told.ladder.floor.candidate
+    assert told.evidence is not None
+    assert told.evidence.metrics["micro_f1"].value > 0.9
+    assert told.conclusion is not None
+    digest = str(told.conclusion.release)
+    moves.sign_and_decide(parts, approver, digest, "approve", "read")
+    moves.stage(parts, operator, digest)
+    moves.promote(parts, operator, digest)
+    servable = admit(parts, LoadRequest(tenant="acme", release=digest, purpose="production"))
+    engine = MemoryEngine()
+    engine.load(servable)
+    asked = messages_for(servable.prompt, "case 1 w3 w4 login and a refund")
+    [found] = engine.score(digest, [asked], servable.prompt.answers)
+    answer = labelled(servable.prompt, found.log_probabilities)
+    assert answer.answer == "login | refund"
+    assert set(answer.probabilities) == set(LABELS)
+    assert sum(answer.probabilities.values()) > 1.5, "two labels, each by itself"
+    moves.roll_back(parts, operator, "acme/desk", "drill")

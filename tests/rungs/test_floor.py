@@ -17,7 +17,8 @@ from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import FunctionTransformer
 
 from tailorbird.domain.errors import DataInvalid, Unavailable
-from tailorbird.foundations.label_sets import join
+from tailorbird.foundations.label_sets import join, split
+from tailorbird.foundations.linear_text import read_linear, write_linear
 from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs import FloorModel, fit_floor
@@ -30,7 +31,6 @@ def test_it_learns_and_predicts_every_row_in_order() -> None:
     assert [p.item for p in found] == [row.id for row in rows[150:]]
     assert all(p.answer == row.target for p, row in zip(found, rows[150:], strict=True))
     assert model.variant == "tf-idf + logistic regression"
-    assert model.linear is not None
     assert model.parameters == model.linear.weights_KF.size + len(LABELS)
     assert [p.request_ms is not None for p in found] == [True] * 80 + [False] * 10
     together = model.predict(rows[150:], concurrency=32)
@@ -84,6 +84,15 @@ def test_several_labels_are_each_judged_alone() -> None:
     right = sum(prediction.answer == row.target for prediction, row in zip(predictions, rows[40:], strict=True))
     assert right >= 18
     assert all(prediction.log_probabilities is None for prediction in predictions)
+    assert model.linear.alone
+
+
+def test_a_label_that_no_row_bears_is_never_given_and_one_that_all_bear_always() -> None:
+    rows = [row.model_copy(update={"target": join([row.target, "all"])}) for row in make_rows(60) if row.target != "invoice"]
+    model = fit_floor(rows[:30], (*LABELS, "all"), seed=1, many=True)
+    answers = [split(prediction.answer) for prediction in model.predict(rows[30:])]
+    assert all("all" in answer and "invoice" not in answer for answer in answers)
+    assert {len(answer) for answer in answers} == {2}
 
 
 @pytest.mark.parametrize("embed", [None, MemoryEncoder().embed])
@@ -93,7 +102,6 @@ def test_what_is_stored_answers_as_what_was_fitted(labels: tuple[str, ...], embe
     rows = [row for row in make_rows(90) if row.target in labels]
     vectors = partial(embed, Path()) if embed else None
     model = fit_floor(rows[:60], labels, seed=1, embed=vectors)
-    assert model.linear is not None
     train = sorted(rows[:60], key=lambda row: row.id)
     union = FeatureUnion(
         [
@@ -132,6 +140,29 @@ def test_vectors_tell_what_no_word_tells(many: bool) -> None:
     assert right(fit_floor(learned, LABELS, seed=1, many=many, embed=embed)) == 1.0
 
 
-def test_a_floor_of_several_labels_an_item_is_not_stored() -> None:
-    rows = [row.model_copy(update={"target": join([row.target])}) for row in make_rows(60)]
-    assert fit_floor(rows, LABELS, seed=1, many=True).linear is None
+@pytest.mark.parametrize("embed", [None, MemoryEncoder().embed])
+@pytest.mark.parametrize("labels", [LABELS[:1], LABELS[:2], LABELS])
+def test_of_several_labels_an_item_each_is_stored_as_it_was_fitted(
+    labels: tuple[str, ...], embed: Callable[..., Vectors] | None, tmp_path: Path
+) -> None:
+    """Against the library's own pipeline, fitted anew, a label at a time."""
+    rows = [row.model_copy(update={"target": join({row.target} & set(labels))}) for row in make_rows(90)]
+    vectors = partial(embed, Path()) if embed else None
+    model = fit_floor(rows[:60], labels, seed=1, many=True, embed=vectors)
+    write_linear(model.linear, tmp_path)
+    if vectors:
+        (tmp_path / "encoder").mkdir()
+    stored = read_linear(tmp_path)
+    train = sorted(rows[:60], key=lambda row: row.id)
+    union = FeatureUnion(
+        [
+            ("words", TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)),
+            ("characters", TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), sublinear_tf=True)),
+            *([("vectors", FunctionTransformer(lambda texts: 3 * vectors(texts)))] if vectors else []),
+        ]
+    )
+    matrix, asked = union.fit_transform([row.text for row in train]), [row.text for row in rows[60:]] + ["", "words that nobody wrote"]
+    found = np.exp(stored.log_probabilities(asked, vectors(asked) if vectors else None))
+    for place, label in enumerate(labels):
+        fitted = LogisticRegression(C=30.0, max_iter=1_000, random_state=1).fit(matrix, [label in split(row.target) for row in train])
+        np.testing.assert_allclose(found[:, place], fitted.predict_proba(union.transform(asked))[:, 1], atol=1e-6)

@@ -341,7 +341,7 @@ class Objective(Section):
     @property
     def releases_floor(self) -> bool:
         """True when the floor is the lowest rung: it may then be chosen and released."""
-        competes = self.task.kind is TaskKind.CLASSIFY and self.task.labels == "one" and self.floor.role == "rung"
+        competes = self.task.kind is TaskKind.CLASSIFY and self.floor.role == "rung"
         return competes and (self.ladder == "auto" or RungKind.FLOOR in self.ladder)
 
     @property

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from tailorbird.domain.value import Value
 
 
@@ -30,7 +32,8 @@ class PromptSpec(Value):
     """Everything that is put around a user's text. ``labels`` is empty for generation; ``label_sets`` are the sets of labels that can be
     answered, where an item may bear several. ``priors`` are
     what the model prefers before it has read a text, log-probabilities (nats) in the order of ``answers``: they are taken off
-    its scores (Zhao et al. 2021, arXiv 2102.09690); empty: scores are taken as they are."""
+    its scores (Zhao et al. 2021, arXiv 2102.09690); empty: scores are taken as they are. ``alone``: an item may bear several labels, and
+    each is scored by itself rather than sets of them."""
 
     instruction: str
     labels: tuple[str, ...] = ()
@@ -38,11 +41,12 @@ class PromptSpec(Value):
     list_labels: bool = False
     demonstrations: tuple[Demonstration, ...] = ()
     priors: tuple[float, ...] = ()
+    alone: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @property
     def answers(self) -> tuple[str, ...]:
-        """The complete answers that are scored against one another: labels, or sets of them."""
-        return self.label_sets or self.labels
+        """What is scored: labels, or sets of them, against one another; or each label by itself."""
+        return self.labels if self.alone else self.label_sets or self.labels
 
 
 class Sampling(Value):

@@ -104,7 +104,7 @@ def _chosen(row: Row, prompt: PromptSpec, score: LabelScores, share: float, time
     return Prediction(
         item=row.id,
         answer=labelled(prompt, score.log_probabilities).answer,
-        log_probabilities=dict(zip(prompt.answers, without_priors(prompt, score.log_probabilities), strict=True)),
+        log_probabilities=None if prompt.alone else dict(zip(prompt.answers, without_priors(prompt, score.log_probabilities), strict=True)),
         latency_ms=share,
         request_ms=score.latency_ms if timed else None,
         prompt_tokens=score.prompt_tokens,

@@ -4,8 +4,8 @@ In: a prompt and the log-probability of each of its answers. Out: the answer and
 items.
 
 With several labels an answer is a set of them (``label_sets.py``), and the answers that are scored are the sets that training showed. A
-label's probability is that of all sets which hold it, and a label is given when that is at least a half: so a set can be answered that no
-training row had.
+label's probability is that of all sets which hold it, or what was found for it alone, and a label is given when that is at least a half: so
+a set can be answered that no training row had.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labelled
     Of labels that score alike the first one listed wins. What the model prefers before it has read anything is taken off first.
     """
     probabilities = [math.exp(nats) for nats in without_priors(prompt, log_probabilities)]
+    scored = dict(zip(prompt.answers, probabilities, strict=True))
+    if prompt.alone:
+        return Labelled(given(scored), scored)
     if not prompt.label_sets:
-        scored = dict(zip(prompt.labels, probabilities, strict=True))
         return Labelled(max(scored, key=scored.__getitem__), scored)
     marginals = dict.fromkeys(prompt.labels, 0.0)
-    for answer, probability in zip(prompt.answers, probabilities, strict=True):
+    for answer, probability in scored.items():
         for label in label_sets.split(answer):
             marginals[label] += probability
     return Labelled(given(marginals), {label: min(1.0, probability) for label, probability in marginals.items()})

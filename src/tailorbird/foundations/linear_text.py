@@ -3,9 +3,11 @@
 In: vocabularies, weights, vectors of texts. Out: a folder; log-probabilities of labels for texts. Must not know: how the weights were
 found (``rungs/``), how a text becomes a vector, language models, engines.
 
-    floor.json      labels, features of both blocks in the order of their weights, width of the vectors where there are any
+    floor.json      labels, features of both blocks in the order of their weights, width of the vectors where there are any, and whether
+                    each label is judged alone
     idf.npy         (features,) inverse document frequencies, words before characters
-    weights.npy     (labels, features), or (1, features) of two labels, those of the vectors last; intercepts.npy beside them
+    weights.npy     (labels, features), or (1, features) of two labels of which one is borne, those of the vectors last; intercepts.npy
+                    beside them
     encoder/        what gives the vectors, where there are any
 
 Features are counted and weighted as scikit-learn's ``TfidfVectorizer`` does (words 1-2; characters within words 3-5; sublinear counts,
@@ -43,7 +45,8 @@ _SPACES = re.compile(r"\s\s+")
 class LinearText:
     """A fitted model. ``words`` and ``characters`` map features to their place in ``idf`` and ``weights``.
 
-    The last ``width`` weights are those of a text's vector, which an encoder gives; 0: it reads words and characters alone.
+    The last ``width`` weights are those of a text's vector, which an encoder gives; 0: it reads words and characters alone. ``alone``: an
+    item may bear several labels, and each is judged by itself.
     """
 
     labels: tuple[str, ...]
@@ -53,13 +56,18 @@ class LinearText:
     weights_KF: Floats
     intercepts_K: Floats
     width: int = 0
+    alone: bool = False
 
     def log_probabilities(self, texts: Sequence[str], vectors_BW: NDArray[np.float32] | None = None) -> Floats:
-        """(texts, labels), in nats, normalised over the labels. ``vectors_BW`` are those of the texts, needed where ``width`` is not 0."""
+        """(texts, labels), in nats, normalised over the labels unless each is judged alone. ``vectors_BW`` are those of the texts, needed
+        where ``width`` is not 0."""
         scores_BK = np.array([self._scores(text) for text in texts])
         if self.width:
             assert vectors_BW is not None, "this floor reads vectors too"
             scores_BK += vectors_BW.astype(np.float64) @ self.weights_KF[:, -self.width :].T
+        if self.alone:
+            judged_BK: Floats = -np.logaddexp(0.0, -scores_BK)
+            return judged_BK
         if len(self.labels) == 2:
             scores_BK = np.concatenate([-scores_BK / 2, scores_BK / 2], axis=1)
         highest_B1 = scores_BK.max(axis=1, keepdims=True)
@@ -103,7 +111,7 @@ def _known(features: Iterator[str], places: Mapping[str, int]) -> Counter[int]:
 def write_linear(model: LinearText, folder: Path) -> None:
     """Writes the model; equal models give equal bytes."""
     described: dict[str, Any] = {"labels": list(model.labels), "words": _in_order(model.words), "characters": _in_order(model.characters)}
-    described |= {"width": model.width} if model.width else {}
+    described |= ({"width": model.width} if model.width else {}) | ({"alone": True} if model.alone else {})
     (folder / _DESCRIPTION).write_text(json.dumps(described, ensure_ascii=False), encoding="utf-8")
     for name, array in ((_IDF, model.idf_F), (_WEIGHTS, model.weights_KF), (_INTERCEPTS, model.intercepts_K)):
         np.save(folder / name, np.ascontiguousarray(array, dtype=np.float64), allow_pickle=False)
@@ -116,18 +124,19 @@ def read_linear(folder: Path) -> LinearText:
         idf_F, weights_KF, intercepts_K = (np.load(folder / name, allow_pickle=False) for name in (_IDF, _WEIGHTS, _INTERCEPTS))
         words = {feature: place for place, feature in enumerate(told["words"])}
         characters = {feature: place for place, feature in enumerate(told["characters"], start=len(words))}
-        width = int(told.get("width", 0))
+        width, alone = int(told.get("width", 0)), bool(told.get("alone", False))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelInvalid(
             "the folder holds no floor that can be read", "restore the artifact, or adapt again", code="floor_invalid"
         ) from error
-    model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K, width)
+    model = LinearText(tuple(told["labels"]), words, characters, idf_F, weights_KF, intercepts_K, width, alone)
     _check(model, folder)
     return model
 
 
 def _check(model: LinearText, folder: Path) -> None:
-    features, rows = len(model.words) + len(model.characters), len(model.labels) if len(model.labels) > 2 else 1
+    features, count = len(model.words) + len(model.characters), len(model.labels)
+    rows = count if count > 2 or model.alone else 1
     shapes = (model.weights_KF.shape, model.idf_F.shape, model.intercepts_K.shape)
     if shapes != ((rows, features + model.width), (features,), (rows,)) or bool(model.width) != (folder / ENCODER).is_dir():
         raise ModelInvalid("the parts of the floor do not fit together", "restore the artifact, or adapt again", code="floor_invalid")

@@ -151,12 +151,7 @@ def _ladder_faults(file: ObjectiveFile) -> list[Fault]:
     faults = []
     for index, rung in enumerate(ladder):
         line = file.line_of(f"ladder.{index}")
-        if rung is RungKind.FLOOR and answers_of(file.objective.task) is not Answers.LABEL:
-            hint = f"remove it; rungs are: {rungs}"
-            faults.append(
-                Fault(line, "the floor can be released where a task classifies with one label; here it is a reference alone", hint)
-            )
-        elif rung is RungKind.FLOOR:
+        if rung is RungKind.FLOOR and file.objective.task.kind is TaskKind.CLASSIFY:
             if file.objective.floor.role == "reference":
                 what = "the ladder lists the floor, and `floor: reference` keeps it from being released"
                 faults.append(Fault(line, what, "remove one of the two"))

@@ -1,11 +1,12 @@
-"""The floor: a classical model beside the ladder. If it suffices, no language model is needed.
+"""The floor: a classical model, the lowest rung of the ladder. If it suffices, no language model is needed.
 
-In: training rows; vectors of texts, where it is to read them. Out: a fitted model that predicts, and that can be stored and released where
-items bear one label. Must not know: language models, engines, how a text becomes a vector, dev and test rows until they are predicted.
+In: training rows; vectors of texts, where it is to read them. Out: a fitted model that predicts, and that can be stored and released. Must
+not know: language models, engines, how a text becomes a vector, dev and test rows until they are predicted.
 
 Words (1-2) and characters within words (3-5) weighted by TF-IDF, then logistic regression: the baseline that short-text classification is
 hard to beat with (Wang & Manning 2012, ACL; characters bear typing errors). An encoder's vector of the text beside them knows that other
-words mean the same, which counts most where rows are few (docs/decisions/0047).
+words mean the same, which counts most where rows are few (docs/decisions/0047). Where an item may bear several labels, each has a
+regression of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
 from tailorbird.foundations.label_sets import split
 from tailorbird.foundations.labelling import given
-from tailorbird.foundations.linear_text import CHARACTERS, WORDS, LinearText
+from tailorbird.foundations.linear_text import CHARACTERS, WORDS, Floats, LinearText
 from tailorbird.ports.encoder import Vectors
 
 VARIANT, VARIANT_WITH_VECTORS = "tf-idf + logistic regression", "tf-idf + vectors + logistic regression"
@@ -37,8 +37,8 @@ _LENGTH_OF_VECTORS = 3.0
 _PENALTY = 30.0
 #: Rows predicted one by one first, for their latency as single requests.
 _TIMED = 80
-#: Score of a label that train never showed, and the least log-probability of a label that is judged alone (nats).
-_UNSEEN, _LEAST = -30.0, math.log(1e-9)
+#: Score of a label that train never showed (nats).
+_UNSEEN = -30.0
 
 
 #: Texts to their vectors.
@@ -49,15 +49,13 @@ Embed = Callable[[Sequence[str]], Vectors]
 class FloorModel:
     """A fitted floor. ``parameters`` counts its coefficients, ``seconds`` is the time to fit.
 
-    ``linear`` is what is stored and answers where items bear one label; with several, each label is judged alone by ``judges``. ``embed``
-    gives the vectors that it reads, where it reads them.
+    ``linear`` is what is stored and answers. ``embed`` gives the vectors that it reads, where it reads them.
     """
 
     labels: tuple[str, ...]
     parameters: int
     seconds: float
-    linear: LinearText | None
-    judges: Callable[[list[str]], NDArray[np.float64]] | None = None
+    linear: LinearText
     variant: str = VARIANT
     embed: Embed | None = None
 
@@ -78,49 +76,38 @@ class FloorModel:
 
     def _chosen(self, scores_K: NDArray[np.float64]) -> dict[str, Any]:
         scores = dict(zip(self.labels, (float(score) for score in scores_K), strict=True))
-        if self.linear is None:
+        if self.linear.alone:
             return {"answer": given({label: math.exp(score) for label, score in scores.items()})}
         return {"answer": self.labels[int(np.argmax(scores_K))], "log_probabilities": scores}
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
         """(texts, labels), in nats; normalised over all labels of the task where an item bears one."""
-        if self.linear is not None:
-            return self.linear.log_probabilities(texts, self.embed(texts) if self.embed else None)
-        assert self.judges is not None
-        alone_BK: NDArray[np.float64] = np.log(np.maximum(self.judges(texts), math.exp(_LEAST)))
-        return alone_BK
+        return self.linear.log_probabilities(texts, self.embed(texts) if self.embed else None)
 
 
 def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int, *, many: bool = False, embed: Embed | None = None) -> FloorModel:
     """Fits the floor of a classify task; equal rows and seed give an equal model, in any order. With ``many``, a classifier a label. With
     ``embed``, which gives vectors of length 1, it reads these too.
 
-    Raises DataInvalid when train shows fewer than two labels or one that ``labels`` lacks, Unavailable when scikit-learn is not installed.
+    Raises DataInvalid when train shows fewer than two labels (``many``: none) or one that ``labels`` lacks, Unavailable when scikit-learn
+    is not installed.
     """
     rows = sorted(train, key=lambda row: row.id)
     targets = [split(row.target) if many else (row.target,) for row in rows]
-    _check_targets({label for target in targets for label in target}, labels)
+    _check_targets({label for target in targets for label in target}, labels, fewest=1 if many else 2)
     started = time.perf_counter()
     texts = [row.text for row in rows]
     features, classifier = _pipeline(len(rows), seed)
     matrix = _beside(features.fit_transform(texts), embed, texts)
     variant = VARIANT_WITH_VECTORS if embed else VARIANT
     if many:
-        judging = _a_classifier_a_label(classifier, matrix, targets, labels)
-        parameters = len(labels) * (matrix.shape[1] + 1)
-        seconds = time.perf_counter() - started
-        judges = partial(_judged, judging, features, embed)
-        return FloorModel(tuple(labels), parameters, seconds, None, judges, variant)
-    classifier.fit(matrix, [target[0] for target in targets])
-    parameters = int(classifier.coef_.size + classifier.intercept_.size)
-    linear = _linear(tuple(labels), features, classifier)
-    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, None, variant, embed)
-
-
-def _judged(judging: Any, features: Any, embed: Embed | None, texts: list[str]) -> NDArray[np.float64]:
-    """(texts, labels): how likely each label is by itself."""
-    judged: NDArray[np.float64] = judging.predict_proba(_beside(features.transform(texts), embed, texts))
-    return judged
+        weights_KF, intercepts_K = _a_classifier_a_label(classifier, matrix, targets, labels)
+    else:
+        classifier.fit(matrix, [target[0] for target in targets])
+        weights_KF, intercepts_K = _over_labels(tuple(labels), classifier)
+    parameters = int(weights_KF.size + intercepts_K.size) if many else int(classifier.coef_.size + classifier.intercept_.size)
+    linear = _linear(tuple(labels), features, weights_KF, intercepts_K, alone=many)
+    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, variant, embed)
 
 
 def _beside(matrix: Any, embed: Embed | None, texts: list[str]) -> Any:
@@ -130,10 +117,8 @@ def _beside(matrix: Any, embed: Embed | None, texts: list[str]) -> Any:
     return hstack([matrix, csr_matrix(_LENGTH_OF_VECTORS * embed(texts))], format="csr") if embed else matrix
 
 
-def _linear(labels: tuple[str, ...], features: Any, classifier: Any) -> LinearText:
-    """What was fitted, over all labels of the task: train may lack some."""
-    (_, words), (_, characters) = features.transformer_list
-    counted = len(words.vocabulary_) + len(characters.vocabulary_)
+def _over_labels(labels: tuple[str, ...], classifier: Any) -> tuple[Floats, Floats]:
+    """Weights and intercepts of what was fitted, over all labels of the task: train may lack some."""
     seen = list(classifier.classes_)
     weights_SF, intercepts_S = classifier.coef_, classifier.intercept_
     if len(seen) == 2 < len(labels):
@@ -146,6 +131,13 @@ def _linear(labels: tuple[str, ...], features: Any, classifier: Any) -> LinearTe
         # The library's score of two labels speaks for the second in its own order, which is the labels' where they are sorted.
         sign = 1.0 if seen == list(labels) else -1.0
         weights_KF, intercepts_K = sign * weights_SF, sign * intercepts_S
+    return weights_KF, intercepts_K
+
+
+def _linear(labels: tuple[str, ...], features: Any, weights_KF: Floats, intercepts_K: Floats, *, alone: bool) -> LinearText:
+    """What was fitted, as it is stored."""
+    (_, words), (_, characters) = features.transformer_list
+    counted = len(words.vocabulary_) + len(characters.vocabulary_)
     # What is served reads vectors of length 1.
     weights_KF[:, counted:] *= _LENGTH_OF_VECTORS
     after = len(words.vocabulary_)
@@ -157,14 +149,23 @@ def _linear(labels: tuple[str, ...], features: Any, classifier: Any) -> LinearTe
         weights_KF=weights_KF,
         intercepts_K=intercepts_K,
         width=weights_KF.shape[1] - counted,
+        alone=alone,
     )
 
 
-def _a_classifier_a_label(classifier: Any, matrix: Any, targets: Sequence[tuple[str, ...]], labels: Sequence[str]) -> Any:
-    from sklearn.multiclass import OneVsRestClassifier
+def _a_classifier_a_label(classifier: Any, matrix: Any, targets: Sequence[tuple[str, ...]], labels: Sequence[str]) -> tuple[Floats, Floats]:
+    """Weights and intercepts of each label's own regression; of one that all rows bear, or none, there is nothing to learn."""
+    from sklearn.base import clone
 
-    borne = np.array([[label in target for label in labels] for target in targets], dtype=int)
-    return OneVsRestClassifier(classifier).fit(matrix, borne)
+    weights_KF, intercepts_K = np.zeros((len(labels), matrix.shape[1])), np.zeros(len(labels))
+    for place, label in enumerate(labels):
+        borne = [label in target for target in targets]
+        if len(set(borne)) < 2:
+            intercepts_K[place] = -_UNSEEN if borne[0] else _UNSEEN
+            continue
+        fitted = clone(classifier).fit(matrix, borne)
+        weights_KF[place], intercepts_K[place] = fitted.coef_[0], fitted.intercept_[0]
+    return weights_KF, intercepts_K
 
 
 def _pipeline(rows: int, seed: int) -> tuple[Any, Any]:
@@ -186,8 +187,8 @@ def _pipeline(rows: int, seed: int) -> tuple[Any, Any]:
     return features, LogisticRegression(C=_PENALTY, max_iter=1_000, random_state=seed)
 
 
-def _check_targets(seen: set[str], labels: Sequence[str]) -> None:
+def _check_targets(seen: set[str], labels: Sequence[str], fewest: int) -> None:
     unknown = seen - set(labels)
-    if len(seen) < 2 or unknown:
-        why = "a label that the task does not have" if unknown else "fewer than two labels"
+    if len(seen) < fewest or unknown:
+        why = "a label that the task does not have" if unknown else "fewer than two labels" if fewest > 1 else "no label at all"
         raise DataInvalid(f"the training rows show {why}", "give training rows of every label of the task", code="labels_differ")

@@ -60,7 +60,7 @@ def measure_floor(stage: Stage) -> Outcome:
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=stage.base.digest,
-        prompt=PromptSpec(instruction=stage.objective.task.instruction, labels=stage.manifest.labels, label_sets=stage.manifest.label_sets),
+        prompt=_floor_prompt(stage),
         floor=_stored(stage, model, encoder) if is_rung else None,
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
@@ -78,6 +78,12 @@ def measure_floor(stage: Stage) -> Outcome:
     digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
     facts: Facts = {"accuracy": _headline(evidence)} | ({"choice": choice.value} if choice else {})
     return Outcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
+
+
+def _floor_prompt(stage: Stage) -> PromptSpec:
+    """What answers are made of; where an item may bear several labels, each is scored by itself."""
+    manifest, instruction = stage.manifest, stage.objective.task.instruction
+    return PromptSpec(instruction=instruction, labels=manifest.labels, label_sets=manifest.label_sets, alone=stage.many)
 
 
 def _floor_evidence(stage: Stage, candidate: Candidate, model: rungs.FloorModel) -> Evidence:
@@ -116,10 +122,8 @@ def _embedded(stage: Stage, encoder: Path, texts: Sequence[str]) -> Vectors:
     return np.concatenate(found)
 
 
-def _stored(stage: Stage, model: rungs.FloorModel, encoder: Path | None) -> Digest | None:
-    """The floor as an artifact, with the encoder that it asks; None where it can only be measured."""
-    if model.linear is None:
-        return None
+def _stored(stage: Stage, model: rungs.FloorModel, encoder: Path | None) -> Digest:
+    """The floor as an artifact, with the encoder that it asks."""
     with tempfile.TemporaryDirectory() as folder:
         if encoder is not None:
             shutil.copytree(encoder, Path(folder) / ENCODER)
