@@ -20,15 +20,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import load
 from results import Found, keep
-from sides import ROOT, Measured, say, side_by_side
+from sides import ROOT, WARM_UP, Measured, say, side_by_side
 from workload import INSTRUCTION, Spec, read_messages
 
 WORK = ROOT / ".cache" / "benchmarks" / f"training-{os.getpid()}"
 #: Families of a quick run, and those that a full one adds.
 QUICK = ("gradients", "first_step", "short_instruction", "long_instruction", "full_fine_tuning")
 HELD_OUT = ("held_out_loss_1", "held_out_loss_2", "held_out_loss_3", "held_out_loss_rates")
-FULL = (*QUICK, "qlora", *HELD_OUT, "ablation", "ablation_long", "peer_search")
+FULL = (*QUICK, "qlora", *HELD_OUT, "ablation", "ablation_long", "peer_search", "load", "load_serving", "waiting", "waiting_serving")
+OURS = ("tailorbird", "")
+#: Rounds in which libgomp spins where nobody says otherwise (its own default): how threads waited before they were told to sleep.
+SPINNING = "300000"
 
 
 class Benchmark:
@@ -153,6 +157,55 @@ class Benchmark:
             }
             for each in found[1:]
         }
+
+    def load(self) -> None:
+        """A LoRA run beside nothing, one busy process, one a core and two a core; TRL's best beside the same."""
+        sides = [self.short.but(side=side, variant=variant, out=str(WORK / f"load-{side}")) for side, variant in (("trl", "best"), OURS)]
+        found = {name: load.rates(taken) for name, taken in load.beside(sides, 3 if self.quick else 6).items()}
+        self.detail["tokens_per_second"] = found
+        ours = found[sides[1].name]
+        for name in ("one_process", "one_a_core", "two_a_core"):
+            self.values[f"load_{name}"] = ours[name] / ours["alone"]
+        self.detail["share_of_alone"] = {
+            name: {at: round(rate / rates["alone"], 3) for at, rate in rates.items()} for name, rates in found.items()
+        }
+
+    def load_serving(self) -> None:
+        """Our engine beside the same: eight requests of 24 tokens, four at a time."""
+        engine = load.engine(self.short.base, self.short.threads)
+        found: dict[str, dict[str, float]] = {}
+        for name, count in load.loads().items():
+            with load.busy(count):
+                load.round_of(engine)
+                rounds = [load.round_of(engine) for _ in range(3 if self.quick else 6)]
+            latencies = sorted(took for each in rounds for took in each["latencies"])
+            found[name] = {
+                "tokens_per_second": round(median(each["tokens_per_second"] for each in rounds), 1),
+                "p95_seconds": round(latencies[int(0.95 * (len(latencies) - 1))], 3),
+            }
+        load.end(engine)
+        self.detail["engine"] = found
+
+    def waiting(self) -> None:
+        """Alone: threads that sleep at barriers against threads that spin as before, a step of each in turn."""
+        steps = WARM_UP + (15 if self.quick else 24)
+        sides = [self.short.but(steps=steps, out=str(WORK / f"waiting-{spins}")) for spins in ("", SPINNING)]
+        asleep, spinning = side_by_side(sides, [{}, {"GOMP_SPINCOUNT": SPINNING}])
+        pairs = zip(asleep.steady, spinning.steady, strict=True)
+        # The same rows in both.
+        self.detail["sleeping_to_spinning"] = load.interval([theirs["seconds"] / ours["seconds"] for ours, theirs in pairs])
+        self.values["quiet_training_low"] = self.detail["sleeping_to_spinning"]["low"]
+
+    def waiting_serving(self) -> None:
+        """The same of the engine, a round of requests of each in turn."""
+        engines = [load.engine(self.short.base, self.short.threads, spins) for spins in ("", SPINNING)]
+        for engine in engines:
+            load.round_of(engine)
+        rounds = [[load.round_of(engine)["tokens_per_second"] for engine in engines] for _ in range(15 if self.quick else 24)]
+        for engine in engines:
+            load.end(engine)
+        self.detail["engine_sleeping_to_spinning"] = load.interval([asleep / spinning for asleep, spinning in rounds])
+        self.values["quiet_serving_low"] = self.detail["engine_sleeping_to_spinning"]["low"]
 
     def peer_search(self) -> None:
         """Other settings of the peer, so that its best is known to be its best."""

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -78,7 +78,7 @@ def say(text: str) -> None:
 class Worker:
     """A side in a process of its own."""
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, environment: Mapping[str, str] | None = None) -> None:
         python = make_peer_environment() if spec.side == "trl" else Path(sys.executable)
         script = HERE / ("peer.py" if spec.side == "trl" else "own.py")
         self.measured = Measured(spec)
@@ -91,7 +91,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=_environment(spec),
+            env=_environment(spec) | dict(environment or {}),
             text=True,
         )
 
@@ -139,11 +139,12 @@ def _environment(spec: Spec) -> dict[str, str]:
     return kept | offline
 
 
-def side_by_side(specs: Sequence[Spec]) -> list[Measured]:
-    """All of ``specs``, each one step in turn, so that a change of the machine's load meets all of them."""
+def side_by_side(specs: Sequence[Spec], environments: Sequence[Mapping[str, str]] = ()) -> list[Measured]:
+    """All of ``specs``, each one step in turn, so that a change of the machine's load meets all of them; ``environments`` are variables
+    that each is given besides."""
     workers = []
-    for spec in specs:
-        worker = Worker(spec)
+    for spec, environment in zip(specs, environments or [{}] * len(specs), strict=True):
+        worker = Worker(spec, environment)
         worker.prepare()
         workers.append(worker)
     for number in range(max(spec.steps for spec in specs)):

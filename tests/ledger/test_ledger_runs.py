@@ -200,6 +200,16 @@ class TestSteps:
         again = work.steps.lease("run0001", "b", MINUTE)
         assert (again.state, again.error, again.attempts) == (StepState.LEASED, None, 2)
 
+    def test_the_last_step_is_done_again_where_it_is_named(self, work):
+        for name in ("freeze", "plan"):
+            work.steps.enqueue("run0001", name)
+            work.steps.complete(work.steps.lease("run0001", "a", MINUTE), digest("r"), 1.0)
+        assert work.steps.retry("run0001", done="freeze") == 0, "a later one rests on it"
+        assert work.steps.retry("run0001", done="plan") == 1
+        freeze, plan = work.steps.of("run0001")
+        assert (freeze.state, plan.state, plan.result) == (StepState.DONE, StepState.READY, None)
+        assert work.steps.lease("run0001", "b", MINUTE).name == "plan"
+
     def test_a_heartbeat_tells_how_far_the_step_is(self, work):
         assert work.steps.enqueue("run0001", "climb").progress is None
         held = work.steps.lease("run0001", "a", MINUTE)

@@ -264,6 +264,50 @@ def test_timed_steps_give_the_time_of_the_whole_run(kind: RungKind, rate: float)
     assert planned.training_time.likely == pytest.approx(training_flops(timed, settings) / rate, rel=0.02)
 
 
+def test_steps_that_were_timed_beside_other_work_leave_no_rung_out_by_time() -> None:
+    """The likely time is beyond the budget; the low end of an interval that is wide on such a reading is not."""
+    small = inputs(manifest=manifest(train=9_000))
+    settings = trained(make_plan(small), RungKind.FULL)
+    seconds = training_flops(small, settings) / 1e11
+    budget = objective(budget={"money": 1000, "hours": 0.8 * seconds / 3600})
+    timed = timed_steps(settings, small, 1e11)
+    for loaded, reasons in ((False, ["full"]), (True, [])):
+        found = inputs(manifest=manifest(train=9_000), objective=budget, calibrations=(timed.model_copy(update={"loaded": loaded}),))
+        plan = make_plan(found)
+        assert [
+            r.rung.value for r in plan.left_out if "needs about" in r.reason and "budget" in r.reason and r.rung is RungKind.FULL
+        ] == reasons
+        if loaded:
+            planned = rung(plan, RungKind.FULL)
+            assert planned.calibrated == "2026-01-01 beside other work"
+            assert planned.training_time is not None
+            assert planned.training_time.high / planned.training_time.likely == pytest.approx(1.6)
+
+
+def test_finished_trainings_correct_an_estimate() -> None:
+    found = inputs(manifest=manifest(train=9_000))
+    timed = timed_steps(trained(make_plan(found), RungKind.LORA), found, 1e11)
+    estimates = []
+    for correction in (1.0, 1.5):
+        corrected = timed.model_copy(update={"correction": correction})
+        plan = make_plan(inputs(manifest=manifest(train=9_000), calibrations=(corrected,)))
+        estimates.append(rung(plan, RungKind.LORA).training_time)
+    plain, more = estimates
+    assert plain is not None
+    assert more is not None
+    assert more.likely == pytest.approx(1.5 * plain.likely)
+
+
+def test_the_number_of_threads_is_frozen_and_tells_timings_apart() -> None:
+    machine = MACHINE.model_copy(update={"threads": 2})
+    settings = trained(make_plan(inputs(machine=machine)), RungKind.LORA)
+    assert settings.threads == 2
+    timed = timed_steps(settings, inputs(), 1e11)
+    assert rung(make_plan(inputs(machine=machine, calibrations=(timed,))), RungKind.LORA).calibrated
+    assert not rung(make_plan(inputs(calibrations=(timed,))), RungKind.LORA).calibrated
+    assert "threads" not in trained(make_plan(inputs()), RungKind.LORA).model_dump(), "old settings keep their digests"
+
+
 def test_timed_steps_count_the_moments_and_the_bytes_of_checkpoints() -> None:
     """Weights and the best weights before the first step; then, with every look, two moments beside them. Steps take no time here."""
     settings = trained(make_plan(inputs()), RungKind.FULL)

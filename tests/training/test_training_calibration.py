@@ -6,9 +6,13 @@ import itertools
 from collections.abc import Callable
 
 import pytest
+import torch
 from training_samples import MakeJob
 
 from tailorbird.training import open_trainer
+from tailorbird.training.network import Network
+from tailorbird.training.packing import Packed
+from tailorbird.training.stopwatch import Stopwatch
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])
@@ -30,16 +34,30 @@ def test_steps_are_timed_on_a_small_and_on_the_longest_pass(make_job: MakeJob, m
 
 
 def test_what_the_first_update_takes_beyond_another_is_told_apart(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a clock on which the first thing that is timed takes five seconds and everything else one."""
-    seconds = itertools.chain([5.0], itertools.repeat(1.0))
+    """By a stopwatch on which reading the model takes three seconds, the first update five and everything else one."""
+    seconds = itertools.chain([3.0, 5.0], itertools.repeat(1.0))
 
-    def timed(work: Callable[[], None]) -> float:
+    def once(_: Stopwatch, work: Callable[[], object]) -> float:
         work()
         return next(seconds)
 
-    monkeypatch.setattr("tailorbird.training.calibration._seconds", timed)
+    monkeypatch.setattr(Stopwatch, "once", once)
     found = open_trainer().calibrate(make_job("full"), "here")
-    assert (found.update_seconds, found.moments_seconds) == (1.0, 4.0)
+    assert (found.read_seconds, found.update_seconds, found.moments_seconds) == (3.0, 1.0, 4.0)
+
+
+def test_steps_are_timed_with_the_threads_of_the_job(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, loss_sum = set(), Network.loss_sum
+
+    def noted(self: Network, packed: Packed) -> torch.Tensor:
+        seen.add(torch.get_num_threads())
+        return loss_sum(self, packed)
+
+    monkeypatch.setattr(Network, "loss_sum", noted)
+    open_trainer().calibrate(make_job(threads=3), "here")
+    open_trainer().train(make_job(threads=3, epochs=1), lambda _: None)
+    assert seen == {3}
+    assert torch.get_num_threads() == 1, "and left as they were"
 
 
 def test_one_row_is_timed_as_it_is(make_job: MakeJob) -> None:

@@ -45,8 +45,6 @@ def run_engine(parts: Parts, port: int, secret: str, log_format: LogFormat = "te
 
 def serve_engine(open_engine: Callable[[], LiveEngine], admit: Callable[[LoadRequest], Servable], port: int, secret: str) -> None:
     """Serves what ``open_engine`` opens on 127.0.0.1 until SIGINT or SIGTERM. Raises Unavailable as ``run_engine``."""
-    # Before torch is imported: its threads would otherwise spin on a core that the next step needs (decision 0025).
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     engine = open_engine()
     with listen("127.0.0.1", port) as listener:
         server = Server(engine_app(engine, admit, secret))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -52,6 +53,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "backup": ("backup", "Copy the record, the artifacts and the keys while serving."),
     "restore": ("backup", "Make a workspace from a backup, elsewhere."),
 }
+
+#: Seconds that threads have to end once the command was interrupted.
+_LEAVING_SECONDS = 0.5
 
 
 class Verbs(TyperGroup):
@@ -115,8 +119,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted: run the same command again, it goes on where it stopped", err=True)
+        if arguments is None:
+            _leave_soon()
         sys.exit(130)
     return 0
+
+
+def _leave_soon() -> None:
+    """Ends the process a moment later even where threads that read a model or write a file are not done: a kill spoils none of it."""
+    leaving = threading.Timer(_LEAVING_SECONDS, os._exit, (130,))
+    leaving.daemon = True
+    leaving.start()
 
 
 def _tell_invalid(error: ValueError) -> None:

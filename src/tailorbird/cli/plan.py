@@ -16,6 +16,7 @@ from tailorbird.lifecycle.control import plans as asking
 from tailorbird.lifecycle.control.operation import Nothing
 from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.lifecycle.running.probing import plan_with_probes
+from tailorbird.lifecycle.running.retiming import plan_retimed
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]
@@ -24,6 +25,7 @@ WhatIf = Annotated[
 ]
 ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show how far earlier estimates were from what trainings took.")]
 Probe = Annotated[bool, typer.Option("--probe", help="Ask the base model a sample of dev rows first, untrained: score, speed, tokens.")]
+Retime = Annotated[bool, typer.Option("--retime", help="Time training steps on this machine anew, and plan by them.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as a page, with the picture of the ladder.", show_default=False)]
 
 plan = typer.Typer()
@@ -35,6 +37,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     what_if: WhatIf = "",
     show_accuracy: ShowAccuracy = False,
     probe: Probe = False,
+    retime: Retime = False,
     page: Page = None,
     workspace: Workspace = None,
     who: As = None,
@@ -50,6 +53,8 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if objective is None:
         raise InvalidInput("no objective was named", "name the file: tailorbird plan objective.yaml; or ask for --accuracy")
     changes = _changes(what_if)
+    if retime:
+        _retime(session, objective)
     run, found = _probed(session, objective) if probe else _planned(session, objective)
     if changes:
         found = session.ask(asking.WHAT_IF, asking.WhatIf.model_validate({"run": run} | changes))
@@ -82,6 +87,13 @@ def _probed(session: Session, objective: Path) -> tuple[str, Plan]:
         raise InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
     run, found = plan_with_probes(session.parts, session.actor(), objective, Narrator(err).progress())
     return run.id, found
+
+
+def _retime(session: Session, objective: Path) -> None:
+    if session.server:
+        hint = "run plan --retime on the machine of the worker that trains"
+        raise InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
+    plan_retimed(session.parts, session.actor(), objective, Narrator(err).progress())
 
 
 def _changes(text: str) -> dict[str, str]:

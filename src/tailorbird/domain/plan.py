@@ -38,7 +38,8 @@ class Machine(Value):
 
     ``fast_bf16`` tells whether its processor multiplies bf16 matrices at more than the rate of fp32 ones: what its instructions say, not a
     timing, which a passing load could turn, and with it what is trained. ``four_bit`` tells whether weights in 4 bits can be trained on
-    (bitsandbytes is installed).
+    (bitsandbytes is installed). ``threads`` are those that a product is computed by on its processor; 0 where a GPU computes, or it is not
+    known. ``loaded`` tells that other processes wanted the cores while the rates were measured.
     """
 
     cores: int
@@ -49,6 +50,8 @@ class Machine(Value):
     fast_bf16: bool = False
     training: bool = True
     four_bit: bool = False
+    threads: int = Field(default=0, exclude_if=lambda value: not value)
+    loaded: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class LoraSettings(Value):
@@ -75,7 +78,8 @@ class TrainingSettings(Value):
     """Everything the loop needs, resolved: what a run with these settings does is determined by them, the data and the seed.
 
     ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and
-    ``decay`` are shares of all steps.
+    ``decay`` are shares of all steps. ``threads`` compute a product on the processor: how many can change the last bits of a sum, so the
+    number is kept wherever the run goes on; 0 leaves it to the machine.
     """
 
     method: Literal["lora", "qlora", "full"]
@@ -91,6 +95,7 @@ class TrainingSettings(Value):
     evaluations_per_epoch: int
     precision: Literal["bf16", "fp32"]
     seed: int
+    threads: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
 
 
 class RungPlan(Value):

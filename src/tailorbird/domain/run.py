@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 from enum import StrEnum
 
+from pydantic import Field
+
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -112,7 +114,8 @@ class TrainingReport(Value):
     ``flops`` is the estimate actually spent. ``stopped_early`` is the step at which the held-out loss had risen beyond its interval twice
     in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed``
     says whether activations were computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another
-    training. ``grown_memory_gb`` is what the process grew by, from before the model was read to its highest (GiB).
+    training. ``grown_memory_gb`` is what the process grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is
+    the processor time of the thread that ran the loop; ``loaded`` tells that other processes wanted the cores meanwhile.
     """
 
     settings: Digest
@@ -135,3 +138,5 @@ class TrainingReport(Value):
     recomputed: bool = False
     grown_memory_gb: float = 0.0
     forks: tuple[TrainingFork, ...] = ()
+    thread_seconds: float = Field(default=0.0, exclude_if=lambda value: not value)
+    loaded: bool = Field(default=False, exclude_if=lambda value: not value)

@@ -146,10 +146,13 @@ class Steps:
         rows = self._connection.execute(select_fields(steps, Step).where(*self._of(run)).order_by(steps.c.position))
         return tuple(value_of(Step, row) for row in rows)
 
-    def retry(self, run: str) -> None:
-        """Makes the failed steps of a run ready again."""
-        again = {"state": StepState.READY, "owner": None, "error": None}
-        self._connection.execute(update(steps).where(*self._of(run), steps.c.state == StepState.FAILED).values(again))
+    def retry(self, run: str, done: str = "") -> int:
+        """Makes the failed steps of a run ready again, and its last step, where it is called ``done`` and is done; how many they are."""
+        last = self._connection.scalar(select(func.max(steps.c.position)).where(*self._of(run)))
+        unwanted = and_(steps.c.name == done, steps.c.state == StepState.DONE, steps.c.position == last)
+        again = {"state": StepState.READY, "owner": None, "error": None, "result": None}
+        chosen = or_(steps.c.state == StepState.FAILED, unwanted)
+        return self._connection.execute(update(steps).where(*self._of(run), chosen).values(again)).rowcount
 
     def _change_held(self, step: Step, **changes: object) -> Step:
         if not self._connection.execute(update(steps).where(self._held(step)).values(changes)).rowcount:

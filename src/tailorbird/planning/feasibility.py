@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import Budget, TaskKind
-from tailorbird.domain.plan import Machine, RungPlan
+from tailorbird.domain.plan import Estimate, Machine, RungPlan
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.machines import FREE, would_do
 from tailorbird.planning.rules import longest_prompt
@@ -72,15 +72,22 @@ def limit_of(budget: Budget, machine: Machine) -> float:
     return free if budget.memory_gb == "auto" else min(budget.memory_gb, free)
 
 
+def _least(inputs: PlanInputs, rung: RungPlan, estimate: Estimate) -> float:
+    """What a rung is left out by: the likely value, and the low end where other processes wanted the cores while the machine was timed."""
+    timed = inputs.timed(rung.training) if rung.training else None
+    loaded = timed.loaded if timed else inputs.machine.loaded
+    return estimate.low if loaded else estimate.likely
+
+
 def _too_slow(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    hours = rung.time.likely / 3600
+    hours = _least(inputs, rung, rung.time) / 3600
     if hours <= inputs.objective.budget.hours:
         return None
     return f"needs about {hours:.2f} h and the budget is {inputs.objective.budget.hours:g} h"
 
 
 def _too_dear(inputs: PlanInputs, rung: RungPlan) -> str | None:
-    budget = inputs.objective.budget
-    if rung.money.likely <= budget.money:
+    budget, money = inputs.objective.budget, _least(inputs, rung, rung.money)
+    if money <= budget.money:
         return None
-    return f"costs about {rung.money.likely:.2f} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"
+    return f"costs about {money:.2f} {rung.money.unit} and the budget is {budget.money:g} {budget.currency}"

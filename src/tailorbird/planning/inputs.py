@@ -41,10 +41,11 @@ class PlanInputs:
         return self.encoder.digest if self.encoder else None
 
     def timed(self, settings: TrainingSettings) -> Calibration | None:
-        """The newest timed steps of the same method and precision on this base model."""
+        """The newest timed steps of the same method, precision and number of threads on this base model."""
+        wanted = (self.base.digest, settings.method, settings.precision, settings.threads)
         fitting = [
             one
             for one in self.calibrations
-            if one.base_model == self.base.digest and (one.settings.method, one.settings.precision) == (settings.method, settings.precision)
+            if (one.base_model, one.settings.method, one.settings.precision, one.settings.threads) == wanted
         ]
         return max(fitting, key=lambda one: one.measured_at, default=None)

@@ -95,12 +95,19 @@ def _machine(here: Machine, change: Change, gpu: _Gpu | None) -> Machine:
     if gpu is not None:
         memory = change.memory or gpu.memory_gb
         return here.model_copy(
-            update={"gpus": (gpu.title,), "memory_gb": memory, "bf16_gflops": 1000 * gpu.bf16, "fp32_gflops": 1000 * gpu.fp32}
+            update={
+                "gpus": (gpu.title,),
+                "memory_gb": memory,
+                "bf16_gflops": 1000 * gpu.bf16,
+                "fp32_gflops": 1000 * gpu.fp32,
+                "threads": 0,
+            }
         )
     scale = (change.cores or here.cores) / here.cores
     return here.model_copy(
         update={
             "cores": change.cores or here.cores,
+            "threads": change.cores or here.threads,
             "memory_gb": change.memory or here.memory_gb,
             "fp32_gflops": here.fp32_gflops * scale,
             "bf16_gflops": here.bf16_gflops * scale,

@@ -83,6 +83,7 @@ def _settings(inputs: PlanInputs, method: Literal["lora", "full"]) -> tuple[Trai
         evaluations_per_epoch=1,
         precision="fp32",
         seed=inputs.objective.seed,
+        threads=inputs.machine.threads,
     )
     return settings, (rate_reason, batch_reason)
 

@@ -130,7 +130,7 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
         serving_cost=serving_estimate(inputs, 0),
         training_time=loop_time(inputs, settings),
         training_memory=grown_memory(inputs, settings),
-        calibrated=timed.measured_at.date().isoformat() if timed else "",
+        calibrated=timed.measured_at.date().isoformat() + (" beside other work" if timed.loaded else "") if timed else "",
         reasons=reasons,
     )
 
@@ -165,5 +165,6 @@ def _settings(inputs: PlanInputs, method: rules.Method, adapter: LoraSettings | 
         evaluations_per_epoch=rules.looks_per_epoch(epochs),
         precision=precision,
         seed=inputs.objective.seed,
+        threads=inputs.machine.threads,
     )
     return settings, (rate_reason, batch_reason, epochs_reason, length_reason, budget_reason, precision_reason)

@@ -78,8 +78,8 @@ class StepRepository(Protocol):
         """All steps of a run, in order."""
         ...
 
-    def retry(self, run: str) -> None:
-        """Makes the failed steps of a run ready again."""
+    def retry(self, run: str, done: str = "") -> int:
+        """Makes the failed steps of a run ready again, and its last step, where it is called ``done`` and is done; how many they are."""
         ...
 
 

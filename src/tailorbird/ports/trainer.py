@@ -129,9 +129,10 @@ class Trainer(Protocol):
         """Measures this machine: cores, memory, GPUs, matmul rates. Takes about a second."""
         ...
 
-    def calibrate(self, job: TrainingJob, machine: str) -> Calibration:
+    def calibrate(self, job: TrainingJob, machine: str, efficiency: float = 0.0) -> Calibration:
         """Times a few steps of the job on this machine, named ``machine``, and throws away what they learned. Takes about a minute at most.
 
+        Seconds are those of a quiet machine, also where it is not; ``efficiency`` is what an earlier quiet timing of it found (0: none).
         Raises InvalidInput and Exhausted as ``train``.
         """
         ...

@@ -1,13 +1,12 @@
 """A few timed steps of a job: what planning fits its formulas to.
 
-In: a job. Out: seconds and memory of two passes, one small and one as long as the job's longest. Must not know: formulas, budgets. What the
-steps learn is thrown away.
+In: a job. Out: seconds and memory of two passes, one small and one as long as the job's longest, as a quiet machine takes them
+(``stopwatch.py``). Must not know: formulas, budgets. What the steps learn is thrown away.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,29 +23,33 @@ from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.packing import pack
+from tailorbird.training.stopwatch import REPEATS, Stopwatch, threads
 
-#: The least of so many is taken: what else goes on at a machine only ever adds.
-_REPEATS = 2
 #: A pass this many times shorter than the longest tells what a pass costs whatever its length.
 _SHORTER = 4
 _WRITTEN = 128 * 2**20
 
 
-def calibrate(job: TrainingJob, machine: str) -> Calibration:
+def calibrate(job: TrainingJob, machine: str, efficiency: float) -> Calibration:
     """As ``Trainer.calibrate``."""
-    started, process_gb = time.perf_counter(), resident_gib()
-    network, optimiser, trained = _ready(job)
-    read_seconds = time.perf_counter() - started
+    with threads(job.settings.threads):
+        return _calibrated(job, machine, Stopwatch(pick_device(), efficiency))
+
+
+def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration:
+    process_gb, made = resident_gib(), list[tuple[Network, Optimiser, int]]()
+    read_seconds = watch.once(lambda: made.append(_ready(job)))
+    network, optimiser, trained = made[0]
     rows = Encoder(job.base).encode(job.prompt, job.train)
     longest = max(Batches(rows, job.settings).at(0), key=lambda part: sum(len(row.ids) for row in part))
     shorter = longest[: max(1, len(longest) // _SHORTER)]
     # The first step makes the moments and chooses kernels.
     _pass(network, shorter)
-    first_update = _seconds(lambda: optimiser.update(0.0))
+    first_update = watch.once(lambda: optimiser.update(0.0))
     held_gb = resident_gib()
-    passes = [_timed(network, optimiser, part) for part in ((shorter, longest) if len(longest) > 1 else (longest,))]
+    passes = [_timed(network, optimiser, part, watch) for part in ((shorter, longest) if len(longest) > 1 else (longest,))]
     _pass(network, shorter)
-    update = _seconds(lambda: optimiser.update(0.0))
+    update = watch.once(lambda: optimiser.update(0.0))
     return Calibration(
         machine=machine,
         base_model=job.base_digest,
@@ -56,10 +59,12 @@ def calibrate(job: TrainingJob, machine: str) -> Calibration:
         update_seconds=update,
         moments_seconds=max(0.0, first_update - update),
         read_seconds=read_seconds,
-        write_mb_s=_written_mb_s(job.workspace),
+        write_mb_s=_written_mb_s(job.workspace, watch),
         process_gb=process_gb,
         held_gb=held_gb,
         trained_parameters=trained,
+        efficiency=round(watch.efficiency, 3),
+        loaded=watch.loaded,
     )
 
 
@@ -74,7 +79,7 @@ def _ready(job: TrainingJob) -> tuple[Network, Optimiser, int]:
     return network, Optimiser(parameters, job.settings, method.rates(learner)), sum(p.numel() for p in parameters.values())
 
 
-def _timed(network: Network, optimiser: Optimiser, rows: Sequence[Encoded]) -> TimedPass:
+def _timed(network: Network, optimiser: Optimiser, rows: Sequence[Encoded], watch: Stopwatch) -> TimedPass:
     packed = pack(rows, network.dtype, network.device)
     mark = HighWater()
 
@@ -86,16 +91,12 @@ def _timed(network: Network, optimiser: Optimiser, rows: Sequence[Encoded]) -> T
         network.answer_losses(packed)
         _wait(network)
 
-    seconds = []
-    for _ in range(_REPEATS):
-        seconds.append(_seconds(both))
-        optimiser.forget_gradients()
     return TimedPass(
         tokens=packed.tokens,
         pairs=packed.tree.pairs,
         answers=packed.loss_tokens,
-        seconds=min(seconds),
-        forward_seconds=min(_seconds(forward) for _ in range(_REPEATS)),
+        seconds=watch.least(both, after=optimiser.forget_gradients),
+        forward_seconds=watch.least(forward),
         peak_gb=_peak(network, mark),
     )
 
@@ -113,13 +114,7 @@ def _wait(network: Network) -> None:
         torch.cuda.synchronize()
 
 
-def _seconds(work: Callable[[], None]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _written_mb_s(folder: Path) -> float:
+def _written_mb_s(folder: Path, watch: Stopwatch) -> float:
     """How fast a checkpoint is kept: written, synced, and read again for its digest."""
     folder.mkdir(parents=True, exist_ok=True)
     probe, tensors = folder / ".calibration", {"probe": torch.ones(_WRITTEN, dtype=torch.uint8)}
@@ -128,6 +123,6 @@ def _written_mb_s(folder: Path) -> float:
         write_tensors(probe, tensors)
         digest_file(probe)
 
-    seconds = min(_seconds(keep) for _ in range(_REPEATS))
+    seconds = min(watch.once(keep) for _ in range(REPEATS))
     probe.unlink()
     return _WRITTEN / 1e6 / max(1e-6, seconds)

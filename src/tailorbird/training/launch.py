@@ -25,8 +25,9 @@ from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 
-#: Seconds that members have to save and leave.
-_PATIENCE = 120.0
+#: Seconds that members have to save and leave once the run was ended by what hears of its progress, and once somebody interrupted it: a
+#: member that is killed goes on from its last checkpoint.
+_PATIENCE, _INTERRUPTED = 120.0, 1.0
 
 
 def train_together(job: TrainingJob, report: ReportProgress, processes: int) -> TrainedModel:
@@ -107,14 +108,21 @@ class _Conversation:
             self._answer(TrainingProgress.model_validate(said["line"]))
 
     def _next(self) -> dict[str, Any] | None:
-        """What is said next. An interruption is remembered, and told with the next answer."""
+        """What is said next. An interruption is remembered, and told with the next answer; a second one waits for nobody."""
         while True:
             try:
-                return self._said.get(timeout=_PATIENCE if self._ended else None)
+                return self._said.get(timeout=self._patience())
             except queue.Empty:
                 return None
             except KeyboardInterrupt as error:
-                self._ended = self._ended or error
+                if self._ended is not None:
+                    return None
+                self._ended = error
+
+    def _patience(self) -> float | None:
+        if self._ended is None:
+            return None
+        return _INTERRUPTED if isinstance(self._ended, KeyboardInterrupt) else _PATIENCE
 
     def _answer(self, line: TrainingProgress) -> None:
         try:

@@ -33,10 +33,13 @@ from tailorbird.training.packing import pack, packed_tokens
 from tailorbird.training.schedule import learning_rate
 from tailorbird.training.signals import unbroken
 from tailorbird.training.state import LoopState
+from tailorbird.training.stopwatch import Laps
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
 _CHECKPOINT_SHARE = 0.05
+#: Who interrupts a run waits for its last checkpoint where one takes no longer than this; else the one before stands.
+_LAST_CHECKPOINT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -65,24 +68,24 @@ class Loop:
         self._held_out = HeldOut(network, course.held_out, course.settings.token_budget, self._team)
         self._metrics = MetricsFile(checkpoints.workspace)
         self._state = LoopState()
-        #: False while weights, numbers and judgement belong to different steps.
+        #: False while weights and numbers belong to different steps.
         self._settled = True
-        self._noted_at = self._saved_at = time.monotonic()
+        self._laps, self._saved_at = Laps(network.device), time.monotonic()
         self._save_seconds = 0.0
 
     def run(self) -> LoopState:
         """Trains to the end, from a checkpoint where there is one. The best weights lie with the checkpoints.
 
-        Raises InvalidInput ``loss_not_finite`` and Conflict (``checkpoint_foreign``, ``checkpoint_damaged``). An interruption saves a
-        checkpoint and is passed on.
+        Raises InvalidInput ``loss_not_finite`` and Conflict (``checkpoint_foreign``, ``checkpoint_damaged``). An interruption drops the
+        gradients of the step it falls into, saves what was learned before unless that is slow, and is passed on.
         """
         self._resume()
         try:
             self._climb()
         except KeyboardInterrupt:
             self._optimiser.forget_gradients()
-            # Between an update and its judgement nothing may be kept; the last checkpoint stands.
-            if self._settled and self._state.best_held_out_loss is not None:
+            # In the middle of an update nothing may be kept; the last checkpoint stands.
+            if self._settled and self._state.history and self._save_seconds <= _LAST_CHECKPOINT_SECONDS:
                 self._save()
             raise
         self._optimiser.retire()
@@ -107,13 +110,13 @@ class Loop:
         if self._state.best_held_out_loss is None:
             self._evaluate_untrained()
         evaluated = self._batches.evaluation_steps()
-        while self._state.step < self._batches.steps and self._state.stopped_early is None:
-            self._make_room()
-            # An end that is asked for waits for the end of the step, so that nothing learned is lost.
+        while self._state.pending or (self._state.step < self._batches.steps and self._state.stopped_early is None):
+            if self._state.pending is None:
+                self._make_room()
+            line = self._state.pending or self._step()
+            if self._state.step in evaluated and line.held_out_loss is None:
+                line = line.model_copy(update={"held_out_loss": self._judge()})
             with unbroken():
-                line = self._step()
-                if self._state.step in evaluated:
-                    line = line.model_copy(update={"held_out_loss": self._judge()})
                 self._note(line)
             if self._state.step in evaluated or self._checkpoint_due():
                 self._save()
@@ -163,21 +166,24 @@ class Loop:
         started, before = time.monotonic(), self._state
         rate = learning_rate(self._course.settings, before.step, self._batches.steps)
         loss, spent = self._gradients(before)
-        self._settled = False
-        self._optimiser.update(rate)
-        seconds = time.monotonic() - started
-        self._state = spent.model_copy(update={"step": before.step + 1})
-        return TrainingProgress(
-            step=self._state.step,
-            steps=self._batches.steps,
-            loss=loss,
-            held_out_loss=None,
-            learning_rate=rate,
-            tokens=self._state.tokens,
-            tokens_per_second=(self._state.tokens - before.tokens) / seconds,
-            memory_gb=self._memory.now(),
-            seconds=0.0,
-        )
+        # Until here an interruption leaves the weights as they were; in the update it waits.
+        with unbroken():
+            self._settled = False
+            self._optimiser.update(rate)
+            line = TrainingProgress(
+                step=before.step + 1,
+                steps=self._batches.steps,
+                loss=loss,
+                held_out_loss=None,
+                learning_rate=rate,
+                tokens=spent.tokens,
+                tokens_per_second=(spent.tokens - before.tokens) / (time.monotonic() - started),
+                memory_gb=self._memory.now(),
+                seconds=0.0,
+            )
+            self._state = spent.model_copy(update={"step": line.step, "pending": line})
+            self._settled = True
+        return line
 
     def _gradients(self, state: LoopState) -> tuple[float, LoopState]:
         """Gradients of the mean loss over the loss tokens of a whole optimiser batch, clipped.
@@ -234,16 +240,15 @@ class Loop:
             weights = self._optimiser.weights()
             if self._team.leads:
                 self._checkpoints.save_best(judged.step, weights)
-        self._state = judged
+        pending = judged.pending and judged.pending.model_copy(update={"held_out_loss": loss})
+        self._state = judged.model_copy(update={"pending": pending})
         return loss
 
     def _note(self, line: TrainingProgress) -> None:
         """Adds ``line`` to the history, stamped with the time that the run has taken: steps, evaluations, checkpoints, former sittings."""
-        now = time.monotonic()
-        seconds, self._noted_at = self._state.seconds + now - self._noted_at, now
-        line = line.model_copy(update={"seconds": seconds})
-        self._state = self._state.model_copy(update={"seconds": seconds, "history": (*self._state.history, line)})
-        self._settled = True
+        spent = self._state.spent(self._laps.lap())
+        line = line.model_copy(update={"seconds": spent.seconds})
+        self._state = spent.model_copy(update={"history": (*spent.history, line), "pending": None})
         self._tell(line)
 
     def _tell(self, line: TrainingProgress) -> None:

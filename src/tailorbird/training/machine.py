@@ -6,7 +6,6 @@ In: nothing. Out: cores, memory, GPUs and matmul rates. Must not know: models.
 from __future__ import annotations
 
 import os
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from tailorbird.domain.plan import Machine
 from tailorbird.training.cost import GIB
 from tailorbird.training.network import pick_device
+from tailorbird.training.stopwatch import Stopwatch
 
 _SIDE = 1024
 _SECONDS = 0.4
@@ -28,14 +28,17 @@ _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 def measure_machine() -> Machine:
     """Cores this process may use, memory it may fill, GPUs, and matmul rates of the device that training would pick. About a second."""
     device = pick_device()
+    watch = Stopwatch(device)
     return Machine(
         cores=_cores(),
         memory_gb=round(_memory_bytes() / GIB, 2),
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
-        fp32_gflops=_matmul_gflops(torch.float32, device),
-        bf16_gflops=_matmul_gflops(torch.bfloat16, device),
+        fp32_gflops=_matmul_gflops(torch.float32, device, watch),
+        bf16_gflops=_matmul_gflops(torch.bfloat16, device, watch),
         fast_bf16=_fast_bf16(device),
         four_bit=find_spec("bitsandbytes") is not None,
+        threads=torch.get_num_threads() if device.type == "cpu" else 0,
+        loaded=watch.loaded,
     )
 
 
@@ -59,18 +62,13 @@ def _memory_bytes() -> int:
 
 
 @torch.no_grad()
-def _matmul_gflops(dtype: torch.dtype, device: torch.device) -> float:
-    """The fastest of repeated square matmuls, which a passing load disturbs least."""
+def _matmul_gflops(dtype: torch.dtype, device: torch.device, watch: Stopwatch) -> float:
+    """The fastest of repeated square matmuls."""
     square = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
-    fastest, until = _timed_matmul(square), time.perf_counter() + _SECONDS
-    while time.perf_counter() < until:
-        fastest = min(fastest, _timed_matmul(square))
-    return round(2 * _SIDE**3 / fastest / 1e9, 1)
 
+    def product() -> None:
+        if (square @ square).is_cuda:
+            torch.cuda.synchronize()
 
-def _timed_matmul(square: torch.Tensor) -> float:
-    started = time.perf_counter()
-    product = square @ square
-    if product.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    product()
+    return round(2 * _SIDE**3 / watch.least(product, lasting=_SECONDS) / 1e9, 1)

@@ -72,6 +72,22 @@ def output_head(model: Any) -> Any:
     return model.get_output_embeddings()
 
 
+def _look_up_between_layers(model: Any) -> None:
+    """Lets signals in between the layers of a backward pass too: torch goes through it without Python, where nothing asks for Python."""
+
+    def hook(_layer: Any, _inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        if hidden.requires_grad:
+            hidden.register_hook(_pass_by)
+
+    for layer in model.get_decoder().layers:
+        layer.register_forward_hook(hook)
+
+
+def _pass_by(_gradient: torch.Tensor) -> None:
+    """Changes nothing; Python answers signals whenever it runs."""
+
+
 class Network:
     """A model that computes in ``precision``, whatever type its weights are held in."""
 
@@ -85,6 +101,8 @@ class Network:
         # Matmuls written out by hand are the CPU's; a GPU has better kernels for whole attention.
         self._llama = is_written_out(model) and self.device.type == "cpu"
         self._decoder: Decoder | None = None
+        if not self._llama:
+            _look_up_between_layers(model)
         #: Whether activations are computed again in the backward pass instead of kept: slower by a third, exact, little memory.
         self.recompute = False
         self._tied = False

@@ -39,6 +39,7 @@ from tailorbird.training.preflight import check_job, check_lengths, check_packin
 from tailorbird.training.ranking import tune
 from tailorbird.training.sharding import is_divided
 from tailorbird.training.state import LoopState
+from tailorbird.training.stopwatch import threads
 from tailorbird.training.team import Team
 
 
@@ -62,7 +63,8 @@ class TorchTrainer:
         if processes > 1:
             return train_together(job, report, processes)
         try:
-            return _train(job, report)
+            with threads(_threads(job)):
+                return _train(job, report)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
         except RuntimeError as error:
@@ -76,16 +78,17 @@ class TorchTrainer:
                 ) from error
             raise
 
-    def calibrate(self, job: TrainingJob, machine: str) -> Calibration:
+    def calibrate(self, job: TrainingJob, machine: str, efficiency: float = 0.0) -> Calibration:
         """As ``Trainer.calibrate``."""
         try:
-            return calibrate(job, machine)
+            return calibrate(job, machine, efficiency)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
 
     def tune(self, job: RankingJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.tune``."""
-        return tune(job, report)
+        with threads(job.settings.threads):
+            return tune(job, report)
 
     def examine(self, job: TrainingJob) -> Examination:
         """As ``Trainer.examine``."""
@@ -98,6 +101,12 @@ class TorchTrainer:
     def measure_machine(self) -> Machine:
         """As ``Trainer.measure_machine``."""
         return measure_machine()
+
+
+def _threads(job: TrainingJob) -> int:
+    """This process's share of the threads that the settings name."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    return max(1, job.settings.threads // size) if job.settings.threads else 0
 
 
 def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
@@ -209,6 +218,8 @@ def _report(job: TrainingJob, state: LoopState, trained: int, network: Network) 
         tokens=state.tokens,
         loss_tokens=state.loss_tokens,
         seconds=state.seconds,
+        thread_seconds=round(state.thread_seconds, 3),
+        loaded=state.loaded,
         peak_memory_gb=state.peak_memory_gb,
         flops=state.flops,
         stopped_early=state.stopped_early,

@@ -1,0 +1,114 @@
+"""What work takes on a quiet machine, read on one that is not: by a clock written here, and beside a process that wants the core."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tailorbird.training import stopwatch
+from tailorbird.training.stopwatch import Laps, Reading, Stopwatch, read
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+def told(monkeypatch: pytest.MonkeyPatch, *readings: Reading) -> list[int]:
+    """Readings that are given out one after the other; how often work was done."""
+    left, done = iter(readings), [0]
+
+    def given(work: object) -> Reading:
+        assert callable(work)
+        work()
+        done[0] += 1
+        return next(left)
+
+    monkeypatch.setattr(stopwatch, "read", given)
+    return done
+
+
+def nothing() -> None:
+    """Work that is timed by a clock of our own."""
+
+
+def test_on_a_quiet_machine_seconds_that_pass_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, Reading(2.0, 1.9, 0.0, 2), Reading(1.8, 1.7, 0.1, 2))
+    watch = Stopwatch(CPU)
+    assert watch.least(nothing) == 1.8
+    assert not watch.loaded
+    assert watch.efficiency == pytest.approx(3.6 / 3.8)
+
+
+def test_a_reading_beside_other_work_is_passed_over_for_a_quiet_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, Reading(4.0, 1.7, 2.0, 2), Reading(1.9, 1.8, 0.0, 2))
+    watch = Stopwatch(CPU)
+    assert (watch.least(nothing), watch.loaded) == (1.9, False)
+
+
+def test_beside_other_work_processor_time_over_the_efficiency_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopwatch, "sleeps", lambda: True)
+    told(monkeypatch, Reading(9.0, 1.8, 7.0, 2), Reading(8.0, 1.6, 7.0, 2))
+    watch = Stopwatch(CPU, efficiency=0.8)
+    assert watch.least(nothing) == pytest.approx(2.0)
+    assert (watch.loaded, watch.efficiency) == (True, 0.0)
+
+
+def test_where_threads_spin_one_alone_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopwatch, "sleeps", lambda: False)
+    torch.set_num_threads(2)
+    done = told(monkeypatch, Reading(9.0, 8.0, 7.0, 2), Reading(8.0, 7.5, 7.0, 2), Reading(6.0, 3.2, 3.0, 1))
+    assert Stopwatch(CPU).least(nothing) == pytest.approx(2.0)
+    assert done == [3]
+
+
+def test_what_the_disk_does_counts_without_the_wait_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = iter([10.0, 14.0])
+    monkeypatch.setattr(stopwatch, "_ready_here", lambda: next(ready))
+    told(monkeypatch, Reading(6.0, 1.0, 4.0, 2))
+    watch = Stopwatch(CPU)
+    assert (watch.once(nothing), watch.loaded) == (2.0, True)
+
+
+def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, Reading(2.0, 0.1, 5.0, 2), Reading(1.5, 0.1, 5.0, 2))
+    watch = Stopwatch(GPU)
+    assert (watch.least(nothing), watch.loaded, watch.efficiency) == (1.5, False, 0.0)
+    assert Laps(GPU).lap().waited == 0.0
+
+
+@pytest.fixture
+def crowded_core() -> Iterator[None]:
+    """This process on one core, beside another that wants all of it."""
+    if not hasattr(os, "sched_setaffinity") or not stopwatch._TASKS.is_dir():
+        pytest.fail("these tests are made for Linux")
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
+        os.sched_setaffinity(0, before)
+
+
+def compute() -> None:
+    """About half a second of one core."""
+    until = time.thread_time() + 0.5
+    while time.thread_time() < until:
+        pass
+
+
+@pytest.mark.usefixtures("crowded_core")
+def test_a_process_that_wants_the_core_is_noticed_and_not_counted() -> None:
+    found = read(compute)
+    assert found.loaded
+    assert found.passed > 1.2 * found.thread
+    watch, laps = Stopwatch(CPU, efficiency=1.0), Laps(CPU)
+    assert watch.least(compute) == pytest.approx(0.5, rel=0.1)
+    assert watch.loaded
+    assert laps.lap().loaded
