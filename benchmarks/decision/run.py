@@ -30,6 +30,11 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "memory_worst_error": (0.20, 0.10, "share", True),
         "time_mean_error": (0.20, 0.10, "share", True),
     },
+    "beside": {
+        "estimate_beside_load_factor": (1.5, 1.2, "factor", True),
+        "left_out_beside_load": (0, 0, "rungs", True),
+        "matmul_beside_load_factor": (1.5, 1.2, "factor", True),
+    },
     "ranking": {"cranfield_tuned_minus_fusion_low": (0.0, 0.02, "nDCG@10", False)},
     "banking77": {"banking77_all_low": (0.92, 0.94, "accuracy", False), "banking77_every_low": (0.92, 0.94, "accuracy", False)},
     "objectives": {"wrong_decisions": (1, 0, "objectives", True), "objectives_decided": (13, 13, "objectives", False)},
