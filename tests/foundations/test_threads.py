@@ -51,10 +51,10 @@ def test_whatever_loads_torch_has_chosen_before(module: str) -> None:
     before = """
 import builtins
 real = builtins.__import__
-def spy(name, *rest):
+def spy(name, *rest, **more):
     if name == "torch" and "torch" not in sys.modules:
         print("then", os.environ.get("GOMP_SPINCOUNT"))
-    return real(name, *rest)
+    return real(name, *rest, **more)
 builtins.__import__ = spy
 """
     code = "import os, sys\n" + before + SEEN.format(module=module)
