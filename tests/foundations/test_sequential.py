@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import betaln
 
-from tailorbird.foundations.sequential import Events, Moments, mean_difference, more_events, needed, other_shares
+from tailorbird.foundations.sequential import (
+    Events,
+    Moments,
+    mean_difference,
+    more_events,
+    more_than,
+    needed,
+    other_shares,
+    share_bounds,
+    votes_needed,
+)
 
 
 def test_one_event_is_the_mean_of_the_likelihood_ratios() -> None:
@@ -120,3 +130,66 @@ def test_shares_that_are_right_pass_at_every_look_and_wrong_ones_do_not() -> Non
         wrong += any(other_shares([((n - second[n - 1], second[n - 1]), (0.9, 0.1))]) >= needed(0.01) for n in range(50, 2001, 50))
     assert wrong / 200 <= 0.03
     assert other_shares([((9300, 700), (0.9, 0.1))]) >= needed(0.001)
+
+
+@given(st.lists(st.floats(0, 1), max_size=40), st.floats(0.02, 0.98))
+def test_evidence_of_a_share_is_a_martingale_at_its_target_and_shrinks_below_it(votes: list[float], target: float) -> None:
+    counted = Moments(len(votes), sum(votes))
+    up, down = Moments(counted.n + 1, counted.total + 1), Moments(counted.n + 1, counted.total)
+    before = math.exp(more_than(counted, target))
+    for mean in (target, target / 2, 0.0):
+        expected = mean * math.exp(more_than(up, target)) + (1 - mean) * math.exp(more_than(down, target))
+        assert expected <= before * (1 + 1e-9)
+        assert mean < target or expected == pytest.approx(before)
+
+
+@given(st.floats(0, 1), st.floats(0.02, 0.98))
+def test_a_vote_between_gives_no_more_evidence_than_a_coin_of_its_value(vote: float, target: float) -> None:
+    """Means within users lie between 0 and 1: the bound is convex, so its chord lies above."""
+    one = math.exp(more_than(Moments(1, vote), target))
+    chord = vote * math.exp(more_than(Moments(1, 1.0), target)) + (1 - vote) * math.exp(more_than(Moments(1, 0.0), target))
+    assert one <= chord + 1e-12
+
+
+@given(st.integers(1, 400), st.data(), st.floats(0.01, 0.2))
+def test_the_ends_of_a_share_are_where_the_test_turns(n: int, data: st.DataObject, alpha: float) -> None:
+    votes = Moments(n, float(data.draw(st.integers(0, n))))
+    bounds = share_bounds(votes, alpha)
+    assert bounds is not None
+    assert 0 <= bounds.low <= bounds.value <= bounds.high <= 1
+    if bounds.low > 0.001:
+        assert more_than(votes, bounds.low - 0.0005) >= needed(alpha)
+    if bounds.low + 0.0005 < bounds.value:
+        assert more_than(votes, bounds.low + 0.0005) < needed(alpha)
+    assert share_bounds(Moments(), alpha) is None
+
+
+@given(st.integers(0, 200), st.data(), st.floats(0.05, 0.95))
+def test_as_many_votes_as_are_said_to_be_needed_are_enough_and_one_less_is_not(n: int, data: st.DataObject, target: float) -> None:
+    votes = Moments(n, float(data.draw(st.integers(0, n))))
+    more, rate = votes_needed(votes, target, 0.05), votes.mean if n else 1.0
+    if more is None:
+        assert rate <= target or more_than(Moments(n + 10**6, votes.total + rate * 10**6), target) < needed(0.05)
+    elif more:
+        assert more_than(Moments(n + more, votes.total + rate * more), target) >= needed(0.05)
+        assert more_than(Moments(n + more - 1, votes.total + rate * (more - 1)), target) < needed(0.05)
+    else:
+        assert more_than(votes, target) >= needed(0.05)
+
+
+@pytest.mark.parametrize("target", [0.5, 0.8, 0.95])
+@pytest.mark.parametrize("kind", ["votes", "means of users"])
+def test_a_share_at_its_target_is_taken_for_proven_no_oftener_than_promised_however_often_one_looks(target: float, kind: str) -> None:
+    """Looks at up to 600 users of 300 stories; and it is proven soon where the share is truly higher."""
+    random, stories, users, alpha = np.random.default_rng(11), 300, 600, 0.05
+    ever, soon = [], []
+    for mean, found in ((target, ever), (target + 0.6 * (1 - target), soon)):
+        drawn = (random.random((stories, users)) < mean).astype(float)
+        if kind == "means of users":
+            drawn = random.beta(2 * mean, 2 * (1 - mean), (stories, users))
+        totals = drawn.cumsum(axis=1)
+        for story in totals:
+            looks = [place for place in range(users) if place < 30 or place % 10 == 9]
+            found.append(next((at for at in looks if more_than(Moments(at + 1, float(story[at])), target) >= needed(alpha)), None))
+    assert sum(at is not None for at in ever) / len(ever) <= alpha + 3 * math.sqrt(alpha * (1 - alpha) / len(ever))
+    assert sum(at is not None for at in soon) / len(soon) >= 0.99

@@ -22,6 +22,8 @@ from tailorbird.lifecycle.releasing.rollouts import start_rollout, watch_rollout
 on_both_databases = pytest.mark.parametrize("parts", ["sqlite", "postgresql"], indirect=True)
 
 LABELS = ("refund", "delivery", "login")
+#: What an objective of high risk needs that leaves no answer to people.
+NO_REFERRAL = [{"rule": "referral", "by": "head of support", "because": "every answer is read by a person before it is acted on"}]
 
 
 def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) -> Path:
@@ -83,6 +85,7 @@ def write_disputed(folder: Path, *, every: int = 4, target: float = 0.7, **chang
     """A high-risk objective whose first release is reviewed: where a message names two labels, as ``every`` so many of one label do, the
     floor has learned which counts, and the model has not."""
     business = {"goal": "Route messages.", "owner": "support", "risk": "high"}
+    changes = {"exceptions": NO_REFERRAL} | changes
     path = write_objective(folder, business=business, kpis=[{"metric": "accuracy", "target": target}], hard_share=1000, **changes)
     rows = (folder / "rows.csv").read_text().splitlines()
     both = [row.replace(" refund,", " refund login,") if place % every == 0 else row for place, row in enumerate(rows)]

@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 import yaml
-from lifecycle_kit import write_objective
+from lifecycle_kit import NO_REFERRAL, write_objective
 
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
 from tailorbird.domain.ladder import RungKind
@@ -128,7 +128,7 @@ def test_a_rung_that_breaks_off_is_evidence_and_the_ladder_goes_on(parts: Parts,
 
 def test_all_weights_at_high_risk_wait_for_leave_that_the_author_cannot_give(parts: Parts, author: Actor, tmp_path: Path) -> None:
     business = {"goal": "Route.", "owner": "support", "risk": RiskTier.HIGH.value}
-    path = write_objective(tmp_path / "high", hard_share=2, ladder=["full"], business=business)
+    path = write_objective(tmp_path / "high", hard_share=2, ladder=["full"], business=business, exceptions=NO_REFERRAL)
     with pytest.raises(Conflict) as told:
         adapt(parts, author, path, Progress())
     assert told.value.error_code == "rung_not_allowed"

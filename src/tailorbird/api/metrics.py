@@ -68,11 +68,20 @@ class Metrics:
         self._tokens = Counter("tailorbird_tokens", "Tokens read and written.", ["kind"], registry=self.registry)
 
         self._rollouts = Gauge("tailorbird_rollouts", "Rollouts by state.", ["state"], registry=self.registry)
+        self._live = Gauge(
+            "tailorbird_live_kpis", "Live KPIs of releases that answer users, by standing.", ["metric", "standing"], registry=self.registry
+        )
 
     def show_rollouts(self, states: Mapping[RolloutState, int]) -> None:
         """Shows how many rollouts stand where."""
         for state, count in states.items():
             self._rollouts.labels(state.value).set(count)
+
+    def show_live(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Shows how many live KPIs stand where."""
+        self._live.clear()
+        for (metric, standing), count in counts.items():
+            self._live.labels(metric, standing).set(count)
 
     def watch(self, deployment: Deployment) -> None:
         """Shows, whenever asked, how many public names answer and how many lag behind the record."""
@@ -110,14 +119,18 @@ def _summed(deployment: Deployment, field: str) -> float:
     return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
 
 
-def metrics_routes(metrics: Metrics, rollouts: Callable[[], Mapping[RolloutState, int]]) -> APIRouter:
-    """``GET /metrics``. ``rollouts`` counts them and may wait for the record; where that cannot be read, what was last known is shown."""
+def metrics_routes(
+    metrics: Metrics, rollouts: Callable[[], Mapping[RolloutState, int]], live: Callable[[], Mapping[tuple[str, str], int]] = dict
+) -> APIRouter:
+    """``GET /metrics``. ``rollouts`` and ``live`` count rollouts and live KPIs and may wait for the record; where that cannot be read, what
+    was last known is shown."""
     router = APIRouter()
 
     @router.get("/metrics", include_in_schema=False)
     async def show() -> Response:
         with suppress(TailorbirdError):
             metrics.show_rollouts(await run_in_threadpool(rollouts))
+            metrics.show_live(await run_in_threadpool(live))
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     return router

@@ -32,6 +32,7 @@ from tailorbird.app.tls import Tls, check_proxies, is_open
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.identities.sessions import Entrance
 from tailorbird.lifecycle.releasing.rollouts import count_rollouts
+from tailorbird.lifecycle.watching.live import count_live
 from tailorbird.ports.engine import EngineDriver
 from tailorbird.serving import Answering, Deployment, Mirror, Quotas, RequestJournal
 
@@ -91,7 +92,7 @@ def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEE
     entrance = Entrance(parts, servers)
     app.include_router(api.control_routes(entrance))
     app.include_router(api.health_routes(deployment, health.condition))
-    app.include_router(api.metrics_routes(metrics, partial(count_rollouts, parts)))
+    app.include_router(api.metrics_routes(metrics, partial(count_rollouts, parts), partial(count_live, parts)))
     app.include_router(console.console_routes(entrance))
     api.add_error_handlers(app)
     app.add_middleware(RequestLog)

@@ -57,6 +57,19 @@ def _show(
     print_json(found) if as_json else typer.echo(release_summary(found))
 
 
+@release.command("live")
+def _live(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show a release's live KPIs: what users said of its answers, held against the objective's targets."""
+    found = open_session(workspace, who, key).ask(asking.LIVE, asking.OneRelease(digest=digest))
+    if as_json:
+        print_json(found)
+        return
+    if not found.kpis:
+        say("the objective of this release states no live KPI")
+    for one in found.kpis:
+        out.print(f"{one.standing}: {one.text}", markup=False)
+
+
 @release.command("approve")
 def _approve(
     digest: DigestArgument,

@@ -67,7 +67,10 @@ def _show(rollout_id: RolloutArgument, workspace: Workspace = None, who: As = No
 @rollout.command("decide")
 def _decide(
     rollout_id: RolloutArgument,
-    decision: Annotated[Decision, typer.Argument(help="hold, resume, advance, promote or roll_back.")],
+    decision: Annotated[
+        Decision,
+        typer.Argument(help="hold, resume, advance, promote, promote_unproven (although a live KPI is open; give a reason) or roll_back."),
+    ],
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
     workspace: Workspace = None,
     who: As = None,
@@ -115,6 +118,8 @@ def _tell(found: RolloutReport) -> None:
         out.print(f"mirrored answers that were the one given: {100 * judged.agreement:.1f} %", markup=False)
     rows = [(g.guard.value, _value(g.candidate), _value(g.incumbent), f"{g.margin:g}", _verdict(g), g.text) for g in judged.guards]
     print_table(("guard", "release", "before", "margin", "says", "in words"), rows)
+    for live in judged.live:
+        out.print(f"live KPI: {live.text}", markup=False)
     turned = [s for s in found.segments if s.reversed]
     for segment in turned:
         out.print(f"reversed: {segment.guard.value} where {segment.by} is {segment.segment or 'not said'}", markup=False)

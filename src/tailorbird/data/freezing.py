@@ -28,7 +28,7 @@ from tailorbird.data.reading import Place
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import Group
 from tailorbird.domain.curation import CurationReport
-from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split, SplitCounts
+from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import canonical_json
@@ -46,7 +46,8 @@ def frozen_rows(placed: Placed) -> FrozenRows:
     def row_at(place: int) -> Row:
         item, group = placed[place]
         row = item.row
-        return Row(id=item.id, text=row.text, target=row.target, group=group.id, split=group.split, provenance=row.provenance)
+        told = {"provenance": row.provenance, "shifted": row.shifted}
+        return Row(id=item.id, text=row.text, target=row.target, group=group.id, split=group.split, **told)
 
     return FrozenRows(range(len(placed)), row_at)
 
@@ -77,6 +78,7 @@ class Content:
     duplicates: int
     files: dict[str, Digest]
     documents: tuple[Document, ...] = ()
+    shift: ShiftedPart | None = None
 
 
 class Frozen(NamedTuple):
@@ -115,6 +117,7 @@ def freeze(request: SnapshotRequest, gathered: Gathered) -> Frozen:
         duplicates=gathered.duplicates,
         files=gathered.sources.files,
         documents=gathered.sources.documents,
+        shift=_shifted_part(gathered, objective.task),
     )
     return Frozen(*manifest_of(request, content), seal.leaves_MB, lengths_M)
 
@@ -151,8 +154,17 @@ def manifest_of(request: SnapshotRequest, content: Content) -> tuple[SnapshotMan
         removed=content.removed,
         expires=content.expires,
         sealed_documents=seal_documents(content.documents, salt_of(request.amendments.secret, objective.name), artifacts),
+        shift=content.shift,
     )
     return manifest, report
+
+
+def _shifted_part(gathered: Gathered, task: Task) -> ShiftedPart | None:
+    if gathered.shift is None:
+        return None
+    shifted = [(item, group) for item, group in gathered.placed if item.row.shifted]
+    counts = counts_of(Counter(group.split for _, group in shifted))
+    return ShiftedPart(rule=gathered.shift, counts=counts, label_counts=_label_counts(shifted, task))
 
 
 def _stored_rows(placed: Placed, salt: bytes, artifacts: ArtifactStore) -> tuple[Digest, Seal, NDArray[np.int32]]:
@@ -184,7 +196,9 @@ def line_of(item: Item, group: Group) -> bytes:
     }
     if place.file_digest:
         provenance["file_digest"] = place.file_digest
-    fields = {"id": item.id, "text": row.text, "target": row.target, "group": group.id, "split": group.split.value}
+    fields: dict[str, object] = {"id": item.id, "text": row.text, "target": row.target, "group": group.id, "split": group.split.value}
+    if row.shifted:
+        fields |= {"shifted": True}
     return _canonical({**fields, "provenance": provenance}).encode()
 
 

@@ -1,6 +1,7 @@
 """The steps from an objective's files to rows with their splits, one after the other.
 
-    reading → curating (personal data) → provenance (amendments) → curating (quality) → duplicates → curating (protected sets) → splitting
+    reading → curating (personal data) → provenance (amendments) → curating (quality) → splitting (the shifted part) → duplicates
+    → curating (protected sets) → splitting
 
 In: a request. Out: everything that was found on the way. Must not know: artifacts, how any step works.
 """
@@ -8,6 +9,7 @@ In: a request. Out: everything that was found on the way. Must not know: artifac
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,12 +21,13 @@ from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, qu
 from tailorbird.data.duplicates.ties import TextTies, Tie, components, subject_ties, text_ties
 from tailorbird.data.privacy import Privacy
 from tailorbird.data.provenance import Amendments, amend
-from tailorbird.data.reading import SourceRows, read_sources, refuse_if_most, source_of
+from tailorbird.data.reading import SourceRow, SourceRows, read_sources, refuse_if_most, row_id, source_of
 from tailorbird.data.splitting.classes import check_classes
 from tailorbird.data.splitting.coverage import cover_labels
 from tailorbird.data.splitting.labels import labels_of
 from tailorbird.data.splitting.placing import SHARES, Group, Placement, place
-from tailorbird.domain.dataset import Quarantined, Split
+from tailorbird.data.splitting.shifting import tell_shifted
+from tailorbird.domain.dataset import Quarantined, ShiftRule, Split
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.objective import Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
@@ -56,6 +59,8 @@ class SnapshotRequest:
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = none_beside_ours
     memory: Path | None = None
     """A folder where what was found is kept (without words), so that rows that are appended cost their own work only."""
+    shift: ShiftRule | None = None
+    """The rule of the shifted part in the objective's last snapshot."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,7 @@ class Gathered:
     text_ties: TextTies | None
     set_aside: Sequence[Quarantined]
     faulty: Mapping[str, int]
+    shift: ShiftRule | None = None
 
 
 def gather(request: SnapshotRequest) -> Gathered:
@@ -87,6 +93,7 @@ def gather(request: SnapshotRequest) -> Gathered:
     split is left, or when the data hold what the objective refuses."""
     objective, tally = request.objective, Tally()
     sources, schemes = _curated(request, tally)
+    sources, shift = _shifted(sources, request, tally)
     distinct = _distinct(sources, request, tally)
     labels = _labels(distinct.items, objective.task)
     check_classes(labels, objective.task)
@@ -101,7 +108,8 @@ def gather(request: SnapshotRequest) -> Gathered:
     placed = sorted(((item, group) for group in placement.groups for item in group.items), key=lambda pair: pair[0].id)
     check_classes(dict.fromkeys(labels, 0) | _labels([item for item, _ in placed], objective.task), objective.task)
     refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
-    _check_splits({group.split for _, group in placed})
+    _check_splits({group.split for item, group in placed if not item.row.shifted})
+    _check_shifted({group.split for item, group in placed if item.row.shifted}, objective)
     tally.quarantined += [
         *sources.removed_documents,
         *sources.removed,
@@ -125,6 +133,7 @@ def gather(request: SnapshotRequest) -> Gathered:
         text_ties=found if request.memory else None,
         set_aside=placement.quarantined,
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
+        shift=shift,
     )
 
 
@@ -148,6 +157,37 @@ def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Privacy, tal
     sources = amend(sources, request.amendments, graded=objective.task.kind is TaskKind.RANK)
     tally.step("amendments", before, sources.removed)
     return replace(sources, rows=tuple(sift(sources.rows, objective.task, objective.curation.quality, tally)))
+
+
+def _shifted(sources: SourceRows, request: SnapshotRequest, tally: Tally) -> tuple[SourceRows, ShiftRule | None]:
+    """Rows that know whether they are in the shifted part, where the objective asks for one. Raises DataInvalid as ``tell_shifted``.
+
+    An earlier row of train stays out of both: it was learned from, and it does not move.
+    """
+    policy = request.objective.split
+    if policy is None:
+        return sources, None
+
+    def hashed(text: str) -> float:
+        message = f"tailorbird/shift/v1\n{request.objective.name}\n{text}".encode()
+        return int.from_bytes(hmac.digest(request.amendments.secret, message, "sha256")[:8]) / 2**64
+
+    told = tell_shifted(sources.rows, policy, request.shift, hashed)
+    rows, learned = list[SourceRow](), list[Quarantined]()
+    for row in told.rows:
+        if row.shifted and _is_learned(row, request.known):
+            learned.append(
+                quarantine(row, "shifted_in_train", "it is in the shifted part, and was given to train before, or by its source")
+            )
+        else:
+            rows.append(row)
+    tally.step("shifted part", len(sources.rows), [*told.unusable, *learned])
+    tally.quarantined += learned
+    return replace(sources, rows=tuple(rows), quarantined=(*sources.quarantined, *told.unusable)), told.rule
+
+
+def _is_learned(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> bool:
+    return row.fixed is Split.TRAIN or known.get(row_id(row.text, row.target), ("", ""))[0] == Split.TRAIN.value
 
 
 def privacy_of(request: SnapshotRequest) -> Privacy:
@@ -227,3 +267,10 @@ def _check_splits(present: set[Split]) -> None:
         if split not in present:
             hint = "bring more rows, or remove `split` from a source so that rows are drawn into all splits"
             raise DataInvalid(f"no rows for {split.value} are left", hint, code="split_empty")
+
+
+def _check_shifted(present: set[Split], objective: Objective) -> None:
+    for split in (Split.DEV, Split.TEST) if objective.split else ():
+        if split not in present:
+            hint = "bring more rows, a larger `split: {share: ...}`, or let sources with `split` hold rows of the shifted part, too"
+            raise DataInvalid(f"no rows of the shifted part are in {split.value}", hint, code="shift_empty")

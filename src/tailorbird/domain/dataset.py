@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -47,7 +48,8 @@ class Row(Value):
     """One example. ``id`` is the digest of its normalised text and target.
 
     ``target`` is the label, the answer, or several labels as one text (``foundations/label_sets.py``).
-    ``group`` ties rows that must stay on one side of a split (near-duplicates, one subject).
+    ``group`` ties rows that must stay on one side of a split (near-duplicates, one subject). ``shifted`` rows belong to the part of dev and
+    test that stands for a world that has moved on (``ShiftRule``): none is in train.
     """
 
     id: Digest
@@ -56,6 +58,7 @@ class Row(Value):
     group: str
     split: Split
     provenance: Provenance
+    shifted: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 #: The group that every asker belongs to.
@@ -103,6 +106,28 @@ class SplitCounts(Value):
     test: int
 
 
+class ShiftRule(Value):
+    """Which rows are the shifted part, by the cells of the column ``by``; it stays from the objective's first snapshot on.
+
+    By ``time``: those of ``since`` (UTC, ISO 8601) and later. By ``value``: those of the values that the objective names, or else those
+    whose keyed hash of the ``attempt`` lies at ``below`` or under it: the same for values that come later.
+    """
+
+    by: str
+    kind: Literal["time", "value"]
+    since: str = ""
+    attempt: int = 0
+    below: float = 0.0
+
+
+class ShiftedPart(Value):
+    """The shifted part of a snapshot: its rule, how many rows of each split are in it, and of each label."""
+
+    rule: ShiftRule
+    counts: SplitCounts
+    label_counts: dict[str, SplitCounts] = Field(default_factory=dict)
+
+
 class SnapshotManifest(Value):
     """A frozen data set. Its own digest (canonical JSON) names the snapshot.
 
@@ -116,7 +141,9 @@ class SnapshotManifest(Value):
     absence of a row are proved; ``seal`` holds the tree's members. Both are empty in snapshots of earlier versions. ``removed`` counts the
     rows that had to go: past their retention date, erased with their subject, or dropped by a person; they stand in ``quarantine`` with the
     reason. ``expires`` is the first day on which retention of one of its rows ends; ``parent`` the snapshot that this one was made from by
-    erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD). ``sealed_documents`` is the seal of the documents; it is not
+    erasing or fixing; ``metadata`` is its description in Croissant (JSON-LD).
+    ``shift`` is the shifted part, where the objective asks for one; ``counts`` and ``label_counts`` hold its rows, too.
+    ``sealed_documents`` is the seal of the documents; it is not
     written where there are none, so that snapshots of earlier versions keep their names.
     """
 
@@ -144,6 +171,12 @@ class SnapshotManifest(Value):
     parent: Digest | None = None
     metadata: Digest | None = None
     sealed_documents: DocumentSeal | None = Field(default=None, exclude_if=lambda value: value is None)
+    shift: ShiftedPart | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    def unshifted(self, label: str | None, split: Split) -> int:
+        """Rows of ``split`` outside of the shifted part, of all labels or of one: what KPIs are measured on."""
+        held = _counted(self.counts, self.label_counts, label, split)
+        return held - (_counted(self.shift.counts, self.shift.label_counts, label, split) if self.shift else 0)
 
     @property
     def size(self) -> int:
@@ -154,3 +187,8 @@ class SnapshotManifest(Value):
     def labels(self) -> tuple[str, ...]:
         """All labels, sorted."""
         return tuple(sorted(self.label_counts))
+
+
+def _counted(counts: SplitCounts, label_counts: dict[str, SplitCounts], label: str | None, split: Split) -> int:
+    held = counts if label is None else label_counts.get(label)
+    return 0 if held is None else int(getattr(held, split.value))

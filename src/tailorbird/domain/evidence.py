@@ -66,7 +66,8 @@ class Evidence(Value):
     ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/safety.py``), where the objective limits it;
     ``unmeasured`` says why a limit was not measured. ``incumbent`` names the
     item results, on the same items, of ``incumbent_release``, which answered when this was measured. ``refer_below`` is the probability
-    below which an answer counted as referred to a person: calibrated on dev, kept on test.
+    below which an answer counted as referred to a person: calibrated on dev, kept on test. ``shifted`` names the results of the items of
+    the shifted part, and ``shifted_metrics`` what they come to; ``metrics`` are of the others, with the drop between the two (``shift``).
     """
 
     candidate: Digest
@@ -83,6 +84,8 @@ class Evidence(Value):
     unmeasured: dict[str, str] = Field(default_factory=dict)
     incumbent: Digest | None = None
     incumbent_release: Digest | None = None
+    shifted: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    shifted_metrics: dict[str, Metric] = Field(default_factory=dict, exclude_if=lambda value: not value)
 
 
 class Standing(StrEnum):

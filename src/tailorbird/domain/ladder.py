@@ -127,7 +127,8 @@ class Refusal(Value):
 
 class Ladder(Value):
     """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it. ``floor_is_rung``:
-    the floor is the lowest rung, rather than a reference beside the ladder."""
+    the floor is the lowest rung, rather than a reference beside the ladder. ``on_shifted`` are comparisons of candidates that learned, in
+    pairs on the shifted part of dev."""
 
     floor: Climb | None
     climbs: tuple[Climb, ...]
@@ -135,6 +136,7 @@ class Ladder(Value):
     chosen: Digest | None
     reason: str
     floor_is_rung: bool = Field(default=False, exclude_if=lambda value: not value)
+    on_shifted: tuple[Comparison, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def measured(self) -> tuple[Climb, ...]:

@@ -157,6 +157,23 @@ class DocumentSource(Section):
     """What an auditor will ask for: whose documents, on what terms."""
 
 
+class SplitPolicy(Section):
+    """Which rows stand for a world that has moved on: none of them is learned from, a part of dev and of test is made of them, and limits
+    named ``shift`` are measured on them. What belongs to it is decided when the objective's first snapshot is made, and stays."""
+
+    by: str = Field(min_length=1)
+    """The column that every source has: when a row was written (a date, a time, a year), or whose it is (a source, a customer, a site)."""
+    kind: Literal["auto", "time", "value"] = "auto"
+    """``time``: the newest rows are the shifted part; ``value``: all rows of some values are. ``auto``: ``time`` where nine of ten cells
+    are dates, times or years."""
+    share: Annotated[float, Field(gt=0, le=0.5)] = 0.2
+    """About what share of the rows the shifted part gets, where neither ``since`` nor ``values`` says what it is."""
+    since: str | date | None = None
+    """Rows of this time and later are the shifted part."""
+    values: tuple[str, ...] = ()
+    """Rows with one of these values are the shifted part."""
+
+
 class Kpi(Section):
     """A metric and the value it must be proven to reach."""
 
@@ -168,6 +185,17 @@ class Kpi(Section):
     """Why this value."""
 
 
+class LiveKpi(Section):
+    """What users must say of a release's answers before all of them get it."""
+
+    metric: Literal["csat", "thumbs", "outcome"]
+    """A share of what users said: ``thumbs`` that are up, marks of satisfaction (``csat``) of 4 or 5 of 5, ``outcome`` that was good."""
+    target: Annotated[float, Field(gt=0, lt=1)]
+    """The share that must be proven in the canary, by an interval that holds however often one looks."""
+    because: str = ""
+    """Why this value."""
+
+
 class MaxDrop(Section):
     """The largest tolerated loss against the base model, as a share."""
 
@@ -175,6 +203,14 @@ class MaxDrop(Section):
     """A share of what the base model could do before."""
     tasks: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     """Task files of lm-evaluation-harness beside this file, whose questions are asked too (extra ``harness``)."""
+
+
+class MaxShift(Section):
+    """How much worse a candidate may be on the shifted part of the data (``split``) than on the rest."""
+
+    max_drop: Annotated[float, Field(ge=0, le=1)]
+    """The largest drop of the metric that rungs are compared by, in that metric's unit: the upper end of the drop's interval must stay
+    within it."""
 
 
 class MaxExtractable(Section):
@@ -213,6 +249,8 @@ class Limits(Section):
     """How long 95 of 100 answers may take."""
     cost_per_1k_requests: CostLimit | None = None
     """What answers may cost."""
+    shift: MaxShift | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How much worse answers may be where the data have shifted; needs ``split``."""
 
 
 class Referral(Section):
@@ -221,6 +259,17 @@ class Referral(Section):
     max_error: Annotated[float, Field(gt=0, lt=1)]
     """The largest share of wrong answers among those that are given. The probability below which an item is referred is calibrated on
     dev."""
+
+
+class RuleException(Section):
+    """A rule of the risk tier that is not followed, who decided that, and why. It is shown wherever the release is judged."""
+
+    rule: Literal["referral", "label_review"]
+    """``referral``: no answer is left to people; ``label_review``: nobody judges answers before the release is staged."""
+    by: str = Field(min_length=1, max_length=200)
+    """Who decided it, by name or office."""
+    because: str = Field(min_length=1, max_length=2000)
+    """Why the rule can be left out here, and what stands in its place."""
 
 
 class Budget(Section):
@@ -295,6 +344,8 @@ class Objective(Section):
     """What the model is asked to do."""
     data: Annotated[tuple[DataSource, ...], Field(min_length=1)]
     """What it learns from and is measured on."""
+    split: SplitPolicy | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Which rows are kept from learning, to measure how a candidate does where the data have shifted."""
     curation: CurationPolicy = CurationPolicy()
     """What is done with duplicates, personal data and poor rows before the data are split."""
     documents: tuple[DocumentSource, ...] = ()
@@ -305,6 +356,8 @@ class Objective(Section):
     """Instead of ``base_model``: several models to start from. The ladder holds the rungs of each, in the order of their cost."""
     kpis: Annotated[tuple[Kpi, ...], Field(min_length=1)]
     """What "good enough" means: every target must be proven."""
+    live_kpis: tuple[LiveKpi, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """What users must say of the answers in a rollout before it may go to all of them."""
     limits: Limits = Limits()
     """Bounds that hold whatever the quality."""
     referral: Referral | None = None
@@ -322,10 +375,16 @@ class Objective(Section):
     """How adapters shall be made, where the planner shall not decide."""
     full: TrainingWishes = Field(default=TrainingWishes(), exclude_if=lambda value: value == TrainingWishes())
     """How all weights shall be trained, where the planner shall not decide."""
+    exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)
+    """Rules of the tier ``high`` that are not followed: each by name, with who decided it and why."""
     approvals: Literal["auto"] | tuple[str, ...] = "auto"
     """Who must agree before users see it: ``auto``, what the risk tier asks for, or a list of roles."""
     seed: int = 20
     """The seed of everything that is drawn at random."""
+
+    def excepts(self, rule: str) -> bool:
+        """True when an exception from ``rule`` is named."""
+        return any(exception.rule == rule for exception in self.exceptions)
 
     @property
     def bases(self) -> tuple[str, ...]:

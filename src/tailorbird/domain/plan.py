@@ -10,9 +10,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Metric
 from tailorbird.domain.examination import Finding
 from tailorbird.domain.ladder import Refusal, RungKind
+from tailorbird.domain.objective import RuleException
 from tailorbird.domain.value import Digest, Value
 
 
@@ -143,6 +145,16 @@ class Power(Value):
     groups: int | None = None
 
 
+class ShiftPower(Value):
+    """What the shifted part of a split can prove: ``open`` is how large a drop stays open for a candidate with every item right, on the
+    ``n`` shifted items and on the others; ``groups`` as in ``Power``."""
+
+    split: Split
+    n: int
+    open: float
+    groups: int | None = None
+
+
 class TokenProfile(Value):
     """Lengths in tokens, as the base model counts them. ``shared_prefix`` is what every rendered prompt begins with
     (template, instruction).
@@ -231,7 +243,8 @@ class Plan(Value):
     ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
 
     ``bases`` are the base models that the objective lists, in its order; ``base_model`` and ``tokens`` are those of the first that is in.
-    ``floor`` is that of a classify task; None in plans of before it read vectors.
+    ``floor`` is that of a classify task; None in plans of before it read vectors. ``shift`` is what the shifted part of dev and of test can
+    prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow.
     """
 
     objective: Digest
@@ -248,3 +261,5 @@ class Plan(Value):
     calibrations: tuple[Digest, ...] = ()
     bases: tuple[PlannedBase, ...] = Field(default=(), exclude_if=lambda value: not value)
     floor: PlannedFloor | None = Field(default=None, exclude_if=lambda value: value is None)
+    shift: tuple[ShiftPower, ...] = Field(default=(), exclude_if=lambda value: not value)
+    exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)

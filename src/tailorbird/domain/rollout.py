@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tailorbird.domain.errors import Conflict
-from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.objective import LiveKpi, RiskTier
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -156,7 +156,8 @@ class Passage(Value):
 class Rollout(Value):
     """One release on its way. ``versions`` are the alias's versions at which each step so far began; ``step`` is the present one (from 0).
 
-    ``finished`` says that every step has passed. ``revision`` grows by one at each change.
+    ``finished`` says that every step has passed. ``revision`` grows by one at each change. ``live_kpis`` are the release's, to be proven
+    before it answers alone.
     """
 
     id: str
@@ -177,6 +178,7 @@ class Rollout(Value):
     changed_at: datetime
     revision: int = 1
     history: tuple[Passage, ...] = ()
+    live_kpis: tuple[LiveKpi, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def is_open(self) -> bool:
@@ -228,6 +230,32 @@ class Tally(Value):
     feedback: Sums = Sums()
 
 
+class Votes(Value):
+    """What users said of a release's answers in one way. ``said`` counts answers; ``units`` users (answers, where nobody was named), of
+    each of whom the mean counts once; ``total`` is the sum of these means."""
+
+    metric: Literal["csat", "thumbs", "outcome"]
+    said: int
+    units: int
+    total: float
+
+
+class LiveFinding(Value):
+    """A live KPI at this moment: the share so far, with an interval that holds at every look. ``needed`` estimates how many more users
+    prove it at that share; None where none would."""
+
+    metric: Literal["csat", "thumbs", "outcome"]
+    target: float
+    value: float | None
+    low: float | None
+    high: float | None
+    units: int
+    said: int
+    standing: Literal["proven", "missed", "open"]
+    needed: int | None
+    text: str
+
+
 class GuardFinding(Value):
     """A guard at this moment. ``evidence`` reaches ``needed`` when it is breached; for means it is how far the sequence lies beyond the
     margin.
@@ -255,6 +283,7 @@ class Judgement(Value):
     sample_ratio_broken: bool
     guards: tuple[GuardFinding, ...]
     agreement: float | None = None
+    live: tuple[LiveFinding, ...] = ()
 
 
 class SegmentFinding(Value):

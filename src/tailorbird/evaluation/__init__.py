@@ -12,6 +12,7 @@ from tailorbird.evaluation.memorisation import measure_memorisation, memorisatio
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
 from tailorbird.evaluation.ranked import ranked_predictions
 from tailorbird.evaluation.retention import measure_retention, retention_metric
+from tailorbird.evaluation.shift import drop_between
 from tailorbird.evaluation.spec import MeasureSpec
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "calibrated",
     "compare",
     "compare_shares",
+    "drop_between",
     "engine_predictions",
     "measure",
     "measure_memorisation",

@@ -13,7 +13,7 @@ UNBOUNDED = frozenset({"log_loss", "brier", "latency_p95_ms", "cost_per_1k_reque
 
 
 #: Metrics that are differences of shares, between -1 and 1.
-DIFFERENCES = frozenset({"retention", "against_incumbent"})
+DIFFERENCES = frozenset({"retention", "against_incumbent", "shift"})
 
 
 def lower_is_better(metric: str) -> bool:

@@ -16,6 +16,11 @@ from scipy.special import gammaln, logsumexp
 #: How many times as often events may come as the null allows: the alternatives that are mixed, alike.
 _EXCESS = np.array([1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0])
 
+#: How far above a target the alternatives lie that are mixed, as shares of the way to 1.
+_ABOVE = np.array([0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9])
+#: The most observations that are asked for.
+_MOST_VOTES = 1_000_000
+
 
 class Events(NamedTuple):
     """Units with an event on either arm, while the second arm was given ``share`` of the units (0 < share < 1)."""
@@ -86,6 +91,58 @@ def mean_difference(periods: Sequence[tuple[Moments, Moments]], alpha: float, tu
     grown = size * _mixing(alpha, tuned_to) + 1
     radius = math.sqrt(spread * 2 * grown / (grown - 1) * math.log(1 + math.sqrt(grown) / (2 * alpha)))
     return Bounds(value, value - radius, value + radius)
+
+
+def more_than(votes: Moments, target: float) -> float:
+    """Evidence that the mean of observations in [0, 1] is more than ``target``, 0 < target < 1.
+
+    Under a mean of ``target`` or less, each factor (p / t)ˣ ((1 − p) / (1 − t))¹⁻ˣ with p > t has an expectation of 1 at most: it is convex
+    in x, so it lies below its chord, which is linear in the mean (the bound of Hoeffding 1963 for bounded variables by a coin's). Their
+    product over the observations is an e-process, and so is its mixture over alternatives p; it needs no more than count and sum, is exact
+    at every sample size, and holds at all looks at once (Ville 1939; Waudby-Smith and Ramdas 2024, JRSS B 86).
+    """
+    alternatives = target + (1 - target) * _ABOVE
+    gains = votes.total * np.log(alternatives / target) + (votes.n - votes.total) * np.log((1 - alternatives) / (1 - target))
+    return float(logsumexp(gains) - math.log(len(_ABOVE)))
+
+
+def share_bounds(votes: Moments, alpha: float) -> Bounds | None:
+    """The mean of observations in [0, 1], and the ends of a confidence sequence, of level ``alpha`` each way; None without observations.
+
+    Each end is the value at which ``more_than`` ceases to reject, so that it says what that test says.
+    """
+    if not votes.n:
+        return None
+    mirrored = Moments(votes.n, votes.n - votes.total)
+    return Bounds(votes.mean, _proven_above(votes, alpha), 1 - _proven_above(mirrored, alpha))
+
+
+def votes_needed(votes: Moments, target: float, alpha: float) -> int | None:
+    """How many more observations prove a mean of more than ``target`` at level ``alpha`` if they are as those so far (all 1 where there are
+    none); 0 when it is proven, None when no million would do."""
+    rate = votes.mean if votes.n else 1.0
+
+    def proves(more: int) -> bool:
+        return more_than(Moments(votes.n + more, votes.total + more * rate), target) >= needed(alpha)
+
+    if proves(0):
+        return 0
+    if rate <= target or not proves(_MOST_VOTES):
+        return None
+    low, high = 0, _MOST_VOTES
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if proves(middle) else (middle, high)
+    return high
+
+
+def _proven_above(votes: Moments, alpha: float) -> float:
+    """The largest target that the mean is proven to exceed."""
+    low, high = 0.0, votes.mean
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if 0 < middle < 1 and more_than(votes, middle) >= needed(alpha) else (low, middle)
+    return low
 
 
 def other_shares(counts: Sequence[tuple[Sequence[int], Sequence[float]]], concentration: float = 100.0) -> float:

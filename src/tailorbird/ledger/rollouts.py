@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, c
 
 from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.rollout import OPEN, Rollout, Tally
+from tailorbird.domain.feedback import FeedbackKind
+from tailorbird.domain.rollout import OPEN, Rollout, Tally, Votes
 from tailorbird.ledger.rows import next_number, own, text_of, value_from, value_from_text
 from tailorbird.ledger.tables import feedback, requests, rollouts
 
@@ -78,6 +79,19 @@ class Rollouts:
             window.append(requests.c.at >= start)
         return tuple(_tally(row) for row in self._connection.execute(_counts(_by_unit(and_(*window), _segment(by)))))
 
+    def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
+        """What users said of the answers that they got from ``release``, by kind."""
+        window = [
+            requests.c.tenant == self._tenant,
+            requests.c.alias == alias,
+            requests.c.release == release,
+            requests.c.version >= since_version,
+            requests.c.arm != SHADOW,
+        ]
+        if start is not None:
+            window.append(requests.c.at >= start)
+        return tuple(_votes_in(row) for row in self._connection.execute(_votes(and_(*window))))
+
     def _bodies(self) -> Select[Any]:
         return select(rollouts.c.body).where(rollouts.c.tenant == self._tenant)
 
@@ -125,6 +139,32 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subque
     )
     rows = select(*(column.label(name) for name, column in keys.items()), *columns).select_from(requests.outerjoin(score, said))
     return rows.where(window).group_by(*keys.values()).subquery()
+
+
+#: The live KPIs by the kind of feedback that bears on them.
+_METRICS = {FeedbackKind.THUMB.value: "thumbs", FeedbackKind.CSAT.value: "csat", FeedbackKind.OUTCOME.value: "outcome"}
+#: A mark of satisfaction counts where it is 4 or 5 of 5.
+_GOOD = case((feedback.c.kind == FeedbackKind.CSAT.value, case((feedback.c.score >= 0.75, 1.0), else_=0.0)), else_=feedback.c.score)
+
+
+def _votes(window: ColumnElement[bool]) -> Select[Any]:
+    """A mean for each answer of what was said of it, one for each user of these, and their sum."""
+    unit = case((requests.c.unit == "", requests.c.id), else_=requests.c.unit).label("unit")
+    mine = and_(feedback.c.tenant == requests.c.tenant, feedback.c.request == requests.c.id)
+    kinds = feedback.c.kind.in_(list(_METRICS))
+    answer = select(feedback.c.kind, unit, requests.c.id, func.avg(_GOOD).label("score")).select_from(requests.join(feedback, mine))
+    answers = answer.where(window, kinds).group_by(feedback.c.kind, unit, requests.c.id).subquery()
+    users = select(answers.c.kind, func.count().label("said"), func.avg(answers.c.score).label("score"))
+    by_user = users.group_by(answers.c.kind, answers.c.unit).subquery()
+    said, total = func.sum(by_user.c.said).label("said"), func.sum(by_user.c.score).label("total")
+    summed = select(by_user.c.kind, said, func.count().label("units"), total)
+    return summed.group_by(by_user.c.kind).order_by(by_user.c.kind)
+
+
+def _votes_in(row: Row[Any]) -> Votes:
+    told = dict(row._mapping)
+    kind, total = _METRICS[told["kind"]], float(told["total"])
+    return value_from(Votes, {"metric": kind, "said": int(told["said"]), "units": int(told["units"]), "total": total})
 
 
 def _any(name: str, happened: ColumnElement[bool]) -> ColumnElement[int]:

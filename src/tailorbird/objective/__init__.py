@@ -10,6 +10,7 @@ from tailorbird.objective.file import ObjectiveFile
 from tailorbird.objective.labels import check_labels
 from tailorbird.objective.power import GroupSizes, check_power
 from tailorbird.objective.reading import parse_objective, read_objective
+from tailorbird.objective.shift_power import check_shift_power
 from tailorbird.objective.starters import TEMPLATES, template, write_template
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "answers_of",
     "check_labels",
     "check_power",
+    "check_shift_power",
     "objective_schema",
     "parse_metric",
     "parse_objective",

@@ -91,9 +91,7 @@ def _is_share(spec: MetricSpec, answers: Answers) -> bool:
 
 
 def _items(kpi: Kpi, manifest: SnapshotManifest, split: Split) -> int:
-    label = parse_metric(kpi.metric).label
-    counts = manifest.counts if label is None else manifest.label_counts.get(label)
-    return 0 if counts is None else int(getattr(counts, split.value))
+    return manifest.unshifted(parse_metric(kpi.metric).label, split)
 
 
 def _power(kpi: Kpi, held: _Held, confidence: float) -> Power:

@@ -30,15 +30,17 @@ def read_objective(path: Path) -> ObjectiveFile:
     return _parse(_decoded(data, str(path)), str(path), path.resolve().parent)
 
 
-def parse_objective(text: str, source: str) -> ObjectiveFile:
+def parse_objective(text: str, source: str, *, accepted: bool = False) -> ObjectiveFile:
     """The objective in ``text``; ``source`` is the file's name for errors, and its folder is where relative data paths start.
+
+    One that was ``accepted`` before, by an earlier version perhaps, is not held against rules again that came later.
 
     Raises ObjectiveInvalid with the first faulty line; faults on further lines are named in the message.
     """
-    return _parse(text, source, Path(source).parent)
+    return _parse(text, source, Path(source).parent, accepted=accepted)
 
 
-def _parse(text: str, source: str, folder: Path) -> ObjectiveFile:
+def _parse(text: str, source: str, folder: Path, *, accepted: bool = False) -> ObjectiveFile:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ObjectiveInvalid(f"{source}:1: larger than 1 MiB", "an objective is a page of text; data goes into files of its own", line=1)
     tree = read_tree(text, source)
@@ -48,7 +50,8 @@ def _parse(text: str, source: str, folder: Path) -> ObjectiveFile:
     raise_faults(source, [*tree.faults, *(fault for fault in faults if fault.line not in {known.line for known in tree.faults})])
     assert objective is not None
     file = ObjectiveFile(objective=objective, folder=str(folder), lines=tree.lines, source=source)
-    raise_faults(source, faults_of(file))
+    if not accepted:
+        raise_faults(source, faults_of(file))
     return file
 
 

@@ -16,6 +16,8 @@ from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metri
 from tailorbird.objective.data_rules import data_faults
 from tailorbird.objective.faults import Fault
 from tailorbird.objective.file import ObjectiveFile
+from tailorbird.objective.people import people_faults
+from tailorbird.objective.shift_power import shift_faults
 
 
 def faults_of(file: ObjectiveFile) -> list[Fault]:
@@ -24,11 +26,14 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_document_faults(file),
         *_task_faults(file),
         *_kpi_faults(file),
+        *_live_faults(file),
         *_needs_faults(file),
         *_base_faults(file),
         *_ladder_faults(file),
         *_approval_faults(file),
         *data_faults(file),
+        *shift_faults(file),
+        *people_faults(file),
     ]
 
 
@@ -100,6 +105,16 @@ def _kpi_faults(file: ObjectiveFile) -> list[Fault]:
         seen[kpi.metric] = line
         faults += _metric_faults(kpi, answers_of(file.objective.task), line) or _target_faults(kpi, file.line_of(f"kpis.{index}.target"))
     return faults
+
+
+def _live_faults(file: ObjectiveFile) -> list[Fault]:
+    """A live KPI that is there twice."""
+    listed = [kpi.metric for kpi in file.objective.live_kpis]
+    twice = [index for index, metric in enumerate(listed) if metric in listed[:index]]
+    return [
+        Fault(file.line_of(f"live_kpis.{index}"), f"the live KPI {listed[index]!r} is listed twice", "keep one of the two")
+        for index in twice
+    ]
 
 
 def _metric_faults(kpi: Kpi, answers: Answers, line: int) -> list[Fault]:

@@ -41,6 +41,8 @@ def make_plan(inputs: PlanInputs) -> Plan:
         left_out=tuple(left_out),
         dev_power=inputs.dev_power,
         test_power=inputs.test_power,
+        shift=inputs.shift,
+        exceptions=inputs.objective.exceptions,
         tokens=inputs.tokens,
         prices=inputs.prices,
         calibrations=tuple(digest_of(one) for one in inputs.calibrations),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, Protocol
 
-from tailorbird.domain.rollout import Rollout, Tally
+from tailorbird.domain.rollout import Rollout, Tally, Votes
 
 
 class RolloutRepository(Protocol):
@@ -37,4 +37,9 @@ class RolloutRepository(Protocol):
         """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on; divided by a segment, where
         given; only requests at or after ``start``.
         """
+        ...
+
+    def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
+        """What users of the alias ``tenant/name`` said of the answers that they got from ``release`` under its versions from
+        ``since_version`` on, by kind: an answer counts once however many spoke of it, and so does a user."""
         ...

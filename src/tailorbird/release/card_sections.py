@@ -75,7 +75,10 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
         row = _climb_row(ladder.floor, metric, ladder.chosen)
         rows.insert(0, row if is_rung else (*row[:5], "reference beside the ladder"))
     rows += [(refusal.rung.value, "", "", "", "not tried", refusal.reason) for refusal in ladder.refused]
-    return f"## How it was chosen\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}."
+    names = {climb.candidate: f"{climb.rung.value} {climb.variant}" for climb in ladder.measured}
+    pairs = [f"{names.get(f.upper, '?')} against {names.get(f.lower, '?')}: {_difference(f)}" for f in ladder.on_shifted]
+    shifted = f"\n\nIn pairs on the shifted part of dev: {'; '.join(pairs)}." if pairs else ""
+    return f"## How it was chosen\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}.{shifted}"
 
 
 def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> str:
@@ -88,7 +91,18 @@ def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> st
     demands = _table(("demand", "bound", "measured", "verdict", "reason"), [_finding_row(finding) for finding in gate.findings])
     metrics = [(m.name, f"{m.value:.4g}", f"{m.low:.4g} to {m.high:.4g}", f"{m.n:,}", m.method) for m in in_order(evidence, objective)]
     confidence = next((f" ({m.confidence:.0%})" for m in evidence.metrics.values()), "")
-    return f"## Evaluation\n\n{look}\n\n{demands}\n\n{_table(('metric', 'value', f'interval{confidence}', 'items', 'method'), metrics)}"
+    table = _table(("metric", "value", f"interval{confidence}", "items", "method"), metrics)
+    return "\n\n".join(filter(None, ("## Evaluation", look, demands, table, _where_shifted(objective, evidence))))
+
+
+def _where_shifted(objective: Objective, evidence: Evidence) -> str:
+    """The KPIs on the part of the sealed test that stands for a world that has moved on."""
+    found = [evidence.shifted_metrics[kpi.metric] for kpi in objective.kpis if kpi.metric in evidence.shifted_metrics]
+    if not found or objective.split is None:
+        return ""
+    rows = [(m.name, f"{m.value:.4g}", f"{m.low:.4g} to {m.high:.4g}", f"{m.n:,}") for m in found]
+    told = f"On the shifted part (column {_plain(objective.split.by)}), from which nothing was learned:"
+    return f"{told}\n\n{_table(('metric', 'value', 'interval', 'items'), rows)}"
 
 
 def limits(objective: Objective, gate: GateResult) -> str:
@@ -114,7 +128,8 @@ def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) ->
     absent = [kpi.metric for kpi in objective.kpis if kpi.metric not in evidence.metrics]
     unknown += [f"{name} was not measured: too few items bear on it." for name in absent]
     unknown.append("How groups of people fare against one another was not measured; the data names no groups.")
-    unknown.append("How the model does on data that drifts away from the sealed test's is not known; watch it in production.")
+    beyond = " other than the shifted part did" if evidence.shifted else ""
+    unknown.append(f"How the model does on data that drifts away from the sealed test's{beyond} is not known; watch it in production.")
     return "\n".join(["## What is not known", "", *(f"- {line}" for line in unknown)])
 
 
@@ -123,9 +138,12 @@ def approvals(objective: Objective, rule: ApprovalRule) -> str:
     people = "1 person" if rule.count == 1 else f"{rule.count} different people"
     roles = " or ".join(role.value for role in rule.roles)
     distinct = f", in {rule.distinct_roles} different roles" if rule.distinct_roles > 1 else ""
+    excepted = [f"- {_plain(e.rule.replace('_', ' '))}, decided by {_plain(e.by)}: {_plain(e.because)}" for e in objective.exceptions]
+    without = "\n\nRules of this tier that are not followed:\n\n" + "\n".join(excepted) if excepted else ""
     return (
         f"## Approvals needed\n\nAt risk tier {objective.business.risk.value}: {people} in the role {roles}{distinct}, none of them the "
         "author. Each signs this release's digest with a key of their own; engines check the signatures before they load it for production."
+        f"{without}"
     )
 
 

@@ -76,6 +76,8 @@ def _demands(inputs: GateInputs) -> Iterator[_Demand]:
         yield _Demand("retention", "limit", limits.retention.max_drop, True)
     if limits.memorisation:
         yield _Demand("memorisation", "limit", limits.memorisation.max_extractable, True)
+    if limits.shift:
+        yield _Demand("shift", "limit", limits.shift.max_drop, True)
     if limits.latency_p95_ms:
         yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True)
     if limits.cost_per_1k_requests:

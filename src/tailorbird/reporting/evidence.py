@@ -22,9 +22,11 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import short
 from tailorbird.foundations.settling import what_settles
 from tailorbird.reporting import drawing, formatting
+from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import finding_text, interval, metric_text
 from tailorbird.reporting.judges import judge_text
 from tailorbird.reporting.ladder import ladder_markdown
+from tailorbird.reporting.shift import SHIFT_HEAD, compared_lines, metric_on_shifted, shift_rows
 from tailorbird.reporting.tables import markdown_table, markdown_text
 
 
@@ -58,6 +60,9 @@ def evidence_html(facts: EvidenceFacts) -> str:
         curve=drawing.curve(facts.breakdown, _threshold(facts)) if facts.breakdown else None,
         reliability=drawing.reliability(facts.breakdown) if facts.breakdown else None,
         drops=drawing.drops(facts.retention) if facts.retention else None,
+        exceptions=exception_lines(facts.objective.exceptions),
+        shift_head=SHIFT_HEAD,
+        shift=shift_table(facts),
     )
 
 
@@ -65,6 +70,7 @@ def evidence_markdown(facts: EvidenceFacts) -> str:
     """The same grounds in Markdown, without pictures."""
     name = f"{facts.objective.tenant}/{facts.objective.name}"
     parts = [f"# Evidence: {name}\n\n{markdown_text(facts.objective.business.goal)}\n\n**{markdown_text(_verdict(facts))}**"]
+    parts += ["- " + markdown_text(line) for line in exception_lines(facts.objective.exceptions)]
     parts += [f"## {heading}\n\n{text}" for heading, text in _sections(facts) if text]
     return "\n\n".join(parts) + "\n"
 
@@ -82,6 +88,7 @@ def _threshold(facts: EvidenceFacts) -> float | None:
 def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "The ladder", ladder_markdown(facts.ladder, facts.objective) if facts.ladder else ""
     yield "The gate", _gate(facts.gate) if facts.gate else ""
+    yield "Where the data have shifted", _shift(facts)
     yield "What training cost", _safety(facts)
     yield "Where it errs", _breakdown(facts.breakdown) if facts.breakdown else ""
     yield "What people say", _review(facts.review) if facts.review else ""
@@ -91,6 +98,27 @@ def _gate(gate: GateResult) -> str:
     opened = f"{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence: **{gate.verdict.value}**"
     rows = [(f.name, f"{f.bound:g}", finding_text(f), f"{f.n:,}", f.verdict.value, f.reason) for f in gate.findings]
     return f"{opened}\n\n" + markdown_table(("what", "bound", "measured", "items", "verdict", "reason"), rows)
+
+
+def _shift(facts: EvidenceFacts) -> str:
+    rows, lines = shift_table(facts)
+    if not rows:
+        return ""
+    return "\n\n".join([markdown_table(SHIFT_HEAD, rows), *("- " + markdown_text(line) for line in lines)])
+
+
+def shift_table(facts: EvidenceFacts) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Each rung on dev and the candidate on the sealed test, with the drop on the shifted part; and how those that learned compare."""
+    metric = metric_on_shifted(facts.ladder, facts.evidence)
+    rows = shift_rows(facts.ladder, metric) if facts.ladder else []
+    if facts.evidence and facts.evidence.shifted and facts.sealed:
+        usual, shifted, drop = (
+            facts.evidence.metrics.get(metric),
+            facts.evidence.shifted_metrics.get(metric),
+            facts.evidence.metrics.get("shift"),
+        )
+        rows.append(("sealed test", metric_text(usual), metric_text(shifted), metric_text(drop), f"{shifted.n:,}" if shifted else ""))
+    return rows, compared_lines(facts.ladder) if facts.ladder else []
 
 
 def _safety(facts: EvidenceFacts) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
 from tailorbird.reporting.formatting import NOTHING, difference_text, human_count, human_memory, human_money, human_seconds, metric_text
+from tailorbird.reporting.shift import compared_lines
 from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
 
 #: Places of the columns that hold one number: trained, time, memory, cost.
@@ -47,7 +48,7 @@ def ladder_reasons(ladder: Ladder) -> list[str]:
     """Why the climb went on or ended after each rung, and why others were not tried: one sentence a line."""
     climbs = ladder.measured if ladder.floor_is_rung else ladder.climbs
     lines = [f"{climb.rung.value} {climb.variant}: {climb.reason}" for climb in climbs]
-    return lines + [f"{refusal.rung.value} not tried: {refusal.reason}" for refusal in ladder.refused]
+    return lines + [f"{refusal.rung.value} not tried: {refusal.reason}" for refusal in ladder.refused] + compared_lines(ladder)
 
 
 def ladder_markdown(ladder: Ladder, objective: Objective) -> str:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tailorbird.domain.calibration import EstimateError
 from tailorbird.domain.plan import BaseProbe, Plan, Power
+from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
 from tailorbird.reporting.tables import add_row, plain_table
 
@@ -24,7 +25,8 @@ def plan_table(plan: Plan) -> Group:
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
     left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
-    power = _power("dev", plan.dev_power) + _power("test", plan.test_power)
+    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan)
+    findings = exception_lines(plan.exceptions) + findings
     words = (*_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
     return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
 
@@ -77,6 +79,15 @@ def _proof(power: Power) -> str:
         return f"cannot be proven with {items_of(power)}"
     chance = f"; a true value of {power.must_be:.3f} passes dev and test four times out of five" if power.must_be is not None else ""
     return f"is proven by {power.must_observe:.3f} or more on {items_of(power)}{chance}"
+
+
+def shift_lines(plan: Plan) -> list[str]:
+    """What the shifted part of each split can prove, one sentence a line."""
+    return [
+        f"{found.split.value}, shifted part: {found.n:,} items{f' in {found.groups:,} groups' if found.groups else ''}; "
+        f"a drop of less than {found.open:.3f} cannot be told from none, however good a candidate is"
+        for found in plan.shift
+    ]
 
 
 def items_of(power: Power) -> str:

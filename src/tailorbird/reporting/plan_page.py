@@ -8,8 +8,9 @@ from __future__ import annotations
 from html import escape
 
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
+from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
-from tailorbird.reporting.plan import base_lines, items_of
+from tailorbird.reporting.plan import base_lines, items_of, shift_lines
 
 _STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
 
@@ -32,6 +33,7 @@ def plan_page(plan: Plan, name: str) -> str:
         _bases(plan),
         _reasons(plan),
         _left_out(plan),
+        _exceptions(plan),
         _power(plan),
     )
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{''.join(parts)}</body></html>\n"
@@ -86,6 +88,11 @@ def _left_out(plan: Plan) -> str:
     return f"<h2>Left out</h2><ul>{lines}</ul>" if lines else ""
 
 
+def _exceptions(plan: Plan) -> str:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in exception_lines(plan.exceptions))
+    return f"<h2>Rules of the tier that are not followed</h2><ul>{lines}</ul>" if lines else ""
+
+
 def _power(plan: Plan) -> str:
     powers = [("dev", power) for power in plan.dev_power] + [("test", power) for power in plan.test_power]
     lines = "".join(
@@ -94,4 +101,5 @@ def _power(plan: Plan) -> str:
         + "</li>"
         for split, power in powers
     )
+    lines += "".join(f"<li>{escape(line)}</li>" for line in shift_lines(plan))
     return f"<h2>What the data can prove</h2><ul>{lines}</ul>" if lines else ""

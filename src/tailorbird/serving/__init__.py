@@ -6,6 +6,7 @@ from tailorbird.serving.deployment import Deployment, Readiness
 from tailorbird.serving.journal import Kept, Redact, RequestJournal, amounts_of
 from tailorbird.serving.judging import judge, segments
 from tailorbird.serving.life import GONE_AFTER
+from tailorbird.serving.live import live_findings, unproven
 from tailorbird.serving.mirroring import Mirror, Mirrored
 from tailorbird.serving.quotas import Left, Quotas, Reservation
 from tailorbird.serving.routes import Arm, Route, Routes
@@ -30,6 +31,8 @@ __all__ = [
     "amounts_of",
     "choose",
     "judge",
+    "live_findings",
     "segments",
     "unit_of",
+    "unproven",
 ]

@@ -23,14 +23,17 @@ from tailorbird.domain.rollout import (
     GuardFinding,
     GuardName,
     Judgement,
+    LiveFinding,
     Rollout,
     RolloutAction,
     RolloutState,
     SegmentFinding,
     Sums,
     Tally,
+    Votes,
 )
 from tailorbird.foundations.sequential import Events, Moments, mean_difference, more_events, needed, other_shares
+from tailorbird.serving.live import live_findings, unproven
 
 #: The chance that right shares are ever taken for wrong ones.
 SAMPLE_RATIO_ALPHA = 0.001
@@ -50,14 +53,16 @@ class _Period:
     shadow: bool
 
 
-def judge(rollout: Rollout, tallies: Iterable[Tally], now: datetime) -> Judgement:
-    """What the counts say. ``action`` is None while there is nothing to do."""
+def judge(rollout: Rollout, tallies: Iterable[Tally], now: datetime, votes: Iterable[Votes] = ()) -> Judgement:
+    """What the counts say, and the ``votes`` on the release's answers. ``action`` is None while there is nothing to do."""
     periods = tuple(_periods(rollout, tallies))
     level = rollout.plan.alpha / len(rollout.plan.guards)
     findings = tuple(_finding(guard, periods, level) for guard in rollout.plan.guards)
     skewed = _is_skewed(periods)
     here = periods[-1]
+    live = live_findings(rollout.live_kpis, votes, rollout.risk.confidence)
     action, reason = _what_follows(rollout, findings, here, now, skewed=skewed)
+    action, reason = _heeding(live, rollout, action, reason)
     compared = sum(period.candidate.compared for period in periods)
     return Judgement(
         action=action,
@@ -67,6 +72,7 @@ def judge(rollout: Rollout, tallies: Iterable[Tally], now: datetime) -> Judgemen
         sample_ratio_broken=skewed,
         guards=findings,
         agreement=sum(period.candidate.agreed for period in periods) / compared if compared else None,
+        live=live,
     )
 
 
@@ -124,6 +130,21 @@ def _what_follows(
     if passed > timedelta(hours=rollout.plan.patience_hours):
         return RolloutAction.DOUBT, f"{here.candidate.requests} of {step.requests} requests within {rollout.plan.patience_hours:g} h"
     return None, f"step {rollout.step + 1} of {len(rollout.plan.steps)}: {here.candidate.requests} of {step.requests} requests"
+
+
+def _heeding(live: Sequence[LiveFinding], rollout: Rollout, action: RolloutAction | None, reason: str) -> tuple[RolloutAction | None, str]:
+    """What follows where there are live KPIs: nobody gets a release alone of whose answers users have not proven enough, and nobody more a
+    release that is proven to miss. Guards, and the decisions of people, come first."""
+    if action is RolloutAction.ROLL_BACK or not live:
+        return action, reason
+    if rollout.state is not RolloutState.RUNNING:
+        return action, "; ".join(filter(None, (reason, unproven(live) or "every live KPI is proven")))
+    missed = [finding for finding in live if finding.standing == "missed"]
+    if missed:
+        return RolloutAction.HOLD, f"a live KPI is missed: {missed[0].text}"
+    if action is RolloutAction.PROMOTE and (missing := unproven(live)):
+        return RolloutAction.HOLD, f"every step has passed, and a live KPI is not proven: {missing}"
+    return action, reason
 
 
 def _step_passed(rollout: Rollout) -> tuple[RolloutAction, str]:

@@ -52,6 +52,7 @@ def show(visit: Visit) -> Response:
         release=release,
         background=background,
         card=visit.ask(releases.CARD, digest=release.digest).markdown,
+        live=visit.ask(releases.LIVE, digest=release.digest).kpis if background.objective.live_kpis else (),
         may_decide=_may_decide(visit, release, background),
         moves=_moves(visit, release),
         done=visit.query.get("done", ""),

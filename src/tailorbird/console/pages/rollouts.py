@@ -17,6 +17,7 @@ from tailorbird.lifecycle.control import releases, rollouts
 
 #: Decisions on offer, and what they are called.
 _DECISIONS = {"hold": "Hold", "resume": "Let it go on", "promote": "Promote", "roll_back": "Take it back"}
+_UNPROVEN = {"promote_unproven": "Promote without proof"}
 
 _GUARDED = "Guards watch errors, latency, refusals, form, cost and feedback; they take it back, by accident at most {:g} % of the time."
 _ANOTHER_WAY = "Another way, with steps and guards of your own: tailorbird rollout start."
@@ -30,20 +31,22 @@ def show_all(visit: Visit) -> Response:
 def show(visit: Visit) -> Response:
     """One rollout with its guards, segments and history."""
     found = visit.ask(rollouts.SHOW, rollout=visit.named("rollout"))
-    offered = _offered(found.rollout) if visit.may(Action.DECIDE_ROLLOUT) else ()
+    lacking = any(live.standing != "proven" for live in found.judgement.live)
+    offered = _offered(found.rollout, lacking=lacking) if visit.may(Action.DECIDE_ROLLOUT) else ()
     return visit.page("rollout.html", found=found, rollout=found.rollout, judged=found.judgement, offered=offered)
 
 
 def confirm(visit: Visit) -> Response:
     """Asks before a decision."""
     decision, rollout = visit.named("decision"), visit.named("rollout")
-    if decision not in _DECISIONS:
+    words = (_DECISIONS | _UNPROVEN).get(decision)
+    if words is None:
         raise InvalidInput("there is no such decision", "go back, and choose one", code="field_invalid", param="decision")
     return visit.page(
         "confirm.html",
-        title=f"{_DECISIONS[decision]}: rollout {rollout}",
+        title=f"{words}: rollout {rollout}",
         told=("Guards go on watching as long as the rollout is open.",),
-        button=_DECISIONS[decision],
+        button=words,
         back=f"/console/rollouts/{rollout}",
         ask_reason=True,
     )
@@ -99,8 +102,11 @@ def _words(step: Step) -> str:
     return f"{asked} for at least {step.requests:,} requests" if step.requests else asked
 
 
-def _offered(rollout: Rollout) -> tuple[tuple[str, str], ...]:
-    """What the state allows: the words on the buttons, and where they lead."""
+def _offered(rollout: Rollout, *, lacking: bool) -> tuple[tuple[str, str], ...]:
+    """What the state allows: words and addresses of the buttons. Where a live KPI is ``lacking`` its proof, promoting says so."""
     allowed = {action.value for state, action in TRANSITIONS if state is rollout.state}
     here = f"/console/rollouts/{rollout.id}"
-    return tuple((words, f"{here}/{decision}") for decision, words in _DECISIONS.items() if decision in allowed)
+    offered = {decision: words for decision, words in _DECISIONS.items() if decision in allowed}
+    if lacking and offered.pop("promote", ""):
+        offered |= _UNPROVEN
+    return tuple((words, f"{here}/{decision}") for decision, words in offered.items())

@@ -31,11 +31,12 @@ Known = Mapping[Digest, tuple[str, str]]
 
 
 def can_grow(request: SnapshotRequest) -> bool:
-    """True where rows are told apart by their own texts only: no evaluation sets beside them, no documents, nothing thinned out."""
+    """True where rows are told apart by their own texts only: no evaluation sets beside them, no documents, nothing thinned out, no
+    shifted part."""
     objective = request.objective
     plain = not objective.curation.protected and objective.curation.near_duplicates == "group" and not objective.documents
     names = [source.path for source in objective.data]
-    return plain and objective.task.kind is not TaskKind.RANK and len(set(names)) == len(names)
+    return plain and objective.split is None and objective.task.kind is not TaskKind.RANK and len(set(names)) == len(names)
 
 
 def conditions(request: SnapshotRequest, schemes: Mapping[str, str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datetime import date
 from tailorbird.data.provenance.croissant import redescribed
 from tailorbird.data.provenance.sealing import head, member, salt_of, seal_documents, stored
 from tailorbird.data.splitting.labels import labels_of
-from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split, SplitCounts
+from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Digest
@@ -104,6 +104,7 @@ class _Kept:
         self._labels: Counter[tuple[str, Split]] = Counter()
         self._lengths: list[int] = []
         self._sets: set[str] = set()
+        self._shifted: Counter[tuple[str | None, Split]] = Counter()
         self._expires: date | None = None
 
     def add(self, row: Row, line: bytes) -> None:
@@ -113,7 +114,10 @@ class _Kept:
         self._lengths.append(len(row.text))
         if until := row.provenance.retain_until:
             self._expires = min(until, self._expires or until)
-        self._labels.update((label, row.split) for label in labels_of(row.target, self._task))
+        labels = labels_of(row.target, self._task)
+        self._labels.update((label, row.split) for label in labels)
+        if row.shifted:
+            self._shifted.update((label, row.split) for label in (None, *labels))
         if self._old.label_sets and row.split is Split.TRAIN:
             self._sets.add(row.target)
 
@@ -121,7 +125,7 @@ class _Kept:
         self, artifacts: ArtifactStore, reasons: list[Quarantined], secret: bytes, documents: Mapping[str, Quarantined]
     ) -> SnapshotManifest:
         """Stores rows, quarantine and seal, and returns the manifest. Raises DataInvalid when a split is empty."""
-        if not all(self._splits[split] for split in Split):
+        if not all(self._splits[split] > self._shifted[None, split] for split in Split):
             hint = "bring more rows in the source files, and adapt again: a snapshot needs rows to learn from and to measure on"
             raise DataInvalid("without these rows a split would be empty", hint, code="split_empty")
         salt, ordered = salt_of(secret, self._old.objective), [self.lines[row] for row in sorted(self.lines)]
@@ -145,6 +149,7 @@ class _Kept:
             "root": head(seal).root,
             "seal": artifacts.put(seal),
             "parent": digest_of(self._old),
+            "shift": self._shifted_part(),
         }
         return self._old.model_copy(update=update | self._documents(artifacts, salt, documents))
 
@@ -158,6 +163,13 @@ class _Kept:
             return told
         stored_documents = artifacts.put(b"".join(canonical_json(document) + b"\n" for document in left)) if left else None
         return told | {"documents": stored_documents, "sealed_documents": seal_documents(left, salt, artifacts)}
+
+    def _shifted_part(self) -> ShiftedPart | None:
+        if self._old.shift is None:
+            return None
+        names = sorted({label for label, _ in self._shifted if label is not None})
+        counted = {name: _counts(Counter({split: self._shifted[name, split] for split in Split})) for name in (None, *names)}
+        return ShiftedPart(rule=self._old.shift.rule, counts=counted[None], label_counts={name: counted[name] for name in names})
 
     def _label_counts(self) -> dict[str, SplitCounts]:
         """A label that lost its last row is no label any more."""

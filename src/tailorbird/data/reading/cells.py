@@ -120,6 +120,18 @@ def term_cell(record: Record, column: str | None) -> str:
     return str(value).strip()
 
 
+def shift_cell(record: Record, column: str) -> str:
+    """What ``column``, which rows are split by, holds: a text, a number or a time, as text. Raises Unusable where there is nothing."""
+    value = record.cells.get(column)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool) or not isinstance(value, str | int | None) or not is_unicode(str(value)):
+        raise Unusable("wrong_type", f"what rows are split by (column {column!r}) is neither a text nor a whole number nor a time")
+    if value is None or not str(value).strip():
+        raise Unusable("missing_cell", f"there is nothing to split by (column {column!r})")
+    return str(value).strip()
+
+
 def date_cell(record: Record, column: str | None) -> date | None:
     """The day in ``column``; None where there is none. Raises Unusable for what is no day: nobody guesses how long data may be kept."""
     stated = term_cell(record, column)

@@ -34,19 +34,19 @@ READERS: dict[str, Reader] = {
 }
 
 
-def columns_of(source: DataSource) -> dict[str, str]:
-    """The columns that a source names, by the key under which it names them."""
+def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
+    """The columns that a source names, by the key under which it names them; and the one that all rows are split by."""
     content = {"messages": source.messages} if source.messages else {"text": source.text, "label": source.label}
     if source.qrels:
         content = {"id": source.id, "text": source.text}
     terms = {f"terms.{key}": column for key, column in source.terms}
-    return {key: column for key, column in {**content, "subject": source.subject, **terms}.items() if column}
+    return {key: column for key, column in {**content, "subject": source.subject, "split.by": split_by, **terms}.items() if column}
 
 
 @contextmanager
-def located(source: DataSource, folder: Path) -> Iterator[DataFile]:
+def located(source: DataSource, folder: Path, split_by: str = "") -> Iterator[DataFile]:
     """The file of ``source``, as ``located_at``, with what the source says of its letters and separators."""
-    with located_at(source.path, columns_of(source).values(), folder) as file:
+    with located_at(source.path, columns_of(source, split_by).values(), folder) as file:
         yield replace(file, encoding=source.encoding, separator=source.separator)
 
 

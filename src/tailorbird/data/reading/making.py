@@ -5,9 +5,10 @@ In: a record, a source of an objective. Out: a row, or why there is none, withou
 
 from __future__ import annotations
 
+import sys
 from datetime import date
 
-from tailorbird.data.reading.cells import Unusable, date_cell, labels_cell, name_cell, subject_cell, term_cell, text_cell
+from tailorbird.data.reading.cells import Unusable, date_cell, labels_cell, name_cell, shift_cell, subject_cell, term_cell, text_cell
 from tailorbird.data.reading.chat import answered
 from tailorbird.data.reading.data_file import DataFile
 from tailorbird.data.reading.qrels import Grades, grades_cell, target_of
@@ -25,7 +26,7 @@ class Making:
 
     def __init__(self, objective: Objective, source: DataSource, secret: bytes, documents: frozenset[str] = frozenset()) -> None:
         """``documents`` are the ids of those that queries may be answered with. ``judged`` holds the grades by query, where a file has
-        them."""
+        them; ``split_by`` is the column that all rows are split by."""
         self.source = source
         self.judged: dict[str, Grades] = {}
         self._documents = documents
@@ -35,6 +36,7 @@ class Making:
         self._pseudonyms: dict[str, str] = {}
         self._labelled = objective.task.kind is TaskKind.CLASSIFY
         self._targets: dict[str, str] = {}
+        self.split_by = objective.split.by if objective.split else ""
         self._places: dict[tuple[object, ...], Place] = {}
 
     def row(self, file: DataFile, record: Record) -> SourceRow:
@@ -47,6 +49,7 @@ class Making:
             fixed=self._fixed,
             place=self._place(file, record),
             line=record.line,
+            shift=sys.intern(shift_cell(record, self.split_by)) if self.split_by else "",
         )
 
     def _content(self, file: DataFile, record: Record) -> tuple[str, str]:

@@ -30,6 +30,7 @@ class SourceRow:
     """A row as it stands in its file. ``target`` is the label without outer white space, or the answer as it is.
 
     ``fixed`` is the split that the objective gives to the whole source, ``subject`` the keyed pseudonym of the person it belongs to.
+    ``shift`` is the cell that the objective splits by, ``shifted`` what follows from it (``splitting/shifting``).
     """
 
     text: str
@@ -39,6 +40,8 @@ class SourceRow:
     place: Place
     line: int
     transforms: tuple[str, ...] = ()
+    shift: str = ""
+    shifted: bool = False
 
     @property
     def provenance(self) -> Provenance:

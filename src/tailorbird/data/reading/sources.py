@@ -47,7 +47,7 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
             quarantined += unusable
             read[source.qrels] += lines
             files[source.qrels] = judgements.digest
-        with located(source, folder) as file:
+        with located(source, folder, split_column(objective)) as file:
             usable, unusable = read_file(file, making, objective.task)
         rows += usable
         quarantined += unusable
@@ -56,6 +56,11 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
     refuse_if_most(read, quarantined)
     documents = tuple(found.documents[name] for name in sorted(found.documents))
     return SourceRows(tuple(rows), tuple(quarantined), dict(read), files, documents=documents)
+
+
+def split_column(objective: Objective) -> str:
+    """The column that rows are split by; empty where there is none."""
+    return objective.split.by if objective.split else ""
 
 
 def in_order(sources: Sequence[DataSource]) -> list[DataSource]:
@@ -71,7 +76,7 @@ def fingerprint_sources(objective: Objective, folder: Path, *, remote: bool = Tr
     Raises DataInvalid when a file is missing, empty or of another kind, Unavailable when it cannot be reached.
     """
     digests: dict[str, Digest] = {}
-    wanted: dict[str, Collection[str]] = {source.path: columns_of(source).values() for source in objective.data}
+    wanted: dict[str, Collection[str]] = {source.path: columns_of(source, split_column(objective)).values() for source in objective.data}
     wanted |= {source.path: columns_of_documents(source).values() for source in objective.documents}
     wanted |= {source.qrels: () for source in objective.data if source.qrels}
     for name, columns in wanted.items():
@@ -110,7 +115,7 @@ def read_file(file: DataFile, making: Making, task: Task, records: Records | Non
     usable: list[SourceRow] = []
     unusable: list[Quarantined] = []
     columns: dict[str, None] = {}
-    wanted = columns_of(making.source)
+    wanted = columns_of(making.source, making.split_by)
     for record in records or READERS[file.kind](file, wanted.values()):
         if isinstance(record, Quarantined):
             unusable.append(record)

@@ -4,7 +4,8 @@ In: items, ties, a salt. Out: groups with their split, and the items that must b
 files, artifacts.
 
 The rules, in order: an item that an earlier snapshot placed never moves; an item of a source with a fixed split takes that; all others
-follow the group they belong to, or are drawn by the hash of the group's id.
+follow the group they belong to, or are drawn by the hash of the group's id. A group with a row of the shifted part is never in train: what
+is like such a row, or of its subject, is not learned from either.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from tailorbird.domain.dataset import Quarantined, Split
 SHARES = {Split.TRAIN: 0.6, Split.DEV: 0.2, Split.TEST: 0.2}
 
 
+_LEARNED = "it is in the shifted part, and nearly like, or of one subject with, an earlier row in train"
+_MEASURED = "it is to be learned from, and it is in the shifted part, or nearly like a row there, or of one subject with one"
+
+
 @dataclass(slots=True)
 class Group:
     """Items that stay together. ``draw`` orders groups by hash; ``free`` groups were drawn now, so that they may still move."""
@@ -30,6 +35,11 @@ class Group:
     split: Split
     draw: float
     free: bool
+
+    @property
+    def shifted(self) -> bool:
+        """True when a row of the shifted part is in it."""
+        return any(item.row.shifted for item in self.items)
 
 
 @dataclass
@@ -77,7 +87,9 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: Placement)
     given = any(item.row.fixed is splits[0] for item in known)
     joining: list[Item] = []
     for item in new:
-        if len(splits) > 1:
+        if item.row.shifted and Split.TRAIN in splits:
+            placement.quarantined.append(quarantine(item.row, "bridges_shift", _LEARNED))
+        elif len(splits) > 1:
             reason = f"nearly like, or of one subject with, earlier rows in {' and '.join(split.value for split in splits)}"
             placement.quarantined.append(quarantine(item.row, "bridges_splits", reason))
         elif item.row.fixed is None and given and leaks_into(splits[0], None):
@@ -97,14 +109,32 @@ def _follow(known: list[Item], new: list[Item], salt: str, placement: Placement)
 
 def _begin(new: list[Item], salt: str, drawn: Collection[Split], placement: Placement) -> None:
     """A group of new items only: the most protected fixed split among them decides, or else the hash."""
+    held = [split for split in SHARES if split in drawn and split is not Split.TRAIN]
+    if any(item.row.shifted for item in new):
+        new = _without_learned(new, placement, can_hold=bool(held))
+    if not new:
+        return
     strongest = max((item.row.fixed for item in new), key=PROTECTION.__getitem__)
     leaks = [item for item in new if leaks_into(strongest, item.row.fixed)]
     placement.quarantined += [contaminant(item.row, strongest) for item in leaks]
     kept = [item for item in new if not leaks_into(strongest, item.row.fixed)]
     group = _group(min(item.id for item in kept), kept, strongest or Split.TRAIN, salt, free=strongest is None)
     if group.free:
-        group.split = draw_split(group.draw, drawn)
+        group.split = draw_split(group.draw, held if group.shifted else drawn)
     placement.groups.append(group)
+
+
+def _without_learned(new: list[Item], placement: Placement, *, can_hold: bool) -> list[Item]:
+    """Items of a group with shifted rows, without those that are fixed to train; without the shifted ones where neither dev nor test is
+    drawn, and none of them is fixed to either."""
+    measured = can_hold or any(item.row.fixed in (Split.DEV, Split.TEST) for item in new)
+    if not measured:
+        reason = "it is in the shifted part, and dev and test come as sources of their own"
+        placement.quarantined += [quarantine(item.row, "shifted", reason) for item in new if item.row.shifted]
+        return [item for item in new if not item.row.shifted]
+    learned = [item for item in new if item.row.fixed is Split.TRAIN]
+    placement.quarantined += [quarantine(item.row, "contaminates_shift", _MEASURED) for item in learned]
+    return [item for item in new if item.row.fixed is not Split.TRAIN]
 
 
 def _by_group(known: list[Item]) -> dict[str, list[Item]]:
@@ -128,4 +158,4 @@ def draw_split(draw: float, drawn: Collection[Split]) -> Split:
             reached += SHARES[split] / whole
             if draw < reached:
                 return split
-    return Split.TRAIN
+    return max(drawn, key=list(SHARES).index)

@@ -16,6 +16,7 @@ import numpy as np
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
@@ -25,7 +26,7 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.linear_text import ENCODER, write_linear
-from tailorbird.lifecycle.climbing import safety
+from tailorbird.lifecycle.climbing import safety, shifting
 from tailorbird.lifecycle.climbing.calibrating import error_of
 from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
 from tailorbird.lifecycle.climbing.prepare import planned
@@ -37,6 +38,7 @@ from tailorbird.lifecycle.steps.allowing import require_allowance
 from tailorbird.lifecycle.steps.failing import ended_by
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
 from tailorbird.ports.encoder import Vectors
+from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Texts after whose vectors it is told how far they are.
@@ -92,7 +94,8 @@ def _floor_evidence(stage: Stage, candidate: Candidate, model: rungs.FloorModel)
         return examine(stage, candidate, Split.DEV)
     dev = stage.rows(Split.DEV)
     computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
-    return weigh(stage, candidate, dev, model.predict(dev, _concurrency(stage)), computed_by)
+    shifted, evidence = stage.shifted_rows(Split.DEV), weigh(stage, candidate, dev, model.predict(dev, _concurrency(stage)), computed_by)
+    return shifting.with_shift(stage, evidence, shifted, model.predict(shifted, _concurrency(stage)) if shifted else [])
 
 
 def _after_floor(stage: Stage, evidence: Evidence) -> tuple[Choice, str]:
@@ -265,32 +268,39 @@ def choose(stage: Stage) -> Outcome:
         chosen=chosen.candidate if chosen else None,
         reason=reason + _floor_remark(stage, chosen),
         floor_is_rung=is_rung,
+        on_shifted=shifting.compared_on_shifted(stage, eligible),
     )
     return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
 
 
 def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> Evidence:
     """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
-    rows = stage.rows(split)
+    rows, shifted = stage.rows(split), stage.shifted_rows(split)
     engine = stage.parts.engine()
     servable = stage.servable(candidate)
     stage.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
     engine.load(servable)
     try:
-        ask = evaluation.ranked_predictions if stage.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
-        predictions = ask(
-            evaluation.PredictionRequest(
-                engine=engine,
-                servable=servable,
-                rows=rows,
-                progress=stage.progress.count,
-                sampling=Sampling(max_tokens=256),
-                concurrency=_concurrency(stage),
-            )
-        )
+        predictions = _ask(stage, engine, servable, rows)
+        beyond = _ask(stage, engine, servable, shifted, timed=0) if shifted else []
     finally:
         engine.unload(servable.id)
-    return weigh(stage, candidate, rows, predictions, engine.fingerprint(), look)
+    evidence = weigh(stage, candidate, rows, predictions, engine.fingerprint(), look)
+    return shifting.with_shift(stage, evidence, shifted, beyond, look)
+
+
+def _ask(stage: Stage, engine: Engine, servable: Servable, rows: tuple[Row, ...], timed: int | None = None) -> list[Prediction]:
+    """Answers to rows; latency is told by the first ``timed`` (None: as usual)."""
+    ask = evaluation.ranked_predictions if stage.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
+    asked = evaluation.PredictionRequest(
+        engine=engine,
+        servable=servable,
+        rows=rows,
+        progress=stage.progress.count,
+        sampling=Sampling(max_tokens=256),
+        concurrency=_concurrency(stage),
+    )
+    return ask(asked if timed is None else replace(asked, timed=timed))
 
 
 def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1) -> Evidence:

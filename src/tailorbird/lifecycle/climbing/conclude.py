@@ -18,7 +18,7 @@ from tailorbird.lifecycle.climbing.climb import examine
 from tailorbird.lifecycle.climbing.incumbent import against_incumbent
 from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.safety import carried
-from tailorbird.lifecycle.journal import Facts, record
+from tailorbird.lifecycle.journal import Facts, record, remark
 from tailorbird.lifecycle.releasing.reviewing import sheet_for
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
@@ -65,6 +65,9 @@ def conclude(stage: Stage) -> Outcome:
         now = stage.parts.clock.now()
         for kind in ("release.drafted", "release.gated"):
             record(work, kind, stage.actor.name, drafted.digest, now, {"objective": stage.objective.name, "run": stage.run.id})
+        for exception in stage.objective.exceptions:
+            told: Facts = {"rule": exception.rule, "reason": remark(work, f"{exception.by}: {exception.because}")}
+            record(work, "release.excepted", stage.actor.name, drafted.digest, now, told)
 
     return Outcome(ended, {"release": drafted.digest}, keep)
 
@@ -76,7 +79,7 @@ def chosen_climb(ladder: Ladder) -> Climb:
 
 def _count_look(stage: Stage, candidate: Digest) -> int:
     """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
-    tested = frozenset(row.id for row in stage.rows(Split.TEST))
+    tested = frozenset(row.id for row in (*stage.rows(Split.TEST), *stage.shifted_rows(Split.TEST)))
     with stage.parts.ledger.work(stage.run.tenant) as work:
         before = work.looks.count(stage.objective.name)
         look = work.looks.add(stage.objective.name, stage.done[story.SNAPSHOT], candidate)

@@ -14,15 +14,15 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import Exhausted, Unavailable
-from tailorbird.domain.plan import Machine, Plan
+from tailorbird.domain.plan import Machine, Plan, ShiftPower
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.climbing import bases, probing
 from tailorbird.lifecycle.climbing.calibrating import known_timings, time_steps
 from tailorbird.lifecycle.climbing.examining import examine_rungs, heeded
-from tailorbird.lifecycle.data.heeding import amendments_of
+from tailorbird.lifecycle.data.heeding import amendments_of, manifests_of
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
-from tailorbird.objective import GroupSizes, check_labels, check_power
+from tailorbird.objective import GroupSizes, check_labels, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
 
 
@@ -30,6 +30,7 @@ def take_snapshot(stage: Stage) -> Outcome:
     """Reads, cleans, splits and freezes the data; refuses KPIs that the data cannot prove, before anything is spent."""
     with stage.parts.ledger.work(stage.run.tenant, write=False) as work:
         known = work.splits.assigned(stage.objective.name)
+        rules = [found.shift.rule for found in manifests_of(work, stage.objective.name).values() if found.shift]
     built = data.build_snapshot(
         data.SnapshotRequest(
             objective=stage.objective,
@@ -40,10 +41,12 @@ def take_snapshot(stage: Stage) -> Outcome:
             amendments=amendments_of(stage.parts, stage.objective),
             detectors=stage.parts.detectors,
             memory=stage.parts.curations(stage.run.tenant) / stage.objective.name,
+            shift=rules[-1] if rules else None,
         )
     )
     check_labels(stage.file, built.manifest)
     check_power(stage.file, built.manifest, _groups_of(stage, built.manifest))
+    _power_on_shifted(stage, built.manifest)
 
     def remember(work: UnitOfWork) -> None:
         work.splits.remember(stage.objective.name, {row: place for row, place in built.assigned.items() if row not in known})
@@ -53,14 +56,20 @@ def take_snapshot(stage: Stage) -> Outcome:
     return Outcome(built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember)
 
 
-def _groups_of(stage: Stage, manifest: SnapshotManifest) -> GroupSizes:
-    """How rows of a split share groups. Of the sealed test nothing else is looked at."""
+def _groups_of(stage: Stage, manifest: SnapshotManifest, *, shifted: bool = False) -> GroupSizes:
+    """How rows of a split share groups: those of the shifted part, or the others. Of the sealed test nothing else is looked at."""
 
     @cache
-    def rows(split: Split) -> tuple[Row, ...]:
-        return data.load_rows(manifest, stage.parts.artifacts, split)
+    def rows(split: Split) -> list[Row]:
+        return [row for row in data.load_rows(manifest, stage.parts.artifacts, split) if row.shifted == shifted]
 
     return lambda split, label: data.group_sizes(rows(split), label, many=stage.many)
+
+
+def _power_on_shifted(stage: Stage, manifest: SnapshotManifest) -> tuple[ShiftPower, ...]:
+    """What the shifted part can prove. Raises ObjectiveInvalid as ``check_shift_power``."""
+    sizes = _groups_of(stage, manifest, shifted=True)
+    return check_shift_power(stage.file, manifest, lambda split: sizes(split, None))
 
 
 def make_plan(stage: Stage) -> Outcome:
@@ -110,6 +119,7 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
     """
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest, _groups_of(stage, stage.manifest))
+    shift = _power_on_shifted(stage, stage.manifest)
     machine, encoder = _machine(stage), _installed_encoder(stage)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
@@ -124,6 +134,7 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
             prices=stage.parts.prices,
             dev_power=dev_power,
             test_power=test_power,
+            shift=shift,
             calibrations=known_timings(stage, machine, base),
             encoder=encoder,
             documents=len(stage.documents),

@@ -17,6 +17,7 @@ from tailorbird.domain.value import Value
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.releasing import promote
+from tailorbird.lifecycle.watching import live
 
 DigestStart = Annotated[str, Field(pattern=r"^(sha256:)?[0-9a-f]{1,64}$", description="Digest of the release, or how it begins.")]
 Reason = Annotated[str, Field(max_length=2000, description="Why, in a sentence.")]
@@ -91,6 +92,10 @@ def _card(parts: Parts, actor: Actor, asked: OneRelease) -> Card:
     return Card(markdown=parts.artifacts.get(found.dossier.card).decode())
 
 
+def _live(parts: Parts, actor: Actor, asked: OneRelease) -> live.LiveReport:
+    return live.live_report(parts, actor.tenant, asked.digest)
+
+
 def _statement(parts: Parts, actor: Actor, asked: Intent) -> Statement:
     return promote.statement(parts, actor, asked.digest, asked.decision, asked.reason)
 
@@ -120,6 +125,16 @@ def _roll_back(parts: Parts, actor: Actor, asked: TakeBack) -> promote.Moved:
 LIST = Operation("release.list", "GET", "/api/releases", Action.SHOW_RELEASE, Page, Releases, _list, "List releases, newest first.")
 SHOW = Operation("release.show", "GET", "/api/releases/{digest}", Action.SHOW_RELEASE, OneRelease, Release, _show, "Show a release.")
 CARD = Operation("release.card", "GET", "/api/releases/{digest}/card", Action.SHOW_RELEASE, OneRelease, Card, _card, "Read its model card.")
+LIVE = Operation(
+    "release.live",
+    "GET",
+    "/api/releases/{digest}/live",
+    Action.SHOW_RELEASE,
+    OneRelease,
+    live.LiveReport,
+    _live,
+    "Its live KPIs: what users said of its answers, held against the objective's targets.",
+)
 STATEMENT = Operation(
     "release.statement",
     "GET",

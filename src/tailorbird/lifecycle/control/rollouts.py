@@ -96,7 +96,7 @@ DECIDE = Operation(
     Decided,
     Rollout,
     _decide,
-    "Hold, resume, advance, promote or take back a rollout.",
+    "Hold, resume, advance, promote (with its live KPIs proven, or without) or take back a rollout.",
 )
 DRILL = Operation(
     "release.drill",

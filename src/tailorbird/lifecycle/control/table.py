@@ -37,6 +37,7 @@ OPERATIONS: tuple[AnyOperation, ...] = (
     releases.LIST,
     releases.SHOW,
     releases.CARD,
+    releases.LIVE,
     releases.STATEMENT,
     releases.DECIDE,
     releases.STAGE,

@@ -62,7 +62,8 @@ def trace(work: UnitOfWork, found: Found) -> Traced:
             for digest, candidate in _candidates(work, steps):
                 _classify(traced, digest, candidate, texts, found[snapshot])
     traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
-    traced.evidence = {work.records.get(Evidence, digest).items for digest in _evidence_of(work, traced)}
+    evidence = [work.records.get(Evidence, digest) for digest in _evidence_of(work, traced)]
+    traced.evidence = {items for each in evidence for items in (each.items, each.shifted) if items}
     return traced
 
 

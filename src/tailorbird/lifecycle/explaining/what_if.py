@@ -73,5 +73,6 @@ def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanI
         prices=plan.prices,
         dev_power=plan.dev_power,
         test_power=plan.test_power,
+        shift=plan.shift,
         calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
     )

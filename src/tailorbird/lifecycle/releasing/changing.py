@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import Role
+from tailorbird.domain.objective import LiveKpi, Objective
 from tailorbird.domain.release import Release
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.journal import record
@@ -30,6 +31,15 @@ def rule_of(work: UnitOfWork, release: Release) -> ChangeRule:
         targets = ()
     replaced = (work.releases.get(target.release).content.risk for target in targets)
     return change_rule(release.content.risk, *replaced)
+
+
+def live_kpis_of(work: UnitOfWork, release: Release) -> tuple[LiveKpi, ...]:
+    """What users must say of the release before it answers all of them; nothing where its objective is not on record, as in a workspace
+    that was restored in part."""
+    try:
+        return work.records.get(Objective, release.content.objective).live_kpis
+    except NotFound:
+        return ()
 
 
 def demand_drill(work: UnitOfWork, release: Release, rule: ChangeRule, parts: Parts) -> None:

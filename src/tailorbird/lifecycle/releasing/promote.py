@@ -21,7 +21,7 @@ from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.lifecycle.journal import Facts, deny, permit, record, remark
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.releasing.admission import is_approved, verify_release
-from tailorbird.lifecycle.releasing.changing import demand_drill, demand_operators, rule_of
+from tailorbird.lifecycle.releasing.changing import demand_drill, demand_operators, live_kpis_of, rule_of
 from tailorbird.lifecycle.releasing.reviewing import demand_review
 from tailorbird.lifecycle.releasing.rollouts import take_back
 from tailorbird.ports.ledger import UnitOfWork
@@ -200,6 +200,13 @@ def _demand_direct(parts: Parts, actor: Actor, digest: str) -> None:
         if rule.canary and alias is not None and alias.targets:
             raise Conflict(
                 f"the tier {release.content.risk.value} demands that users are let in by degrees",
+                f"run: tailorbird rollout start {short(release.digest)}",
+                code="rollout_needed",
+            )
+        live = ", ".join(kpi.metric for kpi in live_kpis_of(work, release))
+        if live and alias is not None and alias.targets:
+            raise Conflict(
+                f"the objective states live KPIs ({live}), which are proven while a part of the users get the release",
                 f"run: tailorbird rollout start {short(release.digest)}",
                 code="rollout_needed",
             )

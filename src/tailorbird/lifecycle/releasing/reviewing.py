@@ -14,7 +14,7 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import Forbidden, NotFound
 from tailorbird.domain.evidence import Evidence, Verdict
 from tailorbird.domain.ladder import Climb, Ladder
-from tailorbird.domain.objective import Objective
+from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Release
 from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.value import Digest, Value
@@ -51,18 +51,21 @@ class ReviewState(Value):
 
 def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence) -> ReviewSheet | None:
     """What people are asked about the chosen candidate: where it differs from the release that answers now; for the first release of a
-    high-risk objective, from the rung below it (the floor where it is the first)."""
+    high-risk objective, from the rung below it (the floor where it is the first), or else from the answers in the data."""
     snapshot = digest_of(stage.manifest)
     if test.incumbent is not None and test.incumbent_release is not None:
         against = f"release {short(test.incumbent_release)}, which answers now"
         items = (stage.items(test.items), stage.items(test.incumbent))
         return release.draw_sheet(stage.objective, snapshot, against, items[0], items[1], test.split.value)
     lower = below(ladder, chosen)
-    if stage.objective.business.risk.value != "high" or lower is None:
+    if stage.objective.business.risk is not RiskTier.HIGH:
         return None
-    against, split = f"{lower.rung.value} {lower.variant}", lower.evidence.split.value
-    ours, theirs = stage.items(chosen.evidence.items), stage.items(lower.evidence.items)
-    return release.draw_sheet(stage.objective, snapshot, against, ours, theirs, split)
+    ours, split = stage.items(chosen.evidence.items), chosen.evidence.split.value
+    if lower is None:
+        theirs = tuple(item.model_copy(update={"prediction": item.target}) for item in ours)
+        return release.draw_sheet(stage.objective, snapshot, "the answers in the data", ours, theirs, split)
+    against = f"{lower.rung.value} {lower.variant}"
+    return release.draw_sheet(stage.objective, snapshot, against, ours, stage.items(lower.evidence.items), split)
 
 
 def next_shown(parts: Parts, actor: Actor, digest: str) -> Shown:

@@ -9,25 +9,35 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from tailorbird.access import Action
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Conflict, TailorbirdError
+from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
-from tailorbird.domain.rollout import Judgement, Rollout, RolloutAction, RolloutPlan, RolloutState, SegmentFinding, Step
+from tailorbird.domain.rollout import (
+    Judgement,
+    LiveFinding,
+    Rollout,
+    RolloutAction,
+    RolloutPlan,
+    RolloutState,
+    SegmentFinding,
+    Step,
+    Votes,
+)
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.journal import Facts, permit, record, remark
 from tailorbird.lifecycle.parts import Actor, Parts
-from tailorbird.lifecycle.releasing.changing import demand_drill, demand_operators, rule_of
+from tailorbird.lifecycle.releasing.changing import demand_drill, demand_operators, live_kpis_of, rule_of
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import Trial, promoted, restored, tried
-from tailorbird.serving import judge, segments
+from tailorbird.serving import judge, live_findings, segments, unproven
 
 _log = logging.getLogger("tailorbird.rollouts")
 
@@ -36,7 +46,7 @@ GUARDS = "guards"
 #: The newest rollouts of a tenant that are counted.
 _COUNTED = 1000
 #: Decisions of people.
-Decision = Literal["hold", "resume", "advance", "roll_back", "promote"]
+Decision = Literal["hold", "resume", "advance", "roll_back", "promote", "promote_unproven"]
 _SEGMENTS: tuple[Literal["channel", "language", "length"], ...] = ("channel", "language", "length")
 _DONE = {
     RolloutAction.ADVANCE: "rollout.advanced",
@@ -69,7 +79,7 @@ def start_rollout(parts: Parts, actor: Actor, digest: str, plan: RolloutPlan, ch
         check(work, release)
         demand_drill(work, release, rule_of(work, release), parts)
         alias = _answered_by_one(work, release)
-        rollout = _new(actor, release, alias, plan, now)
+        rollout = _new(actor, release, alias, plan, now).model_copy(update={"live_kpis": live_kpis_of(work, release)})
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.TRY))
         work.aliases.put(tried(alias, _trial(rollout, plan.steps[0]), now, actor.name))
         work.rollouts.add(rollout)
@@ -79,17 +89,25 @@ def start_rollout(parts: Parts, actor: Actor, digest: str, plan: RolloutPlan, ch
 
 
 def decide_rollout(parts: Parts, actor: Actor, rollout_id: str, decision: Decision, reason: str) -> Rollout:
-    """What a person decides of a rollout. Raises NotFound, Conflict (state; a step that has not passed; a second operator missing)."""
-    action = RolloutAction(decision)
+    """What a person decides of a rollout. ``promote_unproven`` promotes although a live KPI is not proven, for a reason that is kept.
+
+    Raises NotFound, Conflict (state; a step that has not passed; a live KPI that is not proven; a second operator missing), InvalidInput
+    (an override without a reason).
+    """
+    override = decision == "promote_unproven"
+    action = RolloutAction.PROMOTE if override else RolloutAction(decision)
     permit(parts, actor, Action.ROLLBACK if action is RolloutAction.ROLL_BACK else Action.ROLL_OUT, rollout_id)
     with parts.ledger.work(actor.tenant, write=False) as work:
-        candidate = work.rollouts.get(rollout_id).candidate
+        rollout = work.rollouts.get(rollout_id)
+        if action is RolloutAction.PROMOTE:
+            _demand_live(work, rollout, reason, override=override)
     if action is RolloutAction.PROMOTE:
-        demand_operators(parts, actor, candidate)
+        demand_operators(parts, actor, rollout.candidate)
     with parts.ledger.work(actor.tenant) as work:
         rollout = work.rollouts.get(rollout_id)
         _demand_passed(rollout, action)
-        return _do(work, rollout, _Act(action, actor.name, parts.clock.now(), reason))
+        facts = _demand_live(work, rollout, reason, override=override) if action is RolloutAction.PROMOTE else {}
+        return _do(work, rollout, _Act(action, actor.name, parts.clock.now(), reason, facts))
 
 
 def report_rollout(parts: Parts, tenant: str, rollout_id: str) -> RolloutReport:
@@ -149,7 +167,14 @@ def take_back(work: UnitOfWork, rollout: Rollout, by: str, now: datetime, reason
 
 def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> Judgement:
     tallies = work.rollouts.tallies(f"{rollout.tenant}/{rollout.alias}", rollout.versions[0], start=rollout.started_at)
-    return judge(rollout, tallies, now)
+    return judge(rollout, tallies, now, votes_of(work, rollout))
+
+
+def votes_of(work: UnitOfWork, rollout: Rollout) -> tuple[Votes, ...]:
+    """What users said of the candidate's answers since it is let in; nothing where no live KPI asks."""
+    if not rollout.live_kpis:
+        return ()
+    return work.rollouts.votes(f"{rollout.tenant}/{rollout.alias}", rollout.candidate, rollout.versions[0], rollout.started_at)
 
 
 def _answered_by_one(work: UnitOfWork, release: Release) -> Alias:
@@ -198,6 +223,36 @@ def _demand_passed(rollout: Rollout, action: RolloutAction) -> None:
             "wait for it (tailorbird rollout show), or take the rollout back",
             code="rollout_unfinished",
         )
+
+
+def _demand_live(work: UnitOfWork, rollout: Rollout, reason: str, *, override: bool) -> Facts:
+    """What the log is told of live KPIs at a promotion. Raises Conflict where one is not proven and nobody overrides that, InvalidInput
+    where somebody does so without a reason."""
+    live = live_findings(rollout.live_kpis, votes_of(work, rollout), rollout.risk.confidence)
+    missing = unproven(live)
+    if not missing:
+        return _of_live(live)
+    if not override:
+        raise Conflict(
+            f"a live KPI is not proven: {missing}",
+            "wait for more feedback, take it back, or promote it all the same: tailorbird rollout decide ID promote_unproven --reason ...",
+            code="live_kpis_unproven",
+        )
+    if not reason.strip():
+        raise InvalidInput(
+            "an override needs a reason", "say why the release may answer everybody without the proof", code="reason_missing"
+        )
+    return _of_live(live) | {"override": "live_kpis"}
+
+
+def _of_live(live: Iterable[LiveFinding]) -> Facts:
+    """The numbers of live KPIs, for the log."""
+    facts: Facts = {}
+    for one in live:
+        facts |= {f"live.{one.metric}": one.standing, f"live.{one.metric}.target": one.target, f"live.{one.metric}.users": one.units}
+        facts[f"live.{one.metric}.share"] = None if one.value is None else round(one.value, 6)
+        facts[f"live.{one.metric}.low"] = None if one.low is None else round(one.low, 6)
+    return facts
 
 
 @dataclass(frozen=True)
@@ -260,7 +315,7 @@ def _evidence(found: Judgement) -> Facts:
         numbers[f"{guard.guard.value}.candidate"] = None if guard.candidate is None else round(guard.candidate, 6)
         numbers[f"{guard.guard.value}.incumbent"] = None if guard.incumbent is None else round(guard.incumbent, 6)
         numbers[f"{guard.guard.value}.evidence"] = round(guard.evidence, 4)
-    return numbers
+    return numbers | _of_live(found.live)
 
 
 __all__ = [

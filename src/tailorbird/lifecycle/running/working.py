@@ -50,7 +50,7 @@ def objective_of(parts: Parts, run: Run) -> ObjectiveFile:
     if run.source is None:
         raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
     folder = parts.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
-    return parse_objective(parts.artifacts.get(run.source).decode(), str(folder / "objective.yaml"))
+    return parse_objective(parts.artifacts.get(run.source).decode(), str(folder / "objective.yaml"), accepted=True)
 
 
 def stage_of(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:

@@ -185,8 +185,14 @@ class Stage:
         return story.Told(self.done, self.climbs, stopped=stopped, chosen=chosen, failed=failed, floor=self.floor_choice)
 
     def rows(self, split: Split) -> tuple[Row, ...]:
-        """Rows of one split."""
-        return load_rows(self.manifest, self.parts.artifacts, split)
+        """Rows of one split, without those of the shifted part."""
+        return tuple(row for row in load_rows(self.manifest, self.parts.artifacts, split) if not row.shifted)
+
+    def shifted_rows(self, split: Split) -> tuple[Row, ...]:
+        """Rows of the shifted part in one split; none where the objective asks for no such part."""
+        if self.manifest.shift is None:
+            return ()
+        return tuple(row for row in load_rows(self.manifest, self.parts.artifacts, split) if row.shifted)
 
     @cached_property
     def documents(self) -> tuple[Document, ...]:

@@ -1,0 +1,299 @@
+"""The shifted part of the data: who is in it, that nothing like it is learned from, and that it stays what it was."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_room import Store, make_objective
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows, rewrite
+from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import Objective, SplitPolicy, TaskKind
+from tailorbird.foundations.times import time_of
+
+WORDS = [
+    "amber",
+    "brook",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "haven",
+    "islet",
+    "jolly",
+    "knoll",
+    "lemon",
+    "mango",
+    "nylon",
+    "ocean",
+    "pearl",
+    "quilt",
+    "river",
+    "sugar",
+    "tiger",
+    "umber",
+]
+
+
+def message(seed: int) -> str:
+    drawn = random.Random(seed)
+    return " ".join(drawn.choice(WORDS) + str(drawn.randrange(1000)) for _ in range(9))
+
+
+def rows_of(number: int, *, first: int = 0, by: Any = lambda i: f"2024-{1 + i % 12:02d}-{1 + i % 28:02d}") -> list[dict[str, str]]:
+    return [{"text": message(i), "label": "ab"[i % 2], "when": by(i)} for i in range(first, first + number)]
+
+
+def write(folder: Path, rows: list[dict[str, str]], name: str = "rows.csv") -> None:
+    path = folder / name
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist([row | {"when": datetime.fromisoformat(row["when"])} for row in rows]), path)
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def objective_of(policy: SplitPolicy, *sources: dict[str, Any], kind: TaskKind = TaskKind.CLASSIFY) -> Objective:
+    made = make_objective(*(sources or ({"path": "rows.csv"},)), kind=kind)
+    return made.model_copy(update={"split": policy})
+
+
+def build(objective: Objective, folder: Path, before: BuiltSnapshot | None = None) -> BuiltSnapshot:
+    rule = before.manifest.shift.rule if before and before.manifest.shift else None
+    return build_snapshot(
+        SnapshotRequest(objective, folder, Store(), before.assigned if before else {}, lambda _: None, shift=rule, memory=folder / "kept")
+    )
+
+
+def shifted(built: BuiltSnapshot) -> dict[str, Row]:
+    return {row.text: row for row in built.rows if row.shifted}
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_by_time_the_newest_rows_are_shifted_and_none_of_them_is_learned_from(tmp_path: Path, name: str) -> None:
+    rows = rows_of(300)
+    write(tmp_path, rows, name)
+    built = build(objective_of(SplitPolicy(by="when"), {"path": name}), tmp_path)
+    part = built.manifest.shift
+    assert part is not None
+    assert part.rule.kind == "time"
+    newest = {row["text"] for row in rows if (time_of(row["when"]) or datetime.max).isoformat() >= part.rule.since[:19]}
+    assert set(shifted(built)) == newest
+    assert 0.15 < len(newest) / len(rows) < 0.3
+    assert part.counts.train == 0
+    assert part.counts.dev > 10
+    assert part.counts.test > 10
+    assert part.counts.dev + part.counts.test == len(newest)
+    assert {split for split in Split if any(row.split is split and not row.shifted for row in built.rows)} == set(Split)
+    assert built.manifest.unshifted("a", Split.DEV) == sum(
+        row.split is Split.DEV and row.target == "a" and not row.shifted for row in built.rows
+    )
+
+
+def test_by_value_whole_values_are_shifted(tmp_path: Path) -> None:
+    write(tmp_path, rows_of(400, by=lambda i: f"customer {i % 17}"))
+    built = build(objective_of(SplitPolicy(by="when")), tmp_path)
+    assert built.manifest.shift is not None
+    assert built.manifest.shift.rule.kind == "value"
+    sides: dict[str, set[bool]] = {}
+    for row in built.rows:
+        sides.setdefault(f"customer {next(i for i in range(400) if message(i) == row.text) % 17}", set()).add(row.shifted)
+    assert all(len(side) == 1 for side in sides.values())
+    assert 0.1 < len(shifted(built)) / 400 < 0.3
+
+
+@pytest.mark.parametrize("large", [0.5, 0.8])
+def test_a_value_with_most_rows_does_not_take_the_shifted_part_over(tmp_path: Path, large: float) -> None:
+    write(tmp_path, rows_of(400, by=lambda i: "large" if i % 100 < 100 * large else f"small {i % 7}"))
+    built = build(objective_of(SplitPolicy(by="when")), tmp_path)
+    assert 0.05 < len(shifted(built)) / 400 < 0.35
+
+
+@pytest.mark.parametrize(("by", "policy"), [("time", {"since": "2024-11-01"}), ("value", {"values": ("b",)})])
+def test_what_is_shifted_can_be_said(tmp_path: Path, by: str, policy: dict[str, Any]) -> None:
+    rows = rows_of(300) if by == "time" else rows_of(300, by=lambda i: "abc"[i % 3])
+    write(tmp_path, rows)
+    built = build(objective_of(SplitPolicy(by="when", **policy)), tmp_path)
+    said = {row["text"] for row in rows if (row["when"] >= "2024-11-01" if by == "time" else row["when"] == "b")}
+    assert set(shifted(built)) == said
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_rows_that_are_appended_move_none(tmp_path: Path, data: st.DataObject) -> None:
+    """Whatever times or values come later, earlier rows keep split and side, and nothing in train is shifted."""
+    time = data.draw(st.booleans())
+    first = [*data.draw(st.lists(st.integers(0, 11), min_size=60, max_size=80)), 0, 3, 6, 9, 11]
+    later = data.draw(st.lists(st.integers(0, 23), min_size=1, max_size=30))
+    told = (lambda n: f"20{20 + n:02d}-01-01") if time else (lambda n: f"site {n}")
+    rows = [{"text": message(i), "label": "ab"[i % 2], "when": told(n)} for i, n in enumerate(first + later)]
+    objective = objective_of(SplitPolicy(by="when"))
+    write(tmp_path, rows[: len(first)])
+    before = build(objective, tmp_path)
+    write(tmp_path, rows)
+    after = build(objective, tmp_path, before)
+    was, now = ({row.id: (row.split, row.shifted) for row in built.rows} for built in (before, after))
+    assert {row: now[row] for row in was} == was
+    assert len(now) == len(rows)
+    assert (Split.TRAIN, True) not in now.values()
+    by_text = {row.text: row.shifted for row in after.rows}
+    sides: dict[str, set[bool]] = {}
+    for row in rows:
+        sides.setdefault(row["when"], set()).add(by_text[row["text"]])
+    assert all(len(side) == 1 for side in sides.values())
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10**6), appended=st.booleans())
+def test_nothing_that_is_like_a_shifted_row_or_of_its_subject_is_learned_from(tmp_path: Path, seed: int, appended: bool) -> None:
+    """Near-copies and people on both sides of the cut: train shares no group, no subject and no text with the shifted part. (What several
+    people wrote alike does not tie their other rows, here as everywhere.)"""
+    drawn = random.Random(seed)
+    rows = rows_of(160, first=seed)
+    for row in rows:
+        row["who"] = f"person {drawn.randrange(120)}" if drawn.random() < 0.5 else ""
+    for row in drawn.sample(rows, 40):
+        other = drawn.choice(rows)
+        row["text"], row["who"] = f"{other['text']} again", other["who"]
+    objective = objective_of(SplitPolicy(by="when"), {"path": "rows.csv", "subject": "who"})
+    write(tmp_path, rows[:100] if appended else rows)
+    built = build(objective, tmp_path)
+    if appended:
+        write(tmp_path, rows)
+        built = build(objective, tmp_path, built)
+    learned = [row for row in built.rows if row.split is Split.TRAIN]
+    measured = [row for row in built.rows if row.shifted]
+    assert learned
+    assert measured
+    assert {row.group for row in learned}.isdisjoint(row.group for row in measured)
+    assert {row.provenance.subject for row in learned if row.provenance.subject}.isdisjoint(row.provenance.subject for row in measured)
+    assert {row.text for row in learned}.isdisjoint(row.text for row in measured)
+    assert {row.text.removesuffix(" again") for row in learned}.isdisjoint(row.text.removesuffix(" again") for row in measured)
+    sides = {group: {row.split for row in built.rows if row.group == group} for group in {row.group for row in built.rows}}
+    assert all(len(splits) == 1 for splits in sides.values())
+
+
+def test_a_row_that_was_learned_from_before_the_objective_split_by_a_column_is_set_aside_and_does_not_move(tmp_path: Path) -> None:
+    rows = rows_of(200)
+    write(tmp_path, rows)
+    before = build(make_objective({"path": "rows.csv"}), tmp_path)
+    after = build(objective_of(SplitPolicy(by="when")), tmp_path, before)
+    now = {row.id: row for row in after.rows}
+    gone = [row for row in before.rows if row.id not in now]
+    assert gone
+    assert {row.split for row in gone} == {Split.TRAIN}
+    assert all(now[row.id].split is row.split for row in before.rows if row.id in now)
+    assert {entry.code for entry in after.quarantined} == {"shifted_in_train"}
+    assert len(after.quarantined) == len(gone)
+
+
+def test_fixed_test_rows_may_be_shifted_and_fixed_train_rows_may_not(tmp_path: Path) -> None:
+    write(tmp_path, rows_of(200), "train.csv")
+    write(tmp_path, rows_of(60, first=500), "test.csv")
+    sources = {"path": "train.csv", "split": "train"}, {"path": "test.csv", "split": "test"}, {"path": "rows.csv"}
+    write(tmp_path, rows_of(200, first=1000))
+    built = build(objective_of(SplitPolicy(by="when"), *sources), tmp_path)
+    files = {(row.provenance.file, row.split) for row in built.rows if row.shifted}
+    assert files == {("test.csv", Split.TEST), ("rows.csv", Split.DEV)}
+    assert {entry.code for entry in built.quarantined if entry.file == "train.csv"} == {"shifted_in_train"}
+
+
+def test_a_cell_that_is_missing_or_no_time_sets_its_row_aside_with_the_reason(tmp_path: Path) -> None:
+    rows = rows_of(200)
+    rows[5]["when"], rows[9]["when"] = "", "soon"
+    write(tmp_path, rows)
+    built = build(objective_of(SplitPolicy(by="when")), tmp_path)
+    assert {(entry.line, entry.code) for entry in built.quarantined} == {(7, "missing_cell"), (11, "bad_time")}
+    assert all("'when'" in entry.reason and "soon" not in entry.reason for entry in built.quarantined)
+    assert built.manifest.quarantined == 2
+
+
+@pytest.mark.parametrize(
+    ("by", "policy", "code", "hint"),
+    [
+        (lambda i: "2024-01-01", {}, "shift_one_sided", "name another column"),
+        (lambda i: "only one", {}, "shift_one_sided", "name another column"),
+        (lambda i: f"row {i}", {}, "shift_column", "many rows share"),
+        (lambda i: "soon", {"kind": "time"}, "bad_time", "YYYY-MM-DD"),
+        (lambda i: "abc"[i % 3], {"values": ("d",)}, "shift_one_sided", "values"),
+        (lambda i: f"2024-01-{1 + i % 28:02d}", {"since": "2031-01-01"}, "shift_one_sided", "since"),
+        (lambda i: f"2024-01-{1 + i % 28:02d}", {"by": "whem"}, "column_missing", "split.by: when"),
+    ],
+)
+def test_a_column_that_cannot_divide_the_rows_is_refused(tmp_path: Path, by: Any, policy: dict[str, Any], code: str, hint: str) -> None:
+    write(tmp_path, rows_of(100, by=by))
+    with pytest.raises(DataInvalid) as refused:
+        build(objective_of(SplitPolicy(**{"by": "when"} | policy)), tmp_path)
+    assert refused.value.error_code == code
+    assert hint in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_snapshot_that_a_person_was_taken_out_of_counts_its_shifted_part_anew(tmp_path: Path) -> None:
+    store = Store()
+    write(tmp_path, rows_of(200))
+    before = build_snapshot(SnapshotRequest(objective_of(SplitPolicy(by="when")), tmp_path, store, {}, lambda _: None)).manifest
+    assert before.shift is not None
+    gone = next(row for row in load_rows(before, store, Split.DEV) if row.shifted and row.target == "a")
+    why = Quarantined(file="rows.csv", line=gone.provenance.line, code="erased", reason="its subject was erased")
+    after = rewrite(before, store, lambda row: why if row.id == gone.id else row, b"").manifest
+    assert after.shift is not None
+    assert after.shift.rule == before.shift.rule
+    assert after.shift.counts.dev == before.shift.counts.dev - 1
+    assert after.shift.label_counts["a"].dev == before.shift.label_counts["a"].dev - 1
+    assert after.shift.label_counts["b"] == before.shift.label_counts["b"]
+    assert after.unshifted(None, Split.DEV) == before.unshifted(None, Split.DEV)
+    assert sum(row.shifted for split in Split for row in load_rows(after, store, split)) == after.shift.counts.dev + after.shift.counts.test
+
+
+def test_answers_in_free_text_are_divided_too(tmp_path: Path) -> None:
+    write(tmp_path, [row | {"label": f"answer {row['text'][:20]}"} for row in rows_of(120)])
+    built = build(objective_of(SplitPolicy(by="when"), kind=TaskKind.GENERATE), tmp_path)
+    assert built.manifest.shift is not None
+    assert built.manifest.shift.label_counts == {}
+    assert built.manifest.shift.counts.train == 0
+
+
+def test_a_snapshot_without_a_shifted_part_says_nothing_of_it(tmp_path: Path) -> None:
+    """Old manifests and rows keep their digests."""
+    write(tmp_path, rows_of(60))
+    built = build(make_objective({"path": "rows.csv"}), tmp_path)
+    assert "shift" not in built.manifest.model_dump(mode="json")
+    assert all("shifted" not in row.model_dump(mode="json") for row in built.rows)
+    assert "split" not in make_objective({"path": "rows.csv"}).model_dump(mode="json")
+    assert SnapshotManifest.model_validate(built.manifest.model_dump()) == built.manifest
+
+
+@pytest.mark.parametrize(
+    ("cell", "time"),
+    [
+        ("2024", datetime(2024, 1, 1, tzinfo=UTC)),
+        ("2024-03", datetime(2024, 3, 1, tzinfo=UTC)),
+        ("2024-03-05", datetime(2024, 3, 5, tzinfo=UTC)),
+        ("2024-03-05T01:30:00+02:00", datetime(2024, 3, 4, 23, 30, tzinfo=UTC)),
+        ("2024-03-05 01:30", datetime(2024, 3, 5, 1, 30, tzinfo=UTC)),
+        ("1700000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        ("1700000000000", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)),
+        ("05.03.2024", None),
+        ("soon", None),
+        ("0001-01-01T00:00:00+14:00", None),
+    ],
+)
+def test_times_are_read_as_people_write_them(cell: str, time: datetime | None) -> None:
+    assert time_of(cell) == time

@@ -1,0 +1,78 @@
+"""High risk demands people, or somebody who takes the exception by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.objective import parse_objective
+
+EXCEPTED = '[{rule: referral, by: head of support, because: "every answer is read before it is acted on"}]'
+BOTH = EXCEPTED[:-1] + ', {rule: label_review, by: head of support, because: "an order of documents"}]'
+
+
+def text(*, risk: str = "high", kind: str = "classify", labels: str = "one", more: str = "", documents: bool = False) -> str:
+    many = f"  labels: {labels}\n" if kind == "classify" else ""
+    kpi = {"classify": "micro_f1" if labels == "many" else "accuracy", "generate": "rouge_l", "rank": "ndcg@10"}[kind]
+    source = "{origin: us, license: CC0-1.0}"
+    listed = f"documents: [{{path: documents.csv, source: {source}}}]\n" if kind == "rank" else ""
+    return (
+        f"name: desk\ntenant: acme\nbusiness:\n  goal: g\n  owner: o\n  risk: {risk}\ntask:\n  kind: {kind}\n{many}  instruction: Do it.\n"
+        f"data:\n- path: rows.csv\n  source: {source}\n{listed}kpis:\n- {{metric: {kpi}, target: 0.5}}\n{more}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "what", "hint"),
+    [
+        (text(), "left to people", "referral: {max_error: 0.05}"),
+        (text(labels="many"), "cannot tell", "rule: referral"),
+        (text(kind="generate"), "cannot tell", "rule: referral"),
+        (text(kind="rank"), "cannot tell", "rule: referral"),
+        (text(kind="rank", more=f"exceptions: {EXCEPTED}\n"), "cannot be shown to them", "rule: label_review"),
+    ],
+)
+def test_high_risk_without_people_is_refused_at_the_line_of_the_tier(asked: str, what: str, hint: str) -> None:
+    with pytest.raises(ObjectiveInvalid, match=what) as refused:
+        parse_objective(asked, "objective.yaml")
+    assert refused.value.line == 6
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        text(more="referral: {max_error: 0.05}\n"),
+        text(more=f"exceptions: {EXCEPTED}\n"),
+        text(labels="many", more=f"exceptions: {EXCEPTED}\n"),
+        text(kind="generate", more=f"exceptions: {EXCEPTED}\n"),
+        text(kind="rank", more=f"exceptions: {BOTH}\n"),
+        text(risk="limited"),
+        text(risk="minimal", kind="generate"),
+    ],
+)
+def test_people_or_a_named_exception_are_enough(asked: str) -> None:
+    assert parse_objective(asked, "objective.yaml").objective.name == "desk"
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (text(risk="limited", more=f"exceptions: {EXCEPTED}\n"), "which only the tier high demands"),
+        (text(more=f"referral: {{max_error: 0.05}}\nexceptions: {EXCEPTED}\n"), "`referral` is set"),
+        (text(more=f"exceptions: {EXCEPTED[:-1]}, {EXCEPTED[1:]}\n"), "named twice"),
+        (text(more='exceptions: [{rule: referral, by: "", because: b}]\n'), "must not be empty"),
+        (text(more="exceptions: [{rule: gate, by: me, because: b}]\n"), "cannot be 'gate'"),
+    ],
+)
+def test_an_exception_that_is_none_is_refused(asked: str, what: str) -> None:
+    with pytest.raises(ObjectiveInvalid, match=what) as refused:
+        parse_objective(asked, "objective.yaml")
+    assert refused.value.line
+    assert refused.value.hint
+
+
+def test_what_was_accepted_before_the_rule_is_read_again_as_it_is() -> None:
+    """Runs and releases of earlier versions go on."""
+    assert parse_objective(text(), "objective.yaml", accepted=True).objective.exceptions == ()
+    assert "exceptions" not in parse_objective(text(), "objective.yaml", accepted=True).objective.model_dump(mode="json")
