@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
 from tailorbird.domain.feedback import Review, ReviewReason
-from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.objective import LiveKpi, RiskTier
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, RunState, StepProgress, TrainingProgress
@@ -186,7 +186,7 @@ def request_row(number: int, parts: Parts, release: Digest) -> RequestRow:
 
 
 def rollout(parts: Parts) -> Rollout:
-    """A release on its way, and nothing counted yet."""
+    """A release on its way, with a live KPI, and nothing counted yet."""
     now = parts.clock.now()
     return Rollout(
         id="5c0d1f7a90be",
@@ -202,6 +202,7 @@ def rollout(parts: Parts) -> Rollout:
         started_by="operator",
         started_at=now,
         changed_at=now,
+        live_kpis=(LiveKpi(metric="thumbs", target=0.8),),
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from console_kit import NOW, Reader, approve, release_of, run_named
+from console_kit import NOW, Reader, approve, release_of, rollout, run_named
 from test_pages import check
 
 from tailorbird.access import create_key
@@ -217,6 +217,18 @@ def test_a_release_is_let_in_by_degrees_from_the_page(parts: Parts) -> None:
     assert operator.get(f"{page}/drill").status_code == 409, "it is staged no longer"
 
 
+def test_a_rollout_whose_live_kpi_is_open_says_so_and_is_promoted_by_another_button(parts: Parts) -> None:
+    operator, page = reader_as(parts, "operator"), f"/console/rollouts/{rollout(parts).id}"
+    html = operator.get(page).text
+    assert "thumbs of 0.8: nobody has said anything yet; at least" in html
+    assert f'href="{page}/promote_unproven">Promote without proof<' in html
+    assert f'href="{page}/promote"' not in html
+    assert "Promote without proof: rollout" in operator.get(f"{page}/promote_unproven").text
+    refused = operator.post(f"{page}/promote", {"reason": "now"})
+    assert refused.status_code == 409
+    assert "a live KPI is not proven" in refused.text
+
+
 def test_a_rollout_is_held_and_taken_back_from_the_page(parts: Parts) -> None:
     operator, release, page = staged(parts), release_of(parts), page_of(parts)
     with parts.ledger.work("acme") as work:
@@ -225,19 +237,19 @@ def test_a_rollout_is_held_and_taken_back_from_the_page(parts: Parts) -> None:
         work.aliases.put(Alias(tenant="acme", name="desk", targets=(Target(release=former.digest),), moved_at=NOW, moved_by="operator"))
     begun = operator.post(f"{page}/rollout")
     assert begun.status_code == 303, begun.text
-    rollout = begun.headers["location"]
-    assert operator.get(f"{rollout}/nonsense").status_code == 400
-    assert reader_as(parts, "viewer").post(f"{rollout}/roll_back", {"reason": "no"}).status_code == 403
-    assert operator.post(f"{rollout}/hold", {"reason": "looking"}).headers["location"] == rollout
-    held = operator.get(rollout).text
+    address = begun.headers["location"]
+    assert operator.get(f"{address}/nonsense").status_code == 400
+    assert reader_as(parts, "viewer").post(f"{address}/roll_back", {"reason": "no"}).status_code == 403
+    assert operator.post(f"{address}/hold", {"reason": "looking"}).headers["location"] == address
+    held = operator.get(address).text
     assert "Let it go on" in held
     assert "looking" in held
-    assert "Guards go on watching" in operator.get(f"{rollout}/roll_back").text
-    assert operator.post(f"{rollout}/roll_back", {"reason": "complaints & more"}).headers["location"] == rollout
-    over = operator.get(rollout).text
+    assert "Guards go on watching" in operator.get(f"{address}/roll_back").text
+    assert operator.post(f"{address}/roll_back", {"reason": "complaints & more"}).headers["location"] == address
+    over = operator.get(address).text
     assert "complaints &amp; more" in over
     assert "Take it back" not in over
-    assert operator.post(f"{rollout}/resume", {"reason": "again"}).status_code == 409
+    assert operator.post(f"{address}/resume", {"reason": "again"}).status_code == 409
     with parts.ledger.work("acme", write=False) as work:
         assert [target.release for target in work.aliases.get("desk").targets] == [former.digest]
         assert work.releases.get(release).state is ReleaseState.STAGED, "a person may let it in again"
