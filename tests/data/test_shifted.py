@@ -135,7 +135,7 @@ def test_what_is_shifted_can_be_said(tmp_path: Path, by: str, policy: dict[str, 
     assert set(shifted(built)) == said
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_rows_that_are_appended_move_none(tmp_path: Path, data: st.DataObject) -> None:
     """Whatever times or values come later, earlier rows keep split and side, and nothing in train is shifted."""
@@ -160,7 +160,7 @@ def test_rows_that_are_appended_move_none(tmp_path: Path, data: st.DataObject) -
     assert all(len(side) == 1 for side in sides.values())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10**6), appended=st.booleans())
 def test_nothing_that_is_like_a_shifted_row_or_of_its_subject_is_learned_from(tmp_path: Path, seed: int, appended: bool) -> None:
     """Near-copies and people on both sides of the cut: train shares no group, no subject and no text with the shifted part. (What several
