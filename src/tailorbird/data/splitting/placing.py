@@ -158,4 +158,4 @@ def draw_split(draw: float, drawn: Collection[Split]) -> Split:
             reached += SHARES[split] / whole
             if draw < reached:
                 return split
-    return max(drawn, key=list(SHARES).index)
+    return max(drawn, key=list(SHARES).index, default=Split.TRAIN)
