@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
-from tailorbird.domain.objective import AdapterWishes, Objective
-from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan
+from tailorbird.domain.objective import AdapterWishes, Objective, Traffic
+from tailorbird.domain.plan import Estimate, Machine, Plan, PlannedFloor, Reason, RungPlan, TokenProfile
 from tailorbird.lifecycle.steps import story
 
 D = "sha256:" + "0" * 64
@@ -317,3 +317,140 @@ def test_a_rung_that_failed_is_not_measured_and_the_ladder_goes_on_above_it() ->
     done, failed = ["snapshot", "plan", "floor", "make prompt zero-shot", "measure prompt zero-shot", "make lora r16"], ("make lora r16",)
     so_far = story.Told(done, [climb(0, Verdict.FAIL)], stopped=False, chosen=False, failed=failed)
     assert story.next_step(objective(), PLAN, so_far) == "make full all"
+
+
+# --- limits that training does not change, and what rungs cost in all --------------------------------------------------------------------
+
+
+def asked(kind: RungKind, variant: str, cost: float) -> RungPlan:
+    """A rung of which 1,000 requests are predicted to cost so much."""
+    return rung(kind, variant).model_copy(update={"serving_cost": Estimate(low=cost / 2, likely=cost, high=cost * 2, unit="EUR")})
+
+
+ASKED = (
+    asked(RungKind.PROMPT, "zero-shot", 1.0),
+    asked(RungKind.PROMPT, "few-shot", 1.5),
+    asked(RungKind.LORA, "r16", 1.0),
+    asked(RungKind.LORA, "r16 on half", 0.4),
+    asked(RungKind.FULL, "all", 1.0),
+)
+TOKENS = TokenProfile(shared_prefix=5, prompt_mean=20, prompt_p95=30, prompt_max=40, target_mean=10.0, target_max=20, label_trie=0)
+SLOW = PLAN.model_copy(update={"rungs": ASKED, "tokens": TOKENS})
+
+
+def at_gate(name: str, kind: str, verdict: Verdict, value: float | None = 1200.0, bound: float = 1000.0) -> Finding:
+    low, high = (None, None) if value is None else (0.95 * value, 1.2 * value)
+    return Finding(
+        name=name, kind=kind, bound=bound, value=value, low=low, high=high, n=80, verdict=verdict, reason=f"{name} {value} is what it is"
+    )
+
+
+def measured(place: int, *findings: Finding, answer_tokens: float | None = None, cost: tuple[float, float] | None = None) -> Climb:
+    planned, base = ASKED[place], climb(0, Verdict.FAIL)
+    metrics = {
+        name: Metric(name=name, value=value, low=low, high=high, confidence=0.9, n=80, method="bootstrap-bca")
+        for name, value, low, high in (
+            *([("answer_tokens", answer_tokens, answer_tokens, answer_tokens)] if answer_tokens else []),
+            *([("cost_per_1k_requests", sum(cost) / 2, *cost)] if cost else []),
+        )
+    }
+    worst = next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if any(each.verdict is v for each in findings)), Verdict.PASS)
+    return base.model_copy(
+        update={
+            "rung": planned.rung,
+            "variant": planned.variant,
+            "candidate": digest(place),
+            "evidence": base.evidence.model_copy(update={"metrics": metrics}),
+            "gate": base.gate.model_copy(update={"findings": findings, "verdict": worst}),
+        }
+    )
+
+
+LATE = at_gate("latency_p95_ms", "limit", Verdict.FAIL)
+SHORT_OF_IT = at_gate("accuracy", "kpi", Verdict.FAIL, 0.5, 0.8)
+GOOD = at_gate("accuracy", "kpi", Verdict.PASS, 0.9, 0.8)
+
+
+@pytest.mark.parametrize("quality", [SHORT_OF_IT, GOOD])
+def test_a_limit_on_answering_is_climbed_for_only_by_what_answers_faster(quality: Finding) -> None:
+    refused = story.passed_over(objective(), SLOW, [measured(0, quality, LATE)])
+    assert set(refused) == {"prompt few-shot", "lora r16", "full all"}  # but not the smaller base
+    assert "latency_p95_ms 1200.0 is what it is" in refused["lora r16"]
+    assert "a faster machine, a smaller base model or a looser limit" in refused["lora r16"]
+    after_few_shot = story.passed_over(objective(), SLOW, [measured(0, quality), measured(1, quality, LATE)])
+    assert after_few_shot == {}  # an adapter's prompt is shorter
+    after_lora = story.passed_over(objective(), SLOW, [measured(0, quality), measured(1, quality), measured(2, quality, LATE)])
+    assert set(after_lora) == {"full all"}
+
+
+def test_where_nothing_is_left_that_answers_faster_the_climb_ends_and_says_what_would_help() -> None:
+    alone = SLOW.model_copy(update={"rungs": (ASKED[0], ASKED[2], ASKED[4])})
+    refused = story.passed_over(objective(), alone, [measured(0, SHORT_OF_IT, LATE)])
+    following = story.above(alone, {"prompt zero-shot"}, refused)
+    assert following is not None
+    found = story.Measured(Verdict.FAIL, "accuracy misses", story.Spent(0, 0), refused[story.named(following)])
+    choice, reason = story.decide(objective(), following, found)
+    assert choice is Choice.REFUSE
+    assert reason.startswith("accuracy misses; no rung that is left can meet the limit: with prompt zero-shot latency_p95_ms 1200.0")
+
+
+def test_a_limit_that_is_missed_by_far_is_not_climbed_for_by_what_answers_a_little_faster() -> None:
+    far = at_gate("latency_p95_ms", "limit", Verdict.FAIL, 9000.0)
+    assert "lora r16 on half" in story.passed_over(objective(), SLOW, [measured(0, SHORT_OF_IT, far)])
+
+
+@pytest.mark.parametrize(
+    ("findings", "stops"),
+    [
+        ((GOOD, at_gate("latency_p95_ms", "limit", Verdict.INCONCLUSIVE, 990.0)), True),  # nothing else is open
+        ((GOOD, at_gate("latency_p95_ms", "limit", Verdict.INCONCLUSIVE, None)), True),  # too few requests: an adapter brings none
+        ((SHORT_OF_IT, at_gate("latency_p95_ms", "limit", Verdict.INCONCLUSIVE, 990.0)), False),  # training may help, time may pass
+        ((SHORT_OF_IT, at_gate("latency_p95_ms", "limit", Verdict.INCONCLUSIVE, 1010.0)), True),
+        ((SHORT_OF_IT, at_gate("cost_per_1k_requests", "limit", Verdict.FAIL, 2.0, 1.0)), True),
+        ((GOOD, at_gate("retention", "limit", Verdict.FAIL, 0.1, 0.02)), False),  # another way to train may forget less
+    ],
+)
+def test_an_open_limit_on_answering_ends_the_climb_where_training_could_not_settle_it(findings: tuple[Finding, ...], stops: bool) -> None:
+    assert ("full all" in story.passed_over(objective(), SLOW, [measured(0, *findings)])) is stops
+
+
+def test_answers_longer_than_those_of_the_rows_may_become_shorter_by_training() -> None:
+    """A base model that rambles is slow; one that has learned to write a line is not."""
+    rambling = [measured(0, SHORT_OF_IT, LATE, answer_tokens=60.0)]
+    assert story.passed_over(objective(), SLOW, rambling) == {}
+    brief = [measured(0, SHORT_OF_IT, LATE, answer_tokens=9.0)]
+    assert "lora r16" in story.passed_over(objective(), SLOW, brief)
+
+
+def test_a_listed_ladder_is_climbed_whole_whatever_it_takes() -> None:
+    assert story.passed_over(objective(ladder=["prompt", "lora", "full"]), SLOW, [measured(0, SHORT_OF_IT, LATE)]) == {}
+
+
+@pytest.mark.parametrize(
+    ("standing", "costs", "winner"),
+    [
+        (Standing.TIE, ((2.0, 2.2), (1.0, 1.2)), 2),  # the adapter is cheaper in all
+        (Standing.NOT_PROVEN, ((2.0, 2.2), (1.0, 1.2)), 2),
+        (Standing.WORSE, ((2.0, 2.2), (1.0, 1.2)), 1),  # and it may not be worse
+        (Standing.TIE, ((2.0, 2.2), (1.9, 2.1)), 1),  # not proven: the order of the plan stands
+        (Standing.TIE, ((1.0, 1.2), (2.0, 2.2)), 1),
+        (Standing.BETTER, ((1.0, 1.2), (2.0, 2.2)), 2),
+    ],
+)
+def test_of_two_that_tie_the_one_that_costs_less_in_all_as_measured_wins(
+    standing: Standing, costs: tuple[tuple[float, float], tuple[float, float]], winner: int
+) -> None:
+    climbs = [measured(1, GOOD, cost=costs[0]), measured(2, GOOD, cost=costs[1])]
+    chosen, reason = story.choose(climbs, compared(standing), Traffic(per_month=1000))
+    assert chosen is not None
+    assert chosen.candidate == digest(winner)
+    if winner == 2 and standing is not Standing.BETTER:
+        assert "costs less in all as measured (12 to 14 against 24 to 26 for making and 12,000 requests)" in reason
+
+
+def test_making_counts_where_requests_are_few() -> None:
+    prompt, adapter = measured(1, GOOD, cost=(2.0, 2.2)), measured(2, GOOD, cost=(1.0, 1.2)).model_copy(update={"money": 5.0})
+    for per_month, winner in ((10, 1), (100_000, 2)):
+        chosen, _ = story.choose([prompt, adapter], compared(Standing.TIE), Traffic(per_month=per_month))
+        assert chosen is not None
+        assert chosen.candidate == digest(winner)

@@ -21,7 +21,10 @@ from tailorbird.reporting import accuracy_table, plan_page, plan_table
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]
 WhatIf = Annotated[
-    str, typer.Option("--what-if", help="Plan for another machine or budget: memory=8,gpu=h100,cores=16,budget=50,hours=2,price=3.")
+    str,
+    typer.Option(
+        "--what-if", help="Plan for another machine, budget or traffic: memory=8,gpu=h100,cores=16,budget=50,hours=2,price=3,traffic=50000."
+    ),
 ]
 ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show how far earlier estimates were from what trainings took.")]
 Probe = Annotated[bool, typer.Option("--probe", help="Ask the base model a sample of dev rows first, untrained: score, speed, tokens.")]

@@ -272,6 +272,21 @@ class RuleException(Section):
     """Why the rule can be left out here, and what stands in its place."""
 
 
+class Traffic(Section):
+    """How much the result will be asked. What answering costs over this time counts beside what making it costs: the ladder stands in the
+    order of both together, and of two that tie the cheaper one in all wins."""
+
+    per_month: Annotated[int, Field(ge=0, le=10**12)] = 10_000
+    """Requests a month."""
+    horizon_months: Annotated[float, Field(gt=0, le=600)] = 12.0
+    """Months over which they are counted."""
+
+    @property
+    def requests(self) -> float:
+        """All requests over the horizon."""
+        return self.per_month * self.horizon_months
+
+
 class Budget(Section):
     """What adapting may cost in all: money, hours of this machine, GiB of memory."""
 
@@ -366,6 +381,8 @@ class Objective(Section):
     """How much better a costlier way to adapt must be to be worth it."""
     budget: Budget = Budget()
     """What finding the answer may cost in all."""
+    traffic: Traffic | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How much the result will be asked; without it, 10,000 requests a month over 12 months are assumed, and the plan says so."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
     """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. Of a classify task ``auto`` begins with
     the ``floor``; a list that does not name the floor has it measured for reference."""
@@ -385,6 +402,11 @@ class Objective(Section):
     def excepts(self, rule: str) -> bool:
         """True when an exception from ``rule`` is named."""
         return any(exception.rule == rule for exception in self.exceptions)
+
+    @property
+    def expected_traffic(self) -> Traffic:
+        """What the objective says of its traffic, or what is assumed."""
+        return self.traffic or Traffic()
 
     @property
     def bases(self) -> tuple[str, ...]:

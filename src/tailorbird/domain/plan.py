@@ -105,9 +105,9 @@ class RungPlan(Value):
 
     ``time`` (s), ``memory`` (GiB of the whole process), ``money`` and ``energy`` (kWh) are of making the candidate and measuring it on dev;
     ``training_time`` (s) and ``training_memory`` (GiB that the process grows by) of the training alone; ``serving_cost`` is of 1,000
-    requests. ``shots`` counts demonstrations, or entries that are looked up, by vectors too where an ``encoder`` (tree) is named.
-    ``calibrated`` is the day of the timed steps behind the estimates, empty without. ``base`` names the record of the base model where the
-    plan has several; the variant tells it, too (``r16 on smollm2-135m``).
+    requests, and ``total`` of making it and of all requests of the plan's traffic. ``shots`` counts demonstrations, or entries that are
+    looked up, by vectors too where an ``encoder`` (tree) is named. ``calibrated`` is the day of the timed steps behind the estimates, empty
+    without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
     """
 
     rung: RungKind
@@ -126,6 +126,7 @@ class RungPlan(Value):
     training_memory: Estimate | None = None
     calibrated: str = ""
     base: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    total: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
     reasons: tuple[Reason, ...]
 
 
@@ -238,13 +239,35 @@ class PlannedFloor(Value):
     reason: Reason
 
 
+class PlannedTraffic(Value):
+    """The requests that the totals of a plan count; ``assumed`` where the objective does not name them."""
+
+    per_month: int
+    horizon_months: float
+    assumed: bool
+
+
+class Flip(Value):
+    """Two rungs that change places with the traffic: below ``per_month`` requests a month ``below`` costs less in all, above it ``above``.
+
+    ``low`` and ``high`` are what the ends of the estimates allow; ``high`` is None where no volume is sure to turn the two round.
+    """
+
+    below: str
+    above: str
+    per_month: float
+    low: float
+    high: float | None
+
+
 class Plan(Value):
     """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking;
     ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
 
     ``bases`` are the base models that the objective lists, in its order; ``base_model`` and ``tokens`` are those of the first that is in.
     ``floor`` is that of a classify task; None in plans of before it read vectors. ``shift`` is what the shifted part of dev and of test can
-    prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow.
+    prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow. ``traffic`` is what the order rests
+    on, ``flips`` are the volumes at which it would be another; plans of before traffic counted have neither.
     """
 
     objective: Digest
@@ -263,3 +286,11 @@ class Plan(Value):
     floor: PlannedFloor | None = Field(default=None, exclude_if=lambda value: value is None)
     shift: tuple[ShiftPower, ...] = Field(default=(), exclude_if=lambda value: not value)
     exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)
+    traffic: PlannedTraffic | None = Field(default=None, exclude_if=lambda value: value is None)
+    flips: tuple[Flip, ...] = Field(default=(), exclude_if=lambda value: not value)
+
+    def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
+        """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""
+        here = self.traffic.per_month if self.traffic else 0
+        below = [flip for flip in self.flips if flip.per_month <= here][-most:]
+        return (*below, *[flip for flip in self.flips if flip.per_month > here][:most])

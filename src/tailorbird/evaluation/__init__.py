@@ -7,11 +7,13 @@ not know: gates, targets, how a candidate was made.
 from tailorbird.evaluation.abstention import calibrated
 from tailorbird.evaluation.breakdown import break_down
 from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares
-from tailorbird.evaluation.measuring import measure, metrics_of, results
+from tailorbird.evaluation.measuring import measure, metrics_of, results, some_metrics
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
 from tailorbird.evaluation.ranked import ranked_predictions
-from tailorbird.evaluation.retention import measure_retention, retention_metric
+from tailorbird.evaluation.ranking import relevance_of
+from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
+from tailorbird.evaluation.settling import ServingLimits, Timing, fewest_requests, settled, timings_of
 from tailorbird.evaluation.shift import drop_between
 from tailorbird.evaluation.spec import MeasureSpec
 
@@ -19,6 +21,8 @@ __all__ = [
     "ComparisonRule",
     "MeasureSpec",
     "PredictionRequest",
+    "ServingLimits",
+    "Timing",
     "UnpairedComparison",
     "break_down",
     "calibrated",
@@ -26,13 +30,19 @@ __all__ = [
     "compare_shares",
     "drop_between",
     "engine_predictions",
+    "fewest_requests",
     "measure",
     "measure_memorisation",
     "measure_retention",
     "memorisation_metric",
     "metrics_of",
+    "probe_names",
     "ranked_predictions",
+    "relevance_of",
     "results",
     "retention_metric",
+    "settled",
+    "some_metrics",
+    "timings_of",
     "why_invalid",
 ]

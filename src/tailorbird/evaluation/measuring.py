@@ -7,7 +7,8 @@ predictions came from. A metric that is undefined on these items (no positives, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import chain
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput
@@ -45,6 +46,18 @@ def metrics_of(items: Sequence[ItemResult], spec: MeasureSpec) -> dict[str, Metr
     """All metrics of item results, by name."""
     quality = multi_label_metrics if spec.many else FAMILIES[spec.task]
     return {metric.name: metric for family in (quality, abstention_metrics, serving_metrics) for metric in family(items, spec)}
+
+
+def some_metrics(items: Sequence[ItemResult], spec: MeasureSpec, names: Collection[str]) -> dict[str, Metric]:
+    """Those of ``metrics_of`` that are named, without making more of the others than it takes."""
+    quality = multi_label_metrics if spec.many else FAMILIES[spec.task]
+    found: dict[str, Metric] = {}
+    for metric in chain(abstention_metrics(items, spec), quality(items, spec)):
+        if metric.name in names:
+            found[metric.name] = metric
+        if len(found) == len(set(names)):
+            break
+    return found
 
 
 def results(rows: Sequence[Row], predictions: Sequence[Prediction], spec: MeasureSpec) -> tuple[ItemResult, ...]:

@@ -18,10 +18,11 @@ MOST = 100
 
 
 def ranked_predictions(request: PredictionRequest) -> list[Prediction]:
-    """Ranks every row's documents, of those that anybody may read. The first rows are asked one by one, and carry ``request_ms``."""
+    """Ranks every row's documents, of those that anybody may read. The first rows are asked
+    ``concurrency`` at a time, and carry ``request_ms``: none has its answer before all have theirs."""
     predictions: list[Prediction] = []
     served, batched = request.rows[: request.timed], request.rows[request.timed :]
-    for rows, size, timed in ((served, 1, True), (batched, request.chunk, False)):
+    for rows, size, timed in ((served, request.concurrency, True), (batched, request.chunk, False)):
         for start in range(0, len(rows), size):
             predictions += _ranked(request, rows[start : start + size], timed)
             request.progress(len(predictions), len(request.rows))
@@ -31,15 +32,15 @@ def ranked_predictions(request: PredictionRequest) -> list[Prediction]:
 def _ranked(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
     started = time.perf_counter()
     found = request.engine.retrieve(request.servable.id, [row.text for row in rows], frozenset({EVERYONE}), MOST)
-    share = (time.perf_counter() - started) * 1000 / len(rows)
+    elapsed = (time.perf_counter() - started) * 1000
     rankings = [tuple(one.entry.id for one in each) for each in found]
     return [
         Prediction(
             item=row.id,
             answer=ranking[0] if ranking else "",
             ranking=ranking,
-            latency_ms=share,
-            request_ms=share if timed else None,
+            latency_ms=elapsed / len(rows),
+            request_ms=elapsed if timed else None,
         )
         for row, ranking in zip(rows, rankings, strict=True)
     ]

@@ -59,6 +59,11 @@ def neutral_texts() -> tuple[str, ...]:
 More = Callable[[Digest, Tell], Mapping[str, Mapping[str, bool]]]
 
 
+def probe_names() -> tuple[str, ...]:
+    """The probes that are shipped, by name."""
+    return tuple(probe.id for probe in probes())
+
+
 def measure_retention(
     engine: Engine, base: Digest, candidate: Digest, confidence: float, tell: Tell, more: More | None = None
 ) -> Retention:

@@ -9,7 +9,9 @@ from __future__ import annotations
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "ece", "selective_risk", "refusal_rate"})
 
 #: Metrics that may exceed 1; all others are shares.
-UNBOUNDED = frozenset({"log_loss", "brier", "latency_p95_ms", "cost_per_1k_requests", "tokens_per_request", "memorisation"})
+UNBOUNDED = frozenset(
+    {"log_loss", "brier", "latency_p95_ms", "cost_per_1k_requests", "tokens_per_request", "answer_tokens", "memorisation"}
+)
 
 
 #: Metrics that are differences of shares, between -1 and 1.

@@ -6,6 +6,7 @@ nearest valid value. Must not know: rows, models, rungs.
 
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricName, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.editor_schema import objective_schema
+from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 from tailorbird.objective.labels import check_labels
 from tailorbird.objective.power import GroupSizes, check_power
@@ -17,6 +18,7 @@ __all__ = [
     "CATALOGUE",
     "TEMPLATES",
     "Answers",
+    "Fault",
     "GroupSizes",
     "MetricName",
     "MetricSpec",
@@ -28,6 +30,7 @@ __all__ = [
     "objective_schema",
     "parse_metric",
     "parse_objective",
+    "raise_faults",
     "read_objective",
     "template",
     "write_template",

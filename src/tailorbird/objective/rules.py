@@ -78,6 +78,8 @@ def _needs_faults(file: ObjectiveFile) -> list[Fault]:
         line = file.line_of(f"kpis.{index}.metric")
         if kpi.metric in ("coverage", "selective_risk") and objective.referral is None:
             faults.append(Fault(line, f"{kpi.metric} needs to know which answers are left to people", "add `referral: {max_error: 0.05}`"))
+        if kpi.metric == "groundedness" and not objective.documents:
+            faults.append(Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`"))
         if kpi.metric == "format_valid" and objective.task.format is None:
             faults.append(
                 Fault(line, "format_valid needs to know the form", "add `format: {json_keys: [...]}` or a `pattern` under `task`")

@@ -37,6 +37,7 @@ from tailorbird.domain.objective import (
     SplitPolicy,
     Task,
     TermColumns,
+    Traffic,
     TrainingWishes,
 )
 from tailorbird.domain.value import Value
@@ -71,6 +72,7 @@ SECTIONS: dict[str, type[Value]] = {
     "referral": Referral,
     "exceptions.*": RuleException,
     "budget": Budget,
+    "traffic": Traffic,
     "floor": FloorWishes,
     "lora": AdapterWishes,
     "full": TrainingWishes,

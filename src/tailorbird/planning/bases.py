@@ -17,9 +17,10 @@ from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.licences import clash, terms_of
 from tailorbird.planning.feasibility import limit_of, too_large
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.ladder import make_plan
+from tailorbird.planning.ladder import drafted
 from tailorbird.planning.machines import would_do
 from tailorbird.planning.rungs import zero_shot
+from tailorbird.planning.totals import ordered
 
 #: Bytes that a weight takes in memory at the least, and a GiB.
 _BYTES, _GIB = 2, 2**30
@@ -71,27 +72,27 @@ def why_not_fetched(objective: Objective, machine: Machine, license: str, parame
 def make_ladder(offers: Sequence[Offer]) -> Plan:
     """The plan over all bases. At least one offer must have inputs.
 
-    The rungs of one base keep their order. Among bases a rung stands by its predicted time, with which money and energy grow; one that
-    takes less than a rung below it on the same base stands right above that. A base without a feasible rung is out, with the reason of its
-    cheapest.
+    Rungs of all bases stand in the order of what they cost in all, making and traffic together. A base without a feasible rung is out, with
+    the reason of its cheapest.
     """
     several = len(offers) > 1
+    objective = next(offer.inputs.objective for offer in offers if offer.inputs)
     planned = [_heeded(one, offers) for one in (_planned(offer, several) for offer in offers if offer.inputs)]
     first = next((one for one in planned if one.plan.rungs), planned[0])
     reasons = {one.offer.name: one for one in planned}
     update = {
         "base_model": first.plan.base_model,
-        "rungs": _in_order(planned) if several else first.plan.rungs,
+        "rungs": tuple(rung for one in planned for rung in one.plan.rungs),
         "left_out": tuple(refusal for one in planned for refusal in _left_out(one, several)),
         "calibrations": tuple(dict.fromkeys(digest for one in planned for digest in one.plan.calibrations)),
         "bases": tuple(_told(offer, reasons.get(offer.name)) for offer in offers),
     }
-    return first.plan.model_copy(update=update)
+    return ordered(first.plan.model_copy(update=update), objective)
 
 
 def _planned(offer: Offer, several: bool) -> _Planned:
     assert offer.inputs is not None
-    record, plan = digest_of(offer.inputs.base), make_plan(offer.inputs)
+    record, plan = digest_of(offer.inputs.base), drafted(offer.inputs)
     rungs = tuple(_on_base(rung, offer, record) for rung in plan.rungs) if several else plan.rungs
     reason = _why_in(rungs) if rungs else _why_out(plan.left_out)
     return _Planned(offer, plan.model_copy(update={"base_model": record, "rungs": rungs}), reason)
@@ -99,7 +100,7 @@ def _planned(offer: Offer, several: bool) -> _Planned:
 
 def probed(offers: Sequence[Offer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
     """The bases that have a rung and can answer on this machine, by label, each with its zero-shot plan."""
-    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and make_plan(offer.inputs).rungs)
+    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and drafted(offer.inputs).rungs)
     return {offer.label: (offer.inputs.base, rung) for offer, rung in able if offer.inputs and not too_large(offer.inputs, rung)}
 
 
@@ -127,7 +128,7 @@ def _cost(inputs: PlanInputs) -> float:
 
 
 def _on_base(rung: RungPlan, offer: Offer, record: str) -> RungPlan:
-    text = f"on {offer.label}: rungs of all bases stand in the order of their predicted time, those of one base in theirs"
+    text = f"on {offer.label}: rungs of all bases stand in the order of what they cost in all"
     reason = Reason(rule="base", text=text, source="docs/planning.md")
     return rung.model_copy(update={"variant": f"{rung.variant} on {offer.label}", "base": record, "reasons": (reason, *rung.reasons)})
 
@@ -138,19 +139,6 @@ def _why_in(rungs: Sequence[RungPlan]) -> str:
 
 def _why_out(left_out: Sequence[Refusal]) -> str:
     return f"out: {left_out[0].rung.value} {left_out[0].reason}" if left_out else "out: the ladder lists no rung for it"
-
-
-def _in_order(planned: Sequence[_Planned]) -> tuple[RungPlan, ...]:
-    keyed = sorted((rung for one in planned for rung in _keyed(one.plan.rungs)), key=lambda pair: pair[0])
-    return tuple(rung for _, rung in keyed)
-
-
-def _keyed(rungs: Sequence[RungPlan]) -> Iterator[tuple[float, RungPlan]]:
-    """Each rung with the longest time so far: sorting by it keeps the order of one base's rungs."""
-    longest = 0.0
-    for rung in rungs:
-        longest = max(longest, rung.time.likely)
-        yield longest, rung
 
 
 def _left_out(one: _Planned, several: bool) -> Iterator[Refusal]:

@@ -1,4 +1,4 @@
-"""The plan as a whole: the rungs in the order of their cost, and those left out.
+"""The plan as a whole: the rungs in the order of what they cost in all, and those left out.
 
 In: ``PlanInputs``. Out: ``Plan``. Must not know: the formulas behind settings and estimates.
 """
@@ -17,13 +17,20 @@ from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ranking import ranking_rungs
 from tailorbird.planning.rules import RANKS, rank
 from tailorbird.planning.rungs import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
+from tailorbird.planning.totals import ordered
 
 
 def make_plan(inputs: PlanInputs) -> Plan:
-    """The frozen plan of a climb, cheapest rung first. A rung that this machine or the budget cannot carry is left out, with the number.
+    """The frozen plan of a climb, cheapest rung first: making and traffic together. A rung that this machine or the budget cannot carry is
+    left out, with the number; the budget is held against making alone.
 
     An explicit ladder is put into the order of cost, and says so. The plan may have no rung at all: then ``left_out`` says why.
     """
+    return ordered(drafted(inputs), inputs.objective)
+
+
+def drafted(inputs: PlanInputs) -> Plan:
+    """The plan with its rungs in the order of what making them takes."""
     rungs: list[RungPlan] = []
     left_out: list[Refusal] = []
     for rung in _wanted(inputs):
@@ -50,7 +57,7 @@ def make_plan(inputs: PlanInputs) -> Plan:
     )
 
 
-#: What makes a rung's plans, in the order of cost.
+#: What makes a rung's plans, in the order of what making them takes.
 _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.PROMPT, zero_shot),
     (RungKind.PROMPT, few_shot),
@@ -98,11 +105,13 @@ def _led_by(reason: Reason, rung: RungPlan) -> RungPlan:
 
 
 def _order(inputs: PlanInputs) -> Reason:
-    asked = inputs.objective.ladder
+    asked, traffic = inputs.objective.ladder, inputs.objective.expected_traffic
+    assumed = "" if inputs.objective.traffic else " (assumed: the objective names no `traffic`)"
+    counted = f"making and {traffic.requests:,.0f} requests together{assumed}"
     if asked == "auto":
-        text = "rungs are climbed from the cheapest; the climb stops on the first that passes"
+        text = f"rungs are climbed from the cheapest, {counted}; the climb stops on the first that passes"
     else:
         rungs = [kind for kind in RungKind if kind in asked]
         moved = "put into the order of cost" if list(asked) != rungs else "already in the order of cost"
-        text = f"the objective asks for {', '.join(kind.value for kind in asked)}: all are tried, {moved}"
+        text = f"the objective asks for {', '.join(kind.value for kind in asked)}: all are tried, {moved}, {counted}"
     return Reason(rule="order", text=text, source="docs/concepts.md")

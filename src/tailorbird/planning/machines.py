@@ -55,7 +55,8 @@ def would_do(memory_gb: float) -> str:
 
 
 class Change(Value):
-    """What shall be different. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine."""
+    """What shall be different. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine, ``traffic`` in
+    requests a month."""
 
     memory: Annotated[float, Field(gt=0)] | None = None
     gpu: str | None = None
@@ -63,15 +64,17 @@ class Change(Value):
     budget: Annotated[float, Field(ge=0)] | None = None
     hours: Annotated[float, Field(gt=0)] | None = None
     price: Annotated[float, Field(ge=0)] | None = None
+    traffic: Annotated[int, Field(ge=0, le=10**12)] | None = None
 
 
 def changed(inputs: PlanInputs, change: Change) -> PlanInputs:
-    """``inputs`` with another machine or budget. What was timed here says nothing about another processor. Raises InvalidInput."""
+    """``inputs`` with another machine, budget or traffic. What was timed here says nothing about another processor. Raises InvalidInput."""
     budget = inputs.objective.budget
     wanted = {"money": change.budget, "hours": change.hours}
-    objective = inputs.objective.model_copy(
-        update={"budget": budget.model_copy(update={name: value for name, value in wanted.items() if value is not None})}
-    )
+    update: dict[str, object] = {"budget": budget.model_copy(update={name: value for name, value in wanted.items() if value is not None})}
+    if change.traffic is not None:
+        update["traffic"] = inputs.objective.expected_traffic.model_copy(update={"per_month": change.traffic})
+    objective = inputs.objective.model_copy(update=update)
     elsewhere = change.gpu is not None or change.cores is not None
     gpu = _gpu(change.gpu) if change.gpu else None
     return replace(

@@ -22,11 +22,13 @@ EPOCHS = 8
 DOCUMENT_TOKENS, QUERY_TOKENS, RERANKED, COMPARED = 200, 24, 50, 12
 #: Share of the matmul rate that encoders reach in fp32 on short texts.
 _RATE, _SPREAD = 0.3, (0.5, 2.5)
+#: Seconds of a search in itself, for each request and for each document among which it searches.
+_SEARCH_SECONDS, _SECONDS_A_DOCUMENT = 1e-3, 1e-7
 _FUSION = "Cormack, Clarke & Büttcher 2009"
 
 
 def ranking_rungs(inputs: PlanInputs) -> list[RungPlan]:
-    """All rungs, in the order of their cost."""
+    """All rungs, in the order of what making them takes."""
     return [
         _search(inputs, "words", "BM25: documents that share the question's words, without a model", "Robertson & Zaragoza 2009"),
         _search(inputs, "meaning", f"vectors of {inputs.base.name}: documents that say alike in other words", "Reimers & Gurevych 2019"),
@@ -93,8 +95,7 @@ def _planned(
 ) -> RungPlan:
     """``tokens`` are weighed by how often each meets a weight."""
     flops = tokens * backbone_parameters(inputs.base)
-    seconds = 3.0 + flops / (1e9 * _RATE * (inputs.machine.fp32_gflops or 10.0 * inputs.machine.cores))
-    time = around(seconds, _SPREAD, "s")
+    time = around(3.0 + flops / _rate(inputs), _SPREAD, "s")
     trained = 0 if settings is None else adapter_parameters(inputs.base, settings.lora) if settings.lora else inputs.base.parameters
     return RungPlan(
         rung=kind,
@@ -106,9 +107,25 @@ def _planned(
         money=money_estimate(inputs, time),
         flops=around(flops, _SPREAD, "FLOP"),
         energy=energy_estimate(inputs, time),
+        serving_cost=_serving(inputs, kind, variant),
         encoder=inputs.base.digest,
         reasons=reasons,
     )
+
+
+def _rate(inputs: PlanInputs) -> float:
+    """FLOP/s of an encoder on this machine."""
+    return 1e9 * _RATE * (inputs.machine.fp32_gflops or 10.0 * inputs.machine.cores)
+
+
+def _serving(inputs: PlanInputs, kind: RungKind, variant: str) -> Estimate:
+    """What 1,000 requests cost that come one by one: a question is read by each encoder that is asked; a cross-encoder reads it once more
+    with each of the documents that it orders anew."""
+    read = 0 if variant == "words" else QUERY_TOKENS * (1 if kind is RungKind.SEARCH else 2)
+    read += RERANKED * (DOCUMENT_TOKENS + QUERY_TOKENS) if kind is RungKind.CROSS_ENCODER else 0
+    searching = _SEARCH_SECONDS + _SECONDS_A_DOCUMENT * inputs.documents
+    seconds = searching + 2.0 * read * backbone_parameters(inputs.base) / _rate(inputs)
+    return money_estimate(inputs, around(1000 * seconds, _SPREAD, "s"))
 
 
 def _memory(inputs: PlanInputs, trained: int) -> Estimate:

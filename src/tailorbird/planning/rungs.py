@@ -45,14 +45,14 @@ def few_shot(inputs: PlanInputs) -> RungPlan:
 def nearest(inputs: PlanInputs) -> RungPlan:
     """For each text the training rows most like it."""
     shots, reason = rules.nearest(inputs)
-    planned = _prompting(inputs, f"{shots} by {rules.ways(inputs)}", shots, reason)
+    planned = _looking_up(inputs, shots, shots * rules.demonstration_tokens(inputs), reason)
     return planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder_tree})
 
 
 def grounding(inputs: PlanInputs) -> RungPlan:
     """For each text the passages of the tenant's documents most like it."""
     shots, reason = rules.passages(inputs)
-    planned = _prompting(inputs, f"{shots} by {rules.ways(inputs)}", shots, reason)
+    planned = _looking_up(inputs, shots, shots * rules.PASSAGE_TOKENS, reason)
     return planned.model_copy(update={"rung": RungKind.GROUNDING, "encoder": inputs.encoder_tree})
 
 
@@ -112,6 +112,15 @@ def _prompting(inputs: PlanInputs, variant: str, shots: int, reason: Reason) -> 
         serving_cost=serving_estimate(inputs, shots),
         reasons=(reason,),
     )
+
+
+def _looking_up(inputs: PlanInputs, entries: int, tokens: float, reason: Reason) -> RungPlan:
+    """A prompt into which ``entries`` of ``tokens`` in all are looked up for each text."""
+    time = prompt_time(inputs, 0, tokens)
+    update = {"shots": entries, "time": time, "serving_cost": serving_estimate(inputs, 0, tokens)}
+    costs = {"money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time), "memory": prompt_memory(inputs, entries)}
+    planned = _prompting(inputs, f"{entries} by {rules.ways(inputs)}", 0, reason)
+    return planned.model_copy(update=update | costs)
 
 
 def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reasons: tuple[Reason, ...]) -> RungPlan:

@@ -11,7 +11,7 @@ from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
 from tailorbird.reporting.judges import judge_text
 from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.plan import accuracy_table, plan_table
+from tailorbird.reporting.plan import accuracy_table, plan_table, traffic_lines
 from tailorbird.reporting.plan_page import plan_page
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "plan_page",
     "plan_table",
     "release_summary",
+    "traffic_lines",
 ]

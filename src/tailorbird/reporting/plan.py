@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from tailorbird.domain.calibration import EstimateError
-from tailorbird.domain.plan import BaseProbe, Plan, Power
+from tailorbird.domain.plan import BaseProbe, Flip, Plan, Power
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
 from tailorbird.reporting.tables import add_row, plain_table
@@ -17,17 +17,17 @@ from tailorbird.reporting.tables import add_row, plain_table
 
 def plan_table(plan: Plan) -> Group:
     """The rungs in the order of the climb, then the reason of every choice with its source, then what each split can prove."""
-    figures = ("trained", "time", "memory", "money", "energy", "1,000 requests")
+    figures = ("trained", "time", "memory", "money", "energy", "1,000 requests", *(("in all",) if plan.traffic else ()))
     table = plain_table(("rung", *figures), figures)
     for rung in plan.rungs:
-        estimates = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost)
+        estimates = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost, *((rung.total,) if plan.traffic else ()))
         texts = [estimate_text(estimate) if estimate else NOTHING for estimate in estimates]
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
     left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
     power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan)
     findings = exception_lines(plan.exceptions) + findings
-    words = (*_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
+    words = (*_block(traffic_lines(plan)), *_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
     return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
 
 
@@ -35,6 +35,26 @@ def base_lines(plan: Plan) -> list[str]:
     """Each base model that the objective lists, and why it is in or out: one sentence a line."""
     told = [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
     return told + [f"base model {base.label} {_probed(base.probe)}" for base in plan.bases if base.probe]
+
+
+def traffic_lines(plan: Plan) -> list[str]:
+    """Which traffic the totals count, and the volumes nearest to it at which two rungs change places: one sentence a line."""
+    if plan.traffic is None:
+        return []
+    traffic = plan.traffic
+    whence = "assumed, for the objective names no `traffic`" if traffic.assumed else "as the objective says"
+    counted = f"in all: making, and {traffic.per_month:,} requests a month over {traffic.horizon_months:g} months ({whence})"
+    shown = plan.flips_near()
+    more = len(plan.flips) - len(shown)
+    return [counted, *map(_flipped, shown), *([f"and {more} more volumes at which two rungs change places (--json)"] if more else [])]
+
+
+def _flipped(flip: Flip) -> str:
+    upper = f"{flip.high:,.0f}" if flip.high is not None else "any number"
+    return (
+        f"above about {flip.per_month:,.0f} requests a month (between {flip.low:,.0f} and {upper}) "
+        f"{flip.above} costs less in all than {flip.below}, below it more"
+    )
 
 
 def _probed(probe: BaseProbe) -> str:

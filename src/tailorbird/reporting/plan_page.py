@@ -10,7 +10,7 @@ from html import escape
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
-from tailorbird.reporting.plan import base_lines, items_of, shift_lines
+from tailorbird.reporting.plan import base_lines, items_of, shift_lines, traffic_lines
 
 _STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
 
@@ -30,6 +30,7 @@ def plan_page(plan: Plan, name: str) -> str:
         f"<h1>Plan: {escape(name)}</h1><p>{escape(machine)}</p>",
         _picture(plan),
         _table(plan),
+        _traffic(plan),
         _bases(plan),
         _reasons(plan),
         _left_out(plan),
@@ -55,18 +56,23 @@ def _step(place: int, height: int, name: str, below: str, kind: str) -> str:
 
 
 def _table(plan: Plan) -> str:
-    heads = ("rung", "trained", "time", "memory", "money", "energy", "1,000 requests")
+    heads = ("rung", "trained", "time", "memory", "money", "energy", "1,000 requests", "in all")
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(rung))}</tr>" for rung in plan.rungs)
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
 
 
 def _cells(rung: RungPlan) -> tuple[str, ...]:
-    figures = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost)
+    figures = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost, rung.total)
     return (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *map(_text, figures))
 
 
 def _text(estimate: Estimate | None) -> str:
     return estimate_text(estimate) if estimate else NOTHING
+
+
+def _traffic(plan: Plan) -> str:
+    lines = "".join(f"<li>{escape(line)}</li>" for line in traffic_lines(plan))
+    return f"<h2>Traffic</h2><ul>{lines}</ul>" if lines else ""
 
 
 def _bases(plan: Plan) -> str:

@@ -13,7 +13,7 @@ from tailorbird.console.picture import ladder_picture
 from tailorbird.console.visit import Visit
 from tailorbird.lifecycle.control import evidence, runs
 from tailorbird.lifecycle.running.jobs import OPEN, Job
-from tailorbird.reporting import evidence_html
+from tailorbird.reporting import evidence_html, traffic_lines
 
 ON_A_PAGE = 50
 
@@ -33,6 +33,7 @@ def show(visit: Visit) -> Response:
         "run.html",
         report=report,
         picture=ladder_picture(report),
+        traffic=traffic_lines(report.plan) if report.plan else [],
         job=job,
         live=report.run.state in OPEN,
         stamp=_stamp(job),

@@ -17,7 +17,7 @@ import numpy as np
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Prediction, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Metric, Prediction, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
@@ -26,7 +26,7 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.linear_text import ENCODER, write_linear
-from tailorbird.lifecycle.climbing import safety, shifting
+from tailorbird.lifecycle.climbing import safety, shifting, timing
 from tailorbird.lifecycle.climbing.calibrating import error_of
 from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
 from tailorbird.lifecycle.climbing.prepare import planned
@@ -94,8 +94,15 @@ def _floor_evidence(stage: Stage, candidate: Candidate, model: rungs.FloorModel)
         return examine(stage, candidate, Split.DEV)
     dev = stage.rows(Split.DEV)
     computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
-    shifted, evidence = stage.shifted_rows(Split.DEV), weigh(stage, candidate, dev, model.predict(dev, _concurrency(stage)), computed_by)
+    predictions, shifted = model.predict(dev, _concurrency(stage)), stage.shifted_rows(Split.DEV)
+    served = timing.served(stage, Split.DEV, 1, predictions, lambda more: model.predict(more, _concurrency(stage)))
+    evidence = _with_served(weigh(stage, candidate, dev, predictions, computed_by), served)
     return shifting.with_shift(stage, evidence, shifted, model.predict(shifted, _concurrency(stage)) if shifted else [])
+
+
+def _with_served(evidence: Evidence, served: dict[str, Metric]) -> Evidence:
+    """What answering takes, as it was timed for the limits on it, in place of what the items alone tell."""
+    return evidence.model_copy(update={"metrics": evidence.metrics | served})
 
 
 def _after_floor(stage: Stage, evidence: Evidence) -> tuple[Choice, str]:
@@ -198,13 +205,7 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
     plan = planned(stage)
     candidate = stage.record(Candidate, evidence.candidate)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=1))
-    fit = _fit_of(stage, making)
-    hopeless = _cannot_help(stage, {story.named(rung): story.telling(fit, gate)})
-    tried = {story.named(rung)} | {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
-    following = story.above(plan, tried, hopeless)
-    why_not = hopeless.get(story.named(following), "") if following else ""
-    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, why_not))
-    climb = Climb(
+    measured = Climb(
         rung=rung.rung,
         candidate=digest_of(candidate),
         variant=rung.variant,
@@ -212,14 +213,20 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
         evidence=evidence,
         gate=gate,
         against_below=_against(stage, evidence, below.evidence) if (below := _last_climb(stage)) else None,
-        choice=choice,
-        reason=reason,
-        fit=fit,
+        choice=Choice.CLIMB,
+        reason="",
+        fit=_fit_of(stage, making),
         seconds=making.seconds,
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
         energy_kwh=making.energy_kwh,
     )
+    hopeless = story.passed_over(stage.objective, plan, (*stage.climbs, measured))
+    tried = {story.named(rung)} | {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
+    following = story.above(plan, tried, hopeless)
+    why_not = hopeless.get(story.named(following), "") if following else ""
+    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, why_not))
+    climb = measured.model_copy(update={"choice": choice, "reason": reason})
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(evidence)
@@ -227,11 +234,6 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
 
     facts: Facts = {"rung": rung.rung.value, "variant": rung.variant, "verdict": gate.verdict.value, "choice": choice.value}
     return Outcome(climb, facts, keep)
-
-
-def _cannot_help(stage: Stage, last: dict[str, Fit | None]) -> dict[str, str]:
-    """Rungs that offer nothing but more weights, by name, and why they cannot help; ``last`` is the fit of what was climbed last."""
-    return story.cannot_help(stage.objective, planned(stage), story.fits_of(stage.climbs) | last)
 
 
 def _with_limits(stage: Stage, candidate: Candidate, making: Making, evidence: Evidence) -> Evidence:
@@ -260,7 +262,9 @@ def choose(stage: Stage) -> Outcome:
     floor = _floor_climb(stage) if story.FLOOR in stage.done else None
     is_rung = _floor_is_rung(stage)
     eligible = (floor, *stage.climbs) if floor and is_rung else stage.climbs
-    chosen, reason = story.choose(eligible, lambda upper, lower: _against(stage, upper.evidence, lower.evidence))
+    chosen, reason = story.choose(
+        eligible, lambda upper, lower: _against(stage, upper.evidence, lower.evidence), stage.objective.expected_traffic
+    )
     ladder = Ladder(
         floor=floor,
         climbs=stage.climbs,
@@ -282,10 +286,11 @@ def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> 
     engine.load(servable)
     try:
         predictions = _ask(stage, engine, servable, rows)
+        served = timing.served(stage, split, look, predictions, lambda more: _ask(stage, engine, servable, more))
         beyond = _ask(stage, engine, servable, shifted, timed=0) if shifted else []
     finally:
         engine.unload(servable.id)
-    evidence = weigh(stage, candidate, rows, predictions, engine.fingerprint(), look)
+    evidence = _with_served(weigh(stage, candidate, rows, predictions, engine.fingerprint(), look), served)
     return shifting.with_shift(stage, evidence, shifted, beyond, look)
 
 
@@ -348,7 +353,7 @@ def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...
     why = "the rung below passes" if last is not None and last.choice is Choice.STOP else "the budget does not allow it"
     if last is not None and last.choice is Choice.REFUSE:
         why = last.reason.rpartition("; ")[2]
-    hopeless = _cannot_help(stage, {})
+    hopeless = story.passed_over(stage.objective, planned(stage), stage.climbs)
     reasons = {rung: hopeless.get(story.named(rung), why) for rung in left}
     reasons |= {rung: f"failed while it was being {reason}" for rung, reason in stage.failed.items()}
     if stage.stopped is not None:

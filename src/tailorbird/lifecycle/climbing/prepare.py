@@ -19,6 +19,7 @@ from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.climbing import bases, probing
 from tailorbird.lifecycle.climbing.calibrating import known_timings, time_steps
 from tailorbird.lifecycle.climbing.examining import examine_rungs, heeded
+from tailorbird.lifecycle.climbing.provable import check_provable
 from tailorbird.lifecycle.data.heeding import amendments_of, manifests_of
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
@@ -47,6 +48,7 @@ def take_snapshot(stage: Stage) -> Outcome:
     check_labels(stage.file, built.manifest)
     check_power(stage.file, built.manifest, _groups_of(stage, built.manifest))
     _power_on_shifted(stage, built.manifest)
+    check_provable(stage, built.manifest)
 
     def remember(work: UnitOfWork) -> None:
         work.splits.remember(stage.objective.name, {row: place for row, place in built.assigned.items() if row not in known})

@@ -74,5 +74,6 @@ def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanI
         dev_power=plan.dev_power,
         test_power=plan.test_power,
         shift=plan.shift,
+        documents=asked.manifest.sealed_documents.size if asked.manifest.sealed_documents else 0,
         calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
     )

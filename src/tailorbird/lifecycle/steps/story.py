@@ -10,9 +10,9 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailorbird.domain.evidence import Comparison, GateResult, Standing, Verdict
+from tailorbird.domain.evidence import Comparison, Finding, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
-from tailorbird.domain.objective import Budget, Objective, TaskKind
+from tailorbird.domain.objective import Budget, Objective, TaskKind, Traffic
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.foundations.measures import lower_is_better
 from tailorbird.foundations.settling import what_settles
@@ -65,7 +65,7 @@ def _climbing(objective: Objective, plan: Plan, told: Told) -> list[str]:
     climbed = {named(climb) for climb in told.climbs}
     reached = [rung for rung in plan.rungs if named(rung) in climbed or not {make_step(rung), measure_step(rung)}.isdisjoint(told.failed)]
     if not ended:
-        hopeless = cannot_help(objective, plan, fits_of(told.climbs))
+        hopeless = passed_over(objective, plan, told.climbs)
         reached += [rung for rung in plan.rungs if rung not in reached and named(rung) not in hopeless][:1]
     return [step for rung in reached for step in _steps(rung, told.failed)]
 
@@ -161,6 +161,74 @@ def cannot_help(objective: Objective, plan: Plan, fits: Mapping[str, Fit | None]
     return found
 
 
+def passed_over(objective: Objective, plan: Plan, climbs: Sequence[Climb]) -> dict[str, str]:
+    """The rungs of an automatic ladder that cannot help after ``climbs``, by name, each with the reason: what answering takes weighs more
+    than what training may gain."""
+    return cannot_help(objective, plan, fits_of(climbs)) | too_slow(objective, plan, climbs)
+
+
+def too_slow(objective: Objective, plan: Plan, climbs: Sequence[Climb]) -> dict[str, str]:
+    """The rungs of an automatic ladder that are predicted to miss a limit on what answering takes, as a rung did that was measured; by
+    name. Training changes nothing of such a limit: only a shorter prompt, a smaller base, or shorter answers do."""
+    if objective.ladder != "auto":
+        return {}
+    planned, tried = {named(rung): rung for rung in plan.rungs}, {named(climb) for climb in climbs}
+    left = [rung for rung in plan.rungs if named(rung) not in tried]
+    found: dict[str, str] = {}
+    for climb in climbs:
+        below = planned.get(named(climb))
+        for missed in missed_of_answering(climb.gate) if below else ():
+            out = [rung for rung in left if below and _as_slow(rung, below, missed, _longer(climb, plan))]
+            every = len(out) == len(left)
+            found |= {named(rung): _why_slow(missed, climb, "" if every else named(rung)) for rung in out}
+    return found
+
+
+#: Limits on what answering takes: training changes nothing of them.
+OF_ANSWERING = ("latency_p95_ms", "cost_per_1k_requests")
+#: A rung is predicted to answer faster than another where it takes less than this share of it, and to miss a limit all the same where it
+#: exceeds it this many times: estimates of one machine err alike, but they err.
+_FASTER, _FAR = 0.97, 2.0
+
+
+def missed_of_answering(gate: GateResult) -> list[Finding]:
+    """The limits on what answering takes that failed; and those that stayed open, where the value lies beyond the bound, or where nothing
+    else stands in the way of a pass."""
+    limits = [each for each in gate.findings if each.kind == "limit" and each.name in OF_ANSWERING]
+    alone = all(each.verdict is Verdict.PASS or each in limits for each in gate.findings)
+    return [
+        each
+        for each in limits
+        if each.verdict is Verdict.FAIL
+        or (each.verdict is Verdict.INCONCLUSIVE and (alone or (each.value is not None and each.value > each.bound)))
+    ]
+
+
+def _as_slow(rung: RungPlan, below: RungPlan, missed: Finding, longer: float) -> bool:
+    """True where ``rung`` is not predicted to answer faster than ``below``, or not by enough. ``longer`` is how many times longer the
+    answers of ``below`` were than those that are learned."""
+    if rung.serving_cost is None or below.serving_cost is None or not below.serving_cost.likely:
+        return False
+    share = rung.serving_cost.likely / below.serving_cost.likely / longer
+    return share > _FASTER or (missed.low is not None and missed.low * share > _FAR * missed.bound)
+
+
+def _longer(climb: Climb, plan: Plan) -> float:
+    """How many times longer the answers were than those of the training rows; 1 where they were no longer, or are labels."""
+    answered = climb.evidence.metrics.get("answer_tokens")
+    learned = plan.tokens.target_mean if plan.tokens else 0.0
+    return max(1.0, answered.value / learned) if answered and learned else 1.0
+
+
+def _why_slow(missed: Finding, climb: Climb, rung: str) -> str:
+    """``rung`` is empty where none is left that could meet the limit."""
+    what = f"{rung} cannot meet the limit" if rung else "no rung that is left can meet the limit"
+    return (
+        f"{what}: with {named(climb)} {missed.reason}, and {'it is not' if rung else 'none is'} predicted to come within it; "
+        "training does not change that: a faster machine, a smaller base model or a looser limit would"
+    )
+
+
 def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:
     """Why the budget does not reach for the next rung; empty when it does."""
     hours, money = following.time.likely / 3600, following.money.likely
@@ -173,21 +241,45 @@ def _beyond_budget(budget: Budget, following: RungPlan, spent: Spent) -> str:
     return ""
 
 
-def choose(climbs: Sequence[Climb], compare: Callable[[Climb, Climb], Comparison]) -> tuple[Climb | None, str]:
+def choose(
+    climbs: Sequence[Climb], compare: Callable[[Climb, Climb], Comparison], traffic: Traffic | None = None
+) -> tuple[Climb | None, str]:
     """The cheapest candidate that passes on dev, unless a costlier one that passes is better by more than the margin.
 
-    ``compare(upper, lower)`` gives the paired difference of two climbs on the same items.
+    ``compare(upper, lower)`` gives the paired difference of two climbs on the same items. Of two of which neither is better the one that
+    costs less in all wins: as measured, where the ends of the intervals prove it, else as planned, which is the order of ``climbs``.
     """
+    traffic = traffic or Traffic()
     passing = [climb for climb in climbs if climb.gate.verdict is Verdict.PASS]
     if not passing:
         return None, _none_passes(climbs)
     chosen, reasons = passing[0], [f"{named(passing[0])} is the cheapest rung that passes on dev"]
     for costlier in passing[1:]:
-        standing = compare(costlier, chosen)
-        reasons.append(_standing_reason(standing, costlier, chosen))
-        if standing.standing is Standing.BETTER:
+        standing, saves = compare(costlier, chosen), _saves(costlier, chosen, traffic)
+        reasons.append(_standing_reason(standing, costlier, chosen, saves))
+        if standing.standing is Standing.BETTER or (saves and standing.standing is not Standing.WORSE):
             chosen = costlier
     return chosen, "; ".join(reasons)
+
+
+def _saves(costlier: Climb, cheaper: Climb, traffic: Traffic) -> str:
+    """What was measured of a rung that was planned as the costlier of two, and costs less in all; empty where that is not proven."""
+    one, other = in_all(costlier, traffic), in_all(cheaper, traffic)
+    if one is None or other is None or one[1] >= other[0]:
+        return ""
+    return (
+        f"costs less in all as measured ({one[0]:.2g} to {one[1]:.2g} against {other[0]:.2g} to {other[1]:.2g} "
+        f"for making and {traffic.requests:,.0f} requests)"
+    )
+
+
+def in_all(climb: Climb, traffic: Traffic) -> tuple[float, float] | None:
+    """What a measured candidate costs in all, making and traffic: at the ends of its measured cost of a request; None without one."""
+    asked = climb.evidence.metrics.get("cost_per_1k_requests")
+    if asked is None:
+        return None
+    thousands = traffic.requests / 1000
+    return climb.money + thousands * asked.low, climb.money + thousands * asked.high
 
 
 def named(climb: Climb | RungPlan) -> str:
@@ -195,16 +287,18 @@ def named(climb: Climb | RungPlan) -> str:
     return f"{climb.rung.value} {climb.variant}"
 
 
-def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb) -> str:
+def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb, saves: str) -> str:
     difference = f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
     if found.standing is Standing.BETTER:
         return f"{named(costlier)} is better than {named(cheaper)} by more than the margin ({difference})"
     if found.standing is Standing.TIE:
-        return f"{named(costlier)} ties with {named(cheaper)} ({difference}), so the cheaper wins"
+        ties = f"{named(costlier)} ties with {named(cheaper)} ({difference})"
+        return f"{ties}, and {saves}, so it wins" if saves else f"{ties}, so the cheaper wins"
     if found.standing is Standing.WORSE:
         return f"{named(costlier)} is worse than {named(cheaper)} ({difference})"
     told = ", ".join(filter(None, (difference, what_settles(found.items_needed))))
-    return f"{named(costlier)} is not proven better than {named(cheaper)} ({told}), so the cheaper stays"
+    open_ = f"{named(costlier)} is not proven better than {named(cheaper)} ({told})"
+    return f"{open_}, and {saves}, so it is taken" if saves else f"{open_}, so the cheaper stays"
 
 
 def _none_passes(climbs: Sequence[Climb]) -> str:

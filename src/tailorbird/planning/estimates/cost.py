@@ -24,7 +24,8 @@ def energy_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
     return interval([time.low * kilowatts, time.likely * kilowatts, time.high * kilowatts], "kWh")
 
 
-def serving_estimate(inputs: PlanInputs, shots: int) -> Estimate:
-    """What 1,000 requests cost that come one by one: the machine's time for each."""
-    low, likely, high = scoring_seconds(inputs, shots, 1000, alone=True)
+def serving_estimate(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estimate:
+    """What 1,000 requests cost that come one by one: the machine's time for each. What all of them share, demonstrations too, is computed
+    once and kept; the ``looked_up`` tokens of each are its own. An adapter's own products are left out: it can be merged."""
+    low, likely, high = scoring_seconds(inputs, shots, 1000, alone=True, looked_up=looked_up)
     return money_estimate(inputs, Estimate(low=low, likely=likely, high=high, unit="s"))

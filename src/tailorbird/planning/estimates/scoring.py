@@ -28,24 +28,24 @@ TIMED_ROWS, BATCHED_ROWS = 80, 32
 _UNMEASURED_GFLOPS = 10.0
 
 
-def prompt_time(inputs: PlanInputs, shots: int) -> Estimate:
-    """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev."""
+def prompt_time(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estimate:
+    """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev. ``looked_up`` as ``scoring_seconds``."""
     # Held-out rows are scored for each drawn set, and twice more to see whether a preference of the model is to be taken off.
     tried = (FEW_SHOT_DRAWS if shots else 0) + (2 if inputs.tokens.label_trie else 0)
     rows = inputs.manifest.counts.dev + tried * FEW_SHOT_ROWS
-    seconds = zip(START_SECONDS, scoring_seconds(inputs, shots, rows), strict=True)
+    seconds = zip(START_SECONDS, scoring_seconds(inputs, shots, rows, looked_up=looked_up), strict=True)
     return interval([sum(both) for both in seconds], "s")
 
 
-def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False) -> list[float]:
+def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False, looked_up: float = 0.0) -> list[float]:
     """Seconds to answer ``rows`` messages: what they share is computed once and kept, and every pass reads all weights.
 
-    ``alone``: each comes by itself, as requests do.
+    ``alone``: each comes by itself, as requests do. ``looked_up`` counts the tokens that are looked up for each row: no two share them.
     """
     tokens, machine = inputs.tokens, inputs.machine
     shared = tokens.shared_prefix + tokens.label_trie + shots * demonstration_tokens(inputs)
     answer = tokens.label_trie or tokens.target_mean
-    work = work_of(rows, suffix_tokens(tokens) + answer, shared, 1, answer)
+    work = work_of(rows, suffix_tokens(tokens) + looked_up + answer, shared, 1, answer)
     single = rows if alone else min(rows, TIMED_ROWS)
     # A generated token is a pass of its own; labels are scored in one.
     passes = single * (1 if tokens.label_trie else tokens.target_mean) + (rows - single) / BATCHED_ROWS

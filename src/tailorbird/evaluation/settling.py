@@ -1,0 +1,89 @@
+"""Latency and cost timed until their limits are settled.
+
+In: timed requests, a way to time more, limits. Out: the metrics that the limits are judged by. Must not know: engines, rows, the gate's
+words.
+
+Requests need no labels, so that more of them can be timed than there are items. Looking again after the first time is paid for: the k-th
+look must meet the confidence that ``spend`` leaves it, so that all looks together err no more often than one may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+
+from tailorbird.domain.evidence import Metric, Prediction
+from tailorbird.evaluation.serving_cost import cost_of, latency_of
+from tailorbird.evaluation.spec import MeasureSpec
+from tailorbird.foundations.statistics import quantile_interval, spend
+
+#: Looks at most: the first, one more where a limit is missed, and others while one stays open.
+LOOKS = 4
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One request: its wall time, and its share of the time in which the machine was occupied, in milliseconds."""
+
+    request_ms: float
+    share_ms: float
+
+
+@dataclass(frozen=True)
+class ServingLimits:
+    """Upper bounds on what answering takes, by the names of the metrics."""
+
+    bounds: dict[str, float]
+
+    def missed(self, metrics: dict[str, Metric]) -> bool:
+        """True when some limit is proven to be exceeded."""
+        return any(name in metrics and metrics[name].low > bound for name, bound in self.bounds.items())
+
+    def proven(self, metrics: dict[str, Metric]) -> bool:
+        """True when every limit is proven to be kept."""
+        return all(name in metrics and metrics[name].high <= bound for name, bound in self.bounds.items())
+
+
+#: Times so many further requests, and maybe fewer: what it is given is the number wanted, and whether it is for a miss to be timed again.
+More = Callable[[int, bool], Sequence[Timing]]
+
+
+def fewest_requests(confidence: float) -> int:
+    """How many requests bound a 95th percentile at the first look."""
+    wanted = spend(confidence, 1)
+    return next(n for n in count(2) if quantile_interval(range(n), 0.95, wanted) is not None)
+
+
+def timings_of(predictions: Sequence[Prediction]) -> list[Timing]:
+    """Of those that were answered as requests."""
+    return [Timing(each.request_ms, each.latency_ms) for each in predictions if each.request_ms is not None]
+
+
+def settled(first: Sequence[Timing], more: More, limits: ServingLimits, spec: MeasureSpec) -> dict[str, Metric]:
+    """Metrics of ``first`` and of as many further requests as it takes to prove ``limits`` either way, while ``more`` gives any.
+
+    Requests are filled up to ``fewest_requests`` first, which looks at nothing. A miss is timed once more, by as many new requests, which
+    take the place of those before them: the machine may have been busy. What stays open is timed twice as often.
+    """
+    timings = list(first)
+    if "latency_p95_ms" in limits.bounds and (lacking := fewest_requests(spec.confidence) - len(timings)) > 0:
+        timings += more(lacking, False)
+    again = True
+    for look in range(1, LOOKS + 1):
+        found = _measured(timings, spec, look)
+        missed = limits.missed(found)
+        if look == LOOKS or limits.proven(found) or (missed and not again):
+            return found
+        further = list(more(max(1, len(timings)), missed))
+        if not further:
+            return found
+        timings, again = (further, False) if missed else (timings + further, again)
+    raise AssertionError("the last look returns")
+
+
+def _measured(timings: Sequence[Timing], spec: MeasureSpec, look: int) -> dict[str, Metric]:
+    """The intervals hold at what this look must meet, and so at what ``spec`` asks."""
+    stricter = replace(spec, confidence=spend(spec.confidence, look))
+    found = (latency_of([each.request_ms for each in timings], stricter), cost_of([each.share_ms for each in timings], stricter))
+    return {metric.name: metric.model_copy(update={"confidence": spec.confidence}) for metric in found if metric is not None}
