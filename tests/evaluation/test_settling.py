@@ -59,21 +59,21 @@ def test_what_stays_open_is_timed_twice_as_often_until_it_is_proven() -> None:
 
 
 def test_a_miss_is_timed_once_more_by_other_requests_which_take_its_place() -> None:
-    busy, quiet = [Timing(90.0, 90.0)] * 80, [10.0] * 80
-    machine = Machine(*quiet)
+    busy, again = [Timing(90.0, 90.0)] * 80, fewest_requests(SPEC.confidence, 2)
+    machine = Machine(*[10.0] * 400)
     found = settled(busy, machine.more, within(50), SPEC)
-    assert machine.asked == [(80, True)]
-    assert (found["latency_p95_ms"].value, found["latency_p95_ms"].n) == (10.0, 80)
+    assert machine.asked == [(again, True)]
+    assert (found["latency_p95_ms"].value, found["latency_p95_ms"].n) == (10.0, again)
     slow = Machine(*[90.0] * 400)
     found = settled(busy, slow.more, within(50), SPEC)
-    assert slow.asked == [(80, True)]  # once, and no more
+    assert slow.asked == [(again, True)]  # once, and no more
     assert found["latency_p95_ms"].low > 50
 
 
 def test_without_further_texts_what_was_timed_stands() -> None:
     assert "latency_p95_ms" not in settled([Timing(1.0, 1.0)] * 5, Machine().more, within(50), SPEC)
-    found = settled([Timing(ms, ms) for ms in spread(80, 10, 60)], Machine().more, within(50), SPEC)
-    assert found["latency_p95_ms"].low <= 50 <= 60
+    found = settled([Timing(ms, ms) for ms in spread(80, 10, 60)], Machine().more, within(58), SPEC)
+    assert found["latency_p95_ms"].low <= 58 < found["latency_p95_ms"].high
 
 
 def test_cost_alone_is_settled_too() -> None:

@@ -49,9 +49,9 @@ class ServingLimits:
 More = Callable[[int, bool], Sequence[Timing]]
 
 
-def fewest_requests(confidence: float) -> int:
-    """How many requests bound a 95th percentile at the first look."""
-    wanted = spend(confidence, 1)
+def fewest_requests(confidence: float, look: int = 1) -> int:
+    """How many requests bound a 95th percentile at a look."""
+    wanted = spend(confidence, look)
     return next(n for n in count(2) if quantile_interval(range(n), 0.95, wanted) is not None)
 
 
@@ -75,7 +75,8 @@ def settled(first: Sequence[Timing], more: More, limits: ServingLimits, spec: Me
         missed = limits.missed(found)
         if look == LOOKS or limits.proven(found) or (missed and not again):
             return found
-        further = list(more(max(1, len(timings)), missed))
+        least = fewest_requests(spec.confidence, look + 1) if "latency_p95_ms" in limits.bounds else 1
+        further = list(more(max(least, len(timings)) if missed else max(least - len(timings), len(timings), 1), missed))
         if not further:
             return found
         timings, again = (further, False) if missed else (timings + further, again)
