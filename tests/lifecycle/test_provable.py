@@ -95,6 +95,11 @@ def test_a_limit_on_latency_needs_as_many_texts_as_bound_it(parts: Parts, author
     assert "more rows, or remove the limit" in error.hint
 
 
+def test_answers_that_shall_cost_nothing_are_refused(parts: Parts, author: Actor, tmp_path: Path) -> None:
+    error = refused(parts, author, write_objective(tmp_path / "free", limits={"cost_per_1k_requests": {"max": 0}}))
+    assert "no answer costs nothing" in error.message
+
+
 def test_latency_is_proven_on_a_small_dev_set_by_texts_of_train(parts: Parts, author: Actor, tmp_path: Path) -> None:
     path = small(tmp_path / "small", 130, kpis=[LOOSE], limits={"latency_p95_ms": {"max": 60_000}, "cost_per_1k_requests": {"max": 100}})
     ended = climbing.adapt(parts, author, path, SILENT)

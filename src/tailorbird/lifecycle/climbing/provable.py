@@ -45,7 +45,7 @@ def check_provable(stage: Stage, manifest: SnapshotManifest) -> None:
         for finding in _open(objective, manifest, rows[split], 1):
             line = file.line_of(_place(objective, finding))
             found.setdefault(line, Fault(line, _message(finding, split, objective), _hint(finding, split, objective)))
-    for place, message, hint in (*_latency(stage, rows), *_retention(objective)):
+    for place, message, hint in (*_latency(stage, rows), *_cost(stage), *_retention(objective)):
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     raise_faults(file.source, [found[line] for line in sorted(found)])
     _tell_of_next_look(stage, manifest, rows[Split.TEST])
@@ -155,6 +155,14 @@ def _latency(stage: Stage, rows: dict[Split, tuple[Row, ...]]) -> Iterator[tuple
     if texts < needed:
         message = f"{needed} requests bound a 95th percentile at {confidence:.1%} confidence, and train and dev hold {texts} texts to ask"
         yield "limits.latency_p95_ms.max", message, f"bring at least {needed - texts} more rows, or remove the limit"
+
+
+def _cost(stage: Stage) -> Iterator[tuple[str, str, str]]:
+    """Whatever takes time costs something, unless the machine costs nothing."""
+    limit, price = stage.objective.limits.cost_per_1k_requests, stage.parts.prices.per_hour
+    if limit is not None and limit.max == 0 and price > 0:
+        message = f"no answer costs nothing: an hour of this machine costs {price:g}"
+        yield "limits.cost_per_1k_requests.max", message, "write an amount above 0, or remove the limit"
 
 
 def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
