@@ -16,7 +16,7 @@ from tailorbird.domain.value import Digest, Value
 
 
 class RungKind(StrEnum):
-    """A way to adapt. The order of definition is the order of cost. ``FLOOR`` is a classical model: the lowest rung of a classify task,
+    """A way to adapt. The order of definition is that of what making takes. ``FLOOR`` is a classical model: the lowest rung of a classify task,
     or a reference beside the ladder."""
 
     FLOOR = "floor"

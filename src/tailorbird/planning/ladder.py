@@ -24,7 +24,7 @@ def make_plan(inputs: PlanInputs) -> Plan:
     """The frozen plan of a climb, cheapest rung first: making and traffic together. A rung that this machine or the budget cannot carry is
     left out, with the number; the budget is held against making alone.
 
-    An explicit ladder is put into the order of cost, and says so. The plan may have no rung at all: then ``left_out`` says why.
+    An explicit ladder is put into the order of cost, too. The plan may have no rung at all: then ``left_out`` says why.
     """
     return ordered(drafted(inputs), inputs.objective)
 
@@ -111,7 +111,6 @@ def _order(inputs: PlanInputs) -> Reason:
     if asked == "auto":
         text = f"rungs are climbed from the cheapest, {counted}; the climb stops on the first that passes"
     else:
-        rungs = [kind for kind in RungKind if kind in asked]
-        moved = "put into the order of cost" if list(asked) != rungs else "already in the order of cost"
-        text = f"the objective asks for {', '.join(kind.value for kind in asked)}: all are tried, {moved}, {counted}"
+        kinds = ", ".join(kind.value for kind in asked)
+        text = f"the objective asks for {kinds}: all are tried, in the order of what they cost, {counted}"
     return Reason(rule="order", text=text, source="docs/concepts.md")
