@@ -16,8 +16,8 @@ from tailorbird.domain.value import Digest, Value
 
 
 class RungKind(StrEnum):
-    """A way to adapt. The order of definition is that of what making takes. ``FLOOR`` is a classical model: the lowest rung of a classify task,
-    or a reference beside the ladder."""
+    """A way to adapt. The order of definition is that of what making takes. ``FLOOR`` is a classical model: the lowest rung of a classify
+    task, or a reference beside the ladder."""
 
     FLOOR = "floor"
     SEARCH = "search"
