@@ -123,7 +123,7 @@ def test_the_sealed_test_is_not_opened_when_no_rung_passes(parts: Parts, author:
 
 
 def test_a_listed_ladder_trains_and_compares_every_rung(parts: Parts, author: Actor, tmp_path: Path) -> None:
-    path = write_objective(tmp_path / "listed", ladder=["prompt", "lora", "full"])
+    path = write_objective(tmp_path / "listed", ladder=["prompt", "lora", "full"], traffic={"per_month": 0})
     ladder = ladder_of(parts, climbing.adapt(parts, author, path, SILENT))
     assert [climb.rung for climb in ladder.climbs][-2:] == [RungKind.LORA, RungKind.FULL]
     assert all(climb.against_below is not None for climb in ladder.climbs[1:])
