@@ -247,7 +247,7 @@ def choose(
     """The cheapest candidate that passes on dev, unless a costlier one that passes is better by more than the margin.
 
     ``compare(upper, lower)`` gives the paired difference of two climbs on the same items. Of two of which neither is better the one that
-    costs less in all wins: as measured, where the ends of the intervals prove it, else as planned, which is the order of ``climbs``.
+    costs less in all wins: as measured, where the difference is clear, else as planned, which is the order of ``climbs``.
     """
     traffic = traffic or Traffic()
     passing = [climb for climb in climbs if climb.gate.verdict is Verdict.PASS]
@@ -262,10 +262,15 @@ def choose(
     return chosen, "; ".join(reasons)
 
 
+#: How many times a machine that is busier than it was may lengthen what is measured, and the amount of money that is no saving.
+_BUSIER, _NOTHING = 1.5, 0.01
+
+
 def _saves(costlier: Climb, cheaper: Climb, traffic: Traffic) -> str:
-    """What was measured of a rung that was planned as the costlier of two, and costs less in all; empty where that is not proven."""
+    """What was measured of a rung that was planned as the costlier of two, and costs less in all; empty where that is not proven. The two
+    were not measured at once, so that a load may have come between them."""
     one, other = in_all(costlier, traffic), in_all(cheaper, traffic)
-    if one is None or other is None or one[1] >= other[0]:
+    if one is None or other is None or _BUSIER * one[1] >= other[0] or other[0] - one[1] < _NOTHING:
         return ""
     return (
         f"costs less in all as measured ({one[0]:.2g} to {one[1]:.2g} against {other[0]:.2g} to {other[1]:.2g} "
