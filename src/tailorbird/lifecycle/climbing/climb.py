@@ -33,6 +33,7 @@ from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
 from tailorbird.lifecycle.journal import Facts
+from tailorbird.lifecycle.parts import Progress
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.allowing import require_allowance
 from tailorbird.lifecycle.steps.failing import ended_by
@@ -286,12 +287,17 @@ def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> 
     engine.load(servable)
     try:
         predictions = _ask(stage, engine, servable, rows)
-        served = timing.served(stage, split, look, predictions, lambda more: _ask(stage, engine, servable, more))
+        served = timing.served(stage, split, look, predictions, lambda more: _ask(_quietly(stage), engine, servable, more))
         beyond = _ask(stage, engine, servable, shifted, timed=0) if shifted else []
     finally:
         engine.unload(servable.id)
     evidence = _with_served(weigh(stage, candidate, rows, predictions, engine.fingerprint(), look), served)
     return shifting.with_shift(stage, evidence, shifted, beyond, look)
+
+
+def _quietly(stage: Stage) -> Stage:
+    """The stage without its progress: requests that are timed one by one are counted by whoever asks for them."""
+    return replace(stage, progress=Progress())
 
 
 def _ask(stage: Stage, engine: Engine, servable: Servable, rows: tuple[Row, ...], timed: int | None = None) -> list[Prediction]:
