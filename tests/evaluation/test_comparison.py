@@ -104,9 +104,11 @@ def test_only_the_same_items_and_means_over_items_compare() -> None:
     assert caught.value.error_code == "items_differ"
     with pytest.raises(InvalidInput):
         compare(UPPER, LOWER, [], [], RULE)
-    with pytest.raises(InvalidInput) as caught:
-        compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric="log_loss"))
-    assert "accuracy" in caught.value.hint
+    for metric in ("latency_p95_ms", "cost_per_1k_requests", "micro_f1", "nonsense"):
+        with pytest.raises(InvalidInput) as caught:
+            compare(UPPER, LOWER, items([True]), items([True]), ComparisonRule(metric=metric))
+        assert caught.value.error_code == "metric_unpaired"
+        assert "accuracy" in caught.value.hint
 
 
 def test_false_claims_keep_to_their_rate() -> None:

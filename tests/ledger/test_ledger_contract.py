@@ -201,7 +201,9 @@ class TestLooksAndSplits:
             looks = [("s", "a"), ("s", "b"), ("s", "a"), ("t", "a")]
             assert [work.looks.add("routing", digest(s), digest(c)) for s, c in looks] == [1, 2, 1, 3]
             assert work.looks.add("other", digest("s"), digest("a")) == 1
-            assert (work.looks.count("routing"), work.looks.count("other"), work.looks.count("none")) == (3, 1, 0)
+            asked = [work.looks.add("routing", digest("s"), digest("a"), digest(question)) for question in ("q", "r", "q")]
+            assert asked == [4, 5, 4]
+            assert (work.looks.count("routing"), work.looks.count("other"), work.looks.count("none")) == (5, 1, 0)
 
     def test_rows_never_move(self, ledger):
         with ledger.work("acme") as work:

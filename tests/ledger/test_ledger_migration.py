@@ -197,6 +197,12 @@ class TestFromTheFirstSchema:
             rows = connection.execute(text("SELECT digest, state, dossier FROM releases")).all()
         assert rows == [(sample.digest("old"), "production", None)]
 
+    def test_old_looks_go_on_counting(self, ledger):
+        """What they asked is not known: the same candidate asked anything pays for a look of its own."""
+        with ledger.work("acme") as work:
+            assert work.looks.count("routing") == 2
+            assert work.looks.add("routing", sample.digest("s"), sample.digest("a"), sample.digest("q")) == 3
+
     def test_going_back_keeps_what_the_first_schema_had(self, old_url):
         before = rows_of(old_url)
         moved(migrated(old_url), "0001")
@@ -222,6 +228,8 @@ def fill_first_schema(connection: Connection) -> None:
         f"INSERT INTO releases VALUES ('acme', '{sample.digest('old')}', 1, 'production', '{{}}', '{{}}')",
         "INSERT INTO requests VALUES ('acme', 'request-1', 'key', 'routing', NULL, 'main', '/v1/chat/completions', 200, 'ok', NULL,"
         f" 'refund', 20, 2, 12.5, '{at}')",
+        f"INSERT INTO looks VALUES ('acme', 'routing', '{sample.digest('s')}', '{sample.digest('a')}', 1)",
+        f"INSERT INTO looks VALUES ('acme', 'routing', '{sample.digest('s')}', '{sample.digest('b')}', 2)",
     ]
     for statement in statements:
         connection.exec_driver_sql(statement)

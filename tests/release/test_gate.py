@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from release_kit import average, evidence, gate, objective, share
+from release_kit import average, evidence, gate, name_of, objective, share
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import Finding, Metric, Verdict
+from tailorbird.domain.evidence import Comparison, Evidence, Finding, Metric, Standing, Verdict
 from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, Referral, RiskTier
 from tailorbird.foundations.statistics import clustered_wilson, score_interval, spend, wilson
 from tailorbird.release import GateInputs, interval_at, judge
@@ -192,6 +192,54 @@ def test_a_candidate_must_not_be_worse_than_what_answers_now() -> None:
         assert gate(good, against).verdict is verdict
     # Twenty items leave more open than the margin even where the two never differ.
     assert gate(good, average("against_incumbent", 0.0, -0.119, 0.119, n=20)).verdict is Verdict.PASS
+
+
+def against(metric: str, difference: float, low: float, high: float, margin: float, reason: str = "") -> Evidence:
+    """Evidence of a candidate that was compared with the incumbent in ``metric``."""
+    found = Comparison(
+        upper=name_of("new"),
+        lower=name_of("old"),
+        metric=metric,
+        n=400,
+        difference=difference,
+        low=low,
+        high=high,
+        confidence=spend(0.9, 1),
+        wins=1,
+        losses=1,
+        p_value=1.0,
+        margin=margin,
+        standing=Standing.NOT_PROVEN,
+        less_is_better=metric in ("log_loss", "brier"),
+        smallest_margin=0.007,
+        reason=reason,
+    )
+    measured = [] if reason else [average("against_incumbent", difference, low, high).model_copy(update={"confidence": spend(0.9, 1)})]
+    told = {"against_incumbent": found, "unmeasured": {"against_incumbent": reason} if reason else {}}
+    return evidence(share("accuracy", 400, 400), *measured).model_copy(update=told)
+
+
+@pytest.mark.parametrize(
+    ("compared", "verdict"),
+    [
+        (against("log_loss", -0.5, -1.7, -0.3, 0.05), Verdict.PASS),  # half a nat better
+        (against("log_loss", 1.5, 1.2, 1.9, 0.05), Verdict.FAIL),  # worse, and by more than a share could be
+        (against("log_loss", 0.02, 0.0, 0.049, 0.05), Verdict.PASS),
+        (against("log_loss", 0.02, -0.03, 0.07, 0.05), Verdict.INCONCLUSIVE),
+        (against("chrf", 0.5, 0.4, 0.6, 0.02), Verdict.PASS),
+        (against("chrf", -0.5, -0.6, -0.4, 0.02), Verdict.FAIL),
+        (against("chrf", -0.03, -0.045, -0.015, 0.05), Verdict.PASS),  # the margin of the metric, not that of shares
+        (against("ece", 0.0, 0.0, 0.0, 0.02, "ece is undefined"), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_against_the_incumbent_direction_margin_and_unit_are_the_metrics(compared: Evidence, verdict: Verdict) -> None:
+    result = judge(GateInputs(objective=objective(), evidence=compared, look=1))
+    (finding,) = [finding for finding in result.findings if finding.name == "against_incumbent"]
+    assert finding.verdict is result.verdict is verdict
+    assert compared.against_incumbent is not None
+    assert (compared.against_incumbent.reason or compared.against_incumbent.metric) in finding.reason
+    stretched = judge(GateInputs(objective=objective(), evidence=compared, look=2)).findings[-1]
+    assert stretched.low is None or stretched.high is None or stretched.low <= stretched.high
 
 
 def test_a_target_met_by_what_is_referred_is_judged_by_what_is_answered() -> None:

@@ -12,7 +12,7 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import ItemResult, Verdict
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewSheet
-from tailorbird.release import candidate_side, check_mark, draw_sheet, next_item, review_result
+from tailorbird.release import Disagreement, candidate_side, check_mark, draw_sheet, next_item, review_result
 
 #: What a reviewer says of an item, told where the candidate's answer stands.
 Says = Callable[[ReviewItem, str], Mark]
@@ -25,8 +25,12 @@ def results(prefix: str, count: int = 60, alike: int = 20) -> list[ItemResult]:
     ]
 
 
+def between(ours: list[ItemResult], theirs: list[ItemResult], unlike: frozenset[str] = frozenset()) -> Disagreement:
+    return Disagreement(ours, theirs, "test", unlike)
+
+
 def sheet(risk: RiskTier = RiskTier.HIGH, **changes: int) -> ReviewSheet:
-    drawn = draw_sheet(objective(risk), name_of("snapshot"), "release x", results("new", **changes), results("old", **changes), "test")
+    drawn = draw_sheet(objective(risk), name_of("snapshot"), "release x", between(results("new", **changes), results("old", **changes)))
     assert drawn is not None
     return drawn
 
@@ -69,7 +73,17 @@ def test_only_disagreements_are_asked_and_some_twice() -> None:
 
 def test_no_one_is_asked_where_the_tier_asks_nobody_or_nothing_differs() -> None:
     for risk, ours in ((RiskTier.MINIMAL, results("new")), (RiskTier.HIGH, results("old"))):
-        assert draw_sheet(objective(risk), name_of("s"), "x", ours, results("old"), "test") is None
+        assert draw_sheet(objective(risk), name_of("s"), "x", between(ours, results("old"))) is None
+
+
+def test_items_that_differ_in_the_metric_come_first() -> None:
+    """Of 40 answers that differ ten differ in the metric: they are asked, and the others fill the sheet."""
+    unlike = frozenset(name_of(f"i{n}") for n in (*range(5), *range(25, 35)))
+    drawn = draw_sheet(objective(RiskTier.LIMITED), name_of("s"), "x", between(results("new", 90), results("old", 90), unlike))
+    assert drawn is not None
+    first = [item.item for item in drawn.items if item.repeat_of is None]
+    assert len(first) == 40
+    assert {name_of(f"i{n}") for n in range(25, 35)} == set(first[:10])
 
 
 def test_sides_are_by_lot_and_change_when_an_item_comes_again() -> None:

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reporting_kit import difference, finding
 
+from tailorbird.domain.evidence import Standing
 from tailorbird.domain.plan import Estimate
+from tailorbird.foundations.standing import measured_words
 from tailorbird.reporting import human_count, human_seconds
 from tailorbird.reporting.formatting import difference_text, estimate_text, finding_text, human_memory, human_money, interval, metric_text
 
@@ -101,3 +103,15 @@ def test_a_difference_has_its_sign_and_standing() -> None:
 )
 def test_estimates(estimate: Estimate, shown: str) -> None:
     assert estimate_text(estimate) == shown
+
+
+def test_a_lower_value_that_is_better_is_told_as_better() -> None:
+    """The sign is that of the numbers; the word beside it says what it means."""
+    less = {"metric": "log_loss", "difference": -0.21, "low": -0.3, "high": -0.1, "standing": Standing.BETTER, "less_is_better": True}
+    found = difference().model_copy(update=less)
+    assert difference_text(found) == "-0.210 better [-0.300, -0.100]"
+    assert measured_words(found) == "log_loss -0.210 [-0.300, -0.100], less is better"
+    assert measured_words(difference()) == "accuracy +0.070 [-0.012, +0.150]"
+    undefined = difference().model_copy(update={"reason": "ece is undefined"})
+    assert difference_text(undefined) == "not proven: ece is undefined"
+    assert measured_words(undefined) == "ece is undefined"

@@ -6,7 +6,7 @@ import pytest
 from reporting_kit import finding, gate, ladder, objective, plan
 from rich.console import Console, RenderableType
 
-from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.evidence import Standing, Verdict
 from tailorbird.domain.ladder import Ladder
 from tailorbird.reporting import gate_table, ladder_markdown, ladder_reasons, ladder_table, plan_table
 
@@ -105,4 +105,30 @@ def test_the_plan_as_it_is_shown() -> None:
         "\n"
         "dev: accuracy ≥ 0.9 is proven by 0.956 or more on 90 items\n"
         "test: recall[rare] ≥ 0.9 cannot be proven with 4 items\n"
+    )
+
+
+def compared_in(metric: str, **changes: object) -> Ladder:
+    """The ladder, compared in ``metric``."""
+    floor, prompt, lora = ladder().measured
+    against = lora.against_below
+    assert against is not None
+    told = lora.model_copy(update={"against_below": against.model_copy(update={"metric": metric} | changes)})
+    return ladder().model_copy(update={"floor": floor, "climbs": (prompt, told), "compared_on": metric})
+
+
+def test_the_column_is_that_of_the_metric_in_which_rungs_are_compared() -> None:
+    less = {"difference": -0.07, "low": -0.15, "high": -0.03, "standing": Standing.BETTER, "less_is_better": True}
+    shown = _shown(ladder_table(compared_in("log_loss", **less), objective()))
+    assert "dev log_loss" in shown.replace("dev\n", "dev ")
+    assert "-0.070 better" in shown
+    assert "| dev log_loss |" in ladder_markdown(compared_in("log_loss", **less), objective())
+
+
+def test_what_could_not_be_compared_says_why_beside_the_table() -> None:
+    told = compared_in("chrf", difference=0.0, low=-1.0, high=1.0, reason="chrf is missing on 9 of 90 items of the lower one")
+    assert "not proven" in _shown(ladder_table(told, objective()))
+    assert (
+        "lora r16 is not proven better or worse than the rung below: chrf is missing on 9 of 90 items of the lower one"
+        in ladder_reasons(told)
     )

@@ -42,11 +42,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Picture:
-    """Rungs from the cheapest to the costliest, the floor beside them, and the target of the KPI that is drawn."""
+    """Rungs from the cheapest to the costliest, the floor beside them, and the target of the metric that is drawn, where it is a KPI."""
 
     kpi: str
-    target: float
-    target_at: float
+    target: float | None
+    target_at: float | None
     axis_low: float
     axis_high: float
     floor: Step | None
@@ -65,25 +65,32 @@ class _Axis:
 
 
 def ladder_picture(report: RunReport) -> Picture | None:
-    """The picture of a run's climb so far; None before there is a plan. It draws the objective's first KPI."""
+    """The picture of a run's climb so far; None before there is a plan. It draws the metric in which rungs are compared."""
     if report.plan is None:
         return None
-    kpi = report.objective.kpis[0]
+    metric = _drawn(report)
+    target = next((kpi.target for kpi in report.objective.kpis if kpi.metric == metric), None)
     floor = report.ladder.floor if report.ladder else None
     climbs = report.ladder.climbs if report.ladder else report.climbs
-    axis = _axis([kpi.target, *_ends(kpi.metric, (*climbs, *([floor] if floor else [])))])
+    axis = _axis([*([] if target is None else [target]), *_ends(metric, (*climbs, *([floor] if floor else [])))])
     chosen = report.ladder.chosen if report.ladder else None
     is_rung = report.ladder is not None and report.ladder.floor_is_rung
-    steps = [_climbed(climb, kpi.metric, axis, chosen) for climb in (*([floor] if floor and is_rung else []), *climbs)]
+    steps = [_climbed(climb, metric, axis, chosen) for climb in (*([floor] if floor and is_rung else []), *climbs)]
     return Picture(
-        kpi=kpi.metric,
-        target=kpi.target,
-        target_at=axis.at(kpi.target),
+        kpi=metric,
+        target=target,
+        target_at=None if target is None else axis.at(target),
         axis_low=axis.low,
         axis_high=axis.high,
-        floor=_floor(floor, kpi.metric, axis) if floor and not is_rung else None,
+        floor=_floor(floor, metric, axis) if floor and not is_rung else None,
         steps=(*steps, *_untried(report, len(climbs))),
     )
+
+
+def _drawn(report: RunReport) -> str:
+    """The metric in which rungs are compared; in runs of before that was planned, the first KPI."""
+    planned = report.plan.comparison if report.plan else None
+    return planned.metric if planned else report.objective.compare_on or report.objective.kpis[0].metric
 
 
 def _ends(name: str, climbs: tuple[Climb, ...]) -> Iterator[float]:
@@ -94,7 +101,7 @@ def _ends(name: str, climbs: tuple[Climb, ...]) -> Iterator[float]:
 
 def _axis(values: list[float]) -> _Axis:
     """From 0 to 1 where all is a share, so that a bar's length says what it seems to say; else from 0 to a bit beyond the farthest."""
-    low, high = min(0.0, *values), max(values)
+    low, high = min([0.0, *values]), max([0.0, *values])
     return _Axis(low, 1.0 if 0 < high <= 1 else (high * 1.1 or 1.0))
 
 

@@ -16,7 +16,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from tailorbird.console.markdown import markdown_html
 from tailorbird.domain.errors import NotFound
 from tailorbird.foundations.canonical import short
-from tailorbird.reporting import formatting, human_count, human_seconds
+from tailorbird.foundations.measures import lower_is_better
+from tailorbird.reporting import comparison_lines, formatting, human_count, human_seconds
 
 #: Everything comes from here or not at all; nothing inline; no page of ours inside another's.
 _POLICY = (
@@ -77,6 +78,8 @@ def _environment() -> Environment:
         money=formatting.human_money,
         moment=formatting.moment,
         estimate=formatting.estimate_text,
+        comparing=comparison_lines,
+        bound=lambda metric: "≤" if lower_is_better(metric) else "≥",
         metric=formatting.metric_text,
         finding=formatting.finding_text,
         difference=formatting.difference_text,

@@ -36,11 +36,13 @@ class Unpaired(Value):
 
 
 class Contrast(Value):
-    """``one`` minus ``other``. ``paired`` holds a comparison a metric where both answered the same items; ``unpaired`` the rest of what can
-    be said where they did not. ``remarks`` are what a reader must know before believing either."""
+    """``one`` minus ``other``. ``compared_on`` is the metric by which the first one's objective compares. ``paired`` holds a comparison a
+    metric where both answered the same items; ``unpaired`` the rest of what can be said where they did not. ``remarks`` are what a reader
+    must know before believing either."""
 
     one: Side
     other: Side
+    compared_on: str = ""
     paired: tuple[Comparison, ...] = ()
     unpaired: tuple[Unpaired, ...] = ()
     remarks: tuple[str, ...] = ()

@@ -59,6 +59,43 @@ class Metric(Value):
     hits: int | None = None
 
 
+class Standing(StrEnum):
+    """How a candidate stands to the one below it."""
+
+    BETTER = "better"
+    TIE = "tie"
+    WORSE = "worse"
+    NOT_PROVEN = "not_proven"
+
+
+class Comparison(Value):
+    """A paired difference on the same items: ``upper`` minus ``lower``, in the unit of ``metric``. ``wins`` are items on which ``upper``
+    is the better one, ``losses`` those on which ``lower`` is; with ``less_is_better`` a negative difference is the better one.
+
+    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a
+    ``not_proven``; ``None`` when nothing is open. ``smallest_margin`` is the half width that the interval has where the two never differ:
+    within less no tie can be proven. ``reason`` says why the two could not be compared; the interval is then all that is possible.
+    """
+
+    upper: Digest
+    lower: Digest
+    metric: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    confidence: float
+    wins: int
+    losses: int
+    p_value: float
+    margin: float
+    standing: Standing
+    items_needed: int | None = None
+    less_is_better: bool = Field(default=False, exclude_if=lambda value: not value)
+    smallest_margin: float | None = Field(default=None, exclude_if=lambda value: value is None)
+    reason: str = Field(default="", exclude_if=lambda value: not value)
+
+
 class Evidence(Value):
     """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``, ``breakdown`` the artifact with
     what lies behind the metrics (``domain/breakdown.py``).
@@ -68,6 +105,8 @@ class Evidence(Value):
     item results, on the same items, of ``incumbent_release``, which answered when this was measured. ``refer_below`` is the probability
     below which an answer counted as referred to a person: calibrated on dev, kept on test. ``shifted`` names the results of the items of
     the shifted part, and ``shifted_metrics`` what they come to; ``metrics`` are of the others, with the drop between the two (``shift``).
+    ``compared_on`` is the metric in which it is
+    compared with others, ``against_incumbent`` how it stands to the incumbent in that metric.
     """
 
     candidate: Digest
@@ -86,39 +125,8 @@ class Evidence(Value):
     incumbent_release: Digest | None = None
     shifted: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     shifted_metrics: dict[str, Metric] = Field(default_factory=dict, exclude_if=lambda value: not value)
-
-
-class Standing(StrEnum):
-    """How a candidate stands to the one below it."""
-
-    BETTER = "better"
-    TIE = "tie"
-    WORSE = "worse"
-    NOT_PROVEN = "not_proven"
-
-
-class Comparison(Value):
-    """A paired difference on the same items: ``upper`` minus ``lower``. ``wins`` are items only ``upper`` got right,
-    ``losses`` only ``lower``.
-
-    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a
-    ``not_proven``; ``None`` when nothing is open.
-    """
-
-    upper: Digest
-    lower: Digest
-    metric: str
-    n: int
-    difference: float
-    low: float
-    high: float
-    confidence: float
-    wins: int
-    losses: int
-    p_value: float
-    margin: float
-    standing: Standing
-    items_needed: int | None = None
+    compared_on: str = Field(default="", exclude_if=lambda value: not value)
+    against_incumbent: Comparison | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Finding(Value):

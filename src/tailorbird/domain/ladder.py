@@ -128,7 +128,7 @@ class Refusal(Value):
 class Ladder(Value):
     """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it. ``floor_is_rung``:
     the floor is the lowest rung, rather than a reference beside the ladder. ``on_shifted`` are comparisons of candidates that learned, in
-    pairs on the shifted part of dev."""
+    pairs on the shifted part of dev. ``compared_on`` is the metric in which rungs were compared; empty in ladders of before it was told."""
 
     floor: Climb | None
     climbs: tuple[Climb, ...]
@@ -137,6 +137,7 @@ class Ladder(Value):
     reason: str
     floor_is_rung: bool = Field(default=False, exclude_if=lambda value: not value)
     on_shifted: tuple[Comparison, ...] = Field(default=(), exclude_if=lambda value: not value)
+    compared_on: str = Field(default="", exclude_if=lambda value: not value)
 
     @property
     def measured(self) -> tuple[Climb, ...]:

@@ -377,8 +377,12 @@ class Objective(Section):
     """Bounds that hold whatever the quality."""
     referral: Referral | None = None
     """Which answers are left to people; without it, every item is answered."""
-    margin: Annotated[float, Field(ge=0, le=0.5)] = 0.02
-    """How much better a costlier way to adapt must be to be worth it."""
+    compare_on: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The metric in which rungs are compared with each other and a candidate with the release that answers now. Default: the first KPI
+    whose dev and test items can prove the margin."""
+    margin: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] = 0.02
+    """How much better a costlier way to adapt must be to be worth it, in the unit of `compare_on` (without it, of the first KPI); or a
+    margin for each metric, by its name. Where nothing is said: 0.02 of a share, 0.05 nats of log_loss, 0.04 of brier."""
     budget: Budget = Budget()
     """What finding the answer may cost in all."""
     traffic: Traffic | None = Field(default=None, exclude_if=lambda value: value is None)

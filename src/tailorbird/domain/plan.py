@@ -260,6 +260,36 @@ class Flip(Value):
     high: float | None
 
 
+class PlannedComparison(Value):
+    """In which metric candidates are compared, and within which ``margin``, in its ``unit``. ``dev_smallest`` and ``test_smallest`` are
+    the smallest margins that the items could prove of two candidates which never differ (test: at a first look)."""
+
+    metric: str
+    margin: float
+    unit: str
+    dev_smallest: float
+    test_smallest: float
+    reason: Reason
+
+
+class PlannedIncumbent(Value):
+    """What the sealed test can prove against a release that answers now, at look ``look`` and ``confidence``.
+
+    Two that are equally good and differ on a share ``disagreement`` of the ``n`` (independent) items are proven to be so within
+    ``provable``; ``items_needed`` items would prove the margin, None where a million would not. ``release`` is None where none answers
+    yet. ``assumption`` says where the disagreement is from.
+    """
+
+    release: Digest | None
+    look: int
+    confidence: float
+    n: int
+    disagreement: float
+    provable: float
+    items_needed: int | None
+    assumption: str
+
+
 class Plan(Value):
     """The frozen plan of a climb, cheapest rung first. ``findings`` are what an examination of its training found, none of it blocking;
     ``tokens``, ``prices`` and ``calibrations`` are what its estimates rest on.
@@ -268,6 +298,8 @@ class Plan(Value):
     ``floor`` is that of a classify task; None in plans of before it read vectors. ``shift`` is what the shifted part of dev and of test can
     prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow. ``traffic`` is what the order rests
     on, ``flips`` are the volumes at which it would be another; plans of before traffic counted have neither.
+    ``comparison`` says in which metric candidates are compared, ``incumbent`` what can be proven against a release that answers now; None
+    in plans of before they were planned.
     """
 
     objective: Digest
@@ -288,6 +320,8 @@ class Plan(Value):
     exceptions: tuple[RuleException, ...] = Field(default=(), exclude_if=lambda value: not value)
     traffic: PlannedTraffic | None = Field(default=None, exclude_if=lambda value: value is None)
     flips: tuple[Flip, ...] = Field(default=(), exclude_if=lambda value: not value)
+    comparison: PlannedComparison | None = Field(default=None, exclude_if=lambda value: value is None)
+    incumbent: PlannedIncumbent | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
         """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""

@@ -6,7 +6,7 @@ not know: gates, targets, how a candidate was made.
 
 from tailorbird.evaluation.abstention import calibrated
 from tailorbird.evaluation.breakdown import break_down
-from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares
+from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares, differing
 from tailorbird.evaluation.measuring import measure, metrics_of, results, some_metrics
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
 from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
@@ -28,6 +28,7 @@ __all__ = [
     "calibrated",
     "compare",
     "compare_shares",
+    "differing",
     "drop_between",
     "engine_predictions",
     "fewest_requests",

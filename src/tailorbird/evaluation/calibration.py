@@ -6,7 +6,7 @@ engines.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from tailorbird.foundations.statistics import Floats, score_interval
 
 #: Items in a bin at least, and bins at most.
 _FEWEST, _MOST_BINS = 20, 15
+#: Items below which the calibration error is undefined: two bins.
+LEAST_ITEMS = 2 * _FEWEST
 
 
 def calibration_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:
@@ -25,7 +27,7 @@ def calibration_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Itera
     briers = [item.scores["brier"] for item in items if "brier" in item.scores]
     if len(briers) == len(items) > 1:
         yield average("brier", briers, [item.group for item in items], spec)
-    if len(items) >= 2 * _FEWEST and all(item.confidence is not None for item in items):
+    if len(items) >= LEAST_ITEMS and all(item.confidence is not None for item in items):
         yield _ece(items, spec)
 
 
@@ -44,18 +46,23 @@ def reliability(items: Sequence[ItemResult]) -> tuple[Bin, ...]:
 def _ece(items: Sequence[ItemResult], spec: MeasureSpec) -> Metric:
     """Expected calibration error over bins of equal mass (Nguyen & O'Connor 2015): the mean distance between what the model said and what
     came true. Sampling alone makes it larger than it is, never smaller, so that an upper bound on it errs on the safe side."""
+    groups = [item.group for item in items]
+    metric = bootstrapped("ece", ece_over(items), groups, spec)
+    if metric.low < metric.high:
+        return metric
+    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
+    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+
+
+def ece_over(items: Sequence[ItemResult]) -> Callable[[Floats], float]:
+    """The calibration error as a function of item weights; every item has a probability. The bins are those of the items as they are."""
     bins, gaps = _bins(items), _said(items) - np.array([item.correct for item in items], dtype=float)
     count = int(bins.max()) + 1
 
     def ece(weights: Floats) -> float:
         return float(np.abs(np.bincount(bins, weights=weights * gaps, minlength=count)).sum() / weights.sum())
 
-    groups = [item.group for item in items]
-    metric = bootstrapped("ece", ece, groups, spec)
-    if metric.low < metric.high:
-        return metric
-    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
-    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+    return ece
 
 
 def _said(items: Sequence[ItemResult]) -> Floats:

@@ -60,11 +60,12 @@ def over_confusion(items: Sequence[ItemResult], mean: Callable[[Floats], float])
 
 
 def macro_f1(confusion_KK: Floats) -> float:
-    """Mean F1 over the labels that occur as a target or an answer; ``confusion_KK[target, answer]`` holds (weighted) counts."""
-    hits_K = np.diag(confusion_KK)
+    """Mean F1 over the labels that some item bears: the same for all candidates; ``confusion_KK[target, answer]`` holds (weighted) counts.
+
+    A wrong answer that nobody bears counts against the label that was missed, as any other wrong answer does."""
+    hits_K, borne_K = np.diag(confusion_KK), confusion_KK.sum(axis=1) > 0
     total_K = confusion_KK.sum(axis=0) + confusion_KK.sum(axis=1)
-    occurs_K = total_K > 0
-    return float(np.mean(2 * hits_K[occurs_K] / total_K[occurs_K]))
+    return float(np.mean(2 * hits_K[borne_K] / total_K[borne_K]))
 
 
 def balanced_accuracy(confusion_KK: Floats) -> float:

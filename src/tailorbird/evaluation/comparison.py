@@ -1,11 +1,17 @@
-"""How a candidate stands to another one, on the same items.
+"""How a candidate stands to another one, on the same items and in one metric, whatever its kind.
 
 In: two candidates' item results; or two shares, where the items differ. Out: a comparison with its standing. Must not know: rungs, costs,
 what follows from a standing.
+
+Where items have scores, their differences get a paired interval (``paired_interval``; ``student_interval`` where scores have no upper end).
+A metric of all items together is resampled: a BCa bootstrap of the difference over groups. Draws on which either side is undefined are left
+out; where more than ``MOST_UNDEFINED`` of them are, nothing is proven, and the comparison says why. No interval is narrower than that of
+two candidates which never differ (``never_differing``), so that what was not seen to differ is not taken for what cannot.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,54 +20,66 @@ import numpy as np
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.value import Digest
-from tailorbird.evaluation import multi_label
-from tailorbird.evaluation.classification import balanced_accuracy, macro_f1, over_confusion
+from tailorbird.evaluation.wholes import Reading, labels_in, whole_of
+from tailorbird.foundations.measures import MEASURES, Measure, Pairing, base_of, label_of, lower_is_better
 from tailorbird.foundations.overlap import token_f1
 from tailorbird.foundations.statistics import (
-    Floats,
     Interval,
-    bootstrap_bca,
     items_needed_for_difference,
     mcnemar_exact,
+    never_differing,
     paired_interval,
+    resample,
+    student_interval,
     unpaired_interval,
 )
 
-#: What one item scores (0 to 1), by the metric that averages it, where it is not among the item's own ``scores``.
-ITEM_SCORES: dict[str, Callable[[ItemResult], float]] = {
+#: The largest share of resamples that may be undefined.
+MOST_UNDEFINED = 0.05
+#: Metrics of sets of labels alone, and of rankings, which leave out a query to which nothing is relevant.
+_OF_SETS, _OF_RANKINGS = frozenset({"micro_f1", "f1"}), frozenset({"ndcg@10", "mrr@10", "recall@10", "recall@100"})
+
+_SCORES: dict[str, Callable[[ItemResult], float | None]] = {
     "accuracy": lambda item: float(item.correct),
     "exact_match": lambda item: float(item.correct),
-    "token_f1": lambda item: token_f1(item.prediction, item.target),
-}
-
-#: A metric of all items together, as a function of item weights.
-Whole = Callable[[Sequence[ItemResult]], Callable[[Floats], float]]
-#: Such metrics where an item has one label, and where it has any number.
-WHOLES: dict[str, Whole] = {
-    "macro_f1": lambda items: over_confusion(items, macro_f1),
-    "balanced_accuracy": lambda items: over_confusion(items, balanced_accuracy),
-}
-WHOLES_OF_SETS: dict[str, Whole] = {
-    "micro_f1": lambda items: multi_label.over_sets(items, multi_label.micro_f1),
-    "macro_f1": lambda items: multi_label.over_sets(items, multi_label.macro_f1),
+    "token_f1": lambda item: item.scores.get("token_f1", token_f1(item.prediction, item.target)),
+    "log_loss": lambda item: item.log_loss,
 }
 
 
 @dataclass(frozen=True)
 class ComparisonRule:
-    """What is compared, how large a difference matters, and how sure one must be (two-sided). ``seed`` fixes the bootstrap. ``many``:
-    targets and predictions are sets of labels."""
+    """What is compared, how large a difference matters (in the metric's unit), and how sure one must be (two-sided).
+
+    ``seed`` fixes the bootstrap. ``many``: targets and predictions are sets of labels. ``refer_below`` are the probabilities below which
+    the upper's and the lower's answers are referred to a person.
+    """
 
     metric: str = "accuracy"
     margin: float = 0.02
     confidence: float = 0.90
     seed: int = 20
     many: bool = False
+    refer_below: tuple[float | None, float | None] = (None, None)
 
     @property
-    def wholes(self) -> dict[str, Whole]:
-        """The metrics of all items together that there are."""
-        return WHOLES_OF_SETS if self.many else WHOLES
+    def readings(self) -> tuple[Reading, Reading]:
+        """How the items of the upper and of the lower are read."""
+        upper, lower = self.refer_below
+        return Reading(self.many, upper), Reading(self.many, lower)
+
+    @property
+    def measure(self) -> Measure:
+        """Raises InvalidInput (``metric_unpaired``) for what two candidates cannot be compared in."""
+        base = base_of(self.metric)
+        measure = MEASURES.get(base)
+        if measure is None or (base in _OF_SETS and not self.many):
+            raise InvalidInput(
+                f"{self.metric} is not measured on items, so two candidates have no paired difference in it",
+                f"compare by one of: {', '.join(sorted(MEASURES))}",
+                code="metric_unpaired",
+            )
+        return measure
 
 
 @dataclass(frozen=True)
@@ -75,35 +93,56 @@ class UnpairedComparison:
     items_needed: int | None
 
 
+Pairs = list[tuple[ItemResult, ItemResult]]
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """``changes`` says how each item differs, ``smallest`` the half width where none does. ``open_because`` is why nothing is proven."""
+
+    value: float
+    interval: Interval
+    changes: Sequence[float]
+    smallest: float | None
+    open_because: str = ""
+
+
 def compare(
     upper: Digest, lower: Digest, upper_items: Sequence[ItemResult], lower_items: Sequence[ItemResult], rule: ComparisonRule
 ) -> Comparison:
-    """``upper`` minus ``lower``, paired by item, clustered by group.
+    """``upper`` minus ``lower`` in the metric's own unit, paired by item, clustered by group.
 
-    Better = the interval lies above the margin; tie = it lies within ± the margin; worse = below; otherwise not proven, with the items
-    that would settle it. Means over items get ``paired_interval``; metrics of a whole (macro-F1 and the like) the BCa bootstrap of their
-    paired difference, and wins and losses by which items came out right. Raises InvalidInput when the items are not the same, or when the
-    metric can be compared in neither way.
+    Better means better for whoever uses it: where less of the metric is better, a negative difference is. Better = the interval lies
+    beyond the margin on that side; tie = it lies within ± the margin; worse = beyond it on the other; otherwise not proven, with the items
+    that would settle it. What cannot be compared (a score that some item lacks, a metric that is undefined here) is not proven either, and
+    the comparison's ``reason`` says why. Raises InvalidInput when the items are not the same, or when no two candidates can be compared in
+    the metric.
     """
-    pairs = _paired(upper_items, lower_items)
-    mean, interval, differences = _difference(pairs, rule)
-    wins, losses = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
-    standing = _standing(interval, rule.margin)
+    measure, pairs = rule.measure, _paired(upper_items, lower_items)
+    found = _difference(pairs, rule, measure)
+    less = lower_is_better(rule.metric)
+    gains = [-change if less else change for change in found.changes]
+    wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+    standing = Standing.NOT_PROVEN if found.open_because else _standing(found.interval, rule.margin, less)
+    still_open = standing is Standing.NOT_PROVEN and not found.open_because
     return Comparison(
         upper=upper,
         lower=lower,
         metric=rule.metric,
-        n=len(pairs),
-        difference=mean,
-        low=interval[0],
-        high=interval[1],
+        n=len(found.changes) or len(pairs),
+        difference=found.value,
+        low=found.interval[0],
+        high=found.interval[1],
         confidence=rule.confidence,
         wins=wins,
         losses=losses,
         p_value=mcnemar_exact(wins, losses),
         margin=rule.margin,
         standing=standing,
-        items_needed=items_needed_for_difference(mean, interval, len(pairs), rule.margin) if standing is Standing.NOT_PROVEN else None,
+        items_needed=items_needed_for_difference(found.value, found.interval, len(found.changes), rule.margin) if still_open else None,
+        less_is_better=less,
+        smallest_margin=found.smallest,
+        reason=found.open_because,
     )
 
 
@@ -111,27 +150,110 @@ def compare_shares(upper: tuple[int, int], lower: tuple[int, int], rule: Compari
     """``upper`` minus ``lower``, each (hits, items), where the items are not the same or not known. Raises InvalidInput on impossible
     counts."""
     interval = unpaired_interval(upper, lower, rule.confidence)
-    difference, standing = upper[0] / upper[1] - lower[0] / lower[1], _standing(interval, rule.margin)
+    difference = upper[0] / upper[1] - lower[0] / lower[1]
+    standing = _standing(interval, rule.margin, lower_is_better(rule.metric))
     fewest = min(upper[1], lower[1])
     needed = items_needed_for_difference(difference, interval, fewest, rule.margin) if standing is Standing.NOT_PROVEN else None
     return UnpairedComparison(difference, *interval, standing, needed)
 
 
-Pairs = list[tuple[ItemResult, ItemResult]]
+def differing(upper_items: Sequence[ItemResult], lower_items: Sequence[ItemResult], rule: ComparisonRule) -> frozenset[Digest]:
+    """The items on which the two differ in the metric; in a metric of all items together, those that only one of them got right. None
+    where an item has no score. Raises as ``compare``."""
+    pairs = _paired(upper_items, lower_items)
+    if rule.measure.pairing is Pairing.WHOLE:
+        return frozenset(one.item for one, other in pairs if _right(one, rule) != _right(other, rule))
+    scored = ((one.item, *scores) for one, other in pairs if None not in (scores := _scores(one, other, rule)))
+    return frozenset(item for item, mine, theirs in scored if mine != theirs)
 
 
-def _difference(pairs: Pairs, rule: ComparisonRule) -> tuple[float, Interval, list[float]]:
-    """The difference, its interval, and how each item differs."""
+def _difference(pairs: Pairs, rule: ComparisonRule, measure: Measure) -> _Difference:
+    if measure.pairing is Pairing.WHOLE:
+        return _of_whole(pairs, rule, measure)
+    kept = [(one, _scores(one, other, rule)) for one, other in pairs if _counts(one, other, rule)]
+    missing = [sum(scores[side] is None for _, scores in kept) for side in (0, 1)]
+    if not kept:
+        return _unknown(measure, "no item bears the label" if label_of(rule.metric) else "no item has a score")
+    if any(missing):
+        side, count = ("upper", missing[0]) if missing[0] else ("lower", missing[1])
+        return _unknown(measure, f"{rule.metric} is missing on {count:,} of {len(kept):,} items of the {side} one")
+    changes = [float(mine) - float(theirs) for _, (mine, theirs) in kept if mine is not None and theirs is not None]
+    return _of_items(changes, [one.group for one, _ in kept], rule, measure)
+
+
+def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonRule, measure: Measure) -> _Difference:
+    value = math.fsum(changes) / len(changes)
+    if (bound := measure.bound) is not None:
+        low, high = (bound * end for end in paired_interval([change / bound for change in changes], groups, rule.confidence))
+    else:
+        low, high = student_interval(changes, groups, rule.confidence)
+    smallest = measure.span * _never_differing(len(set(groups)), groups, rule.confidence)
+    return _Difference(value, _widened(value, (low, high), smallest, measure), changes, smallest)
+
+
+def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: Measure) -> _Difference:
+    sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+    ours, theirs = (whole_of(rule.metric, items, reading) for items, reading in zip(sides, rule.readings, strict=True))
+    for name, whole in (("upper", ours), ("lower", theirs)):
+        if whole.undefined:
+            return _unknown(measure, f"{rule.metric} is undefined for the {name} one: {whole.undefined}")
     groups = [one.group for one, _ in pairs]
-    if rule.metric in rule.wholes:
-        whole = rule.wholes[rule.metric]
-        ours, theirs = whole([one for one, _ in pairs]), whole([other for _, other in pairs])
-        interval = bootstrap_bca(lambda weights: ours(weights) - theirs(weights), groups, rule.confidence, rule.seed)
-        alone = np.ones(len(pairs))
-        return ours(alone) - theirs(alone), interval, [float(one.correct) - float(other.correct) for one, other in pairs]
-    score = _score_of(rule, pairs)
-    differences = [score(one) - score(other) for one, other in pairs]
-    return sum(differences) / len(differences), paired_interval(differences, groups, rule.confidence), differences
+    value = ours.value(np.ones(len(pairs))) - theirs.value(np.ones(len(pairs)))
+    drawn = resample(lambda weights: ours.value(weights) - theirs.value(weights), groups, rule.confidence, rule.seed)
+    smallest = measure.span * _never_differing(min(ours.size, theirs.size), groups, rule.confidence)
+    interval = _widened(value, (drawn.low, drawn.high), smallest, measure)
+    changes = [float(_right(one, rule)) - float(_right(other, rule)) for one, other in pairs]
+    if drawn.undefined <= MOST_UNDEFINED:
+        return _Difference(value, interval, changes, smallest)
+    why = f"{rule.metric} is undefined on {drawn.undefined:.0%} of the resamples (at most {MOST_UNDEFINED:.0%}): it rests on too few items"
+    return _Difference(value, interval, changes, smallest, why)
+
+
+def _never_differing(size: float, groups: Sequence[str], confidence: float) -> float:
+    count = len(set(groups))
+    return never_differing(size, confidence, count if count < len(groups) else None)
+
+
+def _widened(value: float, interval: Interval, smallest: float, measure: Measure) -> Interval:
+    """``interval`` with ``value`` in it, and no narrower than that of two that never differ."""
+    low, high = min(interval[0], value - smallest), max(interval[1], value + smallest)
+    return max(-measure.highest, low), min(measure.highest, high)
+
+
+def _unknown(measure: Measure, why: str) -> _Difference:
+    return _Difference(0.0, (-measure.highest, measure.highest), (), None, why)
+
+
+def _counts(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> bool:
+    """Whether an item bears on the metric: it bears the label; something is relevant to the query."""
+    label = label_of(rule.metric)
+    if label is not None:
+        return label in labels_in(one.target, rule.readings[0])
+    return rule.metric not in _OF_RANKINGS or rule.metric in one.scores or rule.metric in other.scores
+
+
+def _scores(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> tuple[float | None, float | None]:
+    upper, lower = rule.readings
+    return _score(one, rule.metric, upper), _score(other, rule.metric, lower)
+
+
+def _score(item: ItemResult, metric: str, reading: Reading) -> float | None:
+    """What one item scores; None where it has no such score."""
+    if (label := label_of(metric)) is not None:
+        return float(label in labels_in(item.prediction, reading))
+    if metric == "coverage":
+        if reading.refer_below is None:
+            return None
+        return float(item.confidence is not None and item.confidence >= reading.refer_below)
+    return _SCORES[metric](item) if metric in _SCORES else item.scores.get(metric)
+
+
+def _right(item: ItemResult, rule: ComparisonRule) -> bool:
+    """Whether an item came out right; where the metric is of a label, in that label."""
+    label, reading = label_of(rule.metric), rule.readings[0]
+    if label is None:
+        return item.correct
+    return (label in labels_in(item.target, reading)) == (label in labels_in(item.prediction, reading))
 
 
 def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
@@ -145,22 +267,8 @@ def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
     return [(one[item], other[item]) for item in sorted(one)]
 
 
-def _score_of(rule: ComparisonRule, pairs: Pairs) -> Callable[[ItemResult], float]:
-    metric = rule.metric
-    if metric in ITEM_SCORES:
-        return ITEM_SCORES[metric]
-    if all(metric in one.scores and metric in other.scores for one, other in pairs):
-        return lambda item: item.scores[metric]
-    known = sorted({*ITEM_SCORES, *rule.wholes, *pairs[0][0].scores})
-    raise InvalidInput(
-        f"{metric} is not measured item by item, so it has no paired difference",
-        f"compare by one of: {', '.join(known)}",
-        code="metric_unpaired",
-    )
-
-
-def _standing(interval: Interval, margin: float) -> Standing:
-    low, high = interval
+def _standing(interval: Interval, margin: float, less_is_better: bool) -> Standing:
+    low, high = (-interval[1], -interval[0]) if less_is_better else interval
     if low > margin:
         return Standing.BETTER
     if high < -margin:

@@ -52,10 +52,9 @@ def micro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
 
 
 def macro_f1(hits_K: Floats, given_K: Floats, borne_K: Floats) -> float:
-    """Mean F1 over the labels that some item bears or was given; 1 where there are none."""
-    total_K = given_K + borne_K
-    occurs_K = total_K > 0
-    return float(np.mean(2 * hits_K[occurs_K] / total_K[occurs_K])) if occurs_K.any() else 1.0
+    """Mean F1 over the labels that some item bears: the same for all candidates. Where no item bears any, 1 if none was given, else 0."""
+    borne, total_K = borne_K > 0, given_K + borne_K
+    return float(np.mean(2 * hits_K[borne] / total_K[borne])) if borne.any() else float(not given_K.any())
 
 
 def _marks(items: Sequence[ItemResult], labels: Sequence[str]) -> _Marks:

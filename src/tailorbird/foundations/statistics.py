@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -90,7 +91,51 @@ def paired_interval(differences: Sequence[float], groups: Sequence[str], confide
     if np.ptp(values) == 0:
         low, high = _wilson((mean + 1) / 2, size, critical)
         return 2 * low - 1, 2 * high - 1
-    return _student(values, groups, confidence)
+    low, high = student_interval(differences, groups, confidence)
+    return max(-1.0, low), min(1.0, high)
+
+
+def student_interval(values: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
+    """Student's interval of the mean of values without bounds, with the cluster-robust standard error where that is larger than the
+    independent one. A point where all values are equal: the caller must know a bound for that case. Raises InvalidInput on no items."""
+    array = np.asarray(values, dtype=float)
+    membership, count = _memberships(groups)
+    _check_confidence(confidence)
+    mean = float(array.mean())
+    error = math.sqrt(max(_clustered_variance(array, membership, count), _independent_variance(array)))
+    half = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2)) * error
+    return mean - half, mean + half
+
+
+def never_differing(size: float, confidence: float, groups: int | None = None) -> float:
+    """The half width of the interval of a difference of two candidates that never differ on ``size`` (effective) items: z² / (n + z²).
+
+    It is the end of Tango's interval without a discordant pair, and so the smallest margin within which a tie can be proven. ``groups``
+    is the number of groups that the items fall into where any share one: the critical value is Student's then.
+    """
+    _check_counts(0, size)
+    critical = _normal(confidence) if groups is None else float(special.stdtrit(max(1, groups - 1), (1 + confidence) / 2))
+    return critical * critical / (size + critical * critical)
+
+
+def disagreeing(disagreement: float, size: float, confidence: float, groups: int | None = None) -> float:
+    """The half width of the interval of a difference of two equally good candidates that come out differently on a share of ``size``
+    (effective) items, as often in the favour of one as of the other: Tango's, about z √(disagreement / n). ``groups`` as in
+    ``never_differing``, which it never falls below."""
+    least = never_differing(size, confidence, groups)
+    critical = math.sqrt(least * size / (1 - least))
+    return max(least, -_tango_low(disagreement / 2, disagreement / 2, size, critical))
+
+
+def items_for_margin(disagreement: float, margin: float, confidence: float) -> int | None:
+    """The independent items from which on ``disagreeing`` stays within ``margin``; None where a million do not do."""
+    low, high = 1, 1_000_000
+    if disagreeing(disagreement, high, confidence) > margin:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if disagreeing(disagreement, middle, confidence) <= margin else (middle + 1, high)
+    return high
 
 
 def unpaired_interval(upper: tuple[int, int], lower: tuple[int, int], confidence: float) -> Interval:
@@ -106,6 +151,16 @@ def unpaired_interval(upper: tuple[int, int], lower: tuple[int, int], confidence
     return difference - down, difference + up
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """A bootstrap interval; ``undefined`` is the share of draws without a value, ``alike`` whether no draw differed."""
+
+    low: float
+    high: float
+    undefined: float
+    alike: bool
+
+
 def bootstrap_bca(
     statistic: Callable[[Floats], float], groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000
 ) -> Interval:
@@ -115,21 +170,30 @@ def bootstrap_bca(
     draw where it is undefined (such draws are left out). The acceleration comes from the jackknife over groups. The interval collapses to
     a point when no draw differs: the caller must know a bound for that case. Raises InvalidInput on no items.
     """
+    found = resample(statistic, groups, confidence, seed, resamples)
+    return found.low, found.high
+
+
+def resample(statistic: Callable[[Floats], float], groups: Sequence[str], confidence: float, seed: int, resamples: int = 2000) -> Resampled:
+    """The interval of ``bootstrap_bca``, with what became of the draws. Raises as that."""
     membership, count = _memberships(groups)
     _check_confidence(confidence)
     observed = statistic(np.ones(len(groups)))
     generator = np.random.default_rng(seed)
-    draws = np.array([statistic(_draw(generator, count)[membership]) for _ in range(resamples)])
-    draws = draws[np.isfinite(draws)]
+    drawn = np.array([statistic(_draw(generator, count)[membership]) for _ in range(resamples)])
+    draws = drawn[np.isfinite(drawn)]
+    undefined = 1 - draws.size / drawn.size
     if draws.size == 0 or np.ptp(draws) == 0:
-        return observed, observed
+        return Resampled(observed, observed, undefined, alike=True)
     below = (np.sum(draws < observed) + 0.5 * np.sum(draws == observed)) / draws.size
     bias = float(special.ndtri(np.clip(below, 0.5 / draws.size, 1 - 0.5 / draws.size)))
     acceleration = _acceleration(statistic, membership, count)
     tails = special.ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
-    levels = special.ndtr(bias + (bias + tails) / (1 - acceleration * (bias + tails)))
+    # Beyond the pole of the correction an end is the farthest draw on its side.
+    rest = np.maximum(1 - acceleration * (bias + tails), 1e-12)
+    levels = special.ndtr(bias + (bias + tails) / rest)
     low, high = np.quantile(draws, np.clip(levels, 0, 1))
-    return float(low), float(high)
+    return Resampled(float(low), float(high), undefined, alike=False)
 
 
 def _binomial_quantile(level: float, size: int, share: float) -> int:
@@ -253,14 +317,6 @@ def _tango_low(wins: float, losses: float, size: float, critical: float) -> floa
     # The excess is positive at -1 and negative just below the observed difference (at it, it is zero too when no pair disagrees).
     top = difference - 1e-10
     return float(brentq(excess, -1.0, top)) if excess(top) < 0 else difference
-
-
-def _student(values: Floats, groups: Sequence[str], confidence: float) -> Interval:
-    mean = float(values.mean())
-    membership, count = _memberships(groups)
-    error = math.sqrt(max(_clustered_variance(values, membership, count), _independent_variance(values)))
-    half = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2)) * error
-    return max(-1.0, mean - half), min(1.0, mean + half)
 
 
 def _effective(values: Floats, groups: Sequence[str], confidence: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0009"
+NEWEST = "0010"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"

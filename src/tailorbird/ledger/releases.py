@@ -141,12 +141,13 @@ class Looks:
         self._connection = connection
         self._tenant = tenant
 
-    def add(self, objective_name: str, snapshot: Digest, candidate: Digest) -> int:
+    def add(self, objective_name: str, snapshot: Digest, candidate: Digest, question: Digest | None = None) -> int:
         """Records a look and returns its number for this objective; the same look again returns its first number."""
         objective = and_(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
-        look = {"tenant": self._tenant, "objective_name": objective_name, "snapshot": snapshot, "candidate": candidate}
+        asked = {"snapshot": snapshot, "candidate": candidate, "question": question or ""}
+        look = {"tenant": self._tenant, "objective_name": objective_name} | asked
         insert_new(self._connection, looks, look | {"number": next_number(looks.c.number, objective)})
-        same = select(looks.c.number).where(objective, looks.c.snapshot == snapshot, looks.c.candidate == candidate)
+        same = select(looks.c.number).where(objective, *(looks.c[name] == value for name, value in asked.items()))
         return int(self._connection.execute(same).scalar_one())
 
     def count(self, objective_name: str) -> int:

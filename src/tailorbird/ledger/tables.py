@@ -242,6 +242,7 @@ looks = Table(
     _key("objective_name"),
     _key("snapshot"),
     _key("candidate"),
+    Column("question", String, primary_key=True, server_default=""),
     Column("number", Integer, nullable=False),
     UniqueConstraint("tenant", "objective_name", "number"),
 )

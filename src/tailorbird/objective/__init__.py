@@ -5,6 +5,7 @@ nearest valid value. Must not know: rows, models, rungs.
 """
 
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricName, MetricSpec, answers_of, parse_metric
+from tailorbird.objective.compared import comparable_items, compared_on, margin_of
 from tailorbird.objective.editor_schema import objective_schema
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
@@ -27,6 +28,9 @@ __all__ = [
     "check_labels",
     "check_power",
     "check_shift_power",
+    "comparable_items",
+    "compared_on",
+    "margin_of",
     "objective_schema",
     "parse_metric",
     "parse_objective",

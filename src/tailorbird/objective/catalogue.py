@@ -14,7 +14,7 @@ from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Task, TaskKind
 from tailorbird.domain.value import Value
-from tailorbird.foundations.measures import lower_is_better
+from tailorbird.foundations.measures import MEASURES, lower_is_better
 from tailorbird.foundations.text import nearest
 
 
@@ -62,7 +62,11 @@ class MetricSpec(Value):
     description: str
     labelled: bool = False
     proportion: bool = False
-    highest: float = 1.0
+
+    @property
+    def highest(self) -> float:
+        """The largest target that makes sense."""
+        return MEASURES[self.name].highest
 
     @property
     def higher_is_better(self) -> bool:
@@ -116,13 +120,11 @@ _SPECS = (
         name="log_loss",
         answers=(Answers.LABEL,),
         description="Mean negative log-probability of the right label, in nats; the target is an upper bound.",
-        highest=100.0,
     ),
     MetricSpec(
         name="brier",
         answers=(Answers.LABEL,),
         description="Mean squared distance of the probabilities from what came true, 0 to 2; the target is an upper bound.",
-        highest=2.0,
     ),
     MetricSpec(
         name="ece",

@@ -11,6 +11,7 @@ from typing import Any
 
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.foundations.measures import MEASURES
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec
 
 #: What editors understand best. All that is used here means the same in later drafts.
@@ -32,6 +33,9 @@ def objective_schema() -> Json:
     }
     properties["approvals"]["anyOf"][1]["items"]["enum"] = list(_DECIDING)
     _tell_targets(definitions["Kpi"])
+    properties["compare_on"]["anyOf"] = [*map(_metric, CATALOGUE.values()), {"type": "null"}]
+    for branch in (properties["margin"]["anyOf"][0], properties["margin"]["anyOf"][1]["additionalProperties"]):
+        branch["maximum"] = max(measure.highest for measure in MEASURES.values()) / 2
     return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in Answers]}
 
 

@@ -1,25 +1,30 @@
-"""Do the labels that KPIs name exist in the data?
+"""Do the labels that KPIs, ``compare_on`` and margins name exist in the data?
 
-In: an objective and a snapshot's manifest. Out: nothing, or the line of the KPI whose label is missing. Must not know: rows.
+In: an objective and a snapshot's manifest. Out: nothing, or the line of the metric whose label is missing. Must not know: rows.
 """
 
 from __future__ import annotations
 
 from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.foundations.measures import label_of
 from tailorbird.foundations.text import nearest
-from tailorbird.objective.catalogue import parse_metric
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 
 
 def check_labels(file: ObjectiveFile, manifest: SnapshotManifest) -> None:
-    """Raises ObjectiveInvalid at the line of each KPI on a label that the data lacks, with the nearest label."""
-    faults = []
-    for index, kpi in enumerate(file.objective.kpis):
-        label = parse_metric(kpi.metric).label
+    """Raises ObjectiveInvalid at the line of each metric of a label that the data lacks, with the nearest label."""
+    objective, faults = file.objective, []
+    named = [(f"the KPI {kpi.metric}", kpi.metric, f"kpis.{index}.metric") for index, kpi in enumerate(objective.kpis)]
+    named += [(f"`compare_on: {objective.compare_on}`", objective.compare_on, "compare_on")] if objective.compare_on else []
+    named += [
+        (f"the margin of {name}", name, f"margin.{name}") for name in (objective.margin if isinstance(objective.margin, dict) else ())
+    ]
+    for what, metric, path in named:
+        label = label_of(metric)
         if label is not None and label not in manifest.label_counts:
-            message = f"the KPI {kpi.metric} is on the label {label!r}, which the data does not have"
-            faults.append(Fault(file.line_of(f"kpis.{index}.metric"), message, _hint(label, manifest.labels)))
+            message = f"{what} is on the label {label!r}, which the data does not have"
+            faults.append(Fault(file.line_of(path), message, _hint(label, manifest.labels)))
     raise_faults(file.source, faults)
 
 

@@ -31,13 +31,12 @@ from tailorbird.objective.file import ObjectiveFile
 GroupSizes = Callable[[Split, str | None], Sequence[int]]
 
 
-def _alone(_split: Split, _label: str | None) -> Sequence[int]:
+def alone(_split: Split, _label: str | None) -> Sequence[int]:
+    """No item shares a group."""
     return ()
 
 
-def check_power(
-    file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = _alone
-) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
+def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = alone) -> tuple[tuple[Power, ...], tuple[Power, ...]]:
     """What dev and test can prove about each share.
 
     Raises ObjectiveInvalid at the line of a KPI that the test split cannot prove even with every item right. Dev is only reported: it

@@ -6,11 +6,13 @@ In: an objective and its lines. Out: faults. Must not know: YAML, data.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
+from tailorbird.foundations.measures import MEASURES, base_of
 from tailorbird.foundations.text import nearest
 from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.data_rules import data_faults
@@ -27,6 +29,7 @@ def faults_of(file: ObjectiveFile) -> list[Fault]:
         *_task_faults(file),
         *_kpi_faults(file),
         *_live_faults(file),
+        *_comparison_faults(file),
         *_needs_faults(file),
         *_base_faults(file),
         *_ladder_faults(file),
@@ -71,19 +74,11 @@ def _format_faults(form: AnswerFormat, kind: TaskKind, line: int) -> list[Fault]
 
 
 def _needs_faults(file: ObjectiveFile) -> list[Fault]:
-    """KPIs that rest on a key which is not there, and a referral that rests on probabilities which are not there."""
+    """Metrics that rest on a key which is not there, and a referral that rests on probabilities which are not there."""
     objective = file.objective
-    faults = []
-    for index, kpi in enumerate(objective.kpis):
-        line = file.line_of(f"kpis.{index}.metric")
-        if kpi.metric in ("coverage", "selective_risk") and objective.referral is None:
-            faults.append(Fault(line, f"{kpi.metric} needs to know which answers are left to people", "add `referral: {max_error: 0.05}`"))
-        if kpi.metric == "groundedness" and not objective.documents:
-            faults.append(Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`"))
-        if kpi.metric == "format_valid" and objective.task.format is None:
-            faults.append(
-                Fault(line, "format_valid needs to know the form", "add `format: {json_keys: [...]}` or a `pattern` under `task`")
-            )
+    named = [(kpi.metric, f"kpis.{index}.metric") for index, kpi in enumerate(objective.kpis)]
+    named += [(objective.compare_on, "compare_on")] if objective.compare_on else []
+    faults = [fault for metric, path in named for fault in _lacking(file, metric, file.line_of(path))]
     for name in ("retention", "memorisation"):
         if objective.task.kind is TaskKind.RANK and getattr(objective.limits, name) is not None:
             line = file.line_of(f"limits.{name}")
@@ -96,6 +91,54 @@ def _needs_faults(file: ObjectiveFile) -> list[Fault]:
     return faults
 
 
+def _lacking(file: ObjectiveFile, metric: str, line: int) -> Iterator[Fault]:
+    """What a metric needs to be measured, and the objective does not say."""
+    if metric in ("coverage", "selective_risk") and file.objective.referral is None:
+        yield Fault(line, f"{metric} needs to know which answers are left to people", "add `referral: {max_error: 0.05}`")
+    if metric == "groundedness" and not file.objective.documents:
+        yield Fault(line, "groundedness is measured against passages of documents, and none are named", "add `documents:`")
+    if metric == "format_valid" and file.objective.task.format is None:
+        yield Fault(line, "format_valid needs to know the form", "add `format: {json_keys: [...]}` or a `pattern` under `task`")
+
+
+#: Limits and readings that are no metric of answers, by which somebody might want to compare.
+_NOT_COMPARED = ("latency_p95_ms", "cost_per_1k_requests", "tokens_per_request", "retention", "memorisation")
+
+
+def _comparison_faults(file: ObjectiveFile) -> list[Fault]:
+    """A metric in which no two candidates can be compared; a margin that no difference can reach, or of a metric that does not fit."""
+    objective, answers = file.objective, answers_of(file.objective.task)
+    metric, line = objective.compare_on, file.line_of("compare_on")
+    if metric in _NOT_COMPARED:
+        what = f"candidates are not compared on {metric}: it is a limit that each must keep, and no measure of its answers"
+        return [Fault(line, what, f"use one of: {', '.join(metrics_for(answers))}; put a bound on {metric} under `limits`")]
+    faults = _metric_faults(metric, answers, line) if metric else []
+    margins = objective.margin if isinstance(objective.margin, dict) else {}
+    for name, margin in margins.items():
+        at = file.line_of(f"margin.{name}")
+        faults += _metric_faults(_whichever_label(name), answers, at) or _margin_faults(f"margin.{name}", margin, name, at)
+    stated_in = metric or objective.kpis[0].metric
+    if not isinstance(objective.margin, dict) and base_of(stated_in) in CATALOGUE:
+        faults += _margin_faults("margin", objective.margin, stated_in, file.line_of("margin"))
+    return faults
+
+
+def _whichever_label(name: str) -> str:
+    """A margin may be that of all labels: ``recall``."""
+    spec = CATALOGUE.get(name)
+    return f"{name}[label]" if spec is not None and spec.labelled else name
+
+
+def _margin_faults(path: str, margin: float, metric: str, line: int) -> list[Fault]:
+    """Half of the way from one end of the metric to the other is more than any two candidates can be asked to differ by."""
+    measure = MEASURES[base_of(metric)]
+    most = measure.highest / 2
+    if margin <= most:
+        return []
+    of = "" if measure.unit == "share" else f" ({measure.unit} of {base_of(metric)})"
+    return [Fault(line, f"`{path}` must be at most {most:g}{of}, not {margin:g}", f"the nearest valid value is {most:g}")]
+
+
 def _kpi_faults(file: ObjectiveFile) -> list[Fault]:
     faults: list[Fault] = []
     seen: dict[str, int] = {}
@@ -105,7 +148,9 @@ def _kpi_faults(file: ObjectiveFile) -> list[Fault]:
             faults.append(Fault(line, f"the metric {kpi.metric!r} has a target already, on line {seen[kpi.metric]}", "keep one of the two"))
             continue
         seen[kpi.metric] = line
-        faults += _metric_faults(kpi, answers_of(file.objective.task), line) or _target_faults(kpi, file.line_of(f"kpis.{index}.target"))
+        faults += _metric_faults(kpi.metric, answers_of(file.objective.task), line) or _target_faults(
+            kpi, file.line_of(f"kpis.{index}.target")
+        )
     return faults
 
 
@@ -119,14 +164,14 @@ def _live_faults(file: ObjectiveFile) -> list[Fault]:
     ]
 
 
-def _metric_faults(kpi: Kpi, answers: Answers, line: int) -> list[Fault]:
+def _metric_faults(metric: str, answers: Answers, line: int) -> list[Fault]:
     try:
-        base = parse_metric(kpi.metric).base
+        base = parse_metric(metric).base
     except ObjectiveInvalid as error:
         return [Fault(line, error.message, error.hint)]
     if answers in CATALOGUE[base].answers:
         return []
-    message = f"metric {kpi.metric!r} does not fit a task of {answers.value}"
+    message = f"metric {metric!r} does not fit a task of {answers.value}"
     return [Fault(line, message, f"use one of: {', '.join(metrics_for(answers))}")]
 
 

@@ -90,6 +90,7 @@ _WANTED = {
     "date_parsing": "a date",
     "date_from_datetime_parsing": "a date",
     "tuple_type": "a list",
+    "dict_type": "a section with a number a metric",
     "model_type": "a section with keys of its own",
     "model_attributes_type": "a section with keys of its own",
 }

@@ -11,7 +11,7 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
+from tailorbird.domain.plan import Machine, PlannedComparison, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
 from tailorbird.domain.value import Digest
 
 
@@ -20,7 +20,7 @@ class PlanInputs:
     """What planning is given. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
     ``calibrations`` are timed steps of this machine, where there are any.
     ``encoder`` is the encoder that is installed, ``documents`` the number of the tenant's documents, ``shift`` what the
-    shifted part can prove."""
+    shifted part can prove, ``comparison`` in which metric candidates will be compared."""
 
     objective: Objective
     objective_digest: Digest
@@ -36,6 +36,7 @@ class PlanInputs:
     encoder: BaseModelRef | None = None
     documents: int = 0
     shift: tuple[ShiftPower, ...] = ()
+    comparison: PlannedComparison | None = None
 
     @property
     def encoder_tree(self) -> Digest | None:

@@ -54,6 +54,7 @@ def drafted(inputs: PlanInputs) -> Plan:
         prices=inputs.prices,
         calibrations=tuple(digest_of(one) for one in inputs.calibrations),
         floor=planned_floor(inputs) if inputs.objective.task.kind is TaskKind.CLASSIFY else None,
+        comparison=inputs.comparison,
     )
 
 

@@ -44,8 +44,11 @@ class ReleaseRepository(Protocol):
 class LookRepository(Protocol):
     """How often an objective's sealed test was opened."""
 
-    def add(self, objective_name: str, snapshot: Digest, candidate: Digest) -> int:
-        """Records a look and returns its number (1-based) for this objective; the same look again returns its first number."""
+    def add(self, objective_name: str, snapshot: Digest, candidate: Digest, question: Digest | None = None) -> int:
+        """Records a look and returns its number (1-based) for this objective; the same look again returns its first number.
+
+        ``question`` is the digest of what is asked of the candidate (KPIs, targets, the metric of comparison): asked anything else it is
+        another look."""
         ...
 
     def count(self, objective_name: str) -> int:

@@ -12,7 +12,7 @@ from tailorbird.release.gate import GateInputs, judge
 from tailorbird.release.intervals import interval_at
 from tailorbird.release.judges import LETTERS, Pair, check_fits, check_judge, check_judgeable, judge_prompts, judged_pairs, pair_marks
 from tailorbird.release.moves import Trial, promoted, restored, rolled_back, tried
-from tailorbird.release.review import candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
+from tailorbird.release.review import Disagreement, candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
 
 __all__ = [
     "DECIDING_ROLES",
@@ -20,6 +20,7 @@ __all__ = [
     "LETTERS",
     "CardFacts",
     "ChangeRule",
+    "Disagreement",
     "GateInputs",
     "Pair",
     "ReleaseParts",

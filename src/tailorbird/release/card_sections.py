@@ -15,6 +15,7 @@ from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.domain.release import ApprovalRule
 from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.standing import difference_words
 
 
 def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
@@ -67,7 +68,7 @@ def training_data(objective: Objective, manifest: SnapshotManifest, candidate: C
 
 def how_chosen(ladder: Ladder, objective: Objective) -> str:
     """The climb: every rung tried or refused, on the same development items."""
-    metric = objective.kpis[0].metric
+    metric = ladder.compared_on or objective.compare_on or objective.kpis[0].metric
     head = ("rung", "parameters trained", f"dev {metric}", "against the rung below", "gate", "decision")
     rows = [_climb_row(climb, metric, ladder.chosen) for climb in ladder.climbs]
     if ladder.floor:
@@ -78,7 +79,8 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
     names = {climb.candidate: f"{climb.rung.value} {climb.variant}" for climb in ladder.measured}
     pairs = [f"{names.get(f.upper, '?')} against {names.get(f.lower, '?')}: {_difference(f)}" for f in ladder.on_shifted]
     shifted = f"\n\nIn pairs on the shifted part of dev: {'; '.join(pairs)}." if pairs else ""
-    return f"## How it was chosen\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}.{shifted}"
+    compared = f"Rungs are compared in pairs, on the same development items, by {metric}."
+    return f"## How it was chosen\n\n{compared}\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}.{shifted}"
 
 
 def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> str:
@@ -198,9 +200,7 @@ def _climb_row(climb: Climb, metric: str, chosen: str | None) -> tuple[str, ...]
 
 
 def _difference(found: Comparison | None) -> str:
-    if found is None:
-        return ""
-    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] {found.standing.value.replace('_', ' ')}"
+    return "" if found is None else difference_words(found)
 
 
 def _finding_row(finding: Finding) -> tuple[str, ...]:

@@ -6,9 +6,9 @@ know: how anything was measured, what follows from the verdict.
 A KPI passes when the lower end of its interval reaches the target (where less is better, as for ``log_loss``: when the upper end stays
 within it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their
 maximum: the upper end of the interval counts, not the value. Where a release answers in production already, the candidate must also be
-proven not worse than it by more than the margin, or than so few items can tell (``against_incumbent``, a paired difference). All must pass;
-one failure fails the whole; anything open leaves it open. Looks are corrected (``statistics.spend``), KPIs are not: demanding all of them
-only makes passing harder.
+proven not worse than it by more than the margin, or than so few items can tell (``against_incumbent``, a paired difference in the metric
+by which the objective compares, in its unit and direction). All must pass; one failure fails the whole; anything open leaves it open. Looks
+are corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from statistics import NormalDist
 
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
 from tailorbird.domain.objective import Objective
-from tailorbird.foundations.measures import lower_is_better
+from tailorbird.foundations.measures import lower_is_better, margin_in
 from tailorbird.foundations.settling import what_settles
 from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, spend
 from tailorbird.release.intervals import interval_at
 
+_AGAINST = "against_incumbent"
 #: How many decimals a metric is told in; three where none is named.
 _DECIMALS = {"latency_p95_ms": 1, "cost_per_1k_requests": 4, "memorisation": 0}
 
@@ -41,12 +42,19 @@ class GateInputs:
 
 @dataclass(frozen=True)
 class _Demand:
-    """One KPI or limit: the named metric must be at least (or ``at_most``) ``bound``."""
+    """One KPI or limit: the named metric must be at least (or ``at_most``) ``bound``. ``told_as`` is its name in a sentence, where another
+    says more."""
 
     name: str
     kind: str
     bound: float
     at_most: bool
+    told_as: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its name in a sentence."""
+        return self.told_as or self.name
 
 
 def judge(inputs: GateInputs) -> GateResult:
@@ -82,23 +90,33 @@ def _demands(inputs: GateInputs) -> Iterator[_Demand]:
         yield _Demand("latency_p95_ms", "limit", limits.latency_p95_ms.max, True)
     if limits.cost_per_1k_requests:
         yield _Demand("cost_per_1k_requests", "limit", limits.cost_per_1k_requests.max, True)
-    against = inputs.evidence.metrics.get("against_incumbent")
-    if against is not None:
-        yield _Demand("against_incumbent", "limit", -max(objective.margin, _least_provable(against, inputs)), False)
+    yield from _against_incumbent(inputs)
 
 
-def _least_provable(metric: Metric, inputs: GateInputs) -> float:
-    """What so few items leave open even where the two never differ: z² / (n + z²), rounded up (see ``paired_interval``). A smaller margin
-    could not be met by the incumbent itself."""
-    critical = NormalDist().inv_cdf((1 + spend(inputs.objective.business.risk.confidence, inputs.look)) / 2) ** 2
-    return math.ceil(1000 * critical / (metric.n + critical)) / 1000
+def _against_incumbent(inputs: GateInputs) -> Iterator[_Demand]:
+    """Not worse than the release that answers now by more than the margin, in the metric's own unit and direction; or than so few items
+    leave open even where the two never differ: a smaller margin could not be met by the incumbent itself."""
+    evidence, found = inputs.evidence, inputs.evidence.against_incumbent
+    if found is not None:
+        margin = max(found.margin, _rounded_up(found.smallest_margin or 0.0))
+        bound = margin if found.less_is_better else -margin
+        yield _Demand(_AGAINST, "limit", bound, found.less_is_better, f"{found.metric} {_AGAINST}")
+    elif (metric := evidence.metrics.get(_AGAINST)) is not None:
+        critical = NormalDist().inv_cdf((1 + spend(inputs.objective.business.risk.confidence, inputs.look)) / 2) ** 2
+        least = _rounded_up(critical / (metric.n + critical))
+        yield _Demand(_AGAINST, "limit", -max(margin_in(inputs.objective.margin, "accuracy", "accuracy"), least), False)
+
+
+def _rounded_up(margin: float) -> float:
+    return math.ceil(round(1000 * margin, 6)) / 1000
 
 
 def _finding(demand: _Demand, evidence: Evidence, confidence: float) -> Finding:
     metric = evidence.metrics.get(demand.name)
     if metric is None:
         return _open(demand, evidence.unmeasured.get(demand.name) or f"{demand.name} is not measured: too few items bear on it")
-    low, high = interval_at(metric, confidence)
+    compared = evidence.against_incumbent.metric if evidence.against_incumbent and demand.name == _AGAINST else evidence.compared_on or None
+    low, high = interval_at(metric, confidence, compared)
     verdict = _verdict(demand, low, high)
     needed = _items_needed(demand, metric, (low, high), confidence) if verdict is Verdict.INCONCLUSIVE else None
     return Finding(
@@ -162,13 +180,13 @@ def _reason(demand: _Demand, metric: Metric, interval: tuple[float, float], verd
     low, high = _number(metric.name, interval[0], math.floor), _number(metric.name, interval[1], math.ceil)
     if verdict is Verdict.PASS:
         proven, end = ("stay within", f"at most {high}") if demand.at_most else ("reach", f"at least {low}")
-        return f"{demand.name} {value} is proven to {proven} {bound} ({end})"
+        return f"{demand.title} {value} is proven to {proven} {bound} ({end})"
     if verdict is Verdict.FAIL:
         misses, end = ("exceeds", f"at least {low}") if demand.at_most else ("misses", f"at most {high}")
-        return f"{demand.name} {value} {misses} {bound} ({end})"
+        return f"{demand.title} {value} {misses} {bound} ({end})"
     more = what_settles(needed) or "no number of items settles a value on the bound itself"
     prove = "staying within" if demand.at_most else "reaching"
-    return f"{demand.name} {value} [{low}, {high}] does not prove {prove} {bound}: {more}"
+    return f"{demand.title} {value} [{low}, {high}] does not prove {prove} {bound}: {more}"
 
 
 def _summary(findings: Sequence[Finding]) -> str:

@@ -8,19 +8,20 @@ from __future__ import annotations
 from statistics import NormalDist
 
 from tailorbird.domain.evidence import Metric
-from tailorbird.foundations.measures import DIFFERENCES, UNBOUNDED
+from tailorbird.foundations.measures import DIFFERENCES, UNBOUNDED, measure_of
 from tailorbird.foundations.statistics import score_interval, wilson
 
 #: Methods of metrics that were counted, not estimated: what they say holds at any confidence.
 EXACT = frozenset({"count", "weights unchanged"})
 
 
-def interval_at(metric: Metric, confidence: float) -> tuple[float, float]:
-    """The two-sided interval of ``metric`` at ``confidence``.
+def interval_at(metric: Metric, confidence: float, compared: str | None = None) -> tuple[float, float]:
+    """The two-sided interval of ``metric`` at ``confidence``; of a difference, ``compared`` is the metric that differs.
 
     Proportions that carry their counts are recomputed exactly. Other Wilson intervals (clustered items) are re-solved at the effective
     number of items that their ends give away. Everything else is stretched around the value by the ratio of the normal quantiles, an
-    approximation that is exact where the estimate is normal; shares stay within [0, 1], the rest above 0.
+    approximation that is exact where the estimate is normal; shares stay within [0, 1], differences within what the metric allows, the rest
+    above 0.
     """
     if metric.method in EXACT:
         return metric.low, metric.high
@@ -33,8 +34,10 @@ def interval_at(metric: Metric, confidence: float) -> tuple[float, float]:
     stretch = _quantile(confidence) / _quantile(metric.confidence)
     low = metric.value - stretch * (metric.value - metric.low)
     high = metric.value + stretch * (metric.high - metric.value)
-    lowest = -1.0 if metric.name in DIFFERENCES else 0.0
-    return max(lowest, low), high if metric.name in UNBOUNDED else min(1.0, high)
+    if metric.name in DIFFERENCES:
+        most = measure_of(compared).highest if compared else 1.0
+        return max(-most, low), min(most, high)
+    return max(0.0, low), high if metric.name in UNBOUNDED else min(1.0, high)
 
 
 def _wilson_again(metric: Metric, confidence: float) -> tuple[float, float]:

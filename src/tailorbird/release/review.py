@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from tailorbird.domain.errors import Forbidden, InvalidInput
@@ -31,18 +32,28 @@ _MOST, _REPEATS = 40, 5
 _CHANCE, _FEWEST = 0.001, 10
 
 
-def draw_sheet(
-    objective: Objective, snapshot: Digest, against: str, candidate: Sequence[ItemResult], other: Sequence[ItemResult], split: str
-) -> ReviewSheet | None:
-    """The items on which the two differ, at most ``_MOST`` of them, some twice. None where the tier asks nobody, or where nothing
-    differs."""
+@dataclass(frozen=True)
+class Disagreement:
+    """Two candidates' results on the items of a split. ``unlike`` are the items on which they differ in the metric by which they are
+    compared."""
+
+    candidate: Sequence[ItemResult]
+    other: Sequence[ItemResult]
+    split: str
+    unlike: frozenset[Digest]
+
+
+def draw_sheet(objective: Objective, snapshot: Digest, against: str, between: Disagreement) -> ReviewSheet | None:
+    """The items on which the two answer differently, at most ``_MOST`` of them, some twice: first those on which they differ in the
+    metric, too, drawn at random; then the others. None where the tier asks nobody, or where no answer differs."""
     wanted = 0 if objective.excepts("label_review") else REVIEWERS[objective.business.risk]
-    answers = {item.item: item.prediction for item in other}
-    differing = [item for item in candidate if item.item in answers and answers[item.item] != item.prediction]
+    answers = {item.item: item.prediction for item in between.other}
+    differing = [item for item in between.candidate if item.item in answers and answers[item.item] != item.prediction]
     if not wanted or not differing:
         return None
     random = Random(f"{objective.seed} review {snapshot}")
-    drawn = random.sample(sorted(differing, key=lambda item: item.item), min(_MOST, len(differing)))
+    shuffled = random.sample(sorted(differing, key=lambda item: item.item), len(differing))
+    drawn = sorted(shuffled, key=lambda item: item.item not in between.unlike)[:_MOST]
     items = [
         ReviewItem(number=number, item=item.item, candidate=item.prediction, other=answers[item.item])
         for number, item in enumerate(drawn, 1)
@@ -55,7 +66,7 @@ def draw_sheet(
         tenant=objective.tenant,
         objective_name=objective.name,
         snapshot=snapshot,
-        split=split,
+        split=between.split,
         against=against,
         reviewers=wanted,
         items=(*items, *again),

@@ -11,7 +11,7 @@ from tailorbird.reporting.formatting import human_count, human_seconds
 from tailorbird.reporting.gate import gate_table, release_summary
 from tailorbird.reporting.judges import judge_text
 from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.plan import accuracy_table, plan_table, traffic_lines
+from tailorbird.reporting.plan import accuracy_table, comparison_lines, plan_table, traffic_lines
 from tailorbird.reporting.plan_page import plan_page
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "LabelExample",
     "SourceLine",
     "accuracy_table",
+    "comparison_lines",
     "contrast_markdown",
     "contrast_table",
     "data_report",

@@ -12,6 +12,7 @@ from rich.table import Table
 from tailorbird.domain.comparing import Contrast, Side, Unpaired
 from tailorbird.domain.evidence import Comparison
 from tailorbird.foundations.settling import what_settles
+from tailorbird.foundations.standing import difference_words
 from tailorbird.reporting.formatting import NOTHING, human_count, human_memory, human_money, human_seconds, metric_text
 from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
 
@@ -37,15 +38,10 @@ def _rows(found: Contrast) -> Iterator[tuple[str, str, str, str]]:
     yield "measured on", f"{one.n:,} {one.split} items", f"{other.n:,} {other.split} items", "paired" if found.paired else "not paired"
     told_of: tuple[Comparison | Unpaired, ...] = (*found.paired, *found.unpaired)
     differences = {told.metric: told for told in told_of}
-    names = [name for name in _FIRST if name in one.metrics or name in other.metrics]
-    names += [name for name in differences if name not in names]
-    for name in names:
+    shown = [name for name in _FIRST if name in one.metrics or name in other.metrics]
+    for name in dict.fromkeys((*([found.compared_on] if found.compared_on in differences else []), *shown, *differences)):
         told = differences.get(name)
-        difference = NOTHING
-        if told is not None:
-            standing = f"{told.difference:+.3f} [{told.low:+.3f}, {told.high:+.3f}] {told.standing.value.replace('_', ' ')}"
-            difference = ", ".join(filter(None, (standing, what_settles(told.items_needed))))
-        yield name, metric_text(one.metrics.get(name)), metric_text(other.metrics.get(name)), difference
+        yield name, metric_text(one.metrics.get(name)), metric_text(other.metrics.get(name)), _difference(told) if told else NOTHING
     yield "parameters trained", human_count(one.trained_parameters), human_count(other.trained_parameters), NOTHING
     yield "time to make", *_both(one, other, lambda side: human_seconds(side.seconds)), NOTHING
     yield "memory to make", *_both(one, other, lambda side: human_memory(side.peak_memory_gb)), NOTHING
@@ -54,3 +50,11 @@ def _rows(found: Contrast) -> Iterator[tuple[str, str, str, str]]:
 
 def _both(one: Side, other: Side, told: Callable[[Side], str]) -> tuple[str, str]:
     return told(one), told(other)
+
+
+def _difference(told: Comparison | Unpaired) -> str:
+    if isinstance(told, Comparison):
+        words = difference_words(told)
+    else:
+        words = f"{told.difference:+.3f} {told.standing.value.replace('_', ' ')} [{told.low:+.3f}, {told.high:+.3f}]"
+    return ", ".join(filter(None, (words, what_settles(told.items_needed))))

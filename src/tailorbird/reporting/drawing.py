@@ -13,6 +13,7 @@ from tailorbird.domain.evidence import Finding, Metric
 from tailorbird.domain.ladder import Climb, Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.safety import Retention
+from tailorbird.reporting.ladder import compared_on
 
 #: The widest reach of the ladder's axis, and how much of the box is kept free at both ends of an interval's picture.
 _MARGIN = 0.04
@@ -34,11 +35,11 @@ class Rung:
 
 @dataclass(frozen=True)
 class LadderPicture:
-    """All lines, the axis, and where the target lies on it."""
+    """All lines, the axis, and where the target lies on it, where the metric that is drawn has one."""
 
     kpi: str
-    target: float
-    target_at: float
+    target: float | None
+    target_at: float | None
     ticks: tuple[tuple[float, str], ...]
     rungs: tuple[Rung, ...]
 
@@ -64,16 +65,17 @@ class Line:
 
 
 def ladder(found: Ladder, objective: Objective) -> LadderPicture:
-    """The climb, drawn over the first KPI."""
-    kpi = objective.kpis[0]
+    """The climb, drawn over the metric in which rungs are compared."""
+    metric = compared_on(found, objective)
+    target = next((kpi.target for kpi in objective.kpis if kpi.metric == metric), None)
     measured = [climb for climb in (found.floor, *found.climbs) if climb is not None]
-    metrics = [metric for climb in measured if (metric := climb.evidence.metrics.get(kpi.metric))]
-    reach = max([1.0 if all(metric.high <= 1 for metric in metrics) else 0.0, kpi.target, *(metric.high for metric in metrics)])
-    rungs = [_rung(climb, kpi.metric, reach, found) for climb in reversed(found.measured if found.floor_is_rung else found.climbs)]
+    metrics = [told for climb in measured if (told := climb.evidence.metrics.get(metric))]
+    reach = max([1.0 if all(told.high <= 1 for told in metrics) else 0.0, target or 0.0, *(told.high for told in metrics)]) or 1.0
+    rungs = [_rung(climb, metric, reach, found) for climb in reversed(found.measured if found.floor_is_rung else found.climbs)]
     refused = [Rung(refusal.rung.value, "refused", "not tried", refusal.reason) for refusal in reversed(found.refused)]
-    floor = [_rung(found.floor, kpi.metric, reach, found, floor=True)] if found.floor and not found.floor_is_rung else []
+    floor = [_rung(found.floor, metric, reach, found, floor=True)] if found.floor and not found.floor_is_rung else []
     ticks = tuple((100 * share, f"{share * reach:.2g}") for share in (0, 0.25, 0.5, 0.75, 1))
-    return LadderPicture(kpi.metric, kpi.target, 100 * kpi.target / reach, ticks, (*refused, *rungs, *floor))
+    return LadderPicture(metric, target, None if target is None else 100 * target / reach, ticks, (*refused, *rungs, *floor))
 
 
 def finding(found: Finding) -> Mark | None:

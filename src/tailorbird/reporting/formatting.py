@@ -11,6 +11,7 @@ from datetime import datetime
 
 from tailorbird.domain.evidence import Comparison, Finding, Metric
 from tailorbird.domain.plan import Estimate
+from tailorbird.foundations.standing import difference_words
 
 #: Stands where there is nothing to show.
 NOTHING = "–"
@@ -72,10 +73,8 @@ def finding_text(finding: Finding) -> str:
 
 
 def difference_text(found: Comparison | None) -> str:
-    """A paired difference, its standing, and its interval: ``+0.500 better [+0.400, +0.600]``."""
-    if found is None:
-        return NOTHING
-    return f"{found.difference:+.3f} {found.standing.value.replace('_', ' ')} [{found.low:+.3f}, {found.high:+.3f}]"
+    """A paired difference, its standing, and its interval: ``+0.500 better [+0.400, +0.600]``; of what could not be compared, why."""
+    return NOTHING if found is None else difference_words(found)
 
 
 def estimate_text(estimate: Estimate) -> str:

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
+from tailorbird.foundations.standing import standing_word
 from tailorbird.reporting.formatting import NOTHING, difference_text, human_count, human_memory, human_money, human_seconds, metric_text
 from tailorbird.reporting.shift import compared_lines
 from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
@@ -36,7 +37,7 @@ def ladder_table(ladder: Ladder, objective: Objective) -> Table:
 
     Variants and intervals stand on lines of their own, so that the table fits 100 columns.
     """
-    head = _head(objective)
+    head = _head(ladder, objective)
     table = plain_table(head, [head[place] for place in _NUMBERS], widths=dict(zip(head, _WIDTHS, strict=True)))
     for line in _lines(ladder, objective):
         rung, *cells = line.cells
@@ -47,28 +48,41 @@ def ladder_table(ladder: Ladder, objective: Objective) -> Table:
 def ladder_reasons(ladder: Ladder) -> list[str]:
     """Why the climb went on or ended after each rung, and why others were not tried: one sentence a line."""
     climbs = ladder.measured if ladder.floor_is_rung else ladder.climbs
-    lines = [f"{climb.rung.value} {climb.variant}: {climb.reason}" for climb in climbs]
+    lines = [line for climb in climbs for line in _reasons(climb)]
     return lines + [f"{refusal.rung.value} not tried: {refusal.reason}" for refusal in ladder.refused] + compared_lines(ladder)
+
+
+def _reasons(climb: Climb) -> Iterator[str]:
+    name, against = f"{climb.rung.value} {climb.variant}", climb.against_below
+    yield f"{name}: {climb.reason}"
+    if against is not None and against.reason:
+        yield f"{name} is {standing_word(against)} better or worse than the rung below: {against.reason}"
 
 
 def ladder_markdown(ladder: Ladder, objective: Objective) -> str:
     """The same table in Markdown, with the reasons and the decision below it."""
-    table = markdown_table(_head(objective), (line.cells for line in _lines(ladder, objective)))
+    table = markdown_table(_head(ladder, objective), (line.cells for line in _lines(ladder, objective)))
     reasons = "\n".join(f"- {markdown_text(reason)}" for reason in ladder_reasons(ladder))
     return f"{table}\n\n{reasons}\n\nDecision: {markdown_text(ladder.reason)}\n"
 
 
-def _head(objective: Objective) -> tuple[str, ...]:
+def compared_on(ladder: Ladder, objective: Objective) -> str:
+    """The metric of the column: that in which rungs are compared."""
+    return ladder.compared_on or objective.compare_on or objective.kpis[0].metric
+
+
+def _head(ladder: Ladder, objective: Objective) -> tuple[str, ...]:
     cost = f"cost {objective.budget.currency}"
-    return "rung", "trained", f"dev {objective.kpis[0].metric}", "against below", "time", "memory", cost, "verdict", "then"
+    return "rung", "trained", f"dev {compared_on(ladder, objective)}", "against below", "time", "memory", cost, "verdict", "then"
 
 
 def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
+    metric = compared_on(ladder, objective)
     if ladder.floor is not None:
-        yield _Line(_cells(ladder.floor, objective, f"floor {ladder.floor.variant}", _then(ladder, ladder.floor)), aside=_is_aside(ladder))
+        yield _Line(_cells(ladder.floor, metric, f"floor {ladder.floor.variant}", _then(ladder, ladder.floor)), aside=_is_aside(ladder))
     for climb in ladder.climbs:
         then = _then(ladder, climb)
-        yield _Line(_cells(climb, objective, f"{climb.rung.value} {climb.variant}", then), aside=False)
+        yield _Line(_cells(climb, metric, f"{climb.rung.value} {climb.variant}", then), aside=False)
     for refusal in ladder.refused:
         yield _Line(_untried(refusal), aside=True)
 
@@ -84,12 +98,12 @@ def _then(ladder: Ladder, climb: Climb) -> str:
     return "reference" if climb == ladder.floor and _is_aside(ladder) else _THEN[climb.choice]
 
 
-def _cells(climb: Climb, objective: Objective, name: str, then: str) -> tuple[str, ...]:
+def _cells(climb: Climb, metric: str, name: str, then: str) -> tuple[str, ...]:
     return (
         name,
         human_count(climb.trained_parameters),
-        metric_text(climb.evidence.metrics.get(objective.kpis[0].metric)),
-        difference_text(climb.against_below),
+        metric_text(climb.evidence.metrics.get(metric)),
+        standing_word(against) if (against := climb.against_below) and against.reason else difference_text(against),
         human_seconds(climb.seconds),
         human_memory(climb.peak_memory_gb),
         human_money(climb.money),

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from tailorbird.domain.calibration import EstimateError
 from tailorbird.domain.plan import BaseProbe, Flip, Plan, Power
+from tailorbird.foundations.canonical import short
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
 from tailorbird.reporting.tables import add_row, plain_table
@@ -25,7 +26,7 @@ def plan_table(plan: Plan) -> Group:
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
     left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
-    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan)
+    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan)
     findings = exception_lines(plan.exceptions) + findings
     words = (*_block(traffic_lines(plan)), *_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
     return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
@@ -61,6 +62,19 @@ def _probed(probe: BaseProbe) -> str:
     score = metric_text(probe.score)
     speed = f"{1000 * probe.seconds_per_row:.0f} ms and {probe.tokens_per_row:.0f} tokens a row"
     return f"zero-shot on {probe.rows} dev rows: {probe.score.name} {score}, {speed}"
+
+
+def comparison_lines(plan: Plan) -> list[str]:
+    """In which metric candidates are compared, and what can be proven against a release that answers now: one sentence a line."""
+    told = [f"comparing: {plan.comparison.reason.text} [{plan.comparison.reason.source}]"] if plan.comparison else []
+    if (found := plan.incumbent) is None or plan.comparison is None:
+        return told
+    whom = f"release {short(found.release)}, which answers now" if found.release else "a first release, by the one after it"
+    needed = (
+        f"; the margin takes about {found.items_needed:,} items" if found.items_needed and found.provable > plan.comparison.margin else ""
+    )
+    proof = f"{found.n:,} independent test items prove two that are equally good alike within {found.provable:.3f}"
+    return [*told, f"against {whom} (look {found.look}, {found.confidence:.1%} confidence): {proof}{needed}; assumed: {found.assumption}"]
 
 
 def _block(lines: list[str]) -> list[Text]:

@@ -10,7 +10,7 @@ from html import escape
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
-from tailorbird.reporting.plan import base_lines, items_of, shift_lines, traffic_lines
+from tailorbird.reporting.plan import base_lines, comparison_lines, items_of, shift_lines, traffic_lines
 
 _STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
 
@@ -108,4 +108,5 @@ def _power(plan: Plan) -> str:
         for split, power in powers
     )
     lines += "".join(f"<li>{escape(line)}</li>" for line in shift_lines(plan))
+    lines += "".join(f"<li>{escape(line)}</li>" for line in comparison_lines(plan))
     return f"<h2>What the data can prove</h2><ul>{lines}</ul>" if lines else ""

@@ -26,6 +26,8 @@ def compared_lines(ladder: Ladder) -> list[str]:
 
 def metric_on_shifted(ladder: Ladder | None, evidence: Evidence | None) -> str:
     """The metric that the drop is of: the one that rungs are compared by."""
+    if evidence and evidence.compared_on:
+        return evidence.compared_on
     compared = next((found.metric for climb in (ladder.climbs if ladder else ()) if (found := climb.against_below)), None)
     known = evidence.shifted_metrics if evidence else {}
     return compared or next((name for name in ("accuracy", "exact_match", "ndcg@10") if name in known), next(iter(known), ""))

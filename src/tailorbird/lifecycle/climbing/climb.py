@@ -17,7 +17,7 @@ import numpy as np
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.evidence import Comparison, Evidence, GateResult, ItemResult, Metric, Prediction, Standing, Verdict
+from tailorbird.domain.evidence import Evidence, GateResult, ItemResult, Metric, Prediction, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import RungPlan
@@ -26,9 +26,10 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.linear_text import ENCODER, write_linear
+from tailorbird.foundations.standing import measured_words, standing_word
 from tailorbird.lifecycle.climbing import safety, shifting, timing
 from tailorbird.lifecycle.climbing.calibrating import error_of
-from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
+from tailorbird.lifecycle.climbing.measuring import against, as_lines, comparison_of, spec_of
 from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
@@ -79,7 +80,7 @@ def measure_floor(stage: Stage) -> Outcome:
             work.records.put(value)
 
     digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
-    facts: Facts = {"accuracy": _headline(evidence)} | ({"choice": choice.value} if choice else {})
+    facts: Facts = _headline(stage, evidence) | ({"choice": choice.value} if choice else {})
     return Outcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
 
 
@@ -213,7 +214,7 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
         trained_parameters=candidate.trained_parameters,
         evidence=evidence,
         gate=gate,
-        against_below=_against(stage, evidence, below.evidence) if (below := _last_climb(stage)) else None,
+        against_below=against(stage, evidence, below.evidence) if (below := _last_climb(stage)) else None,
         choice=Choice.CLIMB,
         reason="",
         fit=_fit_of(stage, making),
@@ -264,7 +265,7 @@ def choose(stage: Stage) -> Outcome:
     is_rung = _floor_is_rung(stage)
     eligible = (floor, *stage.climbs) if floor and is_rung else stage.climbs
     chosen, reason = story.choose(
-        eligible, lambda upper, lower: _against(stage, upper.evidence, lower.evidence), stage.objective.expected_traffic
+        eligible, lambda upper, lower: against(stage, upper.evidence, lower.evidence), stage.objective.expected_traffic
     )
     ladder = Ladder(
         floor=floor,
@@ -274,6 +275,7 @@ def choose(stage: Stage) -> Outcome:
         reason=reason + _floor_remark(stage, chosen),
         floor_is_rung=is_rung,
         on_shifted=shifting.compared_on_shifted(stage, eligible),
+        compared_on=comparison_of(stage).metric,
     )
     return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
 
@@ -329,6 +331,7 @@ def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions
         engine=engine,
         refer_below=spec.refer_below,
         breakdown=stage.parts.artifacts.put(canonical_json(evaluation.break_down(rows, items, spec))),
+        compared_on=comparison_of(stage).metric,
     )
 
 
@@ -342,15 +345,11 @@ def _threshold(stage: Stage, candidate: Candidate, items: tuple[ItemResult, ...]
     return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
 
 
-def _against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
-    metric = comparison_metric(stage)
-    rule = evaluation.ComparisonRule(metric=metric, margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence)
-    return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
-
-
-def _headline(evidence: Evidence) -> float | None:
-    metric = next((evidence.metrics[name] for name in ("accuracy", "exact_match", "ndcg@10") if name in evidence.metrics), None)
-    return round(metric.value, 4) if metric else None
+def _headline(stage: Stage, evidence: Evidence) -> Facts:
+    """The metric in which candidates are compared, as a fact of the log."""
+    name = comparison_of(stage).metric
+    metric = evidence.metrics.get(name)
+    return {"metric": name, "value": round(metric.value, 4) if metric else None}
 
 
 def _not_climbed(stage: Stage, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...]:
@@ -417,8 +416,8 @@ def _floor_remark(stage: Stage, chosen: Climb | None) -> str:
         return ""
     if chosen is None:
         return f"; the classical reference passes: it suffices, and can be released: {_releasing_it(stage)}"
-    found = _against(stage, chosen.evidence, floor.evidence)
-    remark = f"; note: the classical reference passes too ({found.standing.value.replace('_', ' ')} against it, {found.difference:+.3f})"
+    found = against(stage, chosen.evidence, floor.evidence)
+    remark = f"; note: the classical reference passes too ({standing_word(found)} against it, {measured_words(found)})"
     return remark if found.standing is Standing.BETTER else f"{remark}: {_releasing_it(stage)} to let it be released"
 
 

@@ -16,6 +16,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.climbing.climb import examine
 from tailorbird.lifecycle.climbing.incumbent import against_incumbent
+from tailorbird.lifecycle.climbing.measuring import question_of
 from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.safety import carried
 from tailorbird.lifecycle.journal import Facts, record, remark
@@ -80,9 +81,10 @@ def chosen_climb(ladder: Ladder) -> Climb:
 def _count_look(stage: Stage, candidate: Digest) -> int:
     """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
     tested = frozenset(row.id for row in (*stage.rows(Split.TEST), *stage.shifted_rows(Split.TEST)))
+    question = digest_of(question_of(stage))
     with stage.parts.ledger.work(stage.run.tenant) as work:
         before = work.looks.count(stage.objective.name)
-        look = work.looks.add(stage.objective.name, stage.done[story.SNAPSHOT], candidate)
+        look = work.looks.add(stage.objective.name, stage.done[story.SNAPSHOT], candidate, question)
         shared = _looks_of_others(work, stage.objective.name, tested)
         if look > before:
             facts: Facts = {"look": look + shared, "objective": stage.objective.name, "of_other_objectives": shared}

@@ -16,10 +16,13 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
 from tailorbird.foundations.statistics import spend
-from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
+from tailorbird.lifecycle.climbing.measuring import as_lines, rule_of, spec_of
 from tailorbird.lifecycle.releasing.admission import admit
 from tailorbird.lifecycle.steps.stage import Stage
 from tailorbird.ports.engine import LoadRequest
+
+#: The name under which the difference to the incumbent stands at the gate.
+AGAINST = "against_incumbent"
 
 
 def incumbent_of(stage: Stage) -> Release | None:
@@ -43,13 +46,13 @@ def against_incumbent(stage: Stage, evidence: Evidence, look: int) -> Evidence:
     except TailorbirdError as error:
         stage.progress.tell(f"release {short(release.digest)}, which answers now, cannot be measured: {error.message}")
         return evidence
-    metric = comparison_metric(stage)
-    rule = evaluation.ComparisonRule(
-        metric=metric, margin=stage.objective.margin, confidence=spend(stage.objective.business.risk.confidence, look)
-    )
+    theirs = evidence.model_copy(update={"refer_below": release.content.refer_below})
+    rule = rule_of(stage, evidence, theirs, spend(stage.objective.business.risk.confidence, look))
     found = evaluation.compare(evidence.candidate, release.content.candidate, stage.items(evidence.items), stage.items(items), rule)
-    metrics = evidence.metrics | {"against_incumbent": _metric(found)}
-    return evidence.model_copy(update={"metrics": metrics, "incumbent": items, "incumbent_release": release.digest})
+    told = evidence.model_copy(update={"incumbent": items, "incumbent_release": release.digest, "against_incumbent": found})
+    if found.reason:
+        return told.model_copy(update={"unmeasured": evidence.unmeasured | {AGAINST: found.reason}})
+    return told.model_copy(update={"metrics": evidence.metrics | {AGAINST: _metric(found)}})
 
 
 def _items(stage: Stage, release: Release, split: Split, look: int) -> Digest:
@@ -72,7 +75,7 @@ def _items(stage: Stage, release: Release, split: Split, look: int) -> Digest:
 
 def _metric(found: Comparison) -> Metric:
     return Metric(
-        name="against_incumbent",
+        name=AGAINST,
         value=found.difference,
         low=found.low,
         high=found.high,

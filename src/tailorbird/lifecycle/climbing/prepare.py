@@ -6,24 +6,25 @@ In: a stage. Out: a snapshot manifest; a plan. Must not know: rungs, training, e
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from tailorbird import data, models, planning
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.calibration import Calibration
-from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.plan import Machine, Plan, ShiftPower
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.climbing import bases, probing
 from tailorbird.lifecycle.climbing.calibrating import known_timings, time_steps
 from tailorbird.lifecycle.climbing.examining import examine_rungs, heeded
+from tailorbird.lifecycle.climbing.foreseeing import foreseen, incumbent_finding
+from tailorbird.lifecycle.climbing.measuring import comparison_of, groups_of
 from tailorbird.lifecycle.climbing.provable import check_provable
 from tailorbird.lifecycle.data.heeding import amendments_of, manifests_of
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
-from tailorbird.objective import GroupSizes, check_labels, check_power, check_shift_power
+from tailorbird.objective import check_labels, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
 
 
@@ -46,7 +47,7 @@ def take_snapshot(stage: Stage) -> Outcome:
         )
     )
     check_labels(stage.file, built.manifest)
-    check_power(stage.file, built.manifest, _groups_of(stage, built.manifest))
+    check_power(stage.file, built.manifest, groups_of(stage, built.manifest))
     _power_on_shifted(stage, built.manifest)
     check_provable(stage, built.manifest)
 
@@ -58,19 +59,9 @@ def take_snapshot(stage: Stage) -> Outcome:
     return Outcome(built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember)
 
 
-def _groups_of(stage: Stage, manifest: SnapshotManifest, *, shifted: bool = False) -> GroupSizes:
-    """How rows of a split share groups: those of the shifted part, or the others. Of the sealed test nothing else is looked at."""
-
-    @cache
-    def rows(split: Split) -> list[Row]:
-        return [row for row in data.load_rows(manifest, stage.parts.artifacts, split) if row.shifted == shifted]
-
-    return lambda split, label: data.group_sizes(rows(split), label, many=stage.many)
-
-
 def _power_on_shifted(stage: Stage, manifest: SnapshotManifest) -> tuple[ShiftPower, ...]:
     """What the shifted part can prove. Raises ObjectiveInvalid as ``check_shift_power``."""
-    sizes = _groups_of(stage, manifest, shifted=True)
+    sizes = groups_of(stage, manifest, shifted=True)
     return check_shift_power(stage.file, manifest, lambda split: sizes(split, None))
 
 
@@ -84,7 +75,7 @@ def make_plan(stage: Stage) -> Outcome:
     timed = time_steps(stage, planning.make_ladder(offers), refs)
     draft = planning.make_ladder([_with_timings(offer, timed) for offer in offers])
     _refuse_empty(stage, draft)
-    plan = heeded(draft, examine_rungs(stage, draft, refs))
+    plan = _with_incumbent(stage, heeded(draft, examine_rungs(stage, draft, refs)))
     for finding in plan.findings:
         stage.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
     facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}
@@ -94,6 +85,13 @@ def make_plan(stage: Stage) -> Outcome:
             work.records.put(value)
 
     return Outcome(plan, facts, keep)
+
+
+def _with_incumbent(stage: Stage, plan: Plan) -> Plan:
+    """The plan with what can be proven against the release that answers now, and a finding where that is too little."""
+    found = foreseen(stage)
+    finding = incumbent_finding(found, comparison_of(stage))
+    return plan.model_copy(update={"incumbent": found, "findings": plan.findings + ((finding,) if finding else ())})
 
 
 def with_probes(stage: Stage, offers: tuple[planning.Offer, ...]) -> tuple[planning.Offer, ...]:
@@ -120,9 +118,9 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
     Raises Exhausted (``no_rung``) where no base needs to be fetched.
     """
     stage.progress.tell("measuring this machine")
-    dev_power, test_power = check_power(stage.file, stage.manifest, _groups_of(stage, stage.manifest))
+    dev_power, test_power = check_power(stage.file, stage.manifest, groups_of(stage, stage.manifest))
     shift = _power_on_shifted(stage, stage.manifest)
-    machine, encoder = _machine(stage), _installed_encoder(stage)
+    machine, encoder, comparison = _machine(stage), _installed_encoder(stage), comparison_of(stage)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
         return planning.PlanInputs(
@@ -140,6 +138,7 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
             calibrations=known_timings(stage, machine, base),
             encoder=encoder,
             documents=len(stage.documents),
+            comparison=comparison,
         )
 
     offers = bases.offered(stage, machine, inputs_of)

@@ -20,9 +20,10 @@ from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import BaseProbe, ProvenBetter, RungPlan
 from tailorbird.domain.prompt import Sampling
-from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
+from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_of, spec_of
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.steps.stage import Stage
+from tailorbird.objective import margin_of
 
 #: Dev rows that a base is asked, at most, and the fewest that are worth asking.
 PROBED_ROWS, FEWEST_ROWS = 100, 30
@@ -55,17 +56,21 @@ def probe_bases(stage: Stage, bases: Mapping[str, tuple[BaseModelRef, RungPlan]]
     The confidence of the risk tier holds for all comparisons together (Bonferroni). Raises what the engine raises.
     """
     rows = probed_rows(stage)
-    found = {label: _probe(stage, label, base, rung, rows) for label, (base, rung) in bases.items()}
+    answers = {label: _told(stage, label, base, rung, rows) for label, (base, rung) in bases.items()}
+    metric = _metric(stage, tuple(answers.values()))
+    found = {label: _probe(stage, items, metric) for label, items in answers.items()}
     pairs = max(1, len(found) * (len(found) - 1) // 2)
     return {label: probe.model_copy(update={"worse_than": _worse_than(stage, label, found, pairs)}) for label, probe in found.items()}
 
 
-def _probe(stage: Stage, label: str, base: BaseModelRef, rung: RungPlan, rows: tuple[Row, ...]) -> BaseProbe:
+def _told(stage: Stage, label: str, base: BaseModelRef, rung: RungPlan, rows: tuple[Row, ...]) -> tuple[ItemResult, ...]:
     stage.progress.tell(f"probing {label} on {len(rows)} dev rows, zero-shot")
-    items = _answers(stage, base, rung, rows)
-    metric = probe_metric(stage)
+    return _answers(stage, base, rung, rows)
+
+
+def _probe(stage: Stage, items: tuple[ItemResult, ...], metric: str) -> BaseProbe:
     return BaseProbe(
-        rows=len(rows),
+        rows=len(items),
         score=evaluation.metrics_of(items, spec_of(stage, 1))[metric],
         seconds_per_row=fmean(item.latency_ms for item in items) / 1000,
         tokens_per_row=fmean(item.prompt_tokens + item.completion_tokens for item in items),
@@ -89,9 +94,13 @@ def _answers(stage: Stage, base: BaseModelRef, rung: RungPlan, rows: tuple[Row, 
     return evaluation.results(rows, predictions, spec_of(stage, 1))
 
 
-def probe_metric(stage: Stage) -> str:
-    """What a probe scores by: the overlap with the answer where texts are generated, since none is met word for word untrained."""
-    return "token_f1" if stage.objective.task.kind is TaskKind.GENERATE else comparison_metric(stage)
+def _metric(stage: Stage, answers: Sequence[tuple[ItemResult, ...]]) -> str:
+    """The metric in which the objective compares; where so few rows leave it undefined for some base (a rare label, a share of referred
+    answers without a threshold), whether answers are right."""
+    metric = comparison_of(stage).metric
+    if all(metric in evaluation.metrics_of(items, spec_of(stage, 1)) for items in answers):
+        return metric
+    return "accuracy" if stage.objective.task.kind is TaskKind.CLASSIFY and not stage.many else "exact_match"
 
 
 def _worse_than(stage: Stage, label: str, found: Mapping[str, BaseProbe], pairs: int) -> tuple[ProvenBetter, ...]:
@@ -105,8 +114,12 @@ def _worse_than(stage: Stage, label: str, found: Mapping[str, BaseProbe], pairs:
 
 
 def _compared(stage: Stage, upper: BaseProbe, lower: BaseProbe, pairs: int) -> Comparison:
-    objective = stage.objective
+    objective, metric = stage.objective, upper.score.name
     rule = evaluation.ComparisonRule(
-        metric=probe_metric(stage), margin=objective.margin, confidence=1 - (1 - objective.business.risk.confidence) / pairs
+        metric=metric,
+        margin=margin_of(stage.file, metric),
+        confidence=1 - (1 - objective.business.risk.confidence) / pairs,
+        seed=objective.seed,
+        many=stage.many,
     )
     return evaluation.compare(upper.items, lower.items, stage.items(upper.items), stage.items(lower.items), rule)

@@ -14,7 +14,7 @@ from tailorbird import evaluation
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.evidence import Comparison, Evidence, Prediction
 from tailorbird.domain.ladder import Climb, RungKind
-from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_metric, spec_of
+from tailorbird.lifecycle.climbing.measuring import as_lines, comparison_of, rule_of, spec_of
 from tailorbird.lifecycle.steps.stage import Stage
 
 
@@ -26,7 +26,7 @@ def with_shift(stage: Stage, evidence: Evidence, rows: Sequence[Row], prediction
     items = evaluation.results(rows, predictions, spec)
     metrics = evaluation.metrics_of(items, spec)
     told = {"shifted": stage.parts.artifacts.put(as_lines(items)), "shifted_metrics": metrics}
-    name = comparison_metric(stage)
+    name = comparison_of(stage).metric
     usual, shifted = evidence.metrics.get(name), metrics.get(name)
     if usual is None or shifted is None:
         reason = f"shift is not measured: {name} has no value on the {'usual' if usual is None else 'shifted'} items"
@@ -38,13 +38,10 @@ def with_shift(stage: Stage, evidence: Evidence, rows: Sequence[Row], prediction
 def compared_on_shifted(stage: Stage, climbs: Sequence[Climb]) -> tuple[Comparison, ...]:
     """Candidates with weights of their own (adapters, all weights), each against each cheaper one, in pairs on the shifted part of dev."""
     learned = [climb for climb in climbs if climb.rung is not RungKind.FLOOR and climb.trained_parameters and climb.evidence.shifted]
-    rule = evaluation.ComparisonRule(
-        metric=comparison_metric(stage), margin=stage.objective.margin, confidence=stage.objective.business.risk.confidence, many=stage.many
-    )
     found = []
     for lower, upper in combinations(learned, 2):
         assert lower.evidence.shifted is not None
         assert upper.evidence.shifted is not None
         sides = stage.items(upper.evidence.shifted), stage.items(lower.evidence.shifted)
-        found.append(evaluation.compare(upper.candidate, lower.candidate, *sides, rule))
+        found.append(evaluation.compare(upper.candidate, lower.candidate, *sides, rule_of(stage, upper.evidence, lower.evidence)))
     return tuple(found)

@@ -16,12 +16,14 @@ from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
 from tailorbird.domain.ladder import Climb
 from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import PlannedComparison
 from tailorbird.domain.run import Run
+from tailorbird.foundations.measures import MEASURES, margin_in
 from tailorbird.lifecycle.explaining.reports import report
 from tailorbird.lifecycle.parts import Parts
 
-#: Metrics that have a paired difference, in the order in which they are told.
-_PAIRED = ("accuracy", "exact_match", "micro_f1", "macro_f1", "balanced_accuracy", "token_f1", "rouge_l", "chrf", "groundedness", "ndcg@10")
+#: Metrics whose paired difference is told beside that of the metric by which the objective compares, in this order.
+_PAIRED = tuple(name for name in MEASURES if name not in ("precision", "recall", "f1"))
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,20 @@ class _Found:
 
     run: Run
     objective: Objective
+    planned: PlannedComparison | None
     climb: Climb
     test: Evidence | None
+
+    @property
+    def compared_on(self) -> str:
+        """The metric by which the run compares: of its plan; in runs of before that was planned, of its first KPI."""
+        return self.planned.metric if self.planned else self.objective.kpis[0].metric
+
+    def margin(self, metric: str) -> float:
+        """The margin of a metric, in its unit."""
+        if self.planned and metric == self.planned.metric:
+            return self.planned.margin
+        return margin_in(self.objective.margin, metric, self.objective.compare_on or self.objective.kpis[0].metric)
 
     @property
     def name(self) -> str:
@@ -53,16 +67,18 @@ def contrast(parts: Parts, tenant: str, one: str, other: str) -> Contrast:
     same = {item.item for item in items[0]} == {item.item for item in items[1]}
     objective = found[0].objective
     rule = evaluation.ComparisonRule(
-        margin=objective.margin,
+        metric=found[0].compared_on,
         confidence=objective.business.risk.confidence,
         seed=objective.seed,
         many=objective.task.labels == "many",
+        refer_below=(evidence[0].refer_below, evidence[1].refer_below),
     )
     return Contrast(
         one=sides[0],
         other=sides[1],
-        paired=tuple(_paired(evidence, items, rule)) if same else (),
-        unpaired=() if same else tuple(_unpaired(sides, rule)),
+        compared_on=found[0].compared_on,
+        paired=tuple(_paired(found[0], evidence, items, rule)) if same else (),
+        unpaired=() if same else tuple(_unpaired(found[0], sides, rule)),
         remarks=tuple(_remarks(found, same, on_test)),
     )
 
@@ -97,7 +113,7 @@ def _by_run(parts: Parts, tenant: str, run: str, rung: str) -> _Found | None:
             f"run {told.run.id} has not measured {rung or 'a candidate'}", f"it has measured: {known}", code="compare_unmeasured"
         )
     test = told.evidence if told.evidence and told.evidence.candidate == wanted[-1].candidate else None
-    return _Found(told.run, told.objective, wanted[-1], test)
+    return _Found(told.run, told.objective, told.plan.comparison if told.plan else None, wanted[-1], test)
 
 
 def _by_candidate(parts: Parts, tenant: str, digest: str, _rung: str) -> _Found | None:
@@ -111,7 +127,7 @@ def _by_candidate(parts: Parts, tenant: str, digest: str, _rung: str) -> _Found 
         for climb in told.climbs:
             if climb.candidate.removeprefix("sha256:").startswith(start):
                 test = told.evidence if told.evidence and told.evidence.candidate == climb.candidate else None
-                return _Found(told.run, told.objective, climb, test)
+                return _Found(told.run, told.objective, told.plan.comparison if told.plan else None, climb, test)
     return None
 
 
@@ -137,18 +153,24 @@ def _side(found: _Found, evidence: Evidence) -> Side:
     )
 
 
-def _paired(evidence: list[Evidence], items: list[tuple[ItemResult, ...]], rule: evaluation.ComparisonRule) -> Iterator[Comparison]:
-    for metric in _PAIRED:
-        if all(metric in each.metrics for each in evidence):
-            yield evaluation.compare(evidence[0].candidate, evidence[1].candidate, items[0], items[1], replace(rule, metric=metric))
+def _paired(
+    first: _Found, evidence: list[Evidence], items: list[tuple[ItemResult, ...]], rule: evaluation.ComparisonRule
+) -> Iterator[Comparison]:
+    """The metric by which the objective compares comes first, whether it is defined or not; then its KPIs, then all others."""
+    kpis = [kpi.metric for kpi in first.objective.kpis]
+    for metric in dict.fromkeys((rule.metric, *kpis, *_PAIRED)):
+        if metric == rule.metric or all(metric in each.metrics for each in evidence):
+            asked = replace(rule, metric=metric, margin=first.margin(metric))
+            yield evaluation.compare(evidence[0].candidate, evidence[1].candidate, items[0], items[1], asked)
 
 
-def _unpaired(sides: list[Side], rule: evaluation.ComparisonRule) -> Iterator[Unpaired]:
+def _unpaired(first: _Found, sides: list[Side], rule: evaluation.ComparisonRule) -> Iterator[Unpaired]:
+    """Shares of items, whose counts are known."""
     for metric in ("accuracy", "exact_match"):
         shares = [side.metrics.get(metric) for side in sides]
         if shares[0] is not None and shares[1] is not None:
             hits = [(round(share.value * share.n), share.n) for share in shares if share is not None]
-            found = evaluation.compare_shares(hits[0], hits[1], rule)
+            found = evaluation.compare_shares(hits[0], hits[1], replace(rule, metric=metric, margin=first.margin(metric)))
             yield Unpaired(
                 metric=metric,
                 difference=found.difference,
@@ -161,6 +183,9 @@ def _unpaired(sides: list[Side], rule: evaluation.ComparisonRule) -> Iterator[Un
 
 def _remarks(found: tuple[_Found, _Found], same: bool, on_test: bool) -> Iterator[str]:
     one, other = found
+    yield f"{one.run.objective_name} compares on {one.compared_on}: that is the first difference; the others decide nothing"
+    if one.compared_on != other.compared_on:
+        yield f"the other's run compares on {other.compared_on}"
     if not same:
         yield "they were not measured on the same items: the difference is unpaired, and whatever tells the items apart is in it"
     if not on_test:

@@ -31,7 +31,7 @@ def what_if(parts: Parts, tenant: str, run: str, change: planning.Change) -> Pla
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")
         asked = _Asked(work, found, plan, work.records.get(SnapshotManifest, done[story.SNAPSHOT]))
         offers = [_offer(asked, base, change) for base in plan.bases or (_only(work, plan),)]
-    return planning.make_ladder(offers).model_copy(update={"floor": plan.floor})
+    return planning.make_ladder(offers).model_copy(update={"floor": plan.floor, "incumbent": plan.incumbent})
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,5 @@ def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanI
         shift=plan.shift,
         documents=asked.manifest.sealed_documents.size if asked.manifest.sealed_documents else 0,
         calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
+        comparison=plan.comparison,
     )

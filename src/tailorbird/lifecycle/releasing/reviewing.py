@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tailorbird import data, release
+from tailorbird import data, evaluation, release
 from tailorbird.access import Action
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import Forbidden, NotFound
@@ -19,6 +19,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.lifecycle.climbing.measuring import rule_of
 from tailorbird.lifecycle.data.answers import sheet_in
 from tailorbird.lifecycle.data.finding import present_of
 from tailorbird.lifecycle.journal import deny, permit, record
@@ -55,17 +56,31 @@ def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence) -> Re
     snapshot = digest_of(stage.manifest)
     if test.incumbent is not None and test.incumbent_release is not None:
         against = f"release {short(test.incumbent_release)}, which answers now"
-        items = (stage.items(test.items), stage.items(test.incumbent))
-        return release.draw_sheet(stage.objective, snapshot, against, items[0], items[1], test.split.value)
+        with stage.parts.ledger.work(stage.run.tenant, write=False) as work:
+            refer_below = work.releases.get(test.incumbent_release).content.refer_below
+        other = test.model_copy(update={"items": test.incumbent, "refer_below": refer_below})
+        return release.draw_sheet(stage.objective, snapshot, against, _between(stage, test, other))
     lower = below(ladder, chosen)
     if stage.objective.business.risk is not RiskTier.HIGH:
         return None
-    ours, split = stage.items(chosen.evidence.items), chosen.evidence.split.value
     if lower is None:
-        theirs = tuple(item.model_copy(update={"prediction": item.target}) for item in ours)
-        return release.draw_sheet(stage.objective, snapshot, "the answers in the data", ours, theirs, split)
+        return release.draw_sheet(stage.objective, snapshot, "the answers in the data", _beside_the_data(stage, chosen.evidence))
     against = f"{lower.rung.value} {lower.variant}"
-    return release.draw_sheet(stage.objective, snapshot, against, ours, stage.items(lower.evidence.items), split)
+    return release.draw_sheet(stage.objective, snapshot, against, _between(stage, chosen.evidence, lower.evidence))
+
+
+def _beside_the_data(stage: Stage, ours: Evidence) -> release.Disagreement:
+    """Where a candidate's answers are not those of the data."""
+    items = stage.items(ours.items)
+    theirs = tuple(item.model_copy(update={"prediction": item.target}) for item in items)
+    return release.Disagreement(items, theirs, ours.split.value, frozenset(item.item for item in items if not item.correct))
+
+
+def _between(stage: Stage, ours: Evidence, theirs: Evidence) -> release.Disagreement:
+    """Where the two differ in the metric by which the objective compares."""
+    items, others = stage.items(ours.items), stage.items(theirs.items)
+    unlike = evaluation.differing(items, others, rule_of(stage, ours, theirs))
+    return release.Disagreement(items, others, ours.split.value, unlike)
 
 
 def next_shown(parts: Parts, actor: Actor, digest: str) -> Shown:

@@ -16,6 +16,7 @@ from tailorbird.domain.objective import Budget, Objective, TaskKind, Traffic
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.foundations.measures import lower_is_better
 from tailorbird.foundations.settling import what_settles
+from tailorbird.foundations.standing import measured_words
 
 SNAPSHOT, PLAN, FLOOR, CHOOSE, TEST, CONCLUDE = "snapshot", "plan", "floor", "choose", "test", "conclude"
 
@@ -293,7 +294,7 @@ def named(climb: Climb | RungPlan) -> str:
 
 
 def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb, saves: str) -> str:
-    difference = f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    difference = measured_words(found)
     if found.standing is Standing.BETTER:
         return f"{named(costlier)} is better than {named(cheaper)} by more than the margin ({difference})"
     if found.standing is Standing.TIE:

@@ -1,0 +1,270 @@
+"""Two candidates in any metric of the catalogue: finite, mirrored, honest about what is alike, and with the direction that users mean."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailorbird.domain.evidence import Comparison, ItemResult, Standing
+from tailorbird.evaluation import ComparisonRule, compare, differing
+from tailorbird.evaluation.comparison import MOST_UNDEFINED
+from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.foundations.label_sets import join
+from tailorbird.foundations.measures import MEASURES, Pairing, lower_is_better
+from tailorbird.foundations.statistics import never_differing
+from tailorbird.objective.catalogue import CATALOGUE, Answers
+
+UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
+MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}
+LABELS = ("refund", "delivery", "login")
+_OF_ITEMS = ("token_f1", "rouge_l", "chrf", "format_valid", "refusal_rate", "groundedness", "ndcg@10", "mrr@10", "recall@10", "recall@100")
+
+#: Every metric as an objective would write it, with whether items bear several labels.
+METRICS = [
+    (f"{name}[refund]" if spec.labelled else name, answers is Answers.LABELS)
+    for name, spec in CATALOGUE.items()
+    for answers in spec.answers
+    if answers is not Answers.TEXT or name != "exact_match"
+]
+
+
+def rule(metric: str, *, many: bool = False, margin: float = 0.02) -> ComparisonRule:
+    return ComparisonRule(metric=metric, margin=margin, many=many, refer_below=(0.6, 0.5))
+
+
+def name_of(number: int) -> str:
+    return digest_bytes(str(number).encode())
+
+
+@st.composite
+def sides(draw: st.DrawFn, many: bool) -> tuple[list[ItemResult], list[ItemResult]]:
+    """Two candidates' items: few or many, alone or in groups, with scores at the ends of their ranges as often as between."""
+    count, groups = draw(st.integers(1, 60)), draw(st.integers(1, 60))
+    random = np.random.default_rng(draw(st.integers(0, 2**31)))
+    spread = draw(st.sampled_from([0.0, 0.02, 1.0]))
+    texts = (
+        [join(random.choice(LABELS, random.integers(0, 3), replace=False)) for _ in range(count)] if many else random.choice(LABELS, count)
+    )
+
+    def answers() -> list[ItemResult]:
+        return [item(number, str(text)) for number, text in enumerate(texts)]
+
+    def item(number: int, target: str) -> ItemResult:
+        wrong = random.random() < 0.3
+        prediction = str(random.choice(LABELS)) if wrong else target
+        scores = {name: float(np.clip(0.5 + spread * (random.random() - 0.5) * 4, 0, 1)) for name in _OF_ITEMS}
+        scores |= {name: float(scores[name] > 0.5) for name in ("format_valid", "refusal_rate")}
+        return ItemResult(
+            item=name_of(number),
+            group=f"g{number % groups}",
+            target=target,
+            prediction=prediction,
+            correct=prediction == target,
+            log_loss=float(random.exponential(spread)),
+            confidence=float(random.random()),
+            scores=scores | {"brier": float(2 * random.random() * spread)},
+        )
+
+    return answers(), answers()
+
+
+@pytest.mark.parametrize(("metric", "many"), METRICS)
+@settings(max_examples=8, deadline=None)
+@given(data=st.data())
+def test_every_metric_compares(metric: str, many: bool, data: st.DataObject) -> None:
+    upper, lower = data.draw(sides(many))
+    asked = rule(metric, many=many, margin=data.draw(st.sampled_from([0.0, 0.02, 0.3])))
+    found, swapped = compare(UPPER, LOWER, upper, lower, asked), compare(LOWER, UPPER, lower, upper, swapped_of(asked))
+    assert all(map(math.isfinite, (found.difference, found.low, found.high, found.p_value)))
+    assert found.low <= found.difference <= found.high
+    assert found.low < found.high
+    assert (swapped.difference, swapped.low, swapped.high) == pytest.approx((-found.difference, -found.high, -found.low), abs=1e-9)
+    assert (swapped.wins, swapped.losses, swapped.p_value) == (found.losses, found.wins, pytest.approx(found.p_value))
+    assert swapped.standing is MIRRORED.get(found.standing, found.standing)
+    assert found.less_is_better == lower_is_better(metric)
+    alike = compare(UPPER, LOWER, upper, upper, ComparisonRule(metric=metric, margin=asked.margin, many=many, refer_below=(0.6, 0.6)))
+    assert alike.standing in (Standing.TIE, Standing.NOT_PROVEN)
+    assert alike.difference == 0
+    assert differing(upper, upper, ComparisonRule(metric=metric, many=many, refer_below=(0.6, 0.6))) == frozenset()
+
+
+def swapped_of(asked: ComparisonRule) -> ComparisonRule:
+    return ComparisonRule(metric=asked.metric, margin=asked.margin, many=asked.many, refer_below=asked.refer_below[::-1])
+
+
+def test_the_table_of_measures_is_the_catalogue() -> None:
+    assert set(MEASURES) == set(CATALOGUE)
+    assert {name for name, spec in CATALOGUE.items() if not spec.higher_is_better} == {name for name in MEASURES if lower_is_better(name)}
+    assert all(spec.highest == MEASURES[name].highest for name, spec in CATALOGUE.items())
+
+
+def test_the_documented_table_is_that_of_the_measures() -> None:
+    how = {Pairing.ITEMS: "item by item", Pairing.LABEL: "item by item, on the label's items", Pairing.WHOLE: "resampled"}
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    for name, measure in MEASURES.items():
+        better = "less" if lower_is_better(name) else "more"
+        row = f"| `{CATALOGUE[name].written}` | {better} | {measure.unit} | {how[measure.pairing]} | {measure.margin:g} |"
+        assert row in page
+
+
+def scored(values: dict[str, list[float]], groups: list[str] | None = None, correct: bool = False) -> list[ItemResult]:
+    count = len(next(iter(values.values())))
+    return [
+        ItemResult(
+            item=name_of(number),
+            group=groups[number] if groups else name_of(number),
+            target="a",
+            prediction="a" if correct else "b",
+            correct=correct,
+            log_loss=values["log_loss"][number] if "log_loss" in values else None,
+            scores={name: told[number] for name, told in values.items() if name != "log_loss"},
+        )
+        for number in range(count)
+    ]
+
+
+def spread(low: float, high: float, count: int = 300) -> list[float]:
+    return [float(low + (high - low) * share) for share in np.random.default_rng(3).random(count)]
+
+
+def test_answers_that_are_near_are_better_though_none_is_exact() -> None:
+    """The fault that was released: by exact match both score nothing, and the cheaper won."""
+    near, far = scored({"chrf": spread(0.5, 0.8)}), scored({"chrf": spread(0.2, 0.4)})
+    assert compare(UPPER, LOWER, near, far, rule("chrf")).standing is Standing.BETTER
+    assert compare(UPPER, LOWER, near, far, rule("exact_match")).standing is Standing.TIE
+
+
+@pytest.mark.parametrize(("metric", "margin"), [("log_loss", 0.05), ("brier", 0.04)])
+def test_less_is_better_beyond_one(metric: str, margin: float) -> None:
+    """Differences of more than 1 are no fault of the data, and the lower value is the better one."""
+    sure, unsure = scored({metric: spread(0.0, 0.2)}), scored({metric: spread(1.2, 2.0)})
+    found = compare(UPPER, LOWER, sure, unsure, rule(metric, margin=margin))
+    assert found.difference < -1
+    assert found.high < -margin
+    assert (found.standing, found.wins, found.losses) == (Standing.BETTER, 300, 0)
+    assert compare(UPPER, LOWER, unsure, sure, rule(metric, margin=margin)).standing is Standing.WORSE
+    assert differing(sure, unsure, rule(metric)) == {item.item for item in sure}
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "chrf"])
+def test_differences_that_are_all_equal_have_width(metric: str) -> None:
+    ours, theirs = scored({metric: [0.5] * 40}), scored({metric: [0.4] * 40})
+    found = compare(UPPER, LOWER, ours, theirs, rule(metric))
+    least = MEASURES[metric].span * never_differing(40, 0.90)
+    assert found.low <= found.difference - least + 1e-12
+    assert found.high >= found.difference + least - 1e-12
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "balanced_accuracy", "precision[a]", "accuracy", "recall[a]"])
+def test_two_that_never_differ_tie_only_within_what_so_few_items_prove(metric: str) -> None:
+    items = scored({"chrf": [1.0] * 60}, correct=True)
+    least = never_differing(60, 0.90)
+    for margin, standing in ((least * 1.01, Standing.TIE), (least * 0.99, Standing.NOT_PROVEN)):
+        found = compare(UPPER, LOWER, items, items, rule(metric, margin=margin))
+        assert (found.standing, found.smallest_margin) == (standing, pytest.approx(least))
+
+
+def test_a_mean_over_labels_is_worth_what_its_rarest_labels_are() -> None:
+    """200 items of one label and 4 of another prove less of macro-F1 than 204 of both."""
+    items = [
+        ItemResult(item=name_of(number), group=f"g{number}", target=label, prediction=label, correct=True)
+        for number, label in enumerate(["a"] * 200 + ["b"] * 4)
+    ]
+    found = compare(UPPER, LOWER, items, items, rule("macro_f1"))
+    assert found.smallest_margin == pytest.approx(never_differing(4 / (1 / 200 + 1 / 4), 0.90))
+    assert found.standing is Standing.NOT_PROVEN
+
+
+def labelled(pairs: list[tuple[str, str]], confidence: float | None = None) -> list[ItemResult]:
+    return [
+        ItemResult(item=name_of(number), group=f"g{number}", target=t, prediction=p, correct=t == p, confidence=confidence)
+        for number, (t, p) in enumerate(pairs)
+    ]
+
+
+def test_a_label_nobody_bears_is_in_neither_average() -> None:
+    """One candidate answers with a label that no item bears: both are averaged over the labels that items bear."""
+    targets = ["a", "b"] * 50
+    right = labelled([(target, target) for target in targets])
+    strays = labelled([(target, "c" if number < 10 else target) for number, target in enumerate(targets)])
+    found = compare(UPPER, LOWER, strays, right, rule("macro_f1"))
+    assert found.difference == pytest.approx(2 * 45 / 95 - 1)
+    assert found.standing is Standing.WORSE
+
+
+def test_what_is_undefined_is_not_proven_and_says_why() -> None:
+    targets = ["a", "b"] * 50
+    right, never = labelled([(t, t) for t in targets]), labelled([(t, "a") for t in targets])
+    reasons = {
+        "precision[b]": ("undefined for the upper one: no item was given the label", never),
+        "recall[z]": ("no item bears the label", right),
+        "ece": ("100 of 100 items have no probability", right),
+        "log_loss": ("log_loss is missing on 100 of 100 items of the upper one", right),
+        "chrf": ("chrf is missing on 100 of 100 items", right),
+    }
+    for metric, (reason, ours) in reasons.items():
+        found = compare(UPPER, LOWER, ours, right, rule(metric))
+        assert found.standing is Standing.NOT_PROVEN
+        assert reason in found.reason
+        assert (found.items_needed, found.difference) == (None, 0.0)
+    assert "calibrated" in compare(UPPER, LOWER, right, right, ComparisonRule(metric="selective_risk")).reason
+    assert "missing" in compare(UPPER, LOWER, right, right, ComparisonRule(metric="coverage")).reason
+
+
+def test_a_metric_that_is_undefined_on_many_resamples_proves_nothing() -> None:
+    """One item of 100 was given the label: it is in none of the draws in 37 % of them."""
+    targets = ["a"] * 99 + ["b"]
+    ours, theirs = labelled([(t, t) for t in targets]), labelled([(t, "b" if n in (0, 99) else "a") for n, t in enumerate(targets)])
+    found = compare(UPPER, LOWER, ours, theirs, rule("precision[b]"))
+    assert found.difference == pytest.approx(0.5)
+    assert found.standing is Standing.NOT_PROVEN
+    assert f"at most {MOST_UNDEFINED:.0%}" in found.reason
+
+
+def test_each_side_keeps_its_own_threshold() -> None:
+    sure = labelled([("a", "a")] * 100, confidence=0.7)
+    asked = ComparisonRule(metric="coverage", margin=0.02, refer_below=(0.6, 0.8))
+    found = compare(UPPER, LOWER, sure, sure, asked)
+    assert (found.difference, found.standing) == (1.0, Standing.BETTER)
+    risk = compare(UPPER, LOWER, sure, sure, ComparisonRule(metric="selective_risk", refer_below=(0.6, 0.8)))
+    assert "all are referred" in risk.reason
+
+
+def test_a_query_to_which_nothing_is_relevant_is_left_out() -> None:
+    ours, theirs = (scored({"ndcg@10": spread(low, low + 0.3)}) for low in (0.5, 0.2))
+    cut = [[item.model_copy(update={"scores": {}}) if n < 50 else item for n, item in enumerate(side)] for side in (ours, theirs)]
+    found = compare(UPPER, LOWER, cut[0], cut[1], rule("ndcg@10"))
+    assert (found.n, found.standing) == (250, Standing.BETTER)
+
+
+@pytest.mark.parametrize("metric", ["chrf", "log_loss", "macro_f1"])
+def test_false_claims_keep_to_their_rate(metric: str) -> None:
+    """The true difference is the margin: what lies beyond may be claimed in 5 % of runs at 90 %."""
+    generator, claimed, runs = np.random.default_rng(11), 0, 200
+    for run in range(runs):
+        claimed += _one_run(metric, generator, run).standing is Standing.BETTER
+    assert claimed / runs <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / runs)
+
+
+def _one_run(metric: str, generator: np.random.Generator, run: int) -> Comparison:
+    if metric == "macro_f1":
+        targets = generator.choice(["a", "b"], 300)
+        ours, theirs = (
+            [str(t) if right else "ab"[t == "a"] for t, right in zip(targets, generator.random(300) < rate, strict=True)]
+            for rate in (0.82, 0.80)
+        )
+        one, other = (
+            labelled([(str(t), p) for t, p in zip(targets, ours, strict=True)]),
+            labelled([(str(t), p) for t, p in zip(targets, theirs, strict=True)]),
+        )
+        return compare(UPPER, LOWER, one, other, ComparisonRule(metric=metric, margin=0.02, seed=run))
+    noise = generator.normal(0, 0.1, 200)
+    sign = -1 if lower_is_better(metric) else 1
+    base = generator.random(200) * 0.3 + 0.3
+    values = [float(v) for v in np.clip(base + sign * 0.02 + noise, 0, 1)], [float(v) for v in base]
+    return compare(UPPER, LOWER, scored({metric: values[0]}), scored({metric: values[1]}), rule(metric))
