@@ -98,7 +98,7 @@ REFUSED = [
     ("limits.latency_p95_ms", {"max": 0}),
     ("limits.latency_p95_ms", {"max": 9, "at_concurrency": 0}),
     ("limits.retention", {"max_drop": 1.5}),
-    ("margin", 0.6),
+    ("margin", 60),
     ("margin", True),
     ("budget.hours", 0),
     ("budget.memory_gb", "lots"),

@@ -149,9 +149,9 @@ def test_two_candidates_side_by_side() -> None:
     ]
     page = contrast_markdown(Contrast(one=sides[0], other=sides[1], paired=(against,), remarks=("one seed each",)))
     assert "+0.030 not proven [-0.010, +0.070], 410 more items would settle it" in page
+    assert "- one seed each" in page
     loss = against.model_copy(update={"metric": "log_loss", "difference": -0.2, "low": -0.3, "high": -0.1, "less_is_better": True})
     better = loss.model_copy(update={"standing": Standing.BETTER, "items_needed": None})
     page = contrast_markdown(Contrast(one=sides[0], other=sides[1], compared_on="log_loss", paired=(better, against)))
     assert page.index("| log_loss |") < page.index("| accuracy |")
     assert "-0.200 better [-0.300, -0.100]" in page
-    assert "- one seed each" in page
