@@ -6,6 +6,8 @@ why there is none. Must not know: how a release is approved or served.
 
 from __future__ import annotations
 
+from functools import partial
+
 from tailorbird import release
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
@@ -16,7 +18,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.climbing.climb import examine
 from tailorbird.lifecycle.climbing.incumbent import against_incumbent
-from tailorbird.lifecycle.climbing.measuring import question_of
+from tailorbird.lifecycle.climbing.measuring import question_of, unlike
 from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.safety import carried
 from tailorbird.lifecycle.journal import Facts, record, remark
@@ -54,7 +56,7 @@ def conclude(stage: Stage) -> Outcome:
         reason = f"the sealed test did not confirm it: {gate.reason}"
         ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=None, reason=reason)
         return Outcome(ended, {"release": None})
-    sheet = sheet_for(stage, ladder, chosen_climb(ladder), stage.record(Evidence, found.evidence))
+    sheet = sheet_for(stage, ladder, chosen_climb(ladder), stage.record(Evidence, found.evidence), partial(unlike, stage))
     drafted = _draft(stage, ladder, found, gate, sheet)
     ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=drafted.digest, reason=gate.reason)
 

@@ -12,7 +12,7 @@ from tailorbird import data, evaluation
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
 from tailorbird.domain.plan import PlannedComparison
-from tailorbird.domain.value import Value
+from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import canonical_json
 from tailorbird.foundations.statistics import spend
 from tailorbird.lifecycle.steps.stage import Stage
@@ -65,6 +65,11 @@ def against(stage: Stage, upper: Evidence, lower: Evidence) -> Comparison:
     """How two candidates that were measured on the same items stand to each other."""
     rule = rule_of(stage, upper, lower)
     return evaluation.compare(upper.candidate, lower.candidate, stage.items(upper.items), stage.items(lower.items), rule)
+
+
+def unlike(stage: Stage, ours: Evidence, theirs: Evidence) -> frozenset[Digest]:
+    """The items on which two candidates differ in the metric by which the objective compares."""
+    return evaluation.differing(stage.items(ours.items), stage.items(theirs.items), rule_of(stage, ours, theirs))
 
 
 class Question(Value):

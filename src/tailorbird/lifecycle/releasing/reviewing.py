@@ -6,9 +6,9 @@ reviewer is never told whose answer is whose.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from tailorbird import data, evaluation, release
+from tailorbird import data, release
 from tailorbird.access import Action
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import Forbidden, NotFound
@@ -19,7 +19,6 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
-from tailorbird.lifecycle.climbing.measuring import rule_of
 from tailorbird.lifecycle.data.answers import sheet_in
 from tailorbird.lifecycle.data.finding import present_of
 from tailorbird.lifecycle.journal import deny, permit, record
@@ -50,7 +49,11 @@ class ReviewState(Value):
     against: str = ""
 
 
-def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence) -> ReviewSheet | None:
+#: The items on which two candidates differ in the metric by which the objective compares.
+Unlike = Callable[[Evidence, Evidence], frozenset[Digest]]
+
+
+def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence, unlike: Unlike) -> ReviewSheet | None:
     """What people are asked about the chosen candidate: where it differs from the release that answers now; for the first release of a
     high-risk objective, from the rung below it (the floor where it is the first), or else from the answers in the data."""
     snapshot = digest_of(stage.manifest)
@@ -59,14 +62,14 @@ def sheet_for(stage: Stage, ladder: Ladder, chosen: Climb, test: Evidence) -> Re
         with stage.parts.ledger.work(stage.run.tenant, write=False) as work:
             refer_below = work.releases.get(test.incumbent_release).content.refer_below
         other = test.model_copy(update={"items": test.incumbent, "refer_below": refer_below})
-        return release.draw_sheet(stage.objective, snapshot, against, _between(stage, test, other))
+        return release.draw_sheet(stage.objective, snapshot, against, _between(stage, test, other, unlike))
     lower = below(ladder, chosen)
     if stage.objective.business.risk is not RiskTier.HIGH:
         return None
     if lower is None:
         return release.draw_sheet(stage.objective, snapshot, "the answers in the data", _beside_the_data(stage, chosen.evidence))
     against = f"{lower.rung.value} {lower.variant}"
-    return release.draw_sheet(stage.objective, snapshot, against, _between(stage, chosen.evidence, lower.evidence))
+    return release.draw_sheet(stage.objective, snapshot, against, _between(stage, chosen.evidence, lower.evidence, unlike))
 
 
 def _beside_the_data(stage: Stage, ours: Evidence) -> release.Disagreement:
@@ -76,11 +79,8 @@ def _beside_the_data(stage: Stage, ours: Evidence) -> release.Disagreement:
     return release.Disagreement(items, theirs, ours.split.value, frozenset(item.item for item in items if not item.correct))
 
 
-def _between(stage: Stage, ours: Evidence, theirs: Evidence) -> release.Disagreement:
-    """Where the two differ in the metric by which the objective compares."""
-    items, others = stage.items(ours.items), stage.items(theirs.items)
-    unlike = evaluation.differing(items, others, rule_of(stage, ours, theirs))
-    return release.Disagreement(items, others, ours.split.value, unlike)
+def _between(stage: Stage, ours: Evidence, theirs: Evidence, unlike: Unlike) -> release.Disagreement:
+    return release.Disagreement(stage.items(ours.items), stage.items(theirs.items), ours.split.value, unlike(ours, theirs))
 
 
 def next_shown(parts: Parts, actor: Actor, digest: str) -> Shown:
