@@ -27,7 +27,7 @@ from tailorbird.foundations.threads import sleeps
 REPEATS = 2
 #: Threads that stood ready for more than this share of the time were kept from the cores by others.
 LOADED = 0.05
-#: Share of the time that the calling thread computes where that was never measured (measured on 2 cores: 0.87 to 0.97).
+#: Share of the time that the calling thread computes where that was never measured.
 EFFICIENCY = 0.9
 #: Speed of each further thread over the first, where threads spin and one alone has to be timed.
 _FURTHER = 0.6
