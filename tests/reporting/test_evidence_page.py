@@ -155,3 +155,10 @@ def test_two_candidates_side_by_side() -> None:
     page = contrast_markdown(Contrast(one=sides[0], other=sides[1], compared_on="log_loss", paired=(better, against)))
     assert page.index("| log_loss |") < page.index("| accuracy |")
     assert "-0.200 better [-0.300, -0.100]" in page
+
+
+def test_what_is_odd_about_the_answers_stands_on_both_pages_and_markup_in_a_label_stays_text() -> None:
+    odd = FACTS.model_copy(update={"evidence": evidence().model_copy(update={"remarks": ("answers '<i>a</i>' to all 9 items",)})})
+    assert "It answers &#39;&lt;i&gt;a&lt;/i&gt;&#39; to all 9 items." in evidence_html(odd)
+    assert "- It answers" in evidence_markdown(odd)
+    assert "Remarks on its answers" not in evidence_html(FACTS) + evidence_markdown(FACTS)

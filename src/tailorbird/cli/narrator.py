@@ -38,8 +38,9 @@ class Narrator:
         """Step, losses, speed, memory and time left of a training run."""
         left = seen.seconds / max(1, seen.step) * (seen.steps - seen.step)
         held_out = f" held-out {seen.held_out_loss:.3f}" if seen.held_out_loss is not None else ""
+        added = f" ({seen.added} added, as it had not begun to learn)" if seen.added else ""
         self._update(
-            f"step {seen.step}/{seen.steps} loss {seen.loss:.3f}{held_out} {seen.tokens_per_second:.0f} tokens/s "
+            f"step {seen.step}/{seen.steps}{added} loss {seen.loss:.3f}{held_out} {seen.tokens_per_second:.0f} tokens/s "
             f"{seen.memory_gb:.1f} GiB, {left:.0f} s left",
             final=seen.step >= seen.steps,
         )

@@ -107,6 +107,7 @@ class Evidence(Value):
     the shifted part, and ``shifted_metrics`` what they come to; ``metrics`` are of the others, with the drop between the two (``shift``).
     ``compared_on`` is the metric in which it is
     compared with others, ``against_incumbent`` how it stands to the incumbent in that metric.
+    ``remarks`` are sentences about the answers as a whole: that all are one, which labels are never given.
     """
 
     candidate: Digest
@@ -127,6 +128,7 @@ class Evidence(Value):
     shifted_metrics: dict[str, Metric] = Field(default_factory=dict, exclude_if=lambda value: not value)
     compared_on: str = Field(default="", exclude_if=lambda value: not value)
     against_incumbent: Comparison | None = Field(default=None, exclude_if=lambda value: value is None)
+    remarks: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Finding(Value):

@@ -81,7 +81,8 @@ class TrainingSettings(Value):
 
     ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and
     ``decay`` are shares of all steps. ``threads`` compute a product on the processor: how many can change the last bits of a sum, so the
-    number is kept wherever the run goes on; 0 leaves it to the machine.
+    number is kept wherever the run goes on; 0 leaves it to the machine. ``waiting_epochs`` may be added while a run has not begun to learn
+    (``training/plateau.py``).
     """
 
     method: Literal["lora", "qlora", "full"]
@@ -98,6 +99,7 @@ class TrainingSettings(Value):
     precision: Literal["bf16", "fp32"]
     seed: int
     threads: int = Field(default=0, ge=0, exclude_if=lambda value: not value)
+    waiting_epochs: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class RungPlan(Value):

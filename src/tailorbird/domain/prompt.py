@@ -33,7 +33,8 @@ class PromptSpec(Value):
     answered, where an item may bear several. ``priors`` are
     what the model prefers before it has read a text, log-probabilities (nats) in the order of ``answers``: they are taken off
     its scores (Zhao et al. 2021, arXiv 2102.09690); empty: scores are taken as they are. ``alone``: an item may bear several labels, and
-    each is scored by itself rather than sets of them."""
+    each is scored by itself rather than sets of them. ``thresholds`` are the probabilities from which each label is given where an item may
+    bear several, in the order of ``labels``; empty: a half."""
 
     instruction: str
     labels: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class PromptSpec(Value):
     demonstrations: tuple[Demonstration, ...] = ()
     priors: tuple[float, ...] = ()
     alone: bool = Field(default=False, exclude_if=lambda value: not value)
+    thresholds: tuple[float, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def answers(self) -> tuple[str, ...]:

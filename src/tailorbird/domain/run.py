@@ -58,7 +58,7 @@ class StepState(StrEnum):
 
 class TrainingProgress(Value):
     """A line of a training run's metrics. ``tokens`` counts all tokens so far, ``memory_gb`` the resident set in
-    GiB; losses in nats per token."""
+    GiB; losses in nats per token. ``steps`` are all steps, with those that were ``added`` because the run had not begun to learn."""
 
     step: int
     steps: int
@@ -69,6 +69,7 @@ class TrainingProgress(Value):
     tokens_per_second: float
     memory_gb: float
     seconds: float
+    added: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class StepProgress(Value):
@@ -108,6 +109,21 @@ class TrainingFork(Value):
     same_job: bool
 
 
+class TrainingPlateau(Value):
+    """That a training stood still before it learned: at what knowing no more than how often each label is given costs or, where answers are
+    texts, at the loss of the untrained model. In nats an answer: ``loss`` is the plateau's, ``held_out`` the best that was reached.
+
+    ``waits`` are the steps after which it was found there and its rate kept up, for ``added`` steps in all; ``left`` is the step after
+    which it was found to have left, None if it never did.
+    """
+
+    loss: float
+    held_out: float
+    waits: tuple[int, ...]
+    added: int
+    left: int | None
+
+
 class TrainingReport(Value):
     """What a finished training run leaves beside its weights. ``best_step`` is the checkpoint that was kept.
 
@@ -115,7 +131,8 @@ class TrainingReport(Value):
     in a row, in the second half of the run. ``halved_at`` are the steps before which passes were halved for want of memory, ``recomputed``
     says whether activations were computed again too; neither changes what is learned. ``forks`` is empty unless it went on from another
     training. ``grown_memory_gb`` is what the process grew by, from before the model was read to its highest (GiB). ``thread_seconds`` is
-    the processor time of the thread that ran the loop; ``loaded`` tells that other processes wanted the cores meanwhile.
+    the processor time of the thread that ran the loop; ``loaded`` tells that other processes wanted the cores meanwhile. ``plateau`` is
+    None where the run learned from the start.
     """
 
     settings: Digest
@@ -140,3 +157,4 @@ class TrainingReport(Value):
     forks: tuple[TrainingFork, ...] = ()
     thread_seconds: float = Field(default=0.0, exclude_if=lambda value: not value)
     loaded: bool = Field(default=False, exclude_if=lambda value: not value)
+    plateau: TrainingPlateau | None = Field(default=None, exclude_if=lambda value: value is None)

@@ -13,6 +13,7 @@ from tailorbird.evaluation.prediction import PredictionRequest, engine_predictio
 from tailorbird.evaluation.ranked import ranked_predictions
 from tailorbird.evaluation.ranking import relevance_of
 from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
+from tailorbird.evaluation.sameness import remarks
 from tailorbird.evaluation.settling import ServingLimits, Timing, fewest_requests, settled, timings_of
 from tailorbird.evaluation.shift import drop_between
 from tailorbird.evaluation.spec import MeasureSpec
@@ -40,6 +41,7 @@ __all__ = [
     "probe_names",
     "ranked_predictions",
     "relevance_of",
+    "remarks",
     "results",
     "retention_metric",
     "settled",

@@ -4,8 +4,9 @@ In: a prompt and the log-probability of each of its answers. Out: the answer and
 items.
 
 With several labels an answer is a set of them (``label_sets.py``), and the answers that are scored are the sets that training showed. A
-label's probability is that of all sets which hold it, or what was found for it alone, and a label is given when that is at least a half: so
-a set can be answered that no training row had.
+label's probability is that of all sets which hold it, or what was found for it alone, and a label is given when that reaches its threshold:
+so a set can be answered that no training row had. The threshold is a half, or what the prompt names: it was chosen on rows held out of
+train (``thresholds.py``).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.foundations import label_sets
 
-#: A label is given at this probability.
+#: A label is given at this probability, unless the prompt names another.
 THRESHOLD = 0.5
 
 
@@ -37,14 +38,15 @@ def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> Labelled
     probabilities = [math.exp(nats) for nats in without_priors(prompt, log_probabilities)]
     scored = dict(zip(prompt.answers, probabilities, strict=True))
     if prompt.alone:
-        return Labelled(given(scored), scored)
+        return Labelled(given(scored, prompt.thresholds), scored)
     if not prompt.label_sets:
         return Labelled(max(scored, key=scored.__getitem__), scored)
     marginals = dict.fromkeys(prompt.labels, 0.0)
     for answer, probability in scored.items():
         for label in label_sets.split(answer):
             marginals[label] += probability
-    return Labelled(given(marginals), {label: min(1.0, probability) for label, probability in marginals.items()})
+    capped = {label: min(1.0, probability) for label, probability in marginals.items()}
+    return Labelled(given(capped, prompt.thresholds), capped)
 
 
 def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tuple[float, ...]:
@@ -57,9 +59,10 @@ def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tu
     return tuple(score - total for score in scores)
 
 
-def given(marginals: dict[str, float]) -> str:
-    """The set of the labels whose probability reaches the threshold."""
-    return label_sets.join(label for label, probability in marginals.items() if probability >= THRESHOLD)
+def given(marginals: dict[str, float], thresholds: Sequence[float] = ()) -> str:
+    """The set of the labels whose probability reaches its threshold; ``thresholds`` in the order of ``marginals``, empty: a half."""
+    bounds = thresholds or (THRESHOLD,) * len(marginals)
+    return label_sets.join(label for (label, found), bound in zip(marginals.items(), bounds, strict=True) if found >= bound)
 
 
 def is_referred(found: Labelled, refer_below: float | None) -> bool:

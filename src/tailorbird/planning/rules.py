@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 from tailorbird.domain.objective import TaskKind, TrainingWishes
-from tailorbird.domain.plan import Reason, TokenProfile
+from tailorbird.domain.plan import Reason, TokenProfile, TrainingSettings
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.sizes import parameters_per_rank, steps_per_pass
 
@@ -151,6 +151,18 @@ def epochs(inputs: PlanInputs, method: Method, batch: int) -> tuple[int, Reason]
         passes, source = needed, "docs/planning.md"
         why = "fewer would end before much is learned, and the checkpoint with the best held-out loss is kept"
     return passes, Reason(rule="R10", text=f"{passes} over {rows:,} rows: {why}", source=source)
+
+
+def waiting_epochs(inputs: PlanInputs, settings: TrainingSettings, room: float) -> tuple[int, Reason]:
+    """R11: as many passes again while a run has not begun to learn; ``room`` is how many times its likely cost the budget holds."""
+    if wishes(inputs, settings.method).epochs != "auto":
+        return 0, Reason(rule="R11", text="no passes are added, as the objective says how many there are", source=_ASKED)
+    added = max(0, min(settings.epochs, math.floor(settings.epochs * (room - 1))))
+    standing = "while the held-out loss is no lower than that of label frequencies alone, or of the untrained model"
+    text = f"up to {added} more passes {standing}: it may take up to {(settings.epochs + added) / settings.epochs:.1f} times as long"
+    if not added:
+        text = "no passes are added to a run that has not begun to learn: the budget does not hold them"
+    return added, Reason(rule="R11", text=text, source="docs/decisions/0055")
 
 
 def looks_per_epoch(passes: int) -> int:

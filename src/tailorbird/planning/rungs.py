@@ -5,6 +5,7 @@ In: ``PlanInputs``. Out: a ``RungPlan``. Must not know: whether the rung is affo
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Literal
 
@@ -125,6 +126,8 @@ def _looking_up(inputs: PlanInputs, entries: int, tokens: float, reason: Reason)
 
 def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reasons: tuple[Reason, ...]) -> RungPlan:
     time = training_time(inputs, settings)
+    waiting, patience = rules.waiting_epochs(inputs, settings, _room(inputs, time))
+    settings = settings.model_copy(update={"waiting_epochs": waiting})
     adapter, timed = settings.lora, inputs.timed(settings)
     return RungPlan(
         rung=RungKind(settings.method),
@@ -140,8 +143,14 @@ def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reas
         training_time=loop_time(inputs, settings),
         training_memory=grown_memory(inputs, settings),
         calibrated=timed.measured_at.date().isoformat() + (" beside other work" if timed.loaded else "") if timed else "",
-        reasons=reasons,
+        reasons=(*reasons, patience),
     )
+
+
+def _room(inputs: PlanInputs, time: Estimate) -> float:
+    """How many times the likely time and money of a rung the budget holds."""
+    budget, money = inputs.objective.budget, money_estimate(inputs, time).likely
+    return min(3600 * budget.hours / time.likely, budget.money / money if money else math.inf)
 
 
 def _memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:

@@ -90,6 +90,7 @@ def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "The gate", _gate(facts.gate) if facts.gate else ""
     yield "Where the data have shifted", _shift(facts)
     yield "What training cost", _safety(facts)
+    yield "Remarks on its answers", _remarks(facts.evidence) if facts.evidence else ""
     yield "Where it errs", _breakdown(facts.breakdown) if facts.breakdown else ""
     yield "What people say", _review(facts.review) if facts.review else ""
 
@@ -119,6 +120,10 @@ def shift_table(facts: EvidenceFacts) -> tuple[list[tuple[str, ...]], list[str]]
         )
         rows.append(("sealed test", metric_text(usual), metric_text(shifted), metric_text(drop), f"{shifted.n:,}" if shifted else ""))
     return rows, compared_lines(facts.ladder) if facts.ladder else []
+
+
+def _remarks(evidence: Evidence) -> str:
+    return "\n".join(f"- It {markdown_text(remark)}." for remark in evidence.remarks)
 
 
 def _safety(facts: EvidenceFacts) -> str:

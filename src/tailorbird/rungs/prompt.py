@@ -21,6 +21,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, PromptSpec
 from tailorbird.foundations.prompting import messages_for
 from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.giving import with_thresholds
 from tailorbird.rungs.holding_out import hold_out
 from tailorbird.rungs.trying import held_out_score, trial
 
@@ -46,6 +47,7 @@ def make_prompt(context: RungContext) -> Made:
     if context.plan.shots:
         prompt = _with_demonstrations(context, prompt, shown_from, judged_on)
     prompt = without_preference(context, prompt, judged_on)
+    prompt = with_thresholds(context, trial(context, prompt), held_out)
     candidate = Candidate(
         rung=RungKind.PROMPT,
         variant=context.plan.variant,

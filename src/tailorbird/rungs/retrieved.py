@@ -15,7 +15,10 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.giving import with_thresholds
+from tailorbird.rungs.holding_out import hold_out
 from tailorbird.rungs.looking_up import as_examples, as_passages, retrieval_of
+from tailorbird.rungs.trying import trial
 
 
 def make_nearest(context: RungContext) -> Made:
@@ -37,6 +40,8 @@ def _made(context: RungContext, retrieval: Retrieval, started: float) -> Made:
         label_sets=context.label_sets,
         list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
     )
+    if prompt.label_sets:
+        prompt = with_thresholds(context, trial(context, prompt, retrieval), hold_out(context.train, context.objective.seed)[1])
     candidate = Candidate(
         rung=context.plan.rung,
         variant=context.plan.variant,

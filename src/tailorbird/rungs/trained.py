@@ -7,6 +7,7 @@ loop; dev and test rows, which are never read here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import Internal
@@ -17,6 +18,7 @@ from tailorbird.domain.retrieval import Retrieval
 from tailorbird.foundations.canaries import aviary
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.giving import with_thresholds
 from tailorbird.rungs.holding_out import hold_out
 from tailorbird.rungs.looking_up import as_passages, retrieval_of
 from tailorbird.rungs.trying import looked_up, trial
@@ -28,19 +30,29 @@ def make_trained(context: RungContext) -> Made:
     context.progress(f"training {context.plan.variant} on {len(job.train)} rows, {len(job.held_out)} held out")
     trained = context.trainer().train(job, context.report)
     tree = context.artifacts.put_tree(trained.folder)
-    report = trained.report
+    report, retrieval = trained.report, _retrieval(context)
+    whole = context.plan.rung is RungKind.FULL
     candidate = Candidate(
         rung=context.plan.rung,
-        retrieval=_retrieval(context),
+        retrieval=retrieval,
         variant=context.plan.variant,
         base_model=context.base.digest,
-        prompt=job.prompt,
-        adapter=tree if context.plan.rung is not RungKind.FULL else None,
-        weights=tree if context.plan.rung is RungKind.FULL else None,
+        prompt=_given_by(context, job.prompt, trained.folder, retrieval),
+        adapter=None if whole else tree,
+        weights=tree if whole else None,
         trained_parameters=report.trained_parameters,
         seed=job.settings.seed,
     )
     return Made(candidate, report.seconds, report.peak_memory_gb, report)
+
+
+def _given_by(context: RungContext, prompt: PromptSpec, folder: Path, retrieval: Retrieval | None) -> PromptSpec:
+    """The prompt that what was trained is served with: where an item may bear several labels, with thresholds."""
+    if not prompt.label_sets:
+        return prompt
+    made = {"weights" if context.plan.rung is RungKind.FULL else "adapter": str(folder)}
+    servable = trial(context, prompt, retrieval).model_copy(update=made)
+    return with_thresholds(context, servable, hold_out(context.train, context.objective.seed)[1])
 
 
 def training_job(context: RungContext) -> TrainingJob:

@@ -1,6 +1,7 @@
 """How well a prompt does on rows held out of train: what rungs choose by.
 
-In: a prompt, what it looks up, rows. Out: one number; more is better. Must not know: which rung chooses, dev and test rows.
+In: a prompt, what it looks up, rows. Out: one number, more is better; the scores of answers. Must not know: which rung chooses, dev and
+test rows.
 """
 
 from __future__ import annotations
@@ -59,13 +60,18 @@ def looked_up(engine: Engine, servable: Servable, texts: Sequence[str]) -> list[
     return [[one.entry for one in each] for each in found]
 
 
+def answer_scores(engine: Engine, servable: Servable, rows: Sequence[Row], contexts: Sequence[Sequence[Entry]]) -> list[Sequence[float]]:
+    """Log-probabilities of ``prompt.answers`` for each row, as the engine gives them; ``contexts`` is what was looked up for the rows."""
+    prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+    return [one.log_probabilities for one in engine.score(servable.id, prompts, servable.prompt.answers)]
+
+
 def _scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> list[float]:
     contexts = looked_up(engine, servable, [row.text for row in rows])
-    prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
     if servable.task is TaskKind.CLASSIFY:
         place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
-        found = engine.score(servable.id, prompts, servable.prompt.answers)
-        adjusted = [without_priors(servable.prompt, one.log_probabilities) for one in found]
+        adjusted = [without_priors(servable.prompt, found) for found in answer_scores(engine, servable, rows, contexts)]
         return [scores[place[row.target]] for row, scores in zip(rows, adjusted, strict=True)]
+    prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
     answers = engine.generate(servable.id, prompts, Sampling())
     return [token_f1(answer.text, row.target) for row, answer in zip(rows, answers, strict=True)]

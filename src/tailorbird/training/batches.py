@@ -50,10 +50,10 @@ class Batches:
     def _longest_part(self, batch: list[Encoded]) -> int:
         return max(packed_tokens(part) for part in divide(batch, self._settings.token_budget))
 
-    def evaluation_steps(self) -> set[int]:
-        """The steps after which the held-out loss is measured: evenly through each epoch, its end among them."""
+    def evaluates(self, step: int) -> bool:
+        """Whether the held-out loss is measured after ``step`` steps: evenly through each epoch, its end among them."""
         per_epoch, times = self.steps_per_epoch, max(1, self._settings.evaluations_per_epoch)
-        return {epoch * per_epoch + -(-per_epoch * k // times) for epoch in range(self._settings.epochs) for k in range(1, times + 1)}
+        return step > 0 and (step - 1) % per_epoch + 1 in {-(-per_epoch * k // times) for k in range(1, times + 1)}
 
 
 def divide(rows: Sequence[Encoded], token_budget: int) -> list[list[Encoded]]:

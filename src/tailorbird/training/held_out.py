@@ -58,14 +58,20 @@ class HeldOut:
         return math.fsum(losses) / sum(self.tokens)
 
     def has_risen(self, losses: Sequence[float], best: Sequence[float]) -> bool:
-        """Whether ``losses`` lie above ``best`` beyond the 95 % interval of the mean difference, rows paired.
+        """Whether ``losses`` lie above ``best`` for certain; fewer than eight rows say nothing certain."""
+        return len(losses) >= _FEWEST and is_lower(best, losses)
 
-        The standard error is that of a ratio of sums over independent rows, whose denominator (tokens) is fixed.
-        """
-        rises = [now - then for now, then in zip(losses, best, strict=True)]
-        count = len(rises)
-        if count < _FEWEST:
-            return False
-        mean = math.fsum(rises) / count
-        variance = math.fsum((rise - mean) ** 2 for rise in rises) / (count - 1)
-        return mean > _DEVIATES * math.sqrt(variance / count)
+
+def is_lower(losses: Sequence[float], others: Sequence[float]) -> bool:
+    """Whether ``losses`` lie below ``others`` beyond the 95 % interval of the mean difference, rows paired; of fewer than eight rows,
+    whether their mean does.
+
+    The standard error is that of a ratio of sums over independent rows, whose denominator (tokens) is fixed.
+    """
+    falls = [then - now for now, then in zip(losses, others, strict=True)]
+    count = len(falls)
+    mean = math.fsum(falls) / count
+    if count < _FEWEST:
+        return mean > 0
+    variance = math.fsum((fall - mean) ** 2 for fall in falls) / (count - 1)
+    return mean > _DEVIATES * math.sqrt(variance / count)

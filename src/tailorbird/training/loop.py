@@ -30,7 +30,8 @@ from tailorbird.training.metrics import MetricsFile
 from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.packing import pack, packed_tokens
-from tailorbird.training.schedule import learning_rate
+from tailorbird.training.plateau import Plateau, Steps
+from tailorbird.training.schedule import learning_rate, warmup_steps
 from tailorbird.training.signals import unbroken
 from tailorbird.training.state import LoopState
 from tailorbird.training.stopwatch import Laps
@@ -44,11 +45,12 @@ _LAST_CHECKPOINT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Course:
-    """What is learned and what it is measured on."""
+    """What is learned and what it is measured on; ``labels``: the answers are labels, of which there are few."""
 
     train: Sequence[Encoded]
     held_out: Sequence[Encoded]
     settings: TrainingSettings
+    labels: bool = False
 
 
 class Loop:
@@ -62,6 +64,7 @@ class Loop:
         self._report = report
         self._team = network.team
         self._batches = Batches(course.train, course.settings)
+        self.plateau = plateau_of(course, self._batches)
         self._flops = Flops(network.model)
         self._memory = MemoryMeter(network.device)
         self._watch = MemoryWatch(network.device, predicted_gib_per_token(network.model, network.dtype), self._memory)
@@ -109,17 +112,22 @@ class Loop:
     def _climb(self) -> None:
         if self._state.best_held_out_loss is None:
             self._evaluate_untrained()
-        evaluated = self._batches.evaluation_steps()
-        while self._state.pending or (self._state.step < self._batches.steps and self._state.stopped_early is None):
+        while self._state.pending or (self._state.step < self._steps and self._state.stopped_early is None):
             if self._state.pending is None:
                 self._make_room()
             line = self._state.pending or self._step()
-            if self._state.step in evaluated and line.held_out_loss is None:
+            evaluated = line.held_out_loss is not None or self._batches.evaluates(self._state.step) or self._state.step == self._steps
+            if evaluated and line.held_out_loss is None:
                 line = line.model_copy(update={"held_out_loss": self._judge()})
             with unbroken():
-                self._note(line)
-            if self._state.step in evaluated or self._checkpoint_due():
+                self._note(line.model_copy(update={"steps": self._steps, "added": self._state.waited}))
+            if evaluated or self._checkpoint_due():
                 self._save()
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the whole run, as far as is known: those planned, and those that it waited."""
+        return self._batches.steps + self._state.waited
 
     def _make_room(self) -> None:
         """Before a step that would not fit: halves the passes while they hold several rows, then recomputes activations. Kept at once."""
@@ -164,7 +172,7 @@ class Loop:
 
     def _step(self) -> TrainingProgress:
         started, before = time.monotonic(), self._state
-        rate = learning_rate(self._course.settings, before.step, self._batches.steps)
+        rate = learning_rate(self._course.settings, before.step - before.waited, self._batches.steps)
         loss, spent = self._gradients(before)
         # Until here an interruption leaves the weights as they were; in the update it waits.
         with unbroken():
@@ -172,7 +180,7 @@ class Loop:
             self._optimiser.update(rate)
             line = TrainingProgress(
                 step=before.step + 1,
-                steps=self._batches.steps,
+                steps=self._steps,
                 loss=loss,
                 held_out_loss=None,
                 learning_rate=rate,
@@ -234,14 +242,14 @@ class Loop:
         loss = self._held_out.mean(rows)
         _check_finite(loss, 0.0, step=self._state.step)
         best = self._state.best_row_losses
-        counts = bool(best) and 2 * self._state.step > self._batches.steps
+        counts = bool(best) and 2 * (self._state.step - self._state.waited) > self._batches.steps
         judged = self._state.judged(loss, tuple(rows), counts and self._held_out.has_risen(rows, best))
         if judged.best_step == judged.step:
             weights = self._optimiser.weights()
             if self._team.leads:
                 self._checkpoints.save_best(judged.step, weights)
         pending = judged.pending and judged.pending.model_copy(update={"held_out_loss": loss})
-        self._state = judged.model_copy(update={"pending": pending})
+        self._state = self.plateau.judged(judged.model_copy(update={"pending": pending}), rows)
         return loss
 
     def _note(self, line: TrainingProgress) -> None:
@@ -273,6 +281,14 @@ class Loop:
             self._checkpoints.save(self._state, tensors)
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started
+
+
+def plateau_of(course: Course, batches: Batches) -> Plateau:
+    """The plateau that a run has to leave."""
+    settings, per_pass = course.settings, batches.steps_per_epoch
+    added = settings.waiting_epochs * per_pass
+    steps = Steps(planned=batches.steps, warmup=warmup_steps(settings, batches.steps), added=added, per_pass=per_pass)
+    return Plateau(course.train, course.held_out, course.labels, steps)
 
 
 def _check_finite(loss: float, norm: float, *, step: int) -> None:

@@ -15,8 +15,13 @@ def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
 
     Linear warm-up over a share of ``steps``, then a half cosine to zero at the end (Loshchilov & Hutter 2017).
     """
-    warmup = math.ceil(settings.warmup * steps)
+    warmup = warmup_steps(settings, steps)
     if step < warmup:
         return settings.learning_rate * (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def warmup_steps(settings: TrainingSettings, steps: int) -> int:
+    """Steps in which the rate rises."""
+    return math.ceil(settings.warmup * steps)

@@ -21,7 +21,8 @@ class LoopState(Value):
     kept from the cores by other processes. ``token_budget`` and ``recompute`` are how passes are computed since memory was short,
     ``halved_at`` the steps before which the budget was halved. ``best_row_losses`` are those of the best step, ``rises`` the evaluations in
     a row that lay above it for certain. ``pending`` is the line of the last step until it has been judged, where the step is one that is
-    judged, and noted: a run that was interrupted meanwhile goes on there.
+    judged, and noted: a run that was interrupted meanwhile goes on there. ``waited`` steps were added while the run stood on its plateau
+    (``plateau.py``), found after the steps ``waits``; ``left_plateau`` is the step after which it was found to have left it.
     """
 
     step: int = 0
@@ -44,6 +45,10 @@ class LoopState(Value):
     forks: tuple[TrainingFork, ...] = ()
     history: tuple[TrainingProgress, ...] = ()
     pending: TrainingProgress | None = None
+    waited: int = 0
+    waits: tuple[int, ...] = ()
+    left_plateau: int | None = None
+    untrained_row_losses: tuple[float, ...] = ()
 
     def spent(self, lap: Reading) -> LoopState:
         """With the time of ``lap``."""

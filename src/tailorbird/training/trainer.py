@@ -119,7 +119,8 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     torch.manual_seed(job.settings.seed)
     network, learner, parameters = _read(job, method, course, team)
     optimiser = Optimiser(parameters, job.settings, method.rates(learner), team)
-    state = Loop(network, optimiser, course, checkpoints, report).run()
+    loop = Loop(network, optimiser, course, checkpoints, report)
+    state = loop.run()
     if team.leads:
         if network.divided:
             learner, parameters = _apart(job, method)
@@ -127,7 +128,8 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     folder = _save(method, learner, job.workspace, team)
     trained = sum(parameter.numel() for parameter in parameters.values())
     found = _report(job, state, trained, network)
-    return TrainedModel(folder=folder, report=found.model_copy(update={"grown_memory_gb": max(0.0, mark.gib - mark.start)}))
+    measured = {"grown_memory_gb": max(0.0, mark.gib - mark.start), "plateau": loop.plateau.told(state)}
+    return TrainedModel(folder=folder, report=found.model_copy(update=measured))
 
 
 def _is_full(error: OSError | SafetensorError) -> bool:
@@ -142,7 +144,8 @@ def fingerprint(job: TrainingJob) -> Digest:
 
 def _encode(job: TrainingJob) -> Course:
     encoder = Encoder(job.base)
-    course = Course(encoder.encode(job.prompt, job.train), encoder.encode(job.prompt, job.held_out), job.settings)
+    train, held_out = encoder.encode(job.prompt, job.train), encoder.encode(job.prompt, job.held_out)
+    course = Course(train, held_out, job.settings, labels=bool(job.prompt.answers))
     check_lengths([*course.train, *course.held_out], job.settings.max_length)
     return course
 

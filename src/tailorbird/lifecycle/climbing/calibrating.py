@@ -124,7 +124,7 @@ def error_of(stage: Stage, rung: RungPlan, report: TrainingReport) -> EstimateEr
         at=stage.parts.clock.now(),
         calibrated=bool(rung.calibrated),
         seconds=rung.training_time,
-        took_seconds=report.seconds,
+        took_seconds=report.seconds * _planned_share(report),
         memory=rung.training_memory,
         took_memory=report.grown_memory_gb,
         quiet_seconds=_quiet_seconds(report, timed),
@@ -137,7 +137,13 @@ def _quiet_seconds(report: TrainingReport, timed: Calibration | None) -> float:
     if report.stopped_early is not None:
         return 0.0
     efficiency = (timed.efficiency if timed else 0.0) or _EFFICIENCY
-    return round(report.thread_seconds / efficiency, 3) if report.loaded else report.seconds
+    took = round(report.thread_seconds / efficiency, 3) if report.loaded else report.seconds
+    return took * _planned_share(report)
+
+
+def _planned_share(report: TrainingReport) -> float:
+    """The share of a training's steps that were planned: those added while it had not begun to learn were not estimated."""
+    return (report.steps - report.plateau.added) / report.steps if report.plateau and report.steps else 1.0
 
 
 class Accuracy(Value):

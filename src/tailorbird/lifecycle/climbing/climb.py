@@ -31,6 +31,7 @@ from tailorbird.lifecycle.climbing import safety, shifting, timing
 from tailorbird.lifecycle.climbing.calibrating import error_of
 from tailorbird.lifecycle.climbing.measuring import against, as_lines, comparison_of, spec_of
 from tailorbird.lifecycle.climbing.prepare import planned
+from tailorbird.lifecycle.climbing.remarks import remarks_of
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
 from tailorbird.lifecycle.journal import Facts
@@ -227,7 +228,8 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
     tried = {story.named(rung)} | {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
     following = story.above(plan, tried, hopeless)
     why_not = hopeless.get(story.named(following), "") if following else ""
-    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, why_not))
+    told = "; ".join((gate.reason, *remarks_of(stage, making, evidence)))
+    choice, reason = story.decide(stage.objective, following, story.Measured(gate.verdict, told, stage.spent, why_not))
     climb = measured.model_copy(update={"choice": choice, "reason": reason})
 
     def keep(work: UnitOfWork) -> None:
@@ -332,6 +334,7 @@ def weigh(stage: Stage, candidate: Candidate, rows: tuple[Row, ...], predictions
         refer_below=spec.refer_below,
         breakdown=stage.parts.artifacts.put(canonical_json(evaluation.break_down(rows, items, spec))),
         compared_on=comparison_of(stage).metric,
+        remarks=evaluation.remarks(items, spec),
     )
 
 

@@ -98,7 +98,8 @@ def _received(stage: Stage, training: Digest | None) -> bool:
         return False
     report = stage.record(TrainingReport, training)
     epochs = {digest_of(rung.training): rung.training.epochs for rung in (stage.plan.rungs if stage.plan else ()) if rung.training}
-    return report.settings in epochs and report.best_step * epochs[report.settings] >= report.steps
+    planned = report.steps - (report.plateau.added if report.plateau else 0)
+    return report.settings in epochs and report.best_step * epochs[report.settings] >= planned
 
 
 def _confidence(stage: Stage) -> float:

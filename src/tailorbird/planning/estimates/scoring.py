@@ -10,7 +10,7 @@ from tailorbird.planning.estimates.interval import interval
 from tailorbird.planning.estimates.work import forward_flops, work_of
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.rules import demonstration_tokens
-from tailorbird.planning.sizes import suffix_tokens
+from tailorbird.planning.sizes import held_out_rows, suffix_tokens
 
 #: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
 SCORING_RATE = (0.60, 0.40, 0.10)
@@ -32,9 +32,16 @@ def prompt_time(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estim
     """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev. ``looked_up`` as ``scoring_seconds``."""
     # Held-out rows are scored for each drawn set, and twice more to see whether a preference of the model is to be taken off.
     tried = (FEW_SHOT_DRAWS if shots else 0) + (2 if inputs.tokens.label_trie else 0)
-    rows = inputs.manifest.counts.dev + tried * FEW_SHOT_ROWS
+    rows = measured_rows(inputs) + tried * FEW_SHOT_ROWS
     seconds = zip(START_SECONDS, scoring_seconds(inputs, shots, rows, looked_up=looked_up), strict=True)
     return interval([sum(both) for both in seconds], "s")
+
+
+def measured_rows(inputs: PlanInputs) -> int:
+    """Rows that a candidate answers once it is made: dev and, where an item may bear several labels, those held out of train, on which it
+    is chosen from which probability a label is given."""
+    counts, many = inputs.manifest.counts, inputs.objective.task.labels == "many"
+    return counts.dev + (held_out_rows(counts.train) if many else 0)
 
 
 def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False, looked_up: float = 0.0) -> list[float]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.planning.estimates.interval import around, interval, total
-from tailorbird.planning.estimates.scoring import bandwidths, rates, scoring_seconds
+from tailorbird.planning.estimates.scoring import bandwidths, measured_rows, rates, scoring_seconds
 from tailorbird.planning.estimates.work import (
     Work,
     batch_of,
@@ -44,7 +44,7 @@ def training_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     """Seconds to train a candidate and to measure it on dev."""
     timed = inputs.timed(settings)
     start = around(timed.read_seconds, _ends(timed), "s") if timed else interval(START_SECONDS, "s")
-    measured = interval(scoring_seconds(inputs, 0, inputs.manifest.counts.dev), "s")
+    measured = interval(scoring_seconds(inputs, 0, measured_rows(inputs)), "s")
     return total(start, loop_time(inputs, settings), measured)
 
 
