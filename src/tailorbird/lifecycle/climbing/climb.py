@@ -111,7 +111,8 @@ def _with_served(evidence: Evidence, served: dict[str, Metric]) -> Evidence:
 def _after_floor(stage: Stage, evidence: Evidence) -> tuple[Choice, str]:
     """Whether to climb above a floor that is a rung, and why."""
     gate, following = _floor_gate(stage, evidence), story.above(planned(stage), (), ())
-    return story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent))
+    told = "; ".join((gate.reason, *evidence.remarks))
+    return story.decide(stage.objective, following, story.Measured(gate.verdict, told, stage.spent))
 
 
 def _concurrency(stage: Stage) -> int:
