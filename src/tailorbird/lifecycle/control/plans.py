@@ -47,5 +47,5 @@ WHAT_IF = Operation(
     WhatIf,
     Plan,
     _what_if,
-    "Plan a run again for another machine or budget; keeps nothing.",
+    "Plan a run again for another machine, budget or traffic; keeps nothing.",
 )
