@@ -12,7 +12,8 @@ import pytest
 from serving_kit import House, digest, until
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Internal, NotFound, Unavailable
-from tailorbird.serving import RequestJournal
+from tailorbird.domain.feedback import Content
+from tailorbird.serving import Kept, RequestJournal
 
 
 def row(house: House, n: int, tenant: str = "acme") -> RequestRow:
@@ -173,5 +174,28 @@ def test_a_caller_that_gives_up_does_not_take_the_row_away(house: House) -> None
             await asyncio.wait_for(journal.record(row(house, 1)), 0.02)
         await journal.stop()
         assert len(house.rows()) == 1
+
+    asyncio.run(story())
+
+
+def test_a_row_that_cannot_be_written_fails_alone(house: House) -> None:
+    def redact(text: str) -> str:
+        if text == "poison":
+            raise RuntimeError("a detector fails on this text")
+        return text
+
+    async def story() -> None:
+        journal = RequestJournal(house.ledger, redact=redact)
+        now = house.clock.now()
+        kept = [
+            Kept(Content(tenant="acme", request=f"req_acme_{n}", text="poison" if n == 2 else "fine", answer="", at=now, expires_at=now))
+            for n in range(5)
+        ]
+        futures = [journal.put(row(house, n), each) for n, each in enumerate(kept)]
+        await journal.start()
+        found = await asyncio.gather(*futures, return_exceptions=True)
+        assert [isinstance(each, Internal) for each in found] == [False, False, True, False, False]
+        await journal.stop()
+        assert sorted(each.id for each in house.rows("acme")) == [f"req_acme_{n}" for n in (0, 1, 3, 4)]
 
     asyncio.run(story())

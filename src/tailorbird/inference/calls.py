@@ -65,7 +65,12 @@ def _again(error: TailorbirdError) -> TailorbirdError:
     return type(error)(error.message, error.hint, code=error.error_code)
 
 
-def defect(error: Exception) -> Internal:
+def defect(error: BaseException) -> Internal:
     """What a caller is told of an error that should not happen; the log has the rest."""
     _log.error("a step of the engine failed", exc_info=error)
     return Internal("the engine failed on this request", "look at the engine's log", code="engine_defect")
+
+
+def told(error: BaseException) -> TailorbirdError:
+    """``error`` as its caller is told of it: one of our tree as it is, anything else as a defect."""
+    return error if isinstance(error, TailorbirdError) else defect(error)

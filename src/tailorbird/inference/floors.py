@@ -21,7 +21,8 @@ from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.foundations.disk import digest_file
 from tailorbird.foundations.linear_text import ENCODER, LinearText, read_linear
-from tailorbird.inference.calls import Cancel, defect
+from tailorbird.inference.calls import Cancel, told
+from tailorbird.inference.text.sampling import not_finite
 from tailorbird.inference.vector_lane import Asked, VectorLane
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import LabelScores, Residency, Told
@@ -101,11 +102,13 @@ class Floors:
 
         def answer(vector: Vectors | TailorbirdError | None) -> None:
             try:
-                told = vector if isinstance(vector, TailorbirdError) else _scored(loaded.model, prompt[-1].content, vector, places, started)
+                found = (
+                    vector if isinstance(vector, TailorbirdError) else _scored(loaded.model, prompt[-1].content, vector, places, started)
+                )
             except Exception as error:  # noqa: BLE001 - who asked must hear of it
-                told = defect(error)
+                found = told(error)
             self._let_go(loaded)
-            tell(told)
+            tell(found)
 
         try:
             _check(loaded.model, prompt, labels)
@@ -173,6 +176,8 @@ def _check(model: LinearText, prompt: Sequence[Message], labels: Sequence[str]) 
 
 def _scored(model: LinearText, text: str, vector: Vectors | None, places: Sequence[int], started: float) -> LabelScores:
     [nats_K] = model.log_probabilities([text], vector)
+    if not np.isfinite(nats_K).all():
+        raise not_finite()
     ordered = tuple(np.asarray(nats_K)[list(places)].tolist())
     return LabelScores(log_probabilities=ordered, prompt_tokens=0, latency_ms=(time.perf_counter() - started) * 1000)
 

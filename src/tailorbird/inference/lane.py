@@ -5,24 +5,29 @@ In: jobs. Out: their results, told to each. Must not know: which thread runs it,
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.inference.calls import told
 from tailorbird.inference.computing import Forward
 from tailorbird.inference.forward.batch import Part, build_batch
-from tailorbird.inference.scheduling import BLOCK, BlockPool, Limits, Scheduler, Sequence, Slice
-from tailorbird.inference.text.sampling import Choice, Drawer, choose
+from tailorbird.inference.scheduling import BLOCK, BlockPool, Limits, Scheduler, Slice
+from tailorbird.inference.scheduling import Sequence as Tokens
+from tailorbird.inference.text.sampling import Choice, Drawer, choose, likeliest
 from tailorbird.inference.text.trie import LabelTrie
+
+_log = logging.getLogger("tailorbird.engine")
 
 
 class Job(Protocol):
     """What a sequence is computed for. ``drawer`` is set where its results are tokens to choose."""
 
     @property
-    def sequence(self) -> Sequence:
+    def sequence(self) -> Tokens:
         """Its tokens."""
         ...
 
@@ -59,6 +64,14 @@ class Job(Protocol):
         ...
 
 
+class Planned(NamedTuple):
+    """One job's share of a step. ``part`` was taken under the lock: a job may be dropped while it is computed, and its memory with it."""
+
+    slice: Slice
+    job: Job
+    part: Part
+
+
 class Lane:
     """A forward pass with its memory and schedule. Used under the engine's lock, ``compute`` aside."""
 
@@ -90,32 +103,60 @@ class Lane:
         if self._jobs.pop(id(job.sequence), None) is not None:
             self.scheduler.end(job.sequence)
 
-    def plan(self) -> list[tuple[Slice, Job]]:
+    def plan(self) -> list[Planned]:
         """The next step, the sequences of one adapter beside one another."""
-        paired = [(part, self._jobs[id(part.sequence)]) for part in self.scheduler.plan()]
-        return sorted(paired, key=lambda pair: id(pair[1].adapter) if pair[1].adapter is not None else 0)
+        jobs = ((part, self._jobs[id(part.sequence)]) for part in self.scheduler.plan())
+        step = [Planned(part, job, _part(part, job)) for part, job in jobs]
+        return sorted(step, key=lambda one: id(one.job.adapter) if one.job.adapter is not None else 0)
 
-    def compute(self, step: list[tuple[Slice, Job]]) -> torch.Tensor:
+    def compute(self, step: Sequence[Planned]) -> torch.Tensor:
         """Hidden states (ME) of what is wanted of the step, part by part."""
-        batch = build_batch(_part(part, job) for part, job in step)
-        return self.forward.hidden(batch, self._memory)
+        return self.forward.hidden(build_batch(one.part for one in step), self._memory)
 
-    def hand_out(self, step: list[tuple[Slice, Job]], hidden_ME: torch.Tensor) -> None:
-        """Gives each job its results. Jobs that ended meanwhile are passed over."""
-        at, rows, choosing = 0, list[int](), list[tuple[Job, Drawer]]()
-        for part, job in step:
+    def hand_out(self, step: Sequence[Planned], hidden_ME: torch.Tensor) -> None:
+        """Gives each job its results; one that cannot take them fails, and none beside it. Jobs that ended meanwhile are passed over."""
+        at, choosing = 0, list[tuple[int, Job, Drawer]]()
+        for part, job, _ in step:
             wanted = _wanted(part, job)
             if wanted and job.live:
                 if job.drawer is not None:
-                    rows.append(at + wanted - 1)
-                    choosing.append((job, job.drawer))
+                    choosing.append((at + wanted - 1, job, job.drawer))
                 else:
-                    job.weigh(self.forward.logits, hidden_ME[at : at + wanted], max(part.start, part.sequence.watched))
+                    self._weigh(job, hidden_ME[at : at + wanted], max(part.start, part.sequence.watched))
             at += wanted
-        if rows:
-            choices = choose(self.forward.logits(hidden_ME[rows]), [drawer for _, drawer in choosing])
-            for (job, _), choice in zip(choosing, choices, strict=True):
-                job.choose(choice)
+        if choosing:
+            self._choose(choosing, hidden_ME)
+
+    def _weigh(self, job: Job, hidden_RE: torch.Tensor, first: int) -> None:
+        try:
+            job.weigh(self.forward.logits, hidden_RE, first)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it ends this job alone
+            fail(job, error)
+
+    def _choose(self, choosing: Sequence[tuple[int, Job, Drawer]], hidden_ME: torch.Tensor) -> None:
+        try:
+            logits_BV = self.forward.logits(hidden_ME[[row for row, _, _ in choosing]])
+            likely = likeliest(logits_BV)
+        except BaseException as error:  # noqa: BLE001 - as above; which of several rows it was is found out one by one
+            if len(choosing) == 1:
+                return fail(choosing[0][1], error)
+            for one in choosing:
+                self._choose([one], hidden_ME)
+            return None
+        for (_, job, drawer), logits_V, (greedy, finite) in zip(choosing, logits_BV, likely, strict=True):
+            try:
+                job.choose(choose(logits_V, drawer, greedy, finite=finite))
+            except BaseException as error:  # noqa: BLE001 - as above
+                fail(job, error)
+        return None
+
+
+def fail(job: Job, error: BaseException) -> None:
+    """Ends ``job`` with ``error``. Whoever cannot be told does not keep others from being answered."""
+    try:
+        job.fail(told(error))
+    except BaseException as untold:  # noqa: BLE001 - the engine's thread must go on
+        _log.error("a job of the engine could not be ended", exc_info=untold)
 
 
 def _wanted(part: Slice, job: Job) -> int:

@@ -12,7 +12,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
-from tailorbird.inference.calls import WAITING, WAITING_EACH, defect
+from tailorbird.inference.calls import WAITING, WAITING_EACH, defect, told
 from tailorbird.ports.encoder import Encoder, Vectors
 
 #: Texts that are embedded together.
@@ -76,15 +76,19 @@ class VectorLane:
 
     def _run(self) -> None:
         while together := self._next():
-            try:
-                vectors = self._encoder.embed(together[0].encoder, [asked.text for asked in together])
-                found: list[Vectors | TailorbirdError] = [vectors[place : place + 1] for place in range(len(together))]
-            except TailorbirdError as error:
-                found = [error] * len(together)
-            except Exception as error:  # noqa: BLE001 - what fails must end its own requests, not the thread
-                found = [defect(error)] * len(together)
-            for asked, one in zip(together, found, strict=True):
+            for asked, one in zip(together, self._embed(together), strict=True):
                 _tell(asked, one)
+
+    def _embed(self, together: list[Asked]) -> list[Vectors | TailorbirdError]:
+        """A vector each, or why there is none. Where they cannot be embedded at once, each is tried alone: the text that fails must not
+        fail those beside it."""
+        try:
+            vectors = self._encoder.embed(together[0].encoder, [asked.text for asked in together])
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it must not end the thread
+            if len(together) > 1:
+                return [found for asked in together for found in self._embed([asked])]
+            return [told(error)]
+        return [vectors[place : place + 1] for place in range(len(together))]
 
     def _next(self) -> list[Asked]:
         """What is embedded next, by the encoder of who has waited longest; nothing, and the thread is over, after a while without work."""

@@ -15,9 +15,9 @@ import torch
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.inference.calls import WAITING, WAITING_EACH, defect
 from tailorbird.inference.computing import Forward
-from tailorbird.inference.lane import Job, Lane
+from tailorbird.inference.lane import Job, Lane, Planned, fail
 from tailorbird.inference.registry import Loaded, Registry
-from tailorbird.inference.scheduling import BLOCK, Limits, Slice
+from tailorbird.inference.scheduling import BLOCK, Limits
 from tailorbird.ports.engine import EngineState
 
 #: Seconds without a job after which the thread ends.
@@ -98,7 +98,7 @@ class Worker:
             self._changed.notify_all()
         self._readers.shutdown(wait=False, cancel_futures=True)
         for job in jobs:
-            job.fail(Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed"))
+            fail(job, Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed"))
 
     def _lane(self, loaded: Loaded) -> Lane:
         forward: Forward = loaded.decoder.content
@@ -121,7 +121,7 @@ class Worker:
         except Exception as caught:  # noqa: BLE001 - whatever it is, the jobs that wait for these weights must hear of it
             error = defect(caught)
         for job, failure in self._unpark(loaded, error):
-            job.fail(failure)
+            fail(job, failure)
 
     def _unpark(self, loaded: Loaded, error: TailorbirdError | None) -> list[tuple[Job, TailorbirdError]]:
         """Lets the jobs of a servable in whose weights have come. Those that cannot go on, and why: they are told outside the lock."""
@@ -176,25 +176,37 @@ class Worker:
             return None
 
     def _step(self, lane: Lane) -> None:
-        step: list[tuple[Slice, Job]] = []
         try:
             with self._changed:
                 step = lane.plan()
                 if not step:
                     self._changed.wait(_STUCK)
                     return
-            hidden = lane.compute(step)
-            with self._changed:
-                lane.scheduler.computed([part for part, _ in step])
-                self._count(step)
-            lane.hand_out(step, hidden)
-        except Exception as error:  # noqa: BLE001 - a step that fails must end its own jobs, not the engine
-            failure = defect(error)
-            for job in [job for _, job in step] or lane.jobs:
-                job.fail(failure)
+        except BaseException as error:  # noqa: BLE001 - a schedule that cannot be made ends the jobs of its lane, not the engine
+            for job in lane.jobs:
+                fail(job, error)
+            return
+        self._do(lane, step)
 
-    def _count(self, step: list[tuple[Slice, Job]]) -> None:
-        for part, job in step:
+    def _do(self, lane: Lane, step: list[Planned]) -> None:
+        """Computes ``step`` and hands out its results. Where it cannot be computed at once, each part is tried alone: the one that fails
+        must not fail those beside it."""
+        try:
+            hidden = lane.compute(step)
+        except BaseException as error:  # noqa: BLE001 - see above
+            if len(step) == 1:
+                return fail(step[0].job, error)
+            for one in step:
+                if one.job.live:
+                    self._do(lane, [one])
+            return None
+        with self._changed:
+            lane.scheduler.computed([one.slice for one in step])
+            self._count(step)
+        return lane.hand_out(step, hidden)
+
+    def _count(self, step: list[Planned]) -> None:
+        for part, job, _ in step:
             sequence = part.sequence
             prompt = max(0, min(part.stop, sequence.prompt) - part.start)
             self._counts["prompt_tokens"] += prompt

@@ -33,6 +33,8 @@ _LARGEST_GROUP = 100
 _PAUSE = 0.05
 #: Seconds within which a committed row is on the disk.
 _FLUSH_AFTER = 1.0
+#: What passes by itself: the same rows are tried again.
+_TRANSIENT = (Unavailable, Busy)
 #: Takes out of a text what tells who somebody is.
 Redact = Callable[[str], str]
 
@@ -131,12 +133,21 @@ class RequestJournal:
         for entry in group:
             by_tenant[entry.row.tenant].append(entry)
         for tenant, entries in by_tenant.items():
-            error = await self._commit(tenant, entries)
-            for entry in entries:
-                _settle(entry, error)
+            await self._write_rows(tenant, entries)
         self._waiting = deque(entry for entry in self._waiting if not entry.committed.done())
         if all(not entry.committed.done() for entry in group):
             await asyncio.sleep(_PAUSE)
+
+    async def _write_rows(self, tenant: str, entries: Sequence[_Entry]) -> None:
+        """Writes rows of a tenant. Where they are refused together, each is tried alone: the one that cannot be written must not fail those
+        beside it."""
+        error = await self._commit(tenant, entries)
+        if error is not None and len(entries) > 1 and not isinstance(error, _TRANSIENT):
+            for entry in entries:
+                await self._write_rows(tenant, [entry])
+            return
+        for entry in entries:
+            _settle(entry, error)
 
     async def _commit(self, tenant: str, entries: Sequence[_Entry]) -> TailorbirdError | None:
         try:
@@ -203,7 +214,7 @@ def _settle(entry: _Entry, error: TailorbirdError | None) -> None:
         return
     if error is None:
         entry.committed.set_result(None)
-    elif not isinstance(error, Unavailable | Busy):
+    elif not isinstance(error, _TRANSIENT):
         entry.committed.set_exception(error)
     elif time.monotonic() >= entry.give_up_at:
         entry.committed.set_exception(

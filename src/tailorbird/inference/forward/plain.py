@@ -155,9 +155,11 @@ class PlainForward:
     def _look_together(self, batch: Batch, rows: list[int]) -> _Look:
         contexts = batch.contexts[rows]
         places = np.arange(contexts.max())
-        slots = np.zeros((len(rows), len(places)), np.int64)
+        slots = np.empty((len(rows), len(places)), np.int64)
         for at, row in enumerate(rows):
-            slots[at, : contexts[at]] = _slots(batch, row, contexts[at])
+            own = _slots(batch, row, contexts[at])
+            # Filled up from the row's own memory: a masked score still is NaN times zero where another row's numbers are not finite.
+            slots[at, : contexts[at]], slots[at, contexts[at] :] = own, own[0]
         return self._look(np.asarray(rows), slots, (places < contexts[:, None])[:, None])
 
     def _look_alone(self, batch: Batch, start: int, stop: int) -> _Look:

@@ -82,8 +82,10 @@ class Generating:
         self._holding.fail(error)
 
     def _end(self, text: str, reason: Literal["stop", "length"]) -> None:
+        # Made before the job is over: if that fails, somebody can still be told.
+        last = self._last(text, reason)
         if self._holding.end():
-            self._tell(self._last(text, reason))
+            self._tell(last)
 
     def _last(self, text: str, reason: Literal["stop", "length"]) -> Chunk:
         return Chunk(

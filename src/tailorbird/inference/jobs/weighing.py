@@ -14,7 +14,7 @@ import torch
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.inference.jobs.holding import Holding
 from tailorbird.inference.scheduling import Sequence as Tokens
-from tailorbird.inference.text.sampling import Choice
+from tailorbird.inference.text.sampling import Choice, not_finite
 from tailorbird.inference.text.trie import LabelTrie
 
 #: Rows of logits (one vocabulary each) held at once: few enough that they stay in the processor's cache.
@@ -68,6 +68,8 @@ class Labelling(Weighing):
         # One more edge, worth nothing, fills up the shorter paths.
         padded = torch.cat([edges, edges.new_zeros(1)])
         found = torch.log_softmax(padded[self._edges.path_LE].sum(dim=1), dim=0)
+        if not found.isfinite().all():
+            raise not_finite()
         if self._holding.end():
             self._tell(tuple(found.tolist()))
 

@@ -6,16 +6,18 @@ on the rows beside it. Must not know: models, text. Axes: B rows, V vocabulary, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
+from tailorbird.domain.errors import Internal
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference.text.constraint import Constraint
 
 #: Of a narrow draw so many of the likeliest tokens are looked at first: sorting the whole vocabulary costs as much as a step.
 _FIRST_LOOK = 256
+#: Below this temperature the likeliest token is drawn: a smaller one leaves it all of the probability, and one near zero cannot divide.
+_COLDEST = 1e-5
 
 
 class Choice(NamedTuple):
@@ -32,7 +34,8 @@ class Drawer:
     def __init__(self, sampling: Sampling, place: int = 0, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
         self.constraint = constraint
-        self._generator = torch.Generator().manual_seed((sampling.seed + place) % 2**63) if sampling.temperature > 0 else None
+        draws = sampling.temperature >= _COLDEST
+        self._generator = torch.Generator().manual_seed((sampling.seed + place) % 2**63) if draws else None
 
     @property
     def is_plain(self) -> bool:
@@ -70,10 +73,23 @@ class Drawer:
         return int(order_K[torch.multinomial(odds_K.cpu(), 1, generator=generator)])
 
 
-def choose(logits_BV: torch.Tensor, drawers: Sequence[Drawer]) -> list[Choice]:
-    """The next token of each row."""
-    greedy = logits_BV.argmax(dim=1).tolist()
-    return [
-        Choice(token) if drawer.is_plain else drawer.draw(logits_V)
-        for token, drawer, logits_V in zip(greedy, drawers, logits_BV, strict=True)
-    ]
+def likeliest(logits_BV: torch.Tensor) -> list[tuple[int, bool]]:
+    """The likeliest token of each row, and whether the row can be chosen from: no logit is NaN, and the highest is finite."""
+    highest_B, tokens_B = logits_BV.max(dim=1)
+    return list(zip(tokens_B.tolist(), highest_B.isfinite().tolist(), strict=True))
+
+
+def choose(logits_V: torch.Tensor, drawer: Drawer, greedy: int, *, finite: bool) -> Choice:
+    """The next token of a row whose likeliest is ``greedy``. Raises Internal where the row is not ``finite``."""
+    if not finite:
+        raise not_finite()
+    return Choice(greedy) if drawer.is_plain else drawer.draw(logits_V)
+
+
+def not_finite() -> Internal:
+    """What a request is told whose model computed NaN or infinity."""
+    return Internal(
+        "the model's output for this request is not finite (NaN or infinity)",
+        "look for damaged or diverged weights in this release; roll it back meanwhile",
+        code="output_not_finite",
+    )

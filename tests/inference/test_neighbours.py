@@ -1,0 +1,281 @@
+"""One request's failure ends that request alone, whatever raises it: those beside it in a step answer as if they were alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
+from safetensors.torch import load_file, save_file
+
+from tailorbird.api.chat_body import parse_chat
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
+from tailorbird.domain.prompt import Sampling
+from tailorbird.inference import open_engine
+from tailorbird.inference.jobs.holding import Holding
+from tailorbird.inference.lane import Lane
+from tailorbird.inference.native import library
+from tailorbird.inference.text.sampling import Drawer, choose, likeliest
+from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, ScoreRequest, Told
+
+LONG = Sampling(max_tokens=24)
+#: A grammar that is compiled, and passes the limits of its library only when tokens are asked for.
+TOO_COMPLEX = json.dumps({"type": "string", "pattern": "^(.*[ab].{200})*$"})
+
+
+class Heard:
+    """What one request was told."""
+
+    def __init__(self) -> None:
+        self.told: list[Told] = []
+        self.over = threading.Event()
+
+    def __call__(self, told: Told) -> bool:
+        self.told.append(told)
+        if not isinstance(told, Chunk) or told.finish_reason:
+            self.over.set()
+        return True
+
+    def result(self) -> str | TailorbirdError:
+        """The whole answer, or why there is none."""
+        assert self.over.wait(60), "a request was never told its end"
+        last = self.told[-1]
+        if isinstance(last, Chunk):
+            return "".join(told.text for told in self.told if isinstance(told, Chunk))
+        assert isinstance(last, TailorbirdError)
+        return last
+
+
+class House:
+    """An engine with a base, a healthy adapter, and one that holds NaN; what each neighbour answers alone."""
+
+    def __init__(self, engine: LocalEngine, base: Path, healthy: Path, broken: Path) -> None:
+        self.engine = engine
+        self.base, self.healthy, self.broken = (
+            servable(base, "base"),
+            servable(base, "healthy", adapter=healthy),
+            servable(base, "broken", adapter=broken),
+        )
+        for each in (self.base, self.healthy, self.broken):
+            engine.load(each)
+        self.alone = [self.answers([each])[0] for each in self.neighbours()]
+
+    def neighbours(self) -> list[GenerateRequest]:
+        """Requests of others."""
+        return [self.asks(each.id, LONG, text) for each in (self.base, self.healthy) for text in TEXTS[:2]]
+
+    def asks(self, release: str, sampling: Sampling, text: str = "hello") -> GenerateRequest:
+        """A request for text."""
+        return GenerateRequest(release=release, prompt=tuple(conversation(text)), sampling=sampling)
+
+    def answers(self, requests: list[GenerateRequest]) -> list[str | TailorbirdError]:
+        """What the engine answers to all at once."""
+        heard = [Heard() for _ in requests]
+        for request, each in zip(requests, heard, strict=True):
+            self.engine.submit(request, each)
+        return [each.result() for each in heard]
+
+    def beside(self, *odd: GenerateRequest) -> list[str | TailorbirdError]:
+        """What the odd ones are answered, after the neighbours were seen to answer as they do alone."""
+        found = self.answers([*odd, *self.neighbours()])
+        assert found[len(odd) :] == self.alone
+        return found[: len(odd)]
+
+
+@pytest.fixture(scope="module", params=["plain", "native"])
+def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    if request.param == "native" and library.why_not() is not None:
+        pytest.skip("the native pass needs AVX512-BF16 and g++")
+    base = make_model("llama", seed=3, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2, head_dim=32)
+    folders = [tmp_path_factory.mktemp(name) for name in ("healthy", "broken")]
+    for seed, folder in enumerate(folders):
+        write_adapter(base, folder, seed=seed)
+    weights = load_file(folders[1] / "adapter_model.safetensors")
+    save_file({name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()}, folders[1] / "adapter_model.safetensors")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAILORBIRD_KERNELS", request.param)
+        engine = open_engine("fp32" if request.param == "plain" else "bf16")
+        yield House(engine, base, *folders)
+        engine.close()
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-7])
+def test_a_temperature_too_small_to_divide_by_is_greedy(house: House, temperature: float) -> None:
+    asked = house.asks(house.base.id, LONG.model_copy(update={"temperature": temperature}), TEXTS[0])
+    assert house.beside(asked) == house.alone[:1]
+
+
+def test_numbers_that_are_none_end_their_own_request_alone(house: House) -> None:
+    kinds = (LONG, LONG.model_copy(update={"temperature": 1.0}), LONG.model_copy(update={"logprobs": 5}))
+    for refused in house.beside(*(house.asks(house.broken.id, kind) for kind in kinds)):
+        assert isinstance(refused, TailorbirdError)
+        assert (refused.error_code, refused.status) == ("output_not_finite", 500)
+
+
+def test_labels_of_a_broken_release_fail_alone(house: House) -> None:
+    heard = [Heard(), Heard()]
+    for release, each in zip((house.broken.id, house.healthy.id), heard, strict=True):
+        house.engine.submit(ScoreRequest(release=release, prompt=tuple(conversation("hello")), labels=LABELS), each)
+    assert all(each.over.wait(60) for each in heard)
+    assert isinstance(heard[0].told[0], TailorbirdError)
+    assert heard[0].told[0].error_code == "output_not_finite"
+    assert heard[1].told == [heard[1].told[0]]
+    assert not isinstance(heard[1].told[0], TailorbirdError)
+
+
+def test_memory_that_held_nan_does_not_reach_who_has_it_next(house: House) -> None:
+    for _ in range(3):
+        house.beside(*(house.asks(house.broken.id, LONG, text) for text in TEXTS))
+        assert house.answers(house.neighbours()) == house.alone
+
+
+def test_a_schema_that_passes_its_limits_in_the_middle_is_refused_alone(house: House) -> None:
+    sampled = LONG.model_copy(update={"json_schema": TOO_COMPLEX, "max_tokens": 200, "temperature": 1.5, "seed": 1})
+    [refused] = house.beside(house.asks(house.base.id, sampled))
+    assert isinstance(refused, InvalidInput)
+    assert refused.error_code == "schema_invalid"
+
+
+def test_a_schema_that_makes_each_token_dear_is_refused(house: House) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        house.engine.submit(
+            house.asks(house.base.id, LONG.model_copy(update={"json_schema": json.dumps({"const": "x" * 900_000})})), Heard()
+        )
+    assert refused.value.error_code == "schema_too_large"
+
+
+class Panic(BaseException):
+    """As Rust's panics arrive: no Exception."""
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, Panic])
+def test_whatever_a_draw_raises_ends_its_row_alone(house: House, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = Drawer.draw
+
+    def failing(self: Drawer, logits_V: torch.Tensor) -> Any:
+        if self.sampling.seed == 13:
+            raise kind("no")
+        return drawn(self, logits_V)
+
+    monkeypatch.setattr(Drawer, "draw", failing)
+    [refused] = house.beside(house.asks(house.base.id, LONG.model_copy(update={"temperature": 1.0, "seed": 13})))
+    assert isinstance(refused, TailorbirdError)
+    assert refused.error_code == "engine_defect"
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, Panic])
+def test_a_part_that_cannot_be_computed_fails_alone(house: House, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    computed, seen = Lane.compute, list[int]()
+
+    def failing(self: Lane, step: Any) -> torch.Tensor:
+        seen.append(len(step))
+        if any(one.job.drawer is not None and one.job.drawer.sampling.seed == 13 for one in step):
+            raise kind("no")
+        return computed(self, step)
+
+    monkeypatch.setattr(Lane, "compute", failing)
+    [refused] = house.beside(house.asks(house.base.id, LONG.model_copy(update={"seed": 13})))
+    assert isinstance(refused, TailorbirdError)
+    assert refused.error_code == "engine_defect"
+
+
+def test_one_that_leaves_between_plan_and_step_fails_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    computed, left = Lane.compute, Heard()
+    cancels: list[Any] = []
+
+    def leaving(self: Lane, step: Any) -> torch.Tensor:
+        if cancels and any(one.job.drawer is not None and one.job.drawer.sampling.seed == 13 for one in step):
+            cancels.pop()()
+        return computed(self, step)
+
+    monkeypatch.setattr(Lane, "compute", leaving)
+    cancels.append(house.engine.submit(house.asks(house.base.id, Sampling(max_tokens=400, seed=13)), left))
+    assert house.answers(house.neighbours()) == house.alone
+    assert not any(isinstance(told, TailorbirdError) for told in left.told)
+
+
+def test_who_cannot_be_told_does_not_end_the_engine(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaf(_told: Told) -> bool:
+        raise RuntimeError("gone")
+
+    house.engine.submit(house.asks(house.base.id, LONG), deaf)
+    assert house.answers(house.neighbours()) == house.alone
+    ended = Holding.fail
+
+    def failing(self: Holding, error: TailorbirdError) -> None:
+        ended(self, error)
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(Holding, "fail", failing)
+    house.beside(house.asks(house.broken.id, LONG))
+
+
+_TINY = st.sampled_from([0.0, 5e-324, 1e-300, 1e-45, 1e-38, 1e-20, 1e-7, 1e-5, 1e-3])
+_BODIES = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": _TINY | st.floats(0, 2),
+        "top_p": st.floats(0, 1, exclude_min=True) | st.sampled_from([5e-324, 1e-300, 1e-9, 1.0]),
+        "top_k": st.sampled_from([0, 1, 2, 255, 256, 257, 49152, 49153, 2**31 - 1]),
+        "seed": st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1]),
+        "max_tokens": st.sampled_from([1, 2, 5, 2**31 - 1]),
+        "stop": st.text(min_size=1, max_size=5) | st.lists(st.text(min_size=1, max_size=3), max_size=4),
+        "top_logprobs": st.sampled_from([0, 1, 20]),
+        "logprobs": st.booleans(),
+        "presence_penalty": st.sampled_from([0, 0.0, 1.0]),
+        "logit_bias": st.sampled_from([{}, {"1": 100}, None]),
+        "response_format": st.sampled_from(
+            [
+                {"type": "json_object"},
+                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "string", "pattern": "^(a|b)*a(a|b){30}$"}}},
+                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"const": "<|im_end|>"}}},
+                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"not": {}}}},
+                {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "array", "items": {"$ref": "#"}}}},
+                {"type": "json_schema", "json_schema": {"name": "a", "schema": json.loads(TOO_COMPLEX)}},
+            ]
+        ),
+    },
+)
+_TEXT = st.text(max_size=40) | st.sampled_from(["<|im_end|>", "\U000f0000", "\x00", "﷽" * 20])
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(asked=st.lists(st.tuples(_BODIES, _TEXT), min_size=1, max_size=3), broken=st.booleans())
+def test_any_body_that_is_taken_leaves_its_neighbours_alone(house: House, asked: list[tuple[dict[str, Any], str]], broken: bool) -> None:
+    odd = []
+    for body, text in asked:
+        try:
+            read = parse_chat(json.dumps({"model": "m", "messages": [{"role": "user", "content": text}], **body}).encode())
+        except InvalidInput:
+            continue
+        sampling = read.sampling.model_copy(update={"max_tokens": min(read.sampling.max_tokens, 2**31 - 1)})
+        odd.append(GenerateRequest(release=house.base.id, prompt=read.conversations[0], sampling=sampling))
+    if broken:
+        odd.append(house.asks(house.broken.id, LONG.model_copy(update={"temperature": 0.7})))
+    heard = [Heard() for _ in odd]
+    begun = []
+    for request, each in zip(odd, heard, strict=True):
+        try:
+            begun.append(house.engine.submit(request, each))
+        except InvalidInput:
+            each.over.set()
+    assert house.answers(house.neighbours()) == house.alone
+    for cancel in begun:
+        cancel()
+    assert all(not isinstance(told, TailorbirdError) or told.error_code != "engine_defect" for each in heard for told in each.told)
+
+
+def test_a_row_that_is_all_forbidden_or_not_finite_raises() -> None:
+    rows = torch.zeros(3, 10)
+    rows[0, 3], rows[1, 3], rows[2] = float("nan"), float("inf"), float("-inf")
+    drawer = Drawer(Sampling(temperature=1.0))
+    for logits_V, (greedy, finite) in zip(rows, likeliest(rows), strict=True):
+        with pytest.raises(TailorbirdError):
+            choose(logits_V, drawer, greedy, finite=finite)
