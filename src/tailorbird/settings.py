@@ -7,6 +7,7 @@ Must not know: what is opened with them (``wiring.py``).
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,14 +15,17 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError
 
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.value import Name, Value
+from tailorbird.foundations.disk import OWNER_FILE, close_to_others, is_open_to_others
 from tailorbird.foundations.text import nearest
 
 #: The folder that ``tailorbird init`` makes where it is run.
 FOLDER = ".tailorbird"
 
+#: The file that says that this workspace was closed to all but its owner; one of an earlier version has none.
+_CLOSED = "permissions"
 
 #: What a copy of a workspace does not take over.
 LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret", "tracking", "tracking_token", "engine_url", "engine_key")
@@ -146,8 +150,37 @@ def portable_settings(workspace: Path) -> bytes:
 def save_settings(workspace: Path, values: dict[str, Any]) -> None:
     """Writes ``settings.yaml`` into ``workspace``, for its owner alone: a database's password may stand in it."""
     file = workspace / "settings.yaml"
-    file.touch(mode=0o600)
+    file.touch(mode=OWNER_FILE)
     file.write_text(yaml.safe_dump(values, sort_keys=True), encoding="utf-8")
+
+
+def check_closed(settings: Settings) -> None:
+    """Sees that training data, keys and the record are for their owner alone.
+
+    A workspace of an earlier version, and what lies outside of it, is closed here, once. Raises Forbidden when one that was closed is open
+    to others now, or cannot be closed.
+    """
+    mark, artifacts = settings.workspace / _CLOSED, Path(settings.artifacts_url)
+    places = [settings.workspace, *([artifacts] if artifacts.is_absolute() and artifacts.is_dir() else [])]
+    try:
+        if not mark.exists():
+            for place in places:
+                # A key that stood open may be known to others: it is not closed in silence, but refused when it is used.
+                close_to_others(place, but=settings.keys)
+            if (record := settings.record_file) is not None and record.exists():
+                close_to_others(record)
+            if os.access(settings.workspace, os.W_OK):
+                mark.write_text("folders 0700, files 0600: for the owner alone\n", encoding="utf-8")
+        opened = next((place for place in places if is_open_to_others(place)), None)
+    except PermissionError as error:
+        raise Forbidden(
+            f"{error.filename or settings.workspace} is open to others and belongs to somebody else",
+            f"as its owner: chmod -R go= {settings.workspace}",
+            code="workspace_open",
+        ) from error
+    if opened is not None:
+        mode = stat.S_IMODE(opened.stat().st_mode)
+        raise Forbidden(f"{opened} is open to others (mode {mode:04o})", f"close it: chmod -R go= {opened}", code="workspace_open")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

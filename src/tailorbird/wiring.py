@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.foundations.disk import write_for_owner_alone
 from tailorbird.lifecycle import Parts, Upkeep, admit
 from tailorbird.lifecycle.watching.redaction import redact
 from tailorbird.ports.artifacts import ErasableStore
@@ -26,7 +27,7 @@ from tailorbird.ports.model_reader import ModelReader
 from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
-from tailorbird.settings import Settings
+from tailorbird.settings import Settings, check_closed
 
 
 class SystemClock:
@@ -41,7 +42,10 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
     """Opens the ledger and the artifact store; what needs torch opens on first use.
 
     The ledger is brought to this version's schema: of several processes that find an older one, one does it and the others find it done.
+    From here on the process writes for its owner alone. Raises Forbidden when others may read the workspace.
     """
+    write_for_owner_alone()
+    check_closed(settings)
     ledger = _part("ledger", "sqlite")(settings.database_url)
     if migrate:
         ledger.migrate()

@@ -128,7 +128,7 @@ class TestBytes:
     def test_stored_files_are_read_only_and_lie_by_prefix(self, local, tmp_path):
         digest = local.put(b"data")
         file = stored_file(tmp_path, digest)
-        assert file.stat().st_mode & 0o777 == 0o444
+        assert file.stat().st_mode & 0o777 == 0o400
         assert file.relative_to(tmp_path / "store").parts == (digest[7:9], digest[9:11], digest[7:])
         assert list((tmp_path / "store" / "unfinished").iterdir()) == []
 

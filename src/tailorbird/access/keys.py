@@ -25,13 +25,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, Unauthenticated
 from tailorbird.domain.identity import Identity
-from tailorbird.foundations.disk import flush
+from tailorbird.foundations.disk import EVERYBODY_ELSE, OWNER_FILE, flush, private_folder
 
 PrivateKey: TypeAlias = Ed25519PrivateKey
-
-_OWNER_ONLY_FILE = 0o600
-_OWNER_ONLY_FOLDER = 0o700
-_EVERYBODY_ELSE = 0o077
 
 
 def create_key(path: Path, passphrase: str | None = None) -> str:
@@ -41,7 +37,7 @@ def create_key(path: Path, passphrase: str | None = None) -> str:
     """
     key = Ed25519PrivateKey.generate()
     protection: KeySerializationEncryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
-    _make_private_folder(path.parent)
+    private_folder(path.parent)
     _write_exclusively(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
     return public_key(key)
 
@@ -113,17 +109,9 @@ def _no_public_key() -> InvalidInput:
     )
 
 
-def _make_private_folder(folder: Path) -> None:
-    """Makes each missing folder of the path readable by its owner alone (``mkdir(parents=True)`` would leave the upper ones open)."""
-    if folder.is_dir():
-        return
-    _make_private_folder(folder.parent)
-    folder.mkdir(mode=_OWNER_ONLY_FOLDER, exist_ok=True)
-
-
 def _write_exclusively(path: Path, data: bytes) -> None:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY_FILE)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_FILE)
     except FileExistsError:
         raise Conflict(f"a key file {path.name} exists already", "use that key, or choose another file", code="key_exists") from None
     with os.fdopen(descriptor, "wb") as file:
@@ -136,7 +124,7 @@ def _read_private(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            if mode & _EVERYBODY_ELSE:
+            if mode & EVERYBODY_ELSE:
                 raise Forbidden(
                     f"the key file {path.name} is open to others (mode {mode:04o})", f"close it: chmod 600 {path}", code="key_readable"
                 )

@@ -21,6 +21,7 @@ from tailorbird.api.errors import error_answers
 from tailorbird.api.policy import OWN, UPLOAD
 from tailorbird.api.sessions import Sessions, answer_with
 from tailorbird.domain.errors import Unavailable
+from tailorbird.foundations.disk import private_folder
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.running.uploads import Stored, keep_upload
@@ -89,7 +90,7 @@ def _make_folder(parts: Parts) -> Path:
     """A folder beside the artifacts' own place, which has room for them."""
     uploads = parts.workspace / "uploads"
     try:
-        uploads.mkdir(mode=0o700, exist_ok=True)
+        private_folder(uploads)
         for left in uploads.iterdir():
             if time.time() - left.stat().st_mtime > _STALE_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)

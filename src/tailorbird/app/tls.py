@@ -15,8 +15,7 @@ from pathlib import Path
 from cryptography import x509
 
 from tailorbird.domain.errors import Forbidden, InvalidInput
-
-_EVERYBODY_ELSE = 0o077
+from tailorbird.foundations.disk import EVERYBODY_ELSE
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Tls:
             if not path.is_file():
                 raise InvalidInput(f"there is no {what} file {path}", f"name it with --tls-{what[:4].strip()}", code="tls_missing")
         mode = stat.S_IMODE(self.key.stat().st_mode)
-        if mode & _EVERYBODY_ELSE:
+        if mode & EVERYBODY_ELSE:
             raise Forbidden(
                 f"the key file {self.key} is open to others (mode {mode:04o})", f"close it: chmod 600 {self.key}", code="key_readable"
             )

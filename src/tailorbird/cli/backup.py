@@ -15,6 +15,7 @@ from tailorbird import settings, wiring
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
+from tailorbird.foundations.disk import private_folder
 from tailorbird.lifecycle.upkeep import backup as copies
 
 backup = typer.Typer()
@@ -88,7 +89,7 @@ def _new(workspace: Path) -> Iterator[Path]:
     if workspace.exists() and (not workspace.is_dir() or any(workspace.iterdir())):
         raise Conflict(f"{workspace} exists already", "name a folder that does not exist: --workspace NEW", code="workspace_exists")
     unfinished = workspace.absolute().with_name(f".{workspace.name}-{uuid4().hex}")
-    unfinished.mkdir(mode=0o700, parents=True)
+    private_folder(unfinished)
     try:
         yield unfinished
         unfinished.rename(workspace)

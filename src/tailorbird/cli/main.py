@@ -99,6 +99,7 @@ def tailorbird(
 ) -> None:
     """Adapt a language model to a job, prove it, release it under approvals, serve it, and take it back."""
     del version
+    os.umask(0o077)  # whatever this process and its children write is for its owner alone
     os.environ.update({name: value for name, value in ((SERVER, server), (SERVER_CA, ca)) if value})
 
 

@@ -12,6 +12,7 @@ from tailorbird import settings, wiring
 from tailorbird.cli.address import SERVER
 from tailorbird.cli.session import AsJson, print_json, print_table, say
 from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.foundations.disk import private_folder
 from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, initialise, key_path
 from tailorbird.objective import TEMPLATES, write_template
 
@@ -51,7 +52,7 @@ def _init(
 
 
 def _make(workspace: Path, tenant: str) -> None:
-    workspace.mkdir(parents=True, exist_ok=True)
+    private_folder(workspace)
     if not (workspace / "settings.yaml").exists():
         settings.save_settings(workspace, {"tenant": tenant})
 

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
-from tailorbird.foundations.disk import digest_file
+from tailorbird.foundations.disk import OWNER_READS, digest_file, private_folder
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 
@@ -145,9 +145,9 @@ class Artifacts:
         """Builds the folder elsewhere, checks every file, and renames it: it is whole or not there, whoever is killed or builds it, too."""
         built = unfinished(self._cache)
         try:
-            built.mkdir()
+            private_folder(built)
             for path, digest in manifest.items():
-                (built / path).parent.mkdir(parents=True, exist_ok=True)
+                private_folder((built / path).parent)
                 self._fetch(digest, built / path)
                 if _digest_of_file(built / path) != digest:
                     raise self._changed(digest, f" ({path})")
@@ -161,7 +161,7 @@ class Artifacts:
             if stored is None or not _linked(stored, target):
                 with self._blobs.open(_name(digest)) as source, target.open("xb") as copy:
                     shutil.copyfileobj(source, copy, 1 << 20)
-                target.chmod(0o444)
+                target.chmod(OWNER_READS)
         except FileNotFoundError:
             raise _missing(digest) from None
 

@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 from uuid import uuid4
 
 from tailorbird.domain.errors import Conflict, Unavailable
-from tailorbird.foundations.disk import flush, flush_path
+from tailorbird.foundations.disk import OWNER_READS, flush, flush_path, private_folder
 
 #: Unfinished work of processes that died is cleared away after a day.
 _STALE_SECONDS = 86_400.0
@@ -84,8 +84,8 @@ class LocalBlobs:
                 with partial.open("xb") as target:
                     _copy(source, target, name)
                     flush(target)
-                partial.chmod(0o444)
-                place.parent.mkdir(parents=True, exist_ok=True)
+                partial.chmod(OWNER_READS)
+                private_folder(place.parent)
                 partial.replace(place)
             finally:
                 partial.unlink(missing_ok=True)
@@ -187,7 +187,7 @@ def _copy(source: IO[bytes], target: IO[bytes], name: str) -> None:
 def unfinished(folder: Path) -> Path:
     """A fresh name in ``folder`` for work that is renamed when it is whole; clears away what dead processes left there long ago."""
     nursery = folder / "unfinished"
-    nursery.mkdir(parents=True, exist_ok=True)
+    private_folder(nursery)
     for left in nursery.iterdir():
         _clear_if_stale(left)
     return nursery / uuid4().hex

@@ -25,7 +25,7 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, 
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
-from tailorbird.foundations.disk import flush, flush_path
+from tailorbird.foundations.disk import flush, flush_path, private_folder
 from tailorbird.ledger.columns import CanonicalJson, UtcTime
 from tailorbird.ledger.database import Database
 from tailorbird.ledger.eventlog import Events
@@ -60,7 +60,7 @@ def dump(database: Database, folder: Path) -> dict[str, int]:
     """
     with _file_errors(folder), database.reading() as connection:
         _require_newest(connection)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         if any(folder.iterdir()):
             raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup", code="backup_folder")
         files = {table.name: _write(connection, table, folder) for table in metadata.sorted_tables}

@@ -21,6 +21,7 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.foundations.disk import private_folder
 from tailorbird.ledger.failures import database_errors
 
 
@@ -53,7 +54,7 @@ class SqliteFile:
         if self.file.exists():
             return
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.file.parent)
             self.file.touch(mode=0o600)
         except OSError as error:
             raise Unavailable(

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.disk import digest_file
+from tailorbird.foundations.disk import digest_file, private_folder
 
 
 def ready(folder: Path) -> bool:
@@ -36,7 +36,7 @@ def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[st
 
     Safe with several processes and threads, and after a kill at any moment.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(folder.parent)
     if ready(folder):
         return folder
     with _locked(folder.with_name(f".{folder.name}.lock"), progress):
@@ -45,7 +45,7 @@ def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[st
         partial = folder.with_name(f".{folder.name}.partial")
         for leftover in (partial, folder):
             shutil.rmtree(leftover, ignore_errors=True)
-        partial.mkdir()
+        private_folder(partial)
         try:
             fill(partial)
             _write_record(folder, partial)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tailorbird.domain.calibration import Calibration, TimedPass
-from tailorbird.foundations.disk import digest_file
+from tailorbird.foundations.disk import digest_file, private_folder
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import write_tensors
@@ -116,7 +116,7 @@ def _wait(network: Network) -> None:
 
 def _written_mb_s(folder: Path, watch: Stopwatch) -> float:
     """How fast a checkpoint is kept: written, synced, and read again for its digest."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     probe, tensors = folder / ".calibration", {"probe": torch.ones(_WRITTEN, dtype=torch.uint8)}
 
     def keep() -> None:

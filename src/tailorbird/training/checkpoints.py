@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingFork
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.disk import digest_file, flush_path
+from tailorbird.foundations.disk import digest_file, flush_path, private_folder
 from tailorbird.training.state import LoopState
 
 _KEPT = 2
@@ -64,7 +64,7 @@ class Checkpoints:
         self._origin = origin
         self._best_digests: dict[int, Digest] = {}
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self._folder)
             for left in self._folder.glob(".new-*"):
                 _remove(left)
         except OSError as error:
@@ -86,7 +86,7 @@ class Checkpoints:
         """Keeps a moment, whose best weights were saved before, and drops all but the newest two."""
         new, place = self._folder / f".new-step-{state.step:08d}", self._folder / f"step-{state.step:08d}"
         _remove(new)
-        new.mkdir()
+        private_folder(new)
         write_tensors(new / "tensors.safetensors", tensors)
         manifest = _Manifest(
             job=self._origin.job,

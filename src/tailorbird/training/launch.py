@@ -23,6 +23,7 @@ from typing import IO, Any
 from tailorbird.domain import errors
 from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.run import TrainingProgress
+from tailorbird.foundations.disk import private_folder
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 
 #: Seconds that members have to save and leave once the run was ended by what hears of its progress, and once somebody interrupted it: a
@@ -38,7 +39,7 @@ def train_together(job: TrainingJob, report: ReportProgress, processes: int) -> 
 
 @contextmanager
 def _members(job: TrainingJob, processes: int) -> Iterator[list[subprocess.Popen[str]]]:
-    job.workspace.mkdir(parents=True, exist_ok=True)
+    private_folder(job.workspace)
     port, members = _free_port(), list[subprocess.Popen[str]]()
     try:
         for rank in range(processes):

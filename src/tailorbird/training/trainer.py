@@ -21,6 +21,7 @@ from tailorbird.domain.plan import Machine
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of, plain_json
+from tailorbird.foundations.disk import private_folder
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.training.calibration import calibrate
 from tailorbird.training.checkpoints import Checkpoints, Origin
@@ -201,7 +202,7 @@ def _save(method: Method, learner: Learner, workspace: Path, team: Team) -> Path
 
 def _write(method: Method, learner: Learner, new: Path, place: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir()
+    private_folder(new)
     method.save(learner, new)
     shutil.rmtree(place, ignore_errors=True)
     new.replace(place)

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.foundations.disk import private_folder
+
 #: The version of everything in this folder that decides what is kept, or how it is used.
 VERSION = "3"
 _ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
@@ -94,7 +96,7 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
 
 def _write(path: Path, arrays: Arrays) -> bool:
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as stream:

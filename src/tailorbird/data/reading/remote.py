@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.foundations.disk import private_folder
 
 #: Storages that are read. ``file`` and ``http`` are not among them: a path says the first, and nobody vouches for what the second brings.
 PROTOCOLS = ("s3", "gs", "gcs", "az", "abfs", "abfss", "https", "memory")
@@ -51,7 +52,7 @@ def fetch(name: str, workspace: Path, *, folder: bool) -> Path:
         for found in system.find(path):
             inside = PurePosixPath(found).relative_to(root)
             if ".." not in inside.parts:
-                (target / inside).parent.mkdir(parents=True, exist_ok=True)
+                private_folder((target / inside).parent)
                 _copy(system, found, target / inside)
         if not target.exists():
             raise FileNotFoundError(name)

@@ -13,6 +13,7 @@ from tensorboardX import SummaryWriter
 
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.foundations.disk import private_folder
 from tailorbird.ports.tracker import TrackedTraining, Tracker, numbers
 
 _FLUSH_SECONDS = 10
@@ -35,7 +36,7 @@ class TensorBoardTracker:
         """Makes the folder of the training and writes its settings."""
         place = self._folder / training.experiment / training.run / training.name.replace(" ", "-")
         try:
-            place.mkdir(parents=True, exist_ok=True)
+            private_folder(place)
             # Files are named by the second: one that is gone on with at once would be overwritten.
             self._writer = SummaryWriter(str(place), flush_secs=_FLUSH_SECONDS, filename_suffix=f".{time.time_ns()}")
         except OSError as error:

@@ -17,6 +17,7 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.inspection import Inspection
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.disk import private_folder
 from tailorbird.lifecycle.data import fixing, looking
 from tailorbird.lifecycle.data.finding import Snapshot
 from tailorbird.lifecycle.journal import permit
@@ -57,7 +58,7 @@ def inspect_uploaded(parts: Parts, name: str, file: Digest) -> Inspection:
     """Looks at bytes that were uploaded, as if they were a file called ``name``. Raises NotFound, DataInvalid."""
     with tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
         place = Path(folder) / name
-        place.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(place.parent)
         place.write_bytes(parts.artifacts.get(file))
         try:
             return data.inspect(name, Path(folder), lambda _: None)

@@ -31,7 +31,7 @@ from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput,
 from tailorbird.domain.event import Checkpoint, Event
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
-from tailorbird.foundations.disk import digest_file, flush, flush_path
+from tailorbird.foundations.disk import OWNER_FILE, digest_file, flush, flush_path, is_open_to_others, private_folder
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.upkeep.audit import check_log, log_public_key, make_checkpoint
@@ -237,12 +237,12 @@ def _record_restored(parts: Parts, found: Found) -> None:
 @contextmanager
 def _built(place: Path, name: str) -> Iterator[Path]:
     """A folder below ``place`` that is called ``name`` only if the block ends well. Raises Conflict when that is taken."""
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(place)
     for left in place.glob(f"{_UNFINISHED}*"):
         if time.time() - left.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
     unfinished = place / f"{_UNFINISHED}{uuid4().hex}"
-    unfinished.mkdir(mode=0o700)
+    private_folder(unfinished)
     try:
         yield unfinished
         if (place / name).exists():
@@ -257,17 +257,15 @@ def _copy_keys(source: Path, target: Path) -> None:
     """Every key file, for its owner alone. A file that others may read is not taken. Raises Forbidden."""
     for path in sorted(source.rglob("*")):
         if path.suffix in (".key", ".pub") and path.is_file():
-            if path.suffix == ".key" and path.stat().st_mode & 0o077:
+            if path.suffix == ".key" and is_open_to_others(path):
                 raise Forbidden(f"the key file {path.name} is open to others", f"close it: chmod 600 {path}", code="key_readable")
             _write(target / path.relative_to(source), path.read_bytes())
 
 
 def _write(path: Path, data: bytes) -> None:
     """A new file, for its owner alone, on the disk when this returns."""
-    missing = [folder for folder in path.parents if not folder.exists()]
-    for folder in reversed(missing):
-        folder.mkdir(mode=0o700)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    private_folder(path.parent)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_FILE), "wb") as file:
         file.write(data)
         flush(file)
 

@@ -26,7 +26,7 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.event import Checkpoint
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json, plain_json
-from tailorbird.foundations.disk import flush
+from tailorbird.foundations.disk import flush, private_folder
 from tailorbird.lifecycle.parts import Parts, Upkeep
 from tailorbird.ports.signals import Notifier
 
@@ -159,7 +159,7 @@ def _load(file: Path) -> _Shipped | None:
 
 def _save(file: Path, shipped: _Shipped) -> None:
     try:
-        file.parent.mkdir(exist_ok=True)
+        private_folder(file.parent)
         partial = file.with_name(f"{file.name}.{uuid4().hex}")
         partial.write_bytes(canonical_json(shipped))
         partial.replace(file)

@@ -24,6 +24,7 @@ from tailorbird.domain.run import Run
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.disk import private_folder
 from tailorbird.foundations.label_sets import split
 from tailorbird.lifecycle.data.finding import standing
 from tailorbird.lifecycle.journal import Facts, permit, record
@@ -138,7 +139,7 @@ def _reference(parts: Parts, one: _InProduction) -> monitoring.Reference:
     except (OSError, ValueError):
         made = _make_reference(parts, one)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(place.parent)
         partial = place.with_suffix(".partial")
         partial.write_bytes(canonical_json(made))
         partial.replace(place)

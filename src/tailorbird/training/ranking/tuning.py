@@ -25,6 +25,7 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.disk import private_folder
 from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.ports.trainer import JudgedQuery, RankingJob, ReportProgress, TrainedModel
 from tailorbird.training.cost import MemoryMeter
@@ -148,7 +149,7 @@ def _save(job: RankingJob, encoder: TrainableEncoder, head: nn.Linear | None) ->
     """An adapter where the index's encoder stays; whole weights where all of them learned, or where a head reads them."""
     place = job.workspace / "model"
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    private_folder(place)
     if head is None and job.settings.lora is not None:
         write_adapter(encoder.adapters(), job.settings.lora, place)
         return place
