@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -191,3 +192,17 @@ def test_ten_megabytes_are_refused_without_being_read(house: House) -> None:
 
     streamed = ask(house, lambda client: client.post("/v1/chat/completions", content=endless()))
     assert streamed.status_code == 413
+
+
+@pytest.mark.parametrize("piece", [b'"messages":[%s1]', b'"messages":[{"role":"user","content":[%s1]}]'])
+def test_a_body_with_very_many_faults_costs_no_more_than_another(piece: bytes) -> None:
+    body = b'{"model":"m",' + piece % (b"{}," * 300_000) + b"}"
+    started = time.process_time()
+    with pytest.raises(InvalidInput):
+        parse_chat(body)
+    assert time.process_time() - started < 1
+
+
+def test_a_stop_string_is_no_novel() -> None:
+    with pytest.raises(InvalidInput):
+        parse_chat(json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}], "stop": "a" * 1025}).encode())

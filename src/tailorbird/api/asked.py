@@ -47,7 +47,8 @@ class StreamOptions(Strict):
     include_obfuscation: bool = False
 
 
-_Stop = Annotated[str, StringConstraints(min_length=1)]
+#: A stop string is looked for at each token.
+_Stop = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
 _Tokens = Annotated[int, Field(ge=1, lt=2**31)]
 
 

@@ -31,6 +31,9 @@ WORDS = Words(
 )
 
 
+# Lists are left at their first fault: a body can hold as many as it has bytes, and only the first is told.
+
+
 class TextPart(Strict):
     """A part of a message; only text is understood."""
 
@@ -42,7 +45,7 @@ class ChatMessage(Strict):
     """One message. The empty fields are those with which clients send an assistant's message back."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart] | None = None
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
     name: str | None = None
     refusal: None = None
     annotations: list[Any] | None = Field(default=None, max_length=0)
@@ -90,7 +93,7 @@ class ChatBody(Asked):
     """A chat completion request, as far as it is honoured. ``safety_identifier`` keeps a user on one arm as ``user`` does; ``channel`` and
     ``language`` in ``metadata`` divide reports."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     safety_identifier: str | None = None
     metadata: dict[str, Any] | None = None

@@ -15,7 +15,7 @@ from tailorbird.objective.schema import objective_from
 from tailorbird.objective.yaml_tree import read_tree
 
 #: A file larger than this (bytes) is not read.
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 
 
 def read_objective(path: Path) -> ObjectiveFile:
@@ -42,7 +42,9 @@ def parse_objective(text: str, source: str, *, accepted: bool = False) -> Object
 
 def _parse(text: str, source: str, folder: Path, *, accepted: bool = False) -> ObjectiveFile:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise ObjectiveInvalid(f"{source}:1: larger than 1 MiB", "an objective is a page of text; data goes into files of its own", line=1)
+        raise ObjectiveInvalid(
+            f"{source}:1: larger than 256 KiB", "an objective is a page of text; data goes into files of its own", line=1
+        )
     tree = read_tree(text, source)
     if tree.value is None and not tree.faults:
         raise ObjectiveInvalid(f"{source}:1: the file is empty", EXAMPLE, line=1)

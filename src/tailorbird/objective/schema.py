@@ -42,7 +42,7 @@ from tailorbird.domain.objective import (
 )
 from tailorbird.domain.value import Value
 from tailorbird.foundations.text import nearest
-from tailorbird.objective.faults import EXAMPLE, Fault
+from tailorbird.objective.faults import EXAMPLE, MOST_FAULTS, Fault
 from tailorbird.objective.file import nearest_line
 
 #: Which value stands at which path (``*`` is any index): where the known keys of a section are looked up.
@@ -107,7 +107,8 @@ def objective_from(data: Any, lines: dict[str, int]) -> tuple[Objective | None, 
 def _faults(errors: list[ErrorDetails], data: Any, lines: dict[str, int]) -> list[Fault]:
     """One fault a place. Complaints about a whole follow from those about its parts and are left out."""
     places: dict[str, list[ErrorDetails]] = {}
-    for error in errors:
+    # Some of those that are told, and more where they are about one place: the rest would cost time and help nobody.
+    for error in errors[: 10 * MOST_FAULTS]:
         places.setdefault(_path(error, lines), []).append(error)
     telling = {path: found for path, found in places.items() if not any(other.startswith(f"{path}.") for other in places)}
     return [_fault(path, found, data, nearest_line(lines, path)) for path, found in telling.items()]

@@ -9,6 +9,7 @@ PyYAML's node graph is walked here instead of its constructor, because only node
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,10 @@ from tailorbird.objective.faults import Fault
 #: An objective is about 50 nodes; aliases that expand beyond this are a bomb, not an objective.
 MAX_NODES = 10_000
 MAX_DEPTH = 32
+
+#: Characters that a database does not keep: U+0000, and halves of surrogate pairs.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_LONG = 2**63
 
 _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "str", "int", "float", "bool", "null", "timestamp"))
 
@@ -44,16 +49,39 @@ def read_tree(text: str, source: str) -> Tree:
     return tree
 
 
+class _Limited(yaml.SafeLoader):
+    """Stops while it reads: a text that is too large to be an objective is not first made into a graph of all its nodes."""
+
+    def __init__(self, text: str, source: str) -> None:
+        super().__init__(text)
+        self._source = source
+        self._nodes = self._depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML's, counted. An alias counts as a node. Raises ObjectiveInvalid."""
+        self._nodes, self._depth = self._nodes + 1, self._depth + 1
+        if self._nodes > 2 * MAX_NODES or self._depth > MAX_DEPTH + 1:  # a key is a node too
+            raise _too_much(self._source, int(self.line) + 1)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
+
+
 def _compose(text: str, source: str) -> yaml.Node | None:
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Limited(text, source)
+        try:
+            node: yaml.Node | None = loader.get_single_node()
+            return node
+        finally:
+            loader.dispose()
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise _invalid(source, line, "a character that YAML does not allow", "remove the control character from this line") from error
     except yaml.MarkedYAMLError as error:
         raise _malformed(source, error) from error
     except RecursionError as error:
-        raise _invalid(source, 1, f"nested deeper than {MAX_DEPTH} levels", "an objective needs no more than 5 levels") from error
+        raise _too_much(source, 1) from error
 
 
 def _malformed(source: str, error: yaml.MarkedYAMLError) -> ObjectiveInvalid:
@@ -73,13 +101,17 @@ def _invalid(source: str, line: int, message: str, hint: str) -> ObjectiveInvali
     return ObjectiveInvalid(f"{source}:{line}: {message}", hint, line=line)
 
 
+def _too_much(source: str, line: int) -> ObjectiveInvalid:
+    message = f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH} levels"
+    return _invalid(source, line, message, "an objective needs no more than 5 levels: write it out instead of nesting aliases")
+
+
 def _value(tree: Tree, node: yaml.Node, path: str, source: str) -> Any:
     tree.nodes += 1
     line = node.start_mark.line + 1
     tree.lines.setdefault(path, line)
     if tree.nodes > MAX_NODES or path.count(".") >= MAX_DEPTH:
-        hint = "write the values out instead of nesting aliases"
-        raise _invalid(source, line, f"more than {MAX_NODES:,} values, or nested deeper than {MAX_DEPTH} levels", hint)
+        raise _too_much(source, line)
     if node.tag not in _PLAIN_TAGS:
         tree.faults.append(Fault(line, f"the tag {node.tag!r} is not taken", "remove the tag: an objective holds plain values only"))
         return None
@@ -99,6 +131,9 @@ def _entries(tree: Tree, node: yaml.MappingNode, path: str) -> Iterator[tuple[st
             tree.faults.append(Fault(line, "a key must be a plain word", "remove the brackets or the '?' before the key"))
             continue
         key = str(key_node.value)
+        if _UNSTORABLE.search(key):
+            tree.faults.append(Fault(line, "a key with a null character or half a surrogate pair", "remove it"))
+            continue
         if key in seen:
             tree.faults.append(Fault(line, f"key {key!r} stands here again; it was first given on line {seen[key]}", "keep one of the two"))
             continue
@@ -119,10 +154,16 @@ def _scalar(tree: Tree, node: yaml.Node, line: int) -> Any:
         return None
     try:
         value = yaml.SafeLoader("").construct_object(node)
-    except (ValueError, yaml.YAMLError):
+    except Exception:  # noqa: BLE001 - PyYAML's constructors raise whatever a forced tag leads to: IndexError, KeyError, OverflowError
         tree.faults.append(Fault(line, "not a date or number that can be read", "correct it, or put it in quotes if a text is meant"))
         return None
     if isinstance(value, float) and not math.isfinite(value):
         tree.faults.append(Fault(line, f"{node.value} is not a finite number", "write a finite number"))
+        return None
+    if isinstance(value, int) and not -_LONG <= value < _LONG:
+        tree.faults.append(Fault(line, "a whole number of more than 64 bits", "write a smaller number, or put it in quotes"))
+        return None
+    if isinstance(value, str) and _UNSTORABLE.search(value):
+        tree.faults.append(Fault(line, "a text with a null character or half a surrogate pair", "leave it out"))
         return None
     return value
