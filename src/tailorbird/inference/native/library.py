@@ -5,14 +5,11 @@ In: nothing but the source beside this file. Out: its functions, or the reason w
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import logging
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -20,12 +17,12 @@ from typing import Any
 
 import torch
 
+from tailorbird.inference.native.compiling import load_compiled
+
 _log = logging.getLogger("tailorbird.engine")
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-pthread", "-fPIC", "-shared")
-#: Seconds that the compiler may take.
-_PATIENCE = 120.0
 
 
 class Matrix(Structure):
@@ -121,8 +118,7 @@ def library() -> Any:
     if compiler is None:
         return None
     try:
-        path = _compiled(compiler)
-        loaded = ctypes.CDLL(str(path))
+        loaded = load_compiled(_SOURCE, [compiler, *_FLAGS], _processor())
     except (OSError, subprocess.SubprocessError) as error:
         _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
         return None
@@ -148,21 +144,6 @@ def _compiler() -> str | None:
 def _multiplies_bf16() -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16"))
-
-
-def _compiled(compiler: str) -> Path:
-    """The library's path. Its name tells source, compiler and processor, so a change of any compiles anew."""
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=_PATIENCE).stdout
-    named = hashlib.sha256(_SOURCE.read_bytes() + version + _processor().encode() + " ".join(_FLAGS).encode()).hexdigest()
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailorbird" / "kernels"
-    target = folder / f"{named[:32]}.so"
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=folder) as making:
-            made = Path(making) / "kernels.so"
-            subprocess.run([compiler, *_FLAGS, "-o", str(made), str(_SOURCE)], capture_output=True, check=True, timeout=_PATIENCE)
-            made.replace(target)
-    return target
 
 
 def _processor() -> str:
