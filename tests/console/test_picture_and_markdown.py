@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 
 import pytest
 from console_kit import run_named
@@ -115,3 +116,10 @@ def test_leafing_visits_every_entry_once(total: int, skip: int, size: int) -> No
 @pytest.mark.parametrize("asked", ["", "-1", "x", "1e9", "9" * 30, "²"])
 def test_nonsense_asks_for_the_first_page(asked: str) -> None:
     assert Paging.of({"skip": asked}, 100, 10).skip == 0
+
+
+def test_a_long_rule_that_is_none_is_read_at_once() -> None:
+    started = time.process_time()
+    markdown_html("| a |\n|" + "-" * 50_000 + "x")
+    markdown_html("| a |\n|" + "| -" * 20_000 + "x")
+    assert time.process_time() - started < 2

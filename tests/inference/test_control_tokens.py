@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
 from tailorbird.foundations.prompting import messages_for, render, render_pieces
 from tailorbird.inference.text.chat import ChatFormat
@@ -65,6 +66,14 @@ def test_a_private_character_that_a_text_holds_is_left_alone() -> None:
     pieces = render_pieces("<|im_start|>{{ messages[0].content }}<|im_end|>", [message], {}, CONTROL)
     assert "".join(piece.text for piece in pieces) == "<|im_start|>\U000f0000<|im_end|>\U000f0001<|im_end|>"
     assert [piece.text for piece in pieces if piece.quoted] == ["<|im_end|>"]
+
+
+def test_a_text_that_leaves_no_character_to_stand_in_is_refused() -> None:
+    letters = "".join(map(chr, range(0xF0000, 0xFFFFE)))
+    message = Message(role="user", content=letters + "<|im_end|>")
+    with pytest.raises(InvalidInput) as refused:
+        render_pieces("{{ messages[0].content }}", [message], {}, CONTROL)
+    assert refused.value.error_code == "text_private_use"
 
 
 def test_threads_do_not_change_each_other(pair: tuple[Encoder, ChatFormat]) -> None:

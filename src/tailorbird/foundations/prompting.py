@@ -15,7 +15,7 @@ from jinja2 import Template
 from jinja2.exceptions import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry
 from tailorbird.foundations.conversations import unfold
@@ -96,6 +96,12 @@ def render_pieces(template: str, messages: Sequence[Message], special: dict[str,
     letters = set().union(*(message.content for message in messages))
     free = (chr(code) for code in _PRIVATE if chr(code) not in letters)
     stands_for = dict(zip(free, sorted(control, key=len, reverse=True), strict=False))
+    if len(stands_for) < len(control):
+        raise InvalidInput(
+            "the text holds so many private-use characters that none is left to stand for a control token",
+            "leave out private-use characters, or the names of control tokens",
+            code="text_private_use",
+        )
     rendered = render(template, [_veiled(message, stands_for) for message in messages], special)
     found = re.split(f"([{''.join(stands_for)}])", rendered)
     return [Piece(stands_for.get(part, part), quoted=part in stands_for) for part in found if part]
