@@ -20,6 +20,7 @@ from tailorbird.domain.identity import Role
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.identities import tenants
 from tailorbird.lifecycle.identities.people import act_as
+from tailorbird.lifecycle.journal import tell_denials
 from tailorbird.lifecycle.releasing.rollouts import watch_rollouts
 from tailorbird.lifecycle.upkeep import audit, timekeeping
 from tailorbird.lifecycle.watching.watch import look
@@ -91,6 +92,11 @@ def guard_rollouts(parts: Parts) -> Schedule:
 def mind_the_time(parts: Parts) -> Schedule:
     """Notes the time in the record, so that no clock that is set back makes valid again what has expired."""
     return Schedule("time", _MIND_TIME_EVERY, lambda: timekeeping.keep_time(parts))
+
+
+def tell_floods(parts: Parts) -> Schedule:
+    """Writes down how many denials were only counted."""
+    return Schedule("denials", timedelta(seconds=30), lambda: tell_denials(parts))
 
 
 def watch_all(parts: Parts) -> Schedule:

@@ -50,7 +50,19 @@ def permit(parts: Parts, actor: Actor, action: Action, subject: str = "") -> Non
 
 
 def deny(parts: Parts, actor: Actor, action: str, subject: str, error: Forbidden) -> None:
-    """Logs a denial in a transaction of its own."""
+    """Logs a denial in a transaction of its own; of a flood only the first, the others are counted (see ``tell_denials``)."""
+    if not parts.denials.is_written(actor.tenant, actor.name, parts.clock.now()):
+        return
     with parts.ledger.work(actor.tenant) as work:
         facts: Facts = {"action": action, "code": error.error_code}
         record(work, "access.denied", actor.name, subject or action, parts.clock.now(), facts)
+
+
+def tell_denials(parts: Parts, *, all_of_them: bool = False) -> None:
+    """Writes one event for all denials of an actor, in a minute that is over, that were not written by themselves; with ``all_of_them``
+    (at the end of a process) in one that is not, too."""
+    now = parts.clock.now()
+    for flood in parts.denials.take(None if all_of_them else now):
+        facts: Facts = {"action": "several", "code": "flood", "count": flood.denied, "since": flood.since.isoformat()}
+        with suppress(NotFound), parts.ledger.work(flood.tenant) as work:
+            record(work, "access.denied", flood.actor or "unknown", "flood", now, facts)

@@ -15,6 +15,7 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest
+from tailorbird.lifecycle.denials import Denials
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.detector import Detector
@@ -78,6 +79,7 @@ class Parts:
     model_reader: Callable[[], ModelReader]
     encoder: Callable[[], Encoder] = _no_encoder
     prices: Prices = field(default_factory=Prices)
+    denials: Denials = field(default_factory=Denials)
     notifiers: Callable[[], Sequence[Notifier]] = tuple
     harness: Callable[[], Harness] = _no_harness
     trackers: Callable[[], tuple[Tracker, ...]] = tuple
