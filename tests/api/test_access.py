@@ -12,6 +12,8 @@ from api_kit import ASK, CHAT, gateway
 
 from serving_kit import DirectDriver, House
 from tailorbird import access
+from tailorbird.api.authentication import MOST_WRONG
+from tailorbird.app import gateway_app
 
 
 def status(house: House, header: str | None, path: str = "/v1/models") -> httpx.Response:
@@ -103,3 +105,35 @@ def test_many_requests_at_once_share_one_look_at_the_key(house: House, monkeypat
 
     assert {response.status_code for response in asyncio.run(run())} == {200}
     assert len(looks) <= 3
+
+
+def test_wrong_keys_are_slowed_down_and_right_ones_go_on(house: House) -> None:
+    """From one address; who was right from there before goes on, and so does everybody from elsewhere."""
+    _, secret = house.key()
+
+    async def run() -> tuple[list[int], httpx.Response, int, int]:
+        app = gateway_app(house.parts, DirectDriver(house))
+        async with app.router.lifespan_context(app):
+            clients = [
+                httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(address, 1)), base_url="http://gateway")
+                for address in ("2001:db8::1", "2001:db8::2", "192.0.2.1")
+            ]
+
+            async def models(client: httpx.AsyncClient, shown: str) -> httpx.Response:
+                return await client.get("/v1/models", headers={"authorization": f"Bearer {shown}"})
+
+            assert (await models(clients[0], secret)).status_code == 200
+            wrong = [access.mint("acme", "robot", house.clock.now())[1] for _ in range(2 * MOST_WRONG)]
+            statuses = [(await models(clients[0], each)).status_code for each in wrong]
+            _, other = house.key()
+            throttled = await models(clients[1], other)
+            right, elsewhere = (await models(clients[0], secret)).status_code, (await models(clients[2], other)).status_code
+            for client in clients:
+                await client.aclose()
+            return statuses, throttled, right, elsewhere
+
+    statuses, throttled, right, elsewhere = asyncio.run(run())
+    assert statuses == [401] * MOST_WRONG + [429] * MOST_WRONG
+    assert (throttled.status_code, throttled.json()["error"]["code"]) == (429, "keys_throttled")
+    assert 0 < int(throttled.headers["retry-after"]) <= 60
+    assert (right, elsewhere) == (200, 200)

@@ -217,6 +217,7 @@ def test_a_caller_that_leaves_cancels_its_question_and_leaves_a_row(house: House
     assert driver.cancelled
     (row,) = house.rows()
     assert (row.status, row.outcome) == (499, "aborted")
+    assert row.prompt_tokens > 0, "leaving before the first token made reading free"
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_given(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

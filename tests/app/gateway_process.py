@@ -24,17 +24,17 @@ LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
 def gateway(workspace: str, port: str, *flags: str) -> None:
     house = House.reopen(Path(workspace))
 
-    def engine_command(engine_port: int) -> list[str]:
-        return [sys.executable, __file__, "engine", workspace, str(engine_port), *flags]
+    def engine_command(place: Path) -> list[str]:
+        return [sys.executable, __file__, "engine", workspace, str(place), *flags]
 
     run_gateway(house.parts, Listening(port=int(port), log_format=LOG_FORMAT), open_driver, engine_command)
 
 
-def engine_process(workspace: str, port: str) -> None:
+def engine_process(workspace: str, place: str) -> None:
     house = House.reopen(Path(workspace))
     engine.admit = lambda _parts, request: house.admit(request)  # the rule itself is tested where it is written
     parts: Any = SimpleNamespace(engine=lambda: MemoryEngine(delay=0.02))
-    run_engine(parts, int(port), take_secret(), LOG_FORMAT)
+    run_engine(parts, Path(place), take_secret(), LOG_FORMAT)
 
 
 if __name__ == "__main__":

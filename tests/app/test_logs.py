@@ -13,7 +13,7 @@ import pytest
 from app_kit import ASK, CHAT, gateway_process, wait_ready
 
 from serving_kit import House
-from tailorbird.app.logs import FACTS, set_up, trace_of
+from tailorbird.app.logs import FACTS, KIND, Once, set_up, trace_of
 from tailorbird.domain.errors import Corrupt
 from tailorbird.foundations.canonical import short
 
@@ -95,3 +95,23 @@ def test_the_words_of_a_library_are_not_told_since_they_may_quote_what_was_sent(
         told = trace_of(error)
     assert "the words" not in told
     assert told.index("builtins.ValueError") < told.index("which led to") < told.index("Corrupt: a number cannot be read")
+
+
+def test_what_strangers_cause_is_written_a_few_times_and_counted() -> None:
+    now = 0.0
+    once = Once(lambda: now)
+
+    def passes(level: int, message: str, **extra: object) -> bool:
+        return once.filter(logging.makeLogRecord({"name": "asyncio", "levelno": level, "msg": message} | extra))
+
+    assert sum(passes(logging.ERROR, f"socket.accept() out of system resource\nsocket: {place}") for place in range(5000)) == 10
+    assert sum(passes(logging.WARNING, "another") for _ in range(5)) == 5
+    assert sum(passes(logging.INFO, "request") for _ in range(5000)) == 5000
+    assert sum(passes(logging.INFO, "request", **{KIND: ("refused", "/v1/models", 401)}) for _ in range(5000)) == 10
+    now = 11.0
+    record = logging.makeLogRecord({"name": "asyncio", "levelno": logging.ERROR, "msg": "socket.accept() out of system resource"})
+    assert once.filter(record)
+    assert getattr(record, FACTS) == {"left_out": 4990}
+    for place in range(3000):
+        passes(logging.WARNING, f"kind {place}")
+    assert len(once._kinds) <= 1000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from pathlib import Path
 
 import httpx
@@ -11,8 +12,8 @@ import pytest
 from app_kit import ASK, CHAT, gateway_process, is_alive, wait_ready, wait_until
 
 from serving_kit import House
-from tailorbird.app.servers import listen
-from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.app.servers import listen, listen_privately
+from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
 
 
 @pytest.fixture
@@ -36,6 +37,50 @@ def test_an_engine_that_is_killed_comes_back_with_its_releases(house: House, hea
     outcomes = {row.outcome for row in house.rows()}
     assert "ok" in outcomes
     assert all(row.status == 503 for row in house.rows() if row.outcome != "ok")
+
+
+def test_an_engine_that_hangs_is_started_again(house: House, headers: dict[str, str], tmp_path: Path) -> None:
+    with gateway_process(tmp_path) as running:
+        wait_ready(running.url, running.process)
+        (first,) = running.engine_pids()
+        os.kill(first, signal.SIGSTOP)
+        seconds = wait_until(lambda: len(running.engine_pids()) == 2, 60)
+        assert seconds > 10  # not at the first late answer
+        assert not is_alive(first)
+        wait_until(lambda: httpx.post(running.url + CHAT, json=ASK, headers=headers, timeout=30).status_code == 200)
+        assert "does not answer for" in running.errors.read_text()
+        assert running.stop() == 0
+
+
+def test_nobody_else_on_the_machine_can_reach_the_engine_or_take_its_place(house: House, headers: dict[str, str], tmp_path: Path) -> None:
+    with gateway_process(tmp_path) as running:
+        wait_ready(running.url, running.process)
+        (pid,) = running.engine_pids()
+        place = next(Path(word.decode()) for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") if word.endswith(b".sock"))
+        assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+        assert stat.S_IMODE(place.stat().st_mode) == 0o600
+        assert not _listens_on_tcp(pid)
+        os.kill(pid, signal.SIGKILL)
+        assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+        wait_until(lambda: httpx.post(running.url + CHAT, json=ASK, headers=headers).status_code == 200)
+        assert running.stop() == 0
+    assert not place.parent.exists()
+
+
+def _listens_on_tcp(pid: int) -> bool:
+    sockets = {str(each.readlink()) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    rows = [row.split() for name in ("tcp", "tcp6") for row in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]]
+    return any(f"socket:[{row[9]}]" in sockets and row[3] == "0A" for row in rows)
+
+
+def test_a_socket_in_an_open_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open").chmod(0o755)
+    with pytest.raises(Forbidden) as refused:
+        listen_privately(tmp_path / "open" / "engine.sock")
+    assert refused.value.error_code == "socket_open"
+    with pytest.raises(Unavailable):
+        listen_privately(tmp_path / ("x" * 120))
 
 
 def test_a_gateway_that_is_killed_leaves_no_engine_and_loses_no_acknowledged_row(

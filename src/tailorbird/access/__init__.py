@@ -10,7 +10,7 @@ from tailorbird.access.keys import PrivateKey, check_key, check_public_key, crea
 from tailorbird.access.notes import check_note, make_checkpoint, verifier_key
 from tailorbird.access.policy import ROLES_FOR, Action, authorise
 from tailorbird.access.signing import sign, signed_bytes, verify
-from tailorbird.access.throttle import Throttle
+from tailorbird.access.throttle import Throttle, network_of
 
 __all__ = [
     "ROLES_FOR",
@@ -27,6 +27,7 @@ __all__ = [
     "make_checkpoint",
     "matches",
     "mint",
+    "network_of",
     "public_key",
     "read_secret",
     "sign",

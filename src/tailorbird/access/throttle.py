@@ -31,13 +31,23 @@ class Throttle:
         Returns 0, or the seconds to wait; then the attempt is not counted and must not be made.
         """
         with self._lock:
-            now, failures = self._now(), self._of(address)
-            while failures and failures[0] <= now - self._seconds:
-                failures.popleft()
-            if len(failures) >= self._most:
-                return failures[0] + self._seconds - now
-            failures.append(now)
+            failures = self._of(address)
+            if wait := self._wait(failures):
+                return wait
+            failures.append(self._now())
             return 0.0
+
+    def wait(self, address: str) -> float:
+        """Seconds until an attempt may be made; 0: now. Counts nothing."""
+        with self._lock:
+            return self._wait(self._of(address))
+
+    def fail(self, address: str) -> None:
+        """Counts an attempt that failed."""
+        with self._lock:
+            failures = self._of(address)
+            if not self._wait(failures):
+                failures.append(self._now())
 
     def succeed(self, address: str) -> None:
         """Takes the newest attempt back."""
@@ -46,8 +56,14 @@ class Throttle:
             if failures:
                 failures.pop()
 
+    def _wait(self, failures: deque[float]) -> float:
+        now = self._now()
+        while failures and failures[0] <= now - self._seconds:
+            failures.popleft()
+        return failures[0] + self._seconds - now if len(failures) >= self._most else 0.0
+
     def _of(self, address: str) -> deque[float]:
-        place = _network(address)
+        place = network_of(address)
         failures = self._failures.setdefault(place, deque())
         self._failures.move_to_end(place)
         while len(self._failures) > _LARGEST_MEMORY:
@@ -55,10 +71,12 @@ class Throttle:
         return failures
 
 
-def _network(address: str) -> str:
-    """Who has one IPv6 address has 2⁶⁴ of them, so those count as one."""
+def network_of(address: str) -> str:
+    """Who ``address`` belongs to: whoever has one IPv6 address has 2⁶⁴ of them, so those count as one."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return address
+    if parsed.version == 6 and parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, 64), strict=False)) if parsed.version == 6 else str(parsed)

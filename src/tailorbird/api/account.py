@@ -53,10 +53,12 @@ class Told:
 
 @dataclass
 class Answer:
-    """What becomes known of one answer. ``text`` is the user's. ``expected`` tokens were reserved for reading it."""
+    """What becomes known of one answer. ``text`` is the user's. ``expected`` tokens were reserved for reading it; ``asked`` is
+    set once the engine was asked."""
 
     text: str = ""
     expected: int = 0
+    asked: bool = False
     given: list[str] = field(default_factory=list)
     prediction: str | None = None
     confidence: float | None = None
@@ -168,8 +170,16 @@ class Account:
         """Closes with an error that the caller is told."""
         self._close(error.status, "refused" if error.status < 500 else "error", error.error_code)
 
+    def begin(self, index: int) -> None:
+        """The engine is being asked for the answer to the text ``index``."""
+        self.answers[index].asked = True
+
     def abort(self) -> None:
-        """Closes because the caller has left."""
+        """Closes because the caller has left. What the engine was asked to read is charged, whether or not a first token came of it: else
+        leaving early would make reading free."""
+        for answer in self.answers:
+            if answer.asked and not answer.given:
+                answer.prompt_tokens = answer.expected
         self._close(499, "aborted", None)
 
     def close_as_defect(self) -> None:

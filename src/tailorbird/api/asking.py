@@ -159,6 +159,7 @@ async def _collect_all(account: Account, answers: Sequence[AsyncGenerator[Piece,
 
 async def _collect(account: Account, index: int, pieces: AsyncGenerator[Piece, None]) -> list[Piece]:
     collected = []
+    account.begin(index)
     async with aclosing(pieces):
         async for piece in pieces:
             account.note(index, piece)
@@ -207,6 +208,7 @@ async def _answer_events(
     account: Account, question: _Question, index: int, pieces: AsyncGenerator[Piece, None]
 ) -> AsyncGenerator[str, None]:
     opening = True
+    account.begin(index)
     async with aclosing(pieces):
         async for piece in pieces:
             account.note(index, piece)

@@ -7,6 +7,8 @@ revocation counts within a second and the ledger is not asked at every request. 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -14,9 +16,9 @@ from datetime import datetime
 
 from fastapi import Request
 
-from tailorbird.access import matches, read_secret
+from tailorbird.access import Throttle, matches, read_secret
 from tailorbird.api.call import TENANT
-from tailorbird.domain.errors import Forbidden, Unauthenticated
+from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.lifecycle.upkeep.timekeeping import believed
 from tailorbird.ports.clock import Clock
@@ -24,6 +26,8 @@ from tailorbird.ports.ledger import Ledger
 
 #: Seconds for which a key's row is remembered.
 _REMEMBER = 1.0
+#: Wrong keys in a minute from one address before more are refused unseen.
+MOST_WRONG = 30
 #: Keys remembered at most; the oldest are forgotten first.
 _LARGEST_MEMORY = 10_000
 
@@ -49,16 +53,20 @@ class Authenticator:
         self._ledger = ledger
         self._clock = clock
         self._looked: OrderedDict[str, _Looked] = OrderedDict()
+        self._refusals = Throttle(most=MOST_WRONG)
+        #: Hashes of secrets that were right lately: who shares an address with a guesser goes on.
+        self._right: OrderedDict[bytes, None] = OrderedDict()
 
     async def __call__(self, request: Request, scope: Scope | None = None) -> ApiKey:
         """The key of ``request``, which must have ``scope``.
 
-        Raises Unauthenticated: none, not ours, unknown or wrong (the same), revoked, expired. Raises Forbidden without the scope.
+        Raises Unauthenticated: none, not ours, unknown or wrong (the same), revoked, expired. Raises Forbidden without the scope, Exhausted
+        after many wrong ones from one address.
         """
         scheme, _, secret = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise _refused("no API key was given", "send the header: authorization: Bearer tb_<id>_<secret>", "missing_api_key")
-        key = await self.key_of(secret.strip())
+        key = await self._checked(secret.strip(), request.client.host if request.client else "")
         request.scope[TENANT] = key.tenant
         if scope is not None and scope not in key.scopes:
             raise Forbidden(
@@ -66,6 +74,27 @@ class Authenticator:
                 f"make one: tailorbird key create NAME --scope {scope.value}",
                 code="scope_missing",
             )
+        return key
+
+    async def _checked(self, secret: str, address: str) -> ApiKey:
+        """As ``key_of``; after many wrong keys from ``address`` only those that were right before are looked at for a while.
+
+        Raises Exhausted then.
+        """
+        told = hashlib.sha256(secret.encode()).digest()
+        wait = 0.0 if told in self._right else self._refusals.wait(address)
+        if wait > 0:
+            seconds = math.ceil(wait)
+            raise Exhausted("too many wrong API keys from here", f"try again in {seconds} s", code="keys_throttled", retry_after=seconds)
+        try:
+            key = await self.key_of(secret)
+        except Unauthenticated:
+            self._right.pop(told, None)
+            self._refusals.fail(address)
+            raise
+        self._right[told] = None
+        while len(self._right) > _LARGEST_MEMORY:
+            self._right.popitem(last=False)
         return key
 
     async def key_of(self, secret: str) -> ApiKey:

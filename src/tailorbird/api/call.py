@@ -20,6 +20,8 @@ from tailorbird.api.metrics import Metrics
 from tailorbird.api.occupancy import Occupancy
 from tailorbird.serving import Piece
 
+#: A browser that was here once by HTTPS does not come by HTTP for a year (RFC 6797).
+_ONLY_ENCRYPTED = "max-age=31536000"
 #: Where a call's scope says for whom it is, once the caller is known.
 TENANT = "tailorbird.tenant"
 
@@ -102,6 +104,8 @@ class Observed:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-tailorbird-request-id"] = headers["x-request-id"] = call.id
+                if scope.get("scheme") == "https":
+                    headers["strict-transport-security"] = _ONLY_ENCRYPTED
                 headers["x-tailorbird-overhead-ms"] = f"{1000 * call.overhead_seconds:.2f}"
             await send(message)
 

@@ -1,7 +1,7 @@
 """The engine process: models behind HTTP on this machine alone, for one gateway.
 
-In: opened parts, a port, the secret shared with the gateway. Out: a process that serves until it is told to end, or its gateway is gone.
-Must not know: aliases, API keys, the public protocol.
+In: opened parts, the place of a socket, the secret shared with the gateway. Out: a process that serves until it is told to end, or its
+gateway is gone. Must not know: aliases, API keys, the public protocol.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import stat
 import threading
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from tailorbird.app.engine_app import engine_app
 from tailorbird.app.logs import LogFormat, set_up
-from tailorbird.app.servers import Server, ended_by_signals, listen
+from tailorbird.app.servers import Server, ended_by_signals, listen_privately
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.lifecycle import Parts, admit
@@ -33,20 +34,20 @@ def take_secret() -> str:
     return secret
 
 
-def run_engine(parts: Parts, port: int, secret: str, log_format: LogFormat = "text") -> None:
-    """Serves the engine on 127.0.0.1 until SIGINT or SIGTERM, or until standard input, where it is a pipe, is closed.
+def run_engine(parts: Parts, place: Path, secret: str, log_format: LogFormat = "text") -> None:
+    """Serves the engine on a Unix socket at ``place`` until SIGINT or SIGTERM, or until standard input, where it is a pipe, is closed.
 
-    Raises Unavailable when the port is in use or what the engine needs is not installed.
+    Raises Unavailable when the socket cannot be made or what the engine needs is not installed, Forbidden when others may enter its folder.
     """
     set_up("engine", log_format)
     _end_with_parent()
-    serve_engine(parts.engine, partial(admit, parts), port, secret)
+    serve_engine(parts.engine, partial(admit, parts), place, secret)
 
 
-def serve_engine(open_engine: Callable[[], LiveEngine], admit: Callable[[LoadRequest], Servable], port: int, secret: str) -> None:
-    """Serves what ``open_engine`` opens on 127.0.0.1 until SIGINT or SIGTERM. Raises Unavailable as ``run_engine``."""
+def serve_engine(open_engine: Callable[[], LiveEngine], admit: Callable[[LoadRequest], Servable], place: Path, secret: str) -> None:
+    """Serves what ``open_engine`` opens on a Unix socket at ``place`` until SIGINT or SIGTERM. Raises Unavailable as ``run_engine``."""
     engine = open_engine()
-    with listen("127.0.0.1", port) as listener:
+    with listen_privately(place) as listener:
         server = Server(engine_app(engine, admit, secret))
 
         async def serve() -> None:

@@ -72,6 +72,7 @@ def _release_routes(front: EngineFront, admit: Callable[[LoadRequest], Servable]
 
     @router.get("/healthz")
     async def healthz() -> dict[str, str]:
+        front.check_gets_on()
         return {"status": "ok"}
 
     @router.post("/load", status_code=204)

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Internal, TailorbirdError
+from tailorbird.domain.errors import Internal, TailorbirdError, Unavailable
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import (
@@ -41,6 +41,11 @@ class EngineFront:
     def state(self) -> EngineState:
         """What the engine is doing."""
         return self._engine.state()
+
+    def check_gets_on(self) -> None:
+        """Raises Unavailable when the engine's thread has hung. Waits for nothing."""
+        if self._engine.overdue():
+            raise Unavailable("a step of the engine does not end", "the gateway restarts it by itself", code="engine_hung")
 
     async def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """Loads ``servable`` while others are answered. Raises ModelInvalid, Corrupt."""

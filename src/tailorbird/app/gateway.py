@@ -17,20 +17,25 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fastapi import FastAPI
 
 from tailorbird import __version__, api, console
-from tailorbird.app.chores import Schedule, doing, guard_rollouts, mind_the_time, purge_expired, sign_and_ship
+from tailorbird.app.admission import admission
+from tailorbird.app.chores import Schedule, doing, guard_rollouts, mind_the_time, purge_expired, sign_and_ship, tell_floods
 from tailorbird.app.health import Health
 from tailorbird.app.logs import LogFormat, set_up
 from tailorbird.app.names import check_urls, own_origins
 from tailorbird.app.request_log import RequestLog
-from tailorbird.app.servers import Server, ended_by_signals, free_port, listen
+from tailorbird.app.servers import Server, ended_by_signals, listen
 from tailorbird.app.supervisor import Supervisor
 from tailorbird.app.tls import Tls, check_proxies, is_open
+from tailorbird.domain.errors import TailorbirdError
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.identities.sessions import Entrance
+from tailorbird.lifecycle.journal import tell_denials
 from tailorbird.lifecycle.releasing.rollouts import count_rollouts
 from tailorbird.lifecycle.watching.live import count_live
 from tailorbird.ports.engine import EngineDriver
@@ -104,24 +109,25 @@ def run_gateway(
     parts: Parts,
     listening: Listening,
     open_driver: Callable[[str, str], EngineDriver],
-    engine_command: Callable[[int], Sequence[str]] | None = None,
+    engine_command: Callable[[Path], Sequence[str]] | None = None,
     keep_former: timedelta = KEEP_FORMER,
 ) -> None:
     """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
 
-    ``engine_command`` gives the engine's command line for a port (default: ``tailorbird engine`` on this workspace).
+    ``engine_command`` gives the engine's command line for the place of its socket (default: ``tailorbird engine`` on this workspace).
     Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
     address that is none.
     """
     set_up("gateway", listening.log_format)
     check_proxies(listening.trusted_proxies)
     check_urls(listening.public_urls)
-    with listen(listening.host, listening.port) as listener:
-        engine_port, secret = free_port(), secrets.token_urlsafe(32)
-        command = (engine_command or _own_engine(parts, listening.log_format))(engine_port)
+    # In a folder of its own that only this user may enter: nobody else can answer in the engine's place while it is away.
+    with listen(listening.host, listening.port) as listener, TemporaryDirectory(prefix="tailorbird-") as folder:
+        place, secret = Path(folder) / "engine.sock", secrets.token_urlsafe(32)
+        command = (engine_command or _own_engine(parts, listening.log_format))(place)
 
         async def serve() -> None:
-            driver = open_driver(f"http://127.0.0.1:{engine_port}", secret)
+            driver = open_driver(f"unix:{place}", secret)
             app = gateway_app(parts, driver, keep_former, _known_as(listening, listener))
             try:
                 await _serve(parts, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info))
@@ -152,7 +158,7 @@ def _known_as(listening: Listening, listener: socket.socket) -> frozenset[str]:
 
 async def _serve(parts: Parts, listening: Listening, listener: socket.socket, app: FastAPI, supervisor: Supervisor | None) -> None:
     """Serves ``app`` until it is told to end, with its chores and, where there is one, the engine."""
-    server = Server(app, listening.tls, listening.trusted_proxies)
+    server = Server(app, listening.tls, listening.trusted_proxies, admission(listening.trusted_proxies))
     _leave_alone_what_stays()
     announce(listening, listener.getsockname()[1])
     chores = [
@@ -160,11 +166,16 @@ async def _serve(parts: Parts, listening: Listening, listener: socket.socket, ap
         sign_and_ship(parts),
         purge_expired(parts),
         guard_rollouts(parts),
+        tell_floods(parts),
         Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
     ]
     with ended_by_signals(server), doing(chores):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await (_beside(serving, server, supervisor) if supervisor else serving)
+    try:
+        tell_denials(parts, all_of_them=True)
+    except TailorbirdError as error:
+        _log.warning("denials that were only counted could not be written: %s", error)
     _log.info("ended")
 
 
@@ -199,6 +210,6 @@ def announce(listening: Listening, port: int) -> None:
         )
 
 
-def _own_engine(parts: Parts, log_format: LogFormat) -> Callable[[int], Sequence[str]]:
+def _own_engine(parts: Parts, log_format: LogFormat) -> Callable[[Path], Sequence[str]]:
     options = ["--workspace", str(parts.workspace), "--log-format", log_format]
-    return lambda port: [sys.executable, "-m", "tailorbird.cli.main", "engine", "--port", str(port), *options]
+    return lambda place: [sys.executable, "-m", "tailorbird.cli.main", "engine", "--socket", str(place), *options]

@@ -11,7 +11,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 import traceback
+from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -23,6 +26,41 @@ LogFormat = Literal["text", "json"]
 FACTS = "facts"
 
 
+#: Whoever logs lines of which strangers can cause any number passes what makes them alike as ``extra={KIND: ...}``.
+KIND = "kind"
+#: Lines of one kind in one interval that are written; its seconds; kinds that are remembered.
+_WRITTEN, _INTERVAL, _KINDS = 10, 10.0, 1000
+
+
+class Once(logging.Filter):
+    """Lets a few records of a kind through in each interval, and says with the next one how many there were besides. Warnings and errors
+    are of one kind when the same words stand in the code at the same logger, with the same kind of exception."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        #: When the interval began, records written in it, records left out since one was written.
+        self._kinds: OrderedDict[Any, tuple[float, int, int]] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True for what is to be written."""
+        kind = getattr(record, KIND, None)
+        if kind is None and record.levelno < logging.WARNING:
+            return True
+        error = type(record.exc_info[1]).__name__ if record.exc_info and record.exc_info[1] else ""
+        key = kind or (record.name, record.levelno, str(record.msg).partition("\n")[0][:120], error)
+        began, written, left_out = self._kinds.pop(key, (float("-inf"), 0, 0))
+        if self._now() - began >= _INTERVAL:
+            began, written = self._now(), 0
+        writes = written < _WRITTEN
+        if writes and left_out:
+            setattr(record, FACTS, _facts(record) | {"left_out": left_out})
+        self._kinds[key] = (began, written + 1, 0) if writes else (began, written, left_out + 1)
+        while len(self._kinds) > _KINDS:
+            self._kinds.popitem(last=False)
+        return writes
+
+
 def set_up(process: str, form: LogFormat) -> logging.Logger:
     """Makes this process write its lines to standard error under the name ``process``; returns the logger for its sentences.
 
@@ -30,7 +68,8 @@ def set_up(process: str, form: LogFormat) -> logging.Logger:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json(process) if form == "json" else _Text(process))
-    for name, level in (("tailorbird", logging.INFO), ("uvicorn", logging.WARNING)):
+    handler.addFilter(Once())
+    for name, level in (("tailorbird", logging.INFO), ("uvicorn", logging.WARNING), ("asyncio", logging.WARNING)):
         logger = logging.getLogger(name)
         logger.handlers, logger.propagate = [handler], False
         logger.setLevel(level)

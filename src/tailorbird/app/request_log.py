@@ -18,7 +18,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailorbird.api.call import TENANT
-from tailorbird.app.logs import FACTS
+from tailorbird.app.logs import FACTS, KIND
 from tailorbird.foundations.canonical import short
 from tailorbird.foundations.correlation import REQUEST_ID_HEADER, request_id
 from tailorbird.lifecycle import Actor
@@ -76,5 +76,8 @@ def _tenant(scope: Scope) -> str | None:
 def _tell(facts: dict[str, Any]) -> None:
     if facts["route"] in _PROBES and facts["status"] in (200, 503):
         return
+    # Strangers can ask as often as they like: what is refused to them is written a few times, and counted.
+    stranger = facts["tenant"] is None and facts["status"] >= 400
+    kind: dict[str, Any] = {KIND: ("refused", facts["route"], facts["status"])} if stranger else {}
     ordered = ("id", "method", "route", "status", "ms", "tenant", "release", "caller_id")
-    _log.info("request", extra={FACTS: {name: facts.get(name) for name in ordered}})
+    _log.info("request", extra=kind | {FACTS: {name: facts.get(name) for name in ordered}})

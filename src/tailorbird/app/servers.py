@@ -6,19 +6,23 @@ In: an application, a host, a port. Out: a listening socket; a server that ends 
 from __future__ import annotations
 
 import asyncio
+import asyncio.constants
 import errno
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
-from tailorbird.app.connections import ImpatientProtocol
+from tailorbird.app.admission import Admission
+from tailorbird.app.connections import HEAD_SECONDS, ImpatientProtocol, LimitedConfig
 from tailorbird.app.tls import Tls
-from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.foundations.disk import OWNER_FILE, is_open_to_others
 
 #: Seconds that requests in flight are given when a server ends.
 _GRACE = 30
@@ -44,6 +48,27 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def listen_privately(place: Path) -> socket.socket:
+    """A listening Unix socket at ``place``, in a folder that only its owner may enter: nobody else on this machine can reach it, or take
+    its place while its owner is away. Raises Forbidden (others may enter the folder), Unavailable (it cannot be made there)."""
+    if is_open_to_others(place.parent):
+        raise Forbidden(f"{place.parent} is open to others", f"close it: chmod 700 {place.parent}", code="socket_open")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        place.unlink(missing_ok=True)  # left by one that was killed
+        listener.bind(str(place))
+        place.chmod(OWNER_FILE)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise Unavailable(
+            f"no socket can be made at {place}: {error.strerror or error}",
+            "set TMPDIR to a folder with a short path that you may write",
+            code="socket_failed",
+        ) from error
+    return listener
+
+
 def free_port() -> int:
     """A port of 127.0.0.1 that is free now."""
     with listen("127.0.0.1", 0) as probe:
@@ -54,12 +79,13 @@ def free_port() -> int:
 class Server(uvicorn.Server):
     """A server that leaves signals to its process, and says nothing of its own (see ``logs.py``).
 
-    ``proxies`` are those whose ``x-forwarded-*`` headers are believed.
+    ``proxies`` are those whose ``x-forwarded-*`` headers are believed. ``admission`` limits connections; without it there may be any
+    number.
     """
 
-    def __init__(self, app: FastAPI, tls: Tls | None = None, proxies: Sequence[str] = ()) -> None:
+    def __init__(self, app: FastAPI, tls: Tls | None = None, proxies: Sequence[str] = (), admission: Admission | None = None) -> None:
         super().__init__(
-            uvicorn.Config(
+            LimitedConfig(
                 app,
                 http=ImpatientProtocol,
                 log_config=None,
@@ -73,6 +99,10 @@ class Server(uvicorn.Server):
                 ssl_keyfile=tls.key if tls else None,
             )
         )
+        self.config.admission = admission  # type: ignore[attr-defined]
+        if tls is not None:
+            # A connection is counted once it is encrypted: until then it has as long as for a head, not asyncio's minute.
+            asyncio.constants.SSL_HANDSHAKE_TIMEOUT = HEAD_SECONDS
         self._tls = tls
         self._stamp = tls.stamp() if tls else None
 

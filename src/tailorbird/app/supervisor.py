@@ -1,4 +1,4 @@
-"""Keeps the engine process alive: starts it, waits until it answers, starts it again when it dies, ends it.
+"""Keeps the engine process alive: starts it, waits until it answers, starts it again when it dies or hangs, ends it.
 
 In: a command line, the secret, a way to ask whether the engine answers. Out: a running child, and words about it. It ends exactly the
 process it started. Must not know: what the engine does, releases (the deployment has them loaded again).
@@ -23,6 +23,9 @@ _ATTEMPTS = 3
 #: Seconds an engine may take until it answers, and to end when it is asked.
 _START_WITHIN, _END_WITHIN = 300.0, 10.0
 _POLL = 0.1
+#: Seconds between two questions whether it still gets on, and for which (and how often) the answer must be no until it is taken for hung:
+#: a busy machine answers late, and another start costs the loading of every model.
+_ASK_EVERY, _HUNG_AFTER, _NO_ANSWERS = 2.0, 15.0, 3
 
 
 class Supervisor:
@@ -64,6 +67,7 @@ class Supervisor:
             if await self._until_it_answers(process):
                 self._was_ready = True
                 self._tell(f"the model process answers after {time.monotonic() - started:.1f} s")
+                await self._until_it_hangs(process)
             return await process.wait()
         finally:
             await _end(process)
@@ -79,6 +83,29 @@ class Supervisor:
                 return False
             await asyncio.sleep(_POLL)
         return False
+
+    async def _until_it_hangs(self, process: Process) -> None:
+        """Returns when the process has ended; one that lives and no longer gets on is killed: it could not end itself."""
+        first_no, count = 0.0, 0
+        while not await _ended_within(process, _ASK_EVERY):
+            asked = time.monotonic()
+            if await self._answers():
+                count = 0
+                continue
+            first_no, count = first_no if count else asked, count + 1
+            if count >= _NO_ANSWERS and time.monotonic() - first_no >= _HUNG_AFTER and process.returncode is None:
+                self._tell(f"the model process does not answer for {time.monotonic() - first_no:.0f} s; ending it")
+                with suppress(ProcessLookupError):
+                    process.kill()
+                return
+
+
+async def _ended_within(process: Process, seconds: float) -> bool:
+    try:
+        await asyncio.wait_for(process.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _end(process: Process) -> None:

@@ -56,13 +56,13 @@ def _file(settings: Settings, path: str) -> Path | None:
 
 @engine.command()
 def _engine(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.", min=1, max=65535)],
+    place: Annotated[Path, typer.Option("--socket", help="Where its Unix socket is made, in a folder that only you may enter.")],
     workspace: Workspace = None,
     log_format: _Format = None,
 ) -> None:
     """Run models for one gateway. The gateway starts this; it is not for people."""
     session = open_session(workspace)
-    run_engine(session.parts, port, take_secret(), log_format or session.settings.log_format)
+    run_engine(session.parts, place, take_secret(), log_format or session.settings.log_format)
 
 
 apps = {"serve": serve, "engine": engine}

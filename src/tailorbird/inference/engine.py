@@ -100,9 +100,13 @@ class TorchEngine:
         """As ``LiveEngine.state``."""
         told = self._worker.state()
         answering = {one.release for one in told.releases}
-        with self._looking:
-            looking = tuple(one for one in self._lookups.residencies() if one.release not in answering)
+        # Not under the lock of lookups, which is held while texts are embedded: this must not wait.
+        looking = tuple(one for one in self._lookups.residencies() if one.release not in answering)
         return told.model_copy(update={"releases": told.releases + looking + self._floors.residencies()})
+
+    def overdue(self) -> bool:
+        """As ``LiveEngine.overdue``."""
+        return self._worker.overdue()
 
     def close(self) -> None:
         """As ``LiveEngine.close``."""

@@ -71,6 +71,11 @@ class Planned(NamedTuple):
     job: Job
     part: Part
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that are computed, those of a tree too."""
+        return len(self.part.tokens) + (len(self.part.tree.tokens) if self.part.tree is not None else 0)
+
 
 class Lane:
     """A forward pass with its memory and schedule. Used under the engine's lock, ``compute`` aside."""

@@ -16,6 +16,7 @@ from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, U
 from tailorbird.inference.calls import WAITING, WAITING_EACH, defect
 from tailorbird.inference.computing import Forward
 from tailorbird.inference.lane import Job, Lane, Planned, fail
+from tailorbird.inference.pulse import Pulse
 from tailorbird.inference.registry import Loaded, Registry
 from tailorbird.inference.scheduling import BLOCK, Limits
 from tailorbird.ports.engine import EngineState
@@ -40,6 +41,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="engine-reader")
         self._closed = False
+        self._pulse = Pulse()
         self._turn = 0
         self._counts = {"prefix_queries": 0, "prefix_hits": 0, "prompt_tokens": 0, "generated_tokens": 0}
 
@@ -74,6 +76,10 @@ class Worker:
         with self._changed:
             for lane in self._lanes.values():
                 lane.scheduler.forget(salt)
+
+    def overdue(self) -> bool:
+        """True when a step takes far longer than any should. Waits for nothing."""
+        return self._pulse.overdue
 
     def state(self) -> EngineState:
         """What is being computed."""
@@ -191,19 +197,22 @@ class Worker:
     def _do(self, lane: Lane, step: list[Planned]) -> None:
         """Computes ``step`` and hands out its results. Where it cannot be computed at once, each part is tried alone: the one that fails
         must not fail those beside it."""
+        self._pulse.begin(sum(one.tokens for one in step))
         try:
             hidden = lane.compute(step)
+            with self._changed:
+                lane.scheduler.computed([one.slice for one in step])
+                self._count(step)
+            return lane.hand_out(step, hidden)
         except BaseException as error:  # noqa: BLE001 - see above
             if len(step) == 1:
                 return fail(step[0].job, error)
-            for one in step:
-                if one.job.live:
-                    self._do(lane, [one])
-            return None
-        with self._changed:
-            lane.scheduler.computed([one.slice for one in step])
-            self._count(step)
-        return lane.hand_out(step, hidden)
+        finally:
+            self._pulse.end()
+        for one in step:
+            if one.job.live:
+                self._do(lane, [one])
+        return None
 
     def _count(self, step: list[Planned]) -> None:
         for part, job, _ in step:

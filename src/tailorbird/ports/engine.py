@@ -256,6 +256,10 @@ class LiveEngine(Retriever, Protocol):
         """What it is doing now."""
         ...
 
+    def overdue(self) -> bool:
+        """True when it no longer gets on: a step takes far longer than any should. Waits for nothing."""
+        ...
+
     def close(self) -> None:
         """Ends all requests, with an error, and frees everything."""
         ...
@@ -277,7 +281,7 @@ class EngineProcess(Protocol):
         ...
 
     async def ready(self) -> bool:
-        """True when the engine answers."""
+        """True when the engine answers, and gets on with its work."""
         ...
 
     async def close(self) -> None:

@@ -1,7 +1,7 @@
 """Speaks to an engine process of ours.
 
-In: the process's URL and the secret shared with it. Out: an ``EngineDriver`` whose errors are those the engine raised. Must not know: what
-runs behind the URL, who asks.
+In: where the process listens, and the secret shared with it. Out: an ``EngineDriver`` whose errors are those the engine raised. Must not
+know: what runs there, who asks.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ from tailorbird.ports.engine import (
     ScoreRequest,
 )
 
+#: How the address of a Unix socket begins.
+_UNIX = "unix:"
 #: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
 _CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
 
 
 def open_driver(url: str, secret: str) -> EngineDriver:
-    """A driver for the engine at ``url``. Nothing is sent until the first call."""
+    """A driver for the engine at ``url``: ``unix:PATH`` of its socket, or ``http://…``. Nothing is sent until the first call."""
+    limits, path = httpx.Limits(max_connections=None, max_keepalive_connections=64), url.removeprefix(_UNIX)
     client = httpx.AsyncClient(
-        base_url=url,
+        base_url=url if path == url else "http://engine",
         headers={"authorization": f"Bearer {secret}"},
         timeout=_within(_ANSWER),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        transport=httpx.AsyncHTTPTransport(uds=None if path == url else path, limits=limits, trust_env=False),
         trust_env=False,
     )
     return LoopbackDriver(client)
