@@ -15,7 +15,7 @@ from tailorbird import settings, wiring
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
-from tailorbird.foundations.disk import private_folder
+from tailorbird.foundations.disk import close_to_others, is_open_to_others, private_folder
 from tailorbird.lifecycle.upkeep import backup as copies
 
 backup = typer.Typer()
@@ -35,6 +35,9 @@ def _backup(
 ) -> None:
     """Copy the record, the settings and the artifacts, while servers and workers go on. What is in TARGET already is not copied again."""
     session = open_session(workspace, who, key)
+    for folder in (target / "artifacts", target / "cache"):
+        if folder.is_dir() and is_open_to_others(folder):  # made by an earlier version
+            close_to_others(folder)
     store = wiring.open_artifacts(str(target / "artifacts"), target / "cache")
     wanted = copies.Target(target, store, settings.portable_settings(session.settings.workspace), with_keys)
     made = copies.back_up(session.parts, session.actor("admin"), wanted, Narrator(err).progress())
