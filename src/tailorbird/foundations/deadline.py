@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-#: Seconds after which a block that is still there is told again.
-_AGAIN = 1.0
+#: Seconds between two looks, and after which a block that is still there is told again. Whoever enters wakes nobody: that would cost more
+#: than most blocks take.
+_LOOK_EVERY, _AGAIN = 0.1, 1.0
+#: Looks at nothing after which the thread that looks ends.
+_PATIENCE = 600
 
 
 class Overdue(Exception):
@@ -26,9 +29,10 @@ class Overdue(Exception):
 class _Watched:
     thread: int
     at: float
+    told: bool = False
 
 
-_changed = threading.Condition()
+_book = threading.Lock()
 _watched: set[_Watched] = set()
 _watching: list[threading.Thread] = []
 
@@ -37,12 +41,11 @@ _watching: list[threading.Thread] = []
 def within(seconds: float) -> Iterator[None]:
     """Raises Overdue within the block when it takes longer than ``seconds``. Safe in any thread."""
     mine = _Watched(threading.get_ident(), time.monotonic() + seconds)
-    with _changed:
+    with _book:
         _watched.add(mine)
         if not _watching or not _watching[0].is_alive():
             _watching[:] = [threading.Thread(target=_watch, name="deadlines", daemon=True)]
             _watching[0].start()
-        _changed.notify()
     try:
         yield
     finally:
@@ -53,27 +56,28 @@ def _leave(mine: _Watched) -> None:
     """It is told nothing any more, even if it was about to be."""
     while mine in _watched:
         try:
-            with _changed:
+            with _book:
                 _watched.discard(mine)
-                _raise_in(mine.thread, None)
+                if mine.told:
+                    _raise_in(mine.thread, None)
         except Overdue:
             continue
 
 
 def _watch() -> None:
-    with _changed:
-        while True:
+    idle = 0
+    while True:
+        time.sleep(_LOOK_EVERY)
+        with _book:
             now = time.monotonic()
-            for each in list(_watched):
+            for each in _watched:
                 if each.at <= now:
-                    each.at = now + _AGAIN
+                    each.at, each.told = now + _AGAIN, True
                     _raise_in(each.thread, Overdue)
-            soonest = min((each.at for each in _watched), default=None)
-            if soonest is None and not _changed.wait(60.0) and not _watched:
+            idle = 0 if _watched else idle + 1
+            if idle > _PATIENCE:
                 _watching.clear()
                 return
-            if soonest is not None:
-                _changed.wait(max(0.0, soonest - now))
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
