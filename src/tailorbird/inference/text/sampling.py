@@ -75,7 +75,8 @@ class Drawer:
 
 def likeliest(logits_BV: torch.Tensor) -> list[tuple[int, bool]]:
     """The likeliest token of each row, and whether the row can be chosen from: no logit is NaN, and the highest is finite."""
-    highest_B, tokens_B = logits_BV.max(dim=1)
+    tokens_B = logits_BV.argmax(dim=1)  # of a NaN, where there is one
+    highest_B = logits_BV.gather(1, tokens_B[:, None]).squeeze(1)
     return list(zip(tokens_B.tolist(), highest_B.isfinite().tolist(), strict=True))
 
 
