@@ -110,7 +110,7 @@ def _described(operation: AnyOperation) -> dict[str, Any]:
         "summary": operation.summary,
         "tags": [operation.name.partition(".")[0]],
         "response_model": operation.answers,
-        "responses": error_answers(400, 401, 403, *missing, *changing, 500, 503),
+        "responses": error_answers(400, 401, 403, *missing, *changing, 429, 500, 503),
         "dependencies": SESSION,
         "openapi_extra": extra,
     }

@@ -28,7 +28,7 @@ def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
         operation_id="models.list",
         summary="List the models that answer this key.",
         response_model=ModelList,
-        responses=error_answers(401, 403, 500, 503),
+        responses=error_answers(401, 403, 429, 500, 503),
     )
     async def models(request: Request) -> JSONResponse:
         key = await authenticate(request, Scope.ANSWER)
@@ -41,7 +41,7 @@ def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
         operation_id="models.show",
         summary="Show one of them.",
         response_model=ModelEntry,
-        responses=error_answers(401, 403, 404, 500, 503),
+        responses=error_answers(401, 403, 404, 429, 500, 503),
         openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},
     )
     async def model(request: Request) -> JSONResponse:
