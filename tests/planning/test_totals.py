@@ -25,8 +25,11 @@ def rung(name: str, making: float, asking: float, base: str | None = None) -> Ru
     return RungPlan(rung=RungKind.PROMPT, variant=name, training=None, base=base, reasons=(), **costs)
 
 
+PLAN = make_plan(inputs())
+
+
 def planned(*rungs: RungPlan, per_month: int) -> Plan:
-    return ordered(make_plan(inputs()).model_copy(update={"rungs": rungs}), asked(per_month))
+    return ordered(PLAN.model_copy(update={"rungs": rungs}), asked(per_month))
 
 
 def asked(per_month: int) -> Objective:
