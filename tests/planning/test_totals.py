@@ -110,6 +110,11 @@ def test_two_rungs_change_places_at_the_volume_that_is_told_and_nowhere_else(dra
                 assert frozenset((f"prompt {name}", f"prompt {later}")) in turned
 
 
+def test_a_small_cost_of_making_is_not_lost_beside_many_requests() -> None:
+    dearer, cheaper = rung("dearer", making=1e-7, asking=2.0), rung("cheaper", making=0.0, asking=2.0, base=D)
+    assert names(planned(dearer, cheaper, per_month=10**11)) == ["cheaper", "dearer"]
+
+
 @pytest.mark.parametrize("gpu", [None, "h100"])
 def test_flips_of_a_real_plan_are_those_that_planning_shows(gpu: str | None) -> None:
     at = changed(inputs(), Change(gpu=gpu))

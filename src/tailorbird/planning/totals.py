@@ -42,8 +42,9 @@ class _Keyed:
     place: int
 
     @property
-    def key(self) -> tuple[float, int]:
-        return self.total, self.place
+    def key(self) -> tuple[float, float, int]:
+        """Beside many requests a small cost of making is lost in rounding: of equal totals it decides."""
+        return self.total, self.making.likely, self.place
 
     @property
     def name(self) -> str:
