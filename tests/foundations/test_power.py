@@ -7,15 +7,20 @@ import pytest
 
 from tailorbird.foundations.power import (
     ALIKE,
+    RUNGS,
     STATED_POWER,
+    Chances,
     Groups,
     grouped_low,
     grouped_rate_for_power,
+    grouped_rate_for_release,
     items_for_power,
     pass_probability,
     rate_for_power,
+    rate_for_release,
+    release_chance,
 )
-from tailorbird.foundations.statistics import clustered_wilson, score_interval, unpaired_interval, wilson
+from tailorbird.foundations.statistics import clustered_wilson, score_interval, spend, unpaired_interval, wilson
 
 
 @pytest.mark.parametrize(("rate", "n", "target"), [(0.9, 200, 0.85), (0.97, 60, 0.9), (0.8, 1000, 0.8)])
@@ -31,6 +36,31 @@ def test_the_rate_that_is_named_passes_as_often_as_is_said() -> None:
     assert 0.8 < rate < 0.95
     assert pass_probability(rate, 150, 0.8, 0.9) ** 2 == pytest.approx(STATED_POWER, abs=1e-3)
     assert rate_for_power((5, 5), 0.9, 0.9) is None
+
+
+def test_rungs_below_that_spend_looks_leave_less_to_the_right_one() -> None:
+    """By hand: the rung below passes dev in half of the climbs and is confirmed in half of those; the last one then has a dearer look."""
+    last = Chances(0.9, [0.8, 0.6])
+    assert release_chance([], Chances(0.9, [0.8])) == pytest.approx(0.72)
+    assert release_chance([Chances(0.5, [0.5, 0.5])], last) == pytest.approx(0.9 * (0.5 * 0.8 + 0.25 * 0.6))
+
+
+@pytest.mark.parametrize(("n", "target", "confidence"), [(60, 0.5, 0.8), (150, 0.8, 0.9), (400, 0.9, 0.95)])
+def test_the_stated_rate_is_released_four_times_out_of_five_over_rungs_that_pass_by_chance(
+    n: int, target: float, confidence: float
+) -> None:
+    """The rule, played: eleven rungs at the target itself, then the one in question."""
+    rate = rate_for_release((n, n), target, confidence)
+    assert rate is not None
+    assert rate > (rate_for_power((n, n), target, spend(confidence, 1)) or 1)
+    random, simulations = np.random.default_rng(4), 20_000
+    looks, released, right = np.zeros(simulations, dtype=int), np.zeros(simulations, dtype=bool), 0
+    least = [next(h for h in range(n + 1) if wilson(h, n, spend(confidence, look))[0] >= target or h == n) for look in range(1, RUNGS + 1)]
+    for value in [target] * (RUNGS - 1) + [rate]:
+        looked = ~released & (random.binomial(n, value, simulations) >= least[0])
+        confirmed = looked & (random.binomial(n, value, simulations) >= np.array(least)[np.minimum(looks, RUNGS - 1)])
+        looks, released, right = looks + looked, released | confirmed, int(confirmed.sum())
+    assert right / simulations == pytest.approx(STATED_POWER, abs=0.012)
 
 
 def test_so_many_items_are_enough_and_half_of_them_are_not() -> None:
@@ -64,6 +94,7 @@ def test_what_is_stated_of_groups_holds_where_their_items_are_as_alike_as_assume
     passed = np.mean([clustered_wilson(list(one.ravel()), names, 0.9)[0] >= target for one in hits])
     assert passed**2 >= 0.78
     assert rate > (rate_for_power((size * count, size * count), target, 0.9) or 0)
+    assert (grouped_rate_for_release((groups, groups), target, 0.9) or 1) > rate
 
 
 def test_groups_of_one_are_items_and_few_groups_prove_little() -> None:

@@ -151,6 +151,8 @@ def _show(report: RunReport) -> None:
     assert conclusion is not None
     _show_ladder(report, ladder)
     if report.test and report.gate and report.evidence:
+        for earlier in report.looks[:-1]:
+            out.print(f"\nsealed test (look {earlier.look}): not confirmed; {earlier.reason}", markup=False)
         out.print(f"\nsealed test (look {report.test.look}, {report.evidence.n} items): {report.gate.verdict.value}", markup=False)
         out.print(gate_table(report.gate))
     if conclusion.release is None:

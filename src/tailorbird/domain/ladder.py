@@ -92,11 +92,13 @@ class Allowance(Value):
 
 
 class Choice(StrEnum):
-    """What was decided after a rung."""
+    """What was decided after a rung, or after a look at the sealed test that did not confirm its candidate; ``LOOK`` only then: another
+    candidate that passes on dev is looked at."""
 
     STOP = "stop"
     CLIMB = "climb"
     REFUSE = "refuse"
+    LOOK = "look"
 
 
 class Climb(Value):
@@ -128,7 +130,8 @@ class Refusal(Value):
 class Ladder(Value):
     """The whole climb. ``chosen`` is the candidate that goes on to the sealed test; ``None`` when no rung is worth it. ``floor_is_rung``:
     the floor is the lowest rung, rather than a reference beside the ladder. ``on_shifted`` are comparisons of candidates that learned, in
-    pairs on the shifted part of dev. ``compared_on`` is the metric in which rungs were compared; empty in ladders of before it was told."""
+    pairs on the shifted part of dev. ``compared_on`` is the metric in which rungs were compared; empty in ladders of before it was told.
+    ``unconfirmed`` are candidates that the run looked at before on the sealed test, which did not confirm them."""
 
     floor: Climb | None
     climbs: tuple[Climb, ...]
@@ -138,6 +141,7 @@ class Ladder(Value):
     floor_is_rung: bool = Field(default=False, exclude_if=lambda value: not value)
     on_shifted: tuple[Comparison, ...] = Field(default=(), exclude_if=lambda value: not value)
     compared_on: str = Field(default="", exclude_if=lambda value: not value)
+    unconfirmed: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)
 
     @property
     def measured(self) -> tuple[Climb, ...]:
@@ -157,12 +161,20 @@ class Measured(Value):
 
 
 class SealedTest(Value):
-    """What one look at the sealed test found for the chosen candidate: digests of the evidence and of the gate result."""
+    """What one look at the sealed test found for the chosen candidate: digests of the evidence and of the gate result; where it did not
+    pass, the ``choice`` what to do next and its ``reason``."""
 
     candidate: Digest
     evidence: Digest
     gate: Digest
     look: int
+    choice: Choice = Field(default=Choice.STOP, exclude_if=lambda choice: choice is Choice.STOP)
+    reason: str = Field(default="", exclude_if=lambda reason: not reason)
+
+    @property
+    def goes_on(self) -> bool:
+        """True when the run goes on: with the next rung, or with another look."""
+        return self.choice in (Choice.CLIMB, Choice.LOOK)
 
 
 class Conclusion(Value):

@@ -135,8 +135,9 @@ class RungPlan(Value):
 class Power(Value):
     """What a split can prove about one KPI: the smallest observed value that would pass, and the items it rests on.
 
-    ``must_be`` is the smallest true value that passes dev and test four times out of five; None where no value does. ``groups`` is the
-    number of groups that the items fall into, where any share one; None where each stands alone.
+    ``must_be`` is the smallest true value that is released four times out of five, although rungs below it that do not reach the target may
+    spend looks; None where no value is. ``groups`` is the number of groups that the items fall into, where any share one; None where each
+    stands alone.
     """
 
     kpi: str

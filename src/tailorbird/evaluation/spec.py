@@ -13,7 +13,7 @@ import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat, TaskKind
-from tailorbird.foundations.statistics import Floats, bootstrap_bca, clustered_wilson, score_interval
+from tailorbird.foundations.statistics import Floats, bootstrap_bca, clustered_wilson, mean_interval
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,14 @@ def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequen
 
 
 def share_like(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
-    """As ``average`` for values in [0, 1], with a bound where all are alike: no value in [0, 1] varies more than a coin of the same mean,
-    so that Wilson's interval at the number of groups holds."""
-    metric = average(name, values, groups, spec)
-    if metric.low < metric.high:
-        return metric
-    low, high = score_interval(metric.value, len(set(groups)), metric.confidence)
-    return metric.model_copy(update={"low": low, "high": high, "method": "wilson"})
+    """The mean of ``values`` in [0, 1], with Wilson's interval at the hits that they are worth."""
+    low, high = mean_interval(values, groups, spec.confidence)
+    return Metric(
+        name=name,
+        value=float(np.mean(values)),
+        low=low,
+        high=high,
+        confidence=spec.confidence,
+        n=len(values),
+        method="wilson-mean",
+    )

@@ -22,11 +22,12 @@ Floats: TypeAlias = NDArray[np.float64]
 IMAGINED = 0.2
 
 
-def worth(rates_S: Floats, squares_S: Floats, sizes_G: Floats) -> Floats:
+def worth(rates_S: Floats, squares_S: Floats, sizes_G: Floats, least: float = 1.0) -> Floats:
     """The items that S samples are worth, over the same groups of ``sizes_G`` items.
 
     ``rates_S`` are the shares of hits, ``squares_S`` the sums over groups of (hits - size · share)². Where all items agree, each group
-    counts as about one item.
+    counts as about one item. ``least`` bounds deff from below: 1 for hits; near 0 for scores from 0 to 1, which vary less than a coin of
+    the same mean, so that an item is worth several hits.
     """
     n, groups = float(sizes_G.sum()), len(sizes_G)
     if groups == 1:
@@ -35,7 +36,7 @@ def worth(rates_S: Floats, squares_S: Floats, sizes_G: Floats) -> Floats:
     independent_S = rates_S * (1 - rates_S) * n * n / (n - 1)
     one_more_S = IMAGINED * typical * np.maximum(rates_S, 1 - rates_S) ** 2
     robust_S = squares_S * groups / (groups - 1) + typical * one_more_S
-    items_S: Floats = n / np.maximum(1.0, robust_S / (independent_S + one_more_S))
+    items_S: Floats = n / np.maximum(least, robust_S / (independent_S + one_more_S))
     return items_S
 
 

@@ -4,7 +4,8 @@ In: numbers of items, a target, a confidence. Out: probabilities, rates, sizes; 
 groups. Must not know: metrics by name, splits, objectives.
 
 A candidate passes a split when the lower end of Wilson's interval reaches the target. The rule asks that of dev and of test, so the chance
-of passing is the product over both.
+of passing is the product over both. A climb looks at test for each rung that passes dev, at the price of each look, until one is confirmed;
+so rungs below may spend looks that the right one then lacks (decision 0059).
 
 Where items share groups, how alike they are is known only afterwards. Before, an intra-class correlation of ``ALIKE`` is assumed, and the
 gate's own rule is played on drawn outcomes (beta-binomial): a formula at the mean design effect promises too much, since the rule estimates
@@ -17,13 +18,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 from scipy import special
 
 from tailorbird.foundations.clusters import Floats, typical_size, worth
-from tailorbird.foundations.statistics import smallest_passing
+from tailorbird.foundations.statistics import smallest_passing, spend
 
+_Split = TypeVar("_Split")
 #: What "four times out of five" is reckoned with: a little more, so that the promise is kept and not just met.
 STATED_POWER = 0.82
 #: The most items that ``items_for_power`` looks at.
@@ -43,6 +46,56 @@ def rate_for_power(sizes: Sequence[int], target: float, confidence: float, power
     if prod(pass_probability(1.0, n, target, confidence) for n in sizes) < power:
         return None
     return _smallest(lambda rate: prod(pass_probability(rate, n, target, confidence) for n in sizes) >= power)
+
+
+#: Rungs that the stated power holds for: as many as long ladders have. All below the one in question are reckoned at the target itself,
+#: where they pass dev wrongly as often as any may.
+RUNGS = 12
+
+
+@dataclass(frozen=True)
+class Chances:
+    """A candidate's chances: to pass ``dev``, and to pass test at the first, second, … look."""
+
+    dev: float
+    looks: Sequence[float]
+
+
+def release_chance(below: Sequence[Chances], last: Chances) -> float:
+    """The chance that a climb releases the ``last`` of its rungs: none ``below`` is released before, it passes dev, and then test at the
+    look that they left it."""
+    waiting = [1.0] + [0.0] * len(below)
+    for rung in below:
+        spent = [rung.dev * (1 - passing) for passing in rung.looks]
+        waiting = [
+            still * (1 - rung.dev) + (waiting[looks - 1] * spent[looks - 1] if looks else 0.0) for looks, still in enumerate(waiting)
+        ]
+    return last.dev * sum(reached * passing for reached, passing in zip(waiting, last.looks, strict=True))
+
+
+def rate_for_release(sizes: tuple[int, int], target: float, confidence: float, rungs: int = RUNGS) -> float | None:
+    """The smallest true rate of the last of so many rungs that is released with probability ``STATED_POWER``; None where no rate is.
+
+    ``sizes`` are those of dev and test, ``confidence`` that of the risk tier, which each look spends from.
+    """
+
+    def chances(rate: float) -> Chances:
+        dev, *looks = (pass_probability(rate, n, target, spend(confidence, look)) for n, look in _met(sizes, rungs))
+        return Chances(dev, looks)
+
+    return _rate_for_release(chances, target, rungs, STATED_POWER)
+
+
+def _met(splits: tuple[_Split, _Split], rungs: int) -> list[tuple[_Split, int]]:
+    """What a candidate must pass: dev, as at a first look; test, at each look that may be left to it."""
+    return [(splits[0], 1), *((splits[1], look) for look in range(1, rungs + 1))]
+
+
+def _rate_for_release(chances: Callable[[float], Chances], target: float, rungs: int, power: float, digits: float = 1e-6) -> float | None:
+    below = [chances(target)] * (rungs - 1)
+    if release_chance(below, chances(1.0)) < power:
+        return None
+    return _smallest(lambda rate: release_chance(below, chances(rate)) >= power, digits)
 
 
 #: How alike items of a group are assumed to be: the intra-class correlation of right and wrong.
@@ -98,10 +151,26 @@ def grouped_rate_for_power(splits: Sequence[Groups], target: float, confidence: 
     return _smallest(lambda rate: prod(_grouped_chance(rate, groups, target, confidence) for groups in splits) >= power, digits=5e-4)
 
 
+def grouped_rate_for_release(splits: tuple[Groups, Groups], target: float, confidence: float, rungs: int = RUNGS) -> float | None:
+    """``rate_for_release`` where items share groups; None where no rate does."""
+    asked = [spend(confidence, look) for look in range(1, rungs + 1)]
+
+    def chances(rate: float) -> Chances:
+        [dev] = _grouped_chances(rate, splits[0], target, asked[:1])
+        return Chances(dev, _grouped_chances(rate, splits[1], target, asked))
+
+    return _rate_for_release(chances, target, rungs, _DRAWN_POWER, digits=5e-4)
+
+
 def _grouped_chance(rate: float, groups: Groups, target: float, confidence: float) -> float:
-    """The share of drawn splits whose lower end reaches the target. The same draws for the same groups, so that it grows with the rate."""
+    return _grouped_chances(rate, groups, target, [confidence])[0]
+
+
+def _grouped_chances(rate: float, groups: Groups, target: float, confidences: Sequence[float]) -> list[float]:
+    """The share of drawn splits whose lower end reaches the target, at each of ``confidences``. The same draws for the same groups, so that
+    it grows with the rate."""
     if rate >= 1:
-        return float(grouped_low(1.0, groups, confidence) >= target)
+        return [float(grouped_low(1.0, groups, confidence) >= target) for confidence in confidences]
     random = np.random.default_rng(20)
     odds = (1 - ALIKE) / ALIKE
     hits_S, squares_S, weighted_S = (np.zeros(_DRAWN) for _ in range(3))
@@ -113,8 +182,9 @@ def _grouped_chance(rate: float, groups: Groups, target: float, confidence: floa
         weighted_S += size * drawn_SG.sum(axis=1)
     sizes_G, rates_S = groups.sizes, hits_S / groups.items
     from_mean_S = squares_S - 2 * rates_S * weighted_S + rates_S**2 * float((sizes_G**2).sum())
-    lower_ends_S = _lower_ends(rates_S, worth(rates_S, from_mean_S, sizes_G), _student(groups, confidence))
-    return float(np.mean(lower_ends_S >= target))
+    worth_S = worth(rates_S, from_mean_S, sizes_G)
+    ends = [_lower_ends(rates_S, worth_S, _student(groups, confidence)) for confidence in confidences]
+    return [float(np.mean(lower_ends_S >= target)) for lower_ends_S in ends]
 
 
 def _lower_ends(rates_S: Floats, sizes_S: Floats, critical: float) -> Floats:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import Power
-from tailorbird.foundations.power import Groups, grouped_low, grouped_rate_for_power, rate_for_power
+from tailorbird.foundations.power import Groups, grouped_low, grouped_rate_for_release, rate_for_release
 from tailorbird.foundations.statistics import score_interval, spend, wilson
 from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec, answers_of, parse_metric
 from tailorbird.objective.faults import Fault, raise_faults
@@ -46,7 +46,7 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
     answers = answers_of(file.objective.task)
     shares = [(index, kpi) for index, kpi in enumerate(file.objective.kpis) if _is_share(CATALOGUE[parse_metric(kpi.metric).base], answers)]
     held = [[_held(kpi, manifest, split, groups) for split in (Split.DEV, Split.TEST)] for _, kpi in shares]
-    found = [_powers(kpi, splits, confidence) for (_, kpi), splits in zip(shares, held, strict=True)]
+    found = [_powers(kpi, splits, file.objective.business.risk.confidence) for (_, kpi), splits in zip(shares, held, strict=True)]
     dev, test = tuple(ours for ours, _ in found), tuple(theirs for _, theirs in found)
     faults = [
         Fault(file.line_of(f"kpis.{index}.target"), _message(power, splits[1], confidence), _hint(power, splits[1], confidence))
@@ -76,12 +76,13 @@ def _held(kpi: Kpi, manifest: SnapshotManifest, split: Split, groups: GroupSizes
     return _Held(n, Groups.of(sizes) if any(size > 1 for size in sizes) else None)
 
 
-def _powers(kpi: Kpi, splits: Sequence[_Held], confidence: float) -> list[Power]:
-    """What dev and test can prove, with the true value that it takes to pass both, four times out of five."""
+def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float) -> list[Power]:
+    """What dev and test can prove at a first look, with the true value that it takes to be released, four times out of five."""
+    (dev, test), confidence = splits, spend(tier, 1)
     if all(held.groups is None for held in splits):
-        rate = rate_for_power([held.n for held in splits], kpi.target, confidence)
+        rate = rate_for_release((dev.n, test.n), kpi.target, tier)
     else:
-        rate = grouped_rate_for_power([held.groups or Groups({1: held.n}) for held in splits], kpi.target, confidence)
+        rate = grouped_rate_for_release((dev.groups or Groups({1: dev.n}), test.groups or Groups({1: test.n})), kpi.target, tier)
     return [_power(kpi, held, confidence).model_copy(update={"must_be": rate}) for held in splits]
 
 

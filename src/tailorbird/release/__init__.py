@@ -8,7 +8,7 @@ from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_m
 from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
 from tailorbird.release.card import CardFacts, model_card
 from tailorbird.release.changes import DRILL_LASTS, ChangeRule, change_rule
-from tailorbird.release.gate import GateInputs, judge
+from tailorbird.release.gate import GateInputs, judge, unprovable_next
 from tailorbird.release.intervals import interval_at
 from tailorbird.release.judges import LETTERS, Pair, check_fits, check_judge, check_judgeable, judge_prompts, judged_pairs, pair_marks
 from tailorbird.release.moves import Trial, promoted, restored, rolled_back, tried
@@ -53,4 +53,5 @@ __all__ = [
     "rule_for",
     "stricter",
     "tried",
+    "unprovable_next",
 ]

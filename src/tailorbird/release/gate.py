@@ -23,7 +23,7 @@ from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Ve
 from tailorbird.domain.objective import Objective
 from tailorbird.foundations.measures import lower_is_better, margin_in
 from tailorbird.foundations.settling import what_settles
-from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, spend
+from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, score_interval, spend
 from tailorbird.release.intervals import interval_at
 
 _AGAINST = "against_incumbent"
@@ -71,6 +71,21 @@ def judge(inputs: GateInputs) -> GateResult:
         findings=findings,
         reason=_summary(findings),
     )
+
+
+def unprovable_next(inputs: GateInputs) -> str:
+    """Why the next look could prove nothing: a share whose items are too few for its stricter interval, even with all of them right. Empty
+    where every share could be proven. Raises as ``judge``."""
+    confidence = spend(inputs.objective.business.risk.confidence, inputs.look + 1)
+    for kpi in inputs.objective.kpis:
+        metric = inputs.evidence.metrics.get(kpi.metric)
+        if metric is None or not metric.method.startswith("wilson") or lower_is_better(kpi.metric):
+            continue
+        best = score_interval(1.0, metric.n, confidence)[0]
+        if best < kpi.target:
+            items = f"all of {metric.n} items right would prove {best:.3f}"
+            return f"look {inputs.look + 1} could not prove {kpi.metric} >= {kpi.target:g}: {items} at {confidence:.1%} confidence"
+    return ""
 
 
 def _demands(inputs: GateInputs) -> Iterator[_Demand]:

@@ -95,6 +95,8 @@ def _is_aside(ladder: Ladder) -> bool:
 def _then(ladder: Ladder, climb: Climb) -> str:
     if climb.candidate == ladder.chosen:
         return "chosen"
+    if climb.candidate in ladder.unconfirmed:
+        return "not confirmed"
     return "reference" if climb == ladder.floor and _is_aside(ladder) else _THEN[climb.choice]
 
 

@@ -111,7 +111,7 @@ def _power(split: str, powers: tuple[Power, ...]) -> list[str]:
 def _proof(power: Power) -> str:
     if not power.provable:
         return f"cannot be proven with {items_of(power)}"
-    chance = f"; a true value of {power.must_be:.3f} passes dev and test four times out of five" if power.must_be is not None else ""
+    chance = f"; a true value of {power.must_be:.3f} is released four times out of five" if power.must_be is not None else ""
     return f"is proven by {power.must_observe:.3f} or more on {items_of(power)}{chance}"
 
 

@@ -17,7 +17,8 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run, StepState
 from tailorbird.lifecycle.control import runs
-from tailorbird.lifecycle.steps.story import CHOOSE
+from tailorbird.lifecycle.steps.stage import looks_of, number_of
+from tailorbird.lifecycle.steps.story import choose_step
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Objectives on a page.
@@ -56,7 +57,8 @@ def _line(work: UnitOfWork, head: runs.Head) -> Line:
 
 def _chosen(work: UnitOfWork, run: Run) -> Climb | None:
     """The climb of the candidate that was chosen, once there is one."""
-    made = next((step.result for step in work.steps.of(run.id) if step.name == CHOOSE and step.state is StepState.DONE), None)
+    done = {step.name: step.result for step in work.steps.of(run.id) if step.state is StepState.DONE and step.result}
+    made = done.get(choose_step(number_of(looks_of(work, done))))
     if made is None:
         return None
     ladder = work.records.get(Ladder, made)

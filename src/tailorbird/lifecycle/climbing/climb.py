@@ -266,10 +266,14 @@ def choose(stage: Stage) -> Outcome:
     plan = planned(stage)
     floor = _floor_climb(stage) if story.FLOOR in stage.done else None
     is_rung = _floor_is_rung(stage)
-    eligible = (floor, *stage.climbs) if floor and is_rung else stage.climbs
+    unconfirmed = tuple(look.candidate for look in stage.looks)
+    measured = (floor, *stage.climbs) if floor and is_rung else stage.climbs
+    eligible = [climb for climb in measured if climb.candidate not in unconfirmed]
     chosen, reason = story.choose(
         eligible, lambda upper, lower: against(stage, upper.evidence, lower.evidence), stage.objective.expected_traffic
     )
+    if unconfirmed:
+        reason = story.after_looks(chosen, reason, [climb for climb in measured if climb.candidate in unconfirmed])
     ladder = Ladder(
         floor=floor,
         climbs=stage.climbs,
@@ -277,10 +281,30 @@ def choose(stage: Stage) -> Outcome:
         chosen=chosen.candidate if chosen else None,
         reason=reason + _floor_remark(stage, chosen),
         floor_is_rung=is_rung,
-        on_shifted=shifting.compared_on_shifted(stage, eligible),
+        on_shifted=shifting.compared_on_shifted(stage, measured),
         compared_on=comparison_of(stage).metric,
+        unconfirmed=unconfirmed,
     )
     return Outcome(ladder, {"chosen": ladder.chosen, "climbed": len(ladder.climbs)})
+
+
+def after_look(stage: Stage, looked: Climb, evidence: Evidence, gate: GateResult) -> tuple[Choice, str]:
+    """What to do after the sealed test did not confirm ``looked``, and why: look at another candidate that passes on dev, climb on, or end.
+
+    ``evidence`` and ``gate`` are the test's. The next look is paid for from the error budget of the objective (decision 0059).
+    """
+    if unprovable := release.unprovable_next(release.GateInputs(objective=stage.objective, evidence=evidence, look=gate.look)):
+        return Choice.STOP, f"{gate.reason}; {unprovable}"
+    seen = {looked.candidate, *(look.candidate for look in stage.looks)}
+    measured = (*([_floor_climb(stage)] if _floor_is_rung(stage) else []), *stage.climbs)
+    others = [climb for climb in measured if climb.candidate not in seen and climb.gate.verdict is Verdict.PASS]
+    if others:
+        return Choice.LOOK, f"{gate.reason}; {story.named(others[0])} passes on dev too"
+    hopeless = _cannot_help(stage, {})
+    tried = {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
+    following = story.above(planned(stage), tried, hopeless)
+    why_not = hopeless.get(story.named(following), "") if following else ""
+    return story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, why_not))
 
 
 def examine(stage: Stage, candidate: Candidate, split: Split, look: int = 1) -> Evidence:

@@ -1,7 +1,7 @@
-"""The end of a run: one look at the sealed test, and the release it may lead to.
+"""The end of a run: a look at the sealed test, and the release it may lead to.
 
-In: a stage whose climb is over. Out: the sealed test's finding; a signed release that passed its gate, or the reason
-why there is none. Must not know: how a release is approved or served.
+In: a stage whose climb is over. Out: the sealed test's finding, and whether the climb goes on where it confirms nothing; a signed release
+that passed its gate, or the reason why there is none. Must not know: how a release is approved or served.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from functools import partial
 from tailorbird import release
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
-from tailorbird.domain.ladder import Candidate, Climb, Conclusion, Ladder, SealedTest
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, SealedTest
 from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
 from tailorbird.domain.review import ReviewSheet
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle.climbing.climb import examine
+from tailorbird.lifecycle.climbing.climb import after_look, examine
 from tailorbird.lifecycle.climbing.incumbent import against_incumbent
 from tailorbird.lifecycle.climbing.measuring import question_of, unlike
 from tailorbird.lifecycle.climbing.prepare import planned
@@ -30,30 +30,35 @@ from tailorbird.ports.ledger import UnitOfWork
 
 def open_test(stage: Stage) -> Outcome:
     """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever."""
-    climb = chosen_climb(stage.result(Ladder, story.CHOOSE))
+    climb = chosen_climb(_ladder(stage))
     candidate = stage.record(Candidate, climb.candidate)
     look = _count_look(stage, climb.candidate)
     evidence = carried(climb.evidence, examine(stage, candidate, Split.TEST, look), stage)
     evidence = against_incumbent(stage, evidence, look)
     gate = release.judge(release.GateInputs(objective=stage.objective, evidence=evidence, look=look))
+    choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(stage, climb, evidence, gate)
 
     def keep(work: UnitOfWork) -> None:
         work.records.put(evidence)
         work.records.put(gate)
 
-    found = SealedTest(candidate=climb.candidate, evidence=digest_of(evidence), gate=digest_of(gate), look=look)
-    return Outcome(found, {"look": look, "verdict": gate.verdict.value}, keep)
+    digests = {"candidate": climb.candidate, "evidence": digest_of(evidence), "gate": digest_of(gate)}
+    facts: Facts = {"look": look, "verdict": gate.verdict.value}
+    if reason:
+        facts["choice"] = choice.value
+    return Outcome(SealedTest(**digests, look=look, choice=choice, reason=reason), facts, keep)
 
 
 def conclude(stage: Stage) -> Outcome:
     """Drafts, signs and gates the release when the sealed test passed; says why not otherwise."""
-    ladder = stage.result(Ladder, story.CHOOSE)
+    ladder, looks = _ladder(stage), stage.looks
     if ladder.chosen is None:
-        return Outcome(Conclusion(ladder=digest_of(ladder), test=None, release=None, reason=ladder.reason), {"release": None})
-    found = stage.result(SealedTest, story.TEST)
+        last = digest_of(looks[-1]) if looks else None
+        return Outcome(Conclusion(ladder=digest_of(ladder), test=last, release=None, reason=ladder.reason), {"release": None})
+    found = looks[-1]
     gate = stage.record(GateResult, found.gate)
     if gate.verdict is not Verdict.PASS:
-        reason = f"the sealed test did not confirm it: {gate.reason}"
+        reason = f"the sealed test did not confirm it: {found.reason or gate.reason}"
         ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=None, reason=reason)
         return Outcome(ended, {"release": None})
     sheet = sheet_for(stage, ladder, chosen_climb(ladder), stage.record(Evidence, found.evidence), partial(unlike, stage))
@@ -73,6 +78,12 @@ def conclude(stage: Stage) -> Outcome:
             record(work, "release.excepted", stage.actor.name, drafted.digest, now, told)
 
     return Outcome(ended, {"release": drafted.digest}, keep)
+
+
+def _ladder(stage: Stage) -> Ladder:
+    """The climb as it was closed last."""
+    assert stage.ladder is not None
+    return stage.ladder
 
 
 def chosen_climb(ladder: Ladder) -> Climb:

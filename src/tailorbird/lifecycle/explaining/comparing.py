@@ -101,7 +101,7 @@ def _by_run(parts: Parts, tenant: str, run: str, rung: str) -> _Found | None:
         told = report(parts, tenant, run)
     except NotFound:
         return None
-    chosen = told.ladder.chosen if told.ladder else None
+    chosen = told.test.candidate if told.test else told.ladder.chosen if told.ladder else None
     climbs = [*told.climbs, *([told.ladder.floor] if told.ladder and told.ladder.floor else [])]
     if rung:
         wanted = [climb for climb in climbs if rung in (climb.rung.value, f"{climb.rung.value}-{climb.variant}")]

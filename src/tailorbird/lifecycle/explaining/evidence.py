@@ -43,8 +43,8 @@ def evidence_of(parts: Parts, tenant: str, run: str) -> EvidenceFacts:
 
 
 def _shown(told: RunReport) -> Climb | None:
-    """The climb that the page is about: the chosen one, else the last."""
-    chosen = told.ladder.chosen if told.ladder else None
+    """The climb that the page is about: the one that was looked at on the sealed test, else the chosen one, else the last."""
+    chosen = told.test.candidate if told.test else told.ladder.chosen if told.ladder else None
     measured = told.ladder.measured if told.ladder else told.climbs
     return next((climb for climb in measured if climb.candidate == chosen), told.climbs[-1] if told.climbs else None)
 

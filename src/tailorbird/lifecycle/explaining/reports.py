@@ -17,14 +17,15 @@ from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.lifecycle.parts import Parts
 from tailorbird.lifecycle.steps import story
-from tailorbird.lifecycle.steps.stage import climb_of
+from tailorbird.lifecycle.steps.stage import climb_of, looks_of, number_of
 from tailorbird.ports.ledger import UnitOfWork
 
 V = TypeVar("V", bound=Value)
 
 
 class RunReport(Value):
-    """What is not there yet is None. ``climbs`` are the rungs measured so far; ``gate`` and ``evidence`` are those of the sealed test."""
+    """What is not there yet is None. ``climbs`` are the rungs measured so far, ``looks`` those at the sealed test; ``test`` is the last of
+    them, ``gate`` and ``evidence`` are its own."""
 
     run: Run
     steps: tuple[Step, ...]
@@ -34,6 +35,7 @@ class RunReport(Value):
     plan: Plan | None = None
     climbs: tuple[Climb, ...] = ()
     ladder: Ladder | None = None
+    looks: tuple[SealedTest, ...] = ()
     test: SealedTest | None = None
     gate: GateResult | None = None
     evidence: Evidence | None = None
@@ -50,7 +52,8 @@ def report(parts: Parts, tenant: str, run: str) -> RunReport:
 def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
     done = {step.name: step.result for step in steps if step.state is StepState.DONE and step.result}
     plan = _at(work, Plan, done.get(story.PLAN))
-    test = _at(work, SealedTest, done.get(story.TEST))
+    looks = looks_of(work, done)
+    test = looks[-1] if looks else None
     climbs = [climb_of(work, done.get(story.measure_step(rung))) for rung in (plan.rungs if plan else ())]
     return RunReport(
         run=run,
@@ -60,7 +63,8 @@ def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
         base=_at(work, BaseModelRef, plan.base_model if plan else None),
         plan=plan,
         climbs=tuple(climb for climb in climbs if climb is not None),
-        ladder=_at(work, Ladder, done.get(story.CHOOSE)),
+        ladder=_at(work, Ladder, done.get(story.choose_step(number_of(looks)))),
+        looks=looks,
         test=test,
         gate=_at(work, GateResult, test.gate if test else None),
         evidence=_at(work, Evidence, test.evidence if test else None),

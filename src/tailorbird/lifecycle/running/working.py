@@ -26,7 +26,7 @@ from tailorbird.lifecycle.leases import heartbeat, owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.limits import Watched, failed_disk
-from tailorbird.lifecycle.steps.stage import Outcome, Stage
+from tailorbird.lifecycle.steps.stage import Outcome, Stage, number_of
 from tailorbird.objective import ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
 
@@ -158,8 +158,8 @@ def _handler(stage: Stage, name: str) -> Callable[[], Outcome]:
         story.SNAPSHOT: lambda: prepare.take_snapshot(stage),
         story.PLAN: lambda: prepare.make_plan(stage),
         story.FLOOR: lambda: climb.measure_floor(stage),
-        story.CHOOSE: lambda: climb.choose(stage),
-        story.TEST: lambda: conclude.open_test(stage),
+        story.choose_step(number_of(stage.looks)): lambda: climb.choose(stage),
+        story.look_step(number_of(stage.looks)): lambda: conclude.open_test(stage),
         story.CONCLUDE: lambda: conclude.conclude(stage),
     }
     if name in table:

@@ -6,9 +6,10 @@ not know: what any step does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import count, takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from tailorbird.domain.dataset import Document, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.evidence import ItemResult
-from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Ladder, Making, Measured, SealedTest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.run import Run, Step, StepState
@@ -42,6 +43,17 @@ def climb_of(work: UnitOfWork, result: Digest | None) -> Climb | None:
         return work.records.get(Climb, result)
     except NotFound:
         return None
+
+
+def looks_of(work: UnitOfWork, done: Mapping[str, Digest]) -> tuple[SealedTest, ...]:
+    """What the looks of a run at the sealed test found, in order."""
+    steps = takewhile(done.__contains__, map(story.look_step, count(1)))
+    return tuple(work.records.get(SealedTest, done[step]) for step in steps)
+
+
+def number_of(looks: Sequence[SealedTest]) -> int:
+    """The number of the look (1-based, among those of the run) that is made or prepared now."""
+    return 1 + sum(look.goes_on for look in looks)
 
 
 def _nothing(_: UnitOfWork) -> None: ...
@@ -169,9 +181,16 @@ class Stage:
         return tuple((rung, self.result(Making, story.measure_step(rung))) for rung in ended)
 
     @cached_property
+    def looks(self) -> tuple[SealedTest, ...]:
+        """What this run's looks at the sealed test found, in order."""
+        with self.parts.ledger.work(self.run.tenant, write=False) as work:
+            return looks_of(work, self.done)
+
+    @cached_property
     def ladder(self) -> Ladder | None:
-        """The finished climb, once a candidate was chosen or none was found."""
-        return self.result(Ladder, story.CHOOSE) if story.CHOOSE in self.done else None
+        """The finished climb, once a candidate was chosen or none was found; None while the climb goes on after a look."""
+        step = story.choose_step(number_of(self.looks))
+        return self.result(Ladder, step) if step in self.done else None
 
     def next_step(self) -> str | None:
         """The step to do next."""
@@ -181,8 +200,19 @@ class Stage:
     def _told(self, chosen: bool) -> story.Told:
         unmeasured = {story.measure_step(rung) for rung, _ in self._unmeasured}
         failed = {story.make_step(rung) for rung, making in self._without_candidate if making.failed} | unmeasured
-        stopped = self.stopped is not None
-        return story.Told(self.done, self.climbs, stopped=stopped, chosen=chosen, failed=failed, floor=self.floor_choice)
+        return story.Told(
+            self.done,
+            self.climbs,
+            stopped=self.stopped is not None,
+            chosen=chosen,
+            failed=failed,
+            floor=self.floor_choice,
+            unconfirmed=[
+                story.Unconfirmed(look.choice, len(self.result(Ladder, story.choose_step(number)).climbs))
+                for number, look in enumerate(self.looks, 1)
+                if look.goes_on
+            ],
+        )
 
     def rows(self, split: Split) -> tuple[Row, ...]:
         """Rows of one split, without those of the shifted part."""

@@ -31,11 +31,29 @@ def measure_step(rung: RungPlan) -> str:
     return f"measure {rung.rung.value} {rung.variant}"
 
 
+def choose_step(number: int) -> str:
+    """The name of the step that chooses the candidate of a run's ``number``-th look (1-based) at the sealed test."""
+    return CHOOSE if number == 1 else f"{CHOOSE} {number}"
+
+
+def look_step(number: int) -> str:
+    """The name of the step that looks."""
+    return TEST if number == 1 else f"{TEST} {number}"
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """A look after which the run goes on: what was decided (``CLIMB`` or ``LOOK``), and how many rungs had been climbed by then."""
+
+    choice: Choice
+    climbed: int
+
+
 @dataclass(frozen=True)
 class Told:
     """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), whether
-    ``choose`` found a candidate (``chosen``), the steps, of making or of measuring, in which a rung ``failed``, and what was decided after
-    the ``floor`` where it is a rung."""
+    the last ``choose`` found a candidate (``chosen``), the steps, of making or of measuring, in which a rung ``failed``, what was decided
+    after the ``floor`` where it is a rung, and the looks that were ``unconfirmed``."""
 
     done: Collection[str]
     climbs: Sequence[Climb]
@@ -43,6 +61,7 @@ class Told:
     chosen: bool
     failed: Collection[str] = ()
     floor: Choice | None = None
+    unconfirmed: Sequence[Unconfirmed] = ()
 
 
 def floor_is_rung(objective: Objective, plan: Plan) -> bool:
@@ -54,7 +73,8 @@ def floor_is_rung(objective: Objective, plan: Plan) -> bool:
 def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None:
     """The step to do next, or None when the story is told."""
     opening = [SNAPSHOT, PLAN] + ([FLOOR] if objective.task.kind is TaskKind.CLASSIFY else [])
-    ending = [CHOOSE] + ([TEST] if told.chosen else []) + [CONCLUDE]
+    look = len(told.unconfirmed) + 1
+    ending = [choose_step(look)] + ([look_step(look)] if told.chosen else []) + [CONCLUDE]
     steps = opening + (_climbing(objective, plan, told) if plan else []) + ending
     return next((step for step in steps if step not in told.done), None)
 
@@ -62,6 +82,8 @@ def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None
 def _climbing(objective: Objective, plan: Plan, told: Told) -> list[str]:
     """Steps of the rungs climbed so far and, unless the climb has ended, of the next one that may help."""
     last = told.climbs[-1].choice if told.climbs else told.floor or Choice.CLIMB
+    if told.unconfirmed and told.unconfirmed[-1].climbed == len(told.climbs):
+        last = told.unconfirmed[-1].choice
     ended = told.stopped or last is not Choice.CLIMB
     climbed = {named(climb) for climb in told.climbs}
     reached = [rung for rung in plan.rungs if named(rung) in climbed or not {make_step(rung), measure_step(rung)}.isdisjoint(told.failed)]
@@ -286,6 +308,12 @@ def in_all(climb: Climb, traffic: Traffic) -> tuple[float, float] | None:
         return None
     thousands = traffic.requests / 1000
     return climb.money + thousands * asked.low, climb.money + thousands * asked.high
+
+
+def after_looks(chosen: Climb | None, reason: str, looked: Sequence[Climb]) -> str:
+    """The reason of a choice that the sealed test made necessary, as it did not confirm the candidates that were ``looked`` at."""
+    told = f"the sealed test did not confirm {', '.join(map(named, looked))}"
+    return f"{told}; {reason}" if chosen else f"{told}, and no other rung passes on dev"
 
 
 def named(climb: Climb | RungPlan) -> str:
