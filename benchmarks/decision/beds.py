@@ -99,8 +99,8 @@ def write_objective(bed: Bed, wanted: Wanted, folder: Path) -> Path:
         # Nothing is limited by this: what is timed is asked for 32 at a time, which takes a quarter of the time.
         "limits": {"latency_p95_ms": {"at_concurrency": 32, "max": 1e9}},
         "budget": {"money": 1000, "hours": 100},
-        # What is decided here was decided on floors that read words.
-        "floor": {"vectors": False},
+        # What is decided here was decided on floors that read words and stood beside the ladder.
+        "floor": {"vectors": False, "role": "reference"},
         "ladder": wanted.ladder if wanted.ladder == "auto" else list(wanted.ladder),
         "lora": {**bed.lora, **({"rank": wanted.rank} if wanted.rank else {})},
         "seed": wanted.seed,

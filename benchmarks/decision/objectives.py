@@ -16,18 +16,16 @@ import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from statistics import fmean
 from typing import Any
 
+import known_answers
 from beds import METRIC, ROOT, Bed, Wanted, write_objective
-from remembering import RememberingEngine, RememberingTrainer, Scores
+from playing import played
+from remembering import Known
 
-from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Climb, Ladder
-from tailorbird.lifecycle import Progress
-from tailorbird.lifecycle.explaining.reports import report
-from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.lifecycle.running.adapt import adapt
 
 RESULTS = ROOT / "benchmarks" / "results" / "objectives.jsonl"
 WORK = ROOT / ".cache" / "benchmarks" / "objectives"
@@ -119,32 +117,35 @@ def target_for(meant: str, truth: Mapping[str, float]) -> float | None:
 
 
 def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
-    """Values of the bars, and the detail beside them. Does what is missing first, bed by bed; ``BEDS=2`` does the first two."""
+    """Values of the bars, and the detail beside them. Does what is missing first, bed by bed; ``BEDS=2`` does the first two of those of one
+    label, ``BEDS=0`` none; ``KINDS=0`` leaves out those of other kinds (``known_answers.py``)."""
     truths: dict[str, dict[str, float]] = {}
-    scores: Scores = {}
-    beds = list(BEDS.values())[: int(os.environ.get("BEDS", "1" if quick else str(len(BEDS))))]
+    known = Known()
+    beds = list(BEDS.values())[: int(os.environ.get("BEDS", "0" if quick else str(len(BEDS))))]
     for bed, following in zip(beds, [*beds[1:], None], strict=True):
         for seed in SEEDS:
-            _know(bed, seed, scores)
+            _know(bed, seed, known)
         truths[bed.name] = _truth(bed.name)
         for spec in (spec for spec in specs(truths) if spec.bed == bed.name):
             for seed in SEEDS:
-                _decide(spec, seed, scores)
+                _decide(spec, seed, known)
         if following is None or following.place != bed.place:
             shutil.rmtree(WORK / bed.place, ignore_errors=True)
-            scores = {}
+            known = Known()
     rows = [_judged(spec) for spec in specs(truths)]
+    if os.environ.get("KINDS") != "0":
+        rows += known_answers.decided(_lines, _append, quick)
     told = {"objectives": rows, "of_each": dict(Counter(row["right"] for row in rows)), "truths": truths}
     return {"wrong_decisions": float(sum(row["wrong"] for row in rows)), "objectives_decided": float(len(rows))}, told
 
 
-def _know(bed: Bed, seed: int, scores: Scores) -> None:
+def _know(bed: Bed, seed: int, known: Known) -> None:
     """Every rung of the bed, made and measured on its truth; the larger adapter by asking for its rank."""
     if (bed.name, seed) in _lines("truth"):
         return
     wanted = Wanted("truth", 0.05, ("prompt", "nearest", "lora", "full"), seed)
-    ladder = _adapted(bed, wanted, scores)
-    larger = _adapted(bed, replace(wanted, ladder=("lora",), rank=LARGEST_RANK), scores)
+    ladder = _adapted(bed, wanted, known)
+    larger = _adapted(bed, replace(wanted, ladder=("lora",), rank=LARGEST_RANK), known)
     measured = [(_answer(climb), climb) for climb in (*ladder.climbs, *larger.climbs, *((ladder.floor,) if ladder.floor else ()))]
     rungs = [{"answer": answer, "rung": f"{c.rung.value} {c.variant}", "value": _value(c), "seconds": c.seconds} for answer, c in measured]
     _append({"kind": "truth", "of": bed.name, "seed": seed, "rungs": rungs})
@@ -159,10 +160,10 @@ def _truth(bed: str) -> dict[str, float]:
     return {answer: max(fmean(found) for found in rungs.values()) for answer, rungs in values.items()}
 
 
-def _decide(spec: Spec, seed: int, scores: Scores) -> None:
+def _decide(spec: Spec, seed: int, known: Known) -> None:
     if (spec.name, seed) in _lines("decision"):
         return
-    ladder = _adapted(BEDS[spec.bed], Wanted("dev", spec.target, "auto", seed), scores)
+    ladder = _adapted(BEDS[spec.bed], Wanted("dev", spec.target, "auto", seed), known)
     chosen = next((climb for climb in ladder.climbs if climb.candidate == ladder.chosen), None)
     said = FLOOR if "classical reference passes" in ladder.reason else _answer(chosen) if chosen else NONE
     dev = {f"{climb.rung.value} {climb.variant}": [_value(climb), climb.gate.verdict.value] for climb in ladder.measured}
@@ -170,27 +171,11 @@ def _decide(spec: Spec, seed: int, scores: Scores) -> None:
     _append({"kind": "decision", "of": spec.name, "seed": seed, "target": spec.target, "decided": said, "dev": dev, "refused": refused})
 
 
-def _adapted(bed: Bed, wanted: Wanted, scores: Scores) -> Ladder:
+def _adapted(bed: Bed, wanted: Wanted, known: Known) -> Ladder:
     """What ``adapt`` measured and chose, in a workspace of its own."""
-    folder = WORK / bed.place / bed.name / f"{wanted.measured}-{wanted.seed}-{wanted.target}-{wanted.rank}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    settings.save_settings(folder, {"tenant": "bench"})
-    (folder / "models").symlink_to(ROOT / ".cache" / "models")
-    parts = wiring.open_parts(settings.load_settings(folder))
-    trainer = RememberingTrainer(parts.trainer(), WORK / bed.place / "trained")
-    engine = RememberingEngine(parts.engine(), scores)
-    parts = replace(parts, trainer=lambda: trainer, engine=lambda: engine)
-    initialise(parts, "bench", FIRST_PEOPLE)
-    author = act_as(parts, "bench", "author", key_path(parts, "bench", "author"))
     print(f"{bed.name}, seed {wanted.seed}: {wanted.measured}, target {wanted.target}", file=sys.stderr, flush=True)
-    done = adapt(
-        parts, author, write_objective(bed, wanted, folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr))
-    )
-    ladder = report(parts, "bench", done.run.id).ladder
-    assert ladder is not None
-    shutil.rmtree(folder)
-    return ladder
+    folder = WORK / bed.place / bed.name / f"{wanted.measured}-{wanted.seed}-{wanted.target}-{wanted.rank}"
+    return played(partial(write_objective, bed, wanted), folder, WORK / bed.place / "trained", known).ladder
 
 
 def _answer(climb: Climb) -> str:

@@ -7,18 +7,19 @@ kept is what would be made again.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Unavailable
-from tailorbird.domain.prompt import Message
+from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.ports.engine import LabelScores, LocalEngine
+from tailorbird.ports.engine import Generation, LabelScores, LocalEngine
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, Trainer, TrainingJob
 
 
@@ -53,31 +54,61 @@ class RememberingTrainer:
         return getattr(self._trainer, name)
 
 
-#: Scores by the weights that gave them, the prompt, and the labels. They outlive the engine of one run.
-Scores = dict[tuple[str, Digest, Digest], LabelScores]
+@dataclass(frozen=True)
+class Known:
+    """Scores and generated answers by the weights that gave them, the prompt, and the labels or the way of sampling. They outlive the
+    engine of one run."""
+
+    scores: dict[tuple[str, Digest, Digest], LabelScores] = field(default_factory=dict)
+    answers: dict[tuple[str, Digest, Digest], Generation] = field(default_factory=dict)
 
 
 class RememberingEngine:
-    """Remembers the scores of labels in ``known``; everything else goes to the engine itself."""
+    """Remembers the scores of labels, and generated answers, in ``known``; everything else goes to the engine itself."""
 
-    def __init__(self, engine: LocalEngine, known: Scores) -> None:
+    def __init__(self, engine: LocalEngine, known: Known) -> None:
         self._engine, self._known = engine, known
         self._weights: dict[Digest, str] = {}
+        #: A floor answers in milliseconds, by a model that no folder of weights names.
+        self._floor: dict[Digest, bool] = {}
 
     def load(self, servable: Servable) -> None:
         """As the engine. Weights are told apart by the names of their folders, which are digests."""
         self._weights[servable.id] = " ".join(Path(part).name for part in (servable.adapter, servable.weights) if part)
+        self._floor[servable.id] = servable.floor is not None
         self._engine.load(servable)
 
     def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
         """As the engine, which is asked for what is not known."""
-        weights, asked = self._weights[servable], digest_of({"labels": list(labels)})
-        names = [(weights, digest_of({"prompt": [part.model_dump(mode="json") for part in prompt]}), asked) for prompt in prompts]
-        missing = [place for place, name in enumerate(names) if name not in self._known]
+        if self._floor[servable]:
+            return self._engine.score(servable, prompts, labels)
+        names, scores = self._names(servable, prompts, {"labels": list(labels)}), self._known.scores
+        missing = [place for place, name in enumerate(names) if name not in scores]
         if missing:
             made = self._engine.score(servable, [prompts[place] for place in missing], labels)
-            self._known |= {names[place]: one for place, one in zip(missing, made, strict=True)}
-        return [self._known[name] for name in names]
+            scores.update({names[place]: one for place, one in zip(missing, made, strict=True)})
+        return [scores[name] for name in names]
+
+    def generate(
+        self,
+        servable: Digest,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        on_text: Callable[[int, str], bool] | None = None,
+    ) -> list[Generation]:
+        """As the engine, which is asked for what is not known; streams go to the engine itself."""
+        if on_text is not None:
+            return self._engine.generate(servable, prompts, sampling, on_text)
+        names, answers = self._names(servable, prompts, sampling.model_dump(mode="json")), self._known.answers
+        missing = [place for place, name in enumerate(names) if name not in answers]
+        if missing:
+            made = self._engine.generate(servable, [prompts[place] for place in missing], sampling)
+            answers.update({names[place]: one for place, one in zip(missing, made, strict=True)})
+        return [answers[name] for name in names]
+
+    def _names(self, servable: Digest, prompts: Sequence[Sequence[Message]], asked: dict[str, Any]) -> list[tuple[str, Digest, Digest]]:
+        weights, how = self._weights[servable], digest_of(asked)
+        return [(weights, digest_of({"prompt": [part.model_dump(mode="json") for part in prompt]}), how) for prompt in prompts]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
