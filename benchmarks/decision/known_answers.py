@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import shifted
 from beds import ROOT
 from kinds import KINDS, VOLUMES, KindBed, bearing, write_kind
 from playing import played
@@ -100,9 +101,13 @@ def _turning(bed: KindBed, truth: Truth) -> list[Case]:
     return [Case(bed.name, right, target, f"{bed.name}, {name}: {right}", traffic[name]) for name, right in rights.items()]
 
 
-def decided(
-    kept: Callable[[str], Mapping[tuple[str, int], dict[str, Any]]], keep: Callable[[dict[str, Any]], None], quick: bool
-) -> list[Any]:
+#: The lines of a kind, by what they are of and the seed; and what adds one.
+Kept = Callable[[str], Mapping[tuple[str, int], dict[str, Any]]]
+Keep = Callable[[dict[str, Any]], None]
+SHIFTED_SEED = 20
+
+
+def decided(kept: Kept, keep: Keep, quick: bool) -> list[dict[str, Any]]:
     """Every objective with its right answer and what was decided. ``kept`` gives the lines of a kind, ``keep`` adds one; what is missing is
     done first, bed by bed."""
     rows = []
@@ -119,6 +124,20 @@ def decided(
             line = kept("kind_decision")[case.name, 0]
             told = {"objective": case.name, "target": case.target, "metric": bed.metric, "right": case.right, "decided": line["decided"]}
             rows.append(told | {"released": line["released"], "wrong": line["decided"] != case.right, "truth": truth})
+    return rows + ([] if quick else _shifted(kept, keep))
+
+
+def _shifted(kept: Kept, keep: Keep) -> list[dict[str, Any]]:
+    """Where the data have shifted the adapter is right if the drop is limited, and all weights if it is not: by how the rows were made, not
+    by rows of ``truth``."""
+    rows = []
+    for limited in (True, False):
+        name = f"shifted, {'with the limit' if limited else 'without it'}"
+        if (name, 0) not in kept("kind_decision"):
+            keep({"kind": "kind_decision", "of": name} | shifted.decide(SHIFTED_SEED, limited=limited) | {"seed": 0})
+        line = kept("kind_decision")[name, 0]
+        told = {"objective": name, "target": shifted.TARGET, "metric": "accuracy", "right": line["right"], "decided": line["decided"]}
+        rows.append(told | {"released": line["released"], "wrong": line["decided"] != line["right"]})
     return rows
 
 

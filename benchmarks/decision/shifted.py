@@ -16,22 +16,17 @@ from __future__ import annotations
 import csv
 import json
 import random
-import shutil
 import sys
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 from beds import ROOT, _rows_of
-from remembering import RememberingEngine, RememberingTrainer, Scores
+from playing import played
+from remembering import Known
 
-from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Ladder
-from tailorbird.lifecycle import Progress
-from tailorbird.lifecycle.explaining.reports import report
-from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.lifecycle.running.adapt import adapt
 
 WORK = ROOT / ".cache" / "benchmarks" / "shifted"
 #: Rows of train; of the usual part and of the shifted part of dev and of test.
@@ -89,22 +84,9 @@ def _row(drawn: random.Random, notes: dict[str, list[str]], *, shifted: bool) ->
 
 def decide(seed: int, *, limited: bool) -> dict[str, Any]:
     """What ``adapt`` measured and chose, in a workspace of its own; equal trainings are made once."""
-    folder, scores = WORK / f"{seed}-{'limited' if limited else 'free'}", Scores()
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    settings.save_settings(folder, {"tenant": "bench"})
-    (folder / "models").symlink_to(ROOT / ".cache" / "models")
-    parts = wiring.open_parts(settings.load_settings(folder))
-    trainer, engine = RememberingTrainer(parts.trainer(), WORK / "trained"), RememberingEngine(parts.engine(), scores)
-    parts = replace(parts, trainer=lambda: trainer, engine=lambda: engine)
-    initialise(parts, "bench", FIRST_PEOPLE)
-    author = act_as(parts, "bench", "author", key_path(parts, "bench", "author"))
-    told = Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
-    done = adapt(parts, author, write_shifted(folder / "job", seed, limited=limited), told)
-    ladder = report(parts, "bench", done.run.id).ladder
-    assert ladder is not None
-    shutil.rmtree(folder)
-    return _told(ladder, seed, limited=limited)
+    folder = WORK / f"{seed}-{'limited' if limited else 'free'}"
+    found = played(partial(write_shifted, seed=seed, limited=limited), folder, WORK / "trained", Known())
+    return _told(found.ladder, seed, limited=limited) | {"looks": found.looks, "released": found.released}
 
 
 def _told(ladder: Ladder, seed: int, *, limited: bool) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailorbird.domain.evidence import Metric
-from tailorbird.domain.ladder import Choice, Climb, Refusal, RungKind
+from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal, RungKind
 from tailorbird.domain.plan import RungPlan
 from tailorbird.lifecycle.explaining.reports import RunReport
 
@@ -73,9 +73,8 @@ def ladder_picture(report: RunReport) -> Picture | None:
     floor = report.ladder.floor if report.ladder else None
     climbs = report.ladder.climbs if report.ladder else report.climbs
     axis = _axis([*([] if target is None else [target]), *_ends(metric, (*climbs, *([floor] if floor else [])))])
-    chosen = report.ladder.chosen if report.ladder else None
     is_rung = report.ladder is not None and report.ladder.floor_is_rung
-    steps = [_climbed(climb, metric, axis, chosen) for climb in (*([floor] if floor and is_rung else []), *climbs)]
+    steps = [_climbed(climb, metric, axis, report.ladder) for climb in (*([floor] if floor and is_rung else []), *climbs)]
     return Picture(
         kpi=metric,
         target=target,
@@ -105,13 +104,14 @@ def _axis(values: list[float]) -> _Axis:
     return _Axis(low, 1.0 if 0 < high <= 1 else (high * 1.1 or 1.0))
 
 
-def _climbed(climb: Climb, kpi: str, axis: _Axis, chosen: str | None) -> Step:
-    is_chosen = climb.candidate == chosen
+def _climbed(climb: Climb, kpi: str, axis: _Axis, ladder: Ladder | None) -> Step:
+    is_chosen = ladder is not None and climb.candidate == ladder.chosen
+    unconfirmed = ladder is not None and climb.candidate in ladder.unconfirmed
     return Step(
         name=f"{climb.rung.value} {climb.variant}",
         state="chosen" if is_chosen else "climbed",
         reason=climb.reason,
-        then="chosen" if is_chosen else _THEN[climb.choice],
+        then="chosen" if is_chosen else "not confirmed by the sealed test" if unconfirmed else _THEN[climb.choice],
         climb=climb,
         bar=_bar(climb, kpi, axis),
     )

@@ -1,0 +1,55 @@
+"""The rule by which the benchmark of decisions knows the right answer, and the rows of its beds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks" / "decision"))
+
+from kinds import KINDS, VOLUMES, _parts
+from known_answers import NONE, cases_of, right_answer
+
+DATA = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public data sets here: set TAILORBIRD_TEST_DATA")
+
+
+def test_the_cheapest_that_passes_is_right_unless_a_costlier_one_is_clearly_better() -> None:
+    assert right_answer({"a": 0.80, "b": 0.81}, 0.6, 100) == "a"
+    assert right_answer({"a": 0.75, "b": 0.95}, 0.6, 100) == "b"
+    assert right_answer({"a": 0.30, "b": 0.85}, 0.6, 100) == "b"
+    assert right_answer({"a": 0.30, "b": 0.40}, 0.6, 100) == NONE
+
+
+@pytest.mark.parametrize("truth", [{"a": 0.65}, {"a": 0.58}, {"a": 0.8, "b": 0.87}], ids=["barely passes", "barely fails", "barely better"])
+def test_what_dev_could_not_tell_is_asked_of_nobody(truth: dict[str, float]) -> None:
+    assert right_answer(truth, 0.6, 60) is None
+
+
+@needs_data
+def test_one_objective_stands_for_each_answer_that_a_target_makes_clear() -> None:
+    found = cases_of(KINDS["tickets-exact"], {"zero-shot": 0.02, "few-shot": 0.5, "nearest": 0.85})
+    assert {case.right for case in found} == {"few-shot", "nearest"} | ({NONE} if any(case.right == NONE for case in found) else set())
+    for case in found:
+        assert right_answer({"zero-shot": 0.02, "few-shot": 0.5, "nearest": 0.85}, case.target, 60) == case.right
+
+
+@needs_data
+def test_traffic_alone_turns_the_answer() -> None:
+    truth = {"prompt zero-shot": 0.4, "prompt few-shot": 0.5, "nearest 8 by words": 0.85, "lora r16": 0.9}
+    little, much = cases_of(KINDS["traffic"], truth)
+    assert (little.right, much.right) == ("nearest 8 by words", "lora r16")
+    assert little.target == much.target
+    assert [case.more["traffic"]["per_month"] for case in (little, much)] == list(VOLUMES.values())
+    assert cases_of(KINDS["traffic"], truth | {"prompt few-shot": 0.85}) == []
+
+
+@needs_data
+@pytest.mark.parametrize("name", KINDS)
+def test_no_text_stands_in_two_parts_of_a_bed(name: str) -> None:
+    texts = [{text for text, _ in rows} for rows in _parts(KINDS[name]).values()]
+    assert sum(map(len, texts)) == len(set.union(*texts)) == sum(KINDS[name].sizes)
