@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks" / "decision"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "decision"))
 
+from beds import DATA
 from kinds import KINDS, VOLUMES, _parts
 from known_answers import NONE, cases_of, right_answer
 
-DATA = Path(os.environ.get("TAILORBIRD_TEST_DATA", ROOT.parent / "shared" / "data"))
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no public data sets here: set TAILORBIRD_TEST_DATA")
 
 
