@@ -79,7 +79,7 @@ def mean_interval(scores: Sequence[float], groups: Sequence[str], confidence: fl
     if float(values.min()) < 0 or float(values.max()) > 1:
         raise InvalidInput("a score lies outside [0, 1]", "give scores between 0 and 1")
     mean = float(values.mean())
-    if np.ptp(values) == 0 or count == 1:
+    if np.ptp(values) < 1e-9 or count == 1:
         return _wilson(mean, count, _normal(confidence))
     sums_G = np.bincount(membership, weights=values - mean)
     squares = max(float(np.sum(sums_G**2)), float(np.sum((values - mean) ** 2)))
