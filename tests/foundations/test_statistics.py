@@ -87,7 +87,7 @@ def test_clustered_wilson_is_wilson_without_clusters_and_wider_with_whole_ones(c
 # --- paired differences -----------------------------------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=60), st.sampled_from((0.8, 0.9, 0.95)))
+@given(st.lists(st.integers(0, 1000).map(lambda score: score / 1000), min_size=2, max_size=60), st.sampled_from((0.8, 0.9, 0.95)))
 def test_an_interval_of_scores_holds_their_mean_mirrors_and_has_width(scores: list[float], confidence: float) -> None:
     low, high = mean_interval(scores, alone(len(scores)), confidence)
     mirrored = mean_interval([1 - score for score in scores], alone(len(scores)), confidence)
