@@ -300,8 +300,10 @@ def after_look(stage: Stage, looked: Climb, evidence: Evidence, gate: GateResult
     others = [climb for climb in measured if climb.candidate not in seen and climb.gate.verdict is Verdict.PASS]
     if others:
         return Choice.LOOK, f"{gate.reason}; {story.named(others[0])} passes on dev too"
-    hopeless = _cannot_help(stage, {})
-    tried = {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
+    on_test = {"evidence": evidence, "gate": gate}
+    climbs = [climb.model_copy(update=on_test) if climb.candidate == looked.candidate else climb for climb in stage.climbs]
+    hopeless = story.passed_over(stage.objective, planned(stage), climbs)
+    tried = {story.named(each) for each in climbs} | {story.named(each) for each in stage.failed}
     following = story.above(planned(stage), tried, hopeless)
     why_not = hopeless.get(story.named(following), "") if following else ""
     return story.decide(stage.objective, following, story.Measured(gate.verdict, gate.reason, stage.spent, why_not))
