@@ -1,6 +1,6 @@
 """Beside other work: processes that each want a core, and what a side makes meanwhile.
 
-In: sides, numbers of busy processes. Out: tokens a second of each side beside each number of them; ratios of pairs with their intervals.
+In: a side, numbers of busy processes. Out: tokens a second of the side beside each number of them; ratios of pairs with their intervals.
 Must not know: which side is whose.
 """
 
@@ -14,10 +14,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, stdev
 from typing import Any
 
-from sides import Worker, say
+from sides import WARM_UP, Worker, say
 from workload import Spec
 
 HERE = Path(__file__).resolve().parent
@@ -46,30 +46,20 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def beside(specs: Sequence[Spec], steps: int) -> dict[str, dict[str, list[dict[str, float]]]]:
-    """Steps of each of ``specs``, by its name and the load: all take their steps in turn beside the same processes."""
-    total = 3 + len(loads()) * (SETTLING + steps)
-    workers = [Worker(spec.but(steps=total)) for spec in specs]
-    for worker in workers:
-        worker.prepare()
-        for _ in range(3):
-            worker.step()
-    found: dict[str, dict[str, list[dict[str, float]]]] = {worker.measured.spec.name: {} for worker in workers}
-    for load, count in loads().items():
-        with busy(count):
-            for worker in workers:
-                taken = [worker.step() for _ in range(SETTLING + steps)][SETTLING:]
-                found[worker.measured.spec.name][load] = taken
-                rate = median(step["tokens"] / step["seconds"] for step in taken)
-                say(f"  {load:12} {worker.measured.spec.name:32} {rate:7.0f} tokens/s")
-    for worker in workers:
-        worker.end()
+def beside(spec: Spec, names: Sequence[str], steps: int) -> dict[str, float]:
+    """Tokens a second of ``spec`` beside each of the loads ``names``: all tokens of ``steps`` steps over all their seconds."""
+    worker = Worker(spec.but(steps=WARM_UP + len(names) * (SETTLING + steps)))
+    worker.prepare()
+    for _ in range(WARM_UP):
+        worker.step()
+    found = {}
+    for name in names:
+        with busy(loads()[name]):
+            taken = [worker.step() for _ in range(SETTLING + steps)][SETTLING:]
+        found[name] = round(sum(step["tokens"] for step in taken) / sum(step["seconds"] for step in taken), 1)
+        say(f"  {name:12} {spec.name:32} {found[name]:7.0f} tokens/s")
+    worker.end()
     return found
-
-
-def rates(taken: dict[str, list[dict[str, float]]]) -> dict[str, float]:
-    """Tokens a second beside each load: all tokens over all seconds."""
-    return {load: round(sum(step["tokens"] for step in steps) / sum(step["seconds"] for step in steps), 1) for load, steps in taken.items()}
 
 
 def engine(base: str, threads: int, spins: str = "") -> subprocess.Popen[str]:
