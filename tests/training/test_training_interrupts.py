@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +20,11 @@ from transformers import AutoConfig, LlamaForCausalLM
 
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
-from tailorbird.training import decoder, launch, loop, network, open_trainer
+from tailorbird.training import checkpoints, decoder, launch, loop, network, open_trainer
 from tailorbird.training.elementwise import SwiGlu
 from tailorbird.training.held_out import HeldOut
 from tailorbird.training.optimiser import Optimiser
+from tailorbird.training.signals import beside
 
 LAYERS = 8
 
@@ -173,6 +176,39 @@ def test_where_a_checkpoint_is_slow_the_last_one_stands(make_job: MakeJob, monke
         open_trainer().train(job, report)
     assert [place.name for place in (job.workspace / "checkpoints").glob("step-*")] == ["step-00000000"]
     assert go_on(job, whole)[0].step == 1
+
+
+def test_a_checkpoint_that_is_being_written_is_broken_off(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What writes is outside of Python; the run is left before it is done, and what it leaves is not taken for a checkpoint."""
+    whole = open_trainer().train(make_job(workspace="whole"), lambda _: None)
+    job, quick, writes, release = make_job(workspace="ended"), checkpoints.save_file, [0], threading.Event()
+
+    def slow(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        writes[0] += 1
+        if writes[0] == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            release.wait()
+        quick(tensors, path)
+
+    monkeypatch.setattr(checkpoints, "save_file", slow)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            open_trainer().train(job, lambda _: None)
+        assert not release.is_set()
+    finally:
+        release.set()
+    go_on(job, whole)
+
+
+def test_what_fails_beside_is_raised_and_another_thread_does_it_itself() -> None:
+    with pytest.raises(ZeroDivisionError):
+        beside(lambda: 1 / 0)
+    names: list[str] = []
+    other = threading.Thread(target=lambda: beside(lambda: names.append(threading.current_thread().name)), name="other")
+    other.start()
+    other.join()
+    beside(lambda: names.append(threading.current_thread().name))
+    assert names == ["other", "beside"]
 
 
 def test_a_team_that_does_not_end_soon_after_an_interruption_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 import torch
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingFork
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.disk import digest_file, flush_path, private_folder
+from tailorbird.training.signals import beside
 from tailorbird.training.state import LoopState
 
 _KEPT = 2
@@ -76,7 +78,7 @@ class Checkpoints:
 
     def save_best(self, step: int, weights: dict[str, torch.Tensor]) -> None:
         """Keeps ``weights`` as the best so far, reached at ``step``."""
-        new = self._folder / f".new-best-{step:08d}"
+        new = self._folder / _new(f"best-{step:08d}")
         write_tensors(new, weights)
         self._best_digests[step] = digest_file(new)
         new.replace(self._best(step))
@@ -84,8 +86,7 @@ class Checkpoints:
 
     def save(self, state: LoopState, tensors: dict[str, torch.Tensor]) -> None:
         """Keeps a moment, whose best weights were saved before, and drops all but the newest two."""
-        new, place = self._folder / f".new-step-{state.step:08d}", self._folder / f"step-{state.step:08d}"
-        _remove(new)
+        new, place = self._folder / _new(f"step-{state.step:08d}"), self._folder / f"step-{state.step:08d}"
         private_folder(new)
         write_tensors(new / "tensors.safetensors", tensors)
         manifest = _Manifest(
@@ -157,6 +158,11 @@ class Checkpoints:
         return self._folder / f"best-{step:08d}.safetensors"
 
 
+def _new(name: str) -> str:
+    """What ``name`` is called while it is written; no two alike, since a write that was broken off may still go on."""
+    return f".new-{name}-{uuid4().hex[:8]}"
+
+
 def _foreign() -> Conflict:
     return Conflict(
         "the workspace holds a checkpoint of another job: its settings, prompt, data or base model differ",
@@ -189,7 +195,8 @@ def _read_tensors(path: Path, digest: Digest) -> dict[str, torch.Tensor] | None:
 
 def write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Writes ``tensors`` to ``path`` and waits until they are on the disk. Raises OSError."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    beside(lambda: save_file(held, path))
     flush_path(path)
 
 

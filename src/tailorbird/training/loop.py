@@ -275,7 +275,8 @@ class Loop:
         return time.monotonic() - self._saved_at > max(_CHECKPOINT_SECONDS, self._save_seconds / _CHECKPOINT_SHARE)
 
     def _save(self) -> None:
-        started = time.monotonic()
+        # One that is broken off is not begun again on leaving.
+        started, self._save_seconds = time.monotonic(), math.inf
         tensors = self._optimiser.tensors()
         if self._team.leads:
             self._checkpoints.save(self._state, tensors)

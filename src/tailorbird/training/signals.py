@@ -1,6 +1,6 @@
-"""Signals that ask the process to end, held back while something is half done.
+"""Signals that ask the process to end: held back while something is half done, answered while something long goes on.
 
-In: a block. Out: the same block, at whose end a signal that came meanwhile arrives. Must not know: what the block does.
+In: a block, or a piece of work. Out: the same, with signals answered at its end, or meanwhile. Must not know: what it does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,30 @@ from types import FrameType
 from typing import Any
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
+#: Seconds between two looks for a signal that another thread was handed.
+_LOOKS = 0.1
+
+
+def beside(work: Callable[[], object]) -> None:
+    """Does ``work``, which runs outside of Python for long, in a thread beside this one, so that a signal is answered meanwhile: what ends
+    the wait is raised at once, and ``work`` is left to itself. Off the main thread, where signals do not arrive, it is simply done."""
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=do, name="beside", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LOOKS)
+    if failed:
+        raise failed[0]
 
 
 @contextmanager
