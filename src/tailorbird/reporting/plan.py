@@ -86,7 +86,8 @@ def _machine(plan: Plan) -> str:
     machine = plan.machine
     gpus = ", ".join(machine.gpus) or "no GPU"
     rates = f"matmul {machine.fp32_gflops:.0f} GFLOP/s fp32, {machine.bf16_gflops:.0f} bf16"
-    return f"this machine: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {gpus}, {rates}"
+    beside = " (measured beside other work)" if machine.loaded else ""
+    return f"this machine: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {gpus}, {rates}{beside}"
 
 
 def _basis(plan: Plan) -> str:
@@ -136,13 +137,19 @@ def accuracy_table(errors: tuple[EstimateError, ...]) -> Group:
     columns = ("time", "took", "error", "memory", "grew by", "error ")
     table = plain_table(("run", "rung", "at", "timed", *columns), columns)
     for one in errors:
-        time = (human_seconds(one.seconds.likely), human_seconds(one.took_seconds), f"{one.time_error:+.0%}")
+        time = (human_seconds(one.seconds.likely), _took(one), f"{one.time_error:+.0%}")
         memory = (human_memory(one.memory.likely), human_memory(one.took_memory), f"{one.memory_error:+.0%}")
         timed = "yes" if one.calibrated else "no"
         add_row(table, (one.run, f"{one.rung.value} {one.variant}", moment(one.at), timed, *time, *memory))
     return Group(
         table, *_block([_mean_error("time", [e.time_error for e in errors]), _mean_error("memory", [e.memory_error for e in errors])])
     )
+
+
+def _took(one: EstimateError) -> str:
+    """The time that a training took; beside other work, also what it would have taken alone, to which its estimate is held."""
+    alone = f" ({human_seconds(one.quiet_seconds)} alone)" if one.quiet_seconds not in (0.0, one.took_seconds) else ""
+    return f"{human_seconds(one.took_seconds)}{alone}"
 
 
 def _mean_error(what: str, errors: list[float]) -> str:
