@@ -1,30 +1,29 @@
 """Beside other work: processes that each want a core, and what a side makes meanwhile.
 
-In: a side, numbers of busy processes. Out: tokens a second of the side beside each number of them; ratios of pairs with their intervals.
+In: a side, numbers of busy processes. Out: tokens a second of the side beside each number of them.
 Must not know: which side is whose.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-from sides import WARM_UP, Worker, say
+from sides import WARM_UP, Others, Worker, say
 from workload import Spec
 
 HERE = Path(__file__).resolve().parent
 #: Steps that are not counted after the load has changed: the scheduler moves threads.
 SETTLING = 1
-#: Student's t, two-sided 95 %, by degrees of freedom.
-_T95 = {14: 2.145, 15: 2.131, 19: 2.093, 24: 2.064, 29: 2.045}
+#: A step counts as undisturbed where processes that are none of ours took no more than this share of the cores; so many times as many steps
+#: as are wanted are taken at most.
+UNDISTURBED, TRIES = 0.03, 4
 
 
 def loads() -> dict[str, int]:
@@ -34,11 +33,11 @@ def loads() -> dict[str, int]:
 
 
 @contextmanager
-def busy(count: int) -> Iterator[None]:
-    """``count`` processes that want a core each, all the time."""
+def busy(count: int) -> Iterator[list[int]]:
+    """``count`` processes that want a core each, all the time; their numbers."""
     running = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
-        yield
+        yield [process.pid for process in running]
     finally:
         for process in running:
             process.kill()
@@ -46,26 +45,36 @@ def busy(count: int) -> Iterator[None]:
             process.wait()
 
 
-def beside(spec: Spec, names: Sequence[str], steps: int) -> dict[str, float]:
-    """Tokens a second of ``spec`` beside each of the loads ``names``: all tokens of ``steps`` steps over all their seconds."""
-    worker = Worker(spec.but(steps=WARM_UP + len(names) * (SETTLING + steps)))
+def beside(spec: Spec, names: Sequence[str], steps: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Tokens a second of ``spec`` beside each of the loads ``names``, all tokens over all seconds of ``steps`` steps; and the share of the
+    cores that processes which are none of ours took meanwhile. Of ``TRIES`` times as many steps, those with the least of it count."""
+    worker = Worker(spec.but(steps=WARM_UP + len(names) * (SETTLING + TRIES * steps)))
     worker.prepare()
     for _ in range(WARM_UP):
         worker.step()
-    found = {}
+    rates, others = {}, {}
     for name in names:
-        with busy(loads()[name]):
-            taken = [worker.step() for _ in range(SETTLING + steps)][SETTLING:]
-        found[name] = round(sum(step["tokens"] for step in taken) / sum(step["seconds"] for step in taken), 1)
-        say(f"  {name:12} {spec.name:32} {found[name]:7.0f} tokens/s")
-    worker.end()
-    return found
+        with busy(loads()[name]) as pids:
+            watch = Others([worker.pid, os.getpid(), *pids])
+            taken: list[tuple[float, dict[str, float]]] = []
+            for _ in range(SETTLING):
+                worker.step()
+            while len(taken) < TRIES * steps and sum(share <= UNDISTURBED for share, _ in taken) < steps:
+                watch.begin()
+                step = worker.step()
+                taken.append((watch.share(), step))
+        least = sorted(taken, key=lambda one: one[0])[:steps]
+        rates[name] = round(sum(step["tokens"] for _, step in least) / sum(step["seconds"] for _, step in least), 1)
+        others[name] = round(max(share for share, _ in least), 3)
+        say(f"  {name:12} {spec.name:32} {rates[name]:7.0f} tokens/s; others took {others[name]:.0%} of the cores")
+    worker.stop()
+    return rates, others
 
 
-def engine(base: str, threads: int, spins: str = "") -> subprocess.Popen[str]:
+def engine(base: str, threads: int) -> subprocess.Popen[str]:
     """Our engine in a process of its own, which answers a round of requests for each line that it is sent."""
     environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)} | ({"GOMP_SPINCOUNT": spins} if spins else {})
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)} | {"GOMP_SPINCOUNT": "1000"}
     return subprocess.Popen(
         [sys.executable, str(HERE / "load_engine.py"), base], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
     )
@@ -86,15 +95,3 @@ def end(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.close()
     process.wait(60)
-
-
-def interval(ratios: Sequence[float]) -> dict[str, float]:
-    """The mean of ``ratios`` with its 95 % interval, by the t distribution of their logarithms."""
-    logs = [math.log(ratio) for ratio in ratios]
-    half = _T95.get(len(logs) - 1, 2.0) * stdev(logs) / math.sqrt(len(logs))
-    return {
-        "low": round(math.exp(fmean(logs) - half), 4),
-        "mean": round(math.exp(fmean(logs)), 4),
-        "high": round(math.exp(fmean(logs) + half), 4),
-        "pairs": len(logs),
-    }

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tailorbird.training  # noqa: F401 - first: it chooses how threads wait, before torch is loaded  # isort: skip
 import torch
 from ablations import go_without
 from workload import ALL_LINEAR, INSTRUCTION, Gate, Memory, Spec, read_messages

@@ -53,8 +53,6 @@ BARS = {
     "load_one_process": Bar(0.50, 0.66, "share of alone"),
     "load_one_a_core": Bar(0.40, 0.50, "share of alone"),
     "load_two_a_core": Bar(0.25, 0.33, "share of alone"),
-    "quiet_training_low": Bar(0.95, 1.0),
-    "quiet_serving_low": Bar(0.95, 1.0),
 }
 
 

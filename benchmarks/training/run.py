@@ -22,7 +22,7 @@ from typing import Any
 
 import load
 from results import Found, keep
-from sides import ROOT, WARM_UP, Measured, say, side_by_side
+from sides import ROOT, Measured, say, side_by_side
 from workload import INSTRUCTION, Spec, read_messages
 
 WORK = ROOT / ".cache" / "benchmarks" / f"training-{os.getpid()}"
@@ -39,11 +39,7 @@ FULL = (
     "load",
     "load_peer",
     "load_serving",
-    "waiting",
-    "waiting_serving",
 )
-#: Rounds in which libgomp spins where nobody says otherwise (its own default): how threads waited before they were told to sleep.
-SPINNING = "300000"
 
 
 class Benchmark:
@@ -171,16 +167,16 @@ class Benchmark:
 
     def load(self) -> None:
         """A LoRA run beside nothing, one busy process, one a core and two a core."""
-        found = load.beside(self.short.but(out=str(WORK / "load")), list(load.loads()), 4 if self.quick else 12)
+        found, others = load.beside(self.short.but(out=str(WORK / "load")), list(load.loads()), 4 if self.quick else 12)
         for name in ("one_process", "one_a_core", "two_a_core"):
             self.values[f"load_{name}"] = found[name] / found["alone"]
-        self.detail["tokens_per_second"] = found
+        self.detail |= {"tokens_per_second": found, "share_of_the_cores_that_others_took": others}
 
     def load_peer(self) -> None:
         """TRL's best beside the same; in a quick run not beside two a core, where a step of it takes a minute."""
         spec = self.short.but(side="trl", variant="best", out=str(WORK / "load-peer"))
-        found = load.beside(spec, list(load.loads())[: 3 if self.quick else 4], 2 if self.quick else 6)
-        self.detail["peer_tokens_per_second"] = found
+        found, others = load.beside(spec, list(load.loads())[: 3 if self.quick else 4], 2 if self.quick else 6)
+        self.detail |= {"peer_tokens_per_second": found, "share_of_the_cores_that_others_took": others}
         self.detail["peer_share_of_alone"] = {name: round(rate / found["alone"], 3) for name, rate in found.items()}
 
     def load_serving(self) -> None:
@@ -198,27 +194,6 @@ class Benchmark:
             }
         load.end(engine)
         self.detail["engine"] = found
-
-    def waiting(self) -> None:
-        """Alone: threads that sleep at barriers against threads that spin as before, a step of each in turn."""
-        steps = WARM_UP + (15 if self.quick else 24)
-        sides = [self.short.but(steps=steps, out=str(WORK / f"waiting-{spins}")) for spins in ("", SPINNING)]
-        asleep, spinning = side_by_side(sides, [{}, {"GOMP_SPINCOUNT": SPINNING}])
-        pairs = zip(asleep.steady, spinning.steady, strict=True)
-        # The same rows in both.
-        self.detail["sleeping_to_spinning"] = load.interval([theirs["seconds"] / ours["seconds"] for ours, theirs in pairs])
-        self.values["quiet_training_low"] = self.detail["sleeping_to_spinning"]["low"]
-
-    def waiting_serving(self) -> None:
-        """The same of the engine, a round of requests of each in turn."""
-        engines = [load.engine(self.short.base, self.short.threads, spins) for spins in ("", SPINNING)]
-        for engine in engines:
-            load.round_of(engine)
-        rounds = [[load.round_of(engine)["tokens_per_second"] for engine in engines] for _ in range(15 if self.quick else 24)]
-        for engine in engines:
-            load.end(engine)
-        self.detail["engine_sleeping_to_spinning"] = load.interval([asleep / spinning for asleep, spinning in rounds])
-        self.values["quiet_serving_low"] = self.detail["engine_sleeping_to_spinning"]["low"]
 
     def peer_search(self) -> None:
         """Other settings of the peer, so that its best is known to be its best."""

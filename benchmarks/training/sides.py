@@ -75,6 +75,35 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+class Others:
+    """How much of the cores processes take that are not among ``pids``: what the system counts, without what those are charged."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self._pids = pids
+
+    def begin(self) -> None:
+        """From here on."""
+        self._started, self._busy, self._ours = time.monotonic(), _busy_ticks(), self._charged()
+
+    def share(self) -> float:
+        """Of all cores, since ``begin``."""
+        passed = (time.monotonic() - self._started) * os.sysconf("SC_CLK_TCK") * len(os.sched_getaffinity(0))
+        return max(0.0, (_busy_ticks() - self._busy) - (self._charged() - self._ours)) / passed
+
+    def _charged(self) -> int:
+        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self._pids)
+
+
+def _busy_ticks() -> int:
+    user, nice, system, _, _, irq, softirq, steal, *_ = map(int, Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:])
+    return user + nice + system + irq + softirq + steal
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of proc(5) from the third on."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+
+
 class Worker:
     """A side in a process of its own."""
 
@@ -94,6 +123,17 @@ class Worker:
             env=_environment(spec) | dict(environment or {}),
             text=True,
         )
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def stop(self) -> None:
+        """Ends it in the middle."""
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
 
     def prepare(self) -> None:
         """Until it is ready for its first step."""
@@ -147,10 +187,13 @@ def side_by_side(specs: Sequence[Spec], environments: Sequence[Mapping[str, str]
         worker = Worker(spec, environment)
         worker.prepare()
         workers.append(worker)
+    others = Others([os.getpid(), *(worker.pid for worker in workers)])
     for number in range(max(spec.steps for spec in specs)):
         for worker in workers:
             if number < worker.measured.spec.steps:
+                others.begin()
                 step = worker.step()
+                step["others"] = others.share()
                 say(f"  step {number + 1:2} {worker.measured.spec.name:32} {step['tokens'] / step['seconds']:7.0f} tokens/s")
     for worker in workers:
         worker.end()

@@ -13,7 +13,9 @@ from tailorbird.domain.plan import Estimate
 from tailorbird.reporting import accuracy_table
 
 
-@pytest.mark.parametrize(("quiet", "shown", "error"), [(0.0, "50.0 s", "-80%"), (50.0, "50.0 s", "-80%"), (12.5, "50.0 s (12.5 s alone)", "-20%")])
+@pytest.mark.parametrize(
+    ("quiet", "shown", "error"), [(0.0, "50.0 s", "-80%"), (50.0, "50.0 s", "-80%"), (12.5, "50.0 s (12.5 s alone)", "-20%")]
+)
 def test_a_training_beside_other_work_is_held_to_what_it_takes_alone(quiet: float, shown: str, error: str) -> None:
     ten = Estimate(low=8, likely=10, high=12, unit="s")
     found = EstimateError(

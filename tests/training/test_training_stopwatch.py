@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tailorbird.training import stopwatch
-from tailorbird.training.stopwatch import Laps, Reading, Stopwatch, read
+from tailorbird.training import readings, stopwatch
+from tailorbird.training.readings import Laps, Reading, read
+from tailorbird.training.stopwatch import Stopwatch
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -40,7 +41,16 @@ def test_on_a_quiet_machine_seconds_that_pass_are_right(monkeypatch: pytest.Monk
     watch = Stopwatch(CPU)
     assert watch.least(nothing) == 1.8
     assert not watch.loaded
-    assert watch.efficiency == pytest.approx(3.6 / 3.8)
+    assert watch.efficiency == 0.0
+
+
+def test_the_efficiency_is_learned_on_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    told(monkeypatch, Reading(2.2, 1.6, 0.0, 2), Reading(2.2, 1.6, 2.0, 2))
+    watch = Stopwatch(CPU)
+    watch.learn(nothing, 2.0)
+    assert watch.efficiency == pytest.approx(0.8)
+    watch.learn(nothing, 2.0)
+    assert watch.efficiency == 0.0, "a reading beside other work teaches nothing"
 
 
 def test_a_reading_beside_other_work_is_passed_over_for_a_quiet_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,24 +60,26 @@ def test_a_reading_beside_other_work_is_passed_over_for_a_quiet_one(monkeypatch:
 
 
 def test_beside_other_work_processor_time_over_the_efficiency_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopwatch, "sleeps", lambda: True)
     told(monkeypatch, Reading(9.0, 1.8, 7.0, 2), Reading(8.0, 1.6, 7.0, 2))
     watch = Stopwatch(CPU, efficiency=0.8)
     assert watch.least(nothing) == pytest.approx(2.0)
     assert (watch.loaded, watch.efficiency) == (True, 0.0)
 
 
-def test_where_threads_spin_one_alone_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stopwatch, "sleeps", lambda: False)
+def test_beside_other_work_threads_are_let_sleep_and_one_more_reading_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
-    done = told(monkeypatch, Reading(9.0, 8.0, 7.0, 2), Reading(8.0, 7.5, 7.0, 2), Reading(6.0, 3.2, 3.0, 1))
-    assert Stopwatch(CPU).least(nothing) == pytest.approx(2.0)
-    assert done == [3]
+    done = told(monkeypatch, Reading(2.0, 2.0, 0.5, 2), Reading(9.0, 1.8, 7.0, 2))
+    watch = Stopwatch(CPU, efficiency=0.9)
+    try:
+        assert watch.least(nothing) == pytest.approx(2.0), "the first was read while threads span"
+        assert done == [2]
+    finally:
+        watch.leave()
 
 
 def test_what_the_disk_does_counts_without_the_wait_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     ready = iter([10.0, 14.0])
-    monkeypatch.setattr(stopwatch, "_ready_here", lambda: next(ready))
+    monkeypatch.setattr(stopwatch, "ready_here", lambda: next(ready))
     told(monkeypatch, Reading(6.0, 1.0, 4.0, 2))
     watch = Stopwatch(CPU)
     assert (watch.once(nothing), watch.loaded) == (2.0, True)
@@ -83,7 +95,7 @@ def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def crowded_core() -> Iterator[None]:
     """This process on one core, beside another that wants all of it."""
-    if not hasattr(os, "sched_setaffinity") or not stopwatch._TASKS.is_dir():
+    if not hasattr(os, "sched_setaffinity") or not readings._TASKS.is_dir():
         pytest.fail("these tests are made for Linux")
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})

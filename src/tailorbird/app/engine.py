@@ -46,6 +46,8 @@ def run_engine(parts: Parts, place: Path, secret: str, log_format: LogFormat = "
 
 def serve_engine(open_engine: Callable[[], LiveEngine], admit: Callable[[LoadRequest], Servable], place: Path, secret: str) -> None:
     """Serves what ``open_engine`` opens on a Unix socket at ``place`` until SIGINT or SIGTERM. Raises Unavailable as ``run_engine``."""
+    # Before torch is imported: its threads would otherwise spin on a core that the next step needs (decision 0025).
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     engine = open_engine()
     with listen_privately(place) as listener:
         server = Server(engine_app(engine, admit, secret))

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tailorbird.foundations.threads import wait_passively
-
-wait_passively()  # before torch is loaded, which reads it once
-
-from tailorbird.inference.engine import TorchEngine  # noqa: E402
-from tailorbird.inference.forward.precision import Precision  # noqa: E402
-from tailorbird.inference.reader import TransformersReader  # noqa: E402
-from tailorbird.inference.retrieval import TorchEncoder  # noqa: E402
-from tailorbird.ports.encoder import Encoder  # noqa: E402
-from tailorbird.ports.engine import LocalEngine  # noqa: E402
-from tailorbird.ports.model_reader import ModelReader  # noqa: E402
+from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.forward.precision import Precision
+from tailorbird.inference.reader import TransformersReader
+from tailorbird.inference.retrieval import TorchEncoder
+from tailorbird.ports.encoder import Encoder
+from tailorbird.ports.engine import LocalEngine
+from tailorbird.ports.model_reader import ModelReader
 
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 

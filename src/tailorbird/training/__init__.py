@@ -4,12 +4,8 @@ In: training jobs (examples, a prompt, resolved settings, a base model's folder)
 Must not know: why this job was chosen, tenants, releases.
 """
 
-from tailorbird.foundations.threads import wait_passively
-
-wait_passively()  # before torch is loaded, which reads it once
-
-from tailorbird.ports.trainer import Trainer  # noqa: E402
-from tailorbird.training.trainer import TorchTrainer  # noqa: E402
+from tailorbird.ports.trainer import Trainer
+from tailorbird.training.trainer import TorchTrainer
 
 __all__ = ["open_trainer"]
 

@@ -23,7 +23,8 @@ from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.packing import pack
-from tailorbird.training.stopwatch import REPEATS, Stopwatch, threads
+from tailorbird.training.readings import threads
+from tailorbird.training.stopwatch import REPEATS, Stopwatch
 
 #: A pass this many times shorter than the longest tells what a pass costs whatever its length.
 _SHORTER = 4
@@ -33,7 +34,11 @@ _WRITTEN = 128 * 2**20
 def calibrate(job: TrainingJob, machine: str, efficiency: float) -> Calibration:
     """As ``Trainer.calibrate``."""
     with threads(job.settings.threads):
-        return _calibrated(job, machine, Stopwatch(pick_device(), efficiency))
+        watch = Stopwatch(pick_device(), efficiency)
+        try:
+            return _calibrated(job, machine, watch)
+        finally:
+            watch.leave()
 
 
 def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration:
@@ -48,6 +53,8 @@ def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration
     first_update = watch.once(lambda: optimiser.update(0.0))
     held_gb = resident_gib()
     passes = [_timed(network, optimiser, part, watch) for part in ((shorter, longest) if len(longest) > 1 else (longest,))]
+    watch.learn(lambda: _pass(network, shorter), passes[0].seconds)
+    optimiser.forget_gradients()
     _pass(network, shorter)
     update = watch.once(lambda: optimiser.update(0.0))
     return Calibration(

@@ -20,6 +20,7 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
+from tailorbird.training.barriers import Barriers
 from tailorbird.training.batches import Batches, divide
 from tailorbird.training.checkpoints import Checkpoints
 from tailorbird.training.cost import Flops, MemoryMeter
@@ -31,10 +32,10 @@ from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.packing import pack, packed_tokens
 from tailorbird.training.plateau import Plateau, Steps
+from tailorbird.training.readings import Laps
 from tailorbird.training.schedule import learning_rate, warmup_steps
 from tailorbird.training.signals import unbroken
 from tailorbird.training.state import LoopState
-from tailorbird.training.stopwatch import Laps
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
@@ -83,6 +84,8 @@ class Loop:
         gradients of the step it falls into, saves what was learned before unless that is slow, and is passed on.
         """
         self._resume()
+        barriers = Barriers(self._network.device)
+        self._network.before_pass = barriers.look
         try:
             self._climb()
         except KeyboardInterrupt:
@@ -91,6 +94,8 @@ class Loop:
             if self._settled and self._state.history and self._save_seconds <= _LAST_CHECKPOINT_SECONDS:
                 self._save()
             raise
+        finally:
+            barriers.spin()
         self._optimiser.retire()
         return self._state
 

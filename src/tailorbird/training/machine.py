@@ -29,12 +29,14 @@ def measure_machine() -> Machine:
     """Cores this process may use, memory it may fill, GPUs, and matmul rates of the device that training would pick. About a second."""
     device = pick_device()
     watch = Stopwatch(device)
+    fp32, bf16 = (_matmul_gflops(dtype, device, watch) for dtype in (torch.float32, torch.bfloat16))
+    watch.leave()
     return Machine(
         cores=_cores(),
         memory_gb=round(_memory_bytes() / GIB, 2),
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
-        fp32_gflops=_matmul_gflops(torch.float32, device, watch),
-        bf16_gflops=_matmul_gflops(torch.bfloat16, device, watch),
+        fp32_gflops=fp32,
+        bf16_gflops=bf16,
         fast_bf16=_fast_bf16(device),
         four_bit=find_spec("bitsandbytes") is not None,
         threads=torch.get_num_threads() if device.type == "cpu" else 0,

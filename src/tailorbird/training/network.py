@@ -6,6 +6,7 @@ optimisers, which rows come next.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,6 +106,8 @@ class Network:
             _look_up_between_layers(model)
         #: Whether activations are computed again in the backward pass instead of kept: slower by a third, exact, little memory.
         self.recompute = False
+        #: Called before each pass.
+        self.before_pass: Callable[[], object] = lambda: None
         self._tied = False
         #: Whether the processes of the team share the weights. Each must then take as many passes as the others.
         self.divided = False
@@ -140,6 +143,7 @@ class Network:
 
     def _hidden(self, packed: Packed) -> torch.Tensor:
         """Hidden states (A, H) that predict answer tokens."""
+        self.before_pass()
         if self._llama:
             return self._written_out()(packed, recompute=self.recompute and torch.is_grad_enabled())
         return self._as_transformers_does(packed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.domain.value import Value
-from tailorbird.training.stopwatch import LOADED, Reading
+from tailorbird.training.readings import LOADED, Reading
 
 #: Evaluations in a row that lie above the best beyond their interval, before a run is stopped: one alone may be chance.
 _PATIENCE = 2

@@ -38,9 +38,9 @@ from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
 from tailorbird.training.ranking import tune
+from tailorbird.training.readings import threads
 from tailorbird.training.sharding import is_divided
 from tailorbird.training.state import LoopState
-from tailorbird.training.stopwatch import threads
 from tailorbird.training.team import Team
 
 
