@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -90,6 +92,27 @@ def test_a_gpu_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = Stopwatch(GPU)
     assert (watch.least(nothing), watch.loaded, watch.efficiency) == (1.5, False, 0.0)
     assert Laps(GPU).lap().waited == 0.0
+
+
+def test_a_thread_that_ends_takes_nothing_off_the_wait_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose history would else hide that others wanted the cores."""
+    monkeypatch.setattr(readings, "_TASKS", tmp_path)
+
+    def task(name: str, seconds: int) -> None:
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "schedstat").write_text(f"7 {seconds}000000000 9\n")
+
+    ready = readings._Ready()
+    task("1", 4)
+    task("2", 50)
+    assert ready.seconds() == 54.0
+    task("1", 7)
+    shutil.rmtree(tmp_path / "2")
+    assert ready.seconds() == 57.0
+    task("2", 1)
+    assert ready.seconds() == 58.0
+    task("1", 2)
+    assert ready.seconds() == 60.0, "the number of a thread that has ended was given to another"
 
 
 @pytest.fixture

@@ -84,11 +84,28 @@ def threads(count: int) -> Iterator[None]:
 
 def _waited() -> float:
     """Seconds that threads of this process have stood ready without a core, and that a hypervisor took; 0 where nobody counts them."""
-    return _ready() + _stolen()
+    return _threads_ready.seconds() + _stolen()
 
 
-def _ready() -> float:
-    return sum(_ready_of(task / "schedstat") for task in _TASKS.iterdir()) if _TASKS.is_dir() else 0.0
+class _Ready:
+    """How long threads of this process have stood ready in all, those that have ended among them: a sum that never falls."""
+
+    def __init__(self) -> None:
+        self._living: dict[str, float] = {}
+        self._ended = 0.0
+
+    def seconds(self) -> float:
+        """Until now."""
+        if not _TASKS.is_dir():
+            return 0.0
+        now = {task.name: _ready_of(task / "schedstat") for task in _TASKS.iterdir()}
+        # A number that fell belongs to a new thread of the same name.
+        self._ended += sum(then for name, then in self._living.items() if now.get(name, 0.0) < then)
+        self._living = now
+        return self._ended + sum(now.values())
+
+
+_threads_ready = _Ready()
 
 
 def ready_here() -> float:
