@@ -11,6 +11,8 @@ from hypothesis import settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# No test waits for a package index: what needs an encoder brings it.
+os.environ.setdefault("TAILORBIRD_FETCH_ENCODER", "false")
 
 # A test is never timed: the machine may be busy.
 settings.register_profile("house", deadline=None)

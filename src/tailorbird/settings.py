@@ -48,8 +48,9 @@ class Settings(Value):
     ``engine_model``. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and ``alerts`` name who is told
     (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
     server is known beside those that it listens on. ``training_processes`` is how many train together (0: one for each GPU), ``tracking``
-    where the metrics of training are shown; ``judge_kappa`` the agreement with people from which on a judge model counts. Paths are
-    relative to the workspace. ``docs/operations.md`` explains each.
+    where the metrics of training are shown; ``judge_kappa`` the agreement with people from which on a judge model counts.
+    ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder. Paths are relative to the workspace.
+    ``docs/operations.md`` explains each.
     """
 
     workspace: Path
@@ -79,6 +80,7 @@ class Settings(Value):
     tracking: Texts = ()
     tracking_token: str = ""
     judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4
+    fetch_encoder: bool = True
     prices: Prices = Prices()
 
     @property

@@ -67,6 +67,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         redact=redact,
         detectors=open_detectors,
         judge_kappa=settings.judge_kappa,
+        fetches_encoder=settings.fetch_encoder,
     )
 
 

@@ -147,6 +147,14 @@ def test_what_curations_keep_goes_with_the_person(parts: Parts, author: Actor, a
     assert not list(parts.curations("acme").rglob("*"))
 
 
+def test_vectors_of_an_unfinished_floor_go_with_the_person(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
+    run = adapt.plan(parts, author, job, Progress()).run.id
+    parts.vectors(run).mkdir(parents=True)
+    (parts.vectors(run) / "lot.npy").write_bytes(b"vectors")
+    erased(parts, admin)
+    assert not parts.vectors(run).exists()
+
+
 def test_the_person_does_not_come_back_with_the_same_files(parts: Parts, author: Actor, admin: Actor, job: Path) -> None:
     first = adapt.plan(parts, author, job, Progress())
     asked, _ = erased(parts, admin)

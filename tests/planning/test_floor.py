@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from planning_kit import SMALL, inputs, manifest, objective
+from planning_kit import MACHINE, SMALL, inputs, manifest, objective
 
 from tailorbird.domain.dataset import SplitCounts
+from tailorbird.domain.plan import PlannedFloor
 from tailorbird.planning import make_plan
 
 MINI = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
@@ -30,6 +31,47 @@ def test_vectors_or_words_alone_with_the_reason(asked: object, train: int, encod
     assert floor is not None
     assert reason in floor.reason.text
     assert (floor.encoder, floor.name, floor.license) == ((MINI.digest, "mini", "Apache-2.0") if reads else (None, "", ""))
+
+
+def planned(**changes: object) -> PlannedFloor:
+    floor = make_plan(inputs(**{"encoder": MINI} | changes)).floor
+    assert floor is not None
+    return floor
+
+
+def test_it_is_estimated_as_a_rung_is_and_vectors_apart() -> None:
+    both, words = planned(), planned(encoder=None)
+    for floor in (both, words):
+        for estimate in (floor.time, floor.memory, floor.money, floor.energy, floor.serving_cost):
+            assert estimate is not None
+            assert 0 < estimate.low <= estimate.likely <= estimate.high
+    assert both.vectors_time is not None
+    assert words.vectors_time is None
+    assert both.time is not None
+    assert words.time is not None
+    assert both.time.likely > words.time.likely + both.vectors_time.likely, "fitting takes longer, too"
+    more = planned(manifest=manifest(train=4800))
+    assert more.vectors_time is not None
+    assert more.vectors_time.likely / both.vectors_time.likely == pytest.approx((4800 + 180) / (480 + 180))
+
+
+@pytest.mark.parametrize(("vectors", "reads", "refused"), [("auto", False, False), (True, True, True)])
+def test_vectors_beyond_the_budget_are_left_out_unless_they_are_asked_for(vectors: object, reads: bool, refused: bool) -> None:
+    machine = MACHINE.model_copy(update={"fp32_gflops": 0.05})
+    floor = planned(machine=machine, objective=objective(floor={"vectors": vectors}, budget={"hours": 1}))
+    assert (floor.encoder is not None, bool(floor.refused)) == (reads, refused)
+    assert "h and the budget is 1 h" in (floor.refused or floor.reason.text)
+
+
+def test_what_the_memory_does_not_hold_is_refused() -> None:
+    assert "GiB of memory and may take 0.1" in planned(objective=objective(budget={"memory_gb": 0.1})).refused
+
+
+def test_its_role_follows_the_ladder() -> None:
+    assert planned().role == "rung"
+    assert planned(objective=objective(ladder=["floor", "lora"])).role == "rung"
+    assert planned(objective=objective(ladder=["lora"])).role == "reference"
+    assert planned(objective=objective(floor="reference")).role == "reference"
 
 
 def test_only_what_classifies_has_one() -> None:

@@ -229,10 +229,16 @@ class PlannedBase(Value):
     probe: BaseProbe | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class PlannedFloor(Value):
     """The floor: its role, and what it reads beside words: the vectors of ``encoder`` (tree), by its name and licence; None: words alone.
 
-    ``role`` is empty in plans of before it was the lowest rung of an automatic ladder: there it is one where the objective lists it.
+    ``role`` is empty in plans of before it was the lowest rung of an automatic ladder: there it is one where the objective lists it. The
+    estimates are of making and measuring it, ``vectors_time`` the part of the vectors, ``total`` as that of a rung; ``refused`` says why it
+    is not made at all.
     """
 
     role: Literal["", "rung", "reference"] = Field(default="", exclude_if=lambda value: not value)
@@ -240,6 +246,14 @@ class PlannedFloor(Value):
     name: str = ""
     license: str = ""
     reason: Reason
+    time: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    vectors_time: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    memory: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    money: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    energy: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    serving_cost: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    total: Estimate | None = Field(default=None, exclude_if=_is_absent)
+    refused: str = Field(default="", exclude_if=lambda value: not value)
 
 
 class PlannedTraffic(Value):

@@ -67,7 +67,7 @@ class Parts:
     ``workspace`` is the folder with the database, artifacts, models and keys. ``host`` is the tenant whose admins add and remove the
     others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
     of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
-    model's kappa must reach before it counts.
+    model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
     """
 
     ledger: Ledger
@@ -88,6 +88,7 @@ class Parts:
     redact: Callable[[str], str] | None = None
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = _no_detectors
     judge_kappa: float = 0.4
+    fetches_encoder: bool = False
 
     @property
     def models(self) -> Path:
@@ -98,6 +99,10 @@ class Parts:
     def runs(self) -> Path:
         """Where running work keeps its checkpoints."""
         return self.workspace / "runs"
+
+    def vectors(self, run: str) -> Path:
+        """Where a run keeps the vectors of its texts until what reads them is made."""
+        return self.runs / run / "vectors"
 
     def curations(self, tenant: str) -> Path:
         """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""

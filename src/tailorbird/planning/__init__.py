@@ -5,8 +5,21 @@ and rung left out and the reason. Must not know: how a rung works, data rows, to
 """
 
 from tailorbird.planning.bases import Offer, labels_of, make_ladder, probed, why_not_fetched
+from tailorbird.planning.floor import why_not_encoder, why_words
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
 from tailorbird.planning.machines import Change, changed
 
-__all__ = ["Change", "Offer", "PlanInputs", "changed", "labels_of", "make_ladder", "make_plan", "probed", "why_not_fetched"]
+__all__ = [
+    "Change",
+    "Offer",
+    "PlanInputs",
+    "changed",
+    "labels_of",
+    "make_ladder",
+    "make_plan",
+    "probed",
+    "why_not_encoder",
+    "why_not_fetched",
+    "why_words",
+]

@@ -19,8 +19,8 @@ from tailorbird.domain.value import Digest
 class PlanInputs:
     """What planning is given. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
     ``calibrations`` are timed steps of this machine, where there are any.
-    ``encoder`` is the encoder that is installed, ``documents`` the number of the tenant's documents, ``shift`` what the
-    shifted part can prove, ``comparison`` in which metric candidates will be compared."""
+    ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
+    documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared."""
 
     objective: Objective
     objective_digest: Digest
@@ -37,6 +37,7 @@ class PlanInputs:
     documents: int = 0
     shift: tuple[ShiftPower, ...] = ()
     comparison: PlannedComparison | None = None
+    without_encoder: str = ""
 
     @property
     def encoder_tree(self) -> Digest | None:

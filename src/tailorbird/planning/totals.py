@@ -70,9 +70,14 @@ def _asking(rung: RungPlan) -> Estimate:
 
 
 def _total(making: Estimate, rung: RungPlan, traffic: Traffic) -> Estimate:
-    thousands, asking = traffic.requests / 1000, _asking(rung)
+    return in_all(making, _asking(rung), traffic)
+
+
+def in_all(making: Estimate, asking: Estimate, traffic: Traffic) -> Estimate:
+    """What making and all requests of the traffic cost; ``asking`` is of 1,000 requests."""
+    thousands = traffic.requests / 1000
     ends = ((making.low, asking.low), (making.likely, asking.likely), (making.high, asking.high))
-    return interval([made + thousands * asked for made, asked in ends], rung.money.unit)
+    return interval([made + thousands * asked for made, asked in ends], making.unit)
 
 
 def _told(place: int, keyed: Sequence[_Keyed], traffic: Traffic) -> RungPlan:

@@ -69,7 +69,7 @@ def _check(parts: ReleaseParts) -> None:
     problems = (
         (
             parts.candidate.rung is RungKind.FLOOR and parts.candidate.floor is None,
-            "the classical reference was not stored, so it cannot be released: list floor in the ladder, and adapt again",
+            "the floor was measured for reference and not stored: remove `floor: reference` from the objective, and adapt again",
         ),
         (parts.candidate.base_model != parts.base.digest, "the candidate was made from another base model"),
         (parts.run.objective != digest_of(parts.objective), "the run pursued another objective"),

@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.text import Text
 
 from tailorbird.domain.calibration import EstimateError
-from tailorbird.domain.plan import BaseProbe, Flip, Plan, Power
+from tailorbird.domain.plan import BaseProbe, Estimate, Flip, Plan, Power, Reason
 from tailorbird.foundations.canonical import short
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
@@ -20,16 +20,48 @@ def plan_table(plan: Plan) -> Group:
     """The rungs in the order of the climb, then the reason of every choice with its source, then what each split can prove."""
     figures = ("trained", "time", "memory", "money", "energy", "1,000 requests", *(("in all",) if plan.traffic else ()))
     table = plain_table(("rung", *figures), figures)
+    for name, floor in floor_rows(plan):
+        add_row(table, (name, NOTHING, *(estimate_text(each) if each else NOTHING for each in floor)))
     for rung in plan.rungs:
         estimates = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost, *((rung.total,) if plan.traffic else ()))
         texts = [estimate_text(estimate) if estimate else NOTHING for estimate in estimates]
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
-    left_out = [f"left out: {refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
+    left_out = [f"left out: {told}" for told in left_out_lines(plan)]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
     power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan)
     findings = exception_lines(plan.exceptions) + findings
     words = (*_block(traffic_lines(plan)), *_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
     return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
+
+
+def floor_rows(plan: Plan) -> list[tuple[str, tuple[Estimate | None, ...]]]:
+    """The floor's line of the table, its name and its estimates in the order of the columns; nothing where it is not made."""
+    floor = plan.floor
+    if floor is None or floor.time is None or floor.refused:
+        return []
+    name = f"floor words{' and vectors' if floor.encoder else ''}{' (reference)' if floor.role == 'reference' else ''}"
+    in_all = (floor.total,) if plan.traffic else ()
+    return [(name, (floor.time, floor.memory, floor.money, floor.energy, floor.serving_cost, *in_all))]
+
+
+def floor_reasons(plan: Plan) -> tuple[Reason, ...]:
+    """Why the floor is a rung or a reference, what it reads, and what its vectors take."""
+    floor = plan.floor
+    if floor is None:
+        return ()
+    roles = {
+        "rung": "the lowest rung: the climb stops on it where it passes, and it is released; `floor: reference` keeps it beside the ladder",
+        "reference": "measured for reference, and not released",
+    }
+    role = [Reason(rule="role", text=roles[floor.role], source="docs/decisions/0049")] if floor.role else []
+    vectors = f"; the vectors take {estimate_text(floor.vectors_time)} of it" if floor.vectors_time else ""
+    return (*role, floor.reason.model_copy(update={"text": floor.reason.text + vectors}))
+
+
+def left_out_lines(plan: Plan) -> list[str]:
+    """What is not tried, and why."""
+    floor = [f"floor: it {plan.floor.refused}"] if plan.floor and plan.floor.refused else []
+    return floor + [f"{refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
 
 
 def base_lines(plan: Plan) -> list[str]:
@@ -100,8 +132,9 @@ def _basis(plan: Plan) -> str:
 
 
 def _reasons(plan: Plan) -> list[str]:
-    floor = [("floor", plan.floor.reason)] if plan.floor else []
-    told = floor + [(f"{rung.rung.value} {rung.variant}", why) for rung in plan.rungs for why in rung.reasons]
+    told = [("floor", why) for why in floor_reasons(plan)] + [
+        (f"{rung.rung.value} {rung.variant}", why) for rung in plan.rungs for why in rung.reasons
+    ]
     return [f"{name}: {why.text} [{why.rule}: {why.source}]" for name, why in told]
 
 

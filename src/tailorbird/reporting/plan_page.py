@@ -10,7 +10,16 @@ from html import escape
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
-from tailorbird.reporting.plan import base_lines, comparison_lines, items_of, shift_lines, traffic_lines
+from tailorbird.reporting.plan import (
+    base_lines,
+    comparison_lines,
+    floor_reasons,
+    floor_rows,
+    items_of,
+    left_out_lines,
+    shift_lines,
+    traffic_lines,
+)
 
 _STEP_WIDTH, _STEP_RISE, _LEFT, _HEIGHT = 150, 44, 20, 46
 
@@ -42,8 +51,10 @@ def plan_page(plan: Plan, name: str) -> str:
 
 def _picture(plan: Plan) -> str:
     """Planned rungs as rising steps, and those left out after them, dashed."""
+    is_rung = plan.floor is not None and plan.floor.role == "rung"
+    floor = [(name, estimate_text(found[0]), "") for name, found in floor_rows(plan) if is_rung and found[0]]
     planned = [(f"{rung.rung.value} {rung.variant}", estimate_text(rung.time), "") for rung in plan.rungs]
-    steps = planned + [(refusal.rung.value, "left out", "out") for refusal in plan.left_out]
+    steps = floor + planned + [(refusal.rung.value, "left out", "out") for refusal in plan.left_out]
     width, height = 2 * _LEFT + _STEP_WIDTH * len(steps), _STEP_RISE * len(steps) + _HEIGHT + 10
     drawn = "".join(_step(place, height, *step) for place, step in enumerate(steps))
     return f"<svg viewBox='0 0 {width} {height}' role='img' aria-label='the ladder, cheapest rung first'>{drawn}</svg>"
@@ -57,7 +68,8 @@ def _step(place: int, height: int, name: str, below: str, kind: str) -> str:
 
 def _table(plan: Plan) -> str:
     heads = ("rung", "trained", "time", "memory", "money", "energy", "1,000 requests", "in all")
-    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in _cells(rung))}</tr>" for rung in plan.rungs)
+    floor = [(name, NOTHING, *map(_text, found)) for name, found in floor_rows(plan)]
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in (*floor, *map(_cells, plan.rungs)))
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"
 
 
@@ -81,7 +93,7 @@ def _bases(plan: Plan) -> str:
 
 
 def _reasons(plan: Plan) -> str:
-    floor = [("floor", (plan.floor.reason,))] if plan.floor else []
+    floor = [("floor", told)] if (told := floor_reasons(plan)) else []
     blocks = []
     for name, reasons in (*floor, *((f"{rung.rung.value} {rung.variant}", rung.reasons) for rung in plan.rungs)):
         lines = "".join(f"<li>{escape(why.text)} <small>{escape(why.rule)}: {escape(why.source)}</small></li>" for why in reasons)
@@ -90,7 +102,7 @@ def _reasons(plan: Plan) -> str:
 
 
 def _left_out(plan: Plan) -> str:
-    lines = "".join(f"<li>{escape(refusal.rung.value)}: {escape(refusal.reason)}</li>" for refusal in plan.left_out)
+    lines = "".join(f"<li>{escape(told)}</li>" for told in left_out_lines(plan))
     return f"<h2>Left out</h2><ul>{lines}</ul>" if lines else ""
 
 

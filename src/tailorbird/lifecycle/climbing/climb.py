@@ -1,4 +1,4 @@
-"""The climb: the floor beside the ladder, each rung's candidate, its evidence on dev, and the choice.
+"""The climb: the floor, each rung's candidate, its evidence on dev, and the choice.
 
 In: a stage with a plan. Out: measured candidates and the decision after each. Must not know: how a rung works, how an engine computes.
 """
@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from tailorbird import evaluation, release, rungs
 from tailorbird.domain.dataset import Row, Split
@@ -20,7 +16,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import Evidence, GateResult, ItemResult, Metric, Prediction, Standing, Verdict
 from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
@@ -34,18 +30,16 @@ from tailorbird.lifecycle.climbing.prepare import planned
 from tailorbird.lifecycle.climbing.remarks import remarks_of
 from tailorbird.lifecycle.climbing.rung_context import context_of
 from tailorbird.lifecycle.climbing.tracking import tracked
+from tailorbird.lifecycle.climbing.vectors import KeptVectors
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.parts import Progress
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.allowing import require_allowance
 from tailorbird.lifecycle.steps.failing import ended_by
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
-from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import UnitOfWork
 
-#: Texts after whose vectors it is told how far they are.
-_EMBEDDED_AT_ONCE = 2_000
 #: Steps whose mean loss tells how well the learned rows are known.
 _LAST_STEPS = 5
 
@@ -56,23 +50,22 @@ def measure_floor(stage: Stage) -> Outcome:
     As a rung it is measured by the engine that would serve it.
     """
     train, is_rung = stage.rows(Split.TRAIN), story.floor_is_rung(stage.objective, planned(stage))
-    floor = planned(stage).floor
-    encoder = stage.parts.artifacts.get_tree(floor.encoder) if floor and floor.encoder else None
-    stage.progress.tell(f"fitting the floor on words{' and vectors' if encoder else ''}")
-    embed = partial(_embedded, stage, encoder) if encoder else None
+    vectors = _floor_vectors(stage)
+    stage.progress.tell(f"fitting the floor on words{' and vectors' if vectors else ''}")
+    embed = vectors.of if vectors else None
     model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many, embed=embed)
     candidate = Candidate(
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=stage.base.digest,
         prompt=_floor_prompt(stage),
-        floor=_stored(stage, model, encoder) if is_rung else None,
+        floor=_stored(stage, model, vectors.model if vectors else None) if is_rung else None,
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
     )
     evidence = safety.with_safety(stage, candidate, None, _floor_evidence(stage, candidate, model))
-    if encoder:
-        stage.parts.encoder().forget(encoder)
+    if vectors:
+        vectors.forget()
     choice, reason = _after_floor(stage, evidence) if is_rung else (None, "")
     making = Making(candidate=digest_of(candidate), seconds=model.seconds, **_spent(stage, model.seconds))
 
@@ -83,6 +76,15 @@ def measure_floor(stage: Stage) -> Outcome:
     digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
     facts: Facts = _headline(stage, evidence) | ({"choice": choice.value} if choice else {})
     return Outcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
+
+
+def _floor_vectors(stage: Stage) -> KeptVectors | None:
+    """What gives the vectors that the plan has the floor read; None where it reads words alone."""
+    floor, parts = planned(stage).floor, stage.parts
+    if floor is None or floor.encoder is None:
+        return None
+    model = parts.artifacts.get_tree(floor.encoder)
+    return KeptVectors(parts.encoder(), floor.encoder, model, parts.vectors(stage.run.id), stage.progress)
 
 
 def _floor_prompt(stage: Stage) -> PromptSpec:
@@ -124,16 +126,6 @@ def _spent(stage: Stage, seconds: float) -> dict[str, float]:
     """What so many seconds of this machine come to."""
     hours, prices = seconds / 3600, stage.parts.prices
     return {"money": hours * prices.per_hour, "energy_kwh": hours * prices.watts / 1000}
-
-
-def _embedded(stage: Stage, encoder: Path, texts: Sequence[str]) -> Vectors:
-    """Vectors of ``texts``: (texts, width). Tells how far it is where they are many."""
-    found = []
-    for start in range(0, len(texts), _EMBEDDED_AT_ONCE):
-        if start:
-            stage.progress.tell(f"vectors of {start:,} of {len(texts):,} texts")
-        found.append(stage.parts.encoder().embed(encoder, texts[start : start + _EMBEDDED_AT_ONCE]))
-    return np.concatenate(found)
 
 
 def _stored(stage: Stage, model: rungs.FloorModel, encoder: Path | None) -> Digest:
@@ -277,7 +269,9 @@ def choose(stage: Stage) -> Outcome:
     ladder = Ladder(
         floor=floor,
         climbs=stage.climbs,
-        refused=plan.left_out + _not_climbed(stage, tuple(rung for rung in plan.rungs if story.measure_step(rung) not in stage.done)),
+        refused=_floor_refused(plan)
+        + plan.left_out
+        + _not_climbed(stage, tuple(rung for rung in plan.rungs if story.measure_step(rung) not in stage.done)),
         chosen=chosen.candidate if chosen else None,
         reason=reason + _floor_remark(stage, chosen),
         floor_is_rung=is_rung,
@@ -431,6 +425,12 @@ def _floor_climb(stage: Stage) -> Climb:
         money=making.money,
         energy_kwh=making.energy_kwh,
     )
+
+
+def _floor_refused(plan: Plan) -> tuple[Refusal, ...]:
+    """The floor, where it was not made."""
+    refused = plan.floor.refused if plan.floor else ""
+    return (Refusal(rung=RungKind.FLOOR, reason=f"it {refused}"),) if refused else ()
 
 
 def _floor_gate(stage: Stage, evidence: Evidence) -> GateResult:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tailorbird import data, models, planning
+from tailorbird import data, planning
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Exhausted, Unavailable
 from tailorbird.domain.plan import Machine, Plan, ShiftPower
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.lifecycle.climbing import bases, probing
+from tailorbird.lifecycle.climbing import bases, encoders, probing
 from tailorbird.lifecycle.climbing.calibrating import known_timings, time_steps
 from tailorbird.lifecycle.climbing.examining import examine_rungs, heeded
 from tailorbird.lifecycle.climbing.foreseeing import foreseen, incumbent_finding
@@ -23,6 +23,7 @@ from tailorbird.lifecycle.climbing.measuring import comparison_of, groups_of
 from tailorbird.lifecycle.climbing.provable import check_provable
 from tailorbird.lifecycle.data.heeding import amendments_of, manifests_of
 from tailorbird.lifecycle.journal import Facts
+from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
 from tailorbird.objective import check_labels, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
@@ -120,7 +121,7 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
     stage.progress.tell("measuring this machine")
     dev_power, test_power = check_power(stage.file, stage.manifest, groups_of(stage, stage.manifest))
     shift = _power_on_shifted(stage, stage.manifest)
-    machine, encoder, comparison = _machine(stage), _installed_encoder(stage), comparison_of(stage)
+    machine, (encoder, without_encoder), comparison = _machine(stage), encoders.encoder_for(stage), comparison_of(stage)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
         return planning.PlanInputs(
@@ -137,6 +138,7 @@ def offers_of(stage: Stage) -> tuple[planning.Offer, ...]:
             shift=shift,
             calibrations=known_timings(stage, machine, base),
             encoder=encoder,
+            without_encoder=without_encoder,
             documents=len(stage.documents),
             comparison=comparison,
         )
@@ -151,26 +153,9 @@ def _with_timings(offer: planning.Offer, timed: tuple[Calibration, ...]) -> plan
     return replace(offer, inputs=replace(offer.inputs, calibrations=timed)) if offer.inputs else offer
 
 
-def _installed_encoder(stage: Stage) -> BaseModelRef | None:
-    """The encoder of the catalogue that was pulled; None where none was: entries are then found by words, and the floor reads words.
-
-    Raises Corrupt where a file is not what it was when it was pulled, Unavailable where the objective asks for vectors and there is none.
-    """
-    for listed in models.installed(stage.parts.models):
-        if listed.role == "encoder" and listed.folder is not None:
-            return models.register(listed.folder, listed.name, stage.parts.artifacts)
-    if stage.objective.floor.vectors is True:
-        raise Unavailable(
-            "the classical reference is to read vectors, and no encoder is installed",
-            "tailorbird models pull minilm-l6-v2, or remove `floor: {vectors: true}` from the objective",
-            code="encoder_missing",
-        )
-    return None
-
-
 def _refuse_empty(stage: Stage, plan: Plan) -> None:
     """Raises Exhausted when nothing can be tried, with the first reason of each rung."""
-    if plan.rungs or stage.objective.releases_floor:
+    if plan.rungs or (story.floor_is_rung(stage.objective, plan) and not (plan.floor and plan.floor.refused)):
         return
     reasons = "; ".join(f"{refusal.rung.value} {refusal.reason}" for refusal in plan.left_out) or "the ladder is empty"
     raise _no_rung(stage, reasons)

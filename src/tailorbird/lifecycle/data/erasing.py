@@ -76,6 +76,10 @@ def erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasu
     for digest in certificate.purged:
         parts.artifacts.destroy(digest)
     shutil.rmtree(parts.curations(actor.tenant), ignore_errors=True)
+    with parts.ledger.work(actor.tenant, write=False) as work:
+        runs = [run.id for run in work.runs.all()]
+    for run in runs:
+        shutil.rmtree(parts.vectors(run), ignore_errors=True)
     parts.ledger.flush(scrub=True)
     return asked
 

@@ -31,7 +31,10 @@ def what_if(parts: Parts, tenant: str, run: str, change: planning.Change) -> Pla
             raise Conflict(f"run {found.id} has no plan to start from", "plan it first: tailorbird plan OBJECTIVE", code="not_planned")
         asked = _Asked(work, found, plan, work.records.get(SnapshotManifest, done[story.SNAPSHOT]))
         offers = [_offer(asked, base, change) for base in plan.bases or (_only(work, plan),)]
-    return planning.make_ladder(offers).model_copy(update={"floor": plan.floor, "incumbent": plan.incumbent})
+    # What the floor takes elsewhere is not known: of its encoder the record holds no more than its files.
+    unknown = dict.fromkeys(("time", "vectors_time", "memory", "money", "energy", "serving_cost", "total"))
+    floor = plan.floor.model_copy(update=unknown) if plan.floor else None
+    return planning.make_ladder(offers).model_copy(update={"floor": floor, "incumbent": plan.incumbent})
 
 
 @dataclass(frozen=True)

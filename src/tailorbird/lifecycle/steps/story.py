@@ -72,7 +72,8 @@ def floor_is_rung(objective: Objective, plan: Plan) -> bool:
 
 def next_step(objective: Objective, plan: Plan | None, told: Told) -> str | None:
     """The step to do next, or None when the story is told."""
-    opening = [SNAPSHOT, PLAN] + ([FLOOR] if objective.task.kind is TaskKind.CLASSIFY else [])
+    without_floor = objective.task.kind is not TaskKind.CLASSIFY or (plan is not None and plan.floor is not None and plan.floor.refused)
+    opening = [SNAPSHOT, PLAN] + ([] if without_floor else [FLOOR])
     look = len(told.unconfirmed) + 1
     ending = [choose_step(look)] + ([look_step(look)] if told.chosen else []) + [CONCLUDE]
     steps = opening + (_climbing(objective, plan, told) if plan else []) + ending

@@ -4,6 +4,7 @@ In: ``PlanInputs`` and a rung's settings. Out: ``Estimate`` values. Must not kno
 """
 
 from tailorbird.planning.estimates.cost import energy_estimate, money_estimate, serving_estimate
+from tailorbird.planning.estimates.floor import floor_memory, floor_request, floor_time, vectors_time
 from tailorbird.planning.estimates.memory import grown_memory, prompt_memory, training_memory
 from tailorbird.planning.estimates.scoring import prompt_time, scoring_seconds
 from tailorbird.planning.estimates.time import loop_time, training_time
@@ -11,6 +12,9 @@ from tailorbird.planning.estimates.work import training_flops
 
 __all__ = [
     "energy_estimate",
+    "floor_memory",
+    "floor_request",
+    "floor_time",
     "grown_memory",
     "loop_time",
     "money_estimate",
@@ -21,4 +25,5 @@ __all__ = [
     "training_flops",
     "training_memory",
     "training_time",
+    "vectors_time",
 ]
