@@ -19,6 +19,7 @@ from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import short
 from tailorbird.reporting.formatting import finding_text, human_count, moment
 from tailorbird.reporting.gate import decision_text
+from tailorbird.reporting.plan import floor_rows
 from tailorbird.reporting.tables import markdown_text
 
 #: One part of the walk: its heading, and its lines.
@@ -80,7 +81,8 @@ def _release(found: Explanation) -> list[str]:
     if found.release is None:
         return [f"none: {found.request.error or 'nothing answered it'}"]
     content, state = found.release.content, found.release.state.value
-    return [found.release.digest, f"{content.rung.value} on {content.base_model_name} ({short(content.base_model)}), now {state}"]
+    made_from = "a classical model" if content.floor else f"on {content.base_model_name} ({short(content.base_model)})"
+    return [found.release.digest, f"{content.rung.value}{', ' if content.floor else ' '}{made_from}, now {state}"]
 
 
 def _goal(found: Explanation) -> list[str]:
@@ -91,7 +93,8 @@ def _goal(found: Explanation) -> list[str]:
 
 
 def _chosen(found: Explanation) -> list[str]:
-    planned = [f"{rung.rung.value} {rung.variant}" for rung in found.plan.rungs] if found.plan else []
+    floor = [name for name, _ in floor_rows(found.plan)] if found.plan else []
+    planned = floor + [f"{rung.rung.value} {rung.variant}" for rung in found.plan.rungs] if found.plan else []
     return ([f"among {', '.join(planned)}"] if planned else []) + ([found.ladder.reason] if found.ladder else [])
 
 
