@@ -38,7 +38,7 @@ def test_when_a_run_was_made_does_not_change_the_name() -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        (parts("floor"), "classical reference"),
+        (parts("floor"), "measured for reference"),
         (replace(parts(), base=base().model_copy(update={"digest": name_of("other base")})), "another base model"),
         (replace(parts(), objective=objective(margin=0.1)), "another objective"),
         (replace(parts(), run=parts().run.model_copy(update={"tenant": "rival"})), "another tenant"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tailorbird import models, planning
 from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry
 from tailorbird.domain.errors import TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
 from tailorbird.lifecycle.steps.stage import Stage
 
 #: Bytes a weight of an encoder as it is fetched.
@@ -22,7 +23,8 @@ def encoder_for(stage: Stage) -> tuple[BaseModelRef | None, str]:
     Unavailable where the objective asks for vectors and there is no encoder.
     """
     found, why_not = installed_encoder(stage), ""
-    if found is None and not planning.why_words(stage.objective, stage.manifest.counts.train):
+    has_floor = stage.objective.task.kind is TaskKind.CLASSIFY
+    if found is None and has_floor and not planning.why_words(stage.objective, stage.manifest.counts.train):
         found, why_not = _fetched(stage)
     if found is None and stage.objective.floor.vectors is True:
         raise Unavailable(
