@@ -134,6 +134,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "tenant.remove": {"name": things.tenant},
         "tenant.policy": {"review_share": 0.1},
         "release.drill": release,
+        "release.live": release,
         "rollout.start": release,
         "rollout.list": {},
         "rollout.show": {"rollout": "0" * 12},
