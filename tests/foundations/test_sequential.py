@@ -183,7 +183,7 @@ def test_a_share_at_its_target_is_taken_for_proven_no_oftener_than_promised_howe
     """Looks at up to 600 users of 300 stories; and it is proven soon where the share is truly higher."""
     random, stories, users, alpha = np.random.default_rng(11), 300, 600, 0.05
     ever, soon = [], []
-    for mean, found in ((target, ever), (target + 0.6 * (1 - target), soon)):
+    for mean, found in ((target, ever), (target + 0.8 * (1 - target), soon)):
         drawn = (random.random((stories, users)) < mean).astype(float)
         if kind == "means of users":
             drawn = random.beta(2 * mean, 2 * (1 - mean), (stories, users))

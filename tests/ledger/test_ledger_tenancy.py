@@ -77,6 +77,7 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "rollouts.latest": lambda w: w.rollouts.latest(),
     "rollouts.open": lambda w: w.rollouts.open("routing"),
     "rollouts.tallies": lambda w: w.rollouts.tallies("routing", 0),
+    "rollouts.votes": lambda w: w.rollouts.votes("routing", digest("release")),
     "events.entries": lambda w: tuple(w.events.entries()),
     "events.about": lambda w: w.events.about("run-1"),
     "events.latest": lambda w: w.events.latest(),
