@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import schemathesis
@@ -61,11 +62,14 @@ class Surface:
         self.secret = session(parts, EVERYBODY)
         _, self.api_key = house.key()
         self.known = self._furnish(house)
-        self._app = whole_app(parts, house)
+        self._app, self._asked = whole_app(parts, house), count()
         self.schema = schemathesis.openapi.from_asgi("/openapi.json", self._answer)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As a server does, which goes on after a defect has been answered."""
+        """As a server does, which goes on after a defect has been answered. Each request has an address of its own, since wrong keys from
+        one address are throttled."""
+        number = next(self._asked)
+        scope["client"] = (f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 1)
         with suppress(Exception):
             await self._app(scope, receive, send)
 
