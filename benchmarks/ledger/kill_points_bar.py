@@ -3,7 +3,7 @@
 A full run takes the better part of an hour. ``--keep FOLDER`` writes every point's result there, and a second call goes on after the last
 of them; ``--sitting N`` ends a call after N points more.
 
-A prompt and an adapter of the small model are compared over a few rows of the support desk example. Once the story runs undisturbed; then,
+A prompt and an adapter of the small model are compared over a few messages to a support desk. Once the story runs undisturbed; then,
 for every point, once until it is killed with SIGKILL and on, by the same command, to its end. Points are both sides and the inside of the
 transaction that ends each step, moments of the training, and times drawn at random. A story counts when it ends with the release of the
 undisturbed one, its log verifies, no step was done twice and the sealed test was looked at once. Progress goes to stderr; the last line of
@@ -127,7 +127,7 @@ def prepare(folder: Path) -> Desk:
 def write_job(folder: Path) -> Path:
     """The objective: the shortest messages of two intents, a ladder of two rungs, a target that any of them reaches."""
     folder.mkdir()
-    with (ROOT / "examples" / "support_desk" / "messages.csv").open(newline="", encoding="utf-8") as file:
+    with (ROOT / "tests" / "e2e" / "support_messages.csv").open(newline="", encoding="utf-8") as file:
         rows = [(row["text"], row["intent"]) for row in csv.DictReader(file)]
     with (folder / "rows.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -139,7 +139,7 @@ def write_job(folder: Path) -> Path:
         "tenant": "acme",
         "business": {"goal": "Route messages.", "owner": "support", "risk": "limited"},
         "task": {"kind": "classify", "instruction": "Classify the customer message into one intent."},
-        "data": [{"path": "rows.csv", "source": {"origin": "the support desk example", "license": "Apache-2.0"}}],
+        "data": [{"path": "rows.csv", "source": {"origin": "written for this project", "license": "Apache-2.0"}}],
         "kpis": [{"metric": "accuracy", "target": 0.05}],
         "ladder": ["prompt", "lora"],
         "budget": {"hours": 2},

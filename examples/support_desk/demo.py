@@ -21,8 +21,8 @@ WORKSPACE = HERE.parent.parent / ".demo"
 OBJECTIVE = Path(os.path.relpath(HERE / "objective.yaml"))
 ALIAS = "acme/support-desk"
 QUESTIONS = [
-    "Hi, I sent the tent back three weeks ago and still haven't seen my money. Can you check?",
-    "the parcel says delivered but there is nothing at my door!!",
+    "I did get the refund, but the tent never came.",
+    "I got the tent, but the refund never came.",
 ]
 #: What a release in this state needs next: the command, and why.
 NEXT = {

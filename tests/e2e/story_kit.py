@@ -125,7 +125,7 @@ def write_objective(folder: Path, **changes: Any) -> Path:
 
 
 def support_rows(intents: Sequence[str], each: int) -> list[tuple[str, str]]:
-    """Rows of the support desk example, ``each`` of every intent."""
-    with (ROOT / "examples" / "support_desk" / "messages.csv").open(newline="", encoding="utf-8") as file:
+    """Synthetic messages to a support desk that words tell apart, ``each`` of every intent (Apache-2.0, written for this project)."""
+    with (ROOT / "tests" / "e2e" / "support_messages.csv").open(newline="", encoding="utf-8") as file:
         rows = [(row["text"], row["intent"]) for row in csv.DictReader(file) if row["text"] and row["intent"]]
     return [row for intent in intents for row in [r for r in rows if r[1] == intent][:each]]

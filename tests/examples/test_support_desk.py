@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.objective import DataSource, RiskTier, TaskKind
+from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.objective import read_objective
+from tailorbird.rungs import fit_floor
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "support_desk"
 CHANNELS = {"email", "web_form", "chat", "app"}
@@ -41,8 +47,8 @@ def test_every_row_has_the_three_columns(rows: list[dict[str, str]]) -> None:
 def test_there_are_enough_rows_of_every_intent(whole: list[dict[str, str]]) -> None:
     counts = Counter(row["intent"] for row in whole)
     assert len(whole) >= 1200
-    assert len(counts) == 12
-    assert min(counts.values()) >= 90
+    assert len(counts) == 8
+    assert min(counts.values()) >= 150
     assert max(counts.values()) <= 1.6 * min(counts.values())
     assert all(re.fullmatch(r"[a-z]+_[a-z]+", intent) for intent in counts)
 
@@ -56,7 +62,7 @@ def test_a_few_rows_are_broken_or_repeated_so_that_intake_has_something_to_find(
 
 def test_messages_have_commas_quotes_and_line_breaks(whole: list[dict[str, str]]) -> None:
     for mark in (",", '"', "\n"):
-        assert sum(mark in row["text"] for row in whole) > 100
+        assert sum(mark in row["text"] for row in whole) > 40
 
 
 def test_no_composition_mark_is_left_in_a_message(whole: list[dict[str, str]]) -> None:
@@ -73,6 +79,27 @@ def test_telephone_numbers_lie_in_ranges_set_aside_for_fiction(whole: list[dict[
     numbers = [number for row in whole for number in ANY_PHONE.findall(row["text"])]
     assert len(numbers) > 30
     assert not [number for number in numbers if not FICTIONAL_PHONE.match(number)]
+
+
+def test_the_messages_are_those_that_the_program_writes(rows: list[dict[str, str]], tmp_path: Path) -> None:
+    program = tmp_path / "make_messages.py"
+    shutil.copyfile(EXAMPLE / "make_messages.py", program)
+    subprocess.run([sys.executable, program], check=True, capture_output=True)
+    assert (tmp_path / "messages.csv").read_bytes() == (EXAMPLE / "messages.csv").read_bytes()
+
+
+def test_words_alone_do_not_tell_what_is_asked(whole: list[dict[str, str]]) -> None:
+    """The floor of words stays far below the target, on rows that it did not learn."""
+    once = {row["text"]: row["intent"] for row in whole}
+    origin = Provenance(file="messages.csv", line=1, origin="synthetic", license="Apache-2.0", collected="unknown", consent="not needed")
+    made = [
+        Row(id=digest_bytes(text.encode()), text=text, target=intent, split=Split.TRAIN, group=text, provenance=origin)
+        for text, intent in once.items()
+    ]
+    labels = sorted({row["intent"] for row in whole})
+    model = fit_floor(made[:400], labels, seed=20)
+    right = [one.answer == row.target for one, row in zip(model.predict(made[400:700]), made[400:700], strict=True)]
+    assert 0.25 < sum(right) / len(right) < 0.60
 
 
 def test_the_objective_can_be_read_and_names_what_is_in_the_data(whole: list[dict[str, str]]) -> None:
