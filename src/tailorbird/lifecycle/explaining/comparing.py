@@ -183,11 +183,11 @@ def _unpaired(first: _Found, sides: list[Side], rule: evaluation.ComparisonRule)
 
 def _remarks(found: tuple[_Found, _Found], same: bool, on_test: bool) -> Iterator[str]:
     one, other = found
+    if not same:
+        yield "they were not measured on the same items: the difference is unpaired, and whatever tells the items apart is in it"
     yield f"{one.run.objective_name} compares on {one.compared_on}: that is the first difference; the others decide nothing"
     if one.compared_on != other.compared_on:
         yield f"the other's run compares on {other.compared_on}"
-    if not same:
-        yield "they were not measured on the same items: the difference is unpaired, and whatever tells the items apart is in it"
     if not on_test:
         yield "compared on dev, by which at least one of them was chosen: a winner looks better there than it is"
     if one.climb.trained_parameters and other.climb.trained_parameters:
