@@ -78,8 +78,7 @@ def write_kind(bed: KindBed, measured: str, more: Mapping[str, Any], folder: Pat
         rows = parts[measured if split == "dev" else split]
         lines = (json.dumps({"text": text, "answer": answer}) for text, answer in rows)
         (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        column = "response" if bed.task["kind"] == "generate" else "label"
-        data.append({"path": f"{split}.jsonl", "split": split, "text": "text", column: "answer", "source": _SOURCE})
+        data.append({"path": f"{split}.jsonl", "split": split, "text": "text", "label": "answer", "source": _SOURCE})
     content = {
         "name": bed.name,
         "tenant": "bench",

@@ -122,7 +122,7 @@ def run(quick: bool) -> tuple[dict[str, float], dict[str, Any]]:
     truths: dict[str, dict[str, float]] = {}
     known = Known()
     beds = list(BEDS.values())[: int(os.environ.get("BEDS", "0" if quick else str(len(BEDS))))]
-    for bed, following in zip(beds, [*beds[1:], None], strict=True):
+    for bed, following in zip(beds, [*beds[1:], None][: len(beds)], strict=True):
         for seed in SEEDS:
             _know(bed, seed, known)
         truths[bed.name] = _truth(bed.name)
