@@ -53,16 +53,16 @@ _REFERENCE = {"floor": {"vectors": False, "role": "reference"}}
 KINDS = {
     bed.name: bed
     for bed in (
-        KindBed("floor-banking-8", "banking-8", "accuracy", _INTENT, ("floor",), (64, 160, 144, 64), ladder="auto"),
-        KindBed("floor-unfair-5", "unfair-5", "accuracy", _UNFAIR, ("floor",), (50, 120, 140, 60), ladder="auto"),
+        KindBed("floor-banking-8", "banking-8", "accuracy", _INTENT, ("floor",), (64, 136, 136, 136), ladder="auto"),
+        KindBed("floor-unfair-5", "unfair-5", "accuracy", _UNFAIR, ("floor",), (50, 110, 110, 110), ladder="auto"),
         KindBed("many-natural", "natural", "micro_f1", _MANY, ("floor",), (1600, 1600, 1600, 1200), ladder="auto"),
-        KindBed("tickets-format", "tickets", "format_valid", _TICKET | {"format": _FORMAT}, _PROMPTS, (60, 80, 60, 40)),
-        KindBed("tickets-exact", "tickets", "exact_match", _TICKET, _PROMPTS, (60, 80, 60, 40)),
-        KindBed("replies-chrf", "replies", "chrf", _REPLY, _PROMPTS, (60, 80, 60, 40)),
-        KindBed("replies-rouge", "replies", "rouge_l", _REPLY, _PROMPTS, (60, 80, 60, 40)),
-        KindBed("many-half", "half", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 60)),
-        KindBed("many-bearing", "bearing", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 60)),
-        KindBed("traffic", "banking-8", "accuracy", _INTENT, ("prompt", "nearest", "lora"), (64, 160, 144, 64), "auto", _REFERENCE),
+        KindBed("tickets-format", "tickets", "format_valid", _TICKET | {"format": _FORMAT}, _PROMPTS, (50, 70, 60, 60)),
+        KindBed("tickets-exact", "tickets", "exact_match", _TICKET, _PROMPTS, (50, 70, 60, 60)),
+        KindBed("replies-chrf", "replies", "chrf", _REPLY, _PROMPTS, (50, 70, 60, 60)),
+        KindBed("replies-rouge", "replies", "rouge_l", _REPLY, _PROMPTS, (50, 70, 60, 60)),
+        KindBed("many-half", "half", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 100)),
+        KindBed("many-bearing", "bearing", "micro_f1", _MANY, _WITHOUT_TRAINING, (160, 120, 100, 100)),
+        KindBed("traffic", "banking-8", "accuracy", _INTENT, ("prompt", "nearest", "lora"), (64, 136, 136, 136), "auto", _REFERENCE),
     )
 }
 #: Requests a month, by the name of the case, of the bed ``traffic``.
