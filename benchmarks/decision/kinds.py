@@ -55,7 +55,7 @@ KINDS = {
     for bed in (
         KindBed("floor-banking-8", "banking-8", "accuracy", _INTENT, ("floor",), (64, 136, 136, 136), ladder="auto"),
         KindBed("floor-unfair-5", "unfair-5", "accuracy", _UNFAIR, ("floor",), (50, 110, 110, 110), ladder="auto"),
-        KindBed("many-natural", "natural", "micro_f1", _MANY, ("floor",), (1600, 1600, 1600, 1200), ladder="auto"),
+        KindBed("many-natural", "natural", "micro_f1", _MANY, ("floor",), (1600, 1600, 1600, 1200)),
         KindBed("tickets-format", "tickets", "format_valid", _TICKET | {"format": _FORMAT}, _PROMPTS, (50, 70, 60, 60)),
         KindBed("tickets-exact", "tickets", "exact_match", _TICKET, _PROMPTS, (50, 70, 60, 60)),
         KindBed("replies-chrf", "replies", "chrf", _REPLY, _PROMPTS, (50, 70, 60, 60)),
@@ -111,8 +111,10 @@ def _parts(bed: KindBed) -> dict[str, list[Pair]]:
 
 
 def bearing(bed: KindBed, part: str) -> int:
-    """Rows of a part that bear on the metric: with several labels an item, those that have any."""
-    return sum(bool(answer) for _, answer in _parts(bed)[part])
+    """Rows of a part that bear on the metric. With several labels an item: half of those that have any, as an F1 goes by what was missed
+    and by what was given too much, and its interval is wider than a share's."""
+    found = sum(bool(answer) for _, answer in _parts(bed)[part])
+    return found // 2 if bed.task.get("labels") == "many" else found
 
 
 def _mixed(rows: list[Pair], name: str) -> list[Pair]:
