@@ -175,7 +175,7 @@ def wilson_low(rate: Floats, size: Floats, critical: float) -> Floats:
 
 def worth_of_scores(mean_S: Floats, variance_S: Floats, n: int) -> Floats:
     """The hits that ``n`` scores from 0 to 1 are worth, as ``mean_interval`` counts them."""
-    imagined_S = 0.2 * np.maximum(mean_S, 1 - mean_S) ** 2
+    imagined_S = 0.3 * np.maximum(mean_S, 1 - mean_S) ** 2
     as_hits_S, robust_S = mean_S * (1 - mean_S) * n**2 / (n - 1), variance_S * n**2 / (n - 1)
     return n * (as_hits_S + imagined_S) / (robust_S + imagined_S)
 

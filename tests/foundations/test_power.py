@@ -60,7 +60,7 @@ def test_the_stated_rate_is_released_four_times_out_of_five_over_rungs_that_pass
         looked = ~released & (random.binomial(n, value, simulations) >= least[0])
         confirmed = looked & (random.binomial(n, value, simulations) >= np.array(least)[np.minimum(looks, RUNGS - 1)])
         looks, released, right = looks + looked, released | confirmed, int(confirmed.sum())
-    assert right / simulations == pytest.approx(STATED_POWER, abs=0.012)
+    assert STATED_POWER - 0.012 <= right / simulations <= STATED_POWER + 0.03
 
 
 def test_so_many_items_are_enough_and_half_of_them_are_not() -> None:

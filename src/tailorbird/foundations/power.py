@@ -28,7 +28,7 @@ from tailorbird.foundations.statistics import smallest_passing, spend
 
 _Split = TypeVar("_Split")
 #: What "four times out of five" is reckoned with: a little more, so that the promise is kept and not just met.
-STATED_POWER = 0.82
+STATED_POWER = 0.83
 #: The most items that ``items_for_power`` looks at.
 _MOST_ITEMS = 1 << 20
 
@@ -83,7 +83,7 @@ def rate_for_release(sizes: tuple[int, int], target: float, confidence: float, r
         dev, *looks = (pass_probability(rate, n, target, spend(confidence, look)) for n, look in _met(sizes, rungs))
         return Chances(dev, looks)
 
-    return _rate_for_release(chances, target, rungs, STATED_POWER)
+    return _rate_for_release(chances, target, confidence, STATED_POWER, rungs=rungs)
 
 
 def _met(splits: tuple[_Split, _Split], rungs: int) -> list[tuple[_Split, int]]:
@@ -91,8 +91,12 @@ def _met(splits: tuple[_Split, _Split], rungs: int) -> list[tuple[_Split, int]]:
     return [(splits[0], 1), *((splits[1], look) for look in range(1, rungs + 1))]
 
 
-def _rate_for_release(chances: Callable[[float], Chances], target: float, rungs: int, power: float, digits: float = 1e-6) -> float | None:
-    below = [chances(target)] * (rungs - 1)
+def _rate_for_release(
+    chances: Callable[[float], Chances], target: float, confidence: float, power: float, *, rungs: int, digits: float = 1e-6
+) -> float | None:
+    """Rungs below pass dev by chance as often as the interval may err: counts of few items err less often, means of their scores do not."""
+    by_chance = chances(target)
+    below = [Chances(max(by_chance.dev, (1 - spend(confidence, 1)) / 2), by_chance.looks)] * (rungs - 1)
     if release_chance(below, chances(1.0)) < power:
         return None
     return _smallest(lambda rate: release_chance(below, chances(rate)) >= power, digits)
@@ -101,7 +105,7 @@ def _rate_for_release(chances: Callable[[float], Chances], target: float, rungs:
 #: How alike items of a group are assumed to be: the intra-class correlation of right and wrong.
 ALIKE = 0.3
 #: Splits that are drawn for a chance, and what "four times out of five" is reckoned with then: more, for the noise of the draws.
-_DRAWN, _DRAWN_POWER = 2_000, 0.83
+_DRAWN, _DRAWN_POWER = 2_000, 0.84
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def grouped_rate_for_release(splits: tuple[Groups, Groups], target: float, confi
         [dev] = _grouped_chances(rate, splits[0], target, asked[:1])
         return Chances(dev, _grouped_chances(rate, splits[1], target, asked))
 
-    return _rate_for_release(chances, target, rungs, _DRAWN_POWER, digits=5e-4)
+    return _rate_for_release(chances, target, confidence, _DRAWN_POWER, rungs=rungs, digits=5e-4)
 
 
 def _grouped_chance(rate: float, groups: Groups, target: float, confidence: float) -> float:

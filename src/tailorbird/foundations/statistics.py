@@ -84,7 +84,7 @@ def mean_interval(scores: Sequence[float], groups: Sequence[str], confidence: fl
     sums_G = np.bincount(membership, weights=values - mean)
     squares = max(float(np.sum(sums_G**2)), float(np.sum((values - mean) ** 2)))
     sizes_G = np.bincount(membership).astype(float)
-    size = float(worth(np.array([mean]), np.array([squares]), sizes_G, least=1e-9)[0])
+    size = float(worth(np.array([mean]), np.array([squares]), sizes_G, of_scores=True)[0])
     _check_confidence(confidence)
     return _wilson(mean, size, float(special.stdtrit(count - 1, (1 + confidence) / 2)))
 
