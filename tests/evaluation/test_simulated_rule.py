@@ -47,5 +47,5 @@ def test_the_stated_value_is_released_four_times_out_of_five_however_many_rungs_
 @pytest.mark.parametrize("layout", ["spaced", "just below"])
 def test_a_run_that_ended_with_its_first_look_would_lose_what_a_long_ladder_holds(layout: Layout) -> None:
     world = World(150, 0.8)
-    assert played(world, world.stated_for_one(), 12, layout, goes_on=False) < 0.65
+    assert played(world, world.stated_for_one(), 12, layout, goes_on=False) < 0.7
     assert played(world, world.stated(), 12, layout) >= 0.8
