@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,10 +71,11 @@ def beside(spec: Spec, names: Sequence[str], steps: int) -> tuple[dict[str, floa
     return rates, others
 
 
-def engine(base: str, threads: int) -> subprocess.Popen[str]:
-    """Our engine in a process of its own, which answers a round of requests for each line that it is sent."""
+def engine(base: str, threads: int, more: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Our engine in a process of its own, which answers a round of requests for each line that it is sent; ``more`` are variables that it is
+    given besides."""
     environment = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)} | {"GOMP_SPINCOUNT": "1000"}
+    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": str(threads)} | {"GOMP_SPINCOUNT": "1000"} | dict(more or {})
     return subprocess.Popen(
         [sys.executable, str(HERE / "load_engine.py"), base], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True
     )
