@@ -12,13 +12,14 @@ import yaml
 from lifecycle_kit import write_objective
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.domain.evidence import Standing
+from tailorbird.domain.errors import Corrupt, ObjectiveInvalid
+from tailorbird.domain.evidence import Standing, Verdict
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.lifecycle import Actor, Parts, Progress
+from tailorbird.lifecycle.climbing import incumbent
 from tailorbird.lifecycle.explaining.comparing import contrast
 from tailorbird.lifecycle.explaining.evidence import evidence_of
 from tailorbird.lifecycle.explaining.reports import RunReport, report
@@ -201,3 +202,32 @@ def test_what_can_be_proven_against_the_incumbent_is_told_before(
     assert found.gate is not None
     (limit,) = [limit for limit in found.gate.findings if limit.name == "against_incumbent"]
     assert limit.reason.startswith(f"{metric} against_incumbent 0.000 is proven to {'stay within' if metric == 'log_loss' else 'reach'}")
+
+
+def test_an_incumbent_that_cannot_be_measured_leaves_the_limit_open(
+    parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A candidate passes by no limit that nobody looked at; once the incumbent is taken back, nothing stands in the way."""
+    first = climbing.adapt(parts, author, write_objective(tmp_path / "job"), Progress())
+    assert first.conclusion is not None
+    assert first.conclusion.release is not None
+    promote.sign_and_decide(parts, approver, first.conclusion.release, "approve", "read")
+    promote.stage(parts, operator, first.conclusion.release)
+    promote.promote(parts, operator, first.conclusion.release)
+
+    def refuse(*_: object) -> None:
+        raise Corrupt("a file of it was changed", "restore a backup")
+
+    monkeypatch.setattr(incumbent, "admit", refuse)
+    second = climbing.adapt(parts, author, write_objective(tmp_path / "job", ladder=["lora"]), Progress())
+    assert second.conclusion is not None
+    assert second.conclusion.release is None
+    gate = report(parts, "acme", second.run.id).gate
+    assert gate is not None
+    assert gate.verdict is Verdict.INCONCLUSIVE
+    (limit,) = [limit for limit in gate.findings if limit.name == "against_incumbent"]
+    assert "cannot be measured: a file of it was changed (restore a backup; or take it back: tailorbird rollback desk)" in limit.reason
+    promote.roll_back(parts, operator, "desk", "broken")
+    third = climbing.adapt(parts, author, write_objective(tmp_path / "job", ladder=["lora"]), Progress())
+    assert third.conclusion is not None
+    assert third.conclusion.release is not None

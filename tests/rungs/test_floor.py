@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+import random
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from operator import and_
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import FunctionTransformer
 
+from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.foundations.label_sets import join, split
 from tailorbird.foundations.linear_text import read_linear, write_linear
@@ -85,6 +89,37 @@ def test_several_labels_are_each_judged_alone() -> None:
     assert right >= 18
     assert all(prediction.log_probabilities is None for prediction in predictions)
     assert model.linear.alone
+
+
+WORDS_OF_NO_MEANING = tuple(f"word{place}" for place in range(40))
+
+
+def hinted(count: int, seed: int) -> list[Row]:
+    """Rows of which one in five hints at a label that every second of them then bears: no probability lies much above a half."""
+    drawn, plain = random.Random(seed), make_rows(count)
+    rows = []
+    for number, row in enumerate(plain):
+        hints = drawn.random() < 0.2
+        text = f"{' '.join(drawn.sample(WORDS_OF_NO_MEANING, 6))} {'perhaps' if hints else 'hello'} {number}"
+        rows.append(row.model_copy(update={"text": text, "target": join(["refund"] if hints and drawn.random() < 0.4 else [])}))
+    return rows
+
+
+def test_a_label_is_given_from_a_probability_chosen_on_rows_left_out() -> None:
+    learned, asked = hinted(400, 1), hinted(300, 2)
+    model = fit_floor(learned, LABELS, seed=1, many=True)
+    assert 0 < model.thresholds[0] < 0.5
+    assert model.thresholds == (model.thresholds[0],) * len(LABELS)
+    assert model.thresholds == fit_floor(learned[::-1], LABELS, seed=1, many=True).thresholds
+
+    def f1(found: FloorModel) -> float:
+        answers = [bool(split(prediction.answer)) for prediction in found.predict(asked)]
+        borne = [bool(split(row.target)) for row in asked]
+        return 2 * sum(map(and_, answers, borne)) / (sum(answers) + sum(borne))
+
+    assert f1(model) > f1(replace(model, thresholds=())) + 0.1
+    exact = fit_floor(learned, LABELS, seed=1, many=True, goal="exact_match")
+    assert not exact.thresholds or exact.thresholds[0] > model.thresholds[0], "an exact match forgives no label too many"
 
 
 def test_a_label_that_no_row_bears_is_never_given_and_one_that_all_bear_always() -> None:

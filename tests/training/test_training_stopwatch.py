@@ -115,6 +115,30 @@ def test_a_thread_that_ends_takes_nothing_off_the_wait_of_the_others(tmp_path: P
     assert ready.seconds() == 60.0, "the number of a thread that has ended was given to another"
 
 
+def test_threads_that_wake_often_are_not_kept_from_cores_that_nobody_takes() -> None:
+    """Each wake stands ready for a moment: asleep at barriers a process alone would else be taken for one beside others, and go on so."""
+    cores = readings.usable_cores()
+    assert Reading(2.0, 1.9, 0.8, 2, others=0.9 * cores).loaded
+    assert not Reading(2.0, 1.9, 0.8, 2, others=0.05 * cores).loaded
+    assert not Reading(2.0, 1.9, 0.1, 2, others=0.9 * cores).loaded, "others that take what nobody wanted"
+    short = 0.1 / cores
+    assert Reading(short, short, short, 2, others=0.0).loaded, "too short to tell by ticks of a hundredth of a second"
+
+
+def test_what_others_take_is_what_was_busy_less_what_is_our_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, own = tmp_path / "stat", iter([10.0, 11.0])
+    monkeypatch.setattr(readings, "_CORES", counts)
+    monkeypatch.setattr(readings.time, "process_time", lambda: next(own))
+    monkeypatch.setattr(readings.os, "sched_getaffinity", lambda _: {1})
+    tick = os.sysconf("SC_CLK_TCK")
+
+    def work() -> None:
+        counts.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu0 {9 * tick} 0 0 0 0 0 0 0\ncpu1 {5 * tick} 0 {tick} {99 * tick} 0 0 {tick} {tick}\n")
+
+    counts.write_text(f"cpu 9 9 9 9 9 9 9 9\ncpu0 {tick} 0 0 0 0 0 0 0\ncpu1 {3 * tick} 0 {tick} 0 0 0 0 0\n")
+    assert read(work).others == pytest.approx(3.0), "four seconds of the one core that is ours to use, one of them our own"
+
+
 @pytest.fixture
 def crowded_core() -> Iterator[None]:
     """This process on one core, beside another that wants all of it."""

@@ -6,8 +6,9 @@ the next rung is.
 
 from tailorbird.rungs.context import Made, RungContext
 from tailorbird.rungs.floor import FloorModel, fit_floor
+from tailorbird.rungs.giving import goal_of
 from tailorbird.rungs.looking_up import local_retrieval
 from tailorbird.rungs.making import make_candidate
 from tailorbird.rungs.trained import training_job
 
-__all__ = ["FloorModel", "Made", "RungContext", "fit_floor", "local_retrieval", "make_candidate", "training_job"]
+__all__ = ["FloorModel", "Made", "RungContext", "fit_floor", "goal_of", "local_retrieval", "make_candidate", "training_job"]

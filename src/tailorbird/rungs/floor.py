@@ -6,7 +6,7 @@ not know: language models, engines, how a text becomes a vector, dev and test ro
 Words (1-2) and characters within words (3-5) weighted by TF-IDF, then logistic regression: the baseline that short-text classification is
 hard to beat with (Wang & Manning 2012, ACL; characters bear typing errors). An encoder's vector of the text beside them knows that other
 words mean the same, which counts most where rows are few (docs/decisions/0047). Where an item may bear several labels, each has a
-regression of its own.
+regression of its own, and is given from a probability chosen by cross-validation on train (docs/decisions/0054).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
 from tailorbird.foundations.label_sets import split
-from tailorbird.foundations.labelling import given
+from tailorbird.foundations.labelling import THRESHOLD, given
 from tailorbird.foundations.linear_text import CHARACTERS, WORDS, Floats, LinearText
+from tailorbird.foundations.thresholds import fitting_threshold
 from tailorbird.ports.encoder import Vectors
 
 VARIANT, VARIANT_WITH_VECTORS = "tf-idf + logistic regression", "tf-idf + vectors + logistic regression"
@@ -39,6 +40,8 @@ _PENALTY = 30.0
 _TIMED = 80
 #: Score of a label that train never showed (nats).
 _UNSEEN = -30.0
+#: Parts of train for the cross-validation of thresholds; above so many rows one part is predicted rather than all, since it is enough.
+_FOLDS, _ENOUGH = 5, 2_000
 
 
 #: Texts to their vectors.
@@ -49,7 +52,8 @@ Embed = Callable[[Sequence[str]], Vectors]
 class FloorModel:
     """A fitted floor. ``parameters`` counts its coefficients, ``seconds`` is the time to fit.
 
-    ``linear`` is what is stored and answers. ``embed`` gives the vectors that it reads, where it reads them.
+    ``linear`` is what is stored and answers. ``embed`` gives the vectors that it reads, where it reads them. ``thresholds`` are the
+    probabilities from which each label is given where an item may bear several; empty: a half.
     """
 
     labels: tuple[str, ...]
@@ -58,6 +62,7 @@ class FloorModel:
     linear: LinearText
     variant: str = VARIANT
     embed: Embed | None = None
+    thresholds: tuple[float, ...] = ()
 
     def predict(self, rows: Sequence[Row], concurrency: int = 1) -> list[Prediction]:
         """One prediction per row, in order. The first rows are asked ``concurrency`` at a time, as a server would be, and carry
@@ -77,7 +82,7 @@ class FloorModel:
     def _chosen(self, scores_K: NDArray[np.float64]) -> dict[str, Any]:
         scores = dict(zip(self.labels, (float(score) for score in scores_K), strict=True))
         if self.linear.alone:
-            return {"answer": given({label: math.exp(score) for label, score in scores.items()})}
+            return {"answer": given({label: math.exp(score) for label, score in scores.items()}, self.thresholds)}
         return {"answer": self.labels[int(np.argmax(scores_K))], "log_probabilities": scores}
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:
@@ -85,9 +90,11 @@ class FloorModel:
         return self.linear.log_probabilities(texts, self.embed(texts) if self.embed else None)
 
 
-def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int, *, many: bool = False, embed: Embed | None = None) -> FloorModel:
-    """Fits the floor of a classify task; equal rows and seed give an equal model, in any order. With ``many``, a classifier a label. With
-    ``embed``, which gives vectors of length 1, it reads these too.
+def fit_floor(
+    train: Sequence[Row], labels: Sequence[str], seed: int, *, many: bool = False, embed: Embed | None = None, goal: str = "micro_f1"
+) -> FloorModel:
+    """Fits the floor of a classify task; equal rows and seed give an equal model, in any order. With ``many``, a classifier a label, and the
+    threshold that serves ``goal`` (a key of ``thresholds.GOALS``) best. With ``embed``, which gives vectors of length 1, it reads these too.
 
     Raises DataInvalid when train shows fewer than two labels (``many``: none) or one that ``labels`` lacks, Unavailable when scikit-learn
     is not installed.
@@ -99,15 +106,17 @@ def fit_floor(train: Sequence[Row], labels: Sequence[str], seed: int, *, many: b
     texts = [row.text for row in rows]
     features, classifier = _pipeline(len(rows), seed)
     matrix = _beside(features.fit_transform(texts), embed, texts)
-    variant = VARIANT_WITH_VECTORS if embed else VARIANT
+    variant, thresholds = VARIANT_WITH_VECTORS if embed else VARIANT, tuple[float, ...]()
     if many:
         weights_KF, intercepts_K = _a_classifier_a_label(classifier, matrix, targets, labels)
+        bound = fitting_threshold(*_left_out(classifier, matrix, rows, labels), goal)
+        thresholds = () if bound == THRESHOLD else (bound,) * len(labels)
     else:
         classifier.fit(matrix, [target[0] for target in targets])
         weights_KF, intercepts_K = _over_labels(tuple(labels), classifier)
     parameters = int(weights_KF.size + intercepts_K.size) if many else int(classifier.coef_.size + classifier.intercept_.size)
     linear = _linear(tuple(labels), features, weights_KF, intercepts_K, alone=many)
-    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, variant, embed)
+    return FloorModel(tuple(labels), parameters, time.perf_counter() - started, linear, variant, embed, thresholds)
 
 
 def _beside(matrix: Any, embed: Embed | None, texts: list[str]) -> Any:
@@ -166,6 +175,25 @@ def _a_classifier_a_label(classifier: Any, matrix: Any, targets: Sequence[tuple[
         fitted = clone(classifier).fit(matrix, borne)
         weights_KF[place], intercepts_K[place] = fitted.coef_[0], fitted.intercept_[0]
     return weights_KF, intercepts_K
+
+
+def _left_out(classifier: Any, matrix: Any, rows: Sequence[Row], labels: Sequence[str]) -> tuple[Floats, NDArray[np.bool_]]:
+    """Probabilities of labels for rows that the regressions behind them had not learned, and the labels that these rows bear; a group of
+    rows is left out as one."""
+    targets = [split(row.target) for row in rows]
+    groups = {group: place % _FOLDS for place, group in enumerate(sorted({row.group for row in rows}))}
+    fold_N = np.array([groups[row.group] for row in rows])
+    scores, asked = list[Floats](), list[int]()
+    for fold in range(_FOLDS if len(rows) <= _ENOUGH else 1):
+        learned, left = np.flatnonzero(fold_N != fold), np.flatnonzero(fold_N == fold)
+        if not len(learned) or not len(left):
+            continue
+        weights_KF, intercepts_K = _a_classifier_a_label(classifier, matrix[learned], [targets[place] for place in learned], labels)
+        scores.append(np.asarray(matrix[left] @ weights_KF.T) + intercepts_K)
+        asked += [int(place) for place in left]
+    borne_NK = np.array([[label in targets[place] for label in labels] for place in asked], dtype=bool)
+    scores_NK = np.concatenate(scores) if scores else np.zeros((0, len(labels)))
+    return np.exp(-np.logaddexp(0.0, -scores_NK)), borne_NK
 
 
 def _pipeline(rows: int, seed: int) -> tuple[Any, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.objective import Objective
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry
 from tailorbird.foundations.label_sets import split
@@ -35,7 +36,7 @@ def with_thresholds(context: RungContext, servable: Servable, rows: Sequence[Row
     context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
     probabilities_NK = np.array([list(labelled(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
     borne_NK = np.array([[label in split(row.target) for label in prompt.labels] for row in rows], dtype=bool)
-    bound = fitting_threshold(probabilities_NK, borne_NK, goal_of(context))
+    bound = fitting_threshold(probabilities_NK, borne_NK, goal_of(context.objective))
     if bound == THRESHOLD:
         return prompt
     context.progress(f"a label is given from a probability of {bound:g} on, not from a half")
@@ -57,9 +58,9 @@ def _scores(context: RungContext, servable: Servable, rows: Sequence[Row]) -> li
     return scores
 
 
-def goal_of(context: RungContext) -> str:
+def goal_of(objective: Objective) -> str:
     """What thresholds serve: the first KPI over all labels; micro-F1 where every KPI is of one label, or of something else."""
-    return next((kpi.metric for kpi in context.objective.kpis if kpi.metric in GOALS), "micro_f1")
+    return next((kpi.metric for kpi in objective.kpis if kpi.metric in GOALS), "micro_f1")
 
 
 def _others(engine: Engine, servable: Servable, row: Row, kin: Collection[str]) -> list[Entry]:

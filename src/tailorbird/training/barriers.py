@@ -11,12 +11,11 @@ spin again.
 from __future__ import annotations
 
 import math
-import os
 import threading
 
 import torch
 
-from tailorbird.training.readings import Laps, Reading
+from tailorbird.training.readings import Laps, Reading, usable_cores
 
 #: Quiet readings in a row after which threads spin again.
 _QUIET = 3
@@ -56,7 +55,7 @@ class Barriers:
         if self._leave is not None or used == 1:
             return
         self._leave = threading.Event()
-        for _ in range(math.ceil((_cores() - used + 1) / (used - 1))):
+        for _ in range(math.ceil((usable_cores() - used + 1) / (used - 1))):
             there = threading.Event()
             thread = threading.Thread(target=_exist, args=(there, self._leave), name="barriers", daemon=True)
             thread.start()
@@ -77,7 +76,3 @@ def _exist(there: threading.Event, leave: threading.Event) -> None:
     torch.zeros(_SHARED).add_(1)
     there.set()
     leave.wait()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,7 +5,6 @@ In: nothing. Out: cores, memory, GPUs and matmul rates. Must not know: models.
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from tailorbird.domain.plan import Machine
 from tailorbird.training.cost import GIB
 from tailorbird.training.network import pick_device
+from tailorbird.training.readings import usable_cores
 from tailorbird.training.stopwatch import Stopwatch
 
 _SIDE = 1024
@@ -32,7 +32,7 @@ def measure_machine() -> Machine:
     fp32, bf16 = (_matmul_gflops(dtype, device, watch) for dtype in (torch.float32, torch.bfloat16))
     watch.leave()
     return Machine(
-        cores=_cores(),
+        cores=usable_cores(),
         memory_gb=round(_memory_bytes() / GIB, 2),
         gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
         fp32_gflops=fp32,
@@ -49,11 +49,6 @@ def _fast_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name) for name in _FAST_BF16)
-
-
-def _cores() -> int:
-    """Those of the affinity mask, where the system has one."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory_bytes() -> int:

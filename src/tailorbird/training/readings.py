@@ -2,41 +2,50 @@
 
 In: work. Out: readings, and whether they were made beside other work. Must not know: what the work is.
 
-That other processes wanted the cores is seen by how long the threads of this process stood ready and had none, which Linux counts
-(``schedstat``), and by what the hypervisor took (``steal``); other systems do not tell, and are taken for quiet. A GPU is waited for
-and has its own clock: there nothing is kept from the cores.
+That other processes wanted the cores is seen by two counts together: how long the threads of this process stood ready and had none
+(``schedstat``), and what of the cores was taken by others (``/proc/stat``: all that was busy, a hypervisor's share too, less what this
+process computed). Threads that sleep and wake thousands of times a second stand ready a little each time, on a quiet machine too; there
+others take nothing. Systems other than Linux do not tell, and are taken for quiet. A GPU is waited for and has its own clock: there
+nothing is kept from the cores.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-#: Threads that stood ready for more than this share of the time were kept from the cores by others.
+#: Threads that stood ready for more than this share of the time were kept from the cores by others, where others took this share of them.
 LOADED = 0.05
+#: Seconds of cores below which what others took cannot be told: it is counted in ticks of a hundredth.
+_TELLING = 0.3
 
 _TASKS, _HERE, _CORES = Path("/proc/self/task"), Path("/proc/thread-self/schedstat"), Path("/proc/stat")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Of one piece of work, in seconds: what passed, what the calling thread computed, and how long threads stood ready without a core."""
+    """Of one piece of work, in seconds: what passed, what the calling thread computed, how long threads stood ready without a core, and
+    what other processes took of the cores (infinite where it is not known)."""
 
     passed: float
     thread: float
     waited: float
     threads: int
+    others: float = math.inf
 
     @property
     def loaded(self) -> bool:
         """Whether other processes wanted the cores."""
-        return self.waited > LOADED * self.passed * self.threads
+        cores = self.passed * usable_cores()
+        taken = self.others > LOADED * cores or cores < _TELLING
+        return taken and self.waited > LOADED * self.passed * self.threads
 
     @property
     def efficiency(self) -> float:
@@ -46,10 +55,9 @@ class Reading:
 
 def read(work: Callable[[], object]) -> Reading:
     """Does ``work`` once."""
-    waited, thread, started = _waited(), time.thread_time(), time.perf_counter()
+    before = _now()
     work()
-    passed = time.perf_counter() - started
-    return Reading(passed, time.thread_time() - thread, max(0.0, _waited() - waited), torch.get_num_threads())
+    return _since(before)
 
 
 class Laps:
@@ -57,17 +65,34 @@ class Laps:
 
     def __init__(self, device: torch.device) -> None:
         self._gpu = device.type == "cuda"
-        self._last = self._now()
+        self._last = _now()
 
     def lap(self) -> Reading:
         """Since the lap before, or since this was made."""
-        before, self._last = self._last, self._now()
-        passed, thread, waited = (now - then for now, then in zip(self._last, before, strict=True))
-        return Reading(passed, thread, 0.0 if self._gpu else max(0.0, waited), torch.get_num_threads())
+        found, self._last = _since(self._last), _now()
+        return replace(found, waited=0.0) if self._gpu else found
 
-    @staticmethod
-    def _now() -> tuple[float, float, float]:
-        return time.monotonic(), time.thread_time(), _waited()
+
+@dataclass(frozen=True)
+class _Moment:
+    """The clocks at one time, in seconds: this and ``thread``'s as in ``Reading``, threads ``ready`` so far, cores ``busy`` with anybody's
+    work (None where nobody counts that), and with this process's ``own``."""
+
+    at: float
+    thread: float
+    ready: float
+    busy: float | None
+    own: float
+
+
+def _now() -> _Moment:
+    return _Moment(time.perf_counter(), time.thread_time(), _threads_ready.seconds(), _busy(), time.process_time())
+
+
+def _since(then: _Moment) -> Reading:
+    now = _now()
+    others = math.inf if now.busy is None or then.busy is None else max(0.0, now.busy - then.busy - (now.own - then.own))
+    return Reading(now.at - then.at, now.thread - then.thread, max(0.0, now.ready - then.ready), torch.get_num_threads(), others)
 
 
 @contextmanager
@@ -80,11 +105,6 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _waited() -> float:
-    """Seconds that threads of this process have stood ready without a core, and that a hypervisor took; 0 where nobody counts them."""
-    return _threads_ready.seconds() + _stolen()
 
 
 class _Ready:
@@ -120,9 +140,18 @@ def _ready_of(path: Path) -> float:
     return 0.0
 
 
-def _stolen() -> float:
-    """The eighth number of the first line, in clock ticks, of all cores."""
+def _busy() -> float | None:
+    """Seconds that the cores which this process may use were busy, or taken by a hypervisor (proc(5), /proc/stat); None where nobody
+    counts them."""
+    used = {f"cpu{core}" for core in os.sched_getaffinity(0)} if hasattr(os, "sched_getaffinity") else set[str]()
     with suppress(OSError, IndexError, ValueError):
-        with _CORES.open(encoding="ascii") as file:
-            return int(file.readline().split()[8]) / os.sysconf("SC_CLK_TCK") / (os.cpu_count() or 1)
-    return 0.0
+        lines = [line.split() for line in _CORES.read_text(encoding="ascii").splitlines()]
+        # user, nice, system, idle, waiting for a disk, interrupts, soft interrupts, stolen
+        ticks = [sum(map(int, (*line[1:4], *line[6:9]))) for line in lines if line and line[0] in used]
+        return sum(ticks) / os.sysconf("SC_CLK_TCK") if ticks else None
+    return None
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -53,12 +53,13 @@ def measure_floor(stage: Stage) -> Outcome:
     vectors = _floor_vectors(stage)
     stage.progress.tell(f"fitting the floor on words{' and vectors' if vectors else ''}")
     embed = vectors.of if vectors else None
-    model = rungs.fit_floor(train, stage.manifest.labels, stage.objective.seed, many=stage.many, embed=embed)
+    objective, labels = stage.objective, stage.manifest.labels
+    model = rungs.fit_floor(train, labels, objective.seed, many=stage.many, embed=embed, goal=rungs.goal_of(objective))
     candidate = Candidate(
         rung=RungKind.FLOOR,
         variant=model.variant,
         base_model=stage.base.digest,
-        prompt=_floor_prompt(stage),
+        prompt=_floor_prompt(stage, model.thresholds),
         floor=_stored(stage, model, vectors.model if vectors else None) if is_rung else None,
         trained_parameters=model.parameters,
         seed=stage.objective.seed,
@@ -87,10 +88,11 @@ def _floor_vectors(stage: Stage) -> KeptVectors | None:
     return KeptVectors(parts.encoder(), floor.encoder, model, parts.vectors(stage.run.id), stage.progress)
 
 
-def _floor_prompt(stage: Stage) -> PromptSpec:
+def _floor_prompt(stage: Stage, thresholds: tuple[float, ...]) -> PromptSpec:
     """What answers are made of; where an item may bear several labels, each is scored by itself."""
     manifest, instruction = stage.manifest, stage.objective.task.instruction
-    return PromptSpec(instruction=instruction, labels=manifest.labels, label_sets=manifest.label_sets, alone=stage.many)
+    sets = manifest.label_sets
+    return PromptSpec(instruction=instruction, labels=manifest.labels, label_sets=sets, alone=stage.many, thresholds=thresholds)
 
 
 def _floor_evidence(stage: Stage, candidate: Candidate, model: rungs.FloorModel) -> Evidence:

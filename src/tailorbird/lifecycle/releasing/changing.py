@@ -34,12 +34,8 @@ def rule_of(work: UnitOfWork, release: Release) -> ChangeRule:
 
 
 def live_kpis_of(work: UnitOfWork, release: Release) -> tuple[LiveKpi, ...]:
-    """What users must say of the release before it answers all of them; nothing where its objective is not on record, as in a workspace
-    that was restored in part."""
-    try:
-        return work.records.get(Objective, release.content.objective).live_kpis
-    except NotFound:
-        return ()
+    """What users must say of the release before it answers all of them. Raises NotFound where its objective is not on record."""
+    return work.records.get(Objective, release.content.objective).live_kpis
 
 
 def demand_drill(work: UnitOfWork, release: Release, rule: ChangeRule, parts: Parts) -> None:

@@ -26,6 +26,8 @@ _START, _REQUEST = (0.5, 1.5, 10.0), (2e-4, 5e-4, 2e-3)
 #: Features of a text that no text before it had, at the first ten thousand; numbers that the solver keeps a weight.
 _NEW_FEATURES, _KEPT = 0.45, 24
 _MOST_TOKENS = 256
+#: Up to so many rows each of five parts is left out once, above it one part is.
+_ALL_FOLDS = 2_000
 #: Share of the measured rate of products that an encoder reaches, with many texts and with one.
 _RATE, _RATE_ALONE = (0.7, 0.5, 0.12), (0.4, 0.2, 0.05)
 #: Width of a vector.
@@ -41,7 +43,7 @@ def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     return _summed(
         _START,
         [(counts.train + 2 * counts.dev) * tokens * each for each in _COUNTING],
-        [products * many * each for many, each in zip(iterations, _PRODUCT, strict=True)],
+        [_fits(inputs) * products * many * each for many, each in zip(iterations, _PRODUCT, strict=True)],
         [counts.dev * each for each in _REQUEST],
     )
 
@@ -88,6 +90,13 @@ def _regressions(inputs: PlanInputs) -> int:
     """Weights of a feature that are fitted: one where two labels exclude each other."""
     labels = _labels(inputs)
     return 1 if labels == 2 and inputs.objective.task.labels == "one" else labels
+
+
+def _fits(inputs: PlanInputs) -> float:
+    """Times that the rows are fitted: where an item may bear several labels, parts of them are left out to choose a threshold."""
+    if inputs.objective.task.labels != "many":
+        return 1.0
+    return 5.0 if inputs.manifest.counts.train <= _ALL_FOLDS else 1.8
 
 
 def _vector_flops(inputs: PlanInputs) -> float:
