@@ -83,7 +83,7 @@ class World:
         """The true value that the plan states; None where it states none. Scores are reckoned as shares, as the planner does."""
         if self.kind == "clusters":
             return grouped_rate_for_release((self.groups, self.groups), self.target, self.confidence)
-        return rate_for_release((self.n, self.n), self.target, self.confidence)
+        return rate_for_release((self.n, self.n), self.target, self.confidence, scores=self.kind == "scores")
 
     def stated_for_one(self) -> float | None:
         """What the plan would state if there were but one rung, and one look."""

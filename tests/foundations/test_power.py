@@ -20,7 +20,7 @@ from tailorbird.foundations.power import (
     rate_for_release,
     release_chance,
 )
-from tailorbird.foundations.statistics import clustered_wilson, score_interval, spend, unpaired_interval, wilson
+from tailorbird.foundations.statistics import clustered_wilson, score_interval, smallest_passing, spend, unpaired_interval, wilson
 
 
 @pytest.mark.parametrize(("rate", "n", "target"), [(0.9, 200, 0.85), (0.97, 60, 0.9), (0.8, 1000, 0.8)])
@@ -61,6 +61,14 @@ def test_the_stated_rate_is_released_four_times_out_of_five_over_rungs_that_pass
         confirmed = looked & (random.binomial(n, value, simulations) >= np.array(least)[np.minimum(looks, RUNGS - 1)])
         looks, released, right = looks + looked, released | confirmed, int(confirmed.sum())
     assert STATED_POWER - 0.012 <= right / simulations <= STATED_POWER + 0.03
+
+
+def test_nothing_is_stated_of_scores_where_only_a_perfect_split_would_do() -> None:
+    """A mean of 0.9999 says how often a share of items is right, and not how often every score is 1."""
+    assert smallest_passing(60, 0.9, spend(0.95, 1)) == 60
+    assert rate_for_release((60, 60), 0.9, 0.95) is not None
+    assert rate_for_release((60, 60), 0.9, 0.95, scores=True) is None
+    assert rate_for_release((150, 150), 0.9, 0.95, scores=True) == rate_for_release((150, 150), 0.9, 0.95)
 
 
 def test_so_many_items_are_enough_and_half_of_them_are_not() -> None:

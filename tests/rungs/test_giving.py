@@ -120,6 +120,4 @@ def test_thresholds_serve_the_first_kpi_over_all_labels(tmp_path: Path, metrics:
     objective = make_objective()
     [kpi] = objective.kpis
     kpis = tuple(kpi.model_copy(update={"metric": metric}) for metric in metrics)
-    assert (
-        goal_of(objective.model_copy(update={"kpis": kpis})) == goal
-    )
+    assert goal_of(objective.model_copy(update={"kpis": kpis})) == goal

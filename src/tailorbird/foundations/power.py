@@ -73,11 +73,15 @@ def release_chance(below: Sequence[Chances], last: Chances) -> float:
     return last.dev * sum(reached * passing for reached, passing in zip(waiting, last.looks, strict=True))
 
 
-def rate_for_release(sizes: tuple[int, int], target: float, confidence: float, rungs: int = RUNGS) -> float | None:
+def rate_for_release(sizes: tuple[int, int], target: float, confidence: float, rungs: int = RUNGS, *, scores: bool = False) -> float | None:
     """The smallest true rate of the last of so many rungs that is released with probability ``STATED_POWER``; None where no rate is.
 
-    ``sizes`` are those of dev and test, ``confidence`` that of the risk tier, which each look spends from.
+    ``sizes`` are those of dev and test, ``confidence`` that of the risk tier, which each look spends from. ``scores``: items have scores
+    from 0 to 1, and the rate is their mean. Where only a perfect split would do, nothing is stated of these: how often all of them are
+    perfect does not follow from their mean.
     """
+    if scores and any(smallest_passing(n, target, spend(confidence, 1)) == n for n in sizes):
+        return None
 
     def chances(rate: float) -> Chances:
         dev, *looks = (pass_probability(rate, n, target, spend(confidence, look)) for n, look in _met(sizes, rungs))

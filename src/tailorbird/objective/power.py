@@ -80,7 +80,7 @@ def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float) -> list[Power]:
     """What dev and test can prove at a first look, with the true value that it takes to be released, four times out of five."""
     (dev, test), confidence = splits, spend(tier, 1)
     if all(held.groups is None for held in splits):
-        rate = rate_for_release((dev.n, test.n), kpi.target, tier)
+        rate = rate_for_release((dev.n, test.n), kpi.target, tier, scores=not CATALOGUE[parse_metric(kpi.metric).base].proportion)
     else:
         rate = grouped_rate_for_release((dev.groups or Groups({1: dev.n}), test.groups or Groups({1: test.n})), kpi.target, tier)
     return [_power(kpi, held, confidence).model_copy(update={"must_be": rate}) for held in splits]

@@ -93,8 +93,10 @@ class FloorModel:
 def fit_floor(
     train: Sequence[Row], labels: Sequence[str], seed: int, *, many: bool = False, embed: Embed | None = None, goal: str = "micro_f1"
 ) -> FloorModel:
-    """Fits the floor of a classify task; equal rows and seed give an equal model, in any order. With ``many``, a classifier a label, and the
-    threshold that serves ``goal`` (a key of ``thresholds.GOALS``) best. With ``embed``, which gives vectors of length 1, it reads these too.
+    """Fits the floor of a classify task; equal rows and seed give an equal model, in any order.
+
+    With ``many``, a classifier a label, and the threshold that serves ``goal`` (a key of ``thresholds.GOALS``) best. With ``embed``, which
+    gives vectors of length 1, it reads these too.
 
     Raises DataInvalid when train shows fewer than two labels (``many``: none) or one that ``labels`` lacks, Unavailable when scikit-learn
     is not installed.
