@@ -12,8 +12,8 @@ import yaml
 from lifecycle_kit import write_objective
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Corrupt, ObjectiveInvalid
-from tailorbird.domain.evidence import Standing, Verdict
+from tailorbird.domain.errors import Conflict, Corrupt, ObjectiveInvalid
+from tailorbird.domain.evidence import Standing
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
@@ -204,10 +204,10 @@ def test_what_can_be_proven_against_the_incumbent_is_told_before(
     assert limit.reason.startswith(f"{metric} against_incumbent 0.000 is proven to {'stay within' if metric == 'log_loss' else 'reach'}")
 
 
-def test_an_incumbent_that_cannot_be_measured_leaves_the_limit_open(
+def test_an_incumbent_that_cannot_be_measured_keeps_the_run_from_a_release_until_it_can_or_is_taken_back(
     parts: Parts, author: Actor, approver: Actor, operator: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A candidate passes by no limit that nobody looked at; once the incumbent is taken back, nothing stands in the way."""
+    """No candidate passes by a limit that nobody looked at. The same command goes on afterwards, and the look is not paid for twice."""
     first = climbing.adapt(parts, author, write_objective(tmp_path / "job"), Progress())
     assert first.conclusion is not None
     assert first.conclusion.release is not None
@@ -219,15 +219,14 @@ def test_an_incumbent_that_cannot_be_measured_leaves_the_limit_open(
         raise Corrupt("a file of it was changed", "restore a backup")
 
     monkeypatch.setattr(incumbent, "admit", refuse)
-    second = climbing.adapt(parts, author, write_objective(tmp_path / "job", ladder=["lora"]), Progress())
-    assert second.conclusion is not None
-    assert second.conclusion.release is None
-    gate = report(parts, "acme", second.run.id).gate
-    assert gate is not None
-    assert gate.verdict is Verdict.INCONCLUSIVE
-    (limit,) = [limit for limit in gate.findings if limit.name == "against_incumbent"]
-    assert "cannot be measured: a file of it was changed (restore a backup; or take it back: tailorbird rollback desk)" in limit.reason
+    path = write_objective(tmp_path / "job", ladder=["lora"])
+    with pytest.raises(Conflict, match=r"cannot be measured beside the candidate: a file of it was changed") as error:
+        climbing.adapt(parts, author, path, Progress())
+    assert error.value.error_code == "incumbent_unmeasured"
+    assert "tailorbird rollback desk" in error.value.hint
     promote.roll_back(parts, operator, "desk", "broken")
-    third = climbing.adapt(parts, author, write_objective(tmp_path / "job", ladder=["lora"]), Progress())
-    assert third.conclusion is not None
-    assert third.conclusion.release is not None
+    second = climbing.adapt(parts, author, path, Progress())
+    assert second.conclusion is not None
+    assert second.conclusion.release is not None
+    with parts.ledger.work("acme", write=False) as work:
+        assert work.looks.count("desk") == 2

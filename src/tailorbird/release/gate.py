@@ -120,8 +120,6 @@ def _against_incumbent(inputs: GateInputs) -> Iterator[_Demand]:
         critical = NormalDist().inv_cdf((1 + spend(inputs.objective.business.risk.confidence, inputs.look)) / 2) ** 2
         least = _rounded_up(critical / (metric.n + critical))
         yield _Demand(_AGAINST, "limit", -max(margin_in(inputs.objective.margin, "accuracy", "accuracy"), least), False)
-    elif _AGAINST in evidence.unmeasured:
-        yield _Demand(_AGAINST, "limit", 0.0, False)
 
 
 def _rounded_up(margin: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tailorbird import evaluation
 from tailorbird.domain.dataset import Split
-from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.errors import Conflict, NotFound, TailorbirdError
 from tailorbird.domain.evidence import Comparison, Evidence, Metric
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
@@ -37,19 +37,21 @@ def incumbent_of(stage: Stage) -> Release | None:
 
 
 def against_incumbent(stage: Stage, evidence: Evidence, look: int) -> Evidence:
-    """The evidence with how the candidate stands to the incumbent; unchanged where nothing answers yet. An incumbent that cannot be
-    measured leaves the limit open, and the evidence says why: a candidate passes by no limit that nobody looked at."""
+    """The evidence with how the candidate stands to the incumbent; unchanged where nothing answers yet.
+
+    Raises Conflict (``incumbent_unmeasured``) where the incumbent cannot be measured: no candidate passes by a limit that nobody looked at.
+    """
     release = incumbent_of(stage)
     if release is None or release.content.candidate == evidence.candidate:
         return evidence
     try:
         items = _items(stage, release, evidence.split, look)
     except TailorbirdError as error:
-        why = f"release {short(release.digest)}, which answers now, cannot be measured: {error.message}"
-        stage.progress.tell(why)
-        way_on = f"{error.hint}; or take it back: tailorbird rollback {stage.objective.name}"
-        left_open = evidence.unmeasured | {AGAINST: f"{why} ({way_on})"}
-        return evidence.model_copy(update={"incumbent_release": release.digest, "unmeasured": left_open})
+        raise Conflict(
+            f"release {short(release.digest)}, which answers now, cannot be measured beside the candidate: {error.message}",
+            f"{error.hint}; or take it back: tailorbird rollback {stage.objective.name}; then adapt again: it goes on from here",
+            code="incumbent_unmeasured",
+        ) from error
     theirs = evidence.model_copy(update={"refer_below": release.content.refer_below})
     rule = rule_of(stage, evidence, theirs, spend(stage.objective.business.risk.confidence, look))
     found = evaluation.compare(evidence.candidate, release.content.candidate, stage.items(evidence.items), stage.items(items), rule)
