@@ -18,7 +18,8 @@ from pathlib import Path
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curating import Tally, protected_texts, set_apart, sift, treat
 from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
-from tailorbird.data.duplicates.ties import TextTies, Tie, components, subject_ties, text_ties
+from tailorbird.data.duplicates.shared import SharedText, sampled, shared_text
+from tailorbird.data.duplicates.ties import TextTies, Tie, components, distinguished, subject_ties, text_ties
 from tailorbird.data.privacy import Privacy
 from tailorbird.data.provenance import Amendments, amend
 from tailorbird.data.reading import SourceRow, SourceRows, read_sources, refuse_if_most, row_id, source_of
@@ -68,8 +69,9 @@ class Gathered:
     """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``alike`` the places of ``items`` in
     each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
 
-    ``text_ties`` are those of ``items`` alone, where they are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts
-    rows that could not be used by file, as far as that is the file's fault.
+    ``shared`` is what most rows share, and does not count when they are compared; ``text_ties`` are those of ``items`` alone, where they
+    are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts rows that could not be used by file, as far as that is
+    the file's fault.
     """
 
     sources: SourceRows
@@ -83,6 +85,7 @@ class Gathered:
     schemes: Mapping[str, str]
     salt: str
     text_ties: TextTies | None
+    shared: SharedText
     set_aside: Sequence[Quarantined]
     faulty: Mapping[str, int]
     shift: ShiftRule | None = None
@@ -98,7 +101,8 @@ def gather(request: SnapshotRequest) -> Gathered:
     labels = _labels(distinct.items, objective.task)
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
-    items, ties, found, protected = _unprotected(distinct.items, request, tally)
+    shared = shared_by(distinct.items)
+    items, ties, found, protected = _unprotected(distinguished(distinct.items, shared), request, tally, shared)
     salt, drawn = salt_of_splits(objective), drawn_splits(objective)
     alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
     placement = place(items, [*ties, *subject_ties(items, alike)], salt, drawn)
@@ -131,6 +135,7 @@ def gather(request: SnapshotRequest) -> Gathered:
         schemes=schemes,
         salt=salt,
         text_ties=found if request.memory else None,
+        shared=shared,
         set_aside=placement.quarantined,
         faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
         shift=shift,
@@ -209,11 +214,11 @@ def _distinct(sources: SourceRows, request: SnapshotRequest, tally: Tally) -> Di
 
 
 def _unprotected(
-    items: Sequence[Item], request: SnapshotRequest, tally: Tally
+    items: Sequence[Item], request: SnapshotRequest, tally: Tally, shared: SharedText
 ) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
     """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set."""
     protected = protected_texts(request.objective, request.folder)
-    found = text_ties(items, protected.texts)
+    found = text_ties(items, shared.told(protected.texts, protected.texts))
     ties = found.ties
     if not protected.texts:
         return items, ties, found, {}
@@ -221,6 +226,11 @@ def _unprotected(
     moved = {old: new for new, old in enumerate(places)}
     inside = [tuple(moved[index] for index in tie if index in moved) for tie in ties]
     return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], found, counts
+
+
+def shared_by(items: Sequence[Item]) -> SharedText:
+    """What most of the items share."""
+    return shared_text([items[place].row.text for place in sampled([item.id for item in items])])
 
 
 def _thin(placement: Placement, items: Sequence[Item], alike: Sequence[Sequence[int]]) -> list[Quarantined]:

@@ -1,6 +1,6 @@
 """The texts of some earlier rows, when they are needed: from the snapshot, or from their file where they have no place in it.
 
-In: what is kept, rows as stored. Out: normalised texts. Must not know: why they are asked for.
+In: what is kept, rows as stored. Out: texts as they stand there, or as they are compared. Must not know: why they are asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tailorbird.data.appending.joining import shared_of
 from tailorbird.data.appending.state import NotAnAppend, State
 from tailorbird.data.appending.writing import StoredRows
 from tailorbird.data.gathering import SnapshotRequest
@@ -21,18 +22,19 @@ from tailorbird.foundations.text import normalise
 
 
 class EarlierTexts:
-    """Texts by their number in what is kept."""
+    """Texts by their number in what is kept, without what most rows share."""
 
     def __init__(self, request: SnapshotRequest, privacy: Privacy, state: State, rows: StoredRows) -> None:
         self._request = request
         self._privacy = privacy
         self._state = state
         self._rows = rows
-        self._item = np.full(len(state["folded"]), -1, dtype=np.int32)
+        self._item = np.full(len(state["told"]), -1, dtype=np.int32)
         self._item[state["text"][::-1]] = np.arange(len(state["text"]), dtype=np.int32)[::-1]
         placed = np.flatnonzero(state["row"] >= 0)
         self._item[state["text"][placed]] = placed
         self._read: dict[int, str] = {}
+        self._shared = shared_of(state)
 
     def __call__(self, places: list[int]) -> list[str]:
         """The texts at ``places``. Raises NotAnAppend where one cannot be read again."""
@@ -40,11 +42,14 @@ class EarlierTexts:
 
     def _text(self, place: int) -> str:
         if place not in self._read:
-            item = int(self._item[place])
-            row = int(self._state["row"][item])
-            text = self._rows.text(row) if row >= 0 else self._from_file(item)
-            self._read[place] = normalise(text)
+            text = self.of_item(int(self._item[place]))
+            [self._read[place]] = self._shared.told([text], [normalise(text)])
         return self._read[place]
+
+    def of_item(self, item: int) -> str:
+        """The text of an item, as it stands in its row. Raises NotAnAppend where it cannot be read again."""
+        row = int(self._state["row"][item])
+        return self._rows.text(row) if row >= 0 else self._from_file(item)
 
     def _from_file(self, item: int) -> str:
         name = self._state.facts["files"][int(self._state["file"][item])][0]

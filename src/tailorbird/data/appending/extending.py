@@ -34,7 +34,7 @@ from tailorbird.data.appending.conditions import (
 )
 from tailorbird.data.appending.earlier_texts import EarlierTexts
 from tailorbird.data.appending.growth import Growth, read_growth
-from tailorbird.data.appending.joining import Joined, item_digests, join
+from tailorbird.data.appending.joining import Joined, item_digests, join, sample_since, shared_of
 from tailorbird.data.appending.keeping import item_arrays, labelled, terms_of
 from tailorbird.data.appending.newcomers import Newcomers, newcomers
 from tailorbird.data.appending.placing import Placed, check_cover, place_newcomers
@@ -43,6 +43,8 @@ from tailorbird.data.appending.tallying import findings_with, quarantine_with, t
 from tailorbird.data.appending.writing import GrownRows, StoredRows, places_among
 from tailorbird.data.curating import Tally
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.shared import shared_text
+from tailorbird.data.duplicates.ties import distinguished
 from tailorbird.data.freezing import Content, line_of, manifest_of
 from tailorbird.data.frozen_rows import FrozenRows
 from tailorbird.data.gathering import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
@@ -132,9 +134,22 @@ def _placed(request: SnapshotRequest, step: _Step, privacy: Privacy) -> tuple[Jo
     state, objective, items = step.state, request.objective, step.new.items
     fresh = item_arrays(items, state.facts, labelled=labelled(request))
     request.progress(f"{len(items):,} rows are new: comparing them with each other and with {len(step.stored):,} earlier ones")
-    joined = join(state, items, fresh["subject"], EarlierTexts(request, privacy, state, step.stored))
+    earlier = EarlierTexts(request, privacy, state, step.stored)
+    items = _distinguished(state, items, earlier)
+    joined = join(state, items, fresh["subject"], earlier)
     placed = place_newcomers(state, joined, items, request.known, salt_of_splits(objective), drawn_splits(objective))
     return joined, placed, _grown(state, fresh, step.new, joined, placed)
+
+
+def _distinguished(state: State, items: Sequence[Item], earlier: EarlierTexts) -> list[Item]:
+    """New items that know what tells each from others. Raises NotAnAppend where, with them, something else is shared by most rows."""
+    shared, size = shared_of(state), len(state["ids"])
+    sample = sample_since(state["ids"], item_digests(items))
+    if any(place >= size for place in sample):
+        texts = [items[place - size].row.text if place >= size else earlier.of_item(place) for place in sample]
+        if not shared_text(texts).same_as(shared):
+            raise NotAnAppend("with the new rows, most rows share another text")
+    return distinguished(items, shared)
 
 
 def _checked(request: SnapshotRequest, state: State, known: KnownArrays | None, privacy: Privacy) -> KnownArrays:

@@ -21,6 +21,7 @@ from tailorbird.data.contamination import overlap
 from tailorbird.data.contamination.overlap import Runs
 from tailorbird.data.duplicates import near
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.shared import PARTS, SAMPLE, SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 Pairs = NDArray[np.int32]
@@ -42,8 +43,8 @@ class Joined:
     undone: NDArray[np.int32]
 
 
-def folded_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Sixteen bytes for each normalised text, uint8[T, 16]."""
+def told_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
+    """Sixteen bytes for each text as it is compared, uint8[T, 16]."""
     hashed = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts)
     return np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 16)
 
@@ -51,7 +52,7 @@ def folded_digests(texts: Sequence[str]) -> NDArray[np.uint8]:
 def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts_at: Callable[[list[int]], list[str]]) -> Joined:
     """Ties new ``items`` to each other and to earlier ones, of whose texts ``texts_at`` gives some. Raises NotAnAppend where a
     text of one person becomes one of several."""
-    size = len(state["folded"])
+    size = len(state["told"])
     numbers, texts = _texts(state, items)
 
     def any_at(places: list[int]) -> list[str]:
@@ -66,10 +67,11 @@ def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts
     still = np.array([tuple(pair) not in lost for pair in state["overlaps"].tolist()] if undone else [], dtype=np.bool_)
     earlier = state["overlaps"][still] if undone else state["overlaps"]
     arrays = {
-        "folded": np.concatenate([state["folded"], folded_digests(texts)]),
+        "told": np.concatenate([state["told"], told_digests(texts)]),
         "near": np.concatenate([state["near"], pairs_array(later)]),
         "overlaps": np.concatenate([earlier, pairs_array(held)]),
         **arrays_of(index, runs),
+        **shared_of(state).arrays,
     }
     pairs, text = np.concatenate([arrays["near"], arrays["overlaps"]]), np.concatenate([state["text"], numbers])
     subject = np.concatenate([state["subject"], subjects])
@@ -78,6 +80,23 @@ def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts
     if (subject >= 0).any() and (shared[label[text[: len(state["text"])]]] != _former_shared(state, former)).any():
         raise NotAnAppend("a text of one person has become one of several")
     return Joined(label, text, subject, _parts(label[text], subject, shared), shared, pairs, arrays, np.unique(pairs_array(undone)))
+
+
+def shared_of(state: State) -> SharedText:
+    """What most of the earlier rows share."""
+    return SharedText(*(state[f"shared_{name}"] for name in PARTS))
+
+
+def sample_since(ids_ND: NDArray[np.uint8], later_KD: NDArray[np.uint8]) -> list[int]:
+    """The places of the sample of earlier and later items, as ``sampled``."""
+    size = len(ids_ND) + len(later_KD)
+    first_N = np.concatenate([ids_ND, later_KD])[:, :8].copy().view(">u8")[:, 0]
+    near = np.argpartition(first_N, SAMPLE)[: SAMPLE + 1] if size > SAMPLE + 1 else np.arange(size)
+
+    def id_at(place: int) -> bytes:
+        return bytes(ids_ND[place] if place < len(ids_ND) else later_KD[place - len(ids_ND)])
+
+    return sorted(near.tolist(), key=id_at)[:SAMPLE]
 
 
 def index_of(state: State) -> TextIndex:
@@ -140,16 +159,16 @@ def _parts(label_N: NDArray[np.int32], subject_N: NDArray[np.int32], shared: NDA
 
 def _texts(state: State, items: Sequence[Item]) -> tuple[NDArray[np.int32], list[str]]:
     """The number of each item's text, and the texts that are new."""
-    distinct = list(dict.fromkeys(item.folded for item in items))
-    digests = folded_digests(distinct)
-    places = found_in(state["folded"], digests)
+    distinct = list(dict.fromkeys(item.compared for item in items))
+    digests = told_digests(distinct)
+    places = found_in(state["told"], digests)
     numbers, new = dict[str, int](), list[str]()
     for text, digest in zip(distinct, digests, strict=True):
         earlier = places.get(digest.tobytes())
-        numbers[text] = len(state["folded"]) + len(new) if earlier is None else earlier
+        numbers[text] = len(state["told"]) + len(new) if earlier is None else earlier
         if earlier is None:
             new.append(text)
-    return np.array([numbers[item.folded] for item in items], dtype=np.int32), new
+    return np.array([numbers[item.compared] for item in items], dtype=np.int32), new
 
 
 def item_digests(items: Sequence[Item]) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tailorbird.data.appending.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_arrays, known_digest
 from tailorbird.data.appending.growth import size_of, source_facts
-from tailorbird.data.appending.joining import arrays_of, folded_digests, item_digests, pairs_array
+from tailorbird.data.appending.joining import arrays_of, item_digests, pairs_array, told_digests
 from tailorbird.data.appending.state import forget, save_facts, save_rows
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.freezing import Frozen
@@ -124,15 +124,16 @@ def _arrays(gathered: Gathered, facts: Mapping[str, Any], *, labelled: bool) -> 
     groups[order] = digests_of(group.id for _, group in placed)
     split[order] = np.fromiter((SPLITS.index(group.split) for _, group in placed), np.int8, len(placed))
     row[order] = np.arange(len(placed), dtype=np.int32)
-    numbers = {items[place].folded: number for number, place in enumerate(ties.first)}
+    numbers = {items[place].compared: number for number, place in enumerate(ties.first)}
     return {
         **item_arrays(items, facts, labelled=labelled),
         "ids": ids,
         "groups": groups,
         "split": split,
         "row": row,
-        "text": np.fromiter((numbers[item.folded] for item in items), np.int32, len(items)),
-        "folded": folded_digests([items[place].folded for place in ties.first]),
+        "text": np.fromiter((numbers[item.compared] for item in items), np.int32, len(items)),
+        "told": told_digests([items[place].compared for place in ties.first]),
+        **gathered.shared.arrays,
         "near": pairs_array(ties.near),
         "overlaps": pairs_array(ties.overlaps),
         **arrays_of(ties.index, ties.runs),

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from tailorbird.foundations.disk import private_folder
 
 #: The version of everything in this folder that decides what is kept, or how it is used.
-VERSION = "3"
+VERSION = "4"
 _ROWS, _FACTS, _PREFIX = "rows.npz", "facts.npz", "array_"
 
 #: The one reason of which nobody needs to hear: it is a first curation.
@@ -38,12 +38,12 @@ class NotAnAppend(Exception):
 
 @dataclass(frozen=True)
 class State:
-    """N items (distinct rows) of T texts; M of the items have a place in the snapshot.
+    """N items (distinct rows) of T texts, as they are compared; M of the items have a place in the snapshot.
 
-    ids, groups uint8[N, 32]; text, target, subject, file, line, length, row int32[N] (``row`` is the place among the rows as
-    stored, or -1); split int8[N] (-1: none); folded uint8[T, 16]; signatures, lengths, histograms as in ``TextIndex``; runs, holders,
-    counts as in ``Runs``; near, overlaps int32[P, 2] (texts); bytes int32[M]; leaves uint8[M, 32], of the
-    seal, in its order.
+    ids, groups uint8[N, 32]; text, target, subject, file, line, length, row int32[N] (``row`` is the place among the rows as stored, or
+    -1); split int8[N] (-1: none); told uint8[T, 16], digests of the texts; signatures, lengths, histograms as in ``TextIndex``; runs,
+    holders, counts as in ``Runs``; near, overlaps int32[P, 2] (texts); shared_runs and the like as in
+    ``SharedText``; bytes int32[M]; leaves uint8[M, 32], of the seal, in its order.
     """
 
     facts: dict[str, Any]

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from tailorbird.data.duplicates import likeness, signatures
+from tailorbird.data.duplicates import likeness, shared, signatures
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 #: What decides which texts are near-duplicates. Stored with every snapshot.
-SCHEME = f"{signatures.SCHEME} window-16/2 {likeness.SCHEME}"
+SCHEME = f"{shared.SCHEME} {signatures.SCHEME} window-16/2 {likeness.SCHEME}"
 
 #: Texts of a bucket with which each text of it is compared.
 WINDOW = 16

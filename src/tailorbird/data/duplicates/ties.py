@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from tailorbird.data.contamination.overlap import Runs, pairs_of, runs_of
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near import pairs_within
+from tailorbird.data.duplicates.shared import SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 #: Indices of items that belong together.
@@ -24,8 +25,9 @@ Tie = tuple[int, ...]
 
 @dataclass(frozen=True)
 class TextTies:
-    """What ties items by their texts. ``near`` and ``overlaps`` are pairs of distinct texts, ``first`` the first item of each of these;
-    ``same`` are items that have one text. ``index`` and ``runs`` are what the pairs were found by."""
+    """What ties items by what tells their texts from others (``Item.compared``). ``near`` and ``overlaps`` are pairs of distinct texts,
+    ``first`` the first item of each of these; ``same`` are items that have one text. ``index`` and ``runs`` are what the pairs were found
+    by."""
 
     same: Sequence[Tie]
     near: Sequence[tuple[int, int]]
@@ -41,13 +43,14 @@ class TextTies:
 
 
 def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
-    """Items whose texts are equal (with different targets), nearly alike, or of which one holds most of the other.
+    """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
+    the other.
 
     ``others`` are further normalised texts; they have the places after the items.
     """
     by_text: dict[str, list[int]] = {}
     for index, item in enumerate(items):
-        by_text.setdefault(item.folded, []).append(index)
+        by_text.setdefault(item.compared, []).append(index)
     for index, text in enumerate(others, start=len(items)):
         by_text.setdefault(text, []).append(index)
     texts = list(by_text)
@@ -64,6 +67,12 @@ def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
         index=indexed,
         runs=runs,
     )
+
+
+def distinguished(items: Sequence[Item], shared: SharedText) -> list[Item]:
+    """``items`` that know what tells each from others."""
+    told = shared.told([item.row.text for item in items], [item.folded for item in items])
+    return [item if text is item.folded else replace(item, told=text) for item, text in zip(items, told, strict=True)]
 
 
 def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:
