@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tailorbird.data import read_sources
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.foundations.conversations import MARK, fold, unfold
+from tailorbird.foundations.conversations import MARK, as_lines, asked, fold, unfold
 from tailorbird.foundations.prompting import messages_for, messages_for_row
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
@@ -90,3 +90,20 @@ def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:
     assert said[0] == ("system", "Answer.\n\nBe brief.")
     assert [word for _, word in said[1:]] == ["q", "a", "1", "2", "3"]
     assert messages_for_row(prompt, "plain") == messages_for(prompt, "plain")
+
+
+def test_a_shown_conversation_is_turns_and_what_is_asked_is_its_last(tmp_path: Path) -> None:
+    said = [Message(role="system", content="Be brief."), Message(role="user", content="hi"), Message(role="assistant", content="yes?")]
+    text = fold([*said, Message(role="user", content="what is it")])
+    assert asked(text) == "what is it"
+    assert as_lines(text) == "system: Be brief.\n\nuser: hi\n\nassistant: yes?\n\nuser: what is it"
+    assert asked("plain") == as_lines("plain") == "plain"
+    prompt = PromptSpec(instruction="Help.", demonstrations=(Demonstration(row_id="sha256:" + "0" * 64, text=text, target="a bird"),))
+    assert [(turn.role, turn.content) for turn in messages_for(prompt, "and now")] == [
+        ("system", "Help."),
+        ("user", "hi"),
+        ("assistant", "yes?"),
+        ("user", "what is it"),
+        ("assistant", "a bird"),
+        ("user", "and now"),
+    ]

@@ -230,7 +230,7 @@ def test_layers_that_are_not_adapted_are_quantised_too_and_keep_their_bits(make_
     layer = network.model.model.layers[1].mlp.gate_proj
     before = layer.dequantised()
     assert before.shape == (48, 32)
-    plain = network.plain_loss_sum(rows[0].ids, rows[0].prompt)
+    plain = network.plain_loss_sum(rows[0])
     loss = network.loss_sum(pack(rows[:1], torch.float32, CPU))
     assert loss.item() == pytest.approx(plain, rel=1e-5)
     loss.backward()

@@ -152,7 +152,7 @@ def test_a_rise_counts_beyond_its_interval(now: list[float], risen: bool, tiny_b
 def test_losses_by_row_are_those_of_each_row_alone(tiny_base: Path, rows: list[Encoded]) -> None:
     network = Network(read_model(tiny_base, torch.float32, CPU), "fp32")
     held_out = HeldOut(network, rows, 120, Team())
-    assert held_out.losses() == pytest.approx([network.plain_loss_sum(row.ids, row.prompt) for row in rows], rel=1e-5)
+    assert held_out.losses() == pytest.approx([network.plain_loss_sum(row) for row in rows], rel=1e-5)
 
 
 def test_two_rises_in_a_row_end_a_run() -> None:

@@ -165,6 +165,7 @@ class TokenProfile(Value):
 
     ``prompt_*`` count a whole rendered prompt, prefix included; ``target_*`` an answer with its end-of-turn token.
     ``label_trie`` counts the nodes of the labels' token trie (0 without labels). ``row_sd`` is the standard deviation of whole rows.
+    ``earlier_mean`` counts tokens of earlier answers in a conversation that are learned, too (``learn: all``).
     """
 
     shared_prefix: int
@@ -175,6 +176,12 @@ class TokenProfile(Value):
     target_max: int
     label_trie: int
     row_sd: float = 0.0
+    earlier_mean: float = Field(default=0.0, exclude_if=lambda value: not value)
+
+    @property
+    def learned_mean(self) -> float:
+        """Tokens that are learned of a row."""
+        return self.target_mean + self.earlier_mean
 
 
 class Prices(Value):

@@ -17,6 +17,7 @@ from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
+from tailorbird.foundations.conversations import asked
 from tailorbird.foundations.labelling import labelled, without_priors
 from tailorbird.foundations.prompting import messages_for_row
 from tailorbird.ports.engine import Engine, Generation, LabelScores
@@ -88,7 +89,7 @@ def _looked_up(request: PredictionRequest, rows: Sequence[Row]) -> list[list[Ent
     local = request.servable.retrieval
     if local is None:
         return [[] for _ in rows]
-    found = request.engine.retrieve(request.servable.id, [row.text for row in rows], frozenset({EVERYONE}), local.spec.count)
+    found = request.engine.retrieve(request.servable.id, [asked(row.text) for row in rows], frozenset({EVERYONE}), local.spec.count)
     return [[one.entry for one in each] for each in found]
 
 

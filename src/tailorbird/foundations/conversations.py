@@ -35,3 +35,13 @@ def unfold(text: str) -> tuple[Message, ...]:
         except (ValueError, KeyError, TypeError, ValidationError):
             pass
     return (Message(role="user", content=text),)
+
+
+def asked(text: str) -> str:
+    """What the user says last in ``text``: by it entries are looked up, where rows are measured as where they are served."""
+    return unfold(text)[-1].content if text.startswith(MARK) else text
+
+
+def as_lines(text: str) -> str:
+    """``text`` as people read it: each turn of a conversation with its role before it, and an empty line between two."""
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in unfold(text)) if text.startswith(MARK) else text

@@ -40,7 +40,7 @@ def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -
     messages = [Message(role="system", content=system)]
     examples = [(entry.text, entry.target) for entry in reversed(context) if entry.target]
     for shown, target in [*((one.text, one.target) for one in prompt.demonstrations), *examples]:
-        messages.append(Message(role="user", content=shown))
+        messages += [turn for turn in unfold(shown) if turn.role != "system"]
         messages.append(Message(role="assistant", content=target))
     messages.append(Message(role="user", content=text))
     return tuple(messages)

@@ -34,7 +34,7 @@ _TML = "Schulman et al., LoRA Without Regret, Thinking Machines 2025"
 
 def completion_tokens(inputs: PlanInputs) -> int:
     """Tokens of all training answers, each row counted once."""
-    return math.ceil(inputs.manifest.counts.train * inputs.tokens.target_mean)
+    return math.ceil(inputs.manifest.counts.train * inputs.tokens.learned_mean)
 
 
 def rank(inputs: PlanInputs) -> tuple[int, Reason]:

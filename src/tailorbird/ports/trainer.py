@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine, TrainingSettings
@@ -16,11 +18,13 @@ from tailorbird.domain.value import Digest, Value
 
 
 class Example(Value):
-    """One training pair: a user's text and the answer to learn; ``context`` is what was looked up for the text."""
+    """One training pair: a user's text and the answer to learn; ``context`` is what was looked up for the text. With ``every_turn`` what
+    the assistant said before, in a text that stands for a conversation, is learned like the answer."""
 
     text: str
     target: str
     context: tuple[Entry, ...] = ()
+    every_turn: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class TrainingJob(Value):

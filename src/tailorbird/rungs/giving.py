@@ -16,6 +16,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry
+from tailorbird.foundations.conversations import asked
 from tailorbird.foundations.label_sets import split
 from tailorbird.foundations.labelling import THRESHOLD, labelled
 from tailorbird.foundations.thresholds import GOALS, fitting_threshold
@@ -68,5 +69,5 @@ def _others(engine: Engine, servable: Servable, row: Row, kin: Collection[str]) 
     if servable.retrieval is None:
         return []
     count = servable.retrieval.spec.count
-    [found] = engine.retrieve(servable.id, [row.text], ANYBODY, count + len(kin))
+    [found] = engine.retrieve(servable.id, [asked(row.text)], ANYBODY, count + len(kin))
     return [one.entry for one in found if one.entry.id not in kin][:count]

@@ -14,6 +14,7 @@ from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.conversations import asked
 from tailorbird.foundations.passages import passages_of
 from tailorbird.foundations.search_index import write_index
 from tailorbird.ports.artifacts import ArtifactStore
@@ -47,7 +48,7 @@ def as_examples(rows: Sequence[Row]) -> list[Entry]:
     ordered = sorted(rows, key=lambda row: row.id)
     longest = sorted(len(row.text) for row in ordered)[int(_SHOWN_LENGTHS * (len(ordered) - 1))] if ordered else 0
     ordered = [row for row in ordered if len(row.text) <= longest]
-    return [Entry(id=row.id, text=row.text, target=row.target, access=(EVERYONE,)) for row in ordered]
+    return [Entry(id=row.id, text=asked(row.text), target=row.target, access=(EVERYONE,)) for row in ordered]
 
 
 def as_passages(context: RungContext) -> list[Entry]:

@@ -90,15 +90,19 @@ def _settings(context: RungContext) -> TrainingSettings:
 
 def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
     """Rows as they are put to the model: with what is looked up for them, where the rung looks something up."""
+    every = context.objective.task.learn == "all"
     if context.plan.rung is not RungKind.GROUNDED_LORA:
-        return tuple(Example(text=row.text, target=row.target) for row in rows)
+        return tuple(Example(text=row.text, target=row.target, every_turn=every) for row in rows)
     servable, engine = trial(context, PromptSpec(instruction=context.objective.task.instruction), _retrieval(context)), context.engine()
     engine.load(servable)
     try:
         found = looked_up(engine, servable, [row.text for row in rows])
     finally:
         engine.unload(servable.id)
-    return tuple(Example(text=row.text, target=row.target, context=tuple(entries)) for row, entries in zip(rows, found, strict=True))
+    return tuple(
+        Example(text=row.text, target=row.target, context=tuple(entries), every_turn=every)
+        for row, entries in zip(rows, found, strict=True)
+    )
 
 
 def _retrieval(context: RungContext) -> Retrieval | None:

@@ -15,6 +15,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.conversations import asked
 from tailorbird.foundations.labelling import without_priors
 from tailorbird.foundations.overlap import token_f1
 from tailorbird.foundations.prompting import messages_for_row
@@ -56,7 +57,7 @@ def looked_up(engine: Engine, servable: Servable, texts: Sequence[str]) -> list[
     """What a loaded servable finds for each text, of what anybody may read; nothing where it looks nothing up."""
     if servable.retrieval is None:
         return [[] for _ in texts]
-    found = engine.retrieve(servable.id, texts, ANYBODY, servable.retrieval.spec.count)
+    found = engine.retrieve(servable.id, [asked(text) for text in texts], ANYBODY, servable.retrieval.spec.count)
     return [[one.entry for one in each] for each in found]
 
 

@@ -72,5 +72,5 @@ def divide(rows: Sequence[Encoded], token_budget: int) -> list[list[Encoded]]:
                 shared, read = narrowed, read + length
                 continue
         parts.append([row])
-        shared, read = row.prompt - 1, length
+        shared, read = row.read - 1, length
     return parts

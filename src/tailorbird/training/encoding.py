@@ -8,7 +8,7 @@ as ordinary text. Must not know: batches, models.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.foundations.conversations import fold, unfold
 from tailorbird.foundations.prompting import Piece, messages_for_row, quoted, render, render_pieces, token_ids
 from tailorbird.ports.trainer import Example
 
@@ -27,10 +28,36 @@ _PROBE = "tailorbirdanswer"
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: ``ids`` are prompt, answer and end of turn; the first ``prompt`` of them are only read, the rest are learned."""
+    """One row: ``ids`` are prompt, answer and end of turn; the first ``prompt`` of them are only read, the rest are learned. ``earlier``
+    are stretches of the prompt, from the first token to before the last, that are learned, too: what the assistant said before."""
 
     ids: tuple[int, ...]
     prompt: int
+    earlier: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """All stretches that are learned, in order."""
+        return (*self.earlier, (self.prompt, len(self.ids)))
+
+    @property
+    def read(self) -> int:
+        """How many tokens come before the first that is learned."""
+        return self.spans[0][0]
+
+    @property
+    def learned(self) -> int:
+        """How many tokens are learned."""
+        return sum(end - start for start, end in self.spans)
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The tokens that are learned."""
+        return tuple(token for start, end in self.spans for token in self.ids[start:end])
+
+    def goes_on(self, earlier: Encoded) -> bool:
+        """True when the prompt begins with all of ``earlier``: one pass then gives the losses of both, and the same ones."""
+        return len(earlier.ids) <= self.prompt and self.ids[: len(earlier.ids)] == earlier.ids
 
 
 class Encoder:
@@ -46,7 +73,18 @@ class Encoder:
         self.special = {name: token for name, token in named.items() if token}
 
     def encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
-        """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens."""
+        """Rows of ``examples`` in their order. Raises InvalidInput when an answer has no tokens.
+
+        Of an example with ``every_turn`` each answer of the assistant is a row of its own, put to the model as it would be asked for; those
+        that the next one goes on from word for word are learned in one pass with it.
+        """
+        if any(example.every_turn for example in examples):
+            turns = [each_turn(example) for example in examples]
+            rows = iter(self._encode(prompt, [turn for each in turns for turn in each]))
+            return [row for each in turns for row in _joined([next(rows) for _ in each])]
+        return self._encode(prompt, examples)
+
+    def _encode(self, prompt: PromptSpec, examples: Sequence[Example]) -> list[Encoded]:
         prompts = self._ids([self._pieces(messages_for_row(prompt, example.text, example.context)) for example in examples])
         answers = self.answers([example.target for example in examples])
         empty = sum(not ids for ids in answers)
@@ -101,6 +139,31 @@ class Encoder:
     @cached_property
     def _literal(self) -> Any:
         return copy.deepcopy(self.tokenizer)
+
+
+def _joined(turns: Sequence[Encoded]) -> Iterator[Encoded]:
+    """The answers of one conversation in as few rows as give the same losses."""
+    row = turns[0]
+    for later in turns[1:]:
+        if later.goes_on(row):
+            row = Encoded(later.ids, later.prompt, row.spans)
+        else:
+            yield row
+            row = later
+    yield row
+
+
+def each_turn(example: Example) -> list[Example]:
+    """An example for each answer of the assistant in a conversation, in order; the last is the example's own."""
+    if not example.every_turn:
+        return [example]
+    turns = unfold(example.text)
+    earlier = [
+        Example(text=fold(turns[:place]), target=turn.content, context=example.context)
+        for place, turn in enumerate(turns)
+        if turn.role == "assistant" and place and turns[place - 1].role == "user"
+    ]
+    return [*earlier, example]
 
 
 def _read_template(folder: Path) -> str:

@@ -31,7 +31,7 @@ class HeldOut:
         self._parts = divide(team.share(rows), token_budget)
         self._others = rows[:1]
         self._places = team.share(range(len(rows)))
-        self.tokens = [len(row.ids) - row.prompt for row in rows]
+        self.tokens = [row.learned for row in rows]
 
     @torch.no_grad()
     def losses(self) -> list[float]:

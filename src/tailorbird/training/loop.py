@@ -203,7 +203,7 @@ class Loop:
 
         The loss; and the counts with this batch added.
         """
-        answers = sum(len(row.ids) - row.prompt for row in self._batches.rows(state.step))
+        answers = sum(row.learned for row in self._batches.rows(state.step))
         # Loss, tokens, FLOPs.
         spent = torch.zeros(3, dtype=torch.float64, device=self._network.device)
         for part in self._parts(state):

@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.training.decoder import Decoder, is_written_out
+from tailorbird.training.encoding import Encoded
 from tailorbird.training.loss import answer_loss, answer_losses
 from tailorbird.training.packing import Packed
 from tailorbird.training.sharding import divide_model, forget_gathered
@@ -183,9 +184,10 @@ class Network:
             layer.training = little
 
     @torch.no_grad()
-    def plain_loss_sum(self, ids: tuple[int, ...], prompt: int) -> float:
+    def plain_loss_sum(self, row: Encoded) -> float:
         """The same for one row by the model's own forward pass: no packing, no tree, all logits."""
-        ids_1T = torch.tensor([ids], device=self.device)
+        ids_1T = torch.tensor([row.ids], device=self.device)
+        places_A = torch.tensor([place for start, end in row.spans for place in range(start, end)], device=self.device)
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self._autocast):
-            logits_TV = self.model(input_ids=ids_1T[:, :-1], use_cache=False).logits[0, prompt - 1 :]
-        return float(torch.nn.functional.cross_entropy(logits_TV.float(), ids_1T[0, prompt:], reduction="sum"))
+            logits_TV = self.model(input_ids=ids_1T[:, :-1], use_cache=False).logits[0, places_A - 1]
+        return float(torch.nn.functional.cross_entropy(logits_TV.float(), ids_1T[0, places_A], reduction="sum"))

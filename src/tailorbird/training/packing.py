@@ -43,8 +43,9 @@ class Packed:
 
 
 def shared_prefix(rows: Sequence[Encoded]) -> int:
-    """How many tokens all rows begin with, less what every row needs for itself: the last prompt token, which predicts its answer."""
-    shared = rows[0].prompt - 1
+    """How many tokens all rows begin with, less what every row needs for itself: the last token before the first that it learns, which
+    predicts it."""
+    shared = rows[0].read - 1
     for row in rows[1:]:
         shared = narrowed_prefix(rows[0], row, shared)
     return shared
@@ -52,7 +53,7 @@ def shared_prefix(rows: Sequence[Encoded]) -> int:
 
 def narrowed_prefix(first: Encoded, row: Encoded, shared: int) -> int:
     """What remains of a prefix of ``shared`` tokens of ``first`` when ``row`` joins."""
-    shared = min(shared, row.prompt - 1)
+    shared = min(shared, row.read - 1)
     if first.ids[:shared] == row.ids[:shared]:
         return shared
     return next(place for place, (a, b) in enumerate(zip(first.ids, row.ids, strict=False)) if a != b)
@@ -78,9 +79,10 @@ def pack(rows: Sequence[Encoded], dtype: torch.dtype, device: torch.device) -> P
         shift = len(ids) - prefix
         ids.extend(row.ids[prefix:-1])
         positions.extend(range(prefix, len(row.ids) - 1))
-        answers.extend(range(shift + row.prompt - 1, shift + len(row.ids) - 1))
-        targets.extend(row.ids[row.prompt :])
-        owners.extend([place] * (len(row.ids) - row.prompt))
+        for start, end in row.spans:
+            answers.extend(range(shift + start - 1, shift + end - 1))
+        targets.extend(row.targets)
+        owners.extend([place] * row.learned)
     return Packed(
         ids_1T=torch.tensor([ids], device=device),
         positions_1T=torch.tensor([positions], device=device),

@@ -46,7 +46,7 @@ class Plateau:
         self._steps = steps
         self._waits_at = max(steps.warmup, math.ceil(WAITS_AT * steps.planned))
         self._references = _prior_losses(train, held_out) if labels else None
-        self._tokens_of_an_answer = sum(len(row.ids) - row.prompt for row in train) / len(train)
+        self._tokens_of_an_answer = sum(row.learned for row in train) / len(train)
 
     def judged(self, state: LoopState, losses: Sequence[float]) -> LoopState:
         """``state``, just evaluated, with its schedule put off where the held-out ``losses`` (by row, nats) are still the plateau's."""

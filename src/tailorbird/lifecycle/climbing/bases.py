@@ -21,6 +21,7 @@ from tailorbird.domain.plan import Machine, Plan, RungPlan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.conversations import unfold
 from tailorbird.foundations.prompting import messages_for_row
 from tailorbird.lifecycle.steps.stage import Stage
 
@@ -77,7 +78,7 @@ def fetch_base(stage: Stage, name: str) -> BaseModelRef:
     """A base model, pulled and registered by digest. Raises ModelInvalid, with ``model_kind`` where it is not of the kind that the task
     needs."""
     folder = models.pull(_given(stage, name), stage.parts.models, stage.parts.model_reader, stage.progress.tell)
-    base = models.register(folder, name, stage.parts.artifacts)
+    base = models.register(folder, name, stage.parts.artifacts, stage.parts.models.own)
     if models.is_encoder(base) != (stage.objective.task.kind is TaskKind.RANK):
         raise ModelInvalid(
             f"{name} {'turns texts into vectors' if models.is_encoder(base) else 'writes answers'}, which is not what the task needs",
@@ -109,7 +110,17 @@ def token_profile(stage: Stage, base: BaseModelRef) -> TokenProfile:
         target_max=max(targets),
         label_trie=trie,
         row_sd=pstdev([prompt + target for prompt, target in zip(prompts, targets, strict=True)]),
+        earlier_mean=_earlier_mean(stage, base, sample, empty),
     )
+
+
+def _earlier_mean(stage: Stage, base: BaseModelRef, rows: tuple[Row, ...], empty: int) -> float:
+    """Tokens of a row that the assistant said before its answer, where these are learned, too."""
+    if stage.objective.task.learn == "last":
+        return 0.0
+    said = [turn.content for row in rows for turn in unfold(row.text) if turn.role == "assistant"]
+    prompt = PromptSpec(instruction=stage.objective.task.instruction)
+    return sum(count - empty + 1 for count in _count(stage, base, prompt, said)) / len(rows) if said else 0.0
 
 
 def _targets(rows: tuple[Row, ...]) -> list[str]:

@@ -27,6 +27,7 @@ from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
+from tailorbird.foundations.conversations import as_lines
 from tailorbird.lifecycle.data.finding import present_of
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.leases import heartbeat, owner
@@ -113,7 +114,9 @@ def _judged(parts: Parts, actor: Actor, asked: ModelReview, progress: Progress) 
         kin = _kin(work, found)
     base = _fetched(parts, objective, asked.model, progress)
     release.check_judge(found, asked.model, base.digest)
-    pairs = release.judged_pairs(sheet, {row.id: row.text for row in data.load_rows(manifest, parts.artifacts, Split(sheet.split))})
+    pairs = release.judged_pairs(
+        sheet, {row.id: as_lines(row.text) for row in data.load_rows(manifest, parts.artifacts, Split(sheet.split))}
+    )
     if not pairs:
         raise InvalidInput("every item of this sheet was erased", "judge the next release", code="review_erased")
     prompts = release.judge_prompts(objective.task.instruction, pairs)
@@ -173,7 +176,7 @@ def _fetched(parts: Parts, objective: Objective, model: str, progress: Progress)
     if out := planning.why_not_fetched(objective, parts.trainer().measure_machine(), known.license, known.parameters):
         raise ModelInvalid(f"{model} cannot judge here: {out}", "ask another model", code="judge_unfit")
     folder = models.pull(model, parts.models, parts.model_reader, progress.tell)
-    base = models.register(folder, model, parts.artifacts)
+    base = models.register(folder, model, parts.artifacts, parts.models.own)
     if models.is_encoder(base):
         raise _no_decoder(model)
     return base

@@ -19,6 +19,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.foundations.conversations import as_lines
 from tailorbird.lifecycle.data.answers import sheet_in
 from tailorbird.lifecycle.data.finding import present_of
 from tailorbird.lifecycle.journal import deny, permit, record
@@ -198,4 +199,4 @@ def _placed(shown: Shown, sheet: ReviewSheet, reviewer: str, item: ReviewItem, t
 
 def _text(parts: Parts, manifest: SnapshotManifest, sheet: ReviewSheet, item: ReviewItem) -> str:
     rows = data.load_rows(manifest, parts.artifacts, Split(sheet.split))
-    return next((row.text for row in rows if row.id == item.item), "(this item was erased)")
+    return next((as_lines(row.text) for row in rows if row.id == item.item), "(this item was erased)")

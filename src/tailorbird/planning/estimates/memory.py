@@ -82,7 +82,7 @@ def _fitted(inputs: PlanInputs, timed: Calibration, held: Held) -> float:
 
 def _held(inputs: PlanInputs, settings: TrainingSettings, tokens: float, answers: float | None = None, passes: int | None = None) -> Held:
     base, wide = inputs.base, 2 if settings.precision == "bf16" else 4
-    answers = tokens * inputs.tokens.target_mean / own_tokens(inputs) if answers is None else answers
+    answers = tokens * inputs.tokens.learned_mean / own_tokens(inputs) if answers is None else answers
     several = (passes_of(inputs, settings, settings.batch_size) if passes is None else passes) > 1
     logits = min(LOGIT_ROWS, answers) * base.vocabulary * wide * 2
     kept = tokens * base.layers * _numbers_kept(inputs, settings) + _probabilities(inputs, tokens, wide)

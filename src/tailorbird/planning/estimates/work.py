@@ -50,13 +50,13 @@ def passes_of(inputs: PlanInputs, settings: TrainingSettings, rows: float) -> in
 def batch_of(inputs: PlanInputs, settings: TrainingSettings) -> Work:
     """One step's batch of mean rows, packed."""
     passes = passes_of(inputs, settings, settings.batch_size)
-    return work_of(settings.batch_size, own_tokens(inputs), inputs.tokens.shared_prefix, passes, inputs.tokens.target_mean)
+    return work_of(settings.batch_size, own_tokens(inputs), inputs.tokens.shared_prefix, passes, inputs.tokens.learned_mean)
 
 
 def held_out_of(inputs: PlanInputs, settings: TrainingSettings) -> Work:
     """One look at the held-out rows."""
     rows = held_out_rows(inputs.manifest.counts.train)
-    return work_of(rows, own_tokens(inputs), inputs.tokens.shared_prefix, passes_of(inputs, settings, rows), inputs.tokens.target_mean)
+    return work_of(rows, own_tokens(inputs), inputs.tokens.shared_prefix, passes_of(inputs, settings, rows), inputs.tokens.learned_mean)
 
 
 def steps_of(inputs: PlanInputs, settings: TrainingSettings) -> int:

@@ -65,7 +65,7 @@ def _counts(subject: Subject) -> dict[str, float]:
     return {
         "rows": len(rows),
         "tokens": sum(len(row.ids) for row in rows),
-        "loss_tokens": sum(len(row.ids) - row.prompt for row in rows),
+        "loss_tokens": sum(row.learned for row in rows),
         "longest_row": max(len(row.ids) for row in rows),
     }
 
@@ -81,4 +81,5 @@ def _first_batch(subject: Subject) -> tuple[tuple[ShownToken, ...], ...]:
 
 def _shown(encoder: Encoder, row: Encoded) -> tuple[ShownToken, ...]:
     texts = [encoder.tokenizer.decode([token]) for token in row.ids]
-    return tuple(ShownToken(text=text, learned=place >= row.prompt) for place, text in enumerate(texts))
+    learned = {place for start, end in row.spans for place in range(start, end)}
+    return tuple(ShownToken(text=text, learned=place in learned) for place, text in enumerate(texts))

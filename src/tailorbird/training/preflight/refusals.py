@@ -51,7 +51,7 @@ def check_packing(network: Network, rows: Sequence[Encoded]) -> None:
     shortest = sorted(rows, key=lambda row: len(row.ids))[:2]
     both = pack(shortest, network.dtype, network.device)
     packed = float(network.answer_losses(both)[both.owners_A == len(shortest) - 1].sum())
-    plain = network.plain_loss_sum(shortest[-1].ids, shortest[-1].prompt)
+    plain = network.plain_loss_sum(shortest[-1])
     if abs(packed - plain) > _TOLERANCE[network.dtype] * (1 + plain):
         raise ModelInvalid(
             f"rows computed together and one by one differ ({packed:.4f} and {plain:.4f} nats)",

@@ -19,11 +19,11 @@ def mask(subject: Subject) -> list[Finding]:
     The loss mask that is silently wrong is the commonest fault of fine-tuning: trl#4147, trl#3279, open-r1#648, unsloth#2095.
     """
     rows, found = subject.rows, []
-    silent = sum(row.prompt >= len(row.ids) - 1 for row in rows)
+    silent = sum(row.prompt >= len(row.ids) - 1 and not row.earlier for row in rows)
     if silent:
         what = f"{silent} of {len(rows)} rows are masked whole: not one token of an answer carries loss"
         found.append(blocking("all_masked", what, "give every row an answer, or leave the row out"))
-    bare = sum(row.prompt == 0 for row in rows)
+    bare = sum(row.read == 0 for row in rows)
     if bare:
         what = f"{bare} of {len(rows)} rows have no prompt, so every token carries loss"
         found.append(blocking("nothing_masked", what, "use a base model whose chat template writes the user's turn"))
@@ -44,9 +44,9 @@ def truncation(subject: Subject) -> list[Finding]:
     long = [row for row in rows if len(row.ids) > limit]
     if not long:
         return []
-    lost = sum(len(row.ids) - max(limit, row.prompt) for row in long)
+    lost = sum(max(0, end - max(limit, start)) for row in long for start, end in row.spans)
     whole = sum(row.prompt >= limit for row in long)
-    every, longest = sum(len(row.ids) - row.prompt for row in rows), max(len(row.ids) for row in long)
+    every, longest = sum(row.learned for row in rows), max(len(row.ids) for row in long)
     what = (
         f"{len(long)} of {len(rows)} rows ({len(long) / len(rows):.1%}) are longer than {limit} tokens; cutting them would lose "
         f"{lost} of {every} loss tokens ({lost / every:.1%}) and the whole answer of {whole} rows; the longest row has {longest}"
