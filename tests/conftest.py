@@ -13,6 +13,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 # No test waits for a package index: what needs an encoder brings it.
 os.environ.setdefault("TAILORBIRD_FETCH_ENCODER", "false")
+# Nor does any look into the user's cache: each workspace has its models in itself.
+os.environ.setdefault("TAILORBIRD_MODEL_CACHE", "models")
 
 # A test is never timed: the machine may be busy.
 settings.register_profile("house", deadline=None)

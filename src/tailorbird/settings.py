@@ -28,7 +28,18 @@ FOLDER = ".tailorbird"
 _CLOSED = "permissions"
 
 #: What a copy of a workspace does not take over.
-LEFT_OUT = ("database", "artifacts", "checkpoints", "alerts", "webhook_secret", "tracking", "tracking_token", "engine_url", "engine_key")
+LEFT_OUT = (
+    "database",
+    "artifacts",
+    "checkpoints",
+    "alerts",
+    "webhook_secret",
+    "tracking",
+    "tracking_token",
+    "engine_url",
+    "engine_key",
+    "model_cache",
+)
 
 
 def _split(given: object) -> object:
@@ -49,7 +60,8 @@ class Settings(Value):
     (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
     server is known beside those that it listens on. ``training_processes`` is how many train together (0: one for each GPU), ``tracking``
     where the metrics of training are shown; ``judge_kappa`` the agreement with people from which on a judge model counts.
-    ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder. Paths are relative to the workspace.
+    ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is where converted base models lie
+    (empty: in the user's cache folder, for all workspaces). Paths are relative to the workspace.
     ``docs/operations.md`` explains each.
     """
 
@@ -81,6 +93,7 @@ class Settings(Value):
     tracking_token: str = ""
     judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4
     fetch_encoder: bool = True
+    model_cache: str = ""
     prices: Prices = Prices()
 
     @property
@@ -103,6 +116,17 @@ class Settings(Value):
     def artifacts_url(self) -> str:
         """Where artifacts lie."""
         return self.artifacts or str(self.workspace / "artifacts")
+
+    @property
+    def models(self) -> Path:
+        """Where converted base models lie: as the setting says, else in the user's cache folder, where that can be written to."""
+        if self.model_cache:
+            return self.place(self.model_cache)
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        cache = (named if named.is_absolute() else Path(os.path.expanduser("~/.cache"))) / "tailorbird" / "models"  # noqa: PTH111 - no error
+        there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+        usable = cache.is_absolute() and there.is_dir() and os.access(there, os.W_OK)
+        return cache if usable else self.workspace / "models"
 
     def place(self, path: str) -> Path:
         """Where a path among the settings leads."""

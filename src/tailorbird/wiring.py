@@ -7,6 +7,7 @@ In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies ar
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -14,8 +15,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.foundations.disk import write_for_owner_alone
+from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
+from tailorbird.foundations.disk import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
 from tailorbird.lifecycle import Parts, Upkeep, admit
 from tailorbird.lifecycle.watching.redaction import redact
 from tailorbird.ports.artifacts import ErasableStore
@@ -68,7 +69,18 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         detectors=open_detectors,
         judge_kappa=settings.judge_kappa,
         fetches_encoder=settings.fetch_encoder,
+        model_cache=_closed(settings.models),
     )
+
+
+def _closed(cache: Path) -> Path:
+    """The folder of converted models, for its owner alone. Raises Forbidden where it is somebody else's, who could change what is run."""
+    if cache.is_dir() and is_open_to_others(cache):
+        if cache.stat().st_uid != os.getuid():
+            hint = "name a folder of your own: the setting model_cache, or TAILORBIRD_MODEL_CACHE"
+            raise Forbidden(f"the folder of base models {cache} is open to others and belongs to somebody else", hint, code="models_open")
+        cache.chmod(OWNER_FOLDER)
+    return cache
 
 
 def open_artifacts(url: str, cache: Path) -> ErasableStore:

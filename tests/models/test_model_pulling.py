@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.domain.errors import ModelInvalid
-from tailorbird.models import catalogue, installed, pull
+from tailorbird.domain.base_model import CatalogueEntry, ModelSource
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.ledger import open_artifacts
+from tailorbird.models import ModelCache, catalogue, installed, known_of, pull, register
+from tailorbird.models import cached as caching
 from tailorbird.models.cached import make_once, ready
+from tailorbird.models.pins import pin
 
 
 class CopyingReader:
@@ -147,3 +151,52 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert (tmp_path / "log").read_text() == "filled\n"
+
+
+def test_workspaces_share_what_was_converted(tmp_path: Path) -> None:
+    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
+    one, other = (ModelCache(tmp_path / name / "models", tmp_path / "cache") for name in ("one", "other"))
+    folder = pull(str(source), one, lambda: reader)
+    assert pull(str(source), other, lambda: reader) == folder
+    assert (folder.parent, reader.calls) == (tmp_path / "cache", 1)
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    assert not one.own.exists()
+
+
+def test_what_an_earlier_version_converted_in_the_workspace_is_used_there(tmp_path: Path) -> None:
+    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
+    folder = pull(str(source), tmp_path / "models", lambda: reader)
+    assert pull(str(source), ModelCache(tmp_path / "models", tmp_path / "cache"), lambda: reader) == folder
+    assert reader.calls == 1
+
+
+def test_a_name_is_pinned_by_each_workspace_for_itself(tmp_path: Path) -> None:
+    entry = CatalogueEntry(
+        name="hf://acme/tiny",
+        title="acme/tiny",
+        license="mit",
+        parameters=1,
+        source=ModelSource(kind="hub", location="acme/tiny", version="a" * 40),
+    )
+    one, other = (ModelCache(tmp_path / name / "models", tmp_path / "cache") for name in ("one", "other"))
+    pin(entry, one.own)
+    assert known_of(entry.name, one) == entry
+    assert [listed.name for listed in installed(one)][-1] == entry.name
+    assert entry.name not in [listed.name for listed in installed(other)]
+
+
+def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: Path) -> None:
+    source = hugging_face_folder(tmp_path / "model")
+    folder = pull(str(source), ModelCache(tmp_path / "one", tmp_path / "cache"), CopyingReader)
+    (folder / "model.safetensors").write_bytes(b"MODEL")
+    assert ready(folder)
+    with pytest.raises(Corrupt, match="was changed since it was converted"):
+        register(folder, "model", open_artifacts(str(tmp_path / "artifacts"), tmp_path / "copies"))
+
+
+def test_what_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "OFTEN", 0.01)
+    told: list[str] = []
+    make_once(tmp_path / "model", lambda empty: threading.Event().wait(0.2) and None, told.append)
+    assert len(told) > 2
+    assert all(line.startswith("model: ") and line.endswith(" s so far") for line in told)

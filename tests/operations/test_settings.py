@@ -11,6 +11,7 @@ import yaml
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.settings import LEFT_OUT, Settings, load_settings, portable_settings, save_settings
+from tailorbird.wiring import open_parts
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operations.md"
 
@@ -63,3 +64,22 @@ def test_the_file_of_the_record_is_known_where_there_is_one(tmp_path: Path) -> N
     assert Settings(workspace=tmp_path).record_file == tmp_path / "tailorbird.db"
     assert Settings(workspace=tmp_path, database="sqlite:////data/x.db").record_file == Path("/data/x.db")
     assert Settings(workspace=tmp_path, database="postgresql://u:p@h/d").record_file is None
+
+
+def test_base_models_lie_in_the_users_cache_unless_a_setting_moves_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert load_settings(tmp_path, {}).models == tmp_path / "cache" / "tailorbird" / "models"
+    assert load_settings(tmp_path, {"TAILORBIRD_MODEL_CACHE": "models"}).models == tmp_path / "models"
+    assert load_settings(tmp_path, {"TAILORBIRD_MODEL_CACHE": "/mnt/models"}).models == Path("/mnt/models")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", "/dev/null")
+    assert load_settings(tmp_path, {}).models == tmp_path / "models"
+
+
+def test_a_cache_that_others_may_read_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o755)
+    (tmp_path / "workspace").mkdir(mode=0o700)
+    parts = open_parts(Settings(workspace=tmp_path / "workspace", model_cache=str(tmp_path / "cache")))
+    parts.ledger.close()
+    assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+    assert parts.models.shared == tmp_path / "cache"

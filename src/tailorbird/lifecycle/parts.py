@@ -16,6 +16,7 @@ from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.domain.value import Digest
 from tailorbird.lifecycle.denials import Denials
+from tailorbird.models import ModelCache
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.detector import Detector
@@ -68,6 +69,7 @@ class Parts:
     others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
     of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
     model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
+    ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
     """
 
     ledger: Ledger
@@ -89,11 +91,12 @@ class Parts:
     detectors: Callable[[Sequence[str]], Sequence[Detector]] = _no_detectors
     judge_kappa: float = 0.4
     fetches_encoder: bool = False
+    model_cache: Path | None = None
 
     @property
-    def models(self) -> Path:
+    def models(self) -> ModelCache:
         """Where fetched base models lie."""
-        return self.workspace / "models"
+        return ModelCache(self.workspace / "models", self.model_cache)
 
     @property
     def runs(self) -> Path:

@@ -9,12 +9,37 @@ from __future__ import annotations
 import fcntl
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.disk import digest_file, private_folder
+
+#: Seconds between two words about a model that is being made, or waited for.
+OFTEN = 5.0
+
+
+@dataclass(frozen=True)
+class ModelCache:
+    """Where converted models lie. ``shared`` is the folder of all workspaces of a user; ``own`` that of one workspace: names of the hub are
+    pinned there, and what an earlier version converted there is used."""
+
+    own: Path
+    shared: Path | None = None
+
+    @staticmethod
+    def of(given: Path | ModelCache) -> ModelCache:
+        """A cache, or the one that is a folder of its own."""
+        return given if isinstance(given, ModelCache) else ModelCache(given)
+
+    def place(self, name: str) -> Path:
+        """Where the model called ``name`` lies, or is to be made."""
+        here = self.own / name
+        return here if self.shared is None or ready(here) else self.shared / name
 
 
 def ready(folder: Path) -> bool:
@@ -39,7 +64,7 @@ def make_once(folder: Path, fill: Callable[[Path], None], progress: Callable[[st
     private_folder(folder.parent)
     if ready(folder):
         return folder
-    with _locked(folder.with_name(f".{folder.name}.lock"), progress):
+    with _locked(folder.with_name(f".{folder.name}.lock"), progress), _telling(folder.name, progress):
         if ready(folder):
             return folder
         partial = folder.with_name(f".{folder.name}.partial")
@@ -62,9 +87,30 @@ def _locked(path: Path, progress: Callable[[str], None]) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            progress("waiting for another process that is preparing this model")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            with _telling("waiting for another process that is preparing this model", progress, at_once=True):
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _telling(what: str, progress: Callable[[str], None], *, at_once: bool = False) -> Iterator[None]:
+    """Says every few seconds that ``what`` goes on, and for how long it has."""
+    if at_once:
+        progress(what)
+    ended, started = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        while not ended.wait(OFTEN):
+            with suppress(Exception):  # whoever listens may be gone; the work goes on
+                progress(f"{what}: {time.monotonic() - started:.0f} s so far")
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        teller.join()
 
 
 def _record_path(folder: Path) -> Path:

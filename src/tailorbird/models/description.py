@@ -71,8 +71,9 @@ def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> Ba
         raise _not_llama(folder, f"its config lacks {error}") from error
 
 
-def register(folder: Path, name: str, artifacts: ArtifactStore) -> BaseModelRef:
-    """Puts the model in ``folder`` into the artifact store and describes it.
+def register(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None) -> BaseModelRef:
+    """Puts the model in ``folder`` into the artifact store and describes it. ``pins`` is where names of the hub are pinned, if not beside
+    ``folder``. Every byte is read: what another workspace converted is used only as it was converted.
 
     Raises Corrupt when a file is not what it was when the model was converted, ModelInvalid as ``describe``.
     """
@@ -91,7 +92,7 @@ def register(folder: Path, name: str, artifacts: ArtifactStore) -> BaseModelRef:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
     digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(_TEMPLATE_FILE, digest_bytes(b"")))
-    entry = entry_named(name) or pinned(name, folder.parent)
+    entry = entry_named(name) or pinned(name, pins or folder.parent)
     return describe(folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
 
 

@@ -11,17 +11,18 @@ from pathlib import Path
 from tailorbird.domain.base_model import CatalogueEntry, ModelSource
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.models import hub
+from tailorbird.models.cached import ModelCache
 from tailorbird.models.catalogue import entry_named
 from tailorbird.models.description import count_parameters
 from tailorbird.models.pins import pinned
 
 
-def known_of(name: str, cache: Path) -> CatalogueEntry:
+def known_of(name: str, cache: Path | ModelCache) -> CatalogueEntry:
     """The entry of ``name``; of a local model its licence is unknown, and its size where it is a folder of safetensors.
 
     A model of the hub that was not pulled before is asked for: raises ModelInvalid (no such model), Unavailable (no answer).
     """
-    entry = entry_named(name) or pinned(name, cache)
+    entry = entry_named(name) or pinned(name, ModelCache.of(cache).own)
     if entry is not None:
         return entry
     if name.startswith(hub.PREFIX):

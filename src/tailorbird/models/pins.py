@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from tailorbird.domain.base_model import CatalogueEntry
 from tailorbird.foundations.canonical import digest_bytes, short
+from tailorbird.foundations.disk import private_folder
 
 _SUFFIX = ".pin.json"
 
@@ -24,7 +25,7 @@ def pinned(name: str, cache: Path) -> CatalogueEntry | None:
 
 def pin(entry: CatalogueEntry, cache: Path) -> None:
     """Keeps the entry under its name."""
-    path = _path(entry.name, cache)
+    path = _path(entry.name, private_folder(cache))
     draft = path.with_suffix(f".{os.getpid()}.partial")
     draft.write_text(entry.model_dump_json(indent=2), encoding="utf-8")
     draft.replace(path)

