@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,51 @@ def test_every_verb_has_help(desk: Path) -> None:
 def test_wrong_usage_is_status_2(desk: Path) -> None:
     assert tailorbird(desk, "adapt").returncode == 2
     assert tailorbird(desk, "adpt").returncode == 2
+
+
+ROWS = "message;kind\n" + "".join(f"{n * 7919 % 100_003} w{n * 31 % 997} w{n * 577 % 991};{'ab'[n % 2]}\n" for n in range(200))
+TERMS = ("--origin", "our desk", "--license", "MIT", "--consent", "terms of service")
+
+
+def test_init_from_data_adds_an_objective_to_the_workspace(desk: Path) -> None:
+    (desk / "Rows 1.csv").write_text(ROWS)
+    made = tailorbird(desk, "init", "--from", "Rows 1.csv", *TERMS)
+    assert made.returncode == 0, made.stderr
+    assert "looks like a task classify (text: message, label: kind)" in made.stderr
+    assert "next: tailorbird plan objective.yaml" in made.stderr
+    text = (desk / "objective.yaml").read_text()
+    assert "tenant: acme\n" in text
+    assert "template" not in text
+    assert tailorbird(desk, "data", "curate", "objective.yaml").returncode == 0
+    again = tailorbird(desk, "init", "--from", "Rows 1.csv", *TERMS)
+    assert "next: tailorbird plan rows-1.yaml" in again.stderr
+    assert (desk / "objective.yaml").read_text() == text
+    below = desk / "below"
+    below.mkdir()
+    assert tailorbird(below, "init", "--from", "../Rows 1.csv", *TERMS).returncode == 0
+    assert sorted(path.name for path in below.iterdir()) == ["objective.schema.json", "objective.yaml"]
+    assert tailorbird(below, "data", "curate", "objective.yaml").returncode == 0
+
+
+def test_what_nobody_said_is_refused_under_the_name_of_the_file_that_was_given(desk: Path) -> None:
+    (desk / "rows.csv").write_text(ROWS)
+    (desk / "objective.yaml").write_text("another\n")
+    made = tailorbird(desk, "init", "--from", "rows.csv", "--license", "MIT")
+    assert "still to be filled in, under `source` in rows.yaml: origin, consent" in made.stderr
+    refused(tailorbird(desk, "plan", "rows.yaml"), "objective_invalid", "rows.yaml:", "whose data it is")
+    text = (desk / "rows.yaml").read_text().replace("FILL IN", "said")
+    (desk / "rows.yaml").write_text(re.sub(r"target: \S+", "target: 0.99", text))
+    refused(tailorbird(desk, "plan", "rows.yaml"), "objective_invalid", "rows.yaml:", "cannot prove accuracy >= 0.99")
+
+
+def test_init_says_what_does_not_go_together(desk: Path) -> None:
+    refused(tailorbird(desk, "init", "--from", "rows.csv"), "file_missing", "rows.csv")
+    refused(tailorbird(desk, "init", "--from", "rows.csv", "--task", "clasify"), "task_unknown", "classify")
+    refused(tailorbird(desk, "init", "--from", "rows.csv", "--template", "rank"), "init_twice")
+
+
+def test_a_templates_origin_is_refused_for_other_rows(desk: Path) -> None:
+    assert tailorbird(desk, "init", "--template", "classify").returncode == 0
+    with (desk / "messages.csv").open("a") as file:
+        file.write('"a message of mine, about a book that came back",renew\n')
+    refused(tailorbird(desk, "plan", "objective.yaml"), "objective_invalid", "objective.yaml:", "other rows than the template")

@@ -220,7 +220,7 @@ def test_columns_are_guessed_and_shown_never_assumed(tmp_path: Path) -> None:
         "license": "licence",
     }
     assert found.task == "classify"
-    assert "WHOSE DATA" in found.proposal
+    assert "FILL IN: whose data it is" in found.proposal
     assert rows()[3]["text"] not in found.model_dump_json()
 
 

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Desk:
     """One workspace and the commands run in it."""
 
-    def __init__(self, workspace: Path, models: Path) -> None:
+    def __init__(self, workspace: Path, models: Path | None) -> None:
+        """Without ``models`` the workspace is left to be made."""
         self.workspace = workspace
         self.environment = os.environ | {
             "TAILORBIRD_WORKSPACE": str(workspace),
@@ -33,6 +34,8 @@ class Desk:
             "NO_COLOR": "1",
             "COLUMNS": "140",
         }
+        if models is None:
+            return
         self.run("init", "--tenant", "acme", "--workspace", str(workspace))
         (workspace / "models").symlink_to(models)
 

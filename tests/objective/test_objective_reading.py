@@ -333,3 +333,41 @@ def many() -> str:
 def test_limits_on_writing_do_not_fit_a_ranking() -> None:
     text = changed("kind: classify", "kind: rank").replace("limits:", "limits:\n  retention: {max_drop: 0.02}")
     assert "measured on models that write" in refused(text).message
+
+
+@pytest.mark.parametrize(("written", "meant"), [("2019", "2019"), ('"2019"', "2019"), ("2019-03", "2019-03"), ("2019-03-01", "2019-03-01")])
+def test_a_year_needs_no_quotes(written: str, meant: str) -> None:
+    file = parse_objective(changed("collected: 2020-03-01", f"collected: {written}"), "o.yaml")
+    assert str(file.objective.data[0].source.collected) == meant
+
+
+@pytest.mark.parametrize("written", ["20190301", "20.5", "true", "[2019]"])
+def test_other_numbers_are_no_year(written: str) -> None:
+    error = refused(changed("collected: 2020-03-01", f"collected: {written}"))
+    assert error.line == 13
+    assert "`data.0.source.collected` must be a text or a date" in error.message
+    assert "in quotes" in error.hint or written.startswith("[")
+
+
+def test_of_one_fault_in_three_sources_the_first_line_is_named() -> None:
+    source = "  - path: data/train.csv\n    label: category\n    source: {origin: somewhere, license: CC-BY-4.0, collected: 2020-03-01}\n"
+    faulty = source.replace("collected: 2020-03-01", "collected: 3.5")
+    error = refused(changed(source, "".join(faulty.replace("train", f"train{n}") for n in range(3))))
+    assert error.line == 13
+    assert [line.partition(" ")[0] for line in error.message.splitlines()] == ["o.yaml:13:", "o.yaml:16:", "o.yaml:19:"]
+
+
+def test_what_is_still_open_is_refused_wherever_it_stands() -> None:
+    text = changed("origin: somewhere", 'origin: "FILL IN: whose data it is"').replace("owner: support", 'owner: "FILL IN"')
+    error = refused(text)
+    assert error.line == 5
+    assert "`business.owner` is still to be filled in (a text)" in error.message
+    assert "o.yaml:13: `data.0.source.origin` is still to be filled in (whose data it is)" in error.message
+
+
+def test_what_is_learned_of_conversations() -> None:
+    chats = changed("kind: classify", "kind: generate\n  learn: all").replace("label: category", "messages: chat")
+    chats = chats.replace("accuracy", "token_f1").replace("recall[compromised_card]", "exact_match")
+    assert parse_objective(chats, "o.yaml").objective.task.learn == "all"
+    error = refused(chats.replace("messages: chat", "label: category"))
+    assert (error.line, "no source has any" in error.message) == (9, True)

@@ -13,6 +13,7 @@ from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.objective import (
     TEMPLATES,
     check_labels,
+    check_origins,
     check_power,
     objective_schema,
     parse_objective,
@@ -79,6 +80,23 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert caught.value.error_code == "template_exists"
     assert [path.name for path in tmp_path.iterdir()] == ["messages.csv"]
     assert (tmp_path / "messages.csv").read_text() == "mine"
+
+
+def test_a_second_objective_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    assert write_template("classify", tmp_path)[-1].name == "objective.yaml"
+    assert write_template("generate", tmp_path)[-1].name == "generate.yaml"
+    assert write_template("generate", tmp_path)[-1].name == "generate-2.yaml"
+    assert "tailorbird plan generate-2.yaml " in (tmp_path / "generate-2.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_templates_origin_is_not_that_of_other_data(name: str, tmp_path: Path) -> None:
+    file = read_objective(write_template(name, tmp_path)[-1])
+    digests = {path: digest_bytes((tmp_path / path).read_bytes()) for path in file.objective.places}
+    check_origins(file, digests)
+    with pytest.raises(ObjectiveInvalid, match="holds other rows than the template") as refused:
+        check_origins(file, digests | {file.objective.data[0].path: digest_bytes(b"mine")})
+    assert refused.value.line == file.line_of("data.0.source.origin")
 
 
 def test_an_unknown_template_gets_the_nearest() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from tailorbird.lifecycle.control import runs as asking
 from tailorbird.lifecycle.explaining.reports import RunReport
 from tailorbird.lifecycle.running import adapt as climbing
 from tailorbird.lifecycle.running.jobs import OPEN, Job
-from tailorbird.objective import read_objective
+from tailorbird.objective import OBJECTIVE_FILE, read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
 
 ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
@@ -84,7 +85,8 @@ def submitted(session: Session, path: Path, goal: Literal["plan", "adapt"]) -> R
     """Uploads the data that lie on this machine, then the objective."""
     file = read_objective(path)
     uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, file.objective.places)}
-    asked = asking.Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal)
+    name = path.name if re.match(asking.OBJECTIVE_NAME, path.name) else OBJECTIVE_FILE
+    asked = asking.Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal, name=name)
     return session.ask(asking.SUBMIT, asked)
 
 

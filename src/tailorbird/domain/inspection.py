@@ -7,10 +7,18 @@ from __future__ import annotations
 
 from tailorbird.domain.value import Digest, Value
 
+#: A column of labels has few values, each short, and each often; one that is called so may have more.
+MOST_LABELS, LONGEST_LABEL, ROWS_A_LABEL = 300, 80, 3
+MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL = 1000, 2
+#: One cell in so many with several labels makes a column of several labels an item.
+SEVERAL = 50
+
 
 class ColumnSeen(Value):
     """A column: what its cells are (``text``, ``number``, ``list``, ``turns``, ``object``, ``mixed``), how many are filled, how many
-    distinct values there are (``distinct`` counts to 1,000), and lengths in characters."""
+    distinct values there are (``distinct`` counts to 1,000), and lengths in characters. Of lists, and of texts with ``|`` between short
+    parts, ``several`` counts the cells with more than one part, ``parts`` the distinct parts (to 1,000), ``longest_part`` is in
+    characters."""
 
     name: str
     kind: str
@@ -18,6 +26,28 @@ class ColumnSeen(Value):
     distinct: int
     mean_length: float
     longest: int
+    several: int = 0
+    parts: int = 0
+    longest_part: int = 0
+
+    @property
+    def holds_several(self) -> bool:
+        """True when a cell holds several labels: in a list, or with ``|`` between them in one cell in fifty."""
+        return self.kind == "list" or SEVERAL * self.several >= self.filled > 0
+
+    @property
+    def labels(self) -> int:
+        """How many distinct labels the column holds, were it one of labels (counted to 1,000)."""
+        return self.parts if self.holds_several else self.distinct
+
+    def may_hold_labels(self, *, named: bool) -> bool:
+        """True when its values are few and short enough to be labels; a column that is ``named`` so may have more of them."""
+        most, rows = (MOST_NAMED_LABELS, ROWS_A_NAMED_LABEL) if named else (MOST_LABELS, ROWS_A_LABEL)
+        if self.kind not in ("text", "number", "list") or (self.kind == "list" and not self.parts):
+            return False
+        longest = self.longest_part if self.holds_several else self.longest
+        few = self.labels <= min(most, max(2, self.filled / rows))
+        return few and longest <= LONGEST_LABEL and (named or self.labels > 1)
 
 
 class Guess(Value):

@@ -9,11 +9,29 @@ from datetime import date
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tailorbird.domain.curation import CurationPolicy
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.value import Name, Section
+
+#: How a text begins that somebody must still write: an objective that holds one is refused.
+FILL_IN = "FILL IN"
+#: What only people know of their data, by the key of a source; each text is refused until somebody has written what it asks for.
+TO_FILL_IN = {
+    "origin": f"{FILL_IN}: whose data it is",
+    "license": f"{FILL_IN}: on what terms it may be used",
+    "consent": f"{FILL_IN}: what the people behind it agreed to",
+}
+
+
+def _year(given: Any) -> Any:
+    """A year is written without quotes as often as with them."""
+    return str(given) if isinstance(given, int) and not isinstance(given, bool) and 1000 <= given <= 9999 else given
+
+
+def _or_year(schema: dict[str, Any]) -> None:
+    schema["anyOf"] = [*schema["anyOf"], {"type": "integer", "minimum": 1000, "maximum": 9999}]
 
 
 class RiskTier(StrEnum):
@@ -71,6 +89,8 @@ class Task(Section):
     """What the model is told to do, in a sentence."""
     format: AnswerFormat | None = None
     """What a generated answer must look like: the metric ``format_valid`` is the share of answers that do."""
+    learn: Literal["last", "all"] = Field(default="last", exclude_if=lambda value: value == "last")
+    """What is learned of a conversation (``messages``): what the assistant said ``last``, or ``all`` that it said. Measured is the last."""
 
 
 class Origin(Section):
@@ -80,8 +100,8 @@ class Origin(Section):
     """Whose data it is."""
     license: str = Field(min_length=1)
     """On what terms it may be used; an SPDX name where there is one."""
-    collected: str | date = "unknown"
-    """When it was collected."""
+    collected: Annotated[str | date, BeforeValidator(_year), Field(json_schema_extra=_or_year)] = "unknown"
+    """When it was collected: a day, a month or a year."""
     consent: str = "unknown"
     """Whether, and to what, the people behind it agreed."""
     retain_until: date | None = None

@@ -10,32 +10,44 @@ from tailorbird.objective.editor_schema import objective_schema
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 from tailorbird.objective.labels import check_labels
-from tailorbird.objective.power import GroupSizes, check_power
+from tailorbird.objective.power import GroupSizes, check_power, provable_target
+from tailorbird.objective.proposing import TASKS, Draft, ProposedKpi, Said, TaskName, draft_of, written
 from tailorbird.objective.reading import parse_objective, read_objective
 from tailorbird.objective.shift_power import check_shift_power
-from tailorbird.objective.starters import TEMPLATES, template, write_template
+from tailorbird.objective.starters import OBJECTIVE_FILE, TEMPLATES, check_origins, template, write_objective, write_template
 
 __all__ = [
     "CATALOGUE",
+    "OBJECTIVE_FILE",
+    "TASKS",
     "TEMPLATES",
     "Answers",
+    "Draft",
     "Fault",
     "GroupSizes",
     "MetricName",
     "MetricSpec",
     "ObjectiveFile",
+    "ProposedKpi",
+    "Said",
+    "TaskName",
     "answers_of",
     "check_labels",
+    "check_origins",
     "check_power",
     "check_shift_power",
     "comparable_items",
     "compared_on",
+    "draft_of",
     "margin_of",
     "objective_schema",
     "parse_metric",
     "parse_objective",
+    "provable_target",
     "raise_faults",
     "read_objective",
     "template",
+    "write_objective",
     "write_template",
+    "written",
 ]

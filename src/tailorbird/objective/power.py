@@ -27,6 +27,9 @@ from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec, answe
 from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 
+#: A target that is proposed supposes that so many answers are right, and is a multiple of the step.
+_SUPPOSED, _STEP = 0.95, 0.05
+
 #: The sizes of the groups that rows of a split fall into: of all, or of those that bear a label. Nothing where each stands alone.
 GroupSizes = Callable[[Split, str | None], Sequence[int]]
 
@@ -140,3 +143,12 @@ def _hint(power: Power, held: _Held, confidence: float) -> str:
     lower = f"lower the target to {highest:g}" if highest else ""
     more = f"bring at least {needed:,} {rows} (all of them right)" if needed else ""
     return " or ".join(part for part in (more, lower) if part)
+
+
+def provable_target(metric: str, file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, highest: float) -> float:
+    """The largest multiple of 0.05, at most ``highest``, that dev and test prove at a first look when 95 of 100 answers are right; at least
+    0.05."""
+    confidence = spend(file.objective.business.risk.confidence, 1)
+    kpi = Kpi(metric=metric, target=_STEP)
+    low = min(_held(kpi, manifest, split, groups).low(_SUPPOSED, confidence) for split in (Split.DEV, Split.TEST))
+    return max(1, math.floor(min(low, highest) / _STEP + 1e-9)) * _STEP

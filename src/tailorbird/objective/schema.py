@@ -222,7 +222,7 @@ def _described(given: Any) -> str:
 
 
 def _type_hint(wanted: str, given: Any) -> str:
-    if wanted == "a text" and isinstance(given, bool | int | float | date):
+    if "a text" in wanted.split(" or ") and isinstance(given, bool | int | float | date):
         return "put the value in quotes: YAML reads it as something other than text (yes, no, on, off, dates and numbers)"
     if "number" in wanted and isinstance(given, str):
         return "write a plain number, without quotes, units or %; 1e-3 is written 0.001"

@@ -22,9 +22,12 @@ from tailorbird.data.reading.text_folder import FOLDER
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Guess, Inspection
+from tailorbird.domain.objective import TO_FILL_IN
 
 #: What may stand between cells.
 SEPARATORS = ",;\t|"
+#: Lines by which the separator is told.
+_LINES = 40
 #: Rows between two words about how far the pass is.
 OFTEN = 100_000
 
@@ -80,8 +83,10 @@ def _as_it_looks(file: DataFile) -> DataFile:
 def _separator(file: DataFile) -> str:
     """The mark that cuts the first lines into the same number of cells, the more the better; the format's own where none does."""
     with file.path.open(encoding=file.encoding, errors="replace", newline="") as stream:
-        lines = [line for _, line in zip(range(20), iter(lambda: stream.readline(1 << 16), ""), strict=False)]
+        lines = [line for _, line in zip(range(_LINES), iter(lambda: stream.readline(1 << 16), ""), strict=False)]
     counts = {mark: [len(cells) for cells in csv.reader(lines, delimiter=mark) if cells] for mark in SEPARATORS}
+    if len(lines) == _LINES:  # the last record may go on in lines that were not read
+        counts = {mark: found[:-1] or found for mark, found in counts.items()}
     steady = {mark: found[0] for mark, found in counts.items() if found and len(set(found)) == 1 and found[0] > 1}
     usual = "\t" if file.kind == ".tsv" else ","
     return max(steady, key=lambda mark: (steady[mark], mark == usual)) if steady else usual
@@ -112,11 +117,13 @@ def _proposal(name: str, file: DataFile, guesses: tuple[Guess, ...]) -> str:
         source["encoding"] = file.encoding
     if file.separator not in (None, "\t" if file.kind == ".tsv" else ","):
         source["separator"] = file.separator
-    named = {"label" if guess.role == "answer" else guess.role: guess.column for guess in guesses}
+    named = {guess.role: guess.column for guess in guesses}
+    learned = [named.pop(role) for role in ("label", "answer", "relevant") if role in named]
+    named |= {"label": learned[0]} if learned else {}
     terms = {key: named.pop(key) for key in ("license", "collected", "consent", "retain_until") if key in named}
     source |= {key: named[key] for key in ("messages", "text", "label", "subject") if key in named and file.kind != FOLDER}
     source |= {"terms": terms} if terms else {}
-    source["source"] = {"origin": "WHOSE DATA", "license": "ON WHAT TERMS"}
+    source["source"] = dict(TO_FILL_IN)
     return yaml.safe_dump({"data": [source]}, sort_keys=False, allow_unicode=True, width=120)
 
 

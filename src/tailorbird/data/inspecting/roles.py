@@ -28,6 +28,7 @@ NAMES = {
     ),
     "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags"),
     "answer": ("answer", "response", "output", "completion", "reply", "summary"),
+    "relevant": ("document", "passage", "positive", "page", "relevant", "doc", "doc_id", "docid", "document_id", "corpus_id"),
     "subject": ("subject", "customer", "customer_id", "user", "user_id", "author", "person", "email", "account", "patient", "who"),
     "id": ("id", "_id", "query_id", "doc_id", "docid"),
     "title": ("title", "headline"),
@@ -36,65 +37,115 @@ NAMES = {
     "collected": ("collected", "collected_at", "created", "created_at", "date"),
     "retain_until": ("retain_until", "retention", "delete_after"),
 }
+#: What a column of queries is called: the documents beside it are those that answer them.
+QUERIES = ("query", "question", "search")
 
-#: A column of labels has few values, each short, and each often.
-MOST_LABELS, LONGEST_LABEL, ROWS_A_LABEL = 300, 80, 3
+#: Columns that tell about a row and are nothing to learn, unless somebody says so.
+ABOUT = ("source", "origin", "dataset", "split", "lang", "language", "locale", "channel", "version", "model", "url", "file", "filename")
+#: People are named in so many characters on average; a column ``subject`` whose texts are longer holds what a mail is about.
+LONGEST_PERSON = 32
 
 
 def guess_roles(columns: Sequence[ColumnSeen], rows: int) -> tuple[Guess, ...]:
     """One column a role at most, and one role a column. Roles without which there is no task come first."""
-    free = {column.name: column for column in columns if column.filled}
-    found: list[Guess] = []
-    for role in NAMES:
-        guess = _guess(role, free.values(), rows, found)
-        if guess is not None:
-            found.append(guess)
-            del free[guess.column]
-    return tuple(found)
+    guessing = _Guessing({column.name: column for column in columns if column.filled}, rows)
+    guessing.by_names(("messages",))
+    if "messages" not in guessing.found:
+        guessing.messages_by_content()
+    if "messages" not in guessing.found:
+        guessing.by_names(("text", "label", "answer", "relevant"))
+    guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "text", "label", "answer", "relevant")))
+    if "messages" not in guessing.found:
+        guessing.rest_by_content()
+    return tuple(guessing.found[role] for role in NAMES if role in guessing.found)
 
 
 def task_of(guesses: Iterable[Guess]) -> str:
     """The kind of task that the guesses fit."""
     roles = {guess.role for guess in guesses}
-    if "messages" in roles or {"text", "answer"} <= roles:
+    if "messages" in roles:
         return "generate"
     if {"text", "label"} <= roles:
         return "classify"
+    if {"text", "answer"} <= roles:
+        return "generate"
+    if {"text", "relevant"} <= roles:
+        return "rank"
     return "documents" if "text" in roles else "unknown"
 
 
-def _guess(role: str, free: Iterable[ColumnSeen], rows: int, found: Sequence[Guess]) -> Guess | None:
-    if role in ("text", "label", "answer") and any(guess.role == "messages" for guess in found):
-        return None
-    if role == "answer" and any(guess.role == "label" for guess in found):
-        return None
-    fitting = [column for column in free if _fits(role, column, rows)]
-    for name in NAMES[role]:
-        for column in fitting:
-            if column.name.strip().casefold().replace("-", "_").replace(" ", "_") == name:
-                return Guess(role=role, column=column.name, why=f"it is called {column.name[:40]}")
-    return _by_content(role, fitting)
+class _Guessing:
+    """Columns that have no role yet, by name, and the guesses so far, by role."""
+
+    def __init__(self, free: dict[str, ColumnSeen], rows: int) -> None:
+        self.free = free
+        self.rows = rows
+        self.found: dict[str, Guess] = {}
+
+    def by_names(self, roles: Iterable[str]) -> None:
+        for role in roles:
+            names = {_plain(name): name for name in self.free if self._fits(role, self.free[name], named=True)}
+            known = next((name for name in NAMES[role] if name in names), None)
+            if known is not None and (role != "relevant" or self._asks()):
+                self._take(role, names[known], f"it is called {names[known][:40]}")
+
+    def messages_by_content(self) -> None:
+        for column in self._fitting("messages")[:1]:
+            self._take("messages", column.name, "its cells are turns with roles")
+
+    def rest_by_content(self) -> None:
+        """Where no name helps: the longest texts are the text, few short values are labels; without labels, the first of two columns of
+        free texts is the text, and the longest of the others the answer."""
+        if "text" not in self.found:
+            self._guess_text()
+        if not {"label", "answer", "relevant"} & self.found.keys():
+            labels = sorted(self._fitting("label"), key=lambda column: column.labels)
+            for column in labels[:1]:
+                self._take("label", column.name, f"{column.labels} short values, each many times")
+        if not {"label", "answer", "relevant"} & self.found.keys() and "text" in self.found:
+            for column in sorted(self._free_texts(), key=lambda column: -column.mean_length)[:1]:
+                self._take("answer", column.name, f"its texts differ from row to row (mean {column.mean_length:g} characters)")
+
+    def _guess_text(self) -> None:
+        texts, free = self._fitting("text"), self._free_texts()
+        if not texts:
+            return
+        others = [column for column in self._fitting("label") if column not in free]
+        if len(free) > 1 and not others and not {"label", "answer"} & self.found.keys():
+            self._take("text", free[0].name, "it is the first of the columns of free texts")
+            return
+        longest = max(texts, key=lambda column: column.mean_length)
+        self._take("text", longest.name, f"its texts are the longest (mean {longest.mean_length:g} characters)")
+
+    def _take(self, role: str, name: str, why: str) -> None:
+        self.found[role] = Guess(role=role, column=name, why=why)
+        del self.free[name]
+
+    def _asks(self) -> bool:
+        """True when the text is called a query, and nothing else is there to learn."""
+        text = self.found.get("text")
+        return text is not None and _plain(text.column) in QUERIES and not {"label", "answer"} & self.found.keys()
+
+    def _fitting(self, role: str) -> list[ColumnSeen]:
+        return [column for column in self.free.values() if self._fits(role, column, named=False)]
+
+    def _free_texts(self) -> list[ColumnSeen]:
+        """Columns whose texts mostly differ from row to row: no labels, no flags."""
+        return [column for column in self._fitting("text") if column.mean_length >= 8 and 2 * column.distinct >= min(column.filled, 1000)]
+
+    def _fits(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
+        if role == "messages":
+            return column.kind == "turns"
+        if role == "label":
+            return column.may_hold_labels(named=named) and (named or _plain(column.name) not in ABOUT)
+        if role in ("text", "answer"):
+            return column.kind == "text" and column.filled >= 0.5 * self.rows
+        if role == "relevant":
+            return column.kind in ("text", "number", "list") and column.filled >= 0.5 * self.rows
+        if role == "subject":
+            return column.kind in ("text", "number") and column.mean_length <= LONGEST_PERSON
+        return column.kind in ("text", "number")
 
 
-def _fits(role: str, column: ColumnSeen, rows: int) -> bool:
-    if role == "messages":
-        return column.kind == "turns"
-    if role == "label":
-        few = column.distinct <= min(MOST_LABELS, max(2, column.filled / ROWS_A_LABEL))
-        return column.kind == "list" or (column.kind in ("text", "number") and few and column.longest <= LONGEST_LABEL)
-    if role in ("text", "answer"):
-        return column.kind == "text" and column.filled >= 0.5 * rows
-    return column.kind in ("text", "number")
-
-
-def _by_content(role: str, fitting: Sequence[ColumnSeen]) -> Guess | None:
-    """Where no name helps: turns are turns, the longest texts are the text, few short values are labels."""
-    if role == "messages" and fitting:
-        return Guess(role=role, column=fitting[0].name, why="its cells are turns with roles")
-    if role == "text" and fitting:
-        longest = max(fitting, key=lambda column: column.mean_length)
-        return Guess(role=role, column=longest.name, why=f"its texts are the longest (mean {longest.mean_length:g} characters)")
-    if role == "label" and fitting:
-        fewest = min(fitting, key=lambda column: column.distinct)
-        return Guess(role=role, column=fewest.name, why=f"{fewest.distinct} short values, each many times")
-    return None
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("-", "_").replace(" ", "_")

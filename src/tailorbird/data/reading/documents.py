@@ -70,13 +70,18 @@ def _read(file: DataFile, source: DocumentSource, found: ReadDocuments, named: P
         columns.update(record.cells)
         try:
             document = _document(file, record, source, named)
-            if document.id in found.documents:
+            known = found.documents.setdefault(document.id, document)
+            if _content(known) != _content(document):
                 raise Unusable("id_twice", "another document has this id")
-            found.documents[document.id] = document
         except Unusable as problem:
             name = (record.file or file).name
             found.quarantined.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
     return columns
+
+
+def _content(document: Document) -> tuple[str, str, tuple[str, ...]]:
+    """What makes two records with one id the same document: a file of queries with their passages repeats passages."""
+    return document.title, document.text, document.access
 
 
 def _document(file: DataFile, record: Record, source: DocumentSource, named: Pseudonyms) -> Document:

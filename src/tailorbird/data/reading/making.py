@@ -61,8 +61,9 @@ class Making:
             return text, target_of(self._grades(record))
         if task.labels == "many":
             return text, labels_cell(record, file.name, source.label).strip()
-        target = text_cell(record, "label", source.label)
-        return text, target.strip() if task.kind is TaskKind.CLASSIFY else target
+        if task.kind is TaskKind.CLASSIFY:
+            return text, name_cell(record, "label", source.label)
+        return text, text_cell(record, "label", source.label)
 
     def _grades(self, record: Record) -> Grades:
         if not self.source.qrels:

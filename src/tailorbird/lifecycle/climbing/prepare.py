@@ -25,7 +25,7 @@ from tailorbird.lifecycle.data.heeding import amendments_of, manifests_of
 from tailorbird.lifecycle.journal import Facts
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
-from tailorbird.objective import check_labels, check_power, check_shift_power
+from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
 
 
@@ -47,6 +47,7 @@ def take_snapshot(stage: Stage) -> Outcome:
             shift=rules[-1] if rules else None,
         )
     )
+    check_origins(stage.file, built.manifest.files)
     check_labels(stage.file, built.manifest)
     check_power(stage.file, built.manifest, groups_of(stage, built.manifest))
     _power_on_shifted(stage, built.manifest)

@@ -43,7 +43,7 @@ def check_provable(stage: Stage, manifest: SnapshotManifest) -> None:
             line = file.line_of("kpis.0.target")
             found.setdefault(line, Fault(line, f"{split.value} holds no rows, and can prove nothing", "bring more rows"))
             continue
-        for finding in _open(objective, manifest, rows[split], 1):
+        for finding in unprovable(objective, manifest, rows[split], 1):
             line = file.line_of(_place(objective, finding))
             found.setdefault(line, Fault(line, _message(finding, split, objective), _hint(finding, split, objective)))
     for place, message, hint in (*_latency(stage, rows), *_cost(stage), *_retention(objective)):
@@ -52,8 +52,8 @@ def check_provable(stage: Stage, manifest: SnapshotManifest) -> None:
     _tell_of_next_look(stage, manifest, rows[Split.TEST])
 
 
-def _open(objective: Objective, manifest: SnapshotManifest, rows: Sequence[Row], look: int) -> list[Finding]:
-    """KPIs, and the limit of a referral, that a perfect candidate would not pass."""
+def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[Row], look: int) -> list[Finding]:
+    """KPIs, and the limit of a referral, that a perfect candidate would not pass on ``rows`` at this look."""
     names = {kpi.metric for kpi in objective.kpis} | ({"selective_risk"} if objective.referral else set())
     spec = _spec(objective, manifest, look)
     items = [_best(item, objective) for item in evaluation.results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
@@ -194,7 +194,7 @@ def _tell_of_next_look(stage: Stage, manifest: SnapshotManifest, rows: Sequence[
         look = work.looks.count(stage.objective.name) + 1
     if look == 1 or not rows:
         return
-    open_ = [each.name for each in _open(stage.objective, manifest, rows, look)]
+    open_ = [each.name for each in unprovable(stage.objective, manifest, rows, look)]
     if open_:
         told = f"look {look} at the sealed test could not prove {', '.join(open_)}, whatever a new candidate answers"
         stage.progress.tell(f"{told}: bring more test rows, or lower the target")

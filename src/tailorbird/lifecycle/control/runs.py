@@ -5,9 +5,9 @@ In: what a caller asks. Out: runs, reports, jobs. Must not know: who calls from 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from tailorbird.access import Action
 from tailorbird.domain.deployment import Alias
@@ -19,9 +19,12 @@ from tailorbird.lifecycle.explaining import reports
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.running import adapt, jobs
-from tailorbird.lifecycle.running.adapt import OBJECTIVE
 from tailorbird.lifecycle.steps import allowing
 from tailorbird.lifecycle.steps import fork as forking
+from tailorbird.objective import OBJECTIVE_FILE
+
+#: What an objective file may be called.
+OBJECTIVE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.ya?ml$"
 
 RunId = Annotated[str, Field(min_length=1, max_length=64, description="Id of the run, or how it begins.")]
 
@@ -32,7 +35,7 @@ def _plain(path: str) -> str:
     if (
         not all(0 < len(part.encode("utf-8", "surrogatepass")) <= 255 and part not in (".", "..") for part in parts)
         or set(path) & {"\\", "\0"}
-        or parts[0] == OBJECTIVE
+        or parts[0] == OBJECTIVE_FILE
     ):
         raise ValueError("a file is named by a plain relative path")
     return path
@@ -47,6 +50,18 @@ class Submission(Value):
     objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
     files: dict[RelativePath, Digest] = Field(default_factory=dict, max_length=10_000)
     goal: Literal["plan", "adapt"] = "adapt"
+    name: str = Field(
+        default=OBJECTIVE_FILE,
+        pattern=OBJECTIVE_NAME,
+        description="Name of the objective file, for messages.",
+        exclude_if=lambda value: value == OBJECTIVE_FILE,
+    )
+
+    @model_validator(mode="after")
+    def _the_objective_is_no_data(self) -> Self:
+        if any(path.partition("/")[0] == self.name for path in self.files):
+            raise ValueError("a file cannot have the name of the objective file")
+        return self
 
     @field_validator("files")
     @classmethod
@@ -114,9 +129,9 @@ class Jobs(Value):
 
 def _submit(parts: Parts, actor: Actor, asked: Submission) -> Run:
     if asked.goal == "plan":
-        return adapt.submit_uploaded(parts, actor, asked.objective, asked.files, RunState.PLANNING)
+        return adapt.submit_uploaded(parts, actor, asked.objective, asked.files, RunState.PLANNING, asked.name)
     permit(parts, actor, Action.ADAPT, "run.submit")
-    return adapt.submit_uploaded(parts, actor, asked.objective, asked.files, RunState.ACTIVE)
+    return adapt.submit_uploaded(parts, actor, asked.objective, asked.files, RunState.ACTIVE, asked.name)
 
 
 def _list(parts: Parts, actor: Actor, asked: Page) -> RunPage:

@@ -23,13 +23,11 @@ from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.running.uploads import require_uploaded
 from tailorbird.lifecycle.running.working import Worked, plan_for, work_on
 from tailorbird.lifecycle.steps.stage import Stage
-from tailorbird.objective import ObjectiveFile, parse_objective, read_objective
+from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective, read_objective
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Runs that are done at most, among which those of one objective are counted.
 _MOST_DONE = 10_000
-#: What the objective's text is called in the tree of a run that was submitted from elsewhere.
-OBJECTIVE = "objective.yaml"
 #: Addresses that a submitted objective may name. Others (https, say) would reach into the network of whoever works on the run.
 ADDRESSES = ("hf://", "s3://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
 
@@ -58,16 +56,17 @@ def submit(parts: Parts, actor: Actor, path: Path, goal: RunState) -> Run:
     return _submit(parts, actor, file, goal, source=parts.artifacts.put(path.read_bytes()), inputs=None)
 
 
-def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState) -> Run:
-    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that its tenant uploaded before.
+def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState, name: str = OBJECTIVE_FILE) -> Run:
+    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that its tenant uploaded before,
+    ``name`` is what its file is called where it comes from, for messages.
 
     Data at addresses are not read here, while somebody waits for the answer, but by the step that freezes them.
     """
     require_uploaded(parts, actor.tenant, files)
     source = parts.artifacts.put(text.encode())
-    inputs = parts.artifacts.put(canonical_json({**files, OBJECTIVE: source}))
-    parse_objective(text, OBJECTIVE)  # faults name the caller's file, not a folder of this machine
-    file = parse_objective(text, str(parts.artifacts.get_tree(inputs) / OBJECTIVE))
+    inputs = parts.artifacts.put(canonical_json({**files, name: source}))
+    parse_objective(text, name)  # faults name the caller's file, not a folder of this machine
+    file = parse_objective(text, str(parts.artifacts.get_tree(inputs) / name))
     _refuse_outside(file, files)
     return _submit(parts, actor, file, goal, source=source, inputs=inputs)
 

@@ -14,12 +14,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.value import Digest
+from tailorbird.foundations.disk import digest_file
 from tailorbird.lifecycle.climbing import climb, conclude, prepare
 from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.leases import heartbeat, owner
@@ -27,7 +30,7 @@ from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.limits import Watched, failed_disk
 from tailorbird.lifecycle.steps.stage import Outcome, Stage, number_of
-from tailorbird.objective import ObjectiveFile, parse_objective
+from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
 
 #: How long a step's lease lasts without a heartbeat, and how often one is sent.
@@ -50,7 +53,16 @@ def objective_of(parts: Parts, run: Run) -> ObjectiveFile:
     if run.source is None:
         raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
     folder = parts.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
-    return parse_objective(parts.artifacts.get(run.source).decode(), str(folder / "objective.yaml"), accepted=True)
+    text = parts.artifacts.get(run.source)
+    file = parse_objective(text.decode("utf-8-sig"), str(_given(folder, run.source, len(text))), accepted=True)
+    return file.model_copy(update={"source": Path(file.source).name}) if run.inputs else file
+
+
+@lru_cache(maxsize=64)
+def _given(folder: Path, source: Digest, size: int) -> Path:
+    """The file of the objective in ``folder``, for messages: the one that still holds what was submitted."""
+    found = [path for path in sorted(folder.glob("*.y*ml")) if path.is_file() and path.stat().st_size == size]
+    return next((path for path in found if digest_file(path) == source), folder / OBJECTIVE_FILE)
 
 
 def stage_of(parts: Parts, actor: Actor, run: Run, progress: Progress) -> Stage:
