@@ -67,6 +67,7 @@ def test_the_file_of_the_record_is_known_where_there_is_one(tmp_path: Path) -> N
 
 
 def test_base_models_lie_in_the_users_cache_unless_a_setting_moves_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_settings(tmp_path, {})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert load_settings(tmp_path, {}).models == tmp_path / "cache" / "tailorbird" / "models"
     assert load_settings(tmp_path, {"TAILORBIRD_MODEL_CACHE": "models"}).models == tmp_path / "models"

@@ -83,4 +83,4 @@ def test_doctor_shows_what_is_learned_and_training_learns_it(make_job: MakeJob) 
     assert [finding.code for finding in examination.findings if finding.severity.value == "blocking"] == []
     shown = ["".join(token.text for token in row if token.learned) for row in examination.first_batch]
     assert all(text.endswith("Yes.<|im_end|>") and text.startswith("It is number") for text in shown)
-    assert open_trainer().train(job, lambda _: None).report.held_out_loss > 0
+    assert open_trainer().train(job, lambda _: None).report.best_held_out_loss > 0
