@@ -110,7 +110,7 @@ def test_failing_csv_rows_are_quarantined(tmp_path: Path, line: str, code: str) 
         ('{"text": "secret", "label": ' + "9" * 5000 + "}", "broken_json"),
         ('{"text": "secret"}', "missing_cell"),
         ('{"text": null, "label": "a"}', "missing_cell"),
-        ('{"text": "secret", "label": 1}', "wrong_type"),
+        ('{"text": "secret", "label": 1.5}', "wrong_type"),
         ('{"text": ["secret"], "label": "a"}', "wrong_type"),
         ('{"text": "secret", "label": "a", "who": 1.5}', "wrong_type"),
         ('{"text": " ", "label": "a"}', "empty_text"),

@@ -103,4 +103,4 @@ def test_bases_that_are_all_too_large_are_refused_before_they_are_fetched(parts:
     with pytest.raises(Exhausted, match=r"0\.1 billion weights alone need") as refused:
         climbing.plan(parts, author, path, SILENT)
     assert refused.value.error_code == "no_rung"
-    assert not list(parts.models.glob("*"))
+    assert not list(parts.models.own.glob("*"))
