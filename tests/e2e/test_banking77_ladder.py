@@ -110,7 +110,7 @@ def test_each_standing_follows_from_the_paired_interval_and_the_margin(record: d
         assert found.low <= found.difference <= found.high
         assert found.difference == pytest.approx((found.wins - found.losses) / found.n)
         assert found.standing is expected_standing(found)
-        assert (found.items_needed is not None) == (found.standing is Standing.NOT_PROVEN)
+        assert (found.items_needed is not None) == (found.standing is Standing.NOT_PROVEN and not found.is_loss)
 
 
 def test_training_is_better_than_the_untouched_model(record: dict[str, Any]) -> None:

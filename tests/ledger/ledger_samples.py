@@ -21,7 +21,7 @@ from tailorbird.domain.quota import Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.review import Judgement, Mark
 from tailorbird.domain.rollout import Rollout, RolloutPlan
-from tailorbird.domain.run import Run, StepProgress, TrainingProgress
+from tailorbird.domain.run import Failure, Run, StepProgress, TrainingProgress
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes, digest_of
@@ -63,6 +63,10 @@ def run(tenant: str, n: int = 1) -> Run:
         source=digest("source"),
         inputs=digest("inputs"),
     )
+
+
+def failure(code: str) -> Failure:
+    return Failure(code=code, message=f"it failed: {code}", hint="try again")
 
 
 def progress(n: int = 1) -> StepProgress:

@@ -19,11 +19,14 @@ from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import RunState, StepState
 from tailorbird.foundations import merkle
 from tailorbird.foundations.auditlog import check_entries
+from tailorbird.foundations.canonical import digest_of
 from tailorbird.ledger import migration, open_ledger
 from tailorbird.ledger.database import open_database
+from tailorbird.ledger.rows import text_of
 from tailorbird.ledger.tables import log_nodes, metadata
 
 #: Entries of the log that the oldest database holds: enough for nodes at three kept levels.
@@ -207,6 +210,32 @@ class TestFromTheFirstSchema:
         before = rows_of(old_url)
         moved(migrated(old_url), "0001")
         assert rows_of(old_url) == before
+
+
+@pytest.mark.parametrize(("release", "state"), [(None, RunState.NO_RELEASE), (sample.digest("release"), RunState.DONE)])
+def test_an_earlier_run_without_a_release_is_told_from_one_that_is_done(empty_url, release: str | None, state: RunState):
+    moved(empty_url, "0010")
+    conclusion = Conclusion(ladder=sample.digest("ladder"), test=None, release=release, reason="no rung passes")
+    body = text_of(conclusion)
+    with engine_of(empty_url) as engine, engine.begin() as connection:
+        fill = connection.execute
+        fill(text("INSERT INTO tenants (name, created_at) VALUES ('acme', '2026-03-01 12:00:00.000005')"))
+        fill(
+            text(
+                "INSERT INTO runs (tenant, id, number, objective_name, objective, fingerprint, folder, created_by, created_at, state) "
+                "VALUES ('acme', 'run0001', 1, 'routing', 'o', 'f', 'work', 'ada', '2026-03-01 12:00:00.000005', 'done')"
+            )
+        )
+        step = "INSERT INTO steps (tenant, run, name, position, state, attempts, result, seconds) VALUES "
+        fill(text(f"{step} ('acme', 'run0001', 'conclude', 1, 'done', 1, :result, 1.0)"), {"result": digest_of(conclusion)})
+        record = "INSERT INTO records (tenant, kind, digest, number, body) VALUES ('acme', 'Conclusion', :digest, 1, :body)"
+        fill(text(record), {"digest": digest_of(conclusion), "body": body})
+    with closing(open_ledger(migrated(empty_url))) as ledger, ledger.work("acme", write=False) as work:
+        assert work.runs.get("run0001").state is state
+        assert work.steps.of("run0001")[0].message is None
+    moved(empty_url, "0010")
+    with engine_of(empty_url) as engine, engine.connect() as connection:
+        assert connection.execute(text("SELECT state FROM runs")).scalar_one() == "done"
 
 
 def rows_of(url: str) -> dict[str, list[Any]]:

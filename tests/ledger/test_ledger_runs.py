@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import ledger_samples as sample
 import pytest
-from ledger_samples import START, digest
+from ledger_samples import START, digest, failure
 
 from tailorbird.domain.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from tailorbird.domain.run import RunState, StepState
@@ -151,7 +151,7 @@ class TestSteps:
         for call in (
             lambda: work.steps.heartbeat(late, MINUTE),
             lambda: work.steps.complete(late, digest("late"), 1.0),
-            lambda: work.steps.fail(late, "late"),
+            lambda: work.steps.fail(late, failure("late")),
         ):
             with pytest.raises(LeaseLost):
                 call()
@@ -193,12 +193,15 @@ class TestSteps:
 
     def test_a_failed_step_waits_for_retry(self, work):
         work.steps.enqueue("run0001", "plan")
-        failed = work.steps.fail(work.steps.lease("run0001", "a", MINUTE), "exhausted: memory")
+        failed = work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("exhausted: memory"))
         assert (failed.state, failed.error) == (StepState.FAILED, "exhausted: memory")
+        assert (failed.message, failed.hint) == ("it failed: exhausted: memory", "try again")
+        assert work.steps.of("run0001") == (failed,)
         assert work.steps.lease("run0001", "a", MINUTE) is None
         work.steps.retry("run0001")
         again = work.steps.lease("run0001", "b", MINUTE)
         assert (again.state, again.error, again.attempts) == (StepState.LEASED, None, 2)
+        assert (again.message, again.hint) == (None, None)
 
     def test_the_last_step_is_done_again_where_it_is_named(self, work):
         for name in ("freeze", "plan"):
@@ -221,9 +224,9 @@ class TestSteps:
         "end",
         [
             lambda steps, held: steps.complete(held, digest("r"), 1.0),
-            lambda steps, held: steps.fail(held, "exhausted: money"),
+            lambda steps, held: steps.fail(held, failure("exhausted: money")),
             lambda steps, held: steps.release(held),
-            lambda steps, held: (steps.fail(held, "exhausted: money"), steps.retry("run0001")),
+            lambda steps, held: (steps.fail(held, failure("exhausted: money")), steps.retry("run0001")),
         ],
         ids=["done", "failed", "given back", "tried again"],
     )
@@ -287,5 +290,5 @@ class TestQueue:
             work.steps.complete(held, digest("r"), 1.0)
         assert waits()
         with ledger.work("acme") as work:
-            work.steps.fail(work.steps.lease("run0001", "a", MINUTE), "exhausted: memory")
+            work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("exhausted: memory"))
         assert waits()

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 import ledger_samples as sample
 import pytest
-from ledger_samples import START, digest
+from ledger_samples import START, digest, failure
 from sqlalchemy import create_engine, select
 
 from tailorbird.domain.dataset import SplitCounts
@@ -92,7 +92,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "steps.enqueue": lambda w: w.steps.enqueue("run0001", "more"),
     "steps.heartbeat": lambda w: w.steps.heartbeat(STEP, MINUTE, sample.progress()),
     "steps.complete": lambda w: w.steps.complete(STEP, RESULT, 1.0),
-    "steps.fail": lambda w: w.steps.fail(STEP, "no"),
+    "steps.fail": lambda w: w.steps.fail(STEP, failure("no")),
     "steps.release": lambda w: w.steps.release(STEP),
     "steps.retry": lambda w: w.steps.retry("run0001"),
     "releases.add": lambda w: w.releases.add(RELEASE),
@@ -154,7 +154,7 @@ def filled(ledger):
         assert work.steps.lease("run0001", "a", MINUTE).attempts == STEP.attempts
         for name in ("failed", "ready"):
             work.steps.enqueue("run0001", name)
-        work.steps.fail(work.steps.lease("run0001", "a", MINUTE), "failed")
+        work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("failed"))
         work.releases.add(RELEASE)
         work.releases.approve(sample.approval(RELEASE))
         work.judgements.add(sample.judgement(RELEASE))

@@ -67,10 +67,15 @@ def test_plan_goes_no_further_than_the_plan_and_adapt_takes_it_up(parts: Parts, 
 def test_a_step_that_failed_is_tried_again_and_the_rest_is_kept(parts: Parts, author: Actor, objective_path: Path) -> None:
     def fail(_: str) -> None:
         if "measuring prompt" in _:
-            raise Internal("planted", "none", code="planted")
+            raise Internal("planted for this test", "take it out", code="planted")
 
     with pytest.raises(Internal, match="planted"):
         climbing.adapt(parts, author, objective_path, Progress(tell=fail))
+    with parts.ledger.work("acme", write=False) as work:
+        (failed_run,) = work.runs.all()
+        last = work.steps.of(failed_run.id)[-1]
+    assert failed_run.state is RunState.FAILED
+    assert (last.error, last.message, last.hint) == ("planted", "planted for this test", "take it out")
     run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
     with parts.ledger.work("acme", write=False) as work:
         states = {step.name: step.state for step in work.steps.of(run.id)}
@@ -118,6 +123,7 @@ def test_the_sealed_test_is_not_opened_when_no_rung_passes(parts: Parts, author:
     ladder = ladder_of(parts, ended)
     assert ladder.chosen is None
     assert "no rung passes on dev" in ladder.reason
+    assert climbing.submit(parts, author, path, RunState.ACTIVE).state is RunState.NO_RELEASE, "it is over, and not begun again"
     with parts.ledger.work("acme", write=False) as work:
         assert work.looks.count("desk") == 0
 

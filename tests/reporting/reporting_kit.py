@@ -82,6 +82,7 @@ def climb(rung: RungKind, number: int, accuracy: tuple[float, float, float], ver
         reason=f"{rung.value} did that",
         seconds=130.2 if rung is RungKind.LORA else 4.26,
         peak_memory_gb=1.52 if rung is RungKind.LORA else 0.0,
+        process_memory_gb=4.12 if rung is RungKind.LORA else 2.5,
         money=0.0036 if rung is RungKind.LORA else 0.0001,
     )
 

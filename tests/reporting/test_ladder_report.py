@@ -11,12 +11,13 @@ from tailorbird.domain.ladder import Ladder
 from tailorbird.reporting import gate_table, ladder_markdown, ladder_reasons, ladder_table, plan_table
 
 LADDER = """\
+                                                             process
 rung     trained dev accuracy   against below           time  memory cost EUR verdict      then
-floor       20 k 0.800          –                      4.3 s 0.0 GiB   <0.001 fail         reference
+floor       20 k 0.800          –                      4.3 s 2.5 GiB   <0.001 fail         reference
 tf-idf           [0.720, 0.860]
-prompt         0 0.880          –                      4.3 s 0.0 GiB   <0.001 inconclusive climb
+prompt         0 0.880          –                      4.3 s 2.5 GiB   <0.001 inconclusive climb
 few-shot         [0.810, 0.930]
-lora      4.88 M 0.950          +0.070 not proven 2 min 10 s 1.5 GiB    0.004 pass         chosen
+lora      4.88 M 0.950          +0.070 not proven 2 min 10 s 4.1 GiB    0.004 pass         chosen
 r16              [0.900, 0.980] [-0.012, +0.150]
 full           – –              –                          –       –        – not tried    –
 """
@@ -40,7 +41,7 @@ def test_a_label_in_brackets_is_shown_and_not_taken_for_markup() -> None:
     assert "dev recall[refund]" in shown
     assert "recall[refund]" in _shown(gate_table(gate()))
     assert "[/oops]" in _shown(gate_table(gate(finding("recall[/oops]"))))
-    assert "holds [the labels] [rank: DESIGN §5]" in _shown(plan_table(plan()), 140)
+    assert "holds [the labels] [rank: DESIGN §5]" in _shown(plan_table(plan(), why=True), 140)
 
 
 def test_a_climb_without_floor_or_choice() -> None:
@@ -62,12 +63,12 @@ def test_reasons_are_one_sentence_a_rung() -> None:
 
 def test_the_ladder_in_markdown() -> None:
     assert ladder_markdown(ladder(), objective()) == (
-        "| rung | trained | dev accuracy | against below | time | memory | cost EUR | verdict | then |\n"
+        "| rung | trained | dev accuracy | against below | time | process memory | cost EUR | verdict | then |\n"
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        "| floor tf-idf | 20 k | 0.800 [0.720, 0.860] | – | 4.3 s | 0.0 GiB | &lt;0.001 | fail | reference |\n"
-        "| prompt few-shot | 0 | 0.880 [0.810, 0.930] | – | 4.3 s | 0.0 GiB | &lt;0.001 | inconclusive | climb |\n"
+        "| floor tf-idf | 20 k | 0.800 [0.720, 0.860] | – | 4.3 s | 2.5 GiB | &lt;0.001 | fail | reference |\n"
+        "| prompt few-shot | 0 | 0.880 [0.810, 0.930] | – | 4.3 s | 2.5 GiB | &lt;0.001 | inconclusive | climb |\n"
         "| lora r16 | 4.88 M | 0.950 [0.900, 0.980] | +0.070 not proven [-0.012, +0.150] "
-        "| 2 min 10 s | 1.5 GiB | 0.004 | pass | chosen |\n"
+        "| 2 min 10 s | 4.1 GiB | 0.004 | pass | chosen |\n"
         "| full | – | – | – | – | – | – | not tried | – |\n"
         "\n"
         "- prompt few-shot: prompt did that\n"
@@ -96,16 +97,33 @@ def test_the_plan_as_it_is_shown() -> None:
     assert _shown(plan_table(plan())) == (
         "this machine: 2 cores, 23 GiB, no GPU, matmul 61 GFLOP/s fp32, 181 bf16\n"
         "estimates rest on formulas and this machine's measured rates\n"
+        "memory: the whole process at its highest, while a candidate is made and measured\n"
         "\n"
-        "rung     trained                    time        memory             money energy 1,000 requests\n"
-        "lora r16  4.88 M 2 min 00 s – 4 min 30 s 1.2 – 2.1 GiB 0.003 – 0.007 EUR      –              –\n"
+        "rung     trained                    time process memory             money energy 1,000 requests\n"
+        "lora r16  4.88 M 2 min 00 s – 4 min 30 s  1.2 – 2.1 GiB 0.003 – 0.007 EUR      –              –\n"
         "\n"
-        "lora r16: rank 16 holds [the labels] [rank: DESIGN §5]\n"
         "left out: full: does not fit\n"
         "\n"
         "dev: accuracy ≥ 0.9 is proven by 0.956 or more on 90 items\n"
         "test: recall[rare] ≥ 0.9 cannot be proven with 4 items\n"
     )
+
+
+def test_the_reasons_of_a_plan_are_shown_where_they_are_asked_for() -> None:
+    """With the rule and its source; without, nothing else of the plan is missing."""
+    without, told = _shown(plan_table(plan()), 140).split("\n"), _shown(plan_table(plan(), why=True), 140).split("\n")
+    assert [line for line in told if line not in without] == ["lora r16: rank 16 holds [the labels] [rank: DESIGN §5]"]
+
+
+def test_a_plan_says_what_the_process_may_take() -> None:
+    assert "measured; it may take 12.5 GiB" in _shown(plan_table(plan().model_copy(update={"memory_limit_gb": 12.5})))
+
+
+def test_what_is_known_to_be_no_better_is_not_told_as_open() -> None:
+    told = compared_in("accuracy", difference=-0.05, low=-0.09, high=-0.01, items_needed=18_632)
+    shown = _shown(ladder_table(told, objective()))
+    assert "-0.050 not better" in shown
+    assert "not proven" not in shown
 
 
 def compared_in(metric: str, **changes: object) -> Ladder:

@@ -26,7 +26,7 @@ from tailorbird.lifecycle import Actor, Parts, Progress
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.releasing.judges import hold
-from tailorbird.lifecycle.running.working import plan_for, work_on
+from tailorbird.lifecycle.running.working import Worked, plan_for, work_on
 
 #: Seconds between two looks for work, and for which a run that could not be worked on is left alone.
 POLL_SECONDS, REST_SECONDS = 1.0, 30.0
@@ -85,11 +85,10 @@ class Worker:
         return [job for job in found if time.monotonic() >= self._resting.get((job.name, job.subject), 0.0)]
 
     def _of_run(self, run: Run) -> _Job:
-        def do(actor: Actor) -> None:
+        def do(actor: Actor) -> object:
             if run.state is RunState.PLANNING:
-                plan_for(self.parts, actor, run, self.progress)
-            else:
-                work_on(self.parts, actor, run, self.progress)
+                return plan_for(self.parts, actor, run, self.progress)
+            return work_on(self.parts, actor, run, self.progress)
 
         return _Job(f"run {run.id}", f"{run.tenant}/{run.objective_name}", run.tenant, run.id, do)
 
@@ -103,13 +102,20 @@ class Worker:
         try:
             actor = act_as(self.parts, job.tenant, WORKER)
             permit(self.parts, actor, Action.WORK, job.subject)
-            job.do(actor)
-            self.tell(f"{job.name} is finished")
+            ended = job.do(actor)
+            self.tell(f"{job.name} {_ending(ended)}")
         except (Busy, LeaseLost) as error:
             self.tell(f"{job.name}: {error.message}")
         except TailorbirdError as error:
             self._resting[job.name, job.subject] = time.monotonic() + REST_SECONDS
             self.tell(f"{job.name}: error[{error.error_code}]: {error.message}; {error.hint}")
+
+
+def _ending(ended: object) -> str:
+    conclusion = ended.conclusion if isinstance(ended, Worked) else None
+    if conclusion is None or conclusion.release is not None:
+        return "is finished"
+    return f"ended without a release: {conclusion.reason}"
 
 
 @contextmanager

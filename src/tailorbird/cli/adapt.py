@@ -6,20 +6,23 @@ import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
 
 import typer
 
+from tailorbird.cli.exit_status import ExitStatus
+from tailorbird.cli.interruption import told_if_interrupted
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
 from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.ladder import Ladder
-from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.run import Run, RunState, Step
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle import Progress
+from tailorbird.lifecycle import Progress, StepBegun
 from tailorbird.lifecycle.control import runs as asking
 from tailorbird.lifecycle.explaining.reports import RunReport
 from tailorbird.lifecycle.running import adapt as climbing
@@ -29,6 +32,8 @@ from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
 
 ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit: a worker does it (tailorbird worker); follow it with jobs show.")]
+
+Why = Annotated[bool, typer.Option("--why", help="Show the reason of every choice, too.")]
 
 #: Seconds between two looks at a run that a server works on.
 POLL_SECONDS = 1.0
@@ -43,21 +48,36 @@ def _adapt(
     who: As = None,
     key: Key = None,
     detach: Detach = False,
+    why: Why = False,
     as_json: AsJson = False,
 ) -> None:
-    """Climb from the cheapest rung, stop where the goal is proven met, and draft the release. Killed, it goes on where it was."""
+    """Climb from the cheapest rung, stop where the goal is proven met, and draft the release. Killed, it goes on where it was.
+
+    Exit status 4 when the climb ends without a release.
+    """
     _end_cleanly_on_sigterm()
-    session, progress = open_session(workspace, who, key), Narrator(err).progress()
+    session = open_session(workspace, who, key)
     if detach:
         run = _detached(session, objective)
         print_json(run) if as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
         return
-    report = _worked_there(session, objective, progress) if session.server else _worked_here(session, objective, progress)
+    with narrated(f"tailorbird adapt {objective}") as progress:
+        report = _worked_there(session, objective, progress) if session.server else _worked_here(session, objective, progress)
+    assert report.conclusion is not None
     if as_json:
-        assert report.conclusion is not None
         print_json(report.conclusion)
-        return
-    _show(report)
+    else:
+        _show(report, why=why)
+    if report.conclusion.release is None:
+        raise typer.Exit(ExitStatus.NO_RELEASE)
+
+
+@contextmanager
+def narrated(command: str) -> Iterator[Progress]:
+    """Progress on stderr while the body works; an interruption says what is kept, and that ``command`` goes on."""
+    narrator = Narrator(err)
+    with told_if_interrupted(narrator, command), narrator as progress:
+        yield progress
 
 
 def _worked_here(session: Session, objective: Path, progress: Progress) -> RunReport:
@@ -107,7 +127,11 @@ def followed(session: Session, run: Run, progress: Progress, until: Callable[[Jo
     Raises Conflict when it failed or was cancelled.
     """
     told: tuple[object, ...] = ()
+    begun = ""
     while (job := session.ask(asking.JOB, asking.OneRun(run=run.id))).run.state in OPEN and not until(job):
+        if job.step is not None and job.working and job.step.name != begun:
+            begun = job.step.name
+            progress.step(StepBegun(run.id, begun, job.done, job.outlook))
         seen = job.step.progress if job.step else None
         line = (
             f"step {job.step.name}: {seen.text}" if job.step and seen else f"step {job.step.name}" if job.step else "waiting for a worker"
@@ -120,8 +144,9 @@ def followed(session: Session, run: Run, progress: Progress, until: Callable[[Jo
         elif seen and seen.total:
             progress.count(seen.done, seen.total)
         time.sleep(POLL_SECONDS)
+    progress.step(None)
     if job.run.state in (RunState.FAILED, RunState.CANCELLED):
-        raise _ended_badly(job.run, job.step.error if job.step else None)
+        raise _ended_badly(job.run, job.step)
     return session.ask(asking.SHOW, asking.OneRun(run=run.id))
 
 
@@ -130,11 +155,12 @@ def is_planned(session: Session, job: Job) -> bool:
     return job.run.state is RunState.ACTIVE and session.ask(asking.SHOW, asking.OneRun(run=job.run.id)).plan is not None
 
 
-def _ended_badly(run: Run, error: str | None) -> TailorbirdError:
+def _ended_badly(run: Run, step: Step | None) -> TailorbirdError:
+    error = step.error if step else None
+    why = f": {step.message or error}" if step and error else ""
+    hint = f"{step.hint}; then " if step and step.hint else f"see tailorbird runs show {run.id}; "
     return Conflict(
-        f"run {run.id} is {run.state.value}" + (f": {error}" if error else ""),
-        f"see tailorbird runs show {run.id}; adapt again to go on where it stopped",
-        code=error or f"run_{run.state.value}",
+        f"run {run.id} is {run.state.word}{why}", f"{hint}adapt again to go on where it stopped", code=error or f"run_{run.state.value}"
     )
 
 
@@ -147,11 +173,11 @@ def _end_cleanly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _show(report: RunReport) -> None:
+def _show(report: RunReport, *, why: bool) -> None:
     ladder, conclusion = report.ladder, report.conclusion
     assert ladder is not None
     assert conclusion is not None
-    _show_ladder(report, ladder)
+    _show_ladder(report, ladder, why=why)
     if report.test and report.gate and report.evidence:
         for earlier in report.looks[:-1]:
             out.print(f"\nsealed test (look {earlier.look}): not confirmed; {earlier.reason}", markup=False)
@@ -163,11 +189,13 @@ def _show(report: RunReport) -> None:
     _show_release(conclusion.release)
 
 
-def _show_ladder(report: RunReport, ladder: Ladder) -> None:
+def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
     out.print(ladder_table(ladder, report.objective))
-    for reason in ladder_reasons(ladder):
+    for reason in ladder_reasons(ladder) if why else ():
         out.print(f"  · {reason}", markup=False)
     out.print(f"decision: {ladder.reason}", markup=False)
+    if not why:
+        say("why each rung was climbed, passed over or not tried: the same command with --why")
 
 
 def _show_release(digest: Digest) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.exit_status import ExitStatus
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.foundations.canonical import short
 from tailorbird.lifecycle.control import Nothing
@@ -35,7 +36,7 @@ def _verify(workspace: Workspace = None, who: As = None, key: Key = None, as_jso
     for warning in report.warnings:
         say(f"warning: {warning}")
     if not report.intact:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 @audit.command("checkpoint")

@@ -40,7 +40,8 @@ def _backup(
             close_to_others(folder)
     store = wiring.open_artifacts(str(target / "artifacts"), target / "cache")
     wanted = copies.Target(target, store, settings.portable_settings(session.settings.workspace), with_keys)
-    made = copies.back_up(session.parts, session.actor("admin"), wanted, Narrator(err).progress())
+    with Narrator(err) as progress:
+        made = copies.back_up(session.parts, session.actor("admin"), wanted, progress)
     if as_json:
         print_json(made)
     else:
@@ -72,7 +73,8 @@ def _restore(
         parts = wiring.open_parts(settings.load_settings(folder, {}))
         try:
             store = wiring.open_artifacts(str(copies.artifacts_of(found)), folder / "cache")
-            restored = copies.restore(parts, found, store, Narrator(err).progress())
+            with Narrator(err) as progress:
+                restored = copies.restore(parts, found, store, progress)
         finally:
             parts.ledger.close()
     if as_json:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.adapt import ObjectivePath, followed, submitted
+from tailorbird.cli.adapt import ObjectivePath, followed, narrated, submitted
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, print_table, say
@@ -53,7 +53,8 @@ def _looked_at(name: str, session: Session) -> Inspection:
 
     if session.server and "://" not in name:
         return session.ask(asking.INSPECT, asking.Uploaded(name=Path(name).name, file=session.remote().upload(Path(name))))
-    return data.inspect(name, Path(), Narrator(err).progress().tell)
+    with Narrator(err) as progress:
+        return data.inspect(name, Path(), progress.tell)
 
 
 @app.command("curate")
@@ -61,12 +62,13 @@ def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = Non
     """Read, clean, split and freeze the data of an objective. Killed, it goes on where it was; adapt takes up the same run."""
     from tailorbird.lifecycle.running.curate import curate
 
-    session, progress = open_session(workspace, who, key), Narrator(err).progress()
-    if session.server:
-        run = followed(session, submitted(session, objective, "plan"), progress).run.id
-        found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))
-    else:
-        found = curate(session.parts, session.actor(), objective, progress)
+    session = open_session(workspace, who, key)
+    with narrated(f"tailorbird data curate {objective}") as progress:
+        if session.server:
+            run = followed(session, submitted(session, objective, "plan"), progress).run.id
+            found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))
+        else:
+            found = curate(session.parts, session.actor(), objective, progress)
     if as_json:
         print_json(found)
         return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import ObjectivePath
+from tailorbird.cli.exit_status import ExitStatus
 from tailorbird.cli.narrator import Narrator
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json
 from tailorbird.domain.examination import Examination, ShownToken
@@ -27,7 +28,8 @@ def _doctor(
     The JSON holds the first batch with its rows' texts.
     """
     session = open_session(workspace, who, key)
-    checkup = examine_objective(session.parts, session.actor(), objective, Narrator(err).progress())
+    with Narrator(err) as progress:
+        checkup = examine_objective(session.parts, session.actor(), objective, progress)
     if as_json:
         print_json(checkup)
     else:
@@ -39,7 +41,7 @@ def _doctor(
         if rows and checkup.rungs:
             _show_batch(checkup.rungs[0].examination, rows)
     if not checkup.healthy:
-        raise typer.Exit(1)
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 def _verdict(examination: Examination) -> str:

@@ -29,7 +29,8 @@ def _export(
     A model that differs from the release is not left there.
     """
     session = open_session(workspace, who, key)
-    found = export_release(session.parts, session.actor("operator"), digest, target, Narrator(err).progress())
+    with Narrator(err) as progress:
+        found = export_release(session.parts, session.actor("operator"), digest, target, progress)
     if as_json:
         print_json(found)
         return

@@ -1,7 +1,6 @@
 """``tailorbird``: the verbs, each loaded only when it is called, so that ``--help`` is instant and needs no torch.
 
-In: argv. Out: an exit status: 0 done, 1 refused or failed (with code and hint on stderr), 2 wrong usage, 130
-interrupted. Must not know: what a verb does.
+In: argv. Out: an exit status (``exit_status.py``); errors with code and hint on stderr. Must not know: what a verb does.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from typer.core import TyperGroup
 
 from tailorbird import __version__
 from tailorbird.cli.address import SERVER, SERVER_CA
+from tailorbird.cli.exit_status import ExitStatus
+from tailorbird.cli.interruption import AGAIN, Interrupted
 from tailorbird.domain.errors import TailorbirdError
 
 #: Verb → (module, what it does), in the order of the story.
@@ -76,6 +77,13 @@ class Verbs(TyperGroup):
         command.name = cmd_name
         return command
 
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command. Raises Interrupted where somebody ends it: an interruption that has no words would be passed over in silence."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(AGAIN) from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The verbs with what they do, without importing any."""
         with formatter.section("Commands"):
@@ -110,25 +118,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TailorbirdError as error:
         typer.echo(f"error[{error.error_code}]: {error.message}", err=True)
         typer.echo(f"hint: {error.hint}", err=True)
-        sys.exit(1)
+        sys.exit(ExitStatus.FAILED)
     except ValueError as error:
         _tell_invalid(error)
-        sys.exit(1)
+        sys.exit(ExitStatus.FAILED)
     except OSError as error:
         typer.echo(f"error[system]: {error.filename or 'the system'}: {error.strerror or type(error).__name__}", err=True)
         typer.echo("hint: check the place, its disk and your rights there, then run the same command again", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: run the same command again, it goes on where it stopped", err=True)
+        sys.exit(ExitStatus.FAILED)
+    except (Interrupted, KeyboardInterrupt) as error:
+        typer.echo(str(error) or AGAIN, err=True)
         if arguments is None:
             _leave_soon()
-        sys.exit(130)
+        sys.exit(ExitStatus.INTERRUPTED)
     return 0
 
 
 def _leave_soon() -> None:
     """Ends the process a moment later even where threads that read a model or write a file are not done: a kill spoils none of it."""
-    leaving = threading.Timer(_LEAVING_SECONDS, os._exit, (130,))
+    leaving = threading.Timer(_LEAVING_SECONDS, os._exit, (int(ExitStatus.INTERRUPTED),))
     leaving.daemon = True
     leaving.start()
 

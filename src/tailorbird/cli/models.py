@@ -44,7 +44,8 @@ def _pull(
     """Fetch a base model, check its digest, and keep it as safetensors."""
     session = open_session(workspace, who, key)
     permit(session.parts, session.actor(), Action.PULL_MODEL, name)
-    folder = catalogue.pull(name, session.parts.models, session.parts.model_reader, Narrator(err).tell)
+    with Narrator(err) as progress:
+        folder = catalogue.pull(name, session.parts.models, session.parts.model_reader, progress.tell)
     out.print(str(folder), markup=False)
 
 

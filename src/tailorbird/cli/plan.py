@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.adapt import followed, is_planned, submitted
-from tailorbird.cli.narrator import Narrator
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
+from tailorbird.cli.adapt import Why, followed, is_planned, narrated, submitted
+from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
 from tailorbird.lifecycle.control import plans as asking
@@ -42,6 +41,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     probe: Probe = False,
     retime: Retime = False,
     page: Page = None,
+    why: Why = False,
     workspace: Workspace = None,
     who: As = None,
     key: Key = None,
@@ -67,19 +67,21 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if as_json:
         print_json(found)
         return
-    out.print(plan_table(found))
+    out.print(plan_table(found, why=why))
+    if not why:
+        say("why each rung is planned as it is, with sources: the same command with --why")
     say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else f"next: tailorbird adapt {objective}")
 
 
 def _planned(session: Session, objective: Path) -> tuple[str, Plan]:
-    progress = Narrator(err).progress()
-    if session.server:
-        run = submitted(session, objective, "plan")
-        found = followed(session, run, progress, until=lambda job: is_planned(session, job)).plan
-        run_id = run.id
-    else:
-        stage = climbing.plan(session.parts, session.actor(), objective, progress)
-        found, run_id = stage.plan, stage.run.id
+    with narrated(f"tailorbird plan {objective}") as progress:
+        if session.server:
+            run = submitted(session, objective, "plan")
+            found = followed(session, run, progress, until=lambda job: is_planned(session, job)).plan
+            run_id = run.id
+        else:
+            stage = climbing.plan(session.parts, session.actor(), objective, progress)
+            found, run_id = stage.plan, stage.run.id
     assert found is not None
     return run_id, found
 
@@ -88,7 +90,8 @@ def _probed(session: Session, objective: Path) -> tuple[str, Plan]:
     if session.server:
         hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
         raise InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
-    run, found = plan_with_probes(session.parts, session.actor(), objective, Narrator(err).progress())
+    with narrated(f"tailorbird plan {objective} --probe") as progress:
+        run, found = plan_with_probes(session.parts, session.actor(), objective, progress)
     return run.id, found
 
 
@@ -96,7 +99,8 @@ def _retime(session: Session, objective: Path) -> None:
     if session.server:
         hint = "run plan --retime on the machine of the worker that trains"
         raise InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
-    plan_retimed(session.parts, session.actor(), objective, Narrator(err).progress())
+    with narrated(f"tailorbird plan {objective} --retime") as progress:
+        plan_retimed(session.parts, session.actor(), objective, progress)
 
 
 def _changes(text: str) -> dict[str, str]:

@@ -43,7 +43,7 @@ def _list_runs(
     if as_json:
         print_json(page.runs)
         return
-    rows = [(run.id, run.objective_name, run.state.value, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in page.runs]
+    rows = [(run.id, run.objective_name, run.state.word, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in page.runs]
     print_table(("run", "objective", "state", "by", "since"), rows)
     if page.total > len(page.runs):
         say(f"{page.total - len(page.runs)} older runs: --limit N")
@@ -56,9 +56,13 @@ def _show_run(run: RunArgument, workspace: Workspace = None, who: As = None, key
     if as_json:
         print_json(report)
         return
-    say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.value}")
+    say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.word}")
     rows = [(s.name, s.state.value, f"{s.seconds:.1f} s", short(s.result) if s.result else (s.error or "")) for s in report.steps]
     print_table(("step", "state", "time", "result"), rows)
+    for step in report.steps:
+        _say_why(step)
+    if report.conclusion is not None and report.conclusion.release is None:
+        say(f"no release: {report.conclusion.reason}")
 
 
 @runs.command("allow")
@@ -114,6 +118,7 @@ def _show_job(run: RunArgument, workspace: Workspace = None, who: As = None, key
     if found.step is not None:
         holder = f" by {found.step.owner}, attempt {found.step.attempts}" if found.working else ""
         out.print(f"step {found.step.name}{holder}: {_how_far(found.step) or found.step.state.value}", markup=False)
+        _say_why(found.step)
 
 
 @jobs.command("cancel")
@@ -123,11 +128,19 @@ def _cancel(run: RunArgument, workspace: Workspace = None, who: As = None, key: 
     if as_json:
         print_json(cancelled)
         return
-    out.print(f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.value}", markup=False)
+    out.print(f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.word}", markup=False)
+
+
+def _say_why(step: Step) -> None:
+    """Why a step failed, and what to do next."""
+    if step.error is not None:
+        say(f"step {step.name} failed: error[{step.error}]{f': {step.message}' if step.message else ''}")
+        if step.hint:
+            say(f"hint: {step.hint}")
 
 
 def _state(job: Job) -> str:
-    return "working" if job.working else "waiting" if job.run.state.value in ("active", "planning") else job.run.state.value
+    return "working" if job.working else "waiting" if job.run.state.value in ("active", "planning") else job.run.state.word
 
 
 def _how_far(step: Step | None) -> str:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from tailorbird import access, wiring
 from tailorbird.cli.address import SERVER, SERVER_CA
@@ -145,9 +144,11 @@ def print_json(value: Value | Sequence[Value] | dict[str, Any]) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout."""
-    table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    from tailorbird.reporting import add_row, plain_table
+
+    table = plain_table(columns)
     for row in rows:
-        table.add_row(*row)
+        add_row(table, row)
     out.print(table)
 
 

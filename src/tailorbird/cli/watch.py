@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.exit_status import ExitStatus
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json, print_table, say
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.foundations.canonical import short
@@ -39,7 +40,7 @@ def _watch(
             + (f"; {found.undelivered} notifiers did not answer" if found.undelivered else "")
         )
     if any(signal.severity is Severity.ALARM for signal in found.signals):
-        raise typer.Exit(3)
+        raise typer.Exit(ExitStatus.ALARM)
 
 
 @watch.command("list")

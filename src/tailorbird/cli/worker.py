@@ -29,9 +29,9 @@ def _worker(
     session = open_session(workspace)
     form, parts = log_format or session.settings.log_format, session.parts
     log = set_up("worker", form)
-    progress = Narrator(err).progress() if form == "text" else Progress(tell=log.info)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
-    with nullcontext() if once else doing([mind_the_time(parts), sign_and_ship(parts), watch_all(parts)]):
+    told = Narrator(err, waits=True) if form == "text" else nullcontext(Progress(tell=log.info))
+    with told as progress, nullcontext() if once else doing([mind_the_time(parts), sign_and_ship(parts), watch_all(parts)]):
         Worker(parts, progress, log.info, once=once).run()
 
 

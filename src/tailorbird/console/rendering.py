@@ -75,6 +75,7 @@ def _environment() -> Environment:
         count=human_count,
         seconds=human_seconds,
         memory=formatting.human_memory,
+        process_memory=formatting.process_memory,
         money=formatting.human_money,
         moment=formatting.moment,
         estimate=formatting.estimate_text,

@@ -5,12 +5,14 @@ In: results of ``evaluation/``. Out: a frozen report. Must not know: where the c
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from tailorbird.domain.evidence import Comparison, Metric, Standing
 from tailorbird.domain.value import Digest, Value
 
 
 class Side(Value):
-    """One of the two: whose it is, on what it was measured, what it cost to make."""
+    """One of the two: whose it is, on what it was measured, what it cost to make; memory as in ``Climb``."""
 
     name: str
     run: str
@@ -22,6 +24,7 @@ class Side(Value):
     seconds: float
     peak_memory_gb: float
     money: float
+    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
 
 
 class Unpaired(Value):

@@ -73,7 +73,7 @@ class Comparison(Value):
     is the better one, ``losses`` those on which ``lower`` is; with ``less_is_better`` a negative difference is the better one.
 
     ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a
-    ``not_proven``; ``None`` when nothing is open. ``smallest_margin`` is the half width that the interval has where the two never differ:
+    ``not_proven``; ``None`` when nothing is open, or no more than by how much it is worse. ``smallest_margin`` is the half width that the interval has where the two never differ:
     within less no tie can be proven. ``reason`` says why the two could not be compared; the interval is then all that is possible.
     """
 
@@ -94,6 +94,12 @@ class Comparison(Value):
     less_is_better: bool = Field(default=False, exclude_if=lambda value: not value)
     smallest_margin: float | None = Field(default=None, exclude_if=lambda value: value is None)
     reason: str = Field(default="", exclude_if=lambda value: not value)
+
+    @property
+    def is_loss(self) -> bool:
+        """True where the interval lies wholly on the side on which ``upper`` is the worse one: that it is not better is settled, even where
+        it is open whether it is worse by more than the margin."""
+        return not self.reason and (self.low > 0 if self.less_is_better else self.high < 0)
 
 
 class Evidence(Value):

@@ -56,8 +56,9 @@ class Making(Value):
     """How a candidate came about: what its rung's step leaves. ``candidate`` is None when a limit ended the step before there was one,
     or when it ``failed``; ``stopped`` then says why. A step of measuring that failed leaves one too.
 
-    ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``money`` in the objective's
-    currency, ``energy_kwh`` what it drew, estimated from the power that the prices name. ``training`` names the training report.
+    ``seconds`` is the time to make it, ``peak_memory_gb`` the resident set above the loaded model in GiB, ``process_memory_gb`` the highest
+    resident set of the whole process meanwhile, ``money`` in the objective's currency, ``energy_kwh`` what it drew, estimated from the
+    power that the prices name. ``training`` names the training report.
     """
 
     candidate: Digest | None
@@ -68,6 +69,7 @@ class Making(Value):
     peak_memory_gb: float = 0.0
     money: float = 0.0
     energy_kwh: float = 0.0
+    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
 
 
 class Fit(Value):
@@ -102,7 +104,11 @@ class Choice(StrEnum):
 
 
 class Climb(Value):
-    """One rung's place in the record: what it made, how it did on dev, and what was decided, with the reason."""
+    """One rung's place in the record: what it made, how it did on dev, and what was decided, with the reason.
+
+    ``process_memory_gb`` is the highest resident set of the whole process (GiB) while it was made and measured; 0 in records of before it
+    was told. The rest as in ``Making``.
+    """
 
     rung: RungKind
     candidate: Digest
@@ -118,6 +124,7 @@ class Climb(Value):
     peak_memory_gb: float
     money: float
     energy_kwh: float = 0.0
+    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
 
 
 class Refusal(Value):

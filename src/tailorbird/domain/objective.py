@@ -317,7 +317,8 @@ class Budget(Section):
     hours: Annotated[float, Field(gt=0)] = 1.0
     """Hours of this machine."""
     memory_gb: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """GiB of memory; ``auto`` is what the machine has."""
+    """GiB that the whole process may take, the interpreter and its libraries included; ``auto`` is what the machine leaves it. A rung that
+    is planned to take more is left out; one that takes more ends there."""
 
 
 def _is_auto(value: object) -> bool:

@@ -323,7 +323,7 @@ class Plan(Value):
     prove, where there is one, ``exceptions`` the rules of the tier that the objective does not follow. ``traffic`` is what the order rests
     on, ``flips`` are the volumes at which it would be another; plans of before traffic counted have neither.
     ``comparison`` says in which metric candidates are compared, ``incumbent`` what can be proven against a release that answers now; None
-    in plans of before they were planned.
+    in plans of before they were planned. ``memory_limit_gb`` are the GiB that the whole process may take; 0 in plans of before it was told.
     """
 
     objective: Digest
@@ -346,6 +346,7 @@ class Plan(Value):
     flips: tuple[Flip, ...] = Field(default=(), exclude_if=lambda value: not value)
     comparison: PlannedComparison | None = Field(default=None, exclude_if=lambda value: value is None)
     incumbent: PlannedIncumbent | None = Field(default=None, exclude_if=lambda value: value is None)
+    memory_limit_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
 
     def flips_near(self, most: int = 3) -> tuple[Flip, ...]:
         """Up to ``most`` flips on either side of the plan's own volume, those nearest to it, in the order of their volumes."""

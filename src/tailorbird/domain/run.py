@@ -16,14 +16,24 @@ from tailorbird.domain.value import Digest, Name, Value
 
 class RunState(StrEnum):
     """Where a run stands. Workers take up ``PLANNING`` runs as far as the plan, and ``ACTIVE`` ones to the end; a ``PLANNED`` one spends
-    nothing until somebody adapts."""
+    nothing until somebody adapts. A run that is ``DONE`` has led to a release; one that was finished without is ``NO_RELEASE``."""
 
     PLANNING = "planning"
     PLANNED = "planned"
     ACTIVE = "active"
     DONE = "done"
+    NO_RELEASE = "no_release"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+    @property
+    def word(self) -> str:
+        """As people read it: ``no release``."""
+        return self.value.replace("_", " ")
+
+
+#: States of a run whose steps are all finished: nothing is left to do.
+FINISHED = (RunState.DONE, RunState.NO_RELEASE)
 
 
 class Run(Value):
@@ -81,8 +91,27 @@ class StepProgress(Value):
     training: TrainingProgress | None = None
 
 
+class Outlook(Value):
+    """What a plan expects of a step from its beginning, and at most of the whole climb with it, in seconds; None where it does not say."""
+
+    step: float | None = None
+    climb: float | None = None
+
+
+class Failure(Value):
+    """Why a step failed: the error's code, what happened, and what to do next. Holds no text of a row."""
+
+    code: str
+    message: str
+    hint: str
+
+
 class Step(Value):
-    """One unit of work of a run. ``name`` is unique in its run; ``result`` is the digest of the record it made (``None`` until done)."""
+    """One unit of work of a run. ``name`` is unique in its run; ``result`` is the digest of the record it made (``None`` until done).
+
+    ``error`` is the code with which it failed, ``message`` and ``hint`` what the error said; steps that failed before these were kept have
+    none.
+    """
 
     run: str
     tenant: Name
@@ -94,6 +123,8 @@ class Step(Value):
     attempts: int = 0
     result: Digest | None = None
     error: str | None = None
+    message: str | None = None
+    hint: str | None = None
     seconds: float = 0.0
     progress: StepProgress | None = None
 

@@ -124,7 +124,7 @@ def compare(
     gains = [-change if less else change for change in found.changes]
     wins, losses = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
     standing = Standing.NOT_PROVEN if found.open_because else _standing(found.interval, rule.margin, less)
-    still_open = standing is Standing.NOT_PROVEN and not found.open_because
+    still_open = standing is Standing.NOT_PROVEN and not found.open_because and not _is_loss(found.interval, less)
     return Comparison(
         upper=upper,
         lower=lower,
@@ -153,7 +153,8 @@ def compare_shares(upper: tuple[int, int], lower: tuple[int, int], rule: Compari
     difference = upper[0] / upper[1] - lower[0] / lower[1]
     standing = _standing(interval, rule.margin, lower_is_better(rule.metric))
     fewest = min(upper[1], lower[1])
-    needed = items_needed_for_difference(difference, interval, fewest, rule.margin) if standing is Standing.NOT_PROVEN else None
+    still_open = standing is Standing.NOT_PROVEN and not _is_loss(interval, lower_is_better(rule.metric))
+    needed = items_needed_for_difference(difference, interval, fewest, rule.margin) if still_open else None
     return UnpairedComparison(difference, *interval, standing, needed)
 
 
@@ -265,6 +266,11 @@ def _paired(upper: Sequence[ItemResult], lower: Sequence[ItemResult]) -> Pairs:
             code="items_differ",
         )
     return [(one[item], other[item]) for item in sorted(one)]
+
+
+def _is_loss(interval: Interval, less_is_better: bool) -> bool:
+    """That the upper one is not better is settled, and how much worse it is decides nothing."""
+    return interval[0] > 0 if less_is_better else interval[1] < 0
 
 
 def _standing(interval: Interval, margin: float, less_is_better: bool) -> Standing:

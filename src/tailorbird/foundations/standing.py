@@ -7,11 +7,13 @@ The sign of a difference is that of the numbers, and which sign is better depend
 
 from __future__ import annotations
 
-from tailorbird.domain.evidence import Comparison
+from tailorbird.domain.evidence import Comparison, Standing
 
 
 def standing_word(found: Comparison) -> str:
-    """``better``, ``tie``, ``worse``, ``not proven``."""
+    """``better``, ``tie``, ``worse``, ``not proven``; ``not better`` where that much is proven, and by how much it is worse is open."""
+    if found.standing is Standing.NOT_PROVEN and found.is_loss:
+        return "not better"
     return found.standing.value.replace("_", " ")
 
 

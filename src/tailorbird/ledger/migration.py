@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0010"
+NEWEST = "0014"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -17,13 +17,15 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
 
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
-from tailorbird.domain.run import Run, RunState, Step, StepProgress, StepState
+from tailorbird.domain.run import Failure, Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger.rows import begins, insert_new, next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import runs, steps
 from tailorbird.ports.clock import Clock
 
+#: What a step that did not fail says of an error.
+_NO_ERROR: dict[str, object] = {"error": None, "message": None, "hint": None}
 #: No lease is given for longer; clocks of workers may differ by what is left of it.
 LONGEST_LEASE = timedelta(minutes=5)
 
@@ -130,11 +132,13 @@ class Steps:
 
     def complete(self, step: Step, result: Digest, seconds: float) -> Step:
         """Marks done, in time or late, as long as nobody has taken the lease over. Raises LeaseLost."""
-        return self._change_held(step, state=StepState.DONE, result=result, seconds=steps.c.seconds + seconds, error=None, lease_until=None)
+        ended = {"state": StepState.DONE, "result": result, "seconds": steps.c.seconds + seconds, "lease_until": None}
+        return self._change_held(step, **ended, **_NO_ERROR)
 
-    def fail(self, step: Step, error: str, seconds: float = 0.0) -> Step:
-        """Marks failed. Raises LeaseLost."""
-        return self._change_held(step, state=StepState.FAILED, error=error, seconds=steps.c.seconds + seconds, lease_until=None)
+    def fail(self, step: Step, failure: Failure, seconds: float = 0.0) -> Step:
+        """Marks failed, and keeps why. Raises LeaseLost."""
+        told = {"error": failure.code, "message": failure.message, "hint": failure.hint}
+        return self._change_held(step, state=StepState.FAILED, seconds=steps.c.seconds + seconds, lease_until=None, **told)
 
     def release(self, step: Step, seconds: float = 0.0) -> None:
         """Gives a held step back; does nothing when the lease is lost."""
@@ -150,7 +154,7 @@ class Steps:
         """Makes the failed steps of a run ready again, and its last step, where it is called ``done`` and is done; how many they are."""
         last = self._connection.scalar(select(func.max(steps.c.position)).where(*self._of(run)))
         unwanted = and_(steps.c.name == done, steps.c.state == StepState.DONE, steps.c.position == last)
-        again = {"state": StepState.READY, "owner": None, "error": None, "result": None}
+        again = {"state": StepState.READY, "owner": None, "result": None} | _NO_ERROR
         chosen = or_(steps.c.state == StepState.FAILED, unwanted)
         return self._connection.execute(update(steps).where(*self._of(run), chosen).values(again)).rowcount
 

@@ -160,6 +160,8 @@ steps = Table(
     Column("attempts", Integer, nullable=False),
     Column("result", String),
     Column("error", Text),
+    Column("message", Text),
+    Column("hint", Text),
     Column("seconds", Float, nullable=False),
     Column("progress", CanonicalJson),
     ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),

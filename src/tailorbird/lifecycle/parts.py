@@ -13,7 +13,7 @@ from pathlib import Path
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
-from tailorbird.domain.run import TrainingProgress
+from tailorbird.domain.run import Outlook, TrainingProgress
 from tailorbird.domain.value import Digest
 from tailorbird.lifecycle.denials import Denials
 from tailorbird.models import ModelCache
@@ -140,9 +140,23 @@ def _silent_count(_done: int, _total: int) -> None: ...
 
 
 @dataclass(frozen=True)
+class StepBegun:
+    """A step that begins: of which run, how many of its steps are done, and what the plan expects."""
+
+    run: str
+    name: str
+    done: int
+    outlook: Outlook
+
+
+def _silent_step(_: StepBegun | None) -> None: ...
+
+
+@dataclass(frozen=True)
 class Progress:
-    """Who is told how far the work is; silent by default."""
+    """Who is told how far the work is; silent by default. ``step`` hears of a step that begins, and None once it has ended."""
 
     tell: Callable[[str], None] = _silent_text
     training: Callable[[TrainingProgress], None] = _silent_training
     count: Callable[[int, int], None] = _silent_count
+    step: Callable[[StepBegun | None], None] = _silent_step

@@ -11,7 +11,7 @@ from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Plan, Reason, RungPlan
 from tailorbird.foundations.canonical import digest_of
-from tailorbird.planning.feasibility import refusal, too_large
+from tailorbird.planning.feasibility import limit_of, refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ranking import ranking_rungs
@@ -55,6 +55,7 @@ def drafted(inputs: PlanInputs) -> Plan:
         calibrations=tuple(digest_of(one) for one in inputs.calibrations),
         floor=planned_floor(inputs) if inputs.objective.task.kind is TaskKind.CLASSIFY else None,
         comparison=inputs.comparison,
+        memory_limit_gb=round(limit_of(inputs.objective.budget, inputs.machine), 2),
     )
 
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from tailorbird.domain.judge import ModelReview
-from tailorbird.domain.run import Run, RunState, Step, StepProgress
+from tailorbird.domain.run import Failure, Run, RunState, Step, StepProgress
 from tailorbird.domain.value import Digest
 
 
@@ -66,8 +66,8 @@ class StepRepository(Protocol):
         """Marks done with the digest of its result; ``seconds`` are added to those of earlier attempts. Raises LeaseLost."""
         ...
 
-    def fail(self, step: Step, error: str, seconds: float = 0.0) -> Step:
-        """Marks failed with an error code, after ``seconds``. Raises LeaseLost."""
+    def fail(self, step: Step, failure: Failure, seconds: float = 0.0) -> Step:
+        """Marks failed, with why, after ``seconds``. Raises LeaseLost."""
         ...
 
     def release(self, step: Step, seconds: float = 0.0) -> None:

@@ -13,6 +13,7 @@ from tailorbird.reporting.judges import judge_text
 from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
 from tailorbird.reporting.plan import accuracy_table, comparison_lines, plan_table, traffic_lines
 from tailorbird.reporting.plan_page import plan_page
+from tailorbird.reporting.tables import add_row, plain_table
 
 __all__ = [
     "DataFacts",
@@ -22,6 +23,7 @@ __all__ = [
     "LabelExample",
     "SourceLine",
     "accuracy_table",
+    "add_row",
     "comparison_lines",
     "contrast_markdown",
     "contrast_table",
@@ -37,6 +39,7 @@ __all__ = [
     "ladder_markdown",
     "ladder_reasons",
     "ladder_table",
+    "plain_table",
     "plan_page",
     "plan_table",
     "release_summary",

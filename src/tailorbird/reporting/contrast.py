@@ -7,19 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from rich.table import Table
-
 from tailorbird.domain.comparing import Contrast, Side, Unpaired
 from tailorbird.domain.evidence import Comparison
-from tailorbird.foundations.settling import what_settles
+from tailorbird.foundations.settling import settles_comparison, what_settles
 from tailorbird.foundations.standing import difference_words
-from tailorbird.reporting.formatting import NOTHING, human_count, human_memory, human_money, human_seconds, metric_text
-from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
+from tailorbird.reporting.formatting import NOTHING, human_count, human_money, human_seconds, metric_text, process_memory
+from tailorbird.reporting.tables import FittedTable, add_row, markdown_table, markdown_text, plain_table
 
 _FIRST = ("accuracy", "exact_match", "macro_f1", "log_loss", "ece", "retention", "memorisation", "latency_p95_ms", "cost_per_1k_requests")
 
 
-def contrast_table(found: Contrast) -> Table:
+def contrast_table(found: Contrast) -> FittedTable:
     """What both measured, the difference where there is one, and what each cost."""
     table = plain_table(("what", found.one.name, found.other.name, "difference"))
     for row in _rows(found):
@@ -44,7 +42,7 @@ def _rows(found: Contrast) -> Iterator[tuple[str, str, str, str]]:
         yield name, metric_text(one.metrics.get(name)), metric_text(other.metrics.get(name)), _difference(told) if told else NOTHING
     yield "parameters trained", human_count(one.trained_parameters), human_count(other.trained_parameters), NOTHING
     yield "time to make", *_both(one, other, lambda side: human_seconds(side.seconds)), NOTHING
-    yield "memory to make", *_both(one, other, lambda side: human_memory(side.peak_memory_gb)), NOTHING
+    yield "process memory", *_both(one, other, lambda side: process_memory(side.process_memory_gb)), NOTHING
     yield "money to make", *_both(one, other, lambda side: human_money(side.money)), NOTHING
 
 
@@ -54,7 +52,6 @@ def _both(one: Side, other: Side, told: Callable[[Side], str]) -> tuple[str, str
 
 def _difference(told: Comparison | Unpaired) -> str:
     if isinstance(told, Comparison):
-        words = difference_words(told)
-    else:
-        words = f"{told.difference:+.3f} {told.standing.value.replace('_', ' ')} [{told.low:+.3f}, {told.high:+.3f}]"
+        return ", ".join(filter(None, (difference_words(told), settles_comparison(told))))
+    words = f"{told.difference:+.3f} {told.standing.value.replace('_', ' ')} [{told.low:+.3f}, {told.high:+.3f}]"
     return ", ".join(filter(None, (words, what_settles(told.items_needed))))

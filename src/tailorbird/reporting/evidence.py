@@ -20,7 +20,7 @@ from tailorbird.domain.review import ReviewResult
 from tailorbird.domain.safety import Memorisation, Retention
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import short
-from tailorbird.foundations.settling import what_settles
+from tailorbird.foundations.settling import settles_comparison
 from tailorbird.reporting import drawing, formatting
 from tailorbird.reporting.exceptions import exception_lines
 from tailorbird.reporting.formatting import finding_text, interval, metric_text
@@ -194,11 +194,12 @@ def _environment() -> Environment:
         seconds=formatting.human_seconds,
         count=formatting.human_count,
         memory=formatting.human_memory,
+        process_memory=formatting.process_memory,
         money=formatting.human_money,
         memorised=memorisation_text,
         worst=worst_slices,
         judged=judge_text,
-        what_settles=what_settles,
+        settles_comparison=settles_comparison,
     )
     made.globals["interval"] = interval
     return made

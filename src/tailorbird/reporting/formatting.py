@@ -42,6 +42,11 @@ def human_memory(gib: float) -> str:
     return f"{gib:.1f} GiB"
 
 
+def process_memory(gib: float) -> str:
+    """``2.5 GiB``; a dash in records of before it was told."""
+    return human_memory(gib) if gib else NOTHING
+
+
 def human_money(amount: float) -> str:
     """``0.002``, ``12.50``; amounts too small to show are ``<0.001``."""
     if 0 < amount < 0.0005:

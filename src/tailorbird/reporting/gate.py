@@ -5,16 +5,14 @@ In: gate results, releases. Out: rich tables and text. Must not know: the gate's
 
 from __future__ import annotations
 
-from rich.table import Table
-
 from tailorbird.domain.evidence import GateResult
 from tailorbird.domain.release import Approval, Release
 from tailorbird.foundations.canonical import short
 from tailorbird.reporting.formatting import finding_text, moment
-from tailorbird.reporting.tables import add_row, plain_table
+from tailorbird.reporting.tables import FittedTable, add_row, plain_table
 
 
-def gate_table(gate: GateResult) -> Table:
+def gate_table(gate: GateResult) -> FittedTable:
     """One row a KPI or limit: the bound, what was measured with its interval, the verdict and its reason."""
     table = plain_table(("what", "bound", "measured", "items", "verdict", "reason"), ("bound", "items"))
     for finding in gate.findings:

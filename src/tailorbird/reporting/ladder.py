@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rich.table import Table
-
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
 from tailorbird.foundations.standing import standing_word
-from tailorbird.reporting.formatting import NOTHING, difference_text, human_count, human_memory, human_money, human_seconds, metric_text
+from tailorbird.reporting.formatting import NOTHING, difference_text, human_count, human_money, human_seconds, metric_text, process_memory
 from tailorbird.reporting.shift import compared_lines
-from tailorbird.reporting.tables import add_row, markdown_table, markdown_text, plain_table
+from tailorbird.reporting.tables import FittedTable, add_row, markdown_table, markdown_text, plain_table
 
 #: Places of the columns that hold one number: trained, time, memory, cost.
 _NUMBERS = (1, 4, 5, 6)
 #: Characters that each column keeps: no number and no word of ours is broken.
 _WIDTHS = (6, 7, 14, 17, 10, 7, 8, 12, 9)
+#: The column of memory: the resident set of the process at its highest, while the candidate was made and measured.
+_MEMORY = "process memory"
 _THEN = {Choice.STOP: "stop", Choice.CLIMB: "climb", Choice.REFUSE: "end"}
 
 
@@ -32,12 +32,12 @@ class _Line:
     aside: bool
 
 
-def ladder_table(ladder: Ladder, objective: Objective) -> Table:
+def ladder_table(ladder: Ladder, objective: Objective) -> FittedTable:
     """One row a rung: the floor first (dim where it is a reference), then the rungs that were climbed, then those that were not tried.
 
-    Variants and intervals stand on lines of their own, so that the table fits 100 columns.
+    Variants and intervals stand on lines of their own, so that the table fits 100 columns. Memory is that of the whole process.
     """
-    head = _head(ladder, objective)
+    head = tuple(name.replace(_MEMORY, _MEMORY.replace(" ", "\n")) for name in _head(ladder, objective))
     table = plain_table(head, [head[place] for place in _NUMBERS], widths=dict(zip(head, _WIDTHS, strict=True)))
     for line in _lines(ladder, objective):
         rung, *cells = line.cells
@@ -73,7 +73,7 @@ def compared_on(ladder: Ladder, objective: Objective) -> str:
 
 def _head(ladder: Ladder, objective: Objective) -> tuple[str, ...]:
     cost = f"cost {objective.budget.currency}"
-    return "rung", "trained", f"dev {compared_on(ladder, objective)}", "against below", "time", "memory", cost, "verdict", "then"
+    return "rung", "trained", f"dev {compared_on(ladder, objective)}", "against below", "time", _MEMORY, cost, "verdict", "then"
 
 
 def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
@@ -107,7 +107,7 @@ def _cells(climb: Climb, metric: str, name: str, then: str) -> tuple[str, ...]:
         metric_text(climb.evidence.metrics.get(metric)),
         standing_word(against) if (against := climb.against_below) and against.reason else difference_text(against),
         human_seconds(climb.seconds),
-        human_memory(climb.peak_memory_gb),
+        process_memory(climb.process_memory_gb),
         human_money(climb.money),
         climb.gate.verdict.value,
         then,

@@ -16,9 +16,10 @@ from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count,
 from tailorbird.reporting.tables import add_row, plain_table
 
 
-def plan_table(plan: Plan) -> Group:
-    """The rungs in the order of the climb, then the reason of every choice with its source, then what each split can prove."""
-    figures = ("trained", "time", "memory", "money", "energy", "1,000 requests", *(("in all",) if plan.traffic else ()))
+def plan_table(plan: Plan, *, why: bool = False) -> Group:
+    """The rungs in the order of the climb, what was left out, and what each split can prove; with ``why`` also the reason of every choice
+    with its source."""
+    figures = ("trained", "time", "process memory", "money", "energy", "1,000 requests", *(("in all",) if plan.traffic else ()))
     table = plain_table(("rung", *figures), figures)
     for name, floor in floor_rows(plan):
         add_row(table, (name, NOTHING, *(estimate_text(each) if each else NOTHING for each in floor)))
@@ -28,10 +29,10 @@ def plan_table(plan: Plan) -> Group:
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
     left_out = [f"left out: {told}" for told in left_out_lines(plan)]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
-    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan)
+    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan, why=why)
     findings = exception_lines(plan.exceptions) + findings
-    words = (*_block(traffic_lines(plan)), *_block(base_lines(plan)), *_block(_reasons(plan) + left_out), *_block(findings), *_block(power))
-    return Group(Text(_machine(plan)), Text(_basis(plan)), Text(), table, *words)
+    words = (*_block(traffic_lines(plan)), *_block(base_lines(plan)), *_block((_reasons(plan) if why else []) + left_out), *_block(findings), *_block(power))
+    return Group(Text(_machine(plan)), Text(_basis(plan)), Text(_of_memory(plan)), Text(), table, *words)
 
 
 def floor_rows(plan: Plan) -> list[tuple[str, tuple[Estimate | None, ...]]]:
@@ -96,9 +97,10 @@ def _probed(probe: BaseProbe) -> str:
     return f"zero-shot on {probe.rows} dev rows: {probe.score.name} {score}, {speed}"
 
 
-def comparison_lines(plan: Plan) -> list[str]:
-    """In which metric candidates are compared, and what can be proven against a release that answers now: one sentence a line."""
-    told = [f"comparing: {plan.comparison.reason.text} [{plan.comparison.reason.source}]"] if plan.comparison else []
+def comparison_lines(plan: Plan, *, why: bool = True) -> list[str]:
+    """In which metric candidates are compared, ``why`` with the reason and its source, and what can be proven against a release that
+    answers now: one sentence a line."""
+    told = [f"comparing: {plan.comparison.reason.text} [{plan.comparison.reason.source}]"] if plan.comparison and why else []
     if (found := plan.incumbent) is None or plan.comparison is None:
         return told
     whom = f"release {short(found.release)}, which answers now" if found.release else "a first release, by the one after it"
@@ -120,6 +122,11 @@ def _machine(plan: Plan) -> str:
     rates = f"matmul {machine.fp32_gflops:.0f} GFLOP/s fp32, {machine.bf16_gflops:.0f} bf16"
     beside = " (measured beside other work)" if machine.loaded else ""
     return f"this machine: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {gpus}, {rates}{beside}"
+
+
+def _of_memory(plan: Plan) -> str:
+    limit = f"; it may take {human_memory(plan.memory_limit_gb)}" if plan.memory_limit_gb else ""
+    return f"memory: the whole process at its highest, while a candidate is made and measured{limit}"
 
 
 def _basis(plan: Plan) -> str:

@@ -67,7 +67,7 @@ def _step(place: int, height: int, name: str, below: str, kind: str) -> str:
 
 
 def _table(plan: Plan) -> str:
-    heads = ("rung", "trained", "time", "memory", "money", "energy", "1,000 requests", "in all")
+    heads = ("rung", "trained", "time", "process memory", "money", "energy", "1,000 requests", "in all")
     floor = [(name, NOTHING, *map(_text, found)) for name, found in floor_rows(plan)]
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in (*floor, *map(_cells, plan.rungs)))
     return f"<table><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{rows}</table>"

@@ -14,11 +14,11 @@ import torch
 
 from tailorbird.domain.calibration import Calibration, TimedPass
 from tailorbird.foundations.disk import digest_file, private_folder
+from tailorbird.foundations.high_water import HighWater, resident_gib
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training.batches import Batches
 from tailorbird.training.checkpoints import write_tensors
 from tailorbird.training.encoding import Encoded, Encoder
-from tailorbird.training.high_water import HighWater, resident_gib
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser

@@ -22,13 +22,13 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of, plain_json
 from tailorbird.foundations.disk import private_folder
+from tailorbird.foundations.high_water import HighWater
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.training.calibration import calibrate
 from tailorbird.training.checkpoints import Checkpoints, Origin
 from tailorbird.training.code import code_digest, versions
 from tailorbird.training.encoding import Encoder
 from tailorbird.training.export import merge
-from tailorbird.training.high_water import HighWater
 from tailorbird.training.launch import train_together
 from tailorbird.training.loop import Course, Loop
 from tailorbird.training.machine import measure_machine

@@ -21,6 +21,7 @@ from tailorbird.domain.prompt import PromptSpec, Sampling
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
+from tailorbird.foundations.high_water import HighWater
 from tailorbird.foundations.linear_text import ENCODER, write_linear
 from tailorbird.foundations.standing import measured_words, standing_word
 from tailorbird.lifecycle.climbing import safety, shifting, timing
@@ -36,6 +37,7 @@ from tailorbird.lifecycle.parts import Progress
 from tailorbird.lifecycle.steps import story
 from tailorbird.lifecycle.steps.allowing import require_allowance
 from tailorbird.lifecycle.steps.failing import ended_by
+from tailorbird.lifecycle.steps.limits import require_memory, within_memory
 from tailorbird.lifecycle.steps.stage import Outcome, Stage
 from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import UnitOfWork
@@ -49,7 +51,7 @@ def measure_floor(stage: Stage) -> Outcome:
 
     As a rung it is measured by the engine that would serve it.
     """
-    train, is_rung = stage.rows(Split.TRAIN), story.floor_is_rung(stage.objective, planned(stage))
+    memory, train, is_rung = HighWater(), stage.rows(Split.TRAIN), story.floor_is_rung(stage.objective, planned(stage))
     vectors = _floor_vectors(stage)
     stage.progress.tell(f"fitting the floor on words{' and vectors' if vectors else ''}")
     embed = vectors.of if vectors else None
@@ -68,7 +70,7 @@ def measure_floor(stage: Stage) -> Outcome:
     if vectors:
         vectors.forget()
     choice, reason = _after_floor(stage, evidence) if is_rung else (None, "")
-    making = Making(candidate=digest_of(candidate), seconds=model.seconds, **_spent(stage, model.seconds))
+    making = Making(candidate=digest_of(candidate), seconds=model.seconds, process_memory_gb=memory.gib, **_spent(stage, model.seconds))
 
     def keep(work: UnitOfWork) -> None:
         for value in (candidate, making, evidence):
@@ -147,11 +149,14 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     (``rung_not_allowed``) for a rung that somebody must allow first.
     """
     require_allowance(stage, rung)
+    memory = HighWater()
+    stage = _within_memory(stage, memory)
     try:
         with tracked(stage, rung) as tracking:
             context = context_of(stage, rung, stage.base_for(rung))
             made = rungs.make_candidate(replace(context, report=tracking.ahead_of(context.report)))
             tracking.report = made.training
+        require_memory(stage.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
@@ -161,6 +166,7 @@ def make_candidate(stage: Stage, rung: RungPlan) -> Outcome:
         training=digest_of(made.training) if made.training else None,
         seconds=made.seconds,
         peak_memory_gb=made.peak_memory_gb,
+        process_memory_gb=memory.gib,
         **_spent(stage, made.seconds),
     )
 
@@ -188,14 +194,22 @@ def measure_candidate(stage: Stage, rung: RungPlan) -> Outcome:
     """
     making = stage.result(Making, story.make_step(rung))
     assert making.candidate is not None
-    candidate = stage.record(Candidate, making.candidate)
+    candidate, memory = stage.record(Candidate, making.candidate), HighWater()
+    stage = _within_memory(stage, memory)
     try:
         evidence = _with_limits(stage, candidate, making, examine(stage, candidate, Split.DEV))
+        require_memory(stage.objective.budget, memory)
     except Exception as error:
         if (ended := ended_by(error)) is None:
             raise
         return _ended(rung, ended)
-    return _climbed(stage, rung, making, evidence)
+    highest = max(making.process_memory_gb, memory.gib)
+    return _climbed(stage, rung, making.model_copy(update={"process_memory_gb": highest}), evidence)
+
+
+def _within_memory(stage: Stage, memory: HighWater) -> Stage:
+    """The stage, whose progress ends the step where the process takes more memory than the objective's budget."""
+    return replace(stage, progress=within_memory(stage.progress, stage.objective.budget, memory))
 
 
 def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -> Outcome:
@@ -218,6 +232,7 @@ def _climbed(stage: Stage, rung: RungPlan, making: Making, evidence: Evidence) -
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
         energy_kwh=making.energy_kwh,
+        process_memory_gb=making.process_memory_gb,
     )
     hopeless = story.passed_over(stage.objective, plan, (*stage.climbs, measured))
     tried = {story.named(rung)} | {story.named(each) for each in stage.climbs} | {story.named(each) for each in stage.failed}
@@ -426,6 +441,7 @@ def _floor_climb(stage: Stage) -> Climb:
         peak_memory_gb=making.peak_memory_gb,
         money=making.money,
         energy_kwh=making.energy_kwh,
+        process_memory_gb=making.process_memory_gb,
     )
 
 

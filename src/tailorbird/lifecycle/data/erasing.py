@@ -19,7 +19,7 @@ from tailorbird.domain.erasure import Certificate, Duty, Erasure, Reach, Rewritt
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
-from tailorbird.domain.run import RunState
+from tailorbird.domain.run import FINISHED, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.foundations.pseudonyms import pseudonym
@@ -259,5 +259,5 @@ def _duties(work: UnitOfWork, new: tuple[Duty, ...], earlier: Certificate | None
 def _end_open_runs(work: UnitOfWork, traced: Traced) -> None:
     """A run over rows that are being destroyed cannot go on; the next adapt is another run, over the new snapshot."""
     for run in traced.runs:
-        if run.state not in (RunState.DONE, RunState.CANCELLED):
+        if run.state not in (*FINISHED, RunState.CANCELLED):
             work.runs.set_state(run.id, RunState.CANCELLED)

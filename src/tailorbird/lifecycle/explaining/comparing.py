@@ -150,6 +150,7 @@ def _side(found: _Found, evidence: Evidence) -> Side:
         seconds=climb.seconds,
         peak_memory_gb=climb.peak_memory_gb,
         money=climb.money,
+        process_memory_gb=climb.process_memory_gb,
     )
 
 

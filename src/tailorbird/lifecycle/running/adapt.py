@@ -13,7 +13,7 @@ from tailorbird import __version__, data, models
 from tailorbird.access import Action
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.harness_tasks import digest_of_task
@@ -172,7 +172,7 @@ def _unread(parts: Parts, objective: Objective) -> dict[str, int]:
     So a submission that is repeated finds the run that is under way, and one that comes after its end reads the data again.
     """
     with parts.ledger.work(objective.tenant, write=False) as work:
-        done = work.runs.in_states((RunState.DONE,), limit=_MOST_DONE)
+        done = work.runs.in_states(FINISHED, limit=_MOST_DONE)
     return {"done": sum(run.objective == digest_of(objective) for run in done)}
 
 
@@ -180,4 +180,4 @@ def _is_revived(state: RunState, goal: RunState) -> bool:
     """True when a run in ``state`` that is submitted again takes ``goal``: what is done or being done is left as it is."""
     if goal is RunState.PLANNING:
         return state in (RunState.PLANNED, RunState.FAILED, RunState.CANCELLED)
-    return state not in (RunState.DONE, RunState.ACTIVE)
+    return state not in (*FINISHED, RunState.ACTIVE)

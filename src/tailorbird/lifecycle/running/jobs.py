@@ -5,11 +5,16 @@ In: a tenant. Out: what is being done, how far it is, by whom; a run that is can
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from tailorbird.domain.errors import Conflict
-from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.plan import Plan
+from tailorbird.domain.run import FINISHED, Outlook, Run, RunState, Step, StepState
 from tailorbird.domain.value import Value
 from tailorbird.lifecycle.journal import record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.steps import story
+from tailorbird.lifecycle.steps.outlook import outlook
 from tailorbird.ports.ledger import UnitOfWork
 
 #: States in which a run is a job.
@@ -17,13 +22,15 @@ OPEN = (RunState.PLANNING, RunState.ACTIVE)
 
 
 class Job(Value):
-    """A run and its step in hand. Without ``step``, or with one whose lease has run out, it waits for a worker."""
+    """A run and its step in hand, with what the plan expects yet. Without ``step``, or with one whose lease has run out, it waits for a
+    worker."""
 
     run: Run
     step: Step | None
     done: int
     working: bool
     seconds: float
+    outlook: Outlook = Field(default=Outlook(), exclude_if=lambda value: value == Outlook())
 
 
 def open_jobs(parts: Parts, tenant: str) -> tuple[Job, ...]:
@@ -42,8 +49,8 @@ def cancel(parts: Parts, actor: Actor, run: str) -> Run:
     """Cancels a run: its step ends within a few seconds, and what is finished stays. Raises NotFound, Conflict (it has ended)."""
     with parts.ledger.work(actor.tenant) as work:
         found = work.runs.get(run)
-        if found.state in (RunState.DONE, RunState.CANCELLED):
-            raise Conflict(f"run {found.id} is {found.state.value} already", "there is nothing to cancel", code="run_ended")
+        if found.state in (*FINISHED, RunState.CANCELLED):
+            raise Conflict(f"run {found.id} is over already: {found.state.word}", "there is nothing to cancel", code="run_ended")
         work.runs.set_state(found.id, RunState.CANCELLED)
         record(work, "run.cancelled", actor.name, found.id, parts.clock.now(), {"objective": found.objective_name})
         return work.runs.get(found.id)
@@ -54,4 +61,7 @@ def _job(parts: Parts, work: UnitOfWork, run: Run) -> Job:
     step = next((step for step in steps if step.state is not StepState.DONE), None)
     held = step is not None and step.state is StepState.LEASED and step.lease_until is not None and step.lease_until > parts.clock.now()
     done = [step for step in steps if step.state is StepState.DONE]
-    return Job(run=run, step=step, done=len(done), working=held, seconds=sum(step.seconds for step in done))
+    found = {one.name: one.result for one in done if one.result}
+    plan = work.records.get(Plan, found[story.PLAN]) if step is not None and story.PLAN in found else None
+    expected = outlook(plan, step.name, found) if step is not None else Outlook()
+    return Job(run=run, step=step, done=len(done), working=held, seconds=sum(step.seconds for step in done), outlook=expected)

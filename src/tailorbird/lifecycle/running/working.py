@@ -26,9 +26,11 @@ from tailorbird.foundations.disk import digest_file
 from tailorbird.lifecycle.climbing import climb, conclude, prepare
 from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.leases import heartbeat, owner
-from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.parts import Actor, Parts, Progress, StepBegun
 from tailorbird.lifecycle.steps import story
+from tailorbird.lifecycle.steps.failing import failure_of
 from tailorbird.lifecycle.steps.limits import Watched, failed_disk
+from tailorbird.lifecycle.steps.outlook import outlook
 from tailorbird.lifecycle.steps.stage import Outcome, Stage, number_of
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
@@ -111,10 +113,11 @@ def _advance(stage: Stage) -> None:
 
 
 def _ended(stage: Stage, resumed: int) -> Worked:
+    conclusion = stage.result(Conclusion, story.CONCLUDE)
     with stage.parts.ledger.work(stage.run.tenant) as work:
         if work.runs.get(stage.run.id).state is RunState.ACTIVE:
-            work.runs.set_state(stage.run.id, RunState.DONE)
-    return Worked(stage.run, stage.steps, stage.result(Conclusion, story.CONCLUDE), resumed)
+            work.runs.set_state(stage.run.id, RunState.DONE if conclusion.release else RunState.NO_RELEASE)
+    return Worked(stage.run, stage.steps, conclusion, resumed)
 
 
 def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
@@ -140,9 +143,8 @@ def _take(parts: Parts, run: Run, name: str, progress: Progress) -> Step | None:
 def _perform(stage: Stage, step: Step) -> None:
     """Does one step under a heartbeat, and commits value, events and completion in one transaction."""
     started = time.monotonic()
-    stage.progress.tell(f"step {step.name}")
     watched = Watched(stage.progress)
-    with _given_up(stage, step, started):
+    with _told(stage, step), _given_up(stage, step, started):
         _refuse_hopeless(step)
         try:
             with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(stage, step, watched)):
@@ -150,6 +152,17 @@ def _perform(stage: Stage, step: Step) -> None:
         except OSError as error:
             raise failed_disk(error) from error
         _commit(stage, step, outcome, time.monotonic() - started)
+
+
+@contextmanager
+def _told(stage: Stage, step: Step) -> Iterator[None]:
+    """Tells that the step begins, with what the plan expects of it, and that it has ended."""
+    stage.progress.step(StepBegun(stage.run.id, step.name, len(stage.done), outlook(stage.plan, step.name, stage.done)))
+    stage.progress.tell(f"step {step.name}")
+    try:
+        yield
+    finally:
+        stage.progress.step(None)
 
 
 @contextmanager
@@ -202,7 +215,7 @@ def _give_up(stage: Stage, step: Step, error: BaseException, seconds: float) -> 
         if given_back:
             work.steps.release(step, seconds)
             return
-        work.steps.fail(step, code, seconds)
+        work.steps.fail(step, failure_of(error), seconds)
         if work.runs.get(stage.run.id).state in WORKED:
             work.runs.set_state(stage.run.id, RunState.FAILED)
         facts: Facts = {"step": step.name, "code": code}
@@ -239,7 +252,7 @@ def _refuse_ended(work: UnitOfWork, run: Run) -> None:
     if state is RunState.CANCELLED:
         raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
     if state not in WORKED:
-        raise Conflict(f"run {run.id} is {state.value}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended")
+        raise Conflict(f"run {run.id} is over: {state.word}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended")
 
 
 def _refuse_hopeless(step: Step) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tailorbird.access import Action
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.run import FINISHED, Run
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 
@@ -29,9 +29,9 @@ def fork(parts: Parts, actor: Actor, run: str, source: str) -> Run:
     permit(parts, actor, Action.ADAPT, run)
     with parts.ledger.work(actor.tenant) as work:
         new, old = work.runs.get(run), work.runs.get(source)
-        if new.state is RunState.DONE:
+        if new.state in FINISHED:
             raise Conflict(
-                f"run {new.id} is done", "fork into a run that has not ended: change the objective and plan again", code="run_done"
+                f"run {new.id} is over: {new.state.word}", "fork into a run that has not ended: change the objective and plan again", code="run_done"
             )
         _take_over(parts.runs / old.id, parts.runs / new.id)
         record(work, "run.forked", actor.name, new.id, parts.clock.now(), {"from": old.id})

@@ -14,6 +14,7 @@ import time
 from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
 from tailorbird.domain.objective import Budget
 from tailorbird.domain.run import StepProgress, TrainingProgress
+from tailorbird.foundations.high_water import HighWater
 from tailorbird.lifecycle.parts import Progress
 from tailorbird.lifecycle.steps.story import Spent
 
@@ -85,6 +86,36 @@ def within_budget(progress: Progress, budget: Budget, spent: Spent, per_hour: fl
         check()
 
     return Progress(tell=tell, training=training, count=count)
+
+
+def within_memory(progress: Progress, budget: Budget, memory: HighWater) -> Progress:
+    """Progress that raises Exhausted (``memory``) once the process has taken more than the memory of ``budget``."""
+    if budget.memory_gb == "auto":
+        return progress
+
+    def training(seen: TrainingProgress) -> None:
+        progress.training(seen)
+        require_memory(budget, memory)
+
+    def count(done: int, total: int) -> None:
+        progress.count(done, total)
+        require_memory(budget, memory)
+
+    def tell(text: str) -> None:
+        progress.tell(text)
+        require_memory(budget, memory)
+
+    return Progress(tell=tell, training=training, count=count)
+
+
+def require_memory(budget: Budget, memory: HighWater) -> None:
+    """Raises Exhausted (``memory``) where the process has taken more than the memory of ``budget``."""
+    if budget.memory_gb != "auto" and memory.gib > budget.memory_gb:
+        raise Exhausted(
+            f"the process took {memory.gib:.1f} GiB of memory and the budget is {budget.memory_gb:g} GiB",
+            "raise `budget.memory_gb`, or leave the rung out of the ladder",
+            code="memory",
+        )
 
 
 def _spent(what: str) -> Exhausted:

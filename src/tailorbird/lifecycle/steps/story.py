@@ -15,7 +15,7 @@ from tailorbird.domain.ladder import Choice, Climb, Fit, RungKind
 from tailorbird.domain.objective import Budget, Objective, TaskKind, Traffic
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.foundations.measures import lower_is_better
-from tailorbird.foundations.settling import what_settles
+from tailorbird.foundations.settling import settles_comparison
 from tailorbird.foundations.standing import measured_words
 
 SNAPSHOT, PLAN, FLOOR, CHOOSE, TEST, CONCLUDE = "snapshot", "plan", "floor", "choose", "test", "conclude"
@@ -331,8 +331,9 @@ def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb, saves: 
         return f"{ties}, and {saves}, so it wins" if saves else f"{ties}, so the cheaper wins"
     if found.standing is Standing.WORSE:
         return f"{named(costlier)} is worse than {named(cheaper)} ({difference})"
-    told = ", ".join(filter(None, (difference, what_settles(found.items_needed))))
-    open_ = f"{named(costlier)} is not proven better than {named(cheaper)} ({told})"
+    told = ", ".join(filter(None, (difference, settles_comparison(found))))
+    stands = "is not better" if found.is_loss else "is not proven better"
+    open_ = f"{named(costlier)} {stands} than {named(cheaper)} ({told})"
     return f"{open_}, and {saves}, so it is taken" if saves else f"{open_}, so the cheaper stays"
 
 
