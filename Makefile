@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm detectors harness browser bench lock clean
+.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm detectors harness browser bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -77,6 +77,10 @@ contracts: setup
 
 shape: setup
 	$(BIN)/python scripts/shape.py
+
+dist: setup  ## Build a source archive and a wheel that pip installs, in dist/.
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
 
 lock: setup  ## Write requirements.lock anew.
 	$(BIN)/python -m pip install --quiet pip-tools

@@ -23,7 +23,7 @@ from tailorbird.foundations.canonical import digest_bytes, digest_of
 from tailorbird.integrations.memory import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.ledger import open_ledger
 from tailorbird.lifecycle import Parts, Upkeep
-from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine
+from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, Ranked
 
 LABELS = ("lost_card", "top_up", "refund")
 CLASSIFY = PromptSpec(instruction="Classify.", labels=LABELS)
@@ -196,6 +196,10 @@ class DirectDriver:
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         self._check()
         return self.engine.retrieve(release, [text], groups, count)[0]
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        self._check()
+        return self.engine.rank(release, text, documents, count)
 
     async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
         self._check()

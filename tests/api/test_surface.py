@@ -145,6 +145,7 @@ def test_the_surface_describes_itself(house: House) -> None:
         "/v1/models",
         "/v1/models/{model}",
         "/v1/rerank",
+        "/v1/responses",
         "/v1/embeddings",
         "/healthz",
         "/readyz",

@@ -154,3 +154,36 @@ def test_answers_do_not_wait_for_delayed_acknowledgements(house: House) -> None:
             client.post(served.url + CHAT, json=ASK)
             took.append(time.monotonic() - asked)
     assert min(took[5:]) < 0.035
+
+
+def test_the_stock_client_gets_responses(house: House) -> None:
+    """OpenAI's newer API in its stateless form, whole and as a stream of the client's own events."""
+    house.point("routing", house.release())
+    house.point("writer", writer := house.release(2, task=TaskKind.GENERATE))
+    schema = {"type": "object", "properties": {"a": {"type": "string"}}}
+    with live(house) as served, client_of(served) as client:
+        answer = client.responses.create(model="acme/routing", input="I lost my card", instructions="Classify.")
+        assert answer.output_text == "lost_card"
+        assert answer.status == "completed"
+        assert answer.usage is not None
+        assert answer.usage.total_tokens == answer.usage.input_tokens > 0
+        turns = [{"role": "user", "content": "I lost"}, {"role": "assistant", "content": "What?"}, {"role": "user", "content": "my card"}]
+        said = client.responses.create(
+            model="acme/writer",
+            input=turns,  # type: ignore[arg-type]
+            max_output_tokens=2,
+            text={"format": {"type": "json_schema", "name": "a", "schema": schema}},
+        )
+        assert said.status == "incomplete"
+        assert said.incomplete_details is not None
+        assert said.incomplete_details.reason == "max_output_tokens"
+        with client.responses.create(model="acme/writer", input="I lost my card", stream=True) as stream:
+            told = list(stream)
+        assert "".join(event.delta for event in told if event.type == "response.output_text.delta") == f"{short(writer)} I LOST MY CARD"
+        assert told[-1].type == "response.completed"
+        assert told[-1].response.output_text == f"{short(writer)} I LOST MY CARD"
+        with client.responses.stream(model="acme/writer", input="I lost my card") as helper:
+            assert helper.get_final_response().output_text == f"{short(writer)} I LOST MY CARD"
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="acme/writer", input="and now?", previous_response_id="resp_1")
+        assert (refused.value.code, refused.value.param) == ("stateless", "previous_response_id")

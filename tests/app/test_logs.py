@@ -46,7 +46,11 @@ def test_a_request_is_one_line_in_each_process_under_one_id(house: House, tmp_pa
     ]
     for private in (PRIVATE, "4111", "secret-name", headers["authorization"].split()[1], "routing"):
         assert private not in text
+    of_itself = [line["route"] for line in lines if line["message"] == "request" and "id" not in line]
+    assert set(of_itself) <= {"/load", "/unload"}, "what is asked every second is no line"
     said = " ".join(line["message"] for line in lines if line["process"] == "gateway")
+    for place in ("console: http://127.0.0.1:", "API: http://127.0.0.1:", "/docs"):
+        assert place in said
     assert "serving on http://127.0.0.1" in said
     assert "the model process answers" in said
     assert said.endswith("ended")

@@ -72,7 +72,13 @@ def test_counts_are_told_now_and_then_with_the_time_left(narrator: Narrator, out
         narrator.count(done, 100)
         clock.now += 2.0
     told = [text.split("]   ")[1] for text in out.getvalue().splitlines() if "items" in text]
-    assert told == ["0/100 items, 1 min 00 s left", "30/100 items, 14.0 s left", "60/100 items, 8.0 s left", "90/100 items, 2.0 s left", "100/100 items"]
+    assert told == [
+        "0/100 items, 1 min 00 s left",
+        "30/100 items, 14.0 s left",
+        "60/100 items, 8.0 s left",
+        "90/100 items, 2.0 s left",
+        "100/100 items",
+    ]
 
 
 def test_the_training_tells_its_own_time(narrator: Narrator, out: io.StringIO) -> None:
@@ -132,14 +138,17 @@ def test_on_a_terminal_bars_show_the_step_and_the_climb(width: int) -> None:
 
 
 def test_an_interruption_says_what_is_kept_and_how_to_go_on(narrator: Narrator) -> None:
+    def interrupted(telling: bool, training: bool) -> None:
+        if telling:
+            narrator.step(begun("make lora r16", done=4))
+            narrator.tell("training")
+        if training:
+            narrator.training(line(10))
+        raise KeyboardInterrupt
+
     def end(telling: bool, training: bool) -> str:
         with pytest.raises(Interrupted) as ended, told_if_interrupted(narrator, "tailorbird adapt desk.yaml"):
-            if telling:
-                narrator.step(begun("make lora r16", done=4))
-                narrator.tell("training")
-            if training:
-                narrator.training(line(10))
-            raise KeyboardInterrupt
+            interrupted(telling, training)
         return str(ended.value)
 
     assert end(False, False) == "interrupted before the first step, so nothing is lost; go on with: tailorbird adapt desk.yaml"

@@ -13,6 +13,7 @@ from tailorbird.console.routes import _PAGES
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.judge import JudgeState
 from tailorbird.domain.review import Bounded, JudgeResult, ReviewerRecord, ReviewResult
+from tailorbird.domain.run import Failure, RunState
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.releasing.reviewing import ReviewState, Shown
@@ -166,6 +167,35 @@ def test_a_run_in_progress_is_shown_with_and_without_scripts(viewer: Reader) -> 
     assert f'data-poll="/console/runs/{run}/progress"' in fragment
     assert "480 of 1,600" in fragment
     assert "<html" not in fragment
+
+
+def looking(parts: Parts) -> Reader:
+    """Somebody who only looks, at a workspace that may be changed."""
+    reader = Reader(parts)
+    assert reader.log_in("viewer").status_code == 303
+    return reader
+
+
+def test_a_run_that_failed_says_what_happened_and_what_to_do(parts: Parts) -> None:
+    viewer = looking(parts)
+    run = run_named(parts, "triage")
+    with parts.ledger.work("acme") as work:
+        (step,) = work.steps.of(run)
+        work.steps.fail(step, Failure(code="disk_full", message="no space is left for the workspace", hint="free some space"))
+        work.runs.set_state(run, RunState.FAILED)
+    for path in (f"/console/runs/{run}", f"/console/runs/{run}/progress"):
+        html = viewer.get(path).text
+        for words in ("disk_full", "no space is left for the workspace", "free some space"):
+            assert words in html
+
+
+def test_a_run_without_a_release_is_not_shown_as_done(parts: Parts) -> None:
+    viewer = looking(parts)
+    run = run_named(parts, "desk")
+    with parts.ledger.work("acme") as work:
+        work.runs.set_state(run, RunState.NO_RELEASE)
+    for path in ("/console", "/console/runs", f"/console/runs/{run}"):
+        assert '<span class="badge is-no_release">no release</span>' in viewer.get(path).text
 
 
 def test_a_release_shows_digests_gate_evidence_card_and_deciders(viewer: Reader) -> None:

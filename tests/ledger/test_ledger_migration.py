@@ -223,8 +223,9 @@ def test_an_earlier_run_without_a_release_is_told_from_one_that_is_done(empty_ur
         fill(
             text(
                 "INSERT INTO runs (tenant, id, number, objective_name, objective, fingerprint, folder, created_by, created_at, state) "
-                "VALUES ('acme', 'run0001', 1, 'routing', 'o', 'f', 'work', 'ada', '2026-03-01 12:00:00.000005', 'done')"
-            )
+                "VALUES ('acme', 'run0001', 1, 'routing', :objective, :fingerprint, 'work', 'ada', '2026-03-01 12:00:00.000005', 'done')"
+            ),
+            {"objective": sample.digest("objective"), "fingerprint": sample.digest("fingerprint")},
         )
         step = "INSERT INTO steps (tenant, run, name, position, state, attempts, result, seconds) VALUES "
         fill(text(f"{step} ('acme', 'run0001', 'conclude', 1, 'done', 1, :result, 1.0)"), {"result": digest_of(conclusion)})

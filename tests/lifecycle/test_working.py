@@ -117,7 +117,7 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
 
 def test_a_finished_run_cannot_be_cancelled(parts: Parts, author: Actor, objective_path: Path) -> None:
     run = climbing.adapt(parts, author, objective_path, SILENT).run
-    with pytest.raises(Conflict, match="done already"):
+    with pytest.raises(Conflict, match="is over already: done"):
         jobs.cancel(parts, author, run.id)
 
 

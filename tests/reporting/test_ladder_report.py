@@ -50,7 +50,7 @@ def test_a_climb_without_floor_or_choice() -> None:
     assert "floor" not in shown
     assert "chosen" not in shown
     assert "stop" in shown
-    assert len(_shown(ladder_table(Ladder(floor=None, climbs=(), refused=(), chosen=None, reason="none"), objective())).split("\n")) == 2
+    assert len(_shown(ladder_table(Ladder(floor=None, climbs=(), refused=(), chosen=None, reason="none"), objective())).split("\n")) == 3
 
 
 def test_reasons_are_one_sentence_a_rung() -> None:

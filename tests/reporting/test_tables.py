@@ -34,7 +34,9 @@ def long_plan(name: str) -> Plan:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["r16", "r256 on a-base-model-with-quite-a-long-name-1.7b-instruct", "日本語のとても長いベースモデルの名前 r16"])
+@pytest.mark.parametrize(
+    "name", ["r16", "r256 on a-base-model-with-quite-a-long-name-1.7b-instruct", "日本語のとても長いベースモデルの名前 r16"]
+)
 def test_the_rung_is_named_beside_every_figure_of_the_plan(width: int, name: str) -> None:
     lines = shown(plan_table(long_plan(name)), width)
     heads = [line for line in lines if line.startswith("rung")]

@@ -13,6 +13,7 @@ from tailorbird.api.errors import add_error_handlers
 from tailorbird.api.health import health_routes
 from tailorbird.api.metrics import Metrics, metrics_routes
 from tailorbird.api.model_list import model_routes
+from tailorbird.api.reference import reference_routes
 from tailorbird.api.streaming import ClosingStream, unless_gone
 
 __all__ = [
@@ -28,5 +29,6 @@ __all__ = [
     "health_routes",
     "metrics_routes",
     "model_routes",
+    "reference_routes",
     "unless_gone",
 ]

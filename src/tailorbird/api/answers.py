@@ -40,11 +40,20 @@ class NamedDocument(BaseModel):
     title: str
 
 
+class GivenDocument(BaseModel):
+    """A document that the caller sent."""
+
+    text: str
+
+
 class RankedResult(BaseModel):
-    """A document and how well it answers: scores of one answer can be compared with one another, and with nothing else."""
+    """A document and how well it answers: scores of one answer can be compared with one another, and with nothing else.
+
+    ``index`` is the place among the documents that the caller sent or, where those of the release are ranked, in the answer.
+    """
 
     index: int
-    document: NamedDocument
+    document: NamedDocument | GivenDocument | None = None
     relevance_score: float
 
 
@@ -149,6 +158,61 @@ class ModelList(BaseModel):
 
     object: Literal["list"]
     data: list[ModelEntry]
+
+
+class OutputText(BaseModel):
+    """The text of an answer."""
+
+    type: Literal["output_text"]
+    text: str
+    annotations: list[Any]
+
+
+class OutputMessage(BaseModel):
+    """What is answered."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    status: Literal["completed", "incomplete", "in_progress"]
+    content: list[OutputText]
+
+
+class ResponseUsage(BaseModel):
+    """Tokens, as the engine counts them."""
+
+    input_tokens: int
+    input_tokens_details: dict[str, int]
+    output_tokens: int
+    output_tokens_details: dict[str, int]
+    total_tokens: int
+
+
+class ModelResponse(BaseModel):
+    """A whole answer in the form of OpenAI's newer API. Nothing of it is kept for a later request."""
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    status: Literal["completed", "incomplete", "in_progress"]
+    error: None
+    incomplete_details: dict[str, str] | None
+    instructions: str | None
+    max_output_tokens: int | None
+    metadata: dict[str, Any]
+    model: str
+    output: list[OutputMessage]
+    parallel_tool_calls: bool
+    previous_response_id: None
+    store: Literal[False]
+    temperature: float
+    text: dict[str, Any]
+    tool_choice: Literal["none"]
+    tools: list[Any]
+    top_p: float
+    truncation: Literal["disabled"]
+    usage: ResponseUsage | None
+    tailorbird: Origin | None = None
 
 
 _EVENT = {

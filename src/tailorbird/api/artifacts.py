@@ -44,6 +44,7 @@ def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRoute
         UPLOAD[1],
         operation_id="artifact.put",
         summary="Upload a data file.",
+        description="Takes the bytes of one file and answers with their digest, by which a submission (`run.submit`) names it.",
         response_model=Stored,
         responses=error_answers(400, 401, 403, 413, 500, 503),
         dependencies=SESSION,

@@ -67,11 +67,18 @@ class Asked(Strict):
     user: str | None = None
 
     example: ClassVar[str] = '{"model": ...}'
+    #: What the route calls the form that an answer is to have.
+    form: ClassVar[str] = "response_format"
 
     @property
     @abstractmethod
     def conversations(self) -> tuple[tuple[Message, ...], ...]:
         """What is to be answered, each for itself."""
+
+    @property
+    def is_mirrored(self) -> bool:
+        """True where a release in the shadow can be asked the same, and its answer compared."""
+        return True
 
     @property
     def token_limit(self) -> int | None:

@@ -20,9 +20,8 @@ from tailorbird.api.asked import Asked
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.body import read_body
 from tailorbird.api.call import current_call
-from tailorbird.api.embedding_body import EmbeddingBody
 from tailorbird.api.metering import limit_headers, most_used
-from tailorbird.api.reply import DONE, Wording, error_event
+from tailorbird.api.reply import Wording, error_event
 from tailorbird.api.streaming import ClosingStream, unless_gone
 from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
 from tailorbird.domain.identity import Scope
@@ -45,7 +44,7 @@ class Chat:
 Answers = Callable[[Arm, Sequence[Message], Sampling, frozenset[str]], AsyncGenerator[Piece, None]]
 
 
-def _pieces(answering: Answering) -> Answers:
+def _pieces(answering: Answering, _body: Asked) -> Answers:
     return answering.pieces
 
 
@@ -56,7 +55,7 @@ class Manner:
     path: str
     parse: Callable[[bytes], Asked]
     wording: Callable[[Asked], Wording]
-    answers: Callable[[Answering], Answers] = _pieces
+    answers: Callable[[Answering, Asked], Answers] = _pieces
 
 
 @dataclass(frozen=True)
@@ -103,21 +102,21 @@ async def _understand(chat: Chat, manner: Manner, request: Request, account: Acc
         raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
     arm = route.arm_for(body.keeps_to or call.id)
     texts, sampling = list(map(_user_text, body.conversations)), body.sampling
-    _demand_written(arm, sampling)
+    _demand_written(arm, body, sampling)
     expected, most = most_used(arm, body.conversations, sampling)
     account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at)
     as_json = sampling.json_schema is not None
     account.answers = [Answer(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
     account.answered_by(route, arm, Told(*body.segments(request.headers), route.unit(body.keeps_to)))
     engine = chat.books.engine
-    made = manner.answers(chat.answering)
+    made = manner.answers(chat.answering, body)
     answers = [call.timed(made(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations]
     return _Question(body, route, arm, manner.wording(body), answers)
 
 
-def _demand_written(arm: Arm, sampling: Sampling) -> None:
+def _demand_written(arm: Arm, body: Asked, sampling: Sampling) -> None:
     """A label is scored, not written: it has probabilities of its own, and no other form. Raises InvalidInput."""
-    asked = "logprobs" if sampling.logprobs is not None else "response_format" if sampling.json_schema is not None else None
+    asked = "logprobs" if sampling.logprobs is not None else body.form if sampling.json_schema is not None else None
     if asked is not None and arm.task is TaskKind.CLASSIFY:
         hint = f"leave {asked} out: the probabilities of all labels stand under tailorbird"
         raise InvalidInput(
@@ -138,8 +137,8 @@ async def _whole(request: Request, chat: Chat, account: Account, question: _Ques
 
 
 def _mirror(chat: Chat, account: Account, question: _Question) -> None:
-    """Asks the release in the shadow, where there is one, the same; vectors of two encoders have nothing to be compared by."""
-    if question.route.mirror is None or isinstance(question.body, EmbeddingBody):
+    """Asks the release in the shadow, where there is one, the same."""
+    if question.route.mirror is None or not question.body.is_mirrored:
         return
     for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
         given = "".join(answer.given) if row.outcome == "ok" else None
@@ -189,9 +188,7 @@ async def _events(chat: Chat, account: Account, question: _Question) -> AsyncGen
                     started = True
         await account.succeed()
         _mirror(chat, account, question)
-        if question.body.wants_usage:
-            yield question.wording.usage_event(account)
-        yield DONE
+        yield question.wording.ending(account, question.arm, usage=question.body.wants_usage)
     except TailorbirdError as error:
         account.fail(error)
         if not started:

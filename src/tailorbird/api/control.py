@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from tailorbird.access import ROLES_FOR
 from tailorbird.api.artifacts import LARGEST_FILE, artifact_routes
 from tailorbird.api.authentication import Authenticator, shows_api_key
 from tailorbird.api.body import read_body, require_type
@@ -19,8 +20,9 @@ from tailorbird.api.errors import error_answers
 from tailorbird.api.reading import read_json_value, read_object, read_text_value, unknown
 from tailorbird.api.sessions import Sessions, answer_with, session_routes
 from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.identity import Role
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, perform, perform_for_program
+from tailorbird.lifecycle.control import OPERATIONS, AnyOperation, Nothing, perform, perform_for_program
 from tailorbird.lifecycle.identities.sessions import Entrance
 
 #: Bytes of a request at most: an objective's text (a mebibyte, escaped) and the digests of many files.
@@ -91,6 +93,20 @@ async def _fields(request: Request, known: list[str]) -> dict[str, Any]:
     return given
 
 
+def _in_words(operation: AnyOperation) -> str:
+    """What is taken and answered, as the values themselves say, and who may ask."""
+    taken = "" if operation.asks is Nothing else f"Takes: {_first(operation.asks)} "
+    allowed = ROLES_FOR[operation.action]
+    who = "anybody with a session" if allowed == frozenset(Role) else ", ".join(sorted(role.value for role in allowed))
+    programs = f"; programs with a key of the scope {operation.scope.value}" if operation.scope else ""
+    return f"{taken}Answers: {_first(operation.answers)} Allowed for: {who}{programs}."
+
+
+def _first(kind: type[Value]) -> str:
+    """The first paragraph of what a value says of itself, on one line and without marks of code."""
+    return " ".join((kind.__doc__ or "").strip().partition("\n\n")[0].replace("``", "`").split())
+
+
 def _described(operation: AnyOperation) -> dict[str, Any]:
     """The route in OpenAPI."""
     in_path = path_names(operation)
@@ -108,6 +124,7 @@ def _described(operation: AnyOperation) -> dict[str, Any]:
         "operation_id": operation.name,
         "name": operation.name,
         "summary": operation.summary,
+        "description": _in_words(operation),
         "tags": [operation.name.partition(".")[0]],
         "response_model": operation.answers,
         "responses": error_answers(400, 401, 403, *missing, *changing, 429, 500, 503),

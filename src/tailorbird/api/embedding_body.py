@@ -36,6 +36,11 @@ class EmbeddingBody(Asked):
         return (tuple(Message(role="user", content=text) for text in texts),)
 
     @property
+    def is_mirrored(self) -> bool:
+        """Vectors of two encoders have nothing to be compared by."""
+        return False
+
+    @property
     def token_limit(self) -> int | None:
         """Nothing is written."""
         return 1

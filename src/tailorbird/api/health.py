@@ -21,7 +21,7 @@ def health_routes(deployment: Deployment, condition: Callable[[], Condition]) ->
     """The two routes; neither needs a key. ``condition`` is what was last seen, and answers at once."""
     router = APIRouter()
 
-    @router.get("/healthz", summary="Is the process up?")
+    @router.get("/healthz", summary="Is the process up?", description="Says so as long as the process answers. Needs no key.")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
@@ -29,7 +29,12 @@ def health_routes(deployment: Deployment, condition: Callable[[], Condition]) ->
         503: {"description": "Not yet; the body says what is missing.", "content": {"application/json": {}}}
     }
 
-    @router.get("/readyz", summary="Does every public name answer as the record says?", responses=not_yet)
+    @router.get(
+        "/readyz",
+        summary="Does every public name answer as the record says?",
+        description="503 until the record can be written, the engine answers and every name is loaded; warnings stop nothing.",
+        responses=not_yet,
+    )
     async def readyz() -> JSONResponse:
         found, seen = deployment.readiness(), condition()
         ready = found.ready and seen.writable

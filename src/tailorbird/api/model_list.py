@@ -27,6 +27,7 @@ def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
         "/v1/models",
         operation_id="models.list",
         summary="List the models that answer this key.",
+        description="The public names of the key's tenant that a release answers now, in OpenAI's shape.",
         response_model=ModelList,
         responses=error_answers(401, 403, 429, 500, 503),
     )
@@ -40,6 +41,7 @@ def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
         "/v1/models/{model:path}",
         operation_id="models.show",
         summary="Show one of them.",
+        description="One public name: since when it answers, and whose it is. Names of other tenants are unknown.",
         response_model=ModelEntry,
         responses=error_answers(401, 403, 404, 429, 500, 503),
         openapi_extra={"parameters": [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]},

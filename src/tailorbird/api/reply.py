@@ -16,7 +16,7 @@ from tailorbird.api.account import Account
 from tailorbird.api.errors import error_body
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.ports.engine import TokenChance
-from tailorbird.serving import Arm, Piece
+from tailorbird.serving import Arm, Piece, RankedDocument
 
 DONE = "data: [DONE]\n\n"
 
@@ -32,23 +32,35 @@ class Wording(Protocol):
         """A piece of one answer as an event; ``opening`` is its first."""
         ...
 
-    def usage_event(self, account: Account) -> str:
-        """The token counts as an event without choices, for callers that asked for it."""
+    def ending(self, account: Account, arm: Arm, *, usage: bool) -> str:
+        """What a stream ends with once the rows are written; with ``usage``, which callers ask for, the token counts."""
         ...
 
 
-class ChatWording:
+class _Ending:
+    """Streams that end with OpenAI's mark, behind the counts as an event without choices."""
+
+    def usage_event(self, account: Account) -> str:
+        """The counts."""
+        raise NotImplementedError
+
+    def ending(self, account: Account, _arm: Arm, *, usage: bool) -> str:
+        """The counts where they were asked for, and the mark."""
+        return (self.usage_event(account) if usage else "") + DONE
+
+
+class ChatWording(_Ending):
     """``chat.completion``: one conversation, one message."""
 
     def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
         """A whole answer."""
         (pieces,) = answers
-        message = {"role": "assistant", "content": _text(pieces), "refusal": None}
+        message = {"role": "assistant", "content": text_of(pieces), "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": _chances(pieces), "finish_reason": pieces[-1].finish_reason}
         return _frame(account, "chat.completion") | {
             "choices": [choice],
             "usage": _usage(account),
-            "tailorbird": _origin(arm, pieces[-1]),
+            "tailorbird": origin_of(arm, pieces[-1]),
         }
 
     def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
@@ -59,7 +71,7 @@ class ChatWording:
         body = _frame(account, "chat.completion.chunk")
         body["choices"] = [{"index": index, "delta": delta, "logprobs": _chances([piece]), "finish_reason": piece.finish_reason}]
         if piece.finish_reason is not None:
-            body["tailorbird"] = _origin(arm, piece)
+            body["tailorbird"] = origin_of(arm, piece)
         return _sse(body)
 
     def usage_event(self, account: Account) -> str:
@@ -67,7 +79,7 @@ class ChatWording:
         return _sse(_frame(account, "chat.completion.chunk") | {"choices": [], "usage": _usage(account)})
 
 
-class TextWording:
+class TextWording(_Ending):
     """``text_completion``: one choice for each text, with its own probabilities."""
 
     def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
@@ -80,7 +92,7 @@ class TextWording:
         del opening
         choice = _text_choice(index, piece.text, piece)
         if piece.finish_reason is not None:
-            choice["tailorbird"] = _origin(arm, piece)
+            choice["tailorbird"] = origin_of(arm, piece)
         return _sse(_frame(account, "text_completion") | {"choices": [choice]})
 
     def usage_event(self, account: Account) -> str:
@@ -88,17 +100,24 @@ class TextWording:
         return _sse(_frame(account, "text_completion") | {"choices": [], "usage": _usage(account)})
 
 
-class RankWording:
-    """``rerank``: the documents of the release in the order in which they answer the question."""
+class RankWording(_Ending):
+    """``rerank``: documents in the order in which they answer the question: those of the release by id and title, or the caller's
+    (``given``) by their places, with their texts where ``shown``."""
+
+    def __init__(self, given: Sequence[str] = (), *, shown: bool = True) -> None:
+        self._given, self._shown = given, shown
+
+    def _result(self, place: int, one: RankedDocument) -> dict[str, Any]:
+        if not self._given:
+            return {"index": place, "document": {"id": one.id, "title": one.title}, "relevance_score": one.score}
+        own = int(one.id)
+        return {"index": own} | ({"document": {"text": self._given[own]}} if self._shown else {}) | {"relevance_score": one.score}
 
     def whole(self, account: Account, arm: Arm, answers: Sequence[Sequence[Piece]]) -> dict[str, Any]:
         """All documents that were asked for."""
         (pieces,) = answers
-        results = [
-            {"index": place, "document": {"id": one.id, "title": one.title}, "relevance_score": one.score}
-            for place, one in enumerate(pieces[-1].ranking)
-        ]
-        return _frame(account, "rerank") | {"results": results, "usage": _usage(account), "tailorbird": _origin(arm, pieces[-1])}
+        results = [self._result(place, one) for place, one in enumerate(pieces[-1].ranking)]
+        return _frame(account, "rerank") | {"results": results, "usage": _usage(account), "tailorbird": origin_of(arm, pieces[-1])}
 
     def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
         """A ranking comes whole."""
@@ -110,7 +129,7 @@ class RankWording:
         return _sse(_frame(account, "rerank") | {"results": [], "usage": _usage(account)})
 
 
-class EmbeddingWording:
+class EmbeddingWording(_Ending):
     """``list`` of ``embedding``: a vector a text, as numbers or as the base64 of their 32-bit little-endian form, which clients ask for."""
 
     def __init__(self, encoding: Literal["float", "base64"]) -> None:
@@ -121,7 +140,7 @@ class EmbeddingWording:
         (pieces,) = answers
         data = [{"object": "embedding", "index": place, "embedding": self._encoded(v)} for place, v in enumerate(pieces[-1].vectors)]
         usage = {"prompt_tokens": account.prompt_tokens, "total_tokens": account.prompt_tokens}
-        return {"object": "list", "data": data, "model": account.alias, "usage": usage, "tailorbird": _origin(arm, pieces[-1])}
+        return {"object": "list", "data": data, "model": account.alias, "usage": usage, "tailorbird": origin_of(arm, pieces[-1])}
 
     def event(self, account: Account, arm: Arm, index: int, piece: Piece, *, opening: bool) -> str:
         """Vectors come whole."""
@@ -142,8 +161,15 @@ def error_event(error: TailorbirdError) -> str:
     return _sse(error_body(error))
 
 
-def _text(pieces: Sequence[Piece]) -> str:
+def text_of(pieces: Sequence[Piece]) -> str:
+    """The text of an answer."""
     return "".join(piece.text for piece in pieces)
+
+
+def origin_of(arm: Arm, last: Piece) -> dict[str, Any]:
+    """What OpenAI has no word for, of an answer whose last piece is ``last``."""
+    origin: dict[str, Any] = {"release": arm.release, "arm": arm.name} | ({"referred": True} if last.referred else {})
+    return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
 
 
 def _text_choice(index: int, text: str, piece: Piece) -> dict[str, Any]:
@@ -151,7 +177,7 @@ def _text_choice(index: int, text: str, piece: Piece) -> dict[str, Any]:
 
 
 def _whole_choice(arm: Arm, index: int, pieces: Sequence[Piece]) -> dict[str, Any]:
-    return _text_choice(index, _text(pieces), pieces[-1]) | {"tailorbird": _origin(arm, pieces[-1])}
+    return _text_choice(index, text_of(pieces), pieces[-1]) | {"tailorbird": origin_of(arm, pieces[-1])}
 
 
 def _frame(account: Account, kind: str) -> dict[str, Any]:
@@ -175,11 +201,6 @@ def _chances(pieces: Sequence[Piece]) -> dict[str, Any] | None:
 
 def _chance(chance: TokenChance) -> dict[str, Any]:
     return {"token": chance.token, "logprob": chance.logprob, "bytes": list(chance.bytes)}
-
-
-def _origin(arm: Arm, last: Piece) -> dict[str, Any]:
-    origin: dict[str, Any] = {"release": arm.release, "arm": arm.name} | ({"referred": True} if last.referred else {})
-    return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
 
 
 def _sse(body: dict[str, Any]) -> str:

@@ -86,6 +86,8 @@ def session_routes(sessions: Sessions) -> APIRouter:
         LOG_IN[1],
         operation_id="session.open",
         summary="Log in with an identity's key.",
+        description="Opens a session for whoever signs the login with the key of an identity; the secret is told this once. The key never "
+        "leaves its owner.",
         response_model=Opened,
         responses=error_answers(400, 401, 413, 429, 500, 503),
         openapi_extra={"requestBody": json_body(Opening)},
@@ -103,6 +105,7 @@ def session_routes(sessions: Sessions) -> APIRouter:
         LOG_OUT[1],
         operation_id="session.end",
         summary="End this session.",
+        description="The secret is worth nothing from then on; a browser's cookie is taken away.",
         status_code=204,
         responses=error_answers(401, 403, 500, 503),
         dependencies=SESSION,

@@ -21,7 +21,7 @@ from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.identities import tenants
 from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.lifecycle.journal import tell_denials
-from tailorbird.lifecycle.releasing.rollouts import watch_rollouts
+from tailorbird.lifecycle.releasing.rollouts import any_goes_on, watch_rollouts
 from tailorbird.lifecycle.upkeep import audit, timekeeping
 from tailorbird.lifecycle.watching.watch import look
 
@@ -85,8 +85,18 @@ def purge_expired(parts: Parts) -> Schedule:
 
 
 def guard_rollouts(parts: Parts) -> Schedule:
-    """Judges rollouts that go on, and does what follows."""
-    return Schedule("rollouts", timedelta(seconds=1), lambda: watch_rollouts(parts))
+    """Judges rollouts that go on, and does what follows. Where none does, nothing is looked at until something was written."""
+    at_rest: object | None = None
+
+    def guard() -> None:
+        nonlocal at_rest
+        pulse = parts.ledger.pulse()
+        if pulse and pulse == at_rest:
+            return
+        watch_rollouts(parts)
+        at_rest = None if any_goes_on(parts) else pulse
+
+    return Schedule("rollouts", timedelta(seconds=1), guard)
 
 
 def mind_the_time(parts: Parts) -> Schedule:

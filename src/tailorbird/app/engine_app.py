@@ -34,6 +34,8 @@ from tailorbird.ports.engine import (
     LabelScores,
     LiveEngine,
     LoadRequest,
+    Ranked,
+    RankRequest,
     RetrieveRequest,
     ScoreRequest,
 )
@@ -105,6 +107,10 @@ def _answer_routes(front: EngineFront) -> APIRouter:
     @router.post("/retrieve")
     async def retrieve(body: RetrieveRequest, request: Request) -> list[Found]:
         return await unless_gone(request, front.retrieve(body))
+
+    @router.post("/rank")
+    async def rank(body: RankRequest, request: Request) -> Ranked:
+        return await unless_gone(request, front.rank(body))
 
     @router.post("/embed")
     async def embed(body: EmbedRequest, request: Request) -> Embeddings:

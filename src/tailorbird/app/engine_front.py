@@ -21,6 +21,8 @@ from tailorbird.ports.engine import (
     GenerateRequest,
     LabelScores,
     LiveEngine,
+    Ranked,
+    RankRequest,
     RetrieveRequest,
     ScoreRequest,
     Told,
@@ -67,6 +69,10 @@ class EngineFront:
         """What a release looks up for one text."""
         found = await asyncio.to_thread(self._engine.retrieve, request.release, [request.text], request.groups, request.count)
         return found[0]
+
+    async def rank(self, request: RankRequest) -> Ranked:
+        """The caller's documents in order."""
+        return await asyncio.to_thread(self._engine.rank, request.release, request.text, request.documents, request.count)
 
     async def embed(self, request: EmbedRequest) -> Embeddings:
         """Texts as vectors."""

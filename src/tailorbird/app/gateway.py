@@ -92,6 +92,7 @@ def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEE
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(parts.ledger, parts.clock)
     books = api.Books(journal, parts.clock, metrics, quotas, parts.prices)
+    app.state.doubt = deployment.doubt
     app.include_router(api.chat_routes(api.Chat(deployment.routes, answering, books, mirror), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))
     entrance = Entrance(parts, servers)
@@ -99,6 +100,7 @@ def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEE
     app.include_router(api.health_routes(deployment, health.condition))
     app.include_router(api.metrics_routes(metrics, partial(count_rollouts, parts), partial(count_live, parts)))
     app.include_router(console.console_routes(entrance))
+    app.include_router(api.reference_routes())
     api.add_error_handlers(app)
     app.add_middleware(RequestLog)
     app.add_middleware(api.Observed, metrics=metrics)
@@ -130,7 +132,7 @@ def run_gateway(
             driver = open_driver(f"unix:{place}", secret)
             app = gateway_app(parts, driver, keep_former, _known_as(listening, listener))
             try:
-                await _serve(parts, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info))
+                await _serve(parts, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info, app.state.doubt))
             finally:
                 await driver.close()
 
@@ -201,13 +203,22 @@ async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Super
 def announce(listening: Listening, port: int) -> None:
     """Says where the gateway listens, and aloud when others can read what passes."""
     scheme = "https" if listening.tls else "http"
+    base = f"{scheme}://{_reached_as(listening.host)}:{port}"
     _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)
+    _log.info("console: %s/console", base)
+    _log.info("API: %s/v1 (OpenAI-compatible) and %s/api; reference: %s/docs", base, base, base)
     if is_open(listening.host) and not listening.tls and not listening.trusted_proxies:
         _log.warning(
             "%s is reached by other machines and nothing encrypts the way: keys and messages can be read on it; "
             "give --tls-cert and --tls-key, or name the proxies that encrypt in the setting trusted_proxies",
             listening.host,
         )
+
+
+def _reached_as(host: str) -> str:
+    """How this machine itself reaches what listens on ``host``: an address that stands for all is none to go to."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"[{name}]" if ":" in name else name
 
 
 def _own_engine(parts: Parts, log_format: LogFormat) -> Callable[[Path], Sequence[str]]:

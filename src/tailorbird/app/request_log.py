@@ -27,7 +27,7 @@ _log = logging.getLogger("tailorbird.requests")
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 #: Asked every few seconds by machines, with answers that other lines and numbers tell better.
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/loaded"})
+_PROBES = frozenset({"/healthz", "/readyz", "/metrics", "/loaded", "/state"})
 
 
 class RequestLog:

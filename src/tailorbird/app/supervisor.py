@@ -25,17 +25,25 @@ _START_WITHIN, _END_WITHIN = 300.0, 10.0
 _POLL = 0.1
 #: Seconds between two questions whether it still gets on, and for which (and how often) the answer must be no until it is taken for hung:
 #: a busy machine answers late, and another start costs the loading of every model.
-_ASK_EVERY, _HUNG_AFTER, _NO_ANSWERS = 2.0, 15.0, 3
+_ASK_EVERY, _HUNG_AFTER, _NO_ANSWERS = 4.0, 15.0, 3
 
 
 class Supervisor:
-    """One engine process. ``tell`` is told, in sentences, what happens to it."""
+    """One engine process. ``tell`` is told, in sentences, what happens to it; ``changed`` is called when it begins or ceases to answer."""
 
-    def __init__(self, command: Sequence[str], secret: str, answers: Callable[[], Awaitable[bool]], tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        secret: str,
+        answers: Callable[[], Awaitable[bool]],
+        tell: Callable[[str], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._command = command
         self._secret = secret
         self._answers = answers
         self._tell = tell
+        self._changed = changed
         self._was_ready = False
 
     async def run(self) -> None:
@@ -67,10 +75,12 @@ class Supervisor:
             if await self._until_it_answers(process):
                 self._was_ready = True
                 self._tell(f"the model process answers after {time.monotonic() - started:.1f} s")
+                self._changed()
                 await self._until_it_hangs(process)
             return await process.wait()
         finally:
             await _end(process)
+            self._changed()
 
     async def _until_it_answers(self, process: Process) -> bool:
         deadline = time.monotonic() + _START_WITHIN

@@ -42,7 +42,7 @@ adapt = typer.Typer()
 
 
 @adapt.command()
-def _adapt(
+def _adapt(  # noqa: PLR0913 - a parameter is an option of the command line
     objective: ObjectivePath,
     workspace: Workspace = None,
     who: As = None,

@@ -83,8 +83,9 @@ def _ask(
 ) -> None:
     """Ask a model which answers are better, each pair in both orders. It takes nobody's place: it counts once it was measured to agree
     with people, and then it can only block."""
-    session, progress = open_session(workspace, who, key), Narrator(err).progress()
-    found = _judged_there(session, digest, model, progress) if session.server else _judged_here(session, digest, model, progress)
+    session = open_session(workspace, who, key)
+    with Narrator(err) as progress:
+        found = _judged_there(session, digest, model, progress) if session.server else _judged_here(session, digest, model, progress)
     print_json(found) if as_json else _tell(found)
 
 

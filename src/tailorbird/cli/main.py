@@ -78,7 +78,7 @@ class Verbs(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the command. Raises Interrupted where somebody ends it: an interruption that has no words would be passed over in silence."""
+        """Runs the command. Raises Interrupted where somebody ends it: typer would pass over an interruption in silence."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

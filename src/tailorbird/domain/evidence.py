@@ -72,9 +72,10 @@ class Comparison(Value):
     """A paired difference on the same items: ``upper`` minus ``lower``, in the unit of ``metric``. ``wins`` are items on which ``upper``
     is the better one, ``losses`` those on which ``lower`` is; with ``less_is_better`` a negative difference is the better one.
 
-    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a
-    ``not_proven``; ``None`` when nothing is open, or no more than by how much it is worse. ``smallest_margin`` is the half width that the interval has where the two never differ:
-    within less no tie can be proven. ``reason`` says why the two could not be compared; the interval is then all that is possible.
+    ``p_value`` is two-sided exact McNemar. ``items_needed`` estimates how many more items would settle a ``not_proven``; ``None`` when
+    nothing is open, or no more than by how much it is worse. ``smallest_margin`` is the half width that the interval has where the two
+    never differ: within less no tie can be proven. ``reason`` says why the two could not be compared; the interval is then all that is
+    possible.
     """
 
     upper: Digest

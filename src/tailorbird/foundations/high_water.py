@@ -19,35 +19,39 @@ _STATUS, _STATM, _CLEAR = Path("/proc/self/status"), Path("/proc/self/statm"), P
 _RESET_MARK = "5"
 
 
+_lock = threading.RLock()
+
+
 class HighWater:
     """Counts from when it is made; several may count at once. Where the system keeps no mark that can be reset, what is looked at counts.
 
     The system keeps one mark a process: before one ``HighWater`` resets it, the others take over what it has reached.
     """
 
-    _counting: weakref.WeakSet[HighWater] = weakref.WeakSet()
-    _lock = threading.RLock()
-
     def __init__(self) -> None:
-        with HighWater._lock:
-            for other in HighWater._counting:
+        with _lock:
+            for other in _counting:
                 other._look()
             self.start = self._highest = resident_gib()
             self._reset = False
             with suppress(OSError):
                 _CLEAR.write_text(_RESET_MARK, encoding="ascii")
                 self._reset = True
-            HighWater._counting.add(self)
+            _counting.add(self)
 
     @property
     def gib(self) -> float:
         """The highest so far."""
-        with HighWater._lock:
+        with _lock:
             self._look()
             return self._highest
 
     def _look(self) -> None:
         self._highest = max(self._highest, _marked_gib() if self._reset else resident_gib())
+
+
+#: All that count now.
+_counting: weakref.WeakSet[HighWater] = weakref.WeakSet()
 
 
 def _marked_gib() -> float:

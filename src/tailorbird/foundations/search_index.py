@@ -37,7 +37,17 @@ def write_index(folder: Path, entries: Sequence[Entry], vectors: NDArray[np.floa
 
 
 class SearchIndex:
-    """The index in ``folder``. Raises ModelInvalid when it cannot be read."""
+    """The index in ``folder``; with ``of`` one of entries that somebody holds. Raises ModelInvalid when it cannot be read."""
+
+    entries: tuple[Entry, ...]
+    vectors: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], vectors: NDArray[np.float32] | None) -> SearchIndex:
+        """An index in memory alone; ``vectors`` one an entry, where they are found by vectors."""
+        made = cls.__new__(cls)
+        made.entries, made.vectors = tuple(entries), vectors
+        return made
 
     def __init__(self, folder: Path) -> None:
         try:

@@ -30,7 +30,18 @@ from tailorbird.inference.reading import memory_budget, reader_of_adapters, read
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
 from tailorbird.inference.worker import Worker
-from tailorbird.ports.engine import Chunk, Embeddings, EngineState, GenerateRequest, Generation, LabelScores, Likelihood, ScoreRequest, Told
+from tailorbird.ports.engine import (
+    Chunk,
+    Embeddings,
+    EngineState,
+    GenerateRequest,
+    Generation,
+    LabelScores,
+    Likelihood,
+    Ranked,
+    ScoreRequest,
+    Told,
+)
 
 Conversation = Sequence[Message]
 
@@ -85,6 +96,12 @@ class TorchEngine:
         self._check_loaded(servable)
         with self._looking:
             return self._lookups.find(servable, texts, groups, count)
+
+    def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As ``Engine.rank``."""
+        self._check_loaded(servable)
+        with self._looking:
+            return self._lookups.rank(servable, text, documents, count)
 
     def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
         """As ``Engine.embed``."""

@@ -80,11 +80,27 @@ class Embeddings(Value):
     prompt_tokens: int
 
 
+class Ranked(Value):
+    """Texts in the order in which they answer a question, best first: the place of each among those that were given, and its score, which
+    is comparable within one answer alone. ``prompt_tokens`` counts what encoders read, 0 where they are ranked by words alone."""
+
+    places: tuple[int, ...]
+    scores: tuple[float, ...]
+    prompt_tokens: int
+
+
 class Retriever(Protocol):
     """Looks up what servables show beside a text, or give as the answer."""
 
     def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
         """At most ``count`` entries for each text, best first, of those that somebody in ``groups`` may read.
+
+        Raises NotFound (servable not loaded), InvalidInput (``retrieval_missing``: it looks nothing up).
+        """
+        ...
+
+    def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """The best ``count`` of ``documents``, which are the caller's, in the way in which the servable ranks its own.
 
         Raises NotFound (servable not loaded), InvalidInput (``retrieval_missing``: it looks nothing up).
         """
@@ -182,6 +198,15 @@ class RetrieveRequest(Value):
     release: Digest
     text: str
     groups: frozenset[str]
+    count: int
+
+
+class RankRequest(Value):
+    """Asks an engine process to rank the caller's documents for one text."""
+
+    release: Digest
+    text: str
+    documents: tuple[str, ...]
     count: int
 
 
@@ -310,6 +335,10 @@ class EngineDriver(EngineProcess, Protocol):
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
         """As ``Engine.retrieve`` for one text."""
+        ...
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As ``Engine.rank``."""
         ...
 
     async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:

@@ -31,7 +31,13 @@ def plan_table(plan: Plan, *, why: bool = False) -> Group:
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
     power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan, why=why)
     findings = exception_lines(plan.exceptions) + findings
-    words = (*_block(traffic_lines(plan)), *_block(base_lines(plan)), *_block((_reasons(plan) if why else []) + left_out), *_block(findings), *_block(power))
+    words = (
+        *_block(traffic_lines(plan)),
+        *_block(base_lines(plan)),
+        *_block((_reasons(plan) if why else []) + left_out),
+        *_block(findings),
+        *_block(power),
+    )
     return Group(Text(_machine(plan)), Text(_basis(plan)), Text(_of_memory(plan)), Text(), table, *words)
 
 

@@ -1,6 +1,6 @@
 """Serving: which release answers whom, kept true while releases move; answers; what may be used up; and the row every request leaves."""
 
-from tailorbird.serving.answering import Answering, Piece
+from tailorbird.serving.answering import Answering, Piece, RankedDocument
 from tailorbird.serving.choice import choose, unit_of
 from tailorbird.serving.deployment import Deployment, Readiness
 from tailorbird.serving.journal import Kept, Redact, RequestJournal, amounts_of
@@ -22,6 +22,7 @@ __all__ = [
     "Mirrored",
     "Piece",
     "Quotas",
+    "RankedDocument",
     "Readiness",
     "Redact",
     "RequestJournal",

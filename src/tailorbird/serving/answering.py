@@ -91,6 +91,22 @@ class Answering:
             found = await self._driver.embed(arm.release, [message.content for message in messages])
             yield Piece(text="", finish_reason="stop", prompt_tokens=found.prompt_tokens, vectors=found.vectors)
 
+    async def ranked(
+        self, documents: Sequence[str], arm: Arm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
+    ) -> AsyncGenerator[Piece, None]:
+        """``documents``, which the caller sent, in the order in which ``arm`` ranks its own; their ids are their places. Raises as
+        ``pieces``; InvalidInput where it ranks nothing."""
+        del groups
+        if arm.task is not TaskKind.RANK:
+            raise InvalidInput("this model ranks no documents", "ask a model of rank", code="retrieval_missing", param="model")
+        with self._held(arm):
+            found = await self._driver.rank(arm.release, last_user_text(messages), documents, sampling.max_tokens)
+            ranking = tuple(
+                RankedDocument(id=str(place), title="", score=score) for place, score in zip(found.places, found.scores, strict=True)
+            )
+            text = "\n".join(one.id for one in ranking)
+            yield Piece(text=text, finish_reason="stop", prompt_tokens=found.prompt_tokens, ranking=ranking)
+
     @contextmanager
     def _held(self, arm: Arm) -> Iterator[None]:
         """Keeps the release loaded; what the engine lacks is said to be on its way."""

@@ -20,6 +20,7 @@ from tailorbird.domain.deployment import SHADOW, Alias, Target
 from tailorbird.domain.errors import NotFound, TailorbirdError
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.folder_watch import FolderWatch
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
 from tailorbird.ports.ledger import Ledger
@@ -32,8 +33,12 @@ _log = logging.getLogger("tailorbird.serving")
 
 #: Seconds between two looks at the record, and between two glances in between, which see that a look is due.
 _LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
-#: Seconds between two questions to the engine what it holds.
-_ASK_EVERY = 1.0
+#: The same where the system tells of every write: a glance more is for what it may not tell.
+_GLANCE_BESIDE_A_WATCH = 0.25
+#: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it.
+_AT_REST = 10
+#: Seconds between two questions to the engine what it holds and does, and while it answers nobody: who keeps it alive tells of its end.
+_ASK_EVERY, _ASK_AN_IDLE_ONE_EVERY = 1.0, 5.0
 #: A table that was not compared with the record for this long is stale.
 _STALE_AFTER = 5.0
 
@@ -73,13 +78,22 @@ class Deployment:
         self._read_at = float("-inf")
         self._legible = True
         self._awake = asyncio.Event()
+        self._changed = False
+        self._ticking: asyncio.TimerHandle | None = None
+        self._until = float("-inf")
+        self._watch: FolderWatch | None = None
         self._suspect = asyncio.Event()
-        self._loader = ReleaseLoader(driver, self._awake.set)
+        self._loader = ReleaseLoader(driver, self._wake)
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     async def start(self) -> None:
         """Begins to watch; returns at once, with nothing live yet."""
+        folder = self._ledger.folder()
+        with suppress(OSError):
+            self._watch = FolderWatch(folder) if folder else None
+        if self._watch is not None:
+            asyncio.get_running_loop().add_reader(self._watch.descriptor, self._stirred)
         self._tasks = [asyncio.create_task(self._watch_record()), asyncio.create_task(self._watch_engine())]
         for task in self._tasks:
             task.add_done_callback(_report_end)
@@ -91,6 +105,9 @@ class Deployment:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.descriptor)
+            self._watch.close()
         await self._loader.stop()
         await asyncio.to_thread(self._life.end)
 
@@ -106,18 +123,50 @@ class Deployment:
 
     async def _watch_record(self) -> None:
         while not self._stopping:
+            self._changed = False
             await self._look()
             await self._until_due()
-            self._awake.clear()
+
+    def _wake(self) -> None:
+        """A release was loaded, or could not be."""
+        self._changed = True
+        self._awake.set()
 
     async def _until_due(self) -> None:
         """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
-        until = time.monotonic() + _LOOK_EVERY
-        while not self._awake.is_set() and not self._stopping and time.monotonic() < until:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._awake.wait(), _GLANCE_EVERY)
-            if self._legible and await self._glance.sees_a_move(self._moved):
+        self._until = time.monotonic() + _LOOK_EVERY * (_AT_REST if self._rests() else 1)
+        while not (self._changed or self._stopping) and time.monotonic() < self._until:
+            self._awake.clear()
+            self._tick()
+            await self._awake.wait()
+            if self._legible and not self._changed and await self._glance.sees_a_move(self._moved):
                 return
+
+    def _tick(self) -> None:
+        """Glances, and again a moment later, until there is something to do. A callback costs a tenth of what waking a task does."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._changed or self._stopping or time.monotonic() >= self._until or (self._legible and self._glance.is_due()):
+            self._awake.set()
+        else:
+            told = self._watch is not None and not (self._legible and self._glance.is_behind())
+            pause = _GLANCE_BESIDE_A_WATCH if told else _GLANCE_EVERY
+            self._ticking = asyncio.get_running_loop().call_later(min(pause, self._until - time.monotonic()), self._tick)
+
+    def _stirred(self) -> None:
+        """Something was written beside the record, or into it: glances now."""
+        assert self._watch is not None
+        self._watch.drain()
+        if not self._awake.is_set():
+            self._tick()
+
+    def _is_idle(self) -> bool:
+        """True where the engine answers nobody, and no name waits for it."""
+        return self._rests() and not (self.routes.in_use or self.engine_state.running or self.engine_state.waiting)
+
+    def _rests(self) -> bool:
+        """True where nothing is to be waited for but a move."""
+        return self._legible and self._loader.engine_answers and not any(self._is_behind(*each) for each in self._aliases.items())
 
     async def _watch_engine(self) -> None:
         while not self._stopping:
@@ -126,7 +175,7 @@ class Deployment:
                 self.engine_state = await self._driver.state()
             await self._loader.unload(self._loader.loaded - set(self._needed()) - self.routes.in_use)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._suspect.wait(), _ASK_EVERY)
+                await asyncio.wait_for(self._suspect.wait(), _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY)
             self._suspect.clear()
 
     async def _look(self) -> None:

@@ -24,10 +24,23 @@ class Glance:
         self._pulse: object | None = None
         self._asked_at = float("-inf")
 
+    def is_due(self) -> bool:
+        """True when the database is to be asked: its pulse has changed, or it has none. Takes no time worth telling."""
+        return self._is_due(self._ledger.pulse(), time.monotonic())
+
+    def is_behind(self) -> bool:
+        """True while something was written that no question has looked at."""
+        pulse = self._ledger.pulse()
+        return bool(pulse) and pulse != self._pulse
+
+    def _is_due(self, pulse: object | None, now: float) -> bool:
+        asked_lately = now - self._asked_at < (_ASK_EVERY if pulse else _ASK_A_SERVER_EVERY)
+        return not asked_lately and not (pulse and pulse == self._pulse)
+
     async def sees_a_move(self, since: int | None) -> bool:
         """True when the number of moves is no longer ``since``. A record that cannot be read shows nothing."""
         pulse, now = self._ledger.pulse(), time.monotonic()
-        if now - self._asked_at < (_ASK_EVERY if pulse else _ASK_A_SERVER_EVERY) or (pulse and pulse == self._pulse):
+        if not self._is_due(pulse, now):
             return False
         # Read before the number: a commit in between changes it once more.
         self._pulse, self._asked_at = pulse, now

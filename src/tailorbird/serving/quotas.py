@@ -102,6 +102,7 @@ class Quotas:
         self._read_every = read_every
         self._meters: dict[str, _Meter] = {}
         self._task: asyncio.Task[None] | None = None
+        self._seen: tuple[object, datetime] | None = None
 
     async def start(self) -> None:
         """Reads the record, and begins to read it again and again."""
@@ -171,7 +172,16 @@ class Quotas:
     async def _keep_reading(self) -> None:
         while True:
             await asyncio.sleep(self._read_every)
-            await self.refresh()
+            seen = self._news()
+            if seen is None or seen != self._seen:
+                self._seen = seen
+                await self.refresh()
+
+    def _news(self) -> tuple[object, datetime] | None:
+        """What is the same while there is nothing new to read: nothing was written, and the minute is the same. None: only the database
+        can tell."""
+        pulse = self._ledger.pulse()
+        return (pulse, window_start("minute", self._clock.now())) if pulse else None
 
 
 def _check(limits: Limits, period: Period, window: _Window, most: Amounts, at: datetime) -> None:

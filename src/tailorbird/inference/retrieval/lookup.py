@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.retrieval import Found
+from tailorbird.domain.retrieval import Entry, Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.ports.encoder import Encoder, Vectors
-from tailorbird.ports.engine import Embeddings, Residency
+from tailorbird.ports.engine import Embeddings, Ranked, Residency
 
 
 class Lookups:
@@ -76,6 +77,21 @@ class Lookups:
             for place, text in enumerate(texts)
         ]
         return [self._reranked(local, text, each)[:count] for text, each in zip(texts, found, strict=True)]
+
+    def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As ``Engine.rank``: an index of the documents is made for this one question."""
+        local = self._servables.get(servable)
+        if local is None:
+            raise InvalidInput("this model ranks nothing", "ask a model of rank", code="retrieval_missing")
+        entries = [Entry(id=str(place), text=document, access=(EVERYONE,)) for place, document in enumerate(documents)]
+        read = local.spec.ways != ("words",) and local.encoder is not None
+        vectors = self._encoder.embed(Path(local.encoder), documents) if read and local.encoder else None
+        by_words = text if "words" in local.spec.ways else ""
+        found = SearchIndex.of(entries, vectors).find(by_words, [way[0] for way in self._vectors(local, [text])], frozenset(), len(entries))
+        best = self._reranked(local, text, found)[:count]
+        counted = local.encoder if read else local.reranker
+        tokens = self._encoder.count_tokens(Path(counted), [text, *documents]) if counted else 0
+        return Ranked(places=tuple(int(one.entry.id) for one in best), scores=tuple(one.score for one in best), prompt_tokens=tokens)
 
     def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
         """As ``Engine.embed``."""

@@ -27,6 +27,8 @@ from tailorbird.ports.engine import (
     GenerateRequest,
     LabelScores,
     LoadRequest,
+    Ranked,
+    RankRequest,
     RetrieveRequest,
     ScoreRequest,
 )
@@ -89,6 +91,11 @@ class LoopbackDriver:
         request = RetrieveRequest(release=release, text=text, groups=groups, count=count)
         answer = await self._call("POST", "/retrieve", request, seconds=_ANSWER)
         return [Found.model_validate(one) for one in json.loads(answer)]
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """``documents`` in the order in which the release ranks them."""
+        request = RankRequest(release=release, text=text, documents=tuple(documents), count=count)
+        return Ranked.model_validate_json(await self._call("POST", "/rank", request, seconds=_ANSWER))
 
     async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
         """``texts`` as the release reads a query."""

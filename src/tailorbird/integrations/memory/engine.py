@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from pathlib import Path
 
+from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Found
+from tailorbird.domain.retrieval import Entry, Found
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import short
 from tailorbird.foundations.linear_text import ENCODER, LinearText, read_linear
@@ -31,6 +32,7 @@ from tailorbird.ports.engine import (
     Generation,
     LabelScores,
     Likelihood,
+    Ranked,
     Residency,
     ScoreRequest,
     Told,
@@ -141,6 +143,19 @@ class MemoryEngine:
         return [
             index.find(text if by_words else "", [vectors[place]] if by_vectors else [], groups, count) for place, text in enumerate(texts)
         ]
+
+    def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """As it ranks its own: by words, and by vectors of hashed words where the servable asks for them."""
+        local = self._find(servable).retrieval
+        if local is None:
+            raise InvalidInput("this model ranks nothing", "ask a model of rank", code="retrieval_missing")
+        encoder, ways = MemoryEncoder(), local.spec.ways
+        entries = [Entry(id=str(place), text=document, access=(EVERYONE,)) for place, document in enumerate(documents)]
+        vectors = encoder.embed(Path(), documents) if "vectors" in ways else None
+        asked = [encoder.embed(Path(), [text])[0]] if "vectors" in ways else []
+        found = SearchIndex.of(entries, vectors).find(text if "words" in ways else "", asked, frozenset(), count)
+        tokens = encoder.count_tokens(Path(), [text, *documents])
+        return Ranked(places=tuple(int(one.entry.id) for one in found), scores=tuple(one.score for one in found), prompt_tokens=tokens)
 
     def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
         """Vectors of hashed words, where the servable has an encoder."""

@@ -21,7 +21,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Found
 from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, Residency
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, Ranked, Residency
 
 #: Seconds: to connect, for a quick question, for an answer.
 _CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
@@ -103,6 +103,12 @@ class OpenAiDriver:
         del text, groups, count
         self._find(release)
         raise InvalidInput("this engine looks nothing up", "serve the release with the engine of tailorbird", code="retrieval_missing")
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """Refused: such a server ranks nothing in the release's way."""
+        del text, documents, count
+        self._find(release)
+        raise InvalidInput("this engine ranks nothing", "serve the release with the engine of tailorbird", code="retrieval_missing")
 
     async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
         """Refused: the server's encoder is not the release's."""

@@ -131,6 +131,17 @@ def watch_rollouts(parts: Parts) -> int:
     return sum(_watch_tenant(parts, tenant) for tenant in tenants)
 
 
+def any_goes_on(parts: Parts) -> bool:
+    """True while a rollout of any tenant goes on."""
+    with parts.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    for tenant in tenants:
+        with parts.ledger.work(tenant, write=False) as work:
+            if work.rollouts.open():
+                return True
+    return False
+
+
 def count_rollouts(parts: Parts) -> dict[RolloutState, int]:
     """How many rollouts stand where, over all tenants: of each, the newest."""
     with parts.ledger.system(write=False) as system:

@@ -252,7 +252,9 @@ def _refuse_ended(work: UnitOfWork, run: Run) -> None:
     if state is RunState.CANCELLED:
         raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
     if state not in WORKED:
-        raise Conflict(f"run {run.id} is over: {state.word}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended")
+        raise Conflict(
+            f"run {run.id} is over: {state.word}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended"
+        )
 
 
 def _refuse_hopeless(step: Step) -> None:

@@ -31,7 +31,9 @@ def fork(parts: Parts, actor: Actor, run: str, source: str) -> Run:
         new, old = work.runs.get(run), work.runs.get(source)
         if new.state in FINISHED:
             raise Conflict(
-                f"run {new.id} is over: {new.state.word}", "fork into a run that has not ended: change the objective and plan again", code="run_done"
+                f"run {new.id} is over: {new.state.word}",
+                "fork into a run that has not ended: change the objective and plan again",
+                code="run_done",
             )
         _take_over(parts.runs / old.id, parts.runs / new.id)
         record(work, "run.forked", actor.name, new.id, parts.clock.now(), {"from": old.id})

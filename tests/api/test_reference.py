@@ -1,0 +1,53 @@
+"""The reference of the API: a page that needs nothing from elsewhere and has a sentence for every operation."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+
+import httpx
+from api_kit import ask
+
+from serving_kit import House
+
+
+def page(house: House) -> httpx.Response:
+    return ask(house, lambda client: client.get("/docs", headers={"authorization": ""}))
+
+
+def test_every_operation_has_a_sentence(house: House) -> None:
+    described = ask(house, lambda client: client.get("/openapi.json")).json()
+    without = [
+        f"{method} {path}"
+        for path, methods in described["paths"].items()
+        for method, operation in methods.items()
+        if not re.search(r"\w.*\.$", operation.get("description", ""), flags=re.S) or not operation.get("summary")
+    ]
+    assert without == []
+
+
+def test_the_page_shows_every_operation_with_what_it_takes(house: House) -> None:
+    described = ask(house, lambda client: client.get("/openapi.json")).json()
+    shown = page(house).text
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            assert f'<span class="method">{method.upper()}</span> {path}</code>' in shown
+            assert f'id="{operation["operationId"]}"' in shown
+    for word in ("chat.complete", "documents", "top_n", "Allowed for:", "Needs: API key"):
+        assert word in shown
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_in(house: House) -> None:
+    answer = page(house)
+    assert answer.status_code == 200
+    assert not re.search(r"<script|<link|<img|<iframe|@import|url\(|(?:src|href|action)=.https?:", answer.text)
+    (style,) = re.findall(r"<style>(.*?)</style>", answer.text, flags=re.S)
+    named = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{named}'" in answer.headers["content-security-policy"]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_the_root_leads_to_the_console(house: House) -> None:
+    answer = ask(house, lambda client: client.get("/"))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")

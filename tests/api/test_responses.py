@@ -1,0 +1,131 @@
+"""``/v1/responses`` in its stateless form: what it takes, what it answers, what it refuses."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from api_kit import ask
+
+from serving_kit import LABELS, House
+from tailorbird.domain.objective import TaskKind
+from tailorbird.foundations.canonical import short
+
+ROUTE = "/v1/responses"
+
+
+def asked(house: House, **body: Any) -> httpx.Response:
+    body = {"model": "acme/routing", "input": "I lost my card"} | body
+    return ask(house, lambda client: client.post(ROUTE, json=body))
+
+
+def test_text_in_text_out(house: House) -> None:
+    house.point("routing", release := house.release(task=TaskKind.GENERATE))
+    response = asked(house, max_output_tokens=50, metadata={"channel": "mail"})
+    body = response.json()
+    assert response.status_code == 200, response.text
+    assert (body["object"], body["status"], body["error"], body["store"]) == ("response", "completed", None, False)
+    (message,) = body["output"]
+    assert (message["role"], message["status"]) == ("assistant", "completed")
+    assert message["content"] == [{"type": "output_text", "text": f"{short(release)} I LOST MY CARD", "annotations": []}]
+    assert body["usage"]["output_tokens"] == 5
+    assert body["usage"]["total_tokens"] == body["usage"]["input_tokens"] + 5
+    assert body["tailorbird"] == {"release": release, "arm": "a"}
+    (row,) = house.rows()
+    assert (row.id, row.route, row.outcome, row.channel) == (body["id"], ROUTE, "ok", "mail")
+
+
+def test_an_answer_that_was_cut_short_is_incomplete(house: House) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    body = asked(house, max_output_tokens=2).json()
+    assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert body["output"][0]["status"] == "incomplete"
+
+
+def test_a_label_comes_with_its_probabilities(house: House) -> None:
+    house.point("routing", house.release())
+    body = asked(house).json()
+    assert body["output"][0]["content"][0]["text"] == "lost_card"
+    assert tuple(body["tailorbird"]["probabilities"]) == LABELS
+
+
+def test_a_conversation_with_an_answer_of_before_and_instructions(house: House) -> None:
+    """What was answered may be sent back as it came."""
+    house.point("routing", release := house.release(task=TaskKind.GENERATE))
+    first = asked(house).json()["output"]
+    turns = [{"role": "user", "content": "I lost my card"}, *first, {"role": "user", "content": [{"type": "input_text", "text": "thanks"}]}]
+    body = asked(house, input=turns, instructions="Be brief.").json()
+    assert body["output"][0]["content"][0]["text"] == f"{short(release)} THANKS"
+    assert body["instructions"] == "Be brief."
+
+
+def test_the_events_of_a_stream_are_openais_in_order_and_numbered(house: House) -> None:
+    house.point("routing", release := house.release(task=TaskKind.GENERATE))
+    response = asked(house, stream=True)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    blocks = [block.split("\n") for block in response.text.split("\n\n") if block]
+    told = [json.loads(data.removeprefix("data: ")) for _, data in blocks]
+    assert [name.removeprefix("event: ") for name, _ in blocks] == [event["type"] for event in told]
+    assert [event["sequence_number"] for event in told] == list(range(len(told)))
+    kinds = list(dict.fromkeys(event["type"] for event in told))
+    assert kinds == [
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.output_item.done",
+        "response.completed",
+    ]
+    deltas = "".join(event["delta"] for event in told if event["type"] == "response.output_text.delta")
+    assert deltas == f"{short(release)} I LOST MY CARD" == told[-1]["response"]["output"][0]["content"][0]["text"]
+    assert told[-1]["response"]["usage"]["output_tokens"] == 5
+    (row,) = house.rows()
+    assert (row.outcome, row.completion_tokens) == ("ok", 5)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("previous_response_id", "resp_1"), ("conversation", "conv_1"), ("background", True), ("store", True)],
+)
+def test_what_needs_state_is_refused_and_says_so(house: House, field: str, value: Any) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    error = asked(house, **{field: value}).json()["error"]
+    assert (error["code"], error["param"]) == ("stateless", field)
+    assert "send the whole conversation as input" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]}, "input"),
+        ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input"),
+        ({"input": []}, "input"),
+        ({"include": ["message.output_text.logprobs"]}, "include"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_not_honoured_is_refused(house: House, body: dict[str, Any], param: str) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    answer = asked(house, **body)
+    assert answer.status_code == 400
+    assert str(answer.json()["error"]["param"]).startswith(param)
+
+
+@pytest.mark.parametrize("harmless", [{"store": False}, {"tools": []}, {"truncation": "disabled"}, {"parallel_tool_calls": True}])
+def test_what_asks_for_nothing_is_taken(house: House, harmless: dict[str, Any]) -> None:
+    house.point("routing", house.release(task=TaskKind.GENERATE))
+    assert asked(house, **harmless).status_code == 200
+
+
+def test_a_label_has_no_other_form(house: House) -> None:
+    house.point("routing", house.release())
+    form = {"format": {"type": "json_schema", "name": "x", "schema": {"type": "object"}}}
+    error = asked(house, text=form).json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", "text.format")
