@@ -141,13 +141,13 @@ def test_from_an_empty_folder_to_a_plan(installed: tuple[Path, str], base_model_
     """With the extra it plans, also for another machine; without, it says what to install."""
     folder, extra = installed
     tailorbird(folder, "init", "--tenant", "acme", "--template", "classify")
-    (folder / ".tailorbird" / "models").symlink_to(base_model_folder.parent)
+    cache = {"TAILORBIRD_MODEL_CACHE": str(base_model_folder.parent)}
     if extra:
-        planned = tailorbird(folder, "plan", "objective.yaml", "--what-if", "memory=64,gpu=l4")
+        planned = tailorbird(folder, "plan", "objective.yaml", "--what-if", "memory=64,gpu=l4", **cache)
         assert re.search(r"^lora", planned, flags=re.MULTILINE)
         assert "nothing of it is kept" in planned
     else:
-        refused = tailorbird(folder, "plan", "objective.yaml", status=1)
+        refused = tailorbird(folder, "plan", "objective.yaml", status=1, **cache)
         assert "pip install 'tailorbird[local]'" in refused
 
 

@@ -129,7 +129,8 @@ def _written(wanted: _Wanted, said: Said) -> tuple[Path, ...]:
 
     wanted.into.mkdir(parents=True, exist_ok=True)
     asked = Asked(wanted.seen(wanted.data), wanted.into.resolve(), wanted.tenant, said, wanted.seen(wanted.documents))
-    found = propose(asked, Narrator(err).progress().tell)
+    with Narrator(err) as progress:
+        found = propose(asked, progress.tell)
     written = write_objective(wanted.into, found.draft.name, found.text)
     source = found.draft.source
     columns = ", ".join(f"{key}: {source[key]}" for key in ("messages", "text", "label", "subject") if key in source)
