@@ -15,7 +15,6 @@ event log, which would put writers in a row anyhow.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import URL, Connection, make_url
@@ -50,10 +49,6 @@ class Database(Protocol):
 
     def flush(self, *, scrub: bool = False) -> None:
         """Makes durable what was committed so far; with ``scrub``, as ``Ledger.flush``. Raises Unavailable."""
-        ...
-
-    def folder(self) -> Path | None:
-        """The folder in which every commit writes something; None where that is not on this machine."""
         ...
 
     def pulse(self) -> object | None:

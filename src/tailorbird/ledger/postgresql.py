@@ -71,9 +71,6 @@ class PostgresqlDatabase:
     def flush(self, *, scrub: bool = False) -> None:
         """Does nothing: the server flushes what was committed in haste within a fraction of a second."""
 
-    def folder(self) -> None:
-        """None: what the server writes is its own."""
-
     def pulse(self) -> None:
         """Only the server can tell."""
 

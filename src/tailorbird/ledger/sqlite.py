@@ -99,10 +99,6 @@ class SqliteFile:
                 checkpoint = f"PRAGMA wal_checkpoint({'TRUNCATE' if scrub else 'PASSIVE'})"
                 connection.connection.driver_connection.execute(checkpoint)  # type: ignore[union-attr]
 
-    def folder(self) -> Path:
-        """Where the file and its log lie."""
-        return self.file.parent
-
     def pulse(self) -> tuple[int, int, int]:
         """The state of the write-ahead log: every commit of any process writes there first."""
         try:

@@ -111,10 +111,6 @@ class SqlLedger:
         """Makes durable what was committed so far. Raises Unavailable."""
         self._database.flush(scrub=scrub)
 
-    def folder(self) -> Path | None:
-        """As ``Database.folder``."""
-        return self._database.folder()
-
     def pulse(self) -> object | None:
         """What is another after a commit; None where only the database can tell."""
         return self._database.pulse()

@@ -86,10 +86,6 @@ class Ledger(Protocol):
         """
         ...
 
-    def folder(self) -> Path | None:
-        """The folder in which every commit writes something; None where the record is no file of this machine."""
-        ...
-
     def pulse(self) -> object | None:
         """What is another after a commit, whoever made it, told at once and without a transaction; None where only the database can tell.
 

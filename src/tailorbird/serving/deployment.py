@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Literal
 
 from tailorbird.domain.deployment import SHADOW, Alias, Target
@@ -66,6 +67,8 @@ class Deployment:
     ) -> None:
         self.routes = Routes()
         self.engine_state = EngineState()
+        #: The folder in which every commit writes something, where the record is a file of this machine; to be said before the start.
+        self.written_in: Path | None = None
         self._driver = driver
         self._life = SignOfLife(ledger, clock, gateway)
         self._glance = Glance(ledger)
@@ -89,9 +92,8 @@ class Deployment:
 
     async def start(self) -> None:
         """Begins to watch; returns at once, with nothing live yet."""
-        folder = self._ledger.folder()
         with suppress(OSError):
-            self._watch = FolderWatch(folder) if folder else None
+            self._watch = FolderWatch(self.written_in) if self.written_in else None
         if self._watch is not None:
             asyncio.get_running_loop().add_reader(self._watch.descriptor, self._stirred)
         self._tasks = [asyncio.create_task(self._watch_record()), asyncio.create_task(self._watch_engine())]
