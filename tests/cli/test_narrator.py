@@ -151,7 +151,11 @@ def test_an_interruption_says_what_is_kept_and_how_to_go_on(narrator: Narrator) 
             interrupted(telling, training)
         return str(ended.value)
 
+    assert narrator.kept("tailorbird adapt desk.yaml", elsewhere=True) == (
+        "no longer following: the server goes on with what was submitted; follow it with: tailorbird adapt desk.yaml"
+    )
     assert end(False, False) == "interrupted before the first step, so nothing is lost; go on with: tailorbird adapt desk.yaml"
     kept = "interrupted at the step make lora r16; kept: 4 finished steps of run run0001"
     assert end(True, False) == f"{kept}; go on with: tailorbird adapt desk.yaml"
     assert end(True, True) == f"{kept}, the training as of its last checkpoint; go on with: tailorbird adapt desk.yaml"
+    assert narrator.kept("x", elsewhere=True).endswith("; end it with: tailorbird jobs cancel run0001")

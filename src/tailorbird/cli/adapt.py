@@ -61,7 +61,7 @@ def _adapt(  # noqa: PLR0913 - a parameter is an option of the command line
         run = _detached(session, objective)
         print_json(run) if as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
         return
-    with narrated(f"tailorbird adapt {objective}") as progress:
+    with narrated(session, f"tailorbird adapt {objective}") as progress:
         report = _worked_there(session, objective, progress) if session.server else _worked_here(session, objective, progress)
     assert report.conclusion is not None
     if as_json:
@@ -73,10 +73,10 @@ def _adapt(  # noqa: PLR0913 - a parameter is an option of the command line
 
 
 @contextmanager
-def narrated(command: str) -> Iterator[Progress]:
+def narrated(session: Session, command: str) -> Iterator[Progress]:
     """Progress on stderr while the body works; an interruption says what is kept, and that ``command`` goes on."""
     narrator = Narrator(err)
-    with told_if_interrupted(narrator, command), narrator as progress:
+    with told_if_interrupted(narrator, command, elsewhere=bool(session.server)), narrator as progress:
         yield progress
 
 

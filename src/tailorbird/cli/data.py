@@ -63,7 +63,7 @@ def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = Non
     from tailorbird.lifecycle.running.curate import curate
 
     session = open_session(workspace, who, key)
-    with narrated(f"tailorbird data curate {objective}") as progress:
+    with narrated(session, f"tailorbird data curate {objective}") as progress:
         if session.server:
             run = followed(session, submitted(session, objective, "plan"), progress).run.id
             found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))

@@ -21,9 +21,9 @@ class Interrupted(BaseException):
 
 
 @contextmanager
-def told_if_interrupted(narrator: Narrator, command: str) -> Iterator[None]:
-    """Has an interruption of the body say what is kept, and that ``command`` goes on from there."""
+def told_if_interrupted(narrator: Narrator, command: str, *, elsewhere: bool = False) -> Iterator[None]:
+    """Has an interruption of the body say what is kept, and that ``command`` goes on from there; ``elsewhere`` as in ``Narrator.kept``."""
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(narrator.kept(command)) from None
+        raise Interrupted(narrator.kept(command, elsewhere=elsewhere)) from None

@@ -100,9 +100,13 @@ class Narrator:
             left = _left(self.step_left()) if done < total else ""
             self._surface.move(f"[{self._elapsed()}]   {done}/{total} items{left}", final=done >= total)
 
-    def kept(self, command: str) -> str:
-        """What an interruption leaves, and how to go on: for the line that ends the command."""
+    def kept(self, command: str, *, elsewhere: bool = False) -> str:
+        """What an interruption leaves, and how to go on: for the line that ends the command. ``elsewhere``: a server works, and goes
+        on with it."""
         go_on = f"go on with: {command}"
+        if elsewhere:
+            ends = f"; end it with: tailorbird jobs cancel {self._begun.run}" if self._begun else ""
+            return f"no longer following: the server goes on with what was submitted; follow it with: {command}{ends}"
         if self._begun is None:
             return f"interrupted before the first step, so nothing is lost; {go_on}"
         training = ", the training as of its last checkpoint" if self._moment.training else ""

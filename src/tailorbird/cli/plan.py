@@ -74,7 +74,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
 
 
 def _planned(session: Session, objective: Path) -> tuple[str, Plan]:
-    with narrated(f"tailorbird plan {objective}") as progress:
+    with narrated(session, f"tailorbird plan {objective}") as progress:
         if session.server:
             run = submitted(session, objective, "plan")
             found = followed(session, run, progress, until=lambda job: is_planned(session, job)).plan
@@ -90,7 +90,7 @@ def _probed(session: Session, objective: Path) -> tuple[str, Plan]:
     if session.server:
         hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
         raise InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
-    with narrated(f"tailorbird plan {objective} --probe") as progress:
+    with narrated(session, f"tailorbird plan {objective} --probe") as progress:
         run, found = plan_with_probes(session.parts, session.actor(), objective, progress)
     return run.id, found
 
@@ -99,7 +99,7 @@ def _retime(session: Session, objective: Path) -> None:
     if session.server:
         hint = "run plan --retime on the machine of the worker that trains"
         raise InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
-    with narrated(f"tailorbird plan {objective} --retime") as progress:
+    with narrated(session, f"tailorbird plan {objective} --retime") as progress:
         plan_retimed(session.parts, session.actor(), objective, progress)
 
 
