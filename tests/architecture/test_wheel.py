@@ -113,6 +113,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     run(sys.executable, "-m", "venv", str(folder / "venv"))
     python = folder / "venv" / "bin" / "python"
     run(str(python), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel))
+    run(str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools")  # the environment's own is older than what torch asks for
     (place,) = (folder / "venv" / "lib").glob("python*/site-packages")
     libraries = linked(folder / "libraries", frozenset({request.param} - {""}))
     (place / "needed.pth").write_text(f"{libraries}\n")

@@ -30,7 +30,8 @@ def lookups(folder: Path, **spec: object) -> Lookups:
         encoder=str(folder) if retrieval.encoder else None,
         reranker=str(folder) if retrieval.reranker else None,
     )
-    servable = Servable(id=NAME, tenant="acme", task=TaskKind.RANK, base="", prompt=PromptSpec(instruction=""), retrieval=local)
+    named = {"id": NAME, "tenant": "acme", "task": TaskKind.RANK, "base": "", "adapter": None, "weights": None}
+    servable = Servable(**named, prompt=PromptSpec(instruction=""), retrieval=local)
     made.load(servable, pinned=False)
     return made
 
@@ -48,6 +49,7 @@ def test_every_way_of_ranking_orders_what_is_sent(tmp_path: Path, spec: dict[str
     found = lookups(tmp_path, **spec).rank(NAME, QUESTION, DOCUMENTS, 10)
     assert sorted(found.places) == [0, 1, 2, 3]
     assert found.places[0] == 1
+    assert list(found.scores) == sorted(found.scores, reverse=True)
     assert len(found.scores) == 4
     assert (found.prompt_tokens > 0) is counted
 

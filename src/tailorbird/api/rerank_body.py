@@ -14,7 +14,7 @@ from tailorbird.api.asked import NEUTRAL, Asked, Strict, Words
 from tailorbird.domain.prompt import Message
 
 #: Documents that a request may bring, and that an answer may name of a release's own.
-MOST_GIVEN, MOST_OWN = 1000, 100
+MOST_GIVEN, MOST_OWN = 256, 100
 #: Documents of the release that are named where nobody says how many.
 _OWN = 10
 

@@ -79,19 +79,22 @@ class Lookups:
         return [self._reranked(local, text, each)[:count] for text, each in zip(texts, found, strict=True)]
 
     def rank(self, servable: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
-        """As ``Engine.rank``: an index of the documents is made for this one question."""
+        """As ``Engine.rank``: all by the cross-encoder, where there is one; else an index is made for this one question."""
         local = self._servables.get(servable)
         if local is None:
             raise InvalidInput("this model ranks nothing", "ask a model of rank", code="retrieval_missing")
-        entries = [Entry(id=str(place), text=document, access=(EVERYONE,)) for place, document in enumerate(documents)]
-        read = local.spec.ways != ("words",) and local.encoder is not None
-        vectors = self._encoder.embed(Path(local.encoder), documents) if read and local.encoder else None
-        by_words = text if "words" in local.spec.ways else ""
-        found = SearchIndex.of(entries, vectors).find(by_words, [way[0] for way in self._vectors(local, [text])], frozenset(), len(entries))
-        best = self._reranked(local, text, found)[:count]
-        counted = local.encoder if read else local.reranker
-        tokens = self._encoder.count_tokens(Path(counted), [text, *documents]) if counted else 0
-        return Ranked(places=tuple(int(one.entry.id) for one in best), scores=tuple(one.score for one in best), prompt_tokens=tokens)
+        if local.reranker is not None:
+            related = self._encoder.relate(Path(local.reranker), [(text, document) for document in documents])
+            best = sorted(((score, place) for place, score in enumerate(related)), key=lambda one: -one[0])[:count]
+        else:
+            entries = [Entry(id=str(place), text=document, access=(EVERYONE,)) for place, document in enumerate(documents)]
+            asked = [way[0] for way in self._vectors(local, [text])]
+            vectors = self._encoder.embed(Path(local.encoder), documents) if asked and local.encoder else None
+            found = SearchIndex.of(entries, vectors).find(text if "words" in local.spec.ways else "", asked, frozenset(), count)
+            best = [(one.score, int(one.entry.id)) for one in found]
+        reads = local.reranker or (local.encoder if "vectors" in local.spec.ways else None)
+        tokens = self._encoder.count_tokens(Path(reads), [text, *documents]) if reads else 0
+        return Ranked(places=tuple(place for _, place in best), scores=tuple(score for score, _ in best), prompt_tokens=tokens)
 
     def embed(self, servable: Digest, texts: Sequence[str]) -> Embeddings:
         """As ``Engine.embed``."""
