@@ -305,7 +305,7 @@ def test_any_value_under_any_key_is_read_or_refused(value: object) -> None:
         ("metric: accuracy, target: 0.90", "metric: selective_risk, target: 0.05", "left to people"),
         ("kind: classify", "kind: classify\n  format: {json_keys: [a]}", "no free answers"),
         ("kind: classify", "kind: generate\n  format: {}", "asks for nothing"),
-        ("kind: classify", "kind: generate\n  format: {pattern: '('}", "no regular expression"),
+        ("kind: classify", "kind: generate\n  format: {pattern: '('}", "cannot be used: missing )"),
         ("margin: 0.02", "referral: {max_error: 1.5}", "must be less than 1"),
     ],
 )

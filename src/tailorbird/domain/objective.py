@@ -75,7 +75,7 @@ class AnswerFormat(Section):
     json_keys: tuple[str, ...] | None = None
     """The answer is one JSON object that has these keys; an empty list: any JSON object."""
     pattern: str | None = None
-    """A regular expression that the whole answer matches."""
+    """A regular expression that the whole answer matches, in the syntax of RE2: no backreferences, no lookaround."""
 
 
 class Task(Section):

@@ -14,6 +14,7 @@ from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.spec import MeasureSpec, proportion, share_like
 from tailorbird.foundations.overlap import chrf, rouge_l, token_f1, word_precision
+from tailorbird.foundations.patterns import matches
 from tailorbird.foundations.text import normalise
 
 #: Scores of an item that are shares of something, in the order in which they are told.
@@ -70,7 +71,7 @@ def is_refusal(answer: str) -> bool:
 def has_form(answer: str, form: AnswerFormat) -> bool:
     """True when the whole answer has the form that is asked for; outer white space does not count."""
     text = answer.strip()
-    if form.pattern is not None and re.fullmatch(form.pattern, text, re.DOTALL) is None:
+    if form.pattern is not None and not matches(form.pattern, text):
         return False
     return form.json_keys is None or _is_object(text, form.json_keys)
 

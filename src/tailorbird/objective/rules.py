@@ -5,14 +5,14 @@ In: an objective and its lines. Out: faults. Must not know: YAML, data.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
 from tailorbird.foundations.measures import MEASURES, base_of
+from tailorbird.foundations.patterns import check_pattern
 from tailorbird.foundations.text import nearest
 from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
 from tailorbird.objective.data_rules import data_faults
@@ -67,9 +67,9 @@ def _format_faults(form: AnswerFormat, kind: TaskKind, line: int) -> list[Fault]
     if form.json_keys is None and form.pattern is None:
         return [Fault(line, "`task.format` asks for nothing", "give `json_keys` or `pattern`")]
     try:
-        re.compile(form.pattern or "")
-    except re.error as error:
-        return [Fault(line, f"`task.format.pattern` is no regular expression: {error.msg}", "write one that Python's re.fullmatch takes")]
+        check_pattern(form.pattern or "")
+    except InvalidInput as error:
+        return [Fault(line, f"`task.format.pattern`: {error.message}", error.hint, error.error_code)]
     return []
 
 
