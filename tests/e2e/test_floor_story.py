@@ -50,4 +50,4 @@ def test_a_floor_is_released_and_served_as_any_rung(desk: Desk, tmp_path: Path, 
         assert given == {"account_login", "refund_missing"} if labels == "many" else len(given) == 1
         assert desk.json("explain", raw.headers["x-tailorbird-request-id"])["release"]["digest"] == release
         assert "withdrawn" in desk.run("rollback", f"acme/floor-{labels}", "--as", "operator", "--reason", "drill")
-    assert "lowest rung" in desk.run("plan", str(objective))
+    assert "lowest rung" in desk.run("plan", str(objective), "--why")
