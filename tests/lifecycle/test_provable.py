@@ -133,7 +133,7 @@ def test_a_look_that_nothing_could_pass_is_told_beforehand(parts: Parts, author:
     assert any("look 41 at the sealed test could not prove accuracy" in line for line in told)
 
 
-@pytest.mark.parametrize("name", ["classify", "generate"])
+@pytest.mark.parametrize("name", ["classify", "classify-many", "generate", "chat"])
 def test_the_templates_ask_for_nothing_that_cannot_be_proven(parts: Parts, author: Actor, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     path = write_template(name, folder, "acme")[-1]

@@ -22,7 +22,7 @@ from tailorbird.objective.faults import Fault, raise_faults
 from tailorbird.objective.file import ObjectiveFile
 
 #: What ``template`` has.
-TEMPLATES = ("classify", "generate", "rank")
+TEMPLATES = ("classify", "classify-many", "generate", "chat", "rank")
 
 OBJECTIVE_FILE = "objective.yaml"
 SCHEMA_FILE = "objective.schema.json"
