@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test check fast format format-check lint types contracts shape vllm detectors harness browser bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape vllm detectors harness browser bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ check: setup format-check lint types contracts shape fast  ## Format, lint, stri
 test: check browser  ## Everything: the fast tests, then those on the real small model and in a real browser.
 	$(BIN)/python -m pytest -q -m slow
 
+jobs: setup  ## Templates and jobs that train, each from its files to a release (a quarter of an hour).
+	$(BIN)/python -m pytest -q -m jobs
+
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).
 	$(BIN)/python -m pytest -q -m vllm
 
@@ -57,7 +60,7 @@ bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minu
 	$(BIN)/python benchmarks/$(NAME)/run.py $(if $(QUICK),--quick)
 
 fast: setup  ## The fast tests.
-	$(BIN)/python -m pytest -q -m 'not slow and not vllm and not detectors and not harness' -n 2
+	$(BIN)/python -m pytest -q -m 'not slow and not jobs and not vllm and not detectors and not harness' -n 2
 
 format: setup  ## Format the code.
 	$(BIN)/ruff format src tests examples scripts
