@@ -18,12 +18,11 @@ from __future__ import annotations
 
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from hashlib import blake2b
-from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +48,10 @@ ENOUGH, ENOUGH_A_PIECE, OWN, OWN_SHARE = 5, 4, 3, 0.4
 #: Scripts without spaces (Thai to Khmer, kana, Han): there each letter stands for a word.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
-_BLOCK = 4096
+#: Texts, and characters of texts, whose words are held at once.
+_BLOCK, _BLOCK_CHARACTERS = 4096, 1 << 20
+#: Of a longer text of the sample its beginning and its end are looked at, each of so many characters: there frames stand.
+_ENDS = 20_000
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = NDArray[np.uint64]
@@ -95,8 +97,7 @@ class SharedText:
 
     def _without(self, texts: Sequence[str]) -> Iterator[str]:
         known: dict[str, int] = {}
-        for start in range(0, len(texts), _BLOCK):
-            block = texts[start : start + _BLOCK]
+        for block in _blocks(texts):
             words = _Words(block, known)
             shared_W, most_W = words.covered(_among(words.runs_W, self.runs)), words.covered(_among(words.runs_W, self.most))
             for place, text in enumerate(block):
@@ -137,15 +138,37 @@ def shared_text(texts: Sequence[str]) -> SharedText:
     if size < FEWEST:
         nothing = _sorted(())
         return SharedText(nothing, nothing, nothing, nothing, _sorted(openings))
-    words = _Words(plain, {})
-    each = [np.unique(words.runs_W[words.of(place)][words.whole_W[words.of(place)]]) for place in range(size)]
-    runs, counts = np.unique(np.concatenate(each), return_counts=True)
+    plain = [text if len(text) <= 2 * _ENDS else f"{text[:_ENDS]} {text[-_ENDS:]}" for text in plain]
+    runs, counts = np.unique(np.concatenate(list(_runs_of(plain))), return_counts=True)
     shared, most = runs[counts >= max(FEWEST, size / SHARED)], runs[counts >= max(FEWEST, size / FRAMED)]
-    shared_W, most_W = words.covered(_among(words.runs_W, shared)), words.covered(_among(words.runs_W, most))
-    framed = [words.of(place) for place in range(size) if not shared_W[words.of(place)].all()]
-    found = (_frame(words.words_W[inside], most_W[inside]) for inside in framed)
-    frames = _often((frame for frame in found if frame is not None), max(FEWEST, size / FRAMED))
-    return SharedText(shared, np.unique(words.words_W[shared_W]), most, _sorted(frames), _sorted(openings))
+    found, known = Counter[int](), list[Hashes]([_sorted(())])
+    for block in _blocks(plain) if len(shared) else ():
+        words = _Words(block, {})
+        shared_W, most_W = words.covered(_among(words.runs_W, shared)), words.covered(_among(words.runs_W, most))
+        known.append(np.unique(words.words_W[shared_W]))
+        framed = [words.of(place) for place in range(len(block)) if not shared_W[words.of(place)].all()]
+        found.update(_frame(words.words_W[inside], most_W[inside]) or 0 for inside in framed)
+    frames = {frame for frame, count in found.items() if frame and count >= max(FEWEST, size / FRAMED)}
+    return SharedText(shared, np.unique(np.concatenate(known)), most, _sorted(frames), _sorted(openings))
+
+
+def _blocks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``texts`` in stretches whose words fit into little memory."""
+    start = characters = 0
+    for place, text in enumerate(texts):
+        if place > start and (characters + len(text) > _BLOCK_CHARACTERS or place - start >= _BLOCK):
+            yield texts[start:place]
+            start, characters = place, 0
+        characters += len(text)
+    yield texts[start:]
+
+
+def _runs_of(texts: Sequence[str]) -> Iterator[Hashes]:
+    """The distinct runs of each text."""
+    for block in _blocks(texts):
+        words = _Words(block, {})
+        for inside in map(words.of, range(len(block))):
+            yield np.unique(words.runs_W[inside][words.whole_W[inside]])
 
 
 class _Words:
@@ -153,14 +176,17 @@ class _Words:
     is False where a run would reach into the next text."""
 
     def __init__(self, texts: Sequence[str], known: dict[str, int]) -> None:
-        found = [list(_WORD.finditer(text)) for text in texts]
-        lengths = np.fromiter(map(len, found), np.intp, len(found))
-        size = int(lengths.sum())
-        self._starts = np.concatenate([[0], np.cumsum(lengths)])
-        hashed = partial(_known, known=known)
-        self.words_W = np.fromiter((hashed(match.group()) for match in chain.from_iterable(found)), np.uint64, size)
-        self.begins_W = [match.start() for match in chain.from_iterable(found)]
-        self.ends_W = [match.end() for match in chain.from_iterable(found)]
+        hashes, self.begins_W, self.ends_W, starts = array("Q"), array("q"), array("q"), [0]
+        for text in texts:
+            for match in _WORD.finditer(text):
+                begin, end = match.span()
+                hashes.append(_known(text[begin:end], known))
+                self.begins_W.append(begin)
+                self.ends_W.append(end)
+            starts.append(len(hashes))
+        self._starts, size = np.array(starts), len(hashes)
+        lengths = np.diff(self._starts)
+        self.words_W = np.frombuffer(hashes, np.uint64) if size else np.zeros(0, np.uint64)
         self.runs_W = np.zeros(size, np.uint64)
         self.whole_W = np.zeros(size, np.bool_)
         if size >= RUN:
