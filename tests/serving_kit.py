@@ -181,11 +181,15 @@ class DirectDriver:
         self._check()
         return self.engine.loaded()
 
-    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
         self._check()
         return self.engine.score(release, [prompt], labels)[0]
 
-    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
         self._check()
         pieces: list[str] = []
         (made,) = self.engine.generate(release, [prompt], sampling, lambda _, text: pieces.append(text) is None)

@@ -57,11 +57,15 @@ class Watching(DirectDriver):
         super().__init__(house)
         self.shown: list[str] = []
 
-    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
         self.shown += [message.content for message in prompt]
         return await super().score(release, prompt, labels)
 
-    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
         self.shown += [message.content for message in prompt]
         async for chunk in super().stream(release, prompt, sampling):
             yield chunk

@@ -26,7 +26,9 @@ class TellingDriver(DirectDriver):
         self.text = text
         self.asked: list[Sampling] = []
 
-    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
         self.asked.append(sampling)
         chance = TokenChance(token=self.text, bytes=tuple(self.text.encode()), logprob=-0.5)
         told = (TokenLogprob(**chance.model_dump(), top=(chance,)),) if sampling.logprobs is not None else ()

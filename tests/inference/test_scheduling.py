@@ -113,6 +113,25 @@ def test_a_beginning_is_remembered_for_its_own_salt_alone() -> None:
     assert forgotten.cached == 0
 
 
+def test_keys_of_one_tenant_with_different_groups_share_no_beginning() -> None:
+    """By the time that an answer takes, one could tell which documents another was shown."""
+    scheduler = Scheduler(BlockPool(64), Limits())
+
+    def asked_for(*groups: str) -> Sequence:
+        return Sequence("acme", SALTS["acme"], list(range(50)), groups=frozenset(groups))
+
+    cached = []
+    for groups in ((), ("board",), ("board",), ("board", "sales"), ("sales", "board"), ("boardsales",), ("board\0sales",), ()):
+        each = asked_for(*groups)
+        run_to_end(scheduler, each)
+        cached.append(each.cached)
+    assert cached == [0, 0, 48, 0, 48, 0, 0, 48]
+    scheduler.forget(SALTS["acme"])
+    forgotten = asked_for("board")
+    run_to_end(scheduler, forgotten)
+    assert forgotten.cached == 0
+
+
 def test_what_is_watched_is_always_computed() -> None:
     scheduler = Scheduler(BlockPool(64), Limits())
     whole = sequence("acme", 64)

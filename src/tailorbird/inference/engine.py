@@ -180,9 +180,10 @@ class TorchEngine:
     def submit(self, request: ScoreRequest | GenerateRequest, tell: Tell) -> Callable[[], None]:
         """As ``LiveEngine.submit``."""
         if isinstance(request, ScoreRequest):
-            asked = self._floors if request.release in self._floors.ids() else self._intake
-            return asked.score(request.release, request.prompt, request.labels, tell, bounded=True)
-        return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, bounded=True)
+            if request.release in self._floors.ids():
+                return self._floors.score(request.release, request.prompt, request.labels, tell, bounded=True)
+            return self._intake.score(request.release, request.prompt, request.labels, tell, asker=request.groups)
+        return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, asker=request.groups)
 
 
 def _settling(call: Call[Any], at: int) -> Callable[[Any], bool]:

@@ -29,6 +29,8 @@ Conversation = Sequence[Message]
 #: Is told everything of a request; False: nobody wants more.
 Tell = Callable[[Told], bool]
 Cancel = Callable[[], None]
+#: The groups of whoever asks from outside; None for this process itself, which is never told to come back later.
+Asker = frozenset[str] | None
 
 
 class Followed(NamedTuple):
@@ -46,21 +48,22 @@ class _Given(NamedTuple):
     tokens: list[int]
     holding: Holding
     started: float
+    groups: frozenset[str]
 
     def sequence(self, tokens: list[int], *, room: int = 0, leaves: int = 0, watched: int = -1) -> Tokens:
-        """``tokens`` as the scheduler takes them: the tenant's share, the release's memory."""
-        return Tokens(self.loaded.servable.tenant, self.loaded.salt, tokens, room, leaves, watched)
+        """``tokens`` as the scheduler takes them: the tenant's share, the release's memory, as far as the groups share it."""
+        return Tokens(self.loaded.servable.tenant, self.loaded.salt, tokens, room, leaves, watched, groups=self.groups)
 
 
 class Intake:
-    """Begins jobs. Every method returns a way to cancel, and raises NotFound (not loaded), InvalidInput (cannot be computed) and, where
-    ``bounded``, Exhausted (too many wait)."""
+    """Begins jobs. Every method returns a way to cancel, and raises NotFound (not loaded), InvalidInput (cannot be computed) and, for an
+    ``asker`` (the groups of somebody outside), Exhausted (too many wait)."""
 
     def __init__(self, registry: Registry, worker: Worker) -> None:
         self._registry = registry
         self._worker = worker
 
-    def score(self, servable: Digest, prompt: Conversation, labels: Sequence[str], tell: Tell, *, bounded: bool = False) -> Cancel:
+    def score(self, servable: Digest, prompt: Conversation, labels: Sequence[str], tell: Tell, *, asker: Asker = None) -> Cancel:
         """The labels' log-probabilities after ``prompt``."""
 
         def make(given: _Given) -> Job:
@@ -69,7 +72,7 @@ class Intake:
             sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
             return Labelling(sequence, given.holding, tree, lambda found: tell(_scores(found, sequence, given.started)))
 
-        return self._begin(servable, prompt, make, tell, bounded)
+        return self._begin(servable, prompt, make, tell, asker)
 
     def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
         """What predicts each token of ``answer``, the end of the turn included, after ``prompt``."""
@@ -81,9 +84,9 @@ class Intake:
             forward: Forward = given.loaded.decoder.content
             return Following(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
 
-        return self._begin(servable, prompt, make, tell, False)
+        return self._begin(servable, prompt, make, tell, None)
 
-    def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, bounded: bool = False) -> Cancel:
+    def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, asker: Asker = None) -> Cancel:
         """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
         sampling, place = drawn
         if sampling.max_tokens < 1:
@@ -97,10 +100,10 @@ class Intake:
             writing = Writing(loaded.chat, Drawer(sampling, place, constraint), room)
             return Generating(given.sequence(given.tokens, room=room), writing, given.holding, tell)
 
-        return self._begin(servable, prompt, make, tell, bounded)
+        return self._begin(servable, prompt, make, tell, asker)
 
     def _begin(
-        self, servable: Digest, prompt: Conversation, make: Callable[[_Given], Job], tell: Callable[[Any], object], bounded: bool
+        self, servable: Digest, prompt: Conversation, make: Callable[[_Given], Job], tell: Callable[[Any], object], asker: Asker
     ) -> Cancel:
         started = time.perf_counter()
         if not prompt:
@@ -116,9 +119,9 @@ class Intake:
         holding = Holding(loaded, over, tell)
         try:
             [tokens] = loaded.chat.prompts([prompt])
-            job = make(_Given(loaded, tokens, holding, started))
+            job = make(_Given(loaded, tokens, holding, started, asker or frozenset()))
             begun.append(job)
-            self._worker.add(loaded, job, bounded=bounded)
+            self._worker.add(loaded, job, bounded=asker is not None)
         except BaseException:
             holding.end()
             raise

@@ -177,19 +177,22 @@ class LoadRequest(Value):
 
 
 class ScoreRequest(Value):
-    """Asks an engine process for label scores of one prompt."""
+    """Asks an engine process for label scores of one prompt. Memory of its beginning is shared with prompts of the same ``groups`` alone:
+    those whose documents may stand in it."""
 
     release: Digest
     prompt: tuple[Message, ...]
     labels: tuple[str, ...]
+    groups: frozenset[str] = frozenset()
 
 
 class GenerateRequest(Value):
-    """Asks an engine process for one answer, streamed."""
+    """Asks an engine process for one answer, streamed. ``groups`` as in ``ScoreRequest``."""
 
     release: Digest
     prompt: tuple[Message, ...]
     sampling: Sampling
+    groups: frozenset[str] = frozenset()
 
 
 class RetrieveRequest(Value):
@@ -325,12 +328,16 @@ class EngineDriver(EngineProcess, Protocol):
         """Frees a release after its calls have ended."""
         ...
 
-    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
-        """As ``Engine.score`` for one prompt."""
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        """As ``Engine.score`` for one prompt, which somebody in ``groups`` asks."""
         ...
 
-    def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
-        """As ``Engine.generate`` for one prompt, piece by piece; closing the iterator cancels it."""
+    def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        """As ``Engine.generate`` for one prompt, which somebody in ``groups`` asks, piece by piece; closing the iterator cancels it."""
         ...
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:

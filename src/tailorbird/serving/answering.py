@@ -71,16 +71,15 @@ class Answering:
         Raises InvalidInput (no user message, a prompt longer than the context),
         Unavailable (the engine is away, or has just been restarted and lacks the release).
         """
-        readable = groups | {EVERYONE}
         with self._held(arm):
             if arm.task is TaskKind.CLASSIFY:
-                yield await self._label(arm, messages, readable)
+                yield await self._label(arm, messages, groups)
             elif arm.task is TaskKind.GENERATE:
-                async with aclosing(self._text(arm, messages, sampling, readable)) as text:
+                async with aclosing(self._text(arm, messages, sampling, groups)) as text:
                     async for piece in text:
                         yield piece
             else:
-                yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens, readable)
+                yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens, groups | {EVERYONE})
 
     async def vectors(
         self, arm: Arm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
@@ -123,10 +122,10 @@ class Answering:
         ranking = tuple(RankedDocument(id=one.entry.id, title=one.entry.title, score=one.score) for one in found)
         return Piece(text="\n".join(one.id for one in ranking), finish_reason="stop", ranking=ranking)
 
-    async def _label(self, arm: Arm, messages: Sequence[Message], readable: frozenset[str]) -> Piece:
+    async def _label(self, arm: Arm, messages: Sequence[Message], groups: frozenset[str]) -> Piece:
         text = last_user_text(messages)
-        asked = messages_for(arm.prompt, text, await self._context(arm, text, readable))
-        scores = await self._driver.score(arm.release, asked, arm.prompt.answers)
+        asked = messages_for(arm.prompt, text, await self._context(arm, text, groups))
+        scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
         found = labelled(arm.prompt, scores.log_probabilities)
         return Piece(
             text=found.answer,
@@ -136,11 +135,9 @@ class Answering:
             referred=is_referred(found, arm.refer_below),
         )
 
-    async def _text(
-        self, arm: Arm, messages: Sequence[Message], sampling: Sampling, readable: frozenset[str]
-    ) -> AsyncGenerator[Piece, None]:
-        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages), readable))
-        async with aclosing(self._driver.stream(arm.release, asked, sampling)) as chunks:
+    async def _text(self, arm: Arm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]) -> AsyncGenerator[Piece, None]:
+        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages), groups))
+        async with aclosing(self._driver.stream(arm.release, asked, sampling, groups)) as chunks:
             async for chunk in chunks:
                 yield Piece(
                     text=chunk.text,
@@ -151,11 +148,11 @@ class Answering:
                     logprobs=chunk.logprobs,
                 )
 
-    async def _context(self, arm: Arm, text: str, readable: frozenset[str]) -> list[Entry]:
-        """What the release looks up for the text, of what may be read."""
+    async def _context(self, arm: Arm, text: str, groups: frozenset[str]) -> list[Entry]:
+        """What the release looks up for the text, of what somebody in ``groups`` may read, or everybody."""
         if arm.retrieval is None:
             return []
-        found = await self._driver.retrieve(arm.release, text, readable, arm.retrieval.count)
+        found = await self._driver.retrieve(arm.release, text, groups | {EVERYONE}, arm.retrieval.count)
         return [one.entry for one in found]
 
 

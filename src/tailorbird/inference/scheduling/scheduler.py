@@ -128,7 +128,7 @@ class Scheduler:
     def _known(self, sequence: Sequence) -> list[int]:
         """Blocks with the beginning of the prompt, as far as no result is wanted."""
         known: list[int] = []
-        key = sequence.salt
+        key = sequence.root
         for start in range(0, sequence.watched - BLOCK + 1, BLOCK):
             key = key_after(key, sequence.tokens[start : start + BLOCK])
             block = self._pool.find(key)
@@ -141,7 +141,7 @@ class Scheduler:
 
     def _publish(self, sequence: Sequence) -> None:
         for index in range(len(sequence.keys), sequence.computed // BLOCK):
-            before = sequence.keys[-1] if sequence.keys else sequence.salt
+            before = sequence.keys[-1] if sequence.keys else sequence.root
             sequence.keys.append(key_after(before, sequence.tokens[index * BLOCK : (index + 1) * BLOCK]))
             self._pool.publish(sequence.blocks[index], sequence.keys[-1], sequence.salt)
 

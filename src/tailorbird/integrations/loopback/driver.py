@@ -71,14 +71,18 @@ class LoopbackDriver:
         response = await self._send("GET", "/loaded", None, seconds=_QUICK)
         return tuple(response.json())
 
-    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
         """Log-probabilities of ``labels`` as complete answers to ``prompt``."""
-        request = ScoreRequest(release=release, prompt=tuple(prompt), labels=tuple(labels))
+        request = ScoreRequest(release=release, prompt=tuple(prompt), labels=tuple(labels), groups=groups)
         return LabelScores.model_validate_json(await self._call("POST", "/score", request, seconds=_ANSWER))
 
-    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
         """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
-        body = GenerateRequest(release=release, prompt=tuple(prompt), sampling=sampling).model_dump_json()
+        body = GenerateRequest(release=release, prompt=tuple(prompt), sampling=sampling, groups=groups).model_dump_json()
         with _reached():
             async with self._client.stream("POST", "/generate", content=body, headers=_headers()) as response:
                 if response.is_error:

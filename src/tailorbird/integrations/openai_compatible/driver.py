@@ -92,9 +92,11 @@ class OpenAiDriver:
         """Closes the connections; the server goes on."""
         await self._client.aclose()
 
-    async def score(self, release: Digest, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
         """Refused: the protocol does not give the log-probabilities of a prompt."""
-        del prompt, labels
+        del prompt, labels, groups
         self._find(release)
         raise unsupported()
 
@@ -118,9 +120,12 @@ class OpenAiDriver:
             "this engine turns no texts into vectors", "serve the release with the engine of tailorbird", code="embeddings_missing"
         )
 
-    async def stream(self, release: Digest, prompt: Sequence[Message], sampling: Sampling) -> AsyncGenerator[Chunk, None]:
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
         """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
-        body = self._asked(self._find(release), prompt, sampling)
+        servable = self._find(release)
+        body = self._asked(servable, prompt, sampling) | self._kept_apart(servable, groups)
         with reached():
             async with self._client.stream("POST", "/v1/chat/completions", json=body) as response:
                 if response.is_error:
@@ -149,6 +154,11 @@ class OpenAiDriver:
         """What the server calls the model of a release."""
         del servable
         return self._model
+
+    def _kept_apart(self, servable: Servable, groups: frozenset[str]) -> dict[str, Any]:
+        """What has the server share its memory of prompts with the same release and groups alone; the protocol has no word for it."""
+        del servable, groups
+        return {}
 
     def _find(self, release: Digest) -> Servable:
         servable = self._servables.get(release)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -81,13 +82,16 @@ class VllmDriver(OpenAiDriver):
         return servable.id if servable.adapter else self._model
 
     def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
-        asked = super()._asked(servable, prompt, sampling) | {"cache_salt": _salt(servable)}
+        asked = super()._asked(servable, prompt, sampling)
         return asked | ({"top_k": sampling.top_k} if sampling.top_k else {})
 
+    def _kept_apart(self, servable: Servable, groups: frozenset[str]) -> dict[str, Any]:
+        return {"cache_salt": _salt(servable, groups)}
 
-def _salt(servable: Servable) -> str:
-    """No two tenants and no two releases have the same; of the letters that vLLM takes."""
-    return hashlib.sha256(f"{servable.tenant}\0{servable.id}".encode()).hexdigest()
+
+def _salt(servable: Servable, groups: frozenset[str]) -> str:
+    """No two tenants, releases and sets of groups have the same; of the letters that vLLM takes."""
+    return hashlib.sha256(json.dumps([servable.tenant, servable.id, sorted(groups)]).encode()).hexdigest()
 
 
 def _is_loopback(host: str) -> bool:
