@@ -39,6 +39,7 @@ LEFT_OUT = (
     "engine_url",
     "engine_key",
     "model_cache",
+    "credentials",
 )
 
 
@@ -61,7 +62,8 @@ class Settings(Value):
     server is known beside those that it listens on. ``training_processes`` is how many train together (0: one for each GPU), ``tracking``
     where the metrics of training are shown; ``judge_kappa`` the agreement with people from which on a judge model counts.
     ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is where converted base models lie
-    (empty: in the user's cache folder, for all workspaces). Paths are relative to the workspace.
+    (empty: in the user's cache folder, for all workspaces). ``credentials`` are options of storages' clients, by the name that places of
+    tenants know them by. Paths are relative to the workspace.
     ``docs/operations.md`` explains each.
     """
 
@@ -94,6 +96,7 @@ class Settings(Value):
     judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4
     fetch_encoder: bool = True
     model_cache: str = ""
+    credentials: dict[Name, dict[str, Any]] = Field(default={}, repr=False)
     prices: Prices = Prices()
 
     @property
@@ -210,7 +213,7 @@ def check_closed(settings: Settings) -> None:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    names = {f"TAILORBIRD_{name.upper()}": name for name in Settings.model_fields if name not in ("workspace", "prices")}
+    names = {f"TAILORBIRD_{name.upper()}": name for name in Settings.model_fields if name not in ("workspace", "prices", "credentials")}
     return {name: environment[variable] for variable, name in names.items() if environment.get(variable)}
 
 

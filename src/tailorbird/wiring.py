@@ -70,6 +70,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
         judge_kappa=settings.judge_kappa,
         fetches_encoder=settings.fetch_encoder,
         model_cache=_closed(settings.models),
+        credentials=settings.credentials,
     )
 
 

@@ -15,7 +15,7 @@ from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Scope
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import Amounts, Limits, window_start
+from tailorbird.domain.quota import Amounts, KeyLimits, Limits, window_start
 from tailorbird.foundations.canonical import digest_of
 
 Client = httpx.AsyncClient
@@ -94,6 +94,25 @@ def key_with(house: House, *scopes: Scope) -> dict[str, str]:
     with house.ledger.work("acme") as work:
         work.keys.add(key)
     return {"authorization": f"Bearer {secret}"}
+
+
+def test_a_key_has_limits_of_its_own(house: House, routing: str) -> None:
+    """Counted in the record, too, in the transaction of the row: another gateway goes by it."""
+    key, secret = access.mint("acme", "robot", house.clock.now())
+    with house.ledger.work("acme") as work:
+        work.keys.add(key)
+        work.keys.limit(key.id, KeyLimits(requests_per_day=2))
+    limited = {"authorization": f"Bearer {secret}"}
+
+    async def story(client: Client) -> list[Any]:
+        own = [await client.post(CHAT, json=ASK, headers=limited) for _ in range(3)]
+        return [*own, await client.post(CHAT, json=ASK)]
+
+    answers = ask(house, story)
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 200]
+    assert answers[2].json()["error"]["code"] == "key_quota_requests"
+    assert int(answers[2].headers["retry-after"]) > 60
+    assert [answer.status_code for answer in ask(house, story)] == [429, 429, 429, 200], "another life of the gateway"
 
 
 def test_a_key_does_what_its_scopes_say(house: House, routing: str) -> None:

@@ -33,7 +33,7 @@ from tailorbird.lifecycle.running.adapt import submit_uploaded
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}
 #: Operations of the host, which stand above tenants; ``tests/lifecycle/test_tenants.py`` has them.
-ABOVE = {"tenant.list", "tenant.add", "tenant.limit", "tenant.suspend", "tenant.remove"}
+ABOVE = {"tenant.list", "tenant.add", "tenant.limit", "tenant.places", "tenant.suspend", "tenant.remove"}
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         },
         "key.list": {},
         "key.create": {"name": "robot"},
+        "key.limit": key | {"limits": {"requests_per_minute": 5}},
         "key.revoke": key,
         "key.rotate": key,
         "tenant.list": {},
@@ -130,6 +131,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
             "people": [NEWCOMER | {"public_key": public_key}],
         },
         "tenant.limit": {"name": things.tenant, "limits": {"requests_per_minute": 10**6}},
+        "tenant.places": {"name": things.tenant, "places": [{"prefix": "s3://acme", "credential": "worker"}]},
         "tenant.suspend": {"name": things.tenant},
         "tenant.remove": {"name": things.tenant},
         "tenant.policy": {"review_share": 0.1},

@@ -2,67 +2,21 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
-import ssl
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from app_kit import in_thread
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
+from certificate_kit import make_certificate, trusting
 from fastapi import FastAPI, Request
 
-from tailorbird.app import Listening, Tls, tls_of
+from tailorbird.app import Listening, tls_of
 from tailorbird.app.gateway import announce
 from tailorbird.app.names import check_urls, own_origins
 from tailorbird.app.tls import check_proxies, is_open
 from tailorbird.domain.errors import Forbidden, InvalidInput
-
-
-def make_certificate(folder: Path, passphrase: bytes | None = None) -> Tls:
-    """A certificate for 127.0.0.1 that vouches for itself, and its key, in place of what is there."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "tailorbird test")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.KeyUsage(
-                digital_signature=True,
-                key_cert_sign=True,
-                crl_sign=False,
-                content_commitment=False,
-                key_encipherment=False,
-                data_encipherment=False,
-                key_agreement=False,
-                encipher_only=False,
-                decipher_only=False,
-            ),
-            critical=True,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    tls = Tls(folder / "cert.pem", folder / "key.pem")
-    tls.cert.write_bytes(certificate.public_bytes(Encoding.PEM))
-    tls.key.touch(mode=0o600)
-    protection = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
-    tls.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
-    return tls
 
 
 def seen() -> FastAPI:
@@ -74,10 +28,6 @@ def seen() -> FastAPI:
         return {"scheme": request.url.scheme, "client": request.client.host if request.client else None}
 
     return app
-
-
-def trusting(tls: Tls) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(tls.cert))
 
 
 def test_https_is_verified_by_the_client(tmp_path: Path) -> None:

@@ -301,6 +301,17 @@ def test_a_tenant_is_added_limited_and_removed_from_the_page(parts: Parts, tmp_p
     admin.post("/console/tenants/globex/limits", {"money_per_month": "2.5", "requests_per_minute": ""})
     with parts.ledger.system(write=False) as system:
         assert system.tenants.get("globex").limits == Limits(money_per_month=2.5)
+    places = "/console/tenants/globex/places"
+    assert "Places of globex" in admin.get(places).text
+    assert viewer.post(places, {"places": "s3://globex"}).status_code == 403
+    for wrong in ("s3://globex worker more", "file:///etc", "s3://globex/../acme", "s3://globex UPPER"):
+        assert admin.post(places, {"places": wrong}).status_code == 400
+    admin.post(places, {"places": "s3://globex worker\n\n hf://globex\n"})
+    with parts.ledger.system(write=False) as system:
+        known = system.tenants.get("globex").places
+    assert [(one.prefix, one.credential) for one in known] == [("s3://globex", "worker"), ("hf://globex", "none")]
+    assert "s3://globex worker" in admin.get(places).text
+    assert "<code>s3://globex</code> (worker)" in admin.get("/console/tenants").text
     removal = "/console/tenants/globex/removal"
     assert "for good" in admin.get(removal).text
     assert admin.post(removal, {"name": "acme"}).status_code == 400

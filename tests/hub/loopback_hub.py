@@ -60,7 +60,8 @@ def _oid(data: bytes) -> str:
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; ``asked`` are the paths that were asked for, ``agents`` how the clients named themselves.
+    """The server; ``asked`` are the paths that were asked for, ``agents`` how the clients named themselves, and
+    ``tokens`` what they showed.
 
     Files in ``served`` come with these bytes instead of those that are listed.
     """
@@ -69,6 +70,7 @@ class Hub(ThreadingHTTPServer):
         self.folder = folder
         self.asked: list[str] = []
         self.agents: set[str] = set()
+        self.tokens: set[str | None] = set()
         self.served: dict[str, bytes] = {}
         super().__init__(("127.0.0.1", 0), _Answers)
 
@@ -97,6 +99,7 @@ class _Answers(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = unquote(urlsplit(self.path).path)
         self.server.asked.append(f"{self.command} {path}")
+        self.server.tokens.add(self.headers.get("Authorization"))
         self.server.agents.add(self.headers.get("User-Agent", ""))
         parts = path.strip("/").split("/")
         if parts[0] == "api":

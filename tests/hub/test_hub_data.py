@@ -43,7 +43,17 @@ REFUSED = {
     "hf://datasets/acme/desk:other/train": "file_broken",
     "hf://datasets/acme/broken": "file_broken",
     "hf://datasets/acme/nothing": "file_missing",
+    "hf://datasets/acme/reads-a-file": "card_outside",
+    "hf://datasets/acme/reads-the-network": "card_outside",
+    "hf://datasets/acme/climbs": "card_outside",
 }
+#: Cards that name what is not the data set's own.
+CARDS = {
+    "reads-a-file": "data_files: {secret}",
+    "reads-the-network": "data_files: [{{split: train, path: ['{hub}/secret.csv']}}]",
+    "climbs": "data_dir: ../../other",
+}
+MEDIA = "hf://datasets/acme/media"
 DESK, TEST, CLASSES = "hf://datasets/acme/desk", "hf://datasets/acme/desk@v1:default/test", "hf://datasets/acme/classes"
 
 
@@ -62,12 +72,30 @@ def fill(root: Path) -> None:
     (root / "datasets/acme/nothing/data/README.md").write_text("no data here")
 
 
+def fill_with_cards(root: Path, hub: str) -> None:
+    (root / "secret.csv").write_text("text,label\n" + "what only this machine knows,a\n" * 4)
+    for name, named in CARDS.items():
+        folder = root / "datasets/acme" / name
+        folder.mkdir()
+        card = f"---\nconfigs:\n- config_name: default\n  {named.format(secret=root / 'secret.csv', hub=hub)}\n---\n# A data set\n"
+        (folder / "README.md").write_text(card)
+        (folder / "train.csv").write_text("text,label\nhello,a\n")
+    media = root / "datasets/acme/media"
+    media.mkdir()
+    features = "dataset_info:\n  features:\n  - name: text\n    dtype: image\n  - name: label\n    dtype: string\n"
+    (media / "README.md").write_text(f"---\n{features}---\n")
+    rows = [{"text": f"{hub}/secret.csv", "label": "a"}, {"text": str(root / "secret.csv"), "label": "b"}]
+    (media / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("hub")
     fill(root)
     with running(root) as hub:
-        found: dict[str, Any] = ask(SCRIPT, DESK, TEST, CLASSES, *REFUSED, HF_ENDPOINT=hub.endpoint, HF_HOME=str(root / "home"))
+        fill_with_cards(root, hub.endpoint)
+        found: dict[str, Any] = ask(SCRIPT, DESK, TEST, CLASSES, MEDIA, *REFUSED, HF_ENDPOINT=hub.endpoint, HF_HOME=str(root / "home"))
+    assert not any("secret.csv" in path for path in hub.asked), "a card had this machine ask the network"
     assert not any("agent-harnesses" in path or "telemetry" in path for path in hub.asked)
     assert not any(path.endswith(".py") and path.startswith("GET") for path in hub.asked)
     return found
@@ -82,6 +110,11 @@ def test_rows_of_a_split_are_read(outcomes: dict[str, Any]) -> None:
 
 def test_labels_kept_as_numbers_get_their_names(outcomes: dict[str, Any]) -> None:
     assert [label for _, label, _ in outcomes[CLASSES]["rows"]] == ["refund", "address", "address", "refund"]
+
+
+def test_no_path_that_a_cell_names_is_opened(outcomes: dict[str, Any]) -> None:
+    """A column of pictures holds paths, which decoding would open on this machine or in its network."""
+    assert outcomes[MEDIA]["code"] == "mostly_quarantined"
 
 
 @pytest.mark.parametrize(("address", "code"), REFUSED.items())

@@ -187,3 +187,61 @@ def test_a_model_in_several_files_is_converted_and_registered_under_its_commit(b
         ref = ask(REAL, *arguments, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
     assert ref["name"] == f"hf://acme/tiny-llama@{Repository(folder).commit}"
     assert (ref["license"], ref["vocabulary"], ref["hidden"]) == ("apache-2.0", 49152, 16)
+
+
+#: Pulls a model, and reads a data set, for a tenant whose place names a credential.
+BOUNDED = """
+import json, shutil, sys
+from pathlib import Path
+from tailorbird.data.reading.hub import fetch_rows
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.place import Place
+from tailorbird.foundations.reach import Reach, within
+from tailorbird.models import known_of, pull
+
+class Copying:
+    def convert(self, source, target):
+        for file in source.iterdir():
+            if file.is_file():
+                shutil.copy(file, target)
+
+cache, credential = Path(sys.argv[1]), sys.argv[2]
+prefixes = ("hf://acme", "hf://datasets/acme") if credential else ()
+places = tuple(Place(prefix=prefix, credential=credential) for prefix in prefixes)
+told = {}
+with within(Reach("acme", places, {"theirs": {"token": "hf_theirs"}})):
+    try:
+        known_of("hf://acme/Tiny", cache)
+        told["folder"] = str(pull("hf://acme/Tiny", cache, Copying).relative_to(cache).parent)
+        workspace = cache / "rows"
+        workspace.mkdir(exist_ok=True)
+        told["rows"] = len(fetch_rows("hf://datasets/acme/desk", ["text"], workspace).read_text().splitlines())
+    except TailorbirdError as error:
+        told["code"] = error.error_code
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.parametrize(
+    ("credential", "folder", "token"),
+    [("none", "by-credential/none", None), ("worker", ".", "Bearer hf_worker"), ("theirs", "by-credential/theirs", "Bearer hf_theirs")],
+)
+def test_submitted_work_reads_the_hub_with_the_credential_of_its_place(
+    tmp_path: Path, credential: str, folder: str, token: str | None
+) -> None:
+    """And what was fetched with one credential is not found by who has another."""
+    fill(tmp_path)
+    desk = tmp_path / "datasets/acme/desk"
+    desk.mkdir(parents=True)
+    (desk / "train.jsonl").write_text('{"text": "hello"}\n' * 3)
+    with running(tmp_path) as hub:
+        given = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": "hf_worker"}
+        assert ask(BOUNDED, str(tmp_path / "cache"), credential, **given) == {"folder": folder, "rows": 3}
+        assert hub.tokens == {token}
+
+
+def test_without_a_place_the_hub_is_not_asked(tmp_path: Path) -> None:
+    fill(tmp_path)
+    with running(tmp_path) as hub:
+        found = ask(BOUNDED, str(tmp_path / "cache"), "", HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"), HF_TOKEN="hf_worker")
+        assert (found, hub.asked) == ({"code": "place_not_allowed"}, [])

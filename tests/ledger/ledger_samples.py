@@ -17,7 +17,7 @@ from tailorbird.domain.judge import JudgeState, ModelReview, PairMark
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.quota import Usage
+from tailorbird.domain.quota import KeyUsage, Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.review import Judgement, Mark
 from tailorbird.domain.rollout import Rollout, RolloutPlan
@@ -154,6 +154,10 @@ def alias(tenant: str, version: int = 1, name: str = "routing") -> Alias:
 
 def usage(n: int = 1) -> Usage:
     return Usage(gateway="g", period="month", start=START, requests=n, input_tokens=2, output_tokens=3, money=0.5)
+
+
+def key_usage(n: int = 1) -> KeyUsage:
+    return KeyUsage(key="key-1", gateway="g", period="day", start=START, requests=n, input_tokens=2, output_tokens=3, money=0.5)
 
 
 def feedback(tenant: str, value: str = "up") -> Feedback:

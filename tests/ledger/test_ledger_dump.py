@@ -53,6 +53,8 @@ def fill(ledger: Ledger) -> None:
         work.erasures.add(sample.erasure("acme"))
         work.secrets.get("rows")
         work.usage.add([sample.usage()])
+        work.usage.add_of_keys([sample.key_usage()])
+        work.storage.add({digest("artifact"): 2**40})
         work.feedback.put(sample.feedback("acme"))
         work.reviews.add([sample.review("acme")])
         work.contents.add([sample.content("acme")])

@@ -16,6 +16,7 @@ from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Forbidden, TailorbirdError
 from tailorbird.domain.feedback import FeedbackKind
 from tailorbird.domain.judge import JudgeState
+from tailorbird.domain.quota import KeyLimits
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, Step, StepState
 from tailorbird.foundations.canonical import digest_of
@@ -63,6 +64,8 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "erasures.get": lambda w: w.erasures.get("000000000001"),
     "erasures.all": lambda w: w.erasures.all(),
     "usage.used": lambda w: w.usage.used("month", START) if any(w.usage.used("month", START)) else (),
+    "storage.counted": lambda w: w.storage.counted([RESULT]),
+    "storage.total": lambda w: w.storage.total().artifacts,
     "feedback.of": lambda w: w.feedback.of("request-1"),
     "feedback.latest": lambda w: w.feedback.latest(),
     "feedback.marks": lambda w: w.feedback.marks(digest("release"), START),
@@ -113,6 +116,7 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "identities.replace": lambda w: w.identities.replace(sample.identity("acme").model_copy(update={"disabled_at": START})),
     "keys.add": lambda w: w.keys.add(sample.api_key("acme", 2)),
     "keys.expire": lambda w: w.keys.expire("key-1", START),
+    "keys.limit": lambda w: w.keys.limit("key-1", KeyLimits(requests_per_day=9)),
     "keys.revoke": lambda w: w.keys.revoke("key-1", START),
     "sessions.add": lambda w: w.sessions.add(sample.session("acme", 2)),
     "sessions.end": lambda w: w.sessions.end("nonce-1", START),
@@ -127,6 +131,9 @@ WRITES: dict[str, Callable[[UnitOfWork], Any]] = {
     "erasures.sign": lambda w: w.erasures.sign("000000000001", RESULT, RELEASE.signature),
     "secrets.get": lambda w: w.secrets.get("rows"),
     "usage.add": lambda w: w.usage.add([sample.usage(7)]),
+    "usage.add_of_keys": lambda w: w.usage.add_of_keys([sample.key_usage(7)]),
+    "storage.add": lambda w: w.storage.add({RESULT: 9, digest("more"): 9}),
+    "storage.forget": lambda w: w.storage.forget([RESULT]),
     "feedback.put": lambda w: w.feedback.put(sample.feedback("acme", "down")),
     "feedback.forget": lambda w: w.feedback.forget({"request-1"}),
     "reviews.forget": lambda w: w.reviews.forget({"request-1"}),
@@ -176,6 +183,8 @@ def filled(ledger):
         work.erasures.take("000000000001", "a", MINUTE)
         work.secrets.get("rows")
         work.usage.add([sample.usage()])
+        work.usage.add_of_keys([sample.key_usage()])
+        work.storage.add({RESULT: 5})
         work.feedback.put(sample.feedback("acme"))
         work.feedback.put(sample.feedback("acme").model_copy(update={"kind": FeedbackKind.LABEL}))
         work.reviews.add([sample.review("acme")])

@@ -369,11 +369,11 @@ def test_a_worker_asks_the_model_that_somebody_named(parts: Parts, reviewers: li
 
 def test_there_is_an_end_to_judges(parts: Parts, reviewers: list[Actor], release: str) -> None:
     for place in range(8):
-        judges.ask(parts, reviewers[0], release, f"hf://somebody/model-{place}")
+        judges.ask(parts, reviewers[0], release, f"hf://somebody/model-{place}", here=True)
     with pytest.raises(Conflict) as caught:
-        judges.ask(parts, reviewers[0], release, "hf://somebody/one-more")
+        judges.ask(parts, reviewers[0], release, "hf://somebody/one-more", here=True)
     assert caught.value.error_code == "judges_enough"
-    assert judges.ask(parts, reviewers[0], release, "hf://somebody/model-3").state is JudgeState.WAITING
+    assert judges.ask(parts, reviewers[0], release, "hf://somebody/model-3", here=True).state is JudgeState.WAITING
 
 
 @pytest.mark.slow

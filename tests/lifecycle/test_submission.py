@@ -9,7 +9,8 @@ import pytest
 from lifecycle_kit import write_objective
 
 from tailorbird.app import Worker
-from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.place import Place
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.lifecycle import Actor, Parts, Progress
@@ -74,6 +75,8 @@ def at_an_address(folder: Path) -> Path:
 
 def test_data_at_an_address_are_read_by_a_step_and_not_while_the_caller_waits(parts: Parts, author: Actor, tmp_path: Path) -> None:
     path = at_an_address(tmp_path / "job")
+    with parts.ledger.system() as system:
+        system.tenants.replace(system.tenants.get("acme").model_copy(update={"places": (Place(prefix="s3://nowhere"),)}))
     run = submit(parts, author, path, files={})
     assert run.state is RunState.ACTIVE
     assert submit(parts, author, path, files={}).id == run.id, "a repeated submission finds the run that is under way"
@@ -98,7 +101,7 @@ def test_a_submission_reads_no_file_and_no_network_of_the_server(parts: Parts, a
     path = write_objective(
         tmp_path / "job", data=[{"path": outside, "source": {"origin": "written for this test", "license": "Apache-2.0"}}]
     )
-    with pytest.raises(InvalidInput):
+    with pytest.raises((InvalidInput, Forbidden)):
         submit(parts, author, path)
 
 

@@ -45,6 +45,7 @@ class Action(StrEnum):
     WATCH = "traffic.watch"
     CREATE_KEY = "key.create"
     LIST_KEYS = "key.list"
+    LIMIT_KEY = "key.limit"
     REVOKE_KEY = "key.revoke"
     ROTATE_KEY = "key.rotate"
     ADD_IDENTITY = "identity.add"
@@ -96,6 +97,7 @@ ROLES_FOR: dict[Action, frozenset[Role]] = {
     Action.WATCH: frozenset({Role.OPERATOR, Role.WORKER}),
     Action.CREATE_KEY: frozenset({Role.ADMIN}),
     Action.LIST_KEYS: frozenset({Role.ADMIN, Role.OPERATOR}),
+    Action.LIMIT_KEY: frozenset({Role.ADMIN}),
     Action.REVOKE_KEY: frozenset({Role.ADMIN, Role.OPERATOR}),
     Action.ROTATE_KEY: frozenset({Role.ADMIN}),
     Action.ADD_IDENTITY: frozenset({Role.ADMIN}),

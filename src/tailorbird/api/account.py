@@ -101,7 +101,7 @@ class Account:
     def __init__(self, books: Books, call: Call, key: ApiKey, route: str) -> None:
         self._books = books
         self._call = call
-        self._key = key
+        self.key = key
         self._route = route
         self._closed = False
         self._version = 0
@@ -116,12 +116,12 @@ class Account:
     @property
     def groups(self) -> frozenset[str]:
         """The groups whose documents may be shown to the caller."""
-        return self._key.groups
+        return self.key.groups
 
     @property
     def tenant(self) -> str:
         """The tenant that asks."""
-        return self._key.tenant
+        return self.key.tenant
 
     @property
     def request_id(self) -> str:
@@ -222,8 +222,8 @@ class Account:
         return [
             RequestRow(
                 id=f"{self._call.id}-{index}" if index else self._call.id,
-                tenant=self._key.tenant,
-                key=self._key.id,
+                tenant=self.key.tenant,
+                key=self.key.id,
                 alias=self.alias,
                 release=self.arm.release if self.arm else None,
                 arm=self.arm.name if self.arm else "",

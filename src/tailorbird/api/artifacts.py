@@ -25,6 +25,7 @@ from tailorbird.foundations.disk import private_folder
 from tailorbird.lifecycle import Parts
 from tailorbird.lifecycle.journal import permit
 from tailorbird.lifecycle.running.uploads import Stored, keep_upload
+from tailorbird.lifecycle.storage import require_room
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30
@@ -46,7 +47,7 @@ def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRoute
         summary="Upload a data file.",
         description="Takes the bytes of one file and answers with their digest, by which a submission (`run.submit`) names it.",
         response_model=Stored,
-        responses=error_answers(400, 401, 403, 413, 500, 503),
+        responses=error_answers(400, 401, 403, 413, 429, 500, 503),
         dependencies=SESSION,
         openapi_extra={"requestBody": _BODY},
     )
@@ -54,6 +55,7 @@ def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRoute
         actor = await sessions.actor(request)
         await sessions.run(permit, parts, actor, OWN[UPLOAD], "artifact.put")
         require_type(request, "application/octet-stream")
+        await sessions.run(require_room, parts, actor.tenant, _declared(request))
         folder = await sessions.run(_make_folder, parts)
         try:
             async with aclosing(stream_body(request, largest)) as body:
@@ -63,6 +65,12 @@ def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRoute
             await sessions.run(shutil.rmtree, folder, ignore_errors=True)
 
     return router
+
+
+def _declared(request: Request) -> int:
+    """Bytes that the caller says the body has; 0 where it says nothing. What comes is counted once it is here."""
+    said = request.headers.get("content-length", "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 20 else 0
 
 
 async def _write(sessions: Sessions, body: AsyncGenerator[bytes, None], path: Path) -> None:

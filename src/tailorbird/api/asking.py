@@ -104,7 +104,7 @@ async def _understand(chat: Chat, manner: Manner, request: Request, account: Acc
     texts, sampling = list(map(_user_text, body.conversations)), body.sampling
     _demand_written(arm, body, sampling)
     expected, most = most_used(arm, body.conversations, sampling)
-    account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at)
+    account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at, account.key)
     as_json = sampling.json_schema is not None
     account.answers = [Answer(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
     account.answered_by(route, arm, Told(*body.segments(request.headers), route.unit(body.keeps_to)))
@@ -215,6 +215,6 @@ async def _answer_events(
 
 def _headers(chat: Chat, account: Account, arm: Arm) -> dict[str, str]:
     told = {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name} | limit_headers(
-        chat.books.quotas.left(account.tenant, account.at)
+        chat.books.quotas.left(account.tenant, account.at, account.key)
     )
     return told | ({"x-tailorbird-referred": "true"} if account.referred else {})

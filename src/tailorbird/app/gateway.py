@@ -68,7 +68,7 @@ def gateway_app(parts: Parts, driver: EngineDriver, keep_former: timedelta = KEE
     quotas = Quotas(parts.ledger, parts.clock)
     deployment = Deployment(parts.ledger, driver, parts.clock, keep_former, quotas.gateway)
     deployment.written_in = parts.upkeep.record_file.parent if parts.upkeep.record_file else None
-    journal = RequestJournal(parts.ledger, gateway=quotas.gateway, redact=parts.redact)
+    journal = RequestJournal(parts.ledger, gateway=quotas.gateway, redact=parts.redact, metered=quotas.meters)
     health, metrics = Health(parts), api.Metrics()
     metrics.watch(deployment)
 

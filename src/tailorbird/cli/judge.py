@@ -95,7 +95,7 @@ def _judged_here(session: Session, digest: str, model: str, progress: Progress) 
     review = judges.ask(session.parts, actor, digest, name, here=True)
     if review.state is JudgeState.DONE:
         say(f"{model} has judged already: nothing was asked again, this is its record")
-    judges.hold(session.parts, actor, review, progress)
+    judges.hold(session.parts, actor, review, progress, here=True)
     return session.ask(asking.SHOW, releases.OneRelease(digest=review.release), "reviewer")
 
 

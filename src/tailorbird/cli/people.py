@@ -11,6 +11,7 @@ from tailorbird import access, wiring
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Role, Rotation, Scope
+from tailorbird.domain.quota import KeyLimits
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import people as asking
@@ -18,6 +19,10 @@ from tailorbird.lifecycle.control import people as asking
 key = typer.Typer(no_args_is_help=True)
 identity = typer.Typer(no_args_is_help=True)
 KeyId = Annotated[str, typer.Argument(help="Id of the key.", metavar="KEY")]
+KeyLimited = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="NAME=NUMBER, several times: requests_per_minute, requests_per_day, tokens_per_minute, tokens_per_day."),
+]
 KeyOut = Annotated[Path | None, typer.Option(help="Where to write the new key file (default: the workspace's keys).")]
 
 
@@ -40,9 +45,11 @@ def _create(  # noqa: PLR0913 - a parameter is an option of the command line
     days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1)] = None,
     scope: Annotated[list[Scope] | None, typer.Option(help="What it may be used for; may be given several times.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="A group whose documents it may be shown; may be given several times.")] = None,
+    limit: KeyLimited = None,
 ) -> None:
     """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
-    wanted = asking.NewKey(name=name, days=days, scopes=frozenset(scope or USUAL_SCOPES), groups=tuple(group or ()))
+    scopes, groups, limits = frozenset(scope or USUAL_SCOPES), tuple(group or ()), _limits(limit)
+    wanted = asking.NewKey(name=name, days=days, scopes=scopes, groups=groups, limits=limits)
     made = open_session(workspace, who, key_file).ask(asking.CREATE_KEY, wanted, "admin")
     say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
     typer.echo(made.secret)
@@ -63,10 +70,27 @@ def _list_keys(workspace: Workspace = None, who: As = None, key_file: Key = None
             ", ".join(sorted(k.groups)),
             "revoked" if k.revoked_at else "",
             f"{k.expires_at:%Y-%m-%d %H:%M}" if k.expires_at else "",
+            _told(k.limits),
         )
         for k in known
     ]
-    print_table(("key", "name", "scopes", "groups", "state", "expires"), rows)
+    print_table(("key", "name", "scopes", "groups", "state", "expires", "limits"), rows)
+
+
+@key.command("limit")
+def _limit(key_id: KeyId, limit: KeyLimited = None, workspace: Workspace = None, who: As = None, key_file: Key = None) -> None:
+    """Set the limits of an API key, beside its tenant's; those that are not named are lifted. Gateways know within a second."""
+    wanted = asking.NewKeyLimits(id=key_id, limits=_limits(limit))
+    limited = open_session(workspace, who, key_file).ask(asking.LIMIT_KEY, wanted, "admin")
+    out.print(f"key {limited.id} ({limited.name}): {_told(limited.limits) or 'no limits of its own'}", markup=False)
+
+
+def _limits(given: list[str] | None) -> KeyLimits:
+    return KeyLimits.model_validate(dict(one.partition("=")[::2] for one in given or ()))
+
+
+def _told(limits: KeyLimits) -> str:
+    return ", ".join(f"{name}={value}" for name, value in limits if value is not None)
 
 
 def _until(known: ApiKey) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 from tailorbird import access
 from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
 from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.place import ANONYMOUS, Place
 from tailorbird.domain.quota import Limits, Usage
 from tailorbird.lifecycle.control import Nothing
 from tailorbird.lifecycle.control import tenants as asking
@@ -20,7 +22,9 @@ tenant = typer.Typer(no_args_is_help=True)
 TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]
 Limited = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="NAME=NUMBER, several times: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…."),
+    typer.Option(
+        "--limit", help="NAME=NUMBER, several times: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…, storage_bytes."
+    ),
 ]
 
 
@@ -60,6 +64,27 @@ def _limit(
     """Set the limits of a tenant; those that are not named are lifted. Gateways know within a second."""
     changed = open_session(workspace, who, key).ask(asking.LIMIT, asking.NewLimits(name=name, limits=_limits(limit)), "admin")
     print_json(changed) if as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
+
+
+@tenant.command("places")
+def _places(
+    name: TenantName,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", help="PREFIX or PREFIX=CREDENTIAL, several times: s3://bucket/folder=worker, hf://owner, https://host."),
+    ] = None,
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say where what a tenant submits may be read from; places that are not named are taken back.
+
+    CREDENTIAL is none (the default), worker (what the worker's environment holds), or a name among the setting credentials.
+    """
+    wanted = asking.NewPlaces(name=name, places=tuple(map(_place, allow or ())))
+    changed = open_session(workspace, who, key).ask(asking.PLACES, wanted, "admin")
+    print_json(changed) if as_json else out.print(f"{name}: {_readable(changed.places)}", markup=False)
 
 
 @tenant.command("suspend")
@@ -103,7 +128,7 @@ def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json:
     if as_json:
         print_json(known)
         return
-    print_table(("tenant", "state", "this month", "limits", "keeps"), [_row(view) for view in known])
+    print_table(("tenant", "state", "this month", "stored", "limits", "keeps", "reads at"), [_row(view) for view in known])
 
 
 @tenant.command("policy")
@@ -123,7 +148,15 @@ def _policy(
 
 def _row(view: TenantView) -> tuple[str, ...]:
     one = view.tenant
-    return one.name, "suspended" if one.suspended_at else "", _used(view.month), _told(one.limits), _kept(one.policy)
+    return (
+        one.name,
+        "suspended" if one.suspended_at else "",
+        _used(view.month),
+        f"{view.storage.all_bytes:,} bytes",
+        _told(one.limits),
+        _kept(one.policy),
+        _readable(one.places),
+    )
 
 
 def _used(usage: Usage) -> str:
@@ -137,6 +170,15 @@ def _told(limits: Limits) -> str:
 def _kept(policy: TrafficPolicy) -> str:
     words = f"words for {policy.retention_days} days" if policy.store_content else "no words"
     return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "")
+
+
+def _place(given: str) -> Place:
+    prefix, _, credential = given.partition("=")
+    return Place(prefix=prefix, credential=credential or ANONYMOUS)
+
+
+def _readable(places: Sequence[Place]) -> str:
+    return ", ".join(f"{place.prefix} ({place.credential})" for place in places) or "no address"
 
 
 def _limits(given: list[str] | None) -> Limits:

@@ -79,6 +79,8 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/tenants/new", tenants.add),
     ("GET", "/tenants/{tenant}/limits", tenants.ask_limits),
     ("POST", "/tenants/{tenant}/limits", tenants.limit),
+    ("GET", "/tenants/{tenant}/places", tenants.ask_places),
+    ("POST", "/tenants/{tenant}/places", tenants.allow),
     ("GET", "/tenants/{tenant}/removal", tenants.ask_removal),
     ("POST", "/tenants/{tenant}/removal", tenants.remove),
     ("GET", "/tenants/{tenant}/suspension", tenants.confirm),

@@ -13,7 +13,8 @@ from typing import Annotated
 from pydantic import Field
 
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.quota import Limits
+from tailorbird.domain.place import Places
+from tailorbird.domain.quota import KeyLimits, Limits
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -32,13 +33,17 @@ class Role(StrEnum):
 
 
 class Tenant(Value):
-    """One organisation or team; what is its is invisible to the others. While it is suspended, its programs are answered nothing."""
+    """One organisation or team; what is its is invisible to the others. While it is suspended, its programs are answered nothing.
+
+    ``places`` are where what it submits may be read from; without any, nothing at an address is read for it.
+    """
 
     name: Name
     created_at: datetime
     suspended_at: datetime | None = None
     limits: Limits = Limits()
     policy: TrafficPolicy = TrafficPolicy()
+    places: Places = ()
 
 
 class Identity(Value):
@@ -95,7 +100,7 @@ Group = Annotated[str, Field(min_length=1, max_length=100)]
 class ApiKey(Value):
     """A key with which a tenant's programs call ``/v1`` and give feedback. Only the SHA-256 of the secret is kept.
 
-    Whoever asks with it may read the documents of its ``groups``, and those that everybody may.
+    Whoever asks with it may read the documents of its ``groups``, and those that everybody may. ``limits`` hold beside the tenant's.
     """
 
     id: str
@@ -107,6 +112,7 @@ class ApiKey(Value):
     revoked_at: datetime | None = None
     scopes: frozenset[Scope] = USUAL_SCOPES
     groups: frozenset[Group] = frozenset()
+    limits: KeyLimits = KeyLimits()
 
     def is_valid(self, now: datetime) -> bool:
         """True when neither revoked nor expired at ``now``."""

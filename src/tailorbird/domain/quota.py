@@ -1,4 +1,4 @@
-"""How much a tenant may use, and how much it has used.
+"""How much a tenant, or one of its API keys, may use, and how much was used.
 
 In: counts of requests, tokens and money. Out: amounts that can be added and compared, limits, the windows they hold for. Must not know: who
 counts, where it is kept.
@@ -14,6 +14,8 @@ from pydantic import Field
 from tailorbird.domain.value import Value
 
 Period = Literal["minute", "month"]
+#: The windows in which an API key's own limits hold.
+KeyPeriod = Literal["minute", "day"]
 
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
 _Money = Annotated[float, Field(ge=0, le=1e12)]
@@ -52,7 +54,8 @@ NOTHING = Amounts()
 
 
 class Limits(Value):
-    """What a tenant may use in a minute and in a calendar month (UTC). None means as much as it likes."""
+    """What a tenant may use in a minute and in a calendar month (UTC), and how many bytes it may have stored. None means as much as it
+    likes."""
 
     requests_per_minute: _Count | None = None
     requests_per_month: _Count | None = None
@@ -62,11 +65,44 @@ class Limits(Value):
     output_tokens_per_month: _Count | None = None
     money_per_minute: _Money | None = None
     money_per_month: _Money | None = None
+    storage_bytes: _Count | None = Field(default=None, exclude_if=lambda value: value is None)
 
     def of(self, period: Period) -> dict[str, float]:
         """The limits of a period that are set, by what they limit."""
         every = {name: getattr(self, f"{name}_per_{period}") for name in Amounts._fields}
         return {name: limit for name, limit in every.items() if limit is not None}
+
+
+class KeyLimits(Value):
+    """What one API key may use in a minute and in a day (UTC), beside its tenant's limits. ``tokens`` are those read and those written."""
+
+    requests_per_minute: _Count | None = None
+    requests_per_day: _Count | None = None
+    tokens_per_minute: _Count | None = None
+    tokens_per_day: _Count | None = None
+
+    def of(self, period: KeyPeriod) -> dict[str, float]:
+        """The limits of a period that are set, by what they limit."""
+        every = {name: getattr(self, f"{name}_per_{period}") for name in ("requests", "tokens")}
+        return {name: limit for name, limit in every.items() if limit is not None}
+
+    @property
+    def is_set(self) -> bool:
+        """True when anything is limited."""
+        return any(value is not None for _, value in self)
+
+
+class Storage(Value):
+    """What a tenant's work has stored: artifacts, each counted once, and files of work under way."""
+
+    artifacts: int = 0
+    bytes: int = 0
+    working_bytes: int = 0
+
+    @property
+    def all_bytes(self) -> int:
+        """All that counts against the quota."""
+        return self.bytes + self.working_bytes
 
 
 class Usage(Value):
@@ -86,14 +122,32 @@ class Usage(Value):
         return Amounts(self.requests, self.input_tokens, self.output_tokens, self.money)
 
 
-def window_start(period: Period, at: datetime) -> datetime:
-    """When the window that holds ``at`` began: the minute, or the first of the month, in UTC."""
+class KeyUsage(Value):
+    """What one gateway counted for an API key in the window of a period that began at ``start``."""
+
+    key: str
+    gateway: str
+    period: KeyPeriod
+    start: datetime
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    money: float = 0.0
+
+
+def window_start(period: Period | KeyPeriod, at: datetime) -> datetime:
+    """When the window that holds ``at`` began: the minute, the day, or the first of the month, in UTC."""
     moment = at.astimezone(UTC).replace(second=0, microsecond=0)
-    return moment if period == "minute" else moment.replace(day=1, hour=0, minute=0)
+    if period == "minute":
+        return moment
+    midnight = moment.replace(hour=0, minute=0)
+    return midnight if period == "day" else midnight.replace(day=1)
 
 
-def window_end(period: Period, start: datetime) -> datetime:
+def window_end(period: Period | KeyPeriod, start: datetime) -> datetime:
     """When the window that began at ``start`` ends."""
     if period == "minute":
         return start + timedelta(minutes=1)
+    if period == "day":
+        return start + timedelta(days=1)
     return (start + timedelta(days=32)).replace(day=1)

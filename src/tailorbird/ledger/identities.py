@@ -12,6 +12,8 @@ from sqlalchemy import ColumnElement, Connection, Select, func, or_, update
 
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.identity import ApiKey, Identity
+from tailorbird.domain.quota import KeyLimits
+from tailorbird.foundations.canonical import plain_json
 from tailorbird.ledger.rows import insert_new, own, select_fields, value_of
 from tailorbird.ledger.tables import api_keys, identities
 
@@ -61,7 +63,8 @@ class ApiKeys:
     def add(self, key: ApiKey) -> None:
         """Adds a key. Raises Conflict when its id is taken, in any tenant."""
         own(self._tenant, key.tenant)
-        if not insert_new(self._connection, api_keys, key.model_dump() | {"scopes": sorted(key.scopes), "groups": sorted(key.groups)}):
+        sets = {"scopes": sorted(key.scopes), "groups": sorted(key.groups), "limits": plain_json(key.limits)}
+        if not insert_new(self._connection, api_keys, key.model_dump() | sets):
             raise Conflict("a key with this id exists", "make another key", code="key_taken")
 
     def all(self) -> tuple[ApiKey, ...]:
@@ -73,6 +76,11 @@ class ApiKeys:
         """Makes the key with this id end at ``at``; one that ends earlier keeps its end. Raises NotFound."""
         later = or_(api_keys.c.expires_at.is_(None), api_keys.c.expires_at > at)
         self._connection.execute(update(api_keys).where(*self._here(key), later).values(expires_at=at))
+        return self._get(key)
+
+    def limit(self, key: str, limits: KeyLimits) -> ApiKey:
+        """Sets the limits of the key with this id. Raises NotFound."""
+        self._connection.execute(update(api_keys).where(*self._here(key)).values(limits=plain_json(limits)))
         return self._get(key)
 
     def revoke(self, key: str, at: datetime) -> ApiKey:

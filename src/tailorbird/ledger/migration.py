@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
-NEWEST = "0014"
+NEWEST = "0016"
 
 #: Where alembic finds the steps.
 SCRIPTS = Path(__file__).parent / "migrations"

@@ -97,7 +97,8 @@ def no_tenant(name: str) -> NotFound:
 
 
 def _plain(tenant: Tenant) -> dict[str, Any]:
-    return {"limits": plain_json(tenant.limits), "policy": plain_json(tenant.policy)}
+    places = [plain_json(place) for place in tenant.places]
+    return {"limits": plain_json(tenant.limits), "policy": plain_json(tenant.policy), "places": places}
 
 
 class Queue:

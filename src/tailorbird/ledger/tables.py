@@ -9,6 +9,8 @@ added, from 1: the order of rows, where times may tie. A default is what rows ha
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -64,6 +66,12 @@ def _count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False)
 
 
+def _used() -> list[Column[Any]]:
+    counts = [_count(name) for name in ("requests", "input_tokens", "output_tokens")]
+    start = Column("start", UtcTime, primary_key=True)
+    return [_key("gateway"), _key("period"), start, *counts, Column("money", Float, nullable=False)]
+
+
 tenants = Table(
     "tenants",
     metadata,
@@ -72,6 +80,7 @@ tenants = Table(
     Column("suspended_at", UtcTime),
     Column("limits", CanonicalJson, nullable=False, server_default="{}"),
     Column("policy", CanonicalJson, nullable=False, server_default="{}"),
+    Column("places", CanonicalJson, nullable=False, server_default="[]"),
 )
 
 identities = Table(
@@ -98,6 +107,7 @@ api_keys = Table(
     Column("revoked_at", UtcTime),
     Column("scopes", CanonicalJson, nullable=False, server_default='["answer","feedback"]'),
     Column("groups", CanonicalJson, nullable=False, server_default="[]"),
+    Column("limits", CanonicalJson, nullable=False, server_default="{}"),
     UniqueConstraint("id"),
 )
 
@@ -301,18 +311,13 @@ requests = Table(
 )
 
 #: What requests have used up, written in the transaction that writes their rows. ``gateway`` is one process's life.
-usage = Table(
-    "usage",
-    metadata,
-    _tenant(),
-    _key("gateway"),
-    _key("period"),
-    Column("start", UtcTime, primary_key=True),
-    _count("requests"),
-    _count("input_tokens"),
-    _count("output_tokens"),
-    Column("money", Float, nullable=False),
-)
+usage = Table("usage", metadata, _tenant(), *_used())
+
+#: As ``usage``, of API keys that have limits of their own.
+key_usage = Table("key_usage", metadata, _tenant(), _key("key"), *_used())
+
+#: Artifacts that a tenant's work has stored, each once. ``name`` is the digest's hexadecimal part: it counts an artifact, and keeps none.
+stored = Table("stored", metadata, _tenant(), _key("name"), _count("bytes"))
 
 feedback = Table(
     "feedback",

@@ -1,19 +1,20 @@
-"""What requests have used up, a row for each gateway, period and window; and the gateways that count.
+"""What requests have used up, a row for each gateway, period and window; the gateways that count; what work has stored.
 
-In: usage, signs of life. Out: sums. Must not know: limits.
+In: usage, signs of life, sizes of artifacts. Out: sums. Must not know: limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, or_, select
 
-from tailorbird.domain.quota import Amounts, Period, Usage
-from tailorbird.ledger.rows import upsert
-from tailorbird.ledger.tables import gateways, usage
+from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
+from tailorbird.domain.value import Digest
+from tailorbird.ledger.rows import insert_all_new, portions, upsert
+from tailorbird.ledger.tables import gateways, key_usage, stored, usage
 
 _COUNTS = Amounts._fields
 
@@ -29,10 +30,50 @@ class Usages:
         """Adds to what the gateways counted in their windows."""
         upsert(self._connection, usage, [one.model_dump() | {"tenant": self._tenant} for one in counted], summed=_COUNTS)
 
+    def add_of_keys(self, counted: Sequence[KeyUsage]) -> None:
+        """The same for API keys that have limits of their own."""
+        upsert(self._connection, key_usage, [one.model_dump() | {"tenant": self._tenant} for one in counted], summed=_COUNTS)
+
     def used(self, period: Period, start: datetime) -> Amounts:
         """What all gateways counted in the window that began at ``start``."""
         window = (usage.c.tenant == self._tenant, usage.c.period == period, usage.c.start == start)
         return _amounts(self._connection.execute(_sums().where(*window)).one())
+
+
+class StoredArtifacts:
+    """Implements ``StorageRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, sizes: Mapping[Digest, int]) -> None:
+        """Counts artifacts; those that are counted already stay as they are."""
+        rows = [{"tenant": self._tenant, "name": _name(digest), "bytes": size} for digest, size in sorted(sizes.items())]
+        insert_all_new(self._connection, stored, rows)
+
+    def counted(self, named: Collection[Digest]) -> frozenset[Digest]:
+        """Those of ``named`` that are counted."""
+        found: set[Digest] = set()
+        for some in portions(map(_name, named)):
+            asked = select(stored.c.name).where(stored.c.tenant == self._tenant, stored.c.name.in_(some))
+            found |= {f"sha256:{name}" for name in self._connection.scalars(asked)}
+        return frozenset(found)
+
+    def forget(self, named: Collection[Digest]) -> None:
+        """Counts these no longer."""
+        for some in portions(map(_name, named)):
+            self._connection.execute(delete(stored).where(stored.c.tenant == self._tenant, stored.c.name.in_(some)))
+
+    def total(self) -> Storage:
+        """How many there are, and their bytes."""
+        summed = select(func.count(), func.coalesce(func.sum(stored.c.bytes), 0)).where(stored.c.tenant == self._tenant)
+        artifacts, size = self._connection.execute(summed).one()
+        return Storage(artifacts=int(artifacts), bytes=int(size))
+
+
+def _name(digest: Digest) -> str:
+    return digest.removeprefix("sha256:")
 
 
 class AllUsage:
@@ -48,9 +89,23 @@ class AllUsage:
         rows = self._connection.execute(others.group_by(usage.c.tenant, usage.c.period))
         return {(row.tenant, row.period): _amounts(row) for row in rows}
 
+    def of_keys_by_others(self, gateway: str, starts: Mapping[KeyPeriod, datetime]) -> dict[tuple[str, KeyPeriod], Amounts]:
+        """The same for API keys that have limits of their own, by key and period."""
+        windows: list[ColumnElement[bool]] = [
+            and_(key_usage.c.period == period, key_usage.c.start == start) for period, start in starts.items()
+        ]
+        others = _sums(key_usage.c.key, key_usage.c.period, of=key_usage).where(key_usage.c.gateway != gateway, or_(*windows))
+        rows = self._connection.execute(others.group_by(key_usage.c.key, key_usage.c.period))
+        return {(row.key, row.period): _amounts(row) for row in rows}
+
     def prune(self, before: datetime) -> int:
-        """Forgets minutes that began before; how many rows there were."""
-        return self._connection.execute(delete(usage).where(usage.c.period == "minute", usage.c.start < before)).rowcount
+        """Forgets minutes that began before, and days of keys two days older than that; how many rows there were."""
+        old = [
+            delete(usage).where(usage.c.period == "minute", usage.c.start < before),
+            delete(key_usage).where(key_usage.c.period == "minute", key_usage.c.start < before),
+            delete(key_usage).where(key_usage.c.start < before - timedelta(days=2)),
+        ]
+        return sum(self._connection.execute(each).rowcount for each in old)
 
 
 class Gateways:
@@ -72,8 +127,8 @@ class Gateways:
         self._connection.execute(delete(gateways).where(gateways.c.id == gateway))
 
 
-def _sums(*groups: ColumnElement[Any]) -> Select[Any]:
-    return select(*groups, *(func.coalesce(func.sum(usage.c[name]), 0).label(name) for name in _COUNTS))
+def _sums(*groups: ColumnElement[Any], of: Table = usage) -> Select[Any]:
+    return select(*groups, *(func.coalesce(func.sum(of.c[name]), 0).label(name) for name in _COUNTS))
 
 
 def _amounts(row: Any) -> Amounts:

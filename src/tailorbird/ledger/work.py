@@ -32,7 +32,7 @@ from tailorbird.ledger.sessions import Sessions
 from tailorbird.ledger.signals import Signals
 from tailorbird.ledger.system import system_over
 from tailorbird.ledger.tables import tenants
-from tailorbird.ledger.usage import Usages
+from tailorbird.ledger.usage import StoredArtifacts, Usages
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import EventLog
@@ -41,7 +41,7 @@ from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, Sess
 from tailorbird.ports.judgements import JudgementRepository, ModelReviewRepository
 from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
-from tailorbird.ports.quota import UsageRepository
+from tailorbird.ports.quota import StorageRepository, UsageRepository
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
 from tailorbird.ports.rollout import RolloutRepository
@@ -80,6 +80,7 @@ class TenantWork:
     erasures: ErasureRepository
     secrets: SecretRepository
     usage: UsageRepository
+    storage: StorageRepository
     feedback: FeedbackRepository
     reviews: ReviewRepository
     contents: ContentRepository
@@ -168,6 +169,7 @@ def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
         erasures=Erasures(connection, tenant, clock),
         secrets=Secrets(connection, tenant),
         usage=Usages(connection, tenant),
+        storage=StoredArtifacts(connection, tenant),
         feedback=FeedbackBook(connection, tenant),
         reviews=Reviews(connection, tenant),
         contents=Contents(connection, tenant),

@@ -15,6 +15,7 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.run import Outlook, TrainingProgress
 from tailorbird.domain.value import Digest
+from tailorbird.foundations.reach import Credentials
 from tailorbird.lifecycle.denials import Denials
 from tailorbird.models import ModelCache
 from tailorbird.ports.artifacts import ErasableStore
@@ -70,6 +71,7 @@ class Parts:
     of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
     model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
     ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
+    ``credentials`` are those that places of tenants may name.
     """
 
     ledger: Ledger
@@ -92,6 +94,7 @@ class Parts:
     judge_kappa: float = 0.4
     fetches_encoder: bool = False
     model_cache: Path | None = None
+    credentials: Credentials = field(default_factory=dict, repr=False)
 
     @property
     def models(self) -> ModelCache:

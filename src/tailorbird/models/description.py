@@ -92,7 +92,7 @@ def register(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | Non
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
     digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(_TEMPLATE_FILE, digest_bytes(b"")))
-    entry = entry_named(name) or pinned(name, pins or folder.parent)
+    entry = entry_named(name) or pinned(name, folder.parent) or (pinned(name, pins) if pins else None)
     return describe(folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
 
 

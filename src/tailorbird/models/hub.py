@@ -18,7 +18,10 @@ from typing import Any
 
 from tailorbird.domain.base_model import CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid, Unavailable
+from tailorbird.domain.place import OF_WORKER
 from tailorbird.foundations.disk import digest_file
+from tailorbird.foundations.reach import grant_for
+from tailorbird.models.cached import ModelCache
 from tailorbird.models.folder import check_code, check_weights
 
 PREFIX = "hf://"
@@ -51,7 +54,8 @@ def is_name(name: str) -> bool:
 def resolve(name: str) -> CatalogueEntry:
     """The entry of the model ``name``, pinned to the commit that its revision stands for now (``source.version``).
 
-    Raises ModelInvalid (name that does not read as one, no such model or revision), Unavailable (library, network or access missing).
+    Raises ModelInvalid (name that does not read as one, no such model or revision), Forbidden (submitted work, and no place of its tenant
+    covers it), Unavailable (library, network or access missing).
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -59,10 +63,26 @@ def resolve(name: str) -> CatalogueEntry:
             f"{name[:200]} is no model of the hub", "write hf://OWNER/NAME or hf://OWNER/NAME@REVISION", code="model_unknown"
         )
     repository = found["repository"]
+    token = token_for(name)
     with _explained(name):
-        info = _info(repository, found["revision"])
+        info = _info(repository, found["revision"], token)
     source = ModelSource(kind="hub", location=repository, version=info.sha)
     return CatalogueEntry(name=name, title=repository, license=_license(info), parameters=_parameters(info), source=source)
+
+
+def token_for(name: str) -> str | bool | None:
+    """What the model ``name`` is read with: None, what the library finds around it; False, nothing. Raises Forbidden, Unavailable."""
+    grant = grant_for(name)
+    return None if grant is None or grant.credential == OF_WORKER else grant.options.get("token", False)
+
+
+def cache_for(name: str, cache: ModelCache) -> ModelCache:
+    """Where the model ``name`` is kept. Of the hub's, those that submitted work reads with another credential than the worker's lie apart
+    for each: nobody is given what was read with somebody else's. Raises Forbidden, Unavailable."""
+    grant = grant_for(name) if name.startswith(PREFIX) else None
+    if grant is None or grant.credential == OF_WORKER:
+        return cache
+    return ModelCache(cache.own / "by-credential" / grant.credential)
 
 
 def download(entry: CatalogueEntry, folder: Path, progress: Callable[[str], None]) -> None:
@@ -70,28 +90,28 @@ def download(entry: CatalogueEntry, folder: Path, progress: Callable[[str], None
 
     Raises ModelInvalid (pickled, code of its own), Unavailable, Corrupt (a file is not the one that the hub lists).
     """
-    source = entry.source
+    source, token = entry.source, token_for(entry.name)
     with _explained(entry.name):
-        info = _info(source.location, source.version)
+        info = _info(source.location, source.version, token)
         names = {sibling.rfilename for sibling in info.siblings or ()}
         loadable = {name for name in names if not name.endswith(".safetensors") or fnmatchcase(name, _WEIGHTS[0])}
         check_weights(source.location, {PurePosixPath(name).suffix for name in loadable if "/" not in name})
-        _fetch(source, folder, _PLAIN)
+        _fetch(source, folder, _PLAIN, token)
         check_code(folder)
         progress(f"downloading {source.location} at {source.version[:12]}")
-        _fetch(source, folder, _WEIGHTS)
+        _fetch(source, folder, _WEIGHTS, token)
     for sibling in info.siblings or ():
         _check_bytes(folder / sibling.rfilename, sibling, entry)
 
 
-def _info(repository: str, revision: str | None) -> Any:
+def _info(repository: str, revision: str | None, token: str | bool | None) -> Any:
     from huggingface_hub import HfApi, constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # otherwise each request tells the hub what is installed here
-    return HfApi().model_info(repository, revision=revision, files_metadata=True)
+    return HfApi(token=token).model_info(repository, revision=revision, files_metadata=True)
 
 
-def _fetch(source: ModelSource, folder: Path, patterns: tuple[str, ...]) -> None:
+def _fetch(source: ModelSource, folder: Path, patterns: tuple[str, ...], token: str | bool | None) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -102,6 +122,7 @@ def _fetch(source: ModelSource, folder: Path, patterns: tuple[str, ...]) -> None
         local_dir=folder,
         allow_patterns=list(patterns),
         ignore_patterns=["*/*"],
+        token=token,
     )
 
 

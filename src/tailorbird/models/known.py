@@ -22,7 +22,8 @@ def known_of(name: str, cache: Path | ModelCache) -> CatalogueEntry:
 
     A model of the hub that was not pulled before is asked for: raises ModelInvalid (no such model), Unavailable (no answer).
     """
-    entry = entry_named(name) or pinned(name, ModelCache.of(cache).own)
+    kept = hub.cache_for(name, ModelCache.of(cache))
+    entry = entry_named(name) or pinned(name, kept.own)
     if entry is not None:
         return entry
     if name.startswith(hub.PREFIX):

@@ -49,14 +49,14 @@ def pull(name: str, cache: Path | ModelCache, open_reader: Callable[[], ModelRea
     """The folder ``<name>-<id>`` of the cache with model.safetensors, config, tokenizer and chat template of a base model.
 
     ``name`` is a catalogue name, ``hf://OWNER/NAME[@REVISION]``, a Hugging Face folder or a .gguf file. What is there already is used
-    again; ``open_reader`` is called only when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Unavailable
-    (no download), Corrupt (wrong bytes).
+    again; ``open_reader`` is called only when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Forbidden
+    (submitted work, and no place of its tenant covers it), Unavailable (no download), Corrupt (wrong bytes).
     """
     cache, entry = ModelCache.of(cache), entry_named(name)
     if entry is not None:
         return _pull_entry(entry, cache, open_reader, progress)
     if name.startswith(hub.PREFIX):
-        return _pull_from_hub(name, cache, open_reader, progress)
+        return _pull_from_hub(name, hub.cache_for(name, cache), open_reader, progress)
     path = Path(name).expanduser()
     if not path.exists():
         raise _unknown(name)

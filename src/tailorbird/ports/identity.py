@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from tailorbird.domain.identity import ApiKey, Identity, Session, Tenant
+from tailorbird.domain.quota import KeyLimits
 
 
 class IdentityRepository(Protocol):
@@ -41,6 +42,10 @@ class ApiKeyRepository(Protocol):
 
     def expire(self, key: str, at: datetime) -> ApiKey:
         """Makes the key with this id end at ``at``, unless it ends earlier. Raises NotFound."""
+        ...
+
+    def limit(self, key: str, limits: KeyLimits) -> ApiKey:
+        """Sets the limits of the key with this id. Raises NotFound."""
         ...
 
     def revoke(self, key: str, at: datetime) -> ApiKey:

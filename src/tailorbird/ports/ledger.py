@@ -13,7 +13,7 @@ from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, Rev
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
 from tailorbird.ports.judgements import JudgementRepository, ModelReviewRepository
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
-from tailorbird.ports.quota import GatewayDirectory, UsageBook, UsageRepository
+from tailorbird.ports.quota import GatewayDirectory, StorageRepository, UsageBook, UsageRepository
 from tailorbird.ports.records import RecordRepository
 from tailorbird.ports.references import ReferenceBook
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
@@ -44,6 +44,7 @@ class UnitOfWork(Protocol):
     erasures: ErasureRepository
     secrets: SecretRepository
     usage: UsageRepository
+    storage: StorageRepository
     feedback: FeedbackRepository
     reviews: ReviewRepository
     contents: ContentRepository

@@ -22,7 +22,7 @@ from typing import get_args
 from tailorbird.domain.deployment import SHADOW, RequestRow
 from tailorbird.domain.errors import Busy, Internal, TailorbirdError, Unavailable
 from tailorbird.domain.feedback import Content, Review
-from tailorbird.domain.quota import NOTHING, Amounts, Period, Usage, window_start
+from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, KeyUsage, Period, Usage, window_start
 from tailorbird.ports.ledger import Ledger
 
 _log = logging.getLogger("tailorbird.serving")
@@ -59,14 +59,22 @@ class RequestJournal:
     """Group commit of request rows between ``start`` and ``stop``.
 
     A row that cannot be written for ``patience`` seconds is reported, never forgotten. What rows used up is counted for ``gateway``,
-    where it has a name. Without ``redact`` no words are kept.
+    where it has a name; that of API keys which are ``metered`` (by their ids) for each of them, too. Without ``redact`` no words are kept.
     """
 
-    def __init__(self, ledger: Ledger, patience: float = 5.0, gateway: str = "", redact: Redact | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        patience: float = 5.0,
+        gateway: str = "",
+        redact: Redact | None = None,
+        metered: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._ledger = ledger
         self._patience = patience
         self._gateway = gateway
         self._redact = redact
+        self._metered = metered
         self._waiting: deque[_Entry] = deque()
         self._awake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -169,6 +177,7 @@ class RequestJournal:
             work.requests.add(rows)
             if self._gateway:
                 work.usage.add(usage_of(rows, self._gateway))
+                work.usage.add_of_keys(usage_of_keys([row for row in rows if self._metered(row.key)], self._gateway))
             if reviews:
                 work.reviews.add(reviews)
             if contents:
@@ -205,6 +214,20 @@ def usage_of(rows: Sequence[RequestRow], gateway: str) -> list[Usage]:
     summed = {window: amounts_of(inside) for window, inside in windows.items()}
     return [
         Usage(gateway=gateway, period=period, start=start, **used._asdict()) for (period, start), used in summed.items() if used != NOTHING
+    ]
+
+
+def usage_of_keys(rows: Sequence[RequestRow], gateway: str) -> list[KeyUsage]:
+    """The same, by the API keys that asked."""
+    windows: dict[tuple[str, KeyPeriod, datetime], list[RequestRow]] = defaultdict(list)
+    for row in rows:
+        for period in get_args(KeyPeriod):
+            windows[row.key, period, window_start(period, row.at)].append(row)
+    summed = {window: amounts_of(inside) for window, inside in windows.items()}
+    return [
+        KeyUsage(key=key, gateway=gateway, period=period, start=start, **used._asdict())
+        for (key, period, start), used in summed.items()
+        if used != NOTHING
     ]
 
 

@@ -1,4 +1,4 @@
-"""What tenants may still use: reserved before a request is worked on, settled when it has ended.
+"""What tenants, and API keys with limits of their own, may still use: reserved before a request is worked on, settled when it has ended.
 
 In: limits and usage from the record; what a request may use at most, what it used. Out: reservations, or Exhausted with the time to wait.
 Touched only from the event loop, but for the reading of the record. Must not know: HTTP, what a request is.
@@ -19,8 +19,8 @@ from typing import get_args
 from uuid import uuid4
 
 from tailorbird.domain.errors import Exhausted, Forbidden, TailorbirdError
-from tailorbird.domain.identity import Tenant
-from tailorbird.domain.quota import NOTHING, Amounts, Limits, Period, window_end, window_start
+from tailorbird.domain.identity import ApiKey, Tenant
+from tailorbird.domain.quota import NOTHING, Amounts, KeyPeriod, Period, window_end, window_start
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 
@@ -29,7 +29,16 @@ _log = logging.getLogger("tailorbird.serving")
 #: Seconds between two readings of the record.
 _READ_EVERY = 1.0
 _PERIODS: tuple[Period, ...] = get_args(Period)
-_WORDS = {"requests": "requests", "input_tokens": "tokens read", "output_tokens": "tokens written", "money": "money"}
+_KEY_PERIODS: tuple[KeyPeriod, ...] = get_args(KeyPeriod)
+_WORDS = {
+    "requests": "requests",
+    "input_tokens": "tokens read",
+    "output_tokens": "tokens written",
+    "tokens": "tokens read and written",
+    "money": "money",
+}
+#: What a key's limits are in terms of the tenant's, where both are told a caller.
+_TOLD_AS = {"requests": "requests", "tokens": "input_tokens"}
 
 
 @dataclass
@@ -47,14 +56,16 @@ class _Window:
         return self.own.plus(self.held).plus(self.others)
 
 
+_Windows = dict[tuple[Period | KeyPeriod, datetime], _Window]
+
+
 @dataclass
 class _Meter:
-    """One tenant's windows, by period and start: a clock that is set back finds what was counted there."""
+    """The windows of a tenant or of a key, by period and start: a clock that is set back finds what was counted there."""
 
-    tenant: Tenant
-    windows: dict[tuple[Period, datetime], _Window] = field(default_factory=dict)
+    windows: _Windows = field(default_factory=dict)
 
-    def at(self, period: Period, moment: datetime) -> _Window:
+    def at(self, period: Period | KeyPeriod, moment: datetime) -> _Window:
         """The window that holds ``moment``."""
         start = window_start(period, moment)
         return self.windows.setdefault((period, start), _Window(start))
@@ -100,7 +111,10 @@ class Quotas:
         self._ledger = ledger
         self._clock = clock
         self._read_every = read_every
+        self._tenants: dict[str, Tenant] = {}
         self._meters: dict[str, _Meter] = {}
+        self._keys: dict[str, _Meter] = {}
+        self._keys_by_others: dict[tuple[str, KeyPeriod], Amounts] = {}
         self._task: asyncio.Task[None] | None = None
         self._seen: tuple[object, datetime] | None = None
 
@@ -115,59 +129,85 @@ class Quotas:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def reserve(self, tenant: str, most: Amounts, at: datetime) -> Reservation:
-        """Holds ``most`` of what ``tenant`` has left at ``at``.
+    async def reserve(self, tenant: str, most: Amounts, at: datetime, key: ApiKey | None = None) -> Reservation:
+        """Holds ``most`` of what ``tenant``, and ``key`` where it has limits of its own, have left at ``at``.
 
-        Raises Exhausted (``quota_…``) when that is less, Forbidden (``tenant_suspended``).
+        Raises Exhausted (``quota_…``, ``key_quota_…``) when that is less, Forbidden (``tenant_suspended``).
         """
-        if tenant not in self._meters:
+        if tenant not in self._tenants:
             await self.refresh()
-        meter = self._meters.get(tenant)
-        if meter is None or meter.tenant.suspended_at is not None:
+        found = self._tenants.get(tenant)
+        if found is None or found.suspended_at is not None:
             raise Forbidden(f"the tenant {tenant} is suspended", "ask the operator of this server", code="tenant_suspended")
-        windows = tuple(meter.at(period, at) for period in _PERIODS)
+        windows = [self._meters[tenant].at(period, at) for period in _PERIODS]
         for period, window in zip(_PERIODS, windows, strict=True):
-            _check(meter.tenant.limits, period, window, most, at)
+            _check(found.limits.of(period), period, window, most, at)
+        if key is not None and key.limits.is_set:
+            meter = self._meter_of_key(key.id, at)
+            own = [meter.at(period, at) for period in _KEY_PERIODS]
+            for key_period, window in zip(_KEY_PERIODS, own, strict=True):
+                _check(key.limits.of(key_period), key_period, window, most, at, of_key=True)
+            windows += own
         for window in windows:
             window.held = window.held.plus(most)
-        return Reservation(windows, most)
+        return Reservation(tuple(windows), most)
 
     def policy_of(self, tenant: str) -> Tenant | None:
         """The tenant as the record had it lately."""
-        meter = self._meters.get(tenant)
-        return meter.tenant if meter else None
+        return self._tenants.get(tenant)
 
-    def left(self, tenant: str, at: datetime) -> dict[str, Left]:
-        """What is left of the limits that the tenant has in a minute, by what they limit."""
-        meter = self._meters.get(tenant)
-        if meter is None:
+    def meters(self, key: str) -> bool:
+        """True for an API key (by its id) whose use is counted for itself, since it has limits."""
+        return key in self._keys
+
+    def left(self, tenant: str, at: datetime, key: ApiKey | None = None) -> dict[str, Left]:
+        """What is left of the limits in a minute, by what they limit: the tenant's, or the key's where that is less."""
+        found = self._tenants.get(tenant)
+        if found is None:
             return {}
-        window = meter.at("minute", at)
-        seconds = (window_end("minute", window.start) - at).total_seconds()
-        used = window.used._asdict()
-        return {name: Left(limit, max(0.0, limit - used[name]), seconds) for name, limit in meter.tenant.limits.of("minute").items()}
+        told = _left(self._meters[tenant].at("minute", at), found.limits.of("minute"), at)
+        if key is None or key.id not in self._keys:
+            return told
+        for name, left in _left(self._keys[key.id].at("minute", at), key.limits.of("minute"), at).items():
+            known = told.get(_TOLD_AS[name])
+            if known is None or left.left < known.left:
+                told[_TOLD_AS[name]] = left
+        return told
 
     async def refresh(self) -> None:
         """Reads tenants, and what others counted. What cannot be read now stays as it was."""
-        starts: dict[Period, datetime] = {period: window_start(period, self._clock.now()) for period in _PERIODS}
+        now = self._clock.now()
+        starts: dict[Period, datetime] = {period: window_start(period, now) for period in _PERIODS}
+        key_starts: dict[KeyPeriod, datetime] = {period: window_start(period, now) for period in _KEY_PERIODS}
         try:
-            tenants, others = await asyncio.to_thread(self._read, starts)
+            tenants, others, self._keys_by_others = await asyncio.to_thread(self._read, starts, key_starts)
         except TailorbirdError as error:
             _log.warning("limits could not be read (%s); they stay as they are", error.error_code)
             return
-        self._meters = {tenant.name: self._meter(tenant, starts, others) for tenant in tenants}
+        self._tenants = {tenant.name: tenant for tenant in tenants}
+        self._meters = {name: self._meters.get(name) or _Meter() for name in self._tenants}
+        for name, meter in self._meters.items():
+            for period, start in starts.items():
+                meter.at(period, start).others = others.get((name, period), NOTHING)
+            meter.forget(starts["minute"] - timedelta(hours=1))
+        for key in list(self._keys):
+            self._meter_of_key(key, now).forget(starts["minute"] - timedelta(hours=1))
+            if not any(window.used != NOTHING for window in self._keys[key].windows.values()):
+                del self._keys[key]
 
-    def _meter(self, tenant: Tenant, starts: Mapping[Period, datetime], others: Mapping[tuple[str, Period], Amounts]) -> _Meter:
-        meter = self._meters.get(tenant.name) or _Meter(tenant)
-        meter.tenant = tenant
-        for period, start in starts.items():
-            meter.at(period, start).others = others.get((tenant.name, period), NOTHING)
-        meter.forget(starts["minute"] - timedelta(hours=1))
+    def _meter_of_key(self, key: str, at: datetime) -> _Meter:
+        """The key's windows, with what others counted in those that hold ``at``, as the record had it lately."""
+        meter = self._keys.setdefault(key, _Meter())
+        for period in _KEY_PERIODS:
+            meter.at(period, at).others = self._keys_by_others.get((key, period), NOTHING)
         return meter
 
-    def _read(self, starts: Mapping[Period, datetime]) -> tuple[tuple[Tenant, ...], dict[tuple[str, Period], Amounts]]:
+    def _read(
+        self, starts: Mapping[Period, datetime], key_starts: Mapping[KeyPeriod, datetime]
+    ) -> tuple[tuple[Tenant, ...], dict[tuple[str, Period], Amounts], dict[tuple[str, KeyPeriod], Amounts]]:
         with self._ledger.system(write=False) as system:
-            return system.tenants.all(), system.usage.by_others(self.gateway, starts)
+            usage = system.usage
+            return system.tenants.all(), usage.by_others(self.gateway, starts), usage.of_keys_by_others(self.gateway, key_starts)
 
     async def _keep_reading(self) -> None:
         while True:
@@ -184,17 +224,31 @@ class Quotas:
         return (pulse, window_start("minute", self._clock.now())) if pulse else None
 
 
-def _check(limits: Limits, period: Period, window: _Window, most: Amounts, at: datetime) -> None:
+def _check(
+    limits: Mapping[str, float], period: Period | KeyPeriod, window: _Window, most: Amounts, at: datetime, *, of_key: bool = False
+) -> None:
     """Raises Exhausted where a limit would be passed."""
-    asked, used = most._asdict(), window.used._asdict()
-    for name, limit in limits.of(period).items():
+    asked, used = _figures(most), _figures(window.used)
+    for name, limit in limits.items():
         # Money is known only afterwards: once the limit is reached, nothing more is begun.
         over = used[name] + asked[name] > limit or (name == "money" and used[name] >= limit)
         if over:
             wait = (window_end(period, window.start) - at).total_seconds()
+            whose, whom = (" of this API key", "an admin of your tenant") if of_key else ("", "the operator")
             raise Exhausted(
-                f"the limit of {limit:g} {_WORDS[name]} a {period} is used up",
-                f"try again in {wait:.0f} s, ask for less, or ask the operator for a higher limit",
-                code=f"quota_{name}",
+                f"the limit of {limit:g} {_WORDS[name]} a {period}{whose} is used up",
+                f"try again in {wait:.0f} s, ask for less, or ask {whom} for a higher limit",
+                code=f"{'key_' if of_key else ''}quota_{name}",
                 retry_after=max(1.0, wait),
             )
+
+
+def _left(window: _Window, limits: Mapping[str, float], at: datetime) -> dict[str, Left]:
+    seconds = (window_end("minute", window.start) - at).total_seconds()
+    used = _figures(window.used)
+    return {name: Left(limit, max(0.0, limit - used[name]), seconds) for name, limit in limits.items()}
+
+
+def _figures(amounts: Amounts) -> dict[str, float]:
+    """What is counted, by name; of tokens also those read and written together."""
+    return amounts._asdict() | {"tokens": amounts.input_tokens + amounts.output_tokens}

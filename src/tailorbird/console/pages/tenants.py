@@ -13,6 +13,7 @@ from tailorbird.access import Action
 from tailorbird.console.visit import Visit, see_other
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Role, Tenant
+from tailorbird.domain.place import ANONYMOUS
 from tailorbird.domain.quota import Amounts, Limits, Period
 from tailorbird.lifecycle.control import tenants
 from tailorbird.lifecycle.identities.tenants import TenantView
@@ -51,6 +52,22 @@ def ask_limits(visit: Visit) -> Response:
 def limit(visit: Visit) -> Response:
     """Sets the limits of a tenant, in place of those it had."""
     visit.ask(tenants.LIMIT, name=visit.named("tenant"), limits=_limits(visit))
+    return see_other("/console/tenants")
+
+
+def ask_places(visit: Visit) -> Response:
+    """Asks where what a tenant submits may be read from."""
+    known = _known(visit, visit.named("tenant"))
+    return visit.page("tenant_places.html", name=known.name, places=known.places)
+
+
+def allow(visit: Visit) -> Response:
+    """Sets a tenant's places, in place of those it had: one a line, a prefix and the name of its credential."""
+    lines = [line.split() for line in visit.form.get("places", "").splitlines() if line.strip()]
+    if any(len(line) > 2 for line in lines):
+        raise InvalidInput("a line has more than a prefix and a credential", "write: s3://bucket/folder worker", code="field_invalid")
+    places = [{"prefix": line[0], "credential": line[1] if len(line) > 1 else ANONYMOUS} for line in lines]
+    visit.ask(tenants.PLACES, name=visit.named("tenant"), places=places)
     return see_other("/console/tenants")
 
 
@@ -100,11 +117,13 @@ def _known(visit: Visit, name: str) -> Tenant:
 
 def _fields(limits: Limits) -> list[tuple[str, str, float | None]]:
     """Every limit: its name, what it is called, what it is now."""
-    return [
+    stored = ("storage_bytes", "bytes stored", limits.storage_bytes)
+    counted = [
         (f"{name}_per_{period}", f"{words} a {period}", getattr(limits, f"{name}_per_{period}"))
         for period in _PERIODS
         for name, words in _COUNTED.items()
     ]
+    return [*counted, stored]
 
 
 def _limits(visit: Visit) -> dict[str, str]:

@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tailorbird.data.reading.hub_card import CARDS, LARGEST, check_card
 from tailorbird.data.reading.parquet_file import missing_package
 from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.domain.place import OF_WORKER
 from tailorbird.domain.value import Value
+from tailorbird.foundations.reach import grant_for
 
 PREFIX = "hf://"
 
@@ -49,13 +52,20 @@ def parse_address(name: str) -> HubAddress:
 def fetch_rows(name: str, wanted: Collection[str], workspace: Path) -> Path:
     """The rows at ``name`` as JSONL, one a line: the ``wanted`` columns, and null in the others. Labels kept as numbers get their names.
 
-    Raises DataInvalid (no such data set, revision, configuration or split), Unavailable (library, network or access missing).
+    Raises DataInvalid (no such data set, revision, configuration or split), Forbidden (submitted work, and no place of its tenant covers
+    it), Unavailable (library, network or access missing).
     """
-    address = parse_address(name)
+    address, grant = parse_address(name), grant_for(name)
+    # False: not even the token that the library would find in the worker's environment or home.
+    token = None if grant is None or grant.credential == OF_WORKER else grant.options.get("token", False)
     with _explained(name):
-        dataset = _load(address)
+        from datasets.features.features import require_decoding
+
+        dataset = _load(address, token)
         names = dataset.column_names
-        read = dataset.select_columns([column for column in names if column in wanted])
+        # A picture or a sound is a path that decoding would open, wherever it leads.
+        media = {column for column, feature in dataset.features.items() if require_decoding(feature)}
+        read = dataset.select_columns([column for column in names if column in wanted and column not in media])
         decoders = {column: feature for column, feature in read.features.items() if hasattr(feature, "int2str")}
         target = workspace / "rows.jsonl"
         with target.open("w", encoding="utf-8") as out:
@@ -65,18 +75,30 @@ def fetch_rows(name: str, wanted: Collection[str], workspace: Path) -> Path:
         return target
 
 
-def _load(address: HubAddress) -> Any:
+def _load(address: HubAddress, token: str | bool | None) -> Any:
     """The rows of the one commit that the revision stands for now; the library alone might fall back on whatever it has kept of others."""
     import datasets
     from huggingface_hub import HfApi, constants
 
     constants.HF_HUB_DISABLE_TELEMETRY = True  # otherwise each request tells the hub what is installed here
     datasets.disable_progress_bars()
-    commit = HfApi().dataset_info(address.repository, revision=address.revision).sha
-    loaded = datasets.load_dataset(address.repository, name=address.config, split=address.split, revision=commit)
+    hub = HfApi(token=token)
+    commit: str = hub.dataset_info(address.repository, revision=address.revision).sha or ""
+    _check_cards(hub, address.repository, commit)
+    loaded = datasets.load_dataset(address.repository, name=address.config, split=address.split, revision=commit, token=token)
     if not all(commit in Path(kept["filename"]).parts for kept in loaded.cache_files):
         raise ConnectionError(address.repository)
     return loaded
+
+
+def _check_cards(hub: Any, repository: str, commit: str) -> None:
+    """Before the library reads what they name. Raises DataInvalid."""
+    listed = {entry.path: entry.size for entry in hub.get_paths_info(repository, list(CARDS), repo_type="dataset", revision=commit)}
+    for file, size in listed.items():
+        if size > LARGEST:
+            raise DataInvalid(f"{repository}: its card ({file}) has {size:,} bytes", "shorten the card on the hub", code="file_broken")
+        path = hub.hf_hub_download(repository, file, repo_type="dataset", revision=commit)
+        check_card(repository, file, Path(path).read_text(encoding="utf-8", errors="replace"))
 
 
 def _label_name(feature: Any, value: Any) -> Any:

@@ -20,8 +20,9 @@ from tailorbird.data.reading.parquet_file import read_parquet
 from tailorbird.data.reading.record import Reader
 from tailorbird.data.reading.remote import check_address, fetch
 from tailorbird.data.reading.text_folder import FOLDER, held_folder, read_folder
-from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.errors import DataInvalid, Forbidden
 from tailorbird.domain.objective import DataSource
+from tailorbird.foundations.reach import is_bounded
 
 #: Kind of file (its suffix) to what reads it.
 READERS: dict[str, Reader] = {
@@ -66,6 +67,8 @@ def located_at(name: str, wanted: Collection[str], folder: Path) -> Iterator[Dat
 
 
 def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
+    if is_bounded() and (Path(name).is_absolute() or ".." in Path(name).parts):
+        raise Forbidden(f"{name} did not come with the objective", "upload it", code="upload_missing")
     if not path.exists():
         raise DataInvalid(f"{name}: there is no such file", "paths are relative to the folder of the objective file", code="file_missing")
     return held_folder(name, path) if path.is_dir() else held(name, path, _kind(name))

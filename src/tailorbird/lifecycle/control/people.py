@@ -11,6 +11,7 @@ from pydantic import Field
 
 from tailorbird.access import Action
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature
+from tailorbird.domain.quota import KeyLimits
 from tailorbird.domain.value import Name, Value
 from tailorbird.lifecycle.control.operation import Nothing, Operation
 from tailorbird.lifecycle.identities import people
@@ -60,6 +61,14 @@ class NewKey(Value):
     days: Annotated[int, Field(ge=1, le=3650)] | None = None
     scopes: Annotated[frozenset[Scope], Field(min_length=1)] = USUAL_SCOPES
     groups: Annotated[tuple[Group, ...], Field(max_length=100)] = ()
+    limits: KeyLimits = KeyLimits()
+
+
+class NewKeyLimits(Value):
+    """The limits of an API key, in place of those it had."""
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
+    limits: KeyLimits
 
 
 class KeySecret(Value):
@@ -108,8 +117,13 @@ def _keys(parts: Parts, actor: Actor, _asked: Nothing) -> Keys:
 
 
 def _create_key(parts: Parts, actor: Actor, asked: NewKey) -> KeySecret:
-    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, asked.scopes, frozenset(asked.groups))
+    grants = people.Grants(scopes=asked.scopes, groups=frozenset(asked.groups), limits=asked.limits)
+    key, secret = people.create_api_key(parts, actor, asked.name, asked.days, grants)
     return KeySecret(key=_shown(key), secret=secret)
+
+
+def _limit_key(parts: Parts, actor: Actor, asked: NewKeyLimits) -> ApiKey:
+    return _shown(people.limit_api_key(parts, actor, asked.id, asked.limits))
 
 
 def _revoke_key(parts: Parts, actor: Actor, asked: OneKey) -> ApiKey:
@@ -152,6 +166,9 @@ ROTATE = Operation(
 )
 KEYS = Operation("key.list", "GET", "/api/keys", Action.LIST_KEYS, Nothing, Keys, _keys, "List API keys.")
 CREATE_KEY = Operation("key.create", "POST", "/api/keys", Action.CREATE_KEY, NewKey, KeySecret, _create_key, "Make an API key.")
+LIMIT_KEY = Operation(
+    "key.limit", "POST", "/api/keys/{id}/limits", Action.LIMIT_KEY, NewKeyLimits, ApiKey, _limit_key, "Set the limits of an API key."
+)
 REVOKE_KEY = Operation("key.revoke", "POST", "/api/keys/{id}/revoke", Action.REVOKE_KEY, OneKey, ApiKey, _revoke_key, "Revoke an API key.")
 ROTATE_KEY = Operation(
     "key.rotate", "POST", "/api/keys/{id}/rotate", Action.ROTATE_KEY, RotateKey, KeySecret, _rotate_key, "Replace an API key."

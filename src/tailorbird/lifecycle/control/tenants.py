@@ -12,6 +12,7 @@ from pydantic import Field
 from tailorbird.access import Action
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Role, Tenant
+from tailorbird.domain.place import Places
 from tailorbird.domain.quota import Limits
 from tailorbird.domain.value import Name, Value
 from tailorbird.lifecycle.control.operation import Nothing, Operation
@@ -43,6 +44,13 @@ class NewLimits(Value):
     limits: Limits
 
 
+class NewPlaces(Value):
+    """Where what a tenant submits may be read from, and with which credential each; in place of what it had."""
+
+    name: Name
+    places: Places
+
+
 class Suspension(Value):
     """Names a tenant whose programs are to be answered nothing; with ``resume``, to be answered again."""
 
@@ -71,6 +79,10 @@ def _limit(parts: Parts, actor: Actor, asked: NewLimits) -> Tenant:
     return tenants.limit_tenant(parts, actor, asked.name, asked.limits)
 
 
+def _places(parts: Parts, actor: Actor, asked: NewPlaces) -> Tenant:
+    return tenants.set_places(parts, actor, asked.name, asked.places)
+
+
 def _suspend(parts: Parts, actor: Actor, asked: Suspension) -> Tenant:
     return tenants.suspend_tenant(parts, actor, asked.name, resume=asked.resume)
 
@@ -91,6 +103,16 @@ LIST = Operation("tenant.list", "GET", "/api/tenants", Action.SHOW_TENANT, Nothi
 ADD = Operation("tenant.add", "POST", "/api/tenants", Action.MANAGE_TENANTS, NewTenant, Tenant, _add, "Add a tenant with its first people.")
 LIMIT = Operation(
     "tenant.limit", "POST", "/api/tenants/{name}/limits", Action.MANAGE_TENANTS, NewLimits, Tenant, _limit, "Set the limits of a tenant."
+)
+PLACES = Operation(
+    "tenant.places",
+    "POST",
+    "/api/tenants/{name}/places",
+    Action.MANAGE_TENANTS,
+    NewPlaces,
+    Tenant,
+    _places,
+    "Say where what a tenant submits may be read from.",
 )
 SUSPEND = Operation(
     "tenant.suspend",

@@ -10,7 +10,7 @@ worker at a time holds the lease. No name of a person enters the record: a keyed
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from tailorbird.access import Action, signing
@@ -33,6 +33,7 @@ from tailorbird.lifecycle.data.words import Reasons, find_words, forget_words, q
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.leases import owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
+from tailorbird.lifecycle.storage import storing
 from tailorbird.ports.ledger import UnitOfWork
 
 #: How long one stage may take before somebody else may take over.
@@ -62,6 +63,11 @@ def erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasu
     DataInvalid (a snapshot would lose all rows of a split).
     """
     permit(parts, actor, Action.ERASE_DATA, "data.erase")
+    with storing(parts, actor.tenant, bounded=False) as store:
+        return _erase(replace(parts, artifacts=store), actor, subject, progress)
+
+
+def _erase(parts: Parts, actor: Actor, subject: str, progress: Progress) -> Erasure:
     asked, secret = _ask(parts, actor, subject)
     progress.tell("looking for rows and documents of this person in all snapshots, and for their words in requests")
     theirs = _find(parts, asked, subject)

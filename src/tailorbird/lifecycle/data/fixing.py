@@ -25,6 +25,7 @@ from tailorbird.lifecycle.data.heeding import PROVENANCE
 from tailorbird.lifecycle.data.looking import read_rows, report_of, rows_of
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.storage import storing
 from tailorbird.ports.ledger import UnitOfWork
 
 
@@ -102,7 +103,8 @@ def fix(parts: Parts, actor: Actor, name: str, fixes: Sequence[Fix]) -> Fixed:
         for each in fixes
     ]
     changes = {decision.row: decision for decision in made if decision.action is not FixAction.KEEP}
-    result = data.rewrite(found.manifest, parts.artifacts, lambda row: _amended(row, changes.get(row.id)), secret) if changes else None
+    with storing(parts, actor.tenant) as store:
+        result = data.rewrite(found.manifest, store, lambda row: _amended(row, changes.get(row.id)), secret) if changes else None
     after = result.manifest if result else found.manifest
     with parts.ledger.work(actor.tenant) as work:
         work.decisions.add(made)

@@ -13,11 +13,12 @@ from tailorbird import access
 from tailorbird.access import Action
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Identity, Role, Rotation, Scope, Signature, Tenant
-from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature, Tenant
+from tailorbird.domain.quota import KeyLimits
+from tailorbird.domain.value import Digest, Value
+from tailorbird.foundations.canonical import digest_of, plain_json
 from tailorbird.lifecycle.data.heeding import PROVENANCE
-from tailorbird.lifecycle.journal import permit, record
+from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.parts import Actor, Parts
 from tailorbird.lifecycle.upkeep.timekeeping import believed_now
 from tailorbird.ports.ledger import UnitOfWork
@@ -118,25 +119,43 @@ def act_as(parts: Parts, tenant: str, name: str, key_file: Path | None = None) -
     return Actor(identity, sign)
 
 
-def create_api_key(
-    parts: Parts,
-    actor: Actor,
-    name: str,
-    days: int | None = None,
-    scopes: frozenset[Scope] = USUAL_SCOPES,
-    groups: frozenset[str] = frozenset(),
-) -> tuple[ApiKey, str]:
-    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored.
+class Grants(Value):
+    """What an API key may do, whose documents it may be shown, and how much it may use beside its tenant's limits."""
 
-    ``groups`` are those whose documents may be shown to whoever asks with it.
-    """
+    scopes: frozenset[Scope] = USUAL_SCOPES
+    groups: frozenset[Group] = frozenset()
+    limits: KeyLimits = KeyLimits()
+
+
+#: A key as they are made where nothing is said.
+USUAL = Grants()
+
+
+def create_api_key(parts: Parts, actor: Actor, name: str, days: int | None = None, grants: Grants = USUAL) -> tuple[ApiKey, str]:
+    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
     permit(parts, actor, Action.CREATE_KEY, name)
     now = believed_now(parts)
-    key, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, scopes, groups)
+    bare, secret = access.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, grants.scopes, grants.groups)
+    key = bare.model_copy(update={"limits": grants.limits})
+    facts: Facts = {"name": name, "scopes": ",".join(sorted(key.scopes)), "groups": len(key.groups)}
     with parts.ledger.work(actor.tenant) as work:
         work.keys.add(key)
-        record(work, "key.created", actor.name, key.id, now, {"name": name, "scopes": ",".join(sorted(scopes)), "groups": len(groups)})
+        record(work, "key.created", actor.name, key.id, now, facts | _set(key.limits))
     return key, secret
+
+
+def limit_api_key(parts: Parts, actor: Actor, key_id: str, limits: KeyLimits) -> ApiKey:
+    """Sets the limits of a key, in place of those it had. Gateways know within a second. Raises NotFound."""
+    permit(parts, actor, Action.LIMIT_KEY, key_id)
+    with parts.ledger.work(actor.tenant) as work:
+        key = work.keys.limit(key_id, limits)
+        facts: Facts = {"name": key.name}
+        record(work, "key.limited", actor.name, key.id, parts.clock.now(), facts | _set(limits))
+    return key
+
+
+def _set(limits: KeyLimits) -> Facts:
+    return {name: value for name, value in plain_json(limits).items() if value is not None}
 
 
 def revoke_api_key(parts: Parts, actor: Actor, key_id: str) -> ApiKey:
@@ -159,6 +178,7 @@ def rotate_api_key(parts: Parts, actor: Actor, key_id: str, grace_hours: float) 
             raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
         term = old.expires_at - old.created_at if old.expires_at else None
         key, secret = access.mint(actor.tenant, old.name, now, now + term if term else None, old.scopes, old.groups)
+        key = key.model_copy(update={"limits": old.limits})
         work.keys.add(key)
         work.keys.expire(old.id, now + timedelta(hours=grace_hours))
         record(work, "key.rotated", actor.name, old.id, now, {"name": old.name, "by": key.id})

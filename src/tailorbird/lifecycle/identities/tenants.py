@@ -8,27 +8,25 @@ log alone keeps what happened: it names the tenant, its identities and digests, 
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import get_args
 
 from tailorbird.access import check_public_key
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, NotFound
+from tailorbird.domain.errors import Conflict, Forbidden
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Identity, Role, Tenant
-from tailorbird.domain.quota import Limits, Period, Usage, window_start
+from tailorbird.domain.place import Place
+from tailorbird.domain.quota import Limits, Period, Storage, Usage, window_start
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import plain_json
+from tailorbird.foundations.reach import Reach
 from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.storage import reached, stored_by
 from tailorbird.ports.artifacts import ErasableStore
-
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-#: A larger artifact is no manifest of others, and is not searched for names.
-_LARGEST_MANIFEST = 2**24
 
 
 class Newcomer(Value):
@@ -40,11 +38,12 @@ class Newcomer(Value):
 
 
 class TenantView(Value):
-    """A tenant and what it has used in the present minute and month."""
+    """A tenant, what it has used in the present minute and month, and what it has stored."""
 
     tenant: Tenant
     minute: Usage
     month: Usage
+    storage: Storage = Storage()
 
 
 class Removed(Value):
@@ -94,6 +93,18 @@ def suspend_tenant(parts: Parts, actor: Actor, name: str, *, resume: bool) -> Te
     """Has a tenant's programs be answered nothing, or again. What it has stays. Raises NotFound."""
     at = None if resume else parts.clock.now()
     return _change(parts, actor, name, "tenant.resumed" if resume else "tenant.suspended", {"suspended_at": at}, {})
+
+
+def set_places(parts: Parts, actor: Actor, name: str, places: tuple[Place, ...]) -> Tenant:
+    """Says where what a tenant submits may be read from, in place of what it had. What is read from now on goes by it. Raises NotFound."""
+    facts: Facts = {f"place_{number}": f"{place.prefix} ({place.credential})" for number, place in enumerate(places, 1)}
+    return _change(parts, actor, name, "tenant.places_set", {"places": places}, facts)
+
+
+def reach_of(parts: Parts, name: str) -> Reach:
+    """Where submitted work of a tenant may read at this moment."""
+    with parts.ledger.system(write=False) as system:
+        return Reach(name, system.tenants.get(name).places, parts.credentials)
 
 
 def set_policy(parts: Parts, actor: Actor, policy: TrafficPolicy) -> Tenant:
@@ -182,39 +193,15 @@ def _view(parts: Parts, tenant: Tenant) -> TenantView:
         minute, month = (
             Usage(gateway="all", period=period, start=start, **work.usage.used(period, start)._asdict()) for period, start in starts.items()
         )
-    return TenantView(tenant=tenant, minute=minute, month=month)
+    return TenantView(tenant=tenant, minute=minute, month=month, storage=stored_by(parts, tenant.name))
 
 
 def _forget(store: ErasableStore, theirs: set[Digest], kept: set[Digest]) -> int:
     """Deletes what is reached from ``theirs`` and not from ``kept``; how many artifacts."""
-    only_theirs = _reached(store, theirs) - _reached(store, kept)
+    only_theirs = reached(store, theirs) - reached(store, kept)
     for digest in only_theirs:
         store.destroy(digest)
     return len(only_theirs)
-
-
-def _reached(store: ErasableStore, named: Iterable[Digest]) -> set[Digest]:
-    """Artifacts that are named, or that an artifact among them names: a tree names its files."""
-    found: set[Digest] = set()
-    ahead = [digest for digest in named if store.exists(digest)]
-    while ahead:
-        digest = ahead.pop()
-        if digest in found:
-            continue
-        found.add(digest)
-        ahead += [inner for inner in _inside(store, digest) if store.exists(inner)]
-    return found
-
-
-def _inside(store: ErasableStore, digest: Digest) -> Iterator[Digest]:
-    if (store.size(digest) or 0) > _LARGEST_MANIFEST:
-        return
-    try:
-        data = store.get(digest)
-    except (Corrupt, NotFound):
-        return
-    if data[:1] == b"{":
-        yield from _DIGEST.findall(data.decode("utf-8", errors="ignore"))
 
 
 def _files_of(parts: Parts, name: str) -> list[str]:

@@ -28,11 +28,14 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.foundations.conversations import as_lines
+from tailorbird.foundations.reach import grant_within, within
 from tailorbird.lifecycle.data.finding import present_of
+from tailorbird.lifecycle.identities.tenants import reach_of
 from tailorbird.lifecycle.journal import Facts, permit, record
 from tailorbird.lifecycle.leases import heartbeat, owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.releasing.reviewing import below, read_sheet, refuse_author
+from tailorbird.lifecycle.storage import storing
 from tailorbird.ports.ledger import UnitOfWork
 
 #: How long a model is in one hand without a sign of life, and seconds between two signs.
@@ -54,6 +57,8 @@ def ask(parts: Parts, actor: Actor, digest: str, model: str, *, here: bool = Fal
         found, _, _ = read_sheet(work, digest)
     refuse_author(parts, actor, found)
     _require_known(parts, model, here=here)
+    if not here:
+        _require_reachable(parts, actor, model)
     now = parts.clock.now()
     with parts.ledger.work(actor.tenant) as work:
         known = work.model_reviews.of(found.digest)
@@ -66,8 +71,9 @@ def ask(parts: Parts, actor: Actor, digest: str, model: str, *, here: bool = Fal
         return _named(work, found.digest, model)
 
 
-def hold(parts: Parts, actor: Actor, asked: ModelReview, progress: Progress) -> ModelReview:
-    """Lets the model judge, and files its marks; one that has judged is left as it is.
+def hold(parts: Parts, actor: Actor, asked: ModelReview, progress: Progress, *, here: bool = False) -> ModelReview:
+    """Lets the model judge, and files its marks; one that has judged is left as it is. ``here``: who asked owns this machine, so that no
+    places bound where the model comes from.
 
     Raises Busy when another process has it in hand, and what fetching and running the model raises: that is filed, too.
     """
@@ -78,10 +84,10 @@ def hold(parts: Parts, actor: Actor, asked: ModelReview, progress: Progress) -> 
         taken = work.model_reviews.take(asked, name, LEASE)
     if not taken:
         raise Busy(f"another process asks {asked.model} already", "wait for it; see tailorbird judge show", code="judge_busy")
-    ended = asked
+    ended, reach = asked, None if here else reach_of(parts, actor.tenant)
     try:
         _refuse_hopeless(asked)
-        with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(parts, actor.tenant, asked, name)):
+        with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(parts, actor.tenant, asked, name)), within(reach):
             ended = _judged(parts, actor, asked, progress)
     except Exception as error:
         code = error.error_code if isinstance(error, TailorbirdError) else "internal"
@@ -171,12 +177,19 @@ def _require_known(parts: Parts, model: str, *, here: bool) -> None:
         raise _no_decoder(model)
 
 
+def _require_reachable(parts: Parts, actor: Actor, model: str) -> None:
+    """A model of the hub is read with somebody's credential: for whom, the tenant's places say. Raises Forbidden."""
+    if "://" in model:
+        grant_within(reach_of(parts, actor.tenant), model)
+
+
 def _fetched(parts: Parts, objective: Objective, model: str, progress: Progress) -> BaseModelRef:
     known = models.known_of(model, parts.models)
     if out := planning.why_not_fetched(objective, parts.trainer().measure_machine(), known.license, known.parameters):
         raise ModelInvalid(f"{model} cannot judge here: {out}", "ask another model", code="judge_unfit")
     folder = models.pull(model, parts.models, parts.model_reader, progress.tell)
-    base = models.register(folder, model, parts.artifacts, parts.models.own)
+    with storing(parts, objective.tenant) as store:
+        base = models.register(folder, model, store, parts.models.own)
     if models.is_encoder(base):
         raise _no_decoder(model)
     return base

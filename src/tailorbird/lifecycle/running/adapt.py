@@ -17,19 +17,20 @@ from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.canonical import canonical_json, digest_of
 from tailorbird.foundations.harness_tasks import digest_of_task
+from tailorbird.foundations.reach import Reach, grant_within
 from tailorbird.lifecycle.data.heeding import heeded_facts
+from tailorbird.lifecycle.identities.tenants import reach_of
 from tailorbird.lifecycle.journal import permit, record
 from tailorbird.lifecycle.parts import Actor, Parts, Progress
 from tailorbird.lifecycle.running.uploads import require_uploaded
 from tailorbird.lifecycle.running.working import Worked, plan_for, work_on
 from tailorbird.lifecycle.steps.stage import Stage
+from tailorbird.lifecycle.storage import storing
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective, read_objective
 from tailorbird.ports.ledger import UnitOfWork
 
 #: Runs that are done at most, among which those of one objective are counted.
 _MOST_DONE = 10_000
-#: Addresses that a submitted objective may name. Others (https, say) would reach into the network of whoever works on the run.
-ADDRESSES = ("hf://", "s3://", "gs://", "gcs://", "az://", "abfs://", "abfss://")
 
 
 def adapt(parts: Parts, actor: Actor, path: Path, progress: Progress) -> Worked:
@@ -53,7 +54,9 @@ def plan(parts: Parts, actor: Actor, path: Path, progress: Progress) -> Stage:
 def submit(parts: Parts, actor: Actor, path: Path, goal: RunState) -> Run:
     """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
     file = read_objective(path)
-    return _submit(parts, actor, file, goal, source=parts.artifacts.put(path.read_bytes()), inputs=None)
+    with storing(parts, actor.tenant) as store:
+        source = store.put(path.read_bytes())
+    return _submit(parts, actor, file, goal, source=source, inputs=None)
 
 
 def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState, name: str = OBJECTIVE_FILE) -> Run:
@@ -63,24 +66,27 @@ def submit_uploaded(parts: Parts, actor: Actor, text: str, files: Mapping[str, D
     Data at addresses are not read here, while somebody waits for the answer, but by the step that freezes them.
     """
     require_uploaded(parts, actor.tenant, files)
-    source = parts.artifacts.put(text.encode())
-    inputs = parts.artifacts.put(canonical_json({**files, name: source}))
+    with storing(parts, actor.tenant) as store:
+        source = store.put(text.encode())
+        inputs = store.put(canonical_json({**files, name: source}))
     parse_objective(text, name)  # faults name the caller's file, not a folder of this machine
     file = parse_objective(text, str(parts.artifacts.get_tree(inputs) / name))
-    _refuse_outside(file, files)
+    _refuse_outside(file, files, reach_of(parts, actor.tenant))
     return _submit(parts, actor, file, goal, source=source, inputs=inputs)
 
 
-def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
-    """A submitted objective reads what came with it, the hub, and storage that needs credentials; never this machine's files or network."""
+def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: Reach) -> None:
+    """A submitted objective reads what came with it and at the places of its tenant; never this machine's files or network.
+
+    The steps that read ask once more: a place may be taken back meanwhile. Raises InvalidInput, Forbidden.
+    """
     objective = file.objective
     for name in objective.places:
-        if not _came_along(name, files) and not name.startswith(ADDRESSES):
-            raise InvalidInput(
-                f"the data {name} did not come with the objective",
-                f"upload it, or name an address: {', '.join(ADDRESSES)}",
-                code="upload_missing",
-            )
+        if _came_along(name, files):
+            continue
+        if "://" not in name:
+            raise InvalidInput(f"the data {name} did not come with the objective", "upload it", code="upload_missing")
+        grant_within(reach, name)
     if objective.limits.retention and objective.limits.retention.tasks:
         raise InvalidInput(
             "task files of the harness are not taken from elsewhere: templates in them can run code",
@@ -89,12 +95,15 @@ def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest]) -> None:
         )
     offered = {entry.name for entry in models.catalogue()}
     for base in objective.bases:
-        if base not in offered and not base.startswith("hf://") and not _came_along(base, files):
+        if base in offered or _came_along(base, files):
+            continue
+        if not base.startswith("hf://"):
             raise InvalidInput(
                 f"the base model {base} did not come with the objective",
                 "name one of the catalogue, or hf://OWNER/NAME",
                 code="model_outside",
             )
+        grant_within(reach, base)
 
 
 def _came_along(name: str, files: Mapping[str, Digest]) -> bool:

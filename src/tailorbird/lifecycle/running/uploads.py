@@ -19,6 +19,7 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_of
 from tailorbird.lifecycle.journal import record
 from tailorbird.lifecycle.parts import Actor, Parts
+from tailorbird.lifecycle.storage import storing
 
 
 class Stored(Value):
@@ -35,9 +36,13 @@ class Upload(Value):
 
 
 def keep_upload(parts: Parts, actor: Actor, folder: Path) -> Stored:
-    """Stores the one file in ``folder``, without holding it in memory, and notes that the actor's tenant sent it."""
+    """Stores the one file in ``folder``, without holding it in memory, and notes that the actor's tenant sent it.
+
+    Raises Exhausted (the tenant's quota of storage).
+    """
     (path,) = folder.iterdir()
-    stored = Stored(digest=parts.artifacts.tree(parts.artifacts.put_tree(folder))[path.name], bytes=path.stat().st_size)
+    with storing(parts, actor.tenant) as store:
+        stored = Stored(digest=store.tree(store.put_tree(folder))[path.name], bytes=path.stat().st_size)
     with parts.ledger.work(actor.tenant) as work:
         work.records.put(Upload(file=stored.digest))
         record(work, "file.uploaded", actor.name, stored.digest, parts.clock.now(), {"bytes": stored.bytes})

@@ -19,11 +19,13 @@ from pathlib import Path
 
 from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.domain.ladder import Conclusion
+from tailorbird.domain.ladder import Conclusion, RungKind
 from tailorbird.domain.run import Run, RunState, Step, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.foundations.disk import digest_file
+from tailorbird.foundations.reach import Reach, within
 from tailorbird.lifecycle.climbing import climb, conclude, prepare
+from tailorbird.lifecycle.identities.tenants import reach_of
 from tailorbird.lifecycle.journal import Facts, record
 from tailorbird.lifecycle.leases import heartbeat, owner
 from tailorbird.lifecycle.parts import Actor, Parts, Progress, StepBegun
@@ -32,9 +34,12 @@ from tailorbird.lifecycle.steps.failing import failure_of
 from tailorbird.lifecycle.steps.limits import Watched, failed_disk
 from tailorbird.lifecycle.steps.outlook import outlook
 from tailorbird.lifecycle.steps.stage import Outcome, Stage, number_of
+from tailorbird.lifecycle.storage import TenantStore, storing
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
 
+#: Bytes of a weight as it is stored.
+_WEIGHT = 4
 #: How long a step's lease lasts without a heartbeat, and how often one is sent.
 LEASE = timedelta(seconds=20)
 HEARTBEAT_SECONDS = 4.0
@@ -146,12 +151,27 @@ def _perform(stage: Stage, step: Step) -> None:
     watched = Watched(stage.progress)
     with _told(stage, step), _given_up(stage, step, started):
         _refuse_hopeless(step)
-        try:
-            with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(stage, step, watched)):
-                outcome = _handler(replace(stage, progress=watched.progress()), step.name)()
-        except OSError as error:
-            raise failed_disk(error) from error
-        _commit(stage, step, outcome, time.monotonic() - started)
+        with storing(stage.parts, stage.run.tenant) as store:
+            store.require_room(_ahead(stage, step.name))
+            own = replace(stage, parts=replace(stage.parts, artifacts=store), progress=watched.progress())
+            try:
+                with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(stage, step, watched)), within(_reach(stage)):
+                    outcome = _handler(own, step.name)()
+            except OSError as error:
+                raise failed_disk(error) from error
+            _commit(stage, step, outcome, store, time.monotonic() - started)
+
+
+def _reach(stage: Stage) -> Reach | None:
+    """Where the step may read at addresses: at its tenant's places, where the objective came from elsewhere; else nothing bounds it."""
+    return reach_of(stage.parts, stage.run.tenant) if stage.run.inputs else None
+
+
+def _ahead(stage: Stage, name: str) -> int:
+    """Bytes that a step is known to store before it begins: all weights, where it trains them all."""
+    rungs = stage.plan.rungs if stage.plan else ()
+    made = next((rung for rung in rungs if story.make_step(rung) == name), None)
+    return _WEIGHT * stage.base_for(made).parameters if made is not None and made.rung is RungKind.FULL else 0
 
 
 @contextmanager
@@ -195,14 +215,15 @@ def _handler(stage: Stage, name: str) -> Callable[[], Outcome]:
     return lambda: do(stage, rung)
 
 
-def _commit(stage: Stage, step: Step, outcome: Outcome, seconds: float) -> None:
-    """One transaction. Raises LeaseLost when another worker holds the step by now, Conflict when the run was cancelled: then nothing of
-    this is written."""
+def _commit(stage: Stage, step: Step, outcome: Outcome, store: TenantStore, seconds: float) -> None:
+    """One transaction. Raises LeaseLost when another worker holds the step by now, Conflict when the run was cancelled, Exhausted when the
+    quota of storage is passed: then nothing of this is written."""
     with stage.parts.ledger.work(stage.run.tenant) as work:
         _refuse_ended(work, stage.run)
         digest = work.records.put(outcome.value)
         work.steps.complete(step, digest, seconds)
         outcome.also(work)
+        store.account(work)
         facts = {"step": step.name, "result": digest} | outcome.facts
         record(work, "step.done", stage.actor.name, stage.run.id, stage.parts.clock.now(), facts)
 

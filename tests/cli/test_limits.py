@@ -1,0 +1,36 @@
+"""``tailorbird tenant places``, ``key limit``, and the quota of storage, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cli_kit import tailorbird
+
+
+def test_places_quota_and_limits_of_a_key(tmp_path: Path) -> None:
+    assert tailorbird(tmp_path, "init", "--tenant", "acme").returncode == 0
+    added = tailorbird(tmp_path, "tenant", "add", "globex", "--limit", "storage_bytes=1000000")
+    assert added.returncode == 0, added.stderr
+    given = tailorbird(tmp_path, "tenant", "places", "globex", "--allow", "s3://globex/data=globex-s3", "--allow", "hf://globex")
+    assert given.stdout == "globex: s3://globex/data (globex-s3), hf://globex (none)\n"
+    listed = json.loads(tailorbird(tmp_path, "tenant", "list", "--json").stdout)
+    (globex,) = [view for view in listed if view["tenant"]["name"] == "globex"]
+    assert globex["tenant"]["places"][0] == {"prefix": "s3://globex/data", "credential": "globex-s3"}
+    assert globex["tenant"]["limits"]["storage_bytes"] == 1_000_000
+    assert globex["storage"]["bytes"] == 0
+    refused = tailorbird(tmp_path, "tenant", "places", "globex", "--allow", "s3://globex/../acme")
+    assert refused.returncode == 1
+    assert "one spelling" in refused.stderr
+    assert tailorbird(tmp_path, "tenant", "places", "globex").stdout == "globex: no address\n"
+
+    made = tailorbird(tmp_path, "key", "create", "shop", "--limit", "requests_per_minute=60")
+    assert made.returncode == 0, made.stderr
+    key = made.stdout.split("_")[1]
+    assert json.loads(tailorbird(tmp_path, "key", "list", "--json").stdout)[0]["limits"]["requests_per_minute"] == 60
+    limited = tailorbird(tmp_path, "key", "limit", key, "--limit", "tokens_per_day=5000")
+    assert limited.stdout == f"key {key} (shop): tokens_per_day=5000\n"
+    assert tailorbird(tmp_path, "key", "limit", key).stdout == f"key {key} (shop): no limits of its own\n"
+    unknown = tailorbird(tmp_path, "key", "limit", key, "--limit", "money=5")
+    assert unknown.returncode == 1
+    assert "money" in unknown.stderr
