@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape vllm detectors harness browser bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape vllm detectors harness browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -54,6 +54,10 @@ browser:
 detectors:  ## The detectors of names on a real spaCy and a real Presidio (installs about 400 MB on first use).
 	@test -x .cache/detectors/bin/pytest || { $(PYTHON) -m venv .cache/detectors && .cache/detectors/bin/pip install -q '.[data,presidio]' hypothesis pytest; }
 	PYTHONPATH=src .cache/detectors/bin/python -m pytest -q tests/integrations/test_detector_contract.py
+
+# Ten thousand examples of each reader, and others at each call; what is found becomes a test.
+fuzz: setup  ## Feed every reader of foreign bytes with broken ones, for hours: make fuzz EXAMPLES=10000.
+	TAILORBIRD_FUZZ_EXAMPLES=$(or $(EXAMPLES),10000) $(BIN)/python -m pytest -q tests/fuzz
 
 bench: setup  ## Run a benchmark: make bench NAME=ledger (QUICK=1: under 10 minutes); results go to benchmarks/results.
 	@test -f benchmarks/$(NAME)/run.py || { echo 'NAME is one of:' $(notdir $(patsubst %/run.py,%,$(wildcard benchmarks/*/run.py))); exit 1; }

@@ -1,0 +1,142 @@
+"""Every format of data files: whatever bytes come, rows, rows set aside, or an error that says what to do."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from damage import damaged, ends_well, tries, values
+from data_room import make_objective
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from tailorbird.data import inspect, read_sources
+from tailorbird.data.reading.hub_card import check_card
+from tailorbird.domain.objective import TaskKind
+
+ROWS = [{"text": f"message {n} wörds", "label": "ab"[n % 2], "who": f"p{n % 5}"} for n in range(12)]
+
+
+def _csv(separator: str = ",", encoding: str = "utf-8") -> bytes:
+    lines = [separator.join(("text", "label", "who")), *(separator.join((f'"{r["text"]}"', r["label"], r["who"])) for r in ROWS)]
+    return "\r\n".join(lines).encode(encoding)
+
+
+def _parquet(table: pa.Table, **options: Any) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(table, out, **options)
+    return out.getvalue()
+
+
+def _tables() -> list[bytes]:
+    plain = pa.Table.from_pylist(ROWS)
+    nested = pa.table({"text": [r["text"] for r in ROWS], "label": [[r["label"]] * 3 for r in ROWS], "who": [{"a": n} for n in range(12)]})
+    coded = plain.set_column(1, "label", plain["label"].dictionary_encode())
+    return [
+        _parquet(plain),
+        _parquet(plain, compression="none"),
+        _parquet(nested),
+        _parquet(coded, compression="zstd", data_page_version="2.0"),
+    ]
+
+
+SEEDS: dict[str, list[bytes]] = {
+    "d.csv": [_csv(), _csv(";"), _csv(encoding="utf-16")],
+    "d.tsv": [_csv("\t")],
+    "d.json": [json.dumps(ROWS).encode(), json.dumps({"data": ROWS}).encode(), json.dumps({"text": ["a"], "label": ["b"]}).encode()],
+    "d.jsonl": ["\n".join(json.dumps(row) for row in ROWS).encode()],
+    "d.parquet": _tables(),
+}
+CONVERSATIONS = [{"messages": [{"role": "user", "content": f"q {n}"}, {"role": "assistant", "content": f"a {n}"}]} for n in range(6)]
+
+
+def read_as(name: str, data: bytes, folder: Path, **source: str) -> None:
+    (folder / name).write_bytes(data)
+    kind = TaskKind.GENERATE if "messages" in source else TaskKind.CLASSIFY
+    read_sources(
+        make_objective({"path": name, "subject": "who", **source} if kind is TaskKind.CLASSIFY else {"path": name, **source}, kind=kind),
+        folder,
+    )
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_files(name: str) -> None:
+    @tries(30)
+    @given(data=damaged(SEEDS[name]))
+    def story(data: bytes) -> None:
+        with TemporaryDirectory() as folder:
+            ends_well(lambda: read_as(name, data, Path(folder)))
+
+    story()
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_files_are_looked_at(name: str) -> None:
+    @tries(15)
+    @given(data=damaged(SEEDS[name]))
+    def story(data: bytes) -> None:
+        with TemporaryDirectory() as folder:
+            (Path(folder) / name).write_bytes(data)
+            ends_well(lambda: inspect(name, Path(folder), lambda *_: None))
+
+    story()
+
+
+def _encoded(value: Any) -> bytes:
+    return json.dumps(value).encode("utf-8", "surrogatepass")
+
+
+@tries(40)
+@given(
+    rows=st.lists(values() | st.dictionaries(st.sampled_from(("text", "label", "who")), values(), max_size=3), max_size=5),
+    lines=st.booleans(),
+)
+def test_values_that_no_row_should_hold(rows: list[Any], lines: bool) -> None:
+    data, name = (b"\n".join(map(_encoded, rows)), "d.jsonl") if lines else (_encoded(rows), "d.json")
+    with TemporaryDirectory() as folder:
+        ends_well(lambda: read_as(name, data, Path(folder)))
+
+
+@tries(30)
+@given(turns=st.lists(values() | st.fixed_dictionaries({"role": values(), "content": values()}), max_size=4))
+def test_conversations_that_are_none(turns: list[Any]) -> None:
+    data = b"\n".join(map(_encoded, [*CONVERSATIONS, {"messages": turns}]))
+    with TemporaryDirectory() as folder:
+        ends_well(lambda: read_as("d.jsonl", data, Path(folder), messages="messages"))
+
+
+@tries(30)
+@given(text=damaged([b"---\nconfigs:\n- config_name: a\n  data_files: [{split: train, path: 'x.csv'}]\n---\nwords"]))
+def test_cards_of_the_hub(text: bytes) -> None:
+    told = text.decode("utf-8", "replace")
+    for file in ("README.md", ".huggingface.yaml"):
+        ends_well(lambda file=file: check_card("acme/desk", file, told))  # type: ignore[misc]
+
+
+def _dictionary(width: int) -> bytes:
+    """Few bytes that stand for many: one long text, that every row of a dictionary-encoded column points to."""
+    words = pa.DictionaryArray.from_arrays(pa.array([0] * width, pa.int32()), pa.array(["x" * 1000]))
+    return _parquet(pa.table({"text": words, "label": words, "who": words}), compression="zstd")
+
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "d.json": lambda: b"[" * 100_000,
+    "d.jsonl": lambda: b'{"a":' * 100_000,
+    "d.csv": lambda: b"text,label,who\n" + b'"' * 1_000_001,
+    "d.tsv": lambda: b"\t" * 300_000 + b"\n" + b"x\t" * 300_000,
+    "d.parquet": lambda: _dictionary(1000),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_few_bytes_that_stand_for_much(name: str, tmp_path: Path) -> None:
+    data = BOMBS[name]()
+    assert len(data) < 2_000_000
+    ends_well(lambda: read_as(name, data, tmp_path))
