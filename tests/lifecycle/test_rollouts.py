@@ -16,7 +16,7 @@ from tailorbird.domain.deployment import SHADOW, Alias, RequestRow, Target
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.feedback import FeedbackKind, Said
 from tailorbird.domain.identity import Role
-from tailorbird.domain.objective import RiskTier, TaskKind
+from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.rollout import (
     OPEN,
@@ -40,6 +40,16 @@ from tailorbird.lifecycle.watching.feedback import give_feedback
 
 PLAN = RolloutPlan(
     steps=(Step(kind="shadow", requests=20, minutes=0), Step(share=0.25, requests=40, minutes=0), Step(share=0.5, requests=60, minutes=0))
+)
+
+
+OBJECTIVE = Objective(
+    name="routing",
+    tenant="acme",
+    business=Business(goal="Route messages.", owner="support", risk=RiskTier.LIMITED),
+    task=Task(kind=TaskKind.CLASSIFY, instruction="Classify."),
+    data=(DataSource(path="rows.csv", source=Origin(origin="written for this test", license="Apache-2.0")),),
+    kpis=(Kpi(metric="accuracy", target=0.8),),
 )
 
 
@@ -92,7 +102,7 @@ class Desk:
 
 
 def of_tier(release: Release, risk: RiskTier) -> Release:
-    content = release.content.model_copy(update={"risk": risk})
+    content = release.content.model_copy(update={"risk": risk, "objective": digest_of(OBJECTIVE)})
     dossier = release.dossier.model_copy(update={"release": digest_of(content)})
     return release.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
 
@@ -103,6 +113,7 @@ def furnish(parts: Parts) -> Callable[..., Desk]:
         now = parts.clock.now()
         old, new = (of_tier(make_release("acme", n, TaskKind.CLASSIFY, now), risk) for n in (1, 2))
         with parts.ledger.work("acme") as work:
+            work.records.put(OBJECTIVE)
             work.releases.add(old)
             work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
             work.aliases.put(Alias(tenant="acme", name="routing", targets=(Target(release=old.digest),), moved_at=now, moved_by="olga"))
@@ -309,8 +320,9 @@ def test_whatever_happens_exactly_one_release_is_whole_and_the_other_is_out(anot
     """Alias, releases and rollout are of one mind after any sequence of looks, traffic and decisions."""
     parts, now = another_parts(), None
     now = parts.clock.now()
-    old, new = (make_release("acme", n, TaskKind.CLASSIFY, now) for n in (1, 2))
+    old, new = (of_tier(make_release("acme", n, TaskKind.CLASSIFY, now), RiskTier.LIMITED) for n in (1, 2))
     with parts.ledger.work("acme") as work:
+        work.records.put(OBJECTIVE)
         work.releases.add(old)
         work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
         work.aliases.put(Alias(tenant="acme", name="routing", targets=(Target(release=old.digest),), moved_at=now, moved_by="olga"))
