@@ -49,3 +49,4 @@ def test_the_climb_is_at_most_all_that_is_planned_and_a_look_at_the_test() -> No
     assert outlook(PLAN, "make lora r16", {"floor", "make prompt zero-shot", "measure prompt zero-shot"}) == Outlook(step=300, climb=360)
     done = {"floor", "make prompt zero-shot", "measure prompt zero-shot", "make lora r16", "measure lora r16", "choose"}
     assert outlook(PLAN, "test", done) == Outlook(step=None, climb=30)
+    assert outlook(PLAN, "conclude", done) == Outlook()

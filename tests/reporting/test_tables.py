@@ -63,6 +63,14 @@ def test_the_gate_names_what_it_judges_at_every_width(width: int) -> None:
     assert squeezed([line for line in lines if line.strip()]).count("recall[") >= sum(line.startswith("what") for line in lines)
 
 
+def test_a_ladder_of_one_floor_with_a_long_name_stands_in_one_block_at_100_columns() -> None:
+    found = ladder()
+    assert found.floor is not None
+    floor = found.floor.model_copy(update={"variant": "tf-idf + vectors + logistic regression"})
+    lines = shown(ladder_table(found.model_copy(update={"floor": floor, "climbs": ()}), objective()), 100)
+    assert sum(line.startswith("rung") for line in lines) == 1
+
+
 def test_columns_that_fit_stand_together_and_the_others_below() -> None:
     table = plain_table(("name", "one", "two"), ("one", "two"))
     add_row(table, ("a", "1" * 10, "2" * 10))

@@ -17,8 +17,8 @@ from tailorbird.reporting.tables import FittedTable, add_row, markdown_table, ma
 
 #: Places of the columns that hold one number: trained, time, memory, cost.
 _NUMBERS = (1, 4, 5, 6)
-#: Characters that each column keeps: no number and no word of ours is broken.
-_WIDTHS = (6, 7, 14, 17, 10, 7, 8, 12, 9)
+#: Characters that the columns with intervals keep, so that no interval is broken.
+_VALUE, _DIFFERENCE = 14, 17
 #: The column of memory: the resident set of the process at its highest, while the candidate was made and measured.
 _MEMORY = "process memory"
 _THEN = {Choice.STOP: "stop", Choice.CLIMB: "climb", Choice.REFUSE: "end"}
@@ -38,11 +38,17 @@ def ladder_table(ladder: Ladder, objective: Objective) -> FittedTable:
     Variants and intervals stand on lines of their own, so that the table fits 100 columns. Memory is that of the whole process.
     """
     head = tuple(name.replace(_MEMORY, _MEMORY.replace(" ", "\n")) for name in _head(ladder, objective))
-    table = plain_table(head, [head[place] for place in _NUMBERS], widths=dict(zip(head, _WIDTHS, strict=True)))
+    table = plain_table(head, [head[place] for place in _NUMBERS], widths=_widths(ladder, head))
     for line in _lines(ladder, objective):
         rung, *cells = line.cells
         add_row(table, (rung.replace(" ", "\n", 1), *(cell.replace(" [", "\n[") for cell in cells)), dim=line.aside)
     return table
+
+
+def _widths(ladder: Ladder, head: tuple[str, ...]) -> dict[str, int]:
+    """Differences need room only where some rung was compared with the one below."""
+    compared = any(climb.against_below for climb in ladder.climbs)
+    return {head[2]: _VALUE} | ({head[3]: _DIFFERENCE} if compared else {})
 
 
 def ladder_reasons(ladder: Ladder) -> list[str]:

@@ -9,16 +9,16 @@ from collections.abc import Collection
 
 from tailorbird.domain.plan import Plan, RungPlan
 from tailorbird.domain.run import Outlook
-from tailorbird.lifecycle.steps.story import FLOOR, make_step, measure_step
+from tailorbird.lifecycle.steps.story import CONCLUDE, FLOOR, make_step, measure_step
 
 
 def outlook(plan: Plan | None, name: str, done: Collection[str]) -> Outlook:
-    """What the plan expects of the step ``name`` and, at most, of the whole climb from its beginning; nothing before there is a plan.
+    """What the plan expects of the step ``name`` and, at most, of the whole climb from its beginning; nothing without one, or at the end.
 
     The climb may end on any rung, so that the sum over all that are left is the most that it takes. Of a sealed test the plan says nothing:
     it is taken to last as long as the longest measurement on dev.
     """
-    if plan is None:
+    if plan is None or name == CONCLUDE:
         return Outlook()
     floor = plan.floor.time.likely if plan.floor and plan.floor.time else 0.0
     left = {} if FLOOR in done else {FLOOR: floor}
