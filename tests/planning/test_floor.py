@@ -8,6 +8,7 @@ from planning_kit import MACHINE, SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.planning import make_plan
+from tailorbird.planning.estimates.memory import PROCESS_GIB
 
 MINI = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
 RESTRICTED = MINI.model_copy(update={"license": "CC-BY-NC-4.0"})
@@ -77,3 +78,10 @@ def test_its_role_follows_the_ladder() -> None:
 def test_only_what_classifies_has_one() -> None:
     wanted = objective(task={"kind": "generate", "instruction": "Answer."}, kpis=[{"metric": "exact_match", "target": 0.5}])
     assert make_plan(inputs(objective=wanted, encoder=MINI)).floor is None
+
+
+def test_the_memory_is_that_of_the_whole_process() -> None:
+    """A floor of a few rows takes no less than the interpreter and its libraries, as every rung's estimate counts them."""
+    memory = planned().memory
+    assert memory is not None
+    assert memory.low >= PROCESS_GIB

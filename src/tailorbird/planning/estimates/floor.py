@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from tailorbird.domain.plan import Estimate
 from tailorbird.planning.estimates.interval import interval
+from tailorbird.planning.estimates.memory import PROCESS_GIB
 from tailorbird.planning.estimates.scoring import rates
 from tailorbird.planning.inputs import PlanInputs
 
@@ -65,7 +66,7 @@ def floor_request(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
 
 
 def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
-    """GiB: the matrix of features, the solver's weights, and the encoder."""
+    """GiB of the whole process: the interpreter and its libraries, the matrix of features, the solver's weights, and the encoder."""
     rows, features = inputs.manifest.counts.train, _FEATURES * _tokens(inputs)
     # One regression after another where each label has its own.
     at_once = 1 if inputs.objective.task.labels == "many" else _regressions(inputs)
@@ -73,8 +74,8 @@ def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
     width = _WIDTH if with_vectors else 0
     matrix, weights = 12 * rows * (features + width), 8 * vocabulary * (at_once * _KEPT + _labels(inputs))
     encoder = 4 * inputs.encoder.parameters if with_vectors and inputs.encoder else 0
-    likely = (2 * matrix + weights + encoder) / _GIB + 0.15
-    return interval((0.5 * likely, likely, 2.5 * likely), "GiB")
+    held = (2 * matrix + weights + encoder) / _GIB
+    return interval([PROCESS_GIB + share * held for share in (0.5, 1.0, 2.5)], "GiB")
 
 
 def _tokens(inputs: PlanInputs) -> float:
