@@ -9,7 +9,7 @@ import pytest
 from ledger_samples import START, digest, failure
 
 from tailorbird.domain.errors import Conflict, InvalidInput, LeaseLost, NotFound
-from tailorbird.domain.run import RunState, StepState
+from tailorbird.domain.run import RunState, StepProgress, StepState
 
 MINUTE = timedelta(minutes=1)
 
@@ -157,6 +157,31 @@ class TestSteps:
                 call()
         work.steps.release(late)
         assert work.steps.of("run0001") == (taken,)
+
+    def test_who_dies_in_a_step_is_counted_until_somebody_gets_further(self, work, clock):
+        def die(seconds: float, done: int = 0) -> int:
+            held = work.steps.lease("run0001", "a", MINUTE)
+            clock.move(seconds)
+            work.steps.heartbeat(held, MINUTE, StepProgress(done=done))
+            clock.move(61)
+            return held.deaths
+
+        work.steps.enqueue("run0001", "train")
+        assert [die(2), die(4), die(4), die(4, done=7), die(4, done=7)] == [0, 0, 1, 2, 1]
+        held = work.steps.lease("run0001", "a", MINUTE)
+        assert held.deaths == 2
+        work.steps.fail(held, "step_killed")
+        work.steps.retry("run0001")
+        assert die(4) == 0
+
+    def test_who_gives_a_step_back_is_no_dead_one(self, work, clock):
+        work.steps.enqueue("run0001", "train")
+        for _ in range(3):
+            held = work.steps.lease("run0001", "a", MINUTE)
+            clock.move(30)
+            work.steps.heartbeat(held, MINUTE)
+            work.steps.release(held)
+        assert held.deaths == 0
 
     def test_its_own_next_life_is_another_holder(self, work, clock):
         work.steps.enqueue("run0001", "plan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -295,6 +296,26 @@ def test_a_step_that_kills_its_worker_again_and_again_is_given_up(
     monkeypatch.setattr(working, "MOST_ATTEMPTS", 1)
     with pytest.raises(Exhausted, match="without a result"):
         climbing.adapt(parts, author, objective_path, SILENT)
+
+
+def test_a_step_that_killed_two_workers_is_set_aside_with_the_reason(
+    parts: Parts, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailorbird.ledger.runs._WORKED", timedelta(0))
+    run = climbing.submit(parts, author, objective_path, RunState.ACTIVE)
+    moment = timedelta(0)
+    for _ in range(2):
+        with parts.ledger.work("acme") as work:
+            step = work.steps.enqueue(run.id, "snapshot")
+            assert work.steps.lease(run.id, "elsewhere:1", moment) is not None
+    monkeypatch.setattr(working, "LEASE", moment)
+    said: list[str] = []
+    Worker(parts, SILENT, said.append, once=True).run()
+    (step,) = report(parts, "acme", run.id).steps
+    assert (step.state, step.error, step.deaths) == (StepState.FAILED, "step_killed", 2)
+    assert "is set aside: it ended 2 processes" in " ".join(said)
+    monkeypatch.undo()
+    assert climbing.adapt(parts, author, objective_path, SILENT).conclusion is not None
 
 
 def test_seconds_of_failed_attempts_count(parts: Parts, author: Actor, objective_path: Path) -> None:

@@ -111,6 +111,8 @@ class Step(Value):
 
     ``error`` is the code with which it failed, ``message`` and ``hint`` what the error said; steps that failed before these were kept have
     none.
+
+    ``deaths`` counts processes that ended in the middle of it, none of them further than the one before.
     """
 
     run: str
@@ -127,6 +129,7 @@ class Step(Value):
     hint: str | None = None
     seconds: float = 0.0
     progress: StepProgress | None = None
+    deaths: int = Field(default=0, exclude_if=lambda value: not value)
 
 
 class TrainingFork(Value):

@@ -14,7 +14,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
 
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.run import Failure, Run, RunState, Step, StepProgress, StepState
@@ -28,6 +28,8 @@ from tailorbird.ports.clock import Clock
 _NO_ERROR: dict[str, object] = {"error": None, "message": None, "hint": None}
 #: No lease is given for longer; clocks of workers may differ by what is left of it.
 LONGEST_LEASE = timedelta(minutes=5)
+#: A process that held a step for less was ended by something else (a machine that goes down, an update).
+_WORKED = timedelta(seconds=3)
 
 
 def is_held(now: datetime) -> ColumnElement[bool]:
@@ -117,13 +119,13 @@ class Steps:
         """Leases the first step that is ready, or whose lease has expired; None when there is none."""
         now = self._clock.now()
         free = or_(steps.c.state == StepState.READY, and_(steps.c.state == StepState.LEASED, ~is_held(now)))
-        first = select(steps.c.name).where(*self._of(run), free).order_by(steps.c.position).limit(1).with_for_update(skip_locked=True)
-        name = self._connection.scalar(first)
-        if name is None:
+        first = select(steps).where(*self._of(run), free).order_by(steps.c.position).limit(1).with_for_update(skip_locked=True)
+        found = self._connection.execute(first).one_or_none()
+        if found is None:
             return None
-        taken = {"state": StepState.LEASED, "owner": owner, "lease_until": now + ttl, "attempts": steps.c.attempts + 1}
-        self._connection.execute(update(steps).where(*self._of(run), steps.c.name == name).values(taken))
-        return self._step(run, name)
+        taken = {"state": StepState.LEASED, "owner": owner, "lease_until": now + ttl, "leased_at": now, "attempts": steps.c.attempts + 1}
+        self._connection.execute(update(steps).where(*self._of(run), steps.c.name == found.name).values(taken | _deaths(found, ttl)))
+        return self._step(run, found.name)
 
     def heartbeat(self, step: Step, ttl: timedelta, progress: StepProgress | None = None) -> None:
         """Extends the lease and, where given, notes how far the step is. Raises LeaseLost."""
@@ -154,7 +156,7 @@ class Steps:
         """Makes the failed steps of a run ready again, and its last step, where it is called ``done`` and is done; how many they are."""
         last = self._connection.scalar(select(func.max(steps.c.position)).where(*self._of(run)))
         unwanted = and_(steps.c.name == done, steps.c.state == StepState.DONE, steps.c.position == last)
-        again = {"state": StepState.READY, "owner": None, "result": None} | _NO_ERROR
+        again = {"state": StepState.READY, "owner": None, "result": None, "deaths": 0, "reached": 0} | _NO_ERROR
         chosen = or_(steps.c.state == StepState.FAILED, unwanted)
         return self._connection.execute(update(steps).where(*self._of(run), chosen).values(again)).rowcount
 
@@ -176,3 +178,13 @@ class Steps:
 
     def _of(self, run: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         return steps.c.tenant == self._tenant, steps.c.run == run
+
+
+def _deaths(found: Row[Any], ttl: timedelta) -> dict[str, int]:
+    """What a lease that has run out says of its holder: it died in the middle of the step, unless it had hardly begun. One that had come
+    further than those before it is the first of its kind."""
+    until, since = found.lease_until, found.leased_at
+    if found.state != StepState.LEASED or since is None or until is None or until - ttl - since < _WORKED:
+        return {}
+    came = int((found.progress or {}).get("done", 0))
+    return {"deaths": 1, "reached": came} if came > found.reached else {"deaths": found.deaths + 1}

@@ -174,6 +174,9 @@ steps = Table(
     Column("hint", Text),
     Column("seconds", Float, nullable=False),
     Column("progress", CanonicalJson),
+    Column("leased_at", UtcTime),
+    Column("deaths", Integer, nullable=False, server_default="0"),
+    Column("reached", Integer, nullable=False, server_default="0"),
     ForeignKeyConstraint(["tenant", "run"], ["runs.tenant", "runs.id"]),
     UniqueConstraint("tenant", "run", "position"),
 )

@@ -55,7 +55,8 @@ class StepRepository(Protocol):
         ...
 
     def lease(self, run: str, owner: str, ttl: timedelta) -> Step | None:
-        """Leases the first step of ``run`` that is ready, or leased with an expired lease. ``None`` when there is none."""
+        """Leases the first step of ``run`` that is ready, or leased with an expired lease: then its holder counts among its ``deaths``,
+        unless it had hardly begun. ``None`` when there is none."""
         ...
 
     def heartbeat(self, step: Step, ttl: timedelta, progress: StepProgress | None = None) -> None:

@@ -150,7 +150,7 @@ def _perform(stage: Stage, step: Step) -> None:
     started = time.monotonic()
     watched = Watched(stage.progress)
     with _told(stage, step), _given_up(stage, step, started):
-        _refuse_hopeless(step)
+        _refuse_hopeless(stage.actor, step)
         with storing(stage.parts, stage.run.tenant) as store:
             store.require_room(_ahead(stage, step.name))
             own = replace(stage, parts=replace(stage.parts, artifacts=store), progress=watched.progress())
@@ -261,6 +261,8 @@ def _beat(stage: Stage, step: Step, watched: Watched) -> bool:
 WORKED = (RunState.PLANNING, RunState.PLANNED, RunState.ACTIVE)
 #: Leases of one step after which it is given up until somebody adapts again.
 MOST_ATTEMPTS = 20
+#: Processes of workers that may die in the middle of one step, none further than the one before, until it is set aside likewise.
+MOST_DEATHS = 2
 #: The code with which a cancelled run ends its step.
 RUN_CANCELLED = "run_cancelled"
 #: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.
@@ -278,8 +280,15 @@ def _refuse_ended(work: UnitOfWork, run: Run) -> None:
         )
 
 
-def _refuse_hopeless(step: Step) -> None:
-    """Raises Exhausted for a step that ended its worker again and again: something kills it, memory most likely."""
+def _refuse_hopeless(actor: Actor, step: Step) -> None:
+    """Raises Exhausted for a step that ended its worker again and again: something kills it, memory most likely. Whoever adapts in the
+    foreground has seen it die, and asks for it."""
+    if step.deaths >= MOST_DEATHS and actor.identity.holds(Role.WORKER):
+        raise Exhausted(
+            f"the step {step.name} is set aside: it ended {step.deaths} processes that worked on it, none further than the one before",
+            "look what ends them (memory, most likely: see the kernel's log), then adapt again",
+            code="step_killed",
+        )
     if step.attempts % MOST_ATTEMPTS == 0:
         raise Exhausted(
             f"the step {step.name} ended {MOST_ATTEMPTS} times without a result",
