@@ -14,7 +14,8 @@ from data_room import build, make_objective
 from pyarrow import parquet
 
 from tailorbird.data import SourceRows, inspect, read_sources
-from tailorbird.data.reading import jsonl_file, text_folder
+from tailorbird.data.reading import confined, jsonl_file, parquet_file, text_folder
+from tailorbird.data.reading.data_file import held
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Inspection
 
@@ -98,8 +99,10 @@ def test_a_line_of_fifty_megabytes_is_set_aside(tmp_path: Path) -> None:
 
 def test_a_line_that_never_ends_is_refused_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tailorbird.data.reading.text_file.LONGEST_LINE", 10_000)
-    error = refused(tmp_path, "d.jsonl", b'{"text": "' + b"x" * 100_000)
-    assert (error.error_code, error.message) == ("line_too_long", "d.jsonl:1: a line of more than 10,000 characters")
+    (tmp_path / "d.jsonl").write_bytes(b'{"text": "' + b"x" * 100_000)
+    with held("d.jsonl", tmp_path / "d.jsonl", ".jsonl") as file, pytest.raises(DataInvalid) as caught:
+        list(jsonl_file.read_jsonl(file, ()))
+    assert (caught.value.error_code, caught.value.message) == ("line_too_long", "d.jsonl:1: a line of more than 10,000 characters")
     assert jsonl_file.LONGEST < 100_000_000
 
 
@@ -146,12 +149,11 @@ def test_a_zip_bomb_in_a_folder_is_not_opened(tmp_path: Path) -> None:
     assert len(found.rows) == 60
 
 
-def test_a_text_of_gigabytes_in_a_folder_is_set_aside_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(text_folder, "LARGEST", 100)
+def test_a_text_that_is_too_large_in_a_folder_is_set_aside_unread(tmp_path: Path) -> None:
     for number, row in enumerate(rows()):
         (tmp_path / "d" / row["label"]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / row["label"] / f"{number}.txt").write_text(row["text"])
-    (tmp_path / "d" / "a" / "huge.txt").write_text("x" * 101)
+    (tmp_path / "d" / "a" / "huge.txt").write_text("x" * (text_folder.LARGEST + 1))
     found = read_sources(make_objective({"path": "d"}), tmp_path)
     assert [(entry.file, entry.code) for entry in found.quarantined] == [("d/a/huge.txt", "file_too_large")]
 
@@ -189,22 +191,21 @@ def test_a_parquet_file_that_says_itself_that_it_bursts_is_refused_unread(tmp_pa
     texts = [f"{number}" + " " * 100_000 for number in range(200)]
     table = pyarrow.table({"text": texts, "label": ["a", "b"] * 100})
     parquet.write_table(table, tmp_path / "d.parquet", compression="zstd", use_dictionary=False)
-    with pytest.raises(DataInvalid) as error:
-        read_sources(make_objective({"path": "d.parquet"}), tmp_path)
+    with held("d.parquet", tmp_path / "d.parquet", ".parquet") as file, pytest.raises(DataInvalid) as error:
+        next(parquet_file.read_parquet(file, ("text", "label")))
     assert error.value.error_code == "file_expands"
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(2000)))
-    parse = jsonl_file.record_of
+    unpacked = confined.unpacked
 
-    def meanwhile(name: str, line: int, text: str) -> object:
-        if line == 1000:
-            with (tmp_path / "d.jsonl").open("a") as other:
-                other.write("{}\n")
-        return parse(name, line, text)
+    def meanwhile(entries: list[object], name: str) -> object:
+        with (tmp_path / "d.jsonl").open("a") as other:
+            other.write("{}\n")
+        return unpacked(entries, name)
 
-    monkeypatch.setattr(jsonl_file, "record_of", meanwhile)
+    monkeypatch.setattr(confined, "unpacked", meanwhile)
     with pytest.raises(DataInvalid) as error:
         read_sources(make_objective({"path": "d.jsonl"}), tmp_path)
     assert error.value.error_code == "file_changed"

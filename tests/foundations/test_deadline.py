@@ -9,9 +9,9 @@ import pytest
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations import prompting
+from tailorbird.foundations import chat_templates
+from tailorbird.foundations.chat_templates import render
 from tailorbird.foundations.deadline import Overdue, within
-from tailorbird.foundations.prompting import render
 
 TALK = [Message(role="user", content="hello")]
 LOOPS = "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}"
@@ -54,7 +54,7 @@ def test_blocks_do_not_disturb_each_other() -> None:
 
 
 def test_a_template_that_loops_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompting, "RENDER_SECONDS", 0.3)
+    monkeypatch.setattr(chat_templates, "RENDER_SECONDS", 0.3)
     started = time.monotonic()
     with pytest.raises(ModelInvalid) as refused:
         render(LOOPS, TALK)

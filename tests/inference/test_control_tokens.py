@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.foundations.prompting import messages_for, render, render_pieces
+from tailorbird.foundations.chat_templates import render
+from tailorbird.foundations.prompting import messages_for, render_pieces
 from tailorbird.inference.text.chat import ChatFormat
 from tailorbird.ports.trainer import Example
 from tailorbird.training.encoding import Encoder

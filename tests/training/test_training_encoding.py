@@ -10,7 +10,8 @@ from training_samples import PROMPT, examples
 from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.foundations.prompting import messages_for, render
+from tailorbird.foundations.chat_templates import render
+from tailorbird.foundations.prompting import messages_for
 from tailorbird.ports.trainer import Example
 from tailorbird.training.encoding import Encoder
 

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import lru_cache, wraps
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jinja2 import Template
-from jinja2.exceptions import SecurityError, TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-from tailorbird.domain.errors import InvalidInput, ModelInvalid
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry
+from tailorbird.foundations.chat_templates import render
 from tailorbird.foundations.conversations import unfold
-from tailorbird.foundations.deadline import Overdue, within
 from tailorbird.foundations.label_sets import NONE, SEPARATOR
 
 
@@ -60,40 +55,12 @@ def _passage(entry: Entry) -> str:
     return f"{entry.title}: {entry.text}" if entry.title else entry.text
 
 
-def render(template: str, messages: Sequence[Message], special: dict[str, str] | None = None) -> str:
-    """The text a model reads before it answers, by the model's own chat template, generation prompt included.
-
-    ``special`` are special tokens that templates name (``bos_token``, ``eos_token``). Templates run in a sandbox.
-    Raises ModelInvalid when the template fails.
-    """
-    try:
-        with within(RENDER_SECONDS):
-            return _compiled(template).render(messages=[m.model_dump() for m in messages], add_generation_prompt=True, **(special or {}))
-    except (Overdue, RecursionError) as error:
-        raise ModelInvalid(
-            f"the chat template of the base model did not end within {RENDER_SECONDS:g} s, or calls itself without end",
-            "use a base model with a template that only lays out the conversation",
-            code="chat_template",
-        ) from error
-    except TemplateError as error:
-        raise ModelInvalid(
-            f"the chat template of the base model failed: {error}",
-            "use a base model whose template accepts system, user and assistant turns",
-            code="chat_template",
-        ) from error
-
-
 class Piece(NamedTuple):
     """A part of a rendered prompt. ``quoted``: somebody wrote the name of a control token here, and it must be read as ordinary text."""
 
     text: str
     quoted: bool
 
-
-#: Seconds that a template may take: none that lays out a conversation needs a hundredth of it.
-RENDER_SECONDS = 10.0
-_MOST_LETTERS, _MOST_EXPONENT = 10**6, 64
-_WIDE = re.compile(r"%[^a-zA-Z%]*(\d{5}|\*)")
 
 #: Private characters that stand for quoted control tokens while a template runs: no template changes or trims them.
 _PRIVATE = range(0xF0000, 0xFFFFE)
@@ -152,65 +119,3 @@ def _veiled(message: Message, stands_for: dict[str, str]) -> Message:
     for private, name in stands_for.items():
         content = content.replace(name, private)
     return message.model_copy(update={"content": content})
-
-
-class _Bounded(ImmutableSandboxedEnvironment):
-    """A sandbox in which nothing grows without bound: ``'x' * 10**9`` would take the memory of the process, ``9**9**9`` its time."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """As the sandbox's. Raises SecurityError."""
-        if not _is_small(left) or not _is_small(right) or (operator == "**" and right > _MOST_EXPONENT):
-            raise SecurityError(f"an operand of {operator} is too large")
-        if operator == "*" and _length(left) * _length(right) > _MOST_LETTERS:
-            raise SecurityError("the product is too large")
-        if operator == "%" and isinstance(left, str) and _WIDE.search(left):
-            raise SecurityError("a field of the format is too wide")
-        return super().call_binop(context, operator, left, right)
-
-    def call(self, context: Any, called: Any, *given: Any, **named: Any) -> Any:
-        """As the sandbox's: a width or a count is not beyond all measure. Raises SecurityError."""
-        _refuse_large((*given, *named.values()))
-        return super().call(context, called, *given, **named)
-
-
-def _refuse_large(given: Sequence[Any]) -> None:
-    if any(isinstance(each, int) and abs(each) > _MOST_LETTERS for each in given):
-        raise SecurityError("an argument is too large")
-
-
-def _measured(named: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter that is given no width or count beyond all measure."""
-
-    @wraps(named)
-    def measured(*given: Any, **asked: Any) -> Any:
-        _refuse_large((*given, *asked.values()))
-        if any(isinstance(each, str) and _WIDE.search(each) for each in given[:1]) and named.__name__ == "do_format":
-            raise SecurityError("a field of the format is too wide")
-        return named(*given, **asked)
-
-    return measured
-
-
-def _is_small(operand: Any) -> bool:
-    return not isinstance(operand, int) or operand.bit_length() <= 64
-
-
-def _length(operand: Any) -> int:
-    """How often the other operand may be repeated by it: itself, where it is a number."""
-    if isinstance(operand, bool | float):
-        return 1
-    return min(abs(operand), 2**20) if isinstance(operand, int) else len(operand) if hasattr(operand, "__len__") else 1
-
-
-@lru_cache(maxsize=32)
-def _compiled(template: str) -> Template:
-    environment = _Bounded(trim_blocks=True, lstrip_blocks=True)
-    environment.filters = {name: _measured(each) for name, each in environment.filters.items()}
-    environment.globals["raise_exception"] = _refuse
-    return environment.from_string(template)
-
-
-def _refuse(message: str) -> Any:
-    raise TemplateError(message)

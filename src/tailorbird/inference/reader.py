@@ -7,6 +7,7 @@ own runs and no pickle is read. Must not know: where models come from, how they 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.foundations.confinement import Job, Limits, stream
 from tailorbird.inference.quiet import quiet
+from tailorbird.inference.text.tokenizer_check import check_tokenizer
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 #: The weights stay in one file, whatever their size.
@@ -28,7 +31,17 @@ class TransformersReader:
         self._dtype = _DTYPES[precision]
 
     def convert(self, source: Path, target: Path) -> None:
-        """As ``ModelReader.convert``."""
+        """As ``ModelReader.convert``, by a confined process: weights, tokenizer and template come from somebody else."""
+        precision = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
+        given = {"precision": precision, "source": str(source.absolute()), "target": str(target.absolute())}
+        limits = _limits(source)
+        for _ in stream(
+            Job(f"{__name__}:convert", given, limits, source.name, ModelInvalid, broken="model_unreadable", places=(given["target"],))
+        ):
+            pass
+
+    def convert_here(self, source: Path, target: Path) -> None:
+        """As ``convert``, in this process."""
         with quiet():
             try:
                 tokenizer, model = self._read(source)
@@ -70,6 +83,23 @@ class TransformersReader:
         model.load_state_dict(loaded.state_dict())
         model.tie_weights()
         return tokenizer, model
+
+
+def convert(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: converts the model at ``source``, and uses its tokenizer and template once. Raises ModelInvalid."""
+    target = Path(given["target"])
+    TransformersReader(given["precision"]).convert_here(Path(given["source"]), target)
+    check_tokenizer(target)
+    yield True
+
+
+def _limits(source: Path) -> Limits:
+    """Torch alone takes a gigabyte; weights of four bits become eight times as large, and lie in memory twice. Where a model needs more
+    than the machine has, the machine ends it."""
+    files = [source] if source.is_file() else [path for path in source.iterdir() if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    processor = 300 + size // (1 << 20)
+    return Limits(memory=(6 << 30) + 24 * size, processor=processor, wait=2.0 * processor, output=1 << 20, written=(1 << 30) + 16 * size)
 
 
 def _forget_how_it_was_read(path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a base model is made of.
 
-In: a folder with config.json and model.safetensors. Out: a ``BaseModelRef``, read from the config and the header of the weights; no
-tensor is loaded. Must not know: torch, where the folder came from.
+In: a folder with config.json and model.safetensors. Out: a ``BaseModelRef``, read from the config and the header of the weights by a
+confined process; no tensor is loaded. Must not know: torch, where the folder came from.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest, Value
 from tailorbird.foundations.canonical import digest_bytes, digest_of
+from tailorbird.foundations.confinement import call
 from tailorbird.models.cached import recorded_digests
 from tailorbird.models.catalogue import entry_named
+from tailorbird.models.confined import job_for
 from tailorbird.models.pins import pinned, pinned_name
 from tailorbird.ports.artifacts import ArtifactStore
 
@@ -50,8 +53,10 @@ def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> Ba
 
     Raises ModelInvalid when config or weights are missing, unreadable or not of the Llama family.
     """
-    config = _read_config(folder)
-    parameters = count_parameters(folder)
+    return _described(_shape_of(folder), folder, name, license, digests)
+
+
+def _described(shape: dict[str, Any], folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
     try:
         return BaseModelRef(
             name=name,
@@ -59,14 +64,38 @@ def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> Ba
             tokenizer_digest=digests.tokenizer,
             chat_template_digest=digests.chat_template,
             license=license,
-            parameters=parameters,
-            hidden=config["hidden_size"],
-            layers=config["num_hidden_layers"],
-            vocabulary=config["vocab_size"],
-            context=config["max_position_embeddings"],
-            intermediate=config["intermediate_size"],
-            linear_shapes=_linear_shapes(config),
+            linear_shapes={layer: tuple(sizes) for layer, sizes in shape["linear_shapes"].items()},
+            **{key: shape[key] for key in _FACTS},
         )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _not_llama(folder, "its config says what no such model can be") from error
+
+
+#: What is told of a shape beside its layers.
+_FACTS = ("parameters", "hidden", "layers", "vocabulary", "context", "intermediate")
+
+
+def _shape_of(folder: Path) -> dict[str, Any]:
+    shape: dict[str, Any] = call(job_for(folder, f"{__name__}:shape"))
+    return shape
+
+
+def shape(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: what the config and the headers of the weights say. Raises ModelInvalid."""
+    folder = Path(given["folder"])
+    config = _read_config(folder)
+    encoder = _is_encoder(config)
+    try:
+        yield {
+            "encoder": encoder,
+            "parameters": sum(_sizes(folder)),
+            "hidden": config["hidden_size"],
+            "layers": config["num_hidden_layers"],
+            "vocabulary": config["vocab_size"],
+            "context": config["max_position_embeddings"],
+            "intermediate": config["intermediate_size"],
+            "linear_shapes": _linear_shapes(config),
+        }
     except KeyError as error:
         raise _not_llama(folder, f"its config lacks {error}") from error
 
@@ -87,13 +116,13 @@ def register(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | Non
             f"delete {folder} and pull the model again",
             code="model_corrupt",
         )
-    encodes = _is_encoder(_read_config(folder))
-    if _TEMPLATE_FILE not in files and not encodes:
+    shape = _shape_of(folder)
+    if _TEMPLATE_FILE not in files and not shape["encoder"]:
         raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
     tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
     digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(_TEMPLATE_FILE, digest_bytes(b"")))
     entry = entry_named(name) or pinned(name, folder.parent) or (pinned(name, pins) if pins else None)
-    return describe(folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
+    return _described(shape, folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
 
 
 def is_encoder(base: BaseModelRef) -> bool:
@@ -103,15 +132,27 @@ def is_encoder(base: BaseModelRef) -> bool:
 
 def count_parameters(folder: Path) -> int:
     """How many numbers the weights in ``folder`` hold, in one file or in several. Raises ModelInvalid when they cannot be read."""
-    files = sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]
-    return sum(math.prod(shape) for file in files for shape in _tensor_shapes(file).values())
+    return int(call(job_for(folder, f"{__name__}:parameters")))
+
+
+def parameters(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: how many numbers the weights hold. Raises ModelInvalid."""
+    yield sum(_sizes(Path(given["folder"])))
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """How many numbers each tensor holds."""
+    for file in sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]:
+        yield from map(math.prod, _tensor_shapes(file).values())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelInvalid(f"{folder.name} has no readable config.json", "pull the model again", code="model_config") from error
+    if not isinstance(config, dict):
+        raise ModelInvalid(f"{folder.name} has no readable config.json", "pull the model again", code="model_config")
     return config
 
 
@@ -122,7 +163,7 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, _HEADER_LIMIT)))
         return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-    except (OSError, ValueError, struct.error, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_weights") from error
 
 

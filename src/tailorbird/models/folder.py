@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.foundations.canonical import digest_of, short
+from tailorbird.foundations.confinement import call
+from tailorbird.models.confined import job_for
 
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 _FILES = {".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf"}
@@ -31,12 +33,19 @@ def check_source(path: Path) -> None:
 
 def check_code(folder: Path) -> None:
     """Raises ModelInvalid when the model in ``folder`` has no readable config, or one that asks to run code of its own."""
+    call(job_for(folder, f"{__name__}:code"))
+
+
+def code(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: as ``check_code``."""
+    folder = Path(given["folder"])
     if "auto_map" in _read_json(folder, "config.json") or "auto_map" in _read_json(folder, "tokenizer_config.json", needed=False):
         raise ModelInvalid(
             f"the model in {folder.name} asks to run code of its own (auto_map)",
             "tailorbird never runs a model's own code: use a model whose architecture transformers knows",
             code="model_remote_code",
         )
+    yield True
 
 
 def check_weights(name: str, suffixes: Collection[str]) -> None:
@@ -58,7 +67,7 @@ def _read_json(folder: Path, name: str, *, needed: bool = True) -> dict[str, Any
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelInvalid(
             f"{folder.name} has no readable {name}", "give a model folder in Hugging Face form", code="model_config"
         ) from error

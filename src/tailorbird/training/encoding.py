@@ -18,8 +18,9 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.foundations.chat_templates import render
 from tailorbird.foundations.conversations import fold, unfold
-from tailorbird.foundations.prompting import Piece, messages_for_row, quoted, render, render_pieces, token_ids
+from tailorbird.foundations.prompting import Piece, messages_for_row, quoted, render_pieces, token_ids
 from tailorbird.ports.trainer import Example
 
 #: Stands for an answer while the template is asked what it writes after one.

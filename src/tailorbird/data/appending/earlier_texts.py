@@ -14,7 +14,8 @@ from tailorbird.data.appending.state import NotAnAppend, State
 from tailorbird.data.appending.writing import StoredRows
 from tailorbird.data.gathering import SnapshotRequest
 from tailorbird.data.privacy import Privacy
-from tailorbird.data.reading.growing import GROWING, record_at
+from tailorbird.data.reading.confined import read_single
+from tailorbird.data.reading.growing import GROWING
 from tailorbird.data.reading.locating import located
 from tailorbird.data.reading.making import Making
 from tailorbird.data.reading.record import Record
@@ -59,7 +60,7 @@ class EarlierTexts:
         with located(source, self._request.folder) as file:
             if file.kind not in GROWING:
                 raise NotAnAppend("an earlier text cannot be read by its line")
-            record = record_at(replace(file, separator=source.separator), int(self._state["line"][item]))
+            record = read_single(replace(file, separator=source.separator), int(self._state["line"][item]))
         if not isinstance(record, Record):
             raise NotAnAppend("an earlier text cannot be read by its line")
         row = Making(self._request.objective, source, b"").row(file, record)

@@ -11,8 +11,9 @@ from typing import Any
 from tailorbird.data.appending.state import NotAnAppend
 from tailorbird.data.gathering import SnapshotRequest
 from tailorbird.data.reading import SourceRow, SourceRows
+from tailorbird.data.reading.confined import read_appended
 from tailorbird.data.reading.data_file import DataFile
-from tailorbird.data.reading.growing import lines_before, records_since
+from tailorbird.data.reading.growing import lines_before
 from tailorbird.data.reading.locating import located
 from tailorbird.data.reading.making import Making
 from tailorbird.data.reading.sources import in_order, read_file
@@ -78,4 +79,4 @@ def _records(file: DataFile, was: dict[str, Any], *, last: bool):  # type: ignor
     lines = lines_before(file, was["size"], was["digest"]) if last else None
     if lines is None:
         raise NotAnAppend(f"{file.name} was changed, and not at its end")
-    return records_since(file, was["size"], lines)
+    return read_appended(file, was["size"], lines)

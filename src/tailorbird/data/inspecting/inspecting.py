@@ -1,33 +1,42 @@
 """One pass over a file: what it is, what its columns are, what they seem to be for.
 
-In: the name of a file, as an objective would name it. Out: an inspection. A record at a time is in memory. Must not know: objectives.
+In: the name of a file, as an objective would name it. Out: an inspection. A confined process parses the file, a record at a time in memory.
+Must not know: objectives.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from tailorbird.data.inspecting.columns import Tally
 from tailorbird.data.inspecting.roles import guess_roles, task_of
+from tailorbird.data.reading.confined import job_for
 from tailorbird.data.reading.data_file import DataFile
 from tailorbird.data.reading.encodings import guess_encoding
-from tailorbird.data.reading.locating import READERS, located_at
+from tailorbird.data.reading.formats import READERS
+from tailorbird.data.reading.locating import located_at
+from tailorbird.data.reading.parsing import file_of
+from tailorbird.data.reading.record import EveryColumn
 from tailorbird.data.reading.text_folder import FOLDER
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Guess, Inspection
 from tailorbird.domain.objective import TO_FILL_IN
+from tailorbird.foundations.confinement import call
 
 #: What may stand between cells.
 SEPARATORS = ",;\t|"
 #: Lines by which the separator is told.
 _LINES = 40
+#: Columns that are looked at.
+MOST_COLUMNS = 10_000
 #: Rows between two words about how far the pass is.
 OFTEN = 100_000
 
@@ -35,38 +44,46 @@ OFTEN = 100_000
 def inspect(name: str, folder: Path, progress: Callable[[str], None]) -> Inspection:
     """Looks at the file, folder or address ``name`` (relative to ``folder``).
 
-    Raises DataInvalid for what cannot be read at all (binary content among it), Unavailable as when reading.
+    Raises DataInvalid for what cannot be read at all (binary content), or not within its limits; Unavailable as when reading.
     """
-    with located_at(name, _Every(), folder) as found:
-        file = _as_it_looks(found)
-        tallies, unusable, rows = _pass(file, progress)
-    columns = tuple(tally.seen() for tally in tallies.values())
-    guesses = guess_roles(columns, rows)
-    return Inspection(
-        name=name,
+    with located_at(name, EveryColumn(), folder) as found:
+        job = job_for(found, f"{__name__}:look")
+        told = call(job, lambda text: progress(str(text)[:200]))
+    try:
+        inspection = Inspection.model_validate(told)
+    except ValueError as error:
+        raise DataInvalid(f"{name}: it cannot be read", "the file is damaged: write it again", code="file_broken") from error
+    return inspection.model_copy(update={"name": name, "digest": found.digest})
+
+
+def look(given: dict[str, Any]) -> Iterator[Any]:
+    """Looks at a file in a confined process: words about how far it is, and an inspection at last."""
+    found = file_of(given)
+    file = _as_it_looks(found)
+    seen = _Seen()
+    for rows in seen.pass_over(file):
+        yield f"{rows:,} rows looked at"
+    columns = tuple(tally.seen() for tally in seen.tallies.values())
+    guesses = guess_roles(columns, seen.rows)
+    inspection = Inspection(
+        name=file.name,
         kind=file.kind.lstrip("."),
         digest=file.digest,
         encoding=file.encoding if file.kind in _TEXT else None,
         separator=file.separator,
-        rows=rows,
-        unusable=dict(unusable),
+        rows=seen.rows,
+        unusable=dict(seen.unusable),
         columns=columns,
         guesses=guesses,
         task=task_of(guesses),
-        proposal=_proposal(name, file, guesses),
+        proposal=_proposal(file.name, file, guesses),
         notes=_notes(file),
     )
+    yield inspection.model_dump(mode="json")
 
 
 #: Kinds of file that are text.
 _TEXT = (".csv", ".tsv", ".json", ".jsonl")
-
-
-class _Every(frozenset[str]):
-    """All columns, whatever they are called."""
-
-    def __contains__(self, _: object) -> bool:
-        return True
 
 
 def _as_it_looks(file: DataFile) -> DataFile:
@@ -84,7 +101,7 @@ def _separator(file: DataFile) -> str:
     """The mark that cuts the first lines into the same number of cells, the more the better; the format's own where none does."""
     with file.path.open(encoding=file.encoding, errors="replace", newline="") as stream:
         lines = [line for _, line in zip(range(_LINES), iter(lambda: stream.readline(1 << 16), ""), strict=False)]
-    counts = {mark: [len(cells) for cells in csv.reader(lines, delimiter=mark) if cells] for mark in SEPARATORS}
+    counts = {mark: _widths(lines, mark) for mark in SEPARATORS}
     if len(lines) == _LINES:  # the last record may go on in lines that were not read
         counts = {mark: found[:-1] or found for mark, found in counts.items()}
     steady = {mark: found[0] for mark, found in counts.items() if found and len(set(found)) == 1 and found[0] > 1}
@@ -92,22 +109,41 @@ def _separator(file: DataFile) -> str:
     return max(steady, key=lambda mark: (steady[mark], mark == usual)) if steady else usual
 
 
-def _pass(file: DataFile, progress: Callable[[str], None]) -> tuple[dict[str, Tally], Counter[str], int]:
-    tallies: dict[str, Tally] = {}
-    unusable: Counter[str] = Counter()
-    rows = 0
-    for record in READERS[file.kind](file, _Every()):
-        if isinstance(record, Quarantined):
-            unusable[record.code] += 1
-            continue
-        rows += 1
-        for column, cell in record.cells.items():
-            if column not in tallies:
-                tallies[column] = Tally(column)
-            tallies[column].add(cell)
-        if rows % OFTEN == 0:
-            progress(f"{rows:,} rows looked at")
-    return tallies, unusable, rows
+def _widths(lines: list[str], mark: str) -> list[int]:
+    """Cells of each line; none where a cell is longer than any may be."""
+    try:
+        return [len(cells) for cells in csv.reader(lines, delimiter=mark) if cells]
+    except csv.Error:
+        return []
+
+
+@dataclass
+class _Seen:
+    """What one pass has counted."""
+
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    unusable: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+
+    def pass_over(self, file: DataFile) -> Iterator[int]:
+        """Counts every record; yields how many rows there were, now and then. Raises DataInvalid."""
+        for record in READERS[file.kind](file, EveryColumn()):
+            if isinstance(record, Quarantined):
+                self.unusable[record.code] += 1
+                continue
+            self.rows += 1
+            for column, cell in record.cells.items():
+                if column not in self.tallies:
+                    self._add(file, column)
+                self.tallies[column].add(cell)
+            if self.rows % OFTEN == 0:
+                yield self.rows
+
+    def _add(self, file: DataFile, column: str) -> None:
+        if len(self.tallies) == MOST_COLUMNS:
+            message = f"{file.name}: more than {MOST_COLUMNS:,} columns"
+            raise DataInvalid(message, "leave out columns that no row needs", code="too_many_columns")
+        self.tallies[column] = Tally(column)
 
 
 def _proposal(name: str, file: DataFile, guesses: tuple[Guess, ...]) -> str:

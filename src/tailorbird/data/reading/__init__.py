@@ -1,7 +1,7 @@
 """Intake: what a team really has, read record by record into rows with provenance.
 
-    data_file → text_file → csv_file | jsonl_file | json_file | parquet_file | text_folder
-    remote | hub → locating → cells | chat → making → sources; texts
+    data_file → text_file → csv_file | jsonl_file | json_file | parquet_file | text_folder → formats → parsing (in a confined process)
+    remote | hub → locating → confined → cells | chat → making → sources; texts
 
 In: the files, folders and addresses that an objective names. Out: rows, and every record that could not become one, with its reason. Must
 not know: duplicates, splits, snapshots.

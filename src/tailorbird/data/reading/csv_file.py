@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
 from tailorbird.data.reading.data_file import DataFile
@@ -66,8 +67,8 @@ class _Lines:
 
 
 def _header(name: str, cells: list[str]) -> list[str]:
-    for cell in cells:
-        if cell and cells.count(cell) > 1:
+    for cell, count in Counter(cells).items():
+        if cell and count > 1:
             raise DataInvalid(
                 f"{name}:1: the column {cell[:40]!r} stands in the header twice", "rename one of the two", code="column_twice"
             )

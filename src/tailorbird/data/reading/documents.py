@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tailorbird.data.reading.cells import Unusable, groups_cell, name_cell, subject_cell, text_cell
+from tailorbird.data.reading.confined import read_records
 from tailorbird.data.reading.data_file import DataFile
-from tailorbird.data.reading.locating import READERS, located_at
+from tailorbird.data.reading.locating import located_at
 from tailorbird.data.reading.record import Record
 from tailorbird.data.reading.text_folder import FOLDER
 from tailorbird.domain.dataset import EVERYONE, Document, Provenance, Quarantined
@@ -62,7 +63,7 @@ def read_documents(sources: tuple[DocumentSource, ...], folder: Path, named: Pse
 
 def _read(file: DataFile, source: DocumentSource, found: ReadDocuments, named: Pseudonyms) -> set[str]:
     columns: set[str] = set()
-    for record in READERS[file.kind](file, columns_of_documents(source).values()):
+    for record in read_records(file, columns_of_documents(source).values()):
         found.read[file.name] += 1
         if isinstance(record, Quarantined):
             found.quarantined.append(record)

@@ -1,6 +1,6 @@
 """From what an objective names to a file that can be read: a path, a folder, an address, a data set of the hub.
 
-In: a source of an objective, its folder. Out: a data file and its reader. Must not know: rows.
+In: a source of an objective, its folder. Out: a data file. Must not know: rows.
 """
 
 from __future__ import annotations
@@ -11,28 +11,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tailorbird.data.reading.csv_file import read_csv, read_tsv
 from tailorbird.data.reading.data_file import DataFile, held
+from tailorbird.data.reading.formats import READERS
 from tailorbird.data.reading.hub import PREFIX, fetch_rows
-from tailorbird.data.reading.json_file import read_json
-from tailorbird.data.reading.jsonl_file import read_jsonl
-from tailorbird.data.reading.parquet_file import read_parquet
-from tailorbird.data.reading.record import Reader
 from tailorbird.data.reading.remote import check_address, fetch
-from tailorbird.data.reading.text_folder import FOLDER, held_folder, read_folder
+from tailorbird.data.reading.text_folder import FOLDER, held_folder
 from tailorbird.domain.errors import DataInvalid, Forbidden
 from tailorbird.domain.objective import DataSource
 from tailorbird.foundations.reach import is_bounded
-
-#: Kind of file (its suffix) to what reads it.
-READERS: dict[str, Reader] = {
-    ".csv": read_csv,
-    ".tsv": read_tsv,
-    ".jsonl": read_jsonl,
-    ".json": read_json,
-    ".parquet": read_parquet,
-    FOLDER: read_folder,
-}
 
 
 def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:

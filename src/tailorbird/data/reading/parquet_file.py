@@ -5,11 +5,12 @@ In: a Parquet file. Out: records, a batch in memory at a time; their "line" is t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from tailorbird.data.reading.data_file import DataFile
-from tailorbird.data.reading.record import Record, Records
+from tailorbird.data.reading.record import Record, Records, length_of
 from tailorbird.domain.errors import DataInvalid, Unavailable
 
 #: Rows in memory at once.
@@ -69,7 +70,7 @@ class _Expanded:
 
     def add(self, columns: Iterable[list[Any]]) -> None:
         """Raises DataInvalid where far more has come out than lies in the file."""
-        self._characters += sum(len(value) for column in columns for value in column if isinstance(value, str))
+        self._characters += sum(length_of(value) for column in columns for value in column)
         _check_size(self._file, self._characters)
 
 
@@ -85,8 +86,8 @@ def missing_package(package: str, what: str) -> Unavailable:
 
 
 def _check_names(file: str, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             raise DataInvalid(f"{file}: there are two columns {name[:40]!r}", "rename one of the two", code="column_twice")
 
 

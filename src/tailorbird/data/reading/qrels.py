@@ -35,13 +35,16 @@ def without(target: str, gone: Collection[str]) -> str:
     return target_of(left) if left else ""
 
 
-def read_qrels(file: DataFile, known: Iterable[str]) -> tuple[dict[str, Grades], list[Quarantined], int]:
-    """Grades by query, lines that say nothing or name a document that is not among the ``known``, and the number of lines."""
+def read_qrels(
+    file: DataFile, lines: Iterable[tuple[int, list[str]]], known: Iterable[str]
+) -> tuple[dict[str, Grades], list[Quarantined], int]:
+    """Of the ``lines`` of ``file``: grades by query, lines that say nothing or name a document that is not among the ``known``, and
+    how many lines there are."""
     documents = frozenset(known)
     judged: dict[str, Grades] = {}
     unusable: list[Quarantined] = []
     count = 0
-    for line, cells in _lines(file):
+    for line, cells in lines:
         count += 1
         try:
             query, document, grade = _judgement(cells)
@@ -85,8 +88,8 @@ def _graded(value: Any, column: str) -> Grades:
     raise Unusable("wrong_type", f"the relevant documents (column {column!r}) are neither a list nor grades by document")
 
 
-def _lines(file: DataFile) -> Iterator[tuple[int, list[str]]]:
-    """(line, cells) of every judgement; the header, where there is one, is left out."""
+def judgement_lines(file: DataFile) -> Iterator[tuple[int, list[str]]]:
+    """(line, cells) of every judgement, parsed in this process; the header, where there is one, is left out."""
     separator: str | None = None
     for number, line in enumerate(text_lines(file, "\n"), start=1):
         if not line.strip():

@@ -30,3 +30,21 @@ Records = Iterator[Record | Quarantined]
 
 #: Reads a file. Of the columns only those asked for need to be filled; every record names all of them.
 Reader = Callable[[DataFile, Collection[str]], Records]
+
+
+class EveryColumn(frozenset[str]):
+    """All columns, whatever they are called."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def length_of(cell: Any) -> int:
+    """Characters of a cell, with all that lies in it; a little for what is no text."""
+    if isinstance(cell, str):
+        return len(cell)
+    if cell is None:
+        return 0
+    if isinstance(cell, dict):
+        return sum(map(length_of, cell)) + sum(map(length_of, cell.values())) + 1
+    return sum(map(length_of, cell)) + 1 if isinstance(cell, list | tuple) else 8

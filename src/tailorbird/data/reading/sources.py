@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from tailorbird.data.reading.cells import Unusable
+from tailorbird.data.reading.confined import read_judgements, read_records
 from tailorbird.data.reading.data_file import DataFile
 from tailorbird.data.reading.documents import columns_of_documents, read_documents
-from tailorbird.data.reading.locating import READERS, columns_of, located, located_at
+from tailorbird.data.reading.locating import columns_of, located, located_at
 from tailorbird.data.reading.making import Making
 from tailorbird.data.reading.qrels import read_qrels
 from tailorbird.data.reading.record import Records
@@ -29,6 +30,8 @@ from tailorbird.foundations.text import nearest
 
 #: A file of which more than this share is quarantined is refused as a whole: something is wrong with all of it.
 MOST = 0.5
+#: After so many quarantined records, and again after as many more, a file is asked whether it is one.
+HOPELESS = 200_000
 
 
 def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> SourceRows:
@@ -43,7 +46,7 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
         making = Making(objective, source, secret, frozenset(found.documents))
         if source.qrels:
             with located_at(source.qrels, (), folder) as judgements:
-                making.judged, unusable, lines = read_qrels(judgements, found.documents)
+                making.judged, unusable, lines = read_qrels(judgements, read_judgements(judgements), found.documents)
             quarantined += unusable
             read[source.qrels] += lines
             files[source.qrels] = judgements.digest
@@ -101,6 +104,12 @@ def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> 
             raise DataInvalid(message, hint, code="mostly_quarantined")
 
 
+def _refuse_hopeless(file: DataFile, usable: int, unusable: Sequence[Quarantined]) -> None:
+    """As ``refuse_if_most``, before the end of a file whose refusals alone would take the memory of the process."""
+    if len(unusable) % HOPELESS == 0:
+        refuse_if_most({file.name: usable + len(unusable)}, unusable)
+
+
 def source_of(file: str, sources: Iterable[str]) -> str:
     """The source that ``file`` is, or in whose folder it lies."""
     return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
@@ -116,9 +125,10 @@ def read_file(file: DataFile, making: Making, task: Task, records: Records | Non
     unusable: list[Quarantined] = []
     columns: dict[str, None] = {}
     wanted = columns_of(making.source, making.split_by)
-    for record in records or READERS[file.kind](file, wanted.values()):
+    for record in records or read_records(file, wanted.values()):
         if isinstance(record, Quarantined):
             unusable.append(record)
+            _refuse_hopeless(file, len(usable), unusable)
             continue
         columns |= dict.fromkeys(record.cells)
         try:
@@ -126,6 +136,7 @@ def read_file(file: DataFile, making: Making, task: Task, records: Records | Non
         except Unusable as problem:
             name = (record.file or file).name
             unusable.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
+            _refuse_hopeless(file, len(usable), unusable)
     if not usable and not unusable:
         raise DataInvalid(f"{file.name}: there are no rows", "give a file with at least a few rows for each label", code="file_empty")
     if columns:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tailorbird.data.reading.cells import Unusable, text_cell
-from tailorbird.data.reading.locating import READERS, located
+from tailorbird.data.reading.confined import read_records
+from tailorbird.data.reading.locating import located
 from tailorbird.data.reading.record import Record
 from tailorbird.domain.curation import ProtectedSet
 from tailorbird.domain.errors import DataInvalid
@@ -22,7 +23,7 @@ def read_texts(of: ProtectedSet, folder: Path) -> Iterator[str]:
     source = DataSource(path=of.path, text=of.text, label=of.text, source=Origin(origin="protected", license="-"))
     seen = False
     with located(source, folder) as file:
-        for record in READERS[file.kind](file, (of.text,)):
+        for record in read_records(file, (of.text,)):
             if isinstance(record, Record):
                 try:
                     text = text_cell(record, "text", of.text)

@@ -18,7 +18,8 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.prompting import Piece, quoted, render, render_pieces, token_ids
+from tailorbird.foundations.chat_templates import render
+from tailorbird.foundations.prompting import Piece, quoted, render_pieces, token_ids
 from tailorbird.inference.quiet import quiet
 
 #: Stands for an assistant's answer while the end of its turn is looked for; no template changes it.

@@ -8,16 +8,23 @@ tokenizer_config.json. A model that is served by another template than it learne
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from jinja2.exceptions import TemplateError
+from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.examination import Finding
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.prompting import messages_for, render
+from tailorbird.foundations.chat_templates import render
+from tailorbird.foundations.confinement import Job, Limits, call
+from tailorbird.foundations.plain_templates import is_plain
+from tailorbird.foundations.prompting import messages_for
 from tailorbird.training.preflight.subject import Subject, warning
 
+#: Limits of a rendering by transformers, which is imported for it.
+_STOCK = Limits(memory=4 << 30, processor=60, wait=120.0, output=1 << 24)
 _TEXT, _ANSWER = "Where is my card?", "tailorbirdanswer"
 
 
@@ -37,11 +44,29 @@ def templates(subject: Subject) -> list[Finding]:
 def _stock(subject: Subject, messages: tuple[Message, ...]) -> str | None:
     """What transformers, and so vLLM, puts to the model."""
     tokenizer: Any = subject.encoder.tokenizer
+    said = [message.model_dump() for message in messages]
+    if isinstance(tokenizer.chat_template, str) and is_plain(tokenizer.chat_template):
+        return _by_transformers(tokenizer, said)
+    given = {"folder": str(subject.job.base.absolute()), "messages": said}
+    job = Job(f"{__name__}:stock", given, _STOCK, "the chat template of the base model", ModelInvalid)
     try:
-        rendered: str = tokenizer.apply_chat_template([m.model_dump() for m in messages], add_generation_prompt=True, tokenize=False)
+        return str(call(job)["text"])
+    except (ModelInvalid, KeyError, TypeError):
+        return None
+
+
+def stock(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: what transformers makes of ``messages`` by the template in ``folder``."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(given["folder"], local_files_only=True, trust_remote_code=False)
+    rendered = _by_transformers(tokenizer, given["messages"])
+    yield {} if rendered is None else {"text": rendered}
+
+
+def _by_transformers(tokenizer: Any, said: list[dict[str, Any]]) -> str | None:
+    try:
+        return str(tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
     except (TemplateError, ValueError):
         return None
-    return rendered
 
 
 def _by(template: str, subject: Subject, messages: tuple[Message, ...]) -> str | None:

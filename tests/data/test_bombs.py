@@ -1,0 +1,118 @@
+"""Small files that take the memory or the time of whoever reads them: refused by name of the limit, and nobody else suffers."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import resource
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from data_room import make_objective
+from pyarrow import parquet
+
+from tailorbird.data import inspect, read_sources
+from tailorbird.domain.errors import DataInvalid
+
+#: What the reading process itself may grow by.
+GROWTH = 300_000_000
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def both_refuse(folder: Path, name: str, *codes: str, seconds: float = 60) -> None:
+    """Inspecting and curating refuse the file, with one of ``codes``."""
+    before, started = peak(), time.monotonic()
+    for read in (lambda: inspect(name, folder, lambda _: None), lambda: read_sources(make_objective({"path": name}), folder)):
+        with pytest.raises(DataInvalid) as caught:
+            read()
+        assert caught.value.error_code in codes
+        assert caught.value.hint
+    assert peak() - before < GROWTH
+    assert time.monotonic() - started < seconds
+
+
+def refused_by_curating(folder: Path, name: str, *codes: str) -> None:
+    """Curating refuses the file; inspecting counts what it cannot use."""
+    before = peak()
+    inspect(name, folder, lambda _: None) if name.endswith(".jsonl") else None
+    with pytest.raises(DataInvalid) as caught:
+        read_sources(make_objective({"path": name}), folder)
+    assert caught.value.error_code in codes
+    assert peak() - before < GROWTH
+
+
+def test_a_list_of_strings_from_a_dictionary(tmp_path: Path) -> None:
+    """What took 3 GB: one list of millions of times the same text, which is written as a dictionary and a length."""
+    size = 20_000_000
+    values = pa.DictionaryArray.from_arrays(pa.array(np.zeros(size, np.int8)), pa.array(["x" * 60]))
+    lists = pa.ListArray.from_arrays(pa.array([0, size, size], pa.int32()), values)
+    parquet.write_table(pa.table({"text": lists, "label": ["a", "b"]}), tmp_path / "bomb.parquet", compression="zstd")
+    assert (tmp_path / "bomb.parquet").stat().st_size < 20_000
+    both_refuse(tmp_path, "bomb.parquet", "parser_memory", "file_expands", "parser_processor")
+
+
+def test_a_billion_rows_of_nothing(tmp_path: Path) -> None:
+    column = pa.nulls(5_000_000, pa.string())
+    parquet.write_table(pa.table({"text": column, "label": column}), tmp_path / "bomb.parquet", row_group_size=5_000_000)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 20_000
+    with pytest.raises(DataInvalid) as caught:
+        read_sources(make_objective({"path": "bomb.parquet"}), tmp_path)
+    assert caught.value.error_code == "mostly_quarantined"
+    assert "200,000 of 200,000" in caught.value.message
+
+
+def test_a_page_that_expands(tmp_path: Path) -> None:
+    table = pa.table({"text": ["x" * 60_000_000] * 2, "label": ["a"] * 2})
+    parquet.write_table(table, tmp_path / "bomb.parquet", compression="zstd", use_dictionary=False)
+    with pytest.raises(DataInvalid) as caught:
+        read_sources(make_objective({"path": "bomb.parquet"}), tmp_path)
+    assert caught.value.error_code == "mostly_quarantined"
+
+
+def test_a_compressed_file_under_another_name(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_bytes(gzip.compress(b"0" * 20_000_000))
+    both_refuse(tmp_path, "d.jsonl", "file_binary", "file_encoding", "file_broken")
+
+
+def test_json_as_deep_as_it_is_long(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text("[" * 1_000_000)
+    both_refuse(tmp_path, "d.json", "broken_json", "parser_crashed", "file_broken")
+    (tmp_path / "d.jsonl").write_text('{"text":' + '{"a":' * 600_000 + "\n" + json.dumps({"text": "a", "label": "b"}) + "\n")
+    found = inspect("d.jsonl", tmp_path, lambda _: None)
+    assert (found.rows, found.unusable) == (1, {"broken_json": 1})
+
+
+def test_an_array_of_arrays_without_end(tmp_path: Path) -> None:
+    """Sixty bytes of memory a comma."""
+    (tmp_path / "d.jsonl").write_text('{"text": [' + "[]," * 1_200_000 + '[]], "label": "a"}\n')
+    found = inspect("d.jsonl", tmp_path, lambda _: None)
+    assert found.rows == 1
+
+
+def test_a_line_without_end(tmp_path: Path) -> None:
+    for name in ("d.csv", "d.jsonl", "d.json"):
+        (tmp_path / name).write_bytes(b'text,label\n"' + b"x" * 20_000_000)
+        refused_by_curating(
+            tmp_path, name, "broken_quote", "line_too_long", "broken_json", "mostly_quarantined", "file_broken", "column_missing"
+        )
+
+
+def test_a_header_of_a_million_columns(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(",".join(f"c{number}" for number in range(50_000)) + "\n" + "," * 49_999 + "\n")
+    both_refuse(tmp_path, "d.csv", "too_many_columns", "column_missing", "parser_processor")
+
+
+def test_a_parquet_file_of_columns_without_end(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({f"c{number}": ["x"] for number in range(11_000)}), tmp_path / "d.parquet")
+    both_refuse(tmp_path, "d.parquet", "too_many_columns", "column_missing", "parser_processor")
+    nested = pa.string()
+    for _ in range(300):
+        nested = pa.list_(nested)
+    parquet.write_table(pa.table({"text": pa.nulls(3, nested), "label": ["a"] * 3}), tmp_path / "deep.parquet")
+    both_refuse(tmp_path, "deep.parquet", "mostly_quarantined", "file_broken", "parser_crashed", "parser_memory")
