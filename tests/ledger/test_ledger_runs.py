@@ -9,7 +9,7 @@ import pytest
 from ledger_samples import START, digest, failure
 
 from tailorbird.domain.errors import Conflict, InvalidInput, LeaseLost, NotFound
-from tailorbird.domain.run import RunState, StepProgress, StepState
+from tailorbird.domain.run import Failure, RunState, StepProgress, StepState
 
 MINUTE = timedelta(minutes=1)
 
@@ -170,7 +170,7 @@ class TestSteps:
         assert [die(2), die(4), die(4), die(4, done=7), die(4, done=7)] == [0, 0, 1, 2, 1]
         held = work.steps.lease("run0001", "a", MINUTE)
         assert held.deaths == 2
-        work.steps.fail(held, "step_killed")
+        work.steps.fail(held, Failure(code="step_killed", message="m", hint="h"))
         work.steps.retry("run0001")
         assert die(4) == 0
 
