@@ -66,6 +66,12 @@ def render_here(template: str, messages: Sequence[Message], special: dict[str, s
             "use a base model whose template accepts system, user and assistant turns",
             code="chat_template",
         ) from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ModelInvalid(
+            f"the chat template of the base model failed ({type(error).__name__})",
+            "use a base model whose template accepts system, user and assistant turns",
+            code="chat_template",
+        ) from error
 
 
 def confined(given: dict[str, Any]) -> Generator[Any, Any]:
