@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterable
 from email import message_from_bytes
 from email.message import Message
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, requires
@@ -78,9 +79,9 @@ def test_the_metadata_say_what_it_is_and_what_it_needs(wheel: Path) -> None:
         assert any(name.endswith(".dist-info/licenses/LICENSE") for name in archive.namelist())
 
 
-def needed_by(name: str, extras: frozenset[str], seen: dict[str, Distribution]) -> None:
-    """Every installed distribution that ``name`` with these extras needs, into ``seen``."""
-    for text in requires(name) or ():
+def needed_by(wants: Iterable[str], extras: frozenset[str], seen: dict[str, Distribution]) -> None:
+    """Every installed distribution that is needed where ``wants`` are asked for with these extras, into ``seen``."""
+    for text in wants:
         wanted = Requirement(text)
         if wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in (*extras, "")):
             key = wanted.name.lower().replace("_", "-")
@@ -90,14 +91,14 @@ def needed_by(name: str, extras: frozenset[str], seen: dict[str, Distribution]) 
                 seen[key] = distribution(wanted.name)
             except PackageNotFoundError:
                 continue  # of another platform, or a build that brings it along
-            needed_by(wanted.name, frozenset(wanted.extras), seen)
+            needed_by(requires(wanted.name) or (), frozenset(wanted.extras), seen)
 
 
-def linked(folder: Path, extras: frozenset[str]) -> Path:
+def linked(folder: Path, extras: frozenset[str], wheel: Path) -> Path:
     """A folder with links to what the wheel needs, as it is installed here, and to nothing else."""
     folder.mkdir()
     found: dict[str, Distribution] = {}
-    needed_by("tailorbird", extras, found)
+    needed_by(metadata_of(wheel).get_all("Requires-Dist") or (), extras, found)
     for one in found.values():
         for name in {file.parts[0] for file in one.files or () if file.parts[0] not in ("..", "bin", "__pycache__")}:
             place = folder / name
@@ -115,7 +116,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     run(str(python), "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", str(wheel))
     run(str(python), "-m", "pip", "uninstall", "--quiet", "--yes", "setuptools")  # the environment's own is older than what torch asks for
     (place,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    libraries = linked(folder / "libraries", frozenset({request.param} - {""}))
+    libraries = linked(folder / "libraries", frozenset({request.param} - {""}), wheel)
     (place / "needed.pth").write_text(f"{libraries}\n")
     return folder, request.param
 
