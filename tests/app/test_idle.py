@@ -11,8 +11,9 @@ from app_kit import gateway_process, wait_ready
 
 from serving_kit import House
 
-#: Share of a core that each may take, and seconds over which it is measured.
-MOST, SECONDS = 0.01, 20.0
+#: Share of a core that each may take, and seconds over which it is measured. What was measured lies far below (decision 0069); a slow
+#: machine shall not fail here.
+MOST, SECONDS = 0.02, 20.0
 
 
 def seconds_of(pid: int) -> float:
@@ -23,7 +24,7 @@ def seconds_of(pid: int) -> float:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-def test_idle_processes_take_under_a_hundredth_of_a_core(house: House, tmp_path: Path) -> None:
+def test_idle_processes_take_next_to_nothing(house: House, tmp_path: Path) -> None:
     house.point("routing", house.release())
     with gateway_process(tmp_path) as running:
         wait_ready(running.url, running.process)
