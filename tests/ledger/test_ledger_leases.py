@@ -20,10 +20,11 @@ from ledger_samples import SetClock, digest
 from ledger_writers import STEPS
 
 from tailorbird.domain.errors import LeaseLost
-from tailorbird.domain.run import RunState, Step, StepProgress, StepState
+from tailorbird.domain.run import Failure, RunState, Step, StepProgress, StepState
 from tailorbird.ledger import open_ledger
 
 NAMES = ("plan", "climb", "release")
+OUT_OF_MEMORY = Failure(code="memory", message="it took more than the budget", hint="raise budget.memory_gb")
 OWNERS = st.sampled_from(["a", "b", "c"])
 TTL = timedelta(seconds=30)
 
@@ -101,11 +102,11 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(step=leases)
     def fail(self, step: Step) -> None:
         if self.is_current(step):
-            self.call("fail", step, "exhausted: memory")
+            self.call("fail", step, OUT_OF_MEMORY)
             self.state[step.name] = StepState.FAILED
         else:
             with pytest.raises(LeaseLost):
-                self.call("fail", step, "exhausted: memory")
+                self.call("fail", step, OUT_OF_MEMORY)
 
     @rule(step=leases)
     def release(self, step: Step) -> None:
