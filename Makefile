@@ -35,7 +35,7 @@ check: setup format-check lint types contracts shape fast  ## Format, lint, stri
 test: check browser  ## Everything: the fast tests, then those on the real small model and in a real browser.
 	$(BIN)/python -m pytest -q -m slow
 
-jobs: setup  ## Templates and jobs that train, each from its files to a release (a quarter of an hour).
+jobs: setup  ## The README's commands and every template, each to a release (a quarter of an hour).
 	$(BIN)/python -m pytest -q -m jobs
 
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).

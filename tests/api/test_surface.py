@@ -56,7 +56,9 @@ def test_readiness_tells_the_truth(house: House) -> None:
             await asyncio.sleep(0.3)
             await look()
             driver.away, house.refusals[release] = None, Corrupt("x", "y")
-            await asyncio.sleep(1.5)
+            while not (await client.get("/readyz")).json()["engine"]:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.5)
             await look()
             del house.refusals[release]
             while (await client.get("/readyz")).status_code != 200:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from story_kit import ROOT, Desk, free_port, support_rows, wait_ready, write_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.jobs
 
 #: What a person is asked on a terminal.
 SAID = ("--origin", "our desk", "--license", "proprietary, our own", "--consent", "terms of service")

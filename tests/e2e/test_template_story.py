@@ -17,18 +17,8 @@ def released(desk: Desk, folder: Path, name: str) -> None:
     assert desk.json("release", "show", ended["release"])["state"] == "gated"
 
 
-SHORT = ("classify", "classify-many")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("encoder_folder")
-@pytest.mark.parametrize("name", SHORT)
-def test_a_template_whose_words_decide_ends_in_a_released_floor(desk: Desk, tmp_path: Path, name: str) -> None:
-    released(desk, tmp_path / "job", name)
-
-
 @pytest.mark.jobs
 @pytest.mark.usefixtures("encoder_folder")
-@pytest.mark.parametrize("name", sorted(set(TEMPLATES) - set(SHORT)))
-def test_a_template_that_needs_a_model_ends_in_a_release(desk: Desk, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_ends_in_a_release(desk: Desk, tmp_path: Path, name: str) -> None:
     released(desk, tmp_path / "job", name)

@@ -284,7 +284,8 @@ def test_garbage_instead_of_http(served: Live, monkeypatch: pytest.MonkeyPatch) 
     for name, garbage in GARBAGE.items():
         with socket.create_connection(address(served), timeout=10) as raw:
             answer = answer_to(raw, garbage)
-        assert not answer or answer.startswith(b"HTTP/1.1 4"), (name, answer[:80])
+        # Some of it can be read: / leads to the console.
+        assert not answer or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 303")), (name, answer[:80])
         assert httpx.get(f"{served.url}/healthz", timeout=5).status_code == 200, name
     assert threading.active_count() < 100
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tailorbird.domain.errors import ModelInvalid
@@ -45,7 +46,7 @@ class TransformersReader:
         with quiet():
             try:
                 tokenizer, model = self._read(source)
-            except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
+            except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError, SafetensorError) as error:
                 raise ModelInvalid(
                     f"transformers cannot read {source.name} ({type(error).__name__})",
                     "give a GGUF file or a safetensors folder of a decoder that transformers knows",
@@ -67,6 +68,7 @@ class TransformersReader:
             raise ModelInvalid(
                 f"the model in {source.name} asks to run code of its own", "use a model that transformers knows", code="model_remote_code"
             )
+        _check_layers(config, source)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False)
         return tokenizer, model
@@ -91,6 +93,21 @@ def convert(given: dict[str, Any]) -> Iterator[Any]:
     TransformersReader(given["precision"]).convert_here(Path(given["source"]), target)
     check_tokenizer(target)
     yield True
+
+
+def _check_layers(config: Any, source: Path) -> None:
+    """A configuration of a million layers would be built, layer by layer, before anything is compared. Raises ModelInvalid."""
+    tensors = 0
+    for path in source.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            tensors += len(file.keys())
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if tensors and isinstance(layers, int) and layers > tensors:
+        raise ModelInvalid(
+            f"{source.name} names {layers:,} layers, and its weights are {tensors:,} tensors",
+            "fetch the model again: its config.json does not belong to its weights",
+            code="model_unreadable",
+        )
 
 
 def _limits(source: Path) -> Limits:
