@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from pathlib import Path
 
 import pytest
 from training_samples import MakeJob, adapters
@@ -10,9 +12,10 @@ from training_samples import MakeJob, adapters
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.run import TrainingFork, TrainingProgress
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
-from tailorbird.training import open_trainer, trainer
+from tailorbird.training import code, open_trainer, trainer
 from tailorbird.training.code import code_digest, versions
 
+ROOMS = Path(code.__file__).parents[1]
 OTHER_CODE = "sha256:" + "c" * 64
 
 
@@ -82,3 +85,26 @@ def test_a_name_alone_changes_nothing(make_job: MakeJob) -> None:
 def test_the_code_is_named_by_its_files_and_libraries() -> None:
     assert code_digest() == code_digest()
     assert {"torch", "transformers", "tokenizers", "safetensors"} <= versions().keys()
+
+
+@pytest.mark.parametrize(
+    ("room", "file", "added", "is_another"),
+    [
+        ("training", "loop.py", "# a remark\n", False),
+        ("training", "loop.py", "FURTHER = 1\n", True),
+        ("foundations", "prompting.py", "FURTHER = 1\n", True),
+        ("foundations", "licences.py", "FURTHER = 1\n", False),
+        ("domain", "errors.py", "FURTHER = 1\n", False),
+    ],
+)
+def test_only_code_that_a_training_runs_through_counts(
+    room: str, file: str, added: str, is_another: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "tailorbird"
+    for name in ("training", "foundations", "domain"):
+        shutil.copytree(ROOMS / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "_PACKAGE", package)
+    before = code_digest.__wrapped__()
+    with (package / room / file).open("a", encoding="utf-8") as changed:
+        changed.write(added)
+    assert (code_digest.__wrapped__() != before) is is_another
