@@ -10,11 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+
 from peers import python_of, versions
 from rows import MISSES, PLANTED, banking77, made_rows, typos
+from support.disjoint_sets import Forest
 
 from tailorbird.data.duplicates import near_duplicates
-from tailorbird.data.duplicates.forest import Forest
 from tailorbird.foundations.text import normalise
 
 HERE = Path(__file__).resolve().parent

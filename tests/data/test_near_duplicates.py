@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tailorbird.data.duplicates import near_duplicates, signatures
-from tailorbird.data.duplicates.forest import Forest
+from disjoint_sets import Forest
 from tailorbird.data.duplicates.likeness import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
 
 WORDS = ["card", "lost", "my", "where", "is", "refund", "the", "order", "yesterday", "transfer"]

@@ -1,6 +1,6 @@
 """Rows that say the same, or nearly: what is kept once, and what must stay on one side of a split.
 
-    forest · signatures · likeness → near; exact · shared → ties
+    signatures · likeness → near; exact · shared → ties
 
 In: rows as read. Out: distinct items, and ties between them. Must not know: splits' shares, artifacts.
 """
