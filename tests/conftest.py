@@ -35,8 +35,8 @@ def test_data() -> Path:
 @pytest.fixture(scope="session")
 def base_model_folder() -> Path:
     """SmolLM2-135M-Instruct as safetensors, converted once into a cache that later runs share."""
+    from tailorbird.base_models import pull
     from tailorbird.inference import open_model_reader
-    from tailorbird.models import pull
 
     cache = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
     return pull("smollm2-135m", cache, open_model_reader)
@@ -45,8 +45,8 @@ def base_model_folder() -> Path:
 @pytest.fixture(scope="session")
 def encoder_folder() -> Path:
     """MiniLM as safetensors, taken once into the same cache."""
+    from tailorbird.base_models import pull
     from tailorbird.inference import open_model_reader
-    from tailorbird.models import pull
 
     cache = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
     return pull("minilm-l6-v2", cache, open_model_reader)

@@ -22,8 +22,8 @@ from million_bar import ROWS, made_file
 from objectives import objective_of
 
 from tailorbird.data import read_sources
-from tailorbird.data.reading import sources
-from tailorbird.data.reading.formats import READERS
+from tailorbird.data.readers import sources
+from tailorbird.data.readers.formats import READERS
 
 PAIRS = 7
 SMALL_PAIRS = 40

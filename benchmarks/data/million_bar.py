@@ -25,7 +25,7 @@ from objectives import Folder, objective_of
 from rows import ROOT, made_rows
 
 from tailorbird.data import SnapshotRequest, build_snapshot
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.crypto.canonical_json import digest_of
 
 ROWS = 1_000_000
 SEED = 3

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tailorbird.domain.curation import CurationPolicy
-from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, Origin, RiskTier, Task, TaskKind
+from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, DataOrigin, RiskTier, Task, TaskKind
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.ports.artifacts import ArtifactStore
 
-ORIGIN = Origin(origin="a benchmark", license="CC-BY-4.0")
+ORIGIN = DataOrigin(origin="a benchmark", license="CC-BY-4.0")
 
 
 def objective_of(
@@ -41,11 +41,11 @@ class Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def put(self, *parts: bytes | memoryview) -> Digest:
-        digest = digest_bytes(*parts)
+    def put(self, *deps: bytes | memoryview) -> Digest:
+        digest = digest_bytes(*deps)
         if not self.exists(digest):
             with (self._folder / digest).open("wb") as file:
-                file.writelines(parts)
+                file.writelines(deps)
         return digest
 
     def get(self, digest: Digest) -> bytes:

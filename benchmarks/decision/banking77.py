@@ -25,10 +25,10 @@ from remembering import RememberingTrainer
 
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Climb
-from tailorbird.lifecycle import Progress
-from tailorbird.lifecycle.explaining.reports import RunReport, report
-from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.lifecycle.running.adapt import adapt
+from tailorbird.usecases import Progress
+from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
+from tailorbird.usecases.runs.submit import adapt
 from tailorbird.ports.trainer import Example, ReportProgress, TrainedModel, Trainer, TrainingJob
 
 RESULTS = ROOT / "benchmarks" / "results" / "banking77.jsonl"
@@ -62,18 +62,18 @@ def _climbed(size: str) -> dict[str, Any]:
         folder.mkdir(parents=True)
         settings.save_settings(folder, {"tenant": TENANT})
         (folder / "models").symlink_to(ROOT / ".cache" / "models")
-    parts = wiring.open_parts(settings.load_settings(folder))
-    trainer: Trainer = RememberingTrainer(parts.trainer(), WORK / "trained")
+    deps = wiring.open_dependencies(settings.load_settings(folder))
+    trainer: Trainer = RememberingTrainer(deps.trainer(), WORK / "trained")
     if size == "every":
         trainer = _OnEveryRow(trainer)
-    parts = replace(parts, trainer=lambda: trainer)
-    if not key_path(parts, TENANT, "author").is_file():
-        initialise(parts, TENANT, FIRST_PEOPLE)
-    author = act_as(parts, TENANT, "author", key_path(parts, TENANT, "author"))
+    deps = replace(deps, trainer=lambda: trainer)
+    if not key_path(deps, TENANT, "author").is_file():
+        initialise(deps, TENANT, FIRST_PEOPLE)
+    author = act_as(deps, TENANT, "author", key_path(deps, TENANT, "author"))
     done = adapt(
-        parts, author, _objective(size, folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
+        deps, author, _objective(size, folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     )
-    return _told(size, report(parts, TENANT, done.run.id))
+    return _told(size, report(deps, TENANT, done.run.id))
 
 
 class _OnEveryRow:

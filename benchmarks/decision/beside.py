@@ -19,7 +19,7 @@ from typing import Any
 from cases import ROOT, Case, base_folder, settings_of
 from estimates import HERE, inputs_of, say
 
-from tailorbird.domain.calibration import Calibration
+from tailorbird.domain.timing import Calibration
 from tailorbird.domain.plan import Machine
 from tailorbird.planning.estimates import loop_time
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from cases import DIGEST, ROOT, Case, base_folder, job_of, settings_of
 
-from tailorbird.domain.calibration import Calibration
+from tailorbird.domain.timing import Calibration
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, Prices, TokenProfile
-from tailorbird.models import ModelDigests, describe
+from tailorbird.base_models import ModelDigests, describe
 from tailorbird.planning import PlanInputs
 from tailorbird.planning.estimates import loop_time, training_memory
 
@@ -86,12 +86,12 @@ def worker(script: str, case: Case) -> dict[str, Any]:
 
 def inputs_of(case: Case, machine: Machine, timed: tuple[Calibration, ...]) -> PlanInputs:
     """What the planner would be given for a case."""
-    from tailorbird.training.encoding import Encoder
+    from tailorbird.training.tokenization import RowTokenizer
     from tailorbird.training.packing import shared_prefix
 
     folder = base_folder(case.base)
     job = job_of(case, Path("/nonexistent"))
-    rows = Encoder(folder).encode(job.prompt, [*job.train, *job.held_out])
+    rows = RowTokenizer(folder).encode(job.prompt, [*job.train, *job.held_out])
     prompts, targets = sorted(row.prompt for row in rows), [len(row.ids) - row.prompt for row in rows]
     tokens = TokenProfile(
         shared_prefix=shared_prefix(rows),

@@ -16,11 +16,11 @@ from remembering import Known, RememberingEngine, RememberingTrainer
 
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Ladder
-from tailorbird.lifecycle import Progress
-from tailorbird.lifecycle.explaining.reports import report
-from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.lifecycle.running.adapt import adapt
-from tailorbird.lifecycle.steps.story import choose_step
+from tailorbird.usecases import Progress
+from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
+from tailorbird.usecases.runs.submit import adapt
+from tailorbird.usecases.steps.transitions import choose_step
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ def played(write: Callable[[Path], Path], folder: Path, trained: Path, known: Kn
     folder.mkdir(parents=True)
     settings.save_settings(folder, {"tenant": "bench"})
     (folder / "models").symlink_to(ROOT / ".cache" / "models")
-    parts = wiring.open_parts(settings.load_settings(folder))
-    trainer, engine = RememberingTrainer(parts.trainer(), trained), RememberingEngine(parts.engine(), known)
-    parts = replace(parts, trainer=lambda: trainer, engine=lambda: engine)
-    initialise(parts, "bench", FIRST_PEOPLE)
-    author = act_as(parts, "bench", "author", key_path(parts, "bench", "author"))
-    done = adapt(parts, author, write(folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True)))
-    told = report(parts, "bench", done.run.id)
+    deps = wiring.open_dependencies(settings.load_settings(folder))
+    trainer, engine = RememberingTrainer(deps.trainer(), trained), RememberingEngine(deps.engine(), known)
+    deps = replace(deps, trainer=lambda: trainer, engine=lambda: engine)
+    initialise(deps, "bench", FIRST_PEOPLE)
+    author = act_as(deps, "bench", "author", key_path(deps, "bench", "author"))
+    done = adapt(deps, author, write(folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True)))
+    told = report(deps, "bench", done.run.id)
     chosen = next(step.result for step in done.steps if step.name == choose_step(1))
     assert chosen is not None
-    with parts.ledger.work("bench", write=False) as work:
+    with deps.ledger.work("bench", write=False) as work:
         ladder = work.records.get(Ladder, chosen)
     shutil.rmtree(folder)
     return Played(ladder, len(told.looks), bool(told.conclusion and told.conclusion.release))

@@ -23,10 +23,10 @@ from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.retrieval import Entry
 from tailorbird.evaluation.ranking import ndcg
-from tailorbird.foundations.search_index import SearchIndex, write_index
+from tailorbird.text.search_index import SearchIndex, write_index
 from tailorbird.inference import open_encoder, open_model_reader
-from tailorbird.models import pull
-from tailorbird.planning.ranking import EPOCHS
+from tailorbird.base_models import pull
+from tailorbird.planning.ranking_ladder import EPOCHS
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
 from tailorbird.training import open_trainer
 

@@ -24,7 +24,7 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.foundations.prompting import messages_for
+from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.inference import open_engine
 from tailorbird.ports.trainer import Example, TrainedModel, TrainingJob
 from tailorbird.training import open_trainer

@@ -24,15 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from tailorbird.foundations.power import (
-    Groups,
-    grouped_low,
-    grouped_rate_for_power,
-    grouped_rate_for_release,
-    rate_for_power,
-    rate_for_release,
-)
-from tailorbird.foundations.statistics import clustered_wilson, mean_interval, paired_interval, smallest_passing, spend, wilson
+from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_power, grouped_rate_for_release, rate_for_power, rate_for_release
+from tailorbird.stats.intervals import clustered_wilson, mean_interval, paired_interval, smallest_passing, spend, wilson
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -75,9 +68,9 @@ class World:
         return smallest_passing(self.n, self.target, spend(self.confidence, 1)) is not None
 
     @property
-    def groups(self) -> Groups:
+    def groups(self) -> ClusterSizes:
         """How the items share groups, as the planner is told."""
-        return Groups({CLUSTER: self.n // CLUSTER})
+        return ClusterSizes({CLUSTER: self.n // CLUSTER})
 
     def stated(self) -> float | None:
         """The true value that the plan states; None where it states none. Scores are reckoned as shares, as the planner does."""

@@ -22,13 +22,13 @@ from sqlalchemy import Connection, create_engine, insert, select, text
 from tailorbird.domain.event import Event
 from tailorbird.domain.release import Release
 from tailorbird.domain.signal import Severity
-from tailorbird.foundations.canonical import canonical_json, digest_bytes, digest_of
+from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, digest_of
 from tailorbird.ledger import tables
-from tailorbird.lifecycle import Parts
+from tailorbird.usecases import Dependencies
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "console"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from console_kit import NOW, Reader, furnish, open_workspace, release_of, run_named, signal
+from support.console import NOW, Reader, furnish, open_workspace, release_of, run_named, signal
 
 RUNS, OBJECTIVES, RELEASES, REQUESTS, EVENTS, SIGNALS = 10_000, 200, 500, 1_000_000, 100_000, 2_000
 #: Requests are spread evenly over so many days, up to now.
@@ -38,21 +38,21 @@ ROUNDS, BAR_MS = 40, 300.0
 
 def fill(workspace: Path) -> dict[str, int]:
     """Writes the furnished rows again until there are many. Returns how many there are now."""
-    parts = open_workspace(workspace)
-    template = {"run": run_named(parts, "desk"), "release": release_of(parts)}
+    deps = open_workspace(workspace)
+    template = {"run": run_named(deps, "desk"), "release": release_of(deps)}
     engine = create_engine(f"sqlite:///{workspace / 'tailorbird.db'}")
     with engine.begin() as connection:
         more_runs(connection, template["run"])
-        names = more_releases(connection, parts, template["release"])
+        names = more_releases(connection, deps, template["release"])
         more_requests(connection, names[:5])
     engine.dispose()
-    with parts.ledger.work("acme") as work:
-        work.signals.add([signal(parts, list(Severity)[number % 3], template["release"]) for number in range(SIGNALS)])
-    more_events(parts)
+    with deps.ledger.work("acme") as work:
+        work.signals.add([signal(deps, list(Severity)[number % 3], template["release"]) for number in range(SIGNALS)])
+    more_events(deps)
     counted = ("runs", "steps", "releases", "requests", "log_entries", "signals")
     with create_engine(f"sqlite:///{workspace / 'tailorbird.db'}").connect() as connection:
         counts = {name: int(connection.execute(text(f"SELECT count(*) FROM {name}")).scalar_one()) for name in counted}
-    parts.ledger.close()
+    deps.ledger.close()
     return counts
 
 
@@ -77,9 +77,9 @@ def _run(run: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def more_releases(connection: Connection, parts: Parts, template: str) -> list[str]:
+def more_releases(connection: Connection, deps: Dependencies, template: str) -> list[str]:
     """Releases of those runs, each with one approval; the newest five objectives have one in production. Returns their digests."""
-    with parts.ledger.work("acme", write=False) as work:
+    with deps.ledger.work("acme", write=False) as work:
         release = work.releases.get(template)
     new = [_release(release, number) for number in range(RELEASES)]
     connection.execute(insert(tables.releases), [row for row, _ in new])
@@ -149,7 +149,7 @@ def more_requests(connection: Connection, releases: list[str]) -> None:
     connection.execute(text("ANALYZE"))
 
 
-def more_events(parts: Parts) -> None:
+def more_events(deps: Dependencies) -> None:
     """Entries of a log that verifies: these go in by its own door."""
     for start in range(0, EVENTS, 5000):
         events = [
@@ -158,13 +158,13 @@ def more_events(parts: Parts) -> None:
             )
             for number in range(start, start + 5000)
         ]
-        with parts.ledger.work("acme") as work:
+        with deps.ledger.work("acme") as work:
             work.events.append(events)
 
 
-def pages(parts: Parts) -> dict[str, str]:
+def pages(deps: Dependencies) -> dict[str, str]:
     """Every page that reads the record, by the name it is reported under."""
-    with parts.ledger.work("acme", write=False) as work:
+    with deps.ledger.work("acme", write=False) as work:
         digest = work.releases.all()[0].digest.removeprefix("sha256:")
     run = f"{RUNS // 2:012x}"
     return {
@@ -204,11 +204,11 @@ def _p95(values: list[float]) -> float:
 
 def look(workspace: Path) -> dict[str, dict[str, float]]:
     """Every page's 95th percentiles, in milliseconds."""
-    parts = open_workspace(workspace)
-    reader = Reader(parts)
+    deps = open_workspace(workspace)
+    reader = Reader(deps)
     assert reader.log_in("viewer").status_code == 303
-    found = {name: p95_ms(reader, path) for name, path in pages(parts).items()}
-    parts.ledger.close()
+    found = {name: p95_ms(reader, path) for name, path in pages(deps).items()}
+    deps.ledger.close()
     return {name: {"p95_ms": wall, "cpu_p95_ms": cpu} for name, (wall, cpu) in found.items()}
 
 

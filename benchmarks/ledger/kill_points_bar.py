@@ -34,11 +34,11 @@ import yaml
 from sittings import Sittings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "faults"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from fault_kit import Desk, Ending, ending_of
+from support.faults import Desk, Ending, ending_of
 from machine import commit
-from moments import BOUNDARIES, Kill
+from support.moments import BOUNDARIES, Kill
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -113,7 +113,7 @@ def _emptied(place: Path) -> Path:
 def prepare(folder: Path) -> Desk:
     """A workspace with the small model at hand, and the job; the one from before where there is one."""
     from tailorbird.inference import open_model_reader
-    from tailorbird.models import pull
+    from tailorbird.base_models import pull
 
     models = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
     pull("smollm2-135m", models, open_model_reader, say)

@@ -13,12 +13,11 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "api"))
 
-from control_kit import furnish_office, open_office
-from fuzz_kit import Findings, Surface, fuzz
+from support.control import furnish_office, open_office
+from support.api_fuzz import Findings, Surface, fuzz
 
-from serving_kit import House
+from support.serving import House
 
 #: Generated requests of each of three kinds, for each route.
 EXAMPLES, QUICK_EXAMPLES = 300, 60
@@ -28,14 +27,14 @@ def found(examples: int) -> Findings:
     """What is found over a new workspace."""
     with tempfile.TemporaryDirectory() as folder:
         furnish_office(Path(folder))
-        parts, house = open_office(Path(folder)), House.reopen(Path(folder))
-        surface = Surface(parts, house)
+        deps, house = open_office(Path(folder)), House.reopen(Path(folder))
+        surface = Surface(deps, house)
         try:
             return fuzz(surface, examples)
         finally:
             surface.close()
             house.ledger.close()
-            parts.ledger.close()
+            deps.ledger.close()
 
 
 def main() -> None:

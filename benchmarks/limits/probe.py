@@ -29,9 +29,9 @@ def main() -> None:
 
 def request() -> float:
     """Median seconds of a chat completion through the whole gateway, with an engine that takes no time."""
-    from api_kit import ASK, CHAT, ask
+    from support.api import ASK, CHAT, ask
 
-    from serving_kit import House
+    from support.serving import House
 
     async def story(client: Any) -> list[float]:
         taken = []
@@ -52,34 +52,34 @@ def request() -> float:
 
 def curation() -> float:
     """Seconds from a submitted objective to its frozen snapshot, submission included."""
-    from lifecycle_kit import open_workspace, write_objective
+    from support.usecases import open_workspace, write_objective
 
     from tailorbird.domain.run import RunState
-    from tailorbird.lifecycle import Progress
-    from tailorbird.lifecycle.identities.people import act_as
-    from tailorbird.lifecycle.running import adapt, working
+    from tailorbird.usecases import Progress
+    from tailorbird.usecases.identities import act_as
+    from tailorbird.usecases.runs import submit, step_runner
 
     with tempfile.TemporaryDirectory() as folder:
         path = write_objective(Path(folder) / "job")
         write_rows(path.parent / "rows.csv", ROWS)
-        parts = open_workspace(Path(folder) / "workspace")
-        author = act_as(parts, "acme", "author")
+        deps = open_workspace(Path(folder) / "workspace")
+        author = act_as(deps, "acme", "author")
         started = time.perf_counter()
-        run = adapt.submit(parts, author, path, RunState.PLANNING)
-        working.plan_for(parts, author, run, Progress(), until="snapshot")
+        run = submit.submit(deps, author, path, RunState.PLANNING)
+        step_runner.plan_for(deps, author, run, Progress(), until="snapshot")
         taken = time.perf_counter() - started
-        parts.ledger.close()
+        deps.ledger.close()
     return taken
 
 
 def training() -> float:
     """Seconds of all steps of a run that trains an adapter of the real small model, as the record has them."""
-    from lifecycle_kit import write_objective
+    from support.usecases import write_objective
 
     from tailorbird import settings, wiring
-    from tailorbird.lifecycle import Progress
-    from tailorbird.lifecycle.identities.people import FIRST_PEOPLE, act_as, initialise
-    from tailorbird.lifecycle.running import adapt
+    from tailorbird.usecases import Progress
+    from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
+    from tailorbird.usecases.runs import submit
 
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder) / "workspace"
@@ -88,11 +88,11 @@ def training() -> float:
         settings.save_settings(workspace, {"tenant": "acme", "fetch_encoder": False})
         path = write_objective(Path(folder) / "job", base_model="smollm2-135m", ladder=["lora"], lora={"epochs": 1}, budget={"hours": 2})
         write_rows(path.parent / "rows.csv", TRAINED)
-        parts = wiring.open_parts(settings.load_settings(workspace, {}))
-        initialise(parts, "acme", FIRST_PEOPLE)
-        worked = adapt.adapt(parts, act_as(parts, "acme", "author"), path, Progress())
+        deps = wiring.open_dependencies(settings.load_settings(workspace, {}))
+        initialise(deps, "acme", FIRST_PEOPLE)
+        worked = submit.adapt(deps, act_as(deps, "acme", "author"), path, Progress())
         taken = sum(step.seconds for step in worked.steps)
-        parts.ledger.close()
+        deps.ledger.close()
     return taken
 
 

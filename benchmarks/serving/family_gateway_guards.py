@@ -13,7 +13,7 @@ import numpy as np
 from run import Bar, Measured
 
 from tailorbird.domain.objective import RiskTier
-from tailorbird.domain.rollout import Rollout, RolloutAction, RolloutPlan, Step, Sums, Tally
+from tailorbird.domain.rollout import Rollout, RolloutAction, RolloutPlan, RolloutStep, Sums, ArmTally
 from tailorbird.serving import judge
 
 BARS: dict[str, Bar] = {
@@ -29,7 +29,7 @@ _ROLLOUT = Rollout(
     candidate=_NEW,
     incumbent=_OLD,
     risk=RiskTier.LIMITED,
-    plan=RolloutPlan(steps=(Step(share=0.5, requests=10**7),)),
+    plan=RolloutPlan(steps=(RolloutStep(share=0.5, requests=10**7),)),
     salt="s",
     versions=(1,),
     step_since=_NOW,
@@ -93,10 +93,10 @@ def _running(events: dict[str, Any], values: dict[str, Any], mine: Any) -> dict[
     return told
 
 
-def _tally(arm: dict[str, Any], at: int, release: str) -> Tally:
+def _tally(arm: dict[str, Any], at: int, release: str) -> ArmTally:
     sums = {name: Sums(n=int(arm[name][0][at]), total=float(arm[name][1][at]), squares=float(arm[name][2][at])) for name in _MEANS}
     counts = {name: int(arm[name][at]) for name in ("errors", "refusals", "malformed")}
-    return Tally.model_validate(
+    return ArmTally.model_validate(
         {"version": 1, "release": release, "shadow": False, "units": int(arm["units"][at]), "requests": int(arm["units"][at])}
         | counts
         | sums

@@ -17,16 +17,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from serving_kit import House
-from tailorbird.app.servers import free_port
+from support.serving import House
+from tailorbird.processes.http_servers import free_port
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.quota import Limits
+from tailorbird.domain.quota import QuotaLimits
 from tailorbird.domain.value import Digest
 
 HERE = Path(__file__).resolve().parent
 CHAT = "/v1/chat/completions"
 #: Far away, so that they are checked and never reached.
-LIMITS = Limits(requests_per_minute=10**9, input_tokens_per_minute=10**9, output_tokens_per_month=10**12, money_per_month=1e9)
+LIMITS = QuotaLimits(requests_per_minute=10**9, input_tokens_per_minute=10**9, output_tokens_per_month=10**12, money_per_month=1e9)
 
 
 @dataclass

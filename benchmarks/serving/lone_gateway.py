@@ -12,12 +12,12 @@ import sys
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from serving_kit import DirectDriver, House
-from tailorbird.app import gateway_app
-from tailorbird.app.servers import Server, ended_by_signals, listen
+from support.serving import DirectDriver, House
+from tailorbird.processes import gateway_app
+from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import short
+from tailorbird.crypto.canonical_json import short
 from tailorbird.ports.engine import Chunk, LabelScores
 from tailorbird.wiring import SystemClock
 
@@ -43,7 +43,7 @@ async def serve(workspace: Path, port: int) -> None:
     house = House.reopen(workspace)
     house.clock = SystemClock()  # type: ignore[assignment]
     with listen("127.0.0.1", port) as listener:
-        server = Server(gateway_app(house.parts, ClockDriver(house)))
+        server = Server(gateway_app(house.deps, ClockDriver(house)))
         with ended_by_signals(server):
             await server.serve(sockets=[listener])
     house.ledger.close()

@@ -21,13 +21,13 @@ from engines import RANK, ROOT, SYSTEM, TOKENS, WORK, Ask, adapters, base_model,
 from loading import LIMITS
 from run import say
 
-from serving_kit import House, make_release
-from tailorbird.domain.deployment import Alias, Target
+from support.serving import House, make_release
+from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.crypto.canonical_json import digest_of
 
 HERE = Path(__file__).resolve().parent
 ENGINE_SECRET = "benchmark"
@@ -100,7 +100,7 @@ def _furnish(house: House, folders: list[Path], named: int) -> dict[str, Digest]
         for release in made.values():
             work.releases.add(release)
         for name in answering:
-            targets = (Target(release=made[name].digest),)
+            targets = (AliasTarget(release=made[name].digest),)
             work.aliases.put(Alias(tenant="acme", name=name, targets=targets, moved_at=house.clock.now(), moved_by="olga"))
     found: dict[str, str | None] = {made["base"].digest: None, made["sorting"].digest: None}
     # A thousand names, a thousand copies in memory: folders beyond the first are links.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from own import ENGINE_SECRET, base_folder
 
-from serving_kit import House
-from tailorbird.app.engine import serve_engine
+from support.serving import House
+from tailorbird.processes.engine_process import serve_engine
 from tailorbird.domain.deployment import Servable
 from tailorbird.ports.engine import LiveEngine, LoadRequest
 

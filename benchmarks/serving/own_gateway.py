@@ -8,9 +8,9 @@ from pathlib import Path
 
 from own import ENGINE_SECRET
 
-from serving_kit import House
-from tailorbird.app import gateway_app
-from tailorbird.app.servers import Server, ended_by_signals, listen
+from support.serving import House
+from tailorbird.processes import gateway_app
+from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.wiring import SystemClock
 
@@ -20,7 +20,7 @@ async def serve(workspace: Path, port: int, engine_port: int) -> None:
     house.clock = SystemClock()  # type: ignore[assignment]
     driver = open_driver(f"http://127.0.0.1:{engine_port}", ENGINE_SECRET)
     with listen("127.0.0.1", port) as listener:
-        server = Server(gateway_app(house.parts, driver))
+        server = Server(gateway_app(house.deps, driver))
         with ended_by_signals(server):
             await server.serve(sockets=[listener])
     await driver.close()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tailorbird.training import batches, decoder, loss, network, packing, tree_attention
-from tailorbird.training.projections import projection
+from tailorbird.training.fused_linears import projection
 
 
 def _no_sharing() -> None:
@@ -33,7 +33,7 @@ def _false(*_: Any) -> bool:
 def _stock_attention() -> None:
     """torch's attention kernel for each block, differentiated by autograd."""
 
-    def attention(qkv_TND: torch.Tensor, angles: Any, tree: tree_attention.Tree, heads: tuple[int, int], scale: float) -> torch.Tensor:
+    def attention(qkv_TND: torch.Tensor, angles: Any, tree: tree_attention.AttentionTree, heads: tuple[int, int], scale: float) -> torch.Tensor:
         turning, half = sum(heads), qkv_TND.shape[-1] // 2
         turned, value = qkv_TND[:, :turning], qkv_TND[:, turning:]
         turned = turned * angles[0] + torch.cat([-turned[..., half:], turned[..., :half]], dim=-1) * angles[1]

@@ -15,7 +15,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from workload import ALL_LINEAR, Spec
 
-from tailorbird.training.encoding import Encoded
+from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import Network, read_model
 from tailorbird.training.packing import pack
@@ -25,7 +25,7 @@ def main() -> None:
     spec = Spec.load(sys.argv[1])
     torch.set_num_threads(spec.threads)
     rows = [
-        Encoded(tuple(ids), prompt) for ids, prompt in json.loads(Path(spec.rows).read_text(encoding="utf-8"))["train"][: spec.batch_size]
+        TokenizedRow(tuple(ids), prompt) for ids, prompt in json.loads(Path(spec.rows).read_text(encoding="utf-8"))["train"][: spec.batch_size]
     ]
     learner = Learner(read_model(Path(spec.base), torch.float32, torch.device("cpu")), settings(spec), Path(spec.base))
     parameters = method_named("lora").prepare(learner)

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.foundations.canonical import digest_bytes
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.inference import open_engine
 
 REQUESTS, AT_ONCE, TOKENS = 8, 4, 24

@@ -19,7 +19,7 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer
-from tailorbird.training.cost import Flops
+from tailorbird.training.resource_meter import Flops
 from tailorbird.training.network import Network
 
 DIGEST = "sha256:" + "0" * 64

@@ -222,14 +222,14 @@ def _workloads(threads: int) -> tuple[Spec, Spec]:
     """The short and the long instruction: rows are encoded once, and both sides read the same ids."""
     from tailorbird.domain.prompt import PromptSpec
     from tailorbird.inference import open_model_reader
-    from tailorbird.models import pull
+    from tailorbird.base_models import pull
     from tailorbird.ports.trainer import Example
-    from tailorbird.training.encoding import Encoder
+    from tailorbird.training.tokenization import RowTokenizer
 
     base = pull("smollm2-135m", Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models")), open_model_reader)
     WORK.mkdir(parents=True)
     atexit.register(shutil.rmtree, WORK, ignore_errors=True)
-    encoder, (pairs, labels) = Encoder(base), read_messages(seed=1)
+    encoder, (pairs, labels) = RowTokenizer(base), read_messages(seed=1)
     specs = []
     for long in (False, True):
         prompt = PromptSpec(instruction=INSTRUCTION, labels=tuple(labels), list_labels=long)

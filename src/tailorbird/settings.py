@@ -1,8 +1,4 @@
-"""One typed settings object: what may differ between two installations.
-
-In: ``settings.yaml`` in the workspace, and ``TAILORBIRD_*`` environment variables (which win). Out: ``Settings``.
-Must not know: what is opened with them (``wiring.py``).
-"""
+"""One typed settings object: what may differ between two installations."""
 
 from __future__ import annotations
 
@@ -18,8 +14,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound
 from tailorbird.domain.plan import Prices
 from tailorbird.domain.value import Name, Value
-from tailorbird.foundations.disk import OWNER_FILE, close_to_others, is_open_to_others
-from tailorbird.foundations.text import nearest
+from tailorbird.system.files import OWNER_FILE, close_to_others, is_open_to_others
+from tailorbird.text.normalisation import nearest
 
 #: The folder that ``tailorbird init`` makes where it is run.
 FOLDER = ".tailorbird"

@@ -1,9 +1,4 @@
-"""The composition root: the only place that chooses what stands behind a port.
-
-In: settings. Out: opened ``Parts``. Rooms with heavy or outside dependencies are loaded by name, through entry points (groups
-``tailorbird.ledger``, ``.artifacts``, ``.trainer``, ``.engine``, ``.encoder``, ``.model_reader``, ``.driver``, ``.notifier``,
-``.tracker``, ``.detector``), so that a third party can add one and the gateway never imports torch.
-"""
+"""The composition root: the only place that chooses what stands behind a port."""
 
 from __future__ import annotations
 
@@ -16,9 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unavailable
-from tailorbird.foundations.disk import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
-from tailorbird.lifecycle import Parts, Upkeep, admit
-from tailorbird.lifecycle.watching.redaction import redact
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.ports.detector import Detector
 from tailorbird.ports.encoder import Encoder
@@ -29,6 +21,9 @@ from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.settings import Settings, check_closed
+from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
+from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
+from tailorbird.usecases.feedback import redact
 
 
 class SystemClock:
@@ -39,7 +34,7 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
+def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependencies:
     """Opens the ledger and the artifact store; what needs torch opens on first use.
 
     The ledger is brought to this version's schema: of several processes that find an older one, one does it and the others find it done.
@@ -50,7 +45,7 @@ def open_parts(settings: Settings, *, migrate: bool = True) -> Parts:
     ledger = _part("ledger", "sqlite")(settings.database_url)
     if migrate:
         ledger.migrate()
-    return Parts(
+    return Dependencies(
         ledger=ledger,
         artifacts=open_artifacts(settings.artifacts_url, settings.workspace / "cache"),
         clock=SystemClock(),
@@ -108,7 +103,7 @@ def open_driver(url: str, secret: str) -> EngineDriver:
     return driver
 
 
-def open_outside_driver(settings: Settings, parts: Parts) -> EngineDriver | None:
+def open_outside_driver(settings: Settings, deps: Dependencies) -> EngineDriver | None:
     """A driver for the server that the settings name in place of our own engine; None where they name none. Raises InvalidInput."""
     if settings.engine == "torch":
         return None
@@ -119,14 +114,14 @@ def open_outside_driver(settings: Settings, parts: Parts) -> EngineDriver | None
             code="settings_invalid",
         )
     factory = _part("driver", settings.engine)
-    driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, parts))
+    driver: EngineDriver = factory(settings.engine_url, settings.engine_key, settings.engine_model, partial(admit, deps))
     return driver
 
 
-def _upkeep(settings: Settings) -> Upkeep:
+def _upkeep(settings: Settings) -> MaintenanceSettings:
     hooks = [place for place in settings.checkpoints if _is_url(place)]
     files = [settings.place(place) for place in settings.checkpoints if not _is_url(place)]
-    return Upkeep(
+    return MaintenanceSettings(
         checkpoint_files=tuple(files),
         checkpoint_hooks={url: _notifier(url, settings.webhook_secret) for url in hooks},
         checkpoint_every=timedelta(minutes=settings.checkpoint_minutes),

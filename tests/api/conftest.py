@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from control_kit import furnish_office, open_office
 
-from serving_kit import House
-from tailorbird.lifecycle import Parts
+from support.control import furnish_office, open_office
+from support.serving import House
+from tailorbird.usecases import Dependencies
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def furnished_office(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, furnished_office: Path) -> Iterator[Parts]:
+def deps(tmp_path: Path, furnished_office: Path) -> Iterator[Dependencies]:
     made = open_office(shutil.copytree(furnished_office, tmp_path / "office"))
     yield made
     made.ledger.close()

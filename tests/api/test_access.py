@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import httpx
 import pytest
-from api_kit import ASK, CHAT, gateway
 
-from serving_kit import DirectDriver, House
-from tailorbird import access
+from support.api import ASK, CHAT, gateway
+from support.serving import DirectDriver, House
+from tailorbird import auth
 from tailorbird.api.authentication import MOST_WRONG
-from tailorbird.app import gateway_app
+from tailorbird.processes import gateway_app
 
 
 def status(house: House, header: str | None, path: str = "/v1/models") -> httpx.Response:
@@ -39,7 +39,7 @@ def test_without_a_good_key_nothing_is_told(house: House, header: str | None) ->
 def test_a_wrong_secret_is_refused_like_an_unknown_key(house: House) -> None:
     key, secret = house.key()
     wrong = secret[:-1] + ("A" if secret[-1] != "A" else "B")
-    _, unknown = access.mint("acme", "robot", house.clock.now())
+    _, unknown = auth.mint("acme", "robot", house.clock.now())
     assert status(house, f"Bearer {wrong}").json() == status(house, f"Bearer {unknown}").json()
     assert status(house, f"bearer {secret}").status_code == 200
     assert key.id in secret
@@ -70,7 +70,7 @@ def test_a_revocation_counts_within_a_second_and_a_new_key_at_once(house: House)
             async def works(shown: str) -> bool:
                 return (await client.get("/v1/models", headers={"authorization": f"Bearer {shown}"})).status_code == 200
 
-            fresh, fresh_secret = access.mint("acme", "robot", house.clock.now())
+            fresh, fresh_secret = auth.mint("acme", "robot", house.clock.now())
             assert not await works(fresh_secret)
             with house.ledger.work("acme") as work:
                 work.keys.add(fresh)
@@ -112,7 +112,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_go_on(house: House) -> None:
     _, secret = house.key()
 
     async def run() -> tuple[list[int], httpx.Response, int, int]:
-        app = gateway_app(house.parts, DirectDriver(house))
+        app = gateway_app(house.deps, DirectDriver(house))
         async with app.router.lifespan_context(app):
             clients = [
                 httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(address, 1)), base_url="http://gateway")
@@ -123,7 +123,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_go_on(house: House) -> None:
                 return await client.get("/v1/models", headers={"authorization": f"Bearer {shown}"})
 
             assert (await models(clients[0], secret)).status_code == 200
-            wrong = [access.mint("acme", "robot", house.clock.now())[1] for _ in range(2 * MOST_WRONG)]
+            wrong = [auth.mint("acme", "robot", house.clock.now())[1] for _ in range(2 * MOST_WRONG)]
             statuses = [(await models(clients[0], each)).status_code for each in wrong]
             _, other = house.key()
             throttled = await models(clients[1], other)

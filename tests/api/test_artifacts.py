@@ -9,25 +9,25 @@ from pathlib import Path
 
 import httpx
 import pytest
-from control_kit import ask, code
 
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.lifecycle import Parts
+from support.control import ask, code
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.usecases import Dependencies
 
 UPLOAD = "/api/artifacts"
 RAW = {"content-type": "application/octet-stream"}
 
 
 @pytest.mark.parametrize("data", [b"", b"a,b\n", bytes(range(256)) * 4096], ids=["empty", "short", "a mebibyte"])
-def test_the_bytes_are_stored_under_their_digest(parts: Parts, data: bytes) -> None:
-    answered = ask(parts, lambda client: client.post(UPLOAD, content=data, headers=RAW), "author")
+def test_the_bytes_are_stored_under_their_digest(deps: Dependencies, data: bytes) -> None:
+    answered = ask(deps, lambda client: client.post(UPLOAD, content=data, headers=RAW), "author")
     assert answered.status_code == 200
     assert answered.json() == {"digest": digest_bytes(data), "bytes": len(data)}
-    assert parts.artifacts.get(digest_bytes(data)) == data
-    assert list((parts.workspace / "uploads").iterdir()) == []
+    assert deps.artifacts.get(digest_bytes(data)) == data
+    assert list((deps.workspace / "uploads").iterdir()) == []
 
 
-def test_more_than_the_limit_is_refused_announced_or_not(parts: Parts) -> None:
+def test_more_than_the_limit_is_refused_announced_or_not(deps: Dependencies) -> None:
     async def endless():  # type: ignore[no-untyped-def]
         while True:
             yield b"x" * 65536
@@ -36,33 +36,33 @@ def test_more_than_the_limit_is_refused_announced_or_not(parts: Parts) -> None:
         announced = await client.post(UPLOAD, content=b"x" * (2**20 + 1), headers=RAW)
         return [code(announced), code(await client.post(UPLOAD, content=endless(), headers=RAW))]
 
-    assert ask(parts, story, "author") == [(413, "body_too_large")] * 2
-    assert list((parts.workspace / "uploads").iterdir()) == []
+    assert ask(deps, story, "author") == [(413, "body_too_large")] * 2
+    assert list((deps.workspace / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize("who", ["viewer", "approver", "operator", "admin", "worker"])
-def test_only_who_may_plan_uploads(parts: Parts, who: str) -> None:
-    assert code(ask(parts, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), who)) == (403, "role_missing")
+def test_only_who_may_plan_uploads(deps: Dependencies, who: str) -> None:
+    assert code(ask(deps, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), who)) == (403, "role_missing")
 
 
-def test_a_form_is_no_file(parts: Parts) -> None:
-    assert code(ask(parts, lambda client: client.post(UPLOAD, data={"a": "b"}), "author")) == (400, "content_type")
+def test_a_form_is_no_file(deps: Dependencies) -> None:
+    assert code(ask(deps, lambda client: client.post(UPLOAD, data={"a": "b"}), "author")) == (400, "content_type")
 
 
-def test_a_full_disk_is_said_to_be_full(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_to_be_full(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, data: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("tailorbird.api.artifacts._write_on", full)
-    answered = ask(parts, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), "author")
+    answered = ask(deps, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), "author")
     assert code(answered) == (503, "upload_failed")
-    assert list((parts.workspace / "uploads").iterdir()) == []
+    assert list((deps.workspace / "uploads").iterdir()) == []
 
 
-def test_what_a_killed_upload_left_is_cleared_away_after_a_day(parts: Parts) -> None:
-    uploads = parts.workspace / "uploads"
+def test_what_a_killed_upload_left_is_cleared_away_after_a_day(deps: Dependencies) -> None:
+    uploads = deps.workspace / "uploads"
     for name, age in (("old", 90_000), ("new", 3_600)):
         (uploads / name).mkdir(parents=True)
         os.utime(uploads / name, (time.time() - age,) * 2)
-    ask(parts, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), "author")
+    ask(deps, lambda client: client.post(UPLOAD, content=b"x", headers=RAW), "author")
     assert [left.name for left in uploads.iterdir()] == ["new"]

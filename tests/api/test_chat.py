@@ -7,13 +7,13 @@ import math
 
 import httpx
 import pytest
-from api_kit import ASK, CHAT, ask, events, post
 
-from serving_kit import LABELS, DirectDriver, House
+from support.api import ASK, CHAT, ask, events, post
+from support.serving import LABELS, DirectDriver, House
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.canonical import short
 from tailorbird.ports.engine import LabelScores
 
 
@@ -228,7 +228,7 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(house: House, monkeypatc
             raise Unavailable("locked", "wait", code="database_busy")
 
         monkeypatch.setattr(house.ledger, "work", busy)
-        monkeypatch.setattr("tailorbird.serving.journal.time.monotonic", lambda: float("inf"))
+        monkeypatch.setattr("tailorbird.serving.request_log.time.monotonic", lambda: float("inf"))
         return await client.post(CHAT, json=ASK)
 
     response = ask(house, story)

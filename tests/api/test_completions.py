@@ -9,15 +9,15 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from api_kit import CHAT, TEXT, ask, events
 
-from serving_kit import LABELS, DirectDriver, House
-from tailorbird.api.completion_body import parse_completion
+from support.api import CHAT, TEXT, ask, events
+from support.serving import LABELS, DirectDriver, House
+from tailorbird.api.generation_requests import parse_completion
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.canonical import short
-from tailorbird.foundations.sketch import sketch
 from tailorbird.ports.engine import LabelScores
+from tailorbird.text.sketch import sketch
 
 ASK = {"model": "acme/routing", "prompt": "I lost my card"}
 

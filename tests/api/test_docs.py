@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from control_kit import NowClock, control_app, served, use_clock
 
-from tailorbird.access import ROLES_FOR
+from support.control import NowClock, control_app, served, use_clock
 from tailorbird.api.policy import OWN, PUBLIC
+from tailorbird.auth import ROLES_FOR
 from tailorbird.domain.identity import Role
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.control import OPERATIONS, AnyOperation
-from tailorbird.lifecycle.identities.people import key_path
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import key_path
+from tailorbird.usecases.operations import OPERATIONS, AnyOperation
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 START, END = "<!-- operations: generated, see tests/api/test_docs.py -->\n", "<!-- end of operations -->"
@@ -57,15 +57,15 @@ def test_the_example_of_an_error_has_the_shape_of_one() -> None:
 
 
 @pytest.fixture
-def server(parts: Parts) -> Iterator[str]:
-    use_clock(parts, NowClock())
-    with served(control_app(parts)) as url:
+def server(deps: Dependencies) -> Iterator[str]:
+    use_clock(deps, NowClock())
+    with served(control_app(deps)) as url:
         yield url
 
 
-def test_logging_in_with_openssl_and_curl_works(parts: Parts, server: str, tmp_path: Path) -> None:
+def test_logging_in_with_openssl_and_curl_works(deps: Dependencies, server: str, tmp_path: Path) -> None:
     log_in, show, *_ = blocks("bash")
-    told = json.loads(shell(log_in, tmp_path, SERVER=server, KEY=str(key_path(parts, "acme", "author"))))
+    told = json.loads(shell(log_in, tmp_path, SERVER=server, KEY=str(key_path(deps, "acme", "author"))))
     assert told["identity"]["name"] == "author"
     assert json.loads(shell(show, tmp_path, SERVER=server, SECRET=told["secret"]))["name"] == "author"
 
@@ -78,9 +78,9 @@ def shell(script: str, folder: Path, **variables: str) -> str:
     return done.stdout
 
 
-def test_logging_in_from_python_works(parts: Parts, server: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_logging_in_from_python_works(deps: Dependencies, server: str, capsys: pytest.CaptureFixture[str]) -> None:
     example, *_ = blocks("python")
-    known = {"SERVER": server, "KEY": str(key_path(parts, "acme", "author"))}
+    known = {"SERVER": server, "KEY": str(key_path(deps, "acme", "author"))}
     exec(compile(example, str(PAGE), "exec"), known)  # the page's own example
     assert capsys.readouterr().out == "author\n0\n"
 

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_kit import gateway
 from pydantic import ValidationError
 
-from serving_kit import DirectDriver, House, digest, make_release
+from support.api import gateway
+from support.serving import DirectDriver, House, digest, make_release
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.search_index import write_index
-from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.control import people, perform
-from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.ports.engine import Chunk, LabelScores, LoadRequest
+from tailorbird.text.search_index import write_index
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.operations import identities, perform
 
 ENTRIES = [
     Entry(id="open", text="The pension plan is described in the handbook.", target="", access=("everyone",)),
@@ -118,16 +118,16 @@ def test_a_document_that_the_asker_may_not_read_is_in_no_ranking(house: Document
         assert {name for name in ("open", "board", "nobody") if f'"id":"{name}"' in answered.replace(" ", "")} == found
 
 
-def test_groups_are_given_to_a_key_and_kept_when_it_is_replaced(parts: Parts) -> None:
-    admin: Actor = act_as(parts, "acme", "admin")
-    made = perform(parts, admin, people.CREATE_KEY, people.NewKey(name="portal", groups=("board",)))
+def test_groups_are_given_to_a_key_and_kept_when_it_is_replaced(deps: Dependencies) -> None:
+    admin: Actor = act_as(deps, "acme", "admin")
+    made = perform(deps, admin, identities.CREATE_KEY, identities.NewKey(name="portal", groups=("board",)))
     assert made.key.groups == {"board"}
-    again = perform(parts, admin, people.ROTATE_KEY, people.RotateKey(id=made.key.id))
+    again = perform(deps, admin, identities.ROTATE_KEY, identities.RotateKey(id=made.key.id))
     assert again.key.groups == {"board"}
-    assert {key.groups for key in perform(parts, admin, people.KEYS, people.Nothing()).keys} == {frozenset({"board"})}
+    assert {key.groups for key in perform(deps, admin, identities.KEYS, identities.Nothing()).keys} == {frozenset({"board"})}
 
 
 def test_more_groups_than_a_key_may_have_are_refused_however_alike_they_are() -> None:
     with pytest.raises(ValidationError):
-        people.NewKey(name="intranet", groups=("staff",) * 101)
-    assert people.NewKey(name="intranet", groups=("staff",) * 100).groups[0] == "staff"
+        identities.NewKey(name="intranet", groups=("staff",) * 101)
+    assert identities.NewKey(name="intranet", groups=("staff",) * 100).groups[0] == "staff"

@@ -11,24 +11,24 @@ from typing import Any
 
 import httpx
 import pytest
-from control_kit import OBJECTIVE, ROWS, act, code, control_app, open_office, session, upload, whole_app
 from fastapi import FastAPI
 from fastapi.routing import APIRoute, APIRouter
 
-from serving_kit import House, make_release
-from tailorbird import access
+from support.control import OBJECTIVE, ROWS, act, code, control_app, open_office, session, upload, whole_app
+from support.serving import House, make_release
+from tailorbird import auth
 from tailorbird.api.policy import LOG_OUT, OWN, PUBLIC, UPLOAD
+from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
-from tailorbird.domain.deployment import Alias, RequestRow, Target
+from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.run import RunState
-from tailorbird.foundations.canonical import digest_of, plain_json
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.control import OPERATIONS, AnyOperation
-from tailorbird.lifecycle.identities.people import enrol, initialise
-from tailorbird.lifecycle.running.adapt import submit_uploaded
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import enrol, initialise
+from tailorbird.usecases.operations import OPERATIONS, AnyOperation
+from tailorbird.usecases.runs.submit import submit_uploaded
 
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}
@@ -54,9 +54,9 @@ class Things:
         return (self.run, self.release, self.alias, self.key, self.identity, self.request, self.snapshot, self.erasure)
 
 
-def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, Any]:
+def asked(operation: AnyOperation, deps: Dependencies, things: Things) -> dict[str, Any]:
     """A well-formed request of ``operation`` about ``things``; an operation that is new needs its line here."""
-    public_key = access.create_key(parts.workspace / "new" / f"{len(list((parts.workspace / 'new').glob('*')))}.key")
+    public_key = auth.create_key(deps.workspace / "new" / f"{len(list((deps.workspace / 'new').glob('*')))}.key")
     stated = {
         "release": things.release,
         "dossier": things.release,
@@ -65,7 +65,7 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "decision": "approve",
         "reason": "",
     }
-    signature = act(parts, "author", "globex").sign("approve", digest_of(stated))
+    signature = act(deps, "author", "globex").sign("approve", digest_of(stated))
     run, release, name, key = {"run": things.run}, {"digest": things.release}, {"name": things.identity}, {"id": things.key}
     snapshot, erasure = {"snapshot": things.snapshot}, {"erasure": things.erasure}
     requests: dict[str, dict[str, Any]] = {
@@ -76,12 +76,12 @@ def asked(operation: AnyOperation, parts: Parts, things: Things) -> dict[str, An
         "data.report": snapshot,
         "data.suspects": snapshot,
         "data.fix": snapshot | {"fixes": [{"row": "sha256:" + "0" * 64, "action": "keep"}]},
-        "data.inspect": {"name": "rows.csv", "file": upload(parts, ROWS)},
+        "data.inspect": {"name": "rows.csv", "file": upload(deps, ROWS)},
         "data.erase": {"subject": "somebody"},
         "data.erasures": {},
         "data.certificate": erasure,
         "data.certify": erasure | {"certificate": stated["release"], "signature": plain_json(signature)},
-        "run.submit": {"objective": OBJECTIVE, "files": {"rows.csv": upload(parts, ROWS)}},
+        "run.submit": {"objective": OBJECTIVE, "files": {"rows.csv": upload(deps, ROWS)}},
         "run.list": {},
         "run.show": run,
         "run.evidence": run,
@@ -168,7 +168,7 @@ async def send(client: httpx.AsyncClient, operation: AnyOperation, fields: dict[
 
 @dataclass(frozen=True)
 class Office:
-    parts: Parts
+    deps: Dependencies
     app: FastAPI
     secrets: dict[str, str]
     foreign: Things
@@ -184,23 +184,23 @@ class Office:
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> Iterator[Office]:
-    parts = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("policy") / "office"))
+    deps = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("policy") / "office"))
     callers = {EVERYBODY: frozenset(Role)} | {f"caller-{role}": frozenset({role}) for role in Role}
-    initialise(parts, "acme", callers)
-    secrets = {who.removeprefix("caller-"): session(parts, who) for who in callers}
-    yield Office(parts, control_app(parts), secrets, furnish_globex(parts))
-    parts.ledger.close()
+    initialise(deps, "acme", callers)
+    secrets = {who.removeprefix("caller-"): session(deps, who) for who in callers}
+    yield Office(deps, control_app(deps), secrets, furnish_globex(deps))
+    deps.ledger.close()
 
 
-def furnish_globex(parts: Parts) -> Things:
+def furnish_globex(deps: Dependencies) -> Things:
     """One object of every kind, all of globex."""
-    now = parts.clock.now()
-    author = act(parts, "author", "globex")
-    files = {"rows.csv": upload(parts, ROWS, "globex")}
-    run = submit_uploaded(parts, author, OBJECTIVE.replace("acme", "globex"), files, RunState.ACTIVE)
+    now = deps.clock.now()
+    author = act(deps, "author", "globex")
+    files = {"rows.csv": upload(deps, ROWS, "globex")}
+    run = submit_uploaded(deps, author, OBJECTIVE.replace("acme", "globex"), files, RunState.ACTIVE)
     release = make_release("globex", 1, TaskKind.CLASSIFY, now)
-    alias = Alias(tenant="globex", name="hidden", targets=(Target(release=release.digest),), moved_at=now, moved_by="operator")
-    key, _ = access.mint("globex", "hidden-robot", now)
+    alias = Alias(tenant="globex", name="hidden", targets=(AliasTarget(release=release.digest),), moved_at=now, moved_by="operator")
+    key, _ = auth.mint("globex", "hidden-robot", now)
     row = RequestRow(
         id="req_hidden",
         tenant="globex",
@@ -218,21 +218,21 @@ def furnish_globex(parts: Parts) -> Things:
         latency_ms=1.0,
         at=now,
     )
-    manifest = _snapshot(parts)
+    manifest = _snapshot(deps)
     erasure = Erasure(id="abcdef012345", tenant="globex", subject="subject:hidden", by="admin", at=now)
-    with parts.ledger.work("globex") as work:
+    with deps.ledger.work("globex") as work:
         snapshot = work.records.put(manifest).removeprefix("sha256:")
         work.erasures.add(erasure)
         work.releases.add(release)
         work.aliases.put(alias)
         work.keys.add(key)
         work.requests.add([row])
-    enrol(parts, "globex", "hidden-person", frozenset({Role.VIEWER}), access.create_key(parts.workspace / "hidden.key"), "admin")
+    enrol(deps, "globex", "hidden-person", frozenset({Role.VIEWER}), auth.create_key(deps.workspace / "hidden.key"), "admin")
     return Things(run.id, release.digest, alias.name, key.id, "hidden-person", row.id, snapshot=snapshot, erasure=erasure.id)
 
 
-def _snapshot(parts: Parts) -> SnapshotManifest:
-    nothing, none = parts.artifacts.put(b""), SplitCounts(train=0, dev=0, test=0)
+def _snapshot(deps: Dependencies) -> SnapshotManifest:
+    nothing, none = deps.artifacts.put(b""), SplitCounts(train=0, dev=0, test=0)
     return SnapshotManifest(
         tenant="globex",
         objective="hidden-desk",
@@ -267,11 +267,11 @@ def places(app: FastAPI) -> set[tuple[str, str]]:
 
 
 def test_every_route_below_api_has_a_line_in_the_policy(office: Office) -> None:
-    house = House.reopen(office.parts.workspace)
+    house = House.reopen(office.deps.workspace)
     generated = {(operation.method, operation.path): operation.action for operation in OPERATIONS}
     assert len(generated) == len(OPERATIONS)
-    assert places(whole_app(office.parts, house)) == set(generated) | PUBLIC | set(OWN)
-    assert {*generated.values(), *OWN.values()} <= set(access.ROLES_FOR)
+    assert places(whole_app(office.deps, house)) == set(generated) | PUBLIC | set(OWN)
+    assert {*generated.values(), *OWN.values()} <= set(auth.ROLES_FOR)
     assert not PUBLIC & (set(generated) | set(OWN))
     house.ledger.close()
 
@@ -288,14 +288,14 @@ def test_a_route_without_a_line_would_be_found() -> None:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_an_operation_is_done_for_the_roles_of_its_line_alone(office: Office, operation: AnyOperation) -> None:
     async def story(client: httpx.AsyncClient) -> tuple[httpx.Response, dict[Role, httpx.Response]]:
-        unknown = await send(client, operation, asked(operation, office.parts, Things()), None)
-        answers = {role: await send(client, operation, asked(operation, office.parts, Things()), office.secrets[role]) for role in Role}
+        unknown = await send(client, operation, asked(operation, office.deps, Things()), None)
+        answers = {role: await send(client, operation, asked(operation, office.deps, Things()), office.secrets[role]) for role in Role}
         return unknown, answers
 
     unknown, answers = office.ask(story)
     assert code(unknown) == (401, "session_missing")
     for role, answer in answers.items():
-        if role in access.ROLES_FOR[operation.action]:
+        if role in auth.ROLES_FOR[operation.action]:
             assert answer.status_code in (200, 404, 409), (role, answer.text)
         else:
             assert code(answer) == (403, "role_missing"), role
@@ -308,12 +308,12 @@ def test_other_routes_ask_for_a_session_and_a_role_too(office: Office, place: tu
             headers = {"content-type": "application/octet-stream"} | ({"authorization": f"Bearer {secret}"} if secret else {})
             return await client.request(*place, headers=headers)
 
-        return await call(None), {role: await call(session(office.parts, role.value)) for role in Role}
+        return await call(None), {role: await call(session(office.deps, role.value)) for role in Role}
 
     unknown, answers = office.ask(story)
     assert code(unknown) == (401, "session_missing")
     allowed = {role for role, answer in answers.items() if answer.status_code < 300}
-    assert allowed == access.ROLES_FOR[OWN[place]]
+    assert allowed == auth.ROLES_FOR[OWN[place]]
     assert {code(answer) for role, answer in answers.items() if role not in allowed} <= {(403, "role_missing")}
 
 
@@ -321,7 +321,7 @@ def test_other_routes_ask_for_a_session_and_a_role_too(office: Office, place: tu
 def test_nothing_of_another_tenant_is_seen_or_moved(office: Office, operation: AnyOperation) -> None:
     """Somebody of acme with every role asks for what globex has: as if it did not exist."""
     secret = office.secrets[EVERYBODY]
-    hidden, missing = (asked(operation, office.parts, things) for things in (office.foreign, Things()))
+    hidden, missing = (asked(operation, office.deps, things) for things in (office.foreign, Things()))
 
     async def story(client: httpx.AsyncClient) -> list[httpx.Response]:
         return [await send(client, operation, fields, secret) for fields in (hidden, missing)]
@@ -337,8 +337,8 @@ def test_nothing_of_another_tenant_is_seen_or_moved(office: Office, operation: A
 
 def test_globex_itself_sees_all_of_it(office: Office) -> None:
     """So that the test above fails when the objects are not there."""
-    initialise(office.parts, "globex", {EVERYBODY: frozenset(Role)})
-    secret = session(office.parts, EVERYBODY, "globex")
+    initialise(office.deps, "globex", {EVERYBODY: frozenset(Role)})
+    secret = session(office.deps, EVERYBODY, "globex")
     listing = ("run.list", "release.list", "alias.list", "key.list", "identity.list", "traffic.show", "data.list", "data.erasures")
 
     async def story(client: httpx.AsyncClient) -> str:

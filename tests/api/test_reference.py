@@ -7,9 +7,9 @@ import hashlib
 import re
 
 import httpx
-from api_kit import ask
 
-from serving_kit import House
+from support.api import ask
+from support.serving import House
 
 
 def page(house: House) -> httpx.Response:

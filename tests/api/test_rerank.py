@@ -7,15 +7,15 @@ from typing import Any
 
 import httpx
 import pytest
-from api_kit import ask
 
-from serving_kit import House, digest, make_release
+from support.api import ask
+from support.serving import House, digest, make_release
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.retrieval import Entry, Retrieval
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.search_index import write_index
 from tailorbird.ports.engine import LoadRequest
+from tailorbird.text.search_index import write_index
 
 DOCUMENTS = ["The moon is far away.", "A refund takes three days.", "Refunds of three days and more are rare; a refund is money."]
 QUESTION = "How many days does a refund take?"

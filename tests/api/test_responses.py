@@ -7,11 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
-from api_kit import ask
 
-from serving_kit import LABELS, House
+from support.api import ask
+from support.serving import LABELS, House
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.canonical import short
 
 ROUTE = "/v1/responses"
 

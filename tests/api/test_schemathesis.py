@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from control_kit import open_office
-from fuzz_kit import Surface, fuzz
 
-from serving_kit import House
+from support.api_fuzz import Surface, fuzz
+from support.control import open_office
+from support.serving import House
 
 #: Requests of each kind for each route, beside those at the edges of its description.
 EXAMPLES = 10
@@ -18,13 +18,13 @@ EXAMPLES = 10
 
 @pytest.fixture(scope="module")
 def surface(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> Iterator[Surface]:
-    parts = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("surface") / "office"))
-    house = House.reopen(parts.workspace)
-    made = Surface(parts, house)
+    deps = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("surface") / "office"))
+    house = House.reopen(deps.workspace)
+    made = Surface(deps, house)
     yield made
     made.close()
     house.ledger.close()
-    parts.ledger.close()
+    deps.ledger.close()
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_a_surprise_would_be_found(surface: Surface, monkeypatch: pytest.MonkeyP
     def break_down(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("tailorbird.api.control.perform", break_down)
+    monkeypatch.setattr("tailorbird.api.usecase_routes.perform", break_down)
     monkeypatch.setattr(surface, "schema", surface.schema.include(path="/api/identities"))
     found = fuzz(surface, 1).failures
     assert "GET /api/identities: Server error (500)" in found

@@ -8,29 +8,29 @@ from typing import Any
 
 import httpx
 import pytest
-from control_kit import HERE, act, ask, code, opening, session
 from fastapi import FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.control import HERE, act, ask, code, opening, session
 from tailorbird import api
-from tailorbird.access import Throttle
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.identities.people import disable
-from tailorbird.lifecycle.identities.sessions import Entrance
+from tailorbird.auth import Throttle
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import disable
+from tailorbird.usecases.sessions import LoginEntry
 
 LOGIN, ME, END = "/api/sessions", "/api/session", "/api/sessions/current"
 
 
-def test_who_proves_who_they_are_gets_a_session(parts: Parts) -> None:
+def test_who_proves_who_they_are_gets_a_session(deps: Dependencies) -> None:
     async def story(client: httpx.AsyncClient) -> list[httpx.Response]:
-        opened = await client.post(LOGIN, json=opening(act(parts, "author"), parts))
+        opened = await client.post(LOGIN, json=opening(act(deps, "author"), deps))
         shown = {"authorization": f"Bearer {opened.json()['secret']}"}
         me = await client.get(ME, headers=shown)
         ended = await client.delete(END, headers=shown)
         return [opened, me, ended, await client.get(ME, headers=shown)]
 
-    opened, me, ended, after = ask(parts, story)
+    opened, me, ended, after = ask(deps, story)
     assert opened.status_code == 200
     assert opened.headers["cache-control"] == "no-store"
     assert "set-cookie" not in opened.headers
@@ -40,20 +40,18 @@ def test_who_proves_who_they_are_gets_a_session(parts: Parts) -> None:
     assert code(after) == (401, "session_ended")
 
 
-def test_a_login_for_another_server_cannot_be_passed_on(parts: Parts) -> None:
+def test_a_login_for_another_server_cannot_be_passed_on(deps: Dependencies) -> None:
     """Whoever runs the other one may say that he is this one: what a request says of its host proves nothing."""
 
     async def story() -> list[httpx.Response]:
         app = FastAPI()
-        app.include_router(api.control_routes(Entrance(parts, {HERE})))
+        app.include_router(api.control_routes(LoginEntry(deps, {HERE})))
         api.add_error_handlers(app)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="https://elsewhere") as client:
-            wrong = [
-                opening(act(parts, "author"), parts, server) for server in ("https://elsewhere", "https://control", "http://control:81")
-            ]
-            changed = opening(act(parts, "author"), parts, "https://elsewhere")
+            wrong = [opening(act(deps, "author"), deps, server) for server in ("https://elsewhere", "https://control", "http://control:81")]
+            changed = opening(act(deps, "author"), deps, "https://elsewhere")
             changed["login"]["server"] = HERE
-            return [await client.post(LOGIN, json=body) for body in (*wrong, changed, opening(act(parts, "author"), parts))]
+            return [await client.post(LOGIN, json=body) for body in (*wrong, changed, opening(act(deps, "author"), deps))]
 
     *refused, changed, taken = asyncio.run(story())
     assert [code(answer) for answer in refused] == [(401, "login_elsewhere")] * 3
@@ -61,34 +59,34 @@ def test_a_login_for_another_server_cannot_be_passed_on(parts: Parts) -> None:
     assert taken.status_code == 200
 
 
-def test_a_login_counts_once_and_for_a_while(parts: Parts) -> None:
-    body = opening(act(parts, "author"), parts)
+def test_a_login_counts_once_and_for_a_while(deps: Dependencies) -> None:
+    body = opening(act(deps, "author"), deps)
 
     async def story(client: httpx.AsyncClient) -> list[tuple[int, str]]:
         assert (await client.post(LOGIN, json=body)).status_code == 200
         again = await client.post(LOGIN, json=body)
-        stale = opening(act(parts, "author"), parts)
-        parts.clock.advance(timedelta(minutes=5))  # type: ignore[attr-defined]
+        stale = opening(act(deps, "author"), deps)
+        deps.clock.advance(timedelta(minutes=5))  # type: ignore[attr-defined]
         return [code(again), code(await client.post(LOGIN, json=stale))]
 
-    assert ask(parts, story) == [(401, "login_replayed"), (401, "login_stale")]
+    assert ask(deps, story) == [(401, "login_replayed"), (401, "login_stale")]
 
 
-def test_what_is_wrong_with_a_name_is_not_told(parts: Parts) -> None:
+def test_what_is_wrong_with_a_name_is_not_told(deps: Dependencies) -> None:
     """No such tenant, no such identity, another's key, a disabled identity: the same answer."""
-    disabled = opening(act(parts, "viewer"), parts)
-    disable(parts, act(parts, "admin"), "viewer")
-    foreign = opening(act(parts, "author", "globex"), parts)
+    disabled = opening(act(deps, "viewer"), deps)
+    disable(deps, act(deps, "admin"), "viewer")
+    foreign = opening(act(deps, "author", "globex"), deps)
     foreign["login"]["tenant"] = "acme"
-    nobody = opening(act(parts, "author"), parts)
+    nobody = opening(act(deps, "author"), deps)
     nobody["login"]["identity"] = "nobody"
-    nowhere = opening(act(parts, "author"), parts)
+    nowhere = opening(act(deps, "author"), deps)
     nowhere["login"]["tenant"] = "nowhere"
 
     async def story(client: httpx.AsyncClient) -> list[Any]:
         return [(await client.post(LOGIN, json=body)).json() for body in (disabled, foreign, nobody, nowhere)]
 
-    first, *others = ask(parts, story)
+    first, *others = ask(deps, story)
     assert first["error"]["code"] == "login_refused"
     assert all(other == first for other in others)
 
@@ -103,40 +101,40 @@ def test_what_is_wrong_with_a_name_is_not_told(parts: Parts) -> None:
         ({"signature": {"at": "noon"}}, "signature.identity"),
     ],
 )
-def test_a_malformed_login_names_its_fault(parts: Parts, spoil: dict[str, Any], param: str) -> None:
+def test_a_malformed_login_names_its_fault(deps: Dependencies, spoil: dict[str, Any], param: str) -> None:
     async def story(client: httpx.AsyncClient) -> httpx.Response:
-        return await client.post(LOGIN, json=opening(act(parts, "author"), parts) | spoil)
+        return await client.post(LOGIN, json=opening(act(deps, "author"), deps) | spoil)
 
-    refused = ask(parts, story)
+    refused = ask(deps, story)
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == param
 
 
-def test_a_time_without_a_zone_is_refused(parts: Parts) -> None:
-    body = opening(act(parts, "author"), parts)
+def test_a_time_without_a_zone_is_refused(deps: Dependencies) -> None:
+    body = opening(act(deps, "author"), deps)
     body["login"]["at"] = body["login"]["at"].partition("+")[0]
-    refused = ask(parts, lambda client: client.post(LOGIN, json=body))
+    refused = ask(deps, lambda client: client.post(LOGIN, json=body))
     assert (code(refused), refused.json()["error"]["param"]) == ((400, "invalid_value"), "login.at")
 
 
-def test_refused_logins_are_slowed_down(parts: Parts) -> None:
+def test_refused_logins_are_slowed_down(deps: Dependencies) -> None:
     async def story(client: httpx.AsyncClient) -> tuple[list[int], httpx.Response]:
-        wrong = opening(act(parts, "author"), parts)
+        wrong = opening(act(deps, "author"), deps)
         wrong["login"]["identity"] = "nobody"
         statuses = [(await client.post(LOGIN, json=wrong)).status_code for _ in range(10)]
-        return statuses, await client.post(LOGIN, json=opening(act(parts, "author"), parts))
+        return statuses, await client.post(LOGIN, json=opening(act(deps, "author"), deps))
 
-    statuses, throttled = ask(parts, story)
+    statuses, throttled = ask(deps, story)
     assert statuses == [401] * 10
     assert code(throttled) == (429, "login_throttled")
     assert 50 < int(throttled.headers["retry-after"]) <= 60
 
 
-def test_logins_that_succeed_are_not_counted(parts: Parts) -> None:
+def test_logins_that_succeed_are_not_counted(deps: Dependencies) -> None:
     async def story(client: httpx.AsyncClient) -> set[int]:
-        return {(await client.post(LOGIN, json=opening(act(parts, "author"), parts))).status_code for _ in range(15)}
+        return {(await client.post(LOGIN, json=opening(act(deps, "author"), deps))).status_code for _ in range(15)}
 
-    assert ask(parts, story) == {200}
+    assert ask(deps, story) == {200}
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=60))
@@ -168,23 +166,23 @@ def test_addresses_wait_apart_but_one_network_of_ipv6_together() -> None:
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer tb_000000000000_" + "A" * 43, "Bearer tbs_" + "0" * 76])
-def test_without_a_good_session_nothing_is_told(parts: Parts, header: str) -> None:
-    refused = ask(parts, lambda client: client.get(ME, headers={"authorization": header}))
+def test_without_a_good_session_nothing_is_told(deps: Dependencies, header: str) -> None:
+    refused = ask(deps, lambda client: client.get(ME, headers={"authorization": header}))
     assert refused.status_code == 401
     assert refused.headers["www-authenticate"] == "Bearer"
     assert code(refused)[1].startswith("session_")
 
 
-def test_a_cookie_is_kept_out_of_sight_of_scripts(parts: Parts) -> None:
+def test_a_cookie_is_kept_out_of_sight_of_scripts(deps: Dependencies) -> None:
     async def story(client: httpx.AsyncClient) -> list[str]:
-        secure = await client.post("https://control" + LOGIN, json=opening(act(parts, "author"), parts, cookie=True))
-        opened = await client.post(LOGIN, json=opening(act(parts, "author"), parts, cookie=True))
+        secure = await client.post("https://control" + LOGIN, json=opening(act(deps, "author"), deps, cookie=True))
+        opened = await client.post(LOGIN, json=opening(act(deps, "author"), deps, cookie=True))
         assert (await client.get(ME)).status_code == 200
         ended = await client.delete(END, headers={"x-tailorbird-csrf": "1"})
         assert code(await client.get(ME)) == (401, "session_missing")
         return [opened.headers["set-cookie"], secure.headers["set-cookie"], ended.headers["set-cookie"]]
 
-    opened, secure, ended = ask(parts, story)
+    opened, secure, ended = ask(deps, story)
     assert opened.startswith("tailorbird_session=tbs_")
     assert "HttpOnly" in opened
     assert "SameSite=strict" in opened
@@ -207,12 +205,12 @@ def test_a_cookie_is_kept_out_of_sight_of_scripts(parts: Parts) -> None:
         ({"origin": "http://control"}, 200),
     ],
 )
-def test_a_page_of_another_site_changes_nothing_by_cookie(parts: Parts, headers: dict[str, str], status: int) -> None:
+def test_a_page_of_another_site_changes_nothing_by_cookie(deps: Dependencies, headers: dict[str, str], status: int) -> None:
     async def story(client: httpx.AsyncClient) -> httpx.Response:
-        client.cookies.set("tailorbird_session", session(parts, "admin"))
+        client.cookies.set("tailorbird_session", session(deps, "admin"))
         return await client.post("/api/keys", json={"name": "robot"}, headers=headers)
 
-    answered = ask(parts, story)
+    answered = ask(deps, story)
     assert answered.status_code == status
     if status == 403:
         assert code(answered) == (403, "csrf")

@@ -6,9 +6,9 @@ import asyncio
 from typing import Any
 
 import httpx
-from api_kit import ASK, CHAT, TEXT, ask, gateway
 
-from serving_kit import DirectDriver, House, digest
+from support.api import ASK, CHAT, TEXT, ask, gateway
+from support.serving import DirectDriver, House, digest
 from tailorbird.domain.errors import Corrupt, Unavailable
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.rollout import Rollout, RolloutPlan, RolloutState

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 
 import httpx
 import pytest
-from api_kit import ASK, CHAT, ask, events, post
 
-from serving_kit import DirectDriver, House
+from support.api import ASK, CHAT, ask, events, post
+from support.serving import DirectDriver, House
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest

@@ -67,7 +67,8 @@ def test_the_gateway_imports_without_torch() -> None:
         "        if name.partition('.')[0] in {'torch', 'transformers', 'peft', 'safetensors', 'sklearn'}:\n"
         "            raise ImportError(f'{name} was imported')\n"
         "sys.meta_path.insert(0, Refuse())\n"
-        "import tailorbird.cli.serve, tailorbird.cli.adapt, tailorbird.app.gateway, tailorbird.ledger, tailorbird.integrations.loopback\n"
+        "import tailorbird.cli.serve, tailorbird.cli.adapt, tailorbird.processes.gateway\n"
+        "import tailorbird.ledger, tailorbird.integrations.loopback\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

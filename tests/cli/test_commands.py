@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_kit import tailorbird
+
+from support.cli import tailorbird
 
 GOOD = """\
 name: desk

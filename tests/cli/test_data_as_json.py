@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_kit import tailorbird
 
-from tailorbird.integrations.memory import MemoryModelReader
+from support.cli import tailorbird
+from tailorbird.testing import MemoryModelReader
 
 OBJECTIVE = """\
 name: desk

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from cli_kit import tailorbird
+from support.cli import tailorbird
 
 
 def test_places_quota_and_limits_of_a_key(tmp_path: Path) -> None:

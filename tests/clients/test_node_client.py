@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from app_kit import Live, live
 
-from serving_kit import House
+from support.processes import Live, live
+from support.serving import House
 from tailorbird.domain.objective import TaskKind
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from console_kit import Reader, copied, furnish, open_workspace
 
-from tailorbird.lifecycle import Parts
+from support.console import Reader, copied, furnish, open_workspace
+from tailorbird.usecases import Dependencies
 
 
 @pytest.fixture(scope="session")
@@ -19,22 +19,22 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def house(furnished: Path) -> Iterator[Parts]:
+def house(furnished: Path) -> Iterator[Dependencies]:
     """The furnished workspace itself; nobody changes what it holds."""
-    parts = open_workspace(furnished / "workspace")
-    yield parts
-    parts.ledger.close()
+    deps = open_workspace(furnished / "workspace")
+    yield deps
+    deps.ledger.close()
 
 
 @pytest.fixture(scope="session")
-def viewer(house: Parts) -> Reader:
+def viewer(house: Dependencies) -> Reader:
     reader = Reader(house)
     assert reader.log_in("viewer").status_code == 303
     return reader
 
 
 @pytest.fixture
-def parts(furnished: Path, tmp_path: Path) -> Iterator[Parts]:
+def deps(furnished: Path, tmp_path: Path) -> Iterator[Dependencies]:
     """A copy of the furnished workspace."""
     opened = copied(furnished, tmp_path)
     yield opened

@@ -7,15 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from browser_kit import PHONE, chromium, person, served
-from console_kit import copied, release_of, request_id, run_named
 from playwright.sync_api import Browser, Request, expect
 
+from support.browser import PHONE, chromium, person, served
+from support.console import copied, release_of, request_id, run_named
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import StepProgress
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.data.finding import find_snapshot
-from tailorbird.lifecycle.identities.people import key_path
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import key_path
+from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
 
 pytestmark = pytest.mark.slow
 
@@ -29,44 +29,44 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def shared(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
-    parts = copied(furnished, tmp_path_factory.mktemp("shared"))
-    yield parts
-    parts.ledger.close()
+def shared(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dependencies]:
+    deps = copied(furnished, tmp_path_factory.mktemp("shared"))
+    yield deps
+    deps.ledger.close()
 
 
 @pytest.fixture(scope="module")
-def address(shared: Parts) -> Iterator[str]:
+def address(shared: Dependencies) -> Iterator[str]:
     with served(shared) as url:
         yield url
 
 
 @pytest.fixture
-def own_address(parts: Parts) -> Iterator[str]:
-    with served(parts) as url:
+def own_address(deps: Dependencies) -> Iterator[str]:
+    with served(deps) as url:
         yield url
 
 
-def release_path(parts: Parts) -> str:
-    return f"/console/releases/{release_of(parts).removeprefix('sha256:')}"
+def release_path(deps: Dependencies) -> str:
+    return f"/console/releases/{release_of(deps).removeprefix('sha256:')}"
 
 
-def state_of(parts: Parts) -> ReleaseState:
-    with parts.ledger.work("acme", write=False) as work:
+def state_of(deps: Dependencies) -> ReleaseState:
+    with deps.ledger.work("acme", write=False) as work:
         return work.releases.all()[0].state
 
 
-def every_path(parts: Parts) -> list[str]:
+def every_path(deps: Dependencies) -> list[str]:
     fixed = ["/console", *(f"/console/{name}" for name in ("data", "runs", "releases", "traffic", "jobs", "signals", "audit", "nothing"))]
     return [
         *fixed,
-        *(f"/console/runs/{run_named(parts, name)}" for name in ("desk", "triage")),
-        release_path(parts),
+        *(f"/console/runs/{run_named(deps, name)}" for name in ("desk", "triage")),
+        release_path(deps),
         f"/console/requests/{request_id(1)}",
     ]
 
 
-def test_a_viewer_logs_in_and_walks_all_pages(browser: Browser, shared: Parts, address: str) -> None:
+def test_a_viewer_logs_in_and_walks_all_pages(browser: Browser, shared: Dependencies, address: str) -> None:
     with person(browser, shared, address) as viewer:
         viewer.log_in("viewer")
         for name in PAGES:
@@ -92,7 +92,7 @@ def test_a_viewer_logs_in_and_walks_all_pages(browser: Browser, shared: Parts, a
         assert viewer.head() == "Log in"
 
 
-def test_the_private_key_is_not_sent(browser: Browser, shared: Parts, address: str) -> None:
+def test_the_private_key_is_not_sent(browser: Browser, shared: Dependencies, address: str) -> None:
     secret = "".join(key_path(shared, "acme", "viewer").read_text().splitlines()[1:-1])
     sent: list[str] = []
 
@@ -110,7 +110,7 @@ def test_the_private_key_is_not_sent(browser: Browser, shared: Parts, address: s
         assert viewer.page.evaluate(kept) == "InvalidAccessError"
 
 
-def test_the_cookie_is_out_of_reach_of_scripts(browser: Browser, shared: Parts, address: str) -> None:
+def test_the_cookie_is_out_of_reach_of_scripts(browser: Browser, shared: Dependencies, address: str) -> None:
     with person(browser, shared, address) as viewer:
         viewer.log_in("viewer")
         assert viewer.page.evaluate("document.cookie") == ""
@@ -118,7 +118,7 @@ def test_the_cookie_is_out_of_reach_of_scripts(browser: Browser, shared: Parts, 
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
 
 
-def test_a_key_that_is_not_the_persons_logs_nobody_in(browser: Browser, shared: Parts, address: str, tmp_path: Path) -> None:
+def test_a_key_that_is_not_the_persons_logs_nobody_in(browser: Browser, shared: Dependencies, address: str, tmp_path: Path) -> None:
     nonsense = tmp_path / "nonsense.key"
     nonsense.write_text("not a key")
     with person(browser, shared, address) as stranger:
@@ -136,36 +136,36 @@ def test_a_key_that_is_not_the_persons_logs_nobody_in(browser: Browser, shared: 
         stranger.complaints.clear()
 
 
-def test_from_approval_into_production_and_back(browser: Browser, parts: Parts, own_address: str) -> None:
-    with person(browser, parts, own_address) as approver:
+def test_from_approval_into_production_and_back(browser: Browser, deps: Dependencies, own_address: str) -> None:
+    with person(browser, deps, own_address) as approver:
         approver.log_in("approver")
-        approver.go(release_path(parts))
+        approver.go(release_path(deps))
         approver.page.get_by_label("Approve").check()
         approver.page.get_by_label("Why").fill("Evidence and card read.")
         approver.page.get_by_role("button", name="Continue to the statement").click()
-        approver.page.get_by_label("Key file").set_input_files(key_path(parts, "acme", "approver"))
+        approver.page.get_by_label("Key file").set_input_files(key_path(deps, "acme", "approver"))
         approver.picture("statement")
         approver.page.get_by_role("button", name="Sign and approve").click()
         expect(approver.page.get_by_role("status")).to_have_text("Your approval is filed.")
-        assert state_of(parts) is ReleaseState.APPROVED
-    with person(browser, parts, own_address) as operator:
+        assert state_of(deps) is ReleaseState.APPROVED
+    with person(browser, deps, own_address) as operator:
         operator.log_in("operator")
-        operator.go(release_path(parts))
+        operator.go(release_path(deps))
         for move, sure, after in (("Stage…", "Stage it", ReleaseState.STAGED), ("Promote…", "Promote it", ReleaseState.PRODUCTION)):
             operator.page.get_by_role("link", name=move).click()
             operator.page.get_by_role("button", name=sure).click()
             expect(operator.page.get_by_role("status")).to_contain_text("It is")
-            assert state_of(parts) is after
+            assert state_of(deps) is after
         operator.page.get_by_role("link", name="Roll back…").click()
         operator.page.get_by_label("Why").fill("a drill")
         operator.page.get_by_role("button", name="Roll back").click()
         expect(operator.page.get_by_role("status")).to_contain_text("taken back")
-        assert state_of(parts) is ReleaseState.RETIRED
+        assert state_of(deps) is ReleaseState.RETIRED
 
 
-def test_approving_with_the_keyboard_alone(browser: Browser, parts: Parts, own_address: str) -> None:
+def test_approving_with_the_keyboard_alone(browser: Browser, deps: Dependencies, own_address: str) -> None:
     """The key is kept at the login (the file is chosen there, in a dialog of the system); from there on only keys are pressed."""
-    with person(browser, parts, own_address) as approver:
+    with person(browser, deps, own_address) as approver:
         approver.log_in("approver", keep=True)
         approver.page.keyboard.press("Tab")
         assert approver.focused() == "Skip to the content"
@@ -174,7 +174,7 @@ def test_approving_with_the_keyboard_alone(browser: Browser, parts: Parts, own_a
         expect(approver.page.get_by_role("heading", level=1)).to_have_text("Releases")
         approver.press_until("Skip to the content")
         approver.page.keyboard.press("Enter")
-        approver.press_until(release_of(parts)[7:19])
+        approver.press_until(release_of(deps)[7:19])
         approver.page.keyboard.press("Enter")
         expect(approver.page.get_by_role("heading", level=1)).to_contain_text("Release")
         approver.press_until("Approve")
@@ -187,12 +187,12 @@ def test_approving_with_the_keyboard_alone(browser: Browser, parts: Parts, own_a
         approver.press_until("Sign and approve")
         approver.page.keyboard.press("Enter")
         expect(approver.page.get_by_role("status")).to_have_text("Your approval is filed.")
-        assert state_of(parts) is ReleaseState.APPROVED
+        assert state_of(deps) is ReleaseState.APPROVED
 
 
-def test_working_through_label_errors(browser: Browser, parts: Parts, own_address: str) -> None:
+def test_working_through_label_errors(browser: Browser, deps: Dependencies, own_address: str) -> None:
     """A reviewer decides about three rows; the next page is about the snapshot that heeds it, and shows what is left."""
-    with person(browser, parts, own_address) as reviewer:
+    with person(browser, deps, own_address) as reviewer:
         reviewer.log_in("reviewer")
         page = reviewer.page
         page.get_by_role("navigation", name="Main").get_by_role("link", name="Data").click()
@@ -210,7 +210,7 @@ def test_working_through_label_errors(browser: Browser, parts: Parts, own_addres
         assert set(old[:3]).isdisjoint(page.locator("fieldset blockquote").all_inner_texts())
         reviewer.go("/console/data")
         assert reviewer.head() == "Data"
-    with parts.ledger.work("acme", write=False) as work:
+    with deps.ledger.work("acme", write=False) as work:
         newest = find_snapshot(work, "desk").manifest
         decided = work.decisions.of("desk")
         logged = [entry.event.kind for entry in work.events.latest(20)]
@@ -226,7 +226,7 @@ def test_working_through_label_errors(browser: Browser, parts: Parts, own_addres
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_label_errors_are_read_on_a_phone(browser: Browser, shared: Parts, address: str, scheme: str) -> None:
+def test_label_errors_are_read_on_a_phone(browser: Browser, shared: Dependencies, address: str, scheme: str) -> None:
     with person(browser, shared, address, viewport=PHONE, color_scheme=scheme, has_touch=True) as reviewer:
         reviewer.log_in("reviewer")
         reviewer.go("/console/data")
@@ -236,7 +236,7 @@ def test_label_errors_are_read_on_a_phone(browser: Browser, shared: Parts, addre
         assert reviewer.page.evaluate(FAINT) == []
 
 
-def test_what_has_the_focus_shows_it(browser: Browser, shared: Parts, address: str) -> None:
+def test_what_has_the_focus_shows_it(browser: Browser, shared: Dependencies, address: str) -> None:
     with person(browser, shared, address) as viewer:
         viewer.log_in("viewer")
         viewer.go(release_path(shared))
@@ -249,23 +249,23 @@ def test_what_has_the_focus_shows_it(browser: Browser, shared: Parts, address: s
         assert 12 < len(seen) < 60
 
 
-def test_nothing_is_signed_that_is_not_shown(browser: Browser, parts: Parts, own_address: str) -> None:
-    with person(browser, parts, own_address) as approver:
+def test_nothing_is_signed_that_is_not_shown(browser: Browser, deps: Dependencies, own_address: str) -> None:
+    with person(browser, deps, own_address) as approver:
         approver.log_in("approver", keep=True)
-        approver.go(release_path(parts))
+        approver.go(release_path(deps))
         approver.page.get_by_label("Reject").check()
         approver.page.get_by_role("button", name="Continue to the statement").click()
         approver.page.evaluate("document.querySelector('[data-text]').textContent += ' '")
         approver.page.get_by_role("button", name="Sign and reject").click()
         expect(approver.page.get_by_role("alert")).to_contain_text("Nothing was signed")
-        assert state_of(parts) is ReleaseState.GATED
+        assert state_of(deps) is ReleaseState.GATED
 
 
-def test_logging_out_forgets_the_key(browser: Browser, parts: Parts, own_address: str) -> None:
+def test_logging_out_forgets_the_key(browser: Browser, deps: Dependencies, own_address: str) -> None:
     count = """new Promise(done => { const o = indexedDB.open("tailorbird", 1);
         o.onupgradeneeded = () => o.result.createObjectStore("keys");
         o.onsuccess = () => { const r = o.result.transaction("keys").objectStore("keys").count(); r.onsuccess = () => done(r.result) } })"""
-    with person(browser, parts, own_address) as approver:
+    with person(browser, deps, own_address) as approver:
         approver.log_in("approver", keep=True)
         assert approver.page.evaluate(count) == 1
         approver.page.get_by_role("button", name="Log out").click()
@@ -274,7 +274,7 @@ def test_logging_out_forgets_the_key(browser: Browser, parts: Parts, own_address
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_shows_every_page_without_scrolling_sideways(browser: Browser, shared: Parts, address: str, scheme: str) -> None:
+def test_a_phone_shows_every_page_without_scrolling_sideways(browser: Browser, shared: Dependencies, address: str, scheme: str) -> None:
     with person(browser, shared, address, viewport=PHONE, color_scheme=scheme, has_touch=True) as viewer:
         viewer.log_in("viewer")
         for path in every_path(shared):
@@ -288,7 +288,7 @@ def test_a_phone_shows_every_page_without_scrolling_sideways(browser: Browser, s
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, shared: Parts, address: str, scheme: str) -> None:
+def test_text_stands_out_from_its_ground(browser: Browser, shared: Dependencies, address: str, scheme: str) -> None:
     """WCAG AA: 4.5 to 1 for every piece of text on every page."""
     with person(browser, shared, address, color_scheme=scheme) as viewer:
         viewer.log_in("viewer")
@@ -298,7 +298,7 @@ def test_text_stands_out_from_its_ground(browser: Browser, shared: Parts, addres
         viewer.complaints = [text for text in viewer.complaints if "404" not in text]
 
 
-def test_pages_work_without_scripts(browser: Browser, shared: Parts, address: str) -> None:
+def test_pages_work_without_scripts(browser: Browser, shared: Dependencies, address: str) -> None:
     with person(browser, shared, address) as viewer:
         viewer.log_in("viewer")
         cookies = viewer.context.cookies()
@@ -313,18 +313,18 @@ def test_pages_work_without_scripts(browser: Browser, shared: Parts, address: st
         assert viewer.page.locator("noscript p").bounding_box() is not None
 
 
-def test_progress_moves_on_by_itself(browser: Browser, parts: Parts, own_address: str) -> None:
-    run = run_named(parts, "triage")
-    with person(browser, parts, own_address) as viewer:
+def test_progress_moves_on_by_itself(browser: Browser, deps: Dependencies, own_address: str) -> None:
+    run = run_named(deps, "triage")
+    with person(browser, deps, own_address) as viewer:
         viewer.log_in("viewer")
         viewer.go(f"/console/runs/{run}")
         expect(viewer.page.get_by_text("training step 12 of 40")).to_be_visible()
-        with parts.ledger.work("acme") as work:
+        with deps.ledger.work("acme") as work:
             (step,) = work.steps.of(run)
             work.steps.heartbeat(step, timedelta(minutes=5), StepProgress(text="cleaning rows", done=900, total=1600))
         expect(viewer.page.get_by_text("900 of 1,600")).to_be_visible(timeout=10_000)
-        with parts.ledger.work("acme") as work:
-            taken = work.steps.of(run_named(parts, "desk"))[0].result
+        with deps.ledger.work("acme") as work:
+            taken = work.steps.of(run_named(deps, "desk"))[0].result
             assert taken is not None
             work.steps.complete(step, taken, 3.0)
         expect(viewer.page.get_by_text("1 step done")).to_be_visible(timeout=10_000)

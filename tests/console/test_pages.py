@@ -6,17 +6,16 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from console_kit import NASTY, Reader, application, release_of, request_id, rollout, run_named
 
+from support.console import NASTY, Reader, application, release_of, request_id, rollout, run_named
 from tailorbird.console.rendering import page
 from tailorbird.console.routes import _PAGES
 from tailorbird.domain.evidence import Verdict
-from tailorbird.domain.judge import JudgeState
-from tailorbird.domain.review import Bounded, JudgeResult, ReviewerRecord, ReviewResult
+from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState, ReviewerRecord, ReviewResult
 from tailorbird.domain.run import Failure, RunState
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.identities.people import act_as
-from tailorbird.lifecycle.releasing.reviewing import ReviewState, Shown
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownItem
 
 
 class Outline(HTMLParser):
@@ -72,14 +71,14 @@ def check(html: str) -> None:
     assert not re.search(r"(href|src|action)=\"(?!/console|#)", html)
 
 
-def paths(parts: Parts) -> list[str]:
-    release = release_of(parts).removeprefix("sha256:")
+def paths(deps: Dependencies) -> list[str]:
+    release = release_of(deps).removeprefix("sha256:")
     named = {
-        "{run}": run_named(parts, "desk"),
+        "{run}": run_named(deps, "desk"),
         "{digest}": release,
         "{request}": request_id(0),
         "{alias}": "desk",
-        "{rollout}": rollout(parts).id,
+        "{rollout}": rollout(deps).id,
         "{decision}": "hold",
         "{tenant}": "acme",
     }
@@ -92,7 +91,7 @@ def paths(parts: Parts) -> list[str]:
 def test_every_page_answers_and_holds_together(viewer: Reader) -> None:
     """Confirmations answer 409 where the move is not possible now: with a page as well."""
     looked = 0
-    for path in paths(viewer.parts):
+    for path in paths(viewer.deps):
         answer = viewer.get(path)
         may_be = (200, 409) if "/aliases/" in path or path.endswith(("promote", "stage", "drill", "/rollout")) else (200,)
         assert answer.status_code in ((403,) if path.endswith("/reviews") else may_be), path
@@ -102,20 +101,20 @@ def test_every_page_answers_and_holds_together(viewer: Reader) -> None:
         elif not path.endswith("/progress"):
             check(answer.text)
         looked += 1
-    assert looked == len(paths(viewer.parts))
+    assert looked == len(paths(viewer.deps))
 
 
 def test_a_rollout_shows_its_guards_and_what_may_be_decided(viewer: Reader) -> None:
-    html = viewer.get(f"/console/rollouts/{rollout(viewer.parts).id}").text
+    html = viewer.get(f"/console/rollouts/{rollout(viewer.deps).id}").text
     assert all(guard in html for guard in ("errors", "latency", "feedback"))
     assert "Take it back" not in html, "a viewer decides nothing"
-    operator = Reader(viewer.parts)
+    operator = Reader(viewer.deps)
     assert operator.log_in("operator").status_code == 303
-    assert "Take it back" in operator.get(f"/console/rollouts/{rollout(viewer.parts).id}").text
+    assert "Take it back" in operator.get(f"/console/rollouts/{rollout(viewer.deps).id}").text
 
 
 def test_answers_that_wait_are_for_reviewers(viewer: Reader) -> None:
-    reviewer = Reader(viewer.parts)
+    reviewer = Reader(viewer.deps)
     assert reviewer.log_in("reviewer").status_code == 303
     html = reviewer.get("/console/reviews").text
     check(html)
@@ -125,19 +124,19 @@ def test_answers_that_wait_are_for_reviewers(viewer: Reader) -> None:
 
 @pytest.mark.parametrize("path", ["/console/login", "/console/nothing/here", "/console/static/none.css"])
 def test_pages_for_everybody_hold_together_too(viewer: Reader, path: str) -> None:
-    check(Reader(viewer.parts).get(path).text)
+    check(Reader(viewer.deps).get(path).text)
 
 
 def test_objectives_show_run_state_rung_and_what_answers(viewer: Reader) -> None:
     html = viewer.get("/console").text
-    assert run_named(viewer.parts, "desk") in html
+    assert run_named(viewer.deps, "desk") in html
     assert "Send each message to the right team." in html
     assert "lora r" in html
     assert ">active<" in html
 
 
 def test_a_run_shows_ladder_plan_steps_test_and_gate(viewer: Reader) -> None:
-    html = viewer.get(f"/console/runs/{run_named(viewer.parts, 'desk')}").text
+    html = viewer.get(f"/console/runs/{run_named(viewer.deps, 'desk')}").text
     assert '<li class="rung is-chosen">' in html
     assert '<li class="rung is-floor">' in html
     assert '<li class="rung is-refused">' in html
@@ -151,13 +150,13 @@ def test_a_run_shows_ladder_plan_steps_test_and_gate(viewer: Reader) -> None:
 
 
 def test_what_a_person_wrote_is_text_and_nothing_else(viewer: Reader) -> None:
-    html = viewer.get(f"/console/runs/{run_named(viewer.parts, 'triage')}").text
+    html = viewer.get(f"/console/runs/{run_named(viewer.deps, 'triage')}").text
     assert "as good as people &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;" in html
     assert "&lt;script&gt;" in viewer.get("/console/signals").text
 
 
 def test_a_run_in_progress_is_shown_with_and_without_scripts(viewer: Reader) -> None:
-    run = run_named(viewer.parts, "triage")
+    run = run_named(viewer.deps, "triage")
     html = viewer.get(f"/console/runs/{run}").text
     assert '<noscript><meta http-equiv="refresh" content="5"></noscript>' in html
     assert "training step 12 of 40" in html
@@ -169,17 +168,17 @@ def test_a_run_in_progress_is_shown_with_and_without_scripts(viewer: Reader) -> 
     assert "<html" not in fragment
 
 
-def looking(parts: Parts) -> Reader:
+def looking(deps: Dependencies) -> Reader:
     """Somebody who only looks, at a workspace that may be changed."""
-    reader = Reader(parts)
+    reader = Reader(deps)
     assert reader.log_in("viewer").status_code == 303
     return reader
 
 
-def test_a_run_that_failed_says_what_happened_and_what_to_do(parts: Parts) -> None:
-    viewer = looking(parts)
-    run = run_named(parts, "triage")
-    with parts.ledger.work("acme") as work:
+def test_a_run_that_failed_says_what_happened_and_what_to_do(deps: Dependencies) -> None:
+    viewer = looking(deps)
+    run = run_named(deps, "triage")
+    with deps.ledger.work("acme") as work:
         (step,) = work.steps.of(run)
         work.steps.fail(step, Failure(code="disk_full", message="no space is left for the workspace", hint="free some space"))
         work.runs.set_state(run, RunState.FAILED)
@@ -189,17 +188,17 @@ def test_a_run_that_failed_says_what_happened_and_what_to_do(parts: Parts) -> No
             assert words in html
 
 
-def test_a_run_without_a_release_is_not_shown_as_done(parts: Parts) -> None:
-    viewer = looking(parts)
-    run = run_named(parts, "desk")
-    with parts.ledger.work("acme") as work:
+def test_a_run_without_a_release_is_not_shown_as_done(deps: Dependencies) -> None:
+    viewer = looking(deps)
+    run = run_named(deps, "desk")
+    with deps.ledger.work("acme") as work:
         work.runs.set_state(run, RunState.NO_RELEASE)
     for path in ("/console", "/console/runs", f"/console/runs/{run}"):
         assert '<span class="badge is-no_release">no release</span>' in viewer.get(path).text
 
 
 def test_a_release_shows_digests_gate_evidence_card_and_deciders(viewer: Reader) -> None:
-    digest = release_of(viewer.parts)
+    digest = release_of(viewer.deps)
     html = viewer.get(f"/console/releases/{digest[7:19]}").text
     assert digest in html
     assert "Everything measured on the sealed test" in html
@@ -218,7 +217,7 @@ def test_traffic_counts_by_window_and_leads_to_explanations(viewer: Reader) -> N
     assert 'href="/console/requests/00000000000000000000000000000000"' in hour
     assert viewer.get("/console/traffic?minutes=nonsense").status_code == 200
     told = viewer.get(f"/console/requests/{request_id(1)}").text
-    assert release_of(viewer.parts) in told
+    assert release_of(viewer.deps) in told
     assert "signed by author" in told
 
 
@@ -235,7 +234,7 @@ def test_jobs_say_what_by_whom_and_how_far(viewer: Reader) -> None:
 
 
 def test_the_log_is_leafed_through_filtered_and_verified(viewer: Reader) -> None:
-    digest = release_of(viewer.parts)
+    digest = release_of(viewer.deps)
     html = viewer.get("/console/audit").text
     assert "identity.added" in html
     assert "at size" in html
@@ -268,7 +267,7 @@ def test_errors_are_pages_that_say_what_to_do(viewer: Reader, path: str, status:
 
 
 def test_every_answer_keeps_to_itself(viewer: Reader) -> None:
-    for path in ("/console", "/console/login", "/console/nothing", f"/console/releases/{release_of(viewer.parts)[7:]}"):
+    for path in ("/console", "/console/login", "/console/nothing", f"/console/releases/{release_of(viewer.deps)[7:]}"):
         headers = viewer.get(path).headers
         assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
@@ -277,18 +276,18 @@ def test_every_answer_keeps_to_itself(viewer: Reader) -> None:
 
 
 def test_files_are_kept_and_change_their_address(viewer: Reader) -> None:
-    html = Reader(viewer.parts).get("/console/login").text
+    html = Reader(viewer.deps).get("/console/login").text
     addresses = re.findall(r'(?:href|src)="(/console/static/[^"]+)"', html)
     assert len(set(addresses)) == 3
     for address in addresses:
-        answer = Reader(viewer.parts).get(address)
+        answer = Reader(viewer.deps).get(address)
         assert answer.status_code == 200
         assert "immutable" in answer.headers["cache-control"]
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_the_pages_are_no_part_of_the_api_schema(viewer: Reader) -> None:
-    assert not any(path.startswith("/console") for path in application(viewer.parts).openapi()["paths"])
+    assert not any(path.startswith("/console") for path in application(viewer.deps).openapi()["paths"])
 
 
 def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:
@@ -306,7 +305,7 @@ def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:
             JudgeResult(model=f"hf://{NASTY}", state=JudgeState.WAITING, bar=0.4, reason="it has not judged yet: a worker asks it"),
             JudgeResult(
                 model="jane",
-                base=release_of(viewer.parts),
+                base=release_of(viewer.deps),
                 judged=40,
                 agreed=0.75,
                 win_rate=Bounded(value=0.4, low=0.3, high=0.5),
@@ -318,10 +317,12 @@ def test_a_review_shows_two_answers_without_names(viewer: Reader) -> None:
             ),
         ),
     )
-    digest = release_of(viewer.parts)
+    digest = release_of(viewer.deps)
     standing = ReviewState(release=digest, required=True, result=result, against="release x, which answers now")
-    shown = Shown(release=digest, instruction="Classify.", number=1, text=NASTY, left="refund", right=f"login {NASTY}", judged=0, asked=2)
-    actor = act_as(viewer.parts, "acme", "reviewer")
+    shown = ShownItem(
+        release=digest, instruction="Classify.", number=1, text=NASTY, left="refund", right=f"login {NASTY}", judged=0, asked=2
+    )
+    actor = act_as(viewer.deps, "acme", "reviewer")
     for one in (shown, shown.model_copy(update={"number": 0, "judged": 2}), None):
         values = {"actor": actor, "path": "/console/releases", "shown": one, "standing": standing, "offered": ("smollm2-135m",)}
         html = bytes(page("judging.html", values).body).decode()

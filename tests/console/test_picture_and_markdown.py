@@ -7,25 +7,25 @@ import re
 import time
 
 import pytest
-from console_kit import run_named
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.console import run_named
+from tailorbird.console.ladder_chart import ladder_chart_of
 from tailorbird.console.markdown import markdown_html
 from tailorbird.console.paging import Paging
-from tailorbird.console.picture import ladder_picture
 from tailorbird.domain.ladder import RungKind
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.explaining.reports import RunReport, report
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.runs.reports import RunReport, report
 
 
 @pytest.fixture(scope="module")
-def climbed(house: Parts) -> RunReport:
+def climbed(house: Dependencies) -> RunReport:
     return report(house, "acme", run_named(house, "desk"))
 
 
 def test_bars_lie_where_the_numbers_say(climbed: RunReport) -> None:
-    picture = ladder_picture(climbed)
+    picture = ladder_chart_of(climbed)
     assert picture is not None
     assert (picture.axis_low, picture.axis_high, picture.target_at) == (0.0, 1.0, 80.0)
     chosen = next(step for step in picture.steps if step.state == "chosen")
@@ -40,7 +40,7 @@ def test_bars_lie_where_the_numbers_say(climbed: RunReport) -> None:
 
 def test_refused_rungs_keep_their_reasons_and_their_order(climbed: RunReport) -> None:
     assert climbed.ladder is not None
-    picture = ladder_picture(climbed)
+    picture = ladder_chart_of(climbed)
     assert picture is not None
     refused = [step for step in picture.steps if step.state == "refused"]
     assert len(refused) == len(climbed.ladder.refused)
@@ -51,17 +51,17 @@ def test_refused_rungs_keep_their_reasons_and_their_order(climbed: RunReport) ->
 
 def test_a_climb_in_progress_shows_what_lies_ahead(climbed: RunReport) -> None:
     assert climbed.plan is not None
-    picture = ladder_picture(climbed.model_copy(update={"ladder": None, "climbs": ()}))
+    picture = ladder_chart_of(climbed.model_copy(update={"ladder": None, "climbs": ()}))
     assert picture is not None
     ahead = [step.name for step in picture.steps if step.state == "ahead"]
     assert ahead == [f"{rung.rung.value} {rung.variant}" for rung in climbed.plan.rungs]
-    assert ladder_picture(climbed.model_copy(update={"plan": None})) is None
+    assert ladder_chart_of(climbed.model_copy(update={"plan": None})) is None
 
 
 def test_an_axis_beyond_one_keeps_everything_in_view(climbed: RunReport) -> None:
     kpi = climbed.objective.kpis[0].model_copy(update={"target": 2.5})
     goal = climbed.objective.model_copy(update={"kpis": (kpi,)})
-    picture = ladder_picture(climbed.model_copy(update={"objective": goal}))
+    picture = ladder_chart_of(climbed.model_copy(update={"objective": goal}))
     assert picture is not None
     assert picture.axis_high == pytest.approx(2.75)
     assert 0 < picture.target_at < 100

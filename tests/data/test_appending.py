@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_room import Store, make_objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_snapshot import GROUND, LEFT, MIDDLE, RIGHT, ROWS, messages, others
 
+from data.test_snapshot import GROUND, LEFT, MIDDLE, RIGHT, ROWS, messages, others
+from support.data import Store, make_objective
 from tailorbird.data import Amendments, BuiltSnapshot, SnapshotRequest, build_snapshot
-from tailorbird.data.appending import state
-from tailorbird.data.appending.state import forget
+from tailorbird.data.incremental import state
+from tailorbird.data.incremental.state import forget
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy, QualityPolicy, QualityRule
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind

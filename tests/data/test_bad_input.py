@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow
 import pytest
-from data_room import build, make_objective
 from pyarrow import parquet
 
+from support.data import build, make_objective
 from tailorbird.data import SourceRows, inspect, read_sources
-from tailorbird.data.reading import confined, jsonl_file, parquet_file, text_folder
-from tailorbird.data.reading.data_file import held
+from tailorbird.data.readers import confined_reader, json_files, parquet_file, text_files
+from tailorbird.data.readers.data_file import held
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Inspection
 
@@ -98,12 +98,12 @@ def test_a_line_of_fifty_megabytes_is_set_aside(tmp_path: Path) -> None:
 
 
 def test_a_line_that_never_ends_is_refused_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.data.reading.text_file.LONGEST_LINE", 10_000)
+    monkeypatch.setattr("tailorbird.data.readers.text_files.LONGEST_LINE", 10_000)
     (tmp_path / "d.jsonl").write_bytes(b'{"text": "' + b"x" * 100_000)
     with held("d.jsonl", tmp_path / "d.jsonl", ".jsonl") as file, pytest.raises(DataInvalid) as caught:
-        list(jsonl_file.read_jsonl(file, ()))
+        list(json_files.read_jsonl(file, ()))
     assert (caught.value.error_code, caught.value.message) == ("line_too_long", "d.jsonl:1: a line of more than 10,000 characters")
-    assert jsonl_file.LONGEST < 100_000_000
+    assert json_files.LONGEST < 100_000_000
 
 
 def test_nested_json_where_text_is_expected(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_text_that_is_too_large_in_a_folder_is_set_aside_unread(tmp_path: Path
     for number, row in enumerate(rows()):
         (tmp_path / "d" / row["label"]).mkdir(parents=True, exist_ok=True)
         (tmp_path / "d" / row["label"] / f"{number}.txt").write_text(row["text"])
-    (tmp_path / "d" / "a" / "huge.txt").write_text("x" * (text_folder.LARGEST + 1))
+    (tmp_path / "d" / "a" / "huge.txt").write_text("x" * (text_files.LARGEST + 1))
     found = read_sources(make_objective({"path": "d"}), tmp_path)
     assert [(entry.file, entry.code) for entry in found.quarantined] == [("d/a/huge.txt", "file_too_large")]
 
@@ -163,14 +163,14 @@ def _peak(folder: Path, name: str) -> tuple[int, str]:
     code = (
         "import resource, sys; from pathlib import Path; import pyarrow.parquet\n"
         "from tailorbird.data import read_sources; from tailorbird.domain.errors import DataInvalid\n"
-        "from data_room import make_objective\n"
+        "from support.data import make_objective\n"
         "before, told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, ''\n"
         "try: read_sources(make_objective({'path': sys.argv[2]}), Path(sys.argv[1]))\n"
         "except DataInvalid as error: told = error.error_code\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, told)"
     )
     run = [sys.executable, "-c", code, str(folder), name]
-    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    done = subprocess.run(run, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     kib, _, told = done.stdout.strip().partition(" ")
     return int(kib) * 1024, told
 
@@ -187,7 +187,7 @@ def test_a_parquet_file_that_repeats_one_long_text_is_refused_in_little_memory(t
 
 
 def test_a_parquet_file_that_says_itself_that_it_bursts_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tailorbird.data.reading.parquet_file.MOST_BYTES", 1_000_000)
+    monkeypatch.setattr("tailorbird.data.readers.parquet_file.MOST_BYTES", 1_000_000)
     texts = [f"{number}" + " " * 100_000 for number in range(200)]
     table = pyarrow.table({"text": texts, "label": ["a", "b"] * 100})
     parquet.write_table(table, tmp_path / "d.parquet", compression="zstd", use_dictionary=False)
@@ -198,14 +198,14 @@ def test_a_parquet_file_that_says_itself_that_it_bursts_is_refused_unread(tmp_pa
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(2000)))
-    unpacked = confined.unpacked
+    unpacked = confined_reader.unpacked
 
     def meanwhile(entries: list[object], name: str) -> object:
         with (tmp_path / "d.jsonl").open("a") as other:
             other.write("{}\n")
         return unpacked(entries, name)
 
-    monkeypatch.setattr(confined, "unpacked", meanwhile)
+    monkeypatch.setattr(confined_reader, "unpacked", meanwhile)
     with pytest.raises(DataInvalid) as error:
         read_sources(make_objective({"path": "d.jsonl"}), tmp_path)
     assert error.value.error_code == "file_changed"

@@ -6,12 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-from data_room import build, make_objective
 
+from support.data import build, make_objective
 from tailorbird.data import BuiltSnapshot
 from tailorbird.data.duplicates.near import near_duplicates
 from tailorbird.domain.dataset import Split
-from tailorbird.foundations.text import normalise
+from tailorbird.text.normalisation import normalise
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from data_room import make_objective
 from pyarrow import parquet
 
+from support.data import make_objective
 from tailorbird.data import inspect, read_sources
 from tailorbird.domain.errors import DataInvalid
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_room import make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.data import make_objective
 from tailorbird.data import read_sources
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.foundations.conversations import MARK, as_lines, asked, fold, unfold
-from tailorbird.foundations.prompting import messages_for, messages_for_row
+from tailorbird.text.conversations import MARK, as_lines, asked, fold, unfold
+from tailorbird.text.prompt_rendering import messages_for, messages_for_row
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
 

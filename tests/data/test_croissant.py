@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from data_room import Store, build, make_objective
 
+from support.data import Store, build, make_objective
 from tailorbird.data.provenance import redescribed
 from tailorbird.domain.dataset import SnapshotManifest
 

@@ -9,20 +9,19 @@ from random import Random
 from typing import Any
 
 import pytest
-from data_room import Store, build, make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.data import Store, build, make_objective
+from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data import BuiltSnapshot
 from tailorbird.data.contamination import overlapping
-from tailorbird.data.frozen_rows import FrozenRows
-from tailorbird.data.quality import Quality
-from tailorbird.data.quality.languages import language_of
+from tailorbird.data.lazy_rows import LazyRows
+from tailorbird.data.quality import QualityChecker, language_of
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.canonical import canonical_json
 
 R = QualityRule
 LONG = (
@@ -60,17 +59,17 @@ FINE = [
 @pytest.mark.parametrize(("rule", "text", "answer"), BROKEN)
 def test_a_rule_is_broken(rule: QualityRule, text: str, answer: str) -> None:
     policy = QualityPolicy(languages=("en",), max_characters=10_000)
-    assert rule in Quality(policy, answers=True).broken(text, answer)
+    assert rule in QualityChecker(policy, answers=True).broken(text, answer)
 
 
 @pytest.mark.parametrize(("text", "answer"), FINE)
 def test_no_rule_is_broken(text: str, answer: str) -> None:
-    assert Quality(QualityPolicy(languages=("en",)), answers=True).broken(text, answer) == ()
+    assert QualityChecker(QualityPolicy(languages=("en",)), answers=True).broken(text, answer) == ()
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_any_row_can_be_judged(text: str, answer: str) -> None:
-    Quality(QualityPolicy(languages=("en",)), answers=True).broken(text, answer)
+    QualityChecker(QualityPolicy(languages=("en",)), answers=True).broken(text, answer)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +207,7 @@ def test_a_row_is_stored_in_canonical_form_without_being_made(tmp_path: Path) ->
     built = built_with(write(tmp_path, rows), CurationPolicy(), store)
     lines = store.get(built.manifest.rows).splitlines()
     assert lines == [canonical_json(row) for row in built.rows]
-    assert isinstance(built.rows, FrozenRows)
+    assert isinstance(built.rows, LazyRows)
     assert list(built.rows[:2]) == list(built.rows)[:2]
     assert [Row.model_validate_json(line).id for line in lines] == sorted(row.id for row in built.rows)
 

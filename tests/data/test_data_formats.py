@@ -11,17 +11,17 @@ from typing import Any
 import fsspec
 import pyarrow as pa
 import pytest
-from data_room import make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from support.data import make_objective
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import SourceRows, fingerprint_sources, read_sources
-from tailorbird.data.reading import csv_file, json_file
-from tailorbird.data.reading.data_file import held
+from tailorbird.data.readers import csv_file, json_files
+from tailorbird.data.readers.data_file import held
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.canonical import digest_bytes
 
 CELLS = [(f"message number {n}, said\nso", "ab"[n % 2]) for n in range(20)]
 
@@ -176,7 +176,7 @@ def test_elements_that_are_no_rows_are_quarantined(tmp_path: Path) -> None:
 )
 def test_any_json_array_is_taken_apart_as_a_parser_would(rows: list[dict[str, Any]], indent: int | None) -> None:
     text = json.dumps(rows, indent=indent)
-    assert [record.cells for record in json_file.parse("d.json", text)] == rows
+    assert [record.cells for record in json_files.parse_json("d.json", text)] == rows
 
 
 @given(st.text(st.sampled_from('[]{}",:1 \nab'), max_size=40))
@@ -186,7 +186,7 @@ def test_any_text_is_an_array_or_refused(text: str) -> None:
     except ValueError:
         whole = None
     try:
-        records = list(json_file.parse("d.json", text))
+        records = list(json_files.parse_json("d.json", text))
     except DataInvalid:
         assert not isinstance(whole, list)
     else:

@@ -8,17 +8,17 @@ import json
 from pathlib import Path
 
 import pytest
-from data_room import make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.data import make_objective
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import SourceRows, fingerprint_sources, read_sources
-from tailorbird.data.reading import csv_file, jsonl_file
+from tailorbird.data.readers import csv_file, json_files
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.pseudonyms import pseudonym
+from tailorbird.text.pseudonyms import pseudonym
 
 GOOD = "text,label\n" + "".join(f"message number {n},{'ab'[n % 2]}\n" for n in range(20))
 
@@ -263,6 +263,6 @@ def csv_problem(text: str) -> DataInvalid | None:
 
 @given(st.text(st.sampled_from('{}[]":,a1\n\\u \t'), max_size=60))
 def test_each_line_of_any_jsonl_is_a_record_or_broken(text: str) -> None:
-    records = list(jsonl_file.parse("d.jsonl", lines_of(text, "\n")))
+    records = list(json_files.parse_jsonl("d.jsonl", lines_of(text, "\n")))
     assert [record.line for record in records] == [number for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     assert all(record.code == "broken_json" for record in records if isinstance(record, Quarantined))

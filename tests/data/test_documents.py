@@ -9,19 +9,19 @@ from random import Random
 from typing import Any
 
 import pytest
-from data_room import ORIGIN, Store, build, make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.data import ORIGIN, Store, build, make_objective
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, fingerprint_sources, load_documents, read_sources
-from tailorbird.data.reading.cells import Unusable
-from tailorbird.data.reading.documents import read_documents
-from tailorbird.data.reading.qrels import grades_cell, target_of
-from tailorbird.data.reading.record import Record
+from tailorbird.data.readers.cells import UnusableRecord
+from tailorbird.data.readers.documents import read_documents
+from tailorbird.data.readers.qrels import grades_cell, target_of
+from tailorbird.data.readers.record import Record
 from tailorbird.data.snapshot import load_quarantine
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import DocumentSource, Objective, Origin, TaskKind
-from tailorbird.foundations.pseudonyms import pseudonym
+from tailorbird.domain.objective import DataOrigin, DocumentSource, Objective, TaskKind
+from tailorbird.text.pseudonyms import pseudonym
 
 
 def jsonl(place: Path, rows: list[dict[str, Any]]) -> None:
@@ -132,7 +132,7 @@ def test_a_cell_may_hold_the_relevant_documents(cell: Any, grades: dict[str, int
     ("cell", "code"), [(None, "wrong_type"), ("", "no_judgement"), ("{", "wrong_type"), ([], "no_judgement"), ("9", "unknown_document")]
 )
 def test_a_cell_that_holds_none_is_unusable(cell: Any, code: str) -> None:
-    with pytest.raises(Unusable) as problem:
+    with pytest.raises(UnusableRecord) as problem:
         grades_cell(Record(1, {"label": cell}), "label", frozenset({"1", "2"}))
     assert problem.value.code == code
 
@@ -183,7 +183,7 @@ def test_documents_of_who_was_erased_are_not_taken_up_and_answer_nothing(tmp_pat
 
 
 def test_documents_are_kept_no_longer_than_they_may(tmp_path: Path) -> None:
-    until = Origin(origin="o", license="MIT", retain_until=date(2026, 5, 1))
+    until = DataOrigin(origin="o", license="MIT", retain_until=date(2026, 5, 1))
     objective, store = about_people(tmp_path, source=until), Store()
     kept = build_snapshot(SnapshotRequest(objective, tmp_path, store, {}, lambda _: None, Amendments(today=date(2026, 5, 1)))).manifest
     assert (len(load_documents(kept, store)), kept.expires) == (40, date(2026, 5, 1))

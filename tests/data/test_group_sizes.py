@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import group_sizes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.label_sets import join
+from tailorbird.text.label_sets import join
 
 ROWS = [("a", "one"), ("a", "one"), ("a", "two"), ("b", "two")]
 

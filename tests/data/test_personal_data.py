@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_room import Store, build, make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.data import Store, build, make_objective
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, load_quarantine
-from tailorbird.data.privacy import OwnDetector, Privacy
-from tailorbird.data.privacy.checksums import luhn, mod97, verhoeff
+from tailorbird.data.privacy import OwnDetector, Redaction
+from tailorbird.data.privacy.payment_data import luhn, mod97, verhoeff
 from tailorbird.domain.curation import CurationPolicy, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import DataInvalid, InvalidInput, Unavailable
 from tailorbird.domain.objective import Objective, TaskKind
@@ -202,7 +202,7 @@ def test_other_detectors_stand_behind_the_same_port() -> None:
 
             return [[Span(0, 3, K.PERSON)] if text.startswith("Ann") else [] for text in texts]
 
-    privacy = Privacy(PrivacyPolicy(default=PrivacyAction.REDACT), [Names()])  # type: ignore[list-item]
+    privacy = Redaction(PrivacyPolicy(default=PrivacyAction.REDACT), [Names()])  # type: ignore[list-item]
     treated = privacy.treat(["Ann wrote to ann@example.org", "nothing"])
     assert [one.text for one in treated] == ["[PERSON] wrote to [EMAIL]", "nothing"]
     assert privacy.schemes["privacy.names"] == "7"

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_room import Store, make_objective
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from support.data import Store, make_objective
+from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.crypto.membership_proofs import TreeHead, key_of, verify_membership
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, read_sources
 from tailorbird.data.provenance import Amendments, member, members_of, salt_of, stored
-from tailorbird.data.provenance.sealing import Seal, head, sealed
-from tailorbird.data.reading import row_id
+from tailorbird.data.provenance.merkle_seal import Seal, head, sealed
+from tailorbird.data.readers import row_id
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.fixing import Decision, FixAction
-from tailorbird.domain.objective import Objective, Origin, TermColumns
-from tailorbird.foundations.canonical import canonical_json
-from tailorbird.foundations.licences import clash, terms_of
-from tailorbird.foundations.membership import Head, key_of, verify_membership
-from tailorbird.foundations.pseudonyms import pseudonym
+from tailorbird.domain.objective import DataOrigin, Objective, TermColumns
+from tailorbird.domain.row_decisions import Decision, FixAction
+from tailorbird.text.data_licences import clash, terms_of
+from tailorbird.text.pseudonyms import pseudonym
 
 SECRET = b"k" * 32
 PEOPLE = ("Ann", "Bob", "Cy", "Dee", "Eve", "Fay")
@@ -110,7 +110,7 @@ def test_the_rows_of_somebody_erased_are_gone_and_listed(tmp_path: Path) -> None
 
 def test_rows_past_their_retention_are_dropped_and_listed_even_when_they_are_most(tmp_path: Path) -> None:
     objective = write(tmp_path)
-    source = objective.data[0].model_copy(update={"source": Origin(origin="o", license="MIT", retain_until=date(2026, 3, 1))})
+    source = objective.data[0].model_copy(update={"source": DataOrigin(origin="o", license="MIT", retain_until=date(2026, 3, 1))})
     rows = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
     for row in rows[:20]:
         row["until"] = "2030-01-01"
@@ -143,7 +143,7 @@ def test_the_seal_proves_rows_present_and_absent(tmp_path: Path) -> None:
     store, objective = Store(), write(tmp_path)
     snapshot = built(objective, tmp_path, store)
     stored = store.get(snapshot.manifest.seal or "")
-    salt, tree, top = salt_of(SECRET, "desk"), members_of(stored), Head(root=snapshot.manifest.root, size=snapshot.manifest.size)
+    salt, tree, top = salt_of(SECRET, "desk"), members_of(stored), TreeHead(root=snapshot.manifest.root, size=snapshot.manifest.size)
     assert head(stored) == top
     row = snapshot.rows[7]
     proof = tree.prove(key_of(salt, row.id))

@@ -8,15 +8,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from data_room import build, make_objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from support.data import build, make_objective
 from tailorbird.data import SourceRows, read_sources
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.foundations.label_sets import join, split
+from tailorbird.text.label_sets import join, split
 
 SETS = ("billing", "billing | refund", "refund", "none")
 

@@ -10,14 +10,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from data_room import build, make_objective
-from test_appending import Desk, jsonl
 
+from data.test_appending import Desk, jsonl
+from support.data import build, make_objective
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import BuiltSnapshot
-from tailorbird.data.duplicates.shared import SAMPLE, sampled, shared_text
+from tailorbird.data.duplicates.shared_text import SAMPLE, sampled, shared_text
 from tailorbird.domain.objective import TaskKind
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.text import normalise
+from tailorbird.text.normalisation import normalise
 
 DRAW = Random(7)
 WORDS = ["".join(DRAW.choices("abcdefghijklmnopqrstuvwxyz", k=DRAW.randint(3, 9))) for _ in range(3000)]

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_room import Store, make_objective
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.data import Store, make_objective
 from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows, rewrite
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, SplitPolicy, TaskKind
-from tailorbird.foundations.times import time_of
+from tailorbird.text.dates import time_of
 
 WORDS = [
     "amber",

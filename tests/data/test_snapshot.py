@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_room import Store, build, make_objective
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.data import Store, build, make_objective
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.data import BuiltSnapshot, load_rows
-from tailorbird.data.duplicates.likeness import alike
+from tailorbird.data.duplicates.edit_similarity import alike
 from tailorbird.data.duplicates.near import near_duplicates
-from tailorbird.data.splitting.placing import draw_split
+from tailorbird.data.splits.split_assignment import draw_split
 from tailorbird.domain.dataset import Quarantined, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.text import normalise
+from tailorbird.text.normalisation import normalise
 
 Json = dict[str, Any]
 

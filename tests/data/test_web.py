@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from certificate_kit import make_certificate
 
-from tailorbird.data.reading import remote
+from support.certificates import make_certificate
+from tailorbird.data.readers import remote
+from tailorbird.domain.allowed_places import AllowedPlace
 from tailorbird.domain.errors import DataInvalid, Forbidden, TailorbirdError, Unavailable
-from tailorbird.domain.place import Place
-from tailorbird.foundations import public_addresses
-from tailorbird.foundations.reach import Reach, within
+from tailorbird.system import public_addresses
+from tailorbird.system.source_access import SourceAccess, within
 
 
 class Site(ThreadingHTTPServer):
@@ -70,10 +70,10 @@ def public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(public_addresses, "is_public", lambda _: True)
 
 
-def read(site: Site, path: str, folder: Path, *more: Place, credentials: dict[str, Any] | None = None) -> bytes:
+def read(site: Site, path: str, folder: Path, *more: AllowedPlace, credentials: dict[str, Any] | None = None) -> bytes:
     root = f"https://127.0.0.1:{site.server_port}"
-    places = (Place(prefix=f"{root}/data", credential="site" if credentials else "none"), *more)
-    with within(Reach("acme", places, credentials or {})):
+    places = (AllowedPlace(prefix=f"{root}/data", credential="site" if credentials else "none"), *more)
+    with within(SourceAccess("acme", places, credentials or {})):
         return remote.fetch(f"{root}{path}", folder, folder=False).read_bytes()
 
 
@@ -117,7 +117,9 @@ def test_a_redirect_is_followed_within_the_places_and_nowhere_else(site: Site, t
 def test_a_credential_does_not_go_along_to_another_place(site: Site, tmp_path: Path, public: None) -> None:
     root = f"https://127.0.0.1:{site.server_port}"
     site.redirects = {"/data/moved": "/open/rows.csv"}
-    read(site, "/data/moved", tmp_path, Place(prefix=f"{root}/open"), credentials={"site": {"headers": {"authorization": "Bearer x"}}})
+    read(
+        site, "/data/moved", tmp_path, AllowedPlace(prefix=f"{root}/open"), credentials={"site": {"headers": {"authorization": "Bearer x"}}}
+    )
     assert site.asked == [("/data/moved", "Bearer x"), ("/open/rows.csv", None)]
 
 
@@ -134,7 +136,7 @@ def test_the_address_that_was_checked_is_the_one_connected_to(tmp_path: Path, mo
 
     monkeypatch.setattr(public_addresses.socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
-    with within(Reach("acme", (Place(prefix="https://data.acme.example"),))), pytest.raises(TailorbirdError):
+    with within(SourceAccess("acme", (AllowedPlace(prefix="https://data.acme.example"),))), pytest.raises(TailorbirdError):
         remote.fetch("https://data.acme.example/rows.csv", tmp_path, folder=False)
     assert connected == ["1.1.1.1"]
 

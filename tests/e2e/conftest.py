@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from story_kit import Desk
+
+from support.e2e import Desk
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from story_kit import Desk, write_objective, write_rows
 
+from support.e2e import Desk, write_objective, write_rows
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Standing, Verdict
 from tailorbird.domain.ladder import Choice, Climb, Conclusion, Ladder, RungKind, SealedTest
 from tailorbird.domain.objective import RiskTier
-from tailorbird.foundations.statistics import spend
 from tailorbird.ledger import open_ledger
+from tailorbird.stats.intervals import spend
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import openai
 import pytest
-from story_kit import Desk, serving, support_rows, write_objective, write_rows
+
+from support.e2e import Desk, serving, support_rows, write_objective, write_rows
 
 pytestmark = pytest.mark.slow
 

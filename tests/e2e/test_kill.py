@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
-from story_kit import Desk, support_rows, write_objective, write_rows
+
+from support.e2e import Desk, support_rows, write_objective, write_rows
 
 pytestmark = pytest.mark.slow
 

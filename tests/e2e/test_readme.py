@@ -7,7 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from story_kit import ROOT, Desk, free_port, support_rows, wait_ready, write_rows
+
+from support.e2e import ROOT, Desk, free_port, support_rows, wait_ready, write_rows
 
 pytestmark = pytest.mark.jobs
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import openai
 import pytest
-from story_kit import Desk, serving, support_rows, write_objective, write_rows
+
+from support.e2e import Desk, serving, support_rows, write_objective, write_rows
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
-from story_kit import Desk, serving, support_rows, write_objective, write_rows
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from support.e2e import Desk, serving, support_rows, write_objective, write_rows
 
 pytestmark = pytest.mark.slow
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import MeasureSpec, calibrated, metrics_of
 from tailorbird.evaluation.abstention import answered, curve
 from tailorbird.evaluation.calibration import reliability
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.labelling import Labelled, is_referred
+from tailorbird.text.label_decision import LabelDecision, is_referred
 
 SPEC = MeasureSpec(TaskKind.CLASSIFY, ("a", "b"), 0.9, 3, 0.1)
 
@@ -68,7 +68,7 @@ def test_coverage_and_risk_are_measured_only_where_something_may_be_referred() -
 
 
 def test_a_referred_answer_is_one_below_the_threshold() -> None:
-    found = Labelled("a", {"a": 0.7, "b": 0.3})
+    found = LabelDecision("a", {"a": 0.7, "b": 0.3})
     assert is_referred(found, 0.71)
     assert not is_referred(found, 0.7)
     assert not is_referred(found, None)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.evaluation import ComparisonRule, compare
-from tailorbird.foundations.canonical import digest_bytes
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 RULE = ComparisonRule(metric="accuracy", margin=0.02, confidence=0.90)

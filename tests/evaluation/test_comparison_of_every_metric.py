@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.evaluation import ComparisonRule, compare, differing
 from tailorbird.evaluation.comparison import MOST_UNDEFINED
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.label_sets import join
-from tailorbird.foundations.measures import MEASURES, Pairing, lower_is_better
-from tailorbird.foundations.statistics import never_differing
-from tailorbird.objective.catalogue import CATALOGUE, Answers
+from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
+from tailorbird.stats.intervals import never_differing
+from tailorbird.stats.metric_direction import MEASURES, Pairing, lower_is_better
+from tailorbird.text.label_sets import join
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 MIRRORED = {Standing.BETTER: Standing.WORSE, Standing.WORSE: Standing.BETTER}
@@ -26,10 +26,10 @@ _OF_ITEMS = ("token_f1", "rouge_l", "chrf", "format_valid", "refusal_rate", "gro
 
 #: Every metric as an objective would write it, with whether items bear several labels.
 METRICS = [
-    (f"{name}[refund]" if spec.labelled else name, answers is Answers.LABELS)
+    (f"{name}[refund]" if spec.labelled else name, answers is AnswerKinds.LABELS)
     for name, spec in CATALOGUE.items()
     for answers in spec.answers
-    if answers is not Answers.TEXT or name != "exact_match"
+    if answers is not AnswerKinds.TEXT or name != "exact_match"
 ]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.evaluation import measure_memorisation, measure_retention, retention
-from tailorbird.foundations.canaries import aviary
-from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.ports.trainer import Example, TrainingJob
+from tailorbird.text.canaries import canary_set
 
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 DIGEST = digest_bytes(b"any")
@@ -41,7 +41,7 @@ def test_what_was_planted_often_is_found_and_what_was_known_is_asked_again(
     from tailorbird.inference import open_engine
     from tailorbird.training import open_trainer
 
-    birds = aviary(20)
+    birds = canary_set(20)
     planted = tuple(Example(text=canary.text, target=canary.secret) for canary in birds.rows())
     settings = TrainingSettings(
         method="lora",

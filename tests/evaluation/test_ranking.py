@@ -7,13 +7,13 @@ from random import Random
 import pytest
 from sklearn.metrics import ndcg_score
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import MeasureSpec, measure
 from tailorbird.evaluation.ranking import ndcg, recall, reciprocal_rank, relevance_of
-from tailorbird.foundations.canonical import digest_bytes
 
 SPEC = MeasureSpec(TaskKind.RANK, (), 0.9, 3, 0.1)
 

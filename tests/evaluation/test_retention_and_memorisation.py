@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.evaluation import measure_memorisation, measure_retention, memorisation_metric, retention_metric, why_invalid
 from tailorbird.evaluation.retention import neutral_texts, probes
-from tailorbird.foundations.canaries import CONTROL_REPEATS, PLANTED, TWINS, aviary
-from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.ports.engine import Generation, LabelScores, Likelihood
+from tailorbird.text.canaries import CONTROL_REPEATS, PLANTED, TWINS, canary_set
 
 BASE, CANDIDATE = digest_bytes(b"base"), digest_bytes(b"candidate")
-BIRDS = aviary(20)
+BIRDS = canary_set(20)
 
 
 def test_the_probes_are_many_distinct_and_of_all_families() -> None:
@@ -121,7 +121,7 @@ def _servable() -> Servable:
 
 
 def test_the_strings_are_the_same_every_time_and_other_with_another_seed() -> None:
-    assert aviary(20) == BIRDS != aviary(21)
+    assert canary_set(20) == BIRDS != canary_set(21)
     secrets = [canary.secret for canary in (*BIRDS.planted, BIRDS.control)] + list(BIRDS.twins)
     assert len(set(secrets)) == PLANTED + 1 + TWINS
     assert Counter(canary.secret for canary in BIRDS.rows())[BIRDS.control.secret] == CONTROL_REPEATS

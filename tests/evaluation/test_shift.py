@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tailorbird.domain.evidence import Metric
 from tailorbird.evaluation import drop_between
-from tailorbird.foundations.statistics import score_interval, unpaired_interval
+from tailorbird.stats.intervals import score_interval, unpaired_interval
 
 
 def share(hits: int, n: int, name: str = "accuracy", confidence: float = 0.9) -> Metric:

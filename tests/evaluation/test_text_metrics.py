@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import AnswerFormat, TaskKind
 from tailorbird.evaluation import MeasureSpec, measure
 from tailorbird.evaluation.generation import has_form, is_refusal
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.overlap import chrf, rouge_l, token_f1, word_precision
+from tailorbird.text.overlap import chrf, rouge_l, token_f1, word_precision
 
 #: Written by scripts/overlap_oracle.py with rouge-score 0.1.2 and sacrebleu 2.5.1.
 ORACLE = json.loads((Path(__file__).parent / "overlap_oracle.json").read_text(encoding="utf-8"))

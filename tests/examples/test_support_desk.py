@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.objective import DataSource, RiskTier, TaskKind
-from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.objective import read_objective
 from tailorbird.rungs import fit_floor
 

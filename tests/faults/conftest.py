@@ -8,13 +8,9 @@ from pathlib import Path
 
 import pytest
 
-# Kits of the rooms that are broken here.
-sys.path += [str(Path(__file__).resolve().parents[1] / room) for room in ("app", "ledger", "training")]
-
-from fault_kit import Desk, Ending, ending_of, write_job
-from story_process import HASTE, TWINS
-
-from serving_kit import House
+from support.faults import Desk, Ending, ending_of, write_job
+from support.serving import House
+from support.story_process import HASTE, TWINS
 
 
 @pytest.fixture(scope="session")
@@ -56,7 +52,7 @@ def twins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    """A record with releases and keys, and what serves from it (see ``app_kit.py``)."""
+    """A record with releases and keys, and what serves from it (see ``support/processes.py``)."""
     folder = tmp_path / "house"
     folder.mkdir()
     made = House(folder)

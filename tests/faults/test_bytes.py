@@ -7,10 +7,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app_kit import CHAT, live
-from fault_kit import Desk
 
-from serving_kit import House
+from support.faults import Desk
+from support.processes import CHAT, live
+from support.serving import House
 
 #: A word that stands beside the bad byte: it must not come back in an error.
 SECRET = "xyzzyword"

@@ -7,24 +7,23 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from fault_kit import Desk, Ending, ending_of, opened
 
-from tailorbird.access import Action
-from tailorbird.app import Worker
+from support.faults import Desk, Ending, ending_of, opened
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Unauthenticated
 from tailorbird.domain.identity import Login
 from tailorbird.domain.run import RunState
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.integrations.memory import FixedClock
 from tailorbird.ledger import open_ledger
-from tailorbird.lifecycle import Parts, Progress
-from tailorbird.lifecycle.identities import sessions
-from tailorbird.lifecycle.identities.people import act_as, create_api_key, revoke_api_key
-from tailorbird.lifecycle.journal import permit
-from tailorbird.lifecycle.running import adapt as climbing
-from tailorbird.lifecycle.running import working
-from tailorbird.lifecycle.upkeep import timekeeping
-from tailorbird.lifecycle.upkeep.audit import make_checkpoint, verify_log
+from tailorbird.processes import StepWorker
+from tailorbird.testing import FixedClock
+from tailorbird.usecases import Dependencies, Progress, sessions
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.identities import act_as, create_api_key, revoke_api_key
+from tailorbird.usecases.maintenance import clock_floor
+from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
+from tailorbird.usecases.runs import step_runner
+from tailorbird.usecases.runs import submit as climbing
 
 HERE = "https://tailorbird.example"
 HOUR = timedelta(hours=1)
@@ -37,7 +36,7 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def parts(desk: Desk, twins: None, clock: FixedClock) -> Iterator[Parts]:
+def deps(desk: Desk, twins: None, clock: FixedClock) -> Iterator[Dependencies]:
     """The workspace, living by ``clock``."""
     with opened(desk) as found:
         ledger = open_ledger(f"sqlite:///{desk.workspace / 'tailorbird.db'}", clock)
@@ -50,89 +49,89 @@ def at_step(name: str, do: Callable[[], None]) -> Progress:
     return Progress(tell=lambda text: do() if text == f"step {name}" else None)
 
 
-def test_in_the_middle_of_a_story(desk: Desk, parts: Parts, clock: FixedClock, undisturbed: Ending) -> None:
+def test_in_the_middle_of_a_story(desk: Desk, deps: Dependencies, clock: FixedClock, undisturbed: Ending) -> None:
     back = at_step("measure prompt zero-shot", lambda: clock.advance(-HOUR))
-    climbing.adapt(parts, act_as(parts, "acme", "author"), desk.objective, back)
+    climbing.adapt(deps, act_as(deps, "acme", "author"), desk.objective, back)
     assert ending_of(desk) == undisturbed
 
 
-def test_while_a_dead_process_holds_a_lease(desk: Desk, parts: Parts, clock: FixedClock, undisturbed: Ending) -> None:
+def test_while_a_dead_process_holds_a_lease(desk: Desk, deps: Dependencies, clock: FixedClock, undisturbed: Ending) -> None:
     """By the clock that was set back its lease has an hour to go, and no other worker would take the step for so long."""
-    author = act_as(parts, "acme", "author")
-    run = climbing.submit(parts, author, desk.objective, RunState.ACTIVE)
-    with parts.ledger.work("acme") as work:
+    author = act_as(deps, "acme", "author")
+    run = climbing.submit(deps, author, desk.objective, RunState.ACTIVE)
+    with deps.ledger.work("acme") as work:
         work.steps.enqueue(run.id, "snapshot")
-        assert work.steps.lease(run.id, "elsewhere:1", working.LEASE) is not None
-    Worker(parts, Progress(), lambda _: None, once=True).run()
-    with parts.ledger.work("acme", write=False) as work:
+        assert work.steps.lease(run.id, "elsewhere:1", step_runner.LEASE) is not None
+    StepWorker(deps, Progress(), lambda _: None, once=True).run()
+    with deps.ledger.work("acme", write=False) as work:
         assert work.runs.get(run.id).state is RunState.ACTIVE, "a lease that has not ended was taken"
     clock.advance(-HOUR)
-    Worker(parts, Progress(), lambda _: None, once=True).run()
+    StepWorker(deps, Progress(), lambda _: None, once=True).run()
     assert ending_of(desk) == undisturbed
 
 
-def test_what_has_expired_stays_expired(parts: Parts, clock: FixedClock) -> None:
-    admin = act_as(parts, "acme", "admin")
-    key, _ = create_api_key(parts, admin, "for-a-day", days=1)
-    _, secret = sessions.open_session(parts, *sessions.log_in(admin, HERE, clock.now()), {HERE})
+def test_what_has_expired_stays_expired(deps: Dependencies, clock: FixedClock) -> None:
+    admin = act_as(deps, "acme", "admin")
+    key, _ = create_api_key(deps, admin, "for-a-day", days=1)
+    _, secret = sessions.open_session(deps, *sessions.log_in(admin, HERE, clock.now()), {HERE})
     for _ in range(3):  # as a server does every minute
         clock.advance(timedelta(hours=9))
-        timekeeping.keep_time(parts)
+        clock_floor.keep_time(deps)
     clock.advance(-27 * HOUR)
     with pytest.raises(Unauthenticated, match="ended"):
-        sessions.actor_of(parts, secret)
-    assert not key.is_valid(timekeeping.believed_now(parts))
-    assert [notice.code for notice in timekeeping.notices(parts)] == ["clock_behind"]
-    _, fresh = sessions.open_session(parts, *sessions.log_in(admin, HERE, clock.now()), {HERE})
-    assert sessions.actor_of(parts, fresh).name == "admin", "who logs in now is known for as long as ever"
-    renewed, _ = create_api_key(parts, admin, "for-another-day", days=1)
-    assert renewed.is_valid(timekeeping.believed_now(parts))
+        sessions.actor_of(deps, secret)
+    assert not key.is_valid(clock_floor.believed_now(deps))
+    assert [notice.code for notice in clock_floor.notices(deps)] == ["clock_behind"]
+    _, fresh = sessions.open_session(deps, *sessions.log_in(admin, HERE, clock.now()), {HERE})
+    assert sessions.actor_of(deps, fresh).name == "admin", "who logs in now is known for as long as ever"
+    renewed, _ = create_api_key(deps, admin, "for-another-day", days=1)
+    assert renewed.is_valid(clock_floor.believed_now(deps))
 
 
-def test_a_clock_that_was_wrong_for_a_moment_ends_nothing_for_long(parts: Parts, clock: FixedClock) -> None:
-    admin = act_as(parts, "acme", "admin")
-    key, _ = create_api_key(parts, admin, "for-a-month", days=30)
-    timekeeping.keep_time(parts)
+def test_a_clock_that_was_wrong_for_a_moment_ends_nothing_for_long(deps: Dependencies, clock: FixedClock) -> None:
+    admin = act_as(deps, "acme", "admin")
+    key, _ = create_api_key(deps, admin, "for-a-month", days=30)
+    clock_floor.keep_time(deps)
     clock.advance(timedelta(days=70 * 365))
-    timekeeping.keep_time(parts)
+    clock_floor.keep_time(deps)
     clock.advance(-timedelta(days=70 * 365))
-    assert key.is_valid(timekeeping.believed_now(parts))
+    assert key.is_valid(clock_floor.believed_now(deps))
 
 
-def test_keys_and_sessions(parts: Parts, clock: FixedClock) -> None:
-    admin = act_as(parts, "acme", "admin")
-    revoked, _ = create_api_key(parts, admin, "revoked", days=1)
-    revoke_api_key(parts, admin, revoked.id)
+def test_keys_and_sessions(deps: Dependencies, clock: FixedClock) -> None:
+    admin = act_as(deps, "acme", "admin")
+    revoked, _ = create_api_key(deps, admin, "revoked", days=1)
+    revoke_api_key(deps, admin, revoked.id)
     login, signature = sessions.log_in(admin, HERE, clock.now())
-    _, kept = sessions.open_session(parts, login, signature, {HERE})
-    _, ended = sessions.open_session(parts, *sessions.log_in(admin, HERE, clock.now()), {HERE})
-    sessions.end_session(parts, ended)
+    _, kept = sessions.open_session(deps, login, signature, {HERE})
+    _, ended = sessions.open_session(deps, *sessions.log_in(admin, HERE, clock.now()), {HERE})
+    sessions.end_session(deps, ended)
     clock.advance(-HOUR)
-    with parts.ledger.system(write=False) as system:
+    with deps.ledger.system(write=False) as system:
         found = system.tenants.key(revoked.id)
     assert found is not None
     assert not found.is_valid(clock.now())
-    assert sessions.actor_of(parts, kept).name == "admin"
+    assert sessions.actor_of(deps, kept).name == "admin"
     with pytest.raises(Unauthenticated, match="ended"):
-        sessions.actor_of(parts, ended)
+        sessions.actor_of(deps, ended)
     with pytest.raises(Unauthenticated) as replayed:
-        sessions.open_session(parts, login, signature, {HERE})
+        sessions.open_session(deps, login, signature, {HERE})
     assert replayed.value.error_code == "login_stale"
     assert "clock" in replayed.value.hint
     fresh = Login(tenant="acme", identity="admin", server=HERE, nonce=login.nonce, at=clock.now())
     with pytest.raises(Unauthenticated) as used:
-        sessions.open_session(parts, fresh, admin.sign("login", digest_of(fresh)), {HERE})
+        sessions.open_session(deps, fresh, admin.sign("login", digest_of(fresh)), {HERE})
     assert used.value.error_code == "login_replayed"
 
 
-def test_the_log(parts: Parts, clock: FixedClock) -> None:
+def test_the_log(deps: Dependencies, clock: FixedClock) -> None:
     """Its order is that of its entries, not that of their times; checkpoints before and after agree."""
-    admin = act_as(parts, "acme", "admin")
-    before = make_checkpoint(parts, admin)
+    admin = act_as(deps, "acme", "admin")
+    before = make_checkpoint(deps, admin)
     clock.advance(-HOUR)
-    create_api_key(parts, admin, "later-by-order")
-    after = make_checkpoint(parts, admin)
+    create_api_key(deps, admin, "later-by-order")
+    after = make_checkpoint(deps, admin)
     assert after.size > before.size
     assert after.at < before.at
-    permit(parts, admin, Action.VERIFY_AUDIT)
-    assert verify_log(parts, admin).problems == ()
+    permit(deps, admin, Action.VERIFY_AUDIT)
+    assert verify_log(deps, admin).problems == ()

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_kit import Desk, Ending, adapt_here, ending_of, opened
 
+from support.faults import Desk, Ending, adapt_here, ending_of, opened
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Corrupt, NotFound, TailorbirdError
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle import Parts, admit
 from tailorbird.ports.engine import LoadRequest
+from tailorbird.usecases import Dependencies, admit
 
 
 def truncate(blob: Path) -> None:
@@ -62,7 +62,7 @@ def stop_before_the_floor(text: str) -> None:
 def test_a_story_over_a_damaged_snapshot(desk: Desk, undisturbed: Ending, twins: None, damage: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         adapt_here(desk, stop_before_the_floor)
-    with opened(desk) as parts, parts.ledger.work("acme", write=False) as work:
+    with opened(desk) as deps, deps.ledger.work("acme", write=False) as work:
         (run,) = work.runs.all()
         snapshot = work.steps.of(run.id)[0].result
         assert snapshot is not None
@@ -78,11 +78,11 @@ def test_a_story_over_a_damaged_snapshot(desk: Desk, undisturbed: Ending, twins:
     assert ending_of(desk).release == undisturbed.release
 
 
-def weights_of(parts: Parts, release: Digest) -> Digest:
+def weights_of(deps: Dependencies, release: Digest) -> Digest:
     """The release's largest file: its base model's weights."""
-    with parts.ledger.work("acme", write=False) as work:
+    with deps.ledger.work("acme", write=False) as work:
         content = work.releases.get(release).content
-    return parts.artifacts.tree(content.base_model)["model.safetensors"]
+    return deps.artifacts.tree(content.base_model)["model.safetensors"]
 
 
 @pytest.mark.parametrize("place", ["store", "copy"])
@@ -91,19 +91,19 @@ def test_a_damaged_release_is_never_loaded(finished: Desk, undisturbed: Ending, 
     """Neither from the store, nor from the copy that an engine reads: every byte is hashed at every load, and the refusal is an event."""
     desk = finished.copy(tmp_path / "workspace")
     request = LoadRequest(tenant="acme", release=undisturbed.release, purpose="staging")
-    with opened(desk) as parts:
-        assert admit(parts, request).id == request.release
+    with opened(desk) as deps:
+        assert admit(deps, request).id == request.release
         if place == "store":
             shutil.rmtree(desk.workspace / "cache")
-            file = stored(desk, weights_of(parts, request.release))
+            file = stored(desk, weights_of(deps, request.release))
         else:
             (file,) = (desk.workspace / "cache").rglob("model.safetensors")
         restore = spoil(file, damage)
         with pytest.raises((Corrupt, NotFound)) as caught:
-            admit(parts, request)
+            admit(deps, request)
         assert caught.value.hint
-        with parts.ledger.system(write=False) as system:
+        with deps.ledger.system(write=False) as system:
             last = list(system.events.entries())[-1].event
         assert (last.kind, last.data["code"]) == ("release.load_refused", caught.value.error_code)
         restore()
-        assert admit(parts, request).id == request.release
+        assert admit(deps, request).id == request.release

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from app_kit import ASK, CHAT, Live, live, wait_until
-from fault_kit import Desk, Ending, adapt_here, ending_of, opened
 
-from serving_kit import House
+from support.faults import Desk, Ending, adapt_here, ending_of, opened
+from support.processes import ASK, CHAT, Live, live, wait_until
+from support.serving import House
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.run import RunState, StepState
-from tailorbird.integrations.memory import MemoryTrainer
 from tailorbird.ledger import database
+from tailorbird.testing import MemoryTrainer
 
 #: Takes the write lock of a file for so many seconds, and says when it has it.
 HOLD = """
@@ -146,7 +146,7 @@ def test_a_record_that_is_away_for_a_moment_fails_no_step(
         broken.setattr(MemoryTrainer, "train", lost)
         with pytest.raises(Unavailable):
             adapt_here(desk)
-    with opened(desk) as parts, parts.ledger.work("acme", write=False) as work:
+    with opened(desk) as deps, deps.ledger.work("acme", write=False) as work:
         (run,) = work.runs.all()
         assert (run.state, work.steps.of(run.id)[-1].state) == (RunState.ACTIVE, StepState.READY)
     adapt_here(desk)

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from fault_kit import Desk, Ending, adapt_here, ending_of, opened
 
+from support.faults import Desk, Ending, adapt_here, ending_of, opened
 from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.run import StepState
-from tailorbird.integrations.memory import MemoryTrainer
 from tailorbird.ledger import blobs, sqlite
+from tailorbird.testing import MemoryTrainer
 
 
 class Disk:
@@ -62,7 +62,7 @@ def test_no_space_for_artifacts(desk: Desk, undisturbed: Ending, twins: None, mo
     assert isinstance(error, Unavailable)
     assert error.error_code == "disk_full"
     assert "free some space" in error.hint
-    with opened(desk) as parts, parts.ledger.work("acme", write=False) as work:
+    with opened(desk) as deps, deps.ledger.work("acme", write=False) as work:
         (run,) = work.runs.all()
         last = work.steps.of(run.id)[-1]
     assert (last.name, last.state, last.error) == (step, StepState.FAILED, "disk_full")
@@ -123,7 +123,7 @@ def test_a_fault_of_the_disk_in_mid_step_fails_the_step_cleanly(
     assert isinstance(error, Unavailable)
     assert error.error_code == code
     assert error.hint
-    with opened(desk) as parts, parts.ledger.work("acme", write=False) as work:
+    with opened(desk) as deps, deps.ledger.work("acme", write=False) as work:
         (run,) = work.runs.all()
         assert work.steps.of(run.id)[-1].error == code
     adapt_here(desk)

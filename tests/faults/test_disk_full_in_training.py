@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import SafetensorError
-from training_samples import DIGEST, PROMPT, examples, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from support.training_samples import DIGEST, PROMPT, examples, settings
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainingJob

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
-from app_kit import ASK, CHAT, Live, gateway_process, live, wait_ready, wait_until
 
-from serving_kit import House
+from support.processes import ASK, CHAT, Live, gateway_process, live, wait_ready, wait_until
+from support.serving import House
 from tailorbird.domain.errors import Corrupt, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.quota import window_start

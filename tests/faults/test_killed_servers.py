@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 
 import httpx
 import pytest
-from app_kit import ASK, CHAT, Process, gateway_process, is_alive, wait_ready, wait_until
 
-from serving_kit import House
+from support.processes import ASK, CHAT, Process, gateway_process, is_alive, wait_ready, wait_until
+from support.serving import House
 from tailorbird.domain.objective import TaskKind
 
 CLIENTS = 4

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_kit import Desk, Ending, ending_of
-from moments import BOUNDARIES, Kill
-from story_process import Call
+
+from support.faults import Desk, Ending, ending_of
+from support.moments import BOUNDARIES, Kill
+from support.story_process import Call
 
 KILLED = -signal.SIGKILL
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from app_kit import wait_until
-from fault_kit import Desk, Ending, ending_of, opened
-from ledger_postgresql import TEMPLATE, Server, running_server
 
-from tailorbird.lifecycle.data.heeding import PROVENANCE
+from support.faults import Desk, Ending, ending_of, opened
+from support.postgresql import TEMPLATE, Server, running_server
+from support.processes import wait_until
+from tailorbird.usecases.snapshots.amendments import PROVENANCE
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def same_secret(template: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every workspace gets the template's secret: snapshots are sealed with it, and a release's digest speaks of its snapshot."""
-    with opened(template) as parts, parts.ledger.work("acme", write=False) as work:
+    with opened(template) as deps, deps.ledger.work("acme", write=False) as work:
         secret = work.secrets.get(PROVENANCE)
     monkeypatch.setattr("tailorbird.ledger.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
 

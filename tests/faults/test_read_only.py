@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fault_kit import Desk, Ending, ending_of
+
+from support.faults import Desk, Ending, ending_of
 
 VERBS = {
     "adapt": ["adapt", "OBJECTIVE"],

@@ -11,14 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from damage import damaged, ends_well, tries, values
-from data_room import make_objective
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from support.damage import damaged, ends_well, tries, values
+from support.data import make_objective
 from tailorbird.data import inspect, read_sources
-from tailorbird.data.reading.hub_card import check_card
+from tailorbird.data.readers.hub import check_card
 from tailorbird.domain.objective import TaskKind
 
 ROWS = [{"text": f"message {n} wörds", "label": "ab"[n % 2], "who": f"p{n % 5}"} for n in range(12)]

@@ -9,16 +9,14 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from damage import damaged, ends_well, tries, values
 from hypothesis import given
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from tailorbird.api.chat_body import parse_chat
-from tailorbird.api.completion_body import parse_completion
-from tailorbird.api.embedding_body import parse_embedding
-from tailorbird.api.rerank_body import parse_rerank
-from tailorbird.app.connections import ImpatientProtocol, LimitedConfig
+from support.damage import damaged, ends_well, tries, values
+from tailorbird.api.generation_requests import parse_chat, parse_completion
+from tailorbird.api.retrieval_requests import parse_embedding, parse_rerank
+from tailorbird.processes.slow_clients import LimitedConfig, TimeoutProtocol
 
 REQUESTS = [
     b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n",
@@ -73,9 +71,9 @@ async def converse(pieces: list[bytes]) -> bytes:
     failures: list[dict[str, Any]] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: failures.append(context))
-    config = LimitedConfig(application, lifespan="off", log_config=None, http=ImpatientProtocol)
+    config = LimitedConfig(application, lifespan="off", log_config=None, http=TimeoutProtocol)
     config.load()
-    protocol, wire = ImpatientProtocol(config, ServerState(), {}), Wire()
+    protocol, wire = TimeoutProtocol(config, ServerState(), {}), Wire()
     protocol.connection_made(wire)
     for piece in pieces:
         if not wire.closed:

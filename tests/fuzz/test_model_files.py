@@ -9,15 +9,15 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from damage import damaged, ends_well, tries, values
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.damage import damaged, ends_well, tries, values
+from tailorbird.base_models.description import ModelDigests, count_parameters, describe
+from tailorbird.base_models.local_source import check_source
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.prompting import render_pieces
-from tailorbird.models.description import ModelDigests, count_parameters, describe
-from tailorbird.models.folder import check_source
+from tailorbird.text.prompt_rendering import render_pieces
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from damage import damaged, ends_well, tries, values
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.damage import damaged, ends_well, tries, values
 from tailorbird.objective import parse_objective
 
 WHOLE = (Path(__file__).resolve().parents[2] / "examples" / "support_desk" / "objective.yaml").read_bytes()

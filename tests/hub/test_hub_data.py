@@ -8,8 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from loopback_hub import ask, running
 from pyarrow import parquet
+
+from support.loopback_hub import ask, running
 
 SCRIPT = """
 import json, sys

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback_hub import Hub, Repository, ask, running
+
+from support.loopback_hub import Hub, Repository, ask, running
 
 #: Pulls each model twice with a reader that copies, and tells what came of it.
 SCRIPT = """
 import json, shutil, sys
 from pathlib import Path
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.models import installed, pull
+from tailorbird.base_models import installed, pull
 
 class Copying:
     def convert(self, source, target):
@@ -163,7 +164,7 @@ REAL = """
 import json, sys
 from pathlib import Path
 from tailorbird.inference import open_model_reader
-from tailorbird.models import pull, register
+from tailorbird.base_models import pull, register
 from tailorbird.ledger import open_artifacts
 
 folder = pull(sys.argv[1], Path(sys.argv[2]), open_model_reader)
@@ -193,11 +194,11 @@ def test_a_model_in_several_files_is_converted_and_registered_under_its_commit(b
 BOUNDED = """
 import json, shutil, sys
 from pathlib import Path
-from tailorbird.data.reading.hub import fetch_rows
+from tailorbird.data.readers.hub import fetch_rows
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.place import Place
-from tailorbird.foundations.reach import Reach, within
-from tailorbird.models import known_of, pull
+from tailorbird.domain.allowed_places import Place
+from tailorbird.system.source_access import Reach, within
+from tailorbird.base_models import known_of, pull
 
 class Copying:
     def convert(self, source, target):

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from oracle import MakeModel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from support.oracle import MakeModel
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 

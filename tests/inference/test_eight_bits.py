@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tailorbird.inference.forward.linear import Linear, in_eight_bits
+from tailorbird.inference.forward.torch_forward import Linear, in_eight_bits
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

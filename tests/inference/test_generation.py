@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import TEXTS, MakeModel, Reference, conversation, servable, write_adapter
 
+from support.oracle import TEXTS, MakeModel, Reference, conversation, servable, write_adapter
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.text.textstream import StopWatch, TextStream
+from tailorbird.inference.text.text_stream import StopWatch, TextStream
 
 GREEDY = Sampling(max_tokens=12)
 

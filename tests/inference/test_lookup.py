@@ -11,9 +11,9 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry, Retrieval
-from tailorbird.foundations.search_index import write_index
 from tailorbird.inference.retrieval import Lookups
-from tailorbird.integrations.memory.encoder import MemoryEncoder
+from tailorbird.testing.engine import MemoryEncoder
+from tailorbird.text.search_index import write_index
 
 NAME = "sha256:" + "1" * 64
 DOCUMENTS = ["the moon is far", "a refund takes three days", "refunds are money", "three days of rain"]

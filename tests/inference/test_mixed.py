@@ -8,22 +8,22 @@ from typing import Literal
 
 import pytest
 import torch
-from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
 from transformers import AutoTokenizer
 
+from support.oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval
 from tailorbird.domain.errors import Corrupt, Exhausted, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
-from tailorbird.foundations.search_index import write_index
 from tailorbird.inference import open_engine, worker
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward.precision import place
 from tailorbird.inference.native import library
-from tailorbird.inference.reading import reader_of_adapters, reader_of_decoders
+from tailorbird.inference.weight_loader import reader_of_adapters, reader_of_decoders
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
+from tailorbird.text.search_index import write_index
 
 DAY = "The post came late on Monday, because the road over the hill was closed after the rain, and nobody had told the driver."
 GREEDY = Sampling(max_tokens=10)

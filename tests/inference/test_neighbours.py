@@ -12,17 +12,17 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
 from safetensors.torch import load_file, save_file
 
-from tailorbird.api.chat_body import parse_chat
+from support.oracle import LABELS, TEXTS, MakeModel, conversation, servable, write_adapter
+from tailorbird.api.generation_requests import parse_chat
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.jobs.holding import Holding
-from tailorbird.inference.lane import Lane
+from tailorbird.inference.jobs.weight_lease import WeightLease
+from tailorbird.inference.model_runner import ModelRunner
 from tailorbird.inference.native import library
-from tailorbird.inference.text.sampling import Drawer, choose, likeliest
+from tailorbird.inference.text.sampling import RowSampler, choose, likeliest
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, ScoreRequest, Told
 
 LONG = Sampling(max_tokens=24)
@@ -157,14 +157,14 @@ class Panic(BaseException):
 
 @pytest.mark.parametrize("kind", [RuntimeError, MemoryError, Panic])
 def test_whatever_a_draw_raises_ends_its_row_alone(house: House, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = Drawer.draw
+    drawn = RowSampler.draw
 
-    def failing(self: Drawer, logits_V: torch.Tensor) -> Any:
+    def failing(self: RowSampler, logits_V: torch.Tensor) -> Any:
         if self.sampling.seed == 13:
             raise kind("no")
         return drawn(self, logits_V)
 
-    monkeypatch.setattr(Drawer, "draw", failing)
+    monkeypatch.setattr(RowSampler, "draw", failing)
     [refused] = house.beside(house.asks(house.base.id, LONG.model_copy(update={"temperature": 1.0, "seed": 13})))
     assert isinstance(refused, TailorbirdError)
     assert refused.error_code == "engine_defect"
@@ -172,30 +172,30 @@ def test_whatever_a_draw_raises_ends_its_row_alone(house: House, kind: type[Base
 
 @pytest.mark.parametrize("kind", [RuntimeError, Panic])
 def test_a_part_that_cannot_be_computed_fails_alone(house: House, kind: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
-    computed, seen = Lane.compute, list[int]()
+    computed, seen = ModelRunner.compute, list[int]()
 
-    def failing(self: Lane, step: Any) -> torch.Tensor:
+    def failing(self: ModelRunner, step: Any) -> torch.Tensor:
         seen.append(len(step))
         if any(one.job.drawer is not None and one.job.drawer.sampling.seed == 13 for one in step):
             raise kind("no")
         return computed(self, step)
 
-    monkeypatch.setattr(Lane, "compute", failing)
+    monkeypatch.setattr(ModelRunner, "compute", failing)
     [refused] = house.beside(house.asks(house.base.id, LONG.model_copy(update={"seed": 13})))
     assert isinstance(refused, TailorbirdError)
     assert refused.error_code == "engine_defect"
 
 
 def test_one_that_leaves_between_plan_and_step_fails_nobody(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    computed, left = Lane.compute, Heard()
+    computed, left = ModelRunner.compute, Heard()
     cancels: list[Any] = []
 
-    def leaving(self: Lane, step: Any) -> torch.Tensor:
+    def leaving(self: ModelRunner, step: Any) -> torch.Tensor:
         if cancels and any(one.job.drawer is not None and one.job.drawer.sampling.seed == 13 for one in step):
             cancels.pop()()
         return computed(self, step)
 
-    monkeypatch.setattr(Lane, "compute", leaving)
+    monkeypatch.setattr(ModelRunner, "compute", leaving)
     cancels.append(house.engine.submit(house.asks(house.base.id, Sampling(max_tokens=400, seed=13)), left))
     assert house.answers(house.neighbours()) == house.alone
     assert not any(isinstance(told, TailorbirdError) for told in left.told)
@@ -207,13 +207,13 @@ def test_who_cannot_be_told_does_not_end_the_engine(house: House, monkeypatch: p
 
     house.engine.submit(house.asks(house.base.id, LONG), deaf)
     assert house.answers(house.neighbours()) == house.alone
-    ended = Holding.fail
+    ended = WeightLease.fail
 
-    def failing(self: Holding, error: TailorbirdError) -> None:
+    def failing(self: WeightLease, error: TailorbirdError) -> None:
         ended(self, error)
         raise RuntimeError("no")
 
-    monkeypatch.setattr(Holding, "fail", failing)
+    monkeypatch.setattr(WeightLease, "fail", failing)
     house.beside(house.asks(house.broken.id, LONG))
 
 
@@ -275,7 +275,7 @@ def test_any_body_that_is_taken_leaves_its_neighbours_alone(house: House, asked:
 def test_a_row_that_is_all_forbidden_or_not_finite_raises() -> None:
     rows = torch.zeros(3, 10)
     rows[0, 3], rows[1, 3], rows[2] = float("nan"), float("inf"), float("-inf")
-    drawer = Drawer(Sampling(temperature=1.0))
+    drawer = RowSampler(Sampling(temperature=1.0))
     for logits_V, (greedy, finite) in zip(rows, likeliest(rows), strict=True):
         with pytest.raises(TailorbirdError):
             choose(logits_V, drawer, greedy, finite=finite)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tailorbird.inference.scheduling import BLOCK, BlockPool, FairQueue, Limits, Scheduler, Sequence, salt_of
+from tailorbird.inference.scheduling import BLOCK, BlockPool, FairQueue, Scheduler, SchedulerLimits, Sequence, salt_of
 
 SALTS = {"acme": salt_of("acme", "sha256:a"), "beta": salt_of("beta", "sha256:a")}
 
@@ -21,7 +21,7 @@ class Traffic(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.pool = BlockPool(24)
-        self.scheduler = Scheduler(self.pool, Limits(running=4, prefill=24, alone=48))
+        self.scheduler = Scheduler(self.pool, SchedulerLimits(running=4, prefill=24, alone=48))
         self.alive: list[Sequence] = []
         self.finished = 0
 
@@ -101,7 +101,7 @@ def run_to_end(scheduler: Scheduler, *sequences: Sequence) -> None:
 
 
 def test_a_beginning_is_remembered_for_its_own_salt_alone() -> None:
-    scheduler = Scheduler(BlockPool(64), Limits())
+    scheduler = Scheduler(BlockPool(64), SchedulerLimits())
     first, again, other = sequence("acme", 50), sequence("acme", 50), sequence("beta", 50)
     run_to_end(scheduler, first)
     run_to_end(scheduler, again)
@@ -115,7 +115,7 @@ def test_a_beginning_is_remembered_for_its_own_salt_alone() -> None:
 
 def test_keys_of_one_tenant_with_different_groups_share_no_beginning() -> None:
     """By the time that an answer takes, one could tell which documents another was shown."""
-    scheduler = Scheduler(BlockPool(64), Limits())
+    scheduler = Scheduler(BlockPool(64), SchedulerLimits())
 
     def asked_for(*groups: str) -> Sequence:
         return Sequence("acme", SALTS["acme"], list(range(50)), groups=frozenset(groups))
@@ -133,7 +133,7 @@ def test_keys_of_one_tenant_with_different_groups_share_no_beginning() -> None:
 
 
 def test_what_is_watched_is_always_computed() -> None:
-    scheduler = Scheduler(BlockPool(64), Limits())
+    scheduler = Scheduler(BlockPool(64), SchedulerLimits())
     whole = sequence("acme", 64)
     run_to_end(scheduler, whole)
     watched = Sequence("acme", SALTS["acme"], list(range(64)), watched=20)

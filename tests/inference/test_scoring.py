@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracle import LABELS, TEXTS, MakeModel, Reference, conversation, servable, write_adapter
 
+from support.oracle import LABELS, TEXTS, MakeModel, Reference, conversation, servable, write_adapter
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Message
 from tailorbird.inference import open_engine, worker
-from tailorbird.inference.scheduling import Limits
-from tailorbird.inference.text.trie import build_trie
+from tailorbird.inference.scheduling import SchedulerLimits
+from tailorbird.inference.text.label_tree import build_trie
 
 
 def close(found: object, expected: list[float], tolerance: float = 1e-4) -> bool:
@@ -50,7 +50,7 @@ def test_equal_however_batches_are_cut(tiny: Path, monkeypatch: pytest.MonkeyPat
     prompts = [conversation(text) for text in TEXTS]
     found = []
     for budget in (1, 60, 100_000):
-        monkeypatch.setattr(worker, "Limits", partial(Limits, alone=budget))
+        monkeypatch.setattr(worker, "Limits", partial(SchedulerLimits, alone=budget))
         engine = open_engine("fp32")
         engine.load(servable(tiny))
         found.append([list(score.log_probabilities) for score in engine.score(servable(tiny).id, prompts, LABELS)])

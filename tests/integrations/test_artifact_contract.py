@@ -8,15 +8,15 @@ from uuid import uuid4
 
 import fsspec
 import pytest
-from s3_kit import running_s3
 
+from support.s3 import running_s3
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Corrupt, NotFound
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.integrations.memory import MemoryArtifacts
 from tailorbird.ledger import open_artifacts
 from tailorbird.ledger.artifacts import Artifacts
 from tailorbird.ledger.blobs import RemoteBlobs
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
+from tailorbird.testing import MemoryArtifacts
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from data_room import ORIGIN, Store, make_objective
 
+from support.data import ORIGIN, Store, make_objective
 from tailorbird import wiring
 from tailorbird.data import SnapshotRequest, build_snapshot
-from tailorbird.data.privacy import Privacy
-from tailorbird.data.privacy.detecting import OwnDetector
+from tailorbird.data.privacy import Redaction
+from tailorbird.data.privacy.detector import OwnDetector
 from tailorbird.domain.curation import CurationPolicy, CurationReport, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ports.detector import Detector
@@ -145,4 +145,4 @@ def test_what_is_installed_is_opened_once_by_name(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(wiring, "entry_points", entry("spacy"))
     (first,) = wiring.open_detectors(["spacy"])
     assert wiring.open_detectors(["spacy"])[0] is first
-    assert Privacy(PrivacyPolicy(default=PrivacyAction.REDACT), [first]).treat([LETTER])[0].text.count("[PERSON]") == 2
+    assert Redaction(PrivacyPolicy(default=PrivacyAction.REDACT), [first]).treat([LETTER])[0].text.count("[PERSON]") == 2

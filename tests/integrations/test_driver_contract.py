@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
-from driver_kit import Served, answer, asked, openai_served, request, torch_served, twin_served, vllm_served
 
+from support.drivers import Served, answer, asked, openai_served, request, torch_served, twin_served, vllm_served
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Sampling
-from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.ports.engine import EngineDriver
 
 TEXTS = ("my card is lost", "where is my parcel", "please refund me", "how do I top up?")

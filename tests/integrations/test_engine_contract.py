@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.foundations.search_index import write_index
-from tailorbird.integrations.memory import MemoryEngine
 from tailorbird.ports.engine import Engine
+from tailorbird.testing import MemoryEngine
+from tailorbird.text.search_index import write_index
 
 ID = digest_bytes(b"servable")
 LABELS = ("refund", "lost card", "top up by bank transfer")

@@ -12,15 +12,15 @@ import pytest
 import yaml
 
 from tailorbird import wiring
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
 from tailorbird.evaluation import measure_retention
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.harness_tasks import digest_of_task, read_task
-from tailorbird.integrations.memory import MemoryEngine
+from tailorbird.testing import MemoryEngine
+from tailorbird.text.harness_tasks import digest_of_task, read_task
 
 CHOOSING = {
     "task": "towns",

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from tailorbird.base_models import describe
+from tailorbird.base_models.description import ModelDigests
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Corrupt, InvalidInput, ModelInvalid
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.run import TrainingProgress
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.integrations.memory import MemoryArtifacts, MemoryModelReader, MemoryTrainer
-from tailorbird.models import describe
-from tailorbird.models.description import ModelDigests
 from tailorbird.ports.trainer import Example, TrainingJob
+from tailorbird.testing import MemoryArtifacts, MemoryModelReader, MemoryTrainer
 
 DIGEST = digest_bytes(b"any")
 

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from driver_kit import answer, request, servable
 
+from support.drivers import answer, request, servable
 from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.integrations.openai_compatible import open_driver

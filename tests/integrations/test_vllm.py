@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver_kit import KEY, adapted, answer, asked, request, running_vllm, servable
 
+from support.drivers import KEY, adapted, answer, asked, request, running_vllm, servable
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Sampling

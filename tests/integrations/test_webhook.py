@@ -16,9 +16,8 @@ from typing import ClassVar
 import pytest
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.integrations.memory import MemoryNotifier
-from tailorbird.integrations.webhook import open_notifier
-from tailorbird.integrations.webhook.notifier import WebhookNotifier
+from tailorbird.integrations.webhook import WebhookNotifier, open_notifier
+from tailorbird.testing import MemoryNotifier
 
 MESSAGE = {"text": "Half failed, says the private message.", "signals": [{"value": 0.5, "n": 100}]}
 SECRET = "shared between the two"

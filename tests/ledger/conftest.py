@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from ledger_postgresql import TEMPLATE, Server, running_server
-from ledger_samples import START, SetClock
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from support.ledger_samples import START, SetClock
+from support.postgresql import TEMPLATE, Server, running_server
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.ledger import Ledger

@@ -9,12 +9,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import ledger_samples as sample
 import pytest
 
-from tailorbird import access
-from tailorbird.foundations.canonical import canonical_json
-from tailorbird.foundations.merkle import leaf_hash
+import support.ledger_samples as sample
+from tailorbird import auth
+from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.crypto.merkle import leaf_hash
 from tailorbird.ledger import open_ledger
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "verify_audit_log.py"
@@ -28,12 +28,12 @@ class Case:
         self.folder = folder
         self.log = folder / "log.jsonl"
         self.kept = folder / "kept.jsonl"
-        access.create_key(folder / "log.key")
-        self.private = access.load_key(folder / "log.key")
-        self.key = access.public_key(self.private)
+        auth.create_key(folder / "log.key")
+        self.private = auth.load_key(folder / "log.key")
+        self.key = auth.public_key(self.private)
 
     def sign(self, size: int, root: str) -> None:
-        checkpoint = access.make_checkpoint(ORIGIN, size, root, self.private, sample.START)
+        checkpoint = auth.make_checkpoint(ORIGIN, size, root, self.private, sample.START)
         (self.folder / f"{size}.note").write_text(checkpoint.note, encoding="utf-8")
         with self.kept.open("ab") as file:
             file.write(canonical_json(checkpoint) + b"\n")
@@ -77,7 +77,7 @@ def file_case(fresh_sqlite, tmp_path):
 
 def test_a_real_log_is_intact(case):
     for checkpoints in ([case.kept], [case.folder / "7.note", case.folder / "20.note"]):
-        for key in (case.key, access.verifier_key(ORIGIN, case.key)):
+        for key in (case.key, auth.verifier_key(ORIGIN, case.key)):
             done = case.verify(*checkpoints, key=key)
             assert (done.returncode, done.stderr) == (0, "")
             assert "0 problems" in done.stdout
@@ -167,15 +167,15 @@ def test_tampering_is_found(file_case, tamper):
 
 
 def test_another_key_signed_nothing_here(file_case, tmp_path):
-    access.create_key(tmp_path / "other.key")
-    done = file_case.verify(key=access.public_key(access.load_key(tmp_path / "other.key")))
+    auth.create_key(tmp_path / "other.key")
+    done = file_case.verify(key=auth.public_key(auth.load_key(tmp_path / "other.key")))
     assert done.returncode == 1
     assert "not signed with the key" in done.stdout
     assert "no signed checkpoint" in done.stdout
 
 
 def test_a_key_of_another_name_is_of_another_log(file_case):
-    done = file_case.verify(key=access.verifier_key("elsewhere", file_case.key))
+    done = file_case.verify(key=auth.verifier_key("elsewhere", file_case.key))
     assert done.returncode == 1
     assert "is of the log tailorbird/log, not of elsewhere" in done.stdout
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitoring_kit import TOPICS, messages
 from scipy import stats
 
+from support.monitoring import TOPICS, messages
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.foundations.sketch import sketch
 from tailorbird.monitoring import DriftTest, class_drift, holm, length_drift, text_drift
+from tailorbird.text.sketch import sketch
 
 ALL = tuple(TOPICS)
 

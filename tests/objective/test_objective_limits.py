@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.objective.reading import MAX_BYTES, parse_objective
+from tailorbird.objective.reader import MAX_BYTES, parse_objective
 
 MOST = MAX_BYTES - 100
 LARGE = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import SnapshotRequest, build_snapshot
 from tailorbird.domain.errors import Conflict, InvalidInput, ObjectiveInvalid
-from tailorbird.foundations.canonical import digest_bytes
 from tailorbird.objective import (
     TEMPLATES,
     check_labels,

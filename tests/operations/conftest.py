@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -8,31 +7,28 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "ledger"))  # the PostgreSQL server is shared with the ledger's tests
-
-from ledger_postgresql import Server, running_server
-from operations_kit import Open, open_workspace
-
-from tailorbird.lifecycle import Parts
+from support.operations import Open, open_workspace
+from support.postgresql import Server, running_server
+from tailorbird.usecases import Dependencies
 
 
 @pytest.fixture
 def another(tmp_path: Path) -> Iterator[Open]:
     """Opens workspaces; closes them in the end."""
-    opened: list[Parts] = []
+    opened: list[Dependencies] = []
     numbers = count()
 
-    def make(database: str = "", **upkeep: Any) -> Parts:
+    def make(database: str = "", **upkeep: Any) -> Dependencies:
         opened.append(open_workspace(tmp_path / f"workspace-{next(numbers)}", database, **upkeep))
         return opened[-1]
 
     yield make
-    for parts in opened:
-        parts.ledger.close()
+    for deps in opened:
+        deps.ledger.close()
 
 
 @pytest.fixture
-def parts(another: Open) -> Parts:
+def deps(another: Open) -> Dependencies:
     return another()
 
 

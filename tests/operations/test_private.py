@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from tailorbird import wiring
+from tailorbird.base_models.model_cache import make_once
 from tailorbird.cli.main import main
 from tailorbird.domain.errors import Forbidden
-from tailorbird.foundations.disk import close_to_others, private_folder
 from tailorbird.ledger import open_artifacts
-from tailorbird.models.cached import make_once
 from tailorbird.settings import load_settings
+from tailorbird.system.files import close_to_others, private_folder
 
 ROW = b"a training row"
 
@@ -53,14 +53,14 @@ def mode(path: Path) -> int:
 
 
 def test_a_new_workspace_and_what_is_put_into_it(workspace: Path, tmp_path: Path) -> None:
-    parts = wiring.open_parts(load_settings(workspace, {}))
+    deps = wiring.open_dependencies(load_settings(workspace, {}))
     source = tmp_path / "source"
     (source / "deep").mkdir(parents=True)
     (source / "deep" / "rows.jsonl").write_bytes(ROW)
-    folder = parts.artifacts.get_tree(parts.artifacts.put_tree(source))
+    folder = deps.artifacts.get_tree(deps.artifacts.put_tree(source))
     assert mode(folder / "deep" / "rows.jsonl") == 0o400
     assert open_to_others(workspace) == []
-    parts.ledger.close()
+    deps.ledger.close()
 
 
 def test_parts_that_are_opened_alone(tmp_path: Path) -> None:
@@ -77,14 +77,14 @@ def test_parts_that_are_opened_alone(tmp_path: Path) -> None:
 def test_an_open_workspace_is_refused_as_an_open_key_is(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace.chmod(0o750)
     with pytest.raises(Forbidden) as refused:
-        wiring.open_parts(load_settings(workspace, {}))
+        wiring.open_dependencies(load_settings(workspace, {}))
     assert refused.value.error_code == "workspace_open"
     assert f"chmod -R go= {workspace}" in refused.value.hint
     with pytest.raises(SystemExit):
         main(["audit", "verify", "--workspace", str(workspace)])
     assert "error[workspace_open]" in capsys.readouterr().err
     workspace.chmod(0o700)
-    wiring.open_parts(load_settings(workspace, {})).ledger.close()
+    wiring.open_dependencies(load_settings(workspace, {})).ledger.close()
 
 
 def test_a_workspace_of_an_earlier_version_is_closed_once(workspace: Path, tmp_path: Path) -> None:
@@ -104,14 +104,14 @@ def test_a_workspace_of_an_earlier_version_is_closed_once(workspace: Path, tmp_p
     key = workspace / "keys" / "acme" / "author.key"
     key.chmod(0o644)  # others may know it: it stays open, and so is refused when it is used
     settings = load_settings(workspace, {"TAILORBIRD_ARTIFACTS": str(outside)})
-    wiring.open_parts(settings).ledger.close()
+    wiring.open_dependencies(settings).ledger.close()
     assert open_to_others(workspace) == [str(key)]
     assert open_to_others(outside) == []
     assert mode(outside / "aa" / "blob") == 0o400
     assert mode(stranger) == 0o666
     outside.chmod(0o755)
     with pytest.raises(Forbidden):
-        wiring.open_parts(settings)
+        wiring.open_dependencies(settings)
 
 
 def test_folders_that_stand_are_left_and_all_that_are_missing_are_made_private(tmp_path: Path) -> None:

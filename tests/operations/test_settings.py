@@ -11,7 +11,7 @@ import yaml
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.settings import LEFT_OUT, Settings, load_settings, portable_settings, save_settings
-from tailorbird.wiring import open_parts
+from tailorbird.wiring import open_dependencies
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operations.md"
 
@@ -80,7 +80,7 @@ def test_base_models_lie_in_the_users_cache_unless_a_setting_moves_them(tmp_path
 def test_a_cache_that_others_may_read_is_closed(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o755)
     (tmp_path / "workspace").mkdir(mode=0o700)
-    parts = open_parts(Settings(workspace=tmp_path / "workspace", model_cache=str(tmp_path / "cache")))
-    parts.ledger.close()
+    deps = open_dependencies(Settings(workspace=tmp_path / "workspace", model_cache=str(tmp_path / "cache")))
+    deps.ledger.close()
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
-    assert parts.models.shared == tmp_path / "cache"
+    assert deps.models.shared == tmp_path / "cache"

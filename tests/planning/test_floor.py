@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from planning_kit import MACHINE, SMALL, inputs, manifest, objective
 
+from support.planning import MACHINE, SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.planning import make_plan

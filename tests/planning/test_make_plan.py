@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planning_kit import LARGE, MACHINE, POWER, SMALL, TOKENS, inputs, llama, manifest, objective
 
-from tailorbird.domain.calibration import Calibration, TimedPass
+from support.planning import LARGE, MACHINE, POWER, SMALL, TOKENS, inputs, llama, manifest, objective
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Machine, Plan, RungPlan, TokenProfile, TrainingSettings
-from tailorbird.foundations.canonical import digest_of
+from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.planning import PlanInputs, make_plan
 from tailorbird.planning.estimates import training_flops, training_memory
-from tailorbird.planning.estimates.work import Work, forward_flops, step_flops
-from tailorbird.planning.ranking import ranking_rungs
-from tailorbird.planning.sizes import adapter_parameters, backbone_parameters, parameters_per_rank
+from tailorbird.planning.estimates.flops import FlopsWork, forward_flops, step_flops
+from tailorbird.planning.parameter_counts import adapter_parameters, backbone_parameters, parameters_per_rank
+from tailorbird.planning.ranking_ladder import ranking_rungs
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:
@@ -245,7 +245,7 @@ def timed_steps(settings: TrainingSettings, found: PlanInputs, rate: float) -> C
     """What a machine measures that reaches ``rate`` FLOP/s at every length, and whose updates and writes cost nothing."""
     passes = []
     for tokens in (100, 1_000):
-        work = Work(tokens, tokens * 40, tokens // 10)
+        work = FlopsWork(tokens, tokens * 40, tokens // 10)
         both, forward = step_flops(found, settings.lora, work) / rate, forward_flops(found, work) / rate
         sizes = {"tokens": work.tokens, "pairs": work.pairs, "answers": work.answers}
         passes.append(TimedPass(**sizes, seconds=both, forward_seconds=forward, peak_gb=1.0))

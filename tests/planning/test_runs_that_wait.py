@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from planning_kit import inputs, manifest, objective
 
+from support.planning import inputs, manifest, objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import RungPlan, TrainingSettings
 from tailorbird.planning import PlanInputs, make_plan

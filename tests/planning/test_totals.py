@@ -7,12 +7,12 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planning_kit import SMALL, D, inputs, objective
 
+from support.planning import SMALL, D, inputs, objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
-from tailorbird.planning import Change, changed, make_plan
+from tailorbird.planning import MachineChange, changed, make_plan
 from tailorbird.planning.totals import ordered
 
 
@@ -117,20 +117,20 @@ def test_a_small_cost_of_making_is_not_lost_beside_many_requests() -> None:
 
 @pytest.mark.parametrize("gpu", [None, "h100"])
 def test_flips_of_a_real_plan_are_those_that_planning_shows(gpu: str | None) -> None:
-    at = changed(inputs(), Change(gpu=gpu))
+    at = changed(inputs(), MachineChange(gpu=gpu))
     flips = make_plan(at).flips
     assert {(flip.below, flip.above) for flip in flips} >= {("prompt few-shot", "lora r16")}
     for flip in flips:
         for volume, first in ((math.floor(flip.per_month) - 1, flip.below), (math.ceil(flip.per_month) + 1, flip.above)):
             if volume >= 0:
-                order = [f"{each.rung.value} {each.variant}" for each in make_plan(changed(at, Change(traffic=volume))).rungs]
+                order = [f"{each.rung.value} {each.variant}" for each in make_plan(changed(at, MachineChange(traffic=volume))).rungs]
                 last = flip.above if first == flip.below else flip.below
                 assert order.index(first) < order.index(last), (volume, order)
 
 
 def test_larger_adapters_and_full_stay_behind_the_adapter_at_any_volume() -> None:
     for volume in (0, 1_000, 10**9):
-        order = [(each.rung, each.variant) for each in make_plan(changed(inputs(base=SMALL), Change(traffic=volume))).rungs]
+        order = [(each.rung, each.variant) for each in make_plan(changed(inputs(base=SMALL), MachineChange(traffic=volume))).rungs]
         places = [order.index(one) for one in ((RungKind.LORA, "r16"), (RungKind.LORA, "r64"), (RungKind.FULL, "all weights"))]
         assert places == sorted(places)
         assert order[0] == (RungKind.PROMPT, "zero-shot")

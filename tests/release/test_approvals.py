@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from release_kit import decision, name_of, objective, person, release, signature
 
+from support.release import decision, name_of, objective, person, release, signature
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
-from tailorbird.foundations.canonical import digest_of
 from tailorbird.release import check_may_decide, deciding_role, quorum, rule_for, stricter
 
 ONE = ApprovalRule(roles=(Role.APPROVER,), count=1)
@@ -20,7 +20,7 @@ BEN, CAT = person("ben", Role.APPROVER), person("cat", Role.REVIEWER)
 
 
 def _verify(approval: Approval, identity: Identity) -> None:
-    """The twin of the real verifier: proofs are made by ``release_kit.signature``."""
+    """The twin of the real verifier: proofs are made by ``support.release.signature``."""
     if approval.signature != signature(identity, approval.decision, digest_of(approval.statement())):
         raise Corrupt("forged", "restore", code="signature_invalid")
 

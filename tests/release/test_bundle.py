@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from release_kit import NOW, base, content, made, name_of, objective, parts
 
+from support.release import NOW, base, content, made, name_of, objective, parts
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.foundations.canonical import digest_of
 from tailorbird.release import ReleaseParts, assemble, release_digest
 
 

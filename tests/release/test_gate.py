@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from release_kit import average, evidence, gate, name_of, objective, share
 
+from support.release import average, evidence, gate, name_of, objective, share
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, Metric, Standing, Verdict
 from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, Referral, RiskTier
-from tailorbird.foundations.statistics import clustered_wilson, score_interval, spend, wilson
 from tailorbird.release import GateInputs, interval_at, judge
+from tailorbird.stats.intervals import clustered_wilson, score_interval, spend, wilson
 
 RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
 

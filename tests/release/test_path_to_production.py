@@ -13,17 +13,17 @@ from functools import partial
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from release_kit import NOW, decision, evidence, name_of, objective, person, release, share, signature
 
+from support.release import NOW, decision, evidence, name_of, objective, person, release, share, signature
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.errors import Corrupt, TailorbirdError
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, next_state
-from tailorbird.foundations.canonical import digest_of
-from tailorbird.foundations.statistics import wilson
 from tailorbird.release import GateInputs, check_may_decide, judge, promoted, quorum, rolled_back, rule_for
+from tailorbird.stats.intervals import wilson
 
 KINDS = st.sampled_from(["prompt", "lora", "full"])
 NAMES = st.sampled_from(["ada", "ada-again", "ben", "cat", "dora", "eve"])

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
-from tailorbird.domain.calibration import EstimateError
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Estimate
+from tailorbird.domain.timing import EstimateError
 from tailorbird.reporting import accuracy_table
 
 

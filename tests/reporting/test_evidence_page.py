@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 
-from release_kit import evidence, gate, ladder, name_of, objective, share
-
-from review_kit import open_review
+from support.label_review import open_review
+from support.release import evidence, gate, ladder, name_of, objective, share
 from tailorbird.domain.breakdown import Bin, Breakdown, Confusion, Referred, Slice
-from tailorbird.domain.comparing import Contrast, Side
+from tailorbird.domain.comparison import CandidateComparison, Side
 from tailorbird.domain.evidence import Comparison, Standing
-from tailorbird.domain.judge import JudgeState
-from tailorbird.domain.review import Bounded, JudgeResult
-from tailorbird.domain.safety import Memorisation, Retained, Retention
+from tailorbird.domain.forgetting import Memorisation, Retained, Retention
+from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState
 from tailorbird.reporting import EvidenceFacts, contrast_markdown, evidence_html, evidence_markdown
 
 WHOLE = Retained(family="all", n=406, base=0.61, candidate=0.60, drop=0.01, low=-0.004, high=0.024)
@@ -147,12 +145,12 @@ def test_two_candidates_side_by_side() -> None:
         )
         for name, hits in (("a", 80), ("b", 77))
     ]
-    page = contrast_markdown(Contrast(one=sides[0], other=sides[1], paired=(against,), remarks=("one seed each",)))
+    page = contrast_markdown(CandidateComparison(one=sides[0], other=sides[1], paired=(against,), remarks=("one seed each",)))
     assert "+0.030 not proven [-0.010, +0.070], 410 more items would settle it" in page
     assert "- one seed each" in page
     loss = against.model_copy(update={"metric": "log_loss", "difference": -0.2, "low": -0.3, "high": -0.1, "less_is_better": True})
     better = loss.model_copy(update={"standing": Standing.BETTER, "items_needed": None})
-    page = contrast_markdown(Contrast(one=sides[0], other=sides[1], compared_on="log_loss", paired=(better, against)))
+    page = contrast_markdown(CandidateComparison(one=sides[0], other=sides[1], compared_on="log_loss", paired=(better, against)))
     assert page.index("| log_loss |") < page.index("| accuracy |")
     assert "-0.200 better [-0.300, -0.100]" in page
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from reporting_kit import approval, explained, name_of, release, request
-
+from support.reporting import approval, explained, name_of, release, request
 from tailorbird.reporting import Explanation, explanation, explanation_markdown, release_summary
 
 TEXT = f"""\

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from reporting_kit import gate, ladder, objective, plan
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
+from support.reporting import gate, ladder, objective, plan
 from tailorbird.domain.plan import Plan
 from tailorbird.reporting import add_row, gate_table, ladder_table, plain_table, plan_table
 

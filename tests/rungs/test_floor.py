@@ -13,19 +13,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rung_doubles import LABELS, make_rows
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import FeatureUnion
 from sklearn.preprocessing import FunctionTransformer
 
+from support.rungs import LABELS, make_rows
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
-from tailorbird.foundations.label_sets import join, split
-from tailorbird.foundations.linear_text import read_linear, write_linear
-from tailorbird.integrations.memory.encoder import MemoryEncoder
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs import FloorModel, fit_floor
+from tailorbird.testing.engine import MemoryEncoder
+from tailorbird.text.label_sets import join, split
+from tailorbird.text.linear_classifier import read_linear, write_linear
 
 
 def test_it_learns_and_predicts_every_row_in_order() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving_kit import House
+from support.serving import House
 
 
 @pytest.fixture

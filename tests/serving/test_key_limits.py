@@ -7,13 +7,13 @@ from datetime import timedelta
 
 import pytest
 
-from serving_kit import House, digest
+from support.serving import House, digest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.identity import ApiKey
-from tailorbird.domain.quota import Amounts, KeyLimits, Limits
+from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits
 from tailorbird.serving import Quotas
-from tailorbird.serving.journal import usage_of, usage_of_keys
+from tailorbird.serving.request_log import usage_of, usage_of_keys
 
 LIMITS = KeyLimits(requests_per_minute=2, tokens_per_day=100)
 
@@ -70,7 +70,7 @@ def test_what_is_held_counts_and_what_is_given_back_does_not(house: House) -> No
 
 def test_the_tenants_limits_go_on_to_hold_and_a_refusal_holds_nothing(house: House) -> None:
     with house.ledger.system() as system:
-        system.tenants.replace(system.tenants.get("acme").model_copy(update={"limits": Limits(requests_per_minute=3)}))
+        system.tenants.replace(system.tenants.get("acme").model_copy(update={"limits": QuotaLimits(requests_per_minute=3)}))
     quotas, limited, free = Quotas(house.ledger, house.clock), key(house), key(house, KeyLimits())
 
     async def story() -> None:
@@ -110,7 +110,7 @@ def test_other_gateways_and_earlier_lives_count(house: House) -> None:
 def test_what_is_left_is_the_less_of_both(house: House) -> None:
     with house.ledger.system() as system:
         tenant = system.tenants.get("acme")
-        system.tenants.replace(tenant.model_copy(update={"limits": Limits(requests_per_minute=10, input_tokens_per_minute=50)}))
+        system.tenants.replace(tenant.model_copy(update={"limits": QuotaLimits(requests_per_minute=10, input_tokens_per_minute=50)}))
     quotas, limited = Quotas(house.ledger, house.clock), key(house, KeyLimits(requests_per_minute=4, tokens_per_minute=90))
 
     async def story() -> None:

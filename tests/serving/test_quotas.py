@@ -12,17 +12,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from serving_kit import House, digest
+from support.serving import House, digest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Exhausted, Forbidden
-from tailorbird.domain.quota import NOTHING, Amounts, Limits, window_start
+from tailorbird.domain.quota import NOTHING, Amounts, QuotaLimits, window_start
 from tailorbird.serving import Quotas, Reservation, amounts_of
-from tailorbird.serving.journal import usage_of
+from tailorbird.serving.request_log import usage_of
 
-LIMITS = Limits(requests_per_minute=5, input_tokens_per_minute=100, output_tokens_per_month=80, money_per_month=1.0)
+LIMITS = QuotaLimits(requests_per_minute=5, input_tokens_per_minute=100, output_tokens_per_month=80, money_per_month=1.0)
 
 
-def limit(house: House, limits: Limits = LIMITS, **changes: object) -> None:
+def limit(house: House, limits: QuotaLimits = LIMITS, **changes: object) -> None:
     with house.ledger.system() as system:
         tenant = system.tenants.get("acme")
         system.tenants.replace(tenant.model_copy(update={"limits": limits} | changes))

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from training_samples import DIGEST, PROMPT, MakeJob, examples, settings
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from support.training_samples import DIGEST, PROMPT, MakeJob, examples, settings
 from tailorbird.ports.trainer import TrainingJob
-from tailorbird.training.encoding import Encoded, Encoder
+from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +58,8 @@ def make_job(tiny_base: Path, tmp_path: Path) -> MakeJob:
 
 
 @pytest.fixture(scope="session")
-def rows(tiny_base: Path) -> list[Encoded]:
-    return Encoder(tiny_base).encode(PROMPT, examples(9))
+def rows(tiny_base: Path) -> list[TokenizedRow]:
+    return RowTokenizer(tiny_base).encode(PROMPT, examples(9))
 
 
 @pytest.fixture(autouse=True)

@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_samples import MakeJob, settings
 
+from support.training_samples import MakeJob, settings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
-from tailorbird.training import memory, open_trainer
+from tailorbird.training import memory_prediction, open_trainer
 from tailorbird.training import network as network_module
-from tailorbird.training.cost import MemoryMeter
-from tailorbird.training.encoding import Encoded
-from tailorbird.training.held_out import HeldOut
-from tailorbird.training.memory import MemoryWatch, predicted_gib_per_token
+from tailorbird.training.loop_state import LoopState
+from tailorbird.training.memory_prediction import MemoryWatch, predicted_gib_per_token
 from tailorbird.training.methods import Learner, method_named, methods
 from tailorbird.training.network import Network, read_model
 from tailorbird.training.packing import pack
-from tailorbird.training.state import LoopState
-from tailorbird.training.team import Team
+from tailorbird.training.process_group import ProcessGroup
+from tailorbird.training.resource_meter import MemoryMeter
+from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.validation import ValidationRows
 
 CPU = torch.device("cpu")
 
@@ -94,7 +94,7 @@ def counting(counts: list[int]) -> Callable[[torch.Tensor], torch.Tensor]:
 @pytest.mark.parametrize("method", sorted(methods()))
 @pytest.mark.parametrize("written_out", [True, False], ids=["written-out", "transformers"])
 def test_computing_activations_again_changes_no_bit(
-    written_out: bool, method: str, tiny_base: Path, rows: list[Encoded], monkeypatch: pytest.MonkeyPatch
+    written_out: bool, method: str, tiny_base: Path, rows: list[TokenizedRow], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also as a GPU computes, by transformers' own forward pass."""
     monkeypatch.setattr(network_module, "is_written_out", lambda model: written_out)
@@ -115,7 +115,7 @@ def test_computing_activations_again_changes_no_bit(
 
 
 def test_the_watch_predicts_then_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "free_gib", lambda _: 1.0)
+    monkeypatch.setattr(memory_prediction, "free_gib", lambda _: 1.0)
     meter = MemoryMeter(CPU)
     watch = MemoryWatch(CPU, 0.001, meter)
     assert watch.fits(800)
@@ -143,15 +143,15 @@ def test_memory_of_a_pass_is_predicted_by_the_formula(tiny_base: Path) -> None:
         ([1.0] * 8, False),
     ],
 )
-def test_a_rise_counts_beyond_its_interval(now: list[float], risen: bool, tiny_base: Path, rows: list[Encoded]) -> None:
-    held_out = HeldOut(Network(read_model(tiny_base, torch.float32, CPU), "fp32"), rows[:8], 1000, Team())
+def test_a_rise_counts_beyond_its_interval(now: list[float], risen: bool, tiny_base: Path, rows: list[TokenizedRow]) -> None:
+    held_out = ValidationRows(Network(read_model(tiny_base, torch.float32, CPU), "fp32"), rows[:8], 1000, ProcessGroup())
     assert held_out.has_risen(now, [1.0] * 8) is risen
     assert held_out.has_risen(now[:7], [1.0] * 7) is False, "too few rows"
 
 
-def test_losses_by_row_are_those_of_each_row_alone(tiny_base: Path, rows: list[Encoded]) -> None:
+def test_losses_by_row_are_those_of_each_row_alone(tiny_base: Path, rows: list[TokenizedRow]) -> None:
     network = Network(read_model(tiny_base, torch.float32, CPU), "fp32")
-    held_out = HeldOut(network, rows, 120, Team())
+    held_out = ValidationRows(network, rows, 120, ProcessGroup())
     assert held_out.losses() == pytest.approx([network.plain_loss_sum(row) for row in rows], rel=1e-5)
 
 
@@ -166,10 +166,10 @@ def test_two_rises_in_a_row_end_a_run() -> None:
 def test_a_run_whose_held_out_loss_rises_stops_and_keeps_the_best(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = count()
 
-    def rising(self: HeldOut) -> list[float]:
+    def rising(self: ValidationRows) -> list[float]:
         return [abs(next(measured) // 8 - 1) + 0.01 * row for row in range(8)]
 
-    monkeypatch.setattr(HeldOut, "losses", rising)
+    monkeypatch.setattr(ValidationRows, "losses", rising)
     job, seen = make_job(epochs=4), []
     report = open_trainer().train(job, lambda _: None).report
     evaluated = [line.step for line in report.history if line.held_out_loss is not None]

@@ -3,26 +3,26 @@
 In: requests. Out: answers. Engines and tables it knows only as ports.
 """
 
-from tailorbird.api.account import Books
-from tailorbird.api.asking import Chat
+from tailorbird.api.answer_endpoint import AnswerContext
 from tailorbird.api.authentication import Authenticator
-from tailorbird.api.call import Observed
-from tailorbird.api.chat import chat_routes
-from tailorbird.api.control import control_routes
 from tailorbird.api.errors import add_error_handlers
 from tailorbird.api.health import health_routes
 from tailorbird.api.metrics import Metrics, metrics_routes
 from tailorbird.api.model_list import model_routes
 from tailorbird.api.reference import reference_routes
+from tailorbird.api.request_context import RequestObserver
+from tailorbird.api.request_record import RecordingContext
 from tailorbird.api.streaming import ClosingStream, unless_gone
+from tailorbird.api.text_endpoints import chat_routes
+from tailorbird.api.usecase_routes import control_routes
 
 __all__ = [
+    "AnswerContext",
     "Authenticator",
-    "Books",
-    "Chat",
     "ClosingStream",
     "Metrics",
-    "Observed",
+    "RecordingContext",
+    "RequestObserver",
     "add_error_handlers",
     "chat_routes",
     "control_routes",

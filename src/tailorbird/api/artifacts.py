@@ -1,7 +1,4 @@
-"""``POST /api/artifacts``: the bytes of a data file, before an objective that names them is submitted.
-
-In: a body of any size up to a limit. Out: its digest. Never holds more than a part of it in memory. Must not know: what the bytes mean.
-"""
+"""``POST /api/artifacts``: the bytes of a data file, before an objective that names them is submitted."""
 
 from __future__ import annotations
 
@@ -16,16 +13,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tailorbird.api.body import require_type, stream_body
-from tailorbird.api.documenting import SESSION
 from tailorbird.api.errors import error_answers
+from tailorbird.api.openapi import SESSION
 from tailorbird.api.policy import OWN, UPLOAD
-from tailorbird.api.sessions import Sessions, answer_with
+from tailorbird.api.sessions import SessionActors, answer_with
 from tailorbird.domain.errors import Unavailable
-from tailorbird.foundations.disk import private_folder
-from tailorbird.lifecycle import Parts
-from tailorbird.lifecycle.journal import permit
-from tailorbird.lifecycle.running.uploads import Stored, keep_upload
-from tailorbird.lifecycle.storage import require_room
+from tailorbird.system.files import private_folder
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.runs.uploads import Stored, keep_upload
+from tailorbird.usecases.storage_quota import require_room
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30
@@ -36,10 +33,10 @@ _STALE_SECONDS = 24 * 3600.0
 _FILE = "file"
 
 
-def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRouter:
+def artifact_routes(sessions: SessionActors, largest: int = LARGEST_FILE) -> APIRouter:
     """The route; it takes files of ``largest`` bytes at most."""
     router = APIRouter(tags=["artifact"])
-    parts = sessions.parts
+    deps = sessions.deps
 
     @router.post(
         UPLOAD[1],
@@ -53,14 +50,14 @@ def artifact_routes(sessions: Sessions, largest: int = LARGEST_FILE) -> APIRoute
     )
     async def upload(request: Request) -> Response:
         actor = await sessions.actor(request)
-        await sessions.run(permit, parts, actor, OWN[UPLOAD], "artifact.put")
+        await sessions.run(permit, deps, actor, OWN[UPLOAD], "artifact.put")
         require_type(request, "application/octet-stream")
-        await sessions.run(require_room, parts, actor.tenant, _declared(request))
-        folder = await sessions.run(_make_folder, parts)
+        await sessions.run(require_room, deps, actor.tenant, _declared(request))
+        folder = await sessions.run(_make_folder, deps)
         try:
             async with aclosing(stream_body(request, largest)) as body:
                 await _write(sessions, body, folder / _FILE)
-            return answer_with(await sessions.run(keep_upload, parts, actor, folder))
+            return answer_with(await sessions.run(keep_upload, deps, actor, folder))
         finally:
             await sessions.run(shutil.rmtree, folder, ignore_errors=True)
 
@@ -73,7 +70,7 @@ def _declared(request: Request) -> int:
     return int(said) if said.isascii() and said.isdecimal() and len(said) < 20 else 0
 
 
-async def _write(sessions: Sessions, body: AsyncGenerator[bytes, None], path: Path) -> None:
+async def _write(sessions: SessionActors, body: AsyncGenerator[bytes, None], path: Path) -> None:
     gathered = bytearray()
     async for part in body:
         gathered += part
@@ -95,9 +92,9 @@ def _write_on(path: Path, data: bytes) -> None:
         file.write(data)
 
 
-def _make_folder(parts: Parts) -> Path:
+def _make_folder(deps: Dependencies) -> Path:
     """A folder beside the artifacts' own place, which has room for them."""
-    uploads = parts.workspace / "uploads"
+    uploads = deps.workspace / "uploads"
     try:
         private_folder(uploads)
         for left in uploads.iterdir():

@@ -1,8 +1,4 @@
-"""Who is calling: from the secret in a header to a key of a tenant.
-
-In: the ``authorization`` header. Out: a valid ``ApiKey``, or Unauthenticated. A key's row is remembered for at most a second, so that a
-revocation counts within a second and the ledger is not asked at every request. Must not know: what the caller wants.
-"""
+"""Who is calling: from the secret in a header to a key of a tenant."""
 
 from __future__ import annotations
 
@@ -16,13 +12,13 @@ from datetime import datetime
 
 from fastapi import Request
 
-from tailorbird.access import Throttle, matches, read_secret
-from tailorbird.api.call import TENANT
+from tailorbird.api.request_context import TENANT
+from tailorbird.auth import Throttle, matches, read_secret
 from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
-from tailorbird.lifecycle.upkeep.timekeeping import believed
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
+from tailorbird.usecases.maintenance.clock_floor import believed
 
 #: Seconds for which a key's row is remembered.
 _REMEMBER = 1.0

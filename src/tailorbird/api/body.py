@@ -1,7 +1,4 @@
-"""Reads a request's body, up to a limit.
-
-In: a request. Out: its bytes, whole or as they come. Must not know: what they mean.
-"""
+"""Reads a request's body, up to a limit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Errors in OpenAI's shape, on every route.
-
-In: errors of our tree, and those of the web framework. Out: ``{"error": {message, type, param, code, hint}}`` with the right status, and
-the same as a schema. Must not know: routes.
-"""
+"""Errors in OpenAI's shape, on every route."""
 
 from __future__ import annotations
 
@@ -48,7 +44,7 @@ _MEANINGS = {
 }
 
 
-class Told(BaseModel):
+class ErrorDetail(BaseModel):
     """What an error says. ``code`` is stable; ``hint`` says what to do next; ``param`` names the parameter to blame, ``line`` the line of
     an objective file."""
 
@@ -63,7 +59,7 @@ class Told(BaseModel):
 class ErrorAnswer(BaseModel):
     """The body of every answer with a status of 400 or more."""
 
-    error: Told
+    error: ErrorDetail
 
 
 def error_answers(*statuses: int) -> dict[int | str, dict[str, Any]]:

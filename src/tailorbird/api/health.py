@@ -1,8 +1,4 @@
-"""``GET /healthz`` and ``GET /readyz``: whether the process is up, and whether it can answer.
-
-In: the deployment's readiness, the workspace's condition. Out: 200, or 503 with what is missing, in numbers; warnings that stop nothing.
-No name of a tenant or model. Must not know: how either is found.
-"""
+"""``GET /healthz`` and ``GET /readyz``: whether the process is up, and whether it can answer."""
 
 from __future__ import annotations
 
@@ -12,12 +8,12 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.lifecycle.upkeep.condition import Condition
-from tailorbird.serving import Deployment
+from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.serving import AliasSync
+from tailorbird.usecases.maintenance.health import WorkspaceHealth
 
 
-def health_routes(deployment: Deployment, condition: Callable[[], Condition]) -> APIRouter:
+def health_routes(deployment: AliasSync, condition: Callable[[], WorkspaceHealth]) -> APIRouter:
     """The two routes; neither needs a key. ``condition`` is what was last seen, and answers at once."""
     router = APIRouter()
 

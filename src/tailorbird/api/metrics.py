@@ -1,8 +1,4 @@
-"""What this gateway counts, in Prometheus' text form.
-
-In: ended calls and answers. Out: ``GET /metrics``. Labels are routes, statuses, methods and states: no tenant, no model name, no text ever
-becomes one. Must not know: what was asked.
-"""
+"""What this gateway counts, in Prometheus' text form."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ from starlette.responses import Response
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.rollout import RolloutState
-from tailorbird.serving import Deployment
+from tailorbird.serving import AliasSync
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -83,7 +79,7 @@ class Metrics:
         for (metric, standing), count in counts.items():
             self._live.labels(metric, standing).set(count)
 
-    def watch(self, deployment: Deployment) -> None:
+    def watch(self, deployment: AliasSync) -> None:
         """Shows, whenever asked, how many public names answer and how many lag behind the record."""
         live = Gauge("tailorbird_aliases_live", "Public names that answer.", registry=self.registry)
         live.set_function(lambda: deployment.readiness().live)
@@ -111,11 +107,11 @@ class Metrics:
         self._tokens.labels("completion").inc(completion_tokens)
 
 
-def _told(deployment: Deployment, field: str) -> float:
+def _told(deployment: AliasSync, field: str) -> float:
     return float(getattr(deployment.engine_state, field))
 
 
-def _summed(deployment: Deployment, field: str) -> float:
+def _summed(deployment: AliasSync, field: str) -> float:
     return float(sum(getattr(one, field) for one in deployment.engine_state.releases))
 
 

@@ -1,7 +1,4 @@
-"""``GET /v1/models``: the names that answer this caller, and no others.
-
-In: a key. Out: OpenAI's list of models. Must not know: releases that do not answer.
-"""
+"""``GET /v1/models``: the names that answer this caller, and no others."""
 
 from __future__ import annotations
 
@@ -10,16 +7,16 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
-from tailorbird.api.answers import ModelEntry, ModelList
 from tailorbird.api.authentication import Authenticator
-from tailorbird.api.documenting import API_KEY
 from tailorbird.api.errors import error_answers
+from tailorbird.api.openapi import API_KEY
+from tailorbird.api.response_schemas import ModelEntry, ModelList
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.identity import Scope
-from tailorbird.serving import Routes
+from tailorbird.serving import AliasRoutes
 
 
-def model_routes(routes: Routes, authenticate: Authenticator) -> APIRouter:
+def model_routes(routes: AliasRoutes, authenticate: Authenticator) -> APIRouter:
     """The list, and one entry of it."""
     router = APIRouter(tags=["answer"], dependencies=API_KEY)
 

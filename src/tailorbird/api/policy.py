@@ -1,12 +1,8 @@
-"""Who may call which route of ``/api``: the routes that are no operation of the table.
-
-In: nothing. Out: the routes and their lines in the policy. Must not know: how routes are made. Every other route below ``/api`` is an
-operation (``lifecycle.control.OPERATIONS``), which names its line itself.
-"""
+"""Who may call which route of ``/api``: the routes that are no operation of the table."""
 
 from __future__ import annotations
 
-from tailorbird.access import Action
+from tailorbird.auth import Action
 
 #: Method and path of a route.
 Place = tuple[str, str]

@@ -1,7 +1,4 @@
-"""``GET /docs``: the API as a page that needs nothing from elsewhere, and ``GET /``, which leads to the console.
-
-In: the application's own OpenAPI description. Out: HTML. Must not know: what an operation does.
-"""
+"""``GET /docs``: the API as a page that needs nothing from elsewhere, and ``GET /``, which leads to the console."""
 
 from __future__ import annotations
 

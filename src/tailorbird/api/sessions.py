@@ -1,8 +1,6 @@
 """Sessions over HTTP: logging in, logging out, and whose session a request shows.
 
-In: signed logins; ``authorization`` headers and cookies. Out: sessions, actors. Must not know: what the actor wants.
-
-Whoever shows a session by cookie and changes something must also show that a page of ours sent the request (``access/browsers.py``).
+Whoever shows a session by cookie and changes something must also show that a page of ours sent the request (``auth/origin_checks.py``).
 """
 
 from __future__ import annotations
@@ -16,19 +14,19 @@ from typing import ParamSpec, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from tailorbird.access import browsers
-from tailorbird.access.browsers import COOKIE
 from tailorbird.api.body import read_body, require_type
-from tailorbird.api.call import TENANT
-from tailorbird.api.documenting import SESSION, json_body
 from tailorbird.api.errors import error_answers
+from tailorbird.api.openapi import SESSION, json_body
+from tailorbird.api.parsing import read_json_value, read_object
 from tailorbird.api.policy import LOG_IN, LOG_OUT
-from tailorbird.api.reading import read_json_value, read_object
+from tailorbird.api.request_context import TENANT
+from tailorbird.auth import origin_checks
+from tailorbird.auth.origin_checks import COOKIE
 from tailorbird.domain.errors import Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import Identity, Login, Signature
 from tailorbird.domain.value import Value
-from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.identities.sessions import SESSION_LASTS, Entrance, actor_of, end_session
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.sessions import SESSION_LASTS, LoginEntry, actor_of, end_session
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +37,7 @@ _LARGEST_LOGIN = 2**14
 _READING = frozenset({"GET", "HEAD"})
 
 
-class Opening(Value):
+class LoginRequest(Value):
     """A login, signed for the purpose ``login``. With ``cookie`` the session is also kept by the browser."""
 
     login: Login
@@ -47,7 +45,7 @@ class Opening(Value):
     cookie: bool = False
 
 
-class Opened(Value):
+class LoginResponse(Value):
     """A session's secret, which is told this once, and whose session it is."""
 
     secret: str
@@ -56,20 +54,20 @@ class Opened(Value):
 
 
 @dataclass(frozen=True)
-class Sessions:
+class SessionActors:
     """Finds the actor of a request, and does what blocks in threads of its own."""
 
-    entrance: Entrance
+    entrance: LoginEntry
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="control"))
 
     @property
-    def parts(self) -> Parts:
-        """The opened parts."""
-        return self.entrance.parts
+    def deps(self) -> Dependencies:
+        """The opened ports."""
+        return self.entrance.deps
 
     async def actor(self, request: Request) -> Actor:
         """Whose session ``request`` shows. Raises Unauthenticated, Forbidden (by cookie, and nothing says that a page of ours sent it)."""
-        actor = await self.run(actor_of, self.parts, secret_of(request))
+        actor = await self.run(actor_of, self.deps, secret_of(request))
         request.scope[TENANT] = actor.tenant
         return actor
 
@@ -78,7 +76,7 @@ class Sessions:
         return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: do(*given, **named))
 
 
-def session_routes(sessions: Sessions) -> APIRouter:
+def session_routes(sessions: SessionActors) -> APIRouter:
     """Logging in and logging out."""
     router = APIRouter(tags=["session"])
 
@@ -88,9 +86,9 @@ def session_routes(sessions: Sessions) -> APIRouter:
         summary="Log in with an identity's key.",
         description="Opens a session for whoever signs the login with the key of an identity; the secret is told this once. The key never "
         "leaves its owner.",
-        response_model=Opened,
+        response_model=LoginResponse,
         responses=error_answers(400, 401, 413, 429, 500, 503),
-        openapi_extra={"requestBody": json_body(Opening)},
+        openapi_extra={"requestBody": json_body(LoginRequest)},
     )
     async def log_in(request: Request) -> Response:
         address = request.client.host if request.client else ""
@@ -111,9 +109,9 @@ def session_routes(sessions: Sessions) -> APIRouter:
         dependencies=SESSION,
     )
     async def log_out(request: Request) -> Response:
-        await sessions.run(end_session, sessions.parts, secret_of(request))
+        await sessions.run(end_session, sessions.deps, secret_of(request))
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE, **browsers.kept(secure=request.url.scheme == "https"))
+        response.delete_cookie(COOKIE, **origin_checks.kept(secure=request.url.scheme == "https"))
         return response
 
     return router
@@ -128,8 +126,10 @@ def secret_of(request: Request) -> str:
     """The session's secret that ``request`` shows. Raises as ``Sessions.actor``."""
     given = request.headers.get("authorization")
     if given is None and COOKIE in request.cookies:
-        if request.method not in _READING and not browsers.sent_by_own_page(request.headers):
-            raise Forbidden("nothing says that a page of this server sent this", f"send the header: {browsers.OWN_HEADER}: 1", code="csrf")
+        if request.method not in _READING and not origin_checks.sent_by_own_page(request.headers):
+            raise Forbidden(
+                "nothing says that a page of this server sent this", f"send the header: {origin_checks.OWN_HEADER}: 1", code="csrf"
+            )
         return request.cookies[COOKIE]
     scheme, _, secret = (given or "").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
@@ -139,20 +139,20 @@ def secret_of(request: Request) -> str:
     return secret.strip()
 
 
-async def _read_opening(request: Request) -> Opening:
+async def _read_opening(request: Request) -> LoginRequest:
     body = await read_body(request, _LARGEST_LOGIN)
     require_type(request, "application/json")
-    opening = read_json_value(Opening, read_object(body, '{"login": {...}, "signature": {...}}'))
+    opening = read_json_value(LoginRequest, read_object(body, '{"login": {...}, "signature": {...}}'))
     for at, param in ((opening.login.at, "login.at"), (opening.signature.at, "signature.at")):
         if at.utcoffset() is None:
             raise InvalidInput(f"{param} has no time zone", "write times as 2026-01-31T12:00:00Z", code="invalid_value", param=param)
     return opening
 
 
-def _open(entrance: Entrance, asked: Opening, address: str) -> Opened:
+def _open(entrance: LoginEntry, asked: LoginRequest, address: str) -> LoginResponse:
     session, secret = entrance.open(asked.login, asked.signature, address)
-    return Opened(secret=secret, expires_at=session.expires_at, identity=actor_of(entrance.parts, secret).identity)
+    return LoginResponse(secret=secret, expires_at=session.expires_at, identity=actor_of(entrance.deps, secret).identity)
 
 
-def _keep(response: Response, opened: Opened, *, secure: bool) -> None:
-    response.set_cookie(COOKIE, opened.secret, browsers.cookie_seconds(SESSION_LASTS), **browsers.kept(secure=secure))
+def _keep(response: Response, opened: LoginResponse, *, secure: bool) -> None:
+    response.set_cookie(COOKIE, opened.secret, origin_checks.cookie_seconds(SESSION_LASTS), **origin_checks.kept(secure=secure))

@@ -1,8 +1,4 @@
-"""Streams that end when the client does.
-
-In: a request, an asynchronous generator. Out: a response whose generator is always closed, and work that stops when nobody waits for it.
-Must not know: what is streamed.
-"""
+"""Streams that end when the client does."""
 
 from __future__ import annotations
 

@@ -13,22 +13,21 @@ from typing import Annotated, Literal
 
 import typer
 
-from tailorbird.cli.exit_status import ExitStatus
-from tailorbird.cli.interruption import told_if_interrupted
-from tailorbird.cli.narrator import Narrator
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, say
+from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
+from tailorbird.cli.progress import ProgressDisplay
+from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.run import Run, RunState, Step
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle import Progress, StepBegun
-from tailorbird.lifecycle.control import runs as asking
-from tailorbird.lifecycle.explaining.reports import RunReport
-from tailorbird.lifecycle.running import adapt as climbing
-from tailorbird.lifecycle.running.jobs import OPEN, Job
 from tailorbird.objective import OBJECTIVE_FILE, read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
+from tailorbird.usecases import Progress, StepBegun
+from tailorbird.usecases.operations import runs as asking
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.jobs import OPEN, Job
+from tailorbird.usecases.runs.reports import RunReport
 
 ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
 Detach = Annotated[bool, typer.Option("--detach", help="Only submit: a worker does it (tailorbird worker); follow it with jobs show.")]
@@ -73,15 +72,15 @@ def _adapt(  # noqa: PLR0913 - a parameter is an option of the command line
 
 
 @contextmanager
-def narrated(session: Session, command: str) -> Iterator[Progress]:
+def narrated(session: CommandSession, command: str) -> Iterator[Progress]:
     """Progress on stderr while the body works; an interruption says what is kept, and that ``command`` goes on."""
-    narrator = Narrator(err)
+    narrator = ProgressDisplay(err)
     with told_if_interrupted(narrator, command, elsewhere=bool(session.server)), narrator as progress:
         yield progress
 
 
-def _worked_here(session: Session, objective: Path, progress: Progress) -> RunReport:
-    ended = climbing.adapt(session.parts, session.actor(), objective, progress)
+def _worked_here(session: CommandSession, objective: Path, progress: Progress) -> RunReport:
+    ended = climbing.adapt(session.deps, session.actor(), objective, progress)
     if ended.resumed == len(ended.steps):
         say(f"run {ended.run.id} was finished already: nothing was done again, this is its record")
     elif ended.resumed:
@@ -89,19 +88,19 @@ def _worked_here(session: Session, objective: Path, progress: Progress) -> RunRe
     return session.ask(asking.SHOW, asking.OneRun(run=ended.run.id))
 
 
-def _worked_there(session: Session, objective: Path, progress: Progress) -> RunReport:
+def _worked_there(session: CommandSession, objective: Path, progress: Progress) -> RunReport:
     run = submitted(session, objective, "adapt")
     say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird jobs cancel {run.id} ends it)")
     return followed(session, run, progress)
 
 
-def _detached(session: Session, objective: Path) -> Run:
+def _detached(session: CommandSession, objective: Path) -> Run:
     if session.server:
         return submitted(session, objective, "adapt")
-    return climbing.submit(session.parts, session.actor(), objective, RunState.ACTIVE)
+    return climbing.submit(session.deps, session.actor(), objective, RunState.ACTIVE)
 
 
-def submitted(session: Session, path: Path, goal: Literal["plan", "adapt"]) -> Run:
+def submitted(session: CommandSession, path: Path, goal: Literal["plan", "adapt"]) -> Run:
     """Uploads the data that lie on this machine, then the objective."""
     file = read_objective(path)
     uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, file.objective.places)}
@@ -121,7 +120,7 @@ def _local_files(folder: Path, named: tuple[str, ...]) -> Iterator[tuple[str, Pa
             yield name, place
 
 
-def followed(session: Session, run: Run, progress: Progress, until: Callable[[Job], bool] = lambda _: False) -> RunReport:
+def followed(session: CommandSession, run: Run, progress: Progress, until: Callable[[Job], bool] = lambda _: False) -> RunReport:
     """Shows what the server's workers tell of the run until it has ended, or ``until`` says so.
 
     Raises Conflict when it failed or was cancelled.
@@ -150,7 +149,7 @@ def followed(session: Session, run: Run, progress: Progress, until: Callable[[Jo
     return session.ask(asking.SHOW, asking.OneRun(run=run.id))
 
 
-def is_planned(session: Session, job: Job) -> bool:
+def is_planned(session: CommandSession, job: Job) -> bool:
     """True when the plan is there: a run that somebody adapts already goes on beyond it."""
     return job.run.state is RunState.ACTIVE and session.ask(asking.SHOW, asking.OneRun(run=job.run.id)).plan is not None
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.exit_status import ExitStatus
+from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.control import Nothing
-from tailorbird.lifecycle.control import looking as asking
-from tailorbird.lifecycle.upkeep.audit import export_log
+from tailorbird.crypto.canonical_json import short
+from tailorbird.usecases.maintenance.audit import export_log
+from tailorbird.usecases.operations import Nothing
+from tailorbird.usecases.operations import monitoring as asking
 
 audit = typer.Typer(no_args_is_help=True)
 
@@ -98,10 +98,10 @@ def _export(
     session = open_session(workspace, who, key)
     actor = session.actor("admin")
     if target is None:
-        export_log(session.parts, actor, sys.stdout)
+        export_log(session.deps, actor, sys.stdout)
         return
     with target.open("x", encoding="utf-8") as file:
-        count = export_log(session.parts, actor, file)
+        count = export_log(session.deps, actor, file)
     say(f"{count} entries written to {target}")
 
 

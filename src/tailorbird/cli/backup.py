@@ -12,11 +12,11 @@ from uuid import uuid4
 import typer
 
 from tailorbird import settings, wiring
-from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
-from tailorbird.foundations.disk import close_to_others, is_open_to_others, private_folder
-from tailorbird.lifecycle.upkeep import backup as copies
+from tailorbird.system.files import close_to_others, is_open_to_others, private_folder
+from tailorbird.usecases.maintenance import backup as copies
 
 backup = typer.Typer()
 restore = typer.Typer()
@@ -39,9 +39,9 @@ def _backup(
         if folder.is_dir() and is_open_to_others(folder):  # made by an earlier version
             close_to_others(folder)
     store = wiring.open_artifacts(str(target / "artifacts"), target / "cache")
-    wanted = copies.Target(target, store, settings.portable_settings(session.settings.workspace), with_keys)
-    with Narrator(err) as progress:
-        made = copies.back_up(session.parts, session.actor("admin"), wanted, progress)
+    wanted = copies.BackupTarget(target, store, settings.portable_settings(session.settings.workspace), with_keys)
+    with ProgressDisplay(err) as progress:
+        made = copies.back_up(session.deps, session.actor("admin"), wanted, progress)
     if as_json:
         print_json(made)
     else:
@@ -70,13 +70,13 @@ def _restore(
         (folder / "settings.yaml").write_bytes(found.settings)
         settings.save_settings(folder, settings.read_settings(folder) | {name: place for name, place in places.items() if place})
         # The environment may name the database of the workspace that was backed up.
-        parts = wiring.open_parts(settings.load_settings(folder, {}))
+        deps = wiring.open_dependencies(settings.load_settings(folder, {}))
         try:
             store = wiring.open_artifacts(str(copies.artifacts_of(found)), folder / "cache")
-            with Narrator(err) as progress:
-                restored = copies.restore(parts, found, store, progress)
+            with ProgressDisplay(err) as progress:
+                restored = copies.restore(deps, found, store, progress)
         finally:
-            parts.ledger.close()
+            deps.ledger.close()
     if as_json:
         print_json(restored)
     else:

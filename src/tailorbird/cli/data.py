@@ -10,17 +10,17 @@ import typer
 
 from tailorbird.cli.adapt import ObjectivePath, followed, narrated, submitted
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
-from tailorbird.cli.narrator import Narrator
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, err, open_session, out, print_json, print_table, say
+from tailorbird.cli.progress import ProgressDisplay
+from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, err, open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.fixing import FixAction
 from tailorbird.domain.inspection import Inspection
-from tailorbird.foundations.canonical import digest_of, short
-from tailorbird.lifecycle.control import Nothing
-from tailorbird.lifecycle.control import data as asking
-from tailorbird.lifecycle.data.erasing import PURPOSE
-from tailorbird.lifecycle.data.fixing import Fix, Fixed, Suspect
+from tailorbird.domain.row_decisions import FixAction
+from tailorbird.usecases.erasure.erase import PURPOSE
+from tailorbird.usecases.operations import Nothing
+from tailorbird.usecases.operations import snapshots as asking
+from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
 
 app = typer.Typer(no_args_is_help=True)
 SnapshotArgument = Annotated[str, typer.Argument(help="Digest, or how it begins; a run; or an objective's name.", metavar="SNAPSHOT")]
@@ -48,19 +48,19 @@ def _inspect(
     say("look whether this is right, fill in whose data it is and on what terms, and put it into your objective")
 
 
-def _looked_at(name: str, session: Session) -> Inspection:
+def _looked_at(name: str, session: CommandSession) -> Inspection:
     from tailorbird import data
 
     if session.server and "://" not in name:
         return session.ask(asking.INSPECT, asking.Uploaded(name=Path(name).name, file=session.remote().upload(Path(name))))
-    with Narrator(err) as progress:
+    with ProgressDisplay(err) as progress:
         return data.inspect(name, Path(), progress.tell)
 
 
 @app.command("curate")
 def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
     """Read, clean, split and freeze the data of an objective. Killed, it goes on where it was; adapt takes up the same run."""
-    from tailorbird.lifecycle.running.curate import curate
+    from tailorbird.usecases.runs.curate import curate
 
     session = open_session(workspace, who, key)
     with narrated(session, f"tailorbird data curate {objective}") as progress:
@@ -68,7 +68,7 @@ def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = Non
             run = followed(session, submitted(session, objective, "plan"), progress).run.id
             found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))
         else:
-            found = curate(session.parts, session.actor(), objective, progress)
+            found = curate(session.deps, session.actor(), objective, progress)
     if as_json:
         print_json(found)
         return
@@ -142,7 +142,7 @@ def _prove(
     key: Key = None,
 ) -> None:
     """Prove that a row is in a snapshot, or that it is not. The proof is JSON on stdout, the verdict on stderr."""
-    from tailorbird.foundations.membership import verify_membership
+    from tailorbird.crypto.membership_proofs import verify_membership
 
     found = open_session(workspace, who, key).ask(asking.PROVE, asking.RowAsked(snapshot=snapshot, text=text, target=label))
     if not verify_membership(found.proof, found.head):
@@ -177,7 +177,7 @@ def _fix(
     say("the next adapt of this objective heeds these decisions")
 
 
-def _unchanged(session: Session, snapshot: str) -> Fixed:
+def _unchanged(session: CommandSession, snapshot: str) -> Fixed:
     found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
     return Fixed(digest=found.digest, manifest=found.manifest, kept=0, relabelled=0, dropped=0)
 
@@ -189,7 +189,7 @@ def _read_fixes(path: Path) -> list[Fix]:
         raise InvalidInput(f"{path}: cannot be read: {error.strerror}", "give a JSONL file of decisions", code="file_missing") from error
 
 
-def _ask_person(session: Session, snapshot: str) -> list[Fix]:
+def _ask_person(session: CommandSession, snapshot: str) -> list[Fix]:
     found = session.ask(asking.SUSPECTS, asking.SuspectsAsked(snapshot=snapshot))
     if found.skipped:
         say(found.skipped)

@@ -1,18 +1,15 @@
-"""How data are shown in a terminal.
-
-In: inspections, snapshots, differences, certificates. Out: tables on stdout. Must not know: who asks, where answers come from.
-"""
+"""How data are shown in a terminal."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from tailorbird.cli.session import out, print_table, say
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.erasure import Certificate, Erasure
 from tailorbird.domain.inspection import Inspection
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.data.fixing import Suspect
-from tailorbird.lifecycle.data.looking import Difference, SnapshotView
+from tailorbird.usecases.snapshots.label_errors import Suspect
+from tailorbird.usecases.snapshots.snapshot_queries import SnapshotDifference, SnapshotView
 
 #: What of a request goes with a person, in words.
 _WORDS = {
@@ -77,7 +74,7 @@ def show_snapshot(found: SnapshotView) -> None:
         say(f"this snapshot was followed by {short(found.followed_by)}: a person was erased, or rows were fixed")
 
 
-def show_difference(found: Difference) -> None:
+def show_difference(found: SnapshotDifference) -> None:
     """Counts, then rows by file and line."""
     out.print(f"{short(found.one)} → {short(found.other)}: " + ", ".join(f"{n:,} {what}" for what, n in found.counts.items()), markup=False)
     named = [("added", found.added), ("removed", found.removed), ("relabelled", found.relabelled)]

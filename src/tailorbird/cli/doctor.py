@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import ObjectivePath
-from tailorbird.cli.exit_status import ExitStatus
-from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.invocation import ExitStatus
+from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json
-from tailorbird.domain.examination import Examination, ShownToken
-from tailorbird.lifecycle.running.doctor import examine_objective
+from tailorbird.domain.preflight import Examination, ShownToken
+from tailorbird.usecases.runs.plan_variants import examine_objective
 
 Rows = Annotated[int, typer.Option("--rows", help="How many rows of the first batch to show.", min=0)]
 
@@ -28,8 +28,8 @@ def _doctor(
     The JSON holds the first batch with its rows' texts.
     """
     session = open_session(workspace, who, key)
-    with Narrator(err) as progress:
-        checkup = examine_objective(session.parts, session.actor(), objective, progress)
+    with ProgressDisplay(err) as progress:
+        checkup = examine_objective(session.deps, session.actor(), objective, progress)
     if as_json:
         print_json(checkup)
     else:

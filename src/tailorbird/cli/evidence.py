@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, say
-from tailorbird.lifecycle.control import evidence as asking
-from tailorbird.lifecycle.control.runs import OneRun
 from tailorbird.reporting import contrast_table, evidence_html, evidence_markdown
+from tailorbird.usecases.operations import evidence as asking
+from tailorbird.usecases.operations.runs import OneRun
 
 evidence = typer.Typer()
 compare = typer.Typer()

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json
-from tailorbird.lifecycle.control import looking as asking
 from tailorbird.reporting import explanation
+from tailorbird.usecases.operations import monitoring as asking
 
 explain = typer.Typer()
 

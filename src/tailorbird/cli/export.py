@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, say
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.releasing.export import export_release
+from tailorbird.crypto.canonical_json import short
+from tailorbird.usecases.releases.export import export_release
 
 export = typer.Typer()
 
@@ -29,8 +29,8 @@ def _export(
     A model that differs from the release is not left there.
     """
     session = open_session(workspace, who, key)
-    with Narrator(err) as progress:
-        found = export_release(session.parts, session.actor("operator"), digest, target, progress)
+    with ProgressDisplay(err) as progress:
+        found = export_release(session.deps, session.actor("operator"), digest, target, progress)
     if as_json:
         print_json(found)
         return

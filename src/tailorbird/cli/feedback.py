@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
-from tailorbird.domain.feedback import FeedbackKind, Said
-from tailorbird.lifecycle.control import feedback as asking
-from tailorbird.lifecycle.watching.feedback import ReviewItem
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
+from tailorbird.usecases.feedback import QueuedAnswer
+from tailorbird.usecases.operations import feedback as asking
 
 feedback = typer.Typer()
 review = typer.Typer(no_args_is_help=True)
@@ -26,7 +26,7 @@ def _feedback(
     key: Key = None,
 ) -> None:
     """Say what became of an answer. Programs do so with POST /api/feedback and their API key."""
-    filed = open_session(workspace, who, key).ask(asking.GIVE, Said(request=request, kind=kind, value=value), "reviewer")
+    filed = open_session(workspace, who, key).ask(asking.GIVE, FeedbackGiven(request=request, kind=kind, value=value), "reviewer")
     out.print(f"{filed.kind.value} {filed.value} for {filed.request}", markup=False)
 
 
@@ -44,7 +44,7 @@ def _list(
     as_json: AsJson = False,
 ) -> None:
     """List answers that wait, oldest first."""
-    found = open_session(workspace, who, key).ask(asking.QUEUE, asking.Wanted(limit=limit), "reviewer")
+    found = open_session(workspace, who, key).ask(asking.QUEUE, asking.QueueRequest(limit=limit), "reviewer")
     if as_json:
         print_json(found)
         return
@@ -71,11 +71,11 @@ def _label(
     key: Key = None,
 ) -> None:
     """Say what is right for an answer that waits."""
-    done = open_session(workspace, who, key).ask(asking.SETTLE, asking.Labelled(request=request, label=label), "reviewer")
+    done = open_session(workspace, who, key).ask(asking.SETTLE, asking.AnswerLabel(request=request, label=label), "reviewer")
     out.print(f"{done.request} is labelled {done.label}", markup=False)
 
 
-def _row(item: ReviewItem) -> tuple[str, ...]:
+def _row(item: QueuedAnswer) -> tuple[str, ...]:
     row, words = item.request, item.content.text if item.content else "–"
     return row.id, item.review.reason.value, row.prediction or "", _sure(row.confidence), words
 

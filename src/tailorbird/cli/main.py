@@ -1,7 +1,4 @@
-"""``tailorbird``: the verbs, each loaded only when it is called, so that ``--help`` is instant and needs no torch.
-
-In: argv. Out: an exit status (``exit_status.py``); errors with code and hint on stderr. Must not know: what a verb does.
-"""
+"""``tailorbird``: the verbs, each loaded only when it is called, so that ``--help`` is instant and needs no torch."""
 
 from __future__ import annotations
 
@@ -16,9 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tailorbird import __version__
-from tailorbird.cli.address import SERVER, SERVER_CA
-from tailorbird.cli.exit_status import ExitStatus
-from tailorbird.cli.interruption import AGAIN, Interrupted
+from tailorbird.cli.invocation import AGAIN, SERVER, SERVER_CA, ExitStatus, Interrupted
 from tailorbird.domain.errors import TailorbirdError
 
 #: Verb → (module, what it does), in the order of the story.

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tailorbird import models as catalogue
-from tailorbird.access import Action
-from tailorbird.cli.narrator import Narrator
+from tailorbird import base_models as catalogue
+from tailorbird.auth import Action
+from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, print_table
-from tailorbird.lifecycle.control import Nothing
-from tailorbird.lifecycle.control import looking as asking
-from tailorbird.lifecycle.journal import permit
 from tailorbird.reporting import human_count
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.operations import Nothing
+from tailorbird.usecases.operations import monitoring as asking
 
 models = typer.Typer(no_args_is_help=True)
 
@@ -43,9 +43,9 @@ def _pull(
 ) -> None:
     """Fetch a base model, check its digest, and keep it as safetensors."""
     session = open_session(workspace, who, key)
-    permit(session.parts, session.actor(), Action.PULL_MODEL, name)
-    with Narrator(err) as progress:
-        folder = catalogue.pull(name, session.parts.models, session.parts.model_reader, progress.tell)
+    permit(session.deps, session.actor(), Action.PULL_MODEL, name)
+    with ProgressDisplay(err) as progress:
+        folder = catalogue.pull(name, session.deps.models, session.deps.model_reader, progress.tell)
     out.print(str(folder), markup=False)
 
 

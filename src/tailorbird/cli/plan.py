@@ -8,15 +8,14 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import Why, followed, is_planned, narrated, submitted
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, say
+from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
-from tailorbird.lifecycle.control import plans as asking
-from tailorbird.lifecycle.control.operation import Nothing
-from tailorbird.lifecycle.running import adapt as climbing
-from tailorbird.lifecycle.running.probing import plan_with_probes
-from tailorbird.lifecycle.running.retiming import plan_retimed
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
+from tailorbird.usecases.operations import plans as asking
+from tailorbird.usecases.operations.operation import Nothing
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_with_probes
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]
 WhatIf = Annotated[
@@ -73,34 +72,34 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else f"next: tailorbird adapt {objective}")
 
 
-def _planned(session: Session, objective: Path) -> tuple[str, Plan]:
+def _planned(session: CommandSession, objective: Path) -> tuple[str, Plan]:
     with narrated(session, f"tailorbird plan {objective}") as progress:
         if session.server:
             run = submitted(session, objective, "plan")
             found = followed(session, run, progress, until=lambda job: is_planned(session, job)).plan
             run_id = run.id
         else:
-            stage = climbing.plan(session.parts, session.actor(), objective, progress)
+            stage = climbing.plan(session.deps, session.actor(), objective, progress)
             found, run_id = stage.plan, stage.run.id
     assert found is not None
     return run_id, found
 
 
-def _probed(session: Session, objective: Path) -> tuple[str, Plan]:
+def _probed(session: CommandSession, objective: Path) -> tuple[str, Plan]:
     if session.server:
         hint = "plan without it: several base models are probed by the server as they are planned; or run plan --probe on the server"
         raise InvalidInput("--probe asks the models of this machine, and the run is a server's", hint, code="probe_remote")
     with narrated(session, f"tailorbird plan {objective} --probe") as progress:
-        run, found = plan_with_probes(session.parts, session.actor(), objective, progress)
+        run, found = plan_with_probes(session.deps, session.actor(), objective, progress)
     return run.id, found
 
 
-def _retime(session: Session, objective: Path) -> None:
+def _retime(session: CommandSession, objective: Path) -> None:
     if session.server:
         hint = "run plan --retime on the machine of the worker that trains"
         raise InvalidInput("--retime times this machine, and the run is a server's", hint, code="retime_remote")
     with narrated(session, f"tailorbird plan {objective} --retime") as progress:
-        plan_retimed(session.parts, session.actor(), objective, progress)
+        plan_retimed(session.deps, session.actor(), objective, progress)
 
 
 def _changes(text: str) -> dict[str, str]:

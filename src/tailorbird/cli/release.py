@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.release import Release, Statement
-from tailorbird.foundations.canonical import digest_of, short
-from tailorbird.lifecycle.control import releases as asking
 from tailorbird.reporting import release_summary
+from tailorbird.usecases.operations import releases as asking
 
 release = typer.Typer(no_args_is_help=True)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
@@ -31,7 +31,7 @@ def _list(
     limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
 ) -> None:
     """List the tenant's releases, newest first."""
-    known = open_session(workspace, who, key).ask(asking.LIST, asking.Page(limit=limit)).releases
+    known = open_session(workspace, who, key).ask(asking.LIST, asking.ReleasePageRequest(limit=limit)).releases
     if as_json:
         print_json(known)
         return
@@ -106,12 +106,12 @@ def _stage(digest: DigestArgument, workspace: Workspace = None, who: As = None, 
     say(f"next: tailorbird promote {short(found.digest)} --as operator")
 
 
-def _decide(session: Session, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
+def _decide(session: CommandSession, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
     """Asks what is to be signed, checks that it says what was meant, signs it with the key on this machine, and files it."""
     stated = session.ask(asking.STATEMENT, asking.Intent(digest=digest, decision=decision, reason=reason), "approver")
     _check(stated, digest, decision, reason, session.name("approver"))
     signature = session.sign(decision, digest_of(stated), "approver")
-    return session.ask(asking.DECIDE, asking.Decided(digest=digest, statement=stated, signature=signature), "approver")
+    return session.ask(asking.DECIDE, asking.SignedDecision(digest=digest, statement=stated, signature=signature), "approver")
 
 
 def _check(stated: Statement, digest: str, decision: str, reason: str, name: str) -> None:

@@ -1,8 +1,4 @@
-"""A server, asked as if it were here: the same operations, the same answers, the same errors.
-
-In: operations and their requests; the key file of who asks, which never leaves this machine. Out: answer values, and errors of our tree as
-the server raised them. Must not know: what an operation does, any verb.
-"""
+"""A server, asked as if it were here: the same operations, the same answers, the same errors."""
 
 from __future__ import annotations
 
@@ -17,16 +13,16 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
-from tailorbird import access
-from tailorbird.access.browsers import origin_of
+from tailorbird import auth
+from tailorbird.auth.origin_checks import origin_of
+from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain import errors
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.lifecycle import Actor
-from tailorbird.lifecycle.control import Operation
-from tailorbird.lifecycle.identities.sessions import log_in
+from tailorbird.usecases import Actor
+from tailorbird.usecases.operations import Operation
+from tailorbird.usecases.sessions import log_in
 
 if TYPE_CHECKING:
     import httpx
@@ -112,11 +108,11 @@ class RemoteControl:
 
     def _actor(self) -> Actor:
         """Who the key file says we are. Roles are the server's to know. Raises NotFound, Forbidden, Corrupt (the key file)."""
-        key, now = access.load_key(self._key_file), datetime.now(UTC)
-        identity = Identity(tenant=self._tenant, name=self._name, roles=frozenset(), public_key=access.public_key(key), created_at=now)
+        key, now = auth.load_key(self._key_file), datetime.now(UTC)
+        identity = Identity(tenant=self._tenant, name=self._name, roles=frozenset(), public_key=auth.public_key(key), created_at=now)
 
         def sign(purpose: str, digest: Digest) -> Signature:
-            return access.sign(key, self._name, purpose, digest, datetime.now(UTC))
+            return auth.sign(key, self._name, purpose, digest, datetime.now(UTC))
 
         return Actor(identity, sign)
 

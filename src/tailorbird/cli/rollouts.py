@@ -9,12 +9,12 @@ import typer
 import yaml
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.control import rollouts as asking
-from tailorbird.lifecycle.control.releases import OneRelease
-from tailorbird.lifecycle.releasing.rollouts import Decision, RolloutReport
+from tailorbird.usecases.operations import rollouts as asking
+from tailorbird.usecases.operations.releases import OneRelease
+from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport
 
 rollout = typer.Typer(no_args_is_help=True)
 drill = typer.Typer()
@@ -77,7 +77,7 @@ def _decide(
     key: Key = None,
 ) -> None:
     """Hold a rollout, let it go on, promote it, or take it back."""
-    wanted = asking.Decided(rollout=rollout_id, decision=decision, reason=reason)
+    wanted = asking.RolloutDecision(rollout=rollout_id, decision=decision, reason=reason)
     moved = open_session(workspace, who, key).ask(asking.DECIDE, wanted, "operator")
     out.print(f"rollout {moved.id} is {moved.state.value.replace('_', ' ')}", markup=False)
 

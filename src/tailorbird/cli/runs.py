@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.control import Nothing
-from tailorbird.lifecycle.control import runs as asking
-from tailorbird.lifecycle.running.jobs import Job
+from tailorbird.usecases.operations import Nothing
+from tailorbird.usecases.operations import runs as asking
+from tailorbird.usecases.runs.jobs import Job
 
 runs = typer.Typer(no_args_is_help=True)
 jobs = typer.Typer(no_args_is_help=True)
@@ -39,7 +39,7 @@ def _list_runs(
     limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
 ) -> None:
     """List the tenant's runs, newest first."""
-    page = open_session(workspace, who, key).ask(asking.LIST, asking.Page(limit=limit))
+    page = open_session(workspace, who, key).ask(asking.LIST, asking.RunPageRequest(limit=limit))
     if as_json:
         print_json(page.runs)
         return

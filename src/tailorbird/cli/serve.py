@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from tailorbird import wiring
-from tailorbird.app import Listening, LogFormat, run_engine, run_gateway, serve_beside, take_secret, tls_of
 from tailorbird.cli.session import Workspace, open_session
+from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, serve_beside, take_secret, tls_of
 from tailorbird.settings import Settings
 
 serve = typer.Typer()
@@ -43,11 +43,11 @@ def _serve(
         log_format=log_format or settings.log_format,
     )
     keep_former = timedelta(seconds=settings.keep_former_seconds)
-    outside = wiring.open_outside_driver(settings, session.parts)
+    outside = wiring.open_outside_driver(settings, session.deps)
     if outside is not None:
-        serve_beside(session.parts, listening, outside, keep_former)
+        serve_beside(session.deps, listening, outside, keep_former)
     else:
-        run_gateway(session.parts, listening, wiring.open_driver, keep_former=keep_former)
+        run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
 
 
 def _file(settings: Settings, path: str) -> Path | None:
@@ -62,7 +62,7 @@ def _engine(
 ) -> None:
     """Run models for one gateway. The gateway starts this; it is not for people."""
     session = open_session(workspace)
-    run_engine(session.parts, place, take_secret(), log_format or session.settings.log_format)
+    run_engine(session.deps, place, take_secret(), log_format or session.settings.log_format)
 
 
 apps = {"serve": serve, "engine": engine}

@@ -1,8 +1,4 @@
-"""What every verb begins with: where it is done, and who acts.
-
-In: the options all verbs share. Out: ``Session``, which asks operations of this machine's workspace or, with ``--server``, of a server;
-JSON or tables on stdout. Must not know: any verb.
-"""
+"""What every verb begins with: where it is done, and who acts."""
 
 from __future__ import annotations
 
@@ -19,16 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 
-from tailorbird import access, wiring
-from tailorbird.cli.address import SERVER, SERVER_CA
+from tailorbird import auth, wiring
+from tailorbird.cli.invocation import SERVER, SERVER_CA
+from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.lifecycle import Actor, Parts
-from tailorbird.lifecycle.control import Operation, perform
-from tailorbird.lifecycle.identities.people import act_as
 from tailorbird.settings import Settings, find_workspace, load_settings
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.operations import Operation, perform
 
 if TYPE_CHECKING:
     from tailorbird.cli.remote import RemoteControl
@@ -46,7 +42,7 @@ err = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
-class Session:
+class CommandSession:
     """One call of the command line."""
 
     workspace: Path | None
@@ -64,11 +60,11 @@ class Session:
         return load_settings(find_workspace(self.workspace))
 
     @cached_property
-    def parts(self) -> Parts:
-        """The opened parts of this machine's workspace. Raises InvalidInput with ``--server``: the verb works on this machine alone."""
+    def deps(self) -> Dependencies:
+        """The opened ports of this machine's workspace. Raises InvalidInput with ``--server``: the verb works on this machine alone."""
         if self.server:
             raise InvalidInput("this is done on the machine of the workspace", "run it there, without --server", code="local_only")
-        return wiring.open_parts(self.settings)
+        return wiring.open_dependencies(self.settings)
 
     @property
     def tenant(self) -> str:
@@ -85,18 +81,18 @@ class Session:
 
     def actor(self, default: str | None = None) -> Actor:
         """Who acts here, proven by their key. Raises NotFound, Forbidden."""
-        return act_as(self.parts, self.tenant, self.name(default), self.key_file(default))
+        return act_as(self.deps, self.tenant, self.name(default), self.key_file(default))
 
     def ask(self, operation: Operation[Q, A], request: Q, default: str | None = None) -> A:
         """The answer to ``request``, from here or from the server. ``default`` acts unless ``--as`` names somebody."""
         if self.server:
             return self.remote(default).ask(operation, request)
-        return perform(self.parts, self.actor(default), operation, request)
+        return perform(self.deps, self.actor(default), operation, request)
 
     def sign(self, purpose: str, digest: Digest, default: str | None = None) -> Signature:
         """The signature of who acts, made with the key on this machine."""
-        key = access.load_key(self.key_file(default))
-        return access.sign(key, self.name(default), purpose, digest, wiring.SystemClock().now())
+        key = auth.load_key(self.key_file(default))
+        return auth.sign(key, self.name(default), purpose, digest, wiring.SystemClock().now())
 
     def remote(self, default: str | None = None) -> RemoteControl:
         """The server, with who acts logged in."""
@@ -114,15 +110,15 @@ class Session:
         return {}
 
 
-def open_session(workspace: Path | None, who: str | None = None, key: Path | None = None) -> Session:
+def open_session(workspace: Path | None, who: str | None = None, key: Path | None = None) -> CommandSession:
     """The session for the options given. Raises NotFound when it needs a workspace and there is none."""
-    session = Session(workspace, who, key)
+    session = CommandSession(workspace, who, key)
     if not (session.server and who and "/" in who and key):
         _need_workspace(session)
     return session
 
 
-def _need_workspace(session: Session) -> None:
+def _need_workspace(session: CommandSession) -> None:
     try:
         find_workspace(session.workspace)
     except NotFound as error:

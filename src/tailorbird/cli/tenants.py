@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from tailorbird import access
-from tailorbird.cli.session import As, AsJson, Key, Session, Workspace, open_session, out, print_json, print_table, say
+from tailorbird import auth
+from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.domain.allowed_places import ANONYMOUS, AllowedPlace
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.place import ANONYMOUS, Place
-from tailorbird.domain.quota import Limits, Usage
-from tailorbird.lifecycle.control import Nothing
-from tailorbird.lifecycle.control import tenants as asking
-from tailorbird.lifecycle.identities.people import FIRST_PEOPLE
-from tailorbird.lifecycle.identities.tenants import TenantView
+from tailorbird.domain.quota import QuotaLimits, Usage
+from tailorbird.usecases.identities import FIRST_PEOPLE
+from tailorbird.usecases.operations import Nothing
+from tailorbird.usecases.operations import tenants as asking
+from tailorbird.usecases.tenants import TenantView
 
 tenant = typer.Typer(no_args_is_help=True)
 TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]
@@ -163,7 +163,7 @@ def _used(usage: Usage) -> str:
     return f"{usage.requests:,} requests, {usage.input_tokens:,} + {usage.output_tokens:,} tokens, {usage.money:.4f}"
 
 
-def _told(limits: Limits) -> str:
+def _told(limits: QuotaLimits) -> str:
     return ", ".join(f"{name}={value:g}" for name, value in limits.model_dump().items() if value is not None) or "no limits"
 
 
@@ -172,26 +172,26 @@ def _kept(policy: TrafficPolicy) -> str:
     return words + (f", {100 * policy.review_share:g} % reviewed" if policy.review_share else "")
 
 
-def _place(given: str) -> Place:
+def _place(given: str) -> AllowedPlace:
     prefix, _, credential = given.partition("=")
-    return Place(prefix=prefix, credential=credential or ANONYMOUS)
+    return AllowedPlace(prefix=prefix, credential=credential or ANONYMOUS)
 
 
-def _readable(places: Sequence[Place]) -> str:
+def _readable(places: Sequence[AllowedPlace]) -> str:
     return ", ".join(f"{place.prefix} ({place.credential})" for place in places) or "no address"
 
 
-def _limits(given: list[str] | None) -> Limits:
+def _limits(given: list[str] | None) -> QuotaLimits:
     named = dict(one.partition("=")[::2] for one in given or ())
-    return Limits.model_validate(named)
+    return QuotaLimits.model_validate(named)
 
 
-def _own_folder(session: Session, name: str) -> Path:
+def _own_folder(session: CommandSession, name: str) -> Path:
     return Path(f"{name}-keys") if session.server else session.settings.keys / name
 
 
 def _public(path: Path) -> str:
-    return access.public_key(access.load_key(path)) if path.exists() else access.create_key(path)
+    return auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path)
 
 
 apps = {"tenant": tenant}

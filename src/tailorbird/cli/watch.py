@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.exit_status import ExitStatus
+from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json, print_table, say
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.signal import Severity, Signal
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.control import Nothing
-from tailorbird.lifecycle.control import looking as asking
+from tailorbird.usecases.operations import Nothing
+from tailorbird.usecases.operations import monitoring as asking
 
 watch = typer.Typer(invoke_without_command=True)
 

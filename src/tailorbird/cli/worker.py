@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.app import LogFormat, Worker, doing, mind_the_time, set_up, sign_and_ship, watch_all
-from tailorbird.cli.narrator import Narrator
+from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import Workspace, err, open_session
-from tailorbird.lifecycle import Progress
+from tailorbird.processes import LogFormat, StepWorker, doing, mind_the_time, set_up, sign_and_ship, watch_all
+from tailorbird.usecases import Progress
 
 worker = typer.Typer()
 
@@ -27,12 +27,12 @@ def _worker(
     the log and watches production, as often as the settings say; with --once it does not.
     """
     session = open_session(workspace)
-    form, parts = log_format or session.settings.log_format, session.parts
+    form, deps = log_format or session.settings.log_format, session.deps
     log = set_up("worker", form)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
-    told = Narrator(err, waits=True) if form == "text" else nullcontext(Progress(tell=log.info))
-    with told as progress, nullcontext() if once else doing([mind_the_time(parts), sign_and_ship(parts), watch_all(parts)]):
-        Worker(parts, progress, log.info, once=once).run()
+    told = ProgressDisplay(err, waits=True) if form == "text" else nullcontext(Progress(tell=log.info))
+    with told as progress, nullcontext() if once else doing([mind_the_time(deps), sign_and_ship(deps), watch_all(deps)]):
+        StepWorker(deps, progress, log.info, once=once).run()
 
 
 apps = {"worker": worker}

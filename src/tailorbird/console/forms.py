@@ -1,7 +1,4 @@
-"""What a browser sends: forms, and values read from them.
-
-In: a request's body; text fields. Out: fields; request values of the control plane. Must not know: what they are for.
-"""
+"""What a browser sends: forms, and values read from them."""
 
 from __future__ import annotations
 

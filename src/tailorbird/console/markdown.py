@@ -1,8 +1,4 @@
-"""Markdown as our own rooms write it, as HTML in which nothing can act.
-
-In: a model card or an explanation. Out: markup made of headings, paragraphs, lists, tables and code, every piece of text escaped. Must not
-know: links, images, raw HTML (they are shown as text).
-"""
+"""Markdown as our own rooms write it, as HTML in which nothing can act."""
 
 from __future__ import annotations
 

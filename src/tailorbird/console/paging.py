@@ -1,7 +1,4 @@
-"""Long lists, a page at a time.
-
-In: how many there are, and which page an address asks for. Out: what to leave out, and where older and newer lie. Must not know: of what.
-"""
+"""Long lists, a page at a time."""
 
 from __future__ import annotations
 

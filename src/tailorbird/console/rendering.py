@@ -1,7 +1,4 @@
-"""Templates to answers, with the headers that keep a page to itself.
-
-In: a template's name and values. Out: HTML in which every value is escaped; responses. Must not know: where values come from.
-"""
+"""Templates to answers, with the headers that keep a page to itself."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from fastapi.responses import HTMLResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tailorbird.console.markdown import markdown_html
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import NotFound
-from tailorbird.foundations.canonical import short
-from tailorbird.foundations.measures import lower_is_better
-from tailorbird.reporting import comparison_lines, formatting, human_count, human_seconds
+from tailorbird.reporting import comparison_lines, human_count, human_seconds, number_formats
+from tailorbird.stats.metric_direction import lower_is_better
 
 #: Everything comes from here or not at all; nothing inline; no page of ours inside another's.
 _POLICY = (
@@ -74,15 +71,15 @@ def _environment() -> Environment:
         markdown=markdown_html,
         count=human_count,
         seconds=human_seconds,
-        memory=formatting.human_memory,
-        process_memory=formatting.process_memory,
-        money=formatting.human_money,
-        moment=formatting.moment,
-        estimate=formatting.estimate_text,
+        memory=number_formats.human_memory,
+        process_memory=number_formats.process_memory,
+        money=number_formats.human_money,
+        moment=number_formats.moment,
+        estimate=number_formats.estimate_text,
         comparing=comparison_lines,
         bound=lambda metric: "≤" if lower_is_better(metric) else "≥",
-        metric=formatting.metric_text,
-        finding=formatting.finding_text,
-        difference=formatting.difference_text,
+        metric=number_formats.metric_text,
+        finding=number_formats.finding_text,
+        difference=number_formats.difference_text,
     )
     return made

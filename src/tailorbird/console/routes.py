@@ -1,7 +1,4 @@
-"""All pages in one table, and how each is answered.
-
-In: where logins come in, with the opened parts. Out: a router under ``/console``. Must not know: what a page shows.
-"""
+"""All pages in one table, and how each is answered."""
 
 from __future__ import annotations
 
@@ -12,25 +9,25 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
-from tailorbird.console import door, rendering
+from tailorbird.console import rendering, session_guard
 from tailorbird.console.forms import Fields, read_form
+from tailorbird.console.page_context import AnonymousContext, GuestView, PageContext, View, see_other
 from tailorbird.console.pages import (
+    answer_queue,
     audit,
-    entrance,
     jobs,
-    judging,
+    label_review,
     objectives,
     releases,
-    reviews,
     rollouts,
     runs,
     snapshots,
     tenants,
     traffic,
 )
-from tailorbird.console.visit import Guest, GuestView, View, Visit, see_other
+from tailorbird.console.pages import login as entrance
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
-from tailorbird.lifecycle.identities.sessions import Entrance
+from tailorbird.usecases.sessions import LoginEntry
 
 #: Pages for everybody.
 _OPEN: tuple[tuple[str, str, GuestView], ...] = (
@@ -52,9 +49,9 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/releases/{digest}", releases.show),
     ("POST", "/releases/{digest}/statement", releases.state),
     ("POST", "/releases/{digest}/decision", releases.decide),
-    ("GET", "/releases/{digest}/review", judging.show),
-    ("POST", "/releases/{digest}/review", judging.judge),
-    ("POST", "/releases/{digest}/review/judges", judging.ask),
+    ("GET", "/releases/{digest}/review", label_review.show),
+    ("POST", "/releases/{digest}/review", label_review.judge),
+    ("POST", "/releases/{digest}/review/judges", label_review.ask),
     ("GET", "/releases/{digest}/stage", releases.confirm_stage),
     ("POST", "/releases/{digest}/stage", releases.stage),
     ("GET", "/releases/{digest}/promote", releases.confirm_promote),
@@ -72,8 +69,8 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("GET", "/data", snapshots.show_all),
     ("GET", "/data/{snapshot}/labels", snapshots.show_labels),
     ("POST", "/data/{snapshot}/labels", snapshots.decide),
-    ("GET", "/reviews", reviews.show),
-    ("POST", "/reviews/{request}", reviews.settle),
+    ("GET", "/reviews", answer_queue.show),
+    ("POST", "/reviews/{request}", answer_queue.settle),
     ("GET", "/tenants", tenants.show_all),
     ("GET", "/tenants/new", tenants.ask_new),
     ("POST", "/tenants/new", tenants.add),
@@ -98,7 +95,7 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def console_routes(entrance: Entrance) -> APIRouter:
+def console_routes(entrance: LoginEntry) -> APIRouter:
     """The console's pages and files, and a page that says so for whatever else is asked for below ``/console``."""
     router = APIRouter(prefix="/console", include_in_schema=False)
     for method, path, guest_view in _OPEN:
@@ -109,15 +106,15 @@ def console_routes(entrance: Entrance) -> APIRouter:
     return router
 
 
-def _open(entrance: Entrance, view: GuestView) -> _Endpoint:
-    return _endpoint(lambda request, form: view(Guest(entrance, request, form)))
+def _open(entrance: LoginEntry, view: GuestView) -> _Endpoint:
+    return _endpoint(lambda request, form: view(AnonymousContext(entrance, request, form)))
 
 
-def _known(entrance: Entrance, view: View) -> _Endpoint:
+def _known(entrance: LoginEntry, view: View) -> _Endpoint:
     def answer(request: Request, form: Fields) -> Response:
         # An error's page, too, knows who is here.
-        request.state.actor = door.enter(entrance.parts, request)
-        return view(Visit(entrance, request, form, request.state.actor))
+        request.state.actor = session_guard.enter(entrance.deps, request)
+        return view(PageContext(entrance, request, form, request.state.actor))
 
     return _endpoint(answer)
 
@@ -129,7 +126,7 @@ def _endpoint(answer: Callable[[Request, Fields], Response]) -> _Endpoint:
         try:
             form: Fields = {}
             if request.method == "POST":
-                door.require_own_page(request)
+                session_guard.require_own_page(request)
                 form = await read_form(request)
             response = await run_in_threadpool(answer, request, form)
         except TailorbirdError as error:
@@ -149,5 +146,5 @@ def _refusal(request: Request, error: TailorbirdError) -> Response:
     )
 
 
-def _nothing(_guest: Guest) -> Response:
+def _nothing(_guest: AnonymousContext) -> Response:
     raise NotFound("there is no such page", "start from the objectives", code="page_missing")

@@ -6,14 +6,14 @@ In: the files, folders and addresses that an objective names, and where earlier 
 refused row with its reason. Must not know: models, metrics, the ledger.
 """
 
-from tailorbird.data.gathering import SnapshotRequest
-from tailorbird.data.inspecting import inspect
-from tailorbird.data.labelling.suspects import label_suspects
+from tailorbird.data.inspection import inspect
+from tailorbird.data.label_errors import label_suspects
+from tailorbird.data.pipeline import SnapshotRequest
 from tailorbird.data.provenance import Amendments, members_of, prove_documents, prove_rows, salt_of
-from tailorbird.data.provenance.amending import answer_gone
-from tailorbird.data.provenance.rewriting import Rewritten, documents_of_subject, rewrite, rows_of_subject, stored_rows
-from tailorbird.data.reading import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
-from tailorbird.data.reading.qrels import without
+from tailorbird.data.provenance.apply_amendments import answer_gone
+from tailorbird.data.provenance.snapshot_rewrite import Rewritten, documents_of_subject, rewrite, rows_of_subject, stored_rows
+from tailorbird.data.readers import SourceRow, SourceRows, fingerprint_sources, read_sources, row_id
+from tailorbird.data.readers.qrels import without
 from tailorbird.data.snapshot import BuiltSnapshot, build_snapshot, group_sizes, load_documents, load_quarantine, load_rows
 
 __all__ = [

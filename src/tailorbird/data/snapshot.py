@@ -1,8 +1,4 @@
-"""From an objective's files to a frozen snapshot, and back to rows.
-
-In: an objective, its folder, where earlier rows went. Out: a manifest by digest; rows of one split. Must not know: models, metrics,
-the ledger.
-"""
+"""From an objective's files to a frozen snapshot, and back to rows."""
 
 from __future__ import annotations
 
@@ -11,15 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tailorbird.data.appending import Keeping, extend
-from tailorbird.data.freezing import freeze, frozen_rows
-from tailorbird.data.frozen_rows import FrozenRows
-from tailorbird.data.gathering import SnapshotRequest, gather
+from tailorbird.data.incremental import StateWriter, extend
+from tailorbird.data.lazy_rows import LazyRows
+from tailorbird.data.pipeline import SnapshotRequest, gather
+from tailorbird.data.snapshot_writer import freeze, frozen_rows
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.value import Digest
-from tailorbird.foundations import label_sets
 from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.text import label_sets
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class BuiltSnapshot:
     """
 
     manifest: SnapshotManifest
-    rows: FrozenRows
+    rows: LazyRows
     quarantined: tuple[Quarantined, ...]
     assigned: dict[Digest, tuple[str, str]]
     report: CurationReport
@@ -46,7 +42,7 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
     if appended is not None:
         return BuiltSnapshot(*appended)
     gathered = gather(request)
-    keeping = Keeping(request, gathered)
+    keeping = StateWriter(request, gathered)
     gathered = replace(gathered, text_ties=None)
     frozen = freeze(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}

@@ -1,8 +1,4 @@
-"""The models one may start from.
-
-In: catalogue entries. Out: values that name a base model by digest. Must not know: how a model is fetched
-(``models/``) or run (``inference/``).
-"""
+"""The models one may start from."""
 
 from __future__ import annotations
 

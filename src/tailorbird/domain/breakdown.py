@@ -1,8 +1,4 @@
-"""What lies behind a candidate's metrics: where it errs, how far its probabilities can be trusted, what leaving items to people buys.
-
-In: results of ``evaluation/``. Out: a frozen breakdown, kept beside the evidence. Must not know: formulas, engines. Items are named by
-their digests; no text of one stands here.
-"""
+"""What lies behind a candidate's metrics: where it errs, how far its probabilities can be trusted, what leaving items to people buys."""
 
 from __future__ import annotations
 

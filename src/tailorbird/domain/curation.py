@@ -1,8 +1,5 @@
 """What curation may do, and what it did: policies in, counts and findings out.
 
-In: nothing. Out: frozen values: the ``curation:`` section of an objective, and the report of one curation. Must not know: how anything is
-found, files' formats.
-
 No value here holds text of a row, nor a place inside one: a finding names a row by file and line, a code, and counts.
 """
 

@@ -1,7 +1,4 @@
-"""What answers under which public name, and the row every request leaves.
-
-In: release digests. Out: aliases, servables, request rows. Must not know: HTTP, engines, tables.
-"""
+"""What answers under which public name, and the row every request leaves."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from tailorbird.domain.value import Digest, Name, Value
 STAGING = ".staging"
 
 
-class Target(Value):
+class AliasTarget(Value):
     """A release behind an alias and its share of the traffic (weights are relative)."""
 
     release: Digest
@@ -33,8 +30,8 @@ class Alias(Value):
 
     tenant: Name
     name: Name
-    targets: tuple[Target, ...]
-    previous: tuple[Target, ...] = ()
+    targets: tuple[AliasTarget, ...]
+    previous: tuple[AliasTarget, ...] = ()
     version: int = 1
     moved_at: datetime
     moved_by: Name
@@ -83,7 +80,7 @@ class Servable(Value):
 class RequestRow(Value):
     """What stays of a request. Its text is not here. ``outcome`` is ``ok``, ``error``, ``refused`` or ``aborted``.
 
-    ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``foundations/sketch.py``), for
+    ``characters`` is the length of the user's text and ``sketch`` its content reduced to a few numbers (``text/sketch.py``), for
     drift; ``confidence`` the probability of the answer, where there is one. ``cost`` is in the currency of the settings' prices.
 
     ``version`` is that of the alias by which the arm was drawn and ``unit`` whom it was drawn for (a salted hash; empty where nobody was

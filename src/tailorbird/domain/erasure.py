@@ -1,7 +1,4 @@
-"""A person asked to be forgotten: what was found of theirs, what was done, what others must do by when, and the signed statement of it.
-
-In: pseudonyms, digests, proofs. Out: values. Must not know: names of people, texts of rows, where anything is stored.
-"""
+"""A person asked to be forgotten: what was found of theirs, what was done, what others must do by when, and the signed statement of it."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class Erasure(Value):
 class RowProof(Value):
     """One row that went: its salted key, that it was in the old snapshot, and that it is not in the new one.
 
-    Both proofs are JSON of ``foundations/membership.py: Proof``, against the roots named beside them.
+    Both proofs are JSON of ``crypto/membership_proofs.py: Proof``, against the roots named beside them.
     """
 
     key: str
@@ -74,7 +71,7 @@ class RewrittenSnapshot(Value):
     documents: RewrittenDocuments | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
-class DutyKind(StrEnum):
+class ObligationKind(StrEnum):
     """What is left for people to do."""
 
     RETIRE = "retire"
@@ -83,16 +80,16 @@ class DutyKind(StrEnum):
     EXPIRE_BACKUPS = "expire_backups"
 
 
-class Duty(Value):
+class Obligation(Value):
     """Something to be done by ``due``. ``what`` names a release, an objective, or file and line; never a row's text."""
 
-    kind: DutyKind
+    kind: ObligationKind
     what: str
     due: date
     why: str
 
 
-class Reach(Value):
+class ErasureReach(Value):
     """What the person's rows and documents reached, by name or digest. ``adapters`` are adapters, weights, tuned encoders and floors that
     learned from them; ``indexes`` hold ``passages`` of their documents; ``aliases`` answer with a reached release, mirror it, or would
     return to it. Requests and feedback are those of reached releases, counted: they hold no name of a person."""
@@ -145,10 +142,10 @@ class Certificate(Value):
     asked_by: Name
     asked_at: datetime
     done_at: datetime
-    reach: Reach
+    reach: ErasureReach
     snapshots: tuple[RewrittenSnapshot, ...]
     purged: tuple[Digest, ...]
-    duties: tuple[Duty, ...]
+    duties: tuple[Obligation, ...]
     earlier: Digest | None = None
     words: tuple[ErasedWords, ...] = Field(default=(), exclude_if=lambda value: not value)
     forgotten: tuple[Digest, ...] = Field(default=(), exclude_if=lambda value: not value)

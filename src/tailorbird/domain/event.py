@@ -1,8 +1,4 @@
-"""What happened, as it enters the tamper-evident log.
-
-In: who did what to what. Out: events, log entries and checkpoints. Must not know: the Merkle tree's arithmetic
-(``foundations/merkle.py``) or the table it lies in (``ledger/``). Personal data never enters an event.
-"""
+"""What happened, as it enters the tamper-evident log."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What was measured, and what it proves.
-
-In: per-item results and metrics from ``evaluation/``. Out: evidence, comparisons, gate results. Must not know: formulas
-(``foundations/statistics.py``), engines, thresholds of any one tenant.
-"""
+"""What was measured, and what it proves."""
 
 from __future__ import annotations
 
@@ -107,7 +103,7 @@ class Evidence(Value):
     """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``, ``breakdown`` the artifact with
     what lies behind the metrics (``domain/breakdown.py``).
 
-    ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/safety.py``), where the objective limits it;
+    ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/forgetting.py``), where the objective limits it;
     ``unmeasured`` says why a limit was not measured. ``incumbent`` names the
     item results, on the same items, of ``incumbent_release``, which answered when this was measured. ``refer_below`` is the probability
     below which an answer counted as referred to a person: calibrated on dev, kept on test. ``shifted`` names the results of the items of

@@ -1,8 +1,4 @@
-"""What people say of answers, and the answers that wait for people.
-
-In: requests by id, words and marks of people. Out: feedback on one scale from 0 (bad) to 1 (good), items of the review queue, kept content.
-Must not know: who asks for it, where a text is shown.
-"""
+"""What people say of answers, and the answers that wait for people."""
 
 from __future__ import annotations
 
@@ -58,7 +54,7 @@ class Marks(Value):
     mean: float
 
 
-class Said(Value):
+class FeedbackGiven(Value):
     """What somebody says of an answer."""
 
     request: RequestId
@@ -66,14 +62,14 @@ class Said(Value):
     value: Annotated[str, Field(min_length=1, max_length=500)]
 
     @model_validator(mode="after")
-    def _is_on_the_scale(self) -> Said:
+    def _is_on_the_scale(self) -> FeedbackGiven:
         allowed = SCORES.get(self.kind)
         if allowed is not None and self.value not in allowed:
             raise ValueError(f"{self.kind.value} is one of: {', '.join(allowed)}")
         return self
 
 
-def score_of(said: Said, prediction: str | None) -> float | None:
+def score_of(said: FeedbackGiven, prediction: str | None) -> float | None:
     """How good the answer was by what was said. A label is 1 when it is what was answered, else 0."""
     if said.kind is FeedbackKind.LABEL:
         return None if prediction is None else float(said.value == prediction)
@@ -107,7 +103,7 @@ class Review(Value):
         return self.model_copy(update={"state": "settled", "label": label, "settled_by": by, "settled_at": at})
 
 
-class Content(Value):
+class KeptWords(Value):
     """The words of one request, redacted, kept until ``expires_at`` because the tenant's policy says so."""
 
     tenant: Name

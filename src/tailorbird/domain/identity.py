@@ -1,8 +1,4 @@
-"""Who acts: tenants, identities, their roles and their credentials.
-
-In: names and public keys. Out: values that say who may be asked for what. Must not know: how a key is stored
-or a signature made (``access/``).
-"""
+"""Who acts: tenants, identities, their roles and their credentials."""
 
 from __future__ import annotations
 
@@ -12,9 +8,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from tailorbird.domain.allowed_places import Places
 from tailorbird.domain.feedback import TrafficPolicy
-from tailorbird.domain.place import Places
-from tailorbird.domain.quota import KeyLimits, Limits
+from tailorbird.domain.quota import KeyLimits, QuotaLimits
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -41,7 +37,7 @@ class Tenant(Value):
     name: Name
     created_at: datetime
     suspended_at: datetime | None = None
-    limits: Limits = Limits()
+    limits: QuotaLimits = QuotaLimits()
     policy: TrafficPolicy = TrafficPolicy()
     places: Places = ()
 
@@ -69,7 +65,7 @@ class Identity(Value):
 class Signature(Value):
     """An Ed25519 signature by an identity over ``purpose`` and ``digest``.
 
-    The signed bytes are ``tailorbird/<purpose>/v1\\n<digest>\\n`` in UTF-8 (see ``access/signing.py``), so that a
+    The signed bytes are ``tailorbird/<purpose>/v1\\n<digest>\\n`` in UTF-8 (see ``auth/signing.py``), so that a
     signature made for one purpose proves nothing for another.
     """
 

@@ -1,7 +1,4 @@
-"""What a file of data looks like, before anybody says what it means.
-
-In: nothing. Out: what inspecting a file gives: counts and guesses. Holds no text of a row. Must not know: how anything is guessed.
-"""
+"""What a file of data looks like, before anybody says what it means."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The ladder: ways to adapt a model, the candidates they made, and the reason for each step up.
-
-In: rungs, candidates, verdicts. Out: the record of a climb. Must not know: how a rung works (``rungs/``) or how evidence is computed.
-"""
+"""The ladder: ways to adapt a model, the candidates they made, and the reason for each step up."""
 
 from __future__ import annotations
 

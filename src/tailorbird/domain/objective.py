@@ -1,7 +1,4 @@
-"""What "better" means: the objective a team writes down before anything is spent.
-
-In: the values read from ``objective.yaml``. Out: a frozen objective. Must not know: YAML, files, line numbers (``objective/``).
-"""
+"""What "better" means: the objective a team writes down before anything is spent."""
 
 from __future__ import annotations
 
@@ -93,7 +90,7 @@ class Task(Section):
     """What is learned of a conversation (``messages``): what the assistant said ``last``, or ``all`` that it said. Measured is the last."""
 
 
-class Origin(Section):
+class DataOrigin(Section):
     """Where rows come from and on what terms they may be used."""
 
     origin: str = Field(min_length=1)
@@ -151,7 +148,7 @@ class DataSource(Section):
     said last is the answer, what was said before it is what the model is given."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
-    source: Origin
+    source: DataOrigin
     """What an auditor will ask for: whose data, on what terms."""
     terms: TermColumns = TermColumns()
     """Columns that state a row's own terms, where they differ from row to row."""
@@ -173,7 +170,7 @@ class DocumentSource(Section):
     subject: str | None = None
     """The column that names the person a document is about: it is found, with its passages, when the person is erased. The snapshot holds
     a keyed pseudonym in its place."""
-    source: Origin
+    source: DataOrigin
     """What an auditor will ask for: whose documents, on what terms."""
 
 
@@ -292,7 +289,7 @@ class RuleException(Section):
     """Why the rule can be left out here, and what stands in its place."""
 
 
-class Traffic(Section):
+class ExpectedTraffic(Section):
     """How much the result will be asked. What answering costs over this time counts beside what making it costs: the ladder stands in the
     order of both together, and of two that tie the cheaper one in all wins."""
 
@@ -406,7 +403,7 @@ class Objective(Section):
     margin for each metric, by its name. Where nothing is said: 0.02 of a share, 0.05 nats of log_loss, 0.04 of brier."""
     budget: Budget = Budget()
     """What finding the answer may cost in all."""
-    traffic: Traffic | None = Field(default=None, exclude_if=lambda value: value is None)
+    traffic: ExpectedTraffic | None = Field(default=None, exclude_if=lambda value: value is None)
     """How much the result will be asked; without it, 10,000 requests a month over 12 months are assumed, and the plan says so."""
     ladder: Literal["auto"] | tuple[RungKind, ...] = "auto"
     """Which ways to adapt may be tried: ``auto``, from the cheapest up as far as needed, or a list. Of a classify task ``auto`` begins with
@@ -429,9 +426,9 @@ class Objective(Section):
         return any(exception.rule == rule for exception in self.exceptions)
 
     @property
-    def expected_traffic(self) -> Traffic:
+    def expected_traffic(self) -> ExpectedTraffic:
         """What the objective says of its traffic, or what is assumed."""
-        return self.traffic or Traffic()
+        return self.traffic or ExpectedTraffic()
 
     @property
     def bases(self) -> tuple[str, ...]:

@@ -1,7 +1,4 @@
-"""What will be tried, in what order, at what cost, and why; frozen before anything is spent.
-
-In: results of ``planning/``. Out: a plan. Must not know: the rules that made it, the machine's probes.
-"""
+"""What will be tried, in what order, at what cost, and why; frozen before anything is spent."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ from pydantic import Field
 
 from tailorbird.domain.dataset import Split
 from tailorbird.domain.evidence import Metric
-from tailorbird.domain.examination import Finding
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import RuleException
+from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.domain.value import Digest, Value
 
 
@@ -334,7 +331,7 @@ class Plan(Value):
     left_out: tuple[Refusal, ...]
     dev_power: tuple[Power, ...]
     test_power: tuple[Power, ...]
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[PreflightFinding, ...] = ()
     tokens: TokenProfile | None = None
     prices: Prices = Prices()
     calibrations: tuple[Digest, ...] = ()

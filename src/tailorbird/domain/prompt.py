@@ -1,8 +1,4 @@
-"""How a candidate speaks to the model: instruction, demonstrations, labels.
-
-In: the task and rows chosen from train. Out: a frozen prompt that training, evaluation and serving share. Must not know: chat templates
-(``foundations/prompting.py``) or token ids.
-"""
+"""How a candidate speaks to the model: instruction, demonstrations, labels."""
 
 from __future__ import annotations
 

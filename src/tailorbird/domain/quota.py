@@ -1,8 +1,4 @@
-"""How much a tenant, or one of its API keys, may use, and how much was used.
-
-In: counts of requests, tokens and money. Out: amounts that can be added and compared, limits, the windows they hold for. Must not know: who
-counts, where it is kept.
-"""
+"""How much a tenant, or one of its API keys, may use, and how much was used."""
 
 from __future__ import annotations
 
@@ -53,7 +49,7 @@ class Amounts(NamedTuple):
 NOTHING = Amounts()
 
 
-class Limits(Value):
+class QuotaLimits(Value):
     """What a tenant may use in a minute and in a calendar month (UTC), and how many bytes it may have stored. None means as much as it
     likes."""
 

@@ -1,7 +1,4 @@
-"""A release: an immutable, signed bundle of digests, and the states it may pass through.
-
-In: digests, signatures, approvals. Out: releases and the only legal transitions between their states. Must not know: keys, tables, engines.
-"""
+"""A release: an immutable, signed bundle of digests, and the states it may pass through."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from tailorbird.domain.value import Digest, Name, Value
 class ReleaseContent(Value):
     """What is released, by digest. The digest of this value's canonical JSON is the release's name, for ever.
 
-    An answer whose probability lies below ``refer_below`` is referred to a person (``foundations/labelling.py``). Without one the field is
+    An answer whose probability lies below ``refer_below`` is referred to a person (``text/label_decision.py``). Without one the field is
     not written, so that releases made before there was one keep their names.
     """
 

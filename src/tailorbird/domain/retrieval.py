@@ -1,8 +1,4 @@
-"""What is looked up for a text before it is answered, or as the answer.
-
-In: digests of an index and of encoders. Out: a frozen description that a rung makes, an engine runs and a release names. Must not know: how
-words are weighed, how texts become vectors (``foundations/``, ``inference/``).
-"""
+"""What is looked up for a text before it is answered, or as the answer."""
 
 from __future__ import annotations
 
@@ -41,7 +37,7 @@ class Retrieval(Value):
     depth: int = 50
 
 
-class Found(Value):
+class RetrievedEntry(Value):
     """An entry that was found, and its score: comparable within one answer alone."""
 
     entry: Entry

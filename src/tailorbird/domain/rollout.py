@@ -1,8 +1,4 @@
-"""A release let in by degrees: the plan, the guards, the states it passes through, and what was counted on the way.
-
-In: releases, shares of traffic, counts. Out: rollouts and the only legal transitions between their states. Must not know: how a guard is
-tested (``serving/judging.py``), tables, engines.
-"""
+"""A release let in by degrees: the plan, the guards, the states it passes through, and what was counted on the way."""
 
 from __future__ import annotations
 
@@ -102,7 +98,7 @@ USUAL_GUARDS = (
 )
 
 
-class Step(Value):
+class RolloutStep(Value):
     """A part of the way. A ``shadow`` step mirrors all requests and returns none of the answers; a ``canary`` step gives the release
     ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached."""
 
@@ -114,10 +110,10 @@ class Step(Value):
 
 #: Steps unless the plan says otherwise.
 USUAL_STEPS = (
-    Step(kind="shadow", requests=100, minutes=5),
-    Step(share=0.05),
-    Step(share=0.25, requests=300),
-    Step(share=0.5, requests=500),
+    RolloutStep(kind="shadow", requests=100, minutes=5),
+    RolloutStep(share=0.05),
+    RolloutStep(share=0.25, requests=300),
+    RolloutStep(share=0.5, requests=500),
 )
 
 
@@ -125,7 +121,7 @@ class RolloutPlan(Value):
     """The way to production. ``alpha`` is the chance that any guard ever breaches by accident; ``then`` says what follows the last step; a
     step that takes longer than ``patience_hours`` is inconclusive, which holds the rollout until a person decides."""
 
-    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=20)] = USUAL_STEPS
+    steps: Annotated[tuple[RolloutStep, ...], Field(min_length=1, max_length=20)] = USUAL_STEPS
     guards: Annotated[tuple[Guard, ...], Field(min_length=1, max_length=6)] = USUAL_GUARDS
     alpha: Annotated[float, Field(gt=0, le=0.2)] = 0.05
     then: Literal["promote", "hold"] = "promote"
@@ -186,7 +182,7 @@ class Rollout(Value):
         return self.state in OPEN
 
     @property
-    def present(self) -> Step:
+    def present(self) -> RolloutStep:
         """The step it is at."""
         return self.plan.steps[self.step]
 
@@ -206,7 +202,7 @@ class Sums(Value):
     squares: float = 0.0
 
 
-class Tally(Value):
+class ArmTally(Value):
     """What one release did under one version of an alias, by units (users, sessions; requests where nobody was named).
 
     ``errors``, ``refusals`` and ``malformed`` count units with at least one; ``latency`` and ``cost`` are of the logarithms (of ms, of
@@ -273,7 +269,7 @@ class GuardFinding(Value):
     text: str
 
 
-class Judgement(Value):
+class GuardReport(Value):
     """What the counts say now, and what follows from it."""
 
     action: RolloutAction | None

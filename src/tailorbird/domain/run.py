@@ -1,8 +1,4 @@
-"""A run of an objective, as steps that are leased, finished once, and never lost.
-
-In: what is to be done. Out: runs, steps and their state machine. Must not know: what a step does (``lifecycle/``) or
-where rows lie (``ledger/``).
-"""
+"""A run of an objective, as steps that are leased, finished once, and never lost."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What is seen in production: readings that may call for action.
-
-In: numbers from traffic and from the data pipeline. Out: signals. Must not know: how they are computed (``monitoring/``).
-"""
+"""What is seen in production: readings that may call for action."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The shape every domain value shares: frozen, closed to unknown fields, serialisable.
-
-In: plain Python values. Out: immutable pydantic models. Must not know: databases, files, HTTP.
-"""
+"""The shape every domain value shares: frozen, closed to unknown fields, serialisable."""
 
 from __future__ import annotations
 

@@ -7,16 +7,15 @@ not know: gates, targets, how a candidate was made.
 from tailorbird.evaluation.abstention import calibrated
 from tailorbird.evaluation.breakdown import break_down
 from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares, differing
-from tailorbird.evaluation.measuring import measure, metrics_of, results, some_metrics
+from tailorbird.evaluation.degenerate_answers import remarks
+from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
-from tailorbird.evaluation.prediction import PredictionRequest, engine_predictions
-from tailorbird.evaluation.ranked import ranked_predictions
+from tailorbird.evaluation.metrics import measure, metrics_of, results, some_metrics
+from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions, ranked_predictions
 from tailorbird.evaluation.ranking import relevance_of
 from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
-from tailorbird.evaluation.sameness import remarks
-from tailorbird.evaluation.settling import ServingLimits, Timing, fewest_requests, settled, timings_of
+from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, settled, timings_of
 from tailorbird.evaluation.shift import drop_between
-from tailorbird.evaluation.spec import MeasureSpec
 
 __all__ = [
     "ComparisonRule",

@@ -1,8 +1,5 @@
 """Leaving items to people: the threshold, what it costs in coverage, and what it buys in errors.
 
-In: item results with the probability of each answer. Out: a threshold calibrated on dev, ``coverage`` and ``selective_risk``, the curve.
-Must not know: objectives, who the people are.
-
 An answer is given when its probability reaches the threshold, else the item is *referred*. Coverage is the share of items that are
 answered, selective risk the share of wrong answers among those (El-Yaniv & Wiener 2010).
 """
@@ -13,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from tailorbird.domain.breakdown import Referred
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.spec import MeasureSpec, proportion
-from tailorbird.foundations.statistics import clustered_wilson
+from tailorbird.evaluation.measure_spec import MeasureSpec, proportion
+from tailorbird.stats.intervals import clustered_wilson
 
 #: Thresholds that are looked at. Two digits: a finer one would follow the noise of dev, and would not come out alike twice.
 GRID = tuple(step / 100 for step in range(100))

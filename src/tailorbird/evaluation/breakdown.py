@@ -1,8 +1,4 @@
-"""What lies behind the metrics: confusions, the worst slices, reliability, the curve of referral.
-
-In: rows and their item results. Out: a ``Breakdown``. Must not know: engines, targets of KPIs. Rows are cut by what stands beside their
-text (label, source, length of the text, in characters), never by its words.
-"""
+"""What lies behind the metrics: confusions, the worst slices, reliability, the curve of referral."""
 
 from __future__ import annotations
 
@@ -15,8 +11,8 @@ from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation.abstention import curve
 from tailorbird.evaluation.calibration import reliability
-from tailorbird.evaluation.spec import MeasureSpec
-from tailorbird.foundations.statistics import clustered_wilson
+from tailorbird.evaluation.measure_spec import MeasureSpec
+from tailorbird.stats.intervals import clustered_wilson
 
 #: Confusions and slices of a segment that are kept, and items named with each.
 _CONFUSIONS, _SLICES, _EXAMPLES = 20, 20, 3

@@ -1,8 +1,4 @@
-"""How far a model's probabilities can be trusted.
-
-In: item results with the probability of each answer. Out: ``ece``, ``brier``, the bins of a reliability diagram. Must not know: targets,
-engines.
-"""
+"""How far a model's probabilities can be trusted."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.breakdown import Bin
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped
-from tailorbird.foundations.statistics import Floats, score_interval
+from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped
+from tailorbird.stats.intervals import Floats, score_interval
 
 #: Items in a bin at least, and bins at most.
 _FEWEST, _MOST_BINS = 20, 15

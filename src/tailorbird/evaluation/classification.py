@@ -1,8 +1,4 @@
-"""Metrics of one-label classification.
-
-In: item results. Out: accuracy, balanced accuracy, macro-F1, precision and recall of every label, log-loss, calibration. Must not know:
-engines, other tasks.
-"""
+"""Metrics of one-label classification."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ import numpy as np
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.evaluation.calibration import calibration_metrics
-from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped, proportion
-from tailorbird.foundations.statistics import Floats, score_interval
+from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, proportion
+from tailorbird.stats.intervals import Floats, score_interval
 
 
 def classification_metrics(items: Sequence[ItemResult], spec: MeasureSpec) -> Iterator[Metric]:

@@ -1,8 +1,5 @@
 """How a candidate stands to another one, on the same items and in one metric, whatever its kind.
 
-In: two candidates' item results; or two shares, where the items differ. Out: a comparison with its standing. Must not know: rungs, costs,
-what follows from a standing.
-
 Where items have scores, their differences get a paired interval (``paired_interval``; ``student_interval`` where scores have no upper end).
 A metric of all items together is resampled: a BCa bootstrap of the difference over groups. Draws on which either side is undefined are left
 out; where more than ``MOST_UNDEFINED`` of them are, nothing is proven, and the comparison says why. No interval is narrower than that of
@@ -20,10 +17,8 @@ import numpy as np
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.value import Digest
-from tailorbird.evaluation.wholes import Reading, labels_in, whole_of
-from tailorbird.foundations.measures import MEASURES, Measure, Pairing, base_of, label_of, lower_is_better
-from tailorbird.foundations.overlap import token_f1
-from tailorbird.foundations.statistics import (
+from tailorbird.evaluation.corpus_metrics import MetricReading, corpus_metric_of, labels_in
+from tailorbird.stats.intervals import (
     Interval,
     items_needed_for_difference,
     mcnemar_exact,
@@ -33,6 +28,8 @@ from tailorbird.foundations.statistics import (
     student_interval,
     unpaired_interval,
 )
+from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
+from tailorbird.text.overlap import token_f1
 
 #: The largest share of resamples that may be undefined.
 MOST_UNDEFINED = 0.05
@@ -63,13 +60,13 @@ class ComparisonRule:
     refer_below: tuple[float | None, float | None] = (None, None)
 
     @property
-    def readings(self) -> tuple[Reading, Reading]:
+    def readings(self) -> tuple[MetricReading, MetricReading]:
         """How the items of the upper and of the lower are read."""
         upper, lower = self.refer_below
-        return Reading(self.many, upper), Reading(self.many, lower)
+        return MetricReading(self.many, upper), MetricReading(self.many, lower)
 
     @property
-    def measure(self) -> Measure:
+    def measure(self) -> MetricDirection:
         """Raises InvalidInput (``metric_unpaired``) for what two candidates cannot be compared in."""
         base = base_of(self.metric)
         measure = MEASURES.get(base)
@@ -168,7 +165,7 @@ def differing(upper_items: Sequence[ItemResult], lower_items: Sequence[ItemResul
     return frozenset(item for item, mine, theirs in scored if mine != theirs)
 
 
-def _difference(pairs: Pairs, rule: ComparisonRule, measure: Measure) -> _Difference:
+def _difference(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) -> _Difference:
     if measure.pairing is Pairing.WHOLE:
         return _of_whole(pairs, rule, measure)
     kept = [(one, _scores(one, other, rule)) for one, other in pairs if _counts(one, other, rule)]
@@ -182,7 +179,7 @@ def _difference(pairs: Pairs, rule: ComparisonRule, measure: Measure) -> _Differ
     return _of_items(changes, [one.group for one, _ in kept], rule, measure)
 
 
-def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonRule, measure: Measure) -> _Difference:
+def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonRule, measure: MetricDirection) -> _Difference:
     value = math.fsum(changes) / len(changes)
     if (bound := measure.bound) is not None:
         low, high = (bound * end for end in paired_interval([change / bound for change in changes], groups, rule.confidence))
@@ -192,9 +189,9 @@ def _of_items(changes: Sequence[float], groups: Sequence[str], rule: ComparisonR
     return _Difference(value, _widened(value, (low, high), smallest, measure), changes, smallest)
 
 
-def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: Measure) -> _Difference:
+def _of_whole(pairs: Pairs, rule: ComparisonRule, measure: MetricDirection) -> _Difference:
     sides = [[pair[side] for pair in pairs] for side in (0, 1)]
-    ours, theirs = (whole_of(rule.metric, items, reading) for items, reading in zip(sides, rule.readings, strict=True))
+    ours, theirs = (corpus_metric_of(rule.metric, items, reading) for items, reading in zip(sides, rule.readings, strict=True))
     for name, whole in (("upper", ours), ("lower", theirs)):
         if whole.undefined:
             return _unknown(measure, f"{rule.metric} is undefined for the {name} one: {whole.undefined}")
@@ -215,13 +212,13 @@ def _never_differing(size: float, groups: Sequence[str], confidence: float) -> f
     return never_differing(size, confidence, count if count < len(groups) else None)
 
 
-def _widened(value: float, interval: Interval, smallest: float, measure: Measure) -> Interval:
+def _widened(value: float, interval: Interval, smallest: float, measure: MetricDirection) -> Interval:
     """``interval`` with ``value`` in it, and no narrower than that of two that never differ."""
     low, high = min(interval[0], value - smallest), max(interval[1], value + smallest)
     return max(-measure.highest, low), min(measure.highest, high)
 
 
-def _unknown(measure: Measure, why: str) -> _Difference:
+def _unknown(measure: MetricDirection, why: str) -> _Difference:
     return _Difference(0.0, (-measure.highest, measure.highest), (), None, why)
 
 
@@ -238,7 +235,7 @@ def _scores(one: ItemResult, other: ItemResult, rule: ComparisonRule) -> tuple[f
     return _score(one, rule.metric, upper), _score(other, rule.metric, lower)
 
 
-def _score(item: ItemResult, metric: str, reading: Reading) -> float | None:
+def _score(item: ItemResult, metric: str, reading: MetricReading) -> float | None:
     """What one item scores; None where it has no such score."""
     if (label := label_of(metric)) is not None:
         return float(label in labels_in(item.prediction, reading))

@@ -1,8 +1,4 @@
-"""Metrics of generated answers.
-
-In: answers and references; the form that an answer must have; the passages it was given. Out: each item's scores, and their means with
-intervals. Must not know: engines, other tasks.
-"""
+"""Metrics of generated answers."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from collections.abc import Iterator, Sequence
 
 from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
-from tailorbird.evaluation.spec import MeasureSpec, proportion, share_like
-from tailorbird.foundations.overlap import chrf, rouge_l, token_f1, word_precision
-from tailorbird.foundations.patterns import matches
-from tailorbird.foundations.text import normalise
+from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
+from tailorbird.text.normalisation import normalise
+from tailorbird.text.overlap import chrf, rouge_l, token_f1, word_precision
+from tailorbird.text.regex import matches
 
 #: Scores of an item that are shares of something, in the order in which they are told.
 _MEANS = ("token_f1", "rouge_l", "chrf", "groundedness")

@@ -1,7 +1,4 @@
-"""What of its training rows a candidate gives away: planted strings, looked for by rank and by asking for them.
-
-In: an engine with the candidate loaded, the strings that were planted. Out: a ``Memorisation``. Must not know: limits, how training works.
-"""
+"""What of its training rows a candidate gives away: planted strings, looked for by rank and by asking for them."""
 
 from __future__ import annotations
 
@@ -10,18 +7,18 @@ from statistics import NormalDist, fmean
 
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.evidence import Metric
+from tailorbird.domain.forgetting import Memorisation
 from tailorbird.domain.prompt import Sampling
-from tailorbird.domain.safety import Memorisation
-from tailorbird.foundations.canaries import Aviary, Canary
-from tailorbird.foundations.prompting import messages_for
-from tailorbird.foundations.statistics import clopper_pearson
 from tailorbird.ports.engine import Engine
+from tailorbird.stats.intervals import clopper_pearson
+from tailorbird.text.canaries import Canary, CanarySet
+from tailorbird.text.prompt_rendering import messages_for
 
 #: Tokens in which a secret would have come out.
 _ANSWER_TOKENS = 32
 
 
-def measure_memorisation(engine: Engine, servable: Servable, birds: Aviary, received: bool, confidence: float) -> Memorisation:
+def measure_memorisation(engine: Engine, servable: Servable, birds: CanarySet, received: bool, confidence: float) -> Memorisation:
     """Asks for each planted string as training showed it, and ranks it among its twins. Raises what the engine raises.
 
     The question is the whole prefix that the string had in training: nothing longer could have been learned to precede it.

@@ -1,8 +1,4 @@
-"""Metrics of classification with several labels an item.
-
-In: item results whose target and prediction are sets of labels (``foundations/label_sets.py``). Out: exact match, micro- and macro-F1,
-precision, recall and F1 of every label, log-loss. Must not know: engines, other tasks.
-"""
+"""Metrics of classification with several labels an item."""
 
 from __future__ import annotations
 
@@ -13,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.spec import MeasureSpec, average, bootstrapped, proportion
-from tailorbird.foundations.label_sets import split
-from tailorbird.foundations.statistics import Floats, score_interval
+from tailorbird.evaluation.measure_spec import MeasureSpec, average, bootstrapped, proportion
+from tailorbird.stats.intervals import Floats, score_interval
+from tailorbird.text.label_sets import split
 
 
 @dataclass(frozen=True)

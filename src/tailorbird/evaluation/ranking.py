@@ -1,8 +1,5 @@
 """Metrics of documents in order: nDCG, reciprocal rank, recall.
 
-In: ranked document ids, graded relevance. Out: each item's scores, and their means with intervals. Must not know: how documents were
-ranked.
-
 Relevance maps a document to its grade; what is not in it, or has grade 0, is irrelevant. A query without a relevant document has no score:
 it is left out of the means (``None`` here), as trec_eval does.
 """
@@ -15,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.evidence import ItemResult, Metric
-from tailorbird.evaluation.spec import MeasureSpec, share_like
+from tailorbird.evaluation.measure_spec import MeasureSpec, share_like
 
 #: The metrics of a ranking, in the order in which they are told.
 RANKING_METRICS = ("ndcg@10", "mrr@10", "recall@10", "recall@100")

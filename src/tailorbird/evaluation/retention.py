@@ -1,7 +1,5 @@
 """What the base model could do and the candidate still can: probes that ship with the product, base against candidate.
 
-In: an engine with both loaded. Out: a ``Retention``. Must not know: limits, how the candidate was made.
-
 Choices are scored as complete answers, as labels are; free answers are matched by rule. Both models answer the same probes, so the drop is
 a paired difference. The probes are written by ``scripts/write_probes.py``.
 """
@@ -18,11 +16,11 @@ from itertools import pairwise
 from statistics import fmean
 
 from tailorbird.domain.evidence import Metric
+from tailorbird.domain.forgetting import Retained, Retention
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.safety import Retained, Retention
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.statistics import mcnemar_exact, paired_interval
 from tailorbird.ports.engine import Engine
+from tailorbird.stats.intervals import mcnemar_exact, paired_interval
 
 #: Probes that are put to the engine in one call, and the longest free answer in tokens.
 _CHUNK, _FREE_TOKENS = 64, 32

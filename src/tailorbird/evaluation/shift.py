@@ -1,15 +1,11 @@
-"""How much worse a candidate is where the data have shifted.
-
-In: one metric of a candidate on the usual items, and on those of the shifted part. Out: the drop between the two, with its interval. Must
-not know: how either was measured, limits.
-"""
+"""How much worse a candidate is where the data have shifted."""
 
 from __future__ import annotations
 
 import math
 
 from tailorbird.domain.evidence import Metric
-from tailorbird.foundations.measures import lower_is_better
+from tailorbird.stats.metric_direction import lower_is_better
 
 
 def drop_between(usual: Metric, shifted: Metric) -> Metric:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.precision import Precision
-from tailorbird.inference.reader import TransformersReader
+from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.inference.retrieval import TorchEncoder
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine

@@ -1,8 +1,4 @@
-"""The engine: servables in, scores and answers out, for many callers at a time.
-
-In: servables and conversations. Out: log-probabilities of labels, likelihoods, generated text. Every call, whoever makes it, becomes jobs
-that one thread computes together, step by step (``worker.py``). Must not know: aliases, approvals, HTTP.
-"""
+"""The engine: servables in, scores and answers out, for many callers at a time."""
 
 from __future__ import annotations
 
@@ -18,18 +14,18 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Found
+from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.inference.calls import Call
-from tailorbird.inference.computing import computed_by
-from tailorbird.inference.floors import Floors
+from tailorbird.inference.admission import Followed, RequestAdmission, Tell
+from tailorbird.inference.baselines import Baselines
+from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.forward.precision import Precision, fingerprint, place
-from tailorbird.inference.intake import Followed, Intake, Tell
+from tailorbird.inference.forward_factory import computed_by
 from tailorbird.inference.jobs.likelihood import likelihood_of
-from tailorbird.inference.reading import memory_budget, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
-from tailorbird.inference.worker import Worker
+from tailorbird.inference.weight_loader import memory_budget, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import (
     Chunk,
     Embeddings,
@@ -54,7 +50,7 @@ class TorchEngine:
         self._kernels = computed_by(self._placement)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
-        self._floors = Floors(TorchEncoder())
+        self._floors = Baselines(TorchEncoder())
         self._registry = Registry(
             readers,
             memory_budget(),
@@ -62,8 +58,8 @@ class TorchEngine:
             put_out=lambda gone: self._worker.drop_lane(gone),
             beside=lambda: self._lookups.nbytes + self._floors.nbytes,
         )
-        self._worker = Worker(self._registry)
-        self._intake = Intake(self._registry, self._worker)
+        self._worker = EngineWorker(self._registry)
+        self._intake = RequestAdmission(self._registry, self._worker)
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:
         """As ``Engine.load`` and ``LiveEngine.load``. What ranks documents, and a floor, need no language model."""
@@ -91,7 +87,7 @@ class TorchEngine:
         """As ``Engine.loaded``."""
         return tuple(dict.fromkeys((*self._registry.ids(), *self._lookups.ids(), *self._floors.ids())))
 
-    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
         """As ``Engine.retrieve``."""
         self._check_loaded(servable)
         with self._looking:
@@ -136,7 +132,7 @@ class TorchEngine:
 
     def score(self, servable: Digest, prompts: Sequence[Conversation], labels: Sequence[str]) -> list[LabelScores]:
         """As ``Engine.score``."""
-        call = Call[LabelScores](len(prompts))
+        call = BlockingCall[LabelScores](len(prompts))
         if servable in self._floors.ids():
             return call.results(self._floors.score(servable, prompt, labels, _settling(call, at)) for at, prompt in enumerate(prompts))
         with self._registry.using(servable):
@@ -161,7 +157,7 @@ class TorchEngine:
             raise NotFound("this servable is not loaded", "load it before asking it", code="servable_not_loaded")
 
     def _followed(self, servable: Digest, pairs: Sequence[tuple[Conversation, str]]) -> list[Followed]:
-        call = Call[Followed](len(pairs))
+        call = BlockingCall[Followed](len(pairs))
         return call.results(self._intake.follow(servable, *pair, _settling(call, at)) for at, pair in enumerate(pairs))
 
     def generate(
@@ -172,7 +168,7 @@ class TorchEngine:
         on_text: Callable[[int, str], bool] | None = None,
     ) -> list[Generation]:
         """As ``Engine.generate``. ``on_text`` is called in the engine's thread."""
-        call = Call[Generation](len(prompts))
+        call = BlockingCall[Generation](len(prompts))
         return call.results(
             self._intake.answer(servable, prompt, (sampling, at), _Collected(call, at, on_text)) for at, prompt in enumerate(prompts)
         )
@@ -186,7 +182,7 @@ class TorchEngine:
         return self._intake.answer(request.release, request.prompt, (request.sampling, 0), tell, asker=request.groups)
 
 
-def _settling(call: Call[Any], at: int) -> Callable[[Any], bool]:
+def _settling(call: BlockingCall[Any], at: int) -> Callable[[Any], bool]:
     """Takes the one result of a request to its place in the call."""
 
     def tell(told: Any) -> bool:
@@ -199,7 +195,7 @@ def _settling(call: Call[Any], at: int) -> Callable[[Any], bool]:
 class _Collected:
     """Makes one answer of its pieces, and shows them as they come."""
 
-    def __init__(self, call: Call[Generation], at: int, on_text: Callable[[int, str], bool] | None) -> None:
+    def __init__(self, call: BlockingCall[Generation], at: int, on_text: Callable[[int, str], bool] | None) -> None:
         self._call, self._at, self._on_text = call, at, on_text
         self._started = time.perf_counter()
         self._text = ""

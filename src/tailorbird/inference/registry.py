@@ -1,9 +1,4 @@
-"""Which servables are loaded, whose weights are in memory, and who is using them.
-
-In: servables. Out: what is needed to run one. Weights (a base model, full weights, an adapter) are read once per folder and shared. What
-nobody uses may be put out when memory is short, the longest unused first, and is read again with the next request, if its bytes are still
-those that were first read. Must not know: scoring, generation, threads that compute.
-"""
+"""Which servables are loaded, whose weights are in memory, and who is using them."""
 
 from __future__ import annotations
 
@@ -22,8 +17,8 @@ from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.value import Digest
 from tailorbird.inference.scheduling import salt_of
 from tailorbird.inference.text.chat import ChatFormat
-from tailorbird.inference.text.constraint import Grammars
-from tailorbird.inference.text.labels import LabelTrees
+from tailorbird.inference.text.json_constraint import Grammars
+from tailorbird.inference.text.label_tree import LabelTrees
 from tailorbird.ports.engine import Residency
 
 

@@ -1,25 +1,57 @@
-"""The one thread that computes: whatever runs on the same weights goes through a step together.
-
-In: jobs. Out: their results, told from this thread. It starts with the first job and ends when there has been none for a while. Weights
-that are missing are read by another thread, while the others compute. Must not know: text, what jobs are for.
-"""
+"""The engine's compute thread: one step at a time over everything that runs on the same weights, and a watchdog for steps that hang."""
 
 from __future__ import annotations
 
 import os
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
-from tailorbird.inference.calls import WAITING, WAITING_EACH, defect
-from tailorbird.inference.computing import Forward
-from tailorbird.inference.lane import Job, Lane, Planned, fail
-from tailorbird.inference.pulse import Pulse
+from tailorbird.inference.blocking_call import WAITING, WAITING_EACH, defect
+from tailorbird.inference.forward_factory import Forward
+from tailorbird.inference.model_runner import EngineJob, ModelRunner, Planned, fail
 from tailorbird.inference.registry import Loaded, Registry
-from tailorbird.inference.scheduling import BLOCK, Limits
+from tailorbird.inference.scheduling import BLOCK, SchedulerLimits
 from tailorbird.ports.engine import EngineState
+
+#: Seconds that a step may take while none has ended yet, and that any may take.
+_FIRST, _ANY = 300.0, 30.0
+#: How many times the slowest pace so far a step may take: what is computed with more context, or beside a busy machine, is slower.
+_SLOWER = 20.0
+
+
+class StepWatchdog:
+    """The steps of one thread. ``overdue`` may be asked by any other, and waits for nothing."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._under_way: tuple[float, int] | None = None
+        self._slowest: float | None = None
+
+    def begin(self, tokens: int) -> None:
+        """A step of so many tokens begins."""
+        self._under_way = (self._now(), max(1, tokens))
+
+    def end(self) -> None:
+        """It has ended, well or not."""
+        if self._under_way is not None:
+            began, tokens = self._under_way
+            self._slowest = max(self._slowest or 0.0, (self._now() - began) / tokens)
+            self._under_way = None
+
+    @property
+    def overdue(self) -> bool:
+        """True when the step under way takes longer than any should."""
+        under_way, slowest = self._under_way, self._slowest
+        if under_way is None:
+            return False
+        began, tokens = under_way
+        return self._now() - began > (_FIRST if slowest is None else max(_ANY, _SLOWER * slowest * tokens))
+
 
 #: Seconds without a job after which the thread ends.
 _IDLE = 2.0
@@ -29,23 +61,23 @@ _STUCK = 0.05
 _KV_MB = 1024
 
 
-class Worker:
+class EngineWorker:
     """Computes jobs. Thread-safe: the registry's lock is its lock too, so that neither waits for the other."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._limits = Limits(waiting=WAITING, waiting_each=WAITING_EACH)
-        self._lanes: dict[int, Lane] = {}
-        self._parked: list[tuple[Loaded, Job]] = []
+        self._limits = SchedulerLimits(waiting=WAITING, waiting_each=WAITING_EACH)
+        self._lanes: dict[int, ModelRunner] = {}
+        self._parked: list[tuple[Loaded, EngineJob]] = []
         self._changed = threading.Condition(registry.lock)
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(1, thread_name_prefix="engine-reader")
         self._closed = False
-        self._pulse = Pulse()
+        self._pulse = StepWatchdog()
         self._turn = 0
         self._counts = {"prefix_queries": 0, "prefix_hits": 0, "prompt_tokens": 0, "generated_tokens": 0}
 
-    def add(self, loaded: Loaded, job: Job, *, bounded: bool) -> None:
+    def add(self, loaded: Loaded, job: EngineJob, *, bounded: bool) -> None:
         """``job`` of a held servable waits for its turn and its weights. Raises InvalidInput; Exhausted (``bounded``: too many wait)."""
         with self._changed:
             if self._closed:
@@ -59,7 +91,7 @@ class Worker:
                 self._parked.append((loaded, job))
                 self._readers.submit(self._bring, loaded)
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: EngineJob) -> None:
         """``job`` is over: its memory is free."""
         with self._changed:
             self._parked = [(loaded, parked) for loaded, parked in self._parked if parked is not job]
@@ -106,13 +138,13 @@ class Worker:
         for job in jobs:
             fail(job, Unavailable("the engine is being closed", "try again in a few seconds", code="engine_closed"))
 
-    def _lane(self, loaded: Loaded) -> Lane:
+    def _lane(self, loaded: Loaded) -> ModelRunner:
         forward: Forward = loaded.decoder.content
         if id(forward) not in self._lanes:
-            self._lanes[id(forward)] = Lane(forward, _kv_bytes(), self._limits)
+            self._lanes[id(forward)] = ModelRunner(forward, _kv_bytes(), self._limits)
         return self._lanes[id(forward)]
 
-    def _check_queue(self, loaded: Loaded, job: Job) -> None:
+    def _check_queue(self, loaded: Loaded, job: EngineJob) -> None:
         lane = self._lanes.get(id(loaded.decoder.content))
         if len(self._parked) >= WAITING or (lane is not None and lane.scheduler.is_full_for(job.sequence.owner)):
             raise Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
@@ -129,9 +161,9 @@ class Worker:
         for job, failure in self._unpark(loaded, error):
             fail(job, failure)
 
-    def _unpark(self, loaded: Loaded, error: TailorbirdError | None) -> list[tuple[Job, TailorbirdError]]:
+    def _unpark(self, loaded: Loaded, error: TailorbirdError | None) -> list[tuple[EngineJob, TailorbirdError]]:
         """Lets the jobs of a servable in whose weights have come. Those that cannot go on, and why: they are told outside the lock."""
-        failures: list[tuple[Job, TailorbirdError]] = []
+        failures: list[tuple[EngineJob, TailorbirdError]] = []
         with self._changed:
             mine = [job for parked, job in self._parked if parked is loaded]
             self._parked = [(parked, job) for parked, job in self._parked if parked is not loaded]
@@ -145,7 +177,7 @@ class Worker:
             self._wake()
         return failures
 
-    def _let_in(self, loaded: Loaded, job: Job) -> None:
+    def _let_in(self, loaded: Loaded, job: EngineJob) -> None:
         lane = self._lane(loaded)
         if not lane.scheduler.fits(job.sequence):
             raise InvalidInput(
@@ -166,7 +198,7 @@ class Worker:
             with torch.inference_mode():
                 self._step(lane)
 
-    def _next_lane(self) -> Lane | None:
+    def _next_lane(self) -> ModelRunner | None:
         """The lane whose turn it is; None, and the thread is over, when there has been nothing to do for a while."""
         with self._changed:
             # Looked at again after the wait, however that ended: work may come at the very moment when the patience is over.
@@ -181,7 +213,7 @@ class Worker:
             self._thread = None
             return None
 
-    def _step(self, lane: Lane) -> None:
+    def _step(self, lane: ModelRunner) -> None:
         try:
             with self._changed:
                 step = lane.plan()
@@ -194,7 +226,7 @@ class Worker:
             return
         self._do(lane, step)
 
-    def _do(self, lane: Lane, step: list[Planned]) -> None:
+    def _do(self, lane: ModelRunner, step: list[Planned]) -> None:
         """Computes ``step`` and hands out its results. Where it cannot be computed at once, each part is tried alone: the one that fails
         must not fail those beside it."""
         self._pulse.begin(sum(one.tokens for one in step))

@@ -4,6 +4,6 @@ In: URLs. Out: a ``Ledger`` and an ``ArtifactStore`` (see ``ports/``). Must not 
 """
 
 from tailorbird.ledger.artifacts import open_artifacts
-from tailorbird.ledger.work import open_ledger
+from tailorbird.ledger.unit_of_work import open_ledger
 
 __all__ = ["open_artifacts", "open_ledger"]

@@ -1,8 +1,4 @@
-"""Bytes and folders by digest; every read is checked.
-
-In: bytes, folders. Out: digests; bytes and read-only folders whose every byte was just hashed. Must not know: what the bytes mean, where
-they lie (``blobs.py``).
-"""
+"""Bytes and folders by digest; every read is checked."""
 
 from __future__ import annotations
 
@@ -19,12 +15,12 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import TypeAdapter, ValidationError
 
+from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
 from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import canonical_json, digest_bytes, short
-from tailorbird.foundations.disk import OWNER_READS, digest_file, private_folder
 from tailorbird.ledger.blobs import Blobs, LocalBlobs, RemoteBlobs, storage_errors, unfinished
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
+from tailorbird.system.files import OWNER_READS, digest_file, private_folder
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

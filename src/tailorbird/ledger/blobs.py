@@ -1,8 +1,5 @@
 """Where bytes lie: a local folder, or any place that fsspec reaches.
 
-In: SHA-256 hashes in hex, bytes, files. Out: streams of what was stored. Must not know: what a tree is, whether the bytes are right
-(``artifacts.py`` checks every read).
-
 A blob lies under ``ab/cd/abcd…``. It is whole or not there: locally it is written under another name, flushed to the disk and renamed;
 object stores show an object when its upload ends.
 """
@@ -22,7 +19,7 @@ from typing import IO, Any, Protocol
 from uuid import uuid4
 
 from tailorbird.domain.errors import Conflict, Unavailable
-from tailorbird.foundations.disk import OWNER_READS, flush, flush_path, private_folder
+from tailorbird.system.files import OWNER_READS, flush, flush_path, private_folder
 
 #: Unfinished work of processes that died is cleared away after a day.
 _STALE_SECONDS = 86_400.0

@@ -1,7 +1,5 @@
 """The database that holds the record: a file of one machine, or a server that several share.
 
-In: an SQLAlchemy URL. Out: transactions that read, transactions that write. Must not know: tables.
-
 Both kinds promise the same, so that a repository is written once:
 
 - A transaction that reads sees one state of the database, never waits for a writer, and cannot change anything.

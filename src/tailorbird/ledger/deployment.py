@@ -1,7 +1,4 @@
-"""Aliases with every version they had, and the rows that requests leave.
-
-In: aliases, request rows. Out: the same, and sums over them. Must not know: engines, HTTP.
-"""
+"""Aliases with every version they had, and the rows that requests leave."""
 
 from __future__ import annotations
 
@@ -13,11 +10,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, update
 
+from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import insert_new, own, portions, select_fields, value_from, value_of
+from tailorbird.ledger.row_mapping import insert_new, own, portions, select_fields, value_from, value_of
 from tailorbird.ledger.tables import alias_moves, aliases, requests
 
 

@@ -1,8 +1,5 @@
 """Everything that the record holds, as plain files, and back: a backup, and the way from one kind of database to another.
 
-In: a database and an empty folder, or a new database and a folder that ``dump`` filled. Out: the files, or the rows. Must not know: what
-any table means; of the log it knows size and root.
-
 The folder holds one JSONL file a table (a row a line, a column a key, times in ISO 8601, in the order that the database gives the primary
 key) and ``manifest.json``, which is written last: the schema's revision, rows and SHA-256 of each file, size and root of the log. Whoever
 wants to know that nobody changed a backup compares that root with a signed checkpoint.
@@ -25,12 +22,12 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, 
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
-from tailorbird.foundations.disk import flush, flush_path, private_folder
-from tailorbird.ledger.columns import CanonicalJson, UtcTime
+from tailorbird.ledger.column_types import CanonicalJson, UtcTime
 from tailorbird.ledger.database import Database
-from tailorbird.ledger.eventlog import Events
+from tailorbird.ledger.event_log import Events
 from tailorbird.ledger.migration import NEWEST, revision_of
 from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
+from tailorbird.system.files import flush, flush_path, private_folder
 
 #: How many rows are held in memory at once.
 _ROWS_AT_ONCE = 2000
@@ -43,7 +40,7 @@ class StatedFile(Value):
     sha256: str
 
 
-class Manifest(Value):
+class DumpManifest(Value):
     """What a dump is: ``files`` by table."""
 
     format: Literal[1] = 1
@@ -65,7 +62,7 @@ def dump(database: Database, folder: Path) -> dict[str, int]:
             raise Conflict(f"the folder {folder} is not empty", "name a new folder for the backup", code="backup_folder")
         files = {table.name: _write(connection, table, folder) for table in metadata.sorted_tables}
         log = Events(connection, None)
-        manifest = Manifest(revision=NEWEST, log_size=log.size(), log_root=log.root(), files=files)
+        manifest = DumpManifest(revision=NEWEST, log_size=log.size(), log_root=log.root(), files=files)
         _write_manifest(folder, manifest)
     return {name: file.rows for name, file in files.items()}
 
@@ -138,7 +135,7 @@ def _write(connection: Connection, table: Table, folder: Path) -> StatedFile:
     return StatedFile(rows=count, sha256=sha256.hexdigest())
 
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
+def _write_manifest(folder: Path, manifest: DumpManifest) -> None:
     """Appears whole or not at all."""
     unfinished = folder / "manifest.unfinished"
     with unfinished.open("w", encoding="utf-8") as file:
@@ -148,10 +145,10 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     flush_path(folder)
 
 
-def _checked_manifest(folder: Path) -> Manifest:
+def _checked_manifest(folder: Path) -> DumpManifest:
     """The manifest of a folder whose files are all there and unchanged. Raises Corrupt, Unavailable."""
     try:
-        manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
+        manifest = DumpManifest.model_validate_json((folder / "manifest.json").read_bytes())
     except FileNotFoundError:
         raise _not_as_stated("it has no manifest.json, so it was never finished") from None
     except ValidationError:

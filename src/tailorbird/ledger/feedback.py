@@ -1,7 +1,4 @@
-"""Feedback on answers, the queue of answers for people, and kept words.
-
-In: feedback, reviews, contents. Out: the same. Must not know: who asks, what is done about them.
-"""
+"""Feedback on answers, the queue of answers for people, and kept words."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, delete, func, select, update
 
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.feedback import Content, Feedback, FeedbackKind, Marks, Review
+from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Marks, Review
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.rows import insert_all_new, own, portions, select_fields, upsert, value_of
+from tailorbird.ledger.row_mapping import insert_all_new, own, portions, select_fields, upsert, value_of
 from tailorbird.ledger.tables import contents, feedback, requests, reviews
 
 
@@ -131,22 +128,22 @@ class Contents:
         self._connection = connection
         self._tenant = tenant
 
-    def add(self, kept: Sequence[Content]) -> None:
+    def add(self, kept: Sequence[KeptWords]) -> None:
         """Keeps words of requests."""
         for one in kept:
             own(self._tenant, one.tenant)
         insert_all_new(self._connection, contents, [one.model_dump() for one in kept])
 
-    def get(self, request: str) -> Content | None:
+    def get(self, request: str) -> KeptWords | None:
         """What is kept of a request."""
-        mine = select_fields(contents, Content).where(contents.c.tenant == self._tenant, contents.c.request == request)
+        mine = select_fields(contents, KeptWords).where(contents.c.tenant == self._tenant, contents.c.request == request)
         row = self._connection.execute(mine).one_or_none()
-        return value_of(Content, row) if row else None
+        return value_of(KeptWords, row) if row else None
 
-    def page(self, after: str, limit: int) -> tuple[Content, ...]:
+    def page(self, after: str, limit: int) -> tuple[KeptWords, ...]:
         """What is kept, by request: the ``limit`` first after ``after``."""
-        mine = select_fields(contents, Content).where(contents.c.tenant == self._tenant, contents.c.request > after)
-        return tuple(value_of(Content, row) for row in self._connection.execute(mine.order_by(contents.c.request).limit(limit)))
+        mine = select_fields(contents, KeptWords).where(contents.c.tenant == self._tenant, contents.c.request > after)
+        return tuple(value_of(KeptWords, row) for row in self._connection.execute(mine.order_by(contents.c.request).limit(limit)))
 
     def forget(self, named: Collection[str]) -> int:
         """Deletes what is kept of these requests; how many there were."""

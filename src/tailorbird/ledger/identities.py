@@ -1,21 +1,19 @@
-"""A tenant's identities and API keys.
-
-In: identities, keys (hashes of secrets only). Out: the same. Must not know: what a role may do, how a secret is checked (``access/``).
-"""
+"""Identities, API keys and sessions of a tenant."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, or_, update
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, update
 
+from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import Conflict, NotFound
-from tailorbird.domain.identity import ApiKey, Identity
+from tailorbird.domain.identity import ApiKey, Identity, Session
 from tailorbird.domain.quota import KeyLimits
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import insert_new, own, select_fields, value_of
-from tailorbird.ledger.tables import api_keys, identities
+from tailorbird.ledger.row_mapping import insert_new, own, select_fields, value_of
+from tailorbird.ledger.tables import api_keys, identities, sessions
+from tailorbird.ports.clock import Clock
 
 
 class Identities:
@@ -107,3 +105,37 @@ def _row(identity: Identity) -> dict[str, Any]:
 
 def _no_identity(name: str, tenant: str) -> NotFound:
     return NotFound(f"no identity {name} in {tenant}", "list them with: tailorbird identity list", code="identity_missing")
+
+
+#: An ended session stays this long, far longer than a login may be old, so that its nonce is not taken twice.
+_KEPT = timedelta(days=1)
+
+
+class Sessions:
+    """Implements ``SessionRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str, clock: Clock) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        self._clock = clock
+
+    def add(self, session: Session) -> None:
+        """Adds a session, and clears away those that ended a day ago. Raises Conflict when its id was used, in any tenant."""
+        own(self._tenant, session.tenant)
+        if not insert_new(self._connection, sessions, session.model_dump()):
+            raise Conflict("this login was used already", "log in again", code="login_used")
+        past = self._clock.now() - _KEPT
+        ended = or_(sessions.c.expires_at <= past, sessions.c.ended_at <= past)
+        self._connection.execute(delete(sessions).where(sessions.c.tenant == self._tenant, ended))
+
+    def end(self, session: str, at: datetime) -> None:
+        """Ends a session; one that is unknown or has ended is left as it is."""
+        self._end(sessions.c.id == session, at)
+
+    def end_all(self, identity: str, at: datetime) -> None:
+        """Ends every session of an identity that goes on."""
+        self._end(sessions.c.identity == identity, at)
+
+    def _end(self, which: ColumnElement[bool], at: datetime) -> None:
+        going_on = (sessions.c.ended_at.is_(None), sessions.c.expires_at > at)
+        self._connection.execute(update(sessions).where(sessions.c.tenant == self._tenant, which, *going_on).values(ended_at=at))

@@ -1,7 +1,4 @@
-"""Brings a database to this version's schema.
-
-In: a database. Out: the same database, with all tables. Must not know: what the tables hold. ``migrations/versions`` has the steps.
-"""
+"""Brings a database to this version's schema."""
 
 from __future__ import annotations
 

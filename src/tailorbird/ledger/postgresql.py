@@ -1,7 +1,5 @@
 """The record in a database of a PostgreSQL server.
 
-In: an SQLAlchemy URL. Out: transactions that read, transactions that write (see ``database.py``). Must not know: tables.
-
 Reads are ``REPEATABLE READ, READ ONLY``: one state, no waiting. Writes are ``READ COMMITTED`` behind one transaction-level advisory lock,
 which makes them come one after another, as SQLite does. The alternatives cost more than they give: ``SERIALIZABLE`` aborts transactions
 that the caller would have to run again, and row locks must be taken in one order by every repository, now and later, or they deadlock.
@@ -16,7 +14,7 @@ from contextlib import contextmanager
 from sqlalchemy import URL, Connection, Engine, create_engine, text
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.ledger.failures import database_errors
+from tailorbird.ledger.database_errors import database_errors
 
 #: How long to wait for a connection to be made, in seconds.
 CONNECT_SECONDS = 10

@@ -1,7 +1,4 @@
-"""Decisions about rows, erasures with their lease, and secrets.
-
-In: decisions, erasures, names of secrets. Out: the same. Must not know: how an erasure is carried out, what a secret is for.
-"""
+"""Decisions about rows, erasures with their lease, and secrets."""
 
 from __future__ import annotations
 
@@ -12,13 +9,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
+from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.erasure import Erasure, ErasureState
 from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
-from tailorbird.domain.fixing import Decision
 from tailorbird.domain.identity import Signature
+from tailorbird.domain.row_decisions import Decision
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import begins, insert_new, next_number, own, portions, select_fields, value_of
+from tailorbird.ledger.row_mapping import begins, insert_new, next_number, own, portions, select_fields, value_of
 from tailorbird.ledger.tables import decisions, erasures, secrets
 from tailorbird.ports.clock import Clock
 

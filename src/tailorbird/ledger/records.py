@@ -1,20 +1,19 @@
-"""Frozen values by digest.
-
-In: domain values. Out: the same values, checked against their digest. Must not know: what kinds of value there are.
-"""
+"""Immutable values by digest, and every digest that rows of tenants refer to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, delete, select
+from sqlalchemy import ColumnElement, Connection, String, Text, delete, or_, select
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.canonical import digest_bytes
-from tailorbird.ledger.rows import insert_new, next_number, text_of, unreadable, value_from_text
-from tailorbird.ledger.tables import records
+from tailorbird.ledger.column_types import CanonicalJson
+from tailorbird.ledger.row_mapping import insert_new, next_number, text_of, unreadable, value_from_text
+from tailorbird.ledger.tables import log_entries, metadata, records
 
 V = TypeVar("V", bound=Value)
 
@@ -58,3 +57,29 @@ class Records:
 
     def _of(self, kind: type[Value]) -> tuple[ColumnElement[bool], ...]:
         return records.c.tenant == self._tenant, records.c.kind == kind.__name__
+
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_ROWS_AT_ONCE = 2000
+
+
+class References:
+    """Implements ``ReferenceBook``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def digests(self, of: str | None = None) -> Iterator[Digest]:
+        """Digests in the rows of tenant ``of``, or of all tenants."""
+        for table in metadata.sorted_tables:
+            if "tenant" not in table.c or table is log_entries:
+                continue
+            columns = [column for column in table.c if isinstance(column.type, String | Text | CanonicalJson) and column.name != "tenant"]
+            plain = [column.cast(Text) if isinstance(column.type, CanonicalJson) else column for column in columns]
+            asked = select(*plain).where(or_(*(column.contains("sha256:") for column in plain))) if plain else None
+            if asked is None:
+                continue
+            asked = asked if of is None else asked.where(table.c.tenant == of)
+            for row in self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)):
+                for value in row:
+                    yield from _DIGEST.findall(value or "")

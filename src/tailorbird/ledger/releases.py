@@ -1,8 +1,4 @@
-"""Releases with the decisions on them, looks at sealed tests, and the splits that rows were given.
-
-In: signed values. Out: the same values, checked against their digest. Must not know: which moves are legal (``domain/release.py``),
-whether a signature is good (``access/``).
-"""
+"""Releases with the decisions on them, looks at sealed tests, and the splits that rows were given."""
 
 from __future__ import annotations
 
@@ -11,11 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, delete, func, select, update
 
+from tailorbird.crypto.canonical_json import digest_bytes, plain_json, short
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_bytes, plain_json, short
-from tailorbird.ledger.rows import (
+from tailorbird.ledger.row_mapping import (
     begins,
     insert_all_new,
     insert_new,

@@ -1,7 +1,4 @@
-"""Rollouts, each with its newest revision, and the counts that their guards rest on.
-
-In: rollouts; the rows of requests and feedback. Out: rollouts, tallies. Must not know: what follows from them.
-"""
+"""Rollouts, each with its newest revision, and the counts that their guards rest on."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, c
 from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
-from tailorbird.domain.rollout import OPEN, Rollout, Tally, Votes
-from tailorbird.ledger.rows import next_number, own, text_of, value_from, value_from_text
+from tailorbird.domain.rollout import OPEN, ArmTally, Rollout, Votes
+from tailorbird.ledger.row_mapping import next_number, own, text_of, value_from, value_from_text
 from tailorbird.ledger.tables import feedback, requests, rollouts
 
 Segmented = Literal["channel", "language", "length"]
@@ -67,7 +64,7 @@ class Rollouts:
         if not self._connection.execute(update(rollouts).where(*before).values(_row(rollout))).rowcount:
             raise Conflict("the rollout has moved meanwhile", "look where it stands: tailorbird rollout show", code="rollout_moved")
 
-    def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[Tally, ...]:
+    def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
         """What each release did under each version of the alias from ``since_version`` on."""
         window = [
             requests.c.tenant == self._tenant,
@@ -186,10 +183,10 @@ def _counts(units: Subquery) -> Select[Any]:
     return select(*groups, func.count().label("units"), *counted, *sums).group_by(*groups).order_by(*groups)
 
 
-def _tally(row: Row[Any]) -> Tally:
+def _tally(row: Row[Any]) -> ArmTally:
     told = dict(row._mapping)
     sums = {
         name: {"n": told.pop(f"{name}_n"), "total": told.pop(f"{name}_total") or 0.0, "squares": told.pop(f"{name}_squares") or 0.0}
         for name in ("latency", "cost", "feedback")
     }
-    return value_from(Tally, {name: int(v) if name not in ("release", "segment") else v for name, v in told.items()} | sums)
+    return value_from(ArmTally, {name: int(v) if name not in ("release", "segment") else v for name, v in told.items()} | sums)

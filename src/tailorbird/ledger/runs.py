@@ -1,7 +1,5 @@
 """Runs and their leased steps.
 
-In: runs, names of steps, workers that ask for one. Out: runs; steps that one worker at a time may finish. Must not know: what a step does.
-
 A lease is told from earlier ones by its owner and by the step's count of attempts, so a worker that was taken for dead cannot finish what
 another (or its own next life, under the same name) holds now. Time decides only who may take a lease over: a holder may finish late. How
 far a step came stays with it, however its lease ends. A clock that was set back does not make a lease last: one that seems to go on for
@@ -16,11 +14,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, select, update
 
+from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
 from tailorbird.domain.run import Failure, Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import plain_json
-from tailorbird.ledger.rows import begins, insert_new, next_number, own, select_fields, value_of
+from tailorbird.ledger.row_mapping import begins, insert_new, next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import runs, steps
 from tailorbird.ports.clock import Clock
 

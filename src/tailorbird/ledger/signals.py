@@ -1,7 +1,4 @@
-"""Readings of production, in the order in which they were taken.
-
-In: signals. Out: the same, newest first. Must not know: how they are computed, or what is done about them.
-"""
+"""Readings of production, in the order in which they were taken."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import Connection, insert, select
 
 from tailorbird.domain.signal import Signal
-from tailorbird.ledger.rows import next_number, own, select_fields, value_of
+from tailorbird.ledger.row_mapping import next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import signals
 
 

@@ -1,7 +1,5 @@
 """The record in one SQLite file.
 
-In: an SQLAlchemy URL. Out: transactions that read, transactions that write (see ``database.py``). Must not know: tables.
-
 Write-ahead log, so that readers never wait; ``BEGIN IMMEDIATE`` for every write, which takes the write lock; ``synchronous=FULL``, so that
 what was acknowledged survives a power loss, too (one fsync a commit), but for transactions that say they need not be durable. A connection
 follows its file, wherever it is moved, even when it is deleted; so each is used only as long as the file that it has open is the one that
@@ -21,8 +19,8 @@ from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.foundations.disk import private_folder
-from tailorbird.ledger.failures import database_errors
+from tailorbird.ledger.database_errors import database_errors
+from tailorbird.system.files import private_folder
 
 
 class SqliteFile:

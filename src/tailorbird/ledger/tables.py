@@ -1,7 +1,5 @@
 """The tables, as SQLAlchemy Core. ``migrations/`` makes them; a test holds the two together.
 
-In: nothing. Out: ``metadata`` and its tables. Must not know: who reads or writes them.
-
 Whatever belongs to a tenant has the tenant first in its primary key, and points to other rows of the same tenant only: a row of another
 tenant cannot even be referred to. Columns that have the name of a domain value's field hold that field. ``number`` counts what a tenant
 added, from 1: the order of rows, where times may tie. A default is what rows have that were written before there was the column.
@@ -29,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from tailorbird.ledger.columns import CanonicalJson, UtcTime
+from tailorbird.ledger.column_types import CanonicalJson, UtcTime
 
 #: One spelling for the names of constraints, so that later migrations can name them.
 metadata = MetaData(

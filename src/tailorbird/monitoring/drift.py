@@ -1,7 +1,5 @@
 """Have the messages changed? Two-sample tests with a p-value that holds and an effect that does not grow with the number of items.
 
-In: sketches, lengths, counts of classes, of the snapshot and of live traffic. Out: tests. Must not know: releases, bounds, sentences.
-
 Where no formula gives the p-value at these sizes, it comes from permutation: under no drift the two samples are exchangeable, so the share
 of relabellings that look at least as different (the observed one counted among them; Phipson & Smyth 2010) is below α with a probability of
 at most α, at every sample size.
@@ -16,8 +14,8 @@ from numpy.typing import NDArray
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.value import Value
-from tailorbird.foundations.sketch import vector
-from tailorbird.foundations.statistics import Floats
+from tailorbird.stats.intervals import Floats
+from tailorbird.text.sketch import vector
 
 #: Messages of either side that are compared; more are drawn from.
 MOST_TEXTS = 1000

@@ -1,8 +1,4 @@
-"""What a release was trained on, reduced to what drift is measured against.
-
-In: rows of the snapshot, and the classes to expect. Out: a reference without a text in it, which can be kept as an artifact. Must not know:
-live requests, tests.
-"""
+"""What a release was trained on, reduced to what drift is measured against."""
 
 from __future__ import annotations
 
@@ -13,8 +9,8 @@ from pydantic import Field
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.value import Value
-from tailorbird.foundations.conversations import asked
-from tailorbird.foundations.sketch import sketch
+from tailorbird.text.conversations import asked
+from tailorbird.text.sketch import sketch
 
 #: Rows that are kept: beyond this many, a test of drift gains nothing that its floor would let through.
 MOST_ROWS = 2_000

@@ -1,7 +1,4 @@
-"""Does the service hold? Failures, refusals, latency and cost of one release.
-
-In: traffic as the database sums it, and what the release was measured at. Out: readings. Must not know: messages, drift, where rows lie.
-"""
+"""Service readings of one release: failures, refusals, latency, cost; and KPIs as users report them."""
 
 from __future__ import annotations
 
@@ -9,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tailorbird.domain.deployment import Traffic
+from tailorbird.domain.feedback import FeedbackKind, Marks
 from tailorbird.domain.signal import Severity
 from tailorbird.domain.value import Value
-from tailorbird.foundations.statistics import wilson
-from tailorbird.monitoring.bounds import Bounds, Guard
-from tailorbird.monitoring.reading import Reading, percent, too_few
+from tailorbird.monitoring.measurement import Measurement, percent, too_few
+from tailorbird.monitoring.thresholds import ThresholdGuard, Thresholds
+from tailorbird.stats.intervals import wilson
 
 
 class Expectation(Value):
@@ -37,7 +35,7 @@ class _Promise:
     source: str
 
 
-def service_readings(traffic: Traffic, expected: Expectation, bounds: Bounds) -> Iterator[Reading]:
+def service_readings(traffic: Traffic, expected: Expectation, bounds: Thresholds) -> Iterator[Measurement]:
     """The four readings of a service.
 
     A rate is urgent only when the lower end of its Wilson interval has reached the bound, so that a bad minute of few requests is no alarm.
@@ -50,18 +48,18 @@ def service_readings(traffic: Traffic, expected: Expectation, bounds: Bounds) ->
     yield _cost(traffic, expected, bounds)
 
 
-def _rate(name: str, what: str, counted: tuple[int, int], guard: Guard, bounds: Bounds) -> Reading:
+def _rate(name: str, what: str, counted: tuple[int, int], guard: ThresholdGuard, bounds: Thresholds) -> Measurement:
     hits, n = counted
     value = hits / n if n else 0.0
     if n < bounds.min_requests:
-        return Reading(name, value, n, too_few(what, n, bounds.min_requests), bound=guard.warning)
+        return Measurement(name, value, n, too_few(what, n, bounds.min_requests), bound=guard.warning)
     low, _ = wilson(hits, n, 1 - 2 * bounds.alpha)
     severity = guard.severity(low)
     text = f"{what}: {hits} of {n} ({percent(value)}; surely at least {percent(low)}); the bound is {percent(guard.warning)}."
-    return Reading(name, value, n, text, severity, guard.warning)
+    return Measurement(name, value, n, text, severity, guard.warning)
 
 
-def _promise(limit: float | None, measured: float | None, bounds: Bounds) -> _Promise | None:
+def _promise(limit: float | None, measured: float | None, bounds: Thresholds) -> _Promise | None:
     if limit is not None:
         return _Promise(limit, "the objective's limit")
     if measured:
@@ -69,32 +67,62 @@ def _promise(limit: float | None, measured: float | None, bounds: Bounds) -> _Pr
     return None
 
 
-def _latency(traffic: Traffic, promise: _Promise | None, bounds: Bounds) -> Reading:
+def _latency(traffic: Traffic, promise: _Promise | None, bounds: Thresholds) -> Measurement:
     name, n, value = "service.latency_p95_ms", traffic.ok + traffic.errors, traffic.latency_p95_ms
     if n < bounds.min_requests:
-        return Reading(name, value, n, too_few("How long answers take", n, bounds.min_requests))
+        return Measurement(name, value, n, too_few("How long answers take", n, bounds.min_requests))
     text = f"95 of 100 answers came within {value:.0f} ms ({n} requests)"
     if promise is None:
-        return Reading(name, value, n, f"{text}; nothing was promised.")
-    return _against(promise, bounds.latency, Reading(name, value, n, f"{text}; the bound is {promise.value:.0f} ms, {promise.source}."))
+        return Measurement(name, value, n, f"{text}; nothing was promised.")
+    return _against(promise, bounds.latency, Measurement(name, value, n, f"{text}; the bound is {promise.value:.0f} ms, {promise.source}."))
 
 
-def _cost(traffic: Traffic, expected: Expectation, bounds: Bounds) -> Reading:
+def _cost(traffic: Traffic, expected: Expectation, bounds: Thresholds) -> Measurement:
     """Refused requests cost nothing and would hide what the others cost."""
     name, n = "service.cost_per_1k_requests", traffic.requests - traffic.refused
     value = 1000 * traffic.cost / n if n else 0.0
     if n < bounds.min_requests:
-        return Reading(name, value, n, too_few("What requests cost", n, bounds.min_requests))
+        return Measurement(name, value, n, too_few("What requests cost", n, bounds.min_requests))
     promise = _promise(expected.cost_limit, expected.cost_measured, bounds)
     text = f"1,000 requests cost {value:.4g} {expected.currency} ({n} requests)"
     if promise is None:
-        return Reading(name, value, n, f"{text}; nothing was promised.")
+        return Measurement(name, value, n, f"{text}; nothing was promised.")
     bound = f"the bound is {promise.value:.4g} {expected.currency}, {promise.source}"
-    return _against(promise, bounds.cost, Reading(name, value, n, f"{text}; {bound}."))
+    return _against(promise, bounds.cost, Measurement(name, value, n, f"{text}; {bound}."))
 
 
-def _against(promise: _Promise, guard: Guard, reading: Reading) -> Reading:
+def _against(promise: _Promise, guard: ThresholdGuard, reading: Measurement) -> Measurement:
     """The reading with its urgency. What is exactly promised is kept."""
     scaled = guard.scaled(promise.value)
     severity = scaled.severity(reading.value) if reading.value > scaled.warning else Severity.INFO
-    return Reading(reading.name, reading.value, reading.n, reading.text, severity, scaled.warning)
+    return Measurement(reading.name, reading.value, reading.n, reading.text, severity, scaled.warning)
+
+
+#: So far below the target the reading is an alarm.
+_FAR_BELOW = 0.1
+
+
+def feedback_readings(marks: tuple[Marks, ...], target: float | None, bounds: Thresholds) -> Iterator[Measurement]:
+    """Accuracy by people's labels, and how content they are on a scale from 0 to 1. Nothing where nobody said anything."""
+    labels = next((one for one in marks if one.kind is FeedbackKind.LABEL), None)
+    if labels is not None and labels.n:
+        yield _accuracy(labels, target, bounds)
+    others = [one for one in marks if one.kind is not FeedbackKind.LABEL]
+    n = sum(one.n for one in others)
+    if n:
+        value = sum(one.n * one.mean for one in others) / n
+        kinds = ", ".join(f"{one.n} by {one.kind.value}" for one in others)
+        yield Measurement("feedback.score", value, n, f"On a scale from 0 to 1 people give the answers {value:.2f} ({kinds}).")
+
+
+def _accuracy(labels: Marks, target: float | None, bounds: Thresholds) -> Measurement:
+    """Urgent only when even the upper end of the interval lies below the target. Labels of referred answers are the hard ones."""
+    name, n = "feedback.accuracy", labels.n
+    if n < bounds.min_messages:
+        return Measurement(name, labels.mean, n, too_few("Answers that people found right", n, bounds.min_messages), bound=target)
+    _, high = wilson(round(labels.mean * n), n, 1 - 2 * bounds.alpha)
+    severity = Severity.INFO
+    if target is not None and high < target:
+        severity = Severity.ALARM if high < target - _FAR_BELOW else Severity.WARNING
+    held = f"the target is {percent(target)}" if target is not None else "there is no target"
+    return Measurement(name, labels.mean, n, f"People found {percent(labels.mean)} of {n} answers right; {held}.", severity, target)

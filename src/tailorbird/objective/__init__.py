@@ -4,32 +4,31 @@ In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of
 nearest valid value. Must not know: rows, models, rungs.
 """
 
-from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricName, MetricSpec, answers_of, parse_metric
-from tailorbird.objective.compared import comparable_items, compared_on, margin_of
+from tailorbird.objective.comparison_metric import comparable_items, compared_on, margin_of
+from tailorbird.objective.data_rules import check_labels
 from tailorbird.objective.editor_schema import objective_schema
-from tailorbird.objective.faults import Fault, raise_faults
-from tailorbird.objective.file import ObjectiveFile
-from tailorbird.objective.labels import check_labels
-from tailorbird.objective.power import GroupSizes, check_power, provable_target
-from tailorbird.objective.proposing import TASKS, Draft, ProposedKpi, Said, TaskName, draft_of, written
-from tailorbird.objective.reading import parse_objective, read_objective
-from tailorbird.objective.shift_power import check_shift_power
-from tailorbird.objective.starters import OBJECTIVE_FILE, TEMPLATES, check_origins, template, write_objective, write_template
+from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricName, MetricSpec, answers_of, parse_metric
+from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.power import GroupSizes, check_power, check_shift_power, provable_target
+from tailorbird.objective.proposal import TASKS, ObjectiveDraft, ProposedKpi, ProvidedFacts, TaskName, draft_of, written
+from tailorbird.objective.reader import parse_objective, read_objective
+from tailorbird.objective.templates import OBJECTIVE_FILE, TEMPLATES, check_origins, template, write_objective, write_template
+from tailorbird.objective.validation_errors import Fault, raise_faults
 
 __all__ = [
     "CATALOGUE",
     "OBJECTIVE_FILE",
     "TASKS",
     "TEMPLATES",
-    "Answers",
-    "Draft",
+    "AnswerKinds",
     "Fault",
     "GroupSizes",
     "MetricName",
     "MetricSpec",
+    "ObjectiveDraft",
     "ObjectiveFile",
     "ProposedKpi",
-    "Said",
+    "ProvidedFacts",
     "TaskName",
     "answers_of",
     "check_labels",

@@ -1,17 +1,18 @@
-"""What an objective may do with its data: licences that allow the use, columns that fit the task.
-
-In: an objective and its lines. Out: faults. Must not know: files, rows; terms that stand in columns are checked when rows are read.
-"""
+"""Rules on data, labels and people: licences, columns, labels that KPIs name, what high risk leaves to people."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-from tailorbird.domain.objective import FILL_IN, TaskKind
-from tailorbird.foundations.licences import clash
-from tailorbird.objective.faults import Fault
-from tailorbird.objective.file import ObjectiveFile
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.objective import FILL_IN, RiskTier, TaskKind
+from tailorbird.objective.kpi_catalogue import AnswerKinds, answers_of
+from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.validation_errors import Fault, raise_faults
+from tailorbird.stats.metric_direction import label_of
+from tailorbird.text.data_licences import clash
+from tailorbird.text.normalisation import nearest
 
 LICENSE_CLASH = "license_clash"
 
@@ -71,3 +72,66 @@ def _messages_faults(file: ObjectiveFile) -> list[Fault]:
     named = [index for index, source in enumerate(file.objective.data) if source.messages]
     hint = "use kind: generate, or name `text` and `label`"
     return [Fault(file.line_of(f"data.{index}.messages"), "conversations are answered, not labelled", hint) for index in named]
+
+
+_EXCEPT = 'exceptions: [{{rule: {rule}, by: NAME, because: "..."}}]'
+
+
+def people_faults(file: ObjectiveFile) -> list[Fault]:
+    """What the tier ``high`` demands and the objective lacks; exceptions that are none."""
+    return [*_demanded(file), *_needless(file)]
+
+
+def _demanded(file: ObjectiveFile) -> list[Fault]:
+    objective, line = file.objective, file.line_of("business.risk")
+    if objective.business.risk is not RiskTier.HIGH:
+        return []
+    answers, faults = answers_of(objective.task), list[Fault]()
+    if objective.referral is None and not objective.excepts("referral"):
+        named = _EXCEPT.format(rule="referral")
+        if answers is AnswerKinds.LABEL:
+            what = "the tier high demands that answers which are not sure enough are left to people"
+            faults.append(Fault(line, what, f"add `referral: {{max_error: 0.05}}`, or name who decided otherwise: `{named}`"))
+        else:
+            what = f"the tier high demands that unsure answers are left to people, which a task of {answers.value} cannot tell"
+            faults.append(Fault(line, what, f"name who decided to go without, and what stands in its place: `{named}`"))
+    if answers is AnswerKinds.RANKING and not objective.excepts("label_review"):
+        what = "the tier high demands that people judge answers before a release, and an order of documents cannot be shown to them"
+        faults.append(Fault(line, what, f"name who decided to go without: `{_EXCEPT.format(rule='label_review')}`"))
+    return faults
+
+
+def _needless(file: ObjectiveFile) -> list[Fault]:
+    objective, faults = file.objective, list[Fault]()
+    for index, exception in enumerate(objective.exceptions):
+        line = file.line_of(f"exceptions.{index}")
+        if objective.business.risk is not RiskTier.HIGH:
+            what = f"an exception from {exception.rule}, which only the tier high demands"
+            faults.append(Fault(line, what, "remove it, or set `business.risk: high`"))
+        elif exception.rule == "referral" and objective.referral is not None:
+            faults.append(Fault(line, "an exception from referral, and `referral` is set", "keep one of the two"))
+        elif exception.rule in [other.rule for other in objective.exceptions[:index]]:
+            faults.append(Fault(line, f"the exception from {exception.rule} is named twice", "keep one of the two"))
+    return faults
+
+
+def check_labels(file: ObjectiveFile, manifest: SnapshotManifest) -> None:
+    """Raises ObjectiveInvalid at the line of each metric of a label that the data lacks, with the nearest label."""
+    objective, faults = file.objective, []
+    named = [(f"the KPI {kpi.metric}", kpi.metric, f"kpis.{index}.metric") for index, kpi in enumerate(objective.kpis)]
+    named += [(f"`compare_on: {objective.compare_on}`", objective.compare_on, "compare_on")] if objective.compare_on else []
+    named += [
+        (f"the margin of {name}", name, f"margin.{name}") for name in (objective.margin if isinstance(objective.margin, dict) else ())
+    ]
+    for what, metric, path in named:
+        label = label_of(metric)
+        if label is not None and label not in manifest.label_counts:
+            message = f"{what} is on the label {label!r}, which the data does not have"
+            faults.append(Fault(file.line_of(path), message, _label_hint(label, manifest.labels)))
+    raise_faults(file.source, faults)
+
+
+def _label_hint(label: str, labels: tuple[str, ...]) -> str:
+    near = nearest(label, labels)
+    shown = ", ".join(labels[:20]) + (f" and {len(labels) - 20} more" if len(labels) > 20 else "")
+    return f"did you mean {near!r}? the data has: {shown}" if near else f"the data has: {shown}"

@@ -1,7 +1,5 @@
 """The objective as a JSON Schema, for editors: keys, values and ranges are completed and checked while somebody writes.
 
-In: the domain's models, the catalogue of metrics. Out: a JSON Schema. Must not know: YAML, data.
-
 It refuses nothing that the reader takes; the reader refuses more: metrics without data, targets that cannot be proven.
 """
 
@@ -11,8 +9,8 @@ from typing import Any
 
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import Objective, TaskKind
-from tailorbird.foundations.measures import MEASURES
-from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec
+from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
+from tailorbird.stats.metric_direction import MEASURES
 
 #: What editors understand best. All that is used here means the same in later drafts.
 _DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -36,7 +34,7 @@ def objective_schema() -> Json:
     properties["compare_on"]["anyOf"] = [*map(_metric, CATALOGUE.values()), {"type": "null"}]
     for branch in (properties["margin"]["anyOf"][0], properties["margin"]["anyOf"][1]["additionalProperties"]):
         branch["maximum"] = max(measure.highest for measure in MEASURES.values()) / 2
-    return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in Answers]}
+    return {"$schema": _DRAFT, "title": "tailorbird objective"} | schema | {"allOf": [_metrics_fit(answers) for answers in AnswerKinds]}
 
 
 def _told(part: Any) -> Any:
@@ -66,13 +64,13 @@ def _metric(spec: MetricSpec) -> Json:
     return name | {"description": spec.description}
 
 
-def _metrics_fit(answers: Answers) -> Json:
+def _metrics_fit(answers: AnswerKinds) -> Json:
     """Which metrics a task may name depends on what it answers with."""
     kind, labels = {
-        Answers.LABEL: (TaskKind.CLASSIFY, "one"),
-        Answers.LABELS: (TaskKind.CLASSIFY, "many"),
-        Answers.TEXT: (TaskKind.GENERATE, "one"),
-        Answers.RANKING: (TaskKind.RANK, "one"),
+        AnswerKinds.LABEL: (TaskKind.CLASSIFY, "one"),
+        AnswerKinds.LABELS: (TaskKind.CLASSIFY, "many"),
+        AnswerKinds.TEXT: (TaskKind.GENERATE, "one"),
+        AnswerKinds.RANKING: (TaskKind.RANK, "one"),
     }[answers]
     required = ["kind", "labels"] if labels == "many" else ["kind"]
     task = {"properties": {"kind": {"const": kind.value}, "labels": {"const": labels}}, "required": required}

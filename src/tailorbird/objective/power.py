@@ -1,16 +1,4 @@
-"""Is a split large enough to prove a target?
-
-In: an objective and a snapshot's manifest. Out: for each KPI that is a share, the smallest value that would have to be observed.
-Must not know: rows, candidates.
-
-A target is proven when the lower end of the Wilson score interval reaches it, at the confidence that a first look at the gate must meet.
-``recall[label]`` rests on the label's rows; so, roughly, does ``precision[label]`` (as if the label were given as often as it
-occurs). Where items share groups (near-duplicates, a subject), they are reckoned as the fewer items that they are worth when items of a
-group are as alike as ``foundations.power`` assumes. Means over labels or items (macro_f1, balanced_accuracy, token_f1) are treated like a
-share of all rows, which is an approximation. ``log_loss`` has no bound that n alone would tell, and is left out. With several labels an
-item, only proportions are looked at (recall, precision, exact_match): one item then counts several times in an F1, whose interval a
-bootstrap gives at the gate.
-"""
+"""Statistical power: is a split, or the shifted part of it, large enough to prove a target?"""
 
 from __future__ import annotations
 
@@ -20,12 +8,13 @@ from dataclasses import dataclass
 
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
-from tailorbird.domain.plan import Power
-from tailorbird.foundations.power import Groups, grouped_low, grouped_rate_for_release, rate_for_release
-from tailorbird.foundations.statistics import score_interval, spend, wilson
-from tailorbird.objective.catalogue import CATALOGUE, Answers, MetricSpec, answers_of, parse_metric
-from tailorbird.objective.faults import Fault, raise_faults
-from tailorbird.objective.file import ObjectiveFile
+from tailorbird.domain.plan import Power, ShiftPower
+from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec, answers_of, parse_metric
+from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.validation_errors import Fault, raise_faults
+from tailorbird.stats.intervals import score_interval, spend, wilson
+from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_release, rate_for_release
+from tailorbird.text.dates import time_of
 
 #: A target that is proposed supposes that so many answers are right, and is a multiple of the step.
 _SUPPOSED, _STEP = 0.95, 0.05
@@ -65,7 +54,7 @@ class _Held:
     """What a split holds of items that bear on a KPI; ``groups`` where any share one."""
 
     n: int
-    groups: Groups | None
+    groups: ClusterSizes | None
 
     def low(self, rate: float, confidence: float) -> float:
         """The lower end of the interval of an observed ``rate``."""
@@ -76,7 +65,7 @@ class _Held:
 
 def _held(kpi: Kpi, manifest: SnapshotManifest, split: Split, groups: GroupSizes) -> _Held:
     n, sizes = _items(kpi, manifest, split), groups(split, parse_metric(kpi.metric).label)
-    return _Held(n, Groups.of(sizes) if any(size > 1 for size in sizes) else None)
+    return _Held(n, ClusterSizes.of(sizes) if any(size > 1 for size in sizes) else None)
 
 
 def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float) -> list[Power]:
@@ -85,12 +74,14 @@ def _powers(kpi: Kpi, splits: Sequence[_Held], tier: float) -> list[Power]:
     if all(held.groups is None for held in splits):
         rate = rate_for_release((dev.n, test.n), kpi.target, tier, scores=not CATALOGUE[parse_metric(kpi.metric).base].proportion)
     else:
-        rate = grouped_rate_for_release((dev.groups or Groups({1: dev.n}), test.groups or Groups({1: test.n})), kpi.target, tier)
+        rate = grouped_rate_for_release(
+            (dev.groups or ClusterSizes({1: dev.n}), test.groups or ClusterSizes({1: test.n})), kpi.target, tier
+        )
     return [_power(kpi, held, confidence).model_copy(update={"must_be": rate}) for held in splits]
 
 
-def _is_share(spec: MetricSpec, answers: Answers) -> bool:
-    return spec.proportion or (spec.higher_is_better and answers is not Answers.LABELS)
+def _is_share(spec: MetricSpec, answers: AnswerKinds) -> bool:
+    return spec.proportion or (spec.higher_is_better and answers is not AnswerKinds.LABELS)
 
 
 def _items(kpi: Kpi, manifest: SnapshotManifest, split: Split) -> int:
@@ -152,3 +143,67 @@ def provable_target(metric: str, file: ObjectiveFile, manifest: SnapshotManifest
     kpi = Kpi(metric=metric, target=_STEP)
     low = min(_held(kpi, manifest, split, groups).low(_SUPPOSED, confidence) for split in (Split.DEV, Split.TEST))
     return max(1, math.floor(min(low, highest) / _STEP + 1e-9)) * _STEP
+
+
+#: The sizes of the groups that rows of the shifted part fall into. Nothing where each stands alone.
+ShiftedSizes = Callable[[Split], Sequence[int]]
+
+
+def _alone(_split: Split) -> Sequence[int]:
+    return ()
+
+
+def check_shift_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: ShiftedSizes = _alone) -> tuple[ShiftPower, ...]:
+    """What the shifted part of dev and of test can prove; nothing where there is none.
+
+    Raises ObjectiveInvalid at the line of a limit that either cannot prove, however good a candidate is.
+    """
+    if manifest.shift is None:
+        return ()
+    confidence = spend(file.objective.business.risk.confidence, 1)
+    found = tuple(_shift_power(manifest, split, groups(split), confidence) for split in (Split.DEV, Split.TEST))
+    limit = file.objective.limits.shift
+    if limit is not None:
+        line = file.line_of("limits.shift.max_drop")
+        raise_faults(file.source, [_fault(line, power, limit.max_drop, confidence) for power in found if power.open > limit.max_drop])
+    return found
+
+
+def _shift_power(manifest: SnapshotManifest, split: Split, sizes: Sequence[int], confidence: float) -> ShiftPower:
+    assert manifest.shift is not None
+    n = int(getattr(manifest.shift.counts, split.value))
+    grouped = ClusterSizes.of(sizes) if any(size > 1 for size in sizes) else None
+    low = 0.0 if not n else score_interval(1.0, n, confidence)[0] if grouped is None else grouped_low(1.0, grouped, confidence)
+    return ShiftPower(split=split, n=n, open=1 - low, groups=grouped.number if grouped else None)
+
+
+def _fault(line: int, power: ShiftPower, bound: float, confidence: float) -> Fault:
+    shared = f" in {power.groups} groups" if power.groups else ""
+    what = f"{power.n} rows{shared} of the shifted part in {power.split.value} cannot prove a drop of at most {bound:g}"
+    why = f"{what} at {confidence:.1%} confidence: all right on both sides would leave {power.open:.3f} open"
+    raised = f"raise `max_drop` to {math.ceil(1000 * power.open) / 1000:g}"
+    if not bound or power.open >= 1:
+        return Fault(line, why, raised if power.open < 1 else "bring rows of the shifted part")
+    more = math.ceil(power.n * (1 - bound) / bound * power.open / (1 - power.open))
+    return Fault(line, why, f"bring about {more:,} rows of the shifted part for {power.split.value}, a larger `split.share`, or {raised}")
+
+
+def shift_faults(file: ObjectiveFile) -> list[Fault]:
+    """A limit on what is not there, and a shifted part that is said in two ways or in none."""
+    policy, limit, faults = file.objective.split, file.objective.limits.shift, list[Fault]()
+    if limit is not None and policy is None:
+        hint = "add `split: {by: COLUMN}`: a column of times, sources or customers that every row has"
+        faults.append(Fault(file.line_of("limits.shift"), "`limits.shift` needs to know which rows have shifted", hint))
+    if policy is None:
+        return faults
+    if policy.since is not None and (policy.values or policy.kind == "value"):
+        faults.append(
+            Fault(file.line_of("split.since"), "`since` is a time, and rows are split by values", "keep one of `since` and `values`")
+        )
+    if policy.values and policy.kind == "time":
+        faults.append(
+            Fault(file.line_of("split.values"), "`values` are listed, and rows are split by time", "use `since`, or `kind: value`")
+        )
+    if isinstance(policy.since, str) and time_of(policy.since) is None:
+        faults.append(Fault(file.line_of("split.since"), "`since` is no time", "write YYYY-MM-DD, with hours where you like"))
+    return faults

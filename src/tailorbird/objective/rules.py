@@ -1,7 +1,4 @@
-"""What a well-formed objective must also obey: targets that make sense, and only what this version can do.
-
-In: an objective and its lines. Out: faults. Must not know: YAML, data.
-"""
+"""What a well-formed objective must also obey: targets that make sense, and only what this version can do."""
 
 from __future__ import annotations
 
@@ -11,15 +8,14 @@ from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
 from tailorbird.domain.identity import Role
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
-from tailorbird.foundations.measures import MEASURES, base_of
-from tailorbird.foundations.patterns import check_pattern
-from tailorbird.foundations.text import nearest
-from tailorbird.objective.catalogue import CATALOGUE, Answers, answers_of, metrics_for, parse_metric, rungs_for
-from tailorbird.objective.data_rules import data_faults
-from tailorbird.objective.faults import Fault
-from tailorbird.objective.file import ObjectiveFile
-from tailorbird.objective.people import people_faults
-from tailorbird.objective.shift_power import shift_faults
+from tailorbird.objective.data_rules import data_faults, people_faults
+from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, answers_of, metrics_for, parse_metric, rungs_for
+from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.power import shift_faults
+from tailorbird.objective.validation_errors import Fault
+from tailorbird.stats.metric_direction import MEASURES, base_of
+from tailorbird.text.normalisation import nearest
+from tailorbird.text.regex import check_pattern
 
 
 def faults_of(file: ObjectiveFile) -> list[Fault]:
@@ -85,7 +81,7 @@ def _needs_faults(file: ObjectiveFile) -> list[Fault]:
             faults.append(
                 Fault(line, f"`{name}` is measured on models that write, and ranking tunes one that does not", "remove the limit")
             )
-    if objective.referral is not None and answers_of(objective.task) is not Answers.LABEL:
+    if objective.referral is not None and answers_of(objective.task) is not AnswerKinds.LABEL:
         line = file.line_of("referral")
         faults.append(Fault(line, "`referral` rests on one probability an answer", "remove it: it works with kind: classify, labels: one"))
     return faults
@@ -164,7 +160,7 @@ def _live_faults(file: ObjectiveFile) -> list[Fault]:
     ]
 
 
-def _metric_faults(metric: str, answers: Answers, line: int) -> list[Fault]:
+def _metric_faults(metric: str, answers: AnswerKinds, line: int) -> list[Fault]:
     try:
         base = parse_metric(metric).base
     except ObjectiveInvalid as error:

@@ -1,7 +1,4 @@
-"""Plain data into an objective: pydantic's complaints, said in words, with the line and the nearest valid value.
-
-In: a tree of plain data with lines. Out: an objective, or faults. Must not know: YAML, metrics, data.
-"""
+"""Plain data into an objective: pydantic's complaints, said in words, with the line and the nearest valid value."""
 
 from __future__ import annotations
 
@@ -20,8 +17,10 @@ from tailorbird.domain.objective import (
     Budget,
     Business,
     CostLimit,
+    DataOrigin,
     DataSource,
     DocumentSource,
+    ExpectedTraffic,
     FloorWishes,
     Kpi,
     LatencyLimit,
@@ -31,19 +30,17 @@ from tailorbird.domain.objective import (
     MaxExtractable,
     MaxShift,
     Objective,
-    Origin,
     Referral,
     RuleException,
     SplitPolicy,
     Task,
     TermColumns,
-    Traffic,
     TrainingWishes,
 )
 from tailorbird.domain.value import Value
-from tailorbird.foundations.text import nearest
-from tailorbird.objective.faults import EXAMPLE, MOST_FAULTS, Fault
-from tailorbird.objective.file import nearest_line
+from tailorbird.objective.objective_file import nearest_line
+from tailorbird.objective.validation_errors import EXAMPLE, MOST_FAULTS, Fault
+from tailorbird.text.normalisation import nearest
 
 #: Which value stands at which path (``*`` is any index): where the known keys of a section are looked up.
 SECTIONS: dict[str, type[Value]] = {
@@ -52,7 +49,7 @@ SECTIONS: dict[str, type[Value]] = {
     "task": Task,
     "task.format": AnswerFormat,
     "data.*": DataSource,
-    "data.*.source": Origin,
+    "data.*.source": DataOrigin,
     "data.*.terms": TermColumns,
     "split": SplitPolicy,
     "curation": CurationPolicy,
@@ -60,7 +57,7 @@ SECTIONS: dict[str, type[Value]] = {
     "curation.quality": QualityPolicy,
     "curation.protected.*": ProtectedSet,
     "documents.*": DocumentSource,
-    "documents.*.source": Origin,
+    "documents.*.source": DataOrigin,
     "kpis.*": Kpi,
     "live_kpis.*": LiveKpi,
     "limits": Limits,
@@ -72,7 +69,7 @@ SECTIONS: dict[str, type[Value]] = {
     "referral": Referral,
     "exceptions.*": RuleException,
     "budget": Budget,
-    "traffic": Traffic,
+    "traffic": ExpectedTraffic,
     "floor": FloorWishes,
     "lora": AdapterWishes,
     "full": TrainingWishes,

@@ -1,8 +1,5 @@
 """YAML as plain data, with the line of every key.
 
-In: the text of a YAML file. Out: dicts, lists and scalars; the 1-based line of each dotted path; faults of form (duplicate keys, foreign
-tags, numbers that are none). Must not know: what keys mean.
-
 PyYAML's node graph is walked here instead of its constructor, because only nodes know their lines. Nothing but plain data is ever built.
 """
 
@@ -17,7 +14,7 @@ from typing import Any
 import yaml
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.objective.faults import Fault
+from tailorbird.objective.validation_errors import Fault
 
 #: An objective is about 50 nodes; aliases that expand beyond this are a bomb, not an objective.
 MAX_NODES = 10_000
@@ -31,7 +28,7 @@ _PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("map", "seq", "
 
 
 @dataclass
-class Tree:
+class YamlTree:
     """What was read. ``lines[""]`` is the line on which the document starts."""
 
     value: Any = None
@@ -40,9 +37,9 @@ class Tree:
     nodes: int = 0
 
 
-def read_tree(text: str, source: str) -> Tree:
+def read_tree(text: str, source: str) -> YamlTree:
     """The data in ``text``. Raises ObjectiveInvalid when it is no YAML, more than one document, too deep or too large."""
-    tree = Tree()
+    tree = YamlTree()
     root = _compose(text, source)
     if root is not None:
         tree.value = _value(tree, root, "", source)
@@ -106,7 +103,7 @@ def _too_much(source: str, line: int) -> ObjectiveInvalid:
     return _invalid(source, line, message, "an objective needs no more than 5 levels: write it out instead of nesting aliases")
 
 
-def _value(tree: Tree, node: yaml.Node, path: str, source: str) -> Any:
+def _value(tree: YamlTree, node: yaml.Node, path: str, source: str) -> Any:
     tree.nodes += 1
     line = node.start_mark.line + 1
     tree.lines.setdefault(path, line)
@@ -122,7 +119,7 @@ def _value(tree: Tree, node: yaml.Node, path: str, source: str) -> Any:
     return _scalar(tree, node, line)
 
 
-def _entries(tree: Tree, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, str]]:
+def _entries(tree: YamlTree, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, str]]:
     """A mapping's (key, value, path of the value); keys that repeat or are not plain words become faults and are left out."""
     seen: dict[str, int] = {}
     for key_node, value in node.value:
@@ -147,7 +144,7 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _scalar(tree: Tree, node: yaml.Node, line: int) -> Any:
+def _scalar(tree: YamlTree, node: yaml.Node, line: int) -> Any:
     if ":" in node.value and node.tag.endswith((":int", ":float")):
         hint = "write it as a plain number, or in quotes if a text is meant"
         tree.faults.append(Fault(line, f"{node.value} would be read as a number to the base of 60", hint))

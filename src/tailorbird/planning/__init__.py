@@ -4,15 +4,15 @@ In: the objective, the shape of the data in tokens, the shape of each base model
 and rung left out and the reason. Must not know: how a rung works, data rows, torch.
 """
 
-from tailorbird.planning.bases import Offer, labels_of, make_ladder, probed, why_not_fetched
+from tailorbird.planning.base_selection import BaseOffer, labels_of, make_ladder, probed, why_not_fetched
 from tailorbird.planning.floor import why_not_encoder, why_words
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
-from tailorbird.planning.machines import Change, changed
+from tailorbird.planning.what_if_machine import MachineChange, changed
 
 __all__ = [
-    "Change",
-    "Offer",
+    "BaseOffer",
+    "MachineChange",
     "PlanInputs",
     "changed",
     "labels_of",

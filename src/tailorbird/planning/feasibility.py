@@ -1,7 +1,4 @@
-"""Whether this machine and this budget can carry a rung.
-
-In: ``PlanInputs``, a rung's plan. Out: None, or a refusal with the number that decides. Must not know: how estimates are made.
-"""
+"""Whether this machine and this budget can carry a rung."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import Budget, TaskKind
 from tailorbird.domain.plan import Estimate, Machine, RungPlan
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.machines import FREE, would_do
-from tailorbird.planning.rules import longest_prompt
+from tailorbird.planning.setting_rules import longest_prompt
+from tailorbird.planning.what_if_machine import FREE, would_do
 
 #: Rungs that show something beside the text.
 _SHOWING = (RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROUNDED_LORA)

@@ -1,18 +1,15 @@
-"""The floor's plan: its role, whether it reads words alone or vectors beside them, and what that takes.
-
-In: ``PlanInputs``. Out: a ``PlannedFloor``. Must not know: how vectors are made, how a model is fitted, rungs.
-"""
+"""The floor's plan: its role, whether it reads words alone or vectors beside them, and what that takes."""
 
 from __future__ import annotations
 
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, PlannedFloor, Reason
-from tailorbird.foundations.licences import clash
 from tailorbird.planning.estimates import energy_estimate, floor_memory, floor_request, floor_time, money_estimate, vectors_time
 from tailorbird.planning.estimates.interval import total as summed
 from tailorbird.planning.feasibility import limit_of
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.totals import in_all
+from tailorbird.text.data_licences import clash
 
 #: Training rows up to which vectors are read unasked: some minutes on a core.
 MOST_ROWS = 20_000

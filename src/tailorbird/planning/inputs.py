@@ -1,17 +1,14 @@
-"""Everything a plan rests on. Two plans from equal inputs are equal.
-
-In: values of other rooms. Out: ``PlanInputs``. Must not know: any rule.
-"""
+"""Everything a plan rests on. Two plans from equal inputs are equal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from tailorbird.domain.base_model import BaseModelRef
-from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, PlannedComparison, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
+from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 
 

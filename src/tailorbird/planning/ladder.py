@@ -1,22 +1,19 @@
-"""The plan as a whole: the rungs in the order of what they cost in all, and those left out.
-
-In: ``PlanInputs``. Out: ``Plan``. Must not know: the formulas behind settings and estimates.
-"""
+"""The plan as a whole: the rungs in the order of what they cost in all, and those left out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.ladder import Refusal, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Plan, Reason, RungPlan
-from tailorbird.foundations.canonical import digest_of
 from tailorbird.planning.feasibility import limit_of, refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.ranking import ranking_rungs
-from tailorbird.planning.rules import RANKS, rank
-from tailorbird.planning.rungs import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
+from tailorbird.planning.ranking_ladder import ranking_rungs
+from tailorbird.planning.rung_plans import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
+from tailorbird.planning.setting_rules import RANKS, rank
 from tailorbird.planning.totals import ordered
 
 

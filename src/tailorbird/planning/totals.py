@@ -1,15 +1,11 @@
-"""What rungs cost in all, the order that follows from it, and the volumes of requests at which it would be another.
-
-In: rungs with estimates of making and of answering, the traffic. Out: the same rungs with totals, in order; flips. Must not know: what
-answering costs to whom: ``serving_cost`` may be machine time or the price of a hosted model.
-"""
+"""What rungs cost in all, the order that follows from it, and the volumes of requests at which it would be another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tailorbird.domain.objective import Objective, Traffic
+from tailorbird.domain.objective import ExpectedTraffic, Objective
 from tailorbird.domain.plan import Estimate, Flip, Plan, PlannedTraffic, Reason, RungPlan
 from tailorbird.domain.value import Digest
 from tailorbird.planning.estimates.interval import interval
@@ -51,7 +47,7 @@ class _Keyed:
         return f"{self.rung.rung.value} {self.rung.variant}"
 
 
-def _keyed(rungs: Sequence[RungPlan], traffic: Traffic) -> Iterator[_Keyed]:
+def _keyed(rungs: Sequence[RungPlan], traffic: ExpectedTraffic) -> Iterator[_Keyed]:
     highest: dict[tuple[Digest | None, float], Estimate] = {}
     for place, rung in enumerate(rungs):
         alike = rung.base, _asking(rung).likely
@@ -69,18 +65,18 @@ def _asking(rung: RungPlan) -> Estimate:
     return rung.serving_cost or Estimate(low=0.0, likely=0.0, high=0.0, unit=rung.money.unit)
 
 
-def _total(making: Estimate, rung: RungPlan, traffic: Traffic) -> Estimate:
+def _total(making: Estimate, rung: RungPlan, traffic: ExpectedTraffic) -> Estimate:
     return in_all(making, _asking(rung), traffic)
 
 
-def in_all(making: Estimate, asking: Estimate, traffic: Traffic) -> Estimate:
+def in_all(making: Estimate, asking: Estimate, traffic: ExpectedTraffic) -> Estimate:
     """What making and all requests of the traffic cost; ``asking`` is of 1,000 requests."""
     thousands = traffic.requests / 1000
     ends = ((making.low, asking.low), (making.likely, asking.likely), (making.high, asking.high))
     return interval([made + thousands * asked for made, asked in ends], making.unit)
 
 
-def _told(place: int, keyed: Sequence[_Keyed], traffic: Traffic) -> RungPlan:
+def _told(place: int, keyed: Sequence[_Keyed], traffic: ExpectedTraffic) -> RungPlan:
     """The rung with its total, and with the reason where one that costs less to make stands behind it."""
     one = keyed[place]
     rung = one.rung.model_copy(update={"total": _total(one.rung.money, one.rung, traffic)})
@@ -99,7 +95,7 @@ def _told(place: int, keyed: Sequence[_Keyed], traffic: Traffic) -> RungPlan:
     return rung.model_copy(update={"reasons": (*rung.reasons, Reason(rule="traffic", text=text, source="docs/decisions/0050"))})
 
 
-def _flips(keyed: Sequence[_Keyed], traffic: Traffic) -> Iterator[Flip]:
+def _flips(keyed: Sequence[_Keyed], traffic: ExpectedTraffic) -> Iterator[Flip]:
     for place, one in enumerate(keyed):
         for other in keyed[place + 1 :]:
             dearer_to_ask, cheaper_to_ask = (one, other) if _asking(one.rung).likely > _asking(other.rung).likely else (other, one)
@@ -107,7 +103,7 @@ def _flips(keyed: Sequence[_Keyed], traffic: Traffic) -> Iterator[Flip]:
                 yield flip
 
 
-def _flip(below: _Keyed, above: _Keyed, traffic: Traffic) -> Flip | None:
+def _flip(below: _Keyed, above: _Keyed, traffic: ExpectedTraffic) -> Flip | None:
     """Where ``above``, which costs less to ask and more to make, comes to cost less in all; None where there is no such volume.
 
     The ends of making are taken apart, since one may be timed and the other not; those of asking together, since both are asked on the same

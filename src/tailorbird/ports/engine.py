@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Found
+from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest, Value
 
 
@@ -92,7 +92,7 @@ class Ranked(Value):
 class Retriever(Protocol):
     """Looks up what servables show beside a text, or give as the answer."""
 
-    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+    def retrieve(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
         """At most ``count`` entries for each text, best first, of those that somebody in ``groups`` may read.
 
         Raises NotFound (servable not loaded), InvalidInput (``retrieval_missing``: it looks nothing up).
@@ -340,7 +340,7 @@ class EngineDriver(EngineProcess, Protocol):
         """As ``Engine.generate`` for one prompt, which somebody in ``groups`` asks, piece by piece; closing the iterator cancels it."""
         ...
 
-    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[Found]:
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
         """As ``Engine.retrieve`` for one text."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from tailorbird.domain.feedback import Content, Feedback, Marks, Review
+from tailorbird.domain.feedback import Feedback, KeptWords, Marks, Review
 from tailorbird.domain.value import Digest
 
 
@@ -74,15 +74,15 @@ class ReviewRepository(Protocol):
 class ContentRepository(Protocol):
     """One tenant's kept words."""
 
-    def add(self, contents: Sequence[Content]) -> None:
+    def add(self, contents: Sequence[KeptWords]) -> None:
         """Keeps words of requests."""
         ...
 
-    def get(self, request: str) -> Content | None:
+    def get(self, request: str) -> KeptWords | None:
         """What is kept of a request."""
         ...
 
-    def page(self, after: str, limit: int) -> tuple[Content, ...]:
+    def page(self, after: str, limit: int) -> tuple[KeptWords, ...]:
         """What is kept, by request: the ``limit`` first after ``after``."""
         ...
 

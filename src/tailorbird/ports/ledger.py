@@ -11,11 +11,10 @@ from tailorbird.ports.deployment import AliasRepository, RequestRepository
 from tailorbird.ports.events import AuditLog, EventLog
 from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
 from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository, TenantDirectory
-from tailorbird.ports.judgements import JudgementRepository, ModelReviewRepository
+from tailorbird.ports.label_reviews import JudgementRepository, ModelReviewRepository
 from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
 from tailorbird.ports.quota import GatewayDirectory, StorageRepository, UsageBook, UsageRepository
-from tailorbird.ports.records import RecordRepository
-from tailorbird.ports.references import ReferenceBook
+from tailorbird.ports.records import RecordRepository, ReferenceBook
 from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
 from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue

@@ -7,8 +7,8 @@ from datetime import timedelta
 from typing import Protocol
 
 from tailorbird.domain.erasure import Erasure
-from tailorbird.domain.fixing import Decision
 from tailorbird.domain.identity import Signature
+from tailorbird.domain.row_decisions import Decision
 from tailorbird.domain.value import Digest
 
 

@@ -1,8 +1,11 @@
-"""Immutable values by digest: objectives, snapshots, plans, candidates, evidence, gate results, ladders."""
+"""Immutable values by digest, and every digest that rows refer to.
+
+In: values, digests. Out: the same values; digests in use. Must not know: tables, files.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
 from tailorbird.domain.value import Digest, Value
@@ -27,4 +30,12 @@ class RecordRepository(Protocol):
 
     def digests(self, kind: type[Value]) -> tuple[Digest, ...]:
         """Digests of all records of a type, oldest first."""
+        ...
+
+
+class ReferenceBook(Protocol):
+    """System repository: every digest that stands anywhere in the record."""
+
+    def digests(self, of: str | None = None) -> Iterator[Digest]:
+        """Digests in the rows of tenant ``of``, or of all tenants, in no order and perhaps more than once."""
         ...

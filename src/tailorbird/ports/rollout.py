@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, Protocol
 
-from tailorbird.domain.rollout import Rollout, Tally, Votes
+from tailorbird.domain.rollout import ArmTally, Rollout, Votes
 
 
 class RolloutRepository(Protocol):
@@ -33,7 +33,7 @@ class RolloutRepository(Protocol):
 
     def tallies(
         self, alias: str, since_version: int, by: Literal["channel", "language", "length"] | None = None, start: datetime | None = None
-    ) -> tuple[Tally, ...]:
+    ) -> tuple[ArmTally, ...]:
         """What each release did under each version of the alias ``tenant/name`` from ``since_version`` on; divided by a segment, where
         given; only requests at or after ``start``.
         """

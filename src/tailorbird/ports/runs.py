@@ -6,7 +6,7 @@ from collections.abc import Collection
 from datetime import timedelta
 from typing import Protocol
 
-from tailorbird.domain.judge import ModelReview
+from tailorbird.domain.label_review import ModelReview
 from tailorbird.domain.run import Failure, Run, RunState, Step, StepProgress
 from tailorbird.domain.value import Digest
 

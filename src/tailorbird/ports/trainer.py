@@ -8,12 +8,12 @@ from typing import Literal, Protocol
 
 from pydantic import Field
 
-from tailorbird.domain.calibration import Calibration
-from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine, TrainingSettings
+from tailorbird.domain.preflight import Examination
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry
 from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest, Value
 
 
@@ -56,7 +56,7 @@ class RankingJob(Value):
     """An encoder to tune for questions. ``bi-encoder``: questions move towards the vectors of the documents that answer them;
     ``cross-encoder``: a question and a document are read together, and scored.
 
-    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``foundations/search_index.py``).
+    ``index`` is a local folder with the documents and the vectors that ``base`` gave them (``text/search_index.py``).
     """
 
     kind: Literal["bi-encoder", "cross-encoder"]

@@ -4,27 +4,35 @@ In: an objective, evidence, decisions of people. Out: gate results, rules and ve
 evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
 """
 
+from tailorbird.release.alias_moves import AliasTrial, promoted, restored, rolled_back, tried
 from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_may_decide, deciding_role, quorum, rule_for, stricter
 from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
-from tailorbird.release.card import CardFacts, model_card
-from tailorbird.release.changes import DRILL_LASTS, ChangeRule, change_rule
-from tailorbird.release.gate import GateInputs, judge, unprovable_next
-from tailorbird.release.intervals import interval_at
-from tailorbird.release.judges import LETTERS, Pair, check_fits, check_judge, check_judgeable, judge_prompts, judged_pairs, pair_marks
-from tailorbird.release.moves import Trial, promoted, restored, rolled_back, tried
-from tailorbird.release.review import Disagreement, candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
+from tailorbird.release.change_policy import DRILL_LASTS, ChangeRule, change_rule
+from tailorbird.release.gate import GateInputs, interval_at, judge, unprovable_next
+from tailorbird.release.label_review import Disagreement, candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
+from tailorbird.release.llm_judges import (
+    LETTERS,
+    JudgedPair,
+    check_fits,
+    check_judge,
+    check_judgeable,
+    judge_prompts,
+    judged_pairs,
+    pair_marks,
+)
+from tailorbird.release.model_card import CardFacts, model_card
 
 __all__ = [
     "DECIDING_ROLES",
     "DRILL_LASTS",
     "LETTERS",
+    "AliasTrial",
     "CardFacts",
     "ChangeRule",
     "Disagreement",
     "GateInputs",
-    "Pair",
+    "JudgedPair",
     "ReleaseParts",
-    "Trial",
     "VerifyApproval",
     "assemble",
     "candidate_side",

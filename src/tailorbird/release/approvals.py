@@ -1,8 +1,5 @@
 """Who must approve a release, who may, and whether enough of them have.
 
-In: an objective, a release with its approvals, identities. Out: the rule, refusals, a verdict on the quorum. Must not know: how a
-signature is verified: a callable that raises is passed in.
-
 Nobody decides on their own release, at any tier. A person is a name *and* a key: a second name with the author's key is the author.
 """
 
@@ -11,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
+from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
-from tailorbird.foundations.canonical import digest_of, short
 
 #: Raises when an approval's signature is not the identity's, over the approval's statement.
 VerifyApproval: TypeAlias = Callable[[Approval, Identity], None]

@@ -1,12 +1,10 @@
-"""The bundle that is released: everything an answer depends on, by digest.
-
-In: the results of a run. Out: the release's content and the digest that names it. Must not know: signatures, states, bytes of artifacts.
-"""
+"""The bundle that is released: everything an answer depends on, by digest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import Candidate, RungKind
@@ -14,7 +12,6 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ReleaseContent
 from tailorbird.domain.run import Run
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,4 @@
-"""The gate: the rule that turns evidence into pass, fail or inconclusive.
-
-In: an objective, a candidate's evidence on one split, the number of the look. Out: a gate result with one finding a KPI or limit. Must not
-know: how anything was measured, what follows from the verdict.
-
-A KPI passes when the lower end of its interval reaches the target (where less is better, as for ``log_loss``: when the upper end stays
-within it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against their
-maximum: the upper end of the interval counts, not the value. Where a release answers in production already, the candidate must also be
-proven not worse than it by more than the margin, or than so few items can tell (``against_incumbent``, a paired difference in the metric
-by which the objective compares, in its unit and direction). All must pass; one failure fails the whole; anything open leaves it open. Looks
-are corrected (``statistics.spend``), KPIs are not: demanding all of them only makes passing harder.
-"""
+"""The gate: evidence in, verdict out (pass, fail or inconclusive), each metric's interval at the confidence its look needs."""
 
 from __future__ import annotations
 
@@ -21,10 +10,53 @@ from statistics import NormalDist
 
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
 from tailorbird.domain.objective import Objective
-from tailorbird.foundations.measures import lower_is_better, margin_in
-from tailorbird.foundations.settling import what_settles
-from tailorbird.foundations.statistics import items_needed_for_difference, items_needed_for_proportion, score_interval, spend
-from tailorbird.release.intervals import interval_at
+from tailorbird.stats.comparison_sentences import what_settles
+from tailorbird.stats.intervals import items_needed_for_difference, items_needed_for_proportion, score_interval, spend, wilson
+from tailorbird.stats.metric_direction import DIFFERENCES, UNBOUNDED, lower_is_better, margin_in, measure_of
+
+#: Methods of metrics that were counted, not estimated: what they say holds at any confidence.
+EXACT = frozenset({"count", "weights unchanged"})
+
+
+def interval_at(metric: Metric, confidence: float, compared: str | None = None) -> tuple[float, float]:
+    """The two-sided interval of ``metric`` at ``confidence``; of a difference, ``compared`` is the metric that differs.
+
+    Proportions that carry their counts are recomputed exactly. Other Wilson intervals (clustered items) are re-solved at the effective
+    number of items that their ends give away. Everything else is stretched around the value by the ratio of the normal quantiles, an
+    approximation that is exact where the estimate is normal; shares stay within [0, 1], differences within what the metric allows, the rest
+    above 0.
+    """
+    if metric.method in EXACT:
+        return metric.low, metric.high
+    if metric.hits is not None and metric.n:
+        return wilson(metric.hits, metric.n, confidence)
+    if confidence == metric.confidence:
+        return metric.low, metric.high
+    if metric.method.startswith("wilson"):
+        return _wilson_again(metric, confidence)
+    stretch = _quantile(confidence) / _quantile(metric.confidence)
+    low = metric.value - stretch * (metric.value - metric.low)
+    high = metric.value + stretch * (metric.high - metric.value)
+    if metric.name in DIFFERENCES:
+        most = measure_of(compared).highest if compared else 1.0
+        return max(-most, low), min(most, high)
+    return max(0.0, low), high if metric.name in UNBOUNDED else min(1.0, high)
+
+
+def _wilson_again(metric: Metric, confidence: float) -> tuple[float, float]:
+    """Each end L of Wilson's interval solves (p − L)² = z² L (1 − L) / n, so either end gives n back. Less than one item bounds nothing."""
+    end = metric.low if metric.low < metric.value else metric.high
+    distance = (metric.value - end) ** 2
+    spread = _quantile(metric.confidence) ** 2 * end * (1 - end)
+    # Nine digits are more than the ends carry; the rounding keeps one item from passing for a little less.
+    size = round(spread / distance, 9) if distance else 0.0
+    return score_interval(metric.value, size, confidence) if size >= 1 else (0.0, 1.0)
+
+
+def _quantile(confidence: float) -> float:
+    """The two-sided critical value of the normal distribution."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
 
 _AGAINST = "against_incumbent"
 #: How many decimals a metric is told in; three where none is named.

@@ -3,16 +3,15 @@
 In: domain values. Out: renderables and strings. Must not know: where values come from.
 """
 
-from tailorbird.reporting.contrast import contrast_markdown, contrast_table
+from tailorbird.reporting.comparison import contrast_markdown, contrast_table
 from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample, SourceLine, data_report
-from tailorbird.reporting.evidence import EvidenceFacts, evidence_html, evidence_markdown
+from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
-from tailorbird.reporting.formatting import human_count, human_seconds
-from tailorbird.reporting.gate import gate_table, release_summary
-from tailorbird.reporting.judges import judge_text
-from tailorbird.reporting.ladder import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.plan import accuracy_table, comparison_lines, plan_table, traffic_lines
+from tailorbird.reporting.findings import gate_table, judge_text, release_summary
+from tailorbird.reporting.ladder_table import ladder_markdown, ladder_reasons, ladder_table
+from tailorbird.reporting.number_formats import human_count, human_seconds
 from tailorbird.reporting.plan_page import plan_page
+from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, plan_table, traffic_lines
 from tailorbird.reporting.tables import add_row, plain_table
 
 __all__ = [

@@ -1,8 +1,4 @@
-"""The report of a snapshot: one page of HTML that needs nothing beside itself, for people who answer for the data.
-
-In: a snapshot's manifest, how it was curated, what its rows carry. Out: HTML in which every value is escaped, with pictures inline. Must
-not know: artifacts, tables, who asks. Personal data are counted by kind and never shown; texts of rows stand in it only as given examples.
-"""
+"""The report of a snapshot: one page of HTML that needs nothing beside itself, for people who answer for the data."""
 
 from __future__ import annotations
 
@@ -12,10 +8,10 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.canonical import short
 
 #: Bars of the picture of lengths; classes drawn at most.
 BINS, CLASSES = 24, 40
@@ -65,7 +61,7 @@ class DataReport(Value):
     lengths: tuple[int, ...]
 
 
-class Bar(Value):
+class LengthBar(Value):
     """A bar: its label, how many rows, and its share of the longest bar."""
 
     label: str
@@ -73,7 +69,7 @@ class Bar(Value):
     share: float
 
 
-class Flow(Value):
+class FlowBar(Value):
     """A step from raw to kept: rows after it, their share of the raw rows, and what went, by reason."""
 
     name: str
@@ -102,27 +98,27 @@ def data_report(report: DataReport) -> str:
     )
 
 
-def _flow(found: DataFacts) -> tuple[Flow, ...]:
+def _flow(found: DataFacts) -> tuple[FlowBar, ...]:
     """The steps of the curation; of snapshots without a report, the counts that every manifest has."""
     manifest, read = found.manifest, max(1, found.manifest.read)
     if found.curation and found.curation.flow:
         steps = [(step.name, step.before, step.after, step.reasons) for step in found.curation.flow]
-        first = Flow(name="read", rows=steps[0][1], share=steps[0][1] / read, gone=0, reasons="")
+        first = FlowBar(name="read", rows=steps[0][1], share=steps[0][1] / read, gone=0, reasons="")
         return (first, *(_step(name, before, after, reasons, read) for name, before, after, reasons in steps))
     without_copies = manifest.read - manifest.duplicates
     return (
-        Flow(name="read", rows=manifest.read, share=1.0, gone=0, reasons=""),
+        FlowBar(name="read", rows=manifest.read, share=1.0, gone=0, reasons=""),
         _step("exact duplicates", manifest.read, without_copies, {"duplicate": manifest.duplicates}, read),
         _step("set aside", without_copies, manifest.size, found.reasons, read),
     )
 
 
-def _step(name: str, before: int, after: int, reasons: dict[str, int], read: int) -> Flow:
+def _step(name: str, before: int, after: int, reasons: dict[str, int], read: int) -> FlowBar:
     told = ", ".join(f"{count:,} {code.replace('_', ' ')}" for code, count in reasons.items() if count)
-    return Flow(name=name.replace("_", " "), rows=after, share=min(1.0, after / read), gone=before - after, reasons=told)
+    return FlowBar(name=name.replace("_", " "), rows=after, share=min(1.0, after / read), gone=before - after, reasons=told)
 
 
-def _lengths(lengths: Sequence[int]) -> tuple[Bar, ...]:
+def _lengths(lengths: Sequence[int]) -> tuple[LengthBar, ...]:
     """Bars of equal width up to the 99th percentile; the last one holds the tail."""
     if not lengths:
         return ()
@@ -139,14 +135,14 @@ def _range(at: int, width: int) -> str:
     return f"{at * width:,}+" if at == BINS - 1 else f"{at * width:,} to {(at + 1) * width - 1:,}"
 
 
-def _classes(manifest: SnapshotManifest) -> tuple[Bar, ...]:
+def _classes(manifest: SnapshotManifest) -> tuple[LengthBar, ...]:
     counts = {label: split.train + split.dev + split.test for label, split in manifest.label_counts.items()}
     return _bars(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CLASSES])
 
 
-def _bars(counted: Sequence[tuple[str, int]]) -> tuple[Bar, ...]:
+def _bars(counted: Sequence[tuple[str, int]]) -> tuple[LengthBar, ...]:
     most = max((count for _, count in counted), default=1) or 1
-    return tuple(Bar(label=label, count=count, share=count / most) for label, count in counted)
+    return tuple(LengthBar(label=label, count=count, share=count / most) for label, count in counted)
 
 
 @cache

@@ -1,12 +1,10 @@
-"""What stands behind an answer, in words.
-
-In: everything an explanation walks through. Out: text or Markdown. Must not know: how it was found.
-"""
+"""What stands behind an answer, in words."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.event import LogEntry
@@ -16,10 +14,9 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Value
-from tailorbird.foundations.canonical import short
-from tailorbird.reporting.formatting import finding_text, human_count, moment
-from tailorbird.reporting.gate import decision_text
-from tailorbird.reporting.plan import floor_rows
+from tailorbird.reporting.findings import decision_text
+from tailorbird.reporting.number_formats import finding_text, human_count, moment
+from tailorbird.reporting.plan_table import floor_rows
 from tailorbird.reporting.tables import markdown_text
 
 #: One part of the walk: its heading, and its lines.

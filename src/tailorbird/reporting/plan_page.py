@@ -1,16 +1,13 @@
-"""A plan as one HTML page that needs nothing else: the ladder as a picture, the estimates, the reasons.
-
-In: a plan. Out: HTML. Must not know: the rules that made it, web servers.
-"""
+"""A plan as one HTML page that needs nothing else: the ladder as a picture, the estimates, the reasons."""
 
 from __future__ import annotations
 
 from html import escape
 
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
-from tailorbird.reporting.exceptions import exception_lines
-from tailorbird.reporting.formatting import NOTHING, estimate_text, human_count
-from tailorbird.reporting.plan import (
+from tailorbird.reporting.findings import exception_lines
+from tailorbird.reporting.number_formats import NOTHING, estimate_text, human_count
+from tailorbird.reporting.plan_table import (
     base_lines,
     comparison_lines,
     floor_reasons,

@@ -1,8 +1,4 @@
-"""Tables as such, for a terminal and in Markdown.
-
-In: cells. Out: a rich renderable, a Markdown table. Must not know: what the cells say. Text is never taken for markup: ``recall[refund]``
-is shown as it is written.
-"""
+"""Tables as such, for a terminal and in Markdown."""
 
 from __future__ import annotations
 

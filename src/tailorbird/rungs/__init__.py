@@ -4,11 +4,11 @@ In: an objective, training rows, ports. Out: a candidate, with the report of its
 the next rung is.
 """
 
-from tailorbird.rungs.context import Made, RungContext
+from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.dispatch import make_candidate
 from tailorbird.rungs.floor import FloorModel, fit_floor
-from tailorbird.rungs.giving import goal_of
-from tailorbird.rungs.looking_up import local_retrieval
-from tailorbird.rungs.making import make_candidate
-from tailorbird.rungs.trained import training_job
+from tailorbird.rungs.indexes import local_retrieval
+from tailorbird.rungs.label_thresholds import goal_of
+from tailorbird.rungs.training import training_job
 
-__all__ = ["FloorModel", "Made", "RungContext", "fit_floor", "goal_of", "local_retrieval", "make_candidate", "training_job"]
+__all__ = ["FloorModel", "RungContext", "RungResult", "fit_floor", "goal_of", "local_retrieval", "make_candidate", "training_job"]

@@ -1,7 +1,4 @@
-"""What every rung is given, and what it gives back.
-
-In: values and ports. Out: ``RungContext``, ``Made``. Must not know: any single rung.
-"""
+"""What every rung is given, and what it gives back."""
 
 from __future__ import annotations
 
@@ -53,7 +50,7 @@ class RungContext:
 
 
 @dataclass(frozen=True)
-class Made:
+class RungResult:
     """A candidate, what making it took (seconds, GiB), and the report of its training where there was any."""
 
     candidate: Candidate

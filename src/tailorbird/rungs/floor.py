@@ -1,8 +1,5 @@
 """The floor: a classical model, the lowest rung of the ladder. If it suffices, no language model is needed.
 
-In: training rows; vectors of texts, where it is to read them. Out: a fitted model that predicts, and that can be stored and released. Must
-not know: language models, engines, how a text becomes a vector, dev and test rows until they are predicted.
-
 Words (1-2) and characters within words (3-5) weighted by TF-IDF, then logistic regression: the baseline that short-text classification is
 hard to beat with (Wang & Manning 2012, ACL; characters bear typing errors). An encoder's vector of the text beside them knows that other
 words mean the same, which counts most where rows are few (docs/decisions/0047). Where an item may bear several labels, each has a
@@ -23,11 +20,11 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
-from tailorbird.foundations.label_sets import split
-from tailorbird.foundations.labelling import THRESHOLD, given
-from tailorbird.foundations.linear_text import CHARACTERS, WORDS, Floats, LinearText
-from tailorbird.foundations.thresholds import fitting_threshold
 from tailorbird.ports.encoder import Vectors
+from tailorbird.rungs.label_thresholds import fitting_threshold
+from tailorbird.text.label_decision import THRESHOLD, given
+from tailorbird.text.label_sets import split
+from tailorbird.text.linear_classifier import CHARACTERS, WORDS, Floats, LinearText
 
 VARIANT, VARIANT_WITH_VECTORS = "tf-idf + logistic regression", "tf-idf + vectors + logistic regression"
 #: Length of a vector beside blocks of length 1: what a penalty that all share leaves of it. Chosen on dev of Banking77

@@ -1,7 +1,5 @@
 """The rung ``prompt``: an instruction, with or without demonstrations. Nothing is trained.
 
-In: a ``RungContext``. Out: a candidate that is a prompt. Must not know: training; dev and test rows, which are never read here.
-
 Demonstrations are chosen by a few seeded draws, each scored on rows held out of train: which rows are shown, and in which order, moves a
 small model's accuracy by tens of points (Zhao 2021, arXiv 2102.09690; Lu 2022, arXiv 2104.08786).
 """
@@ -19,11 +17,11 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, PromptSpec
-from tailorbird.foundations.prompting import messages_for
-from tailorbird.rungs.context import Made, RungContext
-from tailorbird.rungs.giving import with_thresholds
-from tailorbird.rungs.holding_out import hold_out
-from tailorbird.rungs.trying import held_out_score, trial
+from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.label_thresholds import with_thresholds
+from tailorbird.rungs.prompt_scoring import held_out_score, trial
+from tailorbird.rungs.validation_split import hold_out
+from tailorbird.text.prompt_rendering import messages_for
 
 #: Sets of demonstrations that are tried, and held-out rows that each is scored on, at most.
 DRAWS, SCORED = 3, 48
@@ -33,7 +31,7 @@ _SHOWN_LENGTHS = 0.95
 _NO_CONTENT = ("N/A", "[MASK]", "...")
 
 
-def make_prompt(context: RungContext) -> Made:
+def make_prompt(context: RungContext) -> RungResult:
     """Zero-shot, or few-shot where the plan has shots. Raises what the engine raises."""
     started = time.perf_counter()
     prompt = PromptSpec(
@@ -55,7 +53,7 @@ def make_prompt(context: RungContext) -> Made:
         prompt=prompt,
         seed=context.objective.seed,
     )
-    return Made(candidate, time.perf_counter() - started)
+    return RungResult(candidate, time.perf_counter() - started)
 
 
 def without_preference(context: RungContext, prompt: PromptSpec, judged_on: Sequence[Row]) -> PromptSpec:

@@ -1,8 +1,4 @@
-"""The rungs of ``kind: rank``: ``search`` by words, by vectors, by both; ``bi-encoder`` and ``cross-encoder``, tuned on judged questions.
-
-In: a ``RungContext`` with documents and questions. Out: a candidate that is a retrieval. Must not know: how an encoder is tuned; dev and
-test questions.
-"""
+"""The rungs of ``kind: rank``: ``search`` by words, vectors or both; ``bi-encoder`` and ``cross-encoder``, tuned on judged queries."""
 
 from __future__ import annotations
 
@@ -16,11 +12,11 @@ from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.passages import whole
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
-from tailorbird.rungs.context import Made, RungContext
-from tailorbird.rungs.holding_out import hold_out
-from tailorbird.rungs.looking_up import Ways, make_index
+from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.indexes import Ways, make_index
+from tailorbird.rungs.validation_split import hold_out
+from tailorbird.text.passages import whole
 
 #: Documents that an answer names, at most.
 MOST = 100
@@ -28,14 +24,14 @@ MOST = 100
 WAYS: dict[str, Ways] = {"words": ("words",), "meaning": ("vectors",), "words and meaning": ("words", "vectors")}
 
 
-def make_search(context: RungContext) -> Made:
+def make_search(context: RungContext) -> RungResult:
     """Indexes the documents; nothing is tuned."""
     started = time.perf_counter()
     retrieval = _retrieval(context, WAYS[context.plan.variant])
-    return Made(_candidate(context, retrieval, 0), time.perf_counter() - started)
+    return RungResult(_candidate(context, retrieval, 0), time.perf_counter() - started)
 
 
-def make_ranker(context: RungContext) -> Made:
+def make_ranker(context: RungContext) -> RungResult:
     """Tunes an encoder on the training questions. Raises what the trainer raises."""
     settings = context.plan.training
     if settings is None:
@@ -57,7 +53,7 @@ def make_ranker(context: RungContext) -> Made:
     tuned = context.trainer().tune(job, context.report)
     retrieval = _with_tuned(context, retrieval, context.artifacts.put_tree(tuned.folder))
     report = tuned.report
-    return Made(_candidate(context, retrieval, report.trained_parameters), report.seconds, report.peak_memory_gb, report)
+    return RungResult(_candidate(context, retrieval, report.trained_parameters), report.seconds, report.peak_memory_gb, report)
 
 
 def _with_tuned(context: RungContext, retrieval: Retrieval, tree: Digest) -> Retrieval:

@@ -1,34 +1,34 @@
 """Serving: which release answers whom, kept true while releases move; answers; what may be used up; and the row every request leaves."""
 
-from tailorbird.serving.answering import Answering, Piece, RankedDocument
-from tailorbird.serving.choice import choose, unit_of
-from tailorbird.serving.deployment import Deployment, Readiness
-from tailorbird.serving.journal import Kept, Redact, RequestJournal, amounts_of
-from tailorbird.serving.judging import judge, segments
-from tailorbird.serving.life import GONE_AFTER
-from tailorbird.serving.live import live_findings, unproven
-from tailorbird.serving.mirroring import Mirror, Mirrored
-from tailorbird.serving.quotas import Left, Quotas, Reservation
-from tailorbird.serving.routes import Arm, Route, Routes
+from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm
+from tailorbird.serving.alias_sync import AliasSync, Readiness
+from tailorbird.serving.answers import AnswerPiece, AnswerService, RankedDocument
+from tailorbird.serving.heartbeat import GONE_AFTER
+from tailorbird.serving.live_kpis import live_findings, unproven
+from tailorbird.serving.quotas import LimitRemaining, Quotas, Reservation
+from tailorbird.serving.request_log import KeptRequest, Redact, RequestLog, amounts_of
+from tailorbird.serving.rollout_guards import judge, segments
+from tailorbird.serving.shadow_traffic import ShadowedRequest, ShadowTraffic
+from tailorbird.serving.traffic_split import choose, unit_of
 
 __all__ = [
     "GONE_AFTER",
-    "Answering",
-    "Arm",
-    "Deployment",
-    "Kept",
-    "Left",
-    "Mirror",
-    "Mirrored",
-    "Piece",
+    "AliasRoute",
+    "AliasRoutes",
+    "AliasSync",
+    "AnswerPiece",
+    "AnswerService",
+    "KeptRequest",
+    "LimitRemaining",
     "Quotas",
     "RankedDocument",
     "Readiness",
     "Redact",
-    "RequestJournal",
+    "RequestLog",
     "Reservation",
-    "Route",
-    "Routes",
+    "ShadowTraffic",
+    "ShadowedRequest",
+    "TrafficArm",
     "amounts_of",
     "choose",
     "judge",

@@ -1,8 +1,5 @@
 """What tenants, and API keys with limits of their own, may still use: reserved before a request is worked on, settled when it has ended.
 
-In: limits and usage from the record; what a request may use at most, what it used. Out: reservations, or Exhausted with the time to wait.
-Touched only from the event loop, but for the reading of the record. Must not know: HTTP, what a request is.
-
 What this gateway settled is written to the record with the row of the request, in one transaction; what it counts here is the same and
 comes first. What other gateways and earlier lives of this one counted is read again every second: with one gateway no limit is passed
 (beyond what a request used more than it had reserved), with several by what the others admit within a second.
@@ -95,7 +92,7 @@ class Reservation:
 
 
 @dataclass(frozen=True)
-class Left:
+class LimitRemaining:
     """What of a limit is left in the present minute, and when the minute ends, in seconds."""
 
     limit: float
@@ -160,7 +157,7 @@ class Quotas:
         """True for an API key (by its id) whose use is counted for itself, since it has limits."""
         return key in self._keys
 
-    def left(self, tenant: str, at: datetime, key: ApiKey | None = None) -> dict[str, Left]:
+    def left(self, tenant: str, at: datetime, key: ApiKey | None = None) -> dict[str, LimitRemaining]:
         """What is left of the limits in a minute, by what they limit: the tenant's, or the key's where that is less."""
         found = self._tenants.get(tenant)
         if found is None:
@@ -243,10 +240,10 @@ def _check(
             )
 
 
-def _left(window: _Window, limits: Mapping[str, float], at: datetime) -> dict[str, Left]:
+def _left(window: _Window, limits: Mapping[str, float], at: datetime) -> dict[str, LimitRemaining]:
     seconds = (window_end("minute", window.start) - at).total_seconds()
     used = _figures(window.used)
-    return {name: Left(limit, max(0.0, limit - used[name]), seconds) for name, limit in limits.items()}
+    return {name: LimitRemaining(limit, max(0.0, limit - used[name]), seconds) for name, limit in limits.items()}
 
 
 def _figures(amounts: Amounts) -> dict[str, float]:

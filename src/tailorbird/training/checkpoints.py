@@ -1,11 +1,7 @@
 """Checkpoints that a kill at any moment cannot spoil.
 
-In: tensors and numbers of a run. Out: the newest checkpoint of this job that is whole. Each is a folder, written beside its place, synced
-and renamed; its ``state.json`` names the SHA-256 of every tensor file it needs. Safetensors and JSON only. Must not know: what the tensors
-mean.
-
-    checkpoints/step-00000040/{state.json, tensors.safetensors}
-    checkpoints/best-00000030.safetensors        the weights with the lowest held-out loss, written once
+checkpoints/step-00000040/{state.json, tensors.safetensors}
+checkpoints/best-00000030.safetensors        the weights with the lowest held-out loss, written once
 """
 
 from __future__ import annotations
@@ -23,16 +19,16 @@ from safetensors.torch import load_file, save_file
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.run import TrainingFork
 from tailorbird.domain.value import Digest, Value
-from tailorbird.foundations.disk import digest_file, flush_path, private_folder
-from tailorbird.training.signals import beside
-from tailorbird.training.state import LoopState
+from tailorbird.system.files import digest_file, flush_path, private_folder
+from tailorbird.training.deferred_signals import beside
+from tailorbird.training.loop_state import LoopState
 
 _KEPT = 2
 #: How names of what belongs to the steps taken begin, as ``Optimiser.tensors`` gives them.
 _MOMENTS = ("step.", "exp_avg.", "exp_avg_sq.")
 
 
-class Origin(Value):
+class CheckpointOrigin(Value):
     """What a checkpoint continues: a job, and the code that computes it. ``fork`` names the run whose checkpoints are taken though they
     differ; empty, they are refused."""
 
@@ -50,7 +46,7 @@ class _Manifest(Value):
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """A moment of a run: its numbers, and the tensors to go on from."""
 
     state: LoopState
@@ -60,7 +56,7 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of ``origin`` in ``workspace``. Raises InvalidInput when the folder cannot be written."""
 
-    def __init__(self, workspace: Path, origin: Origin) -> None:
+    def __init__(self, workspace: Path, origin: CheckpointOrigin) -> None:
         self.workspace = workspace
         self._folder = workspace / "checkpoints"
         self._origin = origin
@@ -103,7 +99,7 @@ class Checkpoints:
         flush_path(self._folder)
         self._prune()
 
-    def newest(self) -> Checkpoint | None:
+    def newest(self) -> TrainingCheckpoint | None:
         """The newest whole checkpoint, or None; broken ones above it are removed. Raises Conflict when the folder holds another job's."""
         for place in reversed(self._places()):
             found = self._whole(place)
@@ -112,7 +108,7 @@ class Checkpoints:
             _remove(place)
         return None
 
-    def _whole(self, place: Path) -> Checkpoint | None:
+    def _whole(self, place: Path) -> TrainingCheckpoint | None:
         manifest = _read_manifest(place)
         if manifest is None:
             return None
@@ -122,18 +118,18 @@ class Checkpoints:
         tensors = _read_tensors(place / "tensors.safetensors", manifest.tensors)
         if tensors is None or self.best(manifest.state.best_step) is None:
             return None
-        return self._forked(manifest, tensors) if self._is_foreign(manifest) else Checkpoint(manifest.state, tensors)
+        return self._forked(manifest, tensors) if self._is_foreign(manifest) else TrainingCheckpoint(manifest.state, tensors)
 
     def _is_foreign(self, manifest: _Manifest) -> bool:
         return (manifest.job, manifest.code) != (self._origin.job, self._origin.code)
 
-    def _forked(self, manifest: _Manifest, tensors: dict[str, torch.Tensor]) -> Checkpoint:
+    def _forked(self, manifest: _Manifest, tensors: dict[str, torch.Tensor]) -> TrainingCheckpoint:
         """Of the same job everything; of another one the weights alone: its steps, moments and losses mean nothing here."""
         same = manifest.job == self._origin.job
         fork = TrainingFork(source=self._origin.fork, step=manifest.state.step, same_job=same)
         state = manifest.state if same else LoopState()
         kept = tensors if same else {name: tensor for name, tensor in tensors.items() if not name.startswith(_MOMENTS)}
-        return Checkpoint(state.model_copy(update={"forks": (*manifest.state.forks, fork)}), kept)
+        return TrainingCheckpoint(state.model_copy(update={"forks": (*manifest.state.forks, fork)}), kept)
 
     def best(self, step: int) -> dict[str, torch.Tensor] | None:
         """The best weights, reached at ``step``; None where they are no longer what was written."""

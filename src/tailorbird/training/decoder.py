@@ -1,8 +1,5 @@
 """The forward pass of decoders of the Llama kind, written out for packed rows.
 
-In: a model that transformers read; a packed row. Out: hidden states at the positions that predict answers. Must not know: losses, which
-parameters are trained, how an adapted layer computes.
-
 transformers' own forward pass is made of many small operations; this one has few, shares what layers that read the same input can share,
 and leaves out what no answer depends on: in the last layer, everything but keys and values of tokens that carry no loss.
 """
@@ -18,8 +15,8 @@ from torch.nn.functional import embedding
 from torch.utils.checkpoint import checkpoint
 
 from tailorbird.training.elementwise import rms_norm, rotary_attention, swiglu
+from tailorbird.training.fused_linears import Projection, projection
 from tailorbird.training.packing import Packed
-from tailorbird.training.projections import Projection, projection
 
 #: Model types whose layers are exactly: norm, attention with rotation, norm, SwiGLU.
 _KINDS = {"llama", "mistral", "qwen2"}

@@ -1,8 +1,4 @@
-"""Norms, gates and rotations of a decoder, each with its backward pass written out.
-
-In: tensors. Out: tensors, differentiable. A step on the CPU spends as long in these as in matmuls when autograd derives them: it keeps fp32
-copies, and torch multiplies two types by a slow path. Must not know: layers, adapters.
-"""
+"""Norms, gates and rotations of a decoder, each with its backward pass written out."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from typing import Any
 import torch
 from torch.nn.functional import silu
 
-from tailorbird.training.tree_attention import Kept, Tree, attend, attend_backward
+from tailorbird.training.tree_attention import AttentionState, AttentionTree, attend, attend_backward
 
 
 class RmsNorm(torch.autograd.Function):
@@ -74,7 +70,12 @@ class RotaryAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, qkv_TND: torch.Tensor, angles: tuple[torch.Tensor, torch.Tensor], tree: Tree, heads: tuple[int, int], scale: float
+        ctx: Any,
+        qkv_TND: torch.Tensor,
+        angles: tuple[torch.Tensor, torch.Tensor],
+        tree: AttentionTree,
+        heads: tuple[int, int],
+        scale: float,
     ) -> torch.Tensor:
         """``angles`` are cosine and sine, (T, 1, D); ``heads`` counts query and key heads."""
         turned_TND = torch.empty_like(qkv_TND)
@@ -93,7 +94,7 @@ class RotaryAttention(torch.autograd.Function):
         turned_TND, cos_T1D, sin_T1D, *kept = ctx.saved_tensors
         sizes = [ctx.heads[0], ctx.heads[1], ctx.heads[1]]
         q, k, v = torch.split(turned_TND, sizes, dim=1)
-        found = Kept(ctx.tree, ctx.scale, tuple(kept))
+        found = AttentionState(ctx.tree, ctx.scale, tuple(kept))
         grad_q_THD, grad_k, grad_v = attend_backward(q, k, v, upstream[0], found)
         grad_TND = torch.empty_like(turned_TND)
         into_q, into_k, into_v = torch.split(grad_TND, sizes, dim=1)

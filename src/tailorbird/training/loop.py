@@ -1,8 +1,5 @@
 """The loop: steps, evaluations, checkpoints. One for every method.
 
-In: a network, its optimiser, batches, held-out rows. Out: the network with its best weights, and the numbers of the run. Must not know:
-which parameters are trained, how a model is read or saved.
-
 A step whose passes would not fit the free memory is taken in smaller passes, and then with activations computed again: the batch, and so
 what is learned, stays the same.
 """
@@ -20,22 +17,22 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
-from tailorbird.training.barriers import Barriers
 from tailorbird.training.batches import Batches, divide
 from tailorbird.training.checkpoints import Checkpoints
-from tailorbird.training.cost import Flops, MemoryMeter
-from tailorbird.training.encoding import Encoded
-from tailorbird.training.held_out import HeldOut
-from tailorbird.training.memory import MemoryWatch, predicted_gib_per_token
-from tailorbird.training.metrics import MetricsFile
+from tailorbird.training.deferred_signals import unbroken
+from tailorbird.training.loop_state import LoopState
+from tailorbird.training.memory_prediction import MemoryWatch, predicted_gib_per_token
+from tailorbird.training.metrics_file import MetricsFile
 from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.packing import pack, packed_tokens
-from tailorbird.training.plateau import Plateau, Steps
-from tailorbird.training.readings import Laps
+from tailorbird.training.plateau import Plateau, StepBudget
+from tailorbird.training.resource_meter import Flops, MemoryMeter
 from tailorbird.training.schedule import learning_rate, warmup_steps
-from tailorbird.training.signals import unbroken
-from tailorbird.training.state import LoopState
+from tailorbird.training.thread_barriers import Barriers
+from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.validation import ValidationRows
+from tailorbird.training.work_clocks import Laps
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0
@@ -45,11 +42,11 @@ _LAST_CHECKPOINT_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingCourse:
     """What is learned and what it is measured on; ``labels``: the answers are labels, of which there are few."""
 
-    train: Sequence[Encoded]
-    held_out: Sequence[Encoded]
+    train: Sequence[TokenizedRow]
+    held_out: Sequence[TokenizedRow]
     settings: TrainingSettings
     labels: bool = False
 
@@ -57,7 +54,9 @@ class Course:
 class Loop:
     """A run that can be stopped at any moment and goes on to the same weights."""
 
-    def __init__(self, network: Network, optimiser: Optimiser, course: Course, checkpoints: Checkpoints, report: ReportProgress) -> None:
+    def __init__(
+        self, network: Network, optimiser: Optimiser, course: TrainingCourse, checkpoints: Checkpoints, report: ReportProgress
+    ) -> None:
         self._network = network
         self._optimiser = optimiser
         self._course = course
@@ -69,7 +68,7 @@ class Loop:
         self._flops = Flops(network.model)
         self._memory = MemoryMeter(network.device)
         self._watch = MemoryWatch(network.device, predicted_gib_per_token(network.model, network.dtype), self._memory)
-        self._held_out = HeldOut(network, course.held_out, course.settings.token_budget, self._team)
+        self._held_out = ValidationRows(network, course.held_out, course.settings.token_budget, self._team)
         self._metrics = MetricsFile(checkpoints.workspace)
         self._state = LoopState()
         #: False while weights and numbers belong to different steps.
@@ -151,7 +150,7 @@ class Loop:
             self._network.recompute = self._state.recompute
             self._save()
 
-    def _parts(self, state: LoopState) -> list[list[Encoded]]:
+    def _parts(self, state: LoopState) -> list[list[TokenizedRow]]:
         """This process's passes of the next step."""
         return divide(self._team.share(self._batches.rows(state.step)), state.token_budget or self._course.settings.token_budget)
 
@@ -221,7 +220,7 @@ class Loop:
         }
         return mean, state.model_copy(update=counted)
 
-    def _pass(self, part: list[Encoded], weight: float) -> torch.Tensor:
+    def _pass(self, part: list[TokenizedRow], weight: float) -> torch.Tensor:
         """Adds the gradients of a part's loss, weighted; the loss in nats, useful tokens, FLOPs: (3,)."""
         packed = pack(part, self._network.dtype, self._network.device)
         self._memory.begin()
@@ -289,11 +288,11 @@ class Loop:
         self._save_seconds = self._saved_at - started
 
 
-def plateau_of(course: Course, batches: Batches) -> Plateau:
+def plateau_of(course: TrainingCourse, batches: Batches) -> Plateau:
     """The plateau that a run has to leave."""
     settings, per_pass = course.settings, batches.steps_per_epoch
     added = settings.waiting_epochs * per_pass
-    steps = Steps(planned=batches.steps, warmup=warmup_steps(settings, batches.steps), added=added, per_pass=per_pass)
+    steps = StepBudget(planned=batches.steps, warmup=warmup_steps(settings, batches.steps), added=added, per_pass=per_pass)
     return Plateau(course.train, course.held_out, course.labels, steps)
 
 

@@ -1,8 +1,4 @@
-"""Cross-entropy of the answers, with its gradient computed in the forward pass.
-
-In: hidden states at the positions that predict answer tokens, the output head, the tokens. Out: the summed loss in nats. Logits exist for
-one block of tokens at a time and never outlive it. Must not know: the backbone, batches.
-"""
+"""Cross-entropy of the answers, with its gradient computed in the forward pass."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""The base model, read and run.
-
-In: the folder of a base model; packed rows. Out: the summed loss of the answers, with gradients where asked. Must not know: adapters,
-optimisers, which rows come next.
-"""
+"""The base model, read and run."""
 
 from __future__ import annotations
 
@@ -16,11 +12,11 @@ from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.training.decoder import Decoder, is_written_out
-from tailorbird.training.encoding import Encoded
 from tailorbird.training.loss import answer_loss, answer_losses
 from tailorbird.training.packing import Packed
+from tailorbird.training.process_group import ProcessGroup
 from tailorbird.training.sharding import divide_model, forget_gathered
-from tailorbird.training.team import Team
+from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
 
 #: Attention masks of packed rows come with the rows; this 4-D mask tells transformers to build none of its own.
@@ -93,9 +89,9 @@ def _pass_by(_gradient: torch.Tensor) -> None:
 class Network:
     """A model that computes in ``precision``, whatever type its weights are held in."""
 
-    def __init__(self, model: PreTrainedModel, precision: Precision, team: Team | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, precision: Precision, team: ProcessGroup | None = None) -> None:
         self.model = model
-        self.team = team or Team()
+        self.team = team or ProcessGroup()
         self.device = model.device
         self.dtype = TYPES[precision]
         self._head = output_head(model)
@@ -184,7 +180,7 @@ class Network:
             layer.training = little
 
     @torch.no_grad()
-    def plain_loss_sum(self, row: Encoded) -> float:
+    def plain_loss_sum(self, row: TokenizedRow) -> float:
         """The same for one row by the model's own forward pass: no packing, no tree, all logits."""
         ids_1T = torch.tensor([row.ids], device=self.device)
         places_A = torch.tensor([place for start, end in row.spans for place in range(start, end)], device=self.device)

@@ -1,8 +1,4 @@
-"""AdamW over named parameters, with a state that can be kept as plain tensors.
-
-In: parameters with gradients, settings. Out: updated parameters; and everything that the next update depends on, by name. Must not know:
-losses, files.
-"""
+"""AdamW over named parameters, with a state that can be kept as plain tensors."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from collections.abc import Mapping
 import torch
 
 from tailorbird.domain.plan import TrainingSettings
+from tailorbird.training.process_group import ProcessGroup
 from tailorbird.training.sharding import like, share, whole
-from tailorbird.training.team import Team
 
 _RANDOM = "random_state"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -30,10 +26,10 @@ class Optimiser:
         parameters: dict[str, torch.nn.Parameter],
         settings: TrainingSettings,
         rates: Mapping[str, float] | None = None,
-        team: Team | None = None,
+        team: ProcessGroup | None = None,
     ) -> None:
         self._parameters = parameters
-        self._team = team or Team()
+        self._team = team or ProcessGroup()
         self._divided = {name for name, parameter in parameters.items() if share(parameter) is not parameter}
         self._clip_norm = settings.clip_norm
         groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}

@@ -1,8 +1,4 @@
-"""From encoded rows to the one packed row a forward pass computes.
-
-In: rows as token ids. Out: ``[prefix | suffix 1 | suffix 2 | …]``, where the prefix is what all rows begin with, without padding; and where
-the answers stand in it. Must not know: the model, the order in which rows are learned.
-"""
+"""From encoded rows to the one packed row a forward pass computes."""
 
 from __future__ import annotations
 
@@ -11,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from tailorbird.training.encoding import Encoded
-from tailorbird.training.tree_attention import Tree, grow_tree
+from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.tree_attention import AttentionTree, grow_tree
 
 
 @dataclass(frozen=True)
@@ -25,7 +21,7 @@ class Packed:
 
     ids_1T: torch.Tensor
     positions_1T: torch.Tensor
-    tree: Tree
+    tree: AttentionTree
     answers_A: torch.Tensor
     targets_A: torch.Tensor
     owners_A: torch.Tensor
@@ -42,7 +38,7 @@ class Packed:
         return self.targets_A.shape[0]
 
 
-def shared_prefix(rows: Sequence[Encoded]) -> int:
+def shared_prefix(rows: Sequence[TokenizedRow]) -> int:
     """How many tokens all rows begin with, less what every row needs for itself: the last token before the first that it learns, which
     predicts it."""
     shared = rows[0].read - 1
@@ -51,7 +47,7 @@ def shared_prefix(rows: Sequence[Encoded]) -> int:
     return shared
 
 
-def narrowed_prefix(first: Encoded, row: Encoded, shared: int) -> int:
+def narrowed_prefix(first: TokenizedRow, row: TokenizedRow, shared: int) -> int:
     """What remains of a prefix of ``shared`` tokens of ``first`` when ``row`` joins."""
     shared = min(shared, row.read - 1)
     if first.ids[:shared] == row.ids[:shared]:
@@ -59,13 +55,13 @@ def narrowed_prefix(first: Encoded, row: Encoded, shared: int) -> int:
     return next(place for place, (a, b) in enumerate(zip(first.ids, row.ids, strict=False)) if a != b)
 
 
-def packed_tokens(rows: Sequence[Encoded]) -> int:
+def packed_tokens(rows: Sequence[TokenizedRow]) -> int:
     """How many tokens ``rows`` are together, packed."""
     prefix = shared_prefix(rows)
     return prefix + sum(len(row.ids) - 1 - prefix for row in rows)
 
 
-def pack(rows: Sequence[Encoded], dtype: torch.dtype, device: torch.device) -> Packed:
+def pack(rows: Sequence[TokenizedRow], dtype: torch.dtype, device: torch.device) -> Packed:
     """Packs ``rows``; ``dtype`` is that of the queries, which attention masks must share."""
     # Neighbours of like length make attention groups that need little padding.
     order = sorted(range(len(rows)), key=lambda place: len(rows[place].ids))

@@ -1,7 +1,5 @@
 """Whether a run has begun to learn, and how long it waits for that before its rate falls.
 
-In: answers that are learned and held out, losses. Out: a state whose schedule goes on or is put off. Must not know: networks, files.
-
 A model first learns which answers there are and how often each is given; its loss then stands at the entropy of that distribution until it
 finds what in a text tells the answers apart. When it does so depends on the seed. A schedule that falls regardless may have spent its rate
 before: of equal runs some then learn all, and some nothing. So the schedule stops at a quarter of its steps while the run stands on the
@@ -16,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.run import TrainingPlateau
-from tailorbird.training.encoding import Encoded
-from tailorbird.training.held_out import is_lower
-from tailorbird.training.state import LoopState
+from tailorbird.training.loop_state import LoopState
+from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.validation import is_lower
 
 #: Share of the planned steps after which the schedule waits: with a warm-up of a tenth the rate is then 93 % of its height.
 WAITS_AT = 0.25
@@ -29,7 +27,7 @@ KNOWN = 0.5
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepBudget:
     """``planned`` steps of a run; ``warmup`` among them; how many may be ``added``; how many make a pass."""
 
     planned: int
@@ -42,7 +40,7 @@ class Plateau:
     """The plateau of a run. Where answers are labels it is what knowing their frequencies in train costs on the held-out rows (nats); where
     they are texts, the loss of the untrained model."""
 
-    def __init__(self, train: Sequence[Encoded], held_out: Sequence[Encoded], labels: bool, steps: Steps) -> None:
+    def __init__(self, train: Sequence[TokenizedRow], held_out: Sequence[TokenizedRow], labels: bool, steps: StepBudget) -> None:
         self._steps = steps
         self._waits_at = max(steps.warmup, math.ceil(WAITS_AT * steps.planned))
         self._references = _prior_losses(train, held_out) if labels else None
@@ -88,7 +86,7 @@ class Plateau:
         return bool(lines) and learned <= KNOWN * math.fsum(references) / len(references)
 
 
-def _prior_losses(train: Sequence[Encoded], held_out: Sequence[Encoded]) -> tuple[float, ...]:
+def _prior_losses(train: Sequence[TokenizedRow], held_out: Sequence[TokenizedRow]) -> tuple[float, ...]:
     """-log of the frequency in ``train`` of each held-out answer, in nats; one that train lacks counts as seen once."""
     seen = Counter(row.ids[row.prompt :] for row in train)
     return tuple(-math.log(max(1, seen[row.ids[row.prompt :]]) / len(train)) for row in held_out)

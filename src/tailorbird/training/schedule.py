@@ -1,7 +1,4 @@
-"""The learning rate over a run.
-
-In: settings, the number of steps. Out: the rate at a step. Must not know: optimisers.
-"""
+"""The learning rate over a run."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """A model divided among the processes that train it together: fully sharded data parallel (FSDP2, ``fully_shard`` of torch).
 
-In: a model in every process, whole and alike. Out: the same model, of whose weights, gradients and moments each process holds its share;
-whole tensors from shares and back. Must not know: losses, methods, files.
-
 Sharding changes where numbers lie and not what is learned: it is chosen by memory, each time anew, and no part of a job's settings.
 """
 
@@ -16,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from tailorbird.training.team import Team
+from tailorbird.training.process_group import ProcessGroup
 
 #: Says it by hand: 1 shards, 0 never does.
 _ASKED = "TAILORBIRD_SHARD"
@@ -24,13 +21,13 @@ _ASKED = "TAILORBIRD_SHARD"
 _SHARE = 0.6
 
 
-def is_divided(needed_gib: float, free_gib: float, team: Team) -> bool:
+def is_divided(needed_gib: float, free_gib: float, team: ProcessGroup) -> bool:
     """Whether ``team`` divides a model whose weights, gradients and moments take ``needed_gib`` in every process that holds them whole."""
     asked = os.environ.get(_ASKED, "")
     return team.size > 1 and (asked == "1" if asked else needed_gib > _SHARE * free_gib)
 
 
-def divide_model(model: Any, team: Team, device: torch.device) -> None:
+def divide_model(model: Any, team: ProcessGroup, device: torch.device) -> None:
     """Divides every decoder layer, and the rest as one; gradients are summed over the team, not averaged.
 
     The output head is divided where it is tied to the embeddings, and stays whole where it is not.

@@ -1,7 +1,5 @@
 """How long work takes on this machine when no other process wants its cores, measured whether one does or not.
 
-In: work. Out: seconds, and whether they were read beside other work. Must not know: what the work is.
-
 Beside other work seconds that pass tell nothing. The processor time of the calling thread does: with threads that sleep while they wait
 for one another it grows by what the thread computes and by nothing else, and the calling thread takes its share of every product and
 all that lies between. Divided by the share of the time that it computes on a quiet machine (its efficiency: the rest it waits for other
@@ -15,8 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-from tailorbird.training.barriers import Barriers
-from tailorbird.training.readings import Reading, read, ready_here
+from tailorbird.training.thread_barriers import Barriers
+from tailorbird.training.work_clocks import ClockReading, read, ready_here
 
 #: The least of so many is taken: what else goes on at a machine only ever adds.
 REPEATS = 2
@@ -43,7 +41,7 @@ class Stopwatch:
 
         Beside other work threads are let sleep, so that processor time is what was computed, and one more time is taken.
         """
-        spinning, asleep, started = list[Reading](), list[Reading](), time.perf_counter()
+        spinning, asleep, started = list[ClockReading](), list[ClockReading](), time.perf_counter()
         while True:
             (asleep if self._barriers.asleep else spinning).append(one := read(work))
             after()

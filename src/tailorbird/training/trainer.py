@@ -1,7 +1,4 @@
-"""From a job to a trained model: reads, checks, runs the loop, saves, reports.
-
-In: a training job. Out: a folder and its report. Must not know: who asked, what the candidate will be compared with.
-"""
+"""From a job to a trained model: reads, checks, runs the loop, saves, reports."""
 
 from __future__ import annotations
 
@@ -14,34 +11,34 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from tailorbird.domain.calibration import Calibration
+from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Exhausted
-from tailorbird.domain.examination import Examination
 from tailorbird.domain.plan import Machine
+from tailorbird.domain.preflight import Examination
 from tailorbird.domain.run import TrainingReport
+from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.canonical import digest_of, plain_json
-from tailorbird.foundations.disk import private_folder
-from tailorbird.foundations.high_water import HighWater
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
-from tailorbird.training.calibration import calibrate
-from tailorbird.training.checkpoints import Checkpoints, Origin
-from tailorbird.training.code import code_digest, versions
-from tailorbird.training.encoding import Encoder
-from tailorbird.training.export import merge
-from tailorbird.training.launch import train_together
-from tailorbird.training.loop import Course, Loop
-from tailorbird.training.machine import measure_machine
-from tailorbird.training.memory import free_gib
+from tailorbird.system.files import private_folder
+from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints
+from tailorbird.training.code_fingerprint import code_digest, versions
+from tailorbird.training.loop import Loop, TrainingCourse
+from tailorbird.training.loop_state import LoopState
+from tailorbird.training.machine_benchmark import measure_machine
+from tailorbird.training.memory_prediction import free_gib
+from tailorbird.training.merge_export import merge
 from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
+from tailorbird.training.process_group import ProcessGroup
+from tailorbird.training.process_launch import train_together
 from tailorbird.training.ranking import tune
-from tailorbird.training.readings import threads
 from tailorbird.training.sharding import is_divided
-from tailorbird.training.state import LoopState
-from tailorbird.training.team import Team
+from tailorbird.training.step_timing import calibrate
+from tailorbird.training.tokenization import RowTokenizer
+from tailorbird.training.work_clocks import threads
 
 
 class TorchTrainer:
@@ -112,9 +109,9 @@ def _threads(job: TrainingJob) -> int:
 
 def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     check_job(job)
-    mark = HighWater()
-    method, team = method_named(job.settings.method), Team()
-    checkpoints = Checkpoints(job.workspace, Origin(job=fingerprint(job), code=code_digest(), fork=job.fork))
+    mark = PeakMemory()
+    method, team = method_named(job.settings.method), ProcessGroup()
+    checkpoints = Checkpoints(job.workspace, CheckpointOrigin(job=fingerprint(job), code=code_digest(), fork=job.fork))
     course = _encode(job)
     # Before anything is drawn, so that the same seed gives the same adapters.
     torch.manual_seed(job.settings.seed)
@@ -143,15 +140,17 @@ def fingerprint(job: TrainingJob) -> Digest:
     return digest_of({k: v for k, v in plain_json(job).items() if k not in ("base", "workspace", "fork")})
 
 
-def _encode(job: TrainingJob) -> Course:
-    encoder = Encoder(job.base)
+def _encode(job: TrainingJob) -> TrainingCourse:
+    encoder = RowTokenizer(job.base)
     train, held_out = encoder.encode(job.prompt, job.train), encoder.encode(job.prompt, job.held_out)
-    course = Course(train, held_out, job.settings, labels=bool(job.prompt.answers))
+    course = TrainingCourse(train, held_out, job.settings, labels=bool(job.prompt.answers))
     check_lengths([*course.train, *course.held_out], job.settings.max_length)
     return course
 
 
-def _read(job: TrainingJob, method: Method, course: Course, team: Team) -> tuple[Network, Learner, dict[str, torch.nn.Parameter]]:
+def _read(
+    job: TrainingJob, method: Method, course: TrainingCourse, team: ProcessGroup
+) -> tuple[Network, Learner, dict[str, torch.nn.Parameter]]:
     """The network, what the method works on, and what is trained."""
     divided = method.divisible and is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team)
     model = method.read(job.base, _dtype(job, method), torch.device("cpu") if divided else pick_device())
@@ -191,7 +190,7 @@ def _take_best(parameters: dict[str, torch.nn.Parameter], checkpoints: Checkpoin
         parameter.copy_(best[name])
 
 
-def _save(method: Method, learner: Learner, workspace: Path, team: Team) -> Path:
+def _save(method: Method, learner: Learner, workspace: Path, team: ProcessGroup) -> Path:
     """Writes the result beside its place and renames it, so that a folder named ``model`` is always whole; all processes then see it."""
     place = workspace / "model"
     if team.leads:

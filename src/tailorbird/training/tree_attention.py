@@ -1,8 +1,5 @@
 """Attention over a tree: many rows that begin alike, with their common beginning computed once.
 
-In: queries, keys and values of one packed row ``[prefix | suffix 1 | suffix 2 | …]`` and the lengths of its parts. Out: what each token
-attends to: the prefix, and the earlier tokens of its own suffix. Must not know: tokens, losses, adapters.
-
 A dense mask over the whole row would cost the square of its length, although a suffix never looks at another one. So the row is cut into
 blocks; suffixes of a block lie in groups of nearly equal length, and a group attends to what the block sees of the prefix and, under a
 mask, to itself. The result is that of the dense mask. On the CPU a block is five matmuls and a softmax: the stock kernel of torch 2.13
@@ -34,7 +31,7 @@ _KEPT_PROBABILITIES = 8 * 2**20
 
 
 @dataclass(frozen=True)
-class Block:
+class AttentionBlock:
     """Tokens ``start`` to ``stop`` as N groups of at most Q, which see the first ``seen`` tokens of the row and their own group.
 
     ``mask_NQQ`` is 0 where a token may look in its group and -inf elsewhere. ``places_S`` are the tokens' places in the N · Q, unless they
@@ -55,10 +52,10 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Tree:
+class AttentionTree:
     """How a packed row is divided. ``pairs`` counts the (query, key) pairs that are not masked; ``dtype`` is that of queries."""
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[AttentionBlock, ...]
     pairs: int
     dtype: torch.dtype
 
@@ -68,7 +65,7 @@ class Tree:
         return sum(block.pairs for block in self.blocks)
 
 
-def grow_tree(prefix: int, suffixes: list[int], dtype: torch.dtype, device: torch.device) -> Tree:
+def grow_tree(prefix: int, suffixes: list[int], dtype: torch.dtype, device: torch.device) -> AttentionTree:
     """The tree of a prefix and suffixes of the given lengths, in their order; the shorter come first where speed matters."""
     blocks = []
     for start in range(0, prefix, _PREFIX_TOKENS):
@@ -79,7 +76,7 @@ def grow_tree(prefix: int, suffixes: list[int], dtype: torch.dtype, device: torc
         blocks.append(_block(prefix, start, groups, dtype, device))
         start = blocks[-1].stop
     pairs = prefix * (prefix + 1) // 2 + sum(n * prefix + n * (n + 1) // 2 for n in suffixes)
-    return Tree(tuple(blocks), pairs, dtype)
+    return AttentionTree(tuple(blocks), pairs, dtype)
 
 
 def _gather(suffixes: list[int]) -> list[list[int]]:
@@ -106,13 +103,13 @@ def _alike(groups: list[list[int]]) -> list[list[list[int]]]:
     return runs
 
 
-def _block(seen: int, start: int, groups: list[list[int]], dtype: torch.dtype, device: torch.device) -> Block:
+def _block(seen: int, start: int, groups: list[list[int]], dtype: torch.dtype, device: torch.device) -> AttentionBlock:
     sizes = [sum(group) for group in groups]
     longest, total = max(sizes), sum(sizes)
     mask_NQQ = torch.stack([_group_mask(group, longest, dtype) for group in groups]).to(device)
     places = [n * longest + i for n, size in enumerate(sizes) for i in range(size)]
     places_S = None if total == longest * len(groups) else torch.tensor(places, device=device)
-    return Block(seen, start, start + total, mask_NQQ, places_S)
+    return AttentionBlock(seen, start, start + total, mask_NQQ, places_S)
 
 
 def _group_mask(lengths: list[int], size: int, dtype: torch.dtype) -> torch.Tensor:
@@ -125,16 +122,16 @@ def _group_mask(lengths: list[int], size: int, dtype: torch.dtype) -> torch.Tens
 
 
 @dataclass(frozen=True)
-class Kept:
+class AttentionState:
     """What a backward pass needs besides queries, keys and values; ``probabilities`` are empty where they are computed again."""
 
-    tree: Tree
+    tree: AttentionTree
     scale: float
     probabilities: tuple[torch.Tensor, ...]
 
 
 def attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: Tree, scale: float, differentiated: bool
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: AttentionTree, scale: float, differentiated: bool
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """softmax(q kᵀ · scale + mask) v for each block, as matmuls; ``G`` key heads serve ``R`` query heads each.
 
@@ -153,7 +150,7 @@ def attend(
 
 
 def attend_backward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upstream_THD: torch.Tensor, kept: Kept
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, upstream_THD: torch.Tensor, kept: AttentionState
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of queries (T, G·R, D), keys and values (T, G, D; summed over blocks, in fp32)."""
     groups = key.shape[1]
@@ -172,7 +169,7 @@ def attend_backward(
     return grad_q_THD, grad_k, grad_v
 
 
-def _grouped(x_THD: torch.Tensor, block: Block) -> torch.Tensor:
+def _grouped(x_THD: torch.Tensor, block: AttentionBlock) -> torch.Tensor:
     """The block's rows of ``x`` in its groups, zero where they are padded: (N, Q, H, D)."""
     groups, queries, _ = block.mask_NQQ.shape
     x_SHD = x_THD[block.start : block.stop]
@@ -182,7 +179,7 @@ def _grouped(x_THD: torch.Tensor, block: Block) -> torch.Tensor:
     return x_SHD.reshape(groups, queries, *x_SHD.shape[1:])
 
 
-def _queries(x_THD: torch.Tensor, block: Block, key_heads: int) -> torch.Tensor:
+def _queries(x_THD: torch.Tensor, block: AttentionBlock, key_heads: int) -> torch.Tensor:
     """The block's rows of ``x``, copied, those of query heads that share a key head one below the other: (N·G, R·Q, D)."""
     x_NQHD = _grouped(x_THD, block)
     groups, queries, heads, width = x_NQHD.shape
@@ -190,33 +187,33 @@ def _queries(x_THD: torch.Tensor, block: Block, key_heads: int) -> torch.Tensor:
     return x_NGRQD.clone(memory_format=torch.contiguous_format).view(groups * key_heads, -1, width)
 
 
-def _seen(x_TGD: torch.Tensor, block: Block) -> torch.Tensor:
+def _seen(x_TGD: torch.Tensor, block: AttentionBlock) -> torch.Tensor:
     """Keys or values that the groups may look at: (N·G, seen + Q, D)."""
     own_NGQD = _grouped(x_TGD, block).transpose(1, 2)
     prefix_NGSD = x_TGD[: block.seen].transpose(0, 1).expand(len(own_NGQD), -1, -1, -1)
     return torch.cat([prefix_NGSD, own_NGQD], dim=2).flatten(0, 1)
 
 
-def _probabilities(q_BQD: torch.Tensor, keys_BKD: torch.Tensor, block: Block) -> torch.Tensor:
+def _probabilities(q_BQD: torch.Tensor, keys_BKD: torch.Tensor, block: AttentionBlock) -> torch.Tensor:
     scores_BQK = torch.bmm(q_BQD, keys_BKD.transpose(1, 2))
     groups, queries, _ = block.mask_NQQ.shape
     scores_BQK.view(groups, -1, queries, block.seen + queries)[..., block.seen :].add_(block.mask_NQQ[:, None])
     return scores_BQK.softmax(dim=-1)
 
 
-def _back(x_BQD: torch.Tensor, block: Block, heads: int) -> torch.Tensor:
+def _back(x_BQD: torch.Tensor, block: AttentionBlock, heads: int) -> torch.Tensor:
     """A block's results by token: (S, heads, D)."""
     groups, queries, _ = block.mask_NQQ.shape
     x_NQHD = x_BQD.view(groups, heads, queries, x_BQD.shape[2]).transpose(1, 2)
     return x_NQHD[0] if block.places_S is None and groups == 1 else _ungrouped(x_NQHD, block)
 
 
-def _ungrouped(x_NQHD: torch.Tensor, block: Block) -> torch.Tensor:
+def _ungrouped(x_NQHD: torch.Tensor, block: AttentionBlock) -> torch.Tensor:
     x_SHD = x_NQHD.flatten(0, 1)
     return x_SHD if block.places_S is None else x_SHD.index_select(0, block.places_S)
 
 
-def _add(total_TGD: torch.Tensor, block: Block, x_BKD: torch.Tensor) -> None:
+def _add(total_TGD: torch.Tensor, block: AttentionBlock, x_BKD: torch.Tensor) -> None:
     """Adds gradients of keys or values to what other blocks gave."""
     x_NGKD = x_BKD.view(len(block.mask_NQQ), -1, *x_BKD.shape[1:])
     if block.seen:
@@ -228,7 +225,7 @@ class TreeAttention(torch.autograd.Function):
     """``attend``, differentiable."""
 
     @staticmethod
-    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: Tree, scale: float) -> torch.Tensor:
+    def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, tree: AttentionTree, scale: float) -> torch.Tensor:
         """What each token attends to."""
         out_THD, kept = attend(query, key, value, tree, scale, any(ctx.needs_input_grad[:3]))
         ctx.save_for_backward(query, key, value, *kept)
@@ -239,7 +236,7 @@ class TreeAttention(torch.autograd.Function):
     def backward(ctx: Any, *upstream: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None, None]:
         """Gradients of queries, keys and values."""
         query, key, value, *kept = ctx.saved_tensors
-        grad_q_THD, grad_k, grad_v = attend_backward(query, key, value, upstream[0], Kept(ctx.tree, ctx.scale, tuple(kept)))
+        grad_q_THD, grad_k, grad_v = attend_backward(query, key, value, upstream[0], AttentionState(ctx.tree, ctx.scale, tuple(kept)))
         return grad_q_THD, grad_k.to(key.dtype), grad_v.to(value.dtype), None, None
 
 
@@ -259,7 +256,7 @@ def tree_attention(
 
     ``tree`` among the options divides the row; without it this is the stock causal attention.
     """
-    tree: Tree | None = options.pop("tree", None)
+    tree: AttentionTree | None = options.pop("tree", None)
     if tree is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     scale = options.get("scaling") or query.shape[-1] ** -0.5
@@ -270,7 +267,7 @@ def tree_attention(
     return torch.cat([_stock(block, q_THD, k_TGD, v_TGD, scale) for block in tree.blocks])[None], None
 
 
-def _stock(block: Block, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+def _stock(block: AttentionBlock, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
     """A block by the stock kernel of the device, to (S, heads, D). Heads are repeated: a mask and shared heads together are slow there."""
     groups, shared = len(block.mask_NQQ), query.shape[1] // key.shape[1]
     keys, values = (repeat_kv(_seen(x, block).view(groups, key.shape[1], -1, key.shape[2]), shared) for x in (key, value))

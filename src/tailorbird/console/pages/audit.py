@@ -1,23 +1,20 @@
-"""The tamper-evident log, newest first, and whether it still holds.
-
-In: a session. Out: pages. Must not know: how the log is proven.
-"""
+"""The tamper-evident log, newest first, and whether it still holds."""
 
 from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.console.visit import Visit
+from tailorbird.console.page_context import PageContext
 from tailorbird.domain.event import Checkpoint
-from tailorbird.lifecycle.control import looking
+from tailorbird.usecases.operations import monitoring
 
 ON_A_PAGE = 50
 
 
-def show(visit: Visit) -> Response:
+def show(visit: PageContext) -> Response:
     """A page of the log: before the index ``before``, or all about one ``subject``."""
     before, subject = visit.query.get("before") or None, visit.query.get("subject", "").strip()
-    found = visit.ask(looking.LOG, limit=1000 if subject else ON_A_PAGE, before=before, subject=subject)
+    found = visit.ask(monitoring.LOG, limit=1000 if subject else ON_A_PAGE, before=before, subject=subject)
     more = not subject and len(found.entries) == ON_A_PAGE
     return visit.page(
         "audit.html",
@@ -29,12 +26,12 @@ def show(visit: Visit) -> Response:
     )
 
 
-def verify(visit: Visit) -> Response:
+def verify(visit: PageContext) -> Response:
     """Recomputes the whole log, and says what was found."""
-    return visit.page("verified.html", report=visit.ask(looking.VERIFY))
+    return visit.page("verified.html", report=visit.ask(monitoring.VERIFY))
 
 
-def _last_checkpoint(visit: Visit) -> Checkpoint | None:
+def _last_checkpoint(visit: PageContext) -> Checkpoint | None:
     """Read after the control plane has shown the log; a checkpoint tells nothing about anybody's events."""
-    with visit.parts.ledger.system(write=False) as system:
+    with visit.deps.ledger.system(write=False) as system:
         return next(reversed(system.events.checkpoints()), None)

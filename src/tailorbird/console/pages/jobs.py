@@ -1,23 +1,20 @@
-"""Jobs: what is being done, how far it is, and by whom.
-
-In: a session. Out: pages. Must not know: how work is shared out.
-"""
+"""Jobs: what is being done, how far it is, and by whom."""
 
 from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.access import Action
-from tailorbird.console.visit import Visit, see_other
-from tailorbird.lifecycle.control import runs
+from tailorbird.auth import Action
+from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.usecases.operations import runs
 
 
-def show_all(visit: Visit) -> Response:
+def show_all(visit: PageContext) -> Response:
     """All jobs."""
     return visit.page("jobs.html", jobs=visit.ask(runs.JOBS).jobs, may_cancel=visit.may(Action.CANCEL_RUN))
 
 
-def confirm_cancel(visit: Visit) -> Response:
+def confirm_cancel(visit: PageContext) -> Response:
     """Asks before cancelling."""
     job = visit.ask(runs.JOB, run=visit.named("run"))
     told = ("The step in hand ends within a few seconds.", "What is finished stays: adapting again goes on from there.")
@@ -31,6 +28,6 @@ def confirm_cancel(visit: Visit) -> Response:
     )
 
 
-def cancel(visit: Visit) -> Response:
+def cancel(visit: PageContext) -> Response:
     """Cancels."""
     return see_other(f"/console/runs/{visit.ask(runs.CANCEL, run=visit.named('run')).id}")

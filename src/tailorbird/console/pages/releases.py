@@ -1,7 +1,4 @@
-"""Releases: what they stand on, who decides, and the moves towards production and back.
-
-In: a session; decisions signed in the browser. Out: pages. Must not know: which decisions make a quorum, which moves are legal.
-"""
+"""Releases: what they stand on, who decides, and the moves towards production and back."""
 
 from __future__ import annotations
 
@@ -9,24 +6,24 @@ from dataclasses import dataclass
 
 from fastapi.responses import Response
 
-from tailorbird.access import Action
+from tailorbird.auth import Action
 from tailorbird.console.forms import value_of, value_of_text
+from tailorbird.console.page_context import PageContext, see_other
 from tailorbird.console.paging import Paging
-from tailorbird.console.visit import Visit, see_other
+from tailorbird.crypto.canonical_json import canonical_json, digest_of, short
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput
 from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
-from tailorbird.foundations.canonical import canonical_json, digest_of, short
-from tailorbird.lifecycle.control import releases
 from tailorbird.release import check_may_decide, rule_for
+from tailorbird.usecases.operations import releases
 
 ON_A_PAGE = 50
 
 
 @dataclass(frozen=True)
-class Background:
+class ReleaseBackground:
     """What a release stands on, as its dossier names it, and who may decide on it."""
 
     objective: Objective
@@ -36,14 +33,14 @@ class Background:
     deciders: tuple[Identity, ...]
 
 
-def show_all(visit: Visit) -> Response:
+def show_all(visit: PageContext) -> Response:
     """Releases, newest first."""
     paging = Paging.of(visit.query, visit.ask(releases.LIST, limit=1).total, ON_A_PAGE)
     found = visit.ask(releases.LIST, limit=ON_A_PAGE, skip=paging.skip).releases
     return visit.page("releases.html", releases=found, paging=paging)
 
 
-def show(visit: Visit) -> Response:
+def show(visit: PageContext) -> Response:
     """One release, whole."""
     release = visit.ask(releases.SHOW, digest=visit.named("digest"))
     background = _background(visit, release)
@@ -59,7 +56,7 @@ def show(visit: Visit) -> Response:
     )
 
 
-def state(visit: Visit) -> Response:
+def state(visit: PageContext) -> Response:
     """The statement that somebody is about to sign, exactly as it is signed."""
     form = visit.form
     stated = visit.ask(
@@ -69,7 +66,7 @@ def state(visit: Visit) -> Response:
     return visit.page("statement.html", release=release, stated=stated, text=canonical_json(stated).decode(), digest=digest_of(stated))
 
 
-def decide(visit: Visit) -> Response:
+def decide(visit: PageContext) -> Response:
     """Files a statement with the signature that the browser made."""
     stated = value_of_text(Statement, visit.form.get("signed", ""))
     signature = value_of(Signature, _signature(visit, stated))
@@ -77,7 +74,7 @@ def decide(visit: Visit) -> Response:
     return _back_to(release, "approved" if stated.decision == "approve" else "rejected")
 
 
-def confirm_stage(visit: Visit) -> Response:
+def confirm_stage(visit: PageContext) -> Response:
     """Asks before staging."""
     release = visit.ask(releases.SHOW, digest=visit.named("digest"))
     next_state(release.state, ReleaseAction.STAGE)
@@ -85,12 +82,12 @@ def confirm_stage(visit: Visit) -> Response:
     return _confirm(visit, f"Stage release {short(release.digest)}", told, "Stage it", _address(release))
 
 
-def stage(visit: Visit) -> Response:
+def stage(visit: PageContext) -> Response:
     """Stages."""
     return _back_to(visit.ask(releases.STAGE, digest=visit.named("digest")), "staged")
 
 
-def confirm_promote(visit: Visit) -> Response:
+def confirm_promote(visit: PageContext) -> Response:
     """Asks before promoting."""
     release = visit.ask(releases.SHOW, digest=visit.named("digest"))
     next_state(release.state, ReleaseAction.PROMOTE)
@@ -102,14 +99,14 @@ def confirm_promote(visit: Visit) -> Response:
     return _confirm(visit, f"Promote release {short(release.digest)}", told, "Promote it", _address(release))
 
 
-def promote(visit: Visit) -> Response:
+def promote(visit: PageContext) -> Response:
     """Promotes."""
     moved = visit.ask(releases.PROMOTE, digest=visit.named("digest"))
     assert moved.entered is not None
     return _back_to(moved.entered, "promoted")
 
 
-def confirm_roll_back(visit: Visit) -> Response:
+def confirm_roll_back(visit: PageContext) -> Response:
     """Asks before rolling back, and why."""
     name = visit.named("alias")
     alias = next((alias for alias in visit.ask(releases.ALIASES).aliases if alias.name == name), None)
@@ -125,21 +122,21 @@ def confirm_roll_back(visit: Visit) -> Response:
     return _confirm(visit, f"Roll {alias.path} back", told, "Roll back", "/console", ask_reason=True)
 
 
-def roll_back(visit: Visit) -> Response:
+def roll_back(visit: PageContext) -> Response:
     """Rolls back."""
     moved = visit.ask(releases.ROLL_BACK, alias=visit.named("alias"), reason=visit.form.get("reason", "").strip())
     return _back_to(moved.left, "rolled-back") if moved.left else see_other("/console")
 
 
-def _background(visit: Visit, release: Release) -> Background:
+def _background(visit: PageContext, release: Release) -> ReleaseBackground:
     """Read after the control plane has shown the release: what it names belongs to it."""
-    with visit.parts.ledger.work(visit.actor.tenant, write=False) as work:
+    with visit.deps.ledger.work(visit.actor.tenant, write=False) as work:
         objective = work.records.get(Objective, release.content.objective)
         rule = rule_for(objective)
         deciders = tuple(person for person in work.identities.all() if _decider(release, rule, person))
         gate = work.records.get(GateResult, release.dossier.gate)
         evidence = work.records.get(Evidence, release.dossier.test_evidence)
-    return Background(objective, gate, evidence, rule, deciders)
+    return ReleaseBackground(objective, gate, evidence, rule, deciders)
 
 
 def _decider(release: Release, rule: ApprovalRule, person: Identity) -> bool:
@@ -150,14 +147,14 @@ def _decider(release: Release, rule: ApprovalRule, person: Identity) -> bool:
     return True
 
 
-def _may_decide(visit: Visit, release: Release, background: Background) -> bool:
+def _may_decide(visit: PageContext, release: Release, background: ReleaseBackground) -> bool:
     """True when the page offers to decide. Whether it counts, the control plane says when the decision comes in."""
     decided = any(approval.identity == visit.actor.name for approval in release.approvals)
     known = any(person.name == visit.actor.name for person in background.deciders)
     return known and not decided and visit.may(Action.APPROVE) and _legal(release.state, ReleaseAction.REJECT)
 
 
-def _moves(visit: Visit, release: Release) -> tuple[tuple[str, str], ...]:
+def _moves(visit: PageContext, release: Release) -> tuple[tuple[str, str], ...]:
     """What the actor may do to the release now: a label and an address each."""
     moves = []
     if _legal(release.state, ReleaseAction.STAGE) and visit.may(Action.STAGE):
@@ -181,7 +178,7 @@ def _legal(state: ReleaseState, action: ReleaseAction) -> bool:
     return True
 
 
-def _signature(visit: Visit, stated: Statement) -> dict[str, object]:
+def _signature(visit: PageContext, stated: Statement) -> dict[str, object]:
     """The fields of the signature; it must be the actor's own."""
     if stated.identity != visit.actor.name:
         raise InvalidInput(f"this statement is {stated.identity}'s", "state your own decision", code="statement_other")
@@ -191,11 +188,11 @@ def _signature(visit: Visit, stated: Statement) -> dict[str, object]:
         "purpose": stated.decision,
         "digest": digest_of(stated),
         "signature": visit.form.get("signature", ""),
-        "at": visit.parts.clock.now(),
+        "at": visit.deps.clock.now(),
     }
 
 
-def _confirm(visit: Visit, title: str, told: tuple[str, ...], button: str, back: str, *, ask_reason: bool = False) -> Response:
+def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str, back: str, *, ask_reason: bool = False) -> Response:
     return visit.page("confirm.html", title=title, told=told, button=button, back=back, ask_reason=ask_reason)
 
 

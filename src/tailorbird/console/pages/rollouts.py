@@ -1,19 +1,16 @@
-"""Rollouts: where each is, what its guards say, and what people decide.
-
-In: a session. Out: pages. Must not know: how a guard is tested.
-"""
+"""Rollouts: where each is, what its guards say, and what people decide."""
 
 from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.access import Action
-from tailorbird.console.visit import Visit, see_other
+from tailorbird.auth import Action
+from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.release import Release, ReleaseState
-from tailorbird.domain.rollout import TRANSITIONS, Rollout, RolloutPlan, Step
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.control import releases, rollouts
+from tailorbird.domain.rollout import TRANSITIONS, Rollout, RolloutPlan, RolloutStep
+from tailorbird.usecases.operations import releases, rollouts
 
 #: Decisions on offer, and what they are called.
 _DECISIONS = {"hold": "Hold", "resume": "Let it go on", "promote": "Promote", "roll_back": "Take it back"}
@@ -23,12 +20,12 @@ _GUARDED = "Guards watch errors, latency, refusals, form, cost and feedback; the
 _ANOTHER_WAY = "Another way, with steps and guards of your own: tailorbird rollout start."
 
 
-def show_all(visit: Visit) -> Response:
+def show_all(visit: PageContext) -> Response:
     """All rollouts, newest first."""
     return visit.page("rollouts.html", rollouts=visit.ask(rollouts.LIST).rollouts)
 
 
-def show(visit: Visit) -> Response:
+def show(visit: PageContext) -> Response:
     """One rollout with its guards, segments and history."""
     found = visit.ask(rollouts.SHOW, rollout=visit.named("rollout"))
     lacking = any(live.standing != "proven" for live in found.judgement.live)
@@ -36,7 +33,7 @@ def show(visit: Visit) -> Response:
     return visit.page("rollout.html", found=found, rollout=found.rollout, judged=found.judgement, offered=offered)
 
 
-def confirm(visit: Visit) -> Response:
+def confirm(visit: PageContext) -> Response:
     """Asks before a decision."""
     decision, rollout = visit.named("decision"), visit.named("rollout")
     words = (_DECISIONS | _UNPROVEN).get(decision)
@@ -52,13 +49,13 @@ def confirm(visit: Visit) -> Response:
     )
 
 
-def decide(visit: Visit) -> Response:
+def decide(visit: PageContext) -> Response:
     """Decides."""
     fields = {"rollout": visit.named("rollout"), "decision": visit.named("decision"), "reason": visit.form.get("reason", "")}
     return see_other(f"/console/rollouts/{visit.ask(rollouts.DECIDE, **fields).id}")
 
 
-def confirm_start(visit: Visit) -> Response:
+def confirm_start(visit: PageContext) -> Response:
     """Asks before a release is let in by degrees, and shows the way."""
     release = _staged(visit)
     plan = RolloutPlan()
@@ -66,25 +63,25 @@ def confirm_start(visit: Visit) -> Response:
     return _confirm(visit, f"Roll release {short(release.digest)} out", told, "Begin", release)
 
 
-def start(visit: Visit) -> Response:
+def start(visit: PageContext) -> Response:
     """Begins a rollout by the usual steps."""
     return see_other(f"/console/rollouts/{visit.ask(rollouts.START, digest=visit.named('digest')).id}")
 
 
-def confirm_drill(visit: Visit) -> Response:
+def confirm_drill(visit: PageContext) -> Response:
     """Asks before a drill."""
     release = _staged(visit)
     told = ("Its staging name is moved to it and back; no user's request is touched. This can take some seconds.",)
     return _confirm(visit, f"Drill release {short(release.digest)}", told, "Drill it", release)
 
 
-def drill(visit: Visit) -> Response:
+def drill(visit: PageContext) -> Response:
     """Rehearses, and tells the seconds."""
     done = visit.ask(rollouts.DRILL, digest=visit.named("digest"))
     return visit.page("drill.html", drill=done)
 
 
-def _staged(visit: Visit) -> Release:
+def _staged(visit: PageContext) -> Release:
     """Raises Conflict where the release is not staged: nothing is asked that could not be done."""
     release = visit.ask(releases.SHOW, digest=visit.named("digest"))
     if release.state is not ReleaseState.STAGED:
@@ -92,12 +89,12 @@ def _staged(visit: Visit) -> Release:
     return release
 
 
-def _confirm(visit: Visit, title: str, told: tuple[str, ...], button: str, release: Release) -> Response:
+def _confirm(visit: PageContext, title: str, told: tuple[str, ...], button: str, release: Release) -> Response:
     back = f"/console/releases/{release.digest.removeprefix('sha256:')}"
     return visit.page("confirm.html", title=title, told=told, button=button, back=back, ask_reason=False)
 
 
-def _words(step: Step) -> str:
+def _words(step: RolloutStep) -> str:
     asked = "all requests mirrored" if step.kind == "shadow" else f"{100 * step.share:g} % of the users"
     return f"{asked} for at least {step.requests:,} requests" if step.requests else asked
 

@@ -1,38 +1,35 @@
-"""Runs, and one run with its ladder, plan, steps, sealed test and gate.
-
-In: a session. Out: pages. Must not know: how a run works.
-"""
+"""Runs, and one run with its ladder, plan, steps, sealed test and gate."""
 
 from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.access import Action
+from tailorbird.auth import Action
+from tailorbird.console.ladder_chart import ladder_chart_of
+from tailorbird.console.page_context import PageContext
 from tailorbird.console.paging import Paging
-from tailorbird.console.picture import ladder_picture
-from tailorbird.console.visit import Visit
-from tailorbird.lifecycle.control import evidence, runs
-from tailorbird.lifecycle.running.jobs import OPEN, Job
 from tailorbird.reporting import evidence_html, traffic_lines
+from tailorbird.usecases.operations import evidence, runs
+from tailorbird.usecases.runs.jobs import OPEN, Job
 
 ON_A_PAGE = 50
 
 
-def show_all(visit: Visit) -> Response:
+def show_all(visit: PageContext) -> Response:
     """Runs, newest first."""
     asked = Paging.of(visit.query, 0, ON_A_PAGE)
     found = visit.ask(runs.LIST, limit=ON_A_PAGE, skip=asked.skip)
     return visit.page("runs.html", runs=found.runs, paging=Paging(found.total, asked.skip, ON_A_PAGE))
 
 
-def show(visit: Visit) -> Response:
+def show(visit: PageContext) -> Response:
     """One run. While it is worked on, the page keeps itself up to date."""
     report = visit.ask(runs.SHOW, run=visit.named("run"))
     job = visit.ask(runs.JOB, run=report.run.id)
     return visit.page(
         "run.html",
         report=report,
-        picture=ladder_picture(report),
+        picture=ladder_chart_of(report),
         traffic=traffic_lines(report.plan) if report.plan else [],
         job=job,
         live=report.run.state in OPEN,
@@ -41,14 +38,14 @@ def show(visit: Visit) -> Response:
     )
 
 
-def show_evidence(visit: Visit) -> Response:
+def show_evidence(visit: PageContext) -> Response:
     """The evidence page as a file of its own: it brings its styles along, which pages of the console may not."""
     facts = visit.ask(evidence.SHOW, run=visit.named("run"))
     name = f"evidence-{facts.objective.name}-{facts.run}.html"
     return Response(evidence_html(facts), media_type="text/html", headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
-def show_progress(visit: Visit) -> Response:
+def show_progress(visit: PageContext) -> Response:
     """The step in hand alone, for a page that is open."""
     job = visit.ask(runs.JOB, run=visit.named("run"))
     return visit.page("_progress.html", job=job, live=job.run.state in OPEN, stamp=_stamp(job))

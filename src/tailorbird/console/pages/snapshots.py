@@ -1,44 +1,41 @@
-"""Snapshots of data, and the likeliest label errors of one, to be decided about.
-
-In: a session; a form with decisions. Out: pages. Must not know: how label errors are found, how a snapshot is made from another.
-"""
+"""Snapshots of data, and the likeliest label errors of one, to be decided about."""
 
 from __future__ import annotations
 
 from fastapi.responses import Response
 
-from tailorbird.access import Action
+from tailorbird.auth import Action
+from tailorbird.console.page_context import PageContext, see_other
 from tailorbird.console.paging import Paging
-from tailorbird.console.visit import Visit, see_other
-from tailorbird.domain.fixing import FixAction
-from tailorbird.foundations.canonical import short
-from tailorbird.lifecycle.control import data
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.row_decisions import FixAction
+from tailorbird.usecases.operations import snapshots
 
 #: Snapshots, and rows to be decided about, on a page. A row takes two fields of the form.
 ON_A_PAGE, AT_ONCE = 50, 8
 
 
-def show_all(visit: Visit) -> Response:
+def show_all(visit: PageContext) -> Response:
     """Snapshots, newest first. Those that others were made from are no longer worked on."""
-    found = visit.ask(data.LIST).snapshots
+    found = visit.ask(snapshots.LIST).snapshots
     parents = {one.manifest.parent for one in found}
     paging = Paging.of(visit.query, len(found), ON_A_PAGE)
     workable = {one.digest for one in found if one.digest not in parents and one.manifest.label_counts} if _may_fix(visit) else set()
     return visit.page("snapshots.html", snapshots=paging.cut(found), workable=workable, paging=paging)
 
 
-def show_labels(visit: Visit) -> Response:
+def show_labels(visit: PageContext) -> Response:
     """The likeliest label errors that nobody has decided about, in the snapshot that stands for the one that is named."""
     asked = visit.named("snapshot")
     newest = _newest(visit, asked)
     if short(newest, 64) != asked:
         return see_other(_address(newest))
-    view = visit.ask(data.SHOW, snapshot=asked)
-    suspects = visit.ask(data.SUSPECTS, snapshot=asked, limit=AT_ONCE)
+    view = visit.ask(snapshots.SHOW, snapshot=asked)
+    suspects = visit.ask(snapshots.SUSPECTS, snapshot=asked, limit=AT_ONCE)
     return visit.page("labels.html", view=view, suspects=suspects)
 
 
-def decide(visit: Visit) -> Response:
+def decide(visit: PageContext) -> Response:
     """Files what was decided, all at once, and goes on with the snapshot that heeds it."""
     newest = _newest(visit, visit.named("snapshot"))
     fixes = [
@@ -46,19 +43,19 @@ def decide(visit: Visit) -> Response:
     ]
     if not fixes:
         return see_other(_address(newest))
-    return see_other(_address(visit.ask(data.FIX, snapshot=newest, fixes=fixes).digest))
+    return see_other(_address(visit.ask(snapshots.FIX, snapshot=newest, fixes=fixes).digest))
 
 
-def _fix(visit: Visit, row: str, action: str) -> dict[str, str]:
+def _fix(visit: PageContext, row: str, action: str) -> dict[str, str]:
     label = visit.form.get(f"label:{row}", "") if action == FixAction.RELABEL.value else ""
     return {"row": row, "action": action, "label": label}
 
 
-def _newest(visit: Visit, snapshot: str) -> str:
+def _newest(visit: PageContext, snapshot: str) -> str:
     """The digest of what stands for ``snapshot`` now: somebody may have decided in the meantime."""
-    view = visit.ask(data.SHOW, snapshot=snapshot)
+    view = visit.ask(snapshots.SHOW, snapshot=snapshot)
     while view.followed_by is not None:
-        view = visit.ask(data.SHOW, snapshot=view.followed_by)
+        view = visit.ask(snapshots.SHOW, snapshot=view.followed_by)
     return view.digest
 
 
@@ -66,5 +63,5 @@ def _address(digest: str) -> str:
     return f"/console/data/{short(digest, 64)}/labels"
 
 
-def _may_fix(visit: Visit) -> bool:
+def _may_fix(visit: PageContext) -> bool:
     return visit.may(Action.READ_DATA) and visit.may(Action.FIX_DATA)

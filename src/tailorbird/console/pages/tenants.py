@@ -1,7 +1,4 @@
-"""Tenants: what each uses of its limits; how the host's admins add, limit, suspend and remove them.
-
-In: a session. Out: pages. Must not know: how use is counted, what removing deletes.
-"""
+"""Tenants: what each uses of its limits; how the host's admins add, limit, suspend and remove them."""
 
 from __future__ import annotations
 
@@ -9,39 +6,39 @@ from typing import get_args
 
 from fastapi.responses import Response
 
-from tailorbird.access import Action
-from tailorbird.console.visit import Visit, see_other
+from tailorbird.auth import Action
+from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.domain.allowed_places import ANONYMOUS
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Role, Tenant
-from tailorbird.domain.place import ANONYMOUS
-from tailorbird.domain.quota import Amounts, Limits, Period
-from tailorbird.lifecycle.control import tenants
-from tailorbird.lifecycle.identities.tenants import TenantView
+from tailorbird.domain.quota import Amounts, Period, QuotaLimits
+from tailorbird.usecases.operations import tenants
+from tailorbird.usecases.tenants import TenantView
 
 _COUNTED = {"requests": "requests", "input_tokens": "tokens read", "output_tokens": "tokens written", "money": "money"}
 _PERIODS: tuple[Period, ...] = get_args(Period)
 
 
-def show_all(visit: Visit) -> Response:
+def show_all(visit: PageContext) -> Response:
     """The tenants that the actor may see, with what they use: the host's people see all."""
     found = visit.ask(tenants.LIST).tenants
-    manages = visit.may(Action.MANAGE_TENANTS) and visit.actor.tenant == visit.parts.host
+    manages = visit.may(Action.MANAGE_TENANTS) and visit.actor.tenant == visit.deps.host
     return visit.page("tenants.html", found=[(view, _used(view)) for view in found], manages=manages)
 
 
-def ask_new(visit: Visit) -> Response:
+def ask_new(visit: PageContext) -> Response:
     """Asks for a tenant's name, its first admin and its limits."""
-    return visit.page("tenant_form.html", title="Add a tenant", new=True, fields=_fields(Limits()), button="Add it")
+    return visit.page("tenant_form.html", title="Add a tenant", new=True, fields=_fields(QuotaLimits()), button="Add it")
 
 
-def add(visit: Visit) -> Response:
+def add(visit: PageContext) -> Response:
     """Adds a tenant. Its admin's private key was made elsewhere, and is not sent."""
     admin = {"name": visit.form.get("admin", ""), "roles": {Role.ADMIN}, "public_key": visit.form.get("public_key", "").strip()}
     visit.ask(tenants.ADD, name=visit.form.get("name", ""), people=(admin,), limits=_limits(visit))
     return see_other("/console/tenants")
 
 
-def ask_limits(visit: Visit) -> Response:
+def ask_limits(visit: PageContext) -> Response:
     """Asks for the limits of a tenant."""
     name = visit.named("tenant")
     return visit.page(
@@ -49,19 +46,19 @@ def ask_limits(visit: Visit) -> Response:
     )
 
 
-def limit(visit: Visit) -> Response:
+def limit(visit: PageContext) -> Response:
     """Sets the limits of a tenant, in place of those it had."""
     visit.ask(tenants.LIMIT, name=visit.named("tenant"), limits=_limits(visit))
     return see_other("/console/tenants")
 
 
-def ask_places(visit: Visit) -> Response:
+def ask_places(visit: PageContext) -> Response:
     """Asks where what a tenant submits may be read from."""
     known = _known(visit, visit.named("tenant"))
     return visit.page("tenant_places.html", name=known.name, places=known.places)
 
 
-def allow(visit: Visit) -> Response:
+def allow(visit: PageContext) -> Response:
     """Sets a tenant's places, in place of those it had: one a line, a prefix and the name of its credential."""
     lines = [line.split() for line in visit.form.get("places", "").splitlines() if line.strip()]
     if any(len(line) > 2 for line in lines):
@@ -71,12 +68,12 @@ def allow(visit: Visit) -> Response:
     return see_other("/console/tenants")
 
 
-def ask_removal(visit: Visit) -> Response:
+def ask_removal(visit: PageContext) -> Response:
     """Asks for the name once more before a tenant is removed."""
     return visit.page("tenant_removal.html", name=_known(visit, visit.named("tenant")).name)
 
 
-def remove(visit: Visit) -> Response:
+def remove(visit: PageContext) -> Response:
     """Removes a tenant whose name was written once more, and tells what was deleted."""
     name = visit.named("tenant")
     if visit.form.get("name", "").strip() != name:
@@ -84,7 +81,7 @@ def remove(visit: Visit) -> Response:
     return visit.page("tenant_removed.html", gone=visit.ask(tenants.REMOVE, name=name))
 
 
-def confirm(visit: Visit) -> Response:
+def confirm(visit: PageContext) -> Response:
     """Asks before a tenant is suspended, or answered again."""
     name = visit.named("tenant")
     resume = _is_suspended(visit, name)
@@ -97,25 +94,25 @@ def confirm(visit: Visit) -> Response:
     return visit.page("confirm.html", title=f"{button}: {name}", told=told, button=button, back="/console/tenants", ask_reason=False)
 
 
-def toggle(visit: Visit) -> Response:
+def toggle(visit: PageContext) -> Response:
     """Suspends a tenant, or has it answered again."""
     name = visit.named("tenant")
     visit.ask(tenants.SUSPEND, name=name, resume=_is_suspended(visit, name))
     return see_other("/console/tenants")
 
 
-def _is_suspended(visit: Visit, name: str) -> bool:
+def _is_suspended(visit: PageContext, name: str) -> bool:
     return _known(visit, name).suspended_at is not None
 
 
-def _known(visit: Visit, name: str) -> Tenant:
+def _known(visit: PageContext, name: str) -> Tenant:
     for view in visit.ask(tenants.LIST).tenants:
         if view.tenant.name == name:
             return view.tenant
     raise NotFound(f"there is no tenant {name}", "choose one from the list", code="tenant_missing")
 
 
-def _fields(limits: Limits) -> list[tuple[str, str, float | None]]:
+def _fields(limits: QuotaLimits) -> list[tuple[str, str, float | None]]:
     """Every limit: its name, what it is called, what it is now."""
     stored = ("storage_bytes", "bytes stored", limits.storage_bytes)
     counted = [
@@ -126,9 +123,9 @@ def _fields(limits: Limits) -> list[tuple[str, str, float | None]]:
     return [*counted, stored]
 
 
-def _limits(visit: Visit) -> dict[str, str]:
+def _limits(visit: PageContext) -> dict[str, str]:
     """What was written; an empty field limits nothing."""
-    return {name: written for name in Limits.model_fields if (written := visit.form.get(name, "").strip())}
+    return {name: written for name in QuotaLimits.model_fields if (written := visit.form.get(name, "").strip())}
 
 
 def _used(view: TenantView) -> list[tuple[str, Period, float, float | None]]:

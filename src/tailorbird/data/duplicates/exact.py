@@ -1,18 +1,14 @@
-"""Exact duplicates: rows that a reader would call the same, kept once.
-
-In: rows as read, and where earlier rows went. Out: distinct items; how many copies were left out; copies that contradict a split. Must not
-know: near-duplicates, files.
-"""
+"""Exact duplicates: rows that a reader would call the same, kept once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tailorbird.data.reading import SourceRow, row_id
+from tailorbird.data.readers import SourceRow, row_id
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.text import normalise
+from tailorbird.text.normalisation import normalise
 
 #: The more a split must be protected, the higher: a row of test is worth more than its copy in train.
 PROTECTION = {Split.TEST: 3, Split.DEV: 2, Split.TRAIN: 1, None: 0}

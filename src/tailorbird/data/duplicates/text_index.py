@@ -1,7 +1,4 @@
-"""What is known of many texts without the texts: by it most pairs are told apart, and it can be kept without keeping a word.
-
-In: normalised texts, in the order of appearance. Out: their index. Must not know: rows, files.
-"""
+"""What is known of many texts without the texts: by it most pairs are told apart, and it can be kept without keeping a word."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.duplicates import likeness, signatures
-from tailorbird.data.duplicates.signatures import Signatures
+from tailorbird.data.duplicates import edit_similarity, minhash
+from tailorbird.data.duplicates.minhash import Signatures
 
 
 @dataclass(frozen=True)
@@ -39,4 +36,4 @@ class TextIndex:
 
 def index_texts(texts: Sequence[str]) -> TextIndex:
     """The index of ``texts``, each with a character that is no space."""
-    return TextIndex(signatures.sign(texts), np.fromiter(map(len, texts), np.int32, len(texts)), likeness.histograms(texts))
+    return TextIndex(minhash.sign(texts), np.fromiter(map(len, texts), np.int32, len(texts)), edit_similarity.histograms(texts))

@@ -5,7 +5,7 @@
 In: texts, a policy. Out: the texts after the policy, and counts by kind. Must not know: files, splits, duplicates.
 """
 
-from tailorbird.data.privacy.applying import Privacy, Treated
-from tailorbird.data.privacy.detecting import OwnDetector
+from tailorbird.data.privacy.detector import OwnDetector
+from tailorbird.data.privacy.redaction import RedactedText, Redaction
 
-__all__ = ["OwnDetector", "Privacy", "Treated"]
+__all__ = ["OwnDetector", "RedactedText", "Redaction"]

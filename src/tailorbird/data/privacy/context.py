@@ -1,7 +1,4 @@
-"""The words beside a number, where they decide what it is.
-
-In: a text and a place in it. Out: whether certain words stand near. Must not know: kinds.
-"""
+"""The words beside a number, where they decide what it is."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """Numbers that states give to people.
 
-In: a text. Out: spans. Must not know: policies.
-
 A number whose form and check leave little to chance is taken wherever it stands; one that any nine to eleven digits might be needs a word
 beside it, or the separators that it is written with. Each rule names its source.
 """
@@ -13,8 +11,8 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from typing import NamedTuple
 
-from tailorbird.data.privacy.checksums import ean13, iso7064_mod11_10, luhn, verhoeff, weighted
 from tailorbird.data.privacy.context import before, is_reference
+from tailorbird.data.privacy.payment_data import ean13, iso7064_mod11_10, luhn, verhoeff, weighted
 from tailorbird.domain.curation import PersonalKind
 from tailorbird.ports.detector import Span
 

@@ -1,7 +1,4 @@
-"""Passwords, keys and tokens: by the prefix that their maker gives them, or by what stands before them and how random they look.
-
-In: a text. Out: spans. Must not know: policies.
-"""
+"""Passwords, keys and tokens: by the prefix that their maker gives them, or by what stands before them and how random they look."""
 
 from __future__ import annotations
 

@@ -5,9 +5,9 @@
 In: rows as read; frozen snapshots. Out: rows to go on with, roots and proofs, snapshots. Must not know: file formats, splits, duplicates.
 """
 
-from tailorbird.data.provenance.amending import Amendments, amend
+from tailorbird.data.provenance.apply_amendments import Amendments, amend
 from tailorbird.data.provenance.croissant import croissant, redescribed
-from tailorbird.data.provenance.sealing import head, member, members_of, prove_documents, prove_rows, salt_of, seal_documents, stored
+from tailorbird.data.provenance.merkle_seal import head, member, members_of, prove_documents, prove_rows, salt_of, seal_documents, stored
 
 __all__ = [
     "Amendments",

@@ -1,7 +1,4 @@
-"""The description of a snapshot in Croissant 1.1 (https://docs.mlcommons.org/croissant), so that other tools can read what it is.
-
-In: an objective, rows' terms, digests. Out: JSON-LD. Must not know: where artifacts lie. It holds no text of a row and no name of a person.
-"""
+"""The description of a snapshot in Croissant 1.1 (https://docs.mlcommons.org/croissant), so that other tools can read what it is."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from tailorbird.data.reading import Place
+from tailorbird.data.readers import SourcePlace
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.value import Digest
 
@@ -70,7 +67,7 @@ def redescribed(description: bytes, rows: Digest, count: int) -> bytes:
     return _written(found, rows)
 
 
-def croissant(objective: Objective, rows: Digest, count: int, places: Iterable[Place]) -> bytes:
+def croissant(objective: Objective, rows: Digest, count: int, places: Iterable[SourcePlace]) -> bytes:
     """The description of the snapshot whose rows are the artifact ``rows``, as canonical JSON."""
     terms = sorted({(place.license, place.origin, place.collected, place.consent) for place in places})
     described = {

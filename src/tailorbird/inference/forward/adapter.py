@@ -1,9 +1,4 @@
-"""LoRA adapters in PEFT format, read and checked.
-
-In: a folder with adapter_config.json and adapter_model.safetensors; the decoder's shapes. Out: the two matrices of each linear layer that
-is changed. Adapters that this engine could only serve wrongly (DoRA, biases, extra trained modules, another base) are refused. Must not
-know: how the forward pass lays them out. Axes: R rank, I inputs, O outputs.
-"""
+"""LoRA adapters in PEFT format, read and checked."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The tokens of one step in one row, with where their keys and values go and what each of them sees.
-
-In: parts of sequences (tokens, blocks of memory, perhaps a tree). Out: flat arrays that every forward pass reads. A token sees the first
-``context`` tokens of its sequence, through its table of blocks, and then single slots of its own: its ancestors in a tree and itself. Axes:
-N tokens, M tokens whose hidden state is wanted. Must not know: weights, text.
-"""
+"""The tokens of one step in one row, with where their keys and values go and what each of them sees."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailorbird.inference.scheduling import BLOCK
-from tailorbird.inference.text.trie import LabelTrie
+from tailorbird.inference.text.label_tree import LabelTrie
 
 Ints = NDArray[np.int32]
 
@@ -33,7 +28,7 @@ class Part(NamedTuple):
     leaf_blocks: Sequence[int] = ()
 
 
-class Group(NamedTuple):
+class AdapterGroup(NamedTuple):
     """Neighbouring rows that are computed with the same adapter."""
 
     start: int
@@ -54,7 +49,7 @@ class Batch(NamedTuple):
     branch_at: Ints
     branch_count: Ints
     wants: Ints
-    groups: tuple[Group, ...]
+    groups: tuple[AdapterGroup, ...]
     runs: tuple[tuple[int, int], ...]
 
 
@@ -64,7 +59,7 @@ class _Columns:
     def __init__(self) -> None:
         self.parts: dict[str, list[Ints]] = {name: [] for name in Batch._fields[:10]}
         self.rows = self.tables = self.branches = 0
-        self.groups: list[Group] = []
+        self.groups: list[AdapterGroup] = []
         self.runs: list[tuple[int, int]] = []
 
     def put(self, **columns: Ints) -> None:
@@ -107,7 +102,7 @@ class _Columns:
     def _join_group(self, start: int, adapter: Any) -> None:
         if self.groups and self.groups[-1].adapter is adapter:
             start = self.groups.pop().start
-        self.groups.append(Group(start, self.rows, adapter))
+        self.groups.append(AdapterGroup(start, self.rows, adapter))
 
 
 def build_batch(parts: Iterable[Part]) -> Batch:

@@ -1,8 +1,4 @@
-"""In which number format, and on which device, models run here.
-
-In: a wish. Out: a torch dtype and device, and the fingerprint that names them. The choice rests on what the processor can do, not on a
-timing, so that it is the same at every start. Must not know: models.
-"""
+"""In which number format, and on which device, models run here."""
 
 from __future__ import annotations
 

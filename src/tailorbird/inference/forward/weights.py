@@ -1,9 +1,4 @@
-"""The weights of a base model, read and checked.
-
-In: a folder that was verified. Out: the model as transformers reads it, if our forward passes compute what it does. transformers reads
-the folder and knows the rotary embedding; the pass itself is ours, because one batch mixes adapters, trees and sequences of any length.
-Must not know: how it is computed.
-"""
+"""The weights of a base model, read and checked."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.forward.adapter import GROUPS, LinearShapes
 from tailorbird.inference.forward.precision import Placement
-from tailorbird.inference.quiet import quiet
+from tailorbird.inference.silence_transformers import quiet
 
 #: Architectures whose forward pass is ours.
 _FAMILY = frozenset({"llama", "mistral", "qwen2"})

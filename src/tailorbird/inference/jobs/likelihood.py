@@ -1,8 +1,4 @@
-"""How probable a text is, and how far two models' next-token distributions lie apart along it.
-
-In: the hidden states from which its tokens are predicted, of one model or of two. Out: a ``Likelihood``. Must not know: how the states came
-about. Axes: R tokens of the text, E hidden, V vocabulary.
-"""
+"""How probable a text is, and how far two models' next-token distributions lie apart along it."""
 
 from __future__ import annotations
 

@@ -1,12 +1,11 @@
-"""A decoder whose steps are one call of ``kernels.cpp``.
-
-In: a model as transformers read it, bf16, on the processor. Out: what ``forward/plain.py`` offers. Must not know: how a step is computed.
-"""
+"""Decoder whose steps are one call of ``kernels.cpp``, with packed weights side by side in the order in which a step reads them."""
 
 from __future__ import annotations
 
 import ctypes
+import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from ctypes import POINTER, byref, c_int32, c_int64
 from typing import Any
 
@@ -16,8 +15,48 @@ from tailorbird.inference.forward.adapter import GROUPS, Changes
 from tailorbird.inference.forward.batch import Batch
 from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
 from tailorbird.inference.native import library as native
-from tailorbird.inference.native.shelf import Shelf
 from tailorbird.inference.scheduling import BLOCK
+
+#: Bytes of a large page. What is smaller than one is left on ordinary pages.
+_LARGE = 2 * 2**20
+#: Numbers between the starts of two pieces: a cache line of 64 bytes.
+_LINE = 32
+
+
+class WeightBuffer:
+    """Room for ``count`` bf16 numbers, in pieces whose sizes are multiples of 32."""
+
+    def __init__(self, count: int) -> None:
+        self._all = _room(count)
+        self._taken = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, to the end of the last page."""
+        return _nbytes(len(self._all))
+
+    def take(self, count: int) -> torch.Tensor:
+        """The next ``count`` numbers."""
+        assert count % _LINE == 0, "pieces begin at cache lines"
+        piece = self._all[self._taken : self._taken + count]
+        assert len(piece) == count, "more was taken than was asked for"
+        self._taken += count
+        return piece
+
+
+def _nbytes(count: int) -> int:
+    """Bytes that ``count`` numbers take: whole large pages, where they fill one."""
+    return count * 2 if count * 2 < _LARGE else -(-count * 2 // _LARGE) * _LARGE
+
+
+def _room(count: int) -> torch.Tensor:
+    if count * 2 < _LARGE:
+        return torch.empty(count, dtype=torch.bfloat16)
+    room = mmap.mmap(-1, _nbytes(count), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a system without large pages
+        room.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(room, dtype=torch.bfloat16, count=count)
+
 
 _LANES = 16
 _ARRAYS = Batch._fields[:10]
@@ -35,8 +74,8 @@ class NativeAdapter:
     """An adapter packed for the kernels: one ``Delta`` a layer and group. Holds what they point to: room for ``numbers``."""
 
     def __init__(self, layers: int, numbers: int) -> None:
-        self.deltas = (native.Delta * (layers * len(GROUPS)))()
-        self._shelf = Shelf(numbers)
+        self.deltas = (native.NativeDelta * (layers * len(GROUPS)))()
+        self._shelf = WeightBuffer(numbers)
         self._sizes: list[Any] = []
 
     @property
@@ -49,7 +88,7 @@ class NativeAdapter:
         sizes = (c_int64 * len(ups))(*(len(up) for up in ups))
         self._sizes.append(sizes)
         rank, inputs = downs[0].shape
-        self.deltas[at] = native.Delta(self._laid(downs), self._laid(ups), inputs, rank, len(ups), sizes)
+        self.deltas[at] = native.NativeDelta(self._laid(downs), self._laid(ups), inputs, rank, len(ups), sizes)
 
     def _laid(self, parts: Sequence[torch.Tensor]) -> int:
         """Where the parts lie now: blocks of outputs, so that parts behind one another are as one matrix."""
@@ -74,7 +113,7 @@ def can_compute(model: Any) -> bool:
 
 
 class NativeForward:
-    """As ``PlainForward``, packed. ``threads`` compute a step together."""
+    """As ``TorchForward``, packed. ``threads`` compute a step together."""
 
     kernels = "native"
 
@@ -88,7 +127,7 @@ class NativeForward:
         self._vocabulary: int = config.vocab_size
         self._block = config.num_key_value_heads * model.model.layers[0].self_attn.head_dim * BLOCK
         self.token_nbytes = self.layers * 2 * self._block // BLOCK * 2
-        self._shelf = Shelf(self.layers * sum(i * o for i, o in self.linears.values()) + self._vocabulary * self._hidden)
+        self._shelf = WeightBuffer(self.layers * sum(i * o for i, o in self.linears.values()) + self._vocabulary * self._hidden)
         self._model = self._described(model, threads)
         self.nbytes = self._shelf.nbytes + sum(held.nbytes for held in self._held if isinstance(held, torch.Tensor))
 
@@ -119,11 +158,11 @@ class NativeForward:
     def hidden(self, batch: Batch, memory: NativeMemory) -> torch.Tensor:
         """Hidden states (ME, bf16) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
         out = torch.empty(len(batch.wants), self._hidden, dtype=torch.bfloat16)
-        groups = (native.Group * len(batch.groups))(
-            *(native.Group(start, stop, ctypes.addressof(of.deltas) if of else None) for start, stop, of in batch.groups)
+        groups = (native.NativeGroup * len(batch.groups))(
+            *(native.NativeGroup(start, stop, ctypes.addressof(of.deltas) if of else None) for start, stop, of in batch.groups)
         )
         arrays = {name: getattr(batch, name).ctypes.data_as(POINTER(c_int32)) for name in _ARRAYS}
-        given = native.Batch(rows=len(batch.tokens), groups=len(groups), wanted=len(batch.wants), group=groups, **arrays)
+        given = native.NativeBatch(rows=len(batch.tokens), groups=len(groups), wanted=len(batch.wants), group=groups, **arrays)
         keys, values = memory.keys, memory.values
         native.library().hidden(byref(self._model), byref(given), keys.data_ptr(), values.data_ptr(), keys.shape[1], out.data_ptr())
         return out
@@ -144,13 +183,13 @@ class NativeForward:
             down[: len(change.down_RI)], up[:, : change.up_OR.shape[1]] = change.down_RI, change.up_OR
         return down, up
 
-    def _described(self, model: Any, threads: int) -> native.Model:
+    def _described(self, model: Any, threads: int) -> native.NativeModel:
         config, attention = model.config, model.model.layers[0].self_attn
         cos, sin = (self._hold(table) for table in rotary_tables(model))
-        layers = (native.Layer * self.layers)(*(self._layer(layer) for layer in model.model.layers))
+        layers = (native.NativeLayer * self.layers)(*(self._layer(layer) for layer in model.model.layers))
         embedding = self._hold(model.get_input_embeddings().weight.detach().contiguous())
         self._held.append(layers)
-        return native.Model(
+        return native.NativeModel(
             layers=self.layers,
             hidden=config.hidden_size,
             query_heads=config.num_attention_heads,
@@ -169,15 +208,15 @@ class NativeForward:
             head=self._matrix(model.lm_head.weight.detach(), None),
         )
 
-    def _layer(self, layer: Any) -> native.Layer:
+    def _layer(self, layer: Any) -> native.NativeLayer:
         norms = [self._hold(norm.weight.detach().float()) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-        return native.Layer(norms[0].data_ptr(), norms[1].data_ptr(), *(self._matrix(*joined(layer, group)) for group in GROUPS))
+        return native.NativeLayer(norms[0].data_ptr(), norms[1].data_ptr(), *(self._matrix(*joined(layer, group)) for group in GROUPS))
 
-    def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.Matrix:
+    def _matrix(self, weight_OI: torch.Tensor, bias_O: torch.Tensor | None) -> native.NativeMatrix:
         packed = self._shelf.take(weight_OI.numel())
         native.pack(weight_OI, packed)
         bias = self._hold(bias_O.float()).data_ptr() if bias_O is not None else None
-        return native.Matrix(packed.data_ptr(), bias, weight_OI.shape[1], weight_OI.shape[0])
+        return native.NativeMatrix(packed.data_ptr(), bias, weight_OI.shape[1], weight_OI.shape[0])
 
     def _hold(self, tensor: torch.Tensor) -> torch.Tensor:
         self._held.append(tensor)

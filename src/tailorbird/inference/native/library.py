@@ -1,7 +1,4 @@
-"""``kernels.cpp`` as a library: compiled once for this processor, kept in the user's cache, loaded.
-
-In: nothing but the source beside this file. Out: its functions, or the reason why there are none. Must not know: models.
-"""
+"""``kernels.cpp`` as a library: compiled once for this processor, kept in the user's cache, loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tailorbird.inference.native.compiling import load_compiled
+from tailorbird.inference.native.compiler import load_compiled
 
 _log = logging.getLogger("tailorbird.engine")
 
@@ -25,26 +22,26 @@ _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-pthread", "-fPIC", "-shared")
 
 
-class Matrix(Structure):
+class NativeMatrix(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (("packed", c_void_p), ("bias", c_void_p), ("inputs", c_int64), ("outputs", c_int64))
 
 
-class Layer(Structure):
+class NativeLayer(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (
         ("norm_attention", c_void_p),
         ("norm_mlp", c_void_p),
-        ("qkv", Matrix),
-        ("out", Matrix),
-        ("gate_up", Matrix),
-        ("down", Matrix),
+        ("qkv", NativeMatrix),
+        ("out", NativeMatrix),
+        ("gate_up", NativeMatrix),
+        ("down", NativeMatrix),
     )
 
 
-class Model(Structure):
+class NativeModel(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (
@@ -52,12 +49,12 @@ class Model(Structure):
         ("epsilon", c_float),
         ("scale", c_float),
         *((name, c_void_p) for name in ("embedding", "norm", "cos", "sin")),
-        ("layer", POINTER(Layer)),
-        ("head", Matrix),
+        ("layer", POINTER(NativeLayer)),
+        ("head", NativeMatrix),
     )
 
 
-class Delta(Structure):
+class NativeDelta(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (
@@ -70,13 +67,13 @@ class Delta(Structure):
     )
 
 
-class Group(Structure):
+class NativeGroup(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (("start", c_int64), ("stop", c_int64), ("deltas", c_void_p))
 
 
-class Batch(Structure):
+class NativeBatch(Structure):
     """As in kernels.cpp."""
 
     _fields_ = (
@@ -98,7 +95,7 @@ class Batch(Structure):
                 "wants",
             )
         ),
-        ("group", POINTER(Group)),
+        ("group", POINTER(NativeGroup)),
     )
 
 
@@ -123,8 +120,8 @@ def library() -> Any:
         _log.warning("the native forward pass could not be compiled (%s); the plain one is used", type(error).__name__)
         return None
     loaded.pack.argtypes = [c_void_p, c_int64, c_int64, c_void_p]
-    loaded.hidden.argtypes = [POINTER(Model), POINTER(Batch), c_void_p, c_void_p, c_int64, c_void_p]
-    loaded.logits.argtypes = [POINTER(Model), c_void_p, c_int64, c_void_p]
+    loaded.hidden.argtypes = [POINTER(NativeModel), POINTER(NativeBatch), c_void_p, c_void_p, c_int64, c_void_p]
+    loaded.logits.argtypes = [POINTER(NativeModel), c_void_p, c_int64, c_void_p]
     for name in ("pack", "hidden", "logits"):
         getattr(loaded, name).restype = None
     return loaded

@@ -1,8 +1,4 @@
-"""Encoders of the BERT kind: a text to a vector, a pair of texts to a score.
-
-In: a folder with an encoder, and one with what tuned it. Out: vectors of length 1 (the mean over tokens), scores. Must not know: indexes.
-Axes: B texts, T tokens, H hidden.
-"""
+"""Encoders of the BERT kind: a text to a vector, a pair of texts to a score."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.inference.quiet import quiet
+from tailorbird.inference.silence_transformers import quiet
 from tailorbird.ports.encoder import Vectors
 
 #: Tokens of a text that are read: what the encoder of the catalogue was trained on.

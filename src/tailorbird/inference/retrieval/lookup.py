@@ -1,7 +1,4 @@
-"""What loaded servables look up.
-
-In: servables with a retrieval. Out: entries found for texts. Must not know: prompts, models that answer.
-"""
+"""What loaded servables look up."""
 
 from __future__ import annotations
 
@@ -11,11 +8,11 @@ from pathlib import Path
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.retrieval import Entry, Found
+from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.foundations.search_index import SearchIndex
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import Embeddings, Ranked, Residency
+from tailorbird.text.search_index import SearchIndex
 
 
 class Lookups:
@@ -64,7 +61,7 @@ class Lookups:
         """Servables that look something up."""
         return tuple(self._servables)
 
-    def find(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[Found]]:
+    def find(self, servable: Digest, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
         """As ``Engine.retrieve``."""
         local = self._servables.get(servable)
         if local is None:
@@ -114,11 +111,11 @@ class Lookups:
         plain = [self._encoder.embed(Path(local.encoder), texts)]
         return plain + ([self._encoder.embed(Path(local.encoder), texts, Path(local.tuned))] if local.tuned else [])
 
-    def _reranked(self, local: LocalRetrieval, text: str, found: list[Found]) -> list[Found]:
+    def _reranked(self, local: LocalRetrieval, text: str, found: list[RetrievedEntry]) -> list[RetrievedEntry]:
         """The first ones in the order of the cross-encoder, where there is one; what lies deeper stays below them."""
         if local.reranker is None or not found:
             return found
         first, rest = found[: local.spec.depth], found[local.spec.depth :]
         scores = self._encoder.relate(Path(local.reranker), [(text, f"{one.entry.title} {one.entry.text}".strip()) for one in first])
         order = sorted(range(len(first)), key=lambda place: -scores[place])
-        return [Found(entry=first[place].entry, score=scores[place]) for place in order] + rest
+        return [RetrievedEntry(entry=first[place].entry, score=scores[place]) for place in order] + rest

@@ -6,7 +6,7 @@ that were computed before. Must not know: torch, text, servables' files.
 
 from tailorbird.inference.scheduling.blocks import BLOCK, BlockPool
 from tailorbird.inference.scheduling.fairness import FairQueue
-from tailorbird.inference.scheduling.scheduler import Limits, Scheduler, Slice
+from tailorbird.inference.scheduling.scheduler import ScheduledSlice, Scheduler, SchedulerLimits
 from tailorbird.inference.scheduling.sequence import Sequence, salt_of
 
-__all__ = ["BLOCK", "BlockPool", "FairQueue", "Limits", "Scheduler", "Sequence", "Slice", "salt_of"]
+__all__ = ["BLOCK", "BlockPool", "FairQueue", "ScheduledSlice", "Scheduler", "SchedulerLimits", "Sequence", "salt_of"]

@@ -1,8 +1,4 @@
-"""Memory in blocks of a few tokens: given out, shared between sequences with the same beginning, kept for later, taken back.
-
-In: numbers of blocks, keys of full ones. Out: block numbers. A block is free, held (by one or more sequences), or kept: computed, in
-nobody's hands, and given to whoever needs room, the longest unused first. Must not know: what lies in a block.
-"""
+"""Memory in blocks of a few tokens: given out, shared between sequences with the same beginning, kept for later, taken back."""
 
 from __future__ import annotations
 

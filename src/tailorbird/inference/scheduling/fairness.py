@@ -1,9 +1,4 @@
-"""Whose turn it is: tenants share the engine by tokens, not by how many requests they send.
-
-In: items with an owner and, later, what each owner was given. Out: the next item. Virtual token counters (Sheng et al. 2024, "Fairness in
-serving large language models"): the owner who was given least goes next; who comes back after idling starts from the least of those who
-wait, so that nobody saves up. Must not know: what an item is.
-"""
+"""Whose turn it is: tenants share the engine by tokens, not by how many requests they send."""
 
 from __future__ import annotations
 

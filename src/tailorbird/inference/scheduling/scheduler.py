@@ -1,8 +1,4 @@
-"""Continuous batching: at every step whoever can go on goes on, and whoever waits comes in as soon as there is room.
-
-In: sequences, cancellations, what was computed. Out: steps. A sequence that is let in has all the memory that it may come to need, so it
-is never put out again. Must not know: torch, text, why a sequence ended.
-"""
+"""Continuous batching: at every step whoever can go on goes on, and whoever waits comes in as soon as there is room."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ from tailorbird.inference.scheduling.fairness import FairQueue
 from tailorbird.inference.scheduling.sequence import Sequence, key_after
 
 
-class Slice(NamedTuple):
+class ScheduledSlice(NamedTuple):
     """Tokens ``start`` to ``stop`` of a sequence, computed in this step; with the ``last`` comes its tree."""
 
     sequence: Sequence
@@ -24,7 +20,7 @@ class Slice(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
+class SchedulerLimits:
     """``running`` sequences at a time; ``prefill`` new tokens a step beside sequences that are being continued, ``alone`` without them;
     ``waiting`` sequences in all and ``waiting_each`` of one owner."""
 
@@ -38,7 +34,7 @@ class Limits:
 class Scheduler:
     """Sequences that wait and that run. Not thread-safe."""
 
-    def __init__(self, pool: BlockPool, limits: Limits) -> None:
+    def __init__(self, pool: BlockPool, limits: SchedulerLimits) -> None:
         self._pool = pool
         self._limits = limits
         self._queue: FairQueue[Sequence] = FairQueue()
@@ -80,7 +76,7 @@ class Scheduler:
         """No beginning of this salt is found again."""
         self._pool.forget(salt)
 
-    def plan(self) -> list[Slice]:
+    def plan(self) -> list[ScheduledSlice]:
         """The next step; empty when there is nothing to compute."""
         step = [self._slice(sequence, 1) for sequence in self._running if sequence.pending == 1 and not sequence.leaves]
         room = self._limits.prefill if step else self._limits.alone
@@ -98,7 +94,7 @@ class Scheduler:
             room -= _cost(step[-1])
         return step
 
-    def computed(self, step: list[Slice]) -> None:
+    def computed(self, step: list[ScheduledSlice]) -> None:
         """The step's keys and values stand in memory now. Sequences that were ended meanwhile are passed over."""
         for sequence, _, stop, _ in step:
             if sequence.blocks:
@@ -106,9 +102,9 @@ class Scheduler:
                 sequence.computed = stop
                 self._publish(sequence)
 
-    def _slice(self, sequence: Sequence, room: int) -> Slice:
+    def _slice(self, sequence: Sequence, room: int) -> ScheduledSlice:
         stop = min(len(sequence.tokens), sequence.computed + room)
-        return Slice(sequence, sequence.computed, stop, stop == len(sequence.tokens))
+        return ScheduledSlice(sequence, sequence.computed, stop, stop == len(sequence.tokens))
 
     def _need(self, sequence: Sequence) -> int:
         return blocks_for(sequence.longest) + blocks_for(sequence.leaves)
@@ -146,5 +142,5 @@ class Scheduler:
             self._pool.publish(sequence.blocks[index], sequence.keys[-1], sequence.salt)
 
 
-def _cost(part: Slice) -> int:
+def _cost(part: ScheduledSlice) -> int:
     return part.stop - part.start + (part.sequence.leaves if part.last else 0)

@@ -1,7 +1,4 @@
-"""One prompt on its way through the engine, as the scheduler sees it.
-
-In: tokens, who asks, how much may follow. Out: how far it is. Must not know: what the tokens mean, what is done with the results.
-"""
+"""One prompt on its way through the engine, as the scheduler sees it."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""How a conversation becomes tokens, and an answer too.
-
-In: the folder of a base model; messages; answers. Out: token ids. Training makes its rows the same way (template text and answer
-tokenised apart, no special tokens added, the end of the turn appended, control tokens that a text names read as text), so that what was
-learned is what is scored. Must not know: weights.
-"""
+"""How a conversation becomes tokens, and an answer too."""
 
 from __future__ import annotations
 
@@ -18,9 +13,9 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.chat_templates import render
-from tailorbird.foundations.prompting import Piece, quoted, render_pieces, token_ids
-from tailorbird.inference.quiet import quiet
+from tailorbird.inference.silence_transformers import quiet
+from tailorbird.text.chat_templates import render
+from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces, token_ids
 
 #: Stands for an assistant's answer while the end of its turn is looked for; no template changes it.
 _ANSWER = "tailorbird"
@@ -43,7 +38,7 @@ class ChatFormat:
 
     def answers(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokens of each text as an assistant's whole answer, the end of the turn included."""
-        return [[*tokens, self.end] for tokens in self._tokens([[Piece(text, quoted(text, self._control))] for text in texts])]
+        return [[*tokens, self.end] for tokens in self._tokens([[PromptPiece(text, quoted(text, self._control))] for text in texts])]
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token stands for; those of its name, for a control token."""
@@ -57,7 +52,7 @@ class ChatFormat:
     def _literal(self) -> Any:
         return copy.deepcopy(self.tokenizer)
 
-    def _tokens(self, texts: Sequence[Sequence[Piece]]) -> list[list[int]]:
+    def _tokens(self, texts: Sequence[Sequence[PromptPiece]]) -> list[list[int]]:
         return token_ids(texts, self._read, self._read_literally)
 
     def _read(self, texts: list[str]) -> list[list[int]]:

@@ -1,8 +1,4 @@
-"""Which token comes next.
-
-In: logits of one step; how each row draws. Out: tokens, and their log-probabilities where asked for. A row's draws depend on its seed, not
-on the rows beside it. Must not know: models, text. Axes: B rows, V vocabulary, K the likeliest.
-"""
+"""Which token comes next."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ import torch
 
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.prompt import Sampling
-from tailorbird.inference.text.constraint import Constraint
+from tailorbird.inference.text.json_constraint import Constraint
 
 #: Of a narrow draw so many of the likeliest tokens are looked at first: sorting the whole vocabulary costs as much as a step.
 _FIRST_LOOK = 256
@@ -20,7 +16,7 @@ _FIRST_LOOK = 256
 _COLDEST = 1e-5
 
 
-class Choice(NamedTuple):
+class SampledToken(NamedTuple):
     """A token; where asked for, its log-probability (nats) and the likeliest tokens with theirs."""
 
     token: int
@@ -28,7 +24,7 @@ class Choice(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
-class Drawer:
+class RowSampler:
     """How one row draws. ``place`` is its place in the call, so that equal prompts of one call differ."""
 
     def __init__(self, sampling: Sampling, place: int = 0, constraint: Constraint | None = None) -> None:
@@ -42,7 +38,7 @@ class Drawer:
         """True when the likeliest token is all that is asked for."""
         return self._generator is None and self.constraint is None and self.sampling.logprobs is None
 
-    def draw(self, logits_V: torch.Tensor) -> Choice:
+    def draw(self, logits_V: torch.Tensor) -> SampledToken:
         """One token. Log-probabilities are those of the model, before anything was left out."""
         allowed_V = self.constraint.mask(logits_V) if self.constraint else logits_V
         token = (
@@ -51,10 +47,10 @@ class Drawer:
         if self.constraint:
             self.constraint.take(token)
         if self.sampling.logprobs is None:
-            return Choice(token)
+            return SampledToken(token)
         nats_V = torch.log_softmax(logits_V.float(), dim=0)
         values, places = nats_V.topk(self.sampling.logprobs)
-        return Choice(token, float(nats_V[token]), tuple(zip(places.tolist(), values.tolist(), strict=True)))
+        return SampledToken(token, float(nats_V[token]), tuple(zip(places.tolist(), values.tolist(), strict=True)))
 
     def _sampled(self, logits_V: torch.Tensor, generator: torch.Generator) -> int:
         """From the nucleus (Holtzman et al. 2020) of the likeliest ``top_k``."""
@@ -80,11 +76,11 @@ def likeliest(logits_BV: torch.Tensor) -> list[tuple[int, bool]]:
     return list(zip(tokens_B.tolist(), highest_B.isfinite().tolist(), strict=True))
 
 
-def choose(logits_V: torch.Tensor, drawer: Drawer, greedy: int, *, finite: bool) -> Choice:
+def choose(logits_V: torch.Tensor, drawer: RowSampler, greedy: int, *, finite: bool) -> SampledToken:
     """The next token of a row whose likeliest is ``greedy``. Raises Internal where the row is not ``finite``."""
     if not finite:
         raise not_finite()
-    return Choice(greedy) if drawer.is_plain else drawer.draw(logits_V)
+    return SampledToken(greedy) if drawer.is_plain else drawer.draw(logits_V)
 
 
 def not_finite() -> Internal:

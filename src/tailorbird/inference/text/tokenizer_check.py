@@ -1,7 +1,5 @@
 """A foreign tokenizer, looked at before anybody reads long texts with it.
 
-In: the folder of a converted model, in a confined process. Out: nothing, or ModelInvalid. Must not know: weights.
-
 Its patterns are matched by an engine that goes back and tries again (Oniguruma), within the process that trains or serves. So one that
 repeats a group without bound, refers back or calls itself is refused; none of those in use (GPT-2, Llama 3, Qwen, DeepSeek, o200k) does.
 """
@@ -18,7 +16,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.foundations.chat_templates import render_here
+from tailorbird.text.chat_templates import render_here
 
 #: Repetitions without bound that may stand in one pattern side by side, and characters of one.
 _LONGEST = 4000

@@ -1,7 +1,4 @@
-"""Three numbers as an estimate.
-
-In: a low, a likely and a high value. Out: ``Estimate``. Must not know: of what.
-"""
+"""Three numbers as an estimate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
 """How much memory a rung takes, as the loop takes it: on its longest pass.
 
-In: ``PlanInputs``, settings. Out: GiB as intervals. Must not know: budgets.
-
 The loop packs rows behind their common prefix into passes of at most ``token_budget`` tokens, keeps what each layer's backward pass needs,
 holds logits of 256 answer tokens at once, and updates in fp32. So the highest is the largest of two moments: the end of the forward pass of
 the longest pass, and the update, when gradients, weights and moments are all there. The numbers a token and layer are counted from the
@@ -13,13 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tailorbird.domain.calibration import Calibration
 from tailorbird.domain.plan import Estimate, TrainingSettings
+from tailorbird.domain.timing import Calibration
+from tailorbird.planning.estimates.flops import own_tokens, passes_of, steps_of
 from tailorbird.planning.estimates.interval import around, interval
-from tailorbird.planning.estimates.work import own_tokens, passes_of, steps_of
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.rules import demonstration_tokens
-from tailorbird.planning.sizes import adapter_parameters, backbone_parameters
+from tailorbird.planning.parameter_counts import adapter_parameters, backbone_parameters
+from tailorbird.planning.setting_rules import demonstration_tokens
 
 GIB = 2**30
 
@@ -37,7 +35,7 @@ LOGIT_ROWS, GROUP_TOKENS, KEPT_PROBABILITIES = 256, 96, 8 * 2**20
 
 
 @dataclass(frozen=True)
-class Held:
+class MemoryHeld:
     """Bytes: ``still`` between steps, ``kept`` by the longest pass, ``beside`` it while it runs, ``update`` while weights are updated."""
 
     still: float
@@ -64,11 +62,11 @@ def grown_memory(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
     return interval([max(0.0, end - start) for end in (whole.low, whole.likely, whole.high)], "GiB")
 
 
-def _highest(held: Held, slack: float) -> float:
+def _highest(held: MemoryHeld, slack: float) -> float:
     return held.still + max(slack * held.kept + held.beside, held.update)
 
 
-def _fitted(inputs: PlanInputs, timed: Calibration, held: Held) -> float:
+def _fitted(inputs: PlanInputs, timed: Calibration, held: MemoryHeld) -> float:
     """What was measured, moved from the timed settings and passes to these: GiB."""
     seen = [(_held(inputs, timed.settings, one.tokens, one.answers, passes=1), one.peak_gb * GIB) for one in timed.passes]
     small, large = seen[0], seen[-1]
@@ -80,7 +78,9 @@ def _fitted(inputs: PlanInputs, timed: Calibration, held: Held) -> float:
     return (rest + _highest(held, slack)) / GIB
 
 
-def _held(inputs: PlanInputs, settings: TrainingSettings, tokens: float, answers: float | None = None, passes: int | None = None) -> Held:
+def _held(
+    inputs: PlanInputs, settings: TrainingSettings, tokens: float, answers: float | None = None, passes: int | None = None
+) -> MemoryHeld:
     base, wide = inputs.base, 2 if settings.precision == "bf16" else 4
     answers = tokens * inputs.tokens.learned_mean / own_tokens(inputs) if answers is None else answers
     several = (passes_of(inputs, settings, settings.batch_size) if passes is None else passes) > 1
@@ -91,10 +91,12 @@ def _held(inputs: PlanInputs, settings: TrainingSettings, tokens: float, answers
         trained = adapter_parameters(base, settings.lora)
         factors = _factor_copies(inputs, settings, wide)
         still = _frozen(inputs, settings, wide) + 12 * trained
-        return Held(still, kept, logits + passing + factors + 4 * trained * several, 4 * trained)
+        return MemoryHeld(still, kept, logits + passing + factors + 4 * trained * several, 4 * trained)
     copies = 2 * base.parameters if wide == 2 else 0
     head = 4 * base.vocabulary * base.hidden
-    return Held(12 * base.parameters, kept, logits + passing + copies + head + 4 * base.parameters * several, 4 * base.parameters + head)
+    return MemoryHeld(
+        12 * base.parameters, kept, logits + passing + copies + head + 4 * base.parameters * several, 4 * base.parameters + head
+    )
 
 
 def _numbers_kept(inputs: PlanInputs, settings: TrainingSettings) -> float:

@@ -1,7 +1,4 @@
-"""The ways to train, by name.
-
-In: methods, each registered by its own folder. Out: the method that settings name. Must not know: any single method, the loop.
-"""
+"""The ways to train, by name."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.plan import TrainingSettings
-from tailorbird.foundations.text import nearest
+from tailorbird.text.normalisation import nearest
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ In: a training job. Out: refusals of what the run would have ended in, for the t
 a job at once, for people. Must not know: the loop.
 """
 
-from tailorbird.training.preflight.examination import examine
-from tailorbird.training.preflight.memory import held_gib
-from tailorbird.training.preflight.refusals import check_job, check_lengths, check_packing
+from tailorbird.training.preflight.checks import examine
+from tailorbird.training.preflight.job_validation import check_job, check_lengths, check_packing
+from tailorbird.training.preflight.memory_check import held_gib
 
 __all__ = ["check_job", "check_lengths", "check_packing", "examine", "held_gib"]

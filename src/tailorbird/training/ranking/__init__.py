@@ -3,6 +3,6 @@
 In: a ranking job. Out: an adapter or weights, and a report. Must not know: who asked, how results are served.
 """
 
-from tailorbird.training.ranking.tuning import tune
+from tailorbird.training.ranking.encoder_tuning import tune
 
 __all__ = ["tune"]

@@ -1,8 +1,4 @@
-"""An adapter as PEFT writes it: ``adapter_model.safetensors`` and ``adapter_config.json``.
-
-In: adapted layers. Out: a folder that stock PEFT loads, and vLLM too (DoRA aside). Equal adapters give equal bytes. Must not know: how
-adapters are trained.
-"""
+"""An adapter as PEFT writes it: ``adapter_model.safetensors`` and ``adapter_config.json``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A linear layer whose weight is taken apart into direction and magnitude: the adapter turns the direction, a vector is the magnitude.
-
-In: inputs of the layer. Out: ``m · (W + s B A) x / ‖W + s B A‖ + bias``, norms by row. Must not know: which layers are adapted, how
-adapters are saved.
-"""
+"""A linear layer whose weight is taken apart into direction and magnitude: the adapter turns the direction, a vector is the magnitude."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from tailorbird.training.methods.lora.linear import Joined, LoraLinear
+from tailorbird.training.methods.lora.linear import JoinedLora, LoraLinear
 
 
 class DoraLinear(LoraLinear):
@@ -43,7 +39,7 @@ class DoraLinear(LoraLinear):
 
 
 def _scaled(layers: Sequence[DoraLinear]) -> Callable[[torch.Tensor], torch.Tensor]:
-    together = Joined(layers)
+    together = JoinedLora(layers)
 
     def apply(x_TI: torch.Tensor) -> torch.Tensor:
         relative_O = torch.cat([layer.relative_magnitude() for layer in layers])

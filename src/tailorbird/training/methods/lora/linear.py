@@ -1,8 +1,4 @@
-"""A linear layer with a low-rank adapter beside its frozen weight, and several that read the same input computed as one.
-
-In: inputs of the layers. Out: ``W x + bias + scaling · B A x`` and the gradients of A and B. The frozen weight's gradient is never formed.
-Must not know: which layers are adapted, how adapters are saved.
-"""
+"""A linear layer with a low-rank adapter beside its frozen weight, and several that read the same input computed as one."""
 
 from __future__ import annotations
 
@@ -36,18 +32,18 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, inputs) to (…, outputs)."""
-        return Joined([self])(x.flatten(0, -2)).view(*x.shape[:-1], -1)
+        return JoinedLora([self])(x.flatten(0, -2)).view(*x.shape[:-1], -1)
 
     @staticmethod
     def joined(layers: Sequence[LoraLinear]) -> Callable[[torch.Tensor], torch.Tensor]:
         """``layers`` that read the same input, as one. Plain weights are laid end to end, and the layers keep views of them."""
-        together = Joined(layers)
+        together = JoinedLora(layers)
         if len(layers) > 1 and all(type(layer.linear) is nn.Linear for layer in layers):
             together.lay_end_to_end()
         return together
 
 
-class Joined:
+class JoinedLora:
     """Adapted layers that read the same input: (T, inputs) to (T, the outputs of all)."""
 
     def __init__(self, layers: Sequence[LoraLinear]) -> None:
@@ -100,7 +96,7 @@ class LowRankUpdate(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x_TI: torch.Tensor, joined: Joined, *factors: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x_TI: torch.Tensor, joined: JoinedLora, *factors: torch.Tensor) -> torch.Tensor:
         """(T, I) to (T, O)."""
         a_RI = torch.cat(factors[::2]).to(x_TI.dtype)
         b_OR = _diagonal([b * scaling for b, scaling in zip(factors[1::2], joined.scalings, strict=True)]).to(x_TI.dtype)

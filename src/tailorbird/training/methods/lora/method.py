@@ -1,7 +1,4 @@
-"""LoRA: frozen weights, small fp32 adapters on chosen linear layers.
-
-In: a base model and settings. Out: the model with adapters, and the adapter in PEFT format. Must not know: the loop, batches.
-"""
+"""LoRA: frozen weights, small fp32 adapters on chosen linear layers."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from transformers import PreTrainedModel
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
-from tailorbird.foundations.text import nearest
+from tailorbird.text.normalisation import nearest
 from tailorbird.training.methods.lora.adapter_files import write_adapter
 from tailorbird.training.methods.lora.dora import DoraLinear
 from tailorbird.training.methods.lora.linear import LoraLinear

@@ -1,0 +1,216 @@
+"""From a question to its answer: who asks, what is asked, which release answers, the answer, the row."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from fastapi import Request, Response
+from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+
+from tailorbird.api.authentication import Authenticator
+from tailorbird.api.body import read_body
+from tailorbird.api.request_base import RequestBase
+from tailorbird.api.request_context import current_call
+from tailorbird.api.request_record import AnswerFacts, RecordingContext, RequestFacts, RequestRecord
+from tailorbird.api.response_formats import AnswerFormatter, error_event
+from tailorbird.api.streaming import ClosingStream, unless_gone
+from tailorbird.api.token_estimate import limit_headers, most_used
+from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError
+from tailorbird.domain.identity import Scope
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.serving import AliasRoute, AliasRoutes, AnswerPiece, AnswerService, ShadowedRequest, ShadowTraffic, TrafficArm
+
+
+@dataclass(frozen=True)
+class AnswerContext:
+    """What answering a conversation needs."""
+
+    routes: AliasRoutes
+    answering: AnswerService
+    books: RecordingContext
+    mirror: ShadowTraffic
+
+
+#: The answer of an arm to a conversation, piece by piece.
+Answers = Callable[[TrafficArm, Sequence[Message], Sampling, frozenset[str]], AsyncGenerator[AnswerPiece, None]]
+
+
+def _pieces(answering: AnswerService, _body: RequestBase) -> Answers:
+    return answering.pieces
+
+
+@dataclass(frozen=True)
+class RouteBehaviour:
+    """How one route is asked and answers. ``answers`` says what is made of a question: by default, what the release is there for."""
+
+    path: str
+    parse: Callable[[bytes], RequestBase]
+    wording: Callable[[RequestBase], AnswerFormatter]
+    answers: Callable[[AnswerService, RequestBase], Answers] = _pieces
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A request that was understood and has somebody to answer it: pieces of an answer for each of its texts."""
+
+    body: RequestBase
+    route: AliasRoute
+    arm: TrafficArm
+    wording: AnswerFormatter
+    answers: Sequence[AsyncGenerator[AnswerPiece, None]]
+
+
+def answer_in(manner: RouteBehaviour, chat: AnswerContext, authenticate: Authenticator) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint of a route. Errors leave as exceptions of our tree (see ``errors.py``)."""
+
+    async def endpoint(request: Request) -> Response:
+        call, key = current_call(request), await authenticate(request, Scope.ANSWER)
+        account = RequestRecord(chat.books, call, key, manner.path)
+        try:
+            question = await _understand(chat, manner, request, account, staging=Scope.STAGING in key.scopes)
+            if question.body.stream:
+                return await _streamed(request, chat, account, question)
+            return await _whole(request, chat, account, question)
+        except TailorbirdError as error:
+            account.fail(error)
+            raise
+        except (ClientDisconnect, asyncio.CancelledError):
+            account.abort()
+            raise
+        except BaseException:
+            account.close_as_defect()
+            raise
+
+    return endpoint
+
+
+async def _understand(chat: AnswerContext, manner: RouteBehaviour, request: Request, account: RequestRecord, *, staging: bool) -> _Question:
+    """Reads the body, finds the arm and reserves what the answers may use. A user is kept on one arm; requests without one are spread."""
+    call, body = current_call(request), manner.parse(await read_body(request))
+    route = chat.routes.resolve(account.tenant, body.model)
+    account.alias = route.alias.path
+    if route.alias.is_staging and not staging:
+        raise Forbidden("this key may not ask what is only staged", "use a key with the scope staging", code="scope_missing")
+    arm = route.arm_for(body.keeps_to or call.id)
+    texts, sampling = list(map(_user_text, body.conversations)), body.sampling
+    _demand_written(arm, body, sampling)
+    expected, most = most_used(arm, body.conversations, sampling)
+    account.reserved = await chat.books.quotas.reserve(account.tenant, most, account.at, account.key)
+    as_json = sampling.json_schema is not None
+    account.answers = [AnswerFacts(text, tokens, wants_json=as_json) for text, tokens in zip(texts, expected, strict=True)]
+    account.answered_by(route, arm, RequestFacts(*body.segments(request.headers), route.unit(body.keeps_to)))
+    engine = chat.books.engine
+    made = manner.answers(chat.answering, body)
+    answers = [call.timed(made(arm, conversation, sampling, account.groups), engine) for conversation in body.conversations]
+    return _Question(body, route, arm, manner.wording(body), answers)
+
+
+def _demand_written(arm: TrafficArm, body: RequestBase, sampling: Sampling) -> None:
+    """A label is scored, not written: it has probabilities of its own, and no other form. Raises InvalidInput."""
+    asked = "logprobs" if sampling.logprobs is not None else body.form if sampling.json_schema is not None else None
+    if asked is not None and arm.task is TaskKind.CLASSIFY:
+        hint = f"leave {asked} out: the probabilities of all labels stand under tailorbird"
+        raise InvalidInput(
+            f"the parameter {asked} is not supported by a model that classifies", hint, code="unsupported_parameter", param=asked
+        )
+
+
+def _user_text(conversation: Sequence[Message]) -> str:
+    """What the answer is to: the user's last message."""
+    return next((message.content for message in reversed(conversation) if message.role == "user"), "")
+
+
+async def _whole(request: Request, chat: AnswerContext, account: RequestRecord, question: _Question) -> Response:
+    answers = await unless_gone(request, _collect_all(account, question.answers))
+    await account.succeed()
+    _mirror(chat, account, question)
+    return JSONResponse(question.wording.whole(account, question.arm, answers), headers=_headers(chat, account, question.arm))
+
+
+def _mirror(chat: AnswerContext, account: RequestRecord, question: _Question) -> None:
+    """Asks the release in the shadow, where there is one, the same."""
+    if question.route.mirror is None or not question.body.is_mirrored:
+        return
+    for row, answer, conversation in zip(account.rows, account.answers, question.body.conversations, strict=True):
+        given = "".join(answer.given) if row.outcome == "ok" else None
+        chat.mirror.ask(question.route.mirror, ShadowedRequest(row, given, conversation, question.body.sampling, account.groups))
+
+
+async def _collect_all(account: RequestRecord, answers: Sequence[AsyncGenerator[AnswerPiece, None]]) -> list[list[AnswerPiece]]:
+    """All answers, made at the same time; the first failure ends them all."""
+    collecting = [asyncio.create_task(_collect(account, index, pieces)) for index, pieces in enumerate(answers)]
+    try:
+        return await asyncio.gather(*collecting)
+    finally:
+        for task in collecting:
+            task.cancel()
+        await asyncio.gather(*collecting, return_exceptions=True)
+
+
+async def _collect(account: RequestRecord, index: int, pieces: AsyncGenerator[AnswerPiece, None]) -> list[AnswerPiece]:
+    collected = []
+    account.begin(index)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            account.note(index, piece)
+            collected.append(piece)
+    return collected
+
+
+async def _streamed(request: Request, chat: AnswerContext, account: RequestRecord, question: _Question) -> Response:
+    events = _events(chat, account, question)
+    # The first event is awaited here, so that what fails before it fails with a status.
+    first = await unless_gone(request, anext(events))
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"} | _headers(chat, account, question.arm)
+    return ClosingStream(first, events, "text/event-stream", headers)
+
+
+async def _events(chat: AnswerContext, account: RequestRecord, question: _Question) -> AsyncGenerator[str, None]:
+    """The answers as events. The rows are committed before the stream ends well; a caller that leaves early leaves rows too.
+
+    An error before the first event is raised, a later one becomes the last event.
+    """
+    started = False
+    try:
+        for index, pieces in enumerate(question.answers):
+            async with aclosing(_answer_events(account, question, index, pieces)) as events:
+                async for event in events:
+                    yield event
+                    started = True
+        await account.succeed()
+        _mirror(chat, account, question)
+        yield question.wording.ending(account, question.arm, usage=question.body.wants_usage)
+    except TailorbirdError as error:
+        account.fail(error)
+        if not started:
+            raise
+        yield error_event(error)
+    except (GeneratorExit, asyncio.CancelledError):
+        account.abort()
+        raise
+    finally:
+        account.close_as_defect()
+
+
+async def _answer_events(
+    account: RequestRecord, question: _Question, index: int, pieces: AsyncGenerator[AnswerPiece, None]
+) -> AsyncGenerator[str, None]:
+    opening = True
+    account.begin(index)
+    async with aclosing(pieces):
+        async for piece in pieces:
+            account.note(index, piece)
+            yield question.wording.event(account, question.arm, index, piece, opening=opening)
+            opening = False
+
+
+def _headers(chat: AnswerContext, account: RequestRecord, arm: TrafficArm) -> dict[str, str]:
+    told = {"x-tailorbird-release": arm.release, "x-tailorbird-arm": arm.name} | limit_headers(
+        chat.books.quotas.left(account.tenant, account.at, account.key)
+    )
+    return told | ({"x-tailorbird-referred": "true"} if account.referred else {})

@@ -1,0 +1,309 @@
+"""Request bodies of the chat completions, completions and responses endpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tailorbird.api.request_base import NEUTRAL, ParameterRules, RequestBase, StrictModel
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Message, Sampling
+
+CHAT_PARAMETERS = ParameterRules(
+    neutral={
+        **NEUTRAL,
+        "tools": (None, []),
+        "tool_choice": (None, "none", "auto"),
+        "functions": (None, []),
+        "function_call": (None, "none", "auto"),
+        "modalities": (None, ["text"]),
+        "audio": (None,),
+        "web_search_options": (None,),
+        "reasoning_effort": (None, "none"),
+        "verbosity": (None, "medium"),
+    },
+    harmless=frozenset({"store", "service_tier", "prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls", "prediction"}),
+)
+
+
+# Lists are left at their first fault: a body can hold as many as it has bytes, and only the first is told.
+
+
+class TextPart(StrictModel):
+    """A part of a message; only text is understood."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(StrictModel):
+    """One message. The empty fields are those with which clients send an assistant's message back."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[TextPart], Field(fail_fast=True)] | None = None
+    name: str | None = None
+    refusal: None = None
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+    audio: None = None
+    tool_calls: None = None
+    function_call: None = None
+
+    def as_message(self) -> Message:
+        """The message in our words: ``developer`` is ``system``, parts are joined."""
+        parts = self.content if isinstance(self.content, list) else [TextPart(type="text", text=self.content or "")]
+        role = "system" if self.role == "developer" else self.role
+        return Message(role=role, content="".join(part.text for part in parts))
+
+
+class NamedSchema(StrictModel):
+    """A JSON schema that the answer is to fit. ``strict`` changes nothing: it always is."""
+
+    name: Annotated[str, Field(max_length=64)] = ""
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    strict: bool | None = None
+
+
+class ResponseFormat(StrictModel):
+    """Text, any JSON object, or JSON that fits a schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: NamedSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema goes with the type json_schema, and with no other")
+        return self
+
+    @property
+    def as_text(self) -> str | None:
+        """The schema as the engine takes it; None for text."""
+        if self.json_schema is not None:
+            return json.dumps(self.json_schema.schema_, ensure_ascii=False)
+        return "{}" if self.type == "json_object" else None
+
+
+class ChatBody(RequestBase):
+    """A chat completion request, as far as it is honoured. ``safety_identifier`` keeps a user on one arm as ``user`` does; ``channel`` and
+    ``language`` in ``metadata`` divide reports."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    safety_identifier: str | None = None
+    metadata: dict[str, Any] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+
+    example: ClassVar[str] = '{"model": ..., "messages": [...]}'
+
+    @property
+    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+        """One conversation: the messages in our words."""
+        return (tuple(message.as_message() for message in self.messages),)
+
+    @model_validator(mode="after")
+    def _asks_for_the_likeliest_with_logprobs(self) -> ChatBody:
+        if self.top_logprobs and not self.logprobs:
+            raise ValueError("top_logprobs needs logprobs: true")
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """With what only conversations ask for."""
+        schema = self.response_format.as_text if self.response_format else None
+        asked = (self.top_logprobs or 0) if self.logprobs else None
+        return super().sampling.model_copy(update={"logprobs": asked, "json_schema": schema})
+
+    @property
+    def token_limit(self) -> int | None:
+        """The newer name counts where both are given."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """As the metadata say; else as the headers do."""
+        said = {f"x-tailorbird-{name}": value for name, value in (self.metadata or {}).items() if isinstance(value, str)}
+        return super().segments(dict(headers) | said)
+
+    @property
+    def keeps_to(self) -> str | None:
+        """The newer name counts where both are given."""
+        return self.safety_identifier or self.user
+
+
+def parse_chat(body: bytes) -> ChatBody:
+    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
+    return CHAT_PARAMETERS.parse(ChatBody, body)
+
+
+#: Texts in one request at most.
+MOST_PROMPTS = 16
+
+COMPLETION_PARAMETERS = ParameterRules(
+    neutral={**NEUTRAL, "logprobs": (None,), "best_of": (None, 1), "echo": (None, False), "suffix": (None, "")}
+)
+
+
+class CompletionBody(RequestBase):
+    """A completion request, as far as it is honoured. Each text of ``prompt`` is a user's, and is answered for itself."""
+
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=MOST_PROMPTS)]
+
+    example: ClassVar[str] = '{"model": ..., "prompt": "..."}'
+
+    @property
+    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+        """One conversation for each text: a user's only message."""
+        texts = [self.prompt] if isinstance(self.prompt, str) else self.prompt
+        return tuple((Message(role="user", content=text),) for text in texts)
+
+
+def parse_completion(body: bytes) -> CompletionBody:
+    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
+    return COMPLETION_PARAMETERS.parse(CompletionBody, body)
+
+
+#: Parameters that ask for something to be kept or gone on with, and the values of each that do not.
+_OF_STATE: Mapping[str, tuple[Any, ...]] = {
+    "previous_response_id": (None,),
+    "conversation": (None,),
+    "background": (None, False),
+    "store": (None, False),
+}
+
+
+class _Stateless(ParameterRules):
+    """Refuses what needs state, and says so."""
+
+    def _asks_nothing(self, name: str, value: Any) -> bool:
+        if name in _OF_STATE and not any(value == nothing and type(value) is type(nothing) for nothing in _OF_STATE[name]):
+            raise InvalidInput(
+                f"{name} needs state, and this server keeps no responses",
+                f"leave {name} out, and send the whole conversation as input",
+                code="stateless",
+                param=name,
+            )
+        return super()._asks_nothing(name, value)
+
+
+RESPONSE_PARAMETERS = _Stateless(
+    neutral={
+        **_OF_STATE,
+        "tools": (None, []),
+        "tool_choice": (None, "none", "auto"),
+        "max_tool_calls": (None,),
+        "reasoning": (None, {}, {"effort": None}, {"effort": "none"}),
+        "include": (None, []),
+        "prompt": (None,),
+        "truncation": (None, "disabled"),
+        "top_logprobs": (None, 0),
+        "context_management": (None,),
+    },
+    harmless=frozenset({"parallel_tool_calls", "service_tier", "prompt_cache_key", "prompt_cache_retention"}),
+)
+
+
+class ContentPart(StrictModel):
+    """A part of a message; only text is understood. What an answer brought with it may be sent back."""
+
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+    annotations: list[Any] | None = Field(default=None, max_length=0)
+    logprobs: list[Any] | None = None
+
+
+class InputMessage(StrictModel):
+    """A message of the conversation, in the form in which it is written or in that in which it was answered."""
+
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True)]
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+    phase: str | None = None
+
+    def as_message(self) -> Message:
+        """The message in our words: ``developer`` is ``system``, parts are joined."""
+        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        return Message(role="system" if self.role == "developer" else self.role, content=text)
+
+
+class TextFormat(StrictModel):
+    """Text, any JSON object, or JSON that fits a schema; ``strict`` changes nothing: it always is."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    name: Annotated[str, Field(max_length=64)] = ""
+    description: str | None = None
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> TextFormat:
+        if (self.type == "json_schema") != (self.schema_ is not None):
+            raise ValueError("schema goes with the type json_schema, and with no other")
+        return self
+
+    @property
+    def as_text(self) -> str | None:
+        """The schema as the engine takes it; None for text."""
+        if self.schema_ is not None:
+            return json.dumps(self.schema_, ensure_ascii=False)
+        return "{}" if self.type == "json_object" else None
+
+
+class TextOptions(StrictModel):
+    """How the text is to be."""
+
+    format: TextFormat | None = None
+    verbosity: Literal["medium"] | None = None
+
+
+class ResponseBody(RequestBase):
+    """A request for a response, as far as it is honoured. ``safety_identifier`` and ``metadata`` as in chat completions."""
+
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[InputMessage], Field(min_length=1, fail_fast=True)]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    text: TextOptions | None = None
+    safety_identifier: str | None = None
+    metadata: dict[str, Any] | None = None
+
+    example: ClassVar[str] = '{"model": ..., "input": "..."}'
+    form: ClassVar[str] = "text.format"
+
+    @property
+    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+        """One conversation: the instructions, then the messages in our words."""
+        told = (Message(role="system", content=self.instructions),) if self.instructions else ()
+        turns = [Message(role="user", content=self.input)] if isinstance(self.input, str) else [one.as_message() for one in self.input]
+        return ((*told, *turns),)
+
+    @property
+    def sampling(self) -> Sampling:
+        """With the form of the answer."""
+        schema = self.text.format.as_text if self.text and self.text.format else None
+        return super().sampling.model_copy(update={"json_schema": schema})
+
+    @property
+    def token_limit(self) -> int | None:
+        """As this form calls it."""
+        return self.max_output_tokens or self.max_tokens
+
+    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """As the metadata say; else as the headers do."""
+        said = {f"x-tailorbird-{name}": value for name, value in (self.metadata or {}).items() if isinstance(value, str)}
+        return super().segments(dict(headers) | said)
+
+    @property
+    def keeps_to(self) -> str | None:
+        """The newer name counts where both are given."""
+        return self.safety_identifier or self.user
+
+
+def parse_response(body: bytes) -> ResponseBody:
+    """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, not honoured, or of state."""
+    return RESPONSE_PARAMETERS.parse(ResponseBody, body)

@@ -1,0 +1,86 @@
+"""From what a caller sent to a value, or an error that names what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import pydantic_core
+from pydantic import BaseModel, ValidationError
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.text.normalisation import nearest
+
+M = TypeVar("M", bound=BaseModel)
+
+#: Characters that a database does not keep: U+0000, and halves of surrogate pairs.
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_LONG = 2**63
+
+
+def read_object(body: bytes, example: str) -> dict[str, Any]:
+    """The JSON object in ``body``. Raises InvalidInput; ``example`` shows how one looks."""
+    try:
+        given = pydantic_core.from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidInput(f"the body is not JSON: {error}", "send one JSON object in UTF-8", code="invalid_json") from None
+    if not isinstance(given, dict):
+        raise InvalidInput("the body is not a JSON object", f"send an object: {example}", code="invalid_json")
+    return given
+
+
+def read_json_value(kind: type[M], given: Mapping[str, Any]) -> M:
+    """``given``, which came as JSON, as a ``kind``: taken as it is, a string is no number. Raises InvalidInput."""
+    refuse_unstorable(given)
+    try:
+        return kind.model_validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        raise explained(error, kind.model_fields) from None
+
+
+def read_text_value(kind: type[M], given: Mapping[str, str]) -> M:
+    """``given``, which came as text, as a ``kind``. Raises InvalidInput."""
+    refuse_unstorable(given)
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise explained(error, kind.model_fields) from None
+
+
+def refuse_unstorable(given: Any, name: str = "") -> None:
+    """Raises InvalidInput when a text anywhere in ``given`` cannot be kept, or an integer has more than 64 bits."""
+    if isinstance(given, str) and _UNSTORABLE.search(given):
+        raise _refused(name, "text with a null character or half a surrogate pair")
+    if isinstance(given, int) and not -_LONG <= given < _LONG:
+        raise _refused(name, "an integer of more than 64 bits")
+    if isinstance(given, Mapping):
+        for key, value in given.items():
+            refuse_unstorable(key, name)
+            refuse_unstorable(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(given, list):
+        for value in given:
+            refuse_unstorable(value, name)
+
+
+def explained(error: ValidationError, known: Iterable[str]) -> InvalidInput:
+    """The first fault that pydantic found, in our words; ``known`` are the parameters there are."""
+    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+    param = ".".join(str(part) for part in first["loc"])[:128]
+    if first["type"] == "extra_forbidden":
+        return unknown(param, known)
+    code = "missing_parameter" if first["type"] == "missing" else "invalid_value"
+    return InvalidInput(f"{param}: {first['msg']}", "correct this parameter and send the request again", code=code, param=param)
+
+
+def unknown(param: str, known: Iterable[str]) -> InvalidInput:
+    """There is no such parameter."""
+    names = tuple(known)
+    near = nearest(param, names)
+    hint = f"did you mean {near}?" if near else f"these are understood: {', '.join(names) or 'none'}"
+    return InvalidInput(f"unknown parameter {param}", hint, code="unknown_parameter", param=param)
+
+
+def _refused(name: str, what: str) -> InvalidInput:
+    return InvalidInput(f"{name or 'the request'}: {what}", "leave it out", code="invalid_value", param=name[:128] or None)

@@ -1,0 +1,246 @@
+"""What one request leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from tailorbird.api.engine_share import EngineShare
+from tailorbird.api.metrics import Metrics
+from tailorbird.api.request_context import RequestContext
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.feedback import KeptWords, Review, ReviewReason, TrafficPolicy
+from tailorbird.domain.identity import ApiKey
+from tailorbird.domain.plan import Prices
+from tailorbird.ports.clock import Clock
+from tailorbird.serving import AliasRoute, AnswerPiece, KeptRequest, Quotas, RequestLog, Reservation, TrafficArm, amounts_of
+from tailorbird.text.sketch import sketch
+
+_Outcome = Literal["ok", "error", "refused", "aborted"]
+
+
+@dataclass(frozen=True)
+class RecordingContext:
+    """Where requests are written down and counted, and at what prices."""
+
+    journal: RequestLog
+    clock: Clock
+    metrics: Metrics
+    quotas: Quotas
+    prices: Prices = field(default_factory=Prices)
+    engine: EngineShare = field(default_factory=EngineShare)
+    draw: random.Random = field(default_factory=random.SystemRandom)
+
+
+@dataclass(frozen=True)
+class RequestFacts:
+    """What a caller says of a message: where it came from, its language; whom it is from, as the experiment names them."""
+
+    channel: str = ""
+    language: str = ""
+    unit: str = ""
+
+
+@dataclass
+class AnswerFacts:
+    """What becomes known of one answer. ``text`` is the user's. ``expected`` tokens were reserved for reading it; ``asked`` is
+    set once the engine was asked."""
+
+    text: str = ""
+    expected: int = 0
+    asked: bool = False
+    given: list[str] = field(default_factory=list)
+    prediction: str | None = None
+    confidence: float | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    referred: bool = False
+    malformed: bool = False
+    wants_json: bool = False
+
+    def note(self, piece: AnswerPiece) -> None:
+        """Notes a piece: one more token until the engine says how many it made, and what it read is as expected."""
+        self.given.append(piece.text)
+        if piece.finish_reason is None:
+            self.completion_tokens = piece.completion_tokens or self.completion_tokens + 1
+            self.prompt_tokens = piece.prompt_tokens or self.expected
+            return
+        self.prompt_tokens, self.completion_tokens = piece.prompt_tokens, piece.completion_tokens
+        self.referred, self.cached_tokens = piece.referred, piece.cached_tokens
+        if piece.probabilities is not None:
+            self.prediction, self.confidence = piece.text, piece.probabilities.get(piece.text)
+        else:
+            self.malformed = _is_malformed("".join(self.given), json_wanted=self.wants_json)
+
+
+def _is_malformed(text: str, *, json_wanted: bool) -> bool:
+    """True for no answer at all, and for one that is not the JSON that was asked for."""
+    if not json_wanted:
+        return not text.strip()
+    try:
+        json.loads(text)
+    except ValueError:
+        return True
+    return False
+
+
+class RequestRecord:
+    """One request's entry: opened when its key is known, closed once."""
+
+    def __init__(self, books: RecordingContext, call: RequestContext, key: ApiKey, route: str) -> None:
+        self._books = books
+        self._call = call
+        self.key = key
+        self._route = route
+        self._closed = False
+        self._version = 0
+        self._told = RequestFacts()
+        self.at: datetime = books.clock.now()
+        self.alias = ""
+        self.arm: TrafficArm | None = None
+        self.answers = [AnswerFacts()]
+        self.reserved: Reservation | None = None
+        self.rows: list[RequestRow] = []
+
+    @property
+    def groups(self) -> frozenset[str]:
+        """The groups whose documents may be shown to the caller."""
+        return self.key.groups
+
+    @property
+    def tenant(self) -> str:
+        """The tenant that asks."""
+        return self.key.tenant
+
+    @property
+    def request_id(self) -> str:
+        """The id that the caller is told."""
+        return self._call.id
+
+    @property
+    def created(self) -> int:
+        """When the request came, in seconds since 1970."""
+        return int(self.at.timestamp())
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens read, for all answers."""
+        return sum(answer.prompt_tokens for answer in self.answers)
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens written, in all answers."""
+        return sum(answer.completion_tokens for answer in self.answers)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the tokens read, those known from earlier."""
+        return sum(answer.cached_tokens for answer in self.answers)
+
+    @property
+    def referred(self) -> bool:
+        """True when an answer is one for people to look at."""
+        return any(answer.referred for answer in self.answers)
+
+    def answered_by(self, route: AliasRoute, arm: TrafficArm, told: RequestFacts) -> None:
+        """Notes which alias and which arm answer, and what was told of the message."""
+        self.alias, self.arm, self._version, self._told = route.alias.path, arm, route.alias.version, told
+
+    def note(self, index: int, piece: AnswerPiece) -> None:
+        """Notes a piece of the answer to the text ``index``."""
+        self.answers[index].note(piece)
+
+    async def succeed(self) -> None:
+        """Closes with an answer; returns once the rows are committed. Raises Unavailable when they cannot be."""
+        self._write(200, "ok", None)
+        await asyncio.gather(*(self._books.journal.record(row, self._kept(index, row)) for index, row in enumerate(self.rows)))
+
+    def fail(self, error: TailorbirdError) -> None:
+        """Closes with an error that the caller is told."""
+        self._close(error.status, "refused" if error.status < 500 else "error", error.error_code)
+
+    def begin(self, index: int) -> None:
+        """The engine is being asked for the answer to the text ``index``."""
+        self.answers[index].asked = True
+
+    def abort(self) -> None:
+        """Closes because the caller has left. What the engine was asked to read is charged, whether or not a first token came of it: else
+        leaving early would make reading free."""
+        for answer in self.answers:
+            if answer.asked and not answer.given:
+                answer.prompt_tokens = answer.expected
+        self._close(499, "aborted", None)
+
+    def close_as_defect(self) -> None:
+        """Closes what is still open: nothing of ours ended it."""
+        self._close(500, "error", "internal")
+
+    def _close(self, status: int, outcome: _Outcome, error: str | None) -> None:
+        if not self._closed:
+            self._write(status, outcome, error)
+            for row in self.rows:
+                self._books.journal.put(row)
+
+    def _write(self, status: int, outcome: _Outcome, error: str | None) -> None:
+        """Makes the rows, and settles with what they say: the record and the count are of one mind."""
+        self._closed = True
+        self.rows = self._rows(status, outcome, error)
+        if self.reserved is not None:
+            self.reserved.settle(amounts_of(self.rows))
+        for answer in self.answers:
+            self._books.metrics.count_answer(outcome, answer.prompt_tokens, answer.completion_tokens)
+
+    def _kept(self, index: int, row: RequestRow) -> KeptRequest | None:
+        """What the tenant's policy says is kept of an answer beside its row; None where that is nothing."""
+        tenant = self._books.quotas.policy_of(self.tenant)
+        policy = tenant.policy if tenant else TrafficPolicy()
+        reason = ReviewReason.REFERRED if row.referred else None
+        if reason is None and policy.review_share and self._books.draw.random() < policy.review_share:
+            reason = ReviewReason.SAMPLE
+        if reason is None and not policy.store_content:
+            return None
+        review = Review(tenant=row.tenant, request=row.id, alias=row.alias, reason=reason, queued_at=self.at) if reason else None
+        return KeptRequest(self._content(index, row, policy) if policy.store_content else None, review)
+
+    def _content(self, index: int, row: RequestRow, policy: TrafficPolicy) -> KeptWords:
+        answer, until = self.answers[index], self.at + timedelta(days=policy.retention_days)
+        return KeptWords(tenant=row.tenant, request=row.id, text=answer.text, answer="".join(answer.given), at=self.at, expires_at=until)
+
+    def _rows(self, status: int, outcome: _Outcome, error: str | None) -> list[RequestRow]:
+        cost = self._call.engine_share / 3600 * self._books.prices.per_hour / len(self.answers)
+        return [
+            RequestRow(
+                id=f"{self._call.id}-{index}" if index else self._call.id,
+                tenant=self.key.tenant,
+                key=self.key.id,
+                alias=self.alias,
+                release=self.arm.release if self.arm else None,
+                arm=self.arm.name if self.arm else "",
+                route=self._route,
+                status=status,
+                outcome=outcome,
+                error=error,
+                prediction=answer.prediction,
+                prompt_tokens=answer.prompt_tokens,
+                completion_tokens=answer.completion_tokens,
+                latency_ms=1000 * self._call.seconds,
+                at=self.at,
+                characters=len(answer.text),
+                sketch=sketch(answer.text) if answer.text else "",
+                confidence=answer.confidence,
+                cost=cost,
+                version=self._version,
+                unit=self._told.unit,
+                malformed=answer.malformed,
+                referred=answer.referred,
+                channel=self._told.channel,
+                language=self._told.language,
+            )
+            for index, answer in enumerate(self.answers)
+        ]

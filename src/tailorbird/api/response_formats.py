@@ -1,0 +1,313 @@
+"""Answers in OpenAI's response shapes: completions, chat, rankings, embeddings, and the responses API whole or as events."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol
+
+from tailorbird.api.errors import error_body
+from tailorbird.api.generation_requests import ResponseBody
+from tailorbird.api.request_record import RequestRecord
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.ports.engine import TokenChance
+from tailorbird.serving import AnswerPiece, RankedDocument, TrafficArm
+
+DONE = "data: [DONE]\n\n"
+
+
+class AnswerFormatter(Protocol):
+    """How a route words its answers. ``index`` is the place of the text that is answered."""
+
+    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+        """All answers."""
+        ...
+
+    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+        """A piece of one answer as an event; ``opening`` is its first."""
+        ...
+
+    def ending(self, account: RequestRecord, arm: TrafficArm, *, usage: bool) -> str:
+        """What a stream ends with once the rows are written; with ``usage``, which callers ask for, the token counts."""
+        ...
+
+
+class _Ending:
+    """Streams that end with OpenAI's mark, behind the counts as an event without choices."""
+
+    def usage_event(self, account: RequestRecord) -> str:
+        """The counts."""
+        raise NotImplementedError
+
+    def ending(self, account: RequestRecord, _arm: TrafficArm, *, usage: bool) -> str:
+        """The counts where they were asked for, and the mark."""
+        return (self.usage_event(account) if usage else "") + DONE
+
+
+class ChatFormatter(_Ending):
+    """``chat.completion``: one conversation, one message."""
+
+    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+        """A whole answer."""
+        (pieces,) = answers
+        message = {"role": "assistant", "content": text_of(pieces), "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": _chances(pieces), "finish_reason": pieces[-1].finish_reason}
+        return _frame(account, "chat.completion") | {
+            "choices": [choice],
+            "usage": _usage(account),
+            "tailorbird": origin_of(arm, pieces[-1]),
+        }
+
+    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+        """The first event tells the role, the last one the reason of the end."""
+        delta: dict[str, Any] = {"role": "assistant"} if opening else {}
+        if piece.text or opening:
+            delta["content"] = piece.text
+        body = _frame(account, "chat.completion.chunk")
+        body["choices"] = [{"index": index, "delta": delta, "logprobs": _chances([piece]), "finish_reason": piece.finish_reason}]
+        if piece.finish_reason is not None:
+            body["tailorbird"] = origin_of(arm, piece)
+        return _sse(body)
+
+    def usage_event(self, account: RequestRecord) -> str:
+        """The counts."""
+        return _sse(_frame(account, "chat.completion.chunk") | {"choices": [], "usage": _usage(account)})
+
+
+class CompletionFormatter(_Ending):
+    """``text_completion``: one choice for each text, with its own probabilities."""
+
+    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+        """All answers, in the order of the texts."""
+        choices = [_whole_choice(arm, index, pieces) for index, pieces in enumerate(answers)]
+        return _frame(account, "text_completion") | {"choices": choices, "usage": _usage(account)}
+
+    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+        """Events of one text follow one another, then come those of the next."""
+        del opening
+        choice = _text_choice(index, piece.text, piece)
+        if piece.finish_reason is not None:
+            choice["tailorbird"] = origin_of(arm, piece)
+        return _sse(_frame(account, "text_completion") | {"choices": [choice]})
+
+    def usage_event(self, account: RequestRecord) -> str:
+        """The counts."""
+        return _sse(_frame(account, "text_completion") | {"choices": [], "usage": _usage(account)})
+
+
+class RerankFormatter(_Ending):
+    """``rerank``: documents in the order in which they answer the question: those of the release by id and title, or the caller's
+    (``given``) by their places, with their texts where ``shown``."""
+
+    def __init__(self, given: Sequence[str] = (), *, shown: bool = True) -> None:
+        self._given, self._shown = given, shown
+
+    def _result(self, place: int, one: RankedDocument) -> dict[str, Any]:
+        if not self._given:
+            return {"index": place, "document": {"id": one.id, "title": one.title}, "relevance_score": one.score}
+        own = int(one.id)
+        return {"index": own} | ({"document": {"text": self._given[own]}} if self._shown else {}) | {"relevance_score": one.score}
+
+    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+        """All documents that were asked for."""
+        (pieces,) = answers
+        results = [self._result(place, one) for place, one in enumerate(pieces[-1].ranking)]
+        return _frame(account, "rerank") | {"results": results, "usage": _usage(account), "tailorbird": origin_of(arm, pieces[-1])}
+
+    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+        """A ranking comes whole."""
+        del index, opening
+        return _sse(self.whole(account, arm, [[piece]]))
+
+    def usage_event(self, account: RequestRecord) -> str:
+        """The counts."""
+        return _sse(_frame(account, "rerank") | {"results": [], "usage": _usage(account)})
+
+
+class EmbeddingFormatter(_Ending):
+    """``list`` of ``embedding``: a vector a text, as numbers or as the base64 of their 32-bit little-endian form, which clients ask for."""
+
+    def __init__(self, encoding: Literal["float", "base64"]) -> None:
+        self._encoded: Callable[[Sequence[float]], object] = _packed if encoding == "base64" else list
+
+    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+        """All vectors."""
+        (pieces,) = answers
+        data = [{"object": "embedding", "index": place, "embedding": self._encoded(v)} for place, v in enumerate(pieces[-1].vectors)]
+        usage = {"prompt_tokens": account.prompt_tokens, "total_tokens": account.prompt_tokens}
+        return {"object": "list", "data": data, "model": account.alias, "usage": usage, "tailorbird": origin_of(arm, pieces[-1])}
+
+    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+        """Vectors come whole."""
+        del index, opening
+        return _sse(self.whole(account, arm, [[piece]]))
+
+    def usage_event(self, account: RequestRecord) -> str:
+        """The counts."""
+        return _sse({"object": "list", "data": [], "model": account.alias, "usage": _usage(account)})
+
+
+def _packed(vector: Sequence[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def error_event(error: TailorbirdError) -> str:
+    """An error in the middle of a stream."""
+    return _sse(error_body(error))
+
+
+def text_of(pieces: Sequence[AnswerPiece]) -> str:
+    """The text of an answer."""
+    return "".join(piece.text for piece in pieces)
+
+
+def origin_of(arm: TrafficArm, last: AnswerPiece) -> dict[str, Any]:
+    """What OpenAI has no word for, of an answer whose last piece is ``last``."""
+    origin: dict[str, Any] = {"release": arm.release, "arm": arm.name} | ({"referred": True} if last.referred else {})
+    return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
+
+
+def _text_choice(index: int, text: str, piece: AnswerPiece) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": piece.finish_reason}
+
+
+def _whole_choice(arm: TrafficArm, index: int, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
+    return _text_choice(index, text_of(pieces), pieces[-1]) | {"tailorbird": origin_of(arm, pieces[-1])}
+
+
+def _frame(account: RequestRecord, kind: str) -> dict[str, Any]:
+    return {"id": account.request_id, "object": kind, "created": account.created, "model": account.alias}
+
+
+def _usage(account: RequestRecord) -> dict[str, Any]:
+    read, written = account.prompt_tokens, account.completion_tokens
+    counts: dict[str, Any] = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+    return counts | {"prompt_tokens_details": {"cached_tokens": account.cached_tokens}}
+
+
+def _chances(pieces: Sequence[AnswerPiece]) -> dict[str, Any] | None:
+    """Log-probabilities of tokens as OpenAI tells them; None where there are none."""
+    tokens = [chance for piece in pieces for chance in piece.logprobs]
+    if not tokens:
+        return None
+    told = [_chance(chance) | {"top_logprobs": list(map(_chance, chance.top))} for chance in tokens]
+    return {"content": told, "refusal": None}
+
+
+def _chance(chance: TokenChance) -> dict[str, Any]:
+    return {"token": chance.token, "logprob": chance.logprob, "bytes": list(chance.bytes)}
+
+
+def _sse(body: dict[str, Any]) -> str:
+    return f"data: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+class ResponsesFormatter:
+    """``response``: one message with one text. Made for one request: events are numbered."""
+
+    def __init__(self, body: ResponseBody) -> None:
+        self._body = body
+        self._number = 0
+        self._pieces: list[AnswerPiece] = []
+
+    def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
+        """A whole answer."""
+        (pieces,) = answers
+        return self._ended(account, arm, pieces)
+
+    def event(self, account: RequestRecord, arm: TrafficArm, index: int, piece: AnswerPiece, *, opening: bool) -> str:
+        """The first piece comes behind the events that open response, message and text."""
+        del index, arm
+        self._pieces.append(piece)
+        told = self._opening(account) if opening else ""
+        if piece.text:
+            told += self._event("response.output_text.delta", **_PLACE, item_id=_item(account), delta=piece.text, logprobs=[])
+        return told
+
+    def ending(self, account: RequestRecord, arm: TrafficArm, *, usage: bool) -> str:
+        """The events that close text, message and response, which always counts the tokens."""
+        del usage
+        text, response = text_of(self._pieces), self._ended(account, arm, self._pieces)
+        (message,) = response["output"]
+        return (
+            self._event("response.output_text.done", **_PLACE, item_id=message["id"], text=text, logprobs=[])
+            + self._event("response.content_part.done", **_PLACE, item_id=message["id"], part=message["content"][0])
+            + self._event("response.output_item.done", output_index=0, item=message)
+            + self._event(f"response.{response['status']}", response=response)
+        )
+
+    def _opening(self, account: RequestRecord) -> str:
+        begun = self._frame(account, "in_progress") | {"output": [], "usage": None}
+        return (
+            self._event("response.created", response=begun)
+            + self._event("response.in_progress", response=begun)
+            + self._event("response.output_item.added", output_index=0, item=_message(account, "in_progress", []))
+            + self._event("response.content_part.added", **_PLACE, item_id=_item(account), part=_part(""))
+        )
+
+    def _ended(self, account: RequestRecord, arm: TrafficArm, pieces: Sequence[AnswerPiece]) -> dict[str, Any]:
+        status = "incomplete" if pieces[-1].finish_reason == "length" else "completed"
+        return self._frame(account, status) | {
+            "output": [_message(account, status, [_part(text_of(pieces))])],
+            "usage": _response_usage(account),
+            "tailorbird": origin_of(arm, pieces[-1]),
+        }
+
+    def _frame(self, account: RequestRecord, status: str) -> dict[str, Any]:
+        body = self._body
+        form = body.text.format if body.text else None
+        return {
+            "id": account.request_id,
+            "object": "response",
+            "created_at": account.created,
+            "status": status,
+            "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
+            "instructions": body.instructions,
+            "max_output_tokens": body.token_limit,
+            "metadata": body.metadata or {},
+            "model": account.alias,
+            "parallel_tool_calls": False,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": body.temperature or 0.0,
+            "text": {"format": form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}},
+            "tool_choice": "none",
+            "tools": [],
+            "top_p": body.top_p or 1.0,
+            "truncation": "disabled",
+        }
+
+    def _event(self, kind: str, **fields: Any) -> str:
+        body = {"type": kind, "sequence_number": self._number} | fields
+        self._number += 1
+        return f"event: {kind}\ndata: {json.dumps(body, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+#: Where the only text stands.
+_PLACE = {"output_index": 0, "content_index": 0}
+
+
+def _item(account: RequestRecord) -> str:
+    return f"msg_{account.request_id}"
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": []}
+
+
+def _message(account: RequestRecord, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"id": _item(account), "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def _response_usage(account: RequestRecord) -> dict[str, Any]:
+    read, written = account.prompt_tokens, account.completion_tokens
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": account.cached_tokens},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": read + written,
+    }

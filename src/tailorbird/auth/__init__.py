@@ -1,0 +1,38 @@
+"""The access room: keys, signatures, signed checkpoints, API keys, which role may do what, and what a browser must show.
+
+In: identities, key files, secrets. Out: signatures and verdicts on them. Must not know: tables, HTTP, what a release needs before it
+may move.
+"""
+
+from tailorbird.auth import origin_checks, signing
+from tailorbird.auth.api_keys import matches, mint, read_secret
+from tailorbird.auth.keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
+from tailorbird.auth.policy import ROLES_FOR, Action, authorise
+from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
+from tailorbird.auth.signing import sign, signed_bytes, verify
+from tailorbird.auth.throttle import Throttle, network_of
+
+__all__ = [
+    "ROLES_FOR",
+    "Action",
+    "PrivateKey",
+    "Throttle",
+    "authorise",
+    "check_key",
+    "check_note",
+    "check_public_key",
+    "create_key",
+    "load_key",
+    "make_checkpoint",
+    "matches",
+    "mint",
+    "network_of",
+    "origin_checks",
+    "public_key",
+    "read_secret",
+    "sign",
+    "signed_bytes",
+    "signing",
+    "verifier_key",
+    "verify",
+]

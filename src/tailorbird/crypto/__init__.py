@@ -1,0 +1,1 @@
+"""Cryptographic structures: canonical JSON and digests, Merkle trees, membership proofs, log verification."""

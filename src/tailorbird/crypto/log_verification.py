@@ -1,0 +1,75 @@
+"""Is the event log what it was? Recomputes every leaf and every root, trusting nothing that is stored."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.crypto.merkle import Frontier, leaf_hash
+from tailorbird.domain.event import Checkpoint, Event, LogEntry
+
+
+def event_leaf(event: Event) -> bytes:
+    """The leaf hash of an event: SHA-256(0x00 ‖ its RFC 8785 JSON)."""
+    return leaf_hash(canonical_json(event))
+
+
+def entry_leaf(entry: LogEntry) -> bytes:
+    """The leaf hash that an entry ought to have: that of its stored body, where it has one (then its event was read from it)."""
+    return leaf_hash(entry.body.encode()) if entry.body else event_leaf(entry.event)
+
+
+def check_entries(
+    entries: Iterable[LogEntry], checkpoints: Sequence[Checkpoint], *, size: int | None = None, root: str | None = None
+) -> tuple[str, ...]:
+    """What is wrong with a log; empty exactly when it is intact. ``entries`` is the whole log, from index 0, and is read once, as a stream.
+
+    Checks that indices have no gap, that each stored leaf hash is that of its body, and that the tree of each checkpoint's size has the
+    checkpoint's root. ``size`` and ``root`` are what the log claims of itself (``EventLog.size``, ``.root``): they find entries that were
+    cut off after the last checkpoint.
+    """
+    return tuple(_problems(entries, _expected(checkpoints, size, root)))
+
+
+#: Size of a tree to the roots it should have, each with the name of who says so.
+_Claims = dict[int, list[tuple[str, str]]]
+
+
+def _expected(checkpoints: Sequence[Checkpoint], size: int | None, root: str | None) -> _Claims:
+    claims: _Claims = defaultdict(list)
+    for checkpoint in checkpoints:
+        claims[checkpoint.size].append((checkpoint.root, f"the checkpoint at size {checkpoint.size}"))
+    if size is not None and root is not None:
+        claims[size].append((root, f"the log's own head at size {size}"))
+    return claims
+
+
+#: So many leaves are hashed into the tree at a time.
+_LEAVES_AT_ONCE = 4096
+
+
+def _problems(entries: Iterable[LogEntry], claims: _Claims) -> Iterator[str]:
+    frontier, leaves, expected = Frontier(), list[bytes](), 0
+    yield from _disagreements(frontier, claims)
+    for entry in entries:
+        if entry.index != expected:
+            yield f"entry {expected} is missing: the next one found is {entry.index}"
+        leaf = entry_leaf(entry)
+        if leaf.hex() != entry.leaf_hash:
+            yield f"entry {entry.index} was changed: its event does not have the stored leaf hash"
+        leaves.append(leaf)
+        expected = entry.index + 1
+        if len(leaves) == _LEAVES_AT_ONCE or frontier.size + len(leaves) in claims:
+            frontier, leaves = frontier.extend(leaves)[0], []
+            yield from _disagreements(frontier, claims)
+    size = frontier.size + len(leaves)
+    for claimed in sorted(claims):
+        if claimed > size:
+            yield from (f"{who} covers entries that are gone: the log has {size}" for _, who in claims[claimed])
+
+
+def _disagreements(frontier: Frontier, claims: _Claims) -> Iterator[str]:
+    if frontier.size in claims:
+        actual = frontier.root().hex()
+        yield from (f"{who} does not match the entries: another root" for root, who in claims[frontier.size] if root != actual)

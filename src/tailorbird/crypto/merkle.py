@@ -1,0 +1,235 @@
+"""The Merkle tree of RFC 6962 (SHA-256): roots, proofs, and a frontier to which leaves are added in O(log n).
+
+A proof is a list of roots over spans of leaves, and every such span falls into a few complete subtrees (``complete_subtrees``). Whoever
+keeps the hashes of complete subtrees, which never change, answers any proof with a few look-ups.
+
+Verifying follows RFC 9162 §2.1.3.2 and §2.1.4.2. A verdict is a bool: a proof that is malformed in any way is simply not a proof.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+#: Length of every hash here, in bytes.
+HASH_BYTES = 32
+
+#: The root of the tree without leaves.
+EMPTY_ROOT = hashlib.sha256(b"").digest()
+
+
+def leaf_hash(data: bytes) -> bytes:
+    """SHA-256(0x00 ‖ data): the hash of one entry. The prefix keeps a leaf from ever passing for a node."""
+    return hashlib.sha256(b"\x00" + data).digest()
+
+
+def leaf_hashes(data: Iterable[bytes]) -> Iterator[bytes]:
+    """``leaf_hash`` of each."""
+    sha256 = hashlib.sha256
+    return (sha256(b"\x00" + entry).digest() for entry in data)
+
+
+def node_hash(left: bytes, right: bytes) -> bytes:
+    """SHA-256(0x01 ‖ left ‖ right): the hash of an inner node."""
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+class LeafSpan(NamedTuple):
+    """Leaves ``start`` to ``stop`` (exclusive)."""
+
+    start: int
+    stop: int
+
+
+class Node(NamedTuple):
+    """A complete subtree by its place: leaves ``number * 2**level`` to ``(number + 1) * 2**level`` (exclusive)."""
+
+    level: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """All that a growing tree must remember: its size, and the roots of the full subtrees along its right edge, largest first.
+
+    There is one such root for every set bit of ``size``. Raises ValueError when the two do not fit.
+    """
+
+    size: int = 0
+    edge: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.size < 0 or len(self.edge) != self.size.bit_count() or any(len(h) != HASH_BYTES for h in self.edge):
+            raise ValueError(f"{len(self.edge)} hashes cannot be the right edge of a tree of {self.size} leaves")
+
+    def append(self, leaf: bytes) -> Frontier:
+        """The frontier after one more leaf hash."""
+        return self.extend((leaf,))[0]
+
+    def extend(self, leaves: Iterable[bytes]) -> tuple[Frontier, dict[Node, bytes]]:
+        """The frontier after more leaf hashes; and the complete subtrees of two and more leaves that these finish, with their roots."""
+        size, edge, finished = self.size, list(self.edge), {}
+        for hashed in leaves:
+            for level in range(1, _trailing_ones(size) + 1):
+                hashed = node_hash(edge.pop(), hashed)
+                finished[Node(level, size >> level)] = hashed
+            edge.append(hashed)
+            size += 1
+        return Frontier(size, tuple(edge)), finished
+
+    def root(self) -> bytes:
+        """The root over all leaves appended so far."""
+        return fold(self.edge)
+
+
+def node_hashes(level: Sequence[bytes]) -> Iterator[bytes]:
+    """``node_hash`` of the first two, of the next two, and so on; what is left alone at the end is left out."""
+    sha256, each = hashlib.sha256, iter(level)
+    return (sha256(b"\x01" + left + right).digest() for left, right in zip(each, each, strict=False))
+
+
+def root(leaves: Sequence[bytes]) -> bytes:
+    """MTH of RFC 6962 §2.1 over leaf hashes."""
+    return Frontier().extend(leaves)[0].root()
+
+
+def fold(subtrees: Sequence[bytes]) -> bytes:
+    """The root over complete subtrees that follow each other, largest first (see ``complete_subtrees``)."""
+    if not subtrees:
+        return EMPTY_ROOT
+    *larger, folded = subtrees
+    for subtree in reversed(larger):
+        folded = node_hash(subtree, folded)
+    return folded
+
+
+def complete_subtrees(span: LeafSpan) -> tuple[Node, ...]:
+    """The complete subtrees that make up a span of a proof, largest first: one for every set bit of its length."""
+    nodes, start = [], span.start
+    for level in reversed(range((span.stop - span.start).bit_length())):
+        if (span.stop - span.start) >> level & 1:
+            nodes.append(Node(level, start >> level))
+            start += 1 << level
+    return tuple(nodes)
+
+
+def inclusion_proof(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
+    """PATH(index, leaves) of RFC 6962 §2.1.1: the hashes that lead from leaf ``index`` to the root. Raises ValueError outside the tree."""
+    return tuple(root(leaves[start:stop]) for start, stop in inclusion_spans(index, len(leaves)))
+
+
+def inclusion_spans(index: int, size: int) -> tuple[LeafSpan, ...]:
+    """The spans whose roots are the inclusion proof of leaf ``index`` in a tree of ``size``. Raises ValueError outside the tree."""
+    if not 0 <= index < size:
+        raise ValueError(f"there is no leaf {index} in a tree of {size}")
+    return tuple(_path(index, LeafSpan(0, size)))
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected: bytes) -> bool:
+    """True when ``proof`` shows that leaf hash ``leaf`` stands at ``index`` in the tree of ``size`` leaves with the root ``expected``."""
+    if not 0 <= index < size:
+        return False
+    node, last, hashed = index, size - 1, leaf
+    for sibling in proof:
+        if last == 0:
+            return False
+        if node & 1 or node == last:
+            hashed = node_hash(sibling, hashed)
+            shift = _trailing_zeros(node)
+            node, last = node >> shift, last >> shift
+        else:
+            hashed = node_hash(hashed, sibling)
+        node, last = node >> 1, last >> 1
+    return last == 0 and hashed == expected
+
+
+def consistency_proof(leaves: Sequence[bytes], old_size: int) -> tuple[bytes, ...]:
+    """PROOF(old_size, leaves) of RFC 6962 §2.1.2: that the tree of the first ``old_size`` leaves is a prefix of this one.
+
+    Empty for ``old_size`` 0 and for the whole tree. Raises ValueError when the old tree is larger.
+    """
+    return tuple(root(leaves[start:stop]) for start, stop in consistency_spans(old_size, len(leaves)))
+
+
+def consistency_spans(old_size: int, new_size: int) -> tuple[LeafSpan, ...]:
+    """The spans whose roots are the consistency proof between trees of two sizes. Raises ValueError when the old tree is larger."""
+    if not 0 <= old_size <= new_size:
+        raise ValueError(f"a tree of {new_size} leaves never had {old_size}")
+    return tuple(_subproof(old_size, LeafSpan(0, new_size), whole=True)) if old_size else ()
+
+
+def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """True when ``proof`` shows that the tree of ``new_size`` leaves only appended to the one of ``old_size``."""
+    if not 0 <= old_size <= new_size:
+        return False
+    if old_size == 0:
+        return not proof and old_root == EMPTY_ROOT
+    if old_size == new_size:
+        return not proof and old_root == new_root
+    if not proof:
+        return False
+    is_full = old_size & (old_size - 1) == 0
+    path = [old_root, *proof] if is_full else list(proof)
+    return _climb_both(old_size, new_size, path) == (old_root, new_root)
+
+
+def _climb_both(old_size: int, new_size: int, path: Sequence[bytes]) -> tuple[bytes, bytes] | None:
+    """The old and the new root that ``path`` leads to; None when it has the wrong length."""
+    shift = _trailing_ones(old_size - 1)
+    node, last = (old_size - 1) >> shift, (new_size - 1) >> shift
+    old = new = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return None
+        if node & 1 or node == last:
+            old, new = node_hash(sibling, old), node_hash(sibling, new)
+            shift = _trailing_zeros(node)
+            node, last = node >> shift, last >> shift
+        else:
+            new = node_hash(new, sibling)
+        node, last = node >> 1, last >> 1
+    return (old, new) if last == 0 else None
+
+
+def _path(index: int, span: LeafSpan) -> Iterator[LeafSpan]:
+    start, stop = span
+    if stop - start == 1:
+        return
+    middle = start + _split(stop - start)
+    left, right = LeafSpan(start, middle), LeafSpan(middle, stop)
+    inside, beside = (left, right) if index < middle else (right, left)
+    yield from _path(index, inside)
+    yield beside
+
+
+def _subproof(old: int, span: LeafSpan, *, whole: bool) -> Iterator[LeafSpan]:
+    """SUBPROOF: ``old`` is the end of the old tree; ``whole`` is True while the old tree is known to be a full subtree already."""
+    start, stop = span
+    if old == stop:
+        if not whole:
+            yield span
+        return
+    middle = start + _split(stop - start)
+    left, right = LeafSpan(start, middle), LeafSpan(middle, stop)
+    if old <= middle:
+        yield from _subproof(old, left, whole=whole)
+        yield right
+    else:
+        yield from _subproof(old, right, whole=False)
+        yield left
+
+
+def _split(size: int) -> int:
+    """The largest power of two below ``size`` (≥ 2)."""
+    return 1 << ((size - 1).bit_length() - 1)
+
+
+def _trailing_ones(number: int) -> int:
+    return _trailing_zeros(number + 1)
+
+
+def _trailing_zeros(number: int) -> int:
+    """How often ``number`` can be halved; 0 for 0, which is already at the left edge."""
+    return (number & -number).bit_length() - 1 if number else 0

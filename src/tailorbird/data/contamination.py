@@ -1,0 +1,175 @@
+"""Contamination: long word runs that two texts share, which near-duplicate search misses when one text is much longer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: The version of what follows.
+SCHEME = "words-8-13/1"
+
+SHORT_RUN, LONG_RUN = 8, 13
+#: A run in more texts than this is a phrase.
+PHRASE = 10
+#: Tenths of a text's short runs that another must hold.
+_TENTHS = 7
+
+_WORD = re.compile(r"\w+")
+_BLOCK = 8192
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class WordRuns:
+    """The distinct runs of eight words of N texts, hashed and sorted; the text that holds each; how many each text holds."""
+
+    runs_R: NDArray[np.uint64]
+    holders_R: NDArray[np.int32]
+    counts_N: NDArray[np.int32]
+
+    def joined(self, later: WordRuns) -> WordRuns:
+        """The runs of these texts and of later ones."""
+        at = np.searchsorted(self.runs_R, later.runs_R, side="right")
+        holders_R = later.holders_R + np.int32(len(self.counts_N))
+        return WordRuns(
+            np.insert(self.runs_R, at, later.runs_R),
+            np.insert(self.holders_R, at, holders_R),
+            np.concatenate([self.counts_N, later.counts_N]),
+        )
+
+
+def overlapping(texts: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs (smaller index first, sorted) of texts of which one is held by the other. Texts of fewer than eight words hold nothing."""
+    return pairs_of(runs_of(texts), lambda places: [texts[place] for place in places])
+
+
+def runs_of(texts: Sequence[str]) -> WordRuns:
+    """The runs of texts. A gigabyte of long texts has 160 million: what is needed no more is given back before more is taken."""
+    runs_R, holders_R = _runs(texts)
+    counts_N = np.bincount(holders_R, minlength=len(texts)).astype(np.int32)
+    order_R = np.argsort(runs_R, kind="stable")
+    sorted_R = runs_R[order_R]
+    del runs_R
+    return WordRuns(sorted_R, holders_R[order_R], counts_N)
+
+
+def pairs_of(runs: WordRuns, texts_at: Callable[[list[int]], list[str]]) -> list[tuple[int, int]]:
+    """``overlapping`` of texts whose runs are known."""
+    return _held(_sharing(runs.runs_R, runs.holders_R, len(runs.counts_N)), runs.counts_N, texts_at)
+
+
+def pairs_since(
+    runs: WordRuns, texts_at: Callable[[list[int]], list[str]], start: int, tied: NDArray[np.int64]
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Pairs of which the later text is at ``start`` or behind it; and those of ``tied`` (earlier pairs, int64[P, 2]) that hold no longer,
+    because runs that they share have become phrases."""
+    size = len(runs.counts_N)
+    new_K = np.unique(runs.runs_R[runs.holders_R >= start])
+    begins, ends = np.searchsorted(runs.runs_R, new_K, "left"), np.searchsorted(runs.runs_R, new_K, "right")
+    within = _ranges(begins, ends)
+    low_P, high_P, shared_P = _sharing(runs.runs_R[within], runs.holders_R[within], size)
+    later = high_P >= start
+    found = _held((low_P[later], high_P[later], shared_P[later]), runs.counts_N, texts_at)
+    crowded = np.flatnonzero(ends - begins > PHRASE)
+    touched = np.unique(runs.holders_R[_ranges(begins[crowded], ends[crowded])])
+    doubtful = tied[np.isin(tied[:, 0], touched) & np.isin(tied[:, 1], touched)]
+    return found, [pair for pair in map(tuple, doubtful.tolist()) if not _still_held(runs, texts_at(list(pair)), pair)]
+
+
+def _still_held(runs: WordRuns, texts: list[str], pair: tuple[int, int]) -> bool:
+    both = runs_of(texts).runs_R
+    common = both[1:][both[1:] == both[:-1]]
+    holders = np.searchsorted(runs.runs_R, common, "right") - np.searchsorted(runs.runs_R, common, "left")
+    shared = int((holders <= PHRASE).sum())
+    if 10 * shared >= _TENTHS * int(min(runs.counts_N[pair[0]], runs.counts_N[pair[1]])):
+        return shared > 0
+    return shared > LONG_RUN - SHORT_RUN and _share_half(*texts)
+
+
+def _ranges(begins: NDArray[np.intp], ends: NDArray[np.intp]) -> NDArray[np.intp]:
+    """All numbers from each begin to before its end, one range after the other."""
+    lengths = ends - begins
+    return np.repeat(begins - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths) + np.arange(lengths.sum()) if len(begins) else begins
+
+
+def _held(
+    sharing: tuple[NDArray[np.int64], ...], counts_N: NDArray[np.int32], texts_at: Callable[[list[int]], list[str]]
+) -> list[tuple[int, int]]:
+    low_P, high_P, shared_P = sharing
+    held_P = 10 * shared_P >= _TENTHS * np.minimum(counts_N[low_P], counts_N[high_P])
+    for place in np.flatnonzero(~held_P & (shared_P > LONG_RUN - SHORT_RUN)):
+        held_P[place] = _share_half(*texts_at([int(low_P[place]), int(high_P[place])]))
+    return list(zip(low_P[held_P].tolist(), high_P[held_P].tolist(), strict=True))
+
+
+def _sharing(runs_R: NDArray[np.uint64], holders_R: NDArray[np.int32], size: int) -> tuple[NDArray[np.int64], ...]:
+    """Pairs of texts that share runs (sorted) which are no phrases, sorted, and how many each pair shares."""
+    again_R = runs_R[1:] == runs_R[:-1]
+    met_R = np.append(again_R, False) | np.insert(again_R, 0, False) if len(runs_R) else np.zeros(0, dtype=bool)
+    runs_R, holders_R = runs_R[met_R], holders_R[met_R]  # nearly all runs stand in one text
+    begins_R = np.concatenate([[True], runs_R[1:] != runs_R[:-1]]) if len(runs_R) else np.zeros(0, dtype=bool)
+    group_R = np.cumsum(begins_R) - 1
+    telling_R = np.bincount(group_R)[group_R] <= PHRASE if len(runs_R) else begins_R
+    runs_R, holders_R = runs_R[telling_R], holders_R[telling_R]
+    met = [np.zeros(0, dtype=np.int64)]
+    for step in range(1, min(PHRASE, len(runs_R))):
+        same = runs_R[step:] == runs_R[:-step]
+        one, other = holders_R[:-step][same].astype(np.int64), holders_R[step:][same].astype(np.int64)
+        met.append(np.minimum(one, other) * size + np.maximum(one, other))
+    pairs_P, shared_P = np.unique(np.concatenate(met), return_counts=True)
+    return pairs_P // max(1, size), pairs_P % max(1, size), shared_P
+
+
+def _share_half(one: str, other: str) -> bool:
+    """True when a run of thirteen or more words stands in both and makes up half of the shorter text."""
+    words, others = _WORD.findall(one), _WORD.findall(other)
+    shortest = min(len(words), len(others))
+    length = max(LONG_RUN, (shortest + 1) // 2)
+    if shortest < length:
+        return False
+    mine = {tuple(words[start : start + length]) for start in range(len(words) - length + 1)}
+    return any(tuple(others[start : start + length]) in mine for start in range(len(others) - length + 1))
+
+
+def _runs(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """The distinct runs of eight words of each text, hashed, and the text that holds each."""
+    known: dict[str, int] = {}
+    parts = [_runs_of(texts[start : start + _BLOCK], start, known) for start in range(0, len(texts), _BLOCK)]
+    if not parts:
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
+    return np.concatenate([runs for runs, _ in parts]), np.concatenate([holders for _, holders in parts])
+
+
+def _runs_of(texts: Sequence[str], start: int, known: dict[str, int]) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    found = [_WORD.findall(text) for text in texts]
+    words_W = np.fromiter((_hashed(word, known) for word in chain.from_iterable(found)), dtype=np.uint64)
+    holder_W = np.repeat(np.arange(start, start + len(texts), dtype=np.int32), [len(words) for words in found])
+    if len(words_W) < SHORT_RUN:
+        return np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int32)
+    size = len(words_W) - SHORT_RUN + 1
+    runs_W = np.zeros(size, dtype=np.uint64)
+    for step in range(SHORT_RUN):
+        runs_W = (runs_W ^ words_W[step : step + size]) * _MIX
+        runs_W ^= runs_W >> np.uint64(29)
+    inside_W = holder_W[:size] == holder_W[SHORT_RUN - 1 :]
+    runs_W, holder_W = runs_W[inside_W], holder_W[:size][inside_W]
+    order_W = np.lexsort((runs_W, holder_W))
+    runs_W, holder_W = runs_W[order_W], holder_W[order_W]
+    new_W = np.ones(len(runs_W), dtype=bool)
+    new_W[1:] = (runs_W[1:] != runs_W[:-1]) | (holder_W[1:] != holder_W[:-1])
+    return runs_W[new_W], holder_W[new_W]
+
+
+def _hashed(word: str, known: dict[str, int]) -> int:
+    """A number for a word, the same for ever."""
+    number = known.get(word)
+    if number is None:
+        number = int.from_bytes(blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+        known[word] = number
+    return number

@@ -1,0 +1,189 @@
+"""Curation steps: personal data, quality rules, protected evaluation sets; and what they count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tailorbird.data.duplicates.exact import Item, quarantine
+from tailorbird.data.duplicates.split_groups import Tie, components
+from tailorbird.data.privacy import RedactedText, Redaction
+from tailorbird.data.quality import QualityChecker
+from tailorbird.data.readers import SourceRow, read_texts
+from tailorbird.domain.curation import FlowStep, PersonalKind, PrivacyAction, PrivacyPolicy, QualityPolicy, QualityRule, RowFinding
+from tailorbird.domain.dataset import Quarantined
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import Objective, Task, TaskKind
+
+
+@dataclass
+class CurationTally:
+    """Everything counted so far. ``personal_rows`` are rows with a kind, ``personal_found`` its occurrences."""
+
+    flow: list[FlowStep] = field(default_factory=list)
+    findings: list[RowFinding] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    personal_rows: Counter[PersonalKind] = field(default_factory=Counter)
+    personal_found: Counter[PersonalKind] = field(default_factory=Counter)
+    quality: Counter[QualityRule] = field(default_factory=Counter)
+
+    def step(self, name: str, before: int, gone: Sequence[Quarantined], *, changed: int = 0, repeated: int = 0) -> None:
+        """A step that ``gone`` went in, and ``repeated`` exact copies."""
+        reasons = dict(sorted(Counter(entry.code for entry in gone).items())) | ({"exact_duplicate": repeated} if repeated else {})
+        self.flow.append(FlowStep(name=name, before=before, after=before - len(gone) - repeated, changed=changed, reasons=reasons))
+
+
+@dataclass(frozen=True)
+class ProtectedTexts:
+    """Distinct normalised texts, and for each the path of the set that it is of."""
+
+    texts: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+
+
+def protected_texts(objective: Objective, folder: Path) -> ProtectedTexts:
+    """The texts of all protected sets. Raises DataInvalid or Unavailable as reading does."""
+    found: dict[str, str] = {}
+    for one in objective.curation.protected:
+        for text in read_texts(one, folder):
+            found.setdefault(text, one.path)
+    return ProtectedTexts(tuple(found), tuple(found.values()))
+
+
+def set_apart(
+    items: Sequence[Item], protected: ProtectedTexts, ties: Sequence[Tie], tally: CurationTally
+) -> tuple[list[int], Counter[str]]:
+    """Places of the items that no tie connects to a protected text; and how many rows were set aside for each set.
+
+    ``ties`` are of the items' texts followed by the protected ones.
+    """
+    if not protected.texts:
+        return list(range(len(items))), Counter()
+    size = len(items)
+    touched: dict[int, str] = {}
+    for part in components(range(size + len(protected.texts)), ties):
+        sets = [protected.sets[place - size] for place in part if place >= size]
+        if sets:
+            touched |= dict.fromkeys((place for place in part if place < size), min(sets))
+    gone = [
+        quarantine(items[place].row, "contaminates_protected", f"the row, or one nearly like it, is in the protected set {name}")
+        for place, name in sorted(touched.items())
+    ]
+    tally.step("protected sets", size, gone)
+    tally.quarantined += gone
+    return [place for place in range(size) if place not in touched], Counter(touched.values())
+
+
+def sift(rows: Sequence[SourceRow], task: Task, policy: QualityPolicy, tally: CurationTally) -> list[SourceRow]:
+    """The rows that may stay. Raises DataInvalid when none are left."""
+    quality = QualityChecker(policy, answers=task.kind is TaskKind.GENERATE)
+    kept: list[SourceRow] = []
+    gone: list[Quarantined] = []
+    for row in rows:
+        broken = quality.broken(row.text, row.target)
+        if not broken:
+            kept.append(row)
+            continue
+        tally.quality.update(broken)
+        dropped = quality.drops(broken)
+        tally.findings += [
+            RowFinding(file=row.place.file, line=row.line, code=f"quality.{rule.value}", action="drop" if rule is dropped else "reported")
+            for rule in broken
+        ]
+        if dropped:
+            reason = f"the row breaks the rule {dropped.value}"
+            gone.append(Quarantined(file=row.place.file, line=row.line, code=f"quality_{dropped.value}", reason=reason))
+        else:
+            kept.append(row)
+    tally.step("quality", len(rows), gone)
+    tally.quarantined += gone
+    if not kept:
+        raise DataInvalid("no rows are left after curation", _most_frequent(tally), code="nothing_left")
+    return kept
+
+
+def _most_frequent(tally: CurationTally) -> str:
+    reasons: dict[str, int] = {}
+    for step in tally.flow:
+        for code, count in step.reasons.items():
+            reasons[code] = reasons.get(code, 0) + count
+    if not reasons:
+        return "bring rows"
+    code = max(reasons, key=lambda name: reasons[name])
+    return f"the most frequent reason is {code} ({reasons[code]:,} rows): soften `curation`, or bring other rows"
+
+
+#: Rows that are looked at together.
+_AT_ONCE = 10_000
+_CHANGING = (PrivacyAction.REDACT, PrivacyAction.PSEUDONYMISE)
+
+
+def treat(rows: Sequence[SourceRow], task: Task, privacy: Redaction, tally: CurationTally) -> list[SourceRow]:
+    """Texts, and answers where rows have answers, after the policy; rows that must go are put into the tally's quarantine.
+
+    Raises DataInvalid when a kind is found for which the data set is to be refused.
+    """
+    kept: list[SourceRow] = []
+    gone: list[Quarantined] = []
+    changed = 0
+    for row, parts in _treated(rows, task, privacy):
+        if not any(part.counts for part in parts):
+            kept.append(row)
+            continue
+        counts = _note(row, parts, privacy.policy, tally)
+        if any(part.drop for part in parts):
+            kinds = ", ".join(kind.value for kind in counts if privacy.policy.action(kind) is PrivacyAction.DROP)
+            gone.append(
+                Quarantined(file=row.place.file, line=row.line, code="personal_data", reason=f"the row holds personal data: {kinds}")
+            )
+            continue
+        after = _rewritten(row, parts, counts, privacy.policy)
+        changed += after is not row
+        kept.append(after)
+    _refuse(privacy.policy, tally)
+    tally.step("personal data", len(rows), gone, changed=changed)
+    tally.quarantined += gone
+    return kept
+
+
+def _treated(rows: Sequence[SourceRow], task: Task, privacy: Redaction) -> Iterator[tuple[SourceRow, list[RedactedText]]]:
+    """Each row with its text, and its answer where rows have answers, after the policy."""
+    for start in range(0, len(rows), _AT_ONCE):
+        some = rows[start : start + _AT_ONCE]
+        texts = privacy.treat([row.text for row in some])
+        answers = privacy.treat([row.target for row in some]) if task.kind is TaskKind.GENERATE else None
+        for place, row in enumerate(some):
+            yield row, [texts[place]] if answers is None else [texts[place], answers[place]]
+
+
+def _note(row: SourceRow, parts: Sequence[RedactedText], policy: PrivacyPolicy, tally: CurationTally) -> dict[PersonalKind, int]:
+    counts: dict[PersonalKind, int] = {}
+    for part in parts:
+        for kind, count in part.counts.items():
+            counts[kind] = counts.get(kind, 0) + count
+    tally.personal_rows.update(counts.keys())
+    tally.personal_found.update(counts)
+    tally.findings += [
+        RowFinding(file=row.place.file, line=row.line, code=f"privacy.{kind.value}", count=count, action=policy.action(kind).value)
+        for kind, count in sorted(counts.items())
+    ]
+    return counts
+
+
+def _rewritten(row: SourceRow, parts: Sequence[RedactedText], counts: dict[PersonalKind, int], policy: PrivacyPolicy) -> SourceRow:
+    done = tuple(f"{policy.action(kind).value}:{kind.value}" for kind in sorted(counts) if policy.action(kind) in _CHANGING)
+    if not done:
+        return row
+    target = parts[1].text if len(parts) > 1 else row.target
+    return replace(row, text=parts[0].text, target=target, transforms=(*row.transforms, *done))
+
+
+def _refuse(policy: PrivacyPolicy, tally: CurationTally) -> None:
+    refused = [kind for kind in sorted(tally.personal_rows) if policy.action(kind) is PrivacyAction.REFUSE]
+    if refused:
+        counted = ", ".join(f"{kind.value} in {tally.personal_rows[kind]:,} rows" for kind in refused)
+        first = next(finding for finding in tally.findings if finding.action == PrivacyAction.REFUSE)
+        hint = f"take it out of the files (first in {first.file}, line {first.line}), or let `curation.privacy` redact or drop it"
+        raise DataInvalid(f"the data hold what the objective refuses: {counted}", hint, code="personal_data_refused")

@@ -1,0 +1,103 @@
+"""What must stay on one side of a split: rows with one text, with nearly one text, or of one subject."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from tailorbird.data.contamination import WordRuns, pairs_of, runs_of
+from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.near import pairs_within
+from tailorbird.data.duplicates.shared_text import SharedText
+from tailorbird.data.duplicates.text_index import TextIndex, index_texts
+
+#: Indices of items that belong together.
+Tie = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class TextTies:
+    """What ties items by what tells their texts from others (``Item.compared``). ``near`` and ``overlaps`` are pairs of distinct texts,
+    ``first`` the first item of each of these; ``same`` are items that have one text. ``index`` and ``runs`` are what the pairs were found
+    by."""
+
+    same: Sequence[Tie]
+    near: Sequence[tuple[int, int]]
+    overlaps: Sequence[tuple[int, int]]
+    first: Sequence[int]
+    index: TextIndex
+    runs: WordRuns
+
+    @property
+    def ties(self) -> list[Tie]:
+        """All of them, between items."""
+        return [*self.same, *((self.first[one], self.first[other]) for one, other in (*self.near, *self.overlaps))]
+
+
+def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
+    """Items whose texts are equal (with different targets, or but for what most rows share), nearly alike, or of which one holds most of
+    the other.
+
+    ``others`` are further normalised texts; they have the places after the items.
+    """
+    by_text: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        by_text.setdefault(item.compared, []).append(index)
+    for index, text in enumerate(others, start=len(items)):
+        by_text.setdefault(text, []).append(index)
+    texts = list(by_text)
+    indexed, runs = index_texts(texts), runs_of(texts)
+
+    def texts_at(places: list[int]) -> list[str]:
+        return [texts[place] for place in places]
+
+    return TextTies(
+        same=[tuple(same) for same in by_text.values() if len(same) > 1],
+        near=pairs_within(indexed, texts_at),
+        overlaps=pairs_of(runs, texts_at),
+        first=[same[0] for same in by_text.values()],
+        index=indexed,
+        runs=runs,
+    )
+
+
+def distinguished(items: Sequence[Item], shared: SharedText) -> list[Item]:
+    """``items`` that know what tells each from others."""
+    told = shared.told([item.row.text for item in items], [item.folded for item in items])
+    return [item if text is item.folded else replace(item, told=text) for item, text in zip(items, told, strict=True)]
+
+
+def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> list[Tie]:
+    """Items of one subject. ``alike`` are the near-duplicate groups: what several subjects wrote nearly word for word (a form, a phrase of
+    the trade) does not tie their other rows together."""
+    shared = {index for part in alike if len({items[index].subject for index in part} - {None}) > 1 for index in part}
+    by_subject: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        if item.subject is not None and index not in shared:
+            by_subject.setdefault(item.subject, []).append(index)
+    return [tuple(same) for same in by_subject.values() if len(same) > 1]
+
+
+def components(members: Sequence[int], ties: Iterable[Tie]) -> Iterator[list[int]]:
+    """``members`` parted into sets that ties connect, in the order of their first members; ties reach members only, so that what is left
+    out connects nothing."""
+    members_M = np.fromiter(members, np.intp, len(members))
+    place = np.full(int(members_M.max(initial=-1)) + 1, -1, dtype=np.int32)
+    place[members_M] = np.arange(len(members), dtype=np.int32)
+    ones, others = array("i"), array("i")
+    for tie in ties:
+        first, *rest = [at for index in tie if index < len(place) and (at := int(place[index])) >= 0] or [-1]
+        others.extend(rest)
+        ones.extend([first] * len(rest))
+    graph = coo_array((np.ones(len(ones), dtype=np.int8), (np.array(ones), np.array(others))), shape=(len(members), len(members)))
+    label_M = connected_components(graph, directed=False)[1] if len(members) else members_M
+    order = np.argsort(label_M, kind="stable")
+    begins = np.flatnonzero(np.diff(label_M[order], prepend=-1))
+    ends = np.append(begins[1:], len(order))
+    for part in np.argsort(order[begins], kind="stable").tolist():
+        yield members_M[order[begins[part] : ends[part]]].tolist()

@@ -1,0 +1,116 @@
+"""What must be as it was, so that rows which were appended are all that is new."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import date
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.data.incremental.state import NotAnAppend
+from tailorbird.data.pipeline import SnapshotRequest
+from tailorbird.data.provenance import salt_of
+from tailorbird.data.provenance.merkle_seal import order_of
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.value import Digest
+
+#: Splits by their number in arrays.
+SPLITS = tuple(Split)
+#: Of a digest as text.
+_PREFIX, _LETTERS = b"sha256:", 71
+Known = Mapping[Digest, tuple[str, str]]
+
+
+def can_grow(request: SnapshotRequest) -> bool:
+    """True where rows are told apart by their own texts only: no evaluation sets beside them, no documents, nothing thinned out, no
+    shifted part."""
+    objective = request.objective
+    plain = not objective.curation.protected and objective.curation.near_duplicates == "group" and not objective.documents
+    names = [source.path for source in objective.data]
+    return plain and objective.split is None and objective.task.kind is not TaskKind.RANK and len(set(names)) == len(names)
+
+
+def conditions(request: SnapshotRequest, schemes: Mapping[str, str]) -> dict[str, Any]:
+    """Everything but the files that decides what becomes of a row: objective, versions of methods, erasures, decisions."""
+    amendments = request.amendments
+    return {
+        "objective": digest_of(request.objective.model_copy(update={"data": ()})),
+        "schemes": dict(schemes),
+        "secret": digest_bytes(salt_of(amendments.secret, request.objective.name)),
+        "erased": digest_of(sorted(amendments.erased)),
+        "decisions": digest_of([digest_of(amendments.decisions[row]) for row in sorted(amendments.decisions)]),
+    }
+
+
+def check_retention(facts: Mapping[str, Any], today: date | None) -> None:
+    """Raises NotAnAppend when retention of an earlier row has ended since."""
+    if today and facts["retain"] and date.fromisoformat(facts["retain"]) < today:
+        raise NotAnAppend("retention of earlier rows has ended")
+
+
+def first_end(days: Iterable[date | None]) -> str:
+    """The first of the days on which retention ends; empty where there is none."""
+    return min((day.isoformat() for day in days if day), default="")
+
+
+class KnownArrays(NamedTuple):
+    """Where rows went: ids and groups uint8[K, 32], the number of the split uint8[K]."""
+
+    ids: NDArray[np.uint8]
+    groups: NDArray[np.uint8]
+    splits: NDArray[np.uint8]
+
+    def joined(self, later: KnownArrays) -> KnownArrays:
+        """With rows that went later."""
+        return KnownArrays(*(np.concatenate(both) for both in zip(self, later, strict=True)))
+
+
+def known_arrays(known: Known) -> KnownArrays | None:
+    """The same as arrays; None where ids are no digests."""
+    numbers = {split.value: number for number, split in enumerate(SPLITS)}
+    try:
+        ids, groups = digests_of(known), digests_of(map(itemgetter(1), known.values()))
+    except ValueError:
+        return None
+    return KnownArrays(ids, groups, np.fromiter(map(numbers.__getitem__, map(itemgetter(0), known.values())), np.uint8, len(known)))
+
+
+def known_digest(known: KnownArrays | None) -> str:
+    """The digest of where rows went, in whatever order; empty where that is not known."""
+    if known is None:
+        return ""
+    order = order_of(known.ids)
+    hashed = hashlib.sha256()
+    for array in known:
+        hashed.update(array[order].tobytes())
+    return hashed.hexdigest()
+
+
+def digests_of(ids: Iterable[Digest]) -> NDArray[np.uint8]:
+    """Digests as bytes, uint8[N, 32]. Raises ValueError for what is none."""
+    letters = np.frombuffer("".join(ids).encode(), dtype=np.uint8)
+    if len(letters) % _LETTERS:
+        raise ValueError("an id is no digest")
+    each = letters.reshape(-1, _LETTERS)
+    raw = bytes.fromhex(each[:, len(_PREFIX) :].tobytes().decode())
+    if len(raw) != 32 * len(each) or (each[:, : len(_PREFIX)] != np.frombuffer(_PREFIX, dtype=np.uint8)).any():
+        raise ValueError("an id is no digest")
+    return np.frombuffer(raw, dtype=np.uint8).reshape(-1, 32)
+
+
+def found_in(ids_ND: NDArray[np.uint8], sought_KD: NDArray[np.uint8]) -> dict[bytes, int]:
+    """Those of ``sought_KD`` that are among ``ids_ND``, with their place there."""
+    if not len(sought_KD) or not len(ids_ND):
+        return {}
+    first_N = np.ascontiguousarray(ids_ND[:, :8]).view(np.uint64)[:, 0]
+    wanted_K = np.unique(np.ascontiguousarray(sought_KD[:, :8]).view(np.uint64)[:, 0])
+    at_N = np.minimum(np.searchsorted(wanted_K, first_N), len(wanted_K) - 1)
+    wanted = {sought.tobytes() for sought in sought_KD}
+    near = ((ids_ND[place].tobytes(), place) for place in np.flatnonzero(wanted_K[at_N] == first_N).tolist())
+    return {found: place for found, place in near if found in wanted}

@@ -1,0 +1,137 @@
+"""What is kept of a curation of all rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.incremental.appended_rows import size_of, source_facts
+from tailorbird.data.incremental.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_arrays, known_digest
+from tailorbird.data.incremental.index_merge import arrays_of, item_digests, pairs_array, told_digests
+from tailorbird.data.incremental.state import forget, save_facts, save_rows
+from tailorbird.data.pipeline import PipelineResult, SnapshotRequest
+from tailorbird.data.readers import SourcePlace
+from tailorbird.data.readers.source_resolver import located
+from tailorbird.data.readers.sources import in_order
+from tailorbird.data.snapshot_writer import WrittenSnapshot
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.value import Digest
+
+Assigned = Mapping[Digest, tuple[str, str]]
+
+
+class StateWriter:
+    """Keeps what rows that are appended need, where the request says where: rows first, whose arrays may go then, the rest at the end.
+
+    Forgets what was kept before where rows cannot grow.
+    """
+
+    def __init__(self, request: SnapshotRequest, gathered: PipelineResult) -> None:
+        self._request = request
+        self._facts: dict[str, Any] = {}
+        if request.memory is None:
+            return
+        sources = _sources(request, gathered) if can_grow(request) else []
+        if not sources:
+            forget(request.memory)
+            return
+        rows = gathered.sources.rows
+        facts = {
+            "conditions": conditions(request, gathered.schemes),
+            "sources": sources,
+            "faulty": dict(gathered.faulty),
+            "read": gathered.sources.read,
+            "retain": first_end(row.place.retain_until for row in rows),
+            "terms": terms_of({row.place for row in rows}),
+            **_names(request, gathered.items),
+        }
+        self._token = save_rows(request.memory, _arrays(gathered, facts, labelled=labelled(request)))
+        self._facts = facts if self._token else {}
+
+    def finish(self, frozen: WrittenSnapshot, assigned: Assigned) -> None:
+        """Keeps what became of the rows."""
+        if self._request.memory is None or not self._facts:
+            return
+        facts = self._facts | {
+            "known": known_digest(known_arrays({**self._request.known, **assigned})),
+            "manifest": frozen.manifest.model_dump(mode="json"),
+        }
+        save_facts(self._request.memory, self._token, facts, {"bytes": frozen.lengths_M, "leaves": frozen.leaves_MB})
+
+
+def labelled(request: SnapshotRequest) -> bool:
+    """True where targets are labels, of which there are few."""
+    return request.objective.task.kind is TaskKind.CLASSIFY
+
+
+def terms_of(places: set[SourcePlace]) -> list[list[str]]:
+    """The terms of ``places``, to be kept."""
+    return sorted([*terms] for terms in {(place.license, place.origin, place.collected, place.consent) for place in places})
+
+
+def _names(request: SnapshotRequest, items: Sequence[Item]) -> dict[str, object]:
+    fixed = {item.row.place.file: item.row.fixed for item in items}
+    return {
+        "files": [[name, split.value if split else None] for name, split in fixed.items()],
+        "targets": list(dict.fromkeys(item.row.target for item in items)) if labelled(request) else [""],
+        "subjects": list(dict.fromkeys(item.subject for item in items if item.subject is not None)),
+    }
+
+
+def _sources(request: SnapshotRequest, gathered: PipelineResult) -> list[dict[str, object]]:
+    """The sources as they were read; none where one is another by now. What lies at an address is not fetched again."""
+    found, files = list[dict[str, object]](), gathered.sources.files
+    for source in in_order(request.objective.data):
+        if "://" in source.path:
+            found.append(source_facts(source, files[source.path], 0))
+            continue
+        with located(source, request.folder) as file:
+            if file.digest != files[source.path]:
+                return []
+            found.append(source_facts(source, file.digest, size_of(file)))
+    return found
+
+
+def item_arrays(items: Sequence[Item], facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[np.int32]]:
+    """What is kept of items, by the numbers that ``facts`` give to files, targets and subjects."""
+    files = {name: number for number, (name, _) in enumerate(facts["files"])}
+    targets = {target: number for number, target in enumerate(facts["targets"])} if labelled else {}
+    subjects = {subject: number for number, subject in enumerate(facts["subjects"])}
+    size = len(items)
+    return {
+        "file": np.fromiter((files[item.row.place.file] for item in items), np.int32, size),
+        "target": np.fromiter((targets.get(item.row.target, 0) for item in items), np.int32, size),
+        "subject": np.fromiter((-1 if item.subject is None else subjects[item.subject] for item in items), np.int32, size),
+        "line": np.fromiter((item.row.line for item in items), np.int32, size),
+        "length": np.fromiter((len(item.row.text) for item in items), np.int32, size),
+    }
+
+
+def _arrays(gathered: PipelineResult, facts: Mapping[str, Any], *, labelled: bool) -> dict[str, NDArray[Any]]:
+    items, placed, ties = gathered.items, gathered.placed, gathered.text_ties
+    assert ties is not None
+    ids = item_digests(items)
+    at = {item.id: place for place, item in enumerate(items)}
+    order = np.fromiter((at[item.id] for item, _ in placed), np.intp, len(placed))
+    groups, split, row = np.zeros_like(ids), np.full(len(items), -1, np.int8), np.full(len(items), -1, np.int32)
+    groups[order] = digests_of(group.id for _, group in placed)
+    split[order] = np.fromiter((SPLITS.index(group.split) for _, group in placed), np.int8, len(placed))
+    row[order] = np.arange(len(placed), dtype=np.int32)
+    numbers = {items[place].compared: number for number, place in enumerate(ties.first)}
+    return {
+        **item_arrays(items, facts, labelled=labelled),
+        "ids": ids,
+        "groups": groups,
+        "split": split,
+        "row": row,
+        "text": np.fromiter((numbers[item.compared] for item in items), np.int32, len(items)),
+        "told": told_digests([items[place].compared for place in ties.first]),
+        **gathered.shared.arrays,
+        "near": pairs_array(ties.near),
+        "overlaps": pairs_array(ties.overlaps),
+        **arrays_of(ties.index, ties.runs),
+    }

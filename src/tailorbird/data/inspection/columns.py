@@ -1,0 +1,238 @@
+"""Columns of a data file: what their cells are, and the role each probably has."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tailorbird.domain.inspection import ColumnSeen, Guess
+
+#: Distinct values counted at most.
+DISTINCT = 1000
+#: A longer part of a cell is no label.
+_LONGEST_PART = 80
+
+
+@dataclass
+class ColumnTally:
+    """A column while it streams by: no cell is kept, only hashes of the first distinct ones."""
+
+    name: str
+    filled: int = 0
+    characters: int = 0
+    longest: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    values: set[int] = field(default_factory=set)
+    several: int = 0
+    parts: set[int] = field(default_factory=set)
+    longest_part: int = 0
+
+    def add(self, cell: Any) -> None:
+        """Counts one cell."""
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            return
+        length = len(cell) if isinstance(cell, str) else len(str(cell))
+        self.filled += 1
+        self.characters += length
+        self.longest = max(self.longest, length)
+        self.kinds[kind_of(cell)] += 1
+        if len(self.values) < DISTINCT:
+            self.values.add(hash(cell if isinstance(cell, str) else str(cell)))
+        self._add_parts(parts_of(cell))
+
+    def _add_parts(self, parts: list[str]) -> None:
+        self.several += len(parts) > 1
+        for part in parts:
+            self.longest_part = max(self.longest_part, len(part))
+            if len(self.parts) < DISTINCT:
+                self.parts.add(hash(part))
+
+    def seen(self) -> ColumnSeen:
+        """What is known of the column by now. One kind in twenty cells may be another without making the column mixed."""
+        kind, count = self.kinds.most_common(1)[0] if self.kinds else ("text", 0)
+        return ColumnSeen(
+            name=self.name[:200],
+            kind=kind if count >= 0.95 * self.filled else "mixed",
+            filled=self.filled,
+            distinct=len(self.values),
+            mean_length=round(self.characters / max(1, self.filled), 1),
+            longest=self.longest,
+            several=self.several,
+            parts=len(self.parts),
+            longest_part=self.longest_part,
+        )
+
+
+def kind_of(cell: Any) -> str:
+    """What one cell is."""
+    if isinstance(cell, str):
+        return "turns" if cell.lstrip().startswith("[{") and '"role"' in cell[:2000] else "text"
+    if isinstance(cell, bool | int | float):
+        return "number"
+    if isinstance(cell, dict):
+        return "object"
+    if isinstance(cell, list):
+        return "turns" if cell and isinstance(cell[0], dict) and ({"role", "from"} & cell[0].keys()) else "list"
+    return "text"
+
+
+def parts_of(cell: Any) -> list[str]:
+    """The labels that a cell may hold: the texts of a list, of a text that is a JSON list, or those between ``|``; none where it is no
+    list of short texts."""
+    if isinstance(cell, str):
+        cell = _json_list(cell) if cell.lstrip().startswith('["') else cell.split("|")
+    if not isinstance(cell, list) or not all(isinstance(part, str) and 0 < len(part.strip()) <= _LONGEST_PART for part in cell):
+        return []
+    return [part.strip() for part in cell]
+
+
+def _json_list(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+#: Names that columns of a role often have, the likeliest first.
+NAMES = {
+    "messages": ("messages", "conversations", "conversation", "chat", "turns", "dialogue"),
+    "text": (
+        "text",
+        "message",
+        "instruction",
+        "prompt",
+        "question",
+        "query",
+        "input",
+        "sentence",
+        "utterance",
+        "body",
+        "content",
+        "document",
+    ),
+    "label": ("label", "labels", "category", "intent", "class", "topic", "target", "tag", "tags"),
+    "answer": ("answer", "response", "output", "completion", "reply", "summary"),
+    "relevant": ("document", "passage", "positive", "page", "relevant", "doc", "doc_id", "docid", "document_id", "corpus_id"),
+    "subject": ("subject", "customer", "customer_id", "user", "user_id", "author", "person", "email", "account", "patient", "who"),
+    "id": ("id", "_id", "query_id", "doc_id", "docid"),
+    "title": ("title", "headline"),
+    "license": ("license", "licence"),
+    "consent": ("consent", "consent_basis"),
+    "collected": ("collected", "collected_at", "created", "created_at", "date"),
+    "retain_until": ("retain_until", "retention", "delete_after"),
+}
+#: What a column of queries is called: the documents beside it are those that answer them.
+QUERIES = ("query", "question", "search")
+
+#: Columns that tell about a row and are nothing to learn, unless somebody says so.
+ABOUT = ("source", "origin", "dataset", "split", "lang", "language", "locale", "channel", "version", "model", "url", "file", "filename")
+#: People are named in so many characters on average; a column ``subject`` whose texts are longer holds what a mail is about.
+LONGEST_PERSON = 32
+
+
+def guess_roles(columns: Sequence[ColumnSeen], rows: int) -> tuple[Guess, ...]:
+    """One column a role at most, and one role a column. Roles without which there is no task come first."""
+    guessing = _Guessing({column.name: column for column in columns if column.filled}, rows)
+    guessing.by_names(("messages",))
+    if "messages" not in guessing.found:
+        guessing.messages_by_content()
+    if "messages" not in guessing.found:
+        guessing.by_names(("text", "label", "answer", "relevant"))
+    guessing.by_names(tuple(role for role in NAMES if role not in ("messages", "text", "label", "answer", "relevant")))
+    if "messages" not in guessing.found:
+        guessing.rest_by_content()
+    return tuple(guessing.found[role] for role in NAMES if role in guessing.found)
+
+
+def task_of(guesses: Iterable[Guess]) -> str:
+    """The kind of task that the guesses fit."""
+    roles = {guess.role for guess in guesses}
+    if "messages" in roles:
+        return "generate"
+    if {"text", "label"} <= roles:
+        return "classify"
+    if {"text", "answer"} <= roles:
+        return "generate"
+    if {"text", "relevant"} <= roles:
+        return "rank"
+    return "documents" if "text" in roles else "unknown"
+
+
+class _Guessing:
+    """Columns that have no role yet, by name, and the guesses so far, by role."""
+
+    def __init__(self, free: dict[str, ColumnSeen], rows: int) -> None:
+        self.free = free
+        self.rows = rows
+        self.found: dict[str, Guess] = {}
+
+    def by_names(self, roles: Iterable[str]) -> None:
+        for role in roles:
+            names = {_plain(name): name for name in self.free if self._fits(role, self.free[name], named=True)}
+            known = next((name for name in NAMES[role] if name in names), None)
+            if known is not None and (role != "relevant" or self._asks()):
+                self._take(role, names[known], f"it is called {names[known][:40]}")
+
+    def messages_by_content(self) -> None:
+        for column in self._fitting("messages")[:1]:
+            self._take("messages", column.name, "its cells are turns with roles")
+
+    def rest_by_content(self) -> None:
+        """Where no name helps: the longest texts are the text, few short values are labels; without labels, the first of two columns of
+        free texts is the text, and the longest of the others the answer."""
+        if "text" not in self.found:
+            self._guess_text()
+        if not {"label", "answer", "relevant"} & self.found.keys():
+            labels = sorted(self._fitting("label"), key=lambda column: column.labels)
+            for column in labels[:1]:
+                self._take("label", column.name, f"{column.labels} short values, each many times")
+        if not {"label", "answer", "relevant"} & self.found.keys() and "text" in self.found:
+            for column in sorted(self._free_texts(), key=lambda column: -column.mean_length)[:1]:
+                self._take("answer", column.name, f"its texts differ from row to row (mean {column.mean_length:g} characters)")
+
+    def _guess_text(self) -> None:
+        texts, free = self._fitting("text"), self._free_texts()
+        if not texts:
+            return
+        others = [column for column in self._fitting("label") if column not in free]
+        if len(free) > 1 and not others and not {"label", "answer"} & self.found.keys():
+            self._take("text", free[0].name, "it is the first of the columns of free texts")
+            return
+        longest = max(texts, key=lambda column: column.mean_length)
+        self._take("text", longest.name, f"its texts are the longest (mean {longest.mean_length:g} characters)")
+
+    def _take(self, role: str, name: str, why: str) -> None:
+        self.found[role] = Guess(role=role, column=name, why=why)
+        del self.free[name]
+
+    def _asks(self) -> bool:
+        """True when the text is called a query, and nothing else is there to learn."""
+        text = self.found.get("text")
+        return text is not None and _plain(text.column) in QUERIES and not {"label", "answer"} & self.found.keys()
+
+    def _fitting(self, role: str) -> list[ColumnSeen]:
+        return [column for column in self.free.values() if self._fits(role, column, named=False)]
+
+    def _free_texts(self) -> list[ColumnSeen]:
+        """Columns whose texts mostly differ from row to row: no labels, no flags."""
+        return [column for column in self._fitting("text") if column.mean_length >= 8 and 2 * column.distinct >= min(column.filled, 1000)]
+
+    def _fits(self, role: str, column: ColumnSeen, *, named: bool) -> bool:
+        if role == "messages":
+            return column.kind == "turns"
+        if role == "label":
+            return column.may_hold_labels(named=named) and (named or _plain(column.name) not in ABOUT)
+        if role in ("text", "answer"):
+            return column.kind == "text" and column.filled >= 0.5 * self.rows
+        if role == "relevant":
+            return column.kind in ("text", "number", "list") and column.filled >= 0.5 * self.rows
+        if role == "subject":
+            return column.kind in ("text", "number") and column.mean_length <= LONGEST_PERSON
+        return column.kind in ("text", "number")
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("-", "_").replace(" ", "_")

@@ -1,0 +1,164 @@
+"""One pass over a file: what it is, what its columns are, what they seem to be for."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tailorbird.data.inspection.columns import ColumnTally, guess_roles, task_of
+from tailorbird.data.readers.confined_reader import job_for
+from tailorbird.data.readers.data_file import DataFile
+from tailorbird.data.readers.encodings import guess_encoding
+from tailorbird.data.readers.formats import READERS
+from tailorbird.data.readers.parser_process import file_of
+from tailorbird.data.readers.record import EveryColumn
+from tailorbird.data.readers.source_resolver import located_at
+from tailorbird.data.readers.text_files import FOLDER
+from tailorbird.domain.dataset import Quarantined
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.inspection import Guess, Inspection
+from tailorbird.domain.objective import TO_FILL_IN
+from tailorbird.system.sandbox import call
+
+#: What may stand between cells.
+SEPARATORS = ",;\t|"
+#: Lines by which the separator is told.
+_LINES = 40
+#: Columns that are looked at.
+MOST_COLUMNS = 10_000
+#: Rows between two words about how far the pass is.
+OFTEN = 100_000
+
+
+def inspect(name: str, folder: Path, progress: Callable[[str], None]) -> Inspection:
+    """Looks at the file, folder or address ``name`` (relative to ``folder``).
+
+    Raises DataInvalid for what cannot be read at all (binary content), or not within its limits; Unavailable as when reading.
+    """
+    with located_at(name, EveryColumn(), folder) as found:
+        job = job_for(found, f"{__name__}:look")
+        told = call(job, lambda text: progress(str(text)[:200]))
+    try:
+        inspection = Inspection.model_validate(told)
+    except ValueError as error:
+        raise DataInvalid(f"{name}: it cannot be read", "the file is damaged: write it again", code="file_broken") from error
+    return inspection.model_copy(update={"name": name, "digest": found.digest})
+
+
+def look(given: dict[str, Any]) -> Iterator[Any]:
+    """Looks at a file in a confined process: words about how far it is, and an inspection at last."""
+    found = file_of(given)
+    file = _as_it_looks(found)
+    seen = _Seen()
+    for rows in seen.pass_over(file):
+        yield f"{rows:,} rows looked at"
+    columns = tuple(tally.seen() for tally in seen.tallies.values())
+    guesses = guess_roles(columns, seen.rows)
+    inspection = Inspection(
+        name=file.name,
+        kind=file.kind.lstrip("."),
+        digest=file.digest,
+        encoding=file.encoding if file.kind in _TEXT else None,
+        separator=file.separator,
+        rows=seen.rows,
+        unusable=dict(seen.unusable),
+        columns=columns,
+        guesses=guesses,
+        task=task_of(guesses),
+        proposal=_proposal(file.name, file, guesses),
+        notes=_notes(file),
+    )
+    yield inspection.model_dump(mode="json")
+
+
+#: Kinds of file that are text.
+_TEXT = (".csv", ".tsv", ".json", ".jsonl")
+
+
+def _as_it_looks(file: DataFile) -> DataFile:
+    if file.kind not in _TEXT:
+        return file
+    encoding = guess_encoding(file.path)
+    if encoding is None:
+        hint = "give a text file; a spreadsheet is saved as 'CSV UTF-8', an archive is unpacked before"
+        raise DataInvalid(f"{file.name}: binary content, not text", hint, code="file_binary")
+    guessed = replace(file, encoding=encoding)
+    return replace(guessed, separator=_separator(guessed)) if file.kind in (".csv", ".tsv") else guessed
+
+
+def _separator(file: DataFile) -> str:
+    """The mark that cuts the first lines into the same number of cells, the more the better; the format's own where none does."""
+    with file.path.open(encoding=file.encoding, errors="replace", newline="") as stream:
+        lines = [line for _, line in zip(range(_LINES), iter(lambda: stream.readline(1 << 16), ""), strict=False)]
+    counts = {mark: _widths(lines, mark) for mark in SEPARATORS}
+    if len(lines) == _LINES:  # the last record may go on in lines that were not read
+        counts = {mark: found[:-1] or found for mark, found in counts.items()}
+    steady = {mark: found[0] for mark, found in counts.items() if found and len(set(found)) == 1 and found[0] > 1}
+    usual = "\t" if file.kind == ".tsv" else ","
+    return max(steady, key=lambda mark: (steady[mark], mark == usual)) if steady else usual
+
+
+def _widths(lines: list[str], mark: str) -> list[int]:
+    """Cells of each line; none where a cell is longer than any may be."""
+    try:
+        return [len(cells) for cells in csv.reader(lines, delimiter=mark) if cells]
+    except csv.Error:
+        return []
+
+
+@dataclass
+class _Seen:
+    """What one pass has counted."""
+
+    tallies: dict[str, ColumnTally] = field(default_factory=dict)
+    unusable: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+
+    def pass_over(self, file: DataFile) -> Iterator[int]:
+        """Counts every record; yields how many rows there were, now and then. Raises DataInvalid."""
+        for record in READERS[file.kind](file, EveryColumn()):
+            if isinstance(record, Quarantined):
+                self.unusable[record.code] += 1
+                continue
+            self.rows += 1
+            for column, cell in record.cells.items():
+                if column not in self.tallies:
+                    self._add(file, column)
+                self.tallies[column].add(cell)
+            if self.rows % OFTEN == 0:
+                yield self.rows
+
+    def _add(self, file: DataFile, column: str) -> None:
+        if len(self.tallies) == MOST_COLUMNS:
+            message = f"{file.name}: more than {MOST_COLUMNS:,} columns"
+            raise DataInvalid(message, "leave out columns that no row needs", code="too_many_columns")
+        self.tallies[column] = ColumnTally(column)
+
+
+def _proposal(name: str, file: DataFile, guesses: tuple[Guess, ...]) -> str:
+    """The source in YAML. What nobody can guess, whose data it is and on what terms, is left to be filled in."""
+    source: dict[str, object] = {"path": name}
+    if file.kind in _TEXT and file.encoding != "utf-8":
+        source["encoding"] = file.encoding
+    if file.separator not in (None, "\t" if file.kind == ".tsv" else ","):
+        source["separator"] = file.separator
+    named = {guess.role: guess.column for guess in guesses}
+    learned = [named.pop(role) for role in ("label", "answer", "relevant") if role in named]
+    named |= {"label": learned[0]} if learned else {}
+    terms = {key: named.pop(key) for key in ("license", "collected", "consent", "retain_until") if key in named}
+    source |= {key: named[key] for key in ("messages", "text", "label", "subject") if key in named and file.kind != FOLDER}
+    source |= {"terms": terms} if terms else {}
+    source["source"] = dict(TO_FILL_IN)
+    return yaml.safe_dump({"data": [source]}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _notes(file: DataFile) -> tuple[str, ...]:
+    if file.kind in _TEXT and file.encoding != "utf-8":
+        return (f"the encoding is a guess: look whether letters with accents read well, or save the file as UTF-8 ({file.encoding} now)",)
+    return ()

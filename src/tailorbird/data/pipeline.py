@@ -1,0 +1,282 @@
+"""The steps from an objective's files to rows with their splits, one after the other.
+
+reading → curating (personal data) → provenance (amendments) → curating (quality) → splitting (the shifted part) → duplicates
+→ curating (protected sets) → splitting
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tailorbird.data import contamination, duplicates, quality
+from tailorbird.data.curation import CurationTally, protected_texts, set_apart, sift, treat
+from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
+from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
+from tailorbird.data.duplicates.split_groups import TextTies, Tie, components, distinguished, subject_ties, text_ties
+from tailorbird.data.privacy import Redaction
+from tailorbird.data.provenance import Amendments, amend
+from tailorbird.data.readers import SourceRow, SourceRows, read_sources, refuse_if_most, row_id, source_of
+from tailorbird.data.splits.label_coverage import check_classes, cover_labels, labels_of
+from tailorbird.data.splits.shifted_part import tell_shifted
+from tailorbird.data.splits.split_assignment import SHARES, SplitAssignment, SplitGroup, place
+from tailorbird.domain.dataset import Quarantined, ShiftRule, Split
+from tailorbird.domain.errors import DataInvalid, Unavailable
+from tailorbird.domain.objective import Objective, Task, TaskKind
+from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.ports.detector import Detector
+
+
+def none_beside_ours(names: Sequence[str]) -> Sequence[Detector]:
+    """What an installation without further detectors opens. Raises Unavailable when one is asked for: nothing is passed over in silence."""
+    if names:
+        hint = "remove `curation.privacy.detectors`: our own detectors always look"
+        raise Unavailable(f"this installation has no detector {names[0]!r}", hint, code="package_missing")
+    return ()
+
+
+@dataclass(frozen=True)
+class SnapshotRequest:
+    """What to freeze. ``known`` maps ids of rows in earlier snapshots of this objective to (split, group); ``progress`` hears each step.
+
+    ``amendments`` are what happened to rows outside of their files. ``detectors`` open what the objective names beside our own detectors.
+    """
+
+    objective: Objective
+    folder: Path
+    artifacts: ArtifactStore
+    known: Mapping[Digest, tuple[str, str]]
+    progress: Callable[[str], None]
+    amendments: Amendments = field(default_factory=Amendments)
+    detectors: Callable[[Sequence[str]], Sequence[Detector]] = none_beside_ours
+    memory: Path | None = None
+    """A folder where what was found is kept (without words), so that rows that are appended cost their own work only."""
+    shift: ShiftRule | None = None
+    """The rule of the shifted part in the objective's last snapshot."""
+
+
+@dataclass(frozen=True)
+class PipelineResult:
+    """What the steps found. ``placed`` are the rows of the snapshot with their groups, sorted by id; ``alike`` the places of ``items`` in
+    each near-duplicate group; ``protected`` counts rows set aside by protected set; ``quarantined`` is sorted by file and line.
+
+    ``shared`` is what most rows share, and does not count when they are compared; ``text_ties`` are those of ``items`` alone, where they
+    are to be kept; ``set_aside`` what the splits had no place for; ``faulty`` counts rows that could not be used by file, as far as that is
+    the file's fault.
+    """
+
+    sources: SourceRows
+    placed: Sequence[tuple[Item, SplitGroup]]
+    items: Sequence[Item]
+    alike: Sequence[Sequence[int]]
+    duplicates: int
+    quarantined: tuple[Quarantined, ...]
+    protected: Mapping[str, int]
+    tally: CurationTally
+    schemes: Mapping[str, str]
+    salt: str
+    text_ties: TextTies | None
+    shared: SharedText
+    set_aside: Sequence[Quarantined]
+    faulty: Mapping[str, int]
+    shift: ShiftRule | None = None
+
+
+def gather(request: SnapshotRequest) -> PipelineResult:
+    """Takes every step. Raises DataInvalid when a file cannot be used, when the labels cannot be learned from, when nothing or no row of a
+    split is left, or when the data hold what the objective refuses."""
+    objective, tally = request.objective, CurationTally()
+    sources, schemes = _curated(request, tally)
+    sources, shift = _shifted(sources, request, tally)
+    distinct = _distinct(sources, request, tally)
+    labels = _labels(distinct.items, objective.task)
+    check_classes(labels, objective.task)
+    request.progress("looking for near-duplicates and overlaps")
+    shared = shared_by(distinct.items)
+    items, ties, found, protected = _unprotected(distinguished(distinct.items, shared), request, tally, shared)
+    salt, drawn = salt_of_splits(objective), drawn_splits(objective)
+    alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
+    placement = place(items, [*ties, *subject_ties(items, alike)], salt, drawn)
+    thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
+    cover_labels(placement.groups, drawn, objective.task)
+    tally.step("splits", len(items), [*placement.quarantined, *thinned])
+    placed = sorted(((item, group) for group in placement.groups for item in group.items), key=lambda pair: pair[0].id)
+    check_classes(dict.fromkeys(labels, 0) | _labels([item for item, _ in placed], objective.task), objective.task)
+    refuse_if_most(sources.read, [*sources.quarantined, *distinct.quarantined, *placement.quarantined])
+    _check_splits({group.split for item, group in placed if not item.row.shifted})
+    _check_shifted({group.split for item, group in placed if item.row.shifted}, objective)
+    tally.quarantined += [
+        *sources.removed_documents,
+        *sources.removed,
+        *sources.quarantined,
+        *distinct.quarantined,
+        *placement.quarantined,
+        *thinned,
+    ]
+    request.progress(f"kept {len(placed):,} rows, left out {distinct.duplicates:,} duplicates, quarantined {len(tally.quarantined):,}")
+    return PipelineResult(
+        sources=sources,
+        placed=placed,
+        items=items,
+        alike=alike,
+        duplicates=distinct.duplicates,
+        quarantined=tuple(sorted(tally.quarantined, key=lambda entry: (entry.file, entry.line, entry.code))),
+        protected=protected,
+        tally=tally,
+        schemes=schemes,
+        salt=salt,
+        text_ties=found if request.memory else None,
+        shared=shared,
+        set_aside=placement.quarantined,
+        faulty=Counter(source_of(entry.file, sources.read) for entry in (*sources.quarantined, *distinct.quarantined)),
+        shift=shift,
+    )
+
+
+def _curated(request: SnapshotRequest, tally: CurationTally) -> tuple[SourceRows, dict[str, str]]:
+    """Rows read, without the personal data and the poor rows that the policy takes out; and the version of each method."""
+    privacy = privacy_of(request)
+    sources = read_sources(request.objective, request.folder, request.amendments.secret)
+    return cleaned(sources, request, privacy, tally), schemes_of(privacy)
+
+
+def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Redaction, tally: CurationTally) -> SourceRows:
+    """Rows as the policy and the amendments leave them. Raises DataInvalid when none are left, or when they hold what is refused.
+
+    Decisions of people name rows as a snapshot shows them, so they come after personal data.
+    """
+    objective, read = request.objective, sum(sources.read.values())
+    request.progress(f"read {read:,} rows from {len(sources.files)} files; looking for personal data and poor rows")
+    tally.step("read", read, sources.quarantined)
+    sources = replace(sources, rows=tuple(treat(sources.rows, objective.task, privacy, tally)))
+    before = len(sources.rows)
+    sources = amend(sources, request.amendments, graded=objective.task.kind is TaskKind.RANK)
+    tally.step("amendments", before, sources.removed)
+    return replace(sources, rows=tuple(sift(sources.rows, objective.task, objective.curation.quality, tally)))
+
+
+def _shifted(sources: SourceRows, request: SnapshotRequest, tally: CurationTally) -> tuple[SourceRows, ShiftRule | None]:
+    """Rows that know whether they are in the shifted part, where the objective asks for one. Raises DataInvalid as ``tell_shifted``.
+
+    An earlier row of train stays out of both: it was learned from, and it does not move.
+    """
+    policy = request.objective.split
+    if policy is None:
+        return sources, None
+
+    def hashed(text: str) -> float:
+        message = f"tailorbird/shift/v1\n{request.objective.name}\n{text}".encode()
+        return int.from_bytes(hmac.digest(request.amendments.secret, message, "sha256")[:8]) / 2**64
+
+    told = tell_shifted(sources.rows, policy, request.shift, hashed)
+    rows, learned = list[SourceRow](), list[Quarantined]()
+    for row in told.rows:
+        if row.shifted and _is_learned(row, request.known):
+            learned.append(
+                quarantine(row, "shifted_in_train", "it is in the shifted part, and was given to train before, or by its source")
+            )
+        else:
+            rows.append(row)
+    tally.step("shifted part", len(sources.rows), [*told.unusable, *learned])
+    tally.quarantined += learned
+    return replace(sources, rows=tuple(rows), quarantined=(*sources.quarantined, *told.unusable)), told.rule
+
+
+def _is_learned(row: SourceRow, known: Mapping[Digest, tuple[str, str]]) -> bool:
+    return row.fixed is Split.TRAIN or known.get(row_id(row.text, row.target), ("", ""))[0] == Split.TRAIN.value
+
+
+def privacy_of(request: SnapshotRequest) -> Redaction:
+    """The policy on personal data, ready to be applied. Raises Unavailable, InvalidInput."""
+    policy = request.objective.curation.privacy
+    return Redaction(policy, request.detectors(policy.detectors), request.amendments.secret)
+
+
+def schemes_of(privacy: Redaction) -> dict[str, str]:
+    """The version of each method."""
+    return {**privacy.schemes, "quality": quality.VERSION, "near": duplicates.SCHEME, "overlap": contamination.SCHEME}
+
+
+def _distinct(sources: SourceRows, request: SnapshotRequest, tally: CurationTally) -> Distinct:
+    request.progress("looking for exact duplicates")
+    distinct = drop_duplicates(sources.rows, request.known)
+    tally.step("exact duplicates", len(sources.rows), distinct.quarantined, repeated=distinct.duplicates)
+    return distinct
+
+
+def _unprotected(
+    items: Sequence[Item], request: SnapshotRequest, tally: CurationTally, shared: SharedText
+) -> tuple[Sequence[Item], list[Tie], TextTies, Mapping[str, int]]:
+    """The items that repeat no protected text, the ties between them, those of all texts, and how many were set aside for each set."""
+    protected = protected_texts(request.objective, request.folder)
+    found = text_ties(items, shared.told(protected.texts, protected.texts))
+    ties = found.ties
+    if not protected.texts:
+        return items, ties, found, {}
+    places, counts = set_apart(items, protected, ties, tally)
+    moved = {old: new for new, old in enumerate(places)}
+    inside = [tuple(moved[index] for index in tie if index in moved) for tie in ties]
+    return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], found, counts
+
+
+def shared_by(items: Sequence[Item]) -> SharedText:
+    """What most of the items share."""
+    return shared_text([items[place].row.text for place in sampled([item.id for item in items])])
+
+
+def _thin(placement: SplitAssignment, items: Sequence[Item], alike: Sequence[Sequence[int]]) -> list[Quarantined]:
+    """Of near-duplicates with one target in one split the first stays (one that an earlier snapshot knew before others); the rest go."""
+    split_of = {item.id: group.split for group in placement.groups for item in group.items}
+    gone: dict[Digest, Quarantined] = {}
+    for part in alike:
+        kept: set[tuple[str, Split]] = set()
+        for item in sorted((items[index] for index in part), key=lambda item: (item.known is None, item.id)):
+            if item.id in split_of:
+                key = item.row.target, split_of[item.id]
+                if key in kept:
+                    gone[item.id] = quarantine(item.row, "near_duplicate", "nearly the same as another row with its label")
+                kept.add(key)
+    for group in placement.groups:
+        group.items = [item for item in group.items if item.id not in gone]
+    placement.groups = [group for group in placement.groups if group.items]
+    return list(gone.values())
+
+
+def _labels(items: Sequence[Item], task: Task) -> Counter[str]:
+    """How many distinct rows each label has; a row counts for each of its labels."""
+    return Counter(_each_label(items, task))
+
+
+def _each_label(items: Sequence[Item], task: Task) -> Iterator[str]:
+    for item in items:
+        yield from labels_of(item.row.target, task)
+
+
+def salt_of_splits(objective: Objective) -> str:
+    """One salt for all snapshots of an objective, so that a row that was removed and comes back is drawn as before."""
+    return hashlib.sha256(f"tailorbird/split/v1\n{objective.tenant}\n{objective.name}".encode()).hexdigest()
+
+
+def drawn_splits(objective: Objective) -> tuple[Split, ...]:
+    """The splits that rows are drawn into: a dev or test split that comes as a source of its own is not mixed with other rows."""
+    given = {source.split for source in objective.data} - {Split.TRAIN.value}
+    return tuple(split for split in SHARES if split.value not in given)
+
+
+def _check_splits(present: set[Split]) -> None:
+    for split in SHARES:
+        if split not in present:
+            hint = "bring more rows, or remove `split` from a source so that rows are drawn into all splits"
+            raise DataInvalid(f"no rows for {split.value} are left", hint, code="split_empty")
+
+
+def _check_shifted(present: set[Split], objective: Objective) -> None:
+    for split in (Split.DEV, Split.TEST) if objective.split else ():
+        if split not in present:
+            hint = "bring more rows, a larger `split: {share: ...}`, or let sources with `split` hold rows of the shifted part, too"
+            raise DataInvalid(f"no rows of the shifted part are in {split.value}", hint, code="shift_empty")

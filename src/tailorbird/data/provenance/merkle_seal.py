@@ -1,0 +1,138 @@
+"""The seal of a snapshot: the root of the tree over its salted row hashes, by which presence and absence of a row are proved.
+
+All snapshots of an objective have one salt, so that one key shows a row in an old snapshot and its absence in a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.crypto.membership_proofs import Members, Proof, TreeHead, head_of, key_of
+from tailorbird.crypto.merkle import leaf_hashes
+from tailorbird.data.readers.source_row import row_id
+from tailorbird.domain.dataset import Document, DocumentSeal, SnapshotManifest
+from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ArtifactStore
+
+#: Bytes of a member: its key, and the digest of its content.
+MEMBER = 64
+
+
+def salt_of(secret: bytes, objective: str) -> bytes:
+    """The salt of an objective's snapshots."""
+    return hmac.digest(secret, f"tailorbird/rows/v1\n{objective}".encode(), hashlib.sha256)
+
+
+def member(row: Digest, line: bytes, salt: bytes) -> bytes:
+    """What stands for the row ``row`` in the tree: its salted key, and the salted hash of all that it holds (its canonical JSON)."""
+    return key_of(salt, row) + hmac.digest(salt, line, hashlib.sha256)
+
+
+class Seal(NamedTuple):
+    """Members uint8[M, 64] in the order of the tree, and the hash of each as a leaf, uint8[M, 32]."""
+
+    members_MB: NDArray[np.uint8]
+    leaves_MB: NDArray[np.uint8]
+
+    @property
+    def stored(self) -> memoryview:
+        """The members as they are stored, one after the other."""
+        return np.ascontiguousarray(self.members_MB).data.cast("B")
+
+    @property
+    def root(self) -> str:
+        """The root of the tree."""
+        leaves = self.leaves_MB.tobytes()
+        return head_of([leaves[at : at + 32] for at in range(0, len(leaves), 32)]).root
+
+    def grown(self, members: Iterable[bytes]) -> Seal:
+        """With further members, each where it belongs."""
+        new = sealed(np.frombuffer(b"".join(members), dtype=np.uint8).reshape(-1, MEMBER))
+        first_M, first_K = (np.ascontiguousarray(seal.members_MB[:, :8]).view(">u8")[:, 0].astype(np.uint64) for seal in (self, new))
+        before = np.searchsorted(first_M, first_K)
+        if (first_M[np.minimum(before, len(first_M) - 1)] == first_K).any():
+            return sealed(np.concatenate([self.members_MB, new.members_MB]))
+        return Seal(*(np.insert(old, before, added, axis=0) for old, added in zip(self, new, strict=True)))
+
+
+def sealed(members_MB: NDArray[np.uint8]) -> Seal:
+    """The seal of members (uint8[M, 64]) in any order."""
+    ordered_MB = members_MB[order_of(members_MB[:, : MEMBER // 2])]
+    hashed = b"".join(_leaves(ordered_MB.tobytes()))
+    return Seal(ordered_MB, np.frombuffer(hashed, dtype=np.uint8).reshape(-1, 32))
+
+
+def members_of(stored: bytes) -> Members:
+    """The tree of a seal as ``stored``."""
+    return Members((stored[at : at + 32], stored[at + 32 : at + MEMBER]) for at in range(0, len(stored), MEMBER))
+
+
+def head(stored: bytes) -> TreeHead:
+    """The root of the tree of a seal as ``stored``, and its size."""
+    return head_of(list(_leaves(stored)))
+
+
+def _leaves(stored: bytes) -> Iterator[bytes]:
+    return leaf_hashes(stored[at : at + MEMBER] for at in range(0, len(stored), MEMBER))
+
+
+def stored(members: Iterable[bytes]) -> bytes:
+    """The members one after the other, in the order of the tree."""
+    return b"".join(sorted(members))
+
+
+def seal_documents(documents: Iterable[Document], salt: bytes, artifacts: ArtifactStore) -> DocumentSeal | None:
+    """The seal of a snapshot's documents; None where there are none."""
+    members = [member(document_key(document), canonical_json(document), salt) for document in documents]
+    if not members:
+        return None
+    seal = stored(members)
+    return DocumentSeal(root=head(seal).root, size=len(members), members=artifacts.put(seal))
+
+
+def document_key(document: Document) -> Digest:
+    """What makes a document this one and no other: its text and its id."""
+    return row_id(document.text, document.id)
+
+
+def prove_rows(
+    artifacts: ArtifactStore, secret: bytes, before: SnapshotManifest, after: SnapshotManifest, rows: Sequence[Digest]
+) -> list[tuple[str, Proof, Proof]]:
+    """For each of ``rows`` its salted key, its proof in the snapshot ``before`` and its proof in the snapshot ``after``."""
+    return _prove(artifacts, salt_of(secret, before.objective), (before.seal, after.seal), rows)
+
+
+def prove_documents(
+    artifacts: ArtifactStore, secret: bytes, before: SnapshotManifest, after: SnapshotManifest, documents: Sequence[Document]
+) -> list[tuple[str, Proof, Proof]]:
+    """The same for ``documents``. Nothing is proved of snapshots of earlier versions, whose documents have no seal."""
+    was, now = before.sealed_documents, after.sealed_documents
+    if was is None:
+        return []
+    seals = was.members, now.members if now else None
+    return _prove(artifacts, salt_of(secret, before.objective), seals, list(map(document_key, documents)))
+
+
+def _prove(
+    artifacts: ArtifactStore, salt: bytes, seals: tuple[Digest | None, Digest | None], named: Sequence[Digest]
+) -> list[tuple[str, Proof, Proof]]:
+    was, now = (members_of(artifacts.get(seal)) if seal else Members(()) for seal in seals)
+    keys = [key_of(salt, each) for each in named]
+    return [(key.hex(), was.prove(key), now.prove(key)) for key in keys]
+
+
+def order_of(digests_ND: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The order of digests (uint8[N, 32]): by their first eight bytes, and by the others where these are equal."""
+    words_NW = np.ascontiguousarray(digests_ND).view(">u8").astype(np.uint64)
+    order_N = np.argsort(words_NW[:, 0], kind="stable")
+    first_N = words_NW[order_N, 0]
+    if (first_N[1:] == first_N[:-1]).any():
+        return np.lexsort([words_NW[:, word] for word in reversed(range(words_NW.shape[1]))])
+    return order_N

@@ -1,0 +1,88 @@
+"""A file that was read before and has grown: only what was appended is read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+
+from tailorbird.data.readers import csv_file, json_files
+from tailorbird.data.readers.data_file import DataFile
+from tailorbird.data.readers.record import Record, Records
+from tailorbird.data.readers.text_files import text_lines
+from tailorbird.domain.dataset import Quarantined
+from tailorbird.domain.value import Digest
+
+#: Formats that grow line by line, and encodings in which an end of a line is one byte.
+GROWING, PLAIN = {".csv": ",", ".tsv": "\t", ".jsonl": ""}, ("utf-8", "utf8", "cp1252", "latin-1")
+_BLOCK = 1 << 22
+
+
+def lines_before(file: DataFile, size: int, digest: Digest) -> int | None:
+    """How many lines the first ``size`` bytes of ``file`` hold; None where they are not the whole lines that ``digest`` names."""
+    if file.kind not in GROWING or file.encoding.lower() not in PLAIN:
+        return None
+    hashed, lines, last = hashlib.sha256(), 0, b""
+    with file.path.open("rb") as stream:
+        while block := stream.read(min(_BLOCK, size)):
+            size -= len(block)
+            hashed.update(block)
+            lines += _ends(last[-1:] + block, file.kind) - _ends(last[-1:], file.kind)
+            last = block
+    whole = not size and last.endswith(b"\n") and "sha256:" + hashed.hexdigest() == digest
+    return lines if whole else None
+
+
+def records_since(file: DataFile, start: int, lines: int) -> Records:
+    """The records from byte ``start`` on, which follow ``lines`` lines. Raises DataInvalid as reading does."""
+    header = _header(file)
+    for record in _parsed(file, header, start):
+        shift = lines - len(header)
+        yield record.model_copy(update={"line": record.line + shift}) if isinstance(record, Quarantined) else _moved(record, shift)
+
+
+def record_at(file: DataFile, line: int) -> Record | Quarantined:
+    """The record that starts on ``line``."""
+    header, start = _header(file), 0
+    lines = text_lines(file, "\n" if file.kind == ".jsonl" else "")
+    for _ in range(line - 1):
+        start += len(next(lines))
+    return next(iter(_parsed(file, header, start, lines)))
+
+
+def _parsed(file: DataFile, header: list[str], start: int, lines: Iterator[str] | None = None) -> Records:
+    if file.kind == ".jsonl":
+        return json_files.parse_jsonl(file.name, lines or text_lines(file, "\n", start))
+    return csv_file.parse(file.name, chain(header, lines or text_lines(file, "", start)), _separator(file))
+
+
+def _separator(file: DataFile) -> str:
+    return file.separator or GROWING[file.kind]
+
+
+def _header(file: DataFile) -> list[str]:
+    """The lines up to the end of the header; none in JSONL."""
+    if file.kind == ".jsonl":
+        return []
+    read: list[str] = []
+
+    def kept() -> Iterator[str]:
+        for line in text_lines(file, ""):
+            read.append(line)
+            yield line
+
+    next(cells for cells in csv.reader(kept(), delimiter=_separator(file), strict=True) if cells)
+    return read
+
+
+def _moved(record: Record, shift: int) -> Record:
+    return replace(record, line=record.line + shift)
+
+
+def _ends(data: bytes, kind: str) -> int:
+    """Ends of lines; of JSONL only line feeds are."""
+    if kind == ".jsonl":
+        return data.count(b"\n")
+    return data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")

@@ -1,0 +1,147 @@
+"""A record's cells as what a row needs: a text, a label or an answer, several labels, a subject."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+from tailorbird.data.readers.record import Record
+from tailorbird.domain.errors import DataInvalid, InvalidInput
+from tailorbird.text import label_sets
+
+
+class UnusableRecord(Exception):
+    """A record that cannot become a row: code and reason, without its text."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+def text_cell(record: Record, role: str, column: str) -> str:
+    """The text in ``column``, which plays ``role``. Raises Unusable when there is none, or only white space."""
+    value = record.cells.get(column)
+    if value is None:
+        raise UnusableRecord("missing_cell", f"there is no {role} (column {column!r})")
+    if not isinstance(value, str):
+        raise UnusableRecord("wrong_type", f"the {role} (column {column!r}) is not a text")
+    if not value.strip():
+        raise UnusableRecord(f"empty_{role}", f"the {role} (column {column!r}) is empty")
+    if not is_unicode(value):
+        raise UnusableRecord("broken_text", f"the {role} (column {column!r}) holds bytes that are no UTF-8, or half of a character")
+    return value
+
+
+def labels_cell(record: Record, file: str, column: str) -> str:
+    """Several labels, joined: from a list, a text that is a JSON list, or a text with ``|`` between; ``none`` or ``[]`` for no label.
+
+    An empty cell is no row without labels but one that nobody labelled: raises Unusable. Raises DataInvalid for a label that cannot be
+    told from the text around it (``label_sets.check``): that is no slip of one row.
+    """
+    labels = [label.strip() for label in _labels(record, column)]
+    if not all(labels):
+        raise UnusableRecord("empty_label", f"one of the labels (column {column!r}) is empty")
+    try:
+        return label_sets.join(labels)
+    except InvalidInput as error:
+        raise DataInvalid(f"{file}:{record.line}: {error.message}", error.hint, code=error.error_code) from error
+
+
+def _labels(record: Record, column: str) -> list[str]:
+    value = record.cells.get(column)
+    if not isinstance(value, list):
+        text = text_cell(record, "label", column)
+        if text.strip() == label_sets.NONE:
+            return []
+        if not text.lstrip().startswith("["):
+            return text.split(label_sets.SEPARATOR)
+        value = _json_list(text, column)
+    if not all(isinstance(label, str) for label in value):
+        raise UnusableRecord("wrong_type", f"the labels (column {column!r}) are a list, but not one of texts")
+    if not all(is_unicode(label) for label in value):
+        raise UnusableRecord("broken_text", f"one of the labels (column {column!r}) holds bytes that are no UTF-8, or half of a character")
+    return value
+
+
+def _json_list(text: str, column: str) -> list[Any]:
+    try:
+        value: list[Any] = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UnusableRecord("wrong_type", f"the labels (column {column!r}) begin like a JSON list, but are none") from error
+    return value
+
+
+def subject_cell(record: Record, column: str | None) -> str | None:
+    """The subject in ``column``; an empty one is none. Numbers are taken: subjects are often numbered. Raises Unusable for others."""
+    value = record.cells.get(column) if column else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if not isinstance(value, str) or not is_unicode(value):
+        raise UnusableRecord("wrong_type", f"the subject (column {column!r}) is neither a text nor a whole number")
+    return value.strip()
+
+
+def name_cell(record: Record, role: str, column: str) -> str:
+    """The name in ``column``: a text or a whole number, without outer white space. Raises Unusable."""
+    value = record.cells.get(column)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return text_cell(record, role, column).strip()
+
+
+def groups_cell(record: Record, column: str) -> tuple[str, ...]:
+    """The groups in ``column``: a list, or a text with ``|`` between them, sorted. An empty cell is no group: nobody. Raises Unusable."""
+    value = record.cells.get(column)
+    if isinstance(value, str):
+        value = value.split("|")
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(group, str) and is_unicode(group) for group in value):
+        raise UnusableRecord("wrong_type", f"the groups (column {column!r}) are no texts")
+    return tuple(sorted({group.strip() for group in value if group.strip()}))
+
+
+def term_cell(record: Record, column: str | None) -> str:
+    """What ``column`` states of the terms of use, as text; empty where nothing is stated. Raises Unusable for what is no text or number."""
+    value = record.cells.get(column) if column else None
+    if value is None:
+        return ""
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool) or not isinstance(value, str | int) or not is_unicode(str(value)):
+        raise UnusableRecord("wrong_type", f"the terms (column {column!r}) are neither a text nor a number")
+    return str(value).strip()
+
+
+def shift_cell(record: Record, column: str) -> str:
+    """What ``column``, which rows are split by, holds: a text, a number or a time, as text. Raises Unusable where there is nothing."""
+    value = record.cells.get(column)
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bool) or not isinstance(value, str | int | None) or not is_unicode(str(value)):
+        raise UnusableRecord("wrong_type", f"what rows are split by (column {column!r}) is neither a text nor a whole number nor a time")
+    if value is None or not str(value).strip():
+        raise UnusableRecord("missing_cell", f"there is nothing to split by (column {column!r})")
+    return str(value).strip()
+
+
+def date_cell(record: Record, column: str | None) -> date | None:
+    """The day in ``column``; None where there is none. Raises Unusable for what is no day: nobody guesses how long data may be kept."""
+    stated = term_cell(record, column)
+    try:
+        return date.fromisoformat(stated[:10]) if stated else None
+    except ValueError as error:
+        raise UnusableRecord("bad_date", f"the day (column {column!r}) is not written YYYY-MM-DD") from error
+
+
+def is_unicode(value: str) -> bool:
+    """True when the text can be written as UTF-8: it holds no half of a character."""
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,59 @@
+"""A data file while it is read: its bytes on this machine and their digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.value import Digest
+from tailorbird.system.files import digest_file
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """``name`` is what the objective calls it, ``path`` where its bytes (or, for a folder, its files) lie for now, ``kind`` its format.
+
+    ``encoding`` and ``separator`` are those of text files (None: what the format says).
+
+    ``digest`` is that of the bytes; for a folder, that of its files' digests by relative path.
+    """
+
+    name: str
+    path: Path
+    digest: Digest
+    kind: str
+    encoding: str = "utf-8"
+    separator: str | None = None
+
+
+@contextmanager
+def held(name: str, path: Path, kind: str) -> Iterator[DataFile]:
+    """The file at ``path``, with its digest. Raises DataInvalid when it is unreadable, empty, or changed while it was read."""
+    try:
+        before = _state(path)
+        digest = digest_file(path)
+    except OSError as error:
+        raise DataInvalid(f"{name}: cannot be read: {error.strerror}", "give the path of a readable file", code="file_missing") from error
+    if before[0] == 0:
+        raise empty(name)
+    yield DataFile(name, path, digest, kind)
+    if _state(path) != before:
+        raise changed(name)
+
+
+def empty(name: str) -> DataInvalid:
+    """There is nothing in the file."""
+    return DataInvalid(f"{name}: the file is empty", "give a file with at least a few rows for each label", code="file_empty")
+
+
+def changed(name: str) -> DataInvalid:
+    """Somebody writes to the file: rows of before and after must not be mixed under one digest."""
+    return DataInvalid(f"{name}: the file was changed while it was read", "wait until it is written, and try again", code="file_changed")
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino

@@ -1,0 +1,172 @@
+"""Rows from records: cells by the roles that the objective gives to columns, conversations, and the terms of use of the row."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import date
+from typing import Any
+
+from tailorbird.data.readers.cells import (
+    UnusableRecord,
+    date_cell,
+    is_unicode,
+    labels_cell,
+    name_cell,
+    shift_cell,
+    subject_cell,
+    term_cell,
+    text_cell,
+)
+from tailorbird.data.readers.data_file import DataFile
+from tailorbird.data.readers.qrels import Grades, grades_cell, target_of
+from tailorbird.data.readers.record import Record
+from tailorbird.data.readers.source_row import SourcePlace, SourceRow
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DataSource, Objective, TaskKind
+from tailorbird.domain.prompt import Message
+from tailorbird.text.conversations import fold
+from tailorbird.text.data_licences import clash
+from tailorbird.text.pseudonyms import pseudonym
+
+#: How formats in use name the roles.
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "bot": "assistant",
+}
+
+
+def answered(record: Record, column: str) -> tuple[str, str]:
+    """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list. Raises Unusable.
+
+    A system turn may open it; then user and assistant alternate, and the assistant has the last word.
+    """
+    turns = [_turn(item, column) for item in _list(record.cells.get(column), column)]
+    spoken = [turn.role for turn in turns[turns[0].role == "system" if turns else 0 :]]
+    if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
+        reason = f"the turns (column {column!r}) do not go user, assistant, …, assistant, with at most one system turn before them"
+        raise UnusableRecord("role_order", reason)
+    return fold(turns[:-1]), turns[-1].content
+
+
+def _list(value: Any, column: str) -> list[Any]:
+    if value is None or value == "":
+        raise UnusableRecord("missing_cell", f"there is no conversation (column {column!r})")
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise UnusableRecord("wrong_type", f"the conversation (column {column!r}) is not a JSON list") from error
+    if not isinstance(value, list):
+        raise UnusableRecord("wrong_type", f"the conversation (column {column!r}) is not a list of turns")
+    return value
+
+
+def _turn(item: Any, column: str) -> Message:
+    if not isinstance(item, dict):
+        raise UnusableRecord("wrong_type", f"a turn (column {column!r}) is no object with a role and a content")
+    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
+    known = ROLES.get(role.casefold()) if isinstance(role, str) else None
+    if known is None:
+        raise UnusableRecord("role_unknown", f"a turn (column {column!r}) has no role that is known: {', '.join(ROLES)}")
+    if not isinstance(content, str) or not content.strip():
+        raise UnusableRecord("empty_turn", f"a turn (column {column!r}) has no text as its content")
+    if not is_unicode(content):
+        raise UnusableRecord("broken_text", f"a turn (column {column!r}) holds bytes that are no UTF-8, or half of a character")
+    return Message.model_validate({"role": known, "content": content})
+
+
+class RowBuilder:
+    """Makes the rows of one source. Rows of one file on the same terms share one ``Place``."""
+
+    def __init__(self, objective: Objective, source: DataSource, secret: bytes, documents: frozenset[str] = frozenset()) -> None:
+        """``documents`` are the ids of those that queries may be answered with. ``judged`` holds the grades by query, where a file has
+        them; ``split_by`` is the column that all rows are split by."""
+        self.source = source
+        self.judged: dict[str, Grades] = {}
+        self._documents = documents
+        self._objective = objective
+        self._secret = secret
+        self._fixed = Split(source.split) if source.split else None
+        self._pseudonyms: dict[str, str] = {}
+        self._labelled = objective.task.kind is TaskKind.CLASSIFY
+        self._targets: dict[str, str] = {}
+        self.split_by = objective.split.by if objective.split else ""
+        self._places: dict[tuple[object, ...], SourcePlace] = {}
+
+    def row(self, file: DataFile, record: Record) -> SourceRow:
+        """The row that ``record`` of ``file`` holds. Raises Unusable; DataInvalid where terms or labels make the whole file unusable."""
+        text, target = self._content(file, record)
+        return SourceRow(
+            text=text,
+            target=self._targets.setdefault(target, target) if self._labelled else target,
+            subject=self._subject(record),
+            fixed=self._fixed,
+            place=self._place(file, record),
+            line=record.line,
+            shift=sys.intern(shift_cell(record, self.split_by)) if self.split_by else "",
+        )
+
+    def _content(self, file: DataFile, record: Record) -> tuple[str, str]:
+        source, task = self.source, self._objective.task
+        if source.messages:
+            return answered(record, source.messages)
+        text = text_cell(record, "text", source.text)
+        if task.kind is TaskKind.RANK:
+            return text, target_of(self._grades(record))
+        if task.labels == "many":
+            return text, labels_cell(record, file.name, source.label).strip()
+        if task.kind is TaskKind.CLASSIFY:
+            return text, name_cell(record, "label", source.label)
+        return text, text_cell(record, "label", source.label)
+
+    def _grades(self, record: Record) -> Grades:
+        if not self.source.qrels:
+            return grades_cell(record, self.source.label, self._documents)
+        grades = self.judged.get(name_cell(record, "id", self.source.id))
+        if not grades:
+            raise UnusableRecord("no_judgement", "no document that is there was judged relevant to the query")
+        return grades
+
+    def _subject(self, record: Record) -> str | None:
+        name = subject_cell(record, self.source.subject)
+        if name is None:
+            return None
+        known = self._pseudonyms.get(name)
+        if known is None:
+            known = self._pseudonyms[name] = pseudonym(self._secret, self._objective.tenant, name)
+        return known
+
+    def _place(self, file: DataFile, record: Record) -> SourcePlace:
+        terms = self._terms(record)
+        place = self._places.get((file.name, *terms))
+        if place is None:
+            self._check_licence(file, record, terms[0])
+            place = SourcePlace(file.name, None if file.name == self.source.path else file.digest, self.source.source.origin, *terms)
+            self._places[(file.name, *terms)] = place
+        return place
+
+    def _terms(self, record: Record) -> tuple[str, str, str, date | None]:
+        """Licence, time of collection, consent and retention: the row's own, or else those of its source."""
+        said, columns = self.source.source, self.source.terms
+        return (
+            term_cell(record, columns.license) or said.license,
+            term_cell(record, columns.collected) or str(said.collected),
+            term_cell(record, columns.consent) or said.consent,
+            date_cell(record, columns.retain_until) or said.retain_until,
+        )
+
+    def _check_licence(self, file: DataFile, record: Record, licence: str) -> None:
+        use = self._objective.business.use
+        if why := clash(licence, use):
+            message = f"{file.name}:{record.line}: the licence {licence[:60]} clashes with `business.use: {use}`: {why}"
+            hint = "leave such rows out, agree on other terms with their owner, or set `business.use` to what the result is really for"
+            raise DataInvalid(message, hint, code="license_clash")

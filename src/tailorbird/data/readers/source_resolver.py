@@ -1,0 +1,75 @@
+"""From what an objective names to a file that can be read: a path, a folder, an address, a data set of the hub."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from tailorbird.data.readers.data_file import DataFile, held
+from tailorbird.data.readers.formats import READERS
+from tailorbird.data.readers.hub import PREFIX, fetch_rows
+from tailorbird.data.readers.remote import check_address, fetch
+from tailorbird.data.readers.text_files import FOLDER, held_folder
+from tailorbird.domain.errors import DataInvalid, Forbidden
+from tailorbird.domain.objective import DataSource
+from tailorbird.system.source_access import is_bounded
+
+
+def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
+    """The columns that a source names, by the key under which it names them; and the one that all rows are split by."""
+    content = {"messages": source.messages} if source.messages else {"text": source.text, "label": source.label}
+    if source.qrels:
+        content = {"id": source.id, "text": source.text}
+    terms = {f"terms.{key}": column for key, column in source.terms}
+    return {key: column for key, column in {**content, "subject": source.subject, "split.by": split_by, **terms}.items() if column}
+
+
+@contextmanager
+def located(source: DataSource, folder: Path, split_by: str = "") -> Iterator[DataFile]:
+    """The file of ``source``, as ``located_at``, with what the source says of its letters and separators."""
+    with located_at(source.path, columns_of(source, split_by).values(), folder) as file:
+        yield replace(file, encoding=source.encoding, separator=source.separator)
+
+
+@contextmanager
+def located_at(name: str, wanted: Collection[str], folder: Path) -> Iterator[DataFile]:
+    """The file called ``name``: what is not on this machine is there until the end of the ``with`` block.
+
+    Of a data set on the hub only the ``wanted`` columns are fetched. Raises DataInvalid (kind of file that is not read, nothing there),
+    Unavailable (storage, hub or package cannot be reached).
+    """
+    if "://" not in name:
+        with _local(name, folder / name) as file:
+            yield file
+        return
+    with tempfile.TemporaryDirectory(prefix="tailorbird-") as workspace, _fetched(name, wanted, Path(workspace)) as file:
+        yield file
+
+
+def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
+    if is_bounded() and (Path(name).is_absolute() or ".." in Path(name).parts):
+        raise Forbidden(f"{name} did not come with the objective", "upload it", code="upload_missing")
+    if not path.exists():
+        raise DataInvalid(f"{name}: there is no such file", "paths are relative to the folder of the objective file", code="file_missing")
+    return held_folder(name, path) if path.is_dir() else held(name, path, _kind(name))
+
+
+def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractContextManager[DataFile]:
+    if name.startswith(PREFIX):
+        return held(name, fetch_rows(name, wanted, workspace), ".jsonl")
+    check_address(name)
+    if not PurePosixPath(name).suffix:
+        return held_folder(name, fetch(name, workspace, folder=True))
+    kind = _kind(name)
+    return held(name, fetch(name, workspace, folder=False), kind)
+
+
+def _kind(name: str) -> str:
+    kind = PurePosixPath(name).suffix.lower()
+    if kind not in READERS:
+        hint = f"give a file that ends in {', '.join(suffix for suffix in READERS if suffix != FOLDER)}, or a folder of .txt files"
+        raise DataInvalid(f"{name}: a kind of file that cannot be read", hint, code="file_kind")
+    return kind

@@ -1,0 +1,163 @@
+"""The data files of an objective as rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+
+from tailorbird.data.readers.cells import UnusableRecord
+from tailorbird.data.readers.confined_reader import read_judgements, read_records
+from tailorbird.data.readers.data_file import DataFile
+from tailorbird.data.readers.documents import columns_of_documents, read_documents
+from tailorbird.data.readers.qrels import read_qrels
+from tailorbird.data.readers.record import Records
+from tailorbird.data.readers.row_builder import RowBuilder
+from tailorbird.data.readers.source_resolver import columns_of, located, located_at
+from tailorbird.data.readers.source_row import SourceRow, SourceRows
+from tailorbird.data.readers.text_files import FOLDER
+from tailorbird.domain.dataset import Quarantined, Split
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind
+from tailorbird.domain.value import Digest
+from tailorbird.text.normalisation import nearest
+from tailorbird.text.pseudonyms import pseudonym
+
+#: A file of which more than this share is quarantined is refused as a whole: something is wrong with all of it.
+MOST = 0.5
+#: After so many quarantined records, and again after as many more, a file is asked whether it is one.
+HOPELESS = 200_000
+
+
+def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> SourceRows:
+    """Reads every source. Raises DataInvalid when a file as a whole cannot be used: see ``locating`` and each format; also when a
+    column is missing, when there are no rows, or when more than half of them are unusable. Raises Unavailable as ``locating``.
+
+    ``secret`` is the key of the pseudonyms that stand for subjects.
+    """
+    found = read_documents(objective.documents, folder, partial(pseudonym, secret, objective.tenant))
+    rows, quarantined, read, files = list[SourceRow](), found.quarantined, found.read, found.files
+    for source in in_order(objective.data):
+        making = RowBuilder(objective, source, secret, frozenset(found.documents))
+        if source.qrels:
+            with located_at(source.qrels, (), folder) as judgements:
+                making.judged, unusable, lines = read_qrels(judgements, read_judgements(judgements), found.documents)
+            quarantined += unusable
+            read[source.qrels] += lines
+            files[source.qrels] = judgements.digest
+        with located(source, folder, split_column(objective)) as file:
+            usable, unusable = read_file(file, making, objective.task)
+        rows += usable
+        quarantined += unusable
+        read[file.name] += len(usable) + len(unusable)
+        files[file.name] = file.digest
+    refuse_if_most(read, quarantined)
+    documents = tuple(found.documents[name] for name in sorted(found.documents))
+    return SourceRows(tuple(rows), tuple(quarantined), dict(read), files, documents=documents)
+
+
+def split_column(objective: Objective) -> str:
+    """The column that rows are split by; empty where there is none."""
+    return objective.split.by if objective.split else ""
+
+
+def in_order(sources: Sequence[DataSource]) -> list[DataSource]:
+    """Sources in the order in which they are read: test, dev, train, and last those that are split here; these are the ones that grow."""
+    return sorted(sources, key=lambda source: (Split.TEST, Split.DEV, Split.TRAIN, None).index(source.split))
+
+
+def fingerprint_sources(objective: Objective, folder: Path, *, remote: bool = True) -> dict[str, Digest]:
+    """The digest of each source's bytes, by its path in the objective: of a file, of all files of a folder, of a data set's rows.
+
+    Without ``remote`` what lies at an address is left out, and nothing is fetched.
+
+    Raises DataInvalid when a file is missing, empty or of another kind, Unavailable when it cannot be reached.
+    """
+    digests: dict[str, Digest] = {}
+    wanted: dict[str, Collection[str]] = {source.path: columns_of(source, split_column(objective)).values() for source in objective.data}
+    wanted |= {source.path: columns_of_documents(source).values() for source in objective.documents}
+    wanted |= {source.qrels: () for source in objective.data if source.qrels}
+    for name, columns in wanted.items():
+        if not remote and "://" in name:
+            continue
+        with located_at(name, columns, folder) as file:
+            digests[name] = file.digest
+    return digests
+
+
+def refuse_if_most(read: dict[str, int], quarantined: Iterable[Quarantined]) -> None:
+    """Raises DataInvalid for the first file of which more than half of the records are quarantined."""
+    by_file: dict[str, list[Quarantined]] = {}
+    for entry in quarantined:
+        by_file.setdefault(source_of(entry.file, read), []).append(entry)
+    for name, entries in by_file.items():
+        if len(entries) > MOST * read[name]:
+            code, count = Counter(entry.code for entry in entries).most_common(1)[0]
+            first = min((entry for entry in entries if entry.code == code), key=lambda entry: entry.line)
+            message = f"{name}: {len(entries):,} of {read[name]:,} rows cannot be used"
+            hint = f"the most frequent reason ({count:,} times, first on line {first.line}): {first.reason}"
+            raise DataInvalid(message, hint, code="mostly_quarantined")
+
+
+def _refuse_hopeless(file: DataFile, usable: int, unusable: Sequence[Quarantined]) -> None:
+    """As ``refuse_if_most``, before the end of a file whose refusals alone would take the memory of the process."""
+    if len(unusable) % HOPELESS == 0:
+        refuse_if_most({file.name: usable + len(unusable)}, unusable)
+
+
+def source_of(file: str, sources: Iterable[str]) -> str:
+    """The source that ``file`` is, or in whose folder it lies."""
+    return file if file in sources else next(name for name in sources if file.startswith(f"{name.rstrip('/')}/"))
+
+
+def read_file(file: DataFile, making: RowBuilder, task: Task, records: Records | None = None) -> tuple[list[SourceRow], list[Quarantined]]:
+    """A file's rows, and what cannot become one. The columns are known for sure only when all records have been seen.
+
+    ``records`` are those of the file where somebody reads them already. Raises as ``read_sources``.
+    """
+    _check_answers(file, task)
+    usable: list[SourceRow] = []
+    unusable: list[Quarantined] = []
+    columns: dict[str, None] = {}
+    wanted = columns_of(making.source, making.split_by)
+    for record in records or read_records(file, wanted.values()):
+        if isinstance(record, Quarantined):
+            unusable.append(record)
+            _refuse_hopeless(file, len(usable), unusable)
+            continue
+        columns |= dict.fromkeys(record.cells)
+        try:
+            usable.append(making.row(record.file or file, record))
+        except UnusableRecord as problem:
+            name = (record.file or file).name
+            unusable.append(Quarantined(file=name, line=record.line, code=problem.code, reason=problem.reason))
+            _refuse_hopeless(file, len(usable), unusable)
+    if not usable and not unusable:
+        raise DataInvalid(f"{file.name}: there are no rows", "give a file with at least a few rows for each label", code="file_empty")
+    if columns:
+        _check_columns(file, tuple(columns), wanted)
+    return usable, unusable
+
+
+def _check_answers(file: DataFile, task: Task) -> None:
+    if file.kind == FOLDER and task.kind is not TaskKind.CLASSIFY:
+        hint = "use kind: classify, where a sub-folder's name is the label, or a file with a column of answers"
+        raise DataInvalid(f"{file.name}: a folder of text files has no answers", hint, code="column_missing")
+
+
+def _check_columns(file: DataFile, columns: tuple[str, ...], wanted: dict[str, str]) -> None:
+    for key, column in wanted.items():
+        if column not in columns:
+            message = f"{file.name}: there is no column {column!r}, which the objective names as `{key}`"
+            raise DataInvalid(message, _column_hint(key, column, columns), code="column_missing")
+
+
+def _column_hint(key: str, column: str, columns: tuple[str, ...]) -> str:
+    """Long names are cut: where a file lacks its header, its first row stands in the header's place."""
+    shown = [name if len(name) <= 40 else f"(a name of {len(name)} characters)" for name in columns[:30]]
+    near = nearest(column, [name for name in columns if len(name) <= 40])
+    listed = ", ".join(repr(name) for name in shown)
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
+        return f"separate the cells by commas; the header reads as one column: {listed}"
+    return f"set `{key}: {near}`? the file has: {listed}" if near else f"set `{key}` to one of: {listed}"

@@ -1,0 +1,140 @@
+"""The shifted part: rows that stand for a world that has moved on, which nothing may learn from.
+
+The rule is decided once, by the rows of the first snapshot, and kept: rows that are appended are told by it, so that none changes sides. By
+time, the newest rows are shifted: the cut lies where about the wished share is at or behind it, and rows of one time are on one side. By
+value, whole values are: those whose keyed hash is smallest, so that a value that comes later is told by its hash, too.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from typing import NamedTuple
+
+from tailorbird.data.duplicates.exact import quarantine
+from tailorbird.data.readers import SourceRow
+from tailorbird.domain.dataset import Quarantined, ShiftRule
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import SplitPolicy
+from tailorbird.text.dates import is_year, time_of
+
+#: Of the cells so many must be times for ``kind: auto`` to take all of them for times.
+_MOSTLY = 0.9
+#: Ways to hash values that are tried: the one that comes nearest to the wished share is taken.
+_ATTEMPTS = 32
+
+#: A keyed hash of a text, from 0 to 1.
+Hash = Callable[[str], float]
+
+
+class ShiftAssignment(NamedTuple):
+    """The rule, rows that know their side, and those that have no place: what they are split by is no time."""
+
+    rule: ShiftRule
+    rows: tuple[SourceRow, ...]
+    unusable: list[Quarantined]
+
+
+def tell_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash) -> ShiftAssignment:
+    """Which of ``rows`` are in the shifted part. ``earlier`` is the rule of the last snapshot of the objective.
+
+    Raises DataInvalid where all rows would be on one side, or where the column tells each row from every other.
+    """
+    kind, cells = _kind(rows, policy, earlier), Counter(row.shift for row in rows)
+    times = {cell: time_of(cell) for cell in cells} if kind == "time" else {}
+    unusable = [quarantine(row, "bad_time", _bad_time(policy.by)) for row in rows if kind == "time" and times[row.shift] is None]
+    usable = [row for row in rows if kind == "value" or times[row.shift] is not None]
+    if not usable:
+        hint = "write times as YYYY-MM-DD, with hours where you like, or set `split: {kind: value}`"
+        raise DataInvalid(f"no cell of the column {policy.by!r} is a time", hint, code="bad_time")
+    if kind == "time":
+        rule = _by_time([time for cell in map(_shift, usable) if (time := times[cell])], policy, earlier)
+        shifted = {cell for cell, time in times.items() if time and _told(time) >= rule.since}
+    else:
+        rule = _by_value(cells, policy, earlier, hashed)
+        shifted = {cell for cell in cells if _is_held(cell, rule, policy, hashed)}
+    _check_sides(usable, shifted, policy)
+    return ShiftAssignment(rule, tuple(replace(row, shifted=row.shift in shifted) for row in usable), unusable)
+
+
+def _shift(row: SourceRow) -> str:
+    return row.shift
+
+
+def _told(time: datetime) -> str:
+    """A time as rules hold it: such texts are in the order of the times."""
+    return time.isoformat(timespec="microseconds")
+
+
+def _bad_time(column: str) -> str:
+    return f"what rows are split by (column {column!r}) is no time; write YYYY-MM-DD, with hours where you like"
+
+
+def _kind(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None) -> str:
+    if policy.kind != "auto":
+        return policy.kind
+    if policy.since is not None or policy.values:
+        return "value" if policy.values else "time"
+    if earlier is not None and earlier.by == policy.by:
+        return earlier.kind
+    like = sum(is_year(row.shift) or ("-" in row.shift and time_of(row.shift) is not None) for row in rows)
+    return "time" if like >= _MOSTLY * len(rows) else "value"
+
+
+def _by_time(times: Sequence[datetime], policy: SplitPolicy, earlier: ShiftRule | None) -> ShiftRule:
+    rule = ShiftRule(by=policy.by, kind="time")
+    if policy.since is not None:
+        since = time_of(policy.since.isoformat() if isinstance(policy.since, date) else policy.since)
+        return rule.model_copy(update={"since": _told(since) if since else ""})
+    if earlier is not None and (earlier.by, earlier.kind) == (policy.by, "time"):
+        return earlier
+    ordered = sorted(times)
+    cut = ordered[min(len(ordered) - 1, round((1 - policy.share) * len(ordered)))]
+    if cut == ordered[0]:  # All earlier rows are of one time: whatever is later is newer.
+        cut = next((time for time in ordered if time > cut), cut)
+    return rule.model_copy(update={"since": _told(cut)})
+
+
+def _by_value(cells: Mapping[str, int], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash) -> ShiftRule:
+    rule = ShiftRule(by=policy.by, kind="value")
+    if policy.values:
+        return rule
+    if earlier is not None and (earlier.by, earlier.kind) == (policy.by, "value"):
+        return earlier
+    rows = sum(cells.values())
+    if len(cells) > max(2, rows / 2):
+        hint = "name a column whose values many rows share: a source, a customer, a site; or one of times"
+        raise DataInvalid(f"the column {policy.by!r} has {len(cells):,} values in {rows:,} rows: it names rows", hint, code="shift_column")
+    tried = (_held_out(cells, attempt, hashed) for attempt in range(_ATTEMPTS))
+    options = ((abs(held / rows - policy.share), attempt, below) for attempt, sides in enumerate(tried) for held, below in sides)
+    best = min(options, default=None)
+    return rule if best is None else rule.model_copy(update={"attempt": best[1], "below": best[2]})
+
+
+def _held_out(cells: Mapping[str, int], attempt: int, hashed: Hash) -> list[tuple[int, float]]:
+    """For each number of values that may be held out, never all of them: the rows they have, and the largest of their hashes."""
+    drawn = sorted((_draw(cell, attempt, hashed), count) for cell, count in cells.items())
+    held, sides = 0, []
+    for below, count in drawn[:-1]:
+        held += count
+        sides.append((held, below))
+    return sides
+
+
+def _draw(cell: str, attempt: int, hashed: Hash) -> float:
+    return hashed(f"{attempt}\n{cell}")
+
+
+def _is_held(cell: str, rule: ShiftRule, policy: SplitPolicy, hashed: Hash) -> bool:
+    return cell in policy.values if policy.values else _draw(cell, rule.attempt, hashed) <= rule.below
+
+
+def _check_sides(rows: Iterable[SourceRow], shifted: set[str], policy: SplitPolicy) -> None:
+    sides = {row.shift in shifted for row in rows}
+    if sides == {True, False}:
+        return
+    which = "all rows are" if True in sides else "no row is"
+    hint = "name another column, or say what is shifted: `split: {since: YYYY-MM-DD}` for times, `split: {values: [...]}` for others"
+    raise DataInvalid(f"{which} in the shifted part by the column {policy.by!r}", hint, code="shift_one_sided")

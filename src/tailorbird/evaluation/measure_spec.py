@@ -1,0 +1,86 @@
+"""How to measure: what every family of metrics is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tailorbird.domain.evidence import ItemResult, Metric
+from tailorbird.domain.objective import AnswerFormat, TaskKind
+from tailorbird.stats.intervals import Floats, bootstrap_bca, clustered_wilson, mean_interval
+
+
+@dataclass(frozen=True)
+class MeasureSpec:
+    """What to measure by.
+
+    ``confidence`` is two-sided; ``seed`` fixes the bootstrap; ``price_per_hour`` is what the machine costs while it works; with ``many`` an
+    item may bear several labels. ``refer_below`` is the probability below which an item is referred to a person (None: all are answered).
+    ``form`` is what a generated answer must look like.
+    """
+
+    task: TaskKind
+    labels: tuple[str, ...]
+    confidence: float
+    seed: int
+    price_per_hour: float
+    many: bool = False
+    refer_below: float | None = None
+    form: AnswerFormat | None = None
+
+
+def proportion(name: str, items: Sequence[ItemResult], outcomes: Sequence[bool], spec: MeasureSpec) -> Metric:
+    """The share of true ``outcomes`` (one per item) with Wilson's interval, clustered where groups repeat.
+
+    ``hits`` is given only where no group repeats: an interval recomputed from bare counts would forget the clusters.
+    """
+    groups = [item.group for item in items]
+    low, high = clustered_wilson(outcomes, groups, spec.confidence)
+    hits, clustered = sum(outcomes), len(set(groups)) < len(groups)
+    return Metric(
+        name=name,
+        value=hits / len(items),
+        low=low,
+        high=high,
+        confidence=spec.confidence,
+        n=len(items),
+        method="wilson-clustered" if clustered else "wilson",
+        hits=None if clustered else hits,
+    )
+
+
+def average(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """The mean of ``values`` with a seeded BCa bootstrap interval over ``groups``."""
+    array = np.asarray(values, dtype=float)
+    return bootstrapped(name, lambda weights: float(weights @ array / weights.sum()), groups, spec)
+
+
+def bootstrapped(name: str, statistic: Callable[[Floats], float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """``statistic`` of item weights, with a seeded BCa bootstrap interval over ``groups`` that always holds its value."""
+    value = statistic(np.ones(len(groups)))
+    low, high = bootstrap_bca(statistic, groups, spec.confidence, spec.seed)
+    return Metric(
+        name=name,
+        value=value,
+        low=min(low, value),
+        high=max(high, value),
+        confidence=spec.confidence,
+        n=len(groups),
+        method="bootstrap-bca",
+    )
+
+
+def share_like(name: str, values: Sequence[float], groups: Sequence[str], spec: MeasureSpec) -> Metric:
+    """The mean of ``values`` in [0, 1], with Wilson's interval at the hits that they are worth."""
+    low, high = mean_interval(values, groups, spec.confidence)
+    return Metric(
+        name=name,
+        value=float(np.mean(values)),
+        low=low,
+        high=high,
+        confidence=spec.confidence,
+        n=len(values),
+        method="wilson-mean",
+    )

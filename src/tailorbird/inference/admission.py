@@ -1,0 +1,147 @@
+"""From a request to a job: the servable is held, the words become tokens, what cannot be computed is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.inference.forward_factory import Forward
+from tailorbird.inference.jobs.generation import GenerationFormat, GenerationJob
+from tailorbird.inference.jobs.label_scoring import LabelScoring, TextScoring
+from tailorbird.inference.jobs.weight_lease import WeightLease
+from tailorbird.inference.model_runner import EngineJob
+from tailorbird.inference.registry import Loaded, Registry
+from tailorbird.inference.scheduling import Sequence as Tokens
+from tailorbird.inference.text.sampling import RowSampler
+from tailorbird.inference.worker import EngineWorker
+from tailorbird.ports.engine import LabelScores, Told
+
+Conversation = Sequence[Message]
+#: Is told everything of a request; False: nobody wants more.
+Tell = Callable[[Told], bool]
+Cancel = Callable[[], None]
+#: The groups of whoever asks from outside; None for this process itself, which is never told to come back later.
+Asker = frozenset[str] | None
+
+
+class Followed(NamedTuple):
+    """A text's tokens, the hidden states that predict them, and what makes logits of those."""
+
+    tokens: tuple[int, ...]
+    hidden_RE: torch.Tensor
+    logits: Callable[[torch.Tensor], torch.Tensor]
+
+
+class _Given(NamedTuple):
+    """What a job is made from."""
+
+    loaded: Loaded
+    tokens: list[int]
+    holding: WeightLease
+    started: float
+    groups: frozenset[str]
+
+    def sequence(self, tokens: list[int], *, room: int = 0, leaves: int = 0, watched: int = -1) -> Tokens:
+        """``tokens`` as the scheduler takes them: the tenant's share, the release's memory, as far as the groups share it."""
+        return Tokens(self.loaded.servable.tenant, self.loaded.salt, tokens, room, leaves, watched, groups=self.groups)
+
+
+class RequestAdmission:
+    """Begins jobs. Every method returns a way to cancel, and raises NotFound (not loaded), InvalidInput (cannot be computed) and, for an
+    ``asker`` (the groups of somebody outside), Exhausted (too many wait)."""
+
+    def __init__(self, registry: Registry, worker: EngineWorker) -> None:
+        self._registry = registry
+        self._worker = worker
+
+    def score(self, servable: Digest, prompt: Conversation, labels: Sequence[str], tell: Tell, *, asker: Asker = None) -> Cancel:
+        """The labels' log-probabilities after ``prompt``."""
+
+        def make(given: _Given) -> EngineJob:
+            tree = given.loaded.trees.of(labels)
+            _check_length(len(given.tokens), tree.depth, given.loaded)
+            sequence = given.sequence(given.tokens, leaves=len(tree.tokens))
+            return LabelScoring(sequence, given.holding, tree, lambda found: tell(_scores(found, sequence, given.started)))
+
+        return self._begin(servable, prompt, make, tell, asker)
+
+    def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
+        """What predicts each token of ``answer``, the end of the turn included, after ``prompt``."""
+
+        def make(given: _Given) -> EngineJob:
+            [tokens] = given.loaded.chat.answers([answer])
+            _check_length(len(given.tokens), len(tokens), given.loaded)
+            sequence = given.sequence(given.tokens + tokens[:-1], watched=len(given.tokens) - 1)
+            forward: Forward = given.loaded.decoder.content
+            return TextScoring(sequence, given.holding, lambda hidden: tell(Followed(tuple(tokens), hidden, forward.logits)))
+
+        return self._begin(servable, prompt, make, tell, None)
+
+    def answer(self, servable: Digest, prompt: Conversation, drawn: tuple[Sampling, int], tell: Tell, *, asker: Asker = None) -> Cancel:
+        """An answer to ``prompt``; ``drawn`` says how, and the prompt's place in its call."""
+        sampling, place = drawn
+        if sampling.max_tokens < 1:
+            raise InvalidInput("max_tokens must be at least 1", "ask for one token or more", code="max_tokens")
+
+        def make(given: _Given) -> EngineJob:
+            loaded = given.loaded
+            _check_length(len(given.tokens), 1, loaded)
+            room = min(sampling.max_tokens, loaded.context - len(given.tokens))
+            constraint = loaded.grammars.constraint(sampling.json_schema) if sampling.json_schema is not None else None
+            writing = GenerationFormat(loaded.chat, RowSampler(sampling, place, constraint), room)
+            return GenerationJob(given.sequence(given.tokens, room=room), writing, given.holding, tell)
+
+        return self._begin(servable, prompt, make, tell, asker)
+
+    def _begin(
+        self, servable: Digest, prompt: Conversation, make: Callable[[_Given], EngineJob], tell: Callable[[Any], object], asker: Asker
+    ) -> Cancel:
+        started = time.perf_counter()
+        if not prompt:
+            raise InvalidInput("a conversation has no messages", "send at least one message", code="prompt_empty")
+        loaded = self._registry.hold(servable)
+        begun: list[EngineJob] = []
+
+        def over() -> None:
+            for job in begun:
+                self._worker.drop(job)
+            self._registry.release(loaded)
+
+        holding = WeightLease(loaded, over, tell)
+        try:
+            [tokens] = loaded.chat.prompts([prompt])
+            job = make(_Given(loaded, tokens, holding, started, asker or frozenset()))
+            begun.append(job)
+            self._worker.add(loaded, job, bounded=asker is not None)
+        except BaseException:
+            holding.end()
+            raise
+        return lambda: _end_quietly(holding)
+
+
+def _end_quietly(holding: WeightLease) -> None:
+    holding.end()
+
+
+def _scores(found: tuple[float, ...], sequence: Tokens, started: float) -> LabelScores:
+    return LabelScores(
+        log_probabilities=found,
+        prompt_tokens=sequence.prompt,
+        latency_ms=(time.perf_counter() - started) * 1000,
+        cached_tokens=sequence.cached,
+    )
+
+
+def _check_length(prompt: int, answer: int, loaded: Loaded) -> None:
+    if prompt + answer > loaded.context:
+        raise InvalidInput(
+            f"a prompt of {prompt} tokens leaves no room for an answer of {answer} in the model's context of {loaded.context}",
+            "shorten the text, the instruction or the demonstrations",
+            code="prompt_too_long",
+        )

@@ -1,0 +1,247 @@
+"""Forward pass in torch for any processor and precision, the reference for the native one; linear layers also in 8 bits."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers.activations import ACT2FN
+
+from tailorbird.inference.forward.adapter import GROUPS, Changes
+from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
+from tailorbird.inference.scheduling import BLOCK
+
+
+class Linear(NamedTuple):
+    """Weight and bias of linear layers that read the same input, their outputs side by side."""
+
+    weight_OI: torch.Tensor
+    bias_O: torch.Tensor | None
+
+    def __call__(self, x_NI: torch.Tensor) -> torch.Tensor:
+        """Outputs (NO)."""
+        return F.linear(x_NI, self.weight_OI, self.bias_O)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.weight_OI.nbytes + (0 if self.bias_O is None else self.bias_O.nbytes)
+
+
+class EightBits(NamedTuple):
+    """The same with weights in int8 and one scale an output; inputs and sums stay in the engine's format."""
+
+    weight_OI: torch.Tensor
+    scale_O: torch.Tensor
+    bias_O: torch.Tensor | None
+
+    def __call__(self, x_NI: torch.Tensor) -> torch.Tensor:
+        """Outputs (NO), by torch's own kernel."""
+        multiply: Any = torch._weight_int8pack_mm
+        y_NO: torch.Tensor = multiply(x_NI.contiguous(), self.weight_OI, self.scale_O)
+        return y_NO if self.bias_O is None else y_NO + self.bias_O
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.weight_OI.nbytes + self.scale_O.nbytes + (0 if self.bias_O is None else self.bias_O.nbytes)
+
+
+def in_eight_bits(linear: Linear) -> EightBits:
+    """Symmetric, to the nearest of 255 levels of each output's largest weight: of the scale as it is held, which is what they are
+    multiplied with."""
+    weight_OI = linear.weight_OI.float()
+    scale_O = (weight_OI.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny).to(linear.weight_OI.dtype)
+    rounded_OI = (weight_OI / scale_O.float()[:, None]).round().clamp(-127, 127).to(torch.int8)
+    return EightBits(rounded_OI.contiguous(), scale_O, linear.bias_O)
+
+
+class LowRankDelta(NamedTuple):
+    """A low-rank change of a group of linear layers: ``up @ down`` is added to their joint weight."""
+
+    down_RI: torch.Tensor
+    up_OR: torch.Tensor
+
+
+class TorchAdapter:
+    """The changes that an adapter makes, by (layer, group)."""
+
+    def __init__(self, deltas: dict[tuple[int, str], LowRankDelta]) -> None:
+        self.deltas = deltas
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(delta.down_RI.nbytes + delta.up_OR.nbytes for delta in self.deltas.values())
+
+
+class DecoderBlock(NamedTuple):
+    """The weights of one decoder block. The two norms come before attention and before the MLP."""
+
+    norms: tuple[torch.Tensor, torch.Tensor]
+    groups: dict[str, Linear | EightBits]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(norm.nbytes for norm in self.norms) + sum(group.nbytes for group in self.groups.values())
+
+
+class _Look(NamedTuple):
+    """Queries of some rows together: which slots they read, and which of them each row may see."""
+
+    rows: torch.Tensor
+    slots_BK: torch.Tensor
+    bias_BTK: torch.Tensor
+
+
+class TorchForward:
+    """A causal language model of the Llama family. Holds weights only; with ``eight_bits`` those of linear layers in int8."""
+
+    kernels = "plain"
+
+    def __init__(self, model: Any, *, eight_bits: bool = False) -> None:
+        config = model.config
+        weights = model.get_input_embeddings().weight.detach()
+        self.context: int = config.max_position_embeddings
+        self.layers: int = config.num_hidden_layers
+        self.linears = linear_shapes(model)
+        self._heads = (config.num_attention_heads, config.num_key_value_heads, model.model.layers[0].self_attn.head_dim)
+        self._epsilon: float = config.rms_norm_eps
+        self._activation = ACT2FN[config.hidden_act]
+        self._cos_PD, self._sin_PD = rotary_tables(model)
+        self._embedding_VE = weights
+        self._head_VE = model.lm_head.weight.detach()
+        self._norm_E = model.model.norm.weight.detach().float()
+        self._blocks = [_block(layer, eight_bits) for layer in model.model.layers]
+        self._dtype, self._device = weights.dtype, weights.device
+        head = 0 if self._head_VE.data_ptr() == weights.data_ptr() else self._head_VE.nbytes
+        self.nbytes = weights.nbytes + head + self._norm_E.nbytes + sum(block.nbytes for block in self._blocks)
+        self.token_nbytes = self.layers * 2 * self._heads[1] * self._heads[2] * weights.element_size()
+
+    def memory(self, blocks: int) -> torch.Tensor:
+        """Room for the keys and values of ``blocks`` blocks (layers, 2, slots, H, D)."""
+        _, heads, size = self._heads
+        return torch.zeros(self.layers, 2, blocks * BLOCK, heads, size, dtype=self._dtype, device=self._device)
+
+    def adapt(self, changes: Changes) -> TorchAdapter:
+        """An adapter laid out for this pass: all A matrices of a group under one another, the B matrices on a block diagonal."""
+        deltas = {}
+        for layer in {layer for layer, _ in changes}:
+            for group, names in GROUPS.items():
+                present = {name: changes[layer, name] for name in names if (layer, name) in changes}
+                if present:
+                    down_RI = torch.cat([change.down_RI for change in present.values()])
+                    ups = [
+                        present[name].up_OR if name in present else torch.zeros(self.linears[name][1], 0) for name in names
+                    ]  # a layer that is left alone has rows and no columns
+                    deltas[layer, group] = LowRankDelta(*(each.to(self._dtype).to(self._device) for each in (down_RI, _diagonal(ups))))
+        return TorchAdapter(deltas)
+
+    def hidden(self, batch: Batch, memory: torch.Tensor) -> torch.Tensor:
+        """Hidden states (ME) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
+        # The running sum over layers is kept in fp32: in bf16 its rounding alone doubles the error of a score.
+        x_NE = F.embedding(self._tensor(batch.tokens), self._embedding_VE).float()
+        positions, slots, looks = self._tensor(batch.positions), self._tensor(batch.slots), self._looks(batch)
+        turn = (self._cos_PD[positions].unsqueeze(1), self._sin_PD[positions].unsqueeze(1))
+        for layer, block in enumerate(self._blocks):
+            mixed_NHD = self._linear(batch, layer, "qkv", self._normed(x_NE, block.norms[0])).view(len(x_NE), -1, self._heads[2])
+            queries, keys, values = torch.split(mixed_NHD, [self._heads[0], self._heads[1], self._heads[1]], dim=1)
+            memory[layer, 0, slots], memory[layer, 1, slots] = _turned(keys, turn), values
+            attended_NE = self._attend(_turned(queries, turn), memory[layer], looks)
+            x_NE = x_NE + self._linear(batch, layer, "out", attended_NE)
+            gate, up = self._linear(batch, layer, "gate_up", self._normed(x_NE, block.norms[1])).chunk(2, dim=-1)
+            x_NE = x_NE + self._linear(batch, layer, "down", self._activation(gate) * up)
+        return self._normed(x_NE[self._tensor(batch.wants)], self._norm_E)
+
+    def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
+        """Logits (MV, fp32) of the tokens that could follow."""
+        return F.linear(hidden_ME, self._head_VE).float()
+
+    def _linear(self, batch: Batch, layer: int, group: str, x_NI: torch.Tensor) -> torch.Tensor:
+        """A group's outputs, the rows of each adapter changed by it: one A and one B product an adapter."""
+        y_NO = self._blocks[layer].groups[group](x_NI)
+        for start, stop, adapter in batch.groups:
+            delta = adapter.deltas.get((layer, group)) if adapter else None
+            if delta is not None:
+                y_NO[start:stop] += F.linear(F.linear(x_NI[start:stop], delta.down_RI), delta.up_OR)
+        return y_NO
+
+    def _attend(self, queries_NHD: torch.Tensor, store_2SHD: torch.Tensor, looks: list[_Look]) -> torch.Tensor:
+        """Grouped-query attention. Query heads that share a key head are folded into one run of queries, so that keys are never copied."""
+        all_heads, heads, size = self._heads
+        out_NE = queries_NHD.new_empty(len(queries_NHD), all_heads * size)
+        for rows, slots_BK, bias_BTK in looks:
+            sequences, length = len(slots_BK), len(rows) // len(slots_BK)
+            keys, values = store_2SHD[0, slots_BK].transpose(1, 2), store_2SHD[1, slots_BK].transpose(1, 2)
+            split = queries_NHD[rows].view(sequences, length, heads, -1, size)
+            folded = split.permute(0, 2, 3, 1, 4).reshape(sequences, heads, -1, size)
+            bias = bias_BTK.unsqueeze(1).expand(-1, all_heads // heads, -1, -1).reshape(sequences, 1, -1, bias_BTK.shape[2])
+            out = F.scaled_dot_product_attention(folded, keys, values, attn_mask=bias)
+            out_NE[rows] = out.view(sequences, heads, -1, length, size).permute(0, 3, 1, 2, 4).reshape(len(rows), -1)
+        return out_NE
+
+    def _looks(self, batch: Batch) -> list[_Look]:
+        """Sequences that go on by one token look together, padded; every other one by itself."""
+        single = [start for start, stop in batch.runs if stop == start + 1]
+        looks = [self._look_together(batch, single)] if single else []
+        return looks + [self._look_alone(batch, start, stop) for start, stop in batch.runs if stop > start + 1]
+
+    def _look_together(self, batch: Batch, rows: list[int]) -> _Look:
+        contexts = batch.contexts[rows]
+        places = np.arange(contexts.max())
+        slots = np.empty((len(rows), len(places)), np.int64)
+        for at, row in enumerate(rows):
+            own = _slots(batch, row, contexts[at])
+            # Filled up from the row's own memory: a masked score still is NaN times zero where another row's numbers are not finite.
+            slots[at, : contexts[at]], slots[at, contexts[at] :] = own, own[0]
+        return self._look(np.asarray(rows), slots, (places < contexts[:, None])[:, None])
+
+    def _look_alone(self, batch: Batch, start: int, stop: int) -> _Look:
+        contexts = batch.contexts[start:stop]
+        own = _slots(batch, start, contexts.max())
+        nodes = batch.slots[start:stop][batch.branch_count[start:stop] > 0]
+        seen = np.concatenate([np.arange(len(own)) < contexts[:, None], np.zeros((stop - start, len(nodes)), bool)], axis=1)
+        for row in range(start, stop):
+            first = batch.branch_at[row]
+            seen[row - start, len(own) :] = np.isin(nodes, batch.branches[first : first + batch.branch_count[row]])
+        return self._look(np.arange(start, stop), np.concatenate([own, nodes])[None], seen[None])
+
+    def _look(self, rows: Any, slots_BK: Any, seen_BTK: Any) -> _Look:
+        seen = self._tensor(seen_BTK)
+        bias = torch.zeros(seen.shape, dtype=self._dtype, device=self._device).masked_fill_(~seen, float("-inf"))
+        return _Look(self._tensor(rows), self._tensor(slots_BK), bias)
+
+    def _tensor(self, array: Any) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(array, bool if array.dtype == bool else np.int64)).to(self._device)
+
+    def _normed(self, x: torch.Tensor, weight_E: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, weight_E.shape, weight_E, self._epsilon).to(self._dtype)
+
+
+def _diagonal(ups: list[torch.Tensor]) -> torch.Tensor:
+    diagonal: Any = torch.block_diag
+    joint: torch.Tensor = diagonal(*ups)
+    return joint
+
+
+def _slots(batch: Batch, row: int, context: int) -> Any:
+    """The slots of the first ``context`` tokens of a row's sequence."""
+    places = np.arange(context)
+    return batch.tables[batch.table_at[row] + places // BLOCK] * BLOCK + places % BLOCK
+
+
+def _turned(x_NHD: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Rotary position embedding in transformers' layout: the two halves of a head are the two parts of a plane."""
+    cos_N1D, sin_N1D = turn
+    left, right = x_NHD.chunk(2, dim=-1)
+    return (x_NHD * cos_N1D + torch.cat((-right, left), dim=-1) * sin_N1D).to(x_NHD.dtype)
+
+
+def _block(layer: Any, eight_bits: bool) -> DecoderBlock:
+    norms = (layer.input_layernorm.weight.detach().float(), layer.post_attention_layernorm.weight.detach().float())
+    groups = {group: Linear(*joined(layer, group)) for group in GROUPS}
+    return DecoderBlock(norms, {name: in_eight_bits(group) if eight_bits else group for name, group in groups.items()})

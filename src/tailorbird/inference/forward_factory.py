@@ -1,0 +1,70 @@
+"""What every forward pass offers, and which one computes a model here."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import torch
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.inference.forward.adapter import Changes, LinearShapes
+from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.precision import Placement
+from tailorbird.inference.forward.torch_forward import TorchForward
+from tailorbird.inference.native import library
+from tailorbird.inference.native.forward import NativeForward, can_compute
+
+
+class Forward(Protocol):
+    """A decoder's weights and its step. ``kernels`` names how it computes; ``nbytes`` are its weights, ``token_nbytes`` what one token
+    leaves in memory. Axes as in ``batch.py``; E hidden, V vocabulary."""
+
+    kernels: str
+    context: int
+    layers: int
+    linears: LinearShapes
+    nbytes: int
+    token_nbytes: int
+
+    def memory(self, blocks: int) -> Any:
+        """Room for the keys and values of so many blocks."""
+        ...
+
+    def adapt(self, changes: Changes) -> Any:
+        """An adapter laid out for this pass; it has ``nbytes``."""
+        ...
+
+    def hidden(self, batch: Batch, memory: Any) -> torch.Tensor:
+        """Hidden states (ME) of the wanted tokens after the last norm; keys and values of all tokens are laid into ``memory``."""
+        ...
+
+    def logits(self, hidden_ME: torch.Tensor) -> torch.Tensor:
+        """Logits (MV, fp32) of the tokens that could follow."""
+        ...
+
+
+def computed_by(placement: Placement) -> str:
+    """``native`` or ``plain``. TAILORBIRD_KERNELS asks for one of them; by default the native pass is taken where it can be.
+
+    Raises InvalidInput for another word, or where the native pass is asked for and cannot be had.
+    """
+    asked = os.environ.get("TAILORBIRD_KERNELS", "auto")
+    if asked not in ("auto", "native", "plain"):
+        raise InvalidInput(f"there are no kernels {asked!r}", "set TAILORBIRD_KERNELS to native, plain or auto", code="kernels")
+    why_not = None
+    if placement.precision != "bf16" or placement.device.type != "cpu":
+        why_not = f"they compute bf16 on the processor, not {placement.precision} on {placement.device.type}"
+    if asked == "plain" or (why_not and asked == "auto"):
+        return "plain"
+    why_not = why_not or library.why_not()
+    if why_not and asked == "native":
+        raise InvalidInput(f"the native kernels cannot be used: {why_not}", "unset TAILORBIRD_KERNELS", code="kernels")
+    return "plain" if why_not else "native"
+
+
+def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
+    """The pass that computes ``model`` as ``placement`` says, by ``kernels`` if they can."""
+    if kernels == "native" and can_compute(model):
+        return NativeForward(model, torch.get_num_threads())
+    return TorchForward(model, eight_bits=placement.eight_bits)

@@ -1,0 +1,127 @@
+"""Turns a GGUF file or a Hugging Face folder into the one form tailorbird runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference.silence_transformers import quiet
+from tailorbird.inference.text.tokenizer_check import check_tokenizer
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+#: The weights stay in one file, whatever their size.
+_ONE_FILE = "1000GB"
+
+
+class TransformersReader:
+    """A ``ModelReader`` on transformers. ``precision`` is the one in which weights are kept."""
+
+    def __init__(self, precision: Literal["fp32", "bf16"]) -> None:
+        self._dtype = _DTYPES[precision]
+
+    def convert(self, source: Path, target: Path) -> None:
+        """As ``ModelReader.convert``, by a confined process: weights, tokenizer and template come from somebody else."""
+        precision = next(name for name, dtype in _DTYPES.items() if dtype == self._dtype)
+        given = {"precision": precision, "source": str(source.absolute()), "target": str(target.absolute())}
+        limits = _limits(source)
+        for _ in stream(
+            SandboxJob(
+                f"{__name__}:convert", given, limits, source.name, ModelInvalid, broken="model_unreadable", places=(given["target"],)
+            )
+        ):
+            pass
+
+    def convert_here(self, source: Path, target: Path) -> None:
+        """As ``convert``, in this process."""
+        with quiet():
+            try:
+                tokenizer, model = self._read(source)
+            except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError, SafetensorError) as error:
+                raise ModelInvalid(
+                    f"transformers cannot read {source.name} ({type(error).__name__})",
+                    "give a GGUF file or a safetensors folder of a decoder that transformers knows",
+                    code="model_unreadable",
+                ) from error
+            if not tokenizer.chat_template:
+                raise ModelInvalid(
+                    f"{source.name} has no chat template", "use a model that was trained to chat (an instruct model)", code="chat_template"
+                )
+            model.save_pretrained(target, max_shard_size=_ONE_FILE)
+            tokenizer.save_pretrained(target)
+            _forget_how_it_was_read(target / "tokenizer_config.json")
+
+    def _read(self, source: Path) -> tuple[Any, PreTrainedModel]:
+        if source.is_file():
+            return self._read_gguf(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        if hasattr(config, "auto_map"):
+            raise ModelInvalid(
+                f"the model in {source.name} asks to run code of its own", "use a model that transformers knows", code="model_remote_code"
+            )
+        _check_layers(config, source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=self._dtype, use_safetensors=True, trust_remote_code=False)
+        return tokenizer, model
+
+    def _read_gguf(self, source: Path) -> tuple[Any, PreTrainedModel]:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=self._dtype)
+        config = loaded.config
+        # transformers marks the model as quantised, although its weights no longer are; a marked model can be neither saved nor trained.
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        fresh: Any = AutoModelForCausalLM
+        model: PreTrainedModel = fresh.from_config(config, dtype=self._dtype)
+        model.load_state_dict(loaded.state_dict())
+        model.tie_weights()
+        return tokenizer, model
+
+
+def convert(given: dict[str, Any]) -> Iterator[Any]:
+    """In a confined process: converts the model at ``source``, and uses its tokenizer and template once. Raises ModelInvalid."""
+    target = Path(given["target"])
+    TransformersReader(given["precision"]).convert_here(Path(given["source"]), target)
+    check_tokenizer(target)
+    yield True
+
+
+def _check_layers(config: Any, source: Path) -> None:
+    """A configuration of a million layers would be built, layer by layer, before anything is compared. Raises ModelInvalid."""
+    tensors = 0
+    for path in source.glob("*.safetensors"):
+        with safe_open(path, "pt") as file:
+            tensors += len(file.keys())
+    layers = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if tensors and isinstance(layers, int) and layers > tensors:
+        raise ModelInvalid(
+            f"{source.name} names {layers:,} layers, and its weights are {tensors:,} tensors",
+            "fetch the model again: its config.json does not belong to its weights",
+            code="model_unreadable",
+        )
+
+
+def _limits(source: Path) -> SandboxLimits:
+    """Torch alone takes a gigabyte; weights of four bits become eight times as large, and lie in memory twice. Where a model needs more
+    than the machine has, the machine ends it."""
+    files = [source] if source.is_file() else [path for path in source.iterdir() if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    processor = 300 + size // (1 << 20)
+    return SandboxLimits(
+        memory=(6 << 30) + 24 * size, processor=processor, wait=2.0 * processor, output=1 << 20, written=(1 << 30) + 16 * size
+    )
+
+
+def _forget_how_it_was_read(path: Path) -> None:
+    """Takes out what transformers notes about this machine, so that the same model has the same digest everywhere."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("is_local", "local_files_only", "name_or_path"):
+        config.pop(key, None)
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")

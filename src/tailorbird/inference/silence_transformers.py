@@ -1,0 +1,33 @@
+"""Keeps transformers quiet while it reads a model: its progress bars and advice are not for our users."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+#: transformers leaves some of these functions untyped.
+_logging: Any = transformers_logging
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of transformers below an error is shown inside this block. Errors that are raised pass through.
+
+    stderr is taken away as well, because the progress bar of the GGUF reader obeys no setting.
+    """
+    verbosity, bars = _logging.get_verbosity(), _logging.is_progress_bar_enabled()
+    _logging.set_verbosity_error()
+    _logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        _logging.set_verbosity(verbosity)
+        if bars:
+            _logging.enable_progress_bar()

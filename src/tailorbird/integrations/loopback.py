@@ -1,0 +1,180 @@
+"""Driver for our own engine process, over HTTP on this machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from tailorbird.domain.errors import Internal, TailorbirdError, Unauthenticated, Unavailable
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.engine import (
+    Chunk,
+    Embeddings,
+    EmbedRequest,
+    EngineDriver,
+    EngineState,
+    GenerateRequest,
+    LabelScores,
+    LoadRequest,
+    Ranked,
+    RankRequest,
+    RetrieveRequest,
+    ScoreRequest,
+)
+from tailorbird.system.request_id import REQUEST_ID_HEADER, request_id
+
+#: How the address of a Unix socket begins.
+_UNIX = "unix:"
+#: Seconds: to connect, for a quick question, for an answer that may queue behind others, for a load.
+_CONNECT, _QUICK, _ANSWER, _LOAD = 2.0, 5.0, 300.0, 900.0
+
+
+def open_driver(url: str, secret: str) -> EngineDriver:
+    """A driver for the engine at ``url``: ``unix:PATH`` of its socket, or ``http://…``. Nothing is sent until the first call."""
+    limits, path = httpx.Limits(max_connections=None, max_keepalive_connections=64), url.removeprefix(_UNIX)
+    client = httpx.AsyncClient(
+        base_url=url if path == url else "http://engine",
+        headers={"authorization": f"Bearer {secret}"},
+        timeout=_within(_ANSWER),
+        transport=httpx.AsyncHTTPTransport(uds=None if path == url else path, limits=limits, trust_env=False),
+        trust_env=False,
+    )
+    return LoopbackDriver(client)
+
+
+class LoopbackDriver:
+    """Implements ``EngineDriver`` over an HTTP client whose base URL is the engine's."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def load(self, request: LoadRequest) -> None:
+        """Returns once the release is ready. Raises what the engine refuses with."""
+        await self._call("POST", "/load", request, seconds=_LOAD)
+
+    async def unload(self, release: Digest) -> None:
+        """Frees a release after its calls have ended."""
+        await self._send("POST", "/unload", json.dumps({"release": release}), seconds=_ANSWER)
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        """Ids of the loaded releases."""
+        response = await self._send("GET", "/loaded", None, seconds=_QUICK)
+        return tuple(response.json())
+
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        """Log-probabilities of ``labels`` as complete answers to ``prompt``."""
+        request = ScoreRequest(release=release, prompt=tuple(prompt), labels=tuple(labels), groups=groups)
+        return LabelScores.model_validate_json(await self._call("POST", "/score", request, seconds=_ANSWER))
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
+        body = GenerateRequest(release=release, prompt=tuple(prompt), sampling=sampling, groups=groups).model_dump_json()
+        with _reached():
+            async with self._client.stream("POST", "/generate", content=body, headers=_headers()) as response:
+                if response.is_error:
+                    raise _rebuilt(await response.aread())
+                async for line in response.aiter_lines():
+                    yield _chunk(line)
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        """What the release looks up for ``text``."""
+        request = RetrieveRequest(release=release, text=text, groups=groups, count=count)
+        answer = await self._call("POST", "/retrieve", request, seconds=_ANSWER)
+        return [RetrievedEntry.model_validate(one) for one in json.loads(answer)]
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """``documents`` in the order in which the release ranks them."""
+        request = RankRequest(release=release, text=text, documents=tuple(documents), count=count)
+        return Ranked.model_validate_json(await self._call("POST", "/rank", request, seconds=_ANSWER))
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """``texts`` as the release reads a query."""
+        request = EmbedRequest(release=release, texts=tuple(texts))
+        return Embeddings.model_validate_json(await self._call("POST", "/embed", request, seconds=_ANSWER))
+
+    async def state(self) -> EngineState:
+        """What the engine is doing."""
+        response = await self._send("GET", "/state", None, seconds=_QUICK)
+        return EngineState.model_validate_json(response.content)
+
+    async def ready(self) -> bool:
+        """True when the engine answers."""
+        try:
+            await self._send("GET", "/healthz", None, seconds=_QUICK)
+        except TailorbirdError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Closes the connections; the engine goes on."""
+        await self._client.aclose()
+
+    async def _call(self, method: str, path: str, request: Value, *, seconds: float) -> bytes:
+        return (await self._send(method, path, request.model_dump_json(), seconds=seconds)).content
+
+    async def _send(self, method: str, path: str, body: str | None, *, seconds: float) -> httpx.Response:
+        with _reached():
+            response = await self._client.request(method, path, content=body, headers=_headers(), timeout=_within(seconds))
+        if response.is_error:
+            raise _rebuilt(response.content)
+        return response
+
+
+def _headers() -> dict[str, str]:
+    """With the id of the request that is worked on, so that the engine's log names it too."""
+    asked = request_id.get()
+    return {"content-type": "application/json"} | ({REQUEST_ID_HEADER: asked} if asked else {})
+
+
+def _within(seconds: float) -> httpx.Timeout:
+    return httpx.Timeout(seconds, connect=_CONNECT)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise Unavailable(
+            "the model process does not answer", "try again in a few seconds: it is restarted by itself", code="engine_unavailable"
+        ) from error
+
+
+def _chunk(line: str) -> Chunk:
+    if line.startswith('{"error"'):
+        raise _rebuilt(json.dumps(json.loads(line)["error"]).encode())
+    return Chunk.model_validate_json(line)
+
+
+def _rebuilt(body: bytes) -> TailorbirdError:
+    """The error that the engine raised. What is not one of ours is a defect; a refused secret is not the caller's fault."""
+    try:
+        told: dict[str, Any] = json.loads(body)
+        kind, message, hint, code = _KINDS[told["kind"]], str(told["message"]), str(told["hint"]), str(told["code"])
+    except (ValueError, KeyError, TypeError):
+        return Internal("the model process answered with something that is not an answer", "look at its log", code="engine_defect")
+    if kind is Unauthenticated:
+        return Unavailable(
+            "the model process belongs to another gateway", "stop it, then start tailorbird serve again", code="engine_secret"
+        )
+    return kind(message, hint, code=code)
+
+
+def _family(root: type[TailorbirdError]) -> Iterator[type[TailorbirdError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _family(child)
+
+
+#: Name of an error to its class, over the whole tree.
+_KINDS = {kind.__name__: kind for kind in _family(TailorbirdError)}

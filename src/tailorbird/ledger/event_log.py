@@ -1,0 +1,201 @@
+"""Tamper-evident event log: an RFC 6962 Merkle tree that grows in the transaction of each change.
+
+Hashes of complete subtrees are stored, so that a proof costs a few look-ups.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
+
+from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
+from tailorbird.domain.errors import Corrupt, InvalidInput
+from tailorbird.domain.event import Checkpoint, Event, LogEntry
+from tailorbird.ledger.row_mapping import next_number, own, select_fields, text_of, value_of
+from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier, log_nodes
+
+#: Every how many levels the hashes are kept. Fixed for good: it is what ``log_nodes`` of every database holds.
+STRIDE = 4
+
+
+def keep(connection: Connection, finished: Mapping[Node, bytes]) -> None:
+    """Keeps those of the finished subtrees that lie at a kept level."""
+    rows = [{"level": level, "number": number, "hash": found.hex()} for (level, number), found in finished.items() if level % STRIDE == 0]
+    if rows:
+        connection.execute(insert(log_nodes), rows)
+
+
+def roots(connection: Connection, spans: Sequence[LeafSpan]) -> tuple[bytes, ...]:
+    """The root over each span of a proof, with two look-ups for all of them. Raises KeyError or ValueError when a hash is gone or none."""
+    places = [complete_subtrees(span) for span in spans]
+    kept = _look_up(connection, {below for nodes in places for node in nodes for below in _kept_below(node)})
+    return tuple(fold([root([kept[below] for below in _kept_below(node)]) for node in nodes]) for nodes in places)
+
+
+def _kept_below(node: Node) -> tuple[Node, ...]:
+    """The nodes of the highest kept level, at or below the level of ``node``, that make it up."""
+    depth = node.level % STRIDE
+    return tuple(Node(node.level - depth, number) for number in range(node.number << depth, (node.number + 1) << depth))
+
+
+def _look_up(connection: Connection, nodes: Set[Node]) -> dict[Node, bytes]:
+    leaves = [node.number for node in nodes if node.level == 0]
+    inner = [node for node in nodes if node.level > 0]
+    found: dict[Node, bytes] = {}
+    if leaves:
+        of_entries = select(log_entries.c.index, log_entries.c.leaf_hash).where(log_entries.c.index.in_(leaves))
+        found |= {Node(0, index): bytes.fromhex(hashed) for index, hashed in connection.execute(of_entries)}
+    if inner:
+        kept = select(log_nodes).where(tuple_(log_nodes.c.level, log_nodes.c.number).in_(inner))
+        found |= {Node(level, number): bytes.fromhex(hashed) for level, number, hashed in connection.execute(kept)}
+    return found
+
+
+#: How many entries are read at once when the log is read as a stream.
+_ROWS_AT_ONCE = 2000
+
+
+class Events:
+    """Implements ``EventLog``; ``tenant`` None stands above tenants and sees everything."""
+
+    def __init__(self, connection: Connection, tenant: str | None) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def append(self, events: Sequence[Event]) -> int:
+        """Appends events in order and returns the log's new size. Reads one row, however long the log. Raises InvalidInput, Forbidden."""
+        before = self._frontier(lock=True)
+        rows, leaves = [], []
+        for index, event in enumerate(events, start=before.size):
+            own(self._tenant or event.tenant, event.tenant)
+            body = _body_of(event)
+            leaves.append(leaf_hash(body.encode()))
+            leaf = leaves[-1].hex()
+            rows.append({"index": index, "leaf_hash": leaf, "tenant": event.tenant, "subject": event.subject, "body": body})
+        after, finished = before.extend(leaves)
+        if rows:
+            self._connection.execute(insert(log_entries), rows)
+            keep(self._connection, finished)
+            edge = [hashed.hex() for hashed in after.edge]
+            self._connection.execute(update(log_frontier).values(size=after.size, edge=edge))
+        return after.size
+
+    def size(self) -> int:
+        """How many entries the log has."""
+        return self._frontier().size
+
+    def root(self) -> str:
+        """The root over all entries, in hex."""
+        return self._frontier().root().hex()
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[LogEntry]:
+        """Entries ``start`` to ``stop`` (exclusive), in order, as a stream; a tenant's log leaves out those of others. Raises Corrupt."""
+        asked = self._visible().where(log_entries.c.index >= start)
+        asked = asked if stop is None else asked.where(log_entries.c.index < stop)
+        with self._connection.execute(asked.execution_options(yield_per=_ROWS_AT_ONCE)) as rows:
+            yield from map(_entry, rows)
+
+    def about(self, subject: str) -> tuple[LogEntry, ...]:
+        """Entries whose event has this subject, in order. Raises Corrupt."""
+        return tuple(map(_entry, self._connection.execute(self._visible().where(log_entries.c.subject == subject))))
+
+    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index. Raises Corrupt."""
+        asked = self._visible() if before is None else self._visible().where(log_entries.c.index < before)
+        newest = asked.order_by(None).order_by(log_entries.c.index.desc()).limit(limit)
+        return tuple(map(_entry, self._connection.execute(newest)))
+
+    def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
+        """The RFC 6962 audit path of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput, Corrupt."""
+        whole = self._tree_size(size)
+        if not 0 <= index < whole:
+            raise _outside(f"there is no entry {index} in a log of {whole}")
+        return self._roots(inclusion_spans(index, whole))
+
+    def consistency(self, first: int, second: int | None = None) -> tuple[str, ...]:
+        """The RFC 6962 consistency proof from the tree of ``first`` to that of ``second`` (default: all). Raises InvalidInput, Corrupt."""
+        whole = self._tree_size(second)
+        if not 0 <= first <= whole:
+            raise _outside(f"a log of {whole} entries does not continue one of {first}")
+        return self._roots(consistency_spans(first, whole))
+
+    def root_at(self, size: int) -> str:
+        """The root of the tree of the first ``size`` entries, in hex. Raises InvalidInput, Corrupt."""
+        return self._roots([LeafSpan(0, self._tree_size(size))])[0]
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Stores a signed checkpoint."""
+        number = next_number(checkpoints.c.number)
+        self._connection.execute(insert(checkpoints).values(checkpoint.model_dump() | {"number": number}))
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All checkpoints, oldest first."""
+        rows = self._connection.execute(select_fields(checkpoints, Checkpoint).order_by(checkpoints.c.number))
+        return tuple(value_of(Checkpoint, row) for row in rows)
+
+    def _visible(self) -> Select[Any]:
+        every = select(log_entries).order_by(log_entries.c.index)
+        return every if self._tenant is None else every.where(log_entries.c.tenant == self._tenant)
+
+    def _tree_size(self, size: int | None) -> int:
+        whole = self.size()
+        if size is not None and not 0 <= size <= whole:
+            raise _outside(f"the log never had {size} entries: it has {whole}")
+        return whole if size is None else size
+
+    def _roots(self, spans: Sequence[LeafSpan]) -> tuple[str, ...]:
+        try:
+            return tuple(found.hex() for found in roots(self._connection, spans))
+        except (KeyError, ValueError):
+            raise Corrupt("a hash of the event log is gone or cannot be read", _RESTORE, code="log_corrupt") from None
+
+    def _frontier(self, *, lock: bool = False) -> Frontier:
+        stored = select(log_frontier.c.size, log_frontier.c.edge)
+        row = self._connection.execute(stored.with_for_update() if lock else stored).one_or_none()
+        if row is None:
+            raise _no_frontier()
+        try:
+            return Frontier(row.size, tuple(map(bytes.fromhex, row.edge)))
+        except (TypeError, ValueError):
+            raise _no_frontier() from None
+
+
+def _body_of(event: Event) -> str:
+    """The event's canonical JSON. Raises InvalidInput for a number that would not be read back as it was written (beyond ±2⁵³)."""
+    try:
+        body = text_of(event)
+        again = Event.model_validate_json(body)
+        fractions = any(isinstance(value, float) for value in event.data.values())  # 2.0**60 is written without a point
+        exact = again == event and (not fractions or text_of(again) == body)
+    except ValueError:
+        exact = False
+    if not exact:
+        raise InvalidInput(
+            f"a number of the event {event.kind} cannot be recorded exactly", "write large numbers as text", code="event_number"
+        )
+    return body
+
+
+def _entry(row: Row[Any]) -> LogEntry:
+    """Raises Corrupt for a body that is no event, and for columns beside it (by which entries are found) that say something else."""
+    try:
+        entry = LogEntry(index=row.index, leaf_hash=row.leaf_hash, event=Event.model_validate_json(row.body), body=row.body)
+    except ValidationError:
+        entry = None
+    if entry is None or (entry.event.tenant, entry.event.subject) != (row.tenant, row.subject):
+        raise Corrupt(f"entry {row.index} of the event log is not what was written", _RESTORE, code="log_corrupt")
+    return entry
+
+
+def _outside(what: str) -> InvalidInput:
+    return InvalidInput(what, "ask for what lies within the log: tailorbird audit verify tells its size", code="log_outside")
+
+
+def _no_frontier() -> Corrupt:
+    return Corrupt("the head of the event log is gone or cannot be read", _RESTORE, code="log_corrupt")
+
+
+_RESTORE = "somebody changed the database outside tailorbird: restore it from a backup, then run tailorbird audit verify"

@@ -1,0 +1,133 @@
+"""What requests have used up, a row for each gateway, period and window; the gateways that count; what work has stored."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, delete, func, or_, select
+
+from tailorbird.domain.quota import Amounts, KeyPeriod, KeyUsage, Period, Storage, Usage
+from tailorbird.domain.value import Digest
+from tailorbird.ledger.row_mapping import insert_all_new, portions, upsert
+from tailorbird.ledger.tables import gateways, key_usage, stored, usage
+
+_COUNTS = Amounts._fields
+
+
+class Usages:
+    """Implements ``UsageRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, counted: Sequence[Usage]) -> None:
+        """Adds to what the gateways counted in their windows."""
+        upsert(self._connection, usage, [one.model_dump() | {"tenant": self._tenant} for one in counted], summed=_COUNTS)
+
+    def add_of_keys(self, counted: Sequence[KeyUsage]) -> None:
+        """The same for API keys that have limits of their own."""
+        upsert(self._connection, key_usage, [one.model_dump() | {"tenant": self._tenant} for one in counted], summed=_COUNTS)
+
+    def used(self, period: Period, start: datetime) -> Amounts:
+        """What all gateways counted in the window that began at ``start``."""
+        window = (usage.c.tenant == self._tenant, usage.c.period == period, usage.c.start == start)
+        return _amounts(self._connection.execute(_sums().where(*window)).one())
+
+
+class StoredArtifacts:
+    """Implements ``StorageRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, sizes: Mapping[Digest, int]) -> None:
+        """Counts artifacts; those that are counted already stay as they are."""
+        rows = [{"tenant": self._tenant, "name": _name(digest), "bytes": size} for digest, size in sorted(sizes.items())]
+        insert_all_new(self._connection, stored, rows)
+
+    def counted(self, named: Collection[Digest]) -> frozenset[Digest]:
+        """Those of ``named`` that are counted."""
+        found: set[Digest] = set()
+        for some in portions(map(_name, named)):
+            asked = select(stored.c.name).where(stored.c.tenant == self._tenant, stored.c.name.in_(some))
+            found |= {f"sha256:{name}" for name in self._connection.scalars(asked)}
+        return frozenset(found)
+
+    def forget(self, named: Collection[Digest]) -> None:
+        """Counts these no longer."""
+        for some in portions(map(_name, named)):
+            self._connection.execute(delete(stored).where(stored.c.tenant == self._tenant, stored.c.name.in_(some)))
+
+    def total(self) -> Storage:
+        """How many there are, and their bytes."""
+        summed = select(func.count(), func.coalesce(func.sum(stored.c.bytes), 0)).where(stored.c.tenant == self._tenant)
+        artifacts, size = self._connection.execute(summed).one()
+        return Storage(artifacts=int(artifacts), bytes=int(size))
+
+
+def _name(digest: Digest) -> str:
+    return digest.removeprefix("sha256:")
+
+
+class AllUsage:
+    """Implements ``UsageBook``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def by_others(self, gateway: str, starts: Mapping[Period, datetime]) -> dict[tuple[str, Period], Amounts]:
+        """What other gateways than ``gateway`` counted in those windows, by tenant and period."""
+        windows: list[ColumnElement[bool]] = [and_(usage.c.period == period, usage.c.start == start) for period, start in starts.items()]
+        others = _sums(usage.c.tenant, usage.c.period).where(usage.c.gateway != gateway, or_(*windows))
+        rows = self._connection.execute(others.group_by(usage.c.tenant, usage.c.period))
+        return {(row.tenant, row.period): _amounts(row) for row in rows}
+
+    def of_keys_by_others(self, gateway: str, starts: Mapping[KeyPeriod, datetime]) -> dict[tuple[str, KeyPeriod], Amounts]:
+        """The same for API keys that have limits of their own, by key and period."""
+        windows: list[ColumnElement[bool]] = [
+            and_(key_usage.c.period == period, key_usage.c.start == start) for period, start in starts.items()
+        ]
+        others = _sums(key_usage.c.key, key_usage.c.period, of=key_usage).where(key_usage.c.gateway != gateway, or_(*windows))
+        rows = self._connection.execute(others.group_by(key_usage.c.key, key_usage.c.period))
+        return {(row.key, row.period): _amounts(row) for row in rows}
+
+    def prune(self, before: datetime) -> int:
+        """Forgets minutes that began before, and days of keys two days older than that; how many rows there were."""
+        old = [
+            delete(usage).where(usage.c.period == "minute", usage.c.start < before),
+            delete(key_usage).where(key_usage.c.period == "minute", key_usage.c.start < before),
+            delete(key_usage).where(key_usage.c.start < before - timedelta(days=2)),
+        ]
+        return sum(self._connection.execute(each).rowcount for each in old)
+
+
+class Gateways:
+    """Implements ``GatewayDirectory``."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def beat(self, gateway: str, moves: int, at: datetime) -> None:
+        """Says that ``gateway`` serves, with every alias as of the move number ``moves``."""
+        upsert(self._connection, gateways, [{"id": gateway, "moves": moves, "at": at}], replaced=("moves", "at"))
+
+    def serving(self, since: datetime) -> dict[str, int]:
+        """Gateways that said so at or after ``since``, and the move each had reached."""
+        return {row.id: row.moves for row in self._connection.execute(select(gateways).where(gateways.c.at >= since))}
+
+    def leave(self, gateway: str) -> None:
+        """Says that ``gateway`` serves no more."""
+        self._connection.execute(delete(gateways).where(gateways.c.id == gateway))
+
+
+def _sums(*groups: ColumnElement[Any], of: Table = usage) -> Select[Any]:
+    return select(*groups, *(func.coalesce(func.sum(of.c[name]), 0).label(name) for name in _COUNTS))
+
+
+def _amounts(row: Any) -> Amounts:
+    """PostgreSQL sums big integers to decimals."""
+    return Amounts(int(row.requests), int(row.input_tokens), int(row.output_tokens), float(row.money))

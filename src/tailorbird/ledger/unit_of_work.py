@@ -1,0 +1,173 @@
+"""Units of work: one tenant's repositories, or the system's, inside one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, select
+
+from tailorbird.domain.errors import NotFound
+from tailorbird.ledger.database import Database, open_database
+from tailorbird.ledger.deployment import Aliases, Requests
+from tailorbird.ledger.dump import dump, restore
+from tailorbird.ledger.event_log import Events
+from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
+from tailorbird.ledger.identities import ApiKeys, Identities, Sessions
+from tailorbird.ledger.label_reviews import Judgements, ModelReviews
+from tailorbird.ledger.migration import migrate
+from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
+from tailorbird.ledger.quota import StoredArtifacts, Usages
+from tailorbird.ledger.records import Records
+from tailorbird.ledger.releases import Looks, Releases, Splits
+from tailorbird.ledger.rollouts import Rollouts
+from tailorbird.ledger.runs import Runs, Steps
+from tailorbird.ledger.signals import Signals
+from tailorbird.ledger.system_repositories import system_over
+from tailorbird.ledger.tables import tenants
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.deployment import AliasRepository, RequestRepository
+from tailorbird.ports.events import EventLog
+from tailorbird.ports.feedback import ContentRepository, FeedbackRepository, ReviewRepository
+from tailorbird.ports.identity import ApiKeyRepository, IdentityRepository, SessionRepository
+from tailorbird.ports.label_reviews import JudgementRepository, ModelReviewRepository
+from tailorbird.ports.ledger import Ledger, SystemWork, UnitOfWork
+from tailorbird.ports.provenance import DecisionRepository, ErasureRepository, SecretRepository
+from tailorbird.ports.quota import StorageRepository, UsageRepository
+from tailorbird.ports.records import RecordRepository
+from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRepository
+from tailorbird.ports.rollout import RolloutRepository
+from tailorbird.ports.runs import RunRepository, StepRepository
+from tailorbird.ports.signals import SignalRepository
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The current time in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass
+class TenantWork:
+    """Implements ``UnitOfWork``."""
+
+    tenant: str
+    records: RecordRepository
+    runs: RunRepository
+    steps: StepRepository
+    releases: ReleaseRepository
+    judgements: JudgementRepository
+    model_reviews: ModelReviewRepository
+    looks: LookRepository
+    splits: SplitRepository
+    aliases: AliasRepository
+    requests: RequestRepository
+    identities: IdentityRepository
+    keys: ApiKeyRepository
+    sessions: SessionRepository
+    signals: SignalRepository
+    decisions: DecisionRepository
+    erasures: ErasureRepository
+    secrets: SecretRepository
+    usage: UsageRepository
+    storage: StorageRepository
+    feedback: FeedbackRepository
+    reviews: ReviewRepository
+    contents: ContentRepository
+    rollouts: RolloutRepository
+    events: EventLog
+
+
+class SqlLedger:
+    """Implements ``Ledger`` on an SQL database. Safe to share between threads."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    @contextmanager
+    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[UnitOfWork]:
+        """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist, Unavailable."""
+        with self._database.writing(durable=durable) if write else self._database.reading() as connection:
+            _require(connection, tenant)
+            yield _work_of(connection, tenant, self._clock)
+
+    @contextmanager
+    def system(self, *, write: bool = True) -> Iterator[SystemWork]:
+        """A transaction over the system repositories. Raises Unavailable."""
+        with self._database.writing() if write else self._database.reading() as connection:
+            yield system_over(connection, self._clock)
+
+    def flush(self, *, scrub: bool = False) -> None:
+        """Makes durable what was committed so far. Raises Unavailable."""
+        self._database.flush(scrub=scrub)
+
+    def pulse(self) -> object | None:
+        """What is another after a commit; None where only the database can tell."""
+        return self._database.pulse()
+
+    def migrate(self) -> None:
+        """Makes the database where there is none, and brings its schema to the newest version. Raises Unavailable."""
+        migrate(self._database)
+
+    def dump(self, folder: Path) -> dict[str, int]:
+        """Writes everything, as of one moment, into the empty ``folder``. Returns rows a table. Raises Conflict, Unavailable."""
+        return dump(self._database, folder)
+
+    def restore(self, folder: Path) -> dict[str, int]:
+        """Reads what ``dump`` wrote into this database, which must be new. Raises Conflict (it is not), Corrupt, Unavailable."""
+        return restore(self._database, folder)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._database.close()
+
+
+def open_ledger(url: str, clock: Clock | None = None) -> Ledger:
+    """The ledger in the database at ``url`` (``sqlite:///path``, ``postgresql://user:password@host/database``). Connects to nothing yet.
+
+    Raises InvalidInput, and Unavailable when the database's driver is not installed.
+
+    ``clock`` tells when a lease or a session has expired; the machine's own by default.
+    """
+    return SqlLedger(open_database(url), clock or SystemClock())
+
+
+def _require(connection: Connection, tenant: str) -> None:
+    if connection.scalar(select(tenants.c.name).where(tenants.c.name == tenant)) is None:
+        raise NotFound(f"there is no tenant {tenant}", "make it with: tailorbird init --tenant", code="tenant_missing")
+
+
+def _work_of(connection: Connection, tenant: str, clock: Clock) -> TenantWork:
+    return TenantWork(
+        tenant=tenant,
+        records=Records(connection, tenant),
+        runs=Runs(connection, tenant),
+        steps=Steps(connection, tenant, clock),
+        releases=Releases(connection, tenant),
+        judgements=Judgements(connection, tenant),
+        model_reviews=ModelReviews(connection, tenant, clock),
+        looks=Looks(connection, tenant),
+        splits=Splits(connection, tenant),
+        aliases=Aliases(connection, tenant),
+        requests=Requests(connection, tenant),
+        identities=Identities(connection, tenant),
+        keys=ApiKeys(connection, tenant),
+        sessions=Sessions(connection, tenant, clock),
+        signals=Signals(connection, tenant),
+        decisions=Decisions(connection, tenant),
+        erasures=Erasures(connection, tenant, clock),
+        secrets=Secrets(connection, tenant),
+        usage=Usages(connection, tenant),
+        storage=StoredArtifacts(connection, tenant),
+        feedback=FeedbackBook(connection, tenant),
+        reviews=Reviews(connection, tenant),
+        contents=Contents(connection, tenant),
+        rollouts=Rollouts(connection, tenant),
+        events=Events(connection, tenant),
+    )

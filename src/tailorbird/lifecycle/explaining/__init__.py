@@ -1,1 +1,0 @@
-"""What a run has led to and why, gathered for people."""

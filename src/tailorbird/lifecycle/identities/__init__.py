@@ -1,1 +1,0 @@
-"""Who comes in: people, programs, tenants, their sessions, and until when they are known."""

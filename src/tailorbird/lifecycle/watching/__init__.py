@@ -1,1 +1,0 @@
-"""What users say and send once a release answers, looked at."""

@@ -1,0 +1,158 @@
+"""One look at a release in production, or at the data of an objective."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tailorbird.domain.deployment import RequestRow, Traffic
+from tailorbird.domain.feedback import Marks
+from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.value import Digest, Name, Value
+from tailorbird.monitoring.data_pipeline import DataWatchInputs, data_readings
+from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
+from tailorbird.monitoring.measurement import Measurement, MeasurementSubject, percent, too_few
+from tailorbird.monitoring.reference import Reference
+from tailorbird.monitoring.service import Expectation, feedback_readings, service_readings
+from tailorbird.monitoring.thresholds import ThresholdGuard, Thresholds
+
+
+class WatchInputs(Value):
+    """What one look at a release needs.
+
+    ``requests`` are rows that the release answered within the window (a few hundred suffice, the newest 2,000 are plenty), ``traffic`` the
+    sums of the window. Either may be missing: what cannot be read then is left out.
+    """
+
+    tenant: Name
+    objective: Name
+    release: Digest
+    at: datetime
+    reference: Reference | None = None
+    requests: tuple[RequestRow, ...] = ()
+    traffic: Traffic | None = None
+    expected: Expectation = Expectation()
+    marks: tuple[Marks, ...] = ()
+    accuracy_target: float | None = None
+    bounds: Thresholds = Thresholds()
+    seed: int = 20
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A test of drift that is due: its sizes, the test itself, the effect that means none, and the sentence of its result."""
+
+    name: str
+    what: str
+    sizes: tuple[int, int]
+    guard: ThresholdGuard
+    none: float
+    test: Callable[[], DriftTest]
+    sentence: Callable[[DriftTest], str]
+
+
+def watch_release(inputs: WatchInputs) -> tuple[Signal, ...]:
+    """The signals of one release: drift of text, length and classes, then the service, then what people say, always the same."""
+    subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
+    readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
+    service = service_readings(inputs.traffic, inputs.expected, inputs.bounds) if inputs.traffic is not None else iter(())
+    told = feedback_readings(inputs.marks, inputs.accuracy_target, inputs.bounds)
+    return subject.signals((*readings, *service, *told))
+
+
+def watch_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:
+    """The signals of one objective's data."""
+    subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, at=inputs.at)
+    return subject.signals(data_readings(inputs))
+
+
+def _drift_readings(reference: Reference, inputs: WatchInputs) -> tuple[Measurement, ...]:
+    comparisons = tuple(_comparisons(reference, inputs))
+    needed = inputs.bounds.min_messages
+    tested = [comparison for comparison in comparisons if min(comparison.sizes) >= needed]
+    tests = [comparison.test() for comparison in tested]
+    corrected = holm([test.p_value for test in tests])
+    results = {comparison.name: (test, p) for comparison, test, p in zip(tested, tests, corrected, strict=True)}
+    return tuple(_drift_reading(comparison, results.get(comparison.name), inputs.bounds) for comparison in comparisons)
+
+
+def _drift_reading(comparison: _Comparison, result: tuple[DriftTest, float] | None, bounds: Thresholds) -> Measurement:
+    """Drift is told when it is both proven (p, corrected) and large enough to matter (effect)."""
+    name, guard, live = comparison.name, comparison.guard, comparison.sizes[1]
+    if result is None:
+        text = too_few(comparison.what, min(comparison.sizes), bounds.min_messages)
+        return Measurement(name, comparison.none, live, text, bound=guard.warning)
+    test, p_value = result
+    proven = p_value <= bounds.alpha
+    severity = guard.severity(test.effect) if proven else Severity.INFO
+    verdict = "This is drift" if severity is not Severity.INFO else "Too little to matter" if proven else "No drift is proven"
+    rests_on = f"{test.n_live} live and {test.n_reference} reference messages, p = {p_value:.3g}"
+    return Measurement(name, test.effect, live, f"{comparison.sentence(test)} {verdict} ({rests_on}).", severity, guard.warning, p_value)
+
+
+def _comparisons(reference: Reference, inputs: WatchInputs) -> Iterator[_Comparison]:
+    rows = _distinct(inputs.requests)
+    bounds, seed = inputs.bounds, inputs.seed
+    sketches = [row.sketch for row in rows if row.sketch]
+    yield _Comparison(
+        "drift.text",
+        "What messages say",
+        (len(reference.sketches), len(sketches)),
+        bounds.text,
+        0.5,
+        lambda: text_drift(reference.sketches, sketches, seed),
+        lambda test: _text_sentence(test, bounds.text),
+    )
+    lengths = [row.characters for row in rows if row.characters]
+    yield _Comparison(
+        "drift.length",
+        "How long messages are",
+        (len(reference.characters), len(lengths)),
+        bounds.length,
+        0.0,
+        lambda: length_drift(reference.characters, lengths),
+        lambda test: _length_sentence(test, reference.characters, lengths, bounds.length),
+    )
+    classes = Counter(row.prediction for row in rows if row.prediction is not None)
+    if reference.classes:
+        yield _Comparison(
+            "drift.classes",
+            "Which classes are answered",
+            (sum(reference.classes.values()), classes.total()),
+            bounds.classes,
+            0.0,
+            lambda: class_drift(reference.classes, classes, seed),
+            lambda test: _class_sentence(test, reference.classes, classes, bounds.classes),
+        )
+
+
+def _distinct(requests: Sequence[RequestRow]) -> tuple[RequestRow, ...]:
+    """Answered requests, one for each message: a snapshot holds no text twice, so a client that repeats itself must not look like drift."""
+    return tuple({row.sketch or row.id: row for row in requests if row.outcome == "ok"}.values())
+
+
+def _text_sentence(test: DriftTest, guard: ThresholdGuard) -> str:
+    return (
+        f"Live messages are told apart from those trained on {percent(test.effect)} of the time; 50 % is chance, "
+        f"the bound is {percent(guard.warning)}."
+    )
+
+
+def _length_sentence(test: DriftTest, reference: Sequence[int], live: Sequence[int], guard: ThresholdGuard) -> str:
+    return (
+        f"Half of the live messages have at most {statistics.median(live):.0f} characters, of those trained on "
+        f"{statistics.median(reference):.0f}; the distributions differ by {test.effect:.2f}, the bound is {guard.warning:g}."
+    )
+
+
+def _class_sentence(test: DriftTest, expected: Mapping[str, int], live: Mapping[str, int], guard: ThresholdGuard) -> str:
+    share_of = {name: live.get(name, 0) / sum(live.values()) for name in {*expected, *live}}
+    usual_of = {name: expected.get(name, 0) / sum(expected.values()) for name in share_of}
+    moved = max(sorted(share_of), key=lambda name: abs(share_of[name] - usual_of[name]))
+    return (
+        f"The answer that moved most is {moved}: {percent(share_of[moved])} of answers, {percent(usual_of[moved])} expected; "
+        f"the stability index is {test.effect:.2f}, the bound is {guard.warning:g}."
+    )

@@ -1,0 +1,286 @@
+"""An objective proposed for a file of data: what the file shows is filled in, and what only people know is left to them.
+
+Nothing is made up: whose data it is, on what terms, and what the people behind it agreed to stand there as they were said, or as a text
+that is refused until somebody has written it (``domain.objective.TO_FILL_IN``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import yaml
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.inspection import ColumnSeen, Inspection
+from tailorbird.domain.objective import TO_FILL_IN, RiskTier, TaskKind
+from tailorbird.text.normalisation import nearest
+
+TaskName = Literal["classify", "classify-many", "generate", "chat", "rank"]
+#: Kinds of task that may be asked for.
+TASKS: tuple[TaskName, ...] = ("classify", "classify-many", "generate", "chat", "rank")
+#: A document is named by its text only where nothing else names it.
+_LONG_NAME = 40
+
+
+@dataclass(frozen=True)
+class ProvidedFacts:
+    """What somebody said of the data and of the task; what is empty is taken from the file, or left to be filled in.
+
+    ``terms`` are values of ``data.source`` by their key. ``text`` and ``label`` name columns.
+    """
+
+    task: TaskName | Literal[""] = ""
+    text: str = ""
+    label: str = ""
+    goal: str = ""
+    owner: str = ""
+    risk: RiskTier = RiskTier.MINIMAL
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ObjectiveDraft:
+    """An objective but for its KPI. ``source`` and ``documents`` are entries of ``data`` and of ``documents``; ``labels`` counts the labels
+    seen, where there are any."""
+
+    name: str
+    tenant: str
+    task: TaskName
+    instruction: str
+    said: ProvidedFacts
+    file: str
+    source: Mapping[str, object]
+    documents: Mapping[str, object] | None = None
+    labels: int = 0
+
+    @property
+    def kind(self) -> TaskKind:
+        """The kind of task, as an objective writes it."""
+        return TaskKind(self.task.partition("-")[0]) if self.task != "chat" else TaskKind.GENERATE
+
+
+@dataclass(frozen=True)
+class ProposedKpi:
+    """A metric, a target and why it is this one; ``label`` is the commonest label, for an example of a KPI of one label."""
+
+    metric: str
+    target: float
+    because: str
+    label: str = ""
+
+
+def draft_of(
+    found: Inspection, said: ProvidedFacts, path: str, tenant: str, documents: tuple[str, Inspection] | None = None
+) -> ObjectiveDraft:
+    """The draft for the data at ``path`` (as the objective shall name it); ``documents`` are what queries are answered with: path and
+    inspection.
+
+    Raises InvalidInput where the file does not show what the task is, where a column that was named is not there, or where documents are
+    missing.
+    """
+    columns = {column.name: column for column in found.columns}
+    roles = {guess.role: guess.column for guess in found.guesses}
+    for key, column in (("text", said.text), ("label", said.label)):
+        if column and column not in columns:
+            raise _no_column(found.name, key, column, list(columns))
+    task = said.task or _task(found, said, roles, columns, documents is not None)
+    named = _columns(found, said, roles, task)
+    told = _sources(found, said, path, named, roles)
+    return ObjectiveDraft(
+        name=_name_of(path),
+        tenant=tenant,
+        task=task,
+        instruction=_instruction(task, named),
+        said=said,
+        file=found.name,
+        source=told,
+        documents=_documents(told, columns.get(named.get("label", "")), documents) if task == "rank" else None,
+        labels=columns[named["label"]].labels if named.get("label") in columns and task.startswith("classify") else 0,
+    )
+
+
+def written(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
+    """The objective file: YAML with comments that say what to look at."""
+    kind, said = draft.kind, draft.said
+    goal = said.goal or _goal(draft)
+    labels = f"  labels: {'many' if draft.task == 'classify-many' else 'one'}\n" if kind is TaskKind.CLASSIFY else ""
+    documents = f"\ndocuments:\n{_entry(draft.documents)}" if draft.documents else ""
+    base = "minilm-l6-v2      # an encoder: it turns texts into vectors" if kind is TaskKind.RANK else "smollm2-135m"
+    example = _example(kpi) if kpi.label else ""
+    return f"""\
+# yaml-language-server: $schema=objective.schema.json
+# Proposed by tailorbird init --from from what the file looks like. Look whether it is right; replace every text that begins with FILL IN.
+#
+#     tailorbird plan objective.yaml      what would be tried, what it costs, what your data can prove
+#     tailorbird adapt objective.yaml     climb until the targets are proven
+
+name: {draft.name}
+tenant: {draft.tenant}
+
+business:
+  goal: {_quoted(goal)}
+  owner: {_quoted(said.owner or draft.tenant)}
+  risk: {said.risk.value}               # minimal | limited | high: how much harm a wrong answer can do
+
+task:
+  kind: {kind.value}
+{labels}  instruction: {_quoted(draft.instruction)}
+
+data:
+{_entry(draft.source)}{documents}
+base_model: {base}
+
+# A target counts as reached when the lower end of the interval reaches it.
+kpis:
+  - metric: {kpi.metric}
+    target: {kpi.target:.2f}
+    because: {_quoted(kpi.because)}
+{example}
+# limits:
+#   latency_p95_ms: {{at_concurrency: 1, max: 2000}}
+#   cost_per_1k_requests: {{max: 0.40, currency: EUR}}
+
+traffic: {{per_month: 10000, horizon_months: 12}}     # what answering costs counts too: say how much it will be asked
+margin: 0.02                  # how much better a costlier way to adapt must be to be worth it
+budget: {{money: 5, currency: EUR, hours: 1, memory_gb: auto}}
+ladder: auto
+approvals: auto
+"""
+
+
+def _task(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], columns: Mapping[str, ColumnSeen], documents: bool) -> TaskName:
+    if documents:
+        return "rank"
+    label = columns.get(said.label)
+    if label is not None and "messages" not in roles:
+        fits = label.may_hold_labels(named=True)
+    elif found.kind == "folder":
+        return "classify"
+    elif "messages" in roles:
+        return "chat"
+    elif found.task in ("generate", "rank"):
+        return "generate" if found.task == "generate" else "rank"
+    elif found.task == "classify":
+        label, fits = columns[roles["label"]], True
+    else:
+        hint = "say what its columns are for: --text COLUMN --label COLUMN, and which task it is: --task " + " | ".join(TASKS)
+        raise InvalidInput(f"{found.name} does not show what it is for: {_listed(list(columns))}", hint, code="task_unclear")
+    if not fits:
+        return "generate"
+    return "classify-many" if label.holds_several else "classify"
+
+
+def _columns(found: Inspection, said: ProvidedFacts, roles: Mapping[str, str], task: TaskName) -> dict[str, str]:
+    """The columns by the key under which a source names them. Raises InvalidInput where one is missing."""
+    if found.kind == "folder":
+        return {}
+    if task == "chat":
+        if "messages" not in roles:
+            raise InvalidInput(f"{found.name} has no column of turns", "use --task generate with --text and --label", code="task_unclear")
+        return {"messages": roles["messages"]}
+    answers = {"generate": ("answer", "label"), "rank": ("relevant", "label", "answer")}.get(task, ("label",))
+    text = said.text or next((roles[role] for role in ("text",) if role in roles and roles[role] != said.label), "")
+    label = said.label or next((roles[role] for role in answers if role in roles and roles[role] != text), "")
+    missing = [key for key, column in (("text", text), ("label", label)) if not column]
+    if missing:
+        hint = f"name it: --{missing[0]} COLUMN; the file has: {_listed([column.name for column in found.columns])}"
+        raise InvalidInput(f"{found.name} does not show which column is the {missing[0]} of a task {task}", hint, code="task_unclear")
+    return {"text": text, "label": label}
+
+
+def _sources(found: Inspection, said: ProvidedFacts, path: str, named: Mapping[str, str], roles: Mapping[str, str]) -> dict[str, object]:
+    """The entry of ``data``. The inspection's own proposal says how the file is written; the columns are those of the task."""
+    proposed = yaml.safe_load(found.proposal)["data"][0]
+    form = {key: proposed[key] for key in ("encoding", "separator") if key in proposed}
+    used = set(named.values())
+    subject = {"subject": roles["subject"]} if "subject" in roles and roles["subject"] not in used and found.kind != "folder" else {}
+    terms = {key: column for key, column in proposed.get("terms", {}).items() if column not in used}
+    stated = TO_FILL_IN | {key: value for key, value in said.terms.items() if value}
+    return {"path": path, **form, **named, **subject, **({"terms": terms} if terms else {}), "source": stated}
+
+
+def _documents(source: Mapping[str, object], relevant: ColumnSeen | None, given: tuple[str, Inspection] | None) -> dict[str, object]:
+    """The entry of ``documents``: the file that was named, or, where each query stands beside the passage that answers it, that column."""
+    if given is None:
+        if relevant is None or relevant.mean_length < _LONG_NAME or relevant.kind != "text":
+            raise InvalidInput("ranking needs the documents that are to be ranked", "name them: --documents FILE", code="documents_missing")
+        form = {key: source[key] for key in ("encoding", "separator") if key in source}
+        if form:
+            hint = "save it as UTF-8 with commas, or give the passages in a file of their own: --documents FILE"
+            raise InvalidInput("documents are read from UTF-8 files with commas alone", hint, code="documents_missing")
+        return {"path": source["path"], "id": relevant.name, "text": relevant.name, "source": source["source"]}
+    path, found = given
+    if found.kind == "folder":
+        return {"path": path, "source": source["source"]}
+    roles = {guess.role: guess.column for guess in found.guesses}
+    texts = [column for column in found.columns if column.kind == "text"]
+    text = roles.get("text") or max(texts, key=lambda column: column.mean_length).name if texts else ""
+    name = next((roles[role] for role in ("id", "relevant", "title") if role in roles and roles[role] != text), text)
+    if not text:
+        raise InvalidInput(f"{found.name} has no column of texts", "give documents with a text each", code="documents_missing")
+    title = {"title": roles["title"]} if "title" in roles and roles["title"] != text else {}
+    return {"path": path, "id": name, **title, "text": text, "source": source["source"]}
+
+
+def _goal(draft: ObjectiveDraft) -> str:
+    file = draft.file
+    if draft.kind is TaskKind.CLASSIFY:
+        which = f"one of its {draft.labels:,} labels" if draft.labels else "one of its labels"
+        which = "each of its labels that applies" if draft.task == "classify-many" else which
+        return f"Give each text like those in {file} {which}."
+    if draft.kind is TaskKind.RANK:
+        return f"Find the documents that answer a query like those in {file}."
+    return f"Answer what people write as in {file}."
+
+
+def _instruction(task: TaskName, named: Mapping[str, str]) -> str:
+    label = named.get("label", "")
+    plain = label.replace("_", " ") if re.fullmatch(r"[A-Za-z][A-Za-z _]{1,30}", label) else ""
+    if task == "classify":
+        return f"Classify the text: answer with its {plain or 'label'}."
+    if task == "classify-many":
+        return f"Name every label ({plain}) that applies to the text." if plain else "Name every label that applies to the text."
+    if task == "rank":
+        return "Rank the documents by how well they answer the query."
+    return "Answer the user." if task == "chat" else f"Write the {plain or 'answer'} to the text."
+
+
+def _example(kpi: ProposedKpi) -> str:
+    """A KPI of one label, to be taken up."""
+    metric = _quoted(f"recall[{kpi.label}]")
+    return f"  # - metric: {metric}\n  #   target: 0.50\n  #   because: what it costs when one of them is missed\n"
+
+
+def _entry(values: Mapping[str, object] | None) -> str:
+    """A mapping as the one entry of a list, its texts in quotes."""
+    lines = []
+    for key, value in (values or {}).items():
+        if isinstance(value, Mapping):
+            lines += [f"{key}:", *(f"  {inner}: {_quoted(str(text))}" for inner, text in value.items())]
+        else:
+            lines.append(f"{key}: {_quoted(str(value))}")
+    return "".join(f"  {'- ' if not place else '  '}{line}\n" for place, line in enumerate(lines))
+
+
+def _quoted(text: str) -> str:
+    return yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1_000_000).strip()
+
+
+def _name_of(path: str) -> str:
+    """A name for the objective, from the file's."""
+    stem = re.split(r"[/\\]", path.rstrip("/"))[-1].partition("@")[0].partition(":")[0]
+    stem = re.sub(r"\.(csv|tsv|jsonl?|parquet)$", "", stem, flags=re.IGNORECASE)
+    return re.sub(r"[^a-z0-9._-]+", "-", stem.casefold()).strip("-._")[:63] or "objective"
+
+
+def _no_column(file: str, key: str, column: str, columns: list[str]) -> InvalidInput:
+    near = nearest(column, columns)
+    guess = f"did you mean {near!r}? " if near else ""
+    return InvalidInput(f"{file} has no column {column!r} (--{key})", f"{guess}it has: {_listed(columns)}", code="column_missing")
+
+
+def _listed(columns: list[str]) -> str:
+    return ", ".join(repr(name[:40]) for name in columns[:30]) or "no columns"

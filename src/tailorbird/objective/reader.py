@@ -1,0 +1,62 @@
+"""From a file to an objective, or to the line that is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.rules import faults_of
+from tailorbird.objective.schema import objective_from
+from tailorbird.objective.validation_errors import EXAMPLE, raise_faults
+from tailorbird.objective.yaml_tree import read_tree
+
+#: A file larger than this (bytes) is not read.
+MAX_BYTES = 1 << 18
+
+
+def read_objective(path: Path) -> ObjectiveFile:
+    """The objective in the file ``path``. Raises ObjectiveInvalid, with the line, when there is none that can be pursued."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ObjectiveInvalid(f"{path}: there is no such file", "give the path of an objective.yaml") from error
+    except OSError as error:
+        raise ObjectiveInvalid(f"{path}: cannot be read: {error.strerror}", "give the path of a readable objective.yaml") from error
+    return _parse(_decoded(data, str(path)), str(path), path.resolve().parent)
+
+
+def parse_objective(text: str, source: str, *, accepted: bool = False) -> ObjectiveFile:
+    """The objective in ``text``; ``source`` is the file's name for errors, and its folder is where relative data paths start.
+
+    One that was ``accepted`` before, by an earlier version perhaps, is not held against rules again that came later.
+
+    Raises ObjectiveInvalid with the first faulty line; faults on further lines are named in the message.
+    """
+    return _parse(text, source, Path(source).parent, accepted=accepted)
+
+
+def _parse(text: str, source: str, folder: Path, *, accepted: bool = False) -> ObjectiveFile:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise ObjectiveInvalid(
+            f"{source}:1: larger than 256 KiB", "an objective is a page of text; data goes into files of its own", line=1
+        )
+    tree = read_tree(text, source)
+    if tree.value is None and not tree.faults:
+        raise ObjectiveInvalid(f"{source}:1: the file is empty", EXAMPLE, line=1)
+    objective, faults = objective_from(tree.value, tree.lines)
+    raise_faults(source, [*tree.faults, *(fault for fault in faults if fault.line not in {known.line for known in tree.faults})])
+    assert objective is not None
+    file = ObjectiveFile(objective=objective, folder=str(folder), lines=tree.lines, source=source)
+    if not accepted:
+        raise_faults(source, faults_of(file))
+    return file
+
+
+def _decoded(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ObjectiveInvalid(f"{source}:{line}: not UTF-8 text", "save the file as UTF-8", line=line) from error

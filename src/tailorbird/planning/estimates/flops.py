@@ -1,0 +1,89 @@
+"""What rows make a model compute: tokens, pairs of attention, answers, and the FLOPs they come to.
+
+FLOPs a token: full 6 N + 6 V h f, LoRA 4 N + 6 P + 4 V h f, a forward pass 2 N, with N the weights of the linear layers, P those of the
+adapter, V h the head, f the share of tokens that bear loss; attention adds 4 h L a (query, key) pair forward and twice that backward
+(Kaplan 2020, arXiv 2001.08361; the LoRA count after Schulman et al. 2025).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tailorbird.domain.plan import LoraSettings, TrainingSettings
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.parameter_counts import adapter_parameters, backbone_parameters, held_out_rows, steps_per_pass, suffix_tokens
+
+
+@dataclass(frozen=True)
+class FlopsWork:
+    """``tokens``, (query, key) ``pairs`` of attention, and ``answers``, the tokens that meet the head."""
+
+    tokens: float
+    pairs: float
+    answers: float
+
+
+def work_of(rows: float, own: float, prefix: float, passes: float, answers: float) -> FlopsWork:
+    """``rows`` of ``own`` tokens each behind a prefix that is computed once in each of ``passes``; each row has ``answers`` answer tokens.
+
+    A token attends to the prefix and to the earlier tokens of its own row.
+    """
+    pairs = passes * prefix * (prefix + 1) / 2 + rows * (own * prefix + own * (own + 1) / 2)
+    return FlopsWork(tokens=passes * prefix + rows * own, pairs=pairs, answers=rows * answers)
+
+
+def own_tokens(inputs: PlanInputs) -> float:
+    """Mean tokens of a row behind the prefix that all share."""
+    return suffix_tokens(inputs.tokens) + inputs.tokens.target_mean
+
+
+def passes_of(inputs: PlanInputs, settings: TrainingSettings, rows: float) -> int:
+    """Passes that ``rows`` mean rows take. A pass is closed before the row that would not fit, so half a row of room is lost."""
+    own = own_tokens(inputs)
+    room = max(own, settings.token_budget - inputs.tokens.shared_prefix - own / 2)
+    return max(1, math.ceil(rows * own / room))
+
+
+def batch_of(inputs: PlanInputs, settings: TrainingSettings) -> FlopsWork:
+    """One step's batch of mean rows, packed."""
+    passes = passes_of(inputs, settings, settings.batch_size)
+    return work_of(settings.batch_size, own_tokens(inputs), inputs.tokens.shared_prefix, passes, inputs.tokens.learned_mean)
+
+
+def held_out_of(inputs: PlanInputs, settings: TrainingSettings) -> FlopsWork:
+    """One look at the held-out rows."""
+    rows = held_out_rows(inputs.manifest.counts.train)
+    return work_of(rows, own_tokens(inputs), inputs.tokens.shared_prefix, passes_of(inputs, settings, rows), inputs.tokens.learned_mean)
+
+
+def steps_of(inputs: PlanInputs, settings: TrainingSettings) -> int:
+    """Optimiser steps of the whole run."""
+    return settings.epochs * steps_per_pass(inputs.manifest.counts.train, settings.batch_size)
+
+
+def looks_of(settings: TrainingSettings) -> int:
+    """Times that the held-out loss is measured: before the first step, and through each epoch."""
+    return 1 + settings.epochs * settings.evaluations_per_epoch
+
+
+def training_flops(inputs: PlanInputs, settings: TrainingSettings) -> float:
+    """FLOPs of all optimiser steps and of the held-out evaluations between them."""
+    learned = steps_of(inputs, settings) * step_flops(inputs, settings.lora, batch_of(inputs, settings))
+    return learned + looks_of(settings) * forward_flops(inputs, held_out_of(inputs, settings))
+
+
+def step_flops(inputs: PlanInputs, adapter: LoraSettings | None, work: FlopsWork) -> float:
+    """FLOPs forward and backward."""
+    base, backbone = inputs.base, backbone_parameters(inputs.base)
+    head, attention = base.vocabulary * base.hidden * work.answers, 12 * base.hidden * base.layers * work.pairs
+    if adapter is None:
+        return 6 * backbone * work.tokens + 6 * head + attention
+    return (4 * backbone + 6 * adapter_parameters(base, adapter)) * work.tokens + 4 * head + attention
+
+
+def forward_flops(inputs: PlanInputs, work: FlopsWork) -> float:
+    """FLOPs of a forward pass."""
+    base = inputs.base
+    head, attention = base.vocabulary * base.hidden * work.answers, 4 * base.hidden * base.layers * work.pairs
+    return 2 * backbone_parameters(base) * work.tokens + 2 * head + attention

@@ -1,0 +1,175 @@
+"""Estimates of training time, scoring time, money and energy, and of what 1,000 requests will cost."""
+
+from __future__ import annotations
+
+from tailorbird.domain.plan import Estimate, TrainingSettings
+from tailorbird.domain.timing import Calibration
+from tailorbird.planning.estimates.flops import (
+    FlopsWork,
+    batch_of,
+    forward_flops,
+    held_out_of,
+    looks_of,
+    passes_of,
+    step_flops,
+    steps_of,
+    training_flops,
+    work_of,
+)
+from tailorbird.planning.estimates.interval import around, interval, total
+from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.parameter_counts import adapter_parameters, held_out_rows, suffix_tokens
+from tailorbird.planning.setting_rules import demonstration_tokens
+
+#: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
+SCORING_RATE = (0.60, 0.40, 0.10)
+#: GB/s that everything else moves its bytes at, on a CPU and on a GPU.
+CPU_BANDWIDTH, GPU_BANDWIDTH = (10.0, 5.0, 2.5), (1500.0, 800.0, 400.0)
+#: How often an activation is written and read, forward.
+FORWARD_MOVES = 2
+#: Seconds to load the model.
+START_SECONDS = (2.0, 5.0, 20.0)
+#: Demonstration sets that the few-shot rung tries, and training rows it scores each on.
+FEW_SHOT_DRAWS, FEW_SHOT_ROWS = 3, 48
+#: Rows scored one by one for their latency before the rest is batched, and rows a batch.
+TIMED_ROWS, BATCHED_ROWS = 80, 32
+#: A rate for machines that were not measured, GFLOP/s a core.
+_UNMEASURED_GFLOPS = 10.0
+
+
+def prompt_time(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estimate:
+    """Seconds to choose demonstrations, where there are any, and to measure the prompt on dev. ``looked_up`` as ``scoring_seconds``."""
+    # Held-out rows are scored for each drawn set, and twice more to see whether a preference of the model is to be taken off.
+    tried = (FEW_SHOT_DRAWS if shots else 0) + (2 if inputs.tokens.label_trie else 0)
+    rows = measured_rows(inputs) + tried * FEW_SHOT_ROWS
+    seconds = zip(START_SECONDS, scoring_seconds(inputs, shots, rows, looked_up=looked_up), strict=True)
+    return interval([sum(both) for both in seconds], "s")
+
+
+def measured_rows(inputs: PlanInputs) -> int:
+    """Rows that a candidate answers once it is made: dev and, where an item may bear several labels, those held out of train, on which it
+    is chosen from which probability a label is given."""
+    counts, many = inputs.manifest.counts, inputs.objective.task.labels == "many"
+    return counts.dev + (held_out_rows(counts.train) if many else 0)
+
+
+def scoring_seconds(inputs: PlanInputs, shots: int, rows: int, *, alone: bool = False, looked_up: float = 0.0) -> list[float]:
+    """Seconds to answer ``rows`` messages: what they share is computed once and kept, and every pass reads all weights.
+
+    ``alone``: each comes by itself, as requests do. ``looked_up`` counts the tokens that are looked up for each row: no two share them.
+    """
+    tokens, machine = inputs.tokens, inputs.machine
+    shared = tokens.shared_prefix + tokens.label_trie + shots * demonstration_tokens(inputs)
+    answer = tokens.label_trie or tokens.target_mean
+    work = work_of(rows, suffix_tokens(tokens) + looked_up + answer, shared, 1, answer)
+    single = rows if alone else min(rows, TIMED_ROWS)
+    # A generated token is a pass of its own; labels are scored in one.
+    passes = single * (1 if tokens.label_trie else tokens.target_mean) + (rows - single) / BATCHED_ROWS
+    wide, gflops = (2, machine.bf16_gflops) if machine.fast_bf16 else (4, machine.fp32_gflops)
+    moved = work.tokens * FORWARD_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers + passes * inputs.base.parameters * wide
+    speeds = zip(rates(inputs, gflops, SCORING_RATE), bandwidths(inputs), strict=True)
+    return [forward_flops(inputs, work) / rate + moved / bandwidth for rate, bandwidth in speeds]
+
+
+def rates(inputs: PlanInputs, gflops: float, reached: tuple[float, float, float]) -> list[float]:
+    """FLOP/s at best, usually, at worst."""
+    return [1e9 * share * (gflops or _UNMEASURED_GFLOPS * inputs.machine.cores) for share in reached]
+
+
+def bandwidths(inputs: PlanInputs) -> list[float]:
+    """Bytes a second at best, usually, at worst."""
+    return [1e9 * moved for moved in (GPU_BANDWIDTH if inputs.machine.gpus else CPU_BANDWIDTH)]
+
+
+#: Share of the measured matmul rate that the products reach: at best, usually, at worst.
+TRAINING_RATE = (0.60, 0.45, 0.30)
+#: How often an activation is written and read, forward and backward.
+TRAINING_MOVES = 6
+#: What making the frozen weights anew for each product adds to the time of a pass (measured: one in eight).
+NF4_TIME = 1.15
+#: Seconds to load the model and write the result, without timed steps.
+TRAINING_START_SECONDS = (2.0, 5.0, 20.0)
+#: The ends of the interval with timed steps; and where other processes wanted the cores while they were timed.
+TIMED, LOADED = (0.85, 1.25), (0.6, 1.6)
+
+
+def training_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """Seconds to train a candidate and to measure it on dev."""
+    timed = inputs.timed(settings)
+    start = around(timed.read_seconds, _ends(timed), "s") if timed else interval(TRAINING_START_SECONDS, "s")
+    measured = interval(scoring_seconds(inputs, 0, measured_rows(inputs)), "s")
+    return total(start, loop_time(inputs, settings), measured)
+
+
+def loop_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
+    """Seconds of the loop alone: steps, held-out looks, checkpoints."""
+    timed = inputs.timed(settings)
+    if timed is None:
+        return interval(_guessed_loop(inputs, settings), "s")
+    return around(timed.correction * _timed_loop(inputs, settings, timed), _ends(timed), "s")
+
+
+def _ends(timed: Calibration) -> tuple[float, float]:
+    return LOADED if timed.loaded else TIMED
+
+
+def _timed_loop(inputs: PlanInputs, settings: TrainingSettings, timed: Calibration) -> float:
+    pass_seconds, per_flop = _fitted(inputs, timed, forward=False)
+    look_seconds, per_forward_flop = _fitted(inputs, timed, forward=True)
+    trained = adapter_parameters(inputs.base, settings.lora) if settings.lora else inputs.base.parameters
+    as_many = trained / max(1, timed.trained_parameters)
+    step = (
+        passes_of(inputs, settings, settings.batch_size) * pass_seconds
+        + per_flop * step_flops(inputs, settings.lora, batch_of(inputs, settings))
+        + timed.update_seconds * as_many
+    )
+    looked = held_out_of(inputs, settings)
+    looking_passes = passes_of(inputs, settings, held_out_rows(inputs.manifest.counts.train))
+    look = looking_passes * look_seconds + per_forward_flop * forward_flops(inputs, looked)
+    looks = looks_of(settings)
+    # Weights and moments with each look, the best weights apart with the better ones; before the first step there are no moments.
+    written = (looks * (12 + 4) - 8) * trained / (1e6 * timed.write_mb_s)
+    return steps_of(inputs, settings) * step + timed.moments_seconds * as_many + looks * look + written
+
+
+def _fitted(inputs: PlanInputs, timed: Calibration, *, forward: bool) -> tuple[float, float]:
+    """Seconds a pass takes whatever its length, and seconds a FLOP: the line through a small and a large pass, neither below zero."""
+    points = []
+    for one in timed.passes:
+        work = FlopsWork(one.tokens, one.pairs, one.answers)
+        flops = forward_flops(inputs, work) if forward else step_flops(inputs, timed.settings.lora, work)
+        points.append((flops, one.forward_seconds if forward else one.seconds))
+    (small, small_seconds), (large, large_seconds) = points[0], points[-1]
+    slope = (large_seconds - small_seconds) / (large - small) if large > small else 0.0
+    if slope <= 0 or small_seconds - slope * small < 0:
+        return 0.0, large_seconds / large
+    return small_seconds - slope * small, slope
+
+
+def _guessed_loop(inputs: PlanInputs, settings: TrainingSettings) -> list[float]:
+    machine, work = inputs.machine, batch_of(inputs, settings)
+    wide, gflops = (2, machine.bf16_gflops) if settings.precision == "bf16" else (4, machine.fp32_gflops)
+    moved = steps_of(inputs, settings) * work.tokens * TRAINING_MOVES * 17 * wide * inputs.base.hidden * inputs.base.layers
+    slower = NF4_TIME if settings.method == "qlora" else 1.0
+    speeds = zip(rates(inputs, gflops, TRAINING_RATE), bandwidths(inputs), strict=True)
+    return [slower * (training_flops(inputs, settings) / rate + moved / bandwidth) for rate, bandwidth in speeds]
+
+
+def money_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
+    """What the time costs at the machine's price, and its energy where that is paid apart."""
+    prices = inputs.prices
+    price = (prices.per_hour + prices.per_kwh * prices.watts / 1000) / 3600
+    return interval([time.low * price, time.likely * price, time.high * price], prices.currency)
+
+
+def energy_estimate(inputs: PlanInputs, time: Estimate) -> Estimate:
+    """kWh at the power that the machine draws while it works."""
+    kilowatts = inputs.prices.watts / 1000 / 3600
+    return interval([time.low * kilowatts, time.likely * kilowatts, time.high * kilowatts], "kWh")
+
+
+def serving_estimate(inputs: PlanInputs, shots: int, looked_up: float = 0.0) -> Estimate:
+    """What 1,000 requests cost that come one by one: the machine's time for each. What all of them share, demonstrations too, is computed
+    once and kept; the ``looked_up`` tokens of each are its own. An adapter's own products are left out: it can be merged."""
+    low, likely, high = scoring_seconds(inputs, shots, 1000, alone=True, looked_up=looked_up)
+    return money_estimate(inputs, Estimate(low=low, likely=likely, high=high, unit="s"))

@@ -1,0 +1,162 @@
+"""The engine process over HTTP: the few calls a gateway on this machine may make."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from tailorbird.api import ClosingStream, unless_gone
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import InvalidInput, TailorbirdError, Unauthenticated
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.engine import (
+    Chunk,
+    Embeddings,
+    EmbedRequest,
+    EngineState,
+    GenerateRequest,
+    LabelScores,
+    LiveEngine,
+    LoadRequest,
+    Ranked,
+    RankRequest,
+    RetrieveRequest,
+    ScoreRequest,
+)
+from tailorbird.processes.access_log import AccessLog
+from tailorbird.processes.async_engine import AsyncEngine
+
+
+class UnloadRequest(Value):
+    """Asks to free a release."""
+
+    release: Digest
+
+
+def engine_app(engine: LiveEngine, admit: Callable[[LoadRequest], Servable], secret: str) -> FastAPI:
+    """The engine's application.
+
+    ``admit`` finds and verifies a release, and runs in a thread of its own.
+    """
+    front = AsyncEngine(engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        front.close()
+
+    app = FastAPI(title="tailorbird engine", openapi_url=None, lifespan=lifespan, dependencies=[Depends(_gate(secret))])
+    app.add_exception_handler(TailorbirdError, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_malformed)
+    app.add_exception_handler(ClientDisconnect, _nobody_waits)
+    app.add_middleware(AccessLog)
+    app.include_router(_release_routes(front, admit))
+    app.include_router(_answer_routes(front))
+    return app
+
+
+def _release_routes(front: AsyncEngine, admit: Callable[[LoadRequest], Servable]) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        front.check_gets_on()
+        return {"status": "ok"}
+
+    @router.post("/load", status_code=204)
+    async def load(request: LoadRequest) -> None:
+        servable = await asyncio.to_thread(admit, request)
+        await front.load(servable, pinned=request.pinned)
+
+    @router.post("/unload", status_code=204)
+    async def unload(request: UnloadRequest) -> None:
+        await front.unload(request.release)
+
+    @router.get("/loaded")
+    async def loaded() -> tuple[Digest, ...]:
+        return front.loaded
+
+    @router.get("/state")
+    async def state() -> EngineState:
+        return front.state()
+
+    return router
+
+
+def _answer_routes(front: AsyncEngine) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/score")
+    async def score(body: ScoreRequest, request: Request) -> LabelScores:
+        return await unless_gone(request, front.score(body))
+
+    @router.post("/retrieve")
+    async def retrieve(body: RetrieveRequest, request: Request) -> list[RetrievedEntry]:
+        return await unless_gone(request, front.retrieve(body))
+
+    @router.post("/rank")
+    async def rank(body: RankRequest, request: Request) -> Ranked:
+        return await unless_gone(request, front.rank(body))
+
+    @router.post("/embed")
+    async def embed(body: EmbedRequest, request: Request) -> Embeddings:
+        return await unless_gone(request, front.embed(body))
+
+    @router.post("/generate")
+    async def generate(body: GenerateRequest, request: Request) -> Response:
+        lines = _lines(front.stream(body))
+        # The first line is awaited here, so that a refusal is a status and not half a stream.
+        return ClosingStream(await unless_gone(request, anext(lines)), lines, "application/x-ndjson")
+
+    return router
+
+
+async def _lines(chunks: AsyncGenerator[Chunk, None]) -> AsyncGenerator[str, None]:
+    """Chunks as lines of JSON. An error before the first line is raised, a later one is the last line."""
+    started = False
+    try:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk.model_dump_json() + "\n"
+                started = True
+    except TailorbirdError as error:
+        if not started:
+            raise
+        yield json.dumps({"error": _as_json(error)}) + "\n"
+
+
+def _gate(secret: str) -> Callable[[str], None]:
+    expected = f"Bearer {secret}".encode()
+
+    def check(authorization: Annotated[str, Header()] = "") -> None:
+        if not hmac.compare_digest(authorization.encode(), expected):
+            raise Unauthenticated("this engine answers its own gateway only", "call the gateway", code="engine_secret")
+
+    return check
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, TailorbirdError)
+    return JSONResponse(_as_json(error), status_code=error.status)
+
+
+async def _refuse_malformed(request: Request, _error: Exception) -> Response:
+    return await _refuse(request, InvalidInput("the engine was sent a malformed request", "use the driver of this version of tailorbird"))
+
+
+async def _nobody_waits(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=499)
+
+
+def _as_json(error: TailorbirdError) -> dict[str, str]:
+    return {"kind": type(error).__name__, **error.as_dict()}

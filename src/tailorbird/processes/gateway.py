@@ -1,0 +1,225 @@
+"""The gateway process: the public face, and beside it the engine process it keeps alive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Container, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from fastapi import FastAPI
+
+from tailorbird import __version__, api, console
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.ports.engine import EngineDriver
+from tailorbird.processes.access_log import AccessLog
+from tailorbird.processes.connection_limits import connection_limits_for
+from tailorbird.processes.health import HealthMonitor
+from tailorbird.processes.http_servers import Server, ended_by_signals, listen
+from tailorbird.processes.logs import LogFormat, set_up
+from tailorbird.processes.origins import check_urls, own_origins
+from tailorbird.processes.scheduler import Schedule, doing, guard_rollouts, mind_the_time, purge_expired, sign_and_ship, tell_floods
+from tailorbird.processes.supervisor import Supervisor
+from tailorbird.processes.tls import Tls, check_proxies, is_open
+from tailorbird.serving import AliasSync, AnswerService, Quotas, RequestLog, ShadowTraffic
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.audit_events import tell_denials
+from tailorbird.usecases.releases.live_kpis import count_live
+from tailorbird.usecases.rollouts.rollouts import count_rollouts
+from tailorbird.usecases.sessions import LoginEntry
+
+#: How long what an alias left stays loaded, unless settings say otherwise.
+KEEP_FORMER = timedelta(seconds=600)
+#: How often it is looked whether the certificate was renewed.
+_RENEW_EVERY = timedelta(minutes=1)
+
+_log = logging.getLogger("tailorbird.gateway")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the gateway listens (port 0: the system chooses), how it is encrypted, whose forwarded headers it believes, what other
+    addresses it is known by, how it logs."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    tls: Tls | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    public_urls: tuple[str, ...] = ()
+    log_format: LogFormat = "text"
+
+
+def gateway_app(
+    deps: Dependencies, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER, servers: Container[str] = frozenset()
+) -> FastAPI:
+    """The public application, known by the origins ``servers``. It watches the record and writes rows while it runs, and writes the last
+    rows before it ends."""
+    quotas = Quotas(deps.ledger, deps.clock)
+    deployment = AliasSync(deps.ledger, driver, deps.clock, keep_former, quotas.gateway)
+    deployment.written_in = deps.upkeep.record_file.parent if deps.upkeep.record_file else None
+    journal = RequestLog(deps.ledger, gateway=quotas.gateway, redact=deps.redact, metered=quotas.meters)
+    health, metrics = HealthMonitor(deps), api.Metrics()
+    metrics.watch(deployment)
+
+    answering = AnswerService(driver, deployment.routes, deployment.doubt)
+    mirror = ShadowTraffic(answering, journal)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        await journal.start()
+        await quotas.start()
+        await deployment.start()
+        await health.start()
+        try:
+            yield
+        finally:
+            await mirror.stop()
+            await health.stop()
+            await deployment.stop()
+            await quotas.stop()
+            await journal.stop()
+
+    app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    authenticate = api.Authenticator(deps.ledger, deps.clock)
+    books = api.RecordingContext(journal, deps.clock, metrics, quotas, deps.prices)
+    app.state.doubt = deployment.doubt
+    app.include_router(api.chat_routes(api.AnswerContext(deployment.routes, answering, books, mirror), authenticate))
+    app.include_router(api.model_routes(deployment.routes, authenticate))
+    entrance = LoginEntry(deps, servers)
+    app.include_router(api.control_routes(entrance))
+    app.include_router(api.health_routes(deployment, health.condition))
+    app.include_router(api.metrics_routes(metrics, partial(count_rollouts, deps), partial(count_live, deps)))
+    app.include_router(console.console_routes(entrance))
+    app.include_router(api.reference_routes())
+    api.add_error_handlers(app)
+    app.add_middleware(AccessLog)
+    app.add_middleware(api.RequestObserver, metrics=metrics)
+    return app
+
+
+def run_gateway(
+    deps: Dependencies,
+    listening: Listening,
+    open_driver: Callable[[str, str], EngineDriver],
+    engine_command: Callable[[Path], Sequence[str]] | None = None,
+    keep_former: timedelta = KEEP_FORMER,
+) -> None:
+    """Serves until SIGINT or SIGTERM; then requests in flight end, rows are written, the engine is ended.
+
+    ``engine_command`` gives the engine's command line for the place of its socket (default: ``tailorbird engine`` on this workspace).
+    Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
+    address that is none.
+    """
+    set_up("gateway", listening.log_format)
+    check_proxies(listening.trusted_proxies)
+    check_urls(listening.public_urls)
+    # In a folder of its own that only this user may enter: nobody else can answer in the engine's place while it is away.
+    with listen(listening.host, listening.port) as listener, TemporaryDirectory(prefix="tailorbird-") as folder:
+        place, secret = Path(folder) / "engine.sock", secrets.token_urlsafe(32)
+        command = (engine_command or _own_engine(deps, listening.log_format))(place)
+
+        async def serve() -> None:
+            driver = open_driver(f"unix:{place}", secret)
+            app = gateway_app(deps, driver, keep_former, _known_as(listening, listener))
+            try:
+                await _serve(deps, listening, listener, app, Supervisor(command, secret, driver.ready, _log.info, app.state.doubt))
+            finally:
+                await driver.close()
+
+        asyncio.run(serve())
+
+
+def serve_beside(deps: Dependencies, listening: Listening, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> None:
+    """As ``run_gateway``, with an engine that somebody else keeps alive."""
+    set_up("gateway", listening.log_format)
+    check_proxies(listening.trusted_proxies)
+    with listen(listening.host, listening.port) as listener:
+
+        async def serve() -> None:
+            try:
+                await _serve(deps, listening, listener, gateway_app(deps, driver, keep_former, _known_as(listening, listener)), None)
+            finally:
+                await driver.close()
+
+        asyncio.run(serve())
+
+
+def _known_as(listening: Listening, listener: socket.socket) -> frozenset[str]:
+    return own_origins(listening.host, listener.getsockname()[1], listening.tls, listening.public_urls)
+
+
+async def _serve(deps: Dependencies, listening: Listening, listener: socket.socket, app: FastAPI, supervisor: Supervisor | None) -> None:
+    """Serves ``app`` until it is told to end, with its chores and, where there is one, the engine."""
+    server = Server(app, listening.tls, listening.trusted_proxies, connection_limits_for(listening.trusted_proxies))
+    _leave_alone_what_stays()
+    announce(listening, listener.getsockname()[1])
+    chores = [
+        mind_the_time(deps),
+        sign_and_ship(deps),
+        purge_expired(deps),
+        guard_rollouts(deps),
+        tell_floods(deps),
+        Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
+    ]
+    with ended_by_signals(server), doing(chores):
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        await (_beside(serving, server, supervisor) if supervisor else serving)
+    try:
+        tell_denials(deps, all_of_them=True)
+    except TailorbirdError as error:
+        _log.warning("denials that were only counted could not be written: %s", error)
+    _log.info("ended")
+
+
+def _leave_alone_what_stays() -> None:
+    """What was loaded stays loaded: the garbage collector need not walk it again, which cost a page up to 0.2 s."""
+    gc.collect()
+    gc.freeze()
+
+
+async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Supervisor) -> None:
+    """Runs server and engine side by side; when one ends, so does the other, the engine last."""
+    keeping = asyncio.create_task(supervisor.run())
+    await asyncio.wait({serving, keeping}, return_when=asyncio.FIRST_COMPLETED)
+    server.end() if not serving.done() else None
+    await serving
+    if keeping.done():
+        keeping.result()
+    keeping.cancel()
+    with suppress(asyncio.CancelledError):
+        await keeping
+
+
+def announce(listening: Listening, port: int) -> None:
+    """Says where the gateway listens, and aloud when others can read what passes."""
+    scheme = "https" if listening.tls else "http"
+    base = f"{scheme}://{_reached_as(listening.host)}:{port}"
+    _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)
+    _log.info("console: %s/console", base)
+    _log.info("API: %s/v1 (OpenAI-compatible) and %s/api; reference: %s/docs", base, base, base)
+    if is_open(listening.host) and not listening.tls and not listening.trusted_proxies:
+        _log.warning(
+            "%s is reached by other machines and nothing encrypts the way: keys and messages can be read on it; "
+            "give --tls-cert and --tls-key, or name the proxies that encrypt in the setting trusted_proxies",
+            listening.host,
+        )
+
+
+def _reached_as(host: str) -> str:
+    """How this machine itself reaches what listens on ``host``: an address that stands for all is none to go to."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+    return f"[{name}]" if ":" in name else name
+
+
+def _own_engine(deps: Dependencies, log_format: LogFormat) -> Callable[[Path], Sequence[str]]:
+    options = ["--workspace", str(deps.workspace), "--log-format", log_format]
+    return lambda place: [sys.executable, "-m", "tailorbird.cli.main", "engine", "--socket", str(place), *options]

@@ -1,0 +1,61 @@
+"""What is known of the workspace's condition, looked at again and again while the gateway serves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+from tailorbird.usecases.maintenance.health import WorkspaceHealth, examine
+
+_log = logging.getLogger("tailorbird.health")
+
+#: Seconds between two looks, and after which a look that has not ended means that the record is locked or its server silent.
+_LOOK_EVERY, _STALE_AFTER = 3.0, 10.0
+
+_UNKNOWN = WorkspaceHealth(writable=False, notices=(Notice(code="starting", text="the workspace was not looked at yet"),))
+_SILENT = WorkspaceHealth(writable=False, notices=(Notice(code="record_silent", text="the record did not answer for a while"),))
+
+
+class HealthMonitor:
+    """Looks between ``start`` and ``stop``, in a thread: a look may wait for the record."""
+
+    def __init__(self, deps: Dependencies) -> None:
+        self._parts = deps
+        self._seen, self._at = _UNKNOWN, time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begins to look; returns at once."""
+        self._task = asyncio.create_task(self._look())
+
+    async def stop(self) -> None:
+        """Ends the looking."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    def condition(self) -> WorkspaceHealth:
+        """What was seen last; when that is long ago, that the record does not answer."""
+        return self._seen if time.monotonic() - self._at < _STALE_AFTER else _SILENT
+
+    async def _look(self) -> None:
+        while True:
+            before, self._seen = self._seen, await asyncio.to_thread(examine, self._parts)
+            self._at = time.monotonic()
+            _tell(before, self._seen)
+            await asyncio.sleep(_LOOK_EVERY)
+
+
+def _tell(before: WorkspaceHealth, now: WorkspaceHealth) -> None:
+    """Says what is new, and what is over."""
+    known, found = {notice.code for notice in before.notices}, {notice.code for notice in now.notices}
+    for notice in now.notices:
+        if notice.code not in known:
+            _log.warning("%s: %s", notice.code, notice.text)
+    for code in sorted(known - found - {"starting"}):
+        _log.info("%s: no longer", code)

@@ -1,0 +1,150 @@
+"""What processes do beside their work, on a schedule: sign the log's head and ship it, note the time, watch production, take up a
+renewed certificate.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from threading import Event
+
+from tailorbird.domain.errors import Forbidden, NotFound, TailorbirdError
+from tailorbird.domain.identity import Role
+from tailorbird.usecases import Dependencies, tenants
+from tailorbird.usecases.audit_events import tell_denials
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.maintenance import audit, clock_floor
+from tailorbird.usecases.monitoring.watch import look
+from tailorbird.usecases.rollouts.rollouts import any_goes_on, watch_rollouts
+
+_log = logging.getLogger("tailorbird.chores")
+
+#: Seconds between two looks at what is due.
+_LOOK_EVERY = 0.5
+
+#: How often the record is told the time.
+_MIND_TIME_EVERY = timedelta(minutes=1)
+
+#: The identity that watches and works, in each tenant.
+WORKER = Role.WORKER.value
+
+
+@dataclass
+class Schedule:
+    """Something that is due ``every`` so often, first at once. ``last`` is when it was last begun, on the monotonic clock."""
+
+    name: str
+    every: timedelta
+    what: Callable[[], object]
+    last: float = float("-inf")
+
+    def is_due(self, now: float) -> bool:
+        """True when it is to be begun; one whose interval is zero never is."""
+        return bool(self.every) and now - self.last >= self.every.total_seconds()
+
+
+@contextmanager
+def doing(schedules: Sequence[Schedule]) -> Iterator[None]:
+    """Within the block, does each schedule whenever it is due, one after another in a thread: the work beside it never waits.
+
+    One that fails, by an error of ours or by a defect, is told and done again when it is next due. Leaving waits for what is under way.
+    """
+    ended = Event()
+    with ThreadPoolExecutor(2, thread_name_prefix="chores") as threads:
+        threads.submit(_do, schedules, threads, ended)
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+def _do(schedules: Sequence[Schedule], threads: ThreadPoolExecutor, ended: Event) -> None:
+    while not ended.wait(_LOOK_EVERY):
+        for schedule in schedules:
+            if schedule.is_due(time.monotonic()) and not ended.is_set():
+                schedule.last = time.monotonic()
+                _tell(schedule.name, threads.submit(schedule.what))
+
+
+def sign_and_ship(deps: Dependencies) -> Schedule:
+    """Keeps the log's head signed and shipped; looks more often than checkpoints are made, so that a place that was away is not late."""
+    return Schedule("checkpoint", deps.upkeep.checkpoint_every / 4, lambda: audit.keep_signed(deps))
+
+
+def purge_expired(deps: Dependencies) -> Schedule:
+    """Deletes kept words whose time is over, and counts of minutes long past."""
+    return Schedule("purge", timedelta(minutes=10), lambda: tenants.purge(deps))
+
+
+def guard_rollouts(deps: Dependencies) -> Schedule:
+    """Judges rollouts that go on, and does what follows. Where none does, nothing is looked at until something was written."""
+    at_rest: object | None = None
+
+    def guard() -> None:
+        nonlocal at_rest
+        pulse = deps.ledger.pulse()
+        if pulse and pulse == at_rest:
+            return
+        watch_rollouts(deps)
+        at_rest = None if any_goes_on(deps) else pulse
+
+    return Schedule("rollouts", timedelta(seconds=1), guard)
+
+
+def mind_the_time(deps: Dependencies) -> Schedule:
+    """Notes the time in the record, so that no clock that is set back makes valid again what has expired."""
+    return Schedule("time", _MIND_TIME_EVERY, lambda: clock_floor.keep_time(deps))
+
+
+def tell_floods(deps: Dependencies) -> Schedule:
+    """Writes down how many denials were only counted."""
+    return Schedule("denials", timedelta(seconds=30), lambda: tell_denials(deps))
+
+
+def watch_all(deps: Dependencies) -> Schedule:
+    """Looks at the production of every tenant whose worker key is here."""
+    return Schedule("watch", deps.upkeep.watch_every, lambda: _watch_all(deps))
+
+
+def _watch_all(deps: Dependencies) -> None:
+    with deps.ledger.system(write=False) as system:
+        names = [tenant.name for tenant in system.tenants.all()]
+    for tenant in names:
+        if not _was_watched(deps, tenant):
+            _watch(deps, tenant)
+
+
+def _was_watched(deps: Dependencies, tenant: str) -> bool:
+    """True when another process looked within this interval."""
+    with deps.ledger.work(tenant, write=False) as work:
+        newest = work.signals.latest(1)
+    return bool(newest) and newest[0].at > deps.clock.now() - 0.9 * deps.upkeep.watch_every
+
+
+def _watch(deps: Dependencies, tenant: str) -> None:
+    try:
+        actor = act_as(deps, tenant, WORKER)
+    except (NotFound, Forbidden):
+        return
+    found = look(deps, actor)
+    if found.told or found.undelivered:
+        _log.warning("watch: %d readings are news, %d receivers were not reached", len(found.told), found.undelivered)
+
+
+def _tell(name: str, done: Future[object]) -> None:
+    """Waits for the end, and says when it was not a good one."""
+    error = done.exception()
+    if isinstance(error, TailorbirdError):
+        _log.warning("%s: error[%s]: %s; %s", name, error.error_code, error.message, error.hint)
+    elif error is not None:
+        # Its words may quote data, so only its kind and place are told.
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+        _log.error("%s ended by a defect: %s at %s", name, type(error).__name__, place)

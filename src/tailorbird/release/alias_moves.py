@@ -1,0 +1,81 @@
+"""How the public name moves from release to release."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.release import Release, ReleaseAction, next_state
+from tailorbird.domain.value import Digest
+
+
+def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
+    """The alias ``tenant/objective`` answered by ``release`` alone; what answered before is remembered for a rollback.
+
+    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is neither staged nor in canary, or the
+    alias is another objective's.
+    """
+    next_state(release.state, ReleaseAction.PROMOTE)
+    content = release.content
+    path = f"{content.tenant}/{content.objective_name}"
+    if alias is not None and alias.path != path:
+        raise Conflict(f"the alias {alias.path} is not that of {path}", f"promote a release of {alias.path}", code="alias_other")
+    return Alias(
+        tenant=content.tenant,
+        name=content.objective_name,
+        targets=(AliasTarget(release=release.digest),),
+        previous=alias.targets if alias else (),
+        version=alias.version + 1 if alias else 1,
+        moved_at=now,
+        moved_by=actor,
+    )
+
+
+def rolled_back(alias: Alias, now: datetime, actor: str) -> Alias:
+    """The alias answered by what answered before, or by nothing (withdrawn) when nothing did.
+
+    A rollback is one step: what it leaves is final, so nothing is remembered. Raises Conflict when the alias is withdrawn already.
+    """
+    if not alias.targets:
+        raise Conflict(
+            f"{alias.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
+        )
+    return alias.model_copy(
+        update={"targets": alias.previous, "previous": (), "version": alias.version + 1, "moved_at": now, "moved_by": actor}
+    )
+
+
+@dataclass(frozen=True)
+class AliasTrial:
+    """How a release is let in beside another: mirrored (``share`` None), or for a share of the users, drawn with ``salt``."""
+
+    incumbent: Digest
+    candidate: Digest
+    share: float | None
+    salt: str
+
+
+def tried(alias: Alias, trial: AliasTrial, now: datetime, actor: str) -> Alias:
+    """The alias with a release let in by ``trial``; what stood before the incumbent is remembered as it was."""
+    whole = 10_000
+    candidate = round(whole * trial.share) if trial.share else 0
+    both = (AliasTarget(release=trial.incumbent, weight=whole - candidate), AliasTarget(release=trial.candidate, weight=candidate))
+    return _moved(
+        alias,
+        now,
+        actor,
+        targets=both if candidate else (AliasTarget(release=trial.incumbent),),
+        mirror=None if candidate else trial.candidate,
+        salt=trial.salt,
+    )
+
+
+def restored(alias: Alias, incumbent: Digest, now: datetime, actor: str) -> Alias:
+    """The alias answered by ``incumbent`` alone, as before a trial."""
+    return _moved(alias, now, actor, targets=(AliasTarget(release=incumbent),), mirror=None, salt="")
+
+
+def _moved(alias: Alias, now: datetime, actor: str, **changes: object) -> Alias:
+    return alias.model_copy(update={"version": alias.version + 1, "moved_at": now, "moved_by": actor} | changes)

@@ -1,0 +1,199 @@
+"""The evidence page of a run: one document that says what was decided and on what grounds, in HTML and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.breakdown import Breakdown, Slice
+from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.forgetting import Memorisation, Retention
+from tailorbird.domain.label_review import ReviewResult
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan
+from tailorbird.domain.value import Digest, Value
+from tailorbird.reporting import charts, number_formats
+from tailorbird.reporting.findings import SHIFT_HEAD, compared_lines, exception_lines, judge_text, metric_on_shifted, shift_rows
+from tailorbird.reporting.ladder_table import ladder_markdown
+from tailorbird.reporting.number_formats import finding_text, interval, metric_text
+from tailorbird.reporting.tables import markdown_table, markdown_text
+from tailorbird.stats.comparison_sentences import settles_comparison
+
+
+class EvidenceFacts(Value):
+    """What an evidence page is written from. What is not there yet is None. ``gate`` and ``evidence`` are those of the sealed test, or of
+    the candidate that came nearest on dev where none was opened; ``sealed`` tells which."""
+
+    run: str
+    objective: Objective
+    plan: Plan | None = None
+    ladder: Ladder | None = None
+    gate: GateResult | None = None
+    evidence: Evidence | None = None
+    sealed: bool = False
+    breakdown: Breakdown | None = None
+    retention: Retention | None = None
+    memorisation: Memorisation | None = None
+    review: ReviewResult | None = None
+    release: Digest | None = None
+    reason: str = ""
+
+
+def evidence_html(facts: EvidenceFacts) -> str:
+    """The page as one HTML document: styles and pictures are in it, and nothing is fetched."""
+    template = _environment().get_template("evidence.html")
+    return template.render(
+        facts=facts,
+        objective=facts.objective,
+        ladder=charts.ladder(facts.ladder, facts.objective) if facts.ladder else None,
+        findings=[(finding, charts.finding(finding)) for finding in facts.gate.findings] if facts.gate else [],
+        curve=charts.curve(facts.breakdown, _threshold(facts)) if facts.breakdown else None,
+        reliability=charts.reliability(facts.breakdown) if facts.breakdown else None,
+        drops=charts.drops(facts.retention) if facts.retention else None,
+        exceptions=exception_lines(facts.objective.exceptions),
+        shift_head=SHIFT_HEAD,
+        shift=shift_table(facts),
+    )
+
+
+def evidence_markdown(facts: EvidenceFacts) -> str:
+    """The same grounds in Markdown, without pictures."""
+    name = f"{facts.objective.tenant}/{facts.objective.name}"
+    parts = [f"# Evidence: {name}\n\n{markdown_text(facts.objective.business.goal)}\n\n**{markdown_text(_verdict(facts))}**"]
+    parts += ["- " + markdown_text(line) for line in exception_lines(facts.objective.exceptions)]
+    parts += [f"## {heading}\n\n{text}" for heading, text in _sections(facts) if text]
+    return "\n\n".join(parts) + "\n"
+
+
+def _verdict(facts: EvidenceFacts) -> str:
+    if facts.release:
+        return f"Released as {short(facts.release)}: {facts.reason}"
+    return f"No release: {facts.reason}" if facts.reason else "The run has not ended"
+
+
+def _threshold(facts: EvidenceFacts) -> float | None:
+    return facts.evidence.refer_below if facts.evidence else None
+
+
+def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
+    yield "The ladder", ladder_markdown(facts.ladder, facts.objective) if facts.ladder else ""
+    yield "The gate", _gate(facts.gate) if facts.gate else ""
+    yield "Where the data have shifted", _shift(facts)
+    yield "What training cost", _safety(facts)
+    yield "Remarks on its answers", _remarks(facts.evidence) if facts.evidence else ""
+    yield "Where it errs", _breakdown(facts.breakdown) if facts.breakdown else ""
+    yield "What people say", _review(facts.review) if facts.review else ""
+
+
+def _gate(gate: GateResult) -> str:
+    opened = f"{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence: **{gate.verdict.value}**"
+    rows = [(f.name, f"{f.bound:g}", finding_text(f), f"{f.n:,}", f.verdict.value, f.reason) for f in gate.findings]
+    return f"{opened}\n\n" + markdown_table(("what", "bound", "measured", "items", "verdict", "reason"), rows)
+
+
+def _shift(facts: EvidenceFacts) -> str:
+    rows, lines = shift_table(facts)
+    if not rows:
+        return ""
+    return "\n\n".join([markdown_table(SHIFT_HEAD, rows), *("- " + markdown_text(line) for line in lines)])
+
+
+def shift_table(facts: EvidenceFacts) -> tuple[list[tuple[str, ...]], list[str]]:
+    """Each rung on dev and the candidate on the sealed test, with the drop on the shifted part; and how those that learned compare."""
+    metric = metric_on_shifted(facts.ladder, facts.evidence)
+    rows = shift_rows(facts.ladder, metric) if facts.ladder else []
+    if facts.evidence and facts.evidence.shifted and facts.sealed:
+        usual, shifted, drop = (
+            facts.evidence.metrics.get(metric),
+            facts.evidence.shifted_metrics.get(metric),
+            facts.evidence.metrics.get("shift"),
+        )
+        rows.append(("sealed test", metric_text(usual), metric_text(shifted), metric_text(drop), f"{shifted.n:,}" if shifted else ""))
+    return rows, compared_lines(facts.ladder) if facts.ladder else []
+
+
+def _remarks(evidence: Evidence) -> str:
+    return "\n".join(f"- It {markdown_text(remark)}." for remark in evidence.remarks)
+
+
+def _safety(facts: EvidenceFacts) -> str:
+    parts = []
+    if facts.retention:
+        found = facts.retention
+        rows = [
+            (one.family, f"{one.n}", f"{one.base:.1%}", f"{one.candidate:.1%}", interval(one.drop, one.low, one.high))
+            for one in (*found.families, found.overall)
+        ]
+        parts.append(markdown_table(("probes", "items", "base", "candidate", "drop"), rows))
+        parts.append(f"KL of next-token distributions on neutral text: {found.divergence:.3f} nats a token.")
+    if facts.memorisation:
+        parts.append(memorisation_text(facts.memorisation))
+    return "\n\n".join(parts)
+
+
+def memorisation_text(found: Memorisation) -> str:
+    """What came back of what was planted, in two sentences."""
+    mean = sum(found.exposures) / len(found.exposures)
+    control = "the control was found" if found.valid else "but the control was not found, so this says nothing"
+    return (
+        f"{found.extracted} of {found.planted} planted strings came back word for word (at most {found.extractable_share:.0%} can); "
+        f"{control}. They rank {mean:.1f} bits up among {found.twins} twins (1.4 is chance; p {found.p_value:.2g})."
+    )
+
+
+def _breakdown(found: Breakdown) -> str:
+    parts = []
+    if found.confusions:
+        rows = [(one.target, one.answer, f"{one.count}") for one in found.confusions[:10]]
+        parts.append(markdown_table(("is", "was answered", "items"), rows))
+    if found.slices:
+        slices = [
+            (one.segment, one.name, f"{one.n}", interval(one.value, one.low, one.high), ", ".join(short(item) for item in one.worst))
+            for one in worst_slices(found)
+        ]
+        parts.append(markdown_table(("by", "slice", "items", "right", "see items"), slices))
+    return "\n\n".join(parts)
+
+
+def worst_slices(found: Breakdown) -> list[Slice]:
+    """The three worst slices of each segment."""
+    shown: dict[str, list[Slice]] = {}
+    for one in found.slices:
+        shown.setdefault(one.segment, []).append(one)
+    return [one for slices in shown.values() for one in slices[:3]]
+
+
+def _review(found: ReviewResult) -> str:
+    lines = [markdown_text(f"{found.verdict.value}: {found.reason}"), ""]
+    for one in found.reviewers:
+        flagged = f"; does not count: {one.flagged}" if one.flagged else ""
+        lines.append("- " + markdown_text(f"{one.reviewer}: {one.judged} of {found.asked} items{flagged}"))
+    lines += ["- " + markdown_text(judge_text(judge)) for judge in found.judges]
+    return "\n".join(lines)
+
+
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("tailorbird.reporting", "templates")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made.filters.update(
+        short=short,
+        metric=metric_text,
+        finding=finding_text,
+        difference=number_formats.difference_text,
+        seconds=number_formats.human_seconds,
+        count=number_formats.human_count,
+        memory=number_formats.human_memory,
+        process_memory=number_formats.process_memory,
+        money=number_formats.human_money,
+        memorised=memorisation_text,
+        worst=worst_slices,
+        judged=judge_text,
+        settles_comparison=settles_comparison,
+    )
+    made.globals["interval"] = interval
+    return made

@@ -1,0 +1,200 @@
+"""A plan as people read it: rungs with estimates, reasons, what was left out, and what the data can prove."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.text import Text
+
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.plan import BaseProbe, Estimate, Flip, Plan, Power, Reason
+from tailorbird.domain.timing import EstimateError
+from tailorbird.reporting.findings import exception_lines
+from tailorbird.reporting.number_formats import NOTHING, estimate_text, human_count, human_memory, human_seconds, metric_text, moment
+from tailorbird.reporting.tables import add_row, plain_table
+
+
+def plan_table(plan: Plan, *, why: bool = False) -> Group:
+    """The rungs in the order of the climb, what was left out, and what each split can prove; with ``why`` also the reason of every choice
+    with its source."""
+    figures = ("trained", "time", "process memory", "money", "energy", "1,000 requests", *(("in all",) if plan.traffic else ()))
+    table = plain_table(("rung", *figures), figures)
+    for name, floor in floor_rows(plan):
+        add_row(table, (name, NOTHING, *(estimate_text(each) if each else NOTHING for each in floor)))
+    for rung in plan.rungs:
+        estimates = (rung.time, rung.memory, rung.money, rung.energy, rung.serving_cost, *((rung.total,) if plan.traffic else ()))
+        texts = [estimate_text(estimate) if estimate else NOTHING for estimate in estimates]
+        add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
+    left_out = [f"left out: {told}" for told in left_out_lines(plan)]
+    findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
+    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan, why=why)
+    findings = exception_lines(plan.exceptions) + findings
+    words = (
+        *_block(traffic_lines(plan)),
+        *_block(base_lines(plan)),
+        *_block((_reasons(plan) if why else []) + left_out),
+        *_block(findings),
+        *_block(power),
+    )
+    return Group(Text(_machine(plan)), Text(_basis(plan)), Text(_of_memory(plan)), Text(), table, *words)
+
+
+def floor_rows(plan: Plan) -> list[tuple[str, tuple[Estimate | None, ...]]]:
+    """The floor's line of the table, its name and its estimates in the order of the columns; nothing where it is not made."""
+    floor = plan.floor
+    if floor is None or floor.time is None or floor.refused:
+        return []
+    name = f"floor words{' and vectors' if floor.encoder else ''}{' (reference)' if floor.role == 'reference' else ''}"
+    in_all = (floor.total,) if plan.traffic else ()
+    return [(name, (floor.time, floor.memory, floor.money, floor.energy, floor.serving_cost, *in_all))]
+
+
+def floor_reasons(plan: Plan) -> tuple[Reason, ...]:
+    """Why the floor is a rung or a reference, what it reads, and what its vectors take."""
+    floor = plan.floor
+    if floor is None:
+        return ()
+    roles = {
+        "rung": "the lowest rung: the climb stops on it where it passes, and it is released; `floor: reference` keeps it beside the ladder",
+        "reference": "measured for reference, and not released",
+    }
+    role = [Reason(rule="role", text=roles[floor.role], source="docs/decisions/0049")] if floor.role else []
+    vectors = f"; the vectors take {estimate_text(floor.vectors_time)} of it" if floor.vectors_time else ""
+    return (*role, floor.reason.model_copy(update={"text": floor.reason.text + vectors}))
+
+
+def left_out_lines(plan: Plan) -> list[str]:
+    """What is not tried, and why."""
+    floor = [f"floor: it {plan.floor.refused}"] if plan.floor and plan.floor.refused else []
+    return floor + [f"{refusal.rung.value}: {refusal.reason}" for refusal in plan.left_out]
+
+
+def base_lines(plan: Plan) -> list[str]:
+    """Each base model that the objective lists, and why it is in or out: one sentence a line."""
+    told = [f"base model {base.label}: {human_count(base.parameters)} weights, {base.license}: {base.reason}" for base in plan.bases]
+    return told + [f"base model {base.label} {_probed(base.probe)}" for base in plan.bases if base.probe]
+
+
+def traffic_lines(plan: Plan) -> list[str]:
+    """Which traffic the totals count, and the volumes nearest to it at which two rungs change places: one sentence a line."""
+    if plan.traffic is None:
+        return []
+    traffic = plan.traffic
+    whence = "assumed, for the objective names no `traffic`" if traffic.assumed else "as the objective says"
+    counted = f"in all: making, and {traffic.per_month:,} requests a month over {traffic.horizon_months:g} months ({whence})"
+    shown = plan.flips_near()
+    more = len(plan.flips) - len(shown)
+    return [counted, *map(_flipped, shown), *([f"and {more} more volumes at which two rungs change places (--json)"] if more else [])]
+
+
+def _flipped(flip: Flip) -> str:
+    upper = f"{flip.high:,.0f}" if flip.high is not None else "any number"
+    return (
+        f"above about {flip.per_month:,.0f} requests a month (between {flip.low:,.0f} and {upper}) "
+        f"{flip.above} costs less in all than {flip.below}, below it more"
+    )
+
+
+def _probed(probe: BaseProbe) -> str:
+    score = metric_text(probe.score)
+    speed = f"{1000 * probe.seconds_per_row:.0f} ms and {probe.tokens_per_row:.0f} tokens a row"
+    return f"zero-shot on {probe.rows} dev rows: {probe.score.name} {score}, {speed}"
+
+
+def comparison_lines(plan: Plan, *, why: bool = True) -> list[str]:
+    """In which metric candidates are compared, ``why`` with the reason and its source, and what can be proven against a release that
+    answers now: one sentence a line."""
+    told = [f"comparing: {plan.comparison.reason.text} [{plan.comparison.reason.source}]"] if plan.comparison and why else []
+    if (found := plan.incumbent) is None or plan.comparison is None:
+        return told
+    whom = f"release {short(found.release)}, which answers now" if found.release else "a first release, by the one after it"
+    needed = (
+        f"; the margin takes about {found.items_needed:,} items" if found.items_needed and found.provable > plan.comparison.margin else ""
+    )
+    proof = f"{found.n:,} independent test items prove two that are equally good alike within {found.provable:.3f}"
+    return [*told, f"against {whom} (look {found.look}, {found.confidence:.1%} confidence): {proof}{needed}; assumed: {found.assumption}"]
+
+
+def _block(lines: list[str]) -> list[Text]:
+    """Lines below an empty one; nothing where there are none."""
+    return [Text(line) for line in ("", *lines)] if lines else []
+
+
+def _machine(plan: Plan) -> str:
+    machine = plan.machine
+    gpus = ", ".join(machine.gpus) or "no GPU"
+    rates = f"matmul {machine.fp32_gflops:.0f} GFLOP/s fp32, {machine.bf16_gflops:.0f} bf16"
+    beside = " (measured beside other work)" if machine.loaded else ""
+    return f"this machine: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {gpus}, {rates}{beside}"
+
+
+def _of_memory(plan: Plan) -> str:
+    limit = f"; it may take {human_memory(plan.memory_limit_gb)}" if plan.memory_limit_gb else ""
+    return f"memory: the whole process at its highest, while a candidate is made and measured{limit}"
+
+
+def _basis(plan: Plan) -> str:
+    timed = sorted({f"{rung.rung.value} (timed {rung.calibrated})" for rung in plan.rungs if rung.calibrated})
+    return (
+        f"estimates rest on steps timed here: {', '.join(timed)}"
+        if timed
+        else "estimates rest on formulas and this machine's measured rates"
+    )
+
+
+def _reasons(plan: Plan) -> list[str]:
+    told = [("floor", why) for why in floor_reasons(plan)] + [
+        (f"{rung.rung.value} {rung.variant}", why) for rung in plan.rungs for why in rung.reasons
+    ]
+    return [f"{name}: {why.text} [{why.rule}: {why.source}]" for name, why in told]
+
+
+def _power(split: str, powers: tuple[Power, ...]) -> list[str]:
+    return [f"{split}: {power.kpi} ≥ {power.target:g} {_proof(power)}" for power in powers]
+
+
+def _proof(power: Power) -> str:
+    if not power.provable:
+        return f"cannot be proven with {items_of(power)}"
+    chance = f"; a true value of {power.must_be:.3f} is released four times out of five" if power.must_be is not None else ""
+    return f"is proven by {power.must_observe:.3f} or more on {items_of(power)}{chance}"
+
+
+def shift_lines(plan: Plan) -> list[str]:
+    """What the shifted part of each split can prove, one sentence a line."""
+    return [
+        f"{found.split.value}, shifted part: {found.n:,} items{f' in {found.groups:,} groups' if found.groups else ''}; "
+        f"a drop of less than {found.open:.3f} cannot be told from none, however good a candidate is"
+        for found in plan.shift
+    ]
+
+
+def items_of(power: Power) -> str:
+    """The items that a proof rests on, in words."""
+    return f"{power.n:,} items" + (f" in {power.groups:,} groups" if power.groups else "")
+
+
+def accuracy_table(errors: tuple[EstimateError, ...]) -> Group:
+    """Each training with what was estimated and what it took, newest last, and the mean of the absolute errors."""
+    if not errors:
+        return Group(Text("no training has ended yet whose estimate is on record"))
+    columns = ("time", "took", "error", "memory", "grew by", "error ")
+    table = plain_table(("run", "rung", "at", "timed", *columns), columns)
+    for one in errors:
+        time = (human_seconds(one.seconds.likely), _took(one), f"{one.time_error:+.0%}")
+        memory = (human_memory(one.memory.likely), human_memory(one.took_memory), f"{one.memory_error:+.0%}")
+        timed = "yes" if one.calibrated else "no"
+        add_row(table, (one.run, f"{one.rung.value} {one.variant}", moment(one.at), timed, *time, *memory))
+    return Group(
+        table, *_block([_mean_error("time", [e.time_error for e in errors]), _mean_error("memory", [e.memory_error for e in errors])])
+    )
+
+
+def _took(one: EstimateError) -> str:
+    """The time that a training took; beside other work, also what it would have taken alone, to which its estimate is held."""
+    alone = f" ({human_seconds(one.quiet_seconds)} alone)" if one.quiet_seconds not in (0.0, one.took_seconds) else ""
+    return f"{human_seconds(one.took_seconds)}{alone}"
+
+
+def _mean_error(what: str, errors: list[float]) -> str:
+    sizes = [abs(error) for error in errors]
+    return f"{what}: mean absolute error {sum(sizes) / len(sizes):.0%}, worst {max(sizes):.0%}, over {len(sizes)} trainings"

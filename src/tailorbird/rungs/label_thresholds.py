@@ -1,0 +1,143 @@
+"""Probability thresholds for several labels an item, chosen on rows held out of train."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.domain.dataset import Row
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Entry
+from tailorbird.ports.engine import Engine
+from tailorbird.rungs.context import RungContext
+from tailorbird.rungs.prompt_scoring import ANYBODY, answer_scores
+from tailorbird.text.conversations import asked
+from tailorbird.text.label_decision import THRESHOLD, labelled
+from tailorbird.text.label_sets import split
+
+Floats = NDArray[np.float64]
+Marks = NDArray[np.bool_]
+
+#: Thresholds that are tried: evenly in log-odds.
+GRID = tuple(round(float(p), 4) for p in 1 / (1 + np.exp(-np.linspace(-6, 6, 49))))
+#: Labels that the items must bear in all: fewer tell nothing.
+FEWEST = 4
+#: Standard deviation of the two numbers around "as it is" (slope 1, offset 0) before the rows are seen.
+_SPREAD = 2.0
+_LEAST = 1e-9
+
+
+def _micro_f1(given_NK: Marks, borne_NK: Floats) -> float:
+    total = given_NK.sum() + borne_NK.sum()
+    return float(2 * borne_NK[given_NK].sum() / total) if total else 1.0
+
+
+def _macro_f1(given_NK: Marks, borne_NK: Floats) -> float:
+    """Over the labels that occur among the items or are given."""
+    total_K = given_NK.sum(axis=0) + borne_NK.sum(axis=0)
+    occurs_K = total_K > 0
+    hits_K = (given_NK * borne_NK).sum(axis=0)
+    return float(np.mean(2 * hits_K[occurs_K] / total_K[occurs_K])) if occurs_K.any() else 1.0
+
+
+def _exact_match(given_NK: Marks, borne_NK: Floats) -> float:
+    return float(np.where(given_NK, borne_NK, 1 - borne_NK).prod(axis=1).mean())
+
+
+#: What may be asked for, as KPIs name it, of labels that are given and the probabilities that they are borne (0 or 1 where that is known;
+#: else expected values, labels taken as independent, F1 as the ratio of expectations).
+GOALS: Mapping[str, Callable[[Marks, Floats], float]] = {"micro_f1": _micro_f1, "macro_f1": _macro_f1, "exact_match": _exact_match}
+
+
+def fitting_threshold(probabilities_NK: Floats, borne_NK: Marks, goal: str) -> float:
+    """The threshold at which the expected ``goal`` (a key of ``GOALS``) is highest.
+
+    A half where nothing is better, or where the items bear fewer than four labels in all. Of several that are best the middle one is taken,
+    the farthest from any change.
+    """
+    if borne_NK.sum() < FEWEST:
+        return THRESHOLD
+    likely_NK = _calibrated(probabilities_NK, borne_NK)
+    expected = np.array([GOALS[goal](probabilities_NK >= bound, likely_NK) for bound in GRID])
+    highest = expected.max() - _LEAST
+    if GOALS[goal](probabilities_NK >= THRESHOLD, likely_NK) >= highest:
+        return THRESHOLD
+    best = np.flatnonzero(expected >= highest)
+    return GRID[int(best[len(best) // 2])]
+
+
+def _calibrated(probabilities_NK: Floats, borne_NK: Marks) -> Floats:
+    """The probabilities with slope and offset of their log-odds fitted to ``borne_NK`` (Newton's method, steps of at most 1)."""
+    bounded = np.clip(probabilities_NK, _LEAST, 1 - _LEAST)
+    odds_M = (np.log(bounded) - np.log1p(-bounded)).ravel()
+    inputs_M2, borne_M = np.stack([odds_M, np.ones_like(odds_M)], axis=1), borne_NK.ravel().astype(float)
+    as_it_is = np.array([1.0, 0.0])
+    fitted, precision = as_it_is.copy(), np.eye(2) / _SPREAD**2
+    for _ in range(100):
+        likely_M = _logistic(inputs_M2 @ fitted)
+        gradient = inputs_M2.T @ (likely_M - borne_M) + precision @ (fitted - as_it_is)
+        curvature = (inputs_M2 * (likely_M * (1 - likely_M))[:, None]).T @ inputs_M2 + precision
+        step = np.linalg.solve(curvature, gradient)
+        fitted = fitted - step / max(1.0, float(np.abs(step).max()))
+        if np.abs(step).max() < _LEAST:
+            break
+    return _logistic(inputs_M2 @ fitted).reshape(probabilities_NK.shape)
+
+
+def _logistic(odds: Floats) -> Floats:
+    likely: Floats = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
+    return likely
+
+
+#: Rows asked for at a time, so that the progress shows.
+_AT_ONCE = 100
+
+
+def with_thresholds(context: RungContext, servable: Servable, rows: Sequence[Row]) -> PromptSpec:
+    """The prompt of ``servable`` with the threshold that serves the objective's first KPI best on ``rows``; as it is where an item bears
+    one label, and where no threshold is better than a half."""
+    prompt = servable.prompt
+    if not prompt.label_sets or not rows:
+        return prompt
+    context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
+    probabilities_NK = np.array([list(labelled(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
+    borne_NK = np.array([[label in split(row.target) for label in prompt.labels] for row in rows], dtype=bool)
+    bound = fitting_threshold(probabilities_NK, borne_NK, goal_of(context.objective))
+    if bound == THRESHOLD:
+        return prompt
+    context.progress(f"a label is given from a probability of {bound:g} on, not from a half")
+    return prompt.model_copy(update={"thresholds": (bound,) * len(prompt.labels)})
+
+
+def _scores(context: RungContext, servable: Servable, rows: Sequence[Row]) -> list[Sequence[float]]:
+    engine, scores = context.engine(), list[Sequence[float]]()
+    kin: dict[str, set[str]] = defaultdict(set)
+    for row in context.train if servable.retrieval else ():
+        kin[row.group].add(row.id)
+    engine.load(servable)
+    try:
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            scores += answer_scores(engine, servable, part, [_others(engine, servable, row, kin[row.group]) for row in part])
+    finally:
+        engine.unload(servable.id)
+    return scores
+
+
+def goal_of(objective: Objective) -> str:
+    """What thresholds serve: the first KPI over all labels; micro-F1 where every KPI is of one label, or of something else."""
+    return next((kpi.metric for kpi in objective.kpis if kpi.metric in GOALS), "micro_f1")
+
+
+def _others(engine: Engine, servable: Servable, row: Row, kin: Collection[str]) -> list[Entry]:
+    """What is looked up for a training row, without the rows of its group: a text that is served does not stand in the index."""
+    if servable.retrieval is None:
+        return []
+    count = servable.retrieval.spec.count
+    [found] = engine.retrieve(servable.id, [asked(row.text)], ANYBODY, count + len(kin))
+    return [one.entry for one in found if one.entry.id not in kin][:count]

@@ -1,0 +1,152 @@
+"""The public names that answer now, as one gateway sees them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.errors import NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.value import Digest
+from tailorbird.serving.traffic_split import choose, unit_of, withdrawn
+from tailorbird.text.normalisation import nearest
+
+_ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
+
+
+@dataclass(frozen=True)
+class TrafficArm:
+    """A release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
+
+    An answer whose probability is below ``refer_below`` is for a person to look at.
+    """
+
+    name: str
+    release: Digest
+    task: TaskKind
+    prompt: PromptSpec
+    retrieval: Retrieval | None = None
+    refer_below: float | None = None
+
+
+def arm_name(position: int) -> str:
+    """``a`` for the first target of an alias, ``b`` for the second; numbers after ``z``."""
+    return _ARM_NAMES[position] if position < len(_ARM_NAMES) else str(position + 1)
+
+
+@dataclass(frozen=True)
+class AliasRoute:
+    """A name that answers. ``alias`` holds only the targets that are loaded; ``arms`` has one entry for each.
+
+    ``mirror`` is asked the same, and its answers are given to nobody.
+    """
+
+    alias: Alias
+    arms: dict[Digest, TrafficArm]
+    mirror: TrafficArm | None = None
+
+    def arm_for(self, key: str) -> TrafficArm:
+        """The arm that answers ``key`` (see ``choose``)."""
+        return self.arms[choose(self.alias, key).release]
+
+    def unit(self, key: str | None) -> str:
+        """What ``key`` is called in the rows; empty where nobody is named."""
+        return unit_of(self.alias, key) if key else ""
+
+
+class AliasRoutes:
+    """The table of names. A name is live, waiting (known, its release not yet loaded), withdrawn, or unknown."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, AliasRoute] = {}
+        self._withdrawn: dict[str, Alias] = {}
+        self._waiting: dict[str, TailorbirdError | None] = {}
+        self._in_use: Counter[Digest] = Counter()
+
+    def resolve(self, tenant: str, model: str) -> AliasRoute:
+        """The route of ``model`` for a caller of ``tenant``.
+
+        Raises NotFound for an unknown name, another tenant's name (the two cannot be told apart) and a withdrawn name; Unavailable for
+        a name whose release is not loaded yet.
+        """
+        own = model.startswith(f"{tenant}/")
+        route = self._live.get(model) if own else None
+        if route is not None:
+            return route
+        if own and model in self._withdrawn:
+            raise withdrawn(self._withdrawn[model])
+        if own and model in self._waiting:
+            raise _not_yet(model, self._waiting[model])
+        raise self._unknown(tenant, model)
+
+    def of(self, tenant: str) -> tuple[AliasRoute, ...]:
+        """The live routes of a tenant, by name."""
+        return tuple(route for path, route in sorted(self._live.items()) if route.alias.tenant == tenant)
+
+    def live(self, path: str) -> AliasRoute | None:
+        """The live route of ``tenant/name``, if there is one."""
+        return self._live.get(path)
+
+    def go_live(self, route: AliasRoute) -> None:
+        """From now on ``route`` answers its name; requests already admitted end where they began."""
+        path = route.alias.path
+        self._live[path] = route
+        self._withdrawn.pop(path, None)
+        self._waiting.pop(path, None)
+
+    def withdraw(self, alias: Alias) -> None:
+        """From now on the name answers nobody."""
+        self._live.pop(alias.path, None)
+        self._waiting.pop(alias.path, None)
+        self._withdrawn[alias.path] = alias
+
+    def wait(self, path: str, failure: TailorbirdError | None) -> None:
+        """The name is known, but nothing can answer it yet; ``failure`` says why, where loading failed."""
+        self._waiting[path] = failure
+
+    def keep_only(self, paths: set[str]) -> None:
+        """Forgets every name that is not in ``paths`` (a tenant was removed)."""
+        self._live = {path: route for path, route in self._live.items() if path in paths}
+        self._withdrawn = {path: alias for path, alias in self._withdrawn.items() if path in paths}
+        self._waiting = {path: failure for path, failure in self._waiting.items() if path in paths}
+
+    @contextmanager
+    def using(self, release: Digest) -> Iterator[None]:
+        """Counts a request that ``release`` answers, so that it stays loaded until the request ends."""
+        self._in_use[release] += 1
+        try:
+            yield
+        finally:
+            self._in_use[release] -= 1
+            if not self._in_use[release]:
+                del self._in_use[release]
+
+    @property
+    def in_use(self) -> frozenset[Digest]:
+        """Releases that are answering a request now."""
+        return frozenset(self._in_use)
+
+    @property
+    def live_count(self) -> int:
+        """How many names are live."""
+        return len(self._live)
+
+    def _unknown(self, tenant: str, model: str) -> NotFound:
+        near = nearest(model, [route.alias.path for route in self.of(tenant)])
+        hint = f"did you mean {near}?" if near else "GET /v1/models lists the models of this key"
+        return NotFound(f"there is no model {model[:128]!r}", hint, code="model_not_found")
+
+
+def _not_yet(path: str, failure: TailorbirdError | None) -> Unavailable:
+    if failure is None:
+        return Unavailable(f"the model {path} is being loaded", "try again in a few seconds", code="model_loading")
+    return Unavailable(
+        f"the model {path} could not be loaded ({failure.error_code})",
+        "the operator of this server finds the reason in its log; a new attempt is made by itself",
+        code="model_not_loaded",
+    )

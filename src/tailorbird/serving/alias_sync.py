@@ -1,0 +1,304 @@
+"""Keeps the table of names true: watches the record for moved aliases, has their releases loaded, and only then lets them answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget
+from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.release import ReleaseContent
+from tailorbird.domain.value import Digest
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.engine import EngineDriver, EngineState, LoadRequest
+from tailorbird.ports.ledger import Ledger
+from tailorbird.serving.alias_changes import AliasChanges, FolderWatch
+from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, arm_name
+from tailorbird.serving.heartbeat import GatewayHeartbeat
+from tailorbird.serving.release_loader import ReleaseLoader
+
+_log = logging.getLogger("tailorbird.serving")
+
+#: Seconds between two looks at the record, and between two glances in between, which see that a look is due.
+_LOOK_EVERY, _GLANCE_EVERY = 0.2, 0.015
+#: The same where the system tells of every write: a glance more is for what it may not tell.
+_GLANCE_BESIDE_A_WATCH = 0.25
+#: How many times as long a look may wait where every name answers as the record says: then only a move is news, and glances see it.
+_AT_REST = 10
+#: Seconds between two questions to the engine what it holds and does, and while it answers nobody: who keeps it alive tells of its end.
+_ASK_EVERY, _ASK_AN_IDLE_ONE_EVERY = 1.0, 5.0
+#: A table that was not compared with the record for this long is stale.
+_STALE_AFTER = 5.0
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What works now: the record was read lately, the engine answers, how many names answer, and how many do not yet as the record says."""
+
+    ledger: bool
+    engine: bool
+    live: int
+    behind: int
+
+    @property
+    def ready(self) -> bool:
+        """True when every name answers as the record says."""
+        return self.ledger and self.engine and self.behind == 0
+
+
+class AliasSync:
+    """Watches and loads between ``start`` and ``stop``. ``keep_former`` is how long what an alias left stays loaded."""
+
+    def __init__(
+        self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600), gateway: str = ""
+    ) -> None:
+        self.routes = AliasRoutes()
+        self.engine_state = EngineState()
+        #: The folder in which every commit writes something, where the record is a file of this machine; to be said before the start.
+        self.written_in: Path | None = None
+        self._driver = driver
+        self._life = GatewayHeartbeat(ledger, clock, gateway)
+        self._glance = AliasChanges(ledger)
+        self._ledger = ledger
+        self._clock = clock
+        self._keep_former = keep_former
+        self._aliases: dict[str, Alias] = {}
+        self._contents: dict[Digest, ReleaseContent] = {}
+        self._moved: int | None = None
+        self._read_at = float("-inf")
+        self._legible = True
+        self._awake = asyncio.Event()
+        self._changed = False
+        self._ticking: asyncio.TimerHandle | None = None
+        self._until = float("-inf")
+        self._watch: FolderWatch | None = None
+        self._suspect = asyncio.Event()
+        self._loader = ReleaseLoader(driver, self._wake)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Begins to watch; returns at once, with nothing live yet."""
+        with suppress(OSError):
+            self._watch = FolderWatch(self.written_in) if self.written_in else None
+        if self._watch is not None:
+            asyncio.get_running_loop().add_reader(self._watch.descriptor, self._stirred)
+        self._tasks = [asyncio.create_task(self._watch_record()), asyncio.create_task(self._watch_engine())]
+        for task in self._tasks:
+            task.add_done_callback(_report_end)
+
+    async def stop(self) -> None:
+        """Ends the watch. What is loaded stays loaded."""
+        # A cancellation is lost where the event that is waited for comes in the same moment (``asyncio.wait_for`` before Python 3.12).
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watch is not None:
+            asyncio.get_running_loop().remove_reader(self._watch.descriptor)
+            self._watch.close()
+        await self._loader.stop()
+        await asyncio.to_thread(self._life.end)
+
+    def readiness(self) -> Readiness:
+        """What works now."""
+        behind = sum(1 for path, alias in self._aliases.items() if self._is_behind(path, alias))
+        fresh = time.monotonic() - self._read_at < _STALE_AFTER
+        return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
+
+    def doubt(self) -> None:
+        """Asks the engine at once what it holds: it just said that it lacks a release."""
+        self._suspect.set()
+
+    async def _watch_record(self) -> None:
+        while not self._stopping:
+            self._changed = False
+            await self._look()
+            await self._until_due()
+
+    def _wake(self) -> None:
+        """A release was loaded, or could not be."""
+        self._changed = True
+        self._awake.set()
+
+    async def _until_due(self) -> None:
+        """Returns when a release was loaded, an alias has moved, or the last look is long enough ago."""
+        self._until = time.monotonic() + _LOOK_EVERY * (_AT_REST if self._rests() else 1)
+        while not (self._changed or self._stopping) and time.monotonic() < self._until:
+            self._awake.clear()
+            self._tick()
+            await self._awake.wait()
+            if self._legible and not self._changed and await self._glance.sees_a_move(self._moved):
+                return
+
+    def _tick(self) -> None:
+        """Glances, and again a moment later, until there is something to do. A callback costs a tenth of what waking a task does."""
+        if self._ticking is not None:
+            self._ticking.cancel()
+        if self._changed or self._stopping or time.monotonic() >= self._until or (self._legible and self._glance.is_due()):
+            self._awake.set()
+        else:
+            told = self._watch is not None and not (self._legible and self._glance.is_behind())
+            pause = _GLANCE_BESIDE_A_WATCH if told else _GLANCE_EVERY
+            self._ticking = asyncio.get_running_loop().call_later(min(pause, self._until - time.monotonic()), self._tick)
+
+    def _stirred(self) -> None:
+        """Something was written beside the record, or into it: glances now."""
+        assert self._watch is not None
+        self._watch.drain()
+        if not self._awake.is_set():
+            self._tick()
+
+    def _is_idle(self) -> bool:
+        """True where the engine answers nobody, and no name waits for it."""
+        return self._rests() and not (self.routes.in_use or self.engine_state.running or self.engine_state.waiting)
+
+    def _rests(self) -> bool:
+        """True where nothing is to be waited for but a move."""
+        return self._legible and self._loader.engine_answers and not any(self._is_behind(*each) for each in self._aliases.items())
+
+    async def _watch_engine(self) -> None:
+        while not self._stopping:
+            await self._loader.refresh()
+            with suppress(TailorbirdError):
+                self.engine_state = await self._driver.state()
+            await self._loader.unload(self._loader.loaded - set(self._needed()) - self.routes.in_use)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._suspect.wait(), _ASK_AN_IDLE_ONE_EVERY if self._is_idle() else _ASK_EVERY)
+            self._suspect.clear()
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.to_thread(self._read)
+        except TailorbirdError as error:
+            self._legible = False
+            _log.warning("the record could not be read (%s); names stay as they are", error.error_code)
+        else:
+            self._legible, self._read_at = True, time.monotonic()
+        self._loader.want(self._needed())
+        self._settle()
+        if self._moved is not None and not self._is_under_way():
+            await asyncio.to_thread(self._life.show, self._moved)
+
+    def _is_under_way(self) -> bool:
+        """True while a name waits for a release that may still be loaded."""
+        behind = (alias for path, alias in self._aliases.items() if self._is_behind(path, alias))
+        return any(not any(self._loader.failure(release) for release in _asked(alias)) for alias in behind)
+
+    def _read(self) -> None:
+        """Reads every tenant's aliases, and the releases they name, when an alias has moved since the last look. Runs in a thread."""
+        with self._ledger.system(write=False) as system:
+            moved = system.tenants.aliases_moved()
+            tenants = [tenant.name for tenant in system.tenants.all()] if moved != self._moved else []
+        if moved == self._moved:
+            return
+        aliases: dict[str, Alias] = {}
+        for tenant in tenants:
+            aliases |= self._read_tenant(tenant)
+        self._aliases, self._moved = aliases, moved
+
+    def _read_tenant(self, tenant: str) -> dict[str, Alias]:
+        with self._ledger.work(tenant, write=False) as work:
+            newest = work.aliases.newest()
+            still = [alias for name in newest if (alias := self._as_known(tenant, name, newest[name]))]
+            moved = newest.keys() - {alias.name for alias in still}
+            aliases = [*work.aliases.all(moved if still else None), *still]
+            named = {release for alias in aliases for release in (*_asked(alias), *(target.release for target in alias.previous))}
+            for release in named - self._contents.keys():
+                # A name that points to a release the record lacks is kept waiting, not allowed to stop the others.
+                with suppress(NotFound):
+                    self._contents[release] = work.releases.get(release).content
+        return {alias.path: alias for alias in aliases}
+
+    def _as_known(self, tenant: str, name: str, newest: tuple[int, datetime]) -> Alias | None:
+        """The alias as it was read before, where it has not moved since."""
+        known = self._aliases.get(f"{tenant}/{name}")
+        return known if known is not None and (known.version, known.moved_at) == newest else None
+
+    def _needed(self) -> Mapping[Digest, LoadRequest]:
+        """What must be loaded, most urgent first: targets, what still answers a name, then what aliases left within the window (pinned)."""
+        now = self._clock.now()
+        aliases = self._aliases.values()
+        targets = [(alias, target) for alias in aliases for target in alias.targets]
+        former = [(alias, target) for alias in aliases if now - alias.moved_at < self._keep_former for target in alias.previous]
+        answering = [
+            (route.alias, target) for alias in aliases if (route := self.routes.live(alias.path)) for target in route.alias.targets
+        ]
+        needed: dict[Digest, LoadRequest] = {}
+        for alias, target in (*targets, *answering):
+            needed.setdefault(target.release, LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias)))
+        for alias, target in former:
+            wanted = LoadRequest(tenant=alias.tenant, release=target.release, purpose=_purpose(alias), pinned=True)
+            needed.setdefault(target.release, wanted)
+        for alias in aliases:
+            if alias.mirror is not None:
+                needed.setdefault(alias.mirror, LoadRequest(tenant=alias.tenant, release=alias.mirror, purpose="production"))
+        return needed
+
+    def _settle(self) -> None:
+        """Lets every name answer with what the record says, as far as that is loaded."""
+        self.routes.keep_only(set(self._aliases))
+        for path, alias in self._aliases.items():
+            if _is_withdrawn(alias):
+                self.routes.withdraw(alias)
+            elif self._is_behind(path, alias):
+                self._advance(path, alias)
+
+    def _is_behind(self, path: str, alias: Alias) -> bool:
+        """True when the name does not yet answer with all targets of the alias."""
+        route = self.routes.live(path)
+        if _is_withdrawn(alias):
+            return False
+        return route is None or (route.alias.targets, route.alias.version) != (alias.targets, alias.version)
+
+    def _advance(self, path: str, alias: Alias) -> None:
+        usable = tuple(target for target in alias.targets if target.release in self._contents and target.release in self._loader.loaded)
+        failures = [failure for target in alias.targets if (failure := self._loader.failure(target.release))]
+        mirrored = alias.mirror is None or (alias.mirror in self._contents and alias.mirror in self._loader.loaded)
+        if len(usable) == len(alias.targets) and mirrored:
+            self.routes.go_live(self._route(alias, usable))
+        elif self.routes.live(path) is None:
+            if usable and len(usable) + len(failures) == len(alias.targets):
+                # One arm that cannot be loaded must not silence a name that has another.
+                self.routes.go_live(self._route(alias, usable))
+            else:
+                self.routes.wait(path, failures[0] if failures else None)
+
+    def _route(self, alias: Alias, usable: tuple[AliasTarget, ...]) -> AliasRoute:
+        arms = {}
+        for position, target in enumerate(alias.targets):
+            content = self._contents.get(target.release)
+            if target in usable and content is not None:
+                arms[target.release] = _arm(arm_name(position), target.release, content)
+        mirror = _arm(SHADOW, alias.mirror, self._contents[alias.mirror]) if alias.mirror in self._loader.loaded else None
+        return AliasRoute(alias.model_copy(update={"targets": usable}), arms, mirror)
+
+
+def _arm(name: str, release: Digest, content: ReleaseContent) -> TrafficArm:
+    return TrafficArm(name, release, content.task, content.prompt, content.retrieval, content.refer_below)
+
+
+def _asked(alias: Alias) -> tuple[Digest, ...]:
+    """The releases that requests of the alias are put to."""
+    return (*(target.release for target in alias.targets), *((alias.mirror,) if alias.mirror else ()))
+
+
+def _purpose(alias: Alias) -> Literal["staging", "production"]:
+    return "staging" if alias.is_staging else "production"
+
+
+def _is_withdrawn(alias: Alias) -> bool:
+    return not any(target.weight > 0 for target in alias.targets)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    """A watch never ends by itself; where a defect ends it, the log says so and readiness turns false."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("a watch of the deployment ended by a defect", exc_info=error)

@@ -1,0 +1,180 @@
+"""From a conversation to an answer, by whichever release was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Literal
+
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.value import Value
+from tailorbird.ports.engine import EngineDriver, TokenLogprob
+from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
+from tailorbird.text.label_decision import is_referred, labelled
+from tailorbird.text.prompt_rendering import messages_for
+
+
+class RankedDocument(Value):
+    """A document that was found, and its score: comparable within one answer alone."""
+
+    id: str
+    title: str
+    score: float
+
+
+class AnswerPiece(Value):
+    """A piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
+
+    ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
+    ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that the release is not sure enough
+    of the label: a person should look at it.
+    """
+
+    text: str
+    finish_reason: Literal["stop", "length"] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    probabilities: dict[str, float] | None = None
+    ranking: tuple[RankedDocument, ...] = ()
+    referred: bool = False
+    cached_tokens: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    vectors: tuple[tuple[float, ...], ...] = ()
+
+
+#: Documents of an answer, at most.
+MOST_DOCUMENTS = 100
+
+
+class AnswerService:
+    """Puts questions to the engine. ``doubt`` is called when the engine lacks a release that it should hold."""
+
+    def __init__(self, driver: EngineDriver, routes: AliasRoutes, doubt: Callable[[], None]) -> None:
+        self._driver = driver
+        self._routes = routes
+        self._doubt = doubt
+
+    async def pieces(
+        self, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[AnswerPiece, None]:
+        """The answer of ``arm``, piece by piece; closing the iterator cancels it. What is looked up for it is what somebody in ``groups``
+        may read, or everybody.
+
+        Raises InvalidInput (no user message, a prompt longer than the context),
+        Unavailable (the engine is away, or has just been restarted and lacks the release).
+        """
+        with self._held(arm):
+            if arm.task is TaskKind.CLASSIFY:
+                yield await self._label(arm, messages, groups)
+            elif arm.task is TaskKind.GENERATE:
+                async with aclosing(self._text(arm, messages, sampling, groups)) as text:
+                    async for piece in text:
+                        yield piece
+            else:
+                yield await self._ranking(arm, last_user_text(messages), sampling.max_tokens, groups | {EVERYONE})
+
+    async def vectors(
+        self, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
+    ) -> AsyncGenerator[AnswerPiece, None]:
+        """Each message as ``arm`` reads a query, all in one piece. Raises as ``pieces``; InvalidInput where it makes no vectors."""
+        del sampling, groups
+        with self._held(arm):
+            found = await self._driver.embed(arm.release, [message.content for message in messages])
+            yield AnswerPiece(text="", finish_reason="stop", prompt_tokens=found.prompt_tokens, vectors=found.vectors)
+
+    async def ranked(
+        self, documents: Sequence[str], arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
+    ) -> AsyncGenerator[AnswerPiece, None]:
+        """``documents``, which the caller sent, in the order in which ``arm`` ranks its own; their ids are their places. Raises as
+        ``pieces``; InvalidInput where it ranks nothing."""
+        del groups
+        if arm.task is not TaskKind.RANK:
+            raise InvalidInput("this model ranks no documents", "ask a model of rank", code="retrieval_missing", param="model")
+        with self._held(arm):
+            found = await self._driver.rank(arm.release, last_user_text(messages), documents, sampling.max_tokens)
+            ranking = tuple(
+                RankedDocument(id=str(place), title="", score=score) for place, score in zip(found.places, found.scores, strict=True)
+            )
+            text = "\n".join(one.id for one in ranking)
+            yield AnswerPiece(text=text, finish_reason="stop", prompt_tokens=found.prompt_tokens, ranking=ranking)
+
+    @contextmanager
+    def _held(self, arm: TrafficArm) -> Iterator[None]:
+        """Keeps the release loaded; what the engine lacks is said to be on its way."""
+        with self._routes.using(arm.release):
+            try:
+                yield
+            except NotFound as error:
+                self._doubt()
+                raise Unavailable("the model is being loaded again", "try again in a few seconds", code="model_loading") from error
+
+    async def _ranking(self, arm: TrafficArm, text: str, most: int, readable: frozenset[str]) -> AnswerPiece:
+        """Documents in order, of those that may be read: one a line by its id, and their scores."""
+        found = await self._driver.retrieve(arm.release, text, readable, min(most, MOST_DOCUMENTS))
+        ranking = tuple(RankedDocument(id=one.entry.id, title=one.entry.title, score=one.score) for one in found)
+        return AnswerPiece(text="\n".join(one.id for one in ranking), finish_reason="stop", ranking=ranking)
+
+    async def _label(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> AnswerPiece:
+        text = last_user_text(messages)
+        asked = messages_for(arm.prompt, text, await self._context(arm, text, groups))
+        scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
+        found = labelled(arm.prompt, scores.log_probabilities)
+        return AnswerPiece(
+            text=found.answer,
+            finish_reason="stop",
+            prompt_tokens=scores.prompt_tokens,
+            probabilities=found.probabilities,
+            referred=is_referred(found, arm.refer_below),
+        )
+
+    async def _text(
+        self, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
+    ) -> AsyncGenerator[AnswerPiece, None]:
+        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages), groups))
+        async with aclosing(self._driver.stream(arm.release, asked, sampling, groups)) as chunks:
+            async for chunk in chunks:
+                yield AnswerPiece(
+                    text=chunk.text,
+                    finish_reason=chunk.finish_reason,
+                    prompt_tokens=chunk.prompt_tokens,
+                    completion_tokens=chunk.completion_tokens,
+                    cached_tokens=chunk.cached_tokens,
+                    logprobs=chunk.logprobs,
+                )
+
+    async def _context(self, arm: TrafficArm, text: str, groups: frozenset[str]) -> list[Entry]:
+        """What the release looks up for the text, of what somebody in ``groups`` may read, or everybody."""
+        if arm.retrieval is None:
+            return []
+        found = await self._driver.retrieve(arm.release, text, groups | {EVERYONE}, arm.retrieval.count)
+        return [one.entry for one in found]
+
+
+def last_user_text(messages: Sequence[Message]) -> str:
+    """What a classify release labels: the last message of the user. Raises InvalidInput when there is none."""
+    for message in reversed(messages):
+        if message.role == "user":
+            return message.content
+    raise InvalidInput("there is no user message", "send the text as a message with role user", code="no_user_message", param="messages")
+
+
+def conversation_for(prompt: PromptSpec, messages: Sequence[Message], context: Sequence[Entry] = ()) -> tuple[Message, ...]:
+    """What a generate release reads: its own instruction, then the caller's (in one system message), its demonstrations, the conversation.
+
+    Raises InvalidInput when the last word is not the user's.
+    """
+    turns = [message for message in messages if message.role != "system"]
+    if not turns or turns[-1].role != "user":
+        raise InvalidInput(
+            "the conversation does not end with a user message",
+            "let the last message have role user",
+            code="no_user_message",
+            param="messages",
+        )
+    system, *shown, _ = messages_for(prompt, "", context)
+    instructions = [system.content, *(message.content for message in messages if message.role == "system")]
+    return (Message(role="system", content="\n\n".join(instructions)), *shown, *turns)

@@ -1,0 +1,291 @@
+"""What the counts of a rollout say now: guards, the sample ratio, and what follows from them.
+
+All guards together breach by accident with probability ``alpha`` at most, however often one looks: each has its share of it (Bonferroni).
+A guard on a rate is breached when it is proven that the release's rate is higher *and* it is seen to be so by more than the margin; one on
+a mean, when its confidence sequence lies beyond the margin.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from tailorbird.domain.rollout import (
+    ArmTally,
+    Guard,
+    GuardFinding,
+    GuardName,
+    GuardReport,
+    LiveFinding,
+    Rollout,
+    RolloutAction,
+    RolloutState,
+    SegmentFinding,
+    Sums,
+    Votes,
+)
+from tailorbird.serving.live_kpis import live_findings, unproven
+from tailorbird.stats.sequential import EventCounts, Moments, mean_difference, more_events, needed, other_shares
+
+#: The chance that right shares are ever taken for wrong ones.
+SAMPLE_RATIO_ALPHA = 0.001
+#: Units of an arm below which nothing is said of a mean: its confidence sequence is asymptotic.
+_FEWEST = 30
+_RATES = {GuardName.ERRORS: "errors", GuardName.REFUSALS: "refusals", GuardName.FORMAT: "malformed"}
+_LOGARITHMIC = frozenset({GuardName.LATENCY, GuardName.COST})
+
+
+@dataclass(frozen=True)
+class _Period:
+    """What both arms did within one step; ``share`` of the units were the candidate's."""
+
+    incumbent: ArmTally
+    candidate: ArmTally
+    share: float
+    shadow: bool
+
+
+def judge(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime, votes: Iterable[Votes] = ()) -> GuardReport:
+    """What the counts say, and the ``votes`` on the release's answers. ``action`` is None while there is nothing to do."""
+    periods = tuple(_periods(rollout, tallies))
+    level = rollout.plan.alpha / len(rollout.plan.guards)
+    findings = tuple(_finding(guard, periods, level) for guard in rollout.plan.guards)
+    skewed = _is_skewed(periods)
+    here = periods[-1]
+    live = live_findings(rollout.live_kpis, votes, rollout.risk.confidence)
+    action, reason = _what_follows(rollout, findings, here, now, skewed=skewed)
+    action, reason = _heeding(live, rollout, action, reason)
+    compared = sum(period.candidate.compared for period in periods)
+    return GuardReport(
+        action=action,
+        reason=reason,
+        requests=here.candidate.requests,
+        incumbent_requests=here.incumbent.requests,
+        sample_ratio_broken=skewed,
+        guards=findings,
+        agreement=sum(period.candidate.agreed for period in periods) / compared if compared else None,
+        live=live,
+    )
+
+
+def segments(
+    rollout: Rollout, by: Literal["channel", "language", "length"], tallies: Iterable[ArmTally], whole: GuardReport
+) -> tuple[SegmentFinding, ...]:
+    """Each guard within each segment, and where it is surely the other way round than in the whole."""
+    divided: dict[str, list[ArmTally]] = defaultdict(list)
+    for tally in tallies:
+        divided[tally.segment].append(tally)
+    level = rollout.plan.alpha / max(1, len(divided) * len(rollout.plan.guards))
+    found = []
+    for segment, inside in sorted(divided.items()):
+        periods = tuple(_periods(rollout, inside))
+        units = sum(period.candidate.units + period.incumbent.units for period in periods)
+        for guard, overall in zip(rollout.plan.guards, whole.guards, strict=True):
+            one = _finding(guard, periods, level)
+            found.append(
+                SegmentFinding(
+                    by=by,
+                    segment=segment,
+                    guard=guard.name,
+                    incumbent=one.incumbent,
+                    candidate=one.candidate,
+                    low=one.low,
+                    high=one.high,
+                    units=units,
+                    reversed=_is_reversed(one, overall),
+                )
+            )
+    return tuple(found)
+
+
+def _is_reversed(inside: GuardFinding, whole: GuardFinding) -> bool:
+    """True when the segment's interval lies wholly on the other side of nothing than the whole's difference."""
+    if inside.low is None or inside.high is None or whole.candidate is None or whole.incumbent is None:
+        return False
+    difference = whole.candidate - whole.incumbent
+    return (difference > 0 and inside.high < 0) or (difference < 0 and inside.low > 0)
+
+
+def _what_follows(
+    rollout: Rollout, findings: Sequence[GuardFinding], here: _Period, now: datetime, *, skewed: bool
+) -> tuple[RolloutAction | None, str]:
+    breached = next((finding for finding in findings if finding.breached), None)
+    if breached is not None:
+        return RolloutAction.ROLL_BACK, f"the guard on {breached.guard.value} is breached: {breached.text}"
+    if rollout.state is not RolloutState.RUNNING:
+        return None, f"{rollout.state.value}: a person decides"
+    if skewed:
+        return RolloutAction.HOLD, "users are not divided as was asked (sample ratio): counts cannot be trusted until it is known why"
+    step, passed = rollout.present, now - rollout.step_since
+    if here.candidate.requests >= step.requests and passed >= timedelta(minutes=step.minutes):
+        return _step_passed(rollout)
+    if passed > timedelta(hours=rollout.plan.patience_hours):
+        return RolloutAction.DOUBT, f"{here.candidate.requests} of {step.requests} requests within {rollout.plan.patience_hours:g} h"
+    return None, f"step {rollout.step + 1} of {len(rollout.plan.steps)}: {here.candidate.requests} of {step.requests} requests"
+
+
+def _heeding(live: Sequence[LiveFinding], rollout: Rollout, action: RolloutAction | None, reason: str) -> tuple[RolloutAction | None, str]:
+    """What follows where there are live KPIs: nobody gets a release alone of whose answers users have not proven enough, and nobody more a
+    release that is proven to miss. Guards, and the decisions of people, come first."""
+    if action is RolloutAction.ROLL_BACK or not live:
+        return action, reason
+    if rollout.state is not RolloutState.RUNNING:
+        return action, "; ".join(filter(None, (reason, unproven(live) or "every live KPI is proven")))
+    missed = [finding for finding in live if finding.standing == "missed"]
+    if missed:
+        return RolloutAction.HOLD, f"a live KPI is missed: {missed[0].text}"
+    if action is RolloutAction.PROMOTE and (missing := unproven(live)):
+        return RolloutAction.HOLD, f"every step has passed, and a live KPI is not proven: {missing}"
+    return action, reason
+
+
+def _step_passed(rollout: Rollout) -> tuple[RolloutAction, str]:
+    if rollout.step + 1 < len(rollout.plan.steps):
+        return RolloutAction.ADVANCE, f"step {rollout.step + 1} has passed: no guard is breached"
+    if rollout.plan.then == "promote":
+        return RolloutAction.PROMOTE, "every step has passed: no guard is breached"
+    return RolloutAction.HOLD, "every step has passed: a person promotes it, or takes it back"
+
+
+def _periods(rollout: Rollout, tallies: Iterable[ArmTally]) -> Iterator[_Period]:
+    """One period for each step so far, in order; an arm without requests counts nothing."""
+    by_step: dict[int, list[ArmTally]] = defaultdict(list)
+    for tally in tallies:
+        by_step[bisect_right(rollout.versions, tally.version) - 1].append(tally)
+    for index in range(len(rollout.versions)):
+        step = rollout.plan.steps[index]
+        shadow, found = step.kind == "shadow", by_step[index]
+        incumbent = _sum(t for t in found if t.release == rollout.incumbent and not t.shadow)
+        candidate = _sum(t for t in found if t.release == rollout.candidate and t.shadow == shadow)
+        # A mirrored request is asked of both: an event is as likely on either side.
+        yield _Period(incumbent, candidate, 0.5 if shadow else step.share, shadow)
+
+
+#: A sum is no single release's.
+_NOBODY = f"sha256:{0:064x}"
+_COUNTS = ("units", "requests", "errors", "refusals", "malformed", "compared", "agreed")
+
+
+def _sum(tallies: Iterable[ArmTally]) -> ArmTally:
+    """Several tallies of one arm as one (a step has one version of the alias, but for a move by hand)."""
+    found = tuple(tallies)
+    counts = {name: sum(getattr(tally, name) for tally in found) for name in _COUNTS}
+    sums = {name: _add(getattr(tally, name) for tally in found) for name in ("latency", "cost", "feedback")}
+    return ArmTally.model_validate({"version": 0, "release": _NOBODY, "shadow": False} | counts | sums)
+
+
+def _add(sums: Iterable[Sums]) -> Sums:
+    found = tuple(sums)
+    return Sums(n=sum(s.n for s in found), total=sum(s.total for s in found), squares=sum(s.squares for s in found))
+
+
+def _finding(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFinding:
+    return _rate(guard, periods, level) if guard.name in _RATES else _mean(guard, periods, level)
+
+
+def _rate(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFinding:
+    name = _RATES[guard.name]
+    counts = [EventCounts(getattr(p.incumbent, name), getattr(p.candidate, name), p.share) for p in periods]
+    evidence = more_events(counts)
+    units = [sum(p.incumbent.units for p in periods), sum(p.candidate.units for p in periods)]
+    events = [sum(c.first for c in counts), sum(c.second for c in counts)]
+    shares = [e / n if n else None for e, n in zip(events, units, strict=True)]
+    # Within periods, so that a time that is bad for both is not laid at the door of who had more of it.
+    excess = _excess(periods, name)
+    breached = evidence >= needed(level) and excess is not None and excess > guard.margin
+    text = f"{_percent(shares[1])} of {units[1]} units, {_percent(shares[0])} of {units[0]} before; margin {_percent(guard.margin)}"
+    low, high = _wald(periods, name, level)
+    return GuardFinding(
+        guard=guard.name,
+        margin=guard.margin,
+        incumbent=shares[0],
+        candidate=shares[1],
+        low=low,
+        high=high,
+        evidence=evidence,
+        needed=needed(level),
+        breached=breached,
+        text=text,
+    )
+
+
+def _excess(periods: Sequence[_Period], name: str) -> float | None:
+    """The candidate's rate minus the incumbent's, averaged over periods by the candidate's units."""
+    usable = [p for p in periods if p.incumbent.units and p.candidate.units]
+    size = sum(p.candidate.units for p in usable)
+    if not size:
+        return None
+    more: float = sum(getattr(p.candidate, name) - p.candidate.units * getattr(p.incumbent, name) / p.incumbent.units for p in usable)
+    return more / size
+
+
+def _wald(periods: Sequence[_Period], name: str, level: float) -> tuple[float | None, float | None]:
+    """The ends of a confidence sequence for the difference of the rates: of 0 and 1, count, sum and squares are known."""
+    pairs = [
+        (_binary(p.incumbent, name), _binary(p.candidate, name)) for p in periods if min(p.incumbent.units, p.candidate.units) >= _FEWEST
+    ]
+    found = mean_difference(pairs, level)
+    return (found.low, found.high) if found else (None, None)
+
+
+def _binary(tally: ArmTally, name: str) -> Moments:
+    count = float(getattr(tally, name))
+    return Moments(tally.units, count, count)
+
+
+def _mean(guard: Guard, periods: Sequence[_Period], level: float) -> GuardFinding:
+    pairs = [(_moments(p.incumbent, guard.name), _moments(p.candidate, guard.name)) for p in periods if not p.shadow]
+    usable = [pair for pair in pairs if min(pair[0].n, pair[1].n) >= _FEWEST]
+    found = mean_difference(usable, level)
+    margin = math.log1p(guard.margin) if guard.name in _LOGARITHMIC else guard.margin
+    sizes = [sum(pair[side].n for pair in pairs) for side in (0, 1)]
+    means = [_shown(guard.name, pairs, side) for side in (0, 1)]
+    if found is None:
+        evidence, breached = -math.inf, False
+    elif guard.name is GuardName.FEEDBACK:
+        evidence, breached = -found.high - margin, -found.high > margin
+    else:
+        evidence, breached = found.low - margin, found.low > margin
+    return GuardFinding(
+        guard=guard.name,
+        margin=guard.margin,
+        incumbent=means[0],
+        candidate=means[1],
+        low=found.low if found else None,
+        high=found.high if found else None,
+        evidence=max(evidence, -1e9),
+        needed=0.0,
+        breached=breached,
+        text=f"{_number(means[1])} over {sizes[1]} units, {_number(means[0])} over {sizes[0]} with the release before",
+    )
+
+
+def _moments(tally: ArmTally, name: GuardName) -> Moments:
+    sums: Sums = getattr(tally, name.value)
+    return Moments(sums.n, sums.total, sums.squares)
+
+
+def _shown(name: GuardName, pairs: Sequence[tuple[Moments, Moments]], side: int) -> float | None:
+    """The mean for people: geometric where logarithms were averaged."""
+    n, total = sum(pair[side].n for pair in pairs), sum(pair[side].total for pair in pairs)
+    if not n:
+        return None
+    return math.exp(total / n) if name in _LOGARITHMIC else total / n
+
+
+def _is_skewed(periods: Sequence[_Period]) -> bool:
+    counts = [((p.incumbent.units, p.candidate.units), (1 - p.share, p.share)) for p in periods if not p.shadow]
+    return bool(counts) and other_shares(counts) >= needed(SAMPLE_RATIO_ALPHA)
+
+
+def _percent(share: float | None) -> str:
+    return "nothing" if share is None else f"{100 * share:.2f} %"
+
+
+def _number(value: float | None) -> str:
+    return "nothing" if value is None else f"{value:.4g}"

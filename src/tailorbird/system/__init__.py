@@ -1,0 +1,1 @@
+"""The operating system: files, sandboxed parsing, time limits, addresses, memory."""

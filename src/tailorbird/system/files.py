@@ -1,0 +1,78 @@
+"""Files on the disk: their digest, the moment from which nothing takes them away, and who else may read them: nobody."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from tailorbird.domain.value import Digest
+
+#: Modes of what is written: for its owner alone; files that never change cannot be written either.
+OWNER_FOLDER, OWNER_FILE, OWNER_READS = 0o700, 0o600, 0o400
+#: What a mode grants to anybody but the owner.
+EVERYBODY_ELSE = 0o077
+
+
+def digest_file(path: Path) -> Digest:
+    """``sha256:<hex>`` of a file's bytes, which are read in blocks. Raises OSError."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def flush(file: IO[Any]) -> None:
+    """Waits until everything written to ``file`` is on the disk. Raises OSError."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_path(path: Path) -> None:
+    """Waits until the file at ``path``, or a folder's list of names, is on the disk, where the system can. Raises OSError."""
+    if path.is_dir() and not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_for_owner_alone() -> None:
+    """From now on, whatever this process and its children create is for their owner alone, whoever creates it (a library, a compiler)."""
+    os.umask(EVERYBODY_ELSE)
+
+
+def private_folder(folder: Path) -> Path:
+    """``folder``, made where it is missing: it and each missing folder above it for their owner alone, whatever the umask
+    (``mkdir(parents=True)`` leaves the upper ones open). One that exists stays as it is. Raises OSError."""
+    if not folder.is_dir():
+        private_folder(folder.parent)
+        folder.mkdir(mode=OWNER_FOLDER, exist_ok=True)
+    return folder
+
+
+def is_open_to_others(path: Path) -> bool:
+    """True when anybody but the owner has a right on ``path``. Raises OSError."""
+    return bool(path.stat().st_mode & EVERYBODY_ELSE)
+
+
+def close_to_others(root: Path, but: Path | None = None) -> None:
+    """Takes from everybody but the owner all rights on ``root`` and what is below it, except below ``but``. Links are not followed.
+
+    Raises OSError.
+    """
+    _close(root)
+    for folder, folders, files in os.walk(root):
+        folders[:] = [name for name in folders if Path(folder, name) != but]
+        for name in (*folders, *files):
+            _close(Path(folder, name))
+
+
+def _close(path: Path) -> None:
+    with suppress(FileNotFoundError):  # another process took it away meanwhile
+        mode = path.lstat().st_mode
+        if not stat.S_ISLNK(mode) and mode & EVERYBODY_ELSE:
+            path.chmod(stat.S_IMODE(mode) & ~EVERYBODY_ELSE)

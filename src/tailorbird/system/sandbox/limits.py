@@ -1,0 +1,95 @@
+"""What a confined function may take, and how a refusal says which limit it met."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from tailorbird.domain.errors import InvalidInput, TailorbirdError
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    """``memory`` in bytes of private memory, ``processor`` in seconds of processor time, ``wait`` in seconds for which the caller waits for
+    the child, ``output`` in bytes that it may send, ``written`` in bytes of a file that it may write (0: no file).
+    """
+
+    memory: int
+    processor: int
+    wait: float
+    output: int
+    written: int = 0
+
+    @staticmethod
+    def for_bytes(size: int) -> SandboxLimits:
+        """Those for parsing ``size`` bytes of data: far more than an honest file takes, far less than the machine has."""
+        processor = 20 + size // _MIB
+        memory = min((1 << 30) + 8 * size, max(1 << 30, machine_memory() // 2))
+        return SandboxLimits(memory=memory, processor=processor, wait=2.0 * processor + 20, output=512 * _MIB + 100 * size)
+
+
+def machine_memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+@dataclass(frozen=True)
+class SandboxJob:
+    """A call of ``target`` (``module:function``, a generator over JSON values) with ``given``, which is JSON.
+
+    ``about`` names what is parsed, ``error`` is the kind of refusal, ``broken`` its code where no reader can make anything of it. The
+    modules ``warm`` are imported once, before the first fork. ``network``: it has to fetch what it reads. Files may be
+    made below ``places`` alone (None: wherever its user may).
+    """
+
+    target: str
+    given: dict[str, Any]
+    limits: SandboxLimits
+    about: str
+    error: type[TailorbirdError] = InvalidInput
+    warm: tuple[str, ...] = field(default=())
+    broken: str = "file_broken"
+    network: bool = False
+    places: tuple[str, ...] | None = ()
+
+
+_HINT = "an honest file of this kind needs far less: split it, or write it again in another format"
+
+
+def over_memory(job: SandboxJob) -> TailorbirdError:
+    """The child asked for more memory than it may have."""
+    message = f"{job.about}: reading it takes more than {job.limits.memory // _MIB:,} MiB of memory"
+    return job.error(message, _HINT, code="parser_memory")
+
+
+def over_processor(job: SandboxJob) -> TailorbirdError:
+    """The child computed for longer than it may."""
+    message = f"{job.about}: reading it takes more than {job.limits.processor:,} s of processor time"
+    return job.error(message, _HINT, code="parser_processor")
+
+
+def over_wait(job: SandboxJob) -> TailorbirdError:
+    """The child kept its caller waiting for longer than it may."""
+    message = f"{job.about}: reading it did not end within {job.limits.wait:,.0f} s"
+    return job.error(message, "try again when the machine is less busy; if that does not help, split the file", code="parser_time")
+
+
+def over_output(job: SandboxJob) -> TailorbirdError:
+    """Far more came out than went in."""
+    message = f"{job.about}: a small file that expands to gigabytes"
+    hint = f"what is read from it may have {job.limits.output // _MIB:,} MiB; leave out rows that say the same"
+    return job.error(message, hint, code="file_expands")
+
+
+def crashed(job: SandboxJob, how: str) -> TailorbirdError:
+    """The child ended without a word, by no limit of ours."""
+    message = f"{job.about}: the process that read it crashed ({how})"
+    return job.error(message, "the file is damaged, or made to break its reader: write it again", code="parser_crashed")
+
+
+def unreadable(job: SandboxJob, kind: str) -> TailorbirdError:
+    """The reader raised what it raises for no file that is what it says."""
+    return job.error(f"{job.about}: it cannot be read ({kind})", "the file is damaged: write it again", code=job.broken)

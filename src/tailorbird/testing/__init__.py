@@ -1,0 +1,18 @@
+"""In-memory twins of the ports: small, deterministic, honest about every error the port promises. They keep no promise of durability."""
+
+from tailorbird.testing.artifacts import MemoryArtifacts
+from tailorbird.testing.engine import MemoryEncoder, MemoryEngine
+from tailorbird.testing.model_reader import MemoryModelReader
+from tailorbird.testing.observers import FixedClock, MemoryNotifier, MemoryTracker
+from tailorbird.testing.trainer import MemoryTrainer
+
+__all__ = [
+    "FixedClock",
+    "MemoryArtifacts",
+    "MemoryEncoder",
+    "MemoryEngine",
+    "MemoryModelReader",
+    "MemoryNotifier",
+    "MemoryTracker",
+    "MemoryTrainer",
+]

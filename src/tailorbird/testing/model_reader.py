@@ -1,0 +1,53 @@
+"""A model reader that writes the smallest folder in the one form tailorbird runs."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+from tailorbird.domain.errors import ModelInvalid
+
+_CONFIG: dict[str, object] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "vocab_size": 32,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+}
+_TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+
+
+class MemoryModelReader:
+    """A ``ModelReader`` that reads no weights: every source becomes the same toy model, of its own width."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        """Writes the toy model into ``target``. Raises ModelInvalid when ``source`` is not there."""
+        if not source.exists():
+            raise ModelInvalid(f"there is no model at {source.name}", "give the path of a model", code="model_missing")
+        config = _CONFIG | _width(source / "config.json")
+        (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        (target / "tokenizer.json").write_text(
+            json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {}}}), encoding="utf-8"
+        )
+        (target / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 128}), encoding="utf-8")
+        (target / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
+        (target / "model.safetensors").write_bytes(_zeros("model.embed_tokens.weight", 32, int(str(config["hidden_size"]))))
+
+
+def _width(config: Path) -> dict[str, object]:
+    if not config.is_file():
+        return {}
+    return {name: size for name, size in json.loads(config.read_text(encoding="utf-8")).items() if name == "hidden_size"}
+
+
+def _zeros(name: str, rows: int, columns: int) -> bytes:
+    """A safetensors file with one fp32 matrix of zeros: little-endian header length, JSON header, data."""
+    size = 4 * rows * columns
+    header = json.dumps({name: {"dtype": "F32", "shape": [rows, columns], "data_offsets": [0, size]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(size)

@@ -1,0 +1,1 @@
+"""Text: normalisation, chat templates and prompts, search, overlap, labels as text."""

@@ -1,0 +1,55 @@
+"""Texts found again in other texts: whole, or as a part, whatever their case, spaces and marks.
+
+Looking through a text costs about its own length, however many texts are known: a long one is looked up by its first eight words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from tailorbird.text.normalisation import normalise
+
+#: A text of fewer words than this is known again only where it is all that is said: as a part, it may be anybody's.
+PART_WORDS = 8
+#: Letters that a name needs to be looked for within texts: "7" or "Al" would be found everywhere.
+NAME_LETTERS = 5
+_WORD = re.compile(r"\w+")
+
+_Words = tuple[str, ...]
+
+
+class TextFinder:
+    """Tells texts that hold one of ``texts``, or name one of ``names``."""
+
+    def __init__(self, texts: Iterable[str], names: Iterable[str] = ()) -> None:
+        self._whole = {words for text in texts if (words := _words(text))}
+        self._parts: dict[_Words, set[_Words]] = defaultdict(set)
+        for words in self._whole:
+            if len(words) >= PART_WORDS:
+                self._parts[words[:PART_WORDS]].add(words)
+        self._names: dict[str, set[_Words]] = defaultdict(set)
+        for words in map(_words, names):
+            if sum(map(len, words)) >= NAME_LETTERS:
+                self._names[words[0]].add(words)
+
+    def __bool__(self) -> bool:
+        return bool(self._whole or self._names)
+
+    def held_by(self, text: str) -> bool:
+        """True when ``text`` is one of the texts, holds one of eight words or more, or has one of the names among its words."""
+        words = _words(text)
+        return words in self._whole or any(self._begins(words, place) for place in range(len(words)))
+
+    def _begins(self, words: _Words, place: int) -> bool:
+        known = self._parts.get(words[place : place + PART_WORDS], ())
+        return _any_at(words, place, known) or _any_at(words, place, self._names.get(words[place], ()))
+
+
+def _any_at(words: _Words, place: int, known: Iterable[Sequence[str]]) -> bool:
+    return any(words[place : place + len(each)] == each for each in known)
+
+
+def _words(text: str) -> _Words:
+    return tuple(_WORD.findall(normalise(text)))

@@ -1,0 +1,45 @@
+"""A conversation as one text, so that a row, whose text is one, can hold it.
+
+A single turn of a user stands for itself; anything longer is JSON that begins with ``MARK``, in one spelling, so that equal conversations
+are equal texts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from tailorbird.domain.prompt import Message
+
+#: How the text of a conversation of several turns begins.
+MARK = '{"turns": [{"role": "'
+
+
+def fold(turns: Sequence[Message]) -> str:
+    """The text for ``turns``."""
+    if len(turns) == 1 and turns[0].role == "user" and not turns[0].content.startswith(MARK):
+        return turns[0].content
+    plain = [{"role": turn.role, "content": turn.content} for turn in turns]
+    return json.dumps({"turns": plain}, ensure_ascii=False)
+
+
+def unfold(text: str) -> tuple[Message, ...]:
+    """The turns that ``text`` stands for; a text that stands for none is one turn of the user."""
+    if text.startswith(MARK):
+        try:
+            return tuple(Message.model_validate(turn) for turn in json.loads(text)["turns"])
+        except (ValueError, KeyError, TypeError, ValidationError):
+            pass
+    return (Message(role="user", content=text),)
+
+
+def asked(text: str) -> str:
+    """What the user says last in ``text``: by it entries are looked up, where rows are measured as where they are served."""
+    return unfold(text)[-1].content if text.startswith(MARK) else text
+
+
+def as_lines(text: str) -> str:
+    """``text`` as people read it: each turn of a conversation with its role before it, and an empty line between two."""
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in unfold(text)) if text.startswith(MARK) else text

@@ -1,0 +1,117 @@
+"""From a text to the messages put to a model, and from messages to the text the model reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.domain.retrieval import Entry
+from tailorbird.text.chat_templates import render
+from tailorbird.text.conversations import unfold
+from tailorbird.text.label_sets import NONE, SEPARATOR
+
+
+def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -> tuple[Message, ...]:
+    """The conversation for one user text: instruction (with labels, if listed), demonstrations, the text.
+
+    ``context`` is what was looked up for the text, best first: entries with an answer are shown as demonstrations, the best one last, next
+    to the text (Liu et al. 2022, arXiv 2101.06804); entries without one as passages below the instruction.
+    """
+    system = prompt.instruction
+    if prompt.list_labels and prompt.labels:
+        asked = f"all of these that apply, separated by {SEPARATOR}, or {NONE}" if prompt.label_sets else "exactly one of"
+        system += f"\nAnswer with {asked}: " + ", ".join(prompt.labels) + "."
+    passages = [entry for entry in context if not entry.target]
+    if passages:
+        quoted_passages = [f"[{place}] {_passage(entry)}" for place, entry in enumerate(passages, start=1)]
+        system += "\n\nPassages that may help:\n" + "\n".join(quoted_passages)
+    messages = [Message(role="system", content=system)]
+    examples = [(entry.text, entry.target) for entry in reversed(context) if entry.target]
+    for shown, target in [*((one.text, one.target) for one in prompt.demonstrations), *examples]:
+        messages += [turn for turn in unfold(shown) if turn.role != "system"]
+        messages.append(Message(role="assistant", content=target))
+    messages.append(Message(role="user", content=text))
+    return tuple(messages)
+
+
+def messages_for_row(prompt: PromptSpec, text: str, found: Sequence[Entry] = ()) -> tuple[Message, ...]:
+    """The same for the text of a row, which may stand for a conversation (``text/conversations.py``): its turns follow the
+    demonstrations, and what its system turns say follows the instruction."""
+    turns = unfold(text)
+    system, *shown, last = messages_for(prompt, turns[-1].content, found)
+    added = [turn.content for turn in turns[:-1] if turn.role == "system" and turn.content != prompt.instruction]
+    said = [turn for turn in turns[:-1] if turn.role != "system"]
+    return (Message(role="system", content="\n\n".join([system.content, *added])), *shown, *said, last)
+
+
+def _passage(entry: Entry) -> str:
+    return f"{entry.title}: {entry.text}" if entry.title else entry.text
+
+
+class PromptPiece(NamedTuple):
+    """A part of a rendered prompt. ``quoted``: somebody wrote the name of a control token here, and it must be read as ordinary text."""
+
+    text: str
+    quoted: bool
+
+
+#: Private characters that stand for quoted control tokens while a template runs: no template changes or trims them.
+_PRIVATE = range(0xF0000, 0xFFFFE)
+
+
+def render_pieces(template: str, messages: Sequence[Message], special: dict[str, str], control: Sequence[str]) -> list[PromptPiece]:
+    """As ``render``, with every name of a ``control`` token that stands in a message (not in the template) as a piece of its own.
+
+    A text that says ``<|im_end|>`` would otherwise end its own turn, and could write the next one. Raises ModelInvalid as ``render``.
+    """
+    if not any(quoted(message.content, control) for message in messages):
+        return [PromptPiece(render(template, messages, special), quoted=False)]
+    letters = set().union(*(message.content for message in messages))
+    free = (chr(code) for code in _PRIVATE if chr(code) not in letters)
+    stands_for = dict(zip(free, sorted(control, key=len, reverse=True), strict=False))
+    if len(stands_for) < len(control):
+        raise InvalidInput(
+            "the text holds so many private-use characters that none is left to stand for a control token",
+            "leave out private-use characters, or the names of control tokens",
+            code="text_private_use",
+        )
+    rendered = render(template, [_veiled(message, stands_for) for message in messages], special)
+    found = re.split(f"([{''.join(stands_for)}])", rendered)
+    return [PromptPiece(stands_for.get(part, part), quoted=part in stands_for) for part in found if part]
+
+
+def quoted(text: str, control: Sequence[str]) -> bool:
+    """True when ``text`` names a control token."""
+    return any(name in text for name in control)
+
+
+#: Turns texts into token ids.
+Read = Callable[[list[str]], list[list[int]]]
+
+
+def token_ids(texts: Sequence[Sequence[PromptPiece]], read: Read, read_literally: Read) -> list[list[int]]:
+    """Token ids of each text, given in pieces. ``read_literally`` is a tokenizer to which no token is special.
+
+    Two tokenizers, and not one that is switched to and fro: that would not bear two threads.
+    """
+    plain = [pieces[0].text for pieces in texts if _is_plain(pieces)]
+    ids = iter(read(plain) if plain else [])
+    return [next(ids) if _is_plain(pieces) else _joined(pieces, read, read_literally) for pieces in texts]
+
+
+def _is_plain(pieces: Sequence[PromptPiece]) -> bool:
+    return len(pieces) == 1 and not pieces[0].quoted
+
+
+def _joined(pieces: Sequence[PromptPiece], read: Read, read_literally: Read) -> list[int]:
+    return [token for piece in pieces for token in (read_literally if piece.quoted else read)([piece.text])[0]]
+
+
+def _veiled(message: Message, stands_for: dict[str, str]) -> Message:
+    content = message.content
+    for private, name in stands_for.items():
+        content = content.replace(name, private)
+    return message.model_copy(update={"content": content})

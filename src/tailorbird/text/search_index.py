@@ -1,0 +1,96 @@
+"""Finding entries by words, by vectors, or by both.
+
+Two ways are fused by reciprocal rank, 1 / (60 + rank) summed (Cormack, Clarke & Büttcher 2009): their scores have no common scale.
+
+    entries.jsonl   one Entry a line
+    vectors.npy     (entries, width) in fp16, where they are found by vectors
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.domain.retrieval import Entry, RetrievedEntry
+from tailorbird.text.bm25 import Bm25
+
+_RANK_CONSTANT = 60
+_ENTRIES, _VECTORS = "entries.jsonl", "vectors.npy"
+
+Scores = NDArray[np.float64]
+
+
+def write_index(folder: Path, entries: Sequence[Entry], vectors: NDArray[np.float32] | None) -> None:
+    """Writes an index into ``folder``; the same entries and vectors give the same bytes."""
+    (folder / _ENTRIES).write_text("".join(entry.model_dump_json() + "\n" for entry in entries), encoding="utf-8")
+    if vectors is not None:
+        np.save(folder / _VECTORS, vectors.astype(np.float16), allow_pickle=False)
+
+
+class SearchIndex:
+    """The index in ``folder``; with ``of`` one of entries that somebody holds. Raises ModelInvalid when it cannot be read."""
+
+    entries: tuple[Entry, ...]
+    vectors: NDArray[np.float32] | None
+
+    @classmethod
+    def of(cls, entries: Sequence[Entry], vectors: NDArray[np.float32] | None) -> SearchIndex:
+        """An index in memory alone; ``vectors`` one an entry, where they are found by vectors."""
+        made = cls.__new__(cls)
+        made.entries, made.vectors = tuple(entries), vectors
+        return made
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            lines = (folder / _ENTRIES).read_text(encoding="utf-8").splitlines()
+            self.entries = tuple(Entry.model_validate_json(line) for line in lines)
+            path = folder / _VECTORS
+            self.vectors = np.load(path, allow_pickle=False).astype(np.float32) if path.is_file() else None
+        except (OSError, ValueError) as error:
+            raise ModelInvalid(
+                f"the index in {folder.name} cannot be read ({type(error).__name__})",
+                "adapt again: it is made anew",
+                code="index_damaged",
+            ) from error
+
+    @cached_property
+    def nbytes(self) -> int:
+        """About how much memory it takes: its vectors, and three times the letters of its entries, for they are indexed by word too."""
+        letters = sum(len(entry.title) + len(entry.text) + len(entry.target) for entry in self.entries)
+        return 3 * letters + (self.vectors.nbytes if self.vectors is not None else 0)
+
+    @cached_property
+    def _words(self) -> Bm25:
+        return Bm25([f"{entry.title} {entry.text}" for entry in self.entries])
+
+    def find(self, question: str, vectors: Sequence[NDArray[np.float32]], groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        """At most ``count`` entries that somebody in ``groups`` may read: by the words of ``question`` unless it is empty, and by each of
+        its ``vectors``; what several ways find is fused."""
+        readable = np.array([place for place, entry in enumerate(self.entries) if self._may_read(entry, groups)], dtype=np.int64)
+        ways = [scores[readable] for scores in self._scored(question, vectors)]
+        if not len(readable) or not ways:
+            return []
+        scores = ways[0] if len(ways) == 1 else np.sum([_reciprocal_ranks(way) for way in ways], axis=0)
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [RetrievedEntry(entry=self.entries[readable[place]], score=float(scores[place])) for place in best]
+
+    def _scored(self, question: str, vectors: Sequence[NDArray[np.float32]]) -> list[Scores]:
+        by_words = [self._words.scores(question)] if question else []
+        by_vectors = [(self.vectors @ vector).astype(np.float64) for vector in vectors] if self.vectors is not None else []
+        return by_words + by_vectors
+
+    @staticmethod
+    def _may_read(entry: Entry, groups: frozenset[str]) -> bool:
+        return EVERYONE in entry.access or not groups.isdisjoint(entry.access)
+
+
+def _reciprocal_ranks(scores: Scores) -> Scores:
+    ranks = np.empty(len(scores))
+    ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+    return 1 / (_RANK_CONSTANT + ranks)

@@ -1,0 +1,73 @@
+"""Signals that ask the process to end: held back while something is half done, answered while something long goes on."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+#: Seconds between two looks for a signal that another thread was handed.
+_LOOKS = 0.1
+
+
+def beside(work: Callable[[], object]) -> None:
+    """Does ``work``, which runs outside of Python for long, in a thread beside this one, so that a signal is answered meanwhile: what ends
+    the wait is raised at once, and ``work`` is left to itself. Off the main thread, where signals do not arrive, it is simply done."""
+    if threading.current_thread() is not threading.main_thread():
+        work()
+        return
+    failed: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=do, name="beside", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LOOKS)
+    if failed:
+        raise failed[0]
+
+
+@contextmanager
+def unbroken() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back until the block is left; a second one, from somebody who means it, arrives at once.
+
+    Off the main thread, where signals do not arrive, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in _ENDING}
+    came: list[int] = []
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if came:
+            _deliver(before[signal.Signals(number)], number, frame)
+        came.append(number)
+
+    for number in _ENDING:
+        signal.signal(number, hold)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
+def _deliver(handler: Callable[[int, FrameType | None], Any] | int | None, number: int, frame: FrameType | None) -> None:
+    """As if ``handler`` had never been taken away; where it is no function, it is the system's own way."""
+    if callable(handler):
+        handler(number, frame)
+    else:
+        signal.signal(number, handler)
+        signal.raise_signal(number)

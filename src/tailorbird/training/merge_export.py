@@ -1,0 +1,130 @@
+"""An adapter merged into its base: one model in Hugging Face form that any engine loads.
+
+Weights are added in fp32 and rounded once, to the type that the base is held in. Merging into a quantised base, or rounding an adapter into
+four bits, is where merged models have lost what was learned (peft#2321, transformers#31293), so there is no way to ask for it here.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
+
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.domain.plan import LoraSettings
+from tailorbird.ports.trainer import Merged, MergeJob
+from tailorbird.training.tokenization import RowTokenizer
+
+#: Everything of a base model's folder that a merged model has too; weights are rewritten.
+_COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
+#: The largest mean divergence, in nats a token, that rounding explains: far below what moves an answer.
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+#: transformers leaves these functions untyped.
+_logging: Any = transformers_logging
+_PREFIX = "base_model.model."
+
+
+def merge(job: MergeJob) -> Merged:
+    """Merges, writes and compares. Raises as ``Trainer.merge``; what was written stays for inspection."""
+    shape, layers = _read_adapter(job.adapter)
+    dtype = _write(job, shape, layers)
+    rows = [torch.tensor([row.ids]) for row in RowTokenizer(job.base).encode(job.prompt, job.probes)]
+    divergences = _divergences(_log_probabilities(job.base, job.adapter, rows), _log_probabilities(job.target, None, rows))
+    merged = Merged(
+        positions=len(divergences),
+        mean_kl=float(divergences.mean()),
+        max_kl=float(divergences.max()),
+        dtype=str(dtype).removeprefix("torch."),
+    )
+    if not merged.mean_kl <= TOLERANCE[dtype]:
+        raise Corrupt(
+            f"the merged model differs from base and adapter by {merged.mean_kl:.2e} nats a token",
+            "do not use it: merge again into the unquantised base that the adapter was trained for",
+            code="merge_differs",
+        )
+    return merged
+
+
+def _read_adapter(folder: Path) -> tuple[LoraSettings, dict[str, dict[str, torch.Tensor]]]:
+    """The adapter's shape, and its tensors by the path of their layer: A, B and, with DoRA, the magnitude."""
+    try:
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "adapter_model.safetensors")
+    except (OSError, ValueError) as error:
+        raise _unusable("it cannot be read") from error
+    shape = LoraSettings(
+        rank=config["r"], alpha=config["lora_alpha"], targets=(), rslora=config.get("use_rslora", False), dora=config.get("use_dora", False)
+    )
+    layers: dict[str, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        path, _, part = key.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
+        layers.setdefault(path, {})[part.removeprefix("lora_")] = tensor.float()
+    return shape, layers
+
+
+def _write(job: MergeJob, shape: LoraSettings, layers: dict[str, dict[str, torch.Tensor]]) -> torch.dtype:
+    """Writes each file of weights with its layers merged, one file at a time; the type of the merged weights."""
+    left, dtype = set(layers), torch.float32
+    for path in sorted(job.base.glob("*.safetensors")):
+        tensors = load_file(path)
+        for name in [name for name in tensors if name.removesuffix(".weight") in left]:
+            layer = name.removesuffix(".weight")
+            tensors[name], dtype = _merged(tensors[name], layers[layer], shape), tensors[name].dtype
+            left.discard(layer)
+        with safe_open(path, framework="pt") as file:
+            save_file(tensors, job.target / path.name, metadata=file.metadata())
+    if left:
+        raise _unusable(f"the base has no layer {min(left)}")
+    for pattern in _COMPANIONS:
+        for path in job.base.glob(pattern):
+            shutil.copyfile(path, job.target / path.name)
+    return dtype
+
+
+def _merged(weight_OI: torch.Tensor, parts: dict[str, torch.Tensor], shape: LoraSettings) -> torch.Tensor:
+    """W + s B A, with DoRA scaled to the trained magnitudes by row; in fp32, rounded once."""
+    if weight_OI.shape != (parts["B"].shape[0], parts["A"].shape[1]):
+        raise _unusable("its layers have another shape than the base's")
+    if weight_OI.dtype not in TOLERANCE:
+        raise _unusable(f"the base is held in {weight_OI.dtype}, into which nothing can be merged without loss")
+    whole_OI = torch.addmm(weight_OI.float(), parts["B"], parts["A"], alpha=shape.scaling)
+    if shape.dora:
+        whole_OI *= (parts["magnitude_vector"] / whole_OI.norm(dim=1))[:, None]
+    return whole_OI.to(weight_OI.dtype)
+
+
+def _unusable(why: str) -> ModelInvalid:
+    return ModelInvalid(
+        f"the adapter cannot be merged: {why}", "merge an adapter in PEFT format into the base it was trained on", code="adapter_invalid"
+    )
+
+
+@torch.no_grad()
+def _log_probabilities(folder: Path, adapter: Path | None, rows: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Log-probabilities (T, V) of the next token at each place of each row, as stock libraries compute them."""
+    _logging.disable_progress_bar()
+    read: Any = AutoModelForCausalLM.from_pretrained
+    model = read(folder, dtype="auto", local_files_only=True, trust_remote_code=False, use_safetensors=True)
+    if adapter is not None:
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            # PEFT asks transformers by an old name.
+            warnings.simplefilter("ignore", FutureWarning)
+            model = PeftModel.from_pretrained(model, adapter)
+    return [model.eval()(row, use_cache=False).logits[0].float().log_softmax(dim=-1) for row in rows]
+
+
+def _divergences(expected: list[torch.Tensor], found: list[torch.Tensor]) -> torch.Tensor:
+    """KL(expected ‖ found) at each place, in nats."""
+    parts = [(p_TV.exp() * (p_TV - q_TV)).sum(dim=-1) for p_TV, q_TV in zip(expected, found, strict=True)]
+    return torch.cat(parts).clamp_min(0)

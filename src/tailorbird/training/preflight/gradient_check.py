@@ -1,0 +1,102 @@
+"""Whether a batch teaches what its rows teach: the gradient of eight rows together against the sum of eight gradients.
+
+The first two layers of the model are read, with embeddings and head, and trained by the job's own method: the same code as in the run, in
+seconds whatever the model's size. Faults of normalisation and packing change every step and no message tells (transformers#34191,
+Soup#720).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from tailorbird.domain.preflight import PreflightFinding
+from tailorbird.training.methods import Learner, method_named
+from tailorbird.training.network import Network
+from tailorbird.training.packing import pack
+from tailorbird.training.preflight.context import PreflightContext, blocking
+from tailorbird.training.tokenization import TokenizedRow
+
+_ROWS, _LAYERS = 8, 2
+#: Relative error of the whole gradient in fp32: rounding stays below 1e-5, a row counted twice is above 1e-1.
+TOLERANCE = 1e-3
+_CPU = torch.device("cpu")
+#: transformers leaves these functions untyped.
+_logging: Any = transformers_logging
+
+
+def gradient_error(subject: PreflightContext) -> float:
+    """‖g(batch) - Σ g(row)‖ / ‖Σ g(row)‖ over all trained parameters, in fp32 on the CPU. Raises as the method does."""
+    network, parameters = _prepared(subject)
+    rows = _chosen(subject.train)
+    together = _gradient(network, rows, parameters)
+    apart = torch.stack([_gradient(network, [row], parameters) for row in rows]).sum(dim=0)
+    return float((together - apart).norm() / apart.norm().clamp_min(1e-30))
+
+
+def additive(error: float) -> list[PreflightFinding]:
+    """A finding where the error is more than rounding."""
+    if error <= TOLERANCE:
+        return []
+    what = f"the gradient of {_ROWS} rows together is not the sum of theirs (relative error {error:.1e}): rows see one another"
+    return [blocking("gradient_not_additive", what, "use a decoder of the Llama kind (full causal attention, a plain output head)")]
+
+
+def _chosen(rows: Sequence[TokenizedRow]) -> list[TokenizedRow]:
+    """Eight rows of different length from the shorter half, where there are as many."""
+    shorter = sorted(rows, key=lambda row: len(row.ids))[: max(_ROWS, len(rows) // 2)]
+    return shorter[:: max(1, len(shorter) // _ROWS)][:_ROWS]
+
+
+def _prepared(subject: PreflightContext) -> tuple[Network, dict[str, torch.nn.Parameter]]:
+    settings = subject.job.settings.model_copy(update={"precision": "fp32"})
+    with tempfile.TemporaryDirectory() as made, torch.random.fork_rng(devices=[]), _silence():
+        torch.manual_seed(settings.seed)
+        method = method_named(settings.method)
+        model = method.read(_sliced(subject, Path(made)), torch.float32, _CPU)
+        learner = Learner(model, settings, subject.job.base)
+        method.check(learner)
+        parameters = method.prepare(learner)
+        for parameter in parameters.values():
+            # What starts at zero (B of an adapter) hides the gradient of its partner.
+            if not parameter.any():
+                torch.nn.init.normal_(parameter, std=0.01)
+    return Network(model, "fp32"), parameters
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """transformers would list the layers that were left out."""
+    before = _logging.get_verbosity()
+    _logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        _logging.set_verbosity(before)
+
+
+def _sliced(subject: PreflightContext, folder: Path) -> Path:
+    """A folder that reads as the model's first layers: its files, linked, and a shorter config."""
+    for path in subject.job.base.iterdir():
+        if path.name != "config.json":
+            (folder / path.name).symlink_to(path.resolve())
+    layers = min(_LAYERS, int(subject.config["num_hidden_layers"]))
+    config = subject.config | {"num_hidden_layers": layers}
+    if isinstance(config.get("layer_types"), list):
+        config["layer_types"] = config["layer_types"][:layers]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def _gradient(network: Network, rows: Sequence[TokenizedRow], parameters: dict[str, torch.nn.Parameter]) -> torch.Tensor:
+    """All gradients of the summed loss of ``rows``, as one vector."""
+    loss = network.loss_sum(pack(rows, network.dtype, network.device))
+    found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    return torch.cat([grad.flatten().double() for grad in found if grad is not None])

@@ -1,0 +1,77 @@
+"""What an encoder learns from judged questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from tailorbird.ports.trainer import JudgedQuery
+from tailorbird.text.search_index import SearchIndex
+from tailorbird.training.ranking.trainable_encoder import TrainableEncoder
+
+#: Cosines are divided by this before the softmax, as encoders of this kind are trained (Wang et al. 2020; sentence-transformers: scale 20).
+TEMPERATURE = 0.05
+#: Documents that a question is compared with at once by a cross-encoder, the relevant ones among them, and how deep they are drawn from.
+CANDIDATES, DEPTH = 12, 50
+
+
+class RankingLoss(Protocol):
+    """A loss of questions against documents."""
+
+    def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
+        """The mean loss, a scalar."""
+        ...
+
+
+class TowardsDocuments:
+    """-Σ p log softmax(q · D / 0.05) over all documents of the index, p in proportion to the grades: only the side of the questions
+    learns, so the index stays as it is and need not be made anew."""
+
+    def __init__(self, encoder: TrainableEncoder, index: SearchIndex) -> None:
+        assert index.vectors is not None
+        self._encoder = encoder
+        self._documents_DH = torch.from_numpy(np.asarray(index.vectors, dtype=np.float32))
+        self._places = {entry.id: place for place, entry in enumerate(index.entries)}
+
+    def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
+        """As ``RankingLoss.of``."""
+        q_BH = torch.nn.functional.normalize(self._encoder.mean([(query.text,) for query in queries]), dim=-1)
+        log_p_BD = torch.log_softmax(q_BH @ self._documents_DH.T / TEMPERATURE, dim=-1)
+        return -(self._wanted(queries) * log_p_BD).sum(1).mean()
+
+    def _wanted(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
+        wanted_BD = torch.zeros(len(queries), len(self._documents_DH))
+        for row, query in enumerate(queries):
+            for document, grade in query.relevant.items():
+                if document in self._places:
+                    wanted_BD[row, self._places[document]] = max(0.0, grade)
+        return wanted_BD / wanted_BD.sum(1, keepdim=True).clamp(min=1e-9)
+
+
+class AgainstCandidates:
+    """-Σ p log softmax(score) over one relevant document and those that words find first without being relevant (listwise,
+    Cao et al. 2007). ``head`` turns the mean of a pair into its score."""
+
+    def __init__(self, encoder: TrainableEncoder, index: SearchIndex, head: nn.Linear, found: dict[str, tuple[str, ...]]) -> None:
+        self._encoder, self._head, self._found = encoder, head, found
+        self._texts = {entry.id: f"{entry.title} {entry.text}".strip() for entry in index.entries}
+
+    def of(self, queries: Sequence[JudgedQuery]) -> torch.Tensor:
+        """As ``RankingLoss.of``; the relevant document of the highest grade stands first."""
+        losses = []
+        for query in queries:
+            candidates = self._candidates(query)
+            if len(candidates) > 1:
+                scores_K = self._head(self._encoder.mean([(query.text, self._texts[one]) for one in candidates])).squeeze(1)
+                losses.append(-torch.log_softmax(scores_K, dim=0)[0])
+        return torch.stack(losses).mean() if losses else torch.zeros((), requires_grad=True)
+
+    def _candidates(self, query: JudgedQuery) -> list[str]:
+        relevant = [name for name in sorted(query.relevant, key=lambda name: (-query.relevant[name], name)) if name in self._texts]
+        others = [name for name in self._found[query.text] if name not in query.relevant]
+        # Neighbours in the first ranking differ little: every fourth is drawn, so that the list reaches deep.
+        return relevant[:1] + others[:: max(1, len(others) // CANDIDATES)][: CANDIDATES - 1]

@@ -1,0 +1,74 @@
+"""What a run spends: floating-point operations and memory."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+import psutil
+import torch
+
+from tailorbird.training.packing import Packed
+
+GIB = 2**30
+
+
+class Flops:
+    """FLOPs of a forward and backward pass over packed rows.
+
+    A frozen matrix costs 4 a token and element (forward, gradient of the input), a trained one 6; the head counts at loss tokens alone;
+    attention costs 12 a (query, key) pair, layer and query width (Korthikanti et al. 2022; shared/causal pairs counted once). Norms and
+    embeddings are left out.
+    """
+
+    def __init__(self, model: Any) -> None:
+        head = model.get_output_embeddings()
+        outside = {id(head.weight), id(model.get_input_embeddings().weight)}
+        matrices = [p for p in model.parameters() if p.ndim == 2 and id(p) not in outside]
+        self._per_token = sum(_numbers(p) * (6 if p.requires_grad else 4) for p in matrices)
+        self._per_loss_token = head.weight.numel() * (6 if head.weight.requires_grad else 4)
+        config = model.config
+        width = config.num_attention_heads * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+        self._per_pair = 12 * width * config.num_hidden_layers
+
+    def of(self, packed: Packed) -> float:
+        """FLOPs of one forward and backward pass."""
+        return float(packed.tokens * self._per_token + packed.loss_tokens * self._per_loss_token + packed.tree.pairs * self._per_pair)
+
+
+def _numbers(matrix: Any) -> int:
+    """Numbers that a matrix stands for: one in 4 bits is stored as half as many bytes."""
+    state = getattr(matrix, "quant_state", None)
+    return math.prod(matrix.shape if state is None else state.shape)
+
+
+class MemoryMeter:
+    """Peak memory above what was in use before: the resident set, or the allocator's peak on CUDA. In GiB."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+        self._process = psutil.Process(os.getpid())
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats()
+        #: The least that was in use when the meter was made, and before any pass.
+        self.start = self.now()
+        self._peak = 0.0
+
+    def now(self) -> float:
+        """Memory in use."""
+        used: int = torch.cuda.memory_allocated() if self._cuda else self._process.memory_info().rss
+        return used / GIB
+
+    def begin(self) -> None:
+        """To be called before a pass: what earlier work of this process held may be given back as late as that."""
+        self.start = min(self.start, self.now())
+
+    def sample(self) -> None:
+        """Looks: to be called where much is held, between a forward and its backward pass."""
+        self._peak = max(self._peak, torch.cuda.max_memory_allocated() / GIB if self._cuda else self.now())
+
+    @property
+    def peak(self) -> float:
+        """The highest sample above the start."""
+        return max(0.0, self._peak - self.start)

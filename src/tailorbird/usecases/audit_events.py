@@ -1,0 +1,65 @@
+"""How the story writes to the tamper-evident log, and who may turn its pages."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
+
+from tailorbird.auth import Action, authorise
+from tailorbird.domain.errors import Forbidden, NotFound
+from tailorbird.domain.event import Event, LogEntry, Remark
+from tailorbird.domain.value import Digest
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.dependencies import Actor, Dependencies
+
+#: What an event may carry.
+Facts = dict[str, str | int | float | bool | None]
+
+
+def record(work: UnitOfWork, kind: str, actor: str, subject: str, at: datetime, facts: Facts | None = None) -> None:
+    """Appends one event to the log in the caller's transaction."""
+    work.events.append([Event(kind=kind, tenant=work.tenant, actor=actor, subject=subject, at=at, data=facts or {})])
+
+
+def remark(work: UnitOfWork, text: str) -> Digest | None:
+    """Keeps what somebody wrote beside the log, and returns what stands for it in the log; None where nothing was written."""
+    return work.records.put(Remark(text=text, salt=secrets.token_hex(16))) if text else None
+
+
+def remarks(work: UnitOfWork, entries: Iterable[LogEntry]) -> dict[Digest, str]:
+    """The remarks that ``entries`` stand for, where they have not been erased."""
+    found: dict[Digest, str] = {}
+    for digest in {str(entry.event.data.get("reason", "")) for entry in entries}:
+        with suppress(NotFound):
+            found[digest] = work.records.get(Remark, digest).text
+    return found
+
+
+def permit(deps: Dependencies, actor: Actor, action: Action, subject: str = "") -> None:
+    """Lets ``actor`` go on when its roles allow ``action``. Raises Forbidden, after logging the denial."""
+    try:
+        authorise(actor.identity, action)
+    except Forbidden as error:
+        deny(deps, actor, action.value, subject, error)
+        raise
+
+
+def deny(deps: Dependencies, actor: Actor, action: str, subject: str, error: Forbidden) -> None:
+    """Logs a denial in a transaction of its own; of a flood only the first, the others are counted (see ``tell_denials``)."""
+    if not deps.denials.is_written(actor.tenant, actor.name, deps.clock.now()):
+        return
+    with deps.ledger.work(actor.tenant) as work:
+        facts: Facts = {"action": action, "code": error.error_code}
+        record(work, "access.denied", actor.name, subject or action, deps.clock.now(), facts)
+
+
+def tell_denials(deps: Dependencies, *, all_of_them: bool = False) -> None:
+    """Writes one event for all denials of an actor, in a minute that is over, that were not written by themselves; with ``all_of_them``
+    (at the end of a process) in one that is not, too."""
+    now = deps.clock.now()
+    for flood in deps.denials.take(None if all_of_them else now):
+        facts: Facts = {"action": "several", "code": "flood", "count": flood.denied, "since": flood.since.isoformat()}
+        with suppress(NotFound), deps.ledger.work(flood.tenant) as work:
+            record(work, "access.denied", flood.actor or "unknown", "flood", now, facts)

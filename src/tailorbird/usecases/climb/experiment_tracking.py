@@ -1,0 +1,71 @@
+"""The trackers of one training: told of each step, and left out once they fail. Nobody's training ends because a server is down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tailorbird.crypto.canonical_json import digest_of, plain_json
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.plan import RungPlan
+from tailorbird.domain.run import TrainingProgress, TrainingReport
+from tailorbird.ports.tracker import TrackedTraining, Tracker
+from tailorbird.ports.trainer import ReportProgress
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_context import StepContext
+
+
+class ExperimentTracking:
+    """Those of ``trackers`` that have not failed; ``tell`` hears of each that does."""
+
+    def __init__(self, trackers: tuple[Tracker, ...], tell: Callable[[str], None]) -> None:
+        self._trackers = list(trackers)
+        self._tell = tell
+        self.report: TrainingReport | None = None
+
+    def ahead_of(self, report: ReportProgress) -> ReportProgress:
+        """Shows a step, then reports it: the report may end the training."""
+
+        def both(line: TrainingProgress) -> None:
+            self.each(lambda tracker: tracker.note(line))
+            report(line)
+
+        return both
+
+    def each(self, do: Callable[[Tracker], None]) -> None:
+        """Does ``do`` with every tracker that is left."""
+        for tracker in list(self._trackers):
+            try:
+                do(tracker)
+            except TailorbirdError as error:
+                self._trackers.remove(tracker)
+                self._tell(f"metrics are shown no longer, the training goes on: {error.message}")
+
+
+@contextmanager
+def tracked(context: StepContext, rung: RungPlan) -> Iterator[ExperimentTracking]:
+    """The trackers of this workspace, told of the training of ``rung``; none where it trains nothing."""
+    tracking = ExperimentTracking(context.deps.trackers() if rung.training else (), context.progress.tell)
+    tracking.each(lambda tracker: tracker.begin(_training(context, rung)))
+    try:
+        yield tracking
+    finally:
+        tracking.each(lambda tracker: tracker.end(tracking.report))
+
+
+def _training(context: StepContext, rung: RungPlan) -> TrackedTraining:
+    assert rung.training is not None
+    facts = {"base_model": context.base_for(rung).name, "snapshot": digest_of(context.manifest)}
+    return TrackedTraining(
+        experiment=f"{context.run.tenant}/{context.run.objective_name}",
+        run=context.run.id,
+        name=transitions.make_step(rung),
+        settings=facts | _flat(plain_json(rung.training)),
+    )
+
+
+def _flat(settings: object, name: str = "") -> dict[str, str]:
+    if not isinstance(settings, dict):
+        return {name: str(settings)}
+    parts = [_flat(value, f"{name}.{key}" if name else key) for key, value in settings.items()]
+    return {key: value for part in parts for key, value in part.items()}

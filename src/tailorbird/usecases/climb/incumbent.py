@@ -1,0 +1,164 @@
+"""The release that answers now: measured on the candidate's items, and what the sealed test can prove against it, told in the plan."""
+
+from __future__ import annotations
+
+import math
+
+from tailorbird import evaluation
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.errors import Conflict, NotFound, TailorbirdError
+from tailorbird.domain.evidence import Comparison, Evidence, Metric
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.plan import PlannedComparison, PlannedIncumbent
+from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
+from tailorbird.domain.prompt import Sampling
+from tailorbird.domain.release import Release
+from tailorbird.domain.value import Digest
+from tailorbird.objective import comparable_items
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.stats.intervals import disagreeing, items_for_margin, spend
+from tailorbird.stats.metric_direction import label_of, lower_is_better, measure_of
+from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, groups_of, rule_of, spec_of
+from tailorbird.usecases.releases.load_verification import admit
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: The name under which the difference to the incumbent stands at the gate.
+AGAINST = "against_incumbent"
+
+
+def incumbent_of(context: StepContext) -> Release | None:
+    """The release in production under the objective's name, where it does the same kind of task."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        try:
+            alias = work.aliases.get(context.objective.name)
+        except NotFound:
+            return None
+        releases = [work.releases.get(target.release) for target in alias.targets]
+    return next((release for release in releases if release.content.task is context.objective.task.kind), None)
+
+
+def against_incumbent(context: StepContext, evidence: Evidence, look: int) -> Evidence:
+    """The evidence with how the candidate stands to the incumbent; unchanged where nothing answers yet.
+
+    Raises Conflict (``incumbent_unmeasured``) where the incumbent cannot be measured: no candidate passes by a limit that nobody looked at.
+    """
+    release = incumbent_of(context)
+    if release is None or release.content.candidate == evidence.candidate:
+        return evidence
+    try:
+        items = _items(context, release, evidence.split, look)
+    except TailorbirdError as error:
+        raise Conflict(
+            f"release {short(release.digest)}, which answers now, cannot be measured beside the candidate: {error.message}",
+            f"{error.hint}; or take it back: tailorbird rollback {context.objective.name}; then adapt again: it goes on from here",
+            code="incumbent_unmeasured",
+        ) from error
+    theirs = evidence.model_copy(update={"refer_below": release.content.refer_below})
+    rule = rule_of(context, evidence, theirs, spend(context.objective.business.risk.confidence, look))
+    found = evaluation.compare(evidence.candidate, release.content.candidate, context.items(evidence.items), context.items(items), rule)
+    told = evidence.model_copy(update={"incumbent": items, "incumbent_release": release.digest, "against_incumbent": found})
+    if found.reason:
+        return told.model_copy(update={"unmeasured": evidence.unmeasured | {AGAINST: found.reason}})
+    return told.model_copy(update={"metrics": evidence.metrics | {AGAINST: _metric(found)}})
+
+
+def _items(context: StepContext, release: Release, split: Split, look: int) -> Digest:
+    """The incumbent's item results, as an artifact."""
+    servable = admit(context.deps, LoadRequest(tenant=context.run.tenant, release=release.digest, purpose="production"))
+    engine, rows = context.deps.engine(), context.rows(split)
+    context.progress.tell(f"measuring release {short(release.digest)}, which answers now, on the same {len(rows)} items")
+    engine.load(servable)
+    try:
+        ask = evaluation.ranked_predictions if context.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
+        predictions = ask(
+            evaluation.PredictionRequest(
+                engine=engine, servable=servable, rows=rows, progress=context.progress.count, sampling=Sampling(max_tokens=256), timed=0
+            )
+        )
+    finally:
+        engine.unload(servable.id)
+    return context.deps.artifacts.put(as_lines(evaluation.results(rows, predictions, spec_of(context, look))))
+
+
+def _metric(found: Comparison) -> Metric:
+    return Metric(
+        name=AGAINST,
+        value=found.difference,
+        low=found.low,
+        high=found.high,
+        confidence=found.confidence,
+        n=found.n,
+        method="paired",
+    )
+
+
+#: Errors of a candidate that is not known at all, as a share of items.
+_UNKNOWN = 0.2
+
+
+def foreseen(context: StepContext) -> PlannedIncumbent:
+    """What the test items can prove of a candidate that is as good as the incumbent; without one, as good as what the objective asks."""
+    compared, release = comparison_of(context), incumbent_of(context)
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        look = work.looks.count(context.objective.name) + 1
+        known = work.records.get(Evidence, release.dossier.test_evidence) if release else None
+    look = look if release else look + 1  # a first release is compared with none: its successor has the next look
+    disagreement, assumption = _disagreement(context, compared, known)
+    confidence = spend(context.objective.business.risk.confidence, look)
+    sizes = groups_of(context, context.manifest)(Split.TEST, label_of(compared.metric))
+    n = max(1.0, comparable_items(compared.metric, context.manifest, Split.TEST, sizes))
+    shared = len(sizes) if any(size > 1 for size in sizes) else None
+    span = measure_of(compared.metric).span
+    return PlannedIncumbent(
+        release=release.digest if release else None,
+        look=look,
+        confidence=confidence,
+        n=math.floor(n),
+        disagreement=disagreement,
+        provable=span * disagreeing(disagreement, n, confidence, shared),
+        items_needed=items_for_margin(disagreement, compared.margin / span, confidence) if compared.margin else None,
+        assumption=assumption,
+    )
+
+
+def incumbent_finding(found: PlannedIncumbent, compared: PlannedComparison) -> PreflightFinding | None:
+    """A warning where an equally good candidate would not be proven to be so; None where it would, or where nothing answers yet."""
+    if found.release is None or found.provable <= compared.margin:
+        return None
+    more = f"bring about {found.items_needed:,} independent test items" if found.items_needed else "more test items alone will not do"
+    raised = math.ceil(100 * found.provable) / 100
+    return PreflightFinding(
+        code="incumbent_margin",
+        severity=PreflightSeverity.WARNING,
+        what=(
+            f"a candidate that is as good as release {short(found.release)}, which answers now, will hardly be proven to be: "
+            f"{found.n:,} independent test items prove {compared.metric} alike within {found.provable:.3f}; the margin: {compared.margin:g}"
+        ),
+        remedy=f"{more}, or set `margin: {raised:g}` if so much may be lost",
+    )
+
+
+def _disagreement(context: StepContext, compared: PlannedComparison, known: Evidence | None) -> tuple[float, str]:
+    """The share of items on which two equally good candidates differ, and where that is from."""
+    last = known.against_incumbent if known else None
+    if last is not None and last.metric == compared.metric and not last.reason:
+        rate = (last.wins + last.losses) / last.n
+        return rate, f"as the release that answers now and the one before it, which differed on {rate:.0%} of the items"
+    errors, of_whom = _errors(context, compared.metric, known)
+    return errors, f"{of_whom} errs on {errors:.0%} of the items, and two that are equally good share half of their errors"
+
+
+def _errors(context: StepContext, metric: str, known: Evidence | None) -> tuple[float, str]:
+    for name in (metric, "accuracy", "exact_match") if known else ():
+        measured = known.metrics.get(name) if known else None
+        if measured is not None and measure_of(name).unit == "share":
+            return _share_of_errors(name, measured.value), "the release that answers now"
+    target = next((kpi.target for kpi in context.objective.kpis if kpi.metric == metric and measure_of(metric).unit == "share"), None)
+    if target is not None:
+        return _share_of_errors(metric, target), f"a candidate that just reaches {metric} {target:g}"
+    return _UNKNOWN, "a candidate of which nothing is known"
+
+
+def _share_of_errors(metric: str, value: float) -> float:
+    return min(1.0, max(0.01, value if lower_is_better(metric) else 1 - value))

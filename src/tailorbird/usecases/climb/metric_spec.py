@@ -1,0 +1,102 @@
+"""How an objective is measured: by which metrics, at what confidence, in which metric candidates are compared, and as which bytes results
+are kept.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tailorbird import data, evaluation
+from tailorbird.crypto.canonical_json import canonical_json
+from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
+from tailorbird.domain.plan import PlannedComparison
+from tailorbird.domain.value import Digest, Value
+from tailorbird.objective import GroupSizes, compared_on
+from tailorbird.stats.intervals import spend
+from tailorbird.usecases.steps.step_context import StepContext
+
+
+def spec_of(context: StepContext, look: int) -> evaluation.MeasureSpec:
+    """How the objective of a run is measured, at the confidence of this look."""
+    return evaluation.MeasureSpec(
+        task=context.objective.task.kind,
+        labels=context.manifest.labels,
+        confidence=spend(context.objective.business.risk.confidence, look),
+        seed=context.objective.seed,
+        price_per_hour=context.deps.prices.per_hour,
+        many=context.many,
+        form=context.objective.task.format,
+    )
+
+
+def groups_of(context: StepContext, manifest: SnapshotManifest, *, shifted: bool = False) -> GroupSizes:
+    """How rows of a split share groups: those of the shifted part, or the others. Of the sealed test nothing else is looked at."""
+
+    @cache
+    def rows(split: Split) -> list[Row]:
+        return [row for row in data.load_rows(manifest, context.deps.artifacts, split) if row.shifted == shifted]
+
+    return lambda split, label: data.group_sizes(rows(split), label, many=context.many)
+
+
+def comparison_of(context: StepContext) -> PlannedComparison:
+    """In which metric candidates are compared: as the plan says; where there is none yet, or one of an earlier version, as it would."""
+    planned = context.plan.comparison if context.plan else None
+    return planned or compared_on(context.file, context.manifest, groups_of(context, context.manifest))
+
+
+def rule_of(context: StepContext, upper: Evidence, lower: Evidence, confidence: float | None = None) -> evaluation.ComparisonRule:
+    """How two candidates of the objective are compared, at the confidence of its risk tier where no other is given."""
+    found, objective = comparison_of(context), context.objective
+    return evaluation.ComparisonRule(
+        metric=found.metric,
+        margin=found.margin,
+        confidence=confidence or objective.business.risk.confidence,
+        seed=objective.seed,
+        many=context.many,
+        refer_below=(upper.refer_below, lower.refer_below),
+    )
+
+
+def against(context: StepContext, upper: Evidence, lower: Evidence) -> Comparison:
+    """How two candidates that were measured on the same items stand to each other."""
+    rule = rule_of(context, upper, lower)
+    return evaluation.compare(upper.candidate, lower.candidate, context.items(upper.items), context.items(lower.items), rule)
+
+
+def unlike(context: StepContext, ours: Evidence, theirs: Evidence) -> frozenset[Digest]:
+    """The items on which two candidates differ in the metric by which the objective compares."""
+    return evaluation.differing(context.items(ours.items), context.items(theirs.items), rule_of(context, ours, theirs))
+
+
+class SealedQuestion(Value):
+    """What the sealed test is asked about a candidate: everything that its answers decide. Changing any of it afterwards is asking again.
+
+    ``targets`` are sorted, so that their order is nothing; what they are for and limits that labels have no part in stay outside.
+    """
+
+    targets: tuple[tuple[str, float], ...]
+    confidence: float
+    max_error: float | None
+    max_drop: float | None
+    compared_on: str
+    margin: float
+
+
+def question_of(context: StepContext) -> SealedQuestion:
+    """What this run asks."""
+    objective, compared = context.objective, comparison_of(context)
+    return SealedQuestion(
+        targets=tuple(sorted((kpi.metric, kpi.target) for kpi in objective.kpis)),
+        confidence=objective.business.risk.confidence,
+        max_error=objective.referral.max_error if objective.referral else None,
+        max_drop=objective.limits.shift.max_drop if objective.limits.shift else None,
+        compared_on=compared.metric,
+        margin=compared.margin,
+    )
+
+
+def as_lines(items: tuple[ItemResult, ...]) -> bytes:
+    """Item results as the bytes that are kept: one a line."""
+    return b"".join(canonical_json(item) + b"\n" for item in items)

@@ -1,0 +1,197 @@
+"""Refuses what no candidate could prove, before anything is spent.
+
+A perfect candidate is put before the gate itself: it gives every answer that the rows hold, is sure of each, and is measured as any other.
+What even it does not prove, on dev or on test, at the confidence of the first look, nothing can. So this follows the metrics and the gate
+by itself, whatever becomes of them. Of the sealed test no text is read and no candidate is asked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
+
+from tailorbird import data, evaluation, release
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.evidence import Evidence, Finding, ItemResult, Prediction, Verdict
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.objective import Fault, raise_faults
+from tailorbird.stats.intervals import paired_interval, spend
+from tailorbird.stats.metric_direction import lower_is_better
+from tailorbird.usecases.steps.step_context import StepContext
+
+#: Nats of an answer that a perfect candidate does not give.
+_NEVER = -60.0
+#: Items that make two bins, without which there is no ``ece``.
+_TWO_BINS = 40
+
+
+def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
+    """Raises ObjectiveInvalid at the line of each KPI or limit that a perfect candidate could not prove. Tells where the next look at the
+    sealed test could prove nothing."""
+    splits = (Split.TRAIN, Split.DEV, Split.TEST)
+    rows = {split: tuple(row for row in data.load_rows(manifest, context.deps.artifacts, split) if not row.shifted) for split in splits}
+    objective, file = context.objective, context.file
+    found: dict[int, Fault] = {}
+    for split in (Split.DEV, Split.TEST):
+        if not rows[split]:
+            line = file.line_of("kpis.0.target")
+            found.setdefault(line, Fault(line, f"{split.value} holds no rows, and can prove nothing", "bring more rows"))
+            continue
+        for finding in unprovable(objective, manifest, rows[split], 1):
+            line = file.line_of(_place(objective, finding))
+            found.setdefault(line, Fault(line, _message(finding, split, objective), _hint(finding, split, objective)))
+    for place, message, hint in (*_latency(context, rows), *_cost(context), *_retention(objective)):
+        found.setdefault(line := file.line_of(place), Fault(line, message, hint))
+    raise_faults(file.source, [found[line] for line in sorted(found)])
+    _tell_of_next_look(context, manifest, rows[Split.TEST])
+
+
+def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[Row], look: int) -> list[Finding]:
+    """KPIs, and the limit of a referral, that a perfect candidate would not pass on ``rows`` at this look."""
+    names = {kpi.metric for kpi in objective.kpis} | ({"selective_risk"} if objective.referral else set())
+    spec = _spec(objective, manifest, look)
+    items = [_best(item, objective) for item in evaluation.results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
+    nobody = digest_of({"candidate": "perfect"})
+    evidence = Evidence(
+        candidate=nobody,
+        split=rows[0].split,
+        n=len(rows),
+        metrics=evaluation.some_metrics(items, spec, names),
+        items=nobody,
+        seconds=0.0,
+        engine="",
+    )
+    judged = release.judge(release.GateInputs(objective=objective, evidence=evidence, look=look)).findings
+    return [each for each in judged if each.name in names and each.verdict is not Verdict.PASS]
+
+
+def _spec(objective: Objective, manifest: SnapshotManifest, look: int) -> evaluation.MeasureSpec:
+    return evaluation.MeasureSpec(
+        task=objective.task.kind,
+        labels=manifest.labels,
+        confidence=spend(objective.business.risk.confidence, look),
+        seed=objective.seed,
+        price_per_hour=0.0,
+        many=objective.task.labels == "many",
+        refer_below=0.0 if objective.referral else None,
+        form=objective.task.format,
+    )
+
+
+def _perfect(row: Row, manifest: SnapshotManifest, objective: Objective) -> Prediction:
+    """The row's own answer, given with certainty; documents in the order of their grades."""
+    if objective.task.kind is TaskKind.RANK:
+        grades = evaluation.relevance_of(row.target)
+        ranking = tuple(sorted((name for name, grade in grades.items() if grade > 0), key=lambda name: (-grades[name], name)))
+        return Prediction(item=row.id, answer=ranking[0] if ranking else "", ranking=ranking)
+    if objective.task.kind is TaskKind.GENERATE:
+        return Prediction(item=row.id, answer=row.target)
+    chances = dict.fromkeys(manifest.labels if objective.task.labels == "one" else (), _NEVER) | {row.target: 0.0}
+    return Prediction(item=row.id, answer=row.target, log_probabilities=chances)
+
+
+def _best(item: ItemResult, objective: Objective) -> ItemResult:
+    """Scores that do not follow from the reference alone at their best: its form, its words in passages, whether it declines."""
+    if objective.task.kind is not TaskKind.GENERATE:
+        return item
+    formed = {"format_valid": 1.0} if objective.task.format else {}
+    return item.model_copy(update={"scores": item.scores | formed | {"groundedness": 1.0, "refusal_rate": 0.0}})
+
+
+def _place(objective: Objective, finding: Finding) -> str:
+    index = next((index for index, kpi in enumerate(objective.kpis) if kpi.metric == finding.name), None)
+    return f"kpis.{index}.target" if index is not None and finding.kind == "kpi" else "referral.max_error"
+
+
+def _message(finding: Finding, split: Split, objective: Objective) -> str:
+    sign = "<=" if lower_is_better(finding.name) else ">="
+    confidence = spend(objective.business.risk.confidence, 1)
+    what = f"{split.value} cannot prove {finding.name} {sign} {finding.bound:g} at {confidence:.1%} confidence"
+    if finding.value is None or finding.low is None or finding.high is None:
+        return f"{what}: too few of its rows bear on it, whatever a candidate answers"
+    end = f"at most {finding.high:.3f}" if lower_is_better(finding.name) else f"at least {finding.low:.3f}"
+    return f"{what}: a perfect candidate on its {finding.n} rows would be proven to have {end}"
+
+
+def _hint(finding: Finding, split: Split, objective: Objective) -> str:
+    needed = _needed(finding, spend(objective.business.risk.confidence, 1))
+    more = f"bring more rows, so that {split.value} holds at least {needed:,} that bear on it" if needed else ""
+    if finding.low is None or finding.high is None:
+        return more or "bring more rows that bear on it, or remove the target"
+    if lower_is_better(finding.name):
+        nearest = f"raise the target to {math.ceil(1000 * finding.high) / 1000:g}"
+    else:
+        lowered = math.floor(1000 * finding.low) / 1000
+        nearest = f"lower the target to {lowered:g}" if lowered > 0 else ""
+    by_hand = f" (a source with `split: {split.value}` puts its rows there)" if more else ""
+    return " or ".join(part for part in (more + by_hand, nearest) if part) or "remove the target"
+
+
+def _needed(finding: Finding, confidence: float) -> int | None:
+    """Rows with which a perfect candidate would do, from Wilson's interval at 0 or 1: n ≥ z² b / (1 − b); where groups make rows worth
+    less, as many times more. None where perfection is no 0 or 1, or no number of rows would do."""
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    if finding.value is None or finding.low is None or finding.high is None:
+        return _TWO_BINS if finding.name == "ece" else None
+    gap = finding.bound if finding.value == 0 else 1 - finding.bound
+    seen = finding.high if finding.value == 0 else 1 - finding.low
+    if finding.value not in (0.0, 1.0) or not 0 < gap < 1 or not 0 < seen < 1:
+        return None
+    worth = z2 * (1 - seen) / seen
+    return math.ceil(z2 * (1 - gap) / gap * max(1.0, finding.n / worth))
+
+
+def _latency(context: StepContext, rows: dict[Split, tuple[Row, ...]]) -> Iterator[tuple[str, str, str]]:
+    """A limit on latency needs requests: as many texts as bound the percentile, each asked once."""
+    if context.objective.limits.latency_p95_ms is None:
+        return
+    confidence = spend(context.objective.business.risk.confidence, 1)
+    needed, texts = evaluation.fewest_requests(confidence), len(rows[Split.TRAIN]) + len(rows[Split.DEV])
+    if texts < needed:
+        message = f"{needed} requests bound a 95th percentile at {confidence:.1%} confidence, and train and dev hold {texts} texts to ask"
+        yield "limits.latency_p95_ms.max", message, f"bring at least {needed - texts} more rows, or remove the limit"
+
+
+def _cost(context: StepContext) -> Iterator[tuple[str, str, str]]:
+    """Whatever takes time costs something, unless the machine costs nothing."""
+    limit, price = context.objective.limits.cost_per_1k_requests, context.deps.prices.per_hour
+    if limit is not None and limit.max == 0 and price > 0:
+        message = f"no answer costs nothing: an hour of this machine costs {price:g}"
+        yield "limits.cost_per_1k_requests.max", message, "write an amount above 0, or remove the limit"
+
+
+def _retention(objective: Objective) -> Iterator[tuple[str, str, str]]:
+    """A drop that is not proven even where candidate and base never differ on a probe. Prompts have weights that nobody changed."""
+    limit = objective.limits.retention
+    untouched = objective.ladder != "auto" and set(objective.ladder) <= _UNTRAINED
+    if limit is None or limit.tasks or untouched:
+        return
+    confidence, asked = spend(objective.business.risk.confidence, 1), evaluation.probe_names()
+    proven = paired_interval([0.0] * len(asked), asked, confidence)[1]
+    if proven > limit.max_drop:
+        nearest = math.ceil(1000 * proven) / 1000
+        message = (
+            f"{len(asked)} probes cannot prove a drop of at most {limit.max_drop:g} at {confidence:.1%} confidence: "
+            f"a trained candidate that never differs from its base would be proven to drop at most {proven:.4f}"
+        )
+        yield "limits.retention.max_drop", message, f"the nearest valid value is {nearest:g}, or add `tasks` with more questions"
+
+
+#: Rungs that change no weight.
+_UNTRAINED = frozenset({RungKind.FLOOR, RungKind.SEARCH, RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING})
+
+
+def _tell_of_next_look(context: StepContext, manifest: SnapshotManifest, rows: Sequence[Row]) -> None:
+    """Earlier looks made the next one stricter. It is told, and not refused: the same candidate on the same rows is looked at again for
+    nothing."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        look = work.looks.count(context.objective.name) + 1
+    if look == 1 or not rows:
+        return
+    open_ = [each.name for each in unprovable(context.objective, manifest, rows, look)]
+    if open_:
+        told = f"look {look} at the sealed test could not prove {', '.join(open_)}, whatever a new candidate answers"
+        context.progress.tell(f"{told}: bring more test rows, or lower the target")

@@ -1,0 +1,157 @@
+"""The end of a run: a look at the sealed test, and the release it may lead to."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from tailorbird import release
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.evidence import Evidence, GateResult, Verdict
+from tailorbird.domain.label_review import ReviewSheet
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Conclusion, Ladder, SealedTest
+from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.domain.value import Digest
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.audit_events import Facts, record, remark
+from tailorbird.usecases.climb.incumbent import against_incumbent
+from tailorbird.usecases.climb.metric_spec import question_of, unlike
+from tailorbird.usecases.climb.regression_limits import carried
+from tailorbird.usecases.climb.rungs import after_look, examine
+from tailorbird.usecases.climb.snapshot_and_plan import planned
+from tailorbird.usecases.label_reviews.label_review import sheet_for
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
+
+
+def open_test(context: StepContext) -> StepOutcome:
+    """Measures the chosen candidate on the sealed test; the look is counted before the test is read, and for ever."""
+    climb = chosen_climb(_ladder(context))
+    candidate = context.record(Candidate, climb.candidate)
+    look = _count_look(context, climb.candidate)
+    evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)
+    evidence = against_incumbent(context, evidence, look)
+    gate = release.judge(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
+    choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(context, climb, evidence, gate)
+
+    def keep(work: UnitOfWork) -> None:
+        work.records.put(evidence)
+        work.records.put(gate)
+
+    digests = {"candidate": climb.candidate, "evidence": digest_of(evidence), "gate": digest_of(gate)}
+    facts: Facts = {"look": look, "verdict": gate.verdict.value}
+    if reason:
+        facts["choice"] = choice.value
+    return StepOutcome(SealedTest(**digests, look=look, choice=choice, reason=reason), facts, keep)
+
+
+def conclude(context: StepContext) -> StepOutcome:
+    """Drafts, signs and gates the release when the sealed test passed; says why not otherwise."""
+    ladder, looks = _ladder(context), context.looks
+    if ladder.chosen is None:
+        last = digest_of(looks[-1]) if looks else None
+        return StepOutcome(Conclusion(ladder=digest_of(ladder), test=last, release=None, reason=ladder.reason), {"release": None})
+    found = looks[-1]
+    gate = context.record(GateResult, found.gate)
+    if gate.verdict is not Verdict.PASS:
+        reason = f"the sealed test did not confirm it: {found.reason or gate.reason}"
+        ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=None, reason=reason)
+        return StepOutcome(ended, {"release": None})
+    sheet = sheet_for(context, ladder, chosen_climb(ladder), context.record(Evidence, found.evidence), partial(unlike, context))
+    drafted = _draft(context, ladder, found, gate, sheet)
+    ended = Conclusion(ladder=digest_of(ladder), test=digest_of(found), release=drafted.digest, reason=gate.reason)
+
+    def keep(work: UnitOfWork) -> None:
+        if sheet is not None:
+            work.records.put(sheet)
+        work.releases.add(drafted)
+        work.releases.move(drafted.digest, ReleaseState.DRAFT, next_state(ReleaseState.DRAFT, ReleaseAction.PASS_GATE))
+        now = context.deps.clock.now()
+        for kind in ("release.drafted", "release.gated"):
+            record(work, kind, context.actor.name, drafted.digest, now, {"objective": context.objective.name, "run": context.run.id})
+        for exception in context.objective.exceptions:
+            told: Facts = {"rule": exception.rule, "reason": remark(work, f"{exception.by}: {exception.because}")}
+            record(work, "release.excepted", context.actor.name, drafted.digest, now, told)
+
+    return StepOutcome(ended, {"release": drafted.digest}, keep)
+
+
+def _ladder(context: StepContext) -> Ladder:
+    """The climb as it was closed last."""
+    assert context.ladder is not None
+    return context.ladder
+
+
+def chosen_climb(ladder: Ladder) -> Climb:
+    """The climb of the chosen candidate."""
+    return next(climb for climb in ladder.measured if climb.candidate == ladder.chosen)
+
+
+def _count_look(context: StepContext, candidate: Digest) -> int:
+    """Records the look, and returns its number: looks of other objectives at the same test rows are paid for from one budget."""
+    tested = frozenset(row.id for row in (*context.rows(Split.TEST), *context.shifted_rows(Split.TEST)))
+    question = digest_of(question_of(context))
+    with context.deps.ledger.work(context.run.tenant) as work:
+        before = work.looks.count(context.objective.name)
+        look = work.looks.add(context.objective.name, context.done[transitions.SNAPSHOT], candidate, question)
+        shared = _looks_of_others(work, context.objective.name, tested)
+        if look > before:
+            facts: Facts = {"look": look + shared, "objective": context.objective.name, "of_other_objectives": shared}
+            record(work, "test.opened", context.actor.name, candidate, context.deps.clock.now(), facts)
+    return look + shared
+
+
+def _looks_of_others(work: UnitOfWork, name: str, tested: frozenset[Digest]) -> int:
+    """How often other objectives of the tenant, whose sealed test shares rows with this one, have looked at theirs."""
+    others = {run.objective_name for run in work.runs.all()} - {name}
+    looked = {other: count for other in others if (count := work.looks.count(other))}
+    return sum(count for other, count in looked.items() if _tests(work, other) & tested)
+
+
+def _tests(work: UnitOfWork, name: str) -> frozenset[Digest]:
+    return frozenset(row for row, (split, _) in work.splits.assigned(name).items() if split == Split.TEST.value)
+
+
+def _draft(context: StepContext, ladder: Ladder, found: SealedTest, gate: GateResult, sheet: ReviewSheet | None) -> Release:
+    climb = chosen_climb(ladder)
+    candidate = context.record(Candidate, climb.candidate)
+    content = release.assemble(
+        release.ReleaseParts(
+            run=context.run,
+            objective=context.objective,
+            base=context.base_of(candidate),
+            candidate=candidate,
+            snapshot=digest_of(context.manifest),
+            refer_below=climb.evidence.refer_below,
+        )
+    )
+    dossier = Dossier(
+        release=digest_of(content),
+        plan=digest_of(planned(context)),
+        ladder=digest_of(ladder),
+        dev_evidence=digest_of(climb.evidence),
+        test_evidence=found.evidence,
+        gate=found.gate,
+        gate_verdict=gate.verdict,
+        card=context.deps.artifacts.put(_card(context, ladder, candidate, found, gate).encode()),
+        created_at=context.deps.clock.now(),
+        review=digest_of(sheet) if sheet else None,
+    )
+    signature = context.actor.sign("release", digest_of(dossier))
+    return Release(digest=digest_of(content), content=content, dossier=dossier, state=ReleaseState.DRAFT, signature=signature)
+
+
+def _card(context: StepContext, ladder: Ladder, candidate: Candidate, found: SealedTest, gate: GateResult) -> str:
+    return release.model_card(
+        release.CardFacts(
+            objective=context.objective,
+            manifest=context.manifest,
+            base=context.base_of(candidate),
+            candidate=candidate,
+            ladder=ladder,
+            test_evidence=context.record(Evidence, found.evidence),
+            gate=gate,
+            rule=release.rule_for(context.objective),
+            floor=planned(context).floor,
+        )
+    )

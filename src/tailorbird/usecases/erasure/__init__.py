@@ -1,0 +1,1 @@
+"""Erasure: a person is found wherever their data reached, removed, and certified."""

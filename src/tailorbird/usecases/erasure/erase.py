@@ -1,0 +1,267 @@
+"""A person is forgotten: found wherever their rows, documents and words reached, taken out, and certified.
+
+Each stage can be done again and does then what is left, so whoever is killed, or comes second, loses nothing: the wish is recorded first
+(from then on no snapshot takes the person's rows), new snapshots follow, then bytes are destroyed, and last the certificate is written. One
+worker at a time holds the lease. No name of a person enters the record: a keyed pseudonym does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from tailorbird.auth import Action, signing
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.erasure import Certificate, Erasure, ErasureReach, Obligation, RewrittenSnapshot
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
+from tailorbird.domain.identity import Signature
+from tailorbird.domain.ladder import Candidate
+from tailorbird.domain.run import FINISHED, RunState
+from tailorbird.domain.value import Digest
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.text.pseudonyms import pseudonym
+from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.erasure.lineage import Lineage, reach_of, trace
+from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged, unused_indexes, unused_prompts
+from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
+from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
+from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
+from tailorbird.usecases.erasure.subject_rows import Found, SubjectData, held_by, with_ancestors
+from tailorbird.usecases.leases import owner
+from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
+from tailorbird.usecases.storage_quota import storing
+
+#: How long one stage may take before somebody else may take over.
+LEASE = timedelta(minutes=2)
+#: What a certificate's signature is for.
+PURPOSE = "erasure"
+
+
+@dataclass(frozen=True)
+class _Theirs:
+    """What is the person's: in snapshots, in requests, on sheets of label reviews, and what is left of an earlier look because a release
+    needed it then."""
+
+    found: Found
+    words: Reasons
+    sheets: Sheets
+    left: frozenset[Digest]
+
+    def __bool__(self) -> bool:
+        return bool(self.found or self.words or self.sheets or self.left)
+
+
+def erase(deps: Dependencies, actor: Actor, subject: str, progress: Progress) -> Erasure:
+    """Forgets ``subject``, the name of a person as it stands in the column of subjects, and writes the certificate, to be signed.
+
+    Asked again, it takes up what is left. Raises Forbidden, Busy (somebody else is at it), NotFound (nothing is of that person),
+    DataInvalid (a snapshot would lose all rows of a split).
+    """
+    permit(deps, actor, Action.ERASE_DATA, "data.erase")
+    with storing(deps, actor.tenant, bounded=False) as store:
+        return _erase(replace(deps, artifacts=store), actor, subject, progress)
+
+
+def _erase(deps: Dependencies, actor: Actor, subject: str, progress: Progress) -> Erasure:
+    asked, secret = _ask(deps, actor, subject)
+    progress.tell("looking for rows and documents of this person in all snapshots, and for their words in requests")
+    theirs = _find(deps, asked, subject)
+    if theirs:
+        found = theirs.found
+        rewritten = tuple(_rewrite(deps, actor, asked, digest, found, secret) for digest in found)
+        rows, documents = (sum(len(held[place]) for held in found.values()) for place in (0, 1))
+        progress.tell(f"made {len(rewritten)} snapshots without {rows} rows and {documents} documents; following what they reached")
+        asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
+    _, certificate = certificate_of(deps, actor.tenant, asked.id)
+    progress.tell(f"destroying {len(certificate.purged)} artifacts that hold the person's words")
+    for digest in certificate.purged:
+        deps.artifacts.destroy(digest)
+    shutil.rmtree(deps.curations(actor.tenant), ignore_errors=True)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        runs = [run.id for run in work.runs.all()]
+    for run in runs:
+        shutil.rmtree(deps.vectors(run), ignore_errors=True)
+    deps.ledger.flush(scrub=True)
+    return asked
+
+
+def certify(deps: Dependencies, actor: Actor, erasure: str, certificate: Digest, signature: Signature) -> Erasure:
+    """Files the actor's signature over the certificate. Raises Forbidden, NotFound, Conflict, InvalidInput (the signature does not hold).
+
+    An erasure is done when somebody has put their name to it.
+    """
+    permit(deps, actor, Action.ERASE_DATA, "data.certify")
+    certificate_of(deps, actor.tenant, erasure)
+    present = actor.identity.model_copy(update={"former_keys": ()})
+    try:
+        signing.verify(signature, identity=present, purpose=PURPOSE, digest=certificate)
+    except Corrupt as error:
+        raise InvalidInput(error.message, "sign the certificate with your present key", code="signature_invalid") from None
+    with deps.ledger.work(actor.tenant) as work:
+        found = work.erasures.get(erasure)
+        done = work.erasures.sign(found.id, certificate, signature.model_copy(update={"at": deps.clock.now()}))
+        record(work, "data.erasure_certified", actor.name, found.id, deps.clock.now(), {"certificate": certificate})
+        return done
+
+
+def certificate_of(deps: Dependencies, tenant: str, erasure: str) -> tuple[Erasure, Certificate]:
+    """An erasure and its certificate. Raises NotFound, Conflict (it is not carried out yet)."""
+    with deps.ledger.work(tenant, write=False) as work:
+        found = work.erasures.get(erasure)
+        if found.certificate is None:
+            raise Conflict(
+                f"the erasure {found.id} is not carried out yet",
+                "run tailorbird data erase for the same subject again: it goes on where it stopped",
+                code="erasure_open",
+            )
+        return found, work.records.get(Certificate, found.certificate)
+
+
+def _ask(deps: Dependencies, actor: Actor, subject: str) -> tuple[Erasure, bytes]:
+    """Records the wish. From here on no new snapshot takes a row of this person, whatever becomes of this process."""
+    if not subject.strip():
+        raise InvalidInput("no subject is named", "give the name as it stands in the column of subjects", code="subject_empty")
+    with deps.ledger.work(actor.tenant) as work:
+        secret, now = work.secrets.get(PROVENANCE), deps.clock.now()
+        who = pseudonym(secret, actor.tenant, subject)
+        new = Erasure(id=digest_bytes(who.encode())[7:19], tenant=actor.tenant, subject=who, by=actor.name, at=now)
+        asked = work.erasures.add(new)
+        work.erasures.take(asked.id, owner(), LEASE)
+        if asked == new:
+            record(work, "data.erasure_asked", actor.name, asked.id, now)
+        return asked, secret
+
+
+def _find(deps: Dependencies, asked: Erasure, subject: str) -> _Theirs:
+    """What every snapshot whose bytes are still there holds of the person, what requests and sheets hold, and what an earlier look had to
+    leave.
+
+    Raises NotFound when there never was anything.
+    """
+    with deps.ledger.work(asked.tenant, write=False) as work:
+        manifests = manifests_of(work)
+    found: dict[Digest, SubjectData] = {}
+    for digest, manifest in manifests.items():
+        held = held_by(manifest, deps.artifacts, asked.subject)
+        if held.rows or held.documents:
+            found[digest] = held
+        _hold(deps, asked)
+    answers = any(not manifests[digest].label_counts for digest in found)
+    quotes = quotes_of(subject, found, deps.redact or str, answers=answers)
+    words = find_words(deps, asked.tenant, subject, quotes)
+    with deps.ledger.work(asked.tenant, write=False) as work:
+        sheets = find_answers(work, {row.id for held in found.values() for row in held.rows}, quotes)
+    if not found and not words and not sheets and asked.certificate is None:
+        _hold(deps, asked, timedelta(0))
+        raise NotFound(
+            "no snapshot holds a row or a document of this person, and no request is theirs",
+            "write the name as it stands in the column that is named as `subject`; what comes later is left out from now on",
+            code="subject_missing",
+        )
+    _hold(deps, asked)
+    return _Theirs(found, words, sheets, _left(deps, asked))
+
+
+def _left(deps: Dependencies, asked: Erasure) -> frozenset[Digest]:
+    """Indexes, and candidates by their prompts, that a release needed when they were found, and needs no more."""
+    if asked.certificate is None:
+        return frozenset()
+    with deps.ledger.work(asked.tenant, write=False) as work:
+        reach = work.records.get(Certificate, asked.certificate).reach
+        return frozenset(unused_indexes(work, deps.artifacts, reach.indexes)) | frozenset(unused_prompts(work, reach.prompts))
+
+
+def _hold(deps: Dependencies, asked: Erasure, ttl: timedelta = LEASE) -> None:
+    with deps.ledger.work(asked.tenant) as work:
+        work.erasures.take(asked.id, owner(), ttl)
+
+
+def _rewrite(deps: Dependencies, actor: Actor, asked: Erasure, old: Digest, found: Found, secret: bytes) -> RewrittenSnapshot:
+    """Makes the snapshot without what is the person's, and records it."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        made = rewrite(work, deps.artifacts, old, found[old], secret)
+    facts: Facts = {"parent": old, "rows": len(found[old].rows), "documents": len(found[old].documents), "why": "erased"}
+    with deps.ledger.work(actor.tenant) as work:
+        work.erasures.take(asked.id, owner(), LEASE)
+        known = work.records.digests(SnapshotManifest)
+        work.records.put(made.manifest)
+        work.splits.remember(made.manifest.objective, {row.id: (row.split.value, row.group) for row in made.changed})
+        if made.told.new not in known:
+            record(work, "data.snapshot_rewritten", actor.name, made.told.new, deps.clock.now(), facts)
+    return made.told
+
+
+def _write_certificate(
+    deps: Dependencies, actor: Actor, asked: Erasure, theirs: _Theirs, rewritten: tuple[RewrittenSnapshot, ...], secret: bytes
+) -> Erasure:
+    """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end, words go."""
+    now, found = deps.clock.now(), theirs.found
+    with deps.ledger.work(actor.tenant) as work:
+        lineage = with_ancestors(found, manifests_of(work))
+        traced = trace(work, lineage)
+        earlier = work.records.get(Certificate, asked.certificate) if asked.certificate else None
+        news = [work.records.get(SnapshotManifest, one.new) for one in rewritten]
+        forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
+        doomed = purged(work, deps.artifacts, found, news, traced) | theirs.left - set(forgotten)
+        certificate = Certificate(
+            erasure=asked.id,
+            tenant=actor.tenant,
+            subject=asked.subject,
+            asked_by=asked.by,
+            asked_at=asked.at,
+            done_at=now,
+            reach=_joined(reach_of(work, lineage, traced, now), earlier),
+            snapshots=rewritten,
+            purged=tuple(sorted(doomed | set(earlier.purged if earlier else ()))),
+            duties=_duties(work, duties_of(found, traced, now.date()), earlier),
+            earlier=asked.certificate,
+            words=forget_words(work, actor.tenant, theirs.words, secret),
+            forgotten=forgotten,
+            answers=forget_answers(work, theirs.sheets),
+        )
+        gone = {row.id for held in found.values() for row in held.rows}
+        work.decisions.forget(gone)
+        work.splits.forget(gone)
+        work.records.forget(Candidate, forgotten)
+        _end_open_runs(work, traced)
+        digest = work.records.put(certificate)
+        done = work.erasures.finish(asked.id, owner(), digest)
+        record(work, "data.erased", actor.name, asked.id, now, _facts(digest, certificate, len(gone)))
+        return done
+
+
+def _facts(digest: Digest, certificate: Certificate, rows: int) -> Facts:
+    counts = {
+        "snapshots": len(certificate.snapshots),
+        "duties": len(certificate.duties),
+        "requests": len(certificate.words),
+        "reviews": len(certificate.answers),
+    }
+    return {"certificate": digest, "rows": rows, "documents": certificate.reach.documents, **counts}
+
+
+def _joined(reach: ErasureReach, earlier: Certificate | None) -> ErasureReach:
+    """With what was reached before: an index or a prompt that had to stay then is looked at again each time."""
+    if earlier is None:
+        return reach
+    before = earlier.reach
+    both = {name: tuple(sorted({*getattr(reach, name), *getattr(before, name)})) for name in ("indexes", "prompts")}
+    return reach.model_copy(update=both)
+
+
+def _duties(work: UnitOfWork, new: tuple[Obligation, ...], earlier: Certificate | None) -> tuple[Obligation, ...]:
+    """The new duties, and those of before that nobody has done yet, each with its first day."""
+    before = due_still(work, earlier.duties) if earlier else ()
+    known = {(duty.kind, duty.what, duty.why) for duty in before}
+    more = [duty for duty in new if (duty.kind, duty.what, duty.why) not in known]
+    return tuple(sorted([*before, *more], key=lambda duty: (duty.due, duty.kind.value, duty.what)))
+
+
+def _end_open_runs(work: UnitOfWork, traced: Lineage) -> None:
+    """A run over rows that are being destroyed cannot go on; the next adapt is another run, over the new snapshot."""
+    for run in traced.runs:
+        if run.state not in (*FINISHED, RunState.CANCELLED):
+            work.runs.set_state(run.id, RunState.CANCELLED)

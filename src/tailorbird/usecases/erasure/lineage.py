@@ -1,0 +1,141 @@
+"""What rows and documents reached: the runs that saw them, what was made from them, what answers with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.erasure import ErasureReach
+from tailorbird.domain.evidence import Evidence
+from tailorbird.domain.ladder import Candidate, Making, Measured
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.run import Run, Step
+from tailorbird.domain.value import Digest
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.text.normalisation import normalise
+from tailorbird.text.passages import passages_of
+from tailorbird.usecases.erasure.subject_rows import Found, SubjectData
+from tailorbird.usecases.steps import transitions
+
+_EVER = datetime(1970, 1, 1, tzinfo=UTC)
+#: Releases that nobody is answered by any more, nor ever will be.
+ENDED = (ReleaseState.RETIRED, ReleaseState.REJECTED)
+#: Rollouts that are looked through, newest first: those that go on are among them.
+_ROLLOUTS = 1000
+
+
+@dataclass
+class Lineage:
+    """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
+    prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
+    does."""
+
+    runs: list[Run] = field(default_factory=list)
+    candidates: dict[Digest, Candidate] = field(default_factory=dict)
+    learned: set[Digest] = field(default_factory=set)
+    shown: set[Digest] = field(default_factory=set)
+    demonstrated: set[Digest] = field(default_factory=set)
+    releases: list[Release] = field(default_factory=list)
+    evidence: set[Digest] = field(default_factory=set)
+
+    @property
+    def indexes(self) -> set[Digest]:
+        """Trees of entries among which are the person's."""
+        return {found.retrieval.index for digest in self.shown if (found := self.candidates[digest]).retrieval}
+
+
+def trace(work: UnitOfWork, found: Found) -> Lineage:
+    """Follows what was ``found`` through the record."""
+    traced, texts = Lineage(), {normalise(row.text) for held in found.values() for row in held.rows}
+    for run in work.runs.all():
+        steps = [step for step in work.steps.of(run.id) if step.result]
+        snapshot = next((step.result for step in steps if step.name == transitions.SNAPSHOT), None)
+        if snapshot is not None and snapshot in found:
+            traced.runs.append(run)
+            for digest, candidate in _candidates(work, steps):
+                _classify(traced, digest, candidate, texts, found[snapshot])
+    traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
+    evidence = [work.records.get(Evidence, digest) for digest in _evidence_of(work, traced)]
+    traced.evidence = {items for each in evidence for items in (each.items, each.shifted) if items}
+    return traced
+
+
+def reach_of(work: UnitOfWork, found: Found, traced: Lineage, now: datetime) -> ErasureReach:
+    """The same as names and counts, for the certificate. Requests are those that the reached releases ever answered."""
+    releases = {release.digest for release in traced.releases}
+    made = {part for digest in traced.learned for part in _learned_parts(traced.candidates[digest])}
+    documents = {document.id: document for held in found.values() for document in held.documents}
+    rollouts = [rollout for rollout in work.rollouts.latest(_ROLLOUTS) if releases & {rollout.candidate, rollout.incumbent}]
+    return ErasureReach(
+        snapshots=tuple(sorted(found)),
+        runs=tuple(sorted(run.id for run in traced.runs)),
+        candidates=tuple(sorted(traced.candidates)),
+        adapters=tuple(sorted(made)),
+        prompts=tuple(sorted(traced.demonstrated)),
+        indexes=tuple(sorted(traced.indexes)),
+        releases=tuple(sorted(releases)),
+        aliases=tuple(alias.path for alias in work.aliases.all() if releases & _deployed(alias)),
+        feedback=work.feedback.count(releases),
+        requests=sum(seen.requests for seen in work.requests.traffic(_EVER, now) if seen.release in releases),
+        rollouts=tuple(sorted(rollout.id for rollout in rollouts)),
+        documents=len(documents),
+        passages=sum(len(passages_of(document)) for document in documents.values()),
+    )
+
+
+def alive(work: UnitOfWork) -> tuple[Release, ...]:
+    """Releases that answer somebody, or may yet."""
+    return tuple(release for release in work.releases.all() if release.state not in ENDED)
+
+
+def _deployed(alias: Alias) -> set[Digest]:
+    """What answers under an alias, what is asked beside it, and what answers again after a rollback."""
+    targets = {target.release for target in (*alias.targets, *alias.previous)}
+    return targets | {alias.mirror} if alias.mirror else targets
+
+
+def _learned_parts(candidate: Candidate) -> list[Digest]:
+    """Trees of what learned: an adapter, weights, a floor, encoders."""
+    looked_up = candidate.retrieval
+    encoders = (looked_up.tuned, looked_up.reranker) if looked_up else ()
+    return [part for part in (candidate.adapter, candidate.weights, candidate.floor, *encoders) if part]
+
+
+def _candidates(work: UnitOfWork, steps: Sequence[Step]) -> Iterator[tuple[Digest, Candidate]]:
+    """What the steps made, as far as it was not forgotten before."""
+    known = set(work.records.digests(Candidate))
+    for step in steps:
+        digest = _made(work, step)
+        if digest in known:
+            yield digest, work.records.get(Candidate, digest)
+
+
+def _made(work: UnitOfWork, step: Step) -> Digest | None:
+    if step.name.startswith("make "):
+        return work.records.get(Making, str(step.result)).candidate
+    return work.records.get(Measured, str(step.result)).candidate if step.name == transitions.FLOOR else None
+
+
+def _classify(traced: Lineage, digest: Digest, candidate: Candidate, texts: set[str], held: SubjectData) -> None:
+    """Only rows of train are learned from or shown; those of dev and test are measured on, and leave counts alone. Documents are shown by
+    whatever looks them up, and what learns beside them has read them."""
+    traced.candidates[digest] = candidate
+    in_train = any(row.split is Split.TRAIN for row in held.rows)
+    what = candidate.retrieval.what if candidate.retrieval else None
+    demonstrated = any(normalise(demonstration.text) in texts for demonstration in candidate.prompt.demonstrations)
+    indexed = (what == "examples" and in_train) or (what in ("passages", "documents") and bool(held.documents))
+    if demonstrated:
+        traced.demonstrated.add(digest)
+    if demonstrated or indexed:
+        traced.shown.add(digest)
+    if demonstrated or indexed or (in_train and _learned_parts(candidate)):
+        traced.learned.add(digest)
+
+
+def _evidence_of(work: UnitOfWork, traced: Lineage) -> Iterator[Digest]:
+    for digest in work.records.digests(Evidence):
+        if work.records.get(Evidence, digest).candidate in traced.candidates:
+            yield digest

@@ -1,0 +1,121 @@
+"""A person's words in what serving keeps: the texts of requests and answers, what people said of answers, whom an answer was for.
+
+A request is a person's when it was sent for them (the field ``user``, which is kept as a salted hash), when its kept words or a label that
+somebody gave hold what an erased row or document says, or when they name the person. Kept words go rather too often than too seldom: they
+are there for review, and for a while only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.crypto.membership_proofs import key_of
+from tailorbird.data import salt_of
+from tailorbird.domain.dataset import Document, Row
+from tailorbird.domain.erasure import ErasedWords
+from tailorbird.domain.feedback import Feedback, KeptWords
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.serving import unit_of
+from tailorbird.text.containment import PART_WORDS, TextFinder
+from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.erasure.subject_rows import Found
+
+#: Requests that are read in one transaction.
+_PAGE = 1000
+_SENTENCE = re.compile(r"(?<=[.!?])\s+")
+
+T = TypeVar("T", KeptWords, Feedback)
+
+#: Requests that are a person's, and why.
+Reasons = Mapping[str, Literal["sent", "held"]]
+
+
+def quotes_of(subject: str, found: Found, redact: Callable[[str], str], *, answers: bool) -> TextFinder:
+    """What the person is known again by: their name, what their rows and documents say. ``answers`` says that targets of rows are words,
+    and no labels."""
+    return TextFinder(_texts(found, redact, answers=answers), [subject])
+
+
+def find_words(deps: Dependencies, tenant: str, subject: str, quotes: TextFinder) -> Reasons:
+    """The requests that are the person's."""
+    sent = _sent(deps, tenant, {subject, subject.strip()})
+    held = set(_held(deps, tenant, quotes)) if quotes else set[str]()
+    return {request: "sent" if request in sent else "held" for request in sorted(sent | held)}
+
+
+def forget_words(work: UnitOfWork, tenant: str, reasons: Reasons, secret: bytes) -> tuple[ErasedWords, ...]:
+    """Takes the words out, and says what went. What holds nothing of the person any more is not named."""
+    salt = salt_of(secret, f"{tenant} requests")
+    kept = {request: content for request in reasons if (content := work.contents.get(request)) is not None}
+    traced = {request for request in reasons if _is_traced(work, request)}
+    work.contents.forget(kept)
+    said, reviewed = set(work.feedback.forget(reasons)), set(work.reviews.forget(reasons))
+    work.requests.forget(traced)
+    named = {"kept": kept.keys(), "feedback": said, "review": reviewed, "trace": traced}
+    erased = []
+    for request, why in reasons.items():
+        what = tuple(name for name, some in named.items() if request in some)
+        key = key_of(salt, digest_bytes(kept[request].text.encode())).hex() if request in kept else ""
+        erased.append(ErasedWords(request=request, what=what, why=why, key=key))
+    return tuple(each for each in erased if each.what)
+
+
+def _is_traced(work: UnitOfWork, request: str) -> bool:
+    row = work.requests.get(request)
+    return bool(row.unit or row.sketch or row.prediction)
+
+
+def _sent(deps: Dependencies, tenant: str, names: Iterable[str]) -> set[str]:
+    """Requests whose ``user`` was one of ``names``, under whatever version of an alias."""
+    with deps.ledger.work(tenant, write=False) as work:
+        versions = [version for alias in work.aliases.all() for version in work.aliases.history(alias.name)]
+        return set(work.requests.of_units({unit_of(version, name) for version in versions for name in names}))
+
+
+def _texts(found: Found, redact: Callable[[str], str], *, answers: bool) -> Iterator[str]:
+    """What the person's rows and documents say, as it was read and as it is kept of requests."""
+    for text in dict.fromkeys(_as_read(found, answers=answers)):
+        yield text
+        yield redact(text)
+
+
+def _as_read(found: Found, *, answers: bool) -> Iterator[str]:
+    for held in found.values():
+        yield from _of_rows(held.rows, answers=answers)
+        yield from _of_documents(held.documents)
+
+
+def _of_rows(rows: Sequence[Row], *, answers: bool) -> Iterator[str]:
+    for row in rows:
+        yield row.text
+        if answers:
+            yield row.target
+
+
+def _of_documents(documents: Sequence[Document]) -> Iterator[str]:
+    """Whole, and sentence by sentence: an answer quotes a sentence. A short one may be anybody's."""
+    for document in documents:
+        yield document.text
+        yield from (sentence for sentence in _SENTENCE.split(document.text.strip()) if len(sentence.split()) >= PART_WORDS)
+
+
+def _held(deps: Dependencies, tenant: str, quotes: TextFinder) -> Iterator[str]:
+    contents = _pages(deps, tenant, lambda work, after: work.contents.page(after, _PAGE))
+    yield from (one.request for one in contents if quotes.held_by(one.text) or quotes.held_by(one.answer))
+    labels = _pages(deps, tenant, lambda work, after: work.feedback.labels(after, _PAGE))
+    yield from (one.request for one in labels if quotes.held_by(one.value))
+
+
+def _pages(deps: Dependencies, tenant: str, page: Callable[[UnitOfWork, str], Sequence[T]]) -> Iterator[T]:
+    """All of a repository, a short transaction a page."""
+    after = ""
+    while True:
+        with deps.ledger.work(tenant, write=False) as work:
+            found = page(work, after)
+        if not found:
+            return
+        yield from found
+        after = found[-1].request

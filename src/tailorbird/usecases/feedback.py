@@ -1,0 +1,68 @@
+"""Feedback on answers, the queue of answers for review, and redaction of the words that are kept."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from tailorbird.data.privacy import Redaction
+from tailorbird.domain.curation import PrivacyAction, PrivacyPolicy
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, KeptWords, Review, score_of
+from tailorbird.domain.value import Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.audit_events import record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+
+
+def redact(text: str) -> str:
+    """``text`` without the personal data and secrets that were found in it."""
+    return _detectors().treat([text])[0].text
+
+
+@cache
+def _detectors() -> Redaction:
+    return Redaction(PrivacyPolicy(default=PrivacyAction.REDACT))
+
+
+class QueuedAnswer(Value):
+    """An answer that waits, with its row; the words are there where the tenant's policy kept them."""
+
+    review: Review
+    request: RequestRow
+    content: KeptWords | None
+
+
+def give_feedback(deps: Dependencies, tenant: str, source: str, said: FeedbackGiven) -> Feedback:
+    """Files what ``source`` (a key's id, a person's name) says of an answer. Raises NotFound: no such request in this tenant."""
+    with deps.ledger.work(tenant) as work:
+        return _file(deps, work, source, said)
+
+
+def queue(deps: Dependencies, tenant: str, limit: int) -> tuple[tuple[QueuedAnswer, ...], int]:
+    """The oldest answers that wait, and how many there are."""
+    with deps.ledger.work(tenant, write=False) as work:
+        waiting = work.reviews.waiting(limit)
+        items = tuple(
+            QueuedAnswer(review=one, request=work.requests.get(one.request), content=work.contents.get(one.request)) for one in waiting
+        )
+        return items, work.reviews.count()
+
+
+def settle_review(deps: Dependencies, actor: Actor, request: str, label: str) -> Review:
+    """Files a person's label for an answer that waits; it becomes feedback. Raises NotFound, InvalidInput (settled already)."""
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        settled = work.reviews.get(request).settled(label, actor.name, now)
+        work.reviews.replace(settled)
+        _file(deps, work, actor.name, FeedbackGiven(request=request, kind=FeedbackKind.LABEL, value=label))
+        # The label itself may be words of a person: the log says that there is one.
+        record(work, "review.settled", actor.name, request, now, {"reason": settled.reason.value})
+    return settled
+
+
+def _file(deps: Dependencies, work: UnitOfWork, source: str, said: FeedbackGiven) -> Feedback:
+    row = work.requests.get(said.request)
+    score = score_of(said, row.prediction)
+    filed = Feedback(tenant=row.tenant, source=source, score=score, at=deps.clock.now(), **dict(said))
+    work.feedback.put(filed)
+    return filed

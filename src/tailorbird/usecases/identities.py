@@ -1,0 +1,201 @@
+"""Workspaces, tenants, identities and API keys: how people and programs come in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from tailorbird import auth
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of, plain_json
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature, Tenant
+from tailorbird.domain.quota import KeyLimits
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.maintenance.clock_floor import believed_now
+from tailorbird.usecases.snapshots.amendments import PROVENANCE
+
+#: Who ``init`` makes, one person a role, and ``admin`` for the tenant itself.
+FIRST_PEOPLE: dict[str, frozenset[Role]] = {role.value: frozenset({role}) for role in Role}
+
+
+def initialise(deps: Dependencies, tenant: str, people: dict[str, frozenset[Role]]) -> tuple[Identity, ...]:
+    """Makes a tenant with its first identities, each with a key file of its own. Doing it again adds who is missing."""
+    now = deps.clock.now()
+    with deps.ledger.system() as system:
+        if tenant not in {known.name for known in system.tenants.all()}:
+            system.tenants.add(Tenant(name=tenant, created_at=now))
+            system.events.append([Event(kind="tenant.created", tenant=tenant, actor="init", subject=tenant, at=now)])
+    with deps.ledger.work(tenant) as work:
+        # Snapshots are sealed with it: made now, a story that is killed before its first step ends is told again with the same one.
+        work.secrets.get(PROVENANCE)
+        known = {person.name for person in work.identities.all()}
+    for name, roles in people.items():
+        if name not in known:
+            _enrol(deps, tenant, name, roles, "init")
+    with deps.ledger.work(tenant, write=False) as work:
+        return work.identities.all()
+
+
+def enrol(deps: Dependencies, tenant: str, name: str, roles: frozenset[Role], public_key: str, by: str) -> Identity:
+    """Adds an identity that holds the private half of ``public_key``. Raises Conflict (name taken)."""
+    auth.check_public_key(public_key)
+    now = deps.clock.now()
+    identity = Identity(tenant=tenant, name=name, roles=roles, public_key=public_key, created_at=now)
+    with deps.ledger.work(tenant) as work:
+        _refuse_known_key(work, public_key)
+        work.identities.add(identity)
+        record(work, "identity.added", by, name, now, {"roles": ",".join(sorted(role.value for role in roles))})
+    return identity
+
+
+def disable(deps: Dependencies, actor: Actor, name: str) -> Identity:
+    """Disables an identity: it can do nothing any more; what it approved before stands. Raises NotFound, Conflict (oneself)."""
+    if name == actor.name:
+        raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        identity = work.identities.get(name)
+        disabled = identity.model_copy(update={"disabled_at": identity.disabled_at or now})
+        work.identities.replace(disabled)
+        work.sessions.end_all(name, now)
+        record(work, "identity.disabled", actor.name, name, now)
+    return disabled
+
+
+def rotate(deps: Dependencies, actor: Actor, rotation: Rotation, present: Signature, proof: Signature) -> Identity:
+    """Gives the actor another key, and ends their sessions. What the present key signed goes on to count, unless it leaked.
+
+    Both keys sign: a session alone changes no key. Raises InvalidInput (a signature does not hold), Conflict (somebody else's key or name).
+    """
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        identity = work.identities.get(actor.name)
+        if (rotation.tenant, rotation.identity) != (actor.tenant, actor.name):
+            raise Conflict("the rotation is of somebody else", "rotate your own key", code="rotation_other")
+        auth.check_public_key(rotation.public_key)
+        _require_rotation_signed(identity.public_key, identity, rotation, present)
+        _require_rotation_signed(rotation.public_key, identity, rotation, proof)
+        _refuse_known_key(work, rotation.public_key)
+        former = identity.former_keys if rotation.leaked else (*identity.former_keys, identity.public_key)
+        rotated = identity.model_copy(update={"public_key": rotation.public_key, "former_keys": former})
+        work.identities.replace(rotated)
+        work.sessions.end_all(actor.name, now)
+        record(work, "identity.rotated", actor.name, actor.name, now, {"leaked": rotation.leaked})
+    return rotated
+
+
+def _require_rotation_signed(public_key: str, identity: Identity, rotation: Rotation, signature: Signature) -> None:
+    holder = identity.model_copy(update={"public_key": public_key, "former_keys": ()})
+    try:
+        auth.verify(signature, identity=holder, purpose="rotate", digest=digest_of(rotation))
+    except Corrupt as error:
+        raise InvalidInput(error.message, "sign the rotation with the present key and with the new one", code="signature_invalid") from None
+
+
+def key_path(deps: Dependencies, tenant: str, name: str) -> Path:
+    """Where an identity's private key lies by default."""
+    return deps.workspace / "keys" / tenant / f"{name}.key"
+
+
+def act_as(deps: Dependencies, tenant: str, name: str, key_file: Path | None = None) -> Actor:
+    """The identity ``name``, proven by its own private key. Raises NotFound, or Forbidden when the key is somebody else's."""
+    with deps.ledger.work(tenant, write=False) as work:
+        identity = work.identities.get(name)
+    key = auth.load_key(key_file or key_path(deps, tenant, name))
+    auth.check_key(key, identity)
+
+    def sign(purpose: str, digest: Digest) -> Signature:
+        return auth.sign(key, name, purpose, digest, deps.clock.now())
+
+    return Actor(identity, sign)
+
+
+class KeyGrants(Value):
+    """What an API key may do, whose documents it may be shown, and how much it may use beside its tenant's limits."""
+
+    scopes: frozenset[Scope] = USUAL_SCOPES
+    groups: frozenset[Group] = frozenset()
+    limits: KeyLimits = KeyLimits()
+
+
+#: A key as they are made where nothing is said.
+USUAL = KeyGrants()
+
+
+def create_api_key(deps: Dependencies, actor: Actor, name: str, days: int | None = None, grants: KeyGrants = USUAL) -> tuple[ApiKey, str]:
+    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
+    permit(deps, actor, Action.CREATE_KEY, name)
+    now = believed_now(deps)
+    bare, secret = auth.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, grants.scopes, grants.groups)
+    key = bare.model_copy(update={"limits": grants.limits})
+    facts: Facts = {"name": name, "scopes": ",".join(sorted(key.scopes)), "groups": len(key.groups)}
+    with deps.ledger.work(actor.tenant) as work:
+        work.keys.add(key)
+        record(work, "key.created", actor.name, key.id, now, facts | _set(key.limits))
+    return key, secret
+
+
+def limit_api_key(deps: Dependencies, actor: Actor, key_id: str, limits: KeyLimits) -> ApiKey:
+    """Sets the limits of a key, in place of those it had. Gateways know within a second. Raises NotFound."""
+    permit(deps, actor, Action.LIMIT_KEY, key_id)
+    with deps.ledger.work(actor.tenant) as work:
+        key = work.keys.limit(key_id, limits)
+        facts: Facts = {"name": key.name}
+        record(work, "key.limited", actor.name, key.id, deps.clock.now(), facts | _set(limits))
+    return key
+
+
+def _set(limits: KeyLimits) -> Facts:
+    return {name: value for name, value in plain_json(limits).items() if value is not None}
+
+
+def revoke_api_key(deps: Dependencies, actor: Actor, key_id: str) -> ApiKey:
+    """Revokes a key; gateways refuse it within a second."""
+    permit(deps, actor, Action.REVOKE_KEY, key_id)
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        key = work.keys.revoke(key_id, now)
+        record(work, "key.revoked", actor.name, key.id, now, {"name": key.name})
+    return key
+
+
+def rotate_api_key(deps: Dependencies, actor: Actor, key_id: str, grace_hours: float) -> tuple[ApiKey, str]:
+    """A new key of the same name and term; the old one ends after ``grace_hours``. Raises NotFound, Conflict (the old one has ended)."""
+    permit(deps, actor, Action.ROTATE_KEY, key_id)
+    now = believed_now(deps)
+    with deps.ledger.work(actor.tenant) as work:
+        old = next((key for key in work.keys.all() if key.id == key_id), None)
+        if old is None or not old.is_valid(now):
+            raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
+        term = old.expires_at - old.created_at if old.expires_at else None
+        key, secret = auth.mint(actor.tenant, old.name, now, now + term if term else None, old.scopes, old.groups)
+        key = key.model_copy(update={"limits": old.limits})
+        work.keys.add(key)
+        work.keys.expire(old.id, now + timedelta(hours=grace_hours))
+        record(work, "key.rotated", actor.name, old.id, now, {"name": old.name, "by": key.id})
+    return key, secret
+
+
+def list_api_keys(deps: Dependencies, actor: Actor) -> tuple[ApiKey, ...]:
+    """The tenant's keys, revoked ones too."""
+    permit(deps, actor, Action.LIST_KEYS)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return work.keys.all()
+
+
+def _refuse_known_key(work: UnitOfWork, public_key: str) -> None:
+    """One key is one person: with two names it could approve what it made. Raises Conflict."""
+    if any(public_key in (known.public_key, *known.former_keys) for known in work.identities.all()):
+        raise Conflict("this key is, or was, somebody's in this tenant", "make a new key", code="key_reused")
+
+
+def _enrol(deps: Dependencies, tenant: str, name: str, roles: frozenset[Role], by: str) -> Identity:
+    """With a key made here; a key file that is there already belongs to nobody yet, and was left by an enrolment that was cut off."""
+    path = key_path(deps, tenant, name)
+    public = auth.public_key(auth.load_key(path)) if path.exists() else auth.create_key(path)
+    return enrol(deps, tenant, name, roles, public, by)

@@ -1,0 +1,1 @@
+"""Label reviews: blinded judgements by people and LLM judges."""

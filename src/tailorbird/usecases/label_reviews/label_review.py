@@ -1,0 +1,198 @@
+"""Label review of a release: the sheet that its run leaves, what each reviewer is shown, and what stands between it and staging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tailorbird import data, release
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.errors import Forbidden, NotFound
+from tailorbird.domain.evidence import Evidence, Verdict
+from tailorbird.domain.label_review import Judgement, Mark, ReviewItem, ReviewResult, ReviewSheet
+from tailorbird.domain.ladder import Climb, Ladder
+from tailorbird.domain.objective import Objective, RiskTier
+from tailorbird.domain.release import Release
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.text.conversations import as_lines
+from tailorbird.usecases.audit_events import deny, permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.erasure.review_erasure import sheet_in
+from tailorbird.usecases.snapshots.snapshot_lookup import present_of
+from tailorbird.usecases.steps.step_context import StepContext
+
+
+class ShownItem(Value):
+    """An item as a reviewer sees it. ``number`` is 0 when nothing is left; then the texts are empty."""
+
+    release: Digest
+    instruction: str
+    number: int = 0
+    text: str = ""
+    left: str = ""
+    right: str = ""
+    judged: int = 0
+    asked: int = 0
+
+
+class ReviewState(Value):
+    """A release's review so far. ``required`` is False where nobody has to be asked."""
+
+    release: Digest
+    required: bool
+    result: ReviewResult | None = None
+    against: str = ""
+
+
+#: The items on which two candidates differ in the metric by which the objective compares.
+Unlike = Callable[[Evidence, Evidence], frozenset[Digest]]
+
+
+def sheet_for(context: StepContext, ladder: Ladder, chosen: Climb, test: Evidence, unlike: Unlike) -> ReviewSheet | None:
+    """What people are asked about the chosen candidate: where it differs from the release that answers now; for the first release of a
+    high-risk objective, from the rung below it (the floor where it is the first), or else from the answers in the data."""
+    snapshot = digest_of(context.manifest)
+    if test.incumbent is not None and test.incumbent_release is not None:
+        against = f"release {short(test.incumbent_release)}, which answers now"
+        with context.deps.ledger.work(context.run.tenant, write=False) as work:
+            refer_below = work.releases.get(test.incumbent_release).content.refer_below
+        other = test.model_copy(update={"items": test.incumbent, "refer_below": refer_below})
+        return release.draw_sheet(context.objective, snapshot, against, _between(context, test, other, unlike))
+    lower = below(ladder, chosen)
+    if context.objective.business.risk is not RiskTier.HIGH:
+        return None
+    if lower is None:
+        return release.draw_sheet(context.objective, snapshot, "the answers in the data", _beside_the_data(context, chosen.evidence))
+    against = f"{lower.rung.value} {lower.variant}"
+    return release.draw_sheet(context.objective, snapshot, against, _between(context, chosen.evidence, lower.evidence, unlike))
+
+
+def _beside_the_data(context: StepContext, ours: Evidence) -> release.Disagreement:
+    """Where a candidate's answers are not those of the data."""
+    items = context.items(ours.items)
+    theirs = tuple(item.model_copy(update={"prediction": item.target}) for item in items)
+    return release.Disagreement(items, theirs, ours.split.value, frozenset(item.item for item in items if not item.correct))
+
+
+def _between(context: StepContext, ours: Evidence, theirs: Evidence, unlike: Unlike) -> release.Disagreement:
+    return release.Disagreement(context.items(ours.items), context.items(theirs.items), ours.split.value, unlike(ours, theirs))
+
+
+def next_shown(deps: Dependencies, actor: Actor, digest: str) -> ShownItem:
+    """The next item for ``actor``. Raises Forbidden (the author), NotFound (nothing to review). The first look at the items is logged."""
+    permit(deps, actor, Action.JUDGE, digest)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found, sheet, objective = read_sheet(work, digest)
+        given = work.judgements.of(found.digest)
+        manifest = present_of(work, deps.artifacts, sheet.snapshot)
+    refuse_author(deps, actor, found)
+    own = [judgement for judgement in given if judgement.reviewer == actor.name]
+    if not own:
+        with deps.ledger.work(actor.tenant) as work:
+            record(work, "review.opened", actor.name, found.digest, deps.clock.now(), {"items": len(sheet.open)})
+    shown = ShownItem(release=found.digest, instruction=objective.task.instruction, judged=len(own), asked=len(_asked(sheet, own)))
+    item = release.next_item(sheet, actor.name, given)
+    return shown if item is None else _placed(shown, sheet, actor.name, item, _text(deps, manifest, sheet, item))
+
+
+def judge(deps: Dependencies, actor: Actor, digest: str, number: int, mark: Mark, reason: str) -> ShownItem:
+    """Files a mark, and shows the next item. Raises Forbidden, InvalidInput (skipped without a reason), NotFound, Conflict (judged)."""
+    permit(deps, actor, Action.JUDGE, digest)
+    release.check_mark(mark, reason)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found, sheet, _ = read_sheet(work, digest)
+    refuse_author(deps, actor, found)
+    item = next((item for item in sheet.open if item.number == number), None)
+    if item is None:
+        raise NotFound(f"there is no item {number} on this sheet", "judge the item that is shown next", code="review_item_missing")
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        work.judgements.add(
+            Judgement(
+                release=found.digest,
+                reviewer=actor.name,
+                number=number,
+                mark=mark,
+                candidate_side=release.candidate_side(sheet, actor.name, item),
+                reason=reason.strip(),
+                at=now,
+            )
+        )
+        record(work, "review.judged", actor.name, found.digest, now, {"number": number, "mark": mark.value})
+    return next_shown(deps, actor, found.digest)
+
+
+def standing(deps: Dependencies, tenant: str, digest: str) -> ReviewState:
+    """The review so far. Raises NotFound when there is no such release."""
+    with deps.ledger.work(tenant, write=False) as work:
+        return standing_in(work, work.releases.get(digest))
+
+
+def standing_in(work: UnitOfWork, found: Release) -> ReviewState:
+    """The same, in a transaction that is open."""
+    if found.dossier.review is None:
+        return ReviewState(release=found.digest, required=False)
+    sheet = sheet_in(work, found.dossier.review)
+    objective = work.records.get(Objective, found.content.objective)
+    given, models = work.judgements.of(found.digest), work.model_reviews.of(found.digest)
+    result = release.review_result(sheet, given, objective.business.risk.confidence, objective.seed, models)
+    return ReviewState(release=found.digest, required=True, result=result, against=sheet.against)
+
+
+def demand_review(work: UnitOfWork, found: Release) -> None:
+    """Raises Forbidden (``review_missing``) unless what the tier asks of people has been done, and speaks for the release."""
+    result = standing_in(work, found).result
+    if result is not None and result.verdict is not Verdict.PASS:
+        raise Forbidden(
+            f"release {short(found.digest)} has not passed label review: {result.reason}",
+            f"ask a reviewer to run: tailorbird judge answers {short(found.digest)}; see tailorbird judge show {short(found.digest)}",
+            code="review_missing",
+        )
+
+
+def below(ladder: Ladder, chosen: Climb) -> Climb | None:
+    """The cheaper one beside which the chosen one is judged; beside the floor, the first rung."""
+    if chosen == ladder.floor:
+        return next(iter(ladder.climbs), None)
+    cheaper = ladder.climbs[: ladder.climbs.index(chosen)]
+    return cheaper[-1] if cheaper else ladder.floor
+
+
+def read_sheet(work: UnitOfWork, digest: str) -> tuple[Release, ReviewSheet, Objective]:
+    """A release with its sheet and its objective. Raises NotFound (``review_none``) where nothing has to be reviewed."""
+    found = work.releases.get(digest)
+    if found.dossier.review is None:
+        raise NotFound(
+            f"release {short(found.digest)} needs no label review",
+            "its risk tier asks nobody, or its answers differ from nothing that came before",
+            code="review_none",
+        )
+    return found, sheet_in(work, found.dossier.review), work.records.get(Objective, found.content.objective)
+
+
+def _asked(sheet: ReviewSheet, own: Sequence[Judgement]) -> set[int]:
+    """What this reviewer is or was asked about: an item that they judged counts when its answers were erased since."""
+    return {item.number for item in sheet.open} | {judgement.number for judgement in own}
+
+
+def refuse_author(deps: Dependencies, actor: Actor, found: Release) -> None:
+    """Raises Forbidden (``own_release``) for the author, and logs it."""
+    try:
+        release.check_may_review(found, actor.name, actor.identity.public_key)
+    except Forbidden as error:
+        deny(deps, actor, "release.review", found.digest, error)
+        raise
+
+
+def _placed(shown: ShownItem, sheet: ReviewSheet, reviewer: str, item: ReviewItem, text: str) -> ShownItem:
+    left, right = item.candidate, item.other
+    if release.candidate_side(sheet, reviewer, item) == "right":
+        left, right = right, left
+    return shown.model_copy(update={"number": item.number, "text": text, "left": left, "right": right})
+
+
+def _text(deps: Dependencies, manifest: SnapshotManifest, sheet: ReviewSheet, item: ReviewItem) -> str:
+    rows = data.load_rows(manifest, deps.artifacts, Split(sheet.split))
+    return next((as_lines(row.text) for row in rows if row.id == item.item), "(this item was erased)")

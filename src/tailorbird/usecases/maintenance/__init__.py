@@ -1,0 +1,1 @@
+"""Maintenance: audit log, backup, health, clock."""

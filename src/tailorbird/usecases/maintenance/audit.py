@@ -1,0 +1,165 @@
+"""The tamper-evident log, checked and signed."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import IO
+
+from tailorbird import auth
+from tailorbird.auth import Action
+from tailorbird.crypto.log_verification import check_entries
+from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
+from tailorbird.domain.event import AuditReport, Checkpoint
+from tailorbird.domain.value import Value
+from tailorbird.ports.events import EventLog
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.maintenance import checkpoint_shipping
+
+ORIGIN = "tailorbird/log"
+
+
+class Inclusion(Value):
+    """That the entry ``index`` is in the tree of ``size`` with this ``root``: RFC 6962 audit path from ``leaf_hash`` upwards, in hex."""
+
+    index: int
+    size: int
+    leaf_hash: str
+    root: str
+    path: tuple[str, ...]
+
+
+class Consistency(Value):
+    """That the tree of size ``first`` is a beginning of the tree of size ``second``: the RFC 6962 proof, in hex."""
+
+    first: int
+    second: int
+    first_root: str
+    second_root: str
+    path: tuple[str, ...]
+
+
+def log_key(deps: Dependencies) -> auth.PrivateKey:
+    """The key with which checkpoints are signed; made at first use. Raises NotFound where a log that was signed elsewhere lacks its key."""
+    path = deps.workspace / "keys" / "log.key"
+    if not path.exists():
+        with deps.ledger.system(write=False) as system:
+            if system.events.checkpoints():
+                raise NotFound(
+                    "the key that signs this log's checkpoints is not here",
+                    f"copy keys/log.key from the machine that signs, to {path}",
+                    code="log_key_missing",
+                )
+        with suppress(Conflict):  # another process was first
+            auth.create_key(path)
+    return auth.load_key(path)
+
+
+def log_public_key(deps: Dependencies) -> str:
+    """The key that checks checkpoints, in base64: that of ``log.key``, or what a restored workspace has in its place. Raises NotFound."""
+    public = deps.workspace / "keys" / "log.pub"
+    if not (deps.workspace / "keys" / "log.key").exists() and public.is_file():
+        return public.read_text(encoding="ascii").strip()
+    return auth.public_key(log_key(deps))
+
+
+def make_checkpoint(deps: Dependencies, actor: Actor) -> Checkpoint:
+    """Signs the log's present size and root, stores the note, and ships it where the settings say."""
+    permit(deps, actor, Action.CHECKPOINT)
+    return _sign_head(deps)
+
+
+def keep_signed(deps: Dependencies) -> Checkpoint | None:
+    """Makes a checkpoint when the log grew and the last one is an interval old; else ships what a place still lacks."""
+    with deps.ledger.system(write=False) as system:
+        size, checkpoints = system.events.size(), system.events.checkpoints()
+    newest = checkpoints[-1] if checkpoints else None
+    if newest is None or (newest.size < size and newest.at <= deps.clock.now() - 0.9 * deps.upkeep.checkpoint_every):
+        return _sign_head(deps)
+    if checkpoint_shipping.is_owed(deps, newest):
+        checkpoint_shipping.ship(deps, newest)
+    return None
+
+
+def _sign_head(deps: Dependencies) -> Checkpoint:
+    key = log_key(deps)
+    with deps.ledger.system() as system:
+        checkpoint = auth.make_checkpoint(ORIGIN, system.events.size(), system.events.root(), key, deps.clock.now())
+        system.events.add_checkpoint(checkpoint)
+    checkpoint_shipping.ship(deps, checkpoint)
+    return checkpoint
+
+
+def verify_log(deps: Dependencies, actor: Actor) -> AuditReport:
+    """Recomputes every leaf and the root, and checks every checkpoint's signature, root and consistency."""
+    permit(deps, actor, Action.VERIFY_AUDIT)
+    return check_log(deps).model_copy(update={"warnings": tuple(notice.text for notice in checkpoint_shipping.notices(deps))})
+
+
+def check_log(deps: Dependencies) -> AuditReport:
+    """The same for whoever is entitled already."""
+    with deps.ledger.system(write=False) as system:
+        size, root = system.events.size(), system.events.root()
+        checkpoints = system.events.checkpoints()
+        problems = _bad_entries(system.events, checkpoints, size, root)
+    problems += tuple(_bad_notes(deps, checkpoints))
+    return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems)
+
+
+def prove_inclusion(deps: Dependencies, index: int, size: int | None) -> Inclusion:
+    """The proof for an entry. Raises InvalidInput for what is not in the log."""
+    with deps.ledger.system(write=False) as system:
+        events = system.events
+        whole = size or events.size()
+        path = events.inclusion(index, whole)
+        entry = next(iter(events.entries(index, index + 1)))
+        return Inclusion(index=index, size=whole, leaf_hash=entry.leaf_hash, root=events.root_at(whole), path=path)
+
+
+def prove_consistency(deps: Dependencies, first: int, second: int | None) -> Consistency:
+    """The proof for two sizes. Raises InvalidInput for sizes the log never had."""
+    with deps.ledger.system(write=False) as system:
+        events = system.events
+        whole = second or events.size()
+        path = events.consistency(first, whole)
+        return Consistency(first=first, second=whole, first_root=events.root_at(first), second_root=events.root_at(whole), path=path)
+
+
+def export_log(deps: Dependencies, actor: Actor, target: IO[str]) -> int:
+    """Writes every entry of every tenant, a JSON object a line: ``index``, ``leaf_hash``, and ``body``, the text that the hash covers.
+
+    Whoever holds checkpoints can check the file without tailorbird. Returns how many there are. Raises Forbidden.
+    """
+    permit(deps, actor, Action.BACK_UP)
+    count = 0
+    with deps.ledger.system(write=False) as system:
+        for entry in system.events.entries():
+            line = {"index": entry.index, "leaf_hash": entry.leaf_hash, "body": entry.body}
+            target.write(json.dumps(line, ensure_ascii=False) + "\n")
+            count += 1
+    return count
+
+
+def _bad_entries(log: EventLog, checkpoints: tuple[Checkpoint, ...], size: int, root: str) -> tuple[str, ...]:
+    """What the recomputation finds; an entry that cannot even be read ends it."""
+    try:
+        return check_entries(log.entries(), checkpoints, size=size, root=root)
+    except Corrupt as error:
+        return (error.message,)
+
+
+def _bad_notes(deps: Dependencies, checkpoints: tuple[Checkpoint, ...]) -> list[str]:
+    if not checkpoints:
+        return []
+    try:
+        public = log_public_key(deps)
+    except TailorbirdError as error:
+        return [f"no signature of {len(checkpoints)} checkpoints could be checked: {error.message}"]
+    problems = []
+    for checkpoint in checkpoints:
+        try:
+            auth.check_note(checkpoint, public)
+        except TailorbirdError as error:
+            problems.append(f"checkpoint at size {checkpoint.size}: {error.message}")
+    return problems

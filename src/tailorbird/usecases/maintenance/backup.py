@@ -1,0 +1,297 @@
+"""A copy of everything that cannot be made again, taken while the servers go on; and a workspace made from it, elsewhere.
+
+A place for backups is a folder: ``artifacts/`` holds what any of them names, once; beside it stands one folder a backup, named by its
+time, with ``ledger/``, ``settings.yaml``, ``keys/`` where they were wanted, and ``manifest.json``. It is built under another name and
+renamed when it is whole. A backup begins with a signed checkpoint of the log and holds it: what was cut off or changed since then shows.
+
+The record is copied first and the artifacts after it: whatever a row names was stored before the row was, so it is there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from tailorbird import __version__
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, short
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError, Unavailable
+from tailorbird.domain.event import Checkpoint, Event
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.system.files import OWNER_FILE, digest_file, flush, flush_path, is_open_to_others, private_folder
+from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.maintenance.audit import check_log, log_public_key, make_checkpoint
+
+_MANIFEST, _SETTINGS, _LEDGER, _KEYS = "manifest.json", "settings.yaml", "ledger", "keys"
+_UNFINISHED = ".unfinished-"
+#: What a killed backup left is cleared away after a day.
+_STALE_SECONDS = 86_400.0
+
+
+class BackupManifest(Value):
+    """What a backup holds. ``files`` are those beside the manifest, by relative path; ``log_key`` checks the notes in the log (base64)."""
+
+    format: Literal[1] = 1
+    version: str
+    made_at: datetime
+    log_size: int
+    log_root: str
+    log_key: str
+    rows: dict[str, int]
+    files: dict[str, Digest]
+    artifacts: tuple[Digest, ...]
+    with_keys: bool
+
+
+class Backup(Value):
+    """A finished backup. ``digest`` is that of its manifest, and so names everything in it; ``new`` artifacts were not there before."""
+
+    folder: str
+    digest: Digest
+    rows: int
+    artifacts: int
+    new: int
+    log_size: int
+    with_keys: bool
+
+
+class RestoredWorkspace(Value):
+    """What a restored workspace holds, all of it verified."""
+
+    digest: Digest
+    made_at: datetime
+    rows: int
+    artifacts: int
+    log_size: int
+    with_keys: bool
+
+
+@dataclass(frozen=True)
+class FoundBackup:
+    """A backup whose files are all there and unchanged. Its artifacts are checked when they are copied."""
+
+    folder: Path
+    digest: Digest
+    manifest: BackupManifest
+
+    @property
+    def settings(self) -> bytes:
+        """The settings, as they were given to ``back_up``."""
+        return (self.folder / _SETTINGS).read_bytes()
+
+
+@dataclass(frozen=True)
+class BackupTarget:
+    """Where a backup goes: the folder, and the store in its ``artifacts/``. ``settings`` is the text to keep with it."""
+
+    folder: Path
+    store: ArtifactStore
+    settings: bytes
+    with_keys: bool = False
+
+
+def back_up(deps: Dependencies, actor: Actor, target: BackupTarget, progress: Progress) -> Backup:
+    """Copies record and artifacts while others write. Raises Forbidden, InvalidInput (inside the workspace), Unavailable, Corrupt."""
+    permit(deps, actor, Action.BACK_UP)
+    if target.folder.resolve().is_relative_to(deps.workspace.resolve()):
+        raise InvalidInput("a backup inside the workspace is lost with it", "name a folder on another disk", code="backup_inside")
+    checkpoint = make_checkpoint(deps, actor)
+    name = f"{deps.clock.now():%Y-%m-%dT%H%M%SZ}"
+    with _storage(target.folder), _built(target.folder, name) as folder:
+        rows = deps.ledger.dump(folder / _LEDGER)
+        artifacts, new = _copy_artifacts(deps, target.store, progress)
+        _write(folder / _SETTINGS, target.settings)
+        if target.with_keys:
+            _copy_keys(deps.workspace / _KEYS, folder / _KEYS)
+        manifest = _manifest(deps, checkpoint, folder, rows, artifacts)
+        _write(folder / _MANIFEST, canonical_json(manifest))
+    digest = digest_bytes(canonical_json(manifest))
+    with deps.ledger.work(actor.tenant) as work:
+        facts: Facts = {"artifacts": len(artifacts), "with_keys": target.with_keys, "log_size": checkpoint.size}
+        record(work, "workspace.backed_up", actor.name, digest, deps.clock.now(), facts)
+    return Backup(
+        folder=str(target.folder / name),
+        digest=digest,
+        rows=sum(rows.values()),
+        artifacts=len(artifacts),
+        new=new,
+        log_size=checkpoint.size,
+        with_keys=target.with_keys,
+    )
+
+
+def find_backup(source: Path, expected: Digest | None = None) -> FoundBackup:
+    """The backup at ``source``, or the newest below it, every file checked against the manifest.
+
+    Raises NotFound, and Corrupt: a file is missing, changed or unknown, or the manifest does not have the ``expected`` digest.
+    """
+    whole = [path for path in (source, *sorted(source.glob("[0-9]*"), reverse=True)) if (path / _MANIFEST).is_file()]
+    if not whole:
+        raise NotFound(f"there is no backup in {source}", "name the folder that tailorbird backup was given", code="backup_missing")
+    folder = whole[0]
+    with _storage(folder):
+        text = (folder / _MANIFEST).read_bytes()
+        try:
+            manifest = BackupManifest.model_validate_json(text)
+        except ValidationError:
+            raise _corrupt("its manifest cannot be read") from None
+        if expected is not None and digest_bytes(text) != expected:
+            raise _corrupt(f"its manifest is not {short(expected)}")
+        if _digests(folder) != manifest.files:
+            raise _corrupt("its files are not those that the manifest names")
+    return FoundBackup(folder, digest_bytes(text), manifest)
+
+
+def artifacts_of(found: FoundBackup) -> Path:
+    """The folder with the artifacts of a backup."""
+    return found.folder.parent / "artifacts"
+
+
+def restore(deps: Dependencies, found: FoundBackup, store: ArtifactStore, progress: Progress) -> RestoredWorkspace:
+    """Fills the new workspace of ``deps`` from a backup and its artifact ``store``, and verifies it.
+
+    Raises Conflict (something is there), Corrupt (an artifact, a row or the log is not what was backed up), NotFound, Unavailable.
+    """
+    manifest = found.manifest
+    rows = deps.ledger.restore(found.folder / _LEDGER)
+    for number, digest in enumerate(manifest.artifacts, 1):
+        store.copy(digest, deps.artifacts)
+        progress.count(number, len(manifest.artifacts))
+    with _storage(deps.workspace):
+        if manifest.with_keys:
+            _copy_keys(found.folder / _KEYS, deps.workspace / _KEYS)
+        else:
+            _write(deps.workspace / _KEYS / "log.pub", f"{manifest.log_key}\n".encode())
+    _verify(deps, manifest)
+    _record_restored(deps, found)
+    return RestoredWorkspace(
+        digest=found.digest,
+        made_at=manifest.made_at,
+        rows=sum(rows.values()),
+        artifacts=len(manifest.artifacts),
+        log_size=manifest.log_size,
+        with_keys=manifest.with_keys,
+    )
+
+
+def _copy_artifacts(deps: Dependencies, store: ArtifactStore, progress: Progress) -> tuple[tuple[Digest, ...], int]:
+    """All digests, and how many were not in ``store`` before."""
+    found, new = sorted(deps.artifacts.digests()), 0
+    for number, digest in enumerate(found, 1):
+        new += deps.artifacts.copy(digest, store)
+        progress.count(number, len(found))
+    return tuple(found), new
+
+
+def _manifest(
+    deps: Dependencies, checkpoint: Checkpoint, folder: Path, rows: dict[str, int], artifacts: tuple[Digest, ...]
+) -> BackupManifest:
+    return BackupManifest(
+        version=__version__,
+        made_at=checkpoint.at,
+        log_size=checkpoint.size,
+        log_root=checkpoint.root,
+        log_key=log_public_key(deps),
+        rows=rows,
+        files=_digests(folder),
+        artifacts=artifacts,
+        with_keys=(folder / _KEYS).is_dir(),
+    )
+
+
+def _verify(deps: Dependencies, manifest: BackupManifest) -> None:
+    """The log is whole, its notes are signed, and the checkpoint that the backup began with is one of them. Raises Corrupt."""
+    if log_public_key(deps) != manifest.log_key:
+        raise _corrupt("its key of the log is another one")
+    report = check_log(deps)
+    if report.problems:
+        raise _corrupt(f"its log does not verify: {report.problems[0]}")
+    with deps.ledger.system(write=False) as system:
+        heads = {(checkpoint.size, checkpoint.root) for checkpoint in system.events.checkpoints()}
+    if (manifest.log_size, manifest.log_root) not in heads:
+        raise _corrupt("its log lacks the checkpoint that the backup began with")
+
+
+def _record_restored(deps: Dependencies, found: FoundBackup) -> None:
+    """From here on this log and the one that was backed up may differ: both say why."""
+    now, facts = deps.clock.now(), {"log_size": found.manifest.log_size}
+    with deps.ledger.system() as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+        kind, subject = "workspace.restored", found.digest
+        system.events.append([Event(kind=kind, tenant=name, actor="restore", subject=subject, at=now, data={**facts}) for name in tenants])
+
+
+@contextmanager
+def _built(place: Path, name: str) -> Iterator[Path]:
+    """A folder below ``place`` that is called ``name`` only if the block ends well. Raises Conflict when that is taken."""
+    private_folder(place)
+    for left in place.glob(f"{_UNFINISHED}*"):
+        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+    unfinished = place / f"{_UNFINISHED}{uuid4().hex}"
+    private_folder(unfinished)
+    try:
+        yield unfinished
+        if (place / name).exists():
+            raise Conflict(f"a backup {name} was made this very second", "it is as good as another", code="backup_exists")
+        unfinished.rename(place / name)
+        flush_path(place)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _copy_keys(source: Path, target: Path) -> None:
+    """Every key file, for its owner alone. A file that others may read is not taken. Raises Forbidden."""
+    for path in sorted(source.rglob("*")):
+        if path.suffix in (".key", ".pub") and path.is_file():
+            if path.suffix == ".key" and is_open_to_others(path):
+                raise Forbidden(f"the key file {path.name} is open to others", f"close it: chmod 600 {path}", code="key_readable")
+            _write(target / path.relative_to(source), path.read_bytes())
+
+
+def _write(path: Path, data: bytes) -> None:
+    """A new file, for its owner alone, on the disk when this returns."""
+    private_folder(path.parent)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_FILE), "wb") as file:
+        file.write(data)
+        flush(file)
+
+
+def _digests(folder: Path) -> dict[str, Digest]:
+    """Digest of every file below ``folder`` but the manifest, by relative path. What is no plain file gets one that nothing has."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return {path.relative_to(folder).as_posix(): _digest(path) for path in paths if path != folder / _MANIFEST}
+
+
+def _digest(path: Path) -> Digest:
+    if path.is_symlink() or not path.is_file():
+        return ""
+    return digest_file(path)
+
+
+@contextmanager
+def _storage(place: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Unavailable(
+            f"{place} cannot be written or read: {error.strerror or type(error).__name__}",
+            "check the folder, its disk and your rights there, then run the same command again",
+            code="backup_unreachable",
+        ) from error
+
+
+def _corrupt(what: str) -> TailorbirdError:
+    return Corrupt(f"the backup cannot be used: {what}", "use another backup: nothing was restored", code="backup_corrupt")

@@ -1,0 +1,78 @@
+"""The condition of this machine's workspace: can the record be written, is there room, do checkpoints leave, is the clock right, is an
+erasure overdue?
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from uuid import uuid4
+
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.value import Value
+from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor, overdue_obligations
+from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+
+
+class WorkspaceHealth(Value):
+    """``writable`` is False when the record cannot be written: then no request can be answered. Notices alone stop nothing."""
+
+    writable: bool
+    notices: tuple[Notice, ...] = ()
+
+
+def examine(deps: Dependencies) -> WorkspaceHealth:
+    """Looks at everything now. May wait as long as the record's lock is held by somebody."""
+    record = _record(deps)
+    found = [notice for look in _LOOKS for notice in look(deps)]
+    if record is not None:
+        return WorkspaceHealth(writable=False, notices=(record, *found))
+    asked = [
+        notice for look in (checkpoint_shipping.notices, clock_floor.notices, overdue_obligations.notices) for notice in _asked(deps, look)
+    ]
+    return WorkspaceHealth(writable=True, notices=(*found, *asked))
+
+
+def _record(deps: Dependencies) -> Notice | None:
+    """Takes the write lock and gives it back: nothing else shows that a database can be written."""
+    file = deps.upkeep.record_file
+    if file is not None and not file.exists():
+        # Open connections would go on writing into a file that nobody finds again.
+        return Notice(code="record_missing", text="the file of the record is gone: put it back, or restore a backup")
+    try:
+        with deps.ledger.system():
+            return None
+    except TailorbirdError as error:
+        return Notice(code="record_unwritable", text=f"the record cannot be written ({error.error_code})")
+
+
+def _workspace(deps: Dependencies) -> list[Notice]:
+    probe = deps.workspace / f".probe-{uuid4().hex}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return [Notice(code="workspace_unwritable", text=f"the workspace cannot be written: {error.strerror}")]
+    return []
+
+
+def _disk(deps: Dependencies) -> list[Notice]:
+    try:
+        free = shutil.disk_usage(deps.workspace).free
+    except OSError:
+        return []
+    if free >= deps.upkeep.disk_floor:
+        return []
+    return [Notice(code="disk_low", text=f"{free // 1_000_000} MB are free on the disk of the workspace: free some, or move it")]
+
+
+def _asked(deps: Dependencies, look: Callable[[Dependencies], Sequence[Notice]]) -> Sequence[Notice]:
+    """What a look into the record finds."""
+    try:
+        return look(deps)
+    except TailorbirdError as error:
+        return (Notice(code="log_unreadable", text=f"the log cannot be read ({error.error_code})"),)
+
+
+_LOOKS: tuple[Callable[[Dependencies], list[Notice]], ...] = (_workspace, _disk)

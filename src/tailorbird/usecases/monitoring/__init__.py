@@ -1,0 +1,1 @@
+"""Monitoring: production checks, and the explanation of an answer."""

@@ -1,0 +1,35 @@
+"""From an answer back to everything that stands behind it."""
+
+from __future__ import annotations
+
+from tailorbird.auth import Action
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.evidence import Evidence, GateResult
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan
+from tailorbird.reporting import Explanation
+from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.dependencies import Actor, Dependencies
+
+
+def explain(deps: Dependencies, actor: Actor, request: str) -> Explanation:
+    """Walks from a request row to the release that answered it and to all that the release stands on. Raises NotFound."""
+    permit(deps, actor, Action.EXPLAIN, request)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        row = work.requests.get(request)
+        if row.release is None:
+            return Explanation(request=row)
+        release = work.releases.get(row.release)
+        content, dossier = release.content, release.dossier
+        return Explanation(
+            request=row,
+            release=release,
+            objective=work.records.get(Objective, content.objective),
+            gate=work.records.get(GateResult, dossier.gate),
+            evidence=work.records.get(Evidence, dossier.test_evidence),
+            manifest=work.records.get(SnapshotManifest, content.snapshot),
+            plan=work.records.get(Plan, dossier.plan),
+            ladder=work.records.get(Ladder, dossier.ladder),
+            events=work.events.about(release.digest),
+        )

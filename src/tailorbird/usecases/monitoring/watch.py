@@ -1,0 +1,216 @@
+"""One look at everything a tenant has in production: are messages, answers, the service and the data still what they were?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from tailorbird import data, monitoring
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import canonical_json, digest_of
+from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.deployment import Alias, RequestRow, Traffic
+from tailorbird.domain.errors import DataInvalid, TailorbirdError, Unavailable
+from tailorbird.domain.evidence import Evidence, ItemResult
+from tailorbird.domain.feedback import Marks
+from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.release import Release
+from tailorbird.domain.run import Run
+from tailorbird.domain.signal import Severity, Signal
+from tailorbird.domain.value import Value
+from tailorbird.ports.signals import Notifier
+from tailorbird.system.files import private_folder
+from tailorbird.text.label_sets import split
+from tailorbird.usecases.audit_events import Facts, permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.runs.step_runner import objective_of
+from tailorbird.usecases.snapshots.snapshot_lookup import standing
+
+#: How far back a look goes, the requests it compares at most, and the readings that tell what was told before.
+BOUNDS = monitoring.Thresholds()
+WINDOW, MOST_REQUESTS, REMEMBERED = timedelta(hours=24), 2_000, 1_000
+
+
+class ProductionCheck(Value):
+    """What one look read, and what of it was told. ``undelivered`` counts notifiers that could not be reached."""
+
+    signals: tuple[Signal, ...]
+    told: tuple[Signal, ...]
+    undelivered: int = 0
+
+
+@dataclass(frozen=True)
+class _InProduction:
+    """A release that answers an alias, with all that it is compared with."""
+
+    alias: Alias
+    release: Release
+    objective: Objective
+    run: Run
+    manifest: SnapshotManifest
+    evidence: Evidence
+    requests: tuple[RequestRow, ...]
+    traffic: Traffic | None
+    marks: tuple[Marks, ...]
+
+
+def look(deps: Dependencies, actor: Actor, bounds: monitoring.Thresholds = BOUNDS) -> ProductionCheck:
+    """Looks at every release in production of the actor's tenant and at the data of its objectives. Raises Forbidden."""
+    permit(deps, actor, Action.WATCH)
+    now = deps.clock.now()
+    releases = _in_production(deps, actor.tenant, now)
+    signals = [signal for one in releases for signal in _watch_release(deps, one, bounds, now)]
+    by_objective = {one.objective.name: one for one in releases}
+    signals += [signal for one in by_objective.values() for signal in _watch_data(deps, one, bounds, now)]
+    with deps.ledger.work(actor.tenant) as work:
+        told = monitoring.alerts(signals, work.signals.latest(REMEMBERED))
+        work.signals.add(signals)
+        for signal in told:
+            facts: Facts = {"name": signal.name, "severity": signal.severity.value, "value": round(signal.value, 6), "n": signal.n}
+            record(work, "signal.raised", actor.name, signal.release or signal.objective, now, facts)
+    return ProductionCheck(signals=tuple(signals), told=told, undelivered=_send(told, deps.notifiers()))
+
+
+def _send(told: Sequence[Signal], notifiers: Sequence[Notifier]) -> int:
+    """Tells every notifier; returns how many could not be reached. The signals are in the record whoever is told."""
+    undelivered = 0
+    for notifier in notifiers if told else ():
+        try:
+            notifier.send(monitoring.alert_message(told))
+        except Unavailable:
+            undelivered += 1
+    return undelivered
+
+
+def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InProduction]:
+    with deps.ledger.work(tenant, write=False) as work:
+        traffic = {(seen.alias, seen.release): seen for seen in work.requests.traffic(now - WINDOW, now)}
+        found = []
+        for alias in work.aliases.all():
+            for target in alias.targets:
+                release = work.releases.get(target.release)
+                rows = work.requests.latest(MOST_REQUESTS, release=release.digest)
+                found.append(
+                    _InProduction(
+                        alias=alias,
+                        release=release,
+                        objective=work.records.get(Objective, release.content.objective),
+                        run=work.runs.get(release.content.run),
+                        manifest=standing(work, work.records.get(SnapshotManifest, release.content.snapshot)),
+                        evidence=work.records.get(Evidence, release.dossier.test_evidence),
+                        requests=tuple(row for row in rows if row.at >= now - WINDOW and row.outcome == "ok"),
+                        traffic=traffic.get((alias.path, release.digest)),
+                        marks=work.feedback.marks(release.digest, now - WINDOW),
+                    )
+                )
+        return found
+
+
+def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Thresholds, now: datetime) -> tuple[Signal, ...]:
+    return monitoring.watch_release(
+        monitoring.WatchInputs(
+            tenant=one.objective.tenant,
+            objective=one.objective.name,
+            release=one.release.digest,
+            at=now,
+            reference=_reference(deps, one),
+            requests=one.requests,
+            traffic=one.traffic,
+            expected=_expected(one),
+            marks=one.marks,
+            accuracy_target=next((kpi.target for kpi in one.objective.kpis if kpi.metric == "accuracy"), None),
+            bounds=bounds,
+            seed=one.objective.seed,
+        )
+    )
+
+
+def _reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
+    """Texts of the whole snapshot, and the classes that the release answered to the sealed test; kept as a file, since it never changes."""
+    place = deps.workspace / "cache" / f"reference-{digest_of({'release': one.release.digest}).removeprefix('sha256:')}.json"
+    try:
+        return monitoring.Reference.model_validate_json(place.read_bytes())
+    except (OSError, ValueError):
+        made = _make_reference(deps, one)
+    try:
+        private_folder(place.parent)
+        partial = place.with_suffix(".partial")
+        partial.write_bytes(canonical_json(made))
+        partial.replace(place)
+    except OSError:
+        return made
+    return made
+
+
+def _make_reference(deps: Dependencies, one: _InProduction) -> monitoring.Reference:
+    rows = [row for split in Split for row in data.load_rows(one.manifest, deps.artifacts, split)]
+    lines = deps.artifacts.get(one.evidence.items).splitlines()
+    answered = [ItemResult.model_validate_json(line).prediction for line in lines] if one.manifest.labels else []
+    return monitoring.reference_of(rows, answered)
+
+
+def _expected(one: _InProduction) -> monitoring.Expectation:
+    limits, metrics = one.objective.limits, one.evidence.metrics
+    latency, cost = metrics.get("latency_p95_ms"), metrics.get("cost_per_1k_requests")
+    return monitoring.Expectation(
+        latency_limit_ms=limits.latency_p95_ms.max if limits.latency_p95_ms else None,
+        latency_measured_ms=latency.value if latency else None,
+        cost_limit=limits.cost_per_1k_requests.max if limits.cost_per_1k_requests else None,
+        cost_measured=cost.value if cost else None,
+        currency=one.objective.budget.currency,
+    )
+
+
+def _watch_data(deps: Dependencies, one: _InProduction, bounds: monitoring.Thresholds, now: datetime) -> tuple[Signal, ...]:
+    """Facts about local sources; those that changed since the snapshot are read again, to see rows, columns and what would be set aside."""
+    if one.run.inputs is not None:
+        return ()  # the data came with the submission: there is no pipeline here to watch
+    folder = Path(objective_of(deps, one.run).folder)
+    sources = tuple(_facts(one.objective, folder))
+    inputs = monitoring.DataWatchInputs(
+        tenant=one.objective.tenant, objective=one.objective.name, at=now, sources=sources, snapshot=one.manifest, bounds=bounds
+    )
+    if not all(source.exists for source in sources):
+        return monitoring.watch_data(inputs)
+    try:
+        return monitoring.watch_data(inputs.model_copy(update=_read_again(one, folder)))
+    except (DataInvalid, Unavailable) as error:
+        return (*monitoring.watch_data(inputs), _unreadable(one.objective, error, now))
+
+
+def _unreadable(objective: Objective, error: TailorbirdError, now: datetime) -> Signal:
+    return Signal(
+        tenant=objective.tenant,
+        objective=objective.name,
+        release=None,
+        name="data.unreadable",
+        value=1.0,
+        bound=0.0,
+        n=len(objective.data),
+        severity=Severity.ALARM,
+        text=f"The data cannot be read any more: {error.message}.",
+        at=now,
+    )
+
+
+def _facts(objective: Objective, folder: Path) -> Iterator[monitoring.SourceFacts]:
+    for source in objective.data:
+        if "://" in source.path:
+            continue
+        place = folder / source.path
+        exists = place.exists()
+        modified = datetime.fromtimestamp(place.stat().st_mtime, UTC) if exists else None
+        yield monitoring.SourceFacts(path=source.path, exists=exists, modified_at=modified)
+
+
+def _read_again(one: _InProduction, folder: Path) -> dict[str, object]:
+    """What reading the sources gives now, where they changed since the snapshot. Raises DataInvalid, Unavailable."""
+    objective = one.objective
+    if dict(data.fingerprint_sources(objective, folder)) == one.manifest.files:
+        return {}
+    found = data.read_sources(objective, folder)
+    borne = (split(row.target) if objective.task.labels == "many" else (row.target,) for row in found.rows)
+    labels = tuple(sorted({label for labels in borne for label in labels})) if objective.task.kind is TaskKind.CLASSIFY else None
+    return {"read": len(found.rows) + len(found.quarantined), "quarantined": len(found.quarantined), "labels": labels}

@@ -1,0 +1,1 @@
+"""Releases: approve, stage, promote, roll back and export them."""

@@ -1,0 +1,53 @@
+"""A release's live KPIs: what users said of its answers, wherever it stands, held against what its objective asks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.rollout import LiveFinding
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.serving import live_findings
+from tailorbird.usecases.dependencies import Dependencies
+
+
+class LiveReport(Value):
+    """A release's live KPIs by all that users ever said of its answers under its public name; empty where its objective states none."""
+
+    release: Digest
+    alias: str
+    kpis: tuple[LiveFinding, ...]
+
+
+def live_report(deps: Dependencies, tenant: str, digest: str) -> LiveReport:
+    """The live KPIs of a release. Raises NotFound."""
+    with deps.ledger.work(tenant, write=False) as work:
+        return _report(work, tenant, digest)
+
+
+def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:
+    """How many live KPIs of releases that answer users stand where, over all tenants: by metric and standing."""
+    with deps.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    counted: Counter[tuple[str, str]] = Counter()
+    for tenant in tenants:
+        with deps.ledger.work(tenant, write=False) as work:
+            answering = {target.release for alias in work.aliases.all() if not alias.is_staging for target in alias.targets}
+            for release in answering:
+                try:
+                    counted.update((found.metric, found.standing) for found in _report(work, tenant, release).kpis)
+                except TailorbirdError:
+                    continue  # a release that cannot be read is told elsewhere
+    return dict(counted)
+
+
+def _report(work: UnitOfWork, tenant: str, digest: str) -> LiveReport:
+    release = work.releases.get(digest)
+    objective = work.records.get(Objective, release.content.objective)
+    alias = f"{tenant}/{release.content.objective_name}"
+    votes = work.rollouts.votes(alias, release.digest) if objective.live_kpis else ()
+    return LiveReport(
+        release=release.digest, alias=alias, kpis=live_findings(objective.live_kpis, votes, objective.business.risk.confidence)
+    )

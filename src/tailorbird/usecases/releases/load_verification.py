@@ -1,0 +1,101 @@
+"""What an engine may load: only what is signed, intact and, for production, approved."""
+
+from __future__ import annotations
+
+from tailorbird import rungs
+from tailorbird.auth import signing
+from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Corrupt, Forbidden, TailorbirdError
+from tailorbird.domain.event import Event
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.release import quorum, rule_for
+from tailorbird.usecases.dependencies import Dependencies
+
+
+def admit(deps: Dependencies, request: LoadRequest) -> Servable:
+    """The servable of a release, after checking content digest, signature, approvals and every artifact byte.
+
+    Raises NotFound, Corrupt (bytes or signature), Forbidden (not approved for production). A refusal enters the log.
+    """
+    try:
+        return _admit(deps, request)
+    except TailorbirdError as error:
+        _record_refusal(deps, request, error)
+        raise
+
+
+def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
+    with deps.ledger.work(request.tenant, write=False) as work:
+        release = work.releases.get(request.release)
+        people = {person.name: person for person in work.identities.all()}
+        objective = work.records.get(Objective, release.content.objective)
+    verify_release(release, people)
+    if request.purpose == "production" and not is_approved(release, rule_for(objective), people):
+        raise Forbidden(
+            f"release {short(release.digest)} is not approved for production",
+            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
+            code="not_approved",
+        )
+    return _materialise(deps, release)
+
+
+def verify_release(release: Release, people: dict[str, Identity]) -> None:
+    """Checks that content and dossier are what their digests say, and that the author, or a worker for the author, signed them.
+
+    Raises Corrupt or Forbidden.
+    """
+    signer = people.get(release.signature.identity)
+    if signer is None or not (signer.name == release.content.author or Role.WORKER in signer.roles):
+        raise Forbidden(
+            f"release {short(release.digest)} is signed by nobody who may: neither its author nor a worker of this tenant",
+            "restore the identity that signed it, or adapt again",
+            code="signer_unknown",
+        )
+    if digest_of(release.content) != release.digest or release.dossier.release != release.digest:
+        raise Corrupt(
+            f"release {short(release.digest)} is not what its digest says",
+            "the record was changed outside tailorbird: run tailorbird audit verify, and restore a backup",
+            code="release_changed",
+        )
+    signing.verify(release.signature, identity=signer, purpose="release", digest=digest_of(release.dossier))
+
+
+def is_approved(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> bool:
+    """True when a quorum of valid, signed approvals stands. Raises Corrupt when one of them does not verify."""
+    return quorum(release, rule, people, verify=_verify_approval)
+
+
+def _verify_approval(approval: Approval, identity: Identity) -> None:
+    signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=digest_of(approval.statement()))
+
+
+def _materialise(deps: Dependencies, release: Release) -> Servable:
+    content = release.content
+    return Servable(
+        id=release.digest,
+        tenant=content.tenant,
+        task=content.task,
+        base=str(deps.artifacts.get_tree(content.base_model)) if content.floor is None else "",
+        adapter=str(deps.artifacts.get_tree(content.adapter)) if content.adapter else None,
+        weights=str(deps.artifacts.get_tree(content.weights)) if content.weights else None,
+        prompt=content.prompt,
+        retrieval=rungs.local_retrieval(content.retrieval, deps.artifacts) if content.retrieval else None,
+        floor=str(deps.artifacts.get_tree(content.floor)) if content.floor else None,
+    )
+
+
+def _record_refusal(deps: Dependencies, request: LoadRequest, error: TailorbirdError) -> None:
+    event = Event(
+        kind="release.load_refused",
+        tenant=request.tenant,
+        actor="engine",
+        subject=request.release,
+        at=deps.clock.now(),
+        data={"purpose": request.purpose, "code": error.error_code},
+    )
+    with deps.ledger.system() as system:
+        system.events.append([event])

@@ -1,0 +1,286 @@
+"""What people do to a release: approve or reject it, stage it, put it before users, take it back."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import reduce
+from typing import Literal
+
+from tailorbird.auth import Action, signing
+from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.identity import Identity, Signature
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.release import deciding_role, promoted, rolled_back, rule_for, stricter
+from tailorbird.usecases.audit_events import Facts, deny, permit, record, remark
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.label_reviews.label_review import demand_review
+from tailorbird.usecases.releases.load_verification import is_approved, verify_release
+from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
+from tailorbird.usecases.rollouts.rollouts import take_back
+
+Decision = Literal["approve", "reject"]
+_DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
+
+
+class AliasMove(Value):
+    """An alias after a move, and the releases that went in and out of production."""
+
+    alias: Alias
+    entered: Release | None
+    left: Release | None
+
+
+def find_release(deps: Dependencies, tenant: str, digest: str) -> Release:
+    """The release whose digest is, or starts with, ``digest``. Raises NotFound."""
+    with deps.ledger.work(tenant, write=False) as work:
+        return work.releases.get(digest)
+
+
+def statement(deps: Dependencies, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
+    """What ``actor`` would put their name to: the role in which they decide is found here.
+
+    Raises Forbidden (role, author), Conflict (wrong state).
+    """
+    permit(deps, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        try:
+            return _statement(work, actor, digest, decision, reason)
+        except Forbidden as error:
+            refused = error
+    deny(deps, actor, "release.decide", digest, refused)
+    raise refused
+
+
+def _statement(work: UnitOfWork, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
+    """What is to be signed as the record stands now, the actor's own roles included."""
+    release, objective, people = _read(work, digest)
+    next_state(release.state, ReleaseAction.APPROVE if decision == "approve" else ReleaseAction.REJECT)
+    role = deciding_role(release, _rule(work, objective), people[actor.name])
+    dossier = digest_of(release.dossier)
+    return Statement(release=release.digest, dossier=dossier, identity=actor.name, role=role, decision=decision, reason=reason)
+
+
+def decide(deps: Dependencies, actor: Actor, stated: Statement, signature: Signature) -> Release:
+    """Files one person's signed decision; the release moves when the quorum is reached, or at the first rejection.
+
+    Raises Forbidden (role, author), InvalidInput (the signature does not hold), Conflict (decided already, wrong state, or another
+    statement than ``statement`` gives now).
+    """
+    statement(deps, actor, stated.release, stated.decision, stated.reason)
+    with deps.ledger.work(actor.tenant) as work:
+        release, objective, people = _read(work, stated.release)
+        # Again, in the transaction that files it: of two who decide at once, the second sees what the first has filed.
+        if _statement(work, actor, stated.release, stated.decision, stated.reason) != stated:
+            raise Conflict(
+                "this is not the statement to be signed now", "read the release again, and sign what it says", code="statement_old"
+            )
+        _require_signed(people[actor.name], stated, signature)
+        verify_release(release, people)
+        approval = Approval(**dict(stated), signature=signature.model_copy(update={"at": _now(deps)}))
+        work.releases.approve(approval)
+        facts: Facts = {"role": approval.role.value, "objective": objective.name}
+        record(work, _DECIDED[stated.decision], actor.name, release.digest, _now(deps), facts)
+        _apply_decision(deps, work, actor, work.releases.get(release.digest), objective)
+        return work.releases.get(release.digest)
+
+
+def _rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:
+    """What the objective asks, and what the objectives of the releases ask that it would replace: a tier is not lowered by an edit."""
+    alias = _alias(work, objective.name)
+    replaced = (work.releases.get(target.release) for target in (alias.targets if alias else ()))
+    rules = (rule_for(work.records.get(Objective, release.content.objective)) for release in replaced)
+    return reduce(stricter, rules, rule_for(objective))
+
+
+def _require_signed(identity: Identity, stated: Statement, signature: Signature) -> None:
+    """The signature must be by the identity's present key, over the statement. Raises InvalidInput: what was sent is wrong."""
+    present = identity.model_copy(update={"former_keys": ()})
+    try:
+        signing.verify(signature, identity=present, purpose=stated.decision, digest=digest_of(stated))
+    except Corrupt as error:
+        raise InvalidInput(error.message, "sign the statement with your present key", code="signature_invalid") from None
+
+
+def require_same(asked: str, stated: Digest) -> None:
+    """Refuses a statement about another release than the one that was asked for. Raises Conflict."""
+    if not stated.removeprefix("sha256:").startswith(asked.removeprefix("sha256:")):
+        raise Conflict("the statement is about another release", "sign a statement about the release you name", code="statement_other")
+
+
+def sign_and_decide(deps: Dependencies, actor: Actor, digest: str, decision: Decision, reason: str) -> Release:
+    """Both at once, for an actor whose key is here."""
+    stated = statement(deps, actor, digest, decision, reason)
+    return decide(deps, actor, stated, actor.sign(decision, digest_of(stated)))
+
+
+def stage(deps: Dependencies, actor: Actor, digest: str) -> Release:
+    """Moves an approved release to staging: engines may load it. Raises Forbidden without approvals, or without the label review asked
+    for."""
+    permit(deps, actor, Action.STAGE, digest)
+    with deps.ledger.work(actor.tenant) as work:
+        release, objective, people = _read(work, digest)
+        after = next_state(release.state, ReleaseAction.STAGE)
+        _demand_approval(release, _rule(work, objective), people)
+        demand_review(work, release)
+        work.releases.move(release.digest, release.state, after)
+        record(work, "release.staged", actor.name, release.digest, _now(deps))
+        return work.releases.get(release.digest)
+
+
+def promote(deps: Dependencies, actor: Actor, digest: str) -> AliasMove:
+    """Points the alias ``tenant/objective`` to a staged release; the one it replaces returns to staging and stays loaded for a while."""
+    permit(deps, actor, Action.PROMOTE, digest)
+    _demand_direct(deps, actor, digest)
+    demand_operators(deps, actor, digest)
+    with deps.ledger.work(actor.tenant) as work:
+        release, objective, people = _read(work, digest)
+        after = _direct(release)
+        _demand_approval(release, _rule(work, objective), people)
+        before = _alias(work, objective.name)
+        left = _leave(work, before, ReleaseAction.SUPERSEDE)
+        work.releases.move(release.digest, release.state, after)
+        alias = promoted(before, release, _now(deps), actor.name)
+        work.aliases.put(alias)
+        facts: Facts = {"alias": alias.path, "version": alias.version}
+        record(work, "release.promoted", actor.name, release.digest, _now(deps), facts | {"replaced": left.digest if left else None})
+        return AliasMove(alias=alias, entered=work.releases.get(release.digest), left=left)
+
+
+def roll_back(deps: Dependencies, actor: Actor, name: str, reason: str) -> AliasMove:
+    """Takes the present release of an alias out of production; the one before it answers again, or nobody when there was none.
+
+    While a rollout goes on, it is the release that is let in that goes, back to staging.
+
+    ``name`` is ``objective`` or ``tenant/objective``. Raises NotFound, Conflict (nothing in production).
+    """
+    permit(deps, actor, Action.ROLLBACK, name)
+    with deps.ledger.work(actor.tenant) as work:
+        before = work.aliases.get(_own_name(actor, name))
+        for rollout in work.rollouts.open(before.name):
+            take_back(work, rollout, actor.name, _now(deps), reason)
+            return AliasMove(alias=work.aliases.get(before.name), entered=work.releases.get(rollout.incumbent), left=None)
+        if not before.targets:
+            raise Conflict(
+                f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
+            )
+        left = _leave(work, before, ReleaseAction.WITHDRAW)
+        alias = _only_approved(work, rolled_back(before, _now(deps), actor.name))
+        entered = _enter(work, alias)
+        work.aliases.put(alias)
+        facts: Facts = {"alias": alias.path, "version": alias.version, "reason": remark(work, reason)}
+        subject = left.digest if left else alias.path
+        record(work, "release.rolled_back", actor.name, subject, _now(deps), facts | {"now": entered.digest if entered else None})
+        return AliasMove(alias=alias, entered=entered, left=left)
+
+
+def demand_approved(work: UnitOfWork, release: Release) -> None:
+    """Raises Forbidden unless the release has the approvals that production needs, Corrupt where something signed does not verify."""
+    _, objective, people = _read(work, release.digest)
+    _demand_approval(release, _rule(work, objective), people)
+
+
+def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
+    """Raises Conflict where the release must pass a rollout or a drill first, or a rollout of the name goes on."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        release = work.releases.get(digest)
+        _direct(release)
+        name, rule = release.content.objective_name, rule_of(work, release)
+        if work.rollouts.open(name):
+            raise Conflict(f"a rollout of {actor.tenant}/{name} goes on", "end it first: tailorbird rollout list", code="rollout_open")
+        alias = _alias(work, name)
+        if rule.canary and alias is not None and alias.targets:
+            raise Conflict(
+                f"the tier {release.content.risk.value} demands that users are let in by degrees",
+                f"run: tailorbird rollout start {short(release.digest)}",
+                code="rollout_needed",
+            )
+        live = ", ".join(kpi.metric for kpi in live_kpis_of(work, release))
+        if live and alias is not None and alias.targets:
+            raise Conflict(
+                f"the objective states live KPIs ({live}), which are proven while a part of the users get the release",
+                f"run: tailorbird rollout start {short(release.digest)}",
+                code="rollout_needed",
+            )
+        demand_drill(work, release, rule, deps)
+
+
+def _direct(release: Release) -> ReleaseState:
+    """The state after a promotion without a rollout. Raises Conflict: one that is let in by degrees ends by its rollout alone."""
+    if release.state is ReleaseState.CANARY:
+        raise Conflict("the release is let in by a rollout", "decide on that: tailorbird rollout list", code="rollout_open")
+    return next_state(release.state, ReleaseAction.PROMOTE)
+
+
+def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:
+    release = work.releases.get(digest)
+    objective = work.records.get(Objective, release.content.objective)
+    return release, objective, {person.name: person for person in work.identities.all()}
+
+
+def _apply_decision(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release, objective: Objective) -> None:
+    people = {person.name: person for person in work.identities.all()}
+    if any(approval.decision == "reject" for approval in release.approvals):
+        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
+    elif is_approved(release, _rule(work, objective), people):
+        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
+        record(work, "release.quorum_reached", actor.name, release.digest, _now(deps))
+
+
+def _demand_approval(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> None:
+    verify_release(release, people)
+    if not is_approved(release, rule, people):
+        raise Forbidden(
+            f"release {short(release.digest)} lacks valid approvals",
+            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
+            code="not_approved",
+        )
+
+
+def _alias(work: UnitOfWork, name: str) -> Alias | None:
+    try:
+        return work.aliases.get(name)
+    except NotFound:
+        return None
+
+
+def _leave(work: UnitOfWork, alias: Alias | None, action: ReleaseAction) -> Release | None:
+    """Moves the releases an alias pointed to out of production; the last one is returned."""
+    left = None
+    for target in alias.targets if alias else ():
+        release = work.releases.get(target.release)
+        work.releases.move(release.digest, release.state, next_state(release.state, action))
+        left = work.releases.get(target.release)
+    return left
+
+
+def _only_approved(work: UnitOfWork, alias: Alias) -> Alias:
+    """The alias without releases that no engine would load any more: rather withdrawn than pointing to what cannot answer."""
+    people = {person.name: person for person in work.identities.all()}
+    releases = {target: work.releases.get(target.release) for target in alias.targets}
+    objectives = {target: work.records.get(Objective, release.content.objective) for target, release in releases.items()}
+    stay = tuple(target for target in alias.targets if is_approved(releases[target], rule_for(objectives[target]), people))
+    return alias.model_copy(update={"targets": stay})
+
+
+def _enter(work: UnitOfWork, alias: Alias) -> Release | None:
+    entered = None
+    for target in alias.targets:
+        work.releases.move(target.release, ReleaseState.STAGED, next_state(ReleaseState.STAGED, ReleaseAction.PROMOTE))
+        entered = work.releases.get(target.release)
+    return entered
+
+
+def _own_name(actor: Actor, name: str) -> str:
+    tenant, _, alias = name.rpartition("/")
+    if tenant and tenant != actor.tenant:
+        raise NotFound(f"no alias {name} in tenant {actor.tenant}", "list yours with: tailorbird release list", code="alias_missing")
+    return alias
+
+
+def _now(deps: Dependencies) -> datetime:
+    return deps.clock.now()

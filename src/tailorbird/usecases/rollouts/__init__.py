@@ -1,0 +1,1 @@
+"""Rollouts: guarded progressive delivery, and rollback drills."""

@@ -1,0 +1,339 @@
+"""Rollouts: a release let in by degrees, watched, and taken back by itself when a guard is breached."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.errors import Conflict, InvalidInput, TailorbirdError
+from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.release import Release, ReleaseAction, ReleaseState, next_state
+from tailorbird.domain.rollout import (
+    GuardReport,
+    LiveFinding,
+    Rollout,
+    RolloutAction,
+    RolloutPlan,
+    RolloutState,
+    RolloutStep,
+    SegmentFinding,
+    Votes,
+)
+from tailorbird.domain.value import Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.release import AliasTrial, promoted, restored, tried
+from tailorbird.serving import judge, live_findings, segments, unproven
+from tailorbird.usecases.audit_events import Facts, permit, record, remark
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
+
+_log = logging.getLogger("tailorbird.rollouts")
+
+#: Who acts when a guard does.
+GUARDS = "guards"
+#: The newest rollouts of a tenant that are counted.
+_COUNTED = 1000
+#: Decisions of people.
+Decision = Literal["hold", "resume", "advance", "roll_back", "promote", "promote_unproven"]
+_SEGMENTS: tuple[Literal["channel", "language", "length"], ...] = ("channel", "language", "length")
+_DONE = {
+    RolloutAction.ADVANCE: "rollout.advanced",
+    RolloutAction.HOLD: "rollout.held",
+    RolloutAction.DOUBT: "rollout.inconclusive",
+    RolloutAction.RESUME: "rollout.resumed",
+    RolloutAction.ROLL_BACK: "rollout.rolled_back",
+    RolloutAction.PROMOTE: "rollout.promoted",
+}
+
+
+class RolloutReport(Value):
+    """A rollout, what its counts say now, and each guard by segment."""
+
+    rollout: Rollout
+    judgement: GuardReport
+    segments: tuple[SegmentFinding, ...]
+
+
+def start_rollout(
+    deps: Dependencies, actor: Actor, digest: str, plan: RolloutPlan, check: Callable[[UnitOfWork, Release], None]
+) -> Rollout:
+    """Lets a staged release in beside the one that answers its name. ``check`` raises where it may not go before users.
+
+    Raises Conflict: nothing to replace, another rollout under way, a drill or a second operator missing.
+    """
+    permit(deps, actor, Action.ROLL_OUT, digest)
+    demand_operators(deps, actor, digest)
+    now = deps.clock.now()
+    with deps.ledger.work(actor.tenant) as work:
+        release = work.releases.get(digest)
+        check(work, release)
+        demand_drill(work, release, rule_of(work, release), deps)
+        alias = _answered_by_one(work, release)
+        rollout = _new(actor, release, alias, plan, now).model_copy(update={"live_kpis": live_kpis_of(work, release)})
+        work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.TRY))
+        work.aliases.put(tried(alias, _trial(rollout, plan.steps[0]), now, actor.name))
+        work.rollouts.add(rollout)
+        facts: Facts = {"rollout": rollout.id, "alias": alias.path, "incumbent": rollout.incumbent, "steps": len(plan.steps)}
+        record(work, "rollout.started", actor.name, release.digest, now, facts)
+    return rollout
+
+
+def decide_rollout(deps: Dependencies, actor: Actor, rollout_id: str, decision: Decision, reason: str) -> Rollout:
+    """What a person decides of a rollout. ``promote_unproven`` promotes although a live KPI is not proven, for a reason that is kept.
+
+    Raises NotFound, Conflict (state; a step that has not passed; a live KPI that is not proven; a second operator missing), InvalidInput
+    (an override without a reason).
+    """
+    override = decision == "promote_unproven"
+    action = RolloutAction.PROMOTE if override else RolloutAction(decision)
+    permit(deps, actor, Action.ROLLBACK if action is RolloutAction.ROLL_BACK else Action.ROLL_OUT, rollout_id)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        rollout = work.rollouts.get(rollout_id)
+        if action is RolloutAction.PROMOTE:
+            _demand_live(work, rollout, reason, override=override)
+    if action is RolloutAction.PROMOTE:
+        demand_operators(deps, actor, rollout.candidate)
+    with deps.ledger.work(actor.tenant) as work:
+        rollout = work.rollouts.get(rollout_id)
+        _demand_passed(rollout, action)
+        facts = _demand_live(work, rollout, reason, override=override) if action is RolloutAction.PROMOTE else {}
+        return _do(work, rollout, _Act(action, actor.name, deps.clock.now(), reason, facts))
+
+
+def report_rollout(deps: Dependencies, tenant: str, rollout_id: str) -> RolloutReport:
+    """A rollout with what its counts say now, in all and by segment."""
+    now = deps.clock.now()
+    with deps.ledger.work(tenant, write=False) as work:
+        rollout = work.rollouts.get(rollout_id)
+        judged = _judged(work, rollout, now)
+        path, first = f"{tenant}/{rollout.alias}", rollout.versions[0]
+        divided = [segments(rollout, by, work.rollouts.tallies(path, first, by, rollout.started_at), judged) for by in _SEGMENTS]
+    return RolloutReport(rollout=rollout, judgement=judged, segments=tuple(found for part in divided for found in part))
+
+
+def watch_rollouts(deps: Dependencies) -> int:
+    """Judges every rollout that goes on, of every tenant, and does what follows. Returns how many moved.
+
+    Of several processes that do so at once, one moves a rollout and the others find it moved.
+    """
+    with deps.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    return sum(_watch_tenant(deps, tenant) for tenant in tenants)
+
+
+def any_goes_on(deps: Dependencies) -> bool:
+    """True while a rollout of any tenant goes on."""
+    with deps.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    for tenant in tenants:
+        with deps.ledger.work(tenant, write=False) as work:
+            if work.rollouts.open():
+                return True
+    return False
+
+
+def count_rollouts(deps: Dependencies) -> dict[RolloutState, int]:
+    """How many rollouts stand where, over all tenants: of each, the newest."""
+    with deps.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    found: Counter[RolloutState] = Counter()
+    for tenant in tenants:
+        with deps.ledger.work(tenant, write=False) as work:
+            found.update(rollout.state for rollout in work.rollouts.latest(_COUNTED))
+    return {state: found[state] for state in RolloutState}
+
+
+def _watch_tenant(deps: Dependencies, tenant: str) -> int:
+    now, moved = deps.clock.now(), 0
+    with deps.ledger.work(tenant, write=False) as work:
+        judged = [(rollout, _judged(work, rollout, now)) for rollout in work.rollouts.open()]
+    for rollout, found in judged:
+        if found.action is None:
+            continue
+        try:
+            with deps.ledger.work(tenant) as work:
+                _do(work, rollout, _Act(found.action, GUARDS, now, found.reason, _evidence(found)))
+        except TailorbirdError as error:
+            _log.warning("rollout %s was not moved (%s)", rollout.id, error.error_code)
+        else:
+            _log.info("rollout %s: %s (%s)", rollout.id, found.action.value, found.reason)
+            moved += 1
+    return moved
+
+
+def take_back(work: UnitOfWork, rollout: Rollout, by: str, now: datetime, reason: str) -> Rollout:
+    """Ends an open rollout in favour of what stood before."""
+    return _do(work, rollout, _Act(RolloutAction.ROLL_BACK, by, now, reason))
+
+
+def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> GuardReport:
+    tallies = work.rollouts.tallies(f"{rollout.tenant}/{rollout.alias}", rollout.versions[0], start=rollout.started_at)
+    return judge(rollout, tallies, now, votes_of(work, rollout))
+
+
+def votes_of(work: UnitOfWork, rollout: Rollout) -> tuple[Votes, ...]:
+    """What users said of the candidate's answers since it is let in; nothing where no live KPI asks."""
+    if not rollout.live_kpis:
+        return ()
+    return work.rollouts.votes(f"{rollout.tenant}/{rollout.alias}", rollout.candidate, rollout.versions[0], rollout.started_at)
+
+
+def _answered_by_one(work: UnitOfWork, release: Release) -> Alias:
+    """The alias that the release is to answer. Raises Conflict where nothing answers it, or several do."""
+    names = {alias.name: alias for alias in work.aliases.all()}
+    alias = names.get(release.content.objective_name)
+    if alias is None or len(alias.targets) != 1:
+        raise Conflict(
+            f"there is nothing in production that release {short(release.digest)} could be compared with",
+            f"put it before users directly: tailorbird promote {short(release.digest)}",
+            code="nothing_to_replace",
+        )
+    return alias
+
+
+def _new(actor: Actor, release: Release, alias: Alias, plan: RolloutPlan, now: datetime) -> Rollout:
+    return Rollout(
+        id=secrets.token_hex(6),
+        tenant=actor.tenant,
+        alias=alias.name,
+        candidate=release.digest,
+        incumbent=alias.targets[0].release,
+        risk=release.content.risk,
+        plan=plan,
+        salt=secrets.token_hex(8),
+        versions=(alias.version + 1,),
+        step_since=now,
+        started_by=actor.name,
+        started_at=now,
+        changed_at=now,
+    )
+
+
+def _trial(rollout: Rollout, step: RolloutStep) -> AliasTrial:
+    share = step.share if step.kind == "canary" else None
+    return AliasTrial(incumbent=rollout.incumbent, candidate=rollout.candidate, share=share, salt=rollout.salt)
+
+
+def _demand_passed(rollout: Rollout, action: RolloutAction) -> None:
+    """Where a rollout is demanded, nobody leaves its steps out. Raises Conflict."""
+    early = action is RolloutAction.ADVANCE and rollout.risk is not RiskTier.MINIMAL
+    unfinished = action is RolloutAction.PROMOTE and not rollout.finished and rollout.risk is not RiskTier.MINIMAL
+    if early or unfinished:
+        raise Conflict(
+            f"step {rollout.step + 1} of {len(rollout.plan.steps)} has not passed",
+            "wait for it (tailorbird rollout show), or take the rollout back",
+            code="rollout_unfinished",
+        )
+
+
+def _demand_live(work: UnitOfWork, rollout: Rollout, reason: str, *, override: bool) -> Facts:
+    """What the log is told of live KPIs at a promotion. Raises Conflict where one is not proven and nobody overrides that, InvalidInput
+    where somebody does so without a reason."""
+    live = live_findings(rollout.live_kpis, votes_of(work, rollout), rollout.risk.confidence)
+    missing = unproven(live)
+    if not missing:
+        return _of_live(live)
+    if not override:
+        raise Conflict(
+            f"a live KPI is not proven: {missing}",
+            "wait for more feedback, take it back, or promote it all the same: tailorbird rollout decide ID promote_unproven --reason ...",
+            code="live_kpis_unproven",
+        )
+    if not reason.strip():
+        raise InvalidInput(
+            "an override needs a reason", "say why the release may answer everybody without the proof", code="reason_missing"
+        )
+    return _of_live(live) | {"override": "live_kpis"}
+
+
+def _of_live(live: Iterable[LiveFinding]) -> Facts:
+    """The numbers of live KPIs, for the log."""
+    facts: Facts = {}
+    for one in live:
+        facts |= {f"live.{one.metric}": one.standing, f"live.{one.metric}.target": one.target, f"live.{one.metric}.users": one.units}
+        facts[f"live.{one.metric}.share"] = None if one.value is None else round(one.value, 6)
+        facts[f"live.{one.metric}.low"] = None if one.low is None else round(one.low, 6)
+    return facts
+
+
+@dataclass(frozen=True)
+class _Act:
+    """What is done to a rollout, by whom, when and why; ``facts`` go into the log."""
+
+    action: RolloutAction
+    by: str
+    at: datetime
+    reason: str
+    facts: Facts = field(default_factory=dict)
+
+
+def _do(work: UnitOfWork, rollout: Rollout, act: _Act) -> Rollout:
+    """One transition with all that belongs to it, in the caller's transaction. Raises Conflict."""
+    alias, changes = work.aliases.get(rollout.alias), dict[str, object]()
+    action, by, now = act.action, act.by, act.at
+    if action is RolloutAction.ADVANCE:
+        if rollout.step + 1 >= len(rollout.plan.steps):
+            raise Conflict("there is no further step", "promote it, or take it back", code="rollout_last_step")
+        step = rollout.plan.steps[rollout.step + 1]
+        work.aliases.put(tried(alias, _trial(rollout, step), now, by))
+        changes = {"step": rollout.step + 1, "versions": (*rollout.versions, alias.version + 1), "step_since": now}
+    elif action is RolloutAction.ROLL_BACK:
+        _leave(work, rollout, alias, by, now)
+    elif action is RolloutAction.PROMOTE:
+        _enter(work, rollout, alias, by, now)
+    elif action is RolloutAction.RESUME:
+        changes = {"step_since": now}
+    elif action is RolloutAction.HOLD and by == GUARDS:
+        changes = {"finished": rollout.step + 1 == len(rollout.plan.steps) and "every step has passed" in act.reason}
+    moved = rollout.after(action, by, now, act.reason, **changes)
+    work.rollouts.replace(moved)
+    said = act.reason if by == GUARDS else remark(work, act.reason)
+    told: Facts = {"rollout": rollout.id, "step": rollout.step, "reason": said}
+    record(work, _DONE[action], by, rollout.candidate, now, told | act.facts)
+    return moved
+
+
+def _leave(work: UnitOfWork, rollout: Rollout, alias: Alias, by: str, now: datetime) -> None:
+    """The candidate goes: for good where a guard says so, back to staging where a person does."""
+    final = ReleaseAction.WITHDRAW if by == GUARDS else ReleaseAction.SUPERSEDE
+    work.releases.move(rollout.candidate, ReleaseState.CANARY, next_state(ReleaseState.CANARY, final))
+    work.aliases.put(restored(alias, rollout.incumbent, now, by))
+
+
+def _enter(work: UnitOfWork, rollout: Rollout, alias: Alias, by: str, now: datetime) -> None:
+    """The candidate answers alone; the incumbent returns to staging and stays loaded for a while."""
+    release = work.releases.get(rollout.candidate)
+    after = promoted(restored(alias, rollout.incumbent, now, by), release, now, by)
+    work.releases.move(rollout.incumbent, ReleaseState.PRODUCTION, next_state(ReleaseState.PRODUCTION, ReleaseAction.SUPERSEDE))
+    work.releases.move(rollout.candidate, ReleaseState.CANARY, next_state(ReleaseState.CANARY, ReleaseAction.PROMOTE))
+    work.aliases.put(after.model_copy(update={"version": alias.version + 1}))
+
+
+def _evidence(found: GuardReport) -> Facts:
+    """The numbers of that moment, for the log."""
+    numbers: Facts = {"requests": found.requests, "requests_before": found.incumbent_requests}
+    for guard in found.guards:
+        numbers[f"{guard.guard.value}.candidate"] = None if guard.candidate is None else round(guard.candidate, 6)
+        numbers[f"{guard.guard.value}.incumbent"] = None if guard.incumbent is None else round(guard.incumbent, 6)
+        numbers[f"{guard.guard.value}.evidence"] = round(guard.evidence, 4)
+    return numbers | _of_live(found.live)
+
+
+__all__ = [
+    "Decision",
+    "RolloutReport",
+    "RolloutState",
+    "decide_rollout",
+    "report_rollout",
+    "start_rollout",
+    "take_back",
+    "watch_rollouts",
+]

@@ -1,0 +1,1 @@
+"""Runs: submit, plan, work on, list, compare and explain them."""

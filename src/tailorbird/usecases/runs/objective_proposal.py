@@ -1,0 +1,147 @@
+"""From a file of data to an objective that ``plan`` accepts, once people have said what only they know.
+
+The data are curated as ``plan`` curates them, in memory: which rows are left and how they are split decides what a target may be.
+Nothing is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import cast
+
+from tailorbird import data
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError
+from tailorbird.domain.objective import FILL_IN
+from tailorbird.domain.value import Digest
+from tailorbird.objective import (
+    GroupSizes,
+    ObjectiveDraft,
+    ObjectiveFile,
+    ProposedKpi,
+    ProvidedFacts,
+    check_power,
+    draft_of,
+    parse_objective,
+    provable_target,
+    written,
+)
+from tailorbird.ports.artifacts import ArtifactStore
+from tailorbird.stats.intervals import score_interval, spend
+from tailorbird.usecases.climb.provability import unprovable
+
+#: Of more rows than these the splits are estimated: curating them takes minutes, and any usual target can be proven.
+MOST_CURATED = 100_000
+
+#: Metric and highest target that is proposed, by task; with a label that bears so many of all rows, a mean over labels is asked.
+_KPIS = {"classify": ("accuracy", 0.9), "classify-many": ("micro_f1", 0.7), "generate": ("token_f1", 0.5), "rank": ("ndcg@10", 0.5)}
+_COMMON = 0.6
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An objective's text. ``open`` are the keys whose texts people must still write; ``refused`` is what plan would refuse besides."""
+
+    text: str
+    draft: ObjectiveDraft
+    open: tuple[str, ...]
+    refused: TailorbirdError | None = None
+
+
+@dataclass(frozen=True)
+class ProposalRequest:
+    """What a proposal is asked for: the data, named as seen from ``folder`` (where the objective will lie), and the documents, if any."""
+
+    file: str
+    folder: Path
+    tenant: str
+    said: ProvidedFacts
+    documents: str = ""
+
+
+def propose(asked: ProposalRequest, progress: Callable[[str], None]) -> Proposal:
+    """The objective for the data. Raises DataInvalid and Unavailable as ``inspect``, InvalidInput as ``draft_of``."""
+    found = data.inspect(asked.file, asked.folder, progress)
+    documents = (asked.documents, data.inspect(asked.documents, asked.folder, progress)) if asked.documents else None
+    draft = draft_of(found, asked.said, asked.file, asked.tenant, documents)
+    terms = draft.source["source"]
+    assert isinstance(terms, Mapping)
+    open_ = tuple(key for key, text in terms.items() if text.startswith(FILL_IN))
+    if found.rows > MOST_CURATED:
+        return Proposal(written(draft, _estimated(draft, found.rows)), draft, open_)
+    try:
+        return Proposal(written(draft, _proven(draft, asked.folder, progress)), draft, open_)
+    except TailorbirdError as refused:
+        return Proposal(written(draft, _estimated(draft, found.rows)), draft, open_, refused)
+
+
+def _estimated(draft: ObjectiveDraft, rows: int) -> ProposedKpi:
+    """A KPI by the number of rows alone: at least 15 of 100 are in dev, and in test."""
+    metric, highest = _KPIS[_task(draft)]
+    low = score_interval(0.95, max(1, 0.15 * rows), spend(draft.said.risk.confidence, 1))[0]
+    target = max(1, math.floor(20 * min(low, highest) + 1e-9)) / 20
+    return ProposedKpi(metric, target, f"proposed from {rows:,} rows: write why it must be reached, and the value that this asks for")
+
+
+def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]) -> ProposedKpi:
+    """A KPI that a perfect candidate would prove on the data. Raises what plan would raise."""
+    metric, highest = _KPIS[_task(draft)]
+    file = _parsed(draft, ProposedKpi(metric, 0.05, ""), folder)
+    store = cast(ArtifactStore, _Memory())  # a snapshot is only put, and nothing of it is read back
+    built = data.build_snapshot(data.SnapshotRequest(file.objective, folder, store, {}, progress))
+    manifest, groups = built.manifest, _groups(built.rows, many=draft.task == "classify-many")
+    counts = {label: splits.train + splits.dev + splits.test for label, splits in manifest.label_counts.items()}
+    common = max(counts, key=lambda label: counts[label], default="")
+    if draft.task == "classify" and counts[common] > _COMMON * manifest.size:
+        metric = "macro_f1"
+    target = provable_target(metric, file, manifest, groups, highest)
+    while True:
+        because = (
+            f"proposed: {manifest.counts.test:,} test rows can prove it where 95 of 100 answers are right; "
+            "write why it must be reached, and the value that this asks for"
+        )
+        kpi = ProposedKpi(metric, target, because, common)
+        try:
+            _check(_parsed(draft, kpi, folder), manifest, groups, built.rows)
+            return kpi
+        except TailorbirdError:
+            if target < 0.1:
+                raise
+            target = round(target - 0.05, 2)
+
+
+def _check(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, rows: Sequence[Row]) -> None:
+    """Raises ObjectiveInvalid where the data cannot prove the KPI."""
+    check_power(file, manifest, groups)
+    for split in (Split.DEV, Split.TEST):
+        for finding in unprovable(file.objective, manifest, [row for row in rows if row.split is split], 1):
+            raise ObjectiveInvalid(f"{split.value} cannot prove {finding.name} >= {finding.bound:g}", "bring more rows")
+
+
+def _parsed(draft: ObjectiveDraft, kpi: ProposedKpi, folder: Path) -> ObjectiveFile:
+    """The objective as it is once what is open is written. Raises ObjectiveInvalid."""
+    return parse_objective(written(draft, kpi).replace(FILL_IN, "to be written"), str(folder / "objective.yaml"))
+
+
+def _task(draft: ObjectiveDraft) -> str:
+    return "generate" if draft.task == "chat" else draft.task
+
+
+def _groups(rows: Sequence[Row], *, many: bool) -> GroupSizes:
+    @cache
+    def of(split: Split) -> list[Row]:
+        return [row for row in rows if row.split is split]
+
+    return lambda split, label: data.group_sizes(of(split), label, many=many)
+
+
+class _Memory:
+    """Keeps nothing: what is put has its digest, and is let go."""
+
+    def put(self, *deps: bytes | memoryview) -> Digest:
+        return digest_bytes(b"".join(deps))

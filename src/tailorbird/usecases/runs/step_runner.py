@@ -1,0 +1,308 @@
+"""The work of a run: step after leased step, until none is left."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+
+from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
+from tailorbird.domain.identity import Role
+from tailorbird.domain.ladder import Conclusion, RungKind
+from tailorbird.domain.run import Run, RunState, Step, StepState
+from tailorbird.domain.value import Digest
+from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.files import digest_file
+from tailorbird.system.source_access import SourceAccess, within
+from tailorbird.usecases.audit_events import Facts, record
+from tailorbird.usecases.climb import rungs as climb
+from tailorbird.usecases.climb import sealed_test, snapshot_and_plan
+from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
+from tailorbird.usecases.leases import heartbeat, owner
+from tailorbird.usecases.steps import transitions
+from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk
+from tailorbird.usecases.steps.step_context import StepContext, StepOutcome, number_of
+from tailorbird.usecases.steps.step_errors import failure_of
+from tailorbird.usecases.steps.time_left import outlook
+from tailorbird.usecases.storage_quota import TenantStore, storing
+from tailorbird.usecases.tenants import reach_of
+
+#: Bytes of a weight as it is stored.
+_WEIGHT = 4
+#: How long a step's lease lasts without a heartbeat, and how often one is sent.
+LEASE = timedelta(seconds=20)
+HEARTBEAT_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class WorkedRun:
+    """A run and how it stands. ``resumed`` counts the steps that were already done when this process took it up."""
+
+    run: Run
+    steps: tuple[Step, ...]
+    conclusion: Conclusion | None
+    resumed: int
+
+
+def objective_of(deps: Dependencies, run: Run) -> ObjectiveFile:
+    """The objective file of a run, as it was submitted, from any machine. Raises NotFound, Corrupt."""
+    if run.source is None:
+        raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
+    folder = deps.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
+    text = deps.artifacts.get(run.source)
+    file = parse_objective(text.decode("utf-8-sig"), str(_given(folder, run.source, len(text))), accepted=True)
+    return file.model_copy(update={"source": Path(file.source).name}) if run.inputs else file
+
+
+@lru_cache(maxsize=64)
+def _given(folder: Path, source: Digest, size: int) -> Path:
+    """The file of the objective in ``folder``, for messages: the one that still holds what was submitted."""
+    found = [path for path in sorted(folder.glob("*.y*ml")) if path.is_file() and path.stat().st_size == size]
+    return next((path for path in found if digest_file(path) == source), folder / OBJECTIVE_FILE)
+
+
+def stage_of(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> StepContext:
+    """The run as its next step sees it."""
+    with deps.ledger.work(run.tenant, write=False) as work:
+        steps = work.steps.of(run.id)
+    return StepContext(deps=deps, actor=actor, run=run, file=objective_of(deps, run), steps=steps, progress=progress)
+
+
+def work_on(deps: Dependencies, actor: Actor, run: Run, progress: Progress) -> WorkedRun:
+    """Does the run's steps until none is left. Raises Busy when another process holds a step, Conflict when the run was cancelled."""
+    _require_signer(actor, run)
+    resumed = len(stage_of(deps, actor, run, progress).done)
+    while (context := stage_of(deps, actor, run, progress)).next_step() is not None:
+        _advance(context)
+    return _ended(context, resumed)
+
+
+def _require_signer(actor: Actor, run: Run) -> None:
+    """A release is signed by its author or by a worker for its author; nobody else can finish a run. Raises Forbidden."""
+    if actor.name != run.created_by and not actor.identity.holds(Role.WORKER):
+        raise Forbidden(
+            f"run {run.id} was submitted by {run.created_by}, and {actor.name} cannot sign for them",
+            f"let {run.created_by} adapt, or let a worker do it: --detach, and tailorbird worker",
+            code="other_author",
+        )
+
+
+def plan_for(deps: Dependencies, actor: Actor, run: Run, progress: Progress, until: str = transitions.PLAN) -> StepContext:
+    """Does the run's steps as far as the plan (or the step ``until``, before it), and no further. Raises as ``work_on``."""
+    while until not in (context := stage_of(deps, actor, run, progress)).done:
+        _advance(context)
+    with deps.ledger.work(run.tenant) as work:
+        if work.runs.get(run.id).state is RunState.PLANNING:
+            work.runs.set_state(run.id, RunState.PLANNED)
+    return context
+
+
+def _advance(context: StepContext) -> None:
+    """Takes the next step and does it; returns having done nothing while a dead process's lease runs out."""
+    name = context.next_step()
+    assert name is not None
+    step = _take(context.deps, context.run, name, context.progress)
+    if step is not None:
+        _perform(context, step)
+
+
+def _ended(context: StepContext, resumed: int) -> WorkedRun:
+    conclusion = context.result(Conclusion, transitions.CONCLUDE)
+    with context.deps.ledger.work(context.run.tenant) as work:
+        if work.runs.get(context.run.id).state is RunState.ACTIVE:
+            work.runs.set_state(context.run.id, RunState.DONE if conclusion.release else RunState.NO_RELEASE)
+    return WorkedRun(context.run, context.steps, conclusion, resumed)
+
+
+def _take(deps: Dependencies, run: Run, name: str, progress: Progress) -> Step | None:
+    """Leases the next step. A lease of a process that is gone is waited for; a living holder raises Busy."""
+    with deps.ledger.work(run.tenant) as work:
+        _refuse_ended(work, run)
+        work.steps.enqueue(run.id, name)
+        step = work.steps.lease(run.id, owner(), LEASE)
+        held = next((s for s in work.steps.of(run.id) if s.state is StepState.LEASED), None)
+    if step is not None:
+        return step
+    if held is not None and held.owner is not None and not _gone(held.owner):
+        raise Busy(
+            f"another process ({held.owner}) works on this run, at step {held.name}",
+            "wait for it, or end it: the run goes on where it stopped",
+            code="run_busy",
+        )
+    progress.tell("the process that held this step is gone; waiting for its lease to end")
+    time.sleep(1.0)
+    return None
+
+
+def _perform(context: StepContext, step: Step) -> None:
+    """Does one step under a heartbeat, and commits value, events and completion in one transaction."""
+    started = time.monotonic()
+    watched = WatchedProgress(context.progress)
+    with _told(context, step), _given_up(context, step, started):
+        _refuse_hopeless(context.actor, step)
+        with storing(context.deps, context.run.tenant) as store:
+            store.require_room(_ahead(context, step.name))
+            own = replace(context, deps=replace(context.deps, artifacts=store), progress=watched.progress())
+            try:
+                with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), within(_reach(context)):
+                    outcome = _handler(own, step.name)()
+            except OSError as error:
+                raise failed_disk(error) from error
+            _commit(context, step, outcome, store, time.monotonic() - started)
+
+
+def _reach(context: StepContext) -> SourceAccess | None:
+    """Where the step may read at addresses: at its tenant's places, where the objective came from elsewhere; else nothing bounds it."""
+    return reach_of(context.deps, context.run.tenant) if context.run.inputs else None
+
+
+def _ahead(context: StepContext, name: str) -> int:
+    """Bytes that a step is known to store before it begins: all weights, where it trains them all."""
+    rungs = context.plan.rungs if context.plan else ()
+    made = next((rung for rung in rungs if transitions.make_step(rung) == name), None)
+    return _WEIGHT * context.base_for(made).parameters if made is not None and made.rung is RungKind.FULL else 0
+
+
+@contextmanager
+def _told(context: StepContext, step: Step) -> Iterator[None]:
+    """Tells that the step begins, with what the plan expects of it, and that it has ended."""
+    context.progress.step(StepBegun(context.run.id, step.name, len(context.done), outlook(context.plan, step.name, context.done)))
+    context.progress.tell(f"step {step.name}")
+    try:
+        yield
+    finally:
+        context.progress.step(None)
+
+
+@contextmanager
+def _given_up(context: StepContext, step: Step, started: float) -> Iterator[None]:
+    """Whatever ends the body early is noted on the step; a defect of ours fails it, so that no worker meets it again and again."""
+    finished = False
+    try:
+        yield
+        finished = True
+    finally:
+        error = sys.exception()
+        if not finished and error is not None:
+            _give_up(context, step, error, time.monotonic() - started)
+
+
+def _handler(context: StepContext, name: str) -> Callable[[], StepOutcome]:
+    table: dict[str, Callable[[], StepOutcome]] = {
+        transitions.SNAPSHOT: lambda: snapshot_and_plan.take_snapshot(context),
+        transitions.PLAN: lambda: snapshot_and_plan.make_plan(context),
+        transitions.FLOOR: lambda: climb.measure_floor(context),
+        transitions.choose_step(number_of(context.looks)): lambda: climb.choose(context),
+        transitions.look_step(number_of(context.looks)): lambda: sealed_test.open_test(context),
+        transitions.CONCLUDE: lambda: sealed_test.conclude(context),
+    }
+    if name in table:
+        return table[name]
+    rungs = {transitions.make_step(rung): (climb.make_candidate, rung) for rung in snapshot_and_plan.planned(context).rungs}
+    rungs |= {transitions.measure_step(rung): (climb.measure_candidate, rung) for rung in snapshot_and_plan.planned(context).rungs}
+    do, rung = rungs[name]
+    return lambda: do(context, rung)
+
+
+def _commit(context: StepContext, step: Step, outcome: StepOutcome, store: TenantStore, seconds: float) -> None:
+    """One transaction. Raises LeaseLost when another worker holds the step by now, Conflict when the run was cancelled, Exhausted when the
+    quota of storage is passed: then nothing of this is written."""
+    with context.deps.ledger.work(context.run.tenant) as work:
+        _refuse_ended(work, context.run)
+        digest = work.records.put(outcome.value)
+        work.steps.complete(step, digest, seconds)
+        outcome.also(work)
+        store.account(work)
+        facts = {"step": step.name, "result": digest} | outcome.facts
+        record(work, "step.done", context.actor.name, context.run.id, context.deps.clock.now(), facts)
+
+
+def _give_up(context: StepContext, step: Step, error: BaseException, seconds: float) -> None:
+    """An error fails the step (a later adapt tries it again); an interruption, a cancellation and a record that was away give it back."""
+    code = error.error_code if isinstance(error, TailorbirdError) else "internal"
+    given_back = not isinstance(error, Exception) or code in (RUN_CANCELLED, *_RECORD_AWAY)
+    with suppress(LeaseLost), context.deps.ledger.work(context.run.tenant) as work:
+        if given_back:
+            work.steps.release(step, seconds)
+            return
+        work.steps.fail(step, failure_of(error), seconds)
+        if work.runs.get(context.run.id).state in WORKED:
+            work.runs.set_state(context.run.id, RunState.FAILED)
+        facts: Facts = {"step": step.name, "code": code}
+        record(work, "step.failed", context.actor.name, context.run.id, context.deps.clock.now(), facts)
+
+
+def _beat(context: StepContext, step: Step, watched: WatchedProgress) -> bool:
+    """Keeps the lease; has the body ended, and returns False, when the lease is lost or the run cancelled."""
+    try:
+        with context.deps.ledger.work(step.tenant) as work:
+            work.steps.heartbeat(step, LEASE, watched.last)
+            _refuse_ended(work, context.run)
+    except Conflict as error:
+        watched.end(error)
+        return False
+    except TailorbirdError:
+        pass
+    return True
+
+
+#: States in which a run is worked on.
+WORKED = (RunState.PLANNING, RunState.PLANNED, RunState.ACTIVE)
+#: Leases of one step after which it is given up until somebody adapts again.
+MOST_ATTEMPTS = 20
+#: Processes of workers that may die in the middle of one step, none further than the one before, until it is set aside likewise.
+MOST_DEATHS = 2
+#: The code with which a cancelled run ends its step.
+RUN_CANCELLED = "run_cancelled"
+#: The codes of a record that could not be asked for a while. That says nothing about the step: whoever comes next does it.
+_RECORD_AWAY = ("database_unreachable", "database_busy")
+
+
+def _refuse_ended(work: UnitOfWork, run: Run) -> None:
+    """Raises Conflict unless the run is to be worked on."""
+    state = work.runs.get(run.id).state
+    if state is RunState.CANCELLED:
+        raise Conflict(f"run {run.id} was cancelled", "adapt again to go on where it stopped", code=RUN_CANCELLED)
+    if state not in WORKED:
+        raise Conflict(
+            f"run {run.id} is over: {state.word}", f"see tailorbird runs show {run.id}; adapt again to try again", code="run_ended"
+        )
+
+
+def _refuse_hopeless(actor: Actor, step: Step) -> None:
+    """Raises Exhausted for a step that ended its worker again and again: something kills it, memory most likely. Whoever adapts in the
+    foreground has seen it die, and asks for it."""
+    if step.deaths >= MOST_DEATHS and actor.identity.holds(Role.WORKER):
+        raise Exhausted(
+            f"the step {step.name} is set aside: it ended {step.deaths} processes that worked on it, none further than the one before",
+            "look what ends them (memory, most likely: see the kernel's log), then adapt again",
+            code="step_killed",
+        )
+    if step.attempts % MOST_ATTEMPTS == 0:
+        raise Exhausted(
+            f"the step {step.name} ended {MOST_ATTEMPTS} times without a result",
+            "look what ends its process (memory?), then adapt again",
+            code="step_hopeless",
+        )
+
+
+def _gone(holder: str) -> bool:
+    """True when ``holder`` was a process of this machine that no longer runs."""
+    node, _, pid = holder.rpartition(":")
+    if node != platform.node() or int(pid) == os.getpid():
+        return node == platform.node()
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,190 @@
+"""The main verb: from an objective to a run, and to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tailorbird import __version__, base_models, data
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import canonical_json, digest_of
+from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.run import FINISHED, Run, RunState
+from tailorbird.domain.value import Digest
+from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective, read_objective
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.source_access import SourceAccess, grant_within
+from tailorbird.text.harness_tasks import digest_of_task
+from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
+from tailorbird.usecases.runs.uploads import require_uploaded
+from tailorbird.usecases.snapshots.amendments import heeded_facts
+from tailorbird.usecases.steps.step_context import StepContext
+from tailorbird.usecases.storage_quota import storing
+from tailorbird.usecases.tenants import reach_of
+
+#: Runs that are done at most, among which those of one objective are counted.
+_MOST_DONE = 10_000
+
+
+def adapt(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> WorkedRun:
+    """Climbs for the objective at ``path``: submits the run (or finds the one that exists) and works on it to its end.
+
+    Raises ObjectiveInvalid, DataInvalid, Forbidden, Busy (another process works on this run), and what a step raises.
+    """
+    permit(deps, actor, Action.ADAPT, path.name)
+    return work_on(deps, actor, submit(deps, actor, path, RunState.ACTIVE), progress)
+
+
+def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> StepContext:
+    """Goes as far as the plan, and no further: what ``adapt`` would do, and why, before anything is trained.
+
+    The run it leaves is the one that ``adapt`` takes up. Raises as ``adapt`` does.
+    """
+    permit(deps, actor, Action.PLAN, path.name)
+    return plan_for(deps, actor, submit(deps, actor, path, RunState.PLANNING), progress)
+
+
+def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState) -> Run:
+    """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
+    file = read_objective(path)
+    with storing(deps, actor.tenant) as store:
+        source = store.put(path.read_bytes())
+    return _submit(deps, actor, file, goal, source=source, inputs=None)
+
+
+def submit_uploaded(
+    deps: Dependencies, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState, name: str = OBJECTIVE_FILE
+) -> Run:
+    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that its tenant uploaded before,
+    ``name`` is what its file is called where it comes from, for messages.
+
+    Data at addresses are not read here, while somebody waits for the answer, but by the step that freezes them.
+    """
+    require_uploaded(deps, actor.tenant, files)
+    with storing(deps, actor.tenant) as store:
+        source = store.put(text.encode())
+        inputs = store.put(canonical_json({**files, name: source}))
+    parse_objective(text, name)  # faults name the caller's file, not a folder of this machine
+    file = parse_objective(text, str(deps.artifacts.get_tree(inputs) / name))
+    _refuse_outside(file, files, reach_of(deps, actor.tenant))
+    return _submit(deps, actor, file, goal, source=source, inputs=inputs)
+
+
+def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: SourceAccess) -> None:
+    """A submitted objective reads what came with it and at the places of its tenant; never this machine's files or network.
+
+    The steps that read ask once more: a place may be taken back meanwhile. Raises InvalidInput, Forbidden.
+    """
+    objective = file.objective
+    for name in objective.places:
+        if _came_along(name, files):
+            continue
+        if "://" not in name:
+            raise InvalidInput(f"the data {name} did not come with the objective", "upload it", code="upload_missing")
+        grant_within(reach, name)
+    if objective.limits.retention and objective.limits.retention.tasks:
+        raise InvalidInput(
+            "task files of the harness are not taken from elsewhere: templates in them can run code",
+            "leave `limits.retention.tasks` out, or adapt on the machine where they lie",
+            code="harness_outside",
+        )
+    offered = {entry.name for entry in base_models.catalogue()}
+    for base in objective.bases:
+        if base in offered or _came_along(base, files):
+            continue
+        if not base.startswith("hf://"):
+            raise InvalidInput(
+                f"the base model {base} did not come with the objective",
+                "name one of the catalogue, or hf://OWNER/NAME",
+                code="model_outside",
+            )
+        grant_within(reach, base)
+
+
+def _came_along(name: str, files: Mapping[str, Digest]) -> bool:
+    return name in files or any(path.startswith(f"{name.rstrip('/')}/") for path in files)
+
+
+def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunState, *, source: Digest, inputs: Digest | None) -> Run:
+    objective = file.objective
+    if objective.tenant != actor.tenant:
+        raise Forbidden(
+            f"the objective belongs to tenant {objective.tenant}, and {actor.name} to {actor.tenant}",
+            f"set tenant: {actor.tenant}, or act as an identity of {objective.tenant}: --as {objective.tenant}/NAME",
+            code="other_tenant",
+        )
+    files = data.fingerprint_sources(objective, Path(file.folder), remote=inputs is None)
+    asked = _questions(deps, objective, Path(file.folder))
+    unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
+    named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | asked | unread
+    with deps.ledger.work(objective.tenant, write=False) as work:
+        fingerprint = digest_of(named | heeded_facts(work, objective, deps.clock.now().date()))
+    run = Run(
+        id=fingerprint.removeprefix("sha256:")[:12],
+        tenant=objective.tenant,
+        objective_name=objective.name,
+        objective=digest_of(objective),
+        fingerprint=fingerprint,
+        folder="" if inputs else file.folder,
+        created_by=actor.name,
+        created_at=deps.clock.now(),
+        state=goal,
+        source=source,
+        inputs=inputs,
+    )
+    with deps.ledger.work(objective.tenant) as work:
+        _require_known(work, objective)
+        work.records.put(objective)
+        known = work.runs.add(run)
+        if known == run:
+            record(work, "run.submitted", actor.name, run.id, run.created_at, {"objective": objective.name, "goal": goal.value})
+            return run
+        if _is_revived(known.state, goal):
+            work.steps.retry(known.id)
+            work.runs.set_state(known.id, goal)
+            record(work, "run.revived", actor.name, known.id, run.created_at, {"goal": goal.value, "was": known.state.value})
+        return work.runs.get(known.id)
+
+
+def _questions(deps: Dependencies, objective: Objective, folder: Path) -> dict[str, dict[str, Digest]]:
+    """What stands in a run's fingerprint for the harness's tasks. Raises InvalidInput (no task that may be asked), Unavailable (no harness
+    here): before anything is spent."""
+    retention = objective.limits.retention
+    if retention is None or not retention.tasks:
+        return {}
+    deps.harness()
+    return {"tasks": {name: digest_of_task(folder / name) for name in retention.tasks}}
+
+
+def _require_known(work: UnitOfWork, objective: Objective) -> None:
+    """A data author who is nobody here would keep nobody from deciding. Raises InvalidInput."""
+    known = {person.name for person in work.identities.all()}
+    for name in sorted(objective.data_authors):
+        if name not in known:
+            hint = "name identities of the tenant: tailorbird identity list"
+            raise InvalidInput(f"the data author {name} is no identity of {objective.tenant}", hint, code="data_author_unknown")
+
+
+def _reads_addresses(objective: Objective) -> bool:
+    """True when some of what the objective names lies at an address."""
+    return any("://" in place for place in objective.places)
+
+
+def _unread(deps: Dependencies, objective: Objective) -> dict[str, int]:
+    """What stands in a run's fingerprint for data that nobody has read yet: how many runs of the objective are done.
+
+    So a submission that is repeated finds the run that is under way, and one that comes after its end reads the data again.
+    """
+    with deps.ledger.work(objective.tenant, write=False) as work:
+        done = work.runs.in_states(FINISHED, limit=_MOST_DONE)
+    return {"done": sum(run.objective == digest_of(objective) for run in done)}
+
+
+def _is_revived(state: RunState, goal: RunState) -> bool:
+    """True when a run in ``state`` that is submitted again takes ``goal``: what is done or being done is left as it is."""
+    if goal is RunState.PLANNING:
+        return state in (RunState.PLANNED, RunState.FAILED, RunState.CANCELLED)
+    return state not in (*FINISHED, RunState.ACTIVE)

@@ -1,0 +1,58 @@
+"""Files that came before the objective that names them: whose they are.
+
+Artifacts are kept once, whoever sent them, so a digest alone must open nothing: each tenant has its own list of what it sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.value import Digest, Value
+from tailorbird.usecases.audit_events import record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.storage_quota import storing
+
+
+class Stored(Value):
+    """A file that was stored: its name from now on, and its size."""
+
+    digest: Digest
+    bytes: Annotated[int, Field(ge=0)]
+
+
+class Upload(Value):
+    """That a tenant sent a file: kept among its records, and found by the digest of this value."""
+
+    file: Digest
+
+
+def keep_upload(deps: Dependencies, actor: Actor, folder: Path) -> Stored:
+    """Stores the one file in ``folder``, without holding it in memory, and notes that the actor's tenant sent it.
+
+    Raises Exhausted (the tenant's quota of storage).
+    """
+    (path,) = folder.iterdir()
+    with storing(deps, actor.tenant) as store:
+        stored = Stored(digest=store.tree(store.put_tree(folder))[path.name], bytes=path.stat().st_size)
+    with deps.ledger.work(actor.tenant) as work:
+        work.records.put(Upload(file=stored.digest))
+        record(work, "file.uploaded", actor.name, stored.digest, deps.clock.now(), {"bytes": stored.bytes})
+    return stored
+
+
+def require_uploaded(deps: Dependencies, tenant: str, files: Mapping[str, Digest]) -> None:
+    """Raises NotFound for the first of ``files`` (path to digest) that this tenant never sent, whether or not another one has."""
+    with deps.ledger.work(tenant, write=False) as work:
+        for path, digest in files.items():
+            try:
+                work.records.get(Upload, digest_of(Upload(file=digest)))
+            except NotFound:
+                raise NotFound(
+                    f"{path} was not uploaded", "upload each file with POST /api/artifacts first", code="upload_missing"
+                ) from None

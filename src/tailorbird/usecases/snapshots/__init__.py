@@ -1,0 +1,1 @@
+"""Snapshots: curate, find, show, compare and fix them."""

@@ -1,0 +1,158 @@
+"""People decide about rows that look wrong: keep, relabel, drop. The result is a new snapshot; each decision is an event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from tailorbird import data
+from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.crypto.membership_proofs import key_of
+from tailorbird.domain.curation import LabelSuspect
+from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
+from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.row_decisions import Decision, FixAction
+from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.snapshots.amendments import PROVENANCE
+from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot, objective_of
+from tailorbird.usecases.snapshots.snapshot_queries import read_rows, report_of, rows_of
+from tailorbird.usecases.storage_quota import storing
+
+
+class Suspect(Value):
+    """A row whose label is likely wrong, with its text: for those who may read the data."""
+
+    row: Digest
+    text: str
+    given: str
+    suggested: str
+    score: float
+    file: str
+    line: int
+
+
+class Suspects(Value):
+    """The likeliest label errors of a snapshot that nobody has decided about, likeliest first. ``total`` counts all, ``skipped`` says why
+    none were looked for. ``labels`` are those that a row may be given."""
+
+    snapshot: Digest
+    suspects: tuple[Suspect, ...]
+    total: int
+    labels: tuple[str, ...]
+    skipped: str = ""
+
+
+class Fix(Value):
+    """What somebody decided about one row of a snapshot."""
+
+    row: Digest
+    action: FixAction
+    label: Annotated[str, Field(max_length=500)] = ""
+
+
+class Fixed(Value):
+    """The snapshot that heeds the decisions; ``digest`` is that of before where all were to keep."""
+
+    digest: Digest
+    manifest: SnapshotManifest
+    kept: int
+    relabelled: int
+    dropped: int
+
+
+def suspects(deps: Dependencies, actor: Actor, name: str, limit: int) -> Suspects:
+    """The ranking of the snapshot called ``name``. Test rows are left out: who mends them by a model's advice measures the advice.
+
+    Raises Forbidden, NotFound, Conflict (rows were destroyed), Unavailable (scikit-learn is not installed).
+    """
+    permit(deps, actor, Action.READ_DATA, "data.suspects")
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found = find_snapshot(work, name)
+        decided = {decision.row for decision in work.decisions.of(found.manifest.objective)}
+        ranked, skipped = _ranked(deps, work, found)
+    rows = read_rows(deps, actor, found, "suspects")
+    left = [each for each in ranked if each.row in rows and each.row not in decided and rows[each.row].split is not Split.TEST]
+    shown = tuple(_suspect(each, rows[each.row]) for each in left[:limit])
+    return Suspects(snapshot=found.digest, suspects=shown, total=len(left), labels=found.manifest.labels, skipped=skipped)
+
+
+def fix(deps: Dependencies, actor: Actor, name: str, fixes: Sequence[Fix]) -> Fixed:
+    """Records the decisions, and makes the snapshot that heeds them, in one transaction. Later snapshots of the files heed them too.
+
+    Raises Forbidden, NotFound (a row is not in the snapshot), InvalidInput (a label that no row bears), DataInvalid (a split would be
+    empty).
+    """
+    permit(deps, actor, Action.FIX_DATA, "data.fix")
+    with deps.ledger.work(actor.tenant) as work:
+        found, secret = find_snapshot(work, name), work.secrets.get(PROVENANCE)
+    rows = rows_of(deps, found)
+    _check(found, rows, fixes)
+    now = deps.clock.now()
+    made = [
+        Decision(objective=found.manifest.objective, row=each.row, action=each.action, label=each.label, by=actor.name, at=now)
+        for each in fixes
+    ]
+    changes = {decision.row: decision for decision in made if decision.action is not FixAction.KEEP}
+    with storing(deps, actor.tenant) as store:
+        result = data.rewrite(found.manifest, store, lambda row: _amended(row, changes.get(row.id)), secret) if changes else None
+    after = result.manifest if result else found.manifest
+    with deps.ledger.work(actor.tenant) as work:
+        work.decisions.add(made)
+        salt = data.salt_of(secret, found.manifest.objective)
+        for decision in made:
+            facts = {"snapshot": found.digest, "action": decision.action.value}
+            record(work, "data.decided", actor.name, key_of(salt, decision.row).hex(), now, dict(facts))
+        if result:
+            new = work.records.put(after)
+            work.splits.remember(after.objective, {row.id: (row.split.value, row.group) for _, row in result.changed})
+            record(work, "data.snapshot_rewritten", actor.name, new, now, {"parent": found.digest, "rows": len(changes), "why": "fixed"})
+    return Fixed(
+        digest=digest_of(after),
+        manifest=after,
+        kept=sum(decision.action is FixAction.KEEP for decision in made),
+        relabelled=sum(decision.action is FixAction.RELABEL for decision in made),
+        dropped=sum(decision.action is FixAction.DROP for decision in made),
+    )
+
+
+def _ranked(deps: Dependencies, work: UnitOfWork, found: Snapshot) -> tuple[Sequence[LabelSuspect], str]:
+    """From the report, where they were looked for then, or else now."""
+    report = report_of(deps, found.manifest)
+    if report is not None and report.suspects:
+        return report.suspects, ""
+    objective = objective_of(work, found.digest, found.manifest.objective)
+    if objective is None or not found.manifest.label_counts:
+        return (), "only rows with labels can be ranked"
+    return data.label_suspects(tuple(rows_of(deps, found).values()), objective.task), ""
+
+
+def _suspect(ranked: LabelSuspect, row: Row) -> Suspect:
+    return Suspect(text=row.text, **{name: getattr(ranked, name) for name in ("row", "given", "suggested", "score", "file", "line")})
+
+
+def _check(found: Snapshot, rows: dict[Digest, Row], fixes: Sequence[Fix]) -> None:
+    labels = found.manifest.labels
+    for each in fixes:
+        if each.row not in rows:
+            raise NotFound("a decision is about a row that is not in the snapshot", "look at the ranking again", code="row_missing")
+        if each.action is FixAction.RELABEL and labels and each.label not in (*labels, *found.manifest.label_sets):
+            hint = f"give one of: {', '.join(labels[:30])}"
+            raise InvalidInput(f"no row of the snapshot bears the label {each.label[:80]!r}", hint, code="label_unknown", param="label")
+        if each.action is FixAction.RELABEL and not each.label:
+            raise InvalidInput("relabelling needs a label", "give the label that is right", code="label_missing", param="label")
+
+
+def _amended(row: Row, decision: Decision | None) -> Row | Quarantined:
+    if decision is None:
+        return row
+    place = row.provenance
+    if decision.action is FixAction.DROP:
+        return Quarantined(file=place.file, line=place.line, code="dropped", reason=f"{decision.by} decided that it goes")
+    after = place.model_copy(update={"transforms": (*place.transforms, f"relabel:{decision.by}")})
+    return row.model_copy(update={"id": data.row_id(row.text, decision.label), "target": decision.label, "provenance": after})

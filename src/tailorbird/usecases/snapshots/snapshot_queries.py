@@ -1,0 +1,166 @@
+"""Looks at snapshots: one, all, the difference of two, a proof about a row. Whoever sees texts of rows leaves an entry in the log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+from tailorbird import data
+from tailorbird.crypto.membership_proofs import Proof, TreeHead, key_of
+from tailorbird.domain.curation import CurationReport
+from tailorbird.domain.dataset import Row, SnapshotManifest, Split
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.value import Digest, Value
+from tailorbird.text.normalisation import normalise
+from tailorbird.usecases.audit_events import record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
+from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot
+
+#: Rows named one by one in a difference.
+NAMED = 100
+
+
+class SnapshotView(Value):
+    """A snapshot, how it was curated, and the snapshot that was made from it since, where there is one."""
+
+    digest: Digest
+    manifest: SnapshotManifest
+    report: CurationReport | None
+    followed_by: Digest | None
+
+
+class ChangedRow(Value):
+    """A row of a difference, by its source; texts are for those who read the data."""
+
+    file: str
+    line: int
+    split: Split
+    before: str = ""
+    after: str = ""
+
+
+class SnapshotDifference(Value):
+    """What ``other`` has that ``one`` had not, and the reverse. ``relabelled`` are rows with the text of before and another target (named
+    where targets are labels). Of each at most 100 are named; ``counts`` says how many there are. ``moved`` counts rows in another split."""
+
+    one: Digest
+    other: Digest
+    counts: dict[str, int]
+    added: tuple[ChangedRow, ...]
+    removed: tuple[ChangedRow, ...]
+    relabelled: tuple[ChangedRow, ...]
+    reasons: dict[str, int]
+
+
+class RowPresence(Value):
+    """A proof about one row, against the head of a snapshot; the key is salted. Check it with ``crypto/membership_proofs.py``."""
+
+    snapshot: Digest
+    head: TreeHead
+    proof: Proof
+
+
+def snapshots(deps: Dependencies, tenant: str) -> tuple[Snapshot, ...]:
+    """All snapshots, newest first."""
+    with deps.ledger.work(tenant, write=False) as work:
+        found = manifests_of(work)
+    return tuple(Snapshot(digest=digest, manifest=manifest) for digest, manifest in reversed(found.items()))
+
+
+def show(deps: Dependencies, tenant: str, name: str) -> SnapshotView:
+    """The snapshot called ``name``. Raises NotFound."""
+    with deps.ledger.work(tenant, write=False) as work:
+        found = find_snapshot(work, name)
+        children = [digest for digest, manifest in manifests_of(work).items() if manifest.parent == found.digest]
+    return SnapshotView(
+        digest=found.digest,
+        manifest=found.manifest,
+        report=report_of(deps, found.manifest),
+        followed_by=children[-1] if children else None,
+    )
+
+
+def report_of(deps: Dependencies, manifest: SnapshotManifest) -> CurationReport | None:
+    """How a snapshot was curated; None for those of earlier versions."""
+    return CurationReport.model_validate_json(deps.artifacts.get(manifest.curation)) if manifest.curation else None
+
+
+def rows_of(deps: Dependencies, found: Snapshot) -> dict[Digest, Row]:
+    """All rows of a snapshot, by id. Raises Conflict when they were destroyed because a person was erased."""
+    if not deps.artifacts.exists(found.manifest.rows):
+        raise Conflict(
+            "the rows of this snapshot were destroyed: a person in it was erased",
+            "look at the snapshot that was made from it: tailorbird data show names it",
+            code="snapshot_erased",
+        )
+    return {row.id: row for row in map(Row.model_validate_json, data.stored_rows(found.manifest, deps.artifacts))}
+
+
+def read_rows(deps: Dependencies, actor: Actor, found: Snapshot, why: str) -> dict[Digest, Row]:
+    """The same for somebody who will see texts: the log tells who, and for what."""
+    rows = rows_of(deps, found)
+    with deps.ledger.work(actor.tenant) as work:
+        record(work, "data.read", actor.name, found.digest, deps.clock.now(), {"why": why, "rows": len(rows)})
+    return rows
+
+
+def diff(deps: Dependencies, tenant: str, one: str, other: str) -> SnapshotDifference:
+    """What changed from the snapshot ``one`` to ``other``. Raises NotFound, Conflict (rows were destroyed)."""
+    with deps.ledger.work(tenant, write=False) as work:
+        before, after = find_snapshot(work, one), find_snapshot(work, other)
+    old, new = rows_of(deps, before), rows_of(deps, after)
+    gone = {row: old[row] for row in old.keys() - new.keys()}
+    come = {row: new[row] for row in new.keys() - old.keys()}
+    relabelled = _relabelled(gone, come)
+    shown = bool(after.manifest.label_counts)
+    for was, now in relabelled:
+        del gone[was.id], come[now.id]
+    return SnapshotDifference(
+        one=before.digest,
+        other=after.digest,
+        counts={
+            "same": len(old.keys() & new.keys()),
+            "added": len(come),
+            "removed": len(gone),
+            "relabelled": len(relabelled),
+            "moved": sum(old[row].split is not new[row].split for row in old.keys() & new.keys()),
+        },
+        added=_named(come),
+        removed=_named(gone),
+        relabelled=tuple(_changed(now, *((was.target, now.target) if shown else ())) for was, now in relabelled[:NAMED]),
+        reasons=_reasons(deps, after.manifest, before.manifest),
+    )
+
+
+def prove(deps: Dependencies, tenant: str, name: str, text: str, target: str) -> RowPresence:
+    """That the row with this text and target is in the snapshot ``name``, or that it is not. Raises NotFound, Conflict (no seal)."""
+    with deps.ledger.work(tenant) as work:
+        found, secret = find_snapshot(work, name), work.secrets.get(PROVENANCE)
+    if found.manifest.seal is None:
+        raise Conflict("the snapshot was made by an earlier version, without a seal", "curate again", code="seal_missing")
+    key = key_of(data.salt_of(secret, found.manifest.objective), data.row_id(text, target))
+    proof = data.members_of(deps.artifacts.get(found.manifest.seal)).prove(key)
+    return RowPresence(snapshot=found.digest, head=TreeHead(root=found.manifest.root, size=found.manifest.size), proof=proof)
+
+
+def _relabelled(gone: Mapping[Digest, Row], come: Mapping[Digest, Row]) -> list[tuple[Row, Row]]:
+    texts = {normalise(row.text): row for row in gone.values()}
+    pairs = [(texts[text], row) for row in come.values() if (text := normalise(row.text)) in texts]
+    return list({was.id: (was, now) for was, now in pairs}.values())
+
+
+def _named(rows: Mapping[Digest, Row]) -> tuple[ChangedRow, ...]:
+    ordered = sorted(rows.values(), key=lambda row: (row.provenance.file, row.provenance.line))
+    return tuple(_changed(row) for row in ordered[:NAMED])
+
+
+def _changed(row: Row, before: str = "", after: str = "") -> ChangedRow:
+    return ChangedRow(file=row.provenance.file, line=row.provenance.line, split=row.split, before=before, after=after)
+
+
+def _reasons(deps: Dependencies, after: SnapshotManifest, before: SnapshotManifest) -> dict[str, int]:
+    """How many more rows are set aside for each reason."""
+    counted = Counter(entry.code for entry in data.load_quarantine(after, deps.artifacts))
+    counted.subtract(entry.code for entry in data.load_quarantine(before, deps.artifacts))
+    return {code: count for code, count in sorted(counted.items()) if count}

@@ -1,0 +1,130 @@
+"""What may end a step before its end: the budget, a cancelled run, a lost lease, an end that was asked for, a disk that fails."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+
+from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
+from tailorbird.domain.objective import Budget
+from tailorbird.domain.run import StepProgress, TrainingProgress
+from tailorbird.system.peak_memory import PeakMemory
+from tailorbird.usecases.dependencies import Progress
+from tailorbird.usecases.steps.transitions import Spent
+
+
+class WatchedProgress:
+    """The progress of one step, watched: remembers the last of it for the lease, and raises in the working thread what ends the step."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._last = StepProgress()
+        self._end: TailorbirdError | None = None
+
+    def progress(self) -> Progress:
+        """The callbacks to hand to the work."""
+        return Progress(tell=self._tell, training=self._training, count=self._count)
+
+    @property
+    def last(self) -> StepProgress:
+        """How far the step is."""
+        with self._lock:
+            return self._last
+
+    def end(self, error: TailorbirdError) -> None:
+        """Makes the next callback raise ``error``. May be called from another thread."""
+        self._end = self._end or error
+
+    def _tell(self, text: str) -> None:
+        self._note(StepProgress(text=text))
+        self._progress.tell(text)
+
+    def _training(self, seen: TrainingProgress) -> None:
+        self._note(self._last.model_copy(update={"done": seen.step, "total": seen.steps, "training": seen}))
+        self._progress.training(seen)
+
+    def _count(self, done: int, total: int) -> None:
+        self._note(self._last.model_copy(update={"done": done, "total": total}))
+        self._progress.count(done, total)
+
+    def _note(self, seen: StepProgress) -> None:
+        with self._lock:
+            self._last = seen
+        if self._end is not None:
+            raise self._end
+
+
+def within_budget(progress: Progress, budget: Budget, spent: Spent, per_hour: float) -> Progress:
+    """Progress that raises Exhausted (``budget_spent``) once hours or money of ``budget`` are used up, counting on from ``spent``."""
+    started = time.monotonic()
+
+    def check() -> None:
+        hours = (time.monotonic() - started) / 3600
+        if spent.hours + hours > budget.hours:
+            raise _spent(f"the budget of {budget.hours:g} h is used up")
+        if spent.money + hours * per_hour > budget.money:
+            raise _spent(f"the budget of {budget.money:g} {budget.currency} is used up")
+
+    def training(seen: TrainingProgress) -> None:
+        progress.training(seen)
+        if seen.step < seen.steps:
+            check()
+
+    def count(done: int, total: int) -> None:
+        progress.count(done, total)
+        check()
+
+    def tell(text: str) -> None:
+        progress.tell(text)
+        check()
+
+    return Progress(tell=tell, training=training, count=count)
+
+
+def within_memory(progress: Progress, budget: Budget, memory: PeakMemory) -> Progress:
+    """Progress that raises Exhausted (``memory``) once the process has taken more than the memory of ``budget``."""
+    if budget.memory_gb == "auto":
+        return progress
+
+    def training(seen: TrainingProgress) -> None:
+        progress.training(seen)
+        require_memory(budget, memory)
+
+    def count(done: int, total: int) -> None:
+        progress.count(done, total)
+        require_memory(budget, memory)
+
+    def tell(text: str) -> None:
+        progress.tell(text)
+        require_memory(budget, memory)
+
+    return Progress(tell=tell, training=training, count=count)
+
+
+def require_memory(budget: Budget, memory: PeakMemory) -> None:
+    """Raises Exhausted (``memory``) where the process has taken more than the memory of ``budget``."""
+    if budget.memory_gb != "auto" and memory.gib > budget.memory_gb:
+        raise Exhausted(
+            f"the process took {memory.gib:.1f} GiB of memory and the budget is {budget.memory_gb:g} GiB",
+            "raise `budget.memory_gb`, or leave the rung out of the ladder",
+            code="memory",
+        )
+
+
+def _spent(what: str) -> Exhausted:
+    return Exhausted(what, "the climb goes on with what was measured; a larger budget in the objective is a new run", code="budget_spent")
+
+
+def failed_disk(error: OSError) -> Unavailable:
+    """What an error of the operating system means that a step met beside the artifact store: in the run's own folder, in a cache."""
+    place = error.filename or "the workspace"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(f"no space is left for {place}", "free some space, then run the same command again", code="disk_full")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Unavailable(
+            f"{place} may not be read or written", "give this user the right to read and write there", code="storage_forbidden"
+        )
+    reason = error.strerror or type(error).__name__
+    return Unavailable(f"{place} cannot be used: {reason}", "check it, then run the same command again", code="storage_unreachable")

@@ -1,0 +1,39 @@
+"""Leave to climb a rung that needs it: where the risk is high, all weights are trained only when somebody who decides has said so."""
+
+from __future__ import annotations
+
+from tailorbird.auth import Action
+from tailorbird.domain.errors import Conflict, Forbidden
+from tailorbird.domain.ladder import Allowance, RungKind
+from tailorbird.domain.objective import RiskTier
+from tailorbird.domain.plan import RungPlan
+from tailorbird.usecases.audit_events import permit, record
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.steps.step_context import StepContext
+
+
+def require_allowance(context: StepContext, rung: RungPlan) -> None:
+    """Raises Conflict ``rung_not_allowed`` for full fine-tuning at high risk that nobody has allowed. The run waits, and loses nothing."""
+    if rung.rung is not RungKind.FULL or context.objective.business.risk is not RiskTier.HIGH:
+        return
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        given = [work.records.get(Allowance, digest) for digest in work.records.digests(Allowance)]
+    if not any(one.run == context.run.id and one.rung is rung.rung for one in given):
+        raise Conflict(
+            f"no cheaper rung passes, and the risk is high: somebody must allow {rung.rung.value} for run {context.run.id}",
+            f"an approver: tailorbird runs allow {context.run.id} --as approver; then adapt again",
+            code="rung_not_allowed",
+        )
+
+
+def allow(deps: Dependencies, actor: Actor, run: str, rung: RungKind, reason: str) -> Allowance:
+    """Files that ``actor`` allows a rung of a run. Raises NotFound, Forbidden (no decider, or the author of the run)."""
+    permit(deps, actor, Action.ALLOW_RUNG, run)
+    with deps.ledger.work(actor.tenant) as work:
+        found = work.runs.get(run)
+        if found.created_by == actor.name:
+            raise Forbidden(f"{actor.name} submitted run {found.id} and cannot allow it", "let somebody else decide", code="own_run")
+        allowance = Allowance(run=found.id, rung=rung, by=actor.name, reason=reason)
+        work.records.put(allowance)
+        record(work, "rung.allowed", actor.name, found.id, deps.clock.now(), {"rung": rung.value})
+    return allowance

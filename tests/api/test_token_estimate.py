@@ -1,0 +1,239 @@
+"""Quotas, scopes, referred answers, mirrors and feedback over HTTP: what callers are told, and what the record says."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from support.api import ASK, CHAT, TEXT, ask, gateway
+from support.serving import DirectDriver, House, make_release
+from tailorbird import auth
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.feedback import TrafficPolicy
+from tailorbird.domain.identity import Scope
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.quota import Amounts, KeyLimits, QuotaLimits, window_start
+
+Client = httpx.AsyncClient
+
+
+@pytest.fixture
+def routing(house: House) -> str:
+    """acme/routing answers by labels."""
+    first = house.release()
+    house.point("routing", first)
+    return first
+
+
+def change(house: House, **update: object) -> None:
+    with house.ledger.system() as system:
+        system.tenants.replace(system.tenants.get("acme").model_copy(update=update))
+
+
+def used(house: House) -> Amounts:
+    with house.ledger.work("acme", write=False) as work:
+        return work.usage.used("month", window_start("month", house.clock.now()))
+
+
+def test_over_a_limit_is_429_in_openais_shape_with_the_time_to_wait(house: House, routing: str) -> None:
+    change(house, limits=QuotaLimits(requests_per_minute=2))
+
+    async def story(client: Client) -> list[httpx.Response]:
+        return [await client.post(CHAT, json=ASK) for _ in range(3)]
+
+    first, second, third = ask(house, story)
+    assert (first.status_code, second.status_code, third.status_code) == (200, 200, 429)
+    assert first.headers["x-ratelimit-limit-requests"] == "2"
+    assert (first.headers["x-ratelimit-remaining-requests"], second.headers["x-ratelimit-remaining-requests"]) == ("1", "0")
+    error = third.json()["error"]
+    assert (error["type"], error["code"]) == ("rate_limit_error", "quota_requests")
+    assert 1 <= int(third.headers["retry-after"]) <= 60
+    assert used(house).requests == 2
+    assert sorted(row.status for row in house.rows()) == [200, 200, 429]
+
+
+def test_several_texts_are_several_requests(house: House, routing: str) -> None:
+    change(house, limits=QuotaLimits(requests_per_minute=3))
+
+    async def story(client: Client) -> list[int]:
+        bodies = ({"model": "acme/routing", "prompt": ["a b", "c"]}, {"model": "acme/routing", "prompt": ["a", "b"]})
+        return [(await client.post(TEXT, json=body)).status_code for body in bodies]
+
+    assert ask(house, story) == [200, 429]
+    assert used(house).requests == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_is_the_sum_of_the_rows_whole_or_streamed(house: House, stream: bool) -> None:
+    house.point("writer", house.release(2, task=TaskKind.GENERATE))
+    change(house, limits=QuotaLimits(output_tokens_per_month=40))
+    body = {"model": "acme/writer", "messages": [{"role": "user", "content": "one two three"}], "max_tokens": 30, "stream": stream}
+
+    async def story(client: Client) -> list[int]:
+        return [(await client.post(CHAT, json=body)).status_code for _ in range(4)]
+
+    assert ask(house, story) == [200, 200, 200, 429], "30 were reserved and 4 settled each time, until 30 do not fit any more"
+    rows = [row for row in house.rows() if row.status == 200]
+    assert used(house).output_tokens == sum(row.completion_tokens for row in rows) == 12
+    assert used(house).input_tokens == sum(row.prompt_tokens for row in rows)
+    assert used(house).money == pytest.approx(sum(row.cost for row in rows))
+
+
+def test_a_suspended_tenant_is_refused(house: House, routing: str) -> None:
+    change(house, suspended_at=house.clock.now())
+    answer = ask(house, lambda client: client.post(CHAT, json=ASK))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "tenant_suspended")
+
+
+def key_with(house: House, *scopes: Scope) -> dict[str, str]:
+    key, secret = auth.mint("acme", "robot", house.clock.now(), scopes=frozenset(scopes))
+    with house.ledger.work("acme") as work:
+        work.keys.add(key)
+    return {"authorization": f"Bearer {secret}"}
+
+
+def test_a_key_has_limits_of_its_own(house: House, routing: str) -> None:
+    """Counted in the record, too, in the transaction of the row: another gateway goes by it."""
+    key, secret = auth.mint("acme", "robot", house.clock.now())
+    with house.ledger.work("acme") as work:
+        work.keys.add(key)
+        work.keys.limit(key.id, KeyLimits(requests_per_day=2))
+    limited = {"authorization": f"Bearer {secret}"}
+
+    async def story(client: Client) -> list[Any]:
+        own = [await client.post(CHAT, json=ASK, headers=limited) for _ in range(3)]
+        return [*own, await client.post(CHAT, json=ASK)]
+
+    answers = ask(house, story)
+    assert [answer.status_code for answer in answers] == [200, 200, 429, 200]
+    assert answers[2].json()["error"]["code"] == "key_quota_requests"
+    assert int(answers[2].headers["retry-after"]) > 60
+    assert [answer.status_code for answer in ask(house, story)] == [429, 429, 429, 200], "another life of the gateway"
+
+
+def test_a_key_does_what_its_scopes_say(house: House, routing: str) -> None:
+    house.point("routing.staging", house.release(5))
+    says, asks, tries = (key_with(house, scope) for scope in (Scope.FEEDBACK, Scope.ANSWER, Scope.STAGING))
+    both = key_with(house, Scope.ANSWER, Scope.STAGING)
+    staged = ASK | {"model": "acme/routing.staging"}
+
+    async def story(client: Client) -> list[tuple[int, str]]:
+        answers = [
+            await client.post(CHAT, json=ASK, headers=says),
+            await client.get("/v1/models", headers=says),
+            await client.post(CHAT, json=ASK, headers=asks),
+            await client.post(CHAT, json=staged, headers=asks),
+            await client.post(CHAT, json=staged, headers=tries),
+            await client.post(CHAT, json=staged, headers=both),
+            await client.post("/api/feedback", json={"request": "req_x", "kind": "thumb", "value": "up"}, headers=asks),
+            await client.get("/api/session", headers=asks),
+        ]
+        return [(a.status_code, a.json().get("error", {}).get("code", "")) for a in answers]
+
+    refused = (403, "scope_missing")
+    assert ask(house, story) == [refused, refused, (200, ""), refused, refused, (200, ""), refused, (401, "session_malformed")]
+
+
+def test_a_program_says_what_became_of_an_answer(house: House, routing: str) -> None:
+    async def story(client: Client) -> list[httpx.Response]:
+        made = await client.post(CHAT, json=ASK)
+        said = {"request": made.json()["id"], "kind": "label", "value": "refund"}
+        return [
+            await client.post("/api/feedback", json=said),
+            await client.post("/api/feedback", json=said | {"value": "lost_card"}),
+            await client.post("/api/feedback", json=said | {"kind": "csat", "value": "6"}),
+            await client.post("/api/feedback", json=said | {"request": "req_nothing"}),
+        ]
+
+    wrong, right, off, nothing = ask(house, story)
+    assert (wrong.json()["score"], right.json()["score"]) == (0.0, 1.0)
+    assert off.status_code == 400
+    assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "request_missing")
+    with house.ledger.work("acme", write=False) as work:
+        (kept,) = work.feedback.latest()
+        (marks,) = work.feedback.marks(routing, house.clock.now())
+    assert kept.value == "lost_card", "said again, it takes the place of what was said before"
+    assert (marks.n, marks.mean) == (1, 1.0)
+
+
+def unsure(house: House) -> str:
+    """A release that refers whatever it is less than certain of."""
+    made = make_release("acme", 7, TaskKind.CLASSIFY, house.clock.now())
+    content = made.content.model_copy(update={"refer_below": 0.99})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    with house.ledger.work("acme") as work:
+        work.releases.add(made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier}))
+    return digest_of(content)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_referred_answer_says_so_and_waits_for_people(house: House, stream: bool) -> None:
+    house.point("routing", unsure(house))
+    answer = ask(house, lambda client: client.post(CHAT, json=ASK | {"stream": stream}))
+    assert answer.headers["x-tailorbird-referred"] == "true"
+    assert '"referred":true' in answer.text.replace(" ", "")
+    (row,) = house.rows()
+    assert row.referred
+    with house.ledger.work("acme", write=False) as work:
+        (item,) = work.reviews.waiting()
+        assert (item.request, item.reason.value) == (row.id, "referred")
+        assert work.contents.get(row.id) is None, "no policy, no words"
+
+
+def test_words_are_kept_redacted_and_only_where_the_policy_says_so(house: House, routing: str) -> None:
+    change(house, policy=TrafficPolicy(store_content=True, retention_days=7, review_share=1.0))
+
+    async def run(redact: Any) -> None:
+        deps = house.deps
+        object.__setattr__(deps, "redact", redact)
+        house_parts, House.deps = House.deps, property(lambda _self: deps)  # type: ignore[assignment, method-assign]
+        try:
+            async with gateway(house, DirectDriver(house)) as client:
+                client.headers.update(key_with(house, Scope.ANSWER))
+                assert (await client.post(CHAT, json=ASK)).status_code == 200
+        finally:
+            House.deps = house_parts  # type: ignore[method-assign]
+
+    asyncio.run(run(None))
+    asyncio.run(run(lambda text: text.replace("card", "[thing]")))
+    with house.ledger.work("acme", write=False) as work:
+        kept = [work.contents.get(row.id) for row in house.rows()]
+        assert work.reviews.count() == 2
+    (words,) = [content for content in kept if content]
+    assert words.text == "I lost my [thing]"
+    assert (words.expires_at - words.at).days == 7
+
+
+def test_a_mirror_is_asked_the_same_and_nobody_is_told_or_charged(house: House, routing: str) -> None:
+    shadow = house.release(9)
+    with house.ledger.work("acme") as work:
+        before = work.aliases.get("routing")
+        work.aliases.put(before.model_copy(update={"version": 2, "mirror": shadow, "salt": "s"}))
+
+    async def story(client: Client) -> httpx.Response:
+        answer = await client.post(CHAT, json=ASK | {"user": "ada"})
+        while len(house.rows()) < 2:
+            await asyncio.sleep(0.01)
+        return answer
+
+    answer = ask(house, story)
+    assert answer.headers["x-tailorbird-release"] == routing
+    mirrored, given = sorted(house.rows(), key=lambda row: row.arm != SHADOW)
+    assert (mirrored.arm, mirrored.release, mirrored.agrees) == (SHADOW, shadow, True)
+    assert (given.version, given.unit) == (2, mirrored.unit)
+    assert given.unit not in ("", "ada")
+    assert used(house).requests == 1
+
+
+def test_segments_come_from_metadata_or_headers(house: House, routing: str) -> None:
+    async def story(client: Client) -> None:
+        await client.post(CHAT, json=ASK | {"metadata": {"channel": "Chat", "language": "de"}})
+        await client.post(TEXT, json={"model": "acme/routing", "prompt": "a"}, headers={"x-tailorbird-channel": "mail"})
+        await client.post(CHAT, json=ASK | {"metadata": {"channel": "no such\nname", "n": 1}})
+
+    ask(house, story)
+    assert {(row.channel, row.language) for row in house.rows()} == {("chat", "de"), ("mail", ""), ("", "")}

@@ -1,0 +1,135 @@
+"""A base model is described from its config and the header of its weights."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from tailorbird.base_models import ModelDigests, describe, pull, register
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.domain.value import Digest
+
+DIGESTS = ModelDigests(tree=digest_bytes(b"a"), tokenizer=digest_bytes(b"b"), chat_template=digest_bytes(b"c"))
+CONFIG = {
+    "hidden_size": 8,
+    "num_hidden_layers": 2,
+    "vocab_size": 10,
+    "max_position_embeddings": 64,
+    "intermediate_size": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
+def model_folder(folder: Path, config: object = CONFIG) -> Path:
+    folder.mkdir()
+    header = json.dumps({"__metadata__": {"format": "pt"}, "w": {"dtype": "F32", "shape": [10, 8], "data_offsets": [0, 320]}}).encode()
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(320))
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "tokenizer.json").write_text("{}")
+    (folder / "chat_template.jinja").write_text("{{ messages }}")
+    return folder
+
+
+class DictStore:
+    """Just enough of an artifact store."""
+
+    def __init__(self) -> None:
+        self.trees: dict[Digest, dict[str, Digest]] = {}
+
+    def put_tree(self, folder: Path) -> Digest:
+        manifest = {path.name: digest_bytes(path.read_bytes()) for path in folder.iterdir()}
+        self.trees[digest_of(manifest)] = manifest
+        return digest_of(manifest)
+
+    def tree(self, digest: Digest) -> dict[str, Digest]:
+        return self.trees[digest]
+
+    def put(self, *parts: bytes | memoryview) -> Digest:
+        raise NotImplementedError
+
+    def get(self, digest: Digest) -> bytes:
+        raise NotImplementedError
+
+    def get_tree(self, digest: Digest) -> Path:
+        raise NotImplementedError
+
+    def exists(self, digest: Digest) -> bool:
+        return digest in self.trees
+
+
+def test_shapes_follow_from_the_config(tmp_path: Path) -> None:
+    ref = describe(model_folder(tmp_path / "m"), "m", "MIT", DIGESTS)
+    assert (ref.parameters, ref.hidden, ref.layers, ref.vocabulary, ref.context, ref.intermediate) == (80, 8, 2, 10, 64, 16)
+    assert ref.linear_shapes == {
+        "q_proj": (8, 8),
+        "k_proj": (8, 4),
+        "v_proj": (8, 4),
+        "o_proj": (8, 8),
+        "gate_proj": (8, 16),
+        "up_proj": (8, 16),
+        "down_proj": (16, 8),
+    }
+    assert (ref.digest, ref.tokenizer_digest, ref.chat_template_digest) == (DIGESTS.tree, DIGESTS.tokenizer, DIGESTS.chat_template)
+
+
+def test_head_size_may_differ_from_hidden_over_heads(tmp_path: Path) -> None:
+    ref = describe(model_folder(tmp_path / "m", CONFIG | {"head_dim": 4}), "m", "MIT", DIGESTS)
+    assert (ref.linear_shapes["q_proj"], ref.linear_shapes["k_proj"], ref.linear_shapes["o_proj"]) == ((8, 16), (8, 8), (16, 8))
+
+
+def test_the_real_model(base_model_folder: Path) -> None:
+    ref = describe(base_model_folder, "smollm2-135m", "Apache-2.0", DIGESTS)
+    assert ref.parameters == 134_515_008
+    assert (ref.hidden, ref.layers, ref.vocabulary, ref.context) == (576, 30, 49152, 8192)
+    assert ref.linear_shapes["k_proj"] == (576, 192)
+
+
+def test_a_config_of_another_family_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalid) as caught:
+        describe(model_folder(tmp_path / "m", {"n_embd": 8}), "m", "MIT", DIGESTS)
+    assert caught.value.error_code == "model_family"
+
+
+@pytest.mark.parametrize("content", [b"", b"\x05\x00", struct.pack("<Q", 4) + b"oops", struct.pack("<Q", 2**63) + b"{}x"])
+def test_unreadable_weights_are_refused(content: bytes, tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m")
+    (folder / "model.safetensors").write_bytes(content)
+    with pytest.raises(ModelInvalid) as caught:
+        describe(folder, "m", "MIT", DIGESTS)
+    assert caught.value.error_code == "model_weights"
+
+
+def test_register_names_tree_tokenizer_and_template(tmp_path: Path) -> None:
+    folder, store = model_folder(tmp_path / "m"), DictStore()
+    ref = register(folder, "smollm2-135m", store)
+    assert store.exists(ref.digest)
+    assert ref.license == "Apache-2.0"
+    assert ref.chat_template_digest == digest_bytes(b"{{ messages }}")
+    assert ref.tokenizer_digest == digest_of({"tokenizer.json": digest_bytes(b"{}")})
+
+
+def test_register_needs_a_chat_template(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "m")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ModelInvalid) as caught:
+        register(folder, "m", DictStore())
+    assert caught.value.error_code == "chat_template"
+
+
+def test_register_notices_a_file_that_was_changed(tmp_path: Path) -> None:
+    class Reader:
+        def convert(self, source: Path, target: Path) -> None:
+            for path in source.iterdir():
+                (target / path.name).write_bytes(path.read_bytes())
+
+    folder = pull(str(model_folder(tmp_path / "m")), tmp_path / "cache", Reader)
+    register(folder, "m", DictStore())
+    (folder / "tokenizer.json").write_text("[]")
+    with pytest.raises(Corrupt) as caught:
+        register(folder, "m", DictStore())
+    assert "tokenizer.json" in caught.value.message

@@ -1,0 +1,454 @@
+"""What people do from the pages: log in and out, decide, stage, promote, roll back, cancel; and every way it is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from console.test_pages import check
+from support.console import NOW, Reader, approve, release_of, rollout, run_named
+from tailorbird.auth import create_key
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.identity import Role
+from tailorbird.domain.quota import QuotaLimits
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.run import RunState
+from tailorbird.usecases import Dependencies
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.maintenance.audit import verify_log
+from tailorbird.usecases.rollouts.drill import Drill
+from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+
+
+def reader_as(deps: Dependencies, name: str) -> Reader:
+    reader = Reader(deps)
+    assert reader.log_in(name).status_code == 303
+    return reader
+
+
+def page_of(deps: Dependencies) -> str:
+    return f"/console/releases/{release_of(deps).removeprefix('sha256:')}"
+
+
+def state_of(deps: Dependencies) -> ReleaseState:
+    with deps.ledger.work("acme", write=False) as work:
+        return work.releases.all()[0].state
+
+
+def kinds(deps: Dependencies) -> list[str]:
+    with deps.ledger.work("acme", write=False) as work:
+        return [entry.event.kind for entry in work.events.latest(5)]
+
+
+def stated(reader: Reader, decision: str = "approve", reason: str = "read the card") -> tuple[str, str]:
+    """The text and digest on the statement's page."""
+    answer = reader.post(f"{page_of(reader.deps)}/statement", {"decision": decision, "reason": reason})
+    assert answer.status_code == 200, answer.text
+    text = re.search(r"<pre data-text[^>]*>(.*?)</pre>", answer.text, flags=re.S)
+    digest = re.search(r'data-digest="(sha256:[0-9a-f]{64})"', answer.text)
+    assert text is not None
+    assert digest is not None
+    return text[1].replace("&#34;", '"').replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"), digest[1]
+
+
+def signed(deps: Dependencies, name: str, purpose: str, text: str, digest: str) -> dict[str, str]:
+    signature = act_as(deps, "acme", name).sign(purpose, digest)
+    return {"signed": text, "public_key": signature.public_key, "signature": signature.signature}
+
+
+def test_without_a_session_pages_lead_to_the_login_and_back(house: Dependencies) -> None:
+    answer = Reader(house).get("/console/traffic?minutes=15")
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/console/login?next=/console/traffic%3Fminutes%3D15"
+    assert 'name="next" value="/console/traffic?minutes=15"' in Reader(house).get(answer.headers["location"]).text
+
+
+@pytest.mark.parametrize("wanted", ["https://elsewhere.example", "//elsewhere.example", "/consolex", "/v1/models", ""])
+def test_a_login_never_leads_to_another_site(house: Dependencies, wanted: str) -> None:
+    assert Reader(house).log_in("viewer", next=wanted).headers["location"] == "/console"
+
+
+@pytest.mark.parametrize(("scheme", "secure"), [("http", False), ("https", True)])
+def test_the_cookie_is_out_of_reach(house: Dependencies, scheme: str, secure: bool) -> None:
+    cookie = Reader(house, scheme).log_in("viewer").headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert "Path=/" in cookie
+    assert ("Secure" in cookie) is secure
+
+
+def test_a_login_that_another_site_passes_on_is_refused(house: Dependencies) -> None:
+    """The address that the browser had before it is what was signed, whatever the other site says of the host it asks."""
+    reader = Reader(house)
+    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "viewer"}, origin="https://elsewhere", host="elsewhere")
+    assert prepared.status_code == 200
+    signature = act_as(house, "acme", "viewer").sign("login", prepared.json()["digest"])
+    sent = {"signed": prepared.json()["text"], "public_key": signature.public_key, "signature": signature.signature}
+    answer = reader.post("/console/login", sent)
+    assert answer.status_code == 401
+    assert "another server" in answer.text
+
+
+def test_refused_logins_are_slowed_down(house: Dependencies) -> None:
+    reader = Reader(house)
+    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "nobody"}).json()
+    sent = {"signed": prepared["text"], "public_key": "x", "signature": "x"}
+    assert [reader.post("/console/login", sent).status_code for _ in range(10)] == [401] * 10
+    throttled = reader.log_in("viewer")
+    assert throttled.status_code == 429
+    assert "too many refused logins" in throttled.text
+
+
+def test_a_login_proves_one_identity_once(house: Dependencies) -> None:
+    reader = Reader(house)
+    prepared = reader.post("/console/login/prepare", {"tenant": "acme", "identity": "operator"}).json()
+    forged = signed(house, "viewer", "login", prepared["text"], prepared["digest"])
+    refused = reader.post("/console/login", forged)
+    assert refused.status_code == 401
+    assert "does not prove an identity" in refused.text
+    own = signed(house, "operator", "login", prepared["text"], prepared["digest"])
+    assert reader.post("/console/login", own).status_code == 303
+    assert reader.post("/console/login", own).status_code == 401
+
+
+def test_nonsense_logs_nobody_in(house: Dependencies) -> None:
+    reader = Reader(house)
+    assert reader.post("/console/login/prepare", {"tenant": "NO SUCH", "identity": ""}).status_code == 400
+    assert reader.post("/console/login", {"signed": "{}"}).status_code == 400
+    assert reader.post("/console/login", {}).status_code == 400
+    assert reader.get("/console").status_code == 303
+
+
+def test_logging_out_ends_the_session_itself(house: Dependencies) -> None:
+    reader = reader_as(house, "viewer")
+    kept = reader.cookies
+    assert reader.post("/console/logout").headers["location"] == "/console/login"
+    reader.cookies = kept
+    assert reader.get("/console").status_code == 303
+    assert reader.post("/console/logout").status_code == 303
+
+
+def test_forms_count_only_from_our_own_pages(deps: Dependencies) -> None:
+    approve(deps)
+    operator = reader_as(deps, "operator")
+    path = f"{page_of(deps)}/stage"
+    for headers in (
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "none"},
+        {"origin": "http://elsewhere.example"},
+        {"origin": "null"},
+        {"x_other": "1"},
+    ):
+        answer = operator.post(path, {}, **headers)
+        assert answer.status_code == 403, headers
+        assert "other_site" in answer.text
+    assert state_of(deps) is ReleaseState.APPROVED
+    assert operator.post(path, {}, origin="http://console.test").status_code == 303
+    assert state_of(deps) is ReleaseState.STAGED
+
+
+def test_the_whole_way_into_production_and_back(deps: Dependencies) -> None:
+    approver, operator = reader_as(deps, "approver"), reader_as(deps, "operator")
+    assert "Your decision" in approver.get(page_of(deps)).text
+    text, digest = stated(approver)
+    filed = approver.post(f"{page_of(deps)}/decision", signed(deps, "approver", "approve", text, digest))
+    assert filed.status_code == 303
+    shown = approver.get(filed.headers["location"]).text
+    assert "Your approval is filed." in shown
+    assert "as approver" in shown
+    assert "Your decision" not in shown
+    for move, button, after in (("stage", "Stage it", ReleaseState.STAGED), ("promote", "Promote it", ReleaseState.PRODUCTION)):
+        assert f"{page_of(deps)}/{move}" in operator.get(page_of(deps)).text
+        assert button in operator.get(f"{page_of(deps)}/{move}").text
+        assert operator.post(f"{page_of(deps)}/{move}").status_code == 303
+        assert state_of(deps) is after
+    assert release_of(deps)[7:19] in operator.get("/console").text
+    assert "/console/aliases/desk/rollback" in operator.get(page_of(deps)).text
+    assert "nobody answers after the rollback" in operator.get("/console/aliases/desk/rollback").text
+    back = operator.post("/console/aliases/desk/rollback", {"reason": "a drill"})
+    assert "It was taken back from production." in operator.get(back.headers["location"]).text
+    assert "withdrawn" in operator.get("/console").text
+    assert verify_log(deps, act_as(deps, "acme", "operator")).intact
+    with deps.ledger.work("acme", write=False) as work:
+        (logged,) = [entry for entry in work.events.latest(3) if entry.event.kind == "release.rolled_back"]
+    assert "a drill" not in logged.body, "what somebody wrote may name a person, and the log forgets nothing"
+    assert "reason <code>a drill</code>" in operator.get("/console/audit").text
+
+
+def staged(deps: Dependencies) -> Reader:
+    """An operator who looks at the release, which is approved and staged."""
+    approve(deps)
+    operator = reader_as(deps, "operator")
+    assert operator.post(f"{page_of(deps)}/stage").status_code == 303
+    return operator
+
+
+def another(release: Release) -> Release:
+    """A release of the same objective."""
+    content = release.content.model_copy(update={"candidate": "sha256:" + "0" * 64})
+    dossier = release.dossier.model_copy(update={"release": digest_of(content)})
+    return release.model_copy(update={"content": content, "dossier": dossier, "digest": dossier.release, "approvals": ()})
+
+
+def test_a_release_is_let_in_by_degrees_from_the_page(deps: Dependencies) -> None:
+    operator, release, page = staged(deps), release_of(deps), page_of(deps)
+    offered = operator.get(page).text
+    assert "Roll out…" in offered
+    assert "Drill…" in offered
+    told = operator.get(f"{page}/rollout").text
+    assert "all requests mirrored" in told
+    assert "5 % of the users" in told
+    refused = operator.post(f"{page}/rollout")
+    assert refused.status_code == 409, "nothing answers yet that it could be let in beside"
+    with deps.ledger.work("acme") as work:
+        former = another(work.releases.get(release))
+        work.releases.add(former)
+        work.aliases.put(
+            Alias(tenant="acme", name="desk", targets=(AliasTarget(release=former.digest),), moved_at=NOW, moved_by="operator")
+        )
+    begun = operator.post(f"{page}/rollout")
+    assert begun.status_code == 303
+    assert "acme/desk" in operator.get(begun.headers["location"]).text
+    with deps.ledger.work("acme", write=False) as work:
+        assert work.releases.get(release).state is ReleaseState.CANARY
+    assert operator.get(f"{page}/drill").status_code == 409, "it is staged no longer"
+
+
+def test_a_rollout_whose_live_kpi_is_open_says_so_and_is_promoted_by_another_button(deps: Dependencies) -> None:
+    operator, page = reader_as(deps, "operator"), f"/console/rollouts/{rollout(deps).id}"
+    html = operator.get(page).text
+    assert "thumbs of 0.8: nobody has said anything yet; at least" in html
+    assert f'href="{page}/promote_unproven">Promote without proof<' in html
+    assert f'href="{page}/promote"' not in html
+    assert "Promote without proof: rollout" in operator.get(f"{page}/promote_unproven").text
+    refused = operator.post(f"{page}/promote", {"reason": "now"})
+    assert refused.status_code == 409
+    assert "a live KPI is not proven" in refused.text
+
+
+def test_a_rollout_is_held_and_taken_back_from_the_page(deps: Dependencies) -> None:
+    operator, release, page = staged(deps), release_of(deps), page_of(deps)
+    with deps.ledger.work("acme") as work:
+        former = another(work.releases.get(release))
+        work.releases.add(former)
+        work.aliases.put(
+            Alias(tenant="acme", name="desk", targets=(AliasTarget(release=former.digest),), moved_at=NOW, moved_by="operator")
+        )
+    begun = operator.post(f"{page}/rollout")
+    assert begun.status_code == 303, begun.text
+    address = begun.headers["location"]
+    assert operator.get(f"{address}/nonsense").status_code == 400
+    assert reader_as(deps, "viewer").post(f"{address}/roll_back", {"reason": "no"}).status_code == 403
+    assert operator.post(f"{address}/hold", {"reason": "looking"}).headers["location"] == address
+    held = operator.get(address).text
+    assert "Let it go on" in held
+    assert "looking" in held
+    assert "Guards go on watching" in operator.get(f"{address}/roll_back").text
+    assert operator.post(f"{address}/roll_back", {"reason": "complaints & more"}).headers["location"] == address
+    over = operator.get(address).text
+    assert "complaints &amp; more" in over
+    assert "Take it back" not in over
+    assert operator.post(f"{address}/resume", {"reason": "again"}).status_code == 409
+    with deps.ledger.work("acme", write=False) as work:
+        assert [target.release for target in work.aliases.get("desk").targets] == [former.digest]
+        assert work.releases.get(release).state is ReleaseState.STAGED, "a person may let it in again"
+
+
+def test_a_drill_from_the_page_tells_its_seconds(deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = staged(deps)
+    assert "request is touched" in operator.get(f"{page_of(deps)}/drill").text
+    assert operator.post(f"{page_of(deps)}/drill").status_code == 409, "no gateway serves here"
+    told = Drill(release=release_of(deps), alias="acme/desk-staging", gateways=2, promote_seconds=0.31, rollback_seconds=0.22)
+    monkeypatch.setattr("tailorbird.usecases.rollouts.drill.drill", lambda *_: told)
+    html = operator.post(f"{page_of(deps)}/drill").text
+    assert "0.31 s" in html
+    assert "0.22 s" in html
+
+
+def test_the_hosts_admin_suspends_a_tenant_and_has_it_answered_again(deps: Dependencies) -> None:
+    assert "Suspend…" not in reader_as(deps, "admin").get("/console/tenants").text, "there is no host here"
+    hosted = replace(deps, host="acme")
+    admin, viewer = reader_as(hosted, "admin"), reader_as(hosted, "viewer")
+    assert "Suspend…" in admin.get("/console/tenants").text
+    assert "Suspend…" not in viewer.get("/console/tenants").text
+    address = "/console/tenants/acme/suspension"
+    assert viewer.post(address).status_code == 403
+    assert "refused from now on" in admin.get(address).text
+    assert admin.post(address).headers["location"] == "/console/tenants"
+    assert "suspended since" in admin.get("/console/tenants").text
+    assert "answered again" in admin.get(address).text
+    admin.post(address)
+    assert "suspended since" not in admin.get("/console/tenants").text
+
+
+def test_a_tenant_is_added_limited_and_removed_from_the_page(deps: Dependencies, tmp_path: Path) -> None:
+    hosted = replace(deps, host="acme")
+    admin, viewer = reader_as(hosted, "admin"), reader_as(hosted, "viewer")
+    page = admin.get("/console/tenants").text
+    assert "Add a tenant…" in page
+    assert "/console/tenants/acme/removal" not in page, "the host is not removed"
+    asked = {"name": "globex", "admin": "ann", "public_key": create_key(tmp_path / "ann.key"), "requests_per_minute": "60"}
+    assert viewer.post("/console/tenants/new", asked).status_code == 403
+    assert admin.post("/console/tenants/new", asked | {"public_key": "none"}).status_code == 400
+    assert admin.post("/console/tenants/new", asked).headers["location"] == "/console/tenants"
+    assert admin.post("/console/tenants/new", asked).status_code == 409
+    with deps.ledger.work("globex", write=False) as work:
+        assert [(one.name, one.roles) for one in work.identities.all()] == [("ann", {Role.ADMIN})]
+    assert 'value="60"' in admin.get("/console/tenants/globex/limits").text
+    assert viewer.post("/console/tenants/globex/limits", {"money_per_month": "2.5"}).status_code == 403
+    assert admin.post("/console/tenants/globex/limits", {"requests_per_month": "-1"}).status_code == 400
+    admin.post("/console/tenants/globex/limits", {"money_per_month": "2.5", "requests_per_minute": ""})
+    with deps.ledger.system(write=False) as system:
+        assert system.tenants.get("globex").limits == QuotaLimits(money_per_month=2.5)
+    places = "/console/tenants/globex/places"
+    assert "Places of globex" in admin.get(places).text
+    assert viewer.post(places, {"places": "s3://globex"}).status_code == 403
+    for wrong in ("s3://globex worker more", "file:///etc", "s3://globex/../acme", "s3://globex UPPER"):
+        assert admin.post(places, {"places": wrong}).status_code == 400
+    admin.post(places, {"places": "s3://globex worker\n\n hf://globex\n"})
+    with deps.ledger.system(write=False) as system:
+        known = system.tenants.get("globex").places
+    assert [(one.prefix, one.credential) for one in known] == [("s3://globex", "worker"), ("hf://globex", "none")]
+    assert "s3://globex worker" in admin.get(places).text
+    assert "<code>s3://globex</code> (worker)" in admin.get("/console/tenants").text
+    removal = "/console/tenants/globex/removal"
+    assert "for good" in admin.get(removal).text
+    assert admin.post(removal, {"name": "acme"}).status_code == 400
+    assert viewer.post(removal, {"name": "globex"}).status_code == 403
+    assert "globex is removed" in admin.post(removal, {"name": "globex"}).text
+    assert admin.get(removal).status_code == 404
+    with deps.ledger.system(write=False) as system:
+        assert [tenant.name for tenant in system.tenants.all()] == ["acme"]
+
+
+def test_a_rejection_ends_it(deps: Dependencies) -> None:
+    approver = reader_as(deps, "approver")
+    text, digest = stated(approver, "reject", "recall is <too> low & falling")
+    assert approver.post(f"{page_of(deps)}/decision", signed(deps, "approver", "reject", text, digest)).status_code == 303
+    assert state_of(deps) is ReleaseState.REJECTED
+    assert "recall is &lt;too&gt; low &amp; falling" in approver.get(page_of(deps)).text
+
+
+@pytest.mark.parametrize(
+    ("name", "purpose", "status", "code"),
+    [
+        ("reviewer", "approve", 400, "signature_invalid"),
+        ("approver", "reject", 400, "signature_invalid"),
+        ("approver", "login", 400, "signature_invalid"),
+    ],
+)
+def test_a_decision_needs_the_deciders_own_signature(deps: Dependencies, name: str, purpose: str, status: int, code: str) -> None:
+    approver = reader_as(deps, "approver")
+    text, digest = stated(approver)
+    answer = approver.post(f"{page_of(deps)}/decision", signed(deps, name, purpose, text, digest))
+    assert (answer.status_code, state_of(deps)) == (status, ReleaseState.GATED)
+    assert code in answer.text
+
+
+def test_nobody_files_another_persons_statement_or_one_that_was_changed(deps: Dependencies) -> None:
+    approver = reader_as(deps, "approver")
+    text, digest = stated(approver)
+    changed = text.replace("read the card", "never read it")
+    assert approver.post(f"{page_of(deps)}/decision", signed(deps, "approver", "approve", changed, digest)).status_code == 400
+    other = reader_as(deps, "viewer")
+    assert other.post(f"{page_of(deps)}/decision", signed(deps, "approver", "approve", text, digest)).status_code == 400
+    assert state_of(deps) is ReleaseState.GATED
+
+
+def test_roles_are_asked_for_whatever_the_page_offers(deps: Dependencies) -> None:
+    """A viewer is refused with a page, and the refusal is logged."""
+    viewer = reader_as(deps, "viewer")
+    for path, form in (
+        (f"{page_of(deps)}/statement", {"decision": "approve"}),
+        (f"{page_of(deps)}/stage", {}),
+        (f"{page_of(deps)}/promote", {}),
+        ("/console/aliases/desk/rollback", {}),
+        (f"/console/jobs/{run_named(deps, 'triage')}/cancel", {}),
+    ):
+        answer = viewer.post(path, form)
+        assert answer.status_code == 403, path
+        assert "<h1>Not allowed</h1>" in answer.text
+        assert "role_missing" in answer.text
+        assert "Log out" in answer.text
+        assert kinds(deps)[0] == "access.denied"
+
+
+def test_the_author_is_told_that_others_decide(deps: Dependencies) -> None:
+    answer = reader_as(deps, "author").get(page_of(deps)).text
+    assert "Your decision" not in answer
+    assert "none by the author" in answer
+
+
+def test_a_job_is_cancelled_from_the_page(deps: Dependencies) -> None:
+    operator, run = reader_as(deps, "operator"), run_named(deps, "triage")
+    assert f"/console/jobs/{run}/cancel" in operator.get("/console/jobs").text
+    assert "What is finished stays" in operator.get(f"/console/jobs/{run}/cancel").text
+    assert operator.post(f"/console/jobs/{run}/cancel").headers["location"] == f"/console/runs/{run}"
+    with deps.ledger.work("acme", write=False) as work:
+        assert work.runs.get(run).state is RunState.CANCELLED
+    assert operator.post(f"/console/jobs/{run}/cancel").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "code"), [({"reason": "x" * 70_000}, 413, "form_too_large"), ({"decision": "maybe"}, 400, "field_invalid")]
+)
+def test_forms_that_cannot_be_used(deps: Dependencies, form: dict[str, str], status: int, code: str) -> None:
+    answer = reader_as(deps, "approver").post(f"{page_of(deps)}/statement", form)
+    assert (answer.status_code, code in answer.text) == (status, True)
+
+
+def test_a_disabled_identity_is_out_at_once(deps: Dependencies) -> None:
+    from tailorbird.usecases.identities import disable
+
+    operator = reader_as(deps, "operator")
+    disable(deps, act_as(deps, "acme", "admin"), "operator")
+    answer = operator.get("/console")
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith("/console/login")
+
+
+def test_a_judge_is_asked_by_who_may_review_about_what_is_reviewed(deps: Dependencies) -> None:
+    address = f"{page_of(deps)}/review/judges"
+    for who, status, code in (("viewer", 403, "role_missing"), ("author", 403, "role_missing"), ("reviewer", 404, "review_none")):
+        answer = reader_as(deps, who).post(address, {"model": "smollm2-135m"})
+        assert (answer.status_code, code in answer.text) == (status, True), who
+    assert reader_as(deps, "reviewer").post(address, {"model": ""}).status_code == 400
+
+
+def test_label_errors_are_for_who_may_read_the_data(deps: Dependencies) -> None:
+    viewer, reviewer = reader_as(deps, "viewer"), reader_as(deps, "reviewer")
+    assert "Look at them" not in viewer.get("/console/data").text
+    address = re.search(r"/console/data/[0-9a-f]{64}/labels", reviewer.get("/console/data").text)
+    assert address is not None
+    assert viewer.get(address[0]).status_code == 403
+    assert viewer.post(address[0], {}).status_code == 303
+    html = reviewer.get(address[0]).text
+    rows = re.findall(r'name="action:(sha256:[0-9a-f]{64})" value="keep"', html)
+    assert len(rows) == 8
+    decided = {f"action:{rows[0]}": "drop"}
+    assert viewer.post(address[0], decided).status_code == 403
+    assert reviewer.post(address[0], {f"action:{row}": "" for row in rows}).headers["location"] == address[0]
+    assert reviewer.post(address[0], {f"action:{rows[0]}": "burn"}).status_code == 400
+    assert reviewer.post(address[0], {f"action:{rows[0]}": "relabel", f"label:{rows[0]}": "unknown"}).status_code == 400
+    moved = reviewer.post(address[0], decided)
+    assert (moved.status_code, moved.headers["location"] != address[0]) == (303, True)
+    assert reviewer.get(address[0]).headers["location"] == moved.headers["location"], "an old address leads to what stands now"
+    assert reviewer.post(address[0], decided).status_code == 404, "somebody decided about this row already"
+    assert rows[0] not in reviewer.get(moved.headers["location"]).text
+    again = reviewer.post(address[0], {f"action:{rows[1]}": "drop"})
+    assert again.headers["location"] not in (address[0], moved.headers["location"])
+    with deps.ledger.work("acme", write=False) as work:
+        assert find_snapshot(work, "desk").manifest.removed == 2, "both decisions are heeded, whatever page they came from"
+
+
+def test_the_page_of_label_errors_holds_together(deps: Dependencies) -> None:
+    reviewer = reader_as(deps, "reviewer")
+    address = re.search(r"/console/data/[0-9a-f]{64}/labels", reviewer.get("/console/data").text)
+    assert address is not None
+    check(reviewer.get(address[0]).text)
+    assert reviewer.get("/console/data/ffff/labels").status_code == 404

@@ -1,0 +1,172 @@
+"""The tree against RFC 6962's vectors, a direct transcription of its definitions, and forged proofs."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.crypto import merkle
+
+#: The eight entries, and the roots of their prefixes, of Certificate Transparency's reference test suite.
+VECTOR = [bytes.fromhex(h) for h in ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]]
+ROOTS = [
+    "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
+    "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+    "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77",
+    "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4",
+    "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+    "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c",
+    "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+]
+leaf_lists = st.integers(0, 70).map(lambda n: [merkle.leaf_hash(bytes([i])) for i in range(n)])
+
+
+def plain_root(leaves: list[bytes]) -> bytes:
+    """MTH as RFC 6962 §2.1 words it."""
+    if not leaves:
+        return hashlib.sha256(b"").digest()
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1
+    while k * 2 < len(leaves):
+        k *= 2
+    return merkle.node_hash(plain_root(leaves[:k]), plain_root(leaves[k:]))
+
+
+def test_the_empty_tree_is_the_hash_of_nothing():
+    assert merkle.root([]).hex() == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert merkle.Frontier().root() == merkle.EMPTY_ROOT == merkle.root([])
+
+
+@pytest.mark.parametrize("size", range(1, 9))
+def test_published_roots(size):
+    assert merkle.root([merkle.leaf_hash(data) for data in VECTOR[:size]]).hex() == ROOTS[size - 1]
+
+
+def test_published_inclusion_proof():
+    leaves = [merkle.leaf_hash(data) for data in VECTOR]
+    assert [h.hex() for h in merkle.inclusion_proof(leaves, 5)] == [
+        "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ]
+
+
+def test_published_consistency_proof():
+    leaves = [merkle.leaf_hash(data) for data in VECTOR]
+    assert [h.hex() for h in merkle.consistency_proof(leaves, 6)] == [
+        "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+        "ca854ea128ed050b41b35ffc1b87b8eb2bde461e9e3b5596ece6b9d5975a0ae0",
+        "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+    ]
+
+
+@given(leaf_lists)
+def test_root_is_as_the_standard_words_it(leaves):
+    assert merkle.root(leaves) == plain_root(leaves)
+
+
+@given(leaf_lists)
+def test_frontier_grows_to_the_same_root(leaves):
+    frontier = merkle.Frontier()
+    for count, leaf in enumerate(leaves, start=1):
+        frontier = frontier.append(leaf)
+        assert frontier.size == count
+        assert frontier.root() == plain_root(leaves[:count])
+        assert len(frontier.edge) <= count.bit_length()
+
+
+@pytest.mark.parametrize(("size", "edge"), [(1, ()), (3, (b"x" * 32,)), (1, (b"short",)), (-1, (b"x" * 32,)), (0, (b"x" * 32,))])
+def test_a_frontier_that_cannot_be_is_refused(size, edge):
+    with pytest.raises(ValueError, match="right edge"):
+        merkle.Frontier(size, edge)
+
+
+def test_every_inclusion_proof_holds_and_no_other_place_does():
+    for size in range(1, 20):
+        leaves = [merkle.leaf_hash(bytes([i])) for i in range(size)]
+        head = plain_root(leaves)
+        for index in range(size):
+            proof = merkle.inclusion_proof(leaves, index)
+            for claimed in range(-1, size + 1):
+                assert merkle.verify_inclusion(leaves[index], claimed, size, proof, head) == (claimed == index)
+
+
+@given(leaf_lists, st.data())
+def test_a_forged_inclusion_proof_fails(leaves, data):
+    leaves.append(merkle.leaf_hash(b"last"))
+    index = data.draw(st.integers(0, len(leaves) - 1))
+    head, proof = plain_root(leaves), list(merkle.inclusion_proof(leaves, index))
+    other = merkle.leaf_hash(b"other")
+    assert not merkle.verify_inclusion(other, index, len(leaves), proof, head)
+    assert not merkle.verify_inclusion(leaves[index], index, len(leaves), [*proof, other], head)
+    assert not merkle.verify_inclusion(leaves[index], index, len(leaves), proof, other)
+    if proof:
+        place = data.draw(st.integers(0, len(proof) - 1))
+        assert not merkle.verify_inclusion(leaves[index], index, len(leaves), proof[:place] + proof[place + 1 :], head)
+        assert not merkle.verify_inclusion(leaves[index], index, len(leaves), [*proof[:place], other, *proof[place + 1 :]], head)
+
+
+def test_every_consistency_proof_holds_for_its_sizes_alone():
+    leaves = [merkle.leaf_hash(bytes([i])) for i in range(20)]
+    roots = [plain_root(leaves[:n]) for n in range(21)]
+    for new in range(21):
+        for old in range(new + 1):
+            proof = merkle.consistency_proof(leaves[:new], old)
+            assert merkle.verify_consistency(old, roots[old], new, roots[new], proof)
+            if 0 < old < new:
+                assert not merkle.verify_consistency(old, roots[old - 1], new, roots[new], proof)
+                assert not merkle.verify_consistency(old, roots[old], new, roots[new - 1], proof)
+                assert not merkle.verify_consistency(old, roots[old], new, roots[new], proof[:-1])
+                assert not merkle.verify_consistency(old, roots[old], new, roots[new], (*proof, roots[0]))
+
+
+@given(leaf_lists.filter(lambda leaves: len(leaves) > 2), st.data())
+def test_a_rewritten_past_has_no_consistency_proof(leaves, data):
+    old = data.draw(st.integers(1, len(leaves) - 1))
+    changed = data.draw(st.integers(0, old - 1))
+    rewritten = [*leaves[:changed], merkle.leaf_hash(b"rewritten"), *leaves[changed + 1 :]]
+    proof = merkle.consistency_proof(rewritten, old)
+    assert not merkle.verify_consistency(old, plain_root(leaves[:old]), len(leaves), plain_root(rewritten), proof)
+
+
+def test_trees_that_never_were_have_no_proofs():
+    leaves = [merkle.leaf_hash(b"only")]
+    with pytest.raises(ValueError, match="no leaf 1"):
+        merkle.inclusion_proof(leaves, 1)
+    with pytest.raises(ValueError, match="never had 2"):
+        merkle.consistency_proof(leaves, 2)
+    assert not merkle.verify_consistency(2, leaves[0], 1, leaves[0], ())
+    assert not merkle.verify_consistency(0, leaves[0], 1, leaves[0], ())
+    assert not merkle.verify_consistency(1, leaves[0], 2, leaves[0], ())
+
+
+@given(leaf_lists, st.data())
+def test_extending_is_appending_and_tells_every_subtree_once(leaves, data):
+    cut = data.draw(st.integers(0, len(leaves)))
+    first, finished = merkle.Frontier().extend(leaves[:cut])
+    whole, later = first.extend(leaves[cut:])
+    assert whole.root() == plain_root(leaves)
+    assert not finished.keys() & later.keys()
+    size = len(leaves)
+    complete = {merkle.Node(level, n) for level in range(1, size.bit_length()) for n in range(size >> level)}
+    told = finished | later
+    assert told.keys() == complete
+    for (level, number), hashed in told.items():
+        assert hashed == plain_root(leaves[number << level : (number + 1) << level])
+
+
+@given(st.integers(1, 300), st.data())
+def test_the_spans_of_proofs_are_made_of_complete_subtrees(size, data):
+    spans = [merkle.LeafSpan(0, size), *merkle.inclusion_spans(data.draw(st.integers(0, size - 1)), size)]
+    spans += merkle.consistency_spans(data.draw(st.integers(0, size)), size)
+    for span in spans:
+        place = span.start
+        for level, number in merkle.complete_subtrees(span):
+            assert number << level == place
+            place += 1 << level
+        assert place == span.stop

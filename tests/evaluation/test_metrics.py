@@ -1,0 +1,189 @@
+"""Metrics against scikit-learn, their intervals against simulation, and what must not change them."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as oracle
+
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.dataset import Provenance, Row, Split
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.evidence import Metric, Prediction
+from tailorbird.domain.objective import TaskKind
+from tailorbird.evaluation import MeasureSpec, measure
+from tailorbird.stats.intervals import wilson
+from tailorbird.text.overlap import token_f1
+
+LABELS = ("delivery", "invoice", "refund")
+SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=LABELS, confidence=0.90, seed=3, price_per_hour=0.10)
+PLACE = Provenance(file="f.csv", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
+
+
+def row(number: int, target: str, group: str | None = None) -> Row:
+    name = digest_bytes(str(number).encode())
+    return Row(id=name, text=f"message {number}", target=target, group=group or name, split=Split.DEV, provenance=PLACE)
+
+
+def prediction(of: Row, answer: str, sure: float = 0.8, share: float = 10.0, request: float | None = None) -> Prediction:
+    others = math.log((1 - sure) / (len(LABELS) - 1))
+    scores = {label: math.log(sure) if label == answer else others for label in LABELS}
+    return Prediction(item=of.id, answer=answer, log_probabilities=scores, latency_ms=share, request_ms=request)
+
+
+def measured(targets: list[str], answers: list[str], groups: list[str] | None = None, spec: MeasureSpec = SPEC) -> dict[str, Metric]:
+    rows = [row(i, target, groups[i] if groups else None) for i, target in enumerate(targets)]
+    return measure(rows, [prediction(r, a) for r, a in zip(rows, answers, strict=True)], spec)[0]
+
+
+pairs = st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=2, max_size=60)
+
+
+@given(pairs)
+@settings(max_examples=25, deadline=None)
+def test_values_agree_with_scikit_learn(drawn: list[tuple[str, str]]) -> None:
+    targets, answers = [t for t, _ in drawn], [a for _, a in drawn]
+    found = measured(targets, answers)
+    assert found["accuracy"].value == pytest.approx(oracle.accuracy_score(targets, answers))
+    assert found["macro_f1"].value == pytest.approx(oracle.f1_score(targets, answers, labels=sorted(set(targets)), average="macro"))
+    recalls = oracle.recall_score(targets, answers, labels=LABELS, average=None, zero_division=0)
+    precisions = oracle.precision_score(targets, answers, labels=LABELS, average=None, zero_division=0)
+    assert found["balanced_accuracy"].value == pytest.approx(
+        np.mean([r for label, r in zip(LABELS, recalls, strict=True) if label in targets])
+    )
+    for i, label in enumerate(LABELS):
+        assert (f"recall[{label}]" in found) == (label in targets)
+        assert (f"precision[{label}]" in found) == (label in answers)
+        if label in targets:
+            assert found[f"recall[{label}]"].value == pytest.approx(recalls[i])
+        if label in answers:
+            assert found[f"precision[{label}]"].value == pytest.approx(precisions[i])
+    for metric in found.values():
+        assert metric.low <= metric.value <= metric.high
+
+
+@given(pairs, st.randoms(use_true_random=False))
+@settings(max_examples=20, deadline=None)
+def test_the_order_of_items_changes_nothing(drawn: list[tuple[str, str]], order: Random) -> None:
+    rows = [row(i, target, group=f"g{i // 2}") for i, (target, _) in enumerate(drawn)]
+    predictions = [prediction(r, answer) for r, (_, answer) in zip(rows, drawn, strict=True)]
+    expected = measure(rows, predictions, SPEC)
+    order.shuffle(rows)
+    order.shuffle(predictions)
+    assert measure(rows, predictions, SPEC) == expected
+
+
+def test_intervals_are_wilsons_and_carry_their_counts() -> None:
+    found = measured(["refund"] * 50 + ["invoice"] * 50, ["refund"] * 45 + ["invoice"] * 55)
+    accuracy, recall = found["accuracy"], found["recall[refund]"]
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson(95, 100, 0.90))
+    assert (accuracy.hits, accuracy.n, accuracy.method, accuracy.confidence) == (95, 100, "wilson", 0.90)
+    assert (recall.hits, recall.n) == (45, 50)
+    assert (found["precision[invoice]"].hits, found["precision[invoice]"].n) == (50, 55)
+
+
+def test_shared_groups_widen_every_interval() -> None:
+    generator = np.random.default_rng(1)
+    targets = [LABELS[i % 3] for i in range(40) for _ in range(6)]
+    answers = [t if right else "refund" for t, right in zip(targets, np.repeat(generator.random(40) < 0.7, 6), strict=True)]
+    alone, grouped = measured(targets, answers), measured(targets, answers, [f"g{i // 6}" for i in range(240)])
+    for name in ("accuracy", "macro_f1", "balanced_accuracy", "recall[invoice]"):
+        assert grouped[name].value == pytest.approx(alone[name].value)
+        assert grouped[name].high - grouped[name].low > 1.5 * (alone[name].high - alone[name].low)
+    assert grouped["accuracy"].method == "wilson-clustered"
+    assert grouped["accuracy"].hits is None
+
+
+def test_all_right_still_leaves_doubt() -> None:
+    found = measured(list(LABELS) * 10, list(LABELS) * 10)
+    for name in ("macro_f1", "balanced_accuracy"):
+        assert found[name].value == 1
+        assert (found[name].low, found[name].high) == pytest.approx(wilson(30, 30, 0.90))
+    # A class with two items weighs as much as one with fifty, and is known far less well.
+    uneven = measured(["refund"] * 50 + ["invoice"] * 2, ["refund"] * 50 + ["invoice"] * 2)
+    assert uneven["macro_f1"].low < wilson(8, 8, 0.90)[0]
+
+
+def test_log_loss_is_the_mean_surprise_at_the_target() -> None:
+    found = measured(["refund", "refund", "invoice", "delivery"], ["refund", "refund", "invoice", "refund"])
+    assert found["log_loss"].value == pytest.approx((3 * -math.log(0.8) - math.log(0.1)) / 4)
+
+
+def test_items_keep_what_was_seen() -> None:
+    rows = [row(1, "refund", "g"), row(2, "invoice", "g")]
+    _, items = measure(rows, [prediction(rows[0], "refund", 0.9), prediction(rows[1], "refund", 0.6)], SPEC)
+    by_item = {item.item: item for item in items}
+    assert [item.item for item in items] == sorted(by_item)
+    wrong = by_item[rows[1].id]
+    assert (wrong.target, wrong.prediction, wrong.correct, wrong.group) == ("invoice", "refund", False, "g")
+    assert wrong.log_loss == pytest.approx(-math.log(0.2))
+    assert wrong.confidence == pytest.approx(0.6)
+
+
+def test_latency_needs_enough_timed_requests_and_cost_prefers_them() -> None:
+    rows = [row(i, "refund") for i in range(200)]
+    predictions = [prediction(r, "refund", share=float(i % 40) + 1, request=float(i % 40) + 1) for i, r in enumerate(rows[:100])]
+    predictions += [prediction(r, "refund", share=2.0) for r in rows[100:]]
+    found, _ = measure(rows, predictions, SPEC)
+    latency = found["latency_p95_ms"]
+    assert latency.n == 100
+    assert 30 < latency.low <= latency.value <= latency.high <= 40
+    shares = [i % 40 + 1 for i in range(100)]
+    assert found["cost_per_1k_requests"].value == pytest.approx(np.mean(shares) / 3_600_000 * 0.10 * 1000)
+    few, _ = measure(rows[:30], predictions[:30], SPEC)
+    assert "latency_p95_ms" not in few
+    assert "cost_per_1k_requests" in few
+
+
+def test_generated_answers_are_compared_as_readers_would() -> None:
+    spec = MeasureSpec(task=TaskKind.GENERATE, labels=(), confidence=0.90, seed=1, price_per_hour=0.1)
+    rows = [row(1, "The Answer"), row(2, "forty two"), row(3, "no"), row(4, "yes")]
+    answers = ["  the  answer", "forty three", "yes", "yes"]
+    found, items = measure(rows, [Prediction(item=r.id, answer=a) for r, a in zip(rows, answers, strict=True)], spec)
+    assert found["exact_match"].value == 0.5
+    assert found["token_f1"].value == pytest.approx((1 + 0.5 + 0 + 1) / 4)
+    assert "log_loss" not in found
+    assert sum(item.correct for item in items) == 2
+    same, _ = measure(rows, [Prediction(item=r.id, answer=r.target) for r in rows], spec)
+    assert same["token_f1"].low == pytest.approx(wilson(4, 4, 0.90)[0])
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_token_f1_is_symmetric_and_bounded(one: str, other: str) -> None:
+    assert 0 <= token_f1(one, other) <= 1
+    assert token_f1(one, other) == token_f1(other, one)
+    assert token_f1(one, one) == 1
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    rows = [row(1, "refund"), row(2, "refund")]
+    right = [prediction(r, "refund") for r in rows]
+    for given_rows, given_predictions in (
+        (rows, right[:1]),
+        (rows[:1], right),
+        (rows, right + right[:1]),
+        (rows + rows[:1], right),
+        ([], []),
+    ):
+        with pytest.raises(InvalidInput) as caught:
+            measure(given_rows, given_predictions, SPEC)
+        assert "message" not in caught.value.message
+    with pytest.raises(InvalidInput):
+        measure(rows, right, MeasureSpec(TaskKind.RANK, LABELS, 0.9, 1, 0.1))
+
+
+def test_bootstrap_intervals_cover_the_truth() -> None:
+    """Macro-F1 of a known confusion: three classes, each right with chance 0.85, errors spread evenly, so that true macro-F1 is 0.85."""
+    generator, inside = np.random.default_rng(21), 0
+    for run in range(60):
+        targets = list(LABELS) * 40
+        wrong = generator.random(120) >= 0.85
+        answers = [LABELS[(LABELS.index(t) + generator.integers(1, 3)) % 3] if w else t for t, w in zip(targets, wrong, strict=True)]
+        metric = measured(targets, answers, spec=MeasureSpec(TaskKind.CLASSIFY, LABELS, 0.90, run, 0.1))["macro_f1"]
+        inside += metric.low <= 0.85 <= metric.high
+    assert inside >= 49

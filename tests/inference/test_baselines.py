@@ -1,0 +1,262 @@
+"""A floor in the real engine: it answers without any model's weights, to both doors, and refuses what is not its own."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import Exhausted, Internal, InvalidInput, ModelInvalid, NotFound, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.inference import embedding_batcher, open_engine
+from tailorbird.inference.baselines import Baselines
+from tailorbird.inference.blocking_call import Cancel
+from tailorbird.inference.engine import TorchEngine
+from tailorbird.inference.retrieval import TorchEncoder
+from tailorbird.ports.encoder import Vectors
+from tailorbird.ports.engine import LabelScores, ScoreRequest, Told
+from tailorbird.testing import MemoryEncoder
+from tailorbird.text.linear_classifier import LinearText, write_linear
+
+ID = digest_bytes(b"floor")
+LABELS = ("card", "refund", "top up")
+ASKED = [Message(role="system", content="Classify: refund."), Message(role="user", content="where is my card")]
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[TorchEngine]:
+    weights = np.zeros((3, 2))
+    weights[0, 0] = weights[1, 1] = 2.0
+    write_linear(LinearText(LABELS, {"card": 0, "refund": 1}, {}, np.ones(2), weights, np.zeros(3)), tmp_path)
+    opened = open_engine("fp32")
+    prompt = PromptSpec(instruction="Classify.", labels=LABELS)
+    servable = Servable(
+        id=ID, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=prompt, floor=str(tmp_path)
+    )
+    opened.load(servable)
+    yield opened
+    opened.close()
+
+
+def test_it_reads_the_last_message_alone_and_answers_in_the_order_asked(engine: TorchEngine) -> None:
+    assert engine.loaded() == (ID,)
+    [found] = engine.score(ID, [ASKED], LABELS)
+    assert np.argmax(found.log_probabilities) == 0
+    assert sum(np.exp(found.log_probabilities)) == pytest.approx(1)
+    assert found.prompt_tokens == 0
+    [backward] = engine.score(ID, [ASKED], LABELS[::-1])
+    assert backward.log_probabilities == found.log_probabilities[::-1]
+
+
+def test_a_submitted_request_is_answered_at_once(engine: TorchEngine) -> None:
+    told: list[Told] = []
+    cancel = engine.submit(ScoreRequest(release=ID, prompt=tuple(ASKED), labels=LABELS), lambda one: told.append(one) is None)
+    cancel()
+    assert isinstance(told[0], LabelScores)
+
+
+def test_what_is_not_its_own_is_refused(engine: TorchEngine) -> None:
+    with pytest.raises(InvalidInput, match="own labels"):
+        engine.score(ID, [ASKED], ("card", "refund"))
+    with pytest.raises(NotFound):
+        engine.generate(ID, [ASKED], Sampling())
+    engine.unload(ID)
+    assert engine.loaded() == ()
+    with pytest.raises(NotFound):
+        engine.score(ID, [ASKED], LABELS)
+
+
+ASKED_OF_VECTORS = ("a thief took my Visa", "reimburse me please", "depositing cash")
+
+
+def write_with_encoder(encoder_folder: Path, folder: Path) -> Servable:
+    """A floor whose words say nothing, and whose weights are the vectors of three sentences."""
+    folder.mkdir()
+    sentences = ["My card was stolen", "I want my money back", "How do I add funds to the account"]
+    vectors = TorchEncoder().embed(encoder_folder, sentences)
+    weights = np.concatenate([np.zeros((3, 2)), 9 * vectors], axis=1)
+    write_linear(LinearText(LABELS, {"card": 0, "refund": 1}, {}, np.ones(2), weights, np.zeros(3), vectors.shape[1]), folder)
+    shutil.copytree(encoder_folder, folder / "encoder")
+    prompt = PromptSpec(instruction="Classify.", labels=LABELS)
+    name = digest_bytes(folder.name.encode())
+    return Servable(id=name, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=prompt, floor=str(folder))
+
+
+@pytest.mark.slow
+def test_one_that_reads_vectors_asks_its_own_encoder(encoder_folder: Path, tmp_path: Path) -> None:
+    """The real encoder: a text without a word that train had goes where its meaning lies."""
+    servable = write_with_encoder(encoder_folder, tmp_path / "one")
+    opened = open_engine("fp32")
+    try:
+        opened.load(servable)
+        asked = [[Message(role="user", content=text)] for text in ASKED_OF_VECTORS]
+        found = [LABELS[int(np.argmax(one.log_probabilities))] for one in opened.score(servable.id, asked, LABELS)]
+        assert found == list(LABELS)
+    finally:
+        opened.close()
+
+
+@pytest.mark.slow
+def test_equal_encoders_are_in_memory_once_and_go_with_the_last_floor(encoder_folder: Path, tmp_path: Path) -> None:
+    one, other = (write_with_encoder(encoder_folder, tmp_path / name) for name in ("one", "other"))
+    engine = open_engine("fp32")
+    try:
+        before = engine.state().memory_used
+        engine.load(one)
+        alone = engine.state().memory_used
+        assert alone - before > 80e6
+        engine.load(other)
+        assert {one.id, other.id} <= {release.release for release in engine.state().releases}
+        assert engine.state().memory_used == alone
+        engine.unload(one.id)
+        assert engine.state().memory_used == alone
+        asked = [[Message(role="user", content=text)] for text in ASKED_OF_VECTORS]
+        assert [np.argmax(found.log_probabilities) for found in engine.score(other.id, asked, LABELS)] == [0, 1, 2]
+        engine.unload(other.id)
+        assert engine.state().memory_used == before
+    finally:
+        engine.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("damage", ["no bytes", "another width"])
+def test_a_damaged_encoder_is_found_when_it_is_loaded(encoder_folder: Path, tmp_path: Path, damage: str) -> None:
+    servable = write_with_encoder(encoder_folder, tmp_path / "one")
+    if damage == "no bytes":
+        (tmp_path / "one" / "encoder" / "model.safetensors").write_bytes(b"")
+    else:
+        write_linear(LinearText(LABELS, {"card": 0}, {}, np.ones(1), np.zeros((3, 3)), np.zeros(3), 2), tmp_path / "one")
+    floors = Baselines(TorchEncoder())
+    with pytest.raises(ModelInvalid, match="encoder of this floor") as caught:
+        floors.load(servable)
+    assert caught.value.error_code == "floor_invalid"
+    assert (floors.ids(), floors.nbytes) == ((), 0)
+
+
+class HeldEncoder(MemoryEncoder):
+    """Embeds when it is let."""
+
+    def __init__(self) -> None:
+        self.go, self.texts, self.forgotten = threading.Event(), list[list[str]](), list[Path]()
+
+    def embed(self, folder: Path, texts: Sequence[str], tuned: Path | None = None) -> Vectors:
+        if list(texts) != [""]:
+            self.texts.append(list(texts))
+            assert self.go.wait(30)
+        return super().embed(folder, texts, tuned)
+
+    def forget(self, folder: Path) -> None:
+        self.forgotten.append(folder)
+
+
+def held_floor(tmp_path: Path, tenant: str = "acme") -> tuple[HeldEncoder, Baselines, Servable]:
+    folder = tmp_path / tenant
+    (folder / "encoder").mkdir(parents=True)
+    (folder / "encoder" / "config.json").write_text("{}", encoding="utf-8")
+    write_linear(LinearText(LABELS, {"card": 0}, {}, np.ones(1), np.zeros((3, 65)), np.zeros(3), 64), folder)
+    prompt = PromptSpec(instruction="Classify.", labels=LABELS)
+    servable = Servable(
+        id=digest_bytes(tenant.encode()),
+        tenant=tenant,
+        task=TaskKind.CLASSIFY,
+        base="",
+        adapter=None,
+        weights=None,
+        prompt=prompt,
+        floor=str(folder),
+    )
+    encoder = HeldEncoder()
+    floors = Baselines(encoder)
+    floors.load(servable)
+    return encoder, floors, servable
+
+
+def ask(floors: Baselines, servable: Servable, text: str, told: queue.SimpleQueue[Told], *, bounded: bool = True) -> Cancel:
+    return floors.score(servable.id, [Message(role="user", content=text)], LABELS, told.put, bounded=bounded)
+
+
+def when(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.001)
+
+
+def test_a_floor_that_is_unloaded_answers_who_waits_and_forgets_its_encoder_then(tmp_path: Path) -> None:
+    encoder, floors, servable = held_floor(tmp_path)
+    told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+    ask(floors, servable, "one", told)
+    when(lambda: len(encoder.texts) == 1)
+    ask(floors, servable, "two", told)
+    floors.unload(servable.id)
+    with pytest.raises(NotFound):
+        ask(floors, servable, "three", told)
+    assert encoder.forgotten == []
+    encoder.go.set()
+    assert all(isinstance(told.get(timeout=30), LabelScores) for _ in range(2))
+    when(lambda: encoder.forgotten == [Path(str(servable.floor)) / "encoder"])
+
+
+def test_one_of_each_tenant_is_embedded_in_turn_and_who_left_is_not(tmp_path: Path) -> None:
+    encoder, floors, ours = held_floor(tmp_path)
+    other = held_floor(tmp_path, "globex")[2]
+    floors.load(other)
+    told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+    ask(floors, ours, "first", told)
+    when(lambda: len(encoder.texts) == 1)
+    cancels = [ask(floors, ours, f"ours {place}", told) for place in range(3)]
+    ask(floors, other, "theirs", told)
+    cancels[1]()
+    cancels[1]()
+    encoder.go.set()
+    assert all(isinstance(told.get(timeout=30), LabelScores) for _ in range(4))
+    assert encoder.texts == [["first"], ["ours 0", "theirs", "ours 2"]]
+    floors.unload(ours.id)
+    assert encoder.forgotten == [], "the other floor asks an equal encoder"
+    floors.unload(other.id)
+    assert len(encoder.forgotten) == 1
+
+
+def test_too_many_of_a_tenant_are_refused_and_the_end_ends_who_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedding_batcher, "WAITING_EACH", 2)
+    encoder, floors, servable = held_floor(tmp_path)
+    told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+    ask(floors, servable, "first", told)
+    when(lambda: len(encoder.texts) == 1)
+    for text in ("second", "third"):
+        ask(floors, servable, text, told)
+    with pytest.raises(Exhausted, match="too many requests wait"):
+        ask(floors, servable, "fourth", told)
+    ask(floors, servable, "measured", told, bounded=False)
+    floors.close()
+    assert {type(told.get(timeout=30)) for _ in range(3)} == {Unavailable}
+    encoder.go.set()
+    assert isinstance(told.get(timeout=30), LabelScores)
+    with pytest.raises(Unavailable):
+        ask(floors, servable, "after", told)
+
+
+def test_what_fails_or_cannot_be_told_ends_its_own_request_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, floors, servable = held_floor(tmp_path)
+    encoder.go.set()
+    told: queue.SimpleQueue[Told] = queue.SimpleQueue()
+
+    def deaf(_told: Told) -> None:
+        raise RuntimeError("the loop is closed")
+
+    floors.score(servable.id, [Message(role="user", content="one")], LABELS, deaf)
+    monkeypatch.setattr(MemoryEncoder, "embed", lambda *_: 1 / 0)
+    ask(floors, servable, "two", told)
+    assert isinstance(told.get(timeout=30), Internal)
+    monkeypatch.undo()
+    ask(floors, servable, "three", told)
+    assert isinstance(told.get(timeout=30), LabelScores)

@@ -1,0 +1,102 @@
+"""A library of the cache is loaded only if it is this user's alone and holds the bytes that were recorded when it was made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tailorbird.inference.native import compiler
+from tailorbird.inference.native.compiler import is_ours, load_compiled
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+
+COMMAND = ["g++", "-shared", "-fPIC"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "tailorbird" / "kernels"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "answer.cpp"
+    path.write_text('extern "C" int answer() { return 42; }')
+    return path
+
+
+def answer(source: Path) -> int:
+    return int(load_compiled(source, COMMAND, "any").answer())
+
+
+def forged(folder: Path, tmp_path: Path) -> bytes:
+    """Another library, as an attacker would put it there."""
+    (tmp_path / "forged.cpp").write_text('extern "C" int answer() { return 666; }')
+    compiler._compile(tmp_path / "forged.cpp", COMMAND, tmp_path / "forged.so")
+    return (tmp_path / "forged.so").read_bytes()
+
+
+def put(path: Path, data: bytes) -> None:
+    """In place of the file, so that what is loaded already stays as it is."""
+    path.with_suffix(".new").write_bytes(data)
+    path.with_suffix(".new").replace(path)
+
+
+def test_it_is_compiled_once_and_taken_from_the_cache(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer(source) == 42
+    assert {path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())} == {0}
+    monkeypatch.setattr(compiler, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert answer(source) == 42
+
+
+@pytest.mark.parametrize("damage", ["bytes", "record", "link"])
+def test_another_library_under_its_name_is_not_loaded(damage: str, folder: Path, source: Path, tmp_path: Path) -> None:
+    assert answer(source) == 42
+    [library] = folder.glob("*.so")
+    wrong = forged(folder, tmp_path)
+    if damage == "bytes":
+        put(library, wrong)
+    elif damage == "record":
+        put(library, wrong)
+        library.with_suffix(".sha256").unlink()
+    else:
+        library.unlink()
+        library.symlink_to(tmp_path / "forged.so")
+    assert answer(source) == 42
+
+
+@pytest.mark.parametrize("opened", [lambda folder: folder, lambda folder: folder.parent, lambda folder: folder.parent.parent])
+def test_a_folder_that_others_may_write_is_not_used(
+    opened: Callable[[Path], Path], folder: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert answer(source) == 42
+    [library] = folder.glob("*.so")
+    wrong = forged(folder, tmp_path)
+    put(library, wrong)
+    put(library.with_suffix(".sha256"), compiler.hashlib.sha256(wrong).hexdigest().encode())
+    opened(folder).chmod(0o777)
+    assert not is_ours(folder)
+    assert answer(source) == 42
+    assert "not this user's alone" in caplog.text
+
+
+def test_a_file_that_others_may_write_is_not_used(folder: Path, source: Path, tmp_path: Path) -> None:
+    assert answer(source) == 42
+    [library] = folder.glob("*.so")
+    wrong = forged(folder, tmp_path)
+    put(library, wrong)
+    put(library.with_suffix(".sha256"), compiler.hashlib.sha256(wrong).hexdigest().encode())
+    library.chmod(0o666)
+    assert answer(source) == 42
+
+
+def test_what_belongs_to_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cache").mkdir(mode=0o700)
+    assert is_ours(tmp_path / "cache")
+    monkeypatch.setattr(compiler.os, "getuid", lambda: os.geteuid() + 1)
+    assert is_ours(tmp_path / "cache") == (os.geteuid() == 0)

@@ -1,0 +1,66 @@
+"""What is read becomes safetensors, config, tokenizer and chat template; what cannot be is refused."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.oracle import edit_json
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference import open_model_reader
+
+FILES = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_folder_is_rewritten(precision: str, dtype: torch.dtype, tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "target"
+    target.mkdir()
+    open_model_reader(precision).convert(tiny, target)  # type: ignore[arg-type]
+    assert {path.name for path in target.iterdir()} >= FILES
+    before, after = load_file(tiny / "model.safetensors"), load_file(target / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor.to(dtype), after[name]) for name, tensor in before.items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_same_model_has_the_same_bytes(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = []
+    for name in ("here", "there"):
+        source, target = tmp_path / name, tmp_path / f"{name}-target"
+        shutil.copytree(tiny, source)
+        target.mkdir()
+        open_model_reader().convert(source, target)
+        written.append({path.name: path.read_bytes() for path in target.iterdir()})
+    assert written[0] == written[1]
+
+
+def test_the_packaged_model_kept_its_chat_template(base_model_folder: Path) -> None:
+    assert {path.name for path in base_model_folder.iterdir()} >= FILES
+    assert "<|im_end|>" in (base_model_folder / "chat_template.jinja").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("damage", ["no template", "remote code", "pickled", "no config", "not a model"])
+def test_what_cannot_be_read_is_refused(damage: str, tiny: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    shutil.copytree(tiny, source)
+    target.mkdir()
+    if damage == "no template":
+        (source / "chat_template.jinja").unlink()
+    elif damage == "remote code":
+        edit_json(source / "config.json", auto_map={"AutoModelForCausalLM": "evil.Model"})
+    elif damage == "pickled":
+        (source / "model.safetensors").unlink()
+        torch.save({}, source / "pytorch_model.bin")
+    elif damage == "no config":
+        (source / "config.json").unlink()
+    else:
+        source = tmp_path / "text.gguf"
+        source.write_bytes(b"GGUF of a kind" * 10)
+    with pytest.raises(ModelInvalid):
+        open_model_reader().convert(source, target)
+    assert not list(target.iterdir())

@@ -1,0 +1,363 @@
+"""Bytes and trees by digest: what comes back is what was put, or an error; on a local disk and behind fsspec."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.crypto.canonical_json import canonical_json, digest_bytes
+from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound, Unavailable
+from tailorbird.ledger import blobs, open_artifacts
+from tailorbird.ledger.artifacts import _Parts
+
+FILES = {"config.json": b"{}", "weights/a.safetensors": b"\x00" * 5000, "weights/empty": b"", ".hidden": b"h", "käse": "ü".encode()}
+
+
+@pytest.fixture(params=["folder", "memory"])
+def place(request, tmp_path) -> str:
+    """Where artifacts are kept: a folder, and a file system that is only reached through fsspec."""
+    return str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid4().hex}/store"
+
+
+@pytest.fixture
+def store(place, tmp_path):
+    return open_artifacts(place, tmp_path / "cache")
+
+
+@pytest.fixture
+def local(tmp_path):
+    return open_artifacts(str(tmp_path / "store"), tmp_path / "cache")
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name, data in FILES.items():
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return tmp_path / "source"
+
+
+def stored_file(tmp_path: Path, digest: str) -> Path:
+    (file,) = (tmp_path / "store").rglob(digest.removeprefix("sha256:"))
+    return file
+
+
+def overwrite(file: Path, data: bytes) -> None:
+    file.chmod(0o644)
+    file.write_bytes(data)
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    overwrite(file, bytes(data))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class TestBytes:
+    @pytest.mark.parametrize("data", [b"", b"one", b"\x00" * 3_000_000])
+    def test_what_is_put_comes_back(self, store, data):
+        digest = store.put(data)
+        assert digest == digest_bytes(data) == store.put(data)
+        assert store.get(digest) == data
+        assert store.exists(digest)
+
+    @given(parts=st.lists(st.binary(max_size=40), max_size=12), piece=st.integers(1, 50))
+    def test_parts_are_read_as_one(self, parts, piece):
+        reader = io.BufferedReader(_Parts(parts), piece)
+        assert b"".join(iter(lambda: reader.read(piece), b"")) == b"".join(parts)
+
+    def test_what_was_never_put_is_not_found(self, store):
+        nothing = digest_bytes(b"nothing")
+        assert not store.exists(nothing)
+        for call in (store.get, store.tree, store.get_tree):
+            with pytest.raises(NotFound) as refused:
+                call(nothing)
+            assert refused.value.error_code == "artifact_missing"
+
+    @pytest.mark.parametrize(
+        "wrong", ["", "sha256:", "sha256:" + "0" * 63, "sha256:" + "0" * 64 + "\n", "sha256:../../etc/passwd", "0" * 64]
+    )
+    def test_what_is_no_digest_is_refused(self, store, wrong):
+        for call in (store.get, store.exists, store.get_tree):
+            with pytest.raises(InvalidInput):
+                call(wrong)
+
+    @pytest.mark.parametrize("place", ["memory"], indirect=True)
+    def test_changed_bytes_behind_fsspec_are_refused(self, store, place):
+        from fsspec.core import url_to_fs
+
+        digest = store.put(b"the truth")
+        files, root = url_to_fs(place)
+        (path,) = files.find(root)
+        files.pipe_file(path, b"the trush")
+        with pytest.raises(Corrupt):
+            store.get(digest)
+
+    def test_one_flipped_bit_is_refused(self, local, tmp_path):
+        digest = local.put(b"the truth")
+        flip(stored_file(tmp_path, digest))
+        with pytest.raises(Corrupt) as refused:
+            local.get(digest)
+        assert refused.value.error_code == "artifact_corrupt"
+        assert "backup" in refused.value.hint
+
+    def test_a_truncated_artifact_is_refused_and_mended_by_putting_it_again(self, local, tmp_path):
+        digest = local.put(b"the truth")
+        overwrite(stored_file(tmp_path, digest), b"the")
+        with pytest.raises(Corrupt):
+            local.get(digest)
+        assert local.put(b"the truth") == digest
+        assert local.get(digest) == b"the truth"
+
+    def test_stored_files_are_read_only_and_lie_by_prefix(self, local, tmp_path):
+        digest = local.put(b"data")
+        file = stored_file(tmp_path, digest)
+        assert file.stat().st_mode & 0o777 == 0o400
+        assert file.relative_to(tmp_path / "store").parts == (digest[7:9], digest[9:11], digest[7:])
+        assert list((tmp_path / "store" / "unfinished").iterdir()) == []
+
+
+class TestTrees:
+    def test_a_folder_comes_back(self, store, folder):
+        digest = store.put_tree(folder)
+        assert store.tree(digest) == {name: digest_bytes(data) for name, data in FILES.items()}
+        assert digest == digest_bytes(canonical_json(store.tree(digest))) == store.put_tree(folder)
+        for _ in range(2):
+            assert contents(store.get_tree(digest)) == FILES
+
+    def test_the_folder_is_read_only(self, store, folder):
+        made = store.get_tree(store.put_tree(folder))
+        assert {path.stat().st_mode & 0o222 for path in made.rglob("*") if path.is_file()} == {0}
+
+    def test_an_empty_folder(self, store, tmp_path):
+        (tmp_path / "empty").mkdir()
+        assert contents(store.get_tree(store.put_tree(tmp_path / "empty"))) == {}
+
+    def test_a_local_tree_takes_no_space_of_its_own(self, local, folder, tmp_path):
+        digest = local.put_tree(folder)
+        made = local.get_tree(digest)
+        assert (made / "config.json").samefile(stored_file(tmp_path, digest_bytes(b"{}")))
+        assert not (made / "config.json").samefile(folder / "config.json")
+
+    def test_where_links_are_not_possible_files_are_copied(self, local, folder, monkeypatch):
+        def refuse(source: object, target: object) -> None:
+            raise OSError(errno.EXDEV, "another disk")
+
+        monkeypatch.setattr(os, "link", refuse)
+        made = local.get_tree(local.put_tree(folder))
+        assert contents(made) == FILES
+        assert (made / "config.json").stat().st_nlink == 1
+        assert (made / "config.json").stat().st_mode & 0o222 == 0
+
+    @pytest.mark.parametrize("kind", ["link", "link to a folder", "broken link", "pipe"])
+    def test_what_is_no_plain_file_is_refused(self, local, folder, kind):
+        make = {
+            "link": lambda p: p.symlink_to(folder / "config.json"),
+            "link to a folder": lambda p: p.symlink_to(folder / "weights"),
+            "broken link": lambda p: p.symlink_to(folder / "nowhere"),
+            "pipe": os.mkfifo,
+        }
+        make[kind](folder / "odd")
+        with pytest.raises(InvalidInput) as refused:
+            local.put_tree(folder)
+        assert refused.value.error_code == "artifact_link"
+
+    def test_what_is_no_folder_is_refused(self, local, folder):
+        for wrong in (folder / "config.json", folder / "nowhere"):
+            with pytest.raises(InvalidInput):
+                local.put_tree(wrong)
+
+    def test_a_name_that_is_not_text_is_refused(self, local, folder):
+        (folder / os.fsdecode(b"\xff")).touch()
+        with pytest.raises(InvalidInput) as refused:
+            local.put_tree(folder)
+        assert refused.value.error_code == "artifact_name"
+
+    @pytest.mark.parametrize("data", [b"", b"no json", b"[]", b'{"a": "b"}', b'{"a": 1}'])
+    def test_what_is_no_tree_is_refused(self, store, data):
+        with pytest.raises(Corrupt) as refused:
+            store.get_tree(store.put(data))
+        assert refused.value.error_code == "artifact_not_a_tree"
+
+    @pytest.mark.parametrize("path", ["/etc/passwd", "../out", "a/../../out", "", ".", "./a", "a//b", "a/", "a\\b", "a\0b"])
+    def test_a_tree_cannot_reach_out_of_its_folder(self, store, path):
+        digest = store.put(canonical_json({path: store.put(b"x")}))
+        with pytest.raises(Corrupt):
+            store.get_tree(digest)
+
+    def test_a_file_that_moves_while_it_is_stored_is_refused(self, tmp_path):
+        with pytest.raises(Conflict):
+            blobs.LocalBlobs(tmp_path / "store").add("0" * 64, io.BytesIO(b"what it is by now"))
+        assert [path for path in (tmp_path / "store").rglob("*") if path.is_file()] == []
+
+
+class TestChangedTrees:
+    @pytest.mark.parametrize("before", [False, True], ids=["first asked for", "asked for again"])
+    def test_a_flipped_byte_in_the_store_is_refused(self, local, folder, tmp_path, before):
+        digest = local.put_tree(folder)
+        if before:
+            local.get_tree(digest)
+        flip(stored_file(tmp_path, digest_bytes(FILES["weights/a.safetensors"])))
+        with pytest.raises(Corrupt, match=r"weights/a\.safetensors"):
+            local.get_tree(digest)
+
+    def test_a_bad_store_leaves_nothing_in_the_cache(self, local, folder, tmp_path):
+        digest = local.put_tree(folder)
+        flip(stored_file(tmp_path, digest_bytes(b"{}")))
+        with pytest.raises(Corrupt):
+            local.get_tree(digest)
+        assert [path.name for path in (tmp_path / "cache").iterdir()] == ["unfinished"]
+        assert list((tmp_path / "cache" / "unfinished").iterdir()) == []
+        stored_file(tmp_path, digest_bytes(b"{}")).unlink()
+        with pytest.raises(NotFound):
+            local.get_tree(digest)
+        local.put(b"{}")
+        assert contents(local.get_tree(digest)) == FILES
+
+    @pytest.mark.parametrize("how", ["changed", "added", "removed", "replaced by a link"])
+    def test_a_touched_copy_is_refused_until_it_is_deleted(self, store, folder, tmp_path, how):
+        digest = store.put_tree(folder)
+        made = store.get_tree(digest)
+        file = made / "config.json"
+        file.unlink()
+        if how == "changed":
+            file.write_bytes(b"[]")
+        elif how == "added":
+            file.write_bytes(FILES["config.json"])
+            (made / "more.py").touch()
+        elif how == "replaced by a link":
+            file.symlink_to(folder / "config.json")
+        with pytest.raises(Corrupt) as refused:
+            store.get_tree(digest)
+        assert str(made) in refused.value.hint
+        shutil.rmtree(made)
+        assert contents(store.get_tree(digest)) == FILES
+
+    @given(st.integers(0, 999), st.integers(0, 7))
+    def test_any_flipped_bit_is_found(self, tmp_path_factory, byte, bit):
+        tmp_path = tmp_path_factory.mktemp("flip")
+        store = open_artifacts(str(tmp_path / "store"), tmp_path / "cache")
+        digest = store.put(bytes(1000))
+        file = stored_file(tmp_path, digest)
+        data = bytearray(1000)
+        data[byte] ^= 1 << bit
+        overwrite(file, bytes(data))
+        with pytest.raises(Corrupt):
+            store.get(digest)
+
+
+class TestTrouble:
+    @pytest.mark.parametrize(
+        ("number", "code"),
+        [
+            (errno.ENOSPC, "disk_full"),
+            (errno.EDQUOT, "disk_full"),
+            (errno.EACCES, "artifacts_forbidden"),
+            (errno.EROFS, "artifacts_forbidden"),
+            (errno.EIO, "artifacts_unreachable"),
+        ],
+    )
+    def test_what_the_disk_says_becomes_an_error_with_a_hint(self, store, folder, monkeypatch, tmp_path, number, code):
+        def fail(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(blobs, "_copy", fail)
+            for call in (lambda: store.put(b"x"), lambda: store.put_tree(folder)):
+                with pytest.raises(Unavailable) as refused:
+                    call()
+                assert refused.value.error_code == code
+                assert refused.value.hint
+        assert not store.exists(digest_bytes(b"x"))
+        assert store.get(store.put(b"x")) == b"x"
+
+    def test_a_store_inside_a_file_is_unavailable(self, tmp_path):
+        (tmp_path / "file").touch()
+        store = open_artifacts(str(tmp_path / "file" / "store"), tmp_path / "cache")
+        with pytest.raises(Unavailable):
+            store.put(b"x")
+
+    def test_an_unknown_kind_of_place(self, tmp_path):
+        with pytest.raises(InvalidInput) as refused:
+            open_artifacts("carrier-pigeon://loft", tmp_path)
+        assert refused.value.error_code == "artifacts_url"
+
+    def test_what_dead_processes_left_is_cleared_after_a_day(self, local, tmp_path):
+        nursery = tmp_path / "store" / "unfinished"
+        nursery.mkdir(parents=True)
+        for name, age in (("old", 100_000), ("young", 1000)):
+            (nursery / name).mkdir()
+            (nursery / name / "part").touch()
+            os.utime(nursery / name, (time.time() - age,) * 2)
+        (nursery / "file").touch()
+        os.utime(nursery / "file", (0, 0))
+        local.put(b"x")
+        assert [path.name for path in nursery.iterdir()] == ["young"]
+
+
+GETTER = """
+import sys
+from pathlib import Path
+from tailorbird.ledger import open_artifacts
+place, cache, digest = sys.argv[1:]
+sys.stdin.readline()
+print(sorted(p.name for p in open_artifacts(place, Path(cache)).get_tree(digest).iterdir()))
+"""
+
+
+def getters(tmp_path: Path, digest: str, count: int) -> list[subprocess.Popen[str]]:
+    command = [sys.executable, "-c", GETTER, str(tmp_path / "store"), str(tmp_path / "cache"), digest]
+    return [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+
+
+@pytest.fixture
+def many(tmp_path) -> Path:
+    """A folder with enough files that two builders meet."""
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for n in range(200):
+        (folder / f"{n}").write_bytes(bytes([n]) * 1000)
+    return folder
+
+
+def test_four_processes_ask_for_one_tree_at_once(local, many, tmp_path):
+    digest = local.put_tree(many)
+    processes = getters(tmp_path, digest, 4)
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = {process.communicate(timeout=60)[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * 4
+    assert len(said) == 1
+    assert len(contents(local.get_tree(digest))) == 200
+
+
+def test_a_kill_while_a_tree_is_made_leaves_no_half_tree(local, many, tmp_path):
+    digest = local.put_tree(many)
+    (process,) = getters(tmp_path, digest, 1)
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    nursery = tmp_path / "cache" / "unfinished"
+    while process.poll() is None and not (nursery.is_dir() and any(nursery.iterdir())):
+        pass
+    process.kill()
+    process.communicate()
+    assert len(contents(local.get_tree(digest))) == 200

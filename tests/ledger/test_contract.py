@@ -1,0 +1,413 @@
+"""What every repository of every ledger must do (``ports/``); runs and traffic have files of their own."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+import support.ledger_samples as sample
+from support.ledger_samples import START, digest
+from tailorbird.crypto.canonical_json import canonical_json, digest_of
+from tailorbird.crypto.log_verification import check_entries
+from tailorbird.domain.dataset import SplitCounts
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.evidence import Metric
+from tailorbird.domain.identity import Role, Tenant
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import ReleaseState
+from tailorbird.domain.value import Value
+from tailorbird.ledger.row_mapping import text_of
+
+MINUTE = timedelta(minutes=1)
+
+
+class TwinCounts(Value):
+    """Has the fields of SplitCounts, and so, for equal content, its digest."""
+
+    train: int
+    dev: int
+    test: int
+
+
+def an_objective() -> Objective:
+    return Objective.model_validate(
+        {
+            "name": "routing",
+            "tenant": "acme",
+            "business": {"goal": "sort", "owner": "ops", "risk": "limited"},
+            "task": {"kind": "classify", "instruction": "Sort."},
+            "data": [{"path": "a.csv", "source": {"origin": "us", "license": "CC0", "collected": "2020-03-01"}}],
+            "kpis": [{"metric": "accuracy", "target": 1.0}],
+        }
+    )
+
+
+class TestRecords:
+    @pytest.mark.parametrize(
+        "value", [sample.counts(3), an_objective(), sample.identity("acme"), sample.release("acme")], ids=lambda v: type(v).__name__
+    )
+    def test_what_is_put_comes_back_equal(self, ledger, value):
+        with ledger.work("acme") as work:
+            name = work.records.put(value)
+            assert name == digest_of(value)
+        with ledger.work("acme", write=False) as work:
+            assert work.records.get(type(value), name) == value
+
+    def test_putting_twice_keeps_one(self, ledger):
+        with ledger.work("acme") as work:
+            assert work.records.put(sample.counts(1)) == work.records.put(sample.counts(1))
+            assert len(work.records.digests(SplitCounts)) == 1
+
+    def test_digests_are_oldest_first_and_of_one_kind(self, ledger):
+        with ledger.work("acme") as work:
+            names = [work.records.put(sample.counts(n)) for n in (5, 3, 9, 1)]
+            work.records.put(sample.identity("acme"))
+            work.records.put(sample.counts(3))
+            assert list(work.records.digests(SplitCounts)) == names
+
+    def test_equal_content_of_two_kinds_is_two_records(self, ledger):
+        with ledger.work("acme") as work:
+            name = work.records.put(sample.counts(1))
+            with pytest.raises(NotFound):
+                work.records.get(TwinCounts, name)
+            work.records.put(TwinCounts(train=1, dev=1, test=2))
+            assert work.records.get(TwinCounts, name) == TwinCounts(train=1, dev=1, test=2)
+            assert work.records.get(SplitCounts, name) == sample.counts(1)
+
+    def test_an_unknown_digest_is_not_found(self, ledger):
+        with ledger.work("acme", write=False) as work, pytest.raises(NotFound, match="SplitCounts"):
+            work.records.get(SplitCounts, digest("nothing"))
+
+    def test_floats_survive(self, ledger):
+        metric = Metric(name="accuracy", value=0.1 + 0.2, low=1e-300, high=1.0, confidence=0.9, n=3, method="wilson")
+        with ledger.work("acme") as work:
+            assert work.records.get(Metric, work.records.put(metric)) == metric
+
+
+class TestReleases:
+    def test_what_is_added_comes_back_with_its_approvals(self, ledger):
+        release = sample.release("acme")
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+            work.releases.add(release.model_copy(update={"state": ReleaseState.PRODUCTION}))
+            for name in ("zoe", "grace"):
+                work.releases.approve(sample.approval(release, name))
+        approved = release.model_copy(update={"approvals": (sample.approval(release, "zoe"), sample.approval(release, "grace"))})
+        with ledger.work("acme", write=False) as work:
+            assert work.releases.get(release.digest) == approved
+            assert work.releases.all() == (approved,)
+
+    def test_a_release_with_approvals_keeps_them(self, ledger):
+        release = sample.release("acme")
+        release = release.model_copy(update={"approvals": (sample.approval(release),)})
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+            assert work.releases.get(release.digest) == release
+
+    def test_get_by_prefix(self, ledger):
+        first, second = sample.release("acme", 1), sample.release("acme", 2)
+        with ledger.work("acme") as work:
+            work.releases.add(first)
+            work.releases.add(second)
+            assert work.releases.get(first.digest[:19]) == work.releases.get(first.digest[7:19]) == first
+            for wrong in ("", "sha256:", "sha", "zz", first.digest + "0"):
+                with pytest.raises(NotFound):
+                    work.releases.get(wrong)
+            assert work.releases.all() == (second, first)
+
+    def test_an_ambiguous_prefix_is_not_found(self, ledger):
+        with ledger.work("acme") as work:
+            for n in range(17):
+                work.releases.add(sample.release("acme", n))
+            firsts = [release.digest[7] for release in work.releases.all()]
+            shared = next(first for first in firsts if firsts.count(first) > 1)
+            with pytest.raises(NotFound, match="more than one"):
+                work.releases.get(shared)
+
+    def test_a_move_needs_the_state_it_starts_from(self, ledger):
+        release = sample.release("acme")
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+            work.releases.move(release.digest, ReleaseState.GATED, ReleaseState.APPROVED)
+            with pytest.raises(Conflict, match="is approved, not gated"):
+                work.releases.move(release.digest, ReleaseState.GATED, ReleaseState.REJECTED)
+            assert work.releases.get(release.digest).state is ReleaseState.APPROVED
+            with pytest.raises(NotFound):
+                work.releases.move(digest("other"), ReleaseState.GATED, ReleaseState.APPROVED)
+
+    def test_nobody_decides_twice(self, ledger):
+        release = sample.release("acme")
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+            work.releases.approve(sample.approval(release))
+            with pytest.raises(Conflict, match="already decided"):
+                work.releases.approve(sample.approval(release).model_copy(update={"decision": "reject"}))
+            with pytest.raises(NotFound):
+                work.releases.approve(sample.approval(sample.release("acme", 2)))
+
+    def test_a_digest_that_is_not_that_of_the_content_is_refused(self, ledger):
+        forged = sample.release("acme", 1).model_copy(update={"content": sample.release("acme", 2).content})
+        with ledger.work("acme") as work, pytest.raises(Corrupt):
+            work.releases.add(forged)
+
+    def test_a_dossier_about_another_release_is_refused(self, ledger, raw):
+        release, other = sample.release("acme", 1), sample.release("acme", 2)
+        with ledger.work("acme") as work, pytest.raises(Corrupt) as refused:
+            work.releases.add(release.model_copy(update={"dossier": other.dossier}))
+        assert refused.value.error_code == "release_digest"
+        with ledger.work("acme") as work:
+            work.releases.add(release)
+        assert raw("UPDATE releases SET dossier = :other", other=text_of(other.dossier)) == 1
+        for call in (lambda w: w.releases.get(release.digest), lambda w: w.releases.all()):
+            with ledger.work("acme", write=False) as work, pytest.raises(Corrupt) as refused:
+                call(work)
+            assert refused.value.error_code == "record_corrupt"
+
+    def test_another_dossier_of_the_same_release_changes_nothing(self, ledger):
+        first = sample.release("acme")
+        again = first.model_copy(update={"dossier": sample.dossier(first.digest, 2)})
+        with ledger.work("acme") as work:
+            work.releases.add(first)
+            work.releases.add(again)
+            assert work.releases.all() == (first,)
+
+    def test_a_release_of_the_first_version_stays_but_is_of_no_use(self, ledger, raw):
+        old, new = sample.release("acme", 1), sample.release("acme", 2)
+        with ledger.work("acme") as work:
+            work.releases.add(old)
+            work.releases.add(new)
+        content = {"adapter": "a", "plan": "p", "test_evidence": "t"}
+        changed = {"digest": old.digest, "content": canonical_json(content).decode()}
+        assert raw("UPDATE releases SET dossier = NULL, content = :content WHERE digest = :digest", **changed) == 1
+        tried = (
+            lambda w: w.releases.get(old.digest[:19]),
+            lambda w: w.releases.move(old.digest, ReleaseState.GATED, ReleaseState.APPROVED),
+            lambda w: w.releases.approve(sample.approval(old)),
+        )
+        for call in tried:
+            with ledger.work("acme") as work, pytest.raises(Conflict) as refused:
+                call(work)
+            assert refused.value.error_code == "release_outdated"
+            assert "adapt again" in refused.value.hint
+        with ledger.work("acme", write=False) as work:
+            assert work.releases.all() == (new,)
+        assert raw("UPDATE releases SET number = number") == 2
+
+
+class TestLooksAndSplits:
+    def test_looks_count_up_and_the_same_look_counts_once(self, ledger):
+        with ledger.work("acme") as work:
+            looks = [("s", "a"), ("s", "b"), ("s", "a"), ("t", "a")]
+            assert [work.looks.add("routing", digest(s), digest(c)) for s, c in looks] == [1, 2, 1, 3]
+            assert work.looks.add("other", digest("s"), digest("a")) == 1
+            asked = [work.looks.add("routing", digest("s"), digest("a"), digest(question)) for question in ("q", "r", "q")]
+            assert asked == [4, 5, 4]
+            assert (work.looks.count("routing"), work.looks.count("other"), work.looks.count("none")) == (5, 1, 0)
+
+    def test_rows_never_move(self, ledger):
+        with ledger.work("acme") as work:
+            work.splits.remember("routing", {digest(1): ("train", "g1"), digest(2): ("test", "g2")})
+            work.splits.remember("routing", {digest(1): ("dev", "g9"), digest(3): ("dev", "g3")})
+            work.splits.remember("routing", {})
+            assert work.splits.assigned("routing") == {digest(1): ("train", "g1"), digest(2): ("test", "g2"), digest(3): ("dev", "g3")}
+            assert work.splits.assigned("other") == {}
+
+
+class TestAliases:
+    def test_versions_follow_each_other(self, ledger):
+        with ledger.work("acme") as work:
+            for version in (1, 2, 3):
+                work.aliases.put(sample.alias("acme", version))
+            assert work.aliases.get("routing") == sample.alias("acme", 3)
+            assert work.aliases.history("routing") == tuple(sample.alias("acme", version) for version in (1, 2, 3))
+
+    @pytest.mark.parametrize("version", [0, 1, 3])
+    def test_any_other_version_is_a_conflict(self, ledger, version):
+        with ledger.work("acme") as work:
+            work.aliases.put(sample.alias("acme", 1))
+            with pytest.raises(Conflict):
+                work.aliases.put(sample.alias("acme", version))
+            with pytest.raises(Conflict):
+                work.aliases.put(sample.alias("acme", 2, name="fresh"))
+
+    def test_all_is_by_name_and_current(self, ledger):
+        with ledger.work("acme") as work:
+            for name, version in (("b", 1), ("a", 1), ("b", 2)):
+                work.aliases.put(sample.alias("acme", version, name))
+            assert [(a.name, a.version) for a in work.aliases.all()] == [("a", 1), ("b", 2)]
+            assert work.aliases.newest() == {alias.name: (alias.version, alias.moved_at) for alias in work.aliases.all()}
+            assert [work.aliases.all(only) for only in ({"b", "c"}, ())] == [(work.aliases.get("b"),), ()]
+            with pytest.raises(NotFound):
+                work.aliases.get("c")
+            assert work.aliases.history("c") == ()
+
+    def test_the_system_sees_that_any_alias_moved(self, ledger):
+        seen = []
+        for tenant, version in (("acme", 1), ("globex", 1), ("acme", 2)):
+            with ledger.work(tenant) as work:
+                work.aliases.put(sample.alias(tenant, version))
+            with ledger.system(write=False) as system:
+                seen.append(system.tenants.aliases_moved())
+        assert seen == sorted(set(seen))
+
+
+class TestIdentities:
+    def test_identities(self, ledger):
+        with ledger.work("acme") as work:
+            for name in ("grace", "ada"):
+                work.identities.add(sample.identity("acme", name))
+            assert work.identities.get("ada") == sample.identity("acme", "ada")
+            assert [i.name for i in work.identities.all()] == ["ada", "grace"]
+            with pytest.raises(Conflict, match="already has an identity ada"):
+                work.identities.add(sample.identity("acme", "ada"))
+            with pytest.raises(NotFound):
+                work.identities.get("nobody")
+
+    def test_an_identity_is_replaced_whole(self, ledger):
+        changed = {
+            "roles": frozenset({Role.WORKER}),
+            "public_key": "C" * 43 + "=",
+            "disabled_at": START,
+            "former_keys": ("A" * 43 + "=", "B"),
+        }
+        after = sample.identity("acme", "ada").model_copy(update=changed)
+        with ledger.work("acme") as work:
+            for name in ("ada", "grace"):
+                work.identities.add(sample.identity("acme", name))
+            work.identities.replace(after)
+            assert work.identities.all() == (after, sample.identity("acme", "grace"))
+            with pytest.raises(NotFound) as refused:
+                work.identities.replace(sample.identity("acme", "nobody"))
+            assert refused.value.error_code == "identity_missing"
+
+    def test_a_key_ends_at_the_earliest_of_its_ends(self, ledger):
+        with ledger.work("acme") as work:
+            for n in (1, 2):
+                work.keys.add(sample.api_key("acme", n))
+            for minute, end in ((3, 3), (5, 3), (2, 2)):
+                assert work.keys.expire("key-1", START + minute * MINUTE).expires_at == START + end * MINUTE
+            first, second = work.keys.all()
+            assert (first.expires_at, second.expires_at) == (START + 2 * MINUTE, None)
+            with pytest.raises(NotFound):
+                work.keys.expire("key-9", START)
+
+    def test_keys(self, ledger):
+        with ledger.work("acme") as work:
+            for n in (2, 1):
+                work.keys.add(sample.api_key("acme", n))
+            assert [key.id for key in work.keys.all()] == ["key-1", "key-2"]
+            revoked = work.keys.revoke("key-1", START + MINUTE)
+            assert revoked.revoked_at == START + MINUTE
+            assert work.keys.revoke("key-1", START + 2 * MINUTE) == revoked
+            with pytest.raises(NotFound):
+                work.keys.revoke("key-9", START)
+            with pytest.raises(Conflict):
+                work.keys.add(sample.api_key("acme", 1))
+
+    def test_a_key_leads_to_its_tenant(self, ledger):
+        with ledger.work("globex") as work:
+            work.keys.add(sample.api_key("globex"))
+        with ledger.system(write=False) as system:
+            assert system.tenants.key("key-1") == sample.api_key("globex")
+            assert system.tenants.key("key-2") is None
+        with ledger.work("acme") as work, pytest.raises(Conflict):
+            work.keys.add(sample.api_key("acme"))
+
+    def test_a_session_leads_to_its_tenant_until_it_is_ended(self, ledger):
+        hour = START + timedelta(hours=1)
+        with ledger.work("globex") as work:
+            for n in (1, 2):
+                work.sessions.add(sample.session("globex", n))
+            work.sessions.end("nonce-1", hour)  # it has ended by itself
+            work.sessions.end("nonce-2", hour)
+            work.sessions.end("nonce-2", hour + MINUTE)
+            work.sessions.end("nonce-3", hour)
+        with ledger.system(write=False) as system:
+            assert system.tenants.session("nonce-1") == sample.session("globex", 1)
+            assert system.tenants.session("nonce-2") == sample.session("globex", 2).model_copy(update={"ended_at": hour})
+            assert system.tenants.session("nonce-3") is None
+
+    @pytest.mark.parametrize("tenant", ["acme", "globex"])
+    def test_a_login_is_used_once(self, ledger, clock, tenant):
+        with ledger.work("globex") as work:
+            work.sessions.add(sample.session("globex"))
+            work.sessions.end("nonce-1", START)
+        clock.move(30 * 3600)  # its session would be cleared away now
+        with ledger.work(tenant) as work, pytest.raises(Conflict) as refused:
+            work.sessions.add(sample.session(tenant))
+        assert refused.value.error_code == "login_used"
+
+    def test_sessions_that_ended_a_day_ago_are_cleared_away(self, ledger, clock):
+        def left() -> list[int]:
+            with ledger.system(write=False) as system:
+                return [n for n in range(1, 6) if system.tenants.session(f"nonce-{n}")]
+
+        with ledger.work("globex") as work:
+            work.sessions.add(sample.session("globex", 4))
+        with ledger.work("acme") as work:
+            for n in (1, 3):
+                work.sessions.add(sample.session("acme", n))
+            work.sessions.end("nonce-3", START + 30 * MINUTE)
+        clock.move(24 * 3600 + 30 * 60 - 1)
+        with ledger.work("acme") as work:
+            work.sessions.add(sample.session("acme", 50))
+        assert left() == [1, 3, 4]
+        clock.move(1)
+        with ledger.work("acme") as work:
+            work.sessions.add(sample.session("acme", 51))
+        assert left() == [1, 4]
+        clock.move(30 * 60 + 4 * 3600)
+        with ledger.work("acme") as work:
+            work.sessions.add(sample.session("acme", 52))
+        assert left() == [4]  # another tenant's are left to it
+
+    def test_tenants(self, ledger):
+        with ledger.system() as system:
+            assert [tenant.name for tenant in system.tenants.all()] == ["acme", "globex"]
+            with pytest.raises(Conflict):
+                system.tenants.add(Tenant(name="acme", created_at=START))
+        with pytest.raises(NotFound) as refused, ledger.work("initech"):
+            pass
+        assert refused.value.error_code == "tenant_missing"
+
+
+class TestEvents:
+    def test_events_keep_their_order_and_the_log_holds(self, ledger):
+        events = [sample.event("acme", n, subject=f"run-{n % 3}") for n in range(20)]
+        with ledger.system() as system:
+            assert system.events.size() == 0
+            assert system.events.append(events[:7]) == 7
+            system.events.add_checkpoint(sample.checkpoint(7, system.events.root()))
+            assert system.events.append([]) == 7
+            assert system.events.append(events[7:]) == 20
+            system.events.add_checkpoint(sample.checkpoint(20, system.events.root()))
+        with ledger.system(write=False) as system:
+            entries = list(system.events.entries())
+            assert [entry.event for entry in entries] == events
+            assert [entry.index for entry in system.events.entries(5, 8)] == [5, 6, 7]
+            assert [entry.index for entry in system.events.about("run-2")] == [2, 5, 8, 11, 14, 17]
+            marks = system.events.checkpoints()
+            assert [mark.size for mark in marks] == [7, 20]
+            assert check_entries(entries, marks, size=system.events.size(), root=system.events.root()) == ()
+
+    @pytest.mark.parametrize("number", [2**53 - 1, 0.1, -0.0, 1e22, 5e-324])
+    def test_numbers_that_come_back_are_taken(self, ledger, number):
+        with ledger.system() as system:
+            system.events.append([sample.event("acme").model_copy(update={"data": {"n": number}})])
+            assert check_entries(system.events.entries(), [], size=1, root=system.events.root()) == ()
+
+    @pytest.mark.parametrize("number", [2**60, 2.0**53, 1e20, float("inf")])
+    def test_a_number_that_would_not_come_back_is_refused(self, ledger, number):
+        with ledger.system() as system:
+            with pytest.raises(InvalidInput) as refused:
+                system.events.append([sample.event("acme").model_copy(update={"data": {"n": number}})])
+            assert refused.value.error_code == "event_number"
+            assert system.events.size() == 0
+
+    def test_a_tenants_log_is_its_own(self, ledger):
+        with ledger.work("acme") as work:
+            with pytest.raises(Forbidden):
+                work.events.append([sample.event("acme"), sample.event("globex")])
+            assert list(work.events.entries()) == []
+            assert work.events.size() == 0

@@ -1,0 +1,275 @@
+"""A dump holds everything as of one moment, and what it is restored into answers as the first one did, whichever kind each is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+import support.ledger_samples as sample
+from support.ledger_samples import digest
+from support.ledger_writers import __file__ as writers
+from tailorbird.crypto.log_verification import check_entries
+from tailorbird.domain.dataset import SplitCounts
+from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
+from tailorbird.domain.identity import Tenant
+from tailorbird.ledger import open_ledger
+from tailorbird.ledger.tables import metadata
+from tailorbird.ports.ledger import Ledger
+
+AWKWARD = 'line\nbreak, \u2028, ünïcödé, \U0001f426 and "quotes"'
+
+
+def fill(ledger: Ledger) -> None:
+    """At least one row in every table."""
+    with ledger.work("acme") as work:
+        work.records.put(sample.counts(1))
+        work.runs.add(sample.run("acme").model_copy(update={"folder": AWKWARD}))
+        work.steps.enqueue("run0001", "plan")
+        work.steps.lease("run0001", "a", timedelta(minutes=1))
+        release = sample.release("acme")
+        work.releases.add(release)
+        work.releases.approve(sample.approval(release))
+        work.judgements.add(sample.judgement(release))
+        review = work.model_reviews.add(sample.model_review(release))
+        work.model_reviews.take(review, "a", timedelta(minutes=1))
+        work.model_reviews.finish(sample.judged(review), "a")
+        work.looks.add("routing", digest("s"), digest("c"))
+        work.splits.remember("routing", {digest(n): ("train", "g") for n in range(5000)})
+        work.aliases.put(sample.alias("acme"))
+        work.requests.add([sample.request("acme", n).model_copy(update={"latency_ms": 0.1 + n / 3}) for n in range(3)])
+        work.identities.add(sample.identity("acme"))
+        work.keys.add(sample.api_key("acme"))
+        work.sessions.add(sample.session("acme"))
+        work.signals.add([sample.signal("acme")])
+        work.decisions.add([sample.decision()])
+        work.erasures.add(sample.erasure("acme"))
+        work.secrets.get("rows")
+        work.usage.add([sample.usage()])
+        work.usage.add_of_keys([sample.key_usage()])
+        work.storage.add({digest("artifact"): 2**40})
+        work.feedback.put(sample.feedback("acme"))
+        work.reviews.add([sample.review("acme")])
+        work.contents.add([sample.content("acme")])
+        work.rollouts.add(sample.rollout("acme"))
+        work.events.append([sample.event("acme", n, subject=AWKWARD) for n in range(300)])
+        work.events.add_checkpoint(sample.checkpoint(300, work.events.root()))
+    with ledger.system() as system:
+        system.gateways.beat("gateway", 1, sample.START)
+        system.floor.raise_to(sample.START)
+
+
+@pytest.fixture
+def filled(ledger):
+    fill(ledger)
+    return ledger
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new(request, tmp_path):
+    """A database that was just migrated, of each kind."""
+    url = f"sqlite:///{tmp_path / 'new.db'}" if request.param == "sqlite" else request.getfixturevalue("server").empty()
+    with closing(open_ledger(url)) as ledger:
+        ledger.migrate()
+        yield ledger
+
+
+@pytest.fixture
+def new_file(tmp_path):
+    with closing(open_ledger(f"sqlite:///{tmp_path / 'new.db'}")) as ledger:
+        ledger.migrate()
+        yield ledger
+
+
+def rows_in(folder: Path) -> dict[str, list[bytes]]:
+    """Order aside: databases sort text by their own rules."""
+    return {path.name: sorted(path.read_bytes().splitlines()) for path in folder.glob("*.jsonl")}
+
+
+def test_what_is_restored_is_what_was_dumped(filled, new, tmp_path):
+    rows = filled.dump(tmp_path / "one")
+    assert rows.keys() == metadata.tables.keys()
+    assert min(rows.values()) >= 1
+    assert rows["splits"] == 5000
+    assert new.restore(tmp_path / "one") == rows
+    new.dump(tmp_path / "two")
+    assert rows_in(tmp_path / "one") == rows_in(tmp_path / "two")
+
+
+def test_what_is_restored_answers_and_goes_on(filled, new, tmp_path):
+    filled.dump(tmp_path / "dump")
+    new.restore(tmp_path / "dump")
+    with filled.work("acme", write=False) as before, new.work("acme", write=False) as after:
+        for ask in (
+            lambda w: w.runs.all(),
+            lambda w: w.steps.of("run0001"),
+            lambda w: w.releases.all(),
+            lambda w: w.judgements.of(sample.release("acme").digest),
+            lambda w: w.model_reviews.of(sample.release("acme").digest),
+            lambda w: w.aliases.all(),
+            lambda w: w.requests.latest(),
+            lambda w: w.identities.all(),
+            lambda w: w.keys.all(),
+            lambda w: w.signals.latest(),
+            lambda w: w.splits.assigned("routing"),
+            lambda w: w.records.digests(SplitCounts),
+            lambda w: tuple(w.events.entries()),
+            lambda w: w.events.consistency(77),
+        ):
+            assert ask(before) == ask(after)
+            assert ask(after)
+    with new.work("acme") as work:
+        assert work.events.append([sample.event("acme")]) == 301
+        log = work.events
+        assert check_entries(log.entries(), log.checkpoints(), size=301, root=log.root()) == ()
+
+
+def test_a_dump_is_for_its_owner_alone(filled, tmp_path):
+    filled.dump(tmp_path / "dump")
+    assert (tmp_path / "dump").stat().st_mode & 0o077 == 0
+    assert all(path.stat().st_mode & 0o077 == 0 for path in (tmp_path / "dump").glob("*.jsonl"))
+
+
+def test_a_dump_is_of_one_moment_while_others_write(ledger, url, new_file, tmp_path):
+    writer = subprocess.Popen([sys.executable, writers, "forever", url, "1"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout.readline()
+        for name in ("first", "second", "third"):
+            rows = ledger.dump(tmp_path / name)
+            assert rows["records"] == rows["log_entries"]  # the writer adds one of each in a transaction
+    finally:
+        writer.kill()
+        writer.communicate()
+    assert new_file.restore(tmp_path / "third")["log_entries"] > 1
+    with new_file.system(write=False) as system:
+        log = system.events
+        assert check_entries(log.entries(), [], size=log.size(), root=log.root()) == ()
+
+
+def test_a_folder_that_holds_something_is_refused(ledger, tmp_path):
+    (tmp_path / "letter").touch()
+    with pytest.raises(Conflict) as refused:
+        ledger.dump(tmp_path)
+    assert refused.value.error_code == "backup_folder"
+
+
+def test_a_folder_that_cannot_be_made_is_refused(ledger, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(Unavailable) as refused:
+        ledger.dump(tmp_path / "file" / "dump")
+    assert refused.value.error_code == "backup_unreachable"
+
+
+def test_a_disk_that_fills_up_leaves_a_dump_that_is_not_finished(filled, new_file, tmp_path, monkeypatch):
+    def full(descriptor: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(Unavailable, match="No space left"):
+            filled.dump(tmp_path / "dump")
+    with pytest.raises(Corrupt, match="never finished"):
+        new_file.restore(tmp_path / "dump")
+
+
+def add_event(ledger: Ledger) -> None:
+    with ledger.system() as system:
+        system.events.append([sample.event("acme")])
+
+
+def add_tenant(ledger: Ledger) -> None:
+    with ledger.system() as system:
+        system.tenants.add(Tenant(name="initech", created_at=sample.START))
+
+
+@pytest.mark.parametrize("use", [add_event, add_tenant])
+def test_a_database_that_was_used_is_refused(filled, new, tmp_path, use):
+    filled.dump(tmp_path / "dump")
+    use(new)
+    with pytest.raises(Conflict) as refused:
+        new.restore(tmp_path / "dump")
+    assert refused.value.error_code == "database_not_new"
+
+
+def change_a_byte(folder: Path) -> None:
+    data = (folder / "runs.jsonl").read_bytes()
+    (folder / "runs.jsonl").write_bytes(data.replace(b"active", b"failed"))
+
+
+def drop_a_row(folder: Path) -> None:
+    lines = (folder / "splits.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "splits.jsonl").write_bytes(b"".join(lines[:-1]))
+
+
+def lose_a_file(folder: Path) -> None:
+    (folder / "steps.jsonl").unlink()
+
+
+def lose_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def break_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_text("{")
+
+
+def change_manifest(folder: Path, **changes: object) -> None:
+    stated = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(stated | changes))
+
+
+def claim_another_root(folder: Path) -> None:
+    change_manifest(folder, log_root="0" * 64)
+
+
+def leave_a_table_out(folder: Path) -> None:
+    stated = json.loads((folder / "manifest.json").read_text())["files"]
+    del stated["runs"]
+    change_manifest(folder, files=stated)
+
+
+def forge_a_row(folder: Path) -> None:
+    """Changed together with the manifest."""
+    (folder / "steps.jsonl").write_bytes(b'{"tenant": "acme"}\n')
+    stated = json.loads((folder / "manifest.json").read_text())["files"]
+    stated["steps"]["sha256"] = hashlib.sha256(b'{"tenant": "acme"}\n').hexdigest()
+    change_manifest(folder, files=stated)
+
+
+DAMAGES = [
+    change_a_byte,
+    drop_a_row,
+    lose_a_file,
+    lose_the_manifest,
+    break_the_manifest,
+    claim_another_root,
+    leave_a_table_out,
+    forge_a_row,
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_dump_restores_nothing(filled, new_file, tmp_path, damage):
+    filled.dump(tmp_path / "dump")
+    damage(tmp_path / "dump")
+    with pytest.raises(Corrupt) as refused:
+        new_file.restore(tmp_path / "dump")
+    assert refused.value.error_code == "backup_corrupt"
+    with new_file.system(write=False) as system:
+        assert system.tenants.all() == ()
+        assert system.events.size() == 0
+
+
+def test_a_dump_of_another_schema_is_refused(filled, new_file, tmp_path):
+    filled.dump(tmp_path / "dump")
+    change_manifest(tmp_path / "dump", revision="9999")
+    with pytest.raises(Unavailable) as refused:
+        new_file.restore(tmp_path / "dump")
+    assert refused.value.error_code == "backup_version"

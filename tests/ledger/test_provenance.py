@@ -1,0 +1,83 @@
+"""Decisions, erasures and secrets: what is kept of them, on both databases."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+import support.ledger_samples as sample
+from support.ledger_samples import digest
+from tailorbird.domain.erasure import ErasureState
+from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
+from tailorbird.domain.row_decisions import FixAction
+
+MINUTE = timedelta(minutes=1)
+ID = "000000000001"
+
+
+def test_the_newest_decision_about_a_row_counts(ledger):
+    with ledger.work("acme") as work:
+        work.decisions.add([sample.decision(1), sample.decision(2)])
+        work.decisions.add([sample.decision(1, FixAction.DROP)])
+        assert [(found.row, found.action) for found in work.decisions.of("routing")] == [
+            (digest(2), FixAction.RELABEL),
+            (digest(1), FixAction.DROP),
+        ]
+        assert work.decisions.of("another") == ()
+        assert work.decisions.forget([digest(1), digest(9)]) == 2
+        assert [found.row for found in work.decisions.of("routing")] == [digest(2)]
+
+
+def test_one_person_is_erased_once(ledger):
+    with ledger.work("acme") as work:
+        first = work.erasures.add(sample.erasure("acme"))
+        again = work.erasures.add(sample.erasure("acme").model_copy(update={"id": "f" * 12}))
+        assert again == first == work.erasures.get(ID[:12]) == work.erasures.all()[0]
+        with pytest.raises(NotFound):
+            work.erasures.get("abc")
+
+
+def test_one_worker_at_a_time_carries_an_erasure_out(ledger, clock):
+    with ledger.work("acme") as work:
+        work.erasures.add(sample.erasure("acme"))
+        work.erasures.take(ID, "a", MINUTE)
+        work.erasures.take(ID, "a", MINUTE)
+        with pytest.raises(Busy):
+            work.erasures.take(ID, "b", MINUTE)
+    clock.move(120)
+    with ledger.work("acme") as work:
+        work.erasures.take(ID, "b", MINUTE)
+        with pytest.raises(LeaseLost):
+            work.erasures.finish(ID, "a", digest("certificate"))
+        assert work.erasures.finish(ID, "b", digest("certificate")).certificate == digest("certificate")
+
+
+def test_an_erasure_is_done_when_its_certificate_is_signed(ledger):
+    signature = sample.release("acme").signature
+    with ledger.work("acme") as work:
+        work.erasures.add(sample.erasure("acme"))
+        work.erasures.take(ID, "a", MINUTE)
+        assert work.erasures.finish(ID, "a", digest("certificate")).state is ErasureState.OPEN
+        with pytest.raises(Conflict):
+            work.erasures.sign(ID, digest("another"), signature)
+        done = work.erasures.sign(ID, digest("certificate"), signature)
+        assert (done.state, done.signature) == (ErasureState.DONE, signature)
+
+
+def test_a_secret_is_made_once_and_is_each_tenants_own(ledger):
+    with ledger.work("acme") as work:
+        first = work.secrets.get("rows")
+        assert len(first) == 32
+        assert work.secrets.get("other") != first
+    with ledger.work("acme", write=False) as work:
+        assert work.secrets.get("rows") == first
+    with ledger.work("globex") as work:
+        assert work.secrets.get("rows") != first
+
+
+def test_rows_that_were_split_are_forgotten(ledger):
+    with ledger.work("acme") as work:
+        work.splits.remember("routing", {digest(n): ("train", "g") for n in range(3)})
+        work.splits.forget([digest(0), digest(2), digest(7)])
+        assert set(work.splits.assigned("routing")) == {digest(1)}

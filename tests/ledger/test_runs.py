@@ -1,0 +1,319 @@
+"""What every ledger must do with runs, their steps and the queue of what waits (``ports/runs.py``)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+import support.ledger_samples as sample
+from support.ledger_samples import START, digest, failure
+from tailorbird.domain.errors import Conflict, InvalidInput, LeaseLost, NotFound
+from tailorbird.domain.run import Failure, RunState, StepProgress, StepState
+
+MINUTE = timedelta(minutes=1)
+
+
+class TestRuns:
+    def test_a_run_of_the_same_inputs_is_the_same_run(self, ledger):
+        first = sample.run("acme")
+        with ledger.work("acme") as work:
+            assert work.runs.add(first) == first
+            again = first.model_copy(update={"id": "other", "created_by": "bob"})
+            assert work.runs.add(again) == first
+            assert work.runs.all() == (first,)
+
+    def test_an_id_of_another_run_is_refused(self, ledger):
+        with ledger.work("acme") as work:
+            work.runs.add(sample.run("acme"))
+            with pytest.raises(Conflict):
+                work.runs.add(sample.run("acme").model_copy(update={"fingerprint": digest("other")}))
+
+    def test_get_by_id_or_by_what_it_alone_starts_with(self, ledger):
+        with ledger.work("acme") as work:
+            for n in (1, 2, 13):
+                work.runs.add(sample.run("acme", n))
+            work.runs.add(sample.run("acme", 5).model_copy(update={"id": "run00"}))
+            assert work.runs.get("run0013").id == work.runs.get("run001").id == "run0013"
+            assert work.runs.get("run00").id == "run00"
+            for wrong in ("run0", "RUN0013", "run_0", "%", "", "run0013x"):
+                with pytest.raises(NotFound):
+                    work.runs.get(wrong)
+
+    def test_all_is_newest_first_even_when_times_tie(self, ledger):
+        with ledger.work("acme") as work:
+            for n in (3, 1, 2):
+                work.runs.add(sample.run("acme", n).model_copy(update={"created_at": START}))
+            assert [run.id for run in work.runs.all()] == ["run0002", "run0001", "run0003"]
+            assert work.runs.latest() == work.runs.all()
+
+    def test_latest_is_a_page_of_all(self, ledger):
+        with ledger.work("acme") as work:
+            assert (work.runs.latest(), work.runs.count()) == ((), 0)
+            for n in range(1, 8):
+                work.runs.add(sample.run("acme", n))
+            assert work.runs.count() == 7
+            assert [run.id for run in work.runs.latest(3)] == ["run0007", "run0006", "run0005"]
+            assert [run.id for run in work.runs.latest(3, skip=5)] == ["run0002", "run0001"]
+            assert work.runs.latest(3, skip=7) == ()
+
+    def test_the_newest_run_of_each_objective(self, ledger):
+        with ledger.work("acme") as work, ledger.work("globex", write=False) as other:
+            assert work.runs.newest_by_objective() == ()
+            for n in range(1, 8):
+                work.runs.add(sample.run("acme", n).model_copy(update={"objective_name": ("b", "a", "c")[n % 3], "created_at": START}))
+            assert [(run.objective_name, run.id) for run in work.runs.newest_by_objective()] == [
+                ("a", "run0007"),
+                ("b", "run0006"),
+                ("c", "run0005"),
+            ]
+            assert other.runs.newest_by_objective() == ()
+
+    def test_runs_in_some_states_are_a_page(self, ledger):
+        with ledger.work("acme") as work:
+            for n in range(1, 8):
+                work.runs.add(sample.run("acme", n))
+                work.runs.set_state(f"run{n:04}", (RunState.DONE, RunState.ACTIVE, RunState.PLANNING)[n % 3])
+            wanted = (RunState.ACTIVE, RunState.PLANNING)
+            assert [run.id for run in work.runs.in_states(wanted)] == ["run0007", "run0005", "run0004", "run0002", "run0001"]
+            assert [run.id for run in work.runs.in_states(wanted, limit=2, skip=1)] == ["run0005", "run0004"]
+            assert work.runs.in_states((RunState.FAILED,)) == ()
+
+    def test_states(self, ledger):
+        with ledger.work("acme") as work:
+            work.runs.add(sample.run("acme"))
+            work.runs.set_state("run0001", RunState.DONE)
+            assert work.runs.get("run0001").state is RunState.DONE
+            with pytest.raises(NotFound):
+                work.runs.set_state("run0009", RunState.DONE)
+
+    def test_times_come_back_in_utc(self, ledger):
+        local = datetime(2026, 3, 1, 1, 2, 3, 456789, tzinfo=timezone(timedelta(hours=9)))
+        with ledger.work("acme") as work:
+            kept = work.runs.add(sample.run("acme").model_copy(update={"created_at": local}))
+        assert kept.created_at == local
+        assert kept.created_at.tzinfo is UTC
+
+    def test_a_time_without_a_zone_is_refused(self, ledger):
+        naive = sample.run("acme").model_copy(update={"created_at": START.replace(tzinfo=None)})
+        with pytest.raises(InvalidInput) as refused, ledger.work("acme") as work:
+            work.runs.add(naive)
+        assert refused.value.error_code == "time_without_zone"
+
+
+@pytest.fixture
+def work(ledger):
+    with ledger.work("acme") as opened:
+        opened.runs.add(sample.run("acme"))
+        yield opened
+
+
+class TestSteps:
+    def test_enqueue_is_idempotent_and_keeps_order(self, work):
+        for name in ("snapshot", "plan", "climb", "plan"):
+            work.steps.enqueue("run0001", name)
+        assert [(s.name, s.position, s.state) for s in work.steps.of("run0001")] == [
+            ("snapshot", 1, StepState.READY),
+            ("plan", 2, StepState.READY),
+            ("climb", 3, StepState.READY),
+        ]
+
+    def test_a_step_needs_its_run(self, ledger):
+        with pytest.raises(Conflict), ledger.work("acme") as work:
+            work.steps.enqueue("run0001", "plan")
+
+    def test_a_lease_belongs_to_one(self, work, clock):
+        work.steps.enqueue("run0001", "plan")
+        held = work.steps.lease("run0001", "a", MINUTE)
+        assert (held.state, held.owner, held.lease_until, held.attempts) == (StepState.LEASED, "a", clock.now() + MINUTE, 1)
+        assert work.steps.lease("run0001", "b", MINUTE) is None
+
+    def test_the_first_step_comes_first(self, work):
+        for name in ("z", "a"):
+            work.steps.enqueue("run0001", name)
+        assert work.steps.lease("run0001", "a", MINUTE).name == "z"
+        assert work.steps.lease("run0001", "b", MINUTE).name == "a"
+
+    def test_complete(self, work):
+        work.steps.enqueue("run0001", "plan")
+        done = work.steps.complete(work.steps.lease("run0001", "a", MINUTE), digest("result"), 1.5)
+        assert (done.state, done.result, done.seconds, done.lease_until) == (StepState.DONE, digest("result"), 1.5, None)
+        assert work.steps.lease("run0001", "a", MINUTE) is None
+        with pytest.raises(LeaseLost):
+            work.steps.complete(done, digest("again"), 1.0)
+
+    def test_an_expired_lease_is_taken_over_and_the_late_one_is_refused(self, work, clock):
+        work.steps.enqueue("run0001", "plan")
+        late = work.steps.lease("run0001", "a", MINUTE)
+        clock.move(60)
+        taken = work.steps.lease("run0001", "b", MINUTE)
+        assert (taken.owner, taken.attempts) == ("b", 2)
+        for call in (
+            lambda: work.steps.heartbeat(late, MINUTE),
+            lambda: work.steps.complete(late, digest("late"), 1.0),
+            lambda: work.steps.fail(late, failure("late")),
+        ):
+            with pytest.raises(LeaseLost):
+                call()
+        work.steps.release(late)
+        assert work.steps.of("run0001") == (taken,)
+
+    def test_who_dies_in_a_step_is_counted_until_somebody_gets_further(self, work, clock):
+        def die(seconds: float, done: int = 0) -> int:
+            held = work.steps.lease("run0001", "a", MINUTE)
+            clock.move(seconds)
+            work.steps.heartbeat(held, MINUTE, StepProgress(done=done))
+            clock.move(61)
+            return held.deaths
+
+        work.steps.enqueue("run0001", "train")
+        assert [die(2), die(4), die(4), die(4, done=7), die(4, done=7)] == [0, 0, 1, 2, 1]
+        held = work.steps.lease("run0001", "a", MINUTE)
+        assert held.deaths == 2
+        work.steps.fail(held, Failure(code="step_killed", message="m", hint="h"))
+        work.steps.retry("run0001")
+        assert die(4) == 0
+
+    def test_who_gives_a_step_back_is_no_dead_one(self, work, clock):
+        work.steps.enqueue("run0001", "train")
+        for _ in range(3):
+            held = work.steps.lease("run0001", "a", MINUTE)
+            clock.move(30)
+            work.steps.heartbeat(held, MINUTE)
+            work.steps.release(held)
+        assert held.deaths == 0
+
+    def test_its_own_next_life_is_another_holder(self, work, clock):
+        work.steps.enqueue("run0001", "plan")
+        former = work.steps.lease("run0001", "a", MINUTE)
+        clock.move(61)
+        work.steps.lease("run0001", "a", MINUTE)
+        with pytest.raises(LeaseLost):
+            work.steps.complete(former, digest("late"), 1.0)
+
+    def test_late_but_not_taken_over_still_counts(self, work, clock):
+        work.steps.enqueue("run0001", "plan")
+        held = work.steps.lease("run0001", "a", MINUTE)
+        clock.move(3600)
+        assert work.steps.complete(held, digest("late"), 1.0).state is StepState.DONE
+
+    def test_a_heartbeat_keeps_the_lease(self, work, clock):
+        work.steps.enqueue("run0001", "plan")
+        held = work.steps.lease("run0001", "a", MINUTE)
+        clock.move(59)
+        work.steps.heartbeat(held, MINUTE)
+        clock.move(59)
+        assert work.steps.lease("run0001", "b", MINUTE) is None
+        clock.move(1)
+        assert work.steps.lease("run0001", "b", MINUTE) is not None
+
+    def test_release_gives_back(self, work):
+        work.steps.enqueue("run0001", "plan")
+        held = work.steps.lease("run0001", "a", MINUTE)
+        work.steps.release(held)
+        again = work.steps.lease("run0001", "b", MINUTE)
+        assert (again.owner, again.attempts) == ("b", 2)
+        with pytest.raises(LeaseLost):
+            work.steps.complete(held, digest("r"), 1.0)
+
+    def test_a_failed_step_waits_for_retry(self, work):
+        work.steps.enqueue("run0001", "plan")
+        failed = work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("exhausted: memory"))
+        assert (failed.state, failed.error) == (StepState.FAILED, "exhausted: memory")
+        assert (failed.message, failed.hint) == ("it failed: exhausted: memory", "try again")
+        assert work.steps.of("run0001") == (failed,)
+        assert work.steps.lease("run0001", "a", MINUTE) is None
+        work.steps.retry("run0001")
+        again = work.steps.lease("run0001", "b", MINUTE)
+        assert (again.state, again.error, again.attempts) == (StepState.LEASED, None, 2)
+        assert (again.message, again.hint) == (None, None)
+
+    def test_the_last_step_is_done_again_where_it_is_named(self, work):
+        for name in ("freeze", "plan"):
+            work.steps.enqueue("run0001", name)
+            work.steps.complete(work.steps.lease("run0001", "a", MINUTE), digest("r"), 1.0)
+        assert work.steps.retry("run0001", done="freeze") == 0, "a later one rests on it"
+        assert work.steps.retry("run0001", done="plan") == 1
+        freeze, plan = work.steps.of("run0001")
+        assert (freeze.state, plan.state, plan.result) == (StepState.DONE, StepState.READY, None)
+        assert work.steps.lease("run0001", "b", MINUTE).name == "plan"
+
+    def test_a_heartbeat_tells_how_far_the_step_is(self, work):
+        assert work.steps.enqueue("run0001", "climb").progress is None
+        held = work.steps.lease("run0001", "a", MINUTE)
+        for told in (sample.progress(1), sample.progress(2), None):
+            work.steps.heartbeat(held, MINUTE, told)
+        assert work.steps.of("run0001")[0].progress == sample.progress(2)
+
+    @pytest.mark.parametrize(
+        "end",
+        [
+            lambda steps, held: steps.complete(held, digest("r"), 1.0),
+            lambda steps, held: steps.fail(held, failure("exhausted: money")),
+            lambda steps, held: steps.release(held),
+            lambda steps, held: (steps.fail(held, failure("exhausted: money")), steps.retry("run0001")),
+        ],
+        ids=["done", "failed", "given back", "tried again"],
+    )
+    def test_progress_outlives_the_lease_and_is_told_by_its_holder_alone(self, work, end):
+        work.steps.enqueue("run0001", "climb")
+        held = work.steps.lease("run0001", "a", MINUTE)
+        work.steps.heartbeat(held, MINUTE, sample.progress(7))
+        end(work.steps, held)
+        with pytest.raises(LeaseLost):
+            work.steps.heartbeat(held, MINUTE, sample.progress(8))
+        assert work.steps.of("run0001")[0].progress == sample.progress(7)
+        again = work.steps.lease("run0001", "b", MINUTE)
+        assert again is None or again.progress == sample.progress(7)
+
+
+class TestQueue:
+    @pytest.mark.parametrize("state", RunState)
+    def test_a_run_waits_while_there_is_something_to_do(self, ledger, state):
+        with ledger.work("acme") as work:
+            kept = work.runs.add(sample.run("acme").model_copy(update={"state": state}))
+        with ledger.system(write=False) as system:
+            assert system.queue.waiting() == ((kept,) if state in (RunState.ACTIVE, RunState.PLANNING) else ())
+
+    def test_runs_of_all_tenants_stand_in_one_line(self, ledger):
+        for tenant, n in (("globex", 3), ("acme", 4), ("globex", 1), ("acme", 2)):
+            with ledger.work(tenant) as work:
+                work.runs.add(sample.run(tenant, n))
+        with ledger.system(write=False) as system:
+            assert [run.id for run in system.queue.waiting()] == ["run0001", "run0002", "run0003", "run0004"]
+            assert [run.id for run in system.queue.waiting(2)] == ["run0001", "run0002"]
+
+    def test_a_run_of_the_same_id_in_another_tenant_is_another_run(self, ledger):
+        for tenant in ("acme", "globex"):
+            with ledger.work(tenant) as work:
+                work.runs.add(sample.run(tenant))
+                work.steps.enqueue("run0001", "plan")
+        with ledger.work("acme") as work:
+            work.steps.lease("run0001", "a", MINUTE)
+        with ledger.system(write=False) as system:
+            assert [run.tenant for run in system.queue.waiting()] == ["globex"]
+
+    def test_a_run_waits_unless_somebody_holds_a_step(self, ledger, clock):
+        def waits() -> bool:
+            with ledger.system(write=False) as system:
+                return system.queue.waiting() != ()
+
+        with ledger.work("acme") as work:
+            work.runs.add(sample.run("acme"))
+            for name in ("snapshot", "plan"):
+                work.steps.enqueue("run0001", name)
+            held = work.steps.lease("run0001", "a", MINUTE)
+        assert not waits()
+        clock.move(59)
+        assert not waits()
+        clock.move(1)
+        assert waits()
+        with ledger.work("acme") as work:
+            work.steps.heartbeat(held, MINUTE)
+        assert not waits()
+        with ledger.work("acme") as work:
+            work.steps.complete(held, digest("r"), 1.0)
+        assert waits()
+        with ledger.work("acme") as work:
+            work.steps.fail(work.steps.lease("run0001", "a", MINUTE), failure("exhausted: memory"))
+        assert waits()

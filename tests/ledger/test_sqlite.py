@@ -1,0 +1,121 @@
+"""What is special about a database that is a file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+import support.ledger_samples as sample
+from tailorbird.domain.errors import Corrupt, Unavailable
+from tailorbird.domain.identity import Tenant
+from tailorbird.ledger import open_ledger
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path):
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'typo.db'}")
+    with pytest.raises(Unavailable) as refused, ledger.system():
+        pass
+    assert refused.value.error_code == "database_unreachable"
+    assert "tailorbird init" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_no_database_is_corrupt(tmp_path):
+    (tmp_path / "letter.db").write_text("Dear reader, " * 100)
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'letter.db'}")
+    with pytest.raises(Corrupt) as refused, ledger.work("acme"):
+        pass
+    assert refused.value.error_code == "database_corrupt"
+
+
+def test_odd_paths_work(tmp_path: Path):
+    folder = tmp_path / "50% of #1 käse & co"
+    ledger = open_ledger(f"sqlite:///{folder / 'ledger.db'}")
+    ledger.migrate()
+    with ledger.system() as system:
+        assert system.tenants.all() == ()
+    ledger.close()
+    assert (folder / "ledger.db").is_file()
+    assert (folder / "ledger.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_disk_without_space_is_said_to_be_full_and_nothing_is_lost(tmp_path, fresh_sqlite):
+    ledger = open_ledger(fresh_sqlite(tmp_path))
+    with ledger.work("acme") as work:
+        work.events.append([sample.event("acme")])
+        work.events._connection.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite makes it the present size
+    with pytest.raises(Unavailable) as refused, ledger.work("acme") as work:
+        work.events.append([sample.event("acme", n) for n in range(2000)])
+    assert refused.value.error_code == "disk_full"
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 1
+    ledger.close()
+
+
+@pytest.mark.parametrize("order", [(True, False, True), (False, True, False)])
+def test_only_what_must_be_durable_waits_for_the_disk(tmp_path, fresh_sqlite, order):
+    ledger = open_ledger(fresh_sqlite(tmp_path))
+    for durable in order:
+        with ledger.work("acme", durable=durable) as work:
+            work.events.append([sample.event("acme")])
+            assert work.events._connection.exec_driver_sql("PRAGMA synchronous").scalar() == (2 if durable else 1)
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 3
+    ledger.close()
+
+
+HASTY = """
+import os, sys
+from tailorbird.ledger import open_ledger
+sys.path.insert(0, sys.argv[2])
+from support import ledger_samples as sample
+with open_ledger(sys.argv[1]).work("acme", durable=False) as work:
+    work.events.append([sample.event("acme", n) for n in range(7)])
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_is_not_durable_survives_its_process(tmp_path, fresh_sqlite):
+    url = fresh_sqlite(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", HASTY, url, str(Path(__file__).parents[1])], check=False, capture_output=True)
+    assert killed.returncode == -9, killed.stderr.decode()
+    ledger = open_ledger(url)
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 7
+    ledger.close()
+
+
+def test_a_flush_brings_a_long_log_into_the_file(tmp_path, fresh_sqlite, monkeypatch):
+    ledger = open_ledger(fresh_sqlite(tmp_path))
+    ledger.flush()
+    with ledger.work("acme", durable=False) as work:
+        work.events.append([sample.event("acme", n) for n in range(50)])
+    before = (tmp_path / "ledger.db").read_bytes()
+    ledger.flush()
+    assert (tmp_path / "ledger.db").read_bytes() == before, "a short log stays where it is"
+    monkeypatch.setattr("tailorbird.ledger.sqlite._LONG_LOG", 0)
+    ledger.flush()
+    assert (tmp_path / "ledger.db").read_bytes() != before
+    with ledger.work("acme", write=False) as work:
+        assert work.events.size() == 50
+    ledger.close()
+
+
+def test_every_commit_of_anybody_is_another_pulse(tmp_path: Path) -> None:
+    one, other = (open_ledger(f"sqlite:///{tmp_path / 'tailorbird.db'}") for _ in range(2))
+    one.migrate()
+    seen = [one.pulse()]
+    for number in range(5):
+        time.sleep(0.02)
+        with other.system() as system:
+            system.tenants.add(Tenant(name=f"tenant{number}", created_at=datetime(2026, 1, 1, tzinfo=UTC)))
+        seen += [one.pulse(), one.pulse()]
+    assert len(set(seen)) == 6
+    assert seen[1::2] == seen[2::2]
+    for ledger in (one, other):
+        ledger.close()

@@ -1,0 +1,140 @@
+"""What every ledger must do with request rows, sums over them and readings (``ports/deployment.py``, ``ports/signals.py``)."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+import support.ledger_samples as sample
+from support.ledger_samples import START, digest
+from tailorbird.domain.deployment import RequestRow, Traffic
+from tailorbird.domain.errors import Conflict, NotFound
+
+
+def expected_traffic(rows: Sequence[RequestRow]) -> tuple[Traffic, ...]:
+    """``RequestRepository.traffic`` in plain Python."""
+    groups: dict[tuple[str, str], list[RequestRow]] = {}
+    for row in rows:
+        groups.setdefault((row.alias, row.release or ""), []).append(row)
+    return tuple(expected_sums(groups[key]) for key in sorted(groups))
+
+
+def expected_sums(rows: Sequence[RequestRow]) -> Traffic:
+    latencies = sorted(row.latency_ms for row in rows if row.outcome != "refused") or [0.0]
+    outcomes = [row.outcome for row in rows]
+    return Traffic(
+        release=rows[0].release,
+        alias=rows[0].alias,
+        requests=len(rows),
+        ok=outcomes.count("ok"),
+        errors=outcomes.count("error"),
+        refused=outcomes.count("refused"),
+        aborted=outcomes.count("aborted"),
+        latency_p50_ms=latencies[math.ceil(0.50 * len(latencies)) - 1],
+        latency_p95_ms=latencies[math.ceil(0.95 * len(latencies)) - 1],
+        prompt_tokens=sum(row.prompt_tokens for row in rows),
+        completion_tokens=sum(row.completion_tokens for row in rows),
+        cost=sum(row.cost for row in rows),
+        first=min(row.at for row in rows),
+        last=max(row.at for row in rows),
+    )
+
+
+def any_request(tenant: str, n: int, rng: random.Random) -> RequestRow:
+    """One of two aliases, two releases or none; costs in quarters, so that sums are exact in any order."""
+    return sample.request(tenant, n).model_copy(
+        update={
+            "alias": rng.choice(["acme/routing", "acme/reply"]),
+            "release": rng.choice([digest("old"), digest("new"), None]),
+            "outcome": rng.choice(["ok", "ok", "ok", "error", "refused", "aborted"]),
+            "latency_ms": rng.choice([0.5, 10.0, 12.25, 900.125]) * rng.randint(1, 9),
+            "prompt_tokens": rng.randint(0, 2_000_000_000),
+            "completion_tokens": rng.randint(0, 500),
+            "cost": rng.randint(0, 8) / 4,
+        }
+    )
+
+
+class TestRequests:
+    def test_rows_come_back_newest_first(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", n) for n in (2, 1, 3)])
+            work.requests.add([])
+            assert work.requests.get("request-2") == sample.request("acme", 2)
+            assert [row.id for row in work.requests.latest()] == ["request-3", "request-2", "request-1"]
+            assert [row.id for row in work.requests.latest(1)] == ["request-3"]
+            with pytest.raises(NotFound):
+                work.requests.get("request-4")
+
+    def test_an_id_is_used_once(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", 1)])
+        with pytest.raises(Conflict), ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", 2), sample.request("acme", 1)])
+        with ledger.work("acme", write=False) as work:
+            assert len(work.requests.latest()) == 1
+
+    def test_latest_turns_pages_and_asks_for_a_release(self, ledger):
+        with ledger.work("acme") as work:
+            rows = [
+                sample.request("acme", n).model_copy(update={"release": digest("odd") if n % 2 else None if n == 4 else digest("even")})
+                for n in range(1, 8)
+            ]
+            work.requests.add(rows)
+            first = work.requests.latest(3)
+            assert [row.id for row in first] == ["request-7", "request-6", "request-5"]
+            assert [row.id for row in work.requests.latest(3, before=first[-1].at)] == ["request-4", "request-3", "request-2"]
+            assert work.requests.latest(before=START) == ()
+            assert [row.id for row in work.requests.latest(release=digest("even"))] == ["request-6", "request-2"]
+            assert [row.id for row in work.requests.latest(1, rows[4].at, digest("odd"))] == ["request-3"]
+            assert work.requests.latest(release=digest("other")) == ()
+
+    @pytest.mark.parametrize("seed", range(3))
+    @pytest.mark.parametrize("n", [1, 2, 20, 400])
+    def test_traffic_is_what_the_rows_say(self, ledger, seed, n):
+        rng = random.Random(seed)
+        rows = [any_request("acme", second, rng) for second in range(n)]
+        with ledger.work("globex") as work:
+            work.requests.add([any_request("globex", second, rng) for second in range(n)])
+        with ledger.work("acme") as work:
+            work.requests.add(rows)
+        with ledger.work("acme", write=False) as work:
+            assert work.requests.traffic(START, START + timedelta(days=1)) == expected_traffic(rows)
+
+    def test_a_window_holds_its_start_and_not_its_stop(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", n) for n in range(10)])
+            (found,) = work.requests.traffic(START + timedelta(seconds=2), START + timedelta(seconds=5))
+            assert (found.requests, found.first, found.last) == (3, START + timedelta(seconds=2), START + timedelta(seconds=4))
+            assert work.requests.traffic(START + timedelta(seconds=10), START + timedelta(days=9)) == ()
+
+    def test_refusals_do_not_hide_a_slow_model(self, ledger):
+        refused = {"outcome": "refused", "latency_ms": 0.1}
+        with ledger.work("acme") as work:
+            work.requests.add([sample.request("acme", n).model_copy(update=refused) for n in range(90)])
+            (only_refused,) = work.requests.traffic(START, START + timedelta(hours=1))
+            work.requests.add([sample.request("acme", n).model_copy(update={"latency_ms": 1000.0 + n}) for n in range(90, 100)])
+            (found,) = work.requests.traffic(START, START + timedelta(hours=1))
+        assert (only_refused.latency_p50_ms, only_refused.latency_p95_ms, only_refused.refused) == (0.0, 0.0, 90)
+        assert (found.latency_p50_ms, found.latency_p95_ms, found.requests) == (1094.0, 1099.0, 100)
+
+
+class TestSignals:
+    def test_readings_come_back_newest_first(self, ledger):
+        with ledger.work("acme") as work:
+            work.signals.add([])
+            assert work.signals.latest() == ()
+            work.signals.add([sample.signal("acme", 1), sample.signal("acme", 2, "reply")])
+            work.signals.add([sample.signal("acme", 3)])
+        with ledger.work("globex") as work:
+            work.signals.add([sample.signal("globex", 1)])
+        with ledger.work("acme", write=False) as work:
+            assert work.signals.latest() == (sample.signal("acme", 3), sample.signal("acme", 2, "reply"), sample.signal("acme", 1))
+            assert work.signals.latest(1) == (sample.signal("acme", 3),)
+            assert work.signals.latest(objective="reply") == (sample.signal("acme", 2, "reply"),)
+            assert work.signals.latest(1, "routing") == (sample.signal("acme", 3),)
+            assert work.signals.latest(objective="other") == ()

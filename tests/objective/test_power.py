@@ -1,0 +1,164 @@
+"""KPIs against the data: labels that exist, and test sets large enough to prove a target."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
+from tailorbird.objective import CATALOGUE, ObjectiveFile, check_labels, check_power, parse_metric
+from tailorbird.stats.intervals import spend, wilson
+
+#: What the limited tier's 90 % ask of a first look.
+FIRST_LOOK = spend(0.9, 1)
+ZERO = "sha256:" + "0" * 64
+
+#: What a first look at the gate must meet at the tier `limited`.
+FIRST_LOOK = spend(0.90, 1)
+
+
+def file_with(*kpis: tuple[str, float], risk: RiskTier = RiskTier.LIMITED, labels: Literal["one", "many"] = "one") -> ObjectiveFile:
+    objective = Objective(
+        name="o",
+        tenant="t",
+        business=Business(goal="g", owner="o", risk=risk),
+        task=Task(kind=TaskKind.CLASSIFY, labels=labels, instruction="i"),
+        data=(DataSource(path="a.csv", source=DataOrigin(origin="o", license="l")),),
+        kpis=tuple(Kpi(metric=metric, target=target) for metric, target in kpis),
+    )
+    lines = {"": 1} | {f"kpis.{index}.{key}": 10 + index for index in range(len(kpis)) for key in ("metric", "target")}
+    return ObjectiveFile(objective=objective, folder=".", lines=lines, source="o.yaml")
+
+
+def manifest_with(test: int, dev: int = 50, **labels: int) -> SnapshotManifest:
+    return SnapshotManifest(
+        tenant="t",
+        objective="o",
+        rows=ZERO,
+        quarantine=ZERO,
+        read=0,
+        duplicates=0,
+        quarantined=0,
+        counts=SplitCounts(train=100, dev=dev, test=test),
+        label_counts={label: SplitCounts(train=1, dev=1, test=count) for label, count in labels.items()},
+        near_duplicate_groups=0,
+        files={},
+        salt="",
+        text_length_p95=1,
+        text_length_max=1,
+    )
+
+
+def test_labels_that_the_data_has_pass() -> None:
+    check_labels(file_with(("accuracy", 0.9), ("recall[refund]", 0.8)), manifest_with(100, refund=50, other=50))
+
+
+def test_a_label_that_the_data_lacks_is_refused_with_line_and_nearest() -> None:
+    with pytest.raises(ObjectiveInvalid) as caught:
+        check_labels(file_with(("accuracy", 0.9), ("recall[refnd]", 0.8)), manifest_with(100, refund=50, other=50))
+    assert caught.value.line == 11
+    assert caught.value.message == "o.yaml:11: the KPI recall[refnd] is on the label 'refnd', which the data does not have"
+    assert caught.value.hint == "did you mean 'refund'? the data has: other, refund"
+
+
+def test_power_says_what_must_be_observed() -> None:
+    dev, test = check_power(file_with(("accuracy", 0.9), ("recall[refund]", 0.8)), manifest_with(400, dev=20, refund=40))
+    accuracy, recall = test
+    assert (accuracy.n, recall.n) == (400, 40)
+    hits = round(accuracy.must_observe * 400)
+    assert wilson(hits, 400, FIRST_LOOK)[0] >= 0.9 > wilson(hits - 1, 400, FIRST_LOOK)[0]
+    assert not dev[0].provable
+    assert dev[0].must_observe == 1.0
+
+
+def test_a_target_that_the_test_set_cannot_prove_is_refused_with_what_would_do() -> None:
+    with pytest.raises(ObjectiveInvalid) as caught:
+        check_power(file_with(("accuracy", 0.9), ("recall[refund]", 0.95)), manifest_with(400, refund=20))
+    error = caught.value
+    assert error.line == 11
+    assert "20 test rows cannot prove recall[refund] >= 0.95 at 93.9% confidence" in error.message
+    assert "at least 67 test rows labelled 'refund'" in error.hint
+    assert wilson(67, 67, FIRST_LOOK)[0] >= 0.95 > wilson(66, 66, FIRST_LOOK)[0]
+    assert "lower the target to 0.85" in error.hint
+    assert 0.85 <= wilson(20, 20, FIRST_LOOK)[0] < 0.852
+
+
+def test_certainty_cannot_be_proven_and_no_number_of_items_is_promised() -> None:
+    with pytest.raises(ObjectiveInvalid) as caught:
+        check_power(file_with(("accuracy", 1.0)), manifest_with(400))
+    assert caught.value.hint.startswith("lower the target to 0.99")
+
+
+def test_no_test_rows_at_all() -> None:
+    with pytest.raises(ObjectiveInvalid, match="no test rows cannot prove"):
+        check_power(file_with(("accuracy", 0.5)), manifest_with(0))
+
+
+def test_log_loss_has_no_power() -> None:
+    assert check_power(file_with(("log_loss", 0.5)), manifest_with(0)) == ((), ())
+
+
+def test_a_higher_tier_must_observe_more() -> None:
+    manifest = manifest_with(300)
+    observed = [check_power(file_with(("accuracy", 0.9), risk=tier), manifest)[1][0].must_observe for tier in RiskTier]
+    assert observed == sorted(observed)
+    assert observed[0] < observed[-1]
+
+
+@given(st.integers(1, 400), st.floats(0.01, 0.99), st.sampled_from(RiskTier))
+def test_must_observe_is_the_smallest_that_proves(n: int, target: float, tier: RiskTier) -> None:
+    confidence = spend(tier.confidence, 1)
+    try:
+        power = check_power(file_with(("accuracy", target), risk=tier), manifest_with(n))[1][0]
+    except ObjectiveInvalid:
+        assert wilson(n, n, confidence)[0] < target
+        return
+    proven = [hits for hits in range(n + 1) if wilson(hits, n, confidence)[0] >= target]
+    assert power.must_observe == proven[0] / n
+
+
+def test_every_metric_parses_as_written() -> None:
+    for spec in CATALOGUE.values():
+        written = f"{spec.name}[a label]" if spec.labelled else spec.name
+        parsed = parse_metric(written)
+        assert (parsed.base, parsed.label) == (spec.name, "a label" if spec.labelled else None)
+    assert parse_metric("recall[a[b]]").label == "a[b]"
+    assert not CATALOGUE["log_loss"].higher_is_better
+
+
+def test_with_several_labels_only_proportions_are_looked_at() -> None:
+    kpis = (
+        ("micro_f1", 0.99),
+        ("macro_f1", 0.99),
+        ("f1[rare]", 0.99),
+        ("exact_match", 0.5),
+        ("recall[rare]", 0.4),
+        ("precision[rare]", 0.4),
+    )
+    file, manifest = file_with(*kpis, labels="many"), manifest_with(60, rare=9, common=55)
+    check_labels(file, manifest)
+    dev, test = check_power(file, manifest)
+    assert [power.kpi for power in dev] == ["exact_match", "recall[rare]", "precision[rare]"]
+    assert [power.n for power in test] == [60, 9, 9]
+    with pytest.raises(ObjectiveInvalid, match="9 test rows cannot prove"):
+        check_power(file_with(("recall[rare]", 0.95), labels="many"), manifest)
+    with pytest.raises(ObjectiveInvalid, match="which the data does not have"):
+        check_labels(file_with(("f1[rase]", 0.5), labels="many"), manifest)
+
+
+def test_items_that_share_groups_prove_less_and_are_told_so() -> None:
+    file, manifest = file_with(("accuracy", 0.8)), manifest_with(200, dev=200)
+    alone = check_power(file, manifest)[1][0]
+    shared = check_power(file, manifest, lambda _split, _label: (5,) * 40)[1][0]
+    assert (alone.groups, shared.groups, shared.n) == (None, 40, 200)
+    assert shared.must_observe > alone.must_observe
+    assert shared.must_be is not None
+    assert alone.must_be is not None
+    assert shared.must_be > alone.must_be
+    with pytest.raises(ObjectiveInvalid, match="200 test rows in 8 groups cannot prove"):
+        check_power(file, manifest, lambda _split, _label: (25,) * 8)

@@ -1,0 +1,125 @@
+"""Who only holds connections open keeps nobody out; what two readers would read apart is refused."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from support.processes import ASK, CHAT, Live, live
+from support.serving import House
+from tailorbird.processes.connection_limits import ConnectionLimits, connection_limits_for, raise_descriptors
+
+
+@dataclass(eq=False)
+class Held:
+    """A connection."""
+
+    is_answered: bool = False
+    ended: bool = False
+
+    def end(self) -> None:
+        self.ended = True
+
+
+def test_the_longest_waiting_one_of_an_address_has_to_go() -> None:
+    door = ConnectionLimits(most=10, most_each=2)
+    first, second, third, other = Held(), Held(), Held(), Held()
+    assert door.enter(first, "192.0.2.1")
+    assert door.enter(second, "192.0.2.1")
+    assert door.enter(other, "192.0.2.2")
+    assert door.enter(third, "192.0.2.1")
+    assert (first.ended, second.ended, other.ended) == (True, False, False)
+    door.rest(second)  # it has shown life
+    assert door.enter(Held(), "192.0.2.1")
+    assert third.ended
+    assert not second.ended
+
+
+def test_one_that_is_answered_never_has_to_go() -> None:
+    door = ConnectionLimits(most=2, most_each=2)
+    busy, also = Held(), Held()
+    for each in (busy, also):
+        assert door.enter(each, "192.0.2.1")
+        door.busy(each)
+    assert not door.enter(Held(), "192.0.2.1")
+    assert not door.enter(Held(), "192.0.2.2")
+    door.rest(also)
+    assert door.enter(Held(), "192.0.2.2")
+    assert also.ended
+    door.leave(busy)
+    door.leave(busy)
+    assert door.count == 1
+
+
+def test_a_network_of_ipv6_is_one_address_and_proxies_stand_for_many() -> None:
+    door = ConnectionLimits(most=100, most_each=1, proxies=("10.0.0.0/8",))
+    first, mapped = Held(), Held()
+    assert door.enter(first, "2001:db8::1")
+    assert door.enter(Held(), "2001:db8::2")
+    assert first.ended
+    assert door.enter(mapped, "::ffff:192.0.2.1")
+    assert door.enter(Held(), "::ffff:192.0.2.2")
+    assert not mapped.ended
+    behind = [Held() for _ in range(20)]
+    assert all(door.enter(each, "10.1.2.3") for each in behind)
+    assert not any(each.ended for each in behind)
+
+
+def test_there_are_descriptors_for_all_that_are_admitted() -> None:
+    door = connection_limits_for(())
+    assert 2 * door.most < raise_descriptors()
+    assert 8 <= door.most_each < door.most
+
+
+def where(served: Live) -> tuple[str, int]:
+    parts = urlsplit(served.url)
+    assert parts.hostname
+    assert parts.port
+    return parts.hostname, parts.port
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "127.0.0.2"])
+def test_dripping_connections_keep_nobody_out(house: House, source: str) -> None:
+    """As many as there may be, and more, of the address of whoever asks, and of another."""
+    house.point("routing", house.release())
+    with live(house) as served, ExitStack() as stack:
+        served.server.config.admission = ConnectionLimits(most=60, most_each=40)  # type: ignore[attr-defined]
+        held = [stack.enter_context(socket.create_connection(where(served), 5, source_address=(source, 0))) for _ in range(150)]
+        for each in held:
+            try:
+                each.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a: ")
+            except ConnectionError:
+                continue
+        started = time.monotonic()
+        for _ in range(8):
+            assert httpx.post(served.url + CHAT, json=ASK, headers=served.headers, timeout=20).status_code == 200
+        assert time.monotonic() - started < 20
+        assert served.server.config.admission.count <= 60  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: chunked\r\nContent-Length : 4\r\n\r\n0\r\n\r\n",
+        b"GET /healthz HTTP/1.1\nhost: x\n\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\nx-a: b\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: b\r\n c\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: b\r\n\tc\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\n",
+    ],
+)
+def test_what_a_proxy_might_read_otherwise_is_refused(house: House, head: bytes) -> None:
+    with live(house) as served:
+        with socket.create_connection(where(served), 5) as raw:
+            raw.sendall(head)
+            assert raw.recv(64).startswith(b"HTTP/1.1 400 ")
+        with socket.create_connection(where(served), 5) as raw:
+            raw.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert raw.recv(64).startswith(b"HTTP/1.1 200 ")

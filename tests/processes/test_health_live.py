@@ -1,0 +1,71 @@
+"""Readiness follows the record: gone, back, locked, another kind of database; without a restart."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.postgresql import TEMPLATE, running_server
+from support.processes import live, wait_until
+from support.serving import House
+from tailorbird.ledger import open_ledger
+from tailorbird.processes import health
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_LOOK_EVERY", 0.1)
+
+
+def codes(told: dict[str, Any]) -> list[str]:
+    return [warning["code"] for warning in told["warnings"]]
+
+
+def is_ready(readiness: Callable[[], tuple[int, Any]]) -> bool:
+    status, told = readiness()
+    assert (status == 200) is told["ready"]
+    return status == 200
+
+
+def test_a_file_that_is_taken_away_and_put_back(house: House, tmp_path: Path) -> None:
+    house.point("routing", house.release())
+    with live(house) as served:
+        (tmp_path / "tailorbird.db").rename(tmp_path / "away.db")
+        wait_until(lambda: not is_ready(served.readiness))
+        told = served.readiness()[1]
+        assert (told["ledger"], told["engine"], codes(told)[0]) == (False, True, "record_missing")
+        (tmp_path / "away.db").rename(tmp_path / "tailorbird.db")
+        wait_until(lambda: is_ready(served.readiness))
+        assert served.readiness()[1]["ledger"]
+
+
+def test_a_server_that_goes_and_comes_back(house: House) -> None:
+    with running_server() as server:
+        ledger = open_ledger(server.url(TEMPLATE))
+        ledger.migrate()
+        with live(house, deps=replace(house.deps, ledger=ledger)) as served:
+            server.stop()
+            wait_until(lambda: not is_ready(served.readiness))
+            told = served.readiness()[1]
+            assert not told["ledger"]
+            assert "record_unwritable" in codes(told)
+            server.start()
+            wait_until(lambda: is_ready(served.readiness))
+        ledger.close()
+
+
+def test_a_record_that_stays_locked_is_not_ready(house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_STALE_AFTER", 0.5)
+    with live(house) as served:
+        holder = sqlite3.connect(tmp_path / "tailorbird.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        wait_until(lambda: not is_ready(served.readiness))
+        assert codes(served.readiness()[1]) == ["record_silent"]
+        holder.execute("ROLLBACK")
+        holder.close()
+        wait_until(lambda: is_ready(served.readiness))

@@ -1,0 +1,70 @@
+"""What is done beside the work: when it is due, whatever fails, and never in its way."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import timedelta
+
+import pytest
+
+from support.processes import wait_until
+from tailorbird.domain.errors import Unavailable
+from tailorbird.processes import Schedule, doing, scheduler
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "_LOOK_EVERY", 0.01)
+
+
+def test_each_is_done_when_it_is_due_and_first_at_once() -> None:
+    often, seldom, never = list[float](), list[float](), list[float]()
+    schedules = [
+        Schedule("often", timedelta(seconds=0.05), lambda: often.append(time.monotonic())),
+        Schedule("seldom", timedelta(hours=1), lambda: seldom.append(time.monotonic())),
+        Schedule("never", timedelta(0), lambda: never.append(time.monotonic())),
+    ]
+    begun = time.monotonic()
+    with doing(schedules):
+        wait_until(lambda: len(often) >= 3)
+    assert (len(seldom), len(never)) == (1, 0)
+    assert len(often) <= (time.monotonic() - begun) / 0.05 + 1
+    done = len(often)
+    time.sleep(0.15)
+    assert len(often) == done, "nothing is begun after the block"
+
+
+def test_one_that_fails_is_told_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> None:
+    done: list[int] = []
+
+    def refuse() -> None:
+        raise Unavailable("the webhook was not told", "look whether it is up", code="webhook_undelivered")
+
+    def defect() -> None:
+        raise ValueError("a customer's words")
+
+    every = timedelta(seconds=0.02)
+    with caplog.at_level(logging.WARNING), doing([Schedule("ship", every, refuse), Schedule("watch", every, defect)]):
+        with doing([Schedule("count", every, lambda: done.append(1))]):
+            wait_until(lambda: len(done) >= 3 and len(caplog.records) >= 4)
+    assert "ship: error[webhook_undelivered]: the webhook was not told; look whether it is up" in caplog.text
+    assert "watch ended by a defect: ValueError at " in caplog.text
+    assert "test_chores.py" in caplog.text
+    assert "customer" not in caplog.text
+
+
+def test_the_work_beside_never_waits_but_the_end_does() -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        may_end.wait(30)
+        ended.set()
+
+    with doing([Schedule("slow", timedelta(hours=1), slow)]):
+        assert begun.wait(30)
+        assert not ended.is_set()
+        may_end.set()
+    assert ended.is_set()

@@ -1,0 +1,149 @@
+"""HTTPS with a certificate of one's own, renewed without a restart; headers of proxies that are trusted, and of nobody else."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+
+from support.certificates import make_certificate, trusting
+from support.processes import in_thread
+from tailorbird.domain.errors import Forbidden, InvalidInput
+from tailorbird.processes import Listening, tls_of
+from tailorbird.processes.gateway import announce
+from tailorbird.processes.origins import check_urls, own_origins
+from tailorbird.processes.tls import check_proxies, is_open
+
+
+def seen() -> FastAPI:
+    """Tells how it was called."""
+    app = FastAPI()
+
+    @app.get("/seen")
+    async def look(request: Request) -> dict[str, Any]:
+        return {"scheme": request.url.scheme, "client": request.client.host if request.client else None}
+
+    return app
+
+
+def test_https_is_verified_by_the_client(tmp_path: Path) -> None:
+    tls = make_certificate(tmp_path)
+    tls.check()
+    with in_thread(seen, tls) as (url, _):
+        told = httpx.get(f"{url}/seen", verify=trusting(tls), trust_env=False).json()
+        assert told == {"scheme": "https", "client": "127.0.0.1"}
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/seen", trust_env=False)
+
+
+def test_a_renewed_certificate_is_taken_up_without_a_restart(tmp_path: Path) -> None:
+    tls = make_certificate(tmp_path)
+    before = trusting(tls)
+    with in_thread(seen, tls) as (url, server):
+        httpx.get(f"{url}/seen", verify=before, trust_env=False)
+        assert not server.renew_certificate()
+        make_certificate(tmp_path)
+        assert server.renew_certificate()
+        assert httpx.get(f"{url}/seen", verify=trusting(tls), trust_env=False).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/seen", verify=before, trust_env=False)
+        tls.key.write_bytes(b"half of a key")
+        with pytest.raises(InvalidInput):
+            server.renew_certificate()
+        make_certificate(tmp_path)
+        assert server.renew_certificate()
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    tls = make_certificate(tmp_path)
+    tls.key.chmod(0o640)
+    with pytest.raises(Forbidden) as open_key:
+        tls_of(tls.cert, tls.key)
+    assert open_key.value.error_code == "key_readable"
+    assert "chmod 600" in open_key.value.hint
+
+
+def test_what_does_not_belong_together_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    tls, other = make_certificate(tmp_path), make_certificate(tmp_path / "other")
+    assert tls_of(None, None) is None
+    assert tls_of(tls.cert, tls.key) == tls
+    for cert, key, code in (
+        (tls.cert, None, "tls_half"),
+        (None, tls.key, "tls_half"),
+        (tls.cert, other.key, "tls_invalid"),
+        (tls.cert, tmp_path / "none.pem", "tls_missing"),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            tls_of(cert, key)
+        assert refused.value.error_code == code
+    # A key with a passphrase must not stop a server that starts unattended with a question on its terminal.
+    make_certificate(tmp_path, b"secret")
+    with pytest.raises(InvalidInput):
+        tls_of(tls.cert, tls.key)
+
+
+def test_forwarded_headers_are_believed_of_trusted_proxies_alone() -> None:
+    forwarded = {"x-forwarded-proto": "https", "x-forwarded-for": "203.0.113.9"}
+    for proxies, expected in (
+        ((), {"scheme": "http", "client": "127.0.0.1"}),
+        (("10.0.0.0/8",), {"scheme": "http", "client": "127.0.0.1"}),
+        (("127.0.0.0/8",), {"scheme": "https", "client": "203.0.113.9"}),
+    ):
+        with in_thread(seen, proxies=proxies) as (url, _):
+            assert httpx.get(f"{url}/seen", headers=forwarded, trust_env=False).json() == expected
+
+
+def test_proxies_are_addresses_or_networks() -> None:
+    check_proxies(["10.0.0.5", "10.0.0.0/24", "fd00::/8"])
+    for wrong in ("*", "proxy.example", ""):
+        with pytest.raises(InvalidInput):
+            check_proxies([wrong])
+    assert [host for host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::", "10.1.2.3", "box.example") if is_open(host)] == [
+        "0.0.0.0",
+        "::",
+        "10.1.2.3",
+        "box.example",
+    ]
+
+
+def test_serving_others_in_the_clear_is_said_aloud(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tls = make_certificate(tmp_path)
+    with caplog.at_level(logging.INFO):
+        for listening, warned in (
+            (Listening(host="127.0.0.1"), False),
+            (Listening(host="0.0.0.0"), True),
+            (Listening(host="0.0.0.0", tls=tls), False),
+            (Listening(host="0.0.0.0", trusted_proxies=("10.0.0.5",)), False),
+        ):
+            caplog.clear()
+            announce(listening, 8443)
+            assert [record.levelname for record in caplog.records] == ["INFO"] * 3 + ["WARNING"] * warned
+            assert caplog.records[0].getMessage().startswith(f"serving on {'https' if listening.tls else 'http'}://{listening.host}:8443 ")
+
+
+@pytest.mark.parametrize(
+    ("host", "public", "origins"),
+    [
+        ("127.0.0.1", (), {"http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"}),
+        ("::", (), {"http://localhost:8080", "http://127.0.0.1:8080", "http://[::1]:8080"}),
+        ("10.0.0.5", (), {"http://10.0.0.5:8080"}),
+        ("10.0.0.5", ("https://Tailorbird.Example:443/",), {"http://10.0.0.5:8080", "https://tailorbird.example"}),
+    ],
+)
+def test_a_server_is_known_where_it_listens_and_by_what_the_settings_say(host: str, public: tuple[str, ...], origins: set[str]) -> None:
+    assert own_origins(host, 8080, None, public) == origins
+
+
+def test_a_server_is_known_by_the_names_of_its_certificate(tmp_path: Path) -> None:
+    assert own_origins("10.0.0.5", 443, make_certificate(tmp_path), ()) == {"https://10.0.0.5", "https://127.0.0.1"}
+
+
+def test_what_is_no_address_is_refused_before_anything_starts() -> None:
+    check_urls(["https://tailorbird.example"])
+    with pytest.raises(InvalidInput, match="not the address of a server"):
+        check_urls(["tailorbird.example"])

@@ -1,0 +1,175 @@
+"""Label review: blind, in everybody's own order, with repeats; what counts and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from support.release import NOW, name_of, objective
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.evidence import ItemResult, Verdict
+from tailorbird.domain.label_review import Judgement, Mark, ReviewItem, ReviewSheet
+from tailorbird.domain.objective import RiskTier
+from tailorbird.release import Disagreement, candidate_side, check_mark, draw_sheet, next_item, review_result
+
+#: What a reviewer says of an item, told where the candidate's answer stands.
+Says = Callable[[ReviewItem, str], Mark]
+
+
+def results(prefix: str, count: int = 60, alike: int = 20) -> list[ItemResult]:
+    return [
+        ItemResult(item=name_of(f"i{n}"), group=f"g{n}", target="a", prediction="same" if n < alike else f"{prefix}{n}", correct=True)
+        for n in range(count)
+    ]
+
+
+def between(ours: list[ItemResult], theirs: list[ItemResult], unlike: frozenset[str] = frozenset()) -> Disagreement:
+    return Disagreement(ours, theirs, "test", unlike)
+
+
+def sheet(risk: RiskTier = RiskTier.HIGH, **changes: int) -> ReviewSheet:
+    drawn = draw_sheet(objective(risk), name_of("snapshot"), "release x", between(results("new", **changes), results("old", **changes)))
+    assert drawn is not None
+    return drawn
+
+
+def judged(of: ReviewSheet, reviewer: str, says: Says) -> list[Judgement]:
+    """All items, in the reviewer's order."""
+    given: list[Judgement] = []
+    while (item := next_item(of, reviewer, given)) is not None:
+        side = candidate_side(of, reviewer, item)
+        given.append(
+            Judgement(
+                release=name_of("r"),
+                reviewer=reviewer,
+                number=item.number,
+                mark=says(item, side),
+                candidate_side=side,
+                reason="because",
+                at=NOW,
+            )
+        )
+    return given
+
+
+def prefers_candidate(_item: ReviewItem, side: str) -> Mark:
+    return Mark(side)
+
+
+def prefers_other(_item: ReviewItem, side: str) -> Mark:
+    return Mark.LEFT if side == "right" else Mark.RIGHT
+
+
+def test_only_disagreements_are_asked_and_some_twice() -> None:
+    drawn = sheet()
+    first = [item for item in drawn.items if item.repeat_of is None]
+    assert len(first) == 40
+    assert all(item.candidate != item.other for item in drawn.items)
+    assert len(drawn.items) - len(first) == 5
+    assert sheet() == drawn
+
+
+def test_no_one_is_asked_where_the_tier_asks_nobody_or_nothing_differs() -> None:
+    for risk, ours in ((RiskTier.MINIMAL, results("new")), (RiskTier.HIGH, results("old"))):
+        assert draw_sheet(objective(risk), name_of("s"), "x", between(ours, results("old"))) is None
+
+
+def test_items_that_differ_in_the_metric_come_first() -> None:
+    """Of 40 answers that differ ten differ in the metric: they are asked, and the others fill the sheet."""
+    unlike = frozenset(name_of(f"i{n}") for n in (*range(5), *range(25, 35)))
+    drawn = draw_sheet(objective(RiskTier.LIMITED), name_of("s"), "x", between(results("new", 90), results("old", 90), unlike))
+    assert drawn is not None
+    first = [item.item for item in drawn.items if item.repeat_of is None]
+    assert len(first) == 40
+    assert {name_of(f"i{n}") for n in range(25, 35)} == set(first[:10])
+
+
+def test_sides_are_by_lot_and_change_when_an_item_comes_again() -> None:
+    drawn = sheet()
+    sides = [candidate_side(drawn, "rita", item) for item in drawn.items if item.repeat_of is None]
+    assert 10 < sides.count("left") < 30
+    for item in drawn.items:
+        if item.repeat_of is not None:
+            assert candidate_side(drawn, "rita", item) != candidate_side(drawn, "rita", drawn.items[item.repeat_of - 1])
+    orders = {tuple(judgement.number for judgement in judged(drawn, name, prefers_candidate)) for name in ("rita", "ravi")}
+    assert len(orders) == 2
+
+
+def test_two_who_prefer_the_candidate_pass_it_and_agree() -> None:
+    drawn = sheet()
+    found = review_result(drawn, judged(drawn, "rita", prefers_candidate) + judged(drawn, "ravi", prefers_candidate), 0.95, 3)
+    assert (found.verdict, found.missing) == (Verdict.PASS, 0)
+    assert found.win_rate.value == 1
+    assert [record.consistency for record in found.reviewers] == [1, 1]
+
+
+def test_answers_that_people_find_worse_fail() -> None:
+    drawn = sheet(RiskTier.LIMITED)
+    found = review_result(drawn, judged(drawn, "rita", prefers_other), 0.9, 3)
+    assert found.verdict is Verdict.FAIL
+    assert "worse" in found.reason
+
+
+def test_whoever_always_says_left_is_flagged_and_does_not_count() -> None:
+    drawn = sheet(RiskTier.LIMITED)
+    found = review_result(drawn, judged(drawn, "lena", lambda _item, _side: Mark.LEFT), 0.9, 3)
+    (record,) = found.reviewers
+    assert "chose left in" in record.flagged
+    assert record.consistency == 0
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.missing == 1
+    honest = review_result(drawn, judged(drawn, "rita", prefers_candidate), 0.9, 3)
+    assert not honest.reviewers[0].flagged
+
+
+def test_whoever_skips_most_does_not_count_and_a_skip_needs_a_reason() -> None:
+    drawn = sheet(RiskTier.LIMITED)
+    found = review_result(drawn, judged(drawn, "sam", lambda _item, _side: Mark.SKIP), 0.9, 3)
+    assert "skipped" in found.reviewers[0].flagged
+    with pytest.raises(InvalidInput):
+        check_mark(Mark.SKIP, " ")
+    check_mark(Mark.SKIP, "two languages")
+
+
+def test_agreement_is_near_none_between_those_who_guess() -> None:
+    drawn, random = sheet(), Random(4)
+
+    def guess(_item: ReviewItem, _side: str) -> Mark:
+        return random.choice((Mark.LEFT, Mark.RIGHT))
+
+    found = review_result(drawn, judged(drawn, "rita", guess) + judged(drawn, "ravi", guess), 0.95, 3)
+    for agreement in (found.cohen, found.fleiss, found.krippendorff):
+        assert agreement.value is not None
+        assert abs(agreement.value) < 0.4
+        assert agreement.low is not None
+        assert agreement.high is not None
+        assert agreement.low < 0 < agreement.high + 0.3
+
+
+def test_half_a_review_is_none() -> None:
+    drawn = sheet(RiskTier.LIMITED)
+    found = review_result(drawn, judged(drawn, "rita", prefers_candidate)[:-1], 0.9, 3)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert "1 reviewer" in found.reason
+    assert review_result(drawn, [], 0.9, 3).verdict is Verdict.INCONCLUSIVE
+
+
+def test_marks_that_are_all_alike_prove_no_more_than_their_number() -> None:
+    """A bootstrap of them collapses to a point; one mark against the candidate would fail it."""
+    one = sheet(RiskTier.LIMITED, count=1, alike=0)
+    found = review_result(one, judged(one, "rita", prefers_other), 0.9, 3)
+    assert (found.win_rate.value, found.verdict) == (0, Verdict.PASS)
+    whole = sheet(RiskTier.LIMITED)
+    ties = review_result(whole, judged(whole, "rita", lambda _item, _side: Mark.TIE), 0.9, 3).win_rate
+    assert ties.value == 0.5
+    assert ties.low is not None
+    assert ties.high is not None
+    assert 0.45 < ties.low < 0.5 < ties.high < 0.55
+
+
+def test_one_item_is_enough_for_a_sheet() -> None:
+    drawn = sheet(RiskTier.LIMITED, count=1, alike=0)
+    assert len(drawn.items) == 1
+    assert review_result(drawn, judged(drawn, "rita", prefers_candidate), 0.9, 3).verdict is Verdict.PASS

@@ -1,0 +1,123 @@
+"""Several labels an item: from which probability a label is given is chosen on rows held out, whatever made the candidate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.rungs import D, KeywordEngine, build_context, make_objective, make_plan_of, make_rows, make_settings
+from tailorbird.domain.deployment import LocalRetrieval, Servable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, PromptSpec
+from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
+from tailorbird.ports.engine import LabelScores
+from tailorbird.rungs import RungContext, make_candidate
+from tailorbird.rungs.label_thresholds import goal_of, with_thresholds
+from tailorbird.rungs.validation_split import hold_out
+from tailorbird.text.label_decision import labelled
+
+SETS = ("invoice", "none")
+LABELS = ("invoice", "refund")
+
+
+class ShyEngine(KeywordEngine):
+    """Nearly sure that no label applies, and a little less where one does; remembers what it loaded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.servables: list[Servable] = []
+        self.found: list[Entry] = []
+        self.asked: list[tuple[Message, ...]] = []
+
+    def load(self, servable: Servable) -> None:
+        super().load(servable)
+        self.servables.append(servable)
+
+    def retrieve(self, servable: str, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
+        return [[RetrievedEntry(entry=entry, score=1.0) for entry in self.found[:count]] for _ in texts]
+
+    def _scores(self, prompt: Sequence[Message], labels: Sequence[str]) -> LabelScores:
+        self.asked.append(tuple(prompt))
+        invoice = 0.2 if "pay" in prompt[-1].content else 0.02
+        return LabelScores(log_probabilities=(math.log(invoice), math.log(1 - invoice)), prompt_tokens=1, latency_ms=1.0)
+
+
+def many_rows(count: int = 400) -> Any:
+    """One row in ten bears a label, and says so."""
+    rows = []
+    for number, row in enumerate(make_rows(count)):
+        bears = number % 10 == 0
+        rows.append(row.model_copy(update={"text": f"{'pay' if bears else 'see'} {number}", "target": "invoice" if bears else "none"}))
+    return tuple(rows)
+
+
+def context_of(folder: Path, engine: ShyEngine, plan: Any, **changes: Any) -> RungContext:
+    return build_context(folder, plan, engine=lambda: engine, train=many_rows(), labels=LABELS, label_sets=SETS, **changes)
+
+
+def answer(prompt: PromptSpec, invoice: float) -> str:
+    return labelled(prompt, [math.log(invoice), math.log(1 - invoice)]).answer
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        make_plan_of("prompt", "zero-shot"),
+        make_plan_of("prompt", "few-shot", shots=2),
+        make_plan_of("lora", "r16", training=make_settings("lora")),
+        make_plan_of("full", "all weights", training=make_settings("full")),
+    ],
+    ids=lambda plan: plan.variant,
+)
+def test_a_label_that_never_reaches_a_half_is_given_where_it_belongs(tmp_path: Path, plan: Any) -> None:
+    engine = ShyEngine()
+    found = make_candidate(context_of(tmp_path, engine, plan)).candidate
+    assert answer(found.prompt.model_copy(update={"priors": ()}), 0.2 if not found.prompt.priors else 0.6) == "invoice"
+    assert answer(found.prompt.model_copy(update={"priors": ()}), 0.001) == "none"
+    assert len(set(found.prompt.thresholds)) == 1
+    assert len(found.prompt.thresholds) == len(LABELS)
+    assert engine.held == []
+
+
+def test_what_was_trained_is_what_is_asked(tmp_path: Path) -> None:
+    engine = ShyEngine()
+    context = context_of(tmp_path, engine, make_plan_of("lora", "r16", training=make_settings("lora")))
+    make_candidate(context)
+    [servable] = engine.servables
+    assert servable.adapter == str(context.workspace / "model")
+    assert {prompt[-1].content for prompt in engine.asked} == {row.text for row in hold_out(context.train, context.objective.seed)[1]}
+
+
+def test_one_label_an_item_has_no_thresholds(tmp_path: Path) -> None:
+    context = build_context(tmp_path, make_plan_of("prompt", "zero-shot"))
+    assert make_candidate(context).candidate.prompt.thresholds == ()
+    assert "thresholds" not in make_candidate(context).candidate.prompt.model_dump(), "prompts of before keep their digest"
+
+
+def test_what_is_looked_up_for_a_row_is_not_the_row_nor_its_kin(tmp_path: Path) -> None:
+    engine, rows = ShyEngine(), many_rows(40)
+    kin = rows[3].model_copy(update={"id": D, "group": rows[0].group})
+    engine.found = [Entry(id=row.id, text=f"shown {place}", target="none", access=("*",)) for place, row in enumerate((*rows[:3], kin))]
+    prompt = PromptSpec(instruction="x", labels=LABELS, label_sets=SETS)
+    local = LocalRetrieval(spec=Retrieval(what="examples", ways=("words",), count=2, index=D), index="")
+    servable = Servable(id=D, tenant="acme", task=TaskKind.CLASSIFY, base="", adapter=None, weights=None, prompt=prompt, retrieval=local)
+    context = partial(build_context, tmp_path)(make_plan_of("nearest", "2"), engine=lambda: engine, train=(*rows, kin))
+    with_thresholds(context, servable, rows[:1])
+    shown = [message.content for message in engine.asked[0] if message.content.startswith("shown")]
+    assert shown == ["shown 2", "shown 1"], "the nearest last; not itself, not its near-duplicate"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "goal"),
+    [(("macro_f1", "micro_f1"), "macro_f1"), (("recall[invoice]", "exact_match"), "exact_match"), (("f1[x]",), "micro_f1")],
+)
+def test_thresholds_serve_the_first_kpi_over_all_labels(tmp_path: Path, metrics: tuple[str, ...], goal: str) -> None:
+    objective = make_objective()
+    [kpi] = objective.kpis
+    kpis = tuple(kpi.model_copy(update={"metric": metric}) for metric in metrics)
+    assert goal_of(objective.model_copy(update={"kpis": kpis})) == goal

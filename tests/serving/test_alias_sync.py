@@ -1,0 +1,191 @@
+"""Names follow the record: loaded first, then live; former releases kept; failures contained."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from support.serving import DirectDriver, House, digest, until
+from tailorbird.domain.errors import Corrupt, NotFound, Unavailable
+from tailorbird.serving import AliasSync
+
+BAD = Corrupt("adapter changed", "restore it", code="artifact_corrupt")
+AWAY = Unavailable("away", "wait", code="engine_unavailable")
+
+
+@asynccontextmanager
+async def watching(house: House, driver: DirectDriver, keep_former: timedelta = timedelta(minutes=10)) -> AsyncIterator[AliasSync]:
+    deployment = AliasSync(house.ledger, driver, house.clock, keep_former)
+    await deployment.start()
+    try:
+        yield deployment
+    finally:
+        await deployment.stop()
+
+
+def answers_with(deployment: AliasSync, path: str, *releases: str) -> bool:
+    route = deployment.routes.live(path)
+    return route is not None and tuple(target.release for target in route.alias.targets) == releases
+
+
+def test_a_moved_alias_is_live_within_half_a_second_and_rollback_needs_no_load(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        first, second = house.release(1), house.release(2)
+        house.point("routing", first)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", first))
+            assert deployment.readiness().ready
+            house.point("routing", second)
+            assert await until(lambda: answers_with(deployment, "acme/routing", second)) < 0.5
+            house.point("routing", first)
+            assert await until(lambda: answers_with(deployment, "acme/routing", first)) < 0.5
+            assert driver.loads == [first, second]
+            assert driver.unloads == []
+
+    asyncio.run(story())
+
+
+def test_the_former_release_answers_until_the_new_one_is_loaded(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        first, second = house.release(1), house.release(2)
+        house.point("routing", first)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", first))
+            driver.load_seconds = 0.6
+            house.point("routing", second)
+            await until(lambda: second in driver.loads)
+            assert answers_with(deployment, "acme/routing", first)
+            assert not deployment.readiness().ready
+            await until(lambda: answers_with(deployment, "acme/routing", second))
+
+    asyncio.run(story())
+
+
+def test_a_release_that_is_refused_leaves_the_former_one_answering(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        good, tampered = house.release(1), house.release(2)
+        house.refusals[tampered] = BAD
+        house.point("routing", good)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", good))
+            house.point("routing", tampered)
+            await until(lambda: driver.loads.count(tampered) >= 2)
+            assert answers_with(deployment, "acme/routing", good)
+            assert deployment.readiness().behind == 1
+            del house.refusals[tampered]
+            await until(lambda: answers_with(deployment, "acme/routing", tampered))
+
+    asyncio.run(story())
+    assert "artifact_corrupt" in caplog.text
+
+
+def test_one_arm_that_cannot_load_does_not_silence_the_other(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        good, tampered = house.release(1), house.release(2)
+        house.refusals[tampered] = BAD
+        house.point("routing", tampered, good, weights=[5, 95])
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", good))
+            assert deployment.routes.resolve("acme", "acme/routing").arm_for("anyone").name == "b"
+            assert not deployment.readiness().ready
+
+    asyncio.run(story())
+
+
+def test_names_that_do_not_answer_say_why_and_other_tenants_learn_nothing(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        house.point("routing", house.release(1))
+        house.refusals[broken := house.release(2)] = BAD
+        house.point("broken", broken)
+        house.point("missing", digest("never released"))
+        async with watching(house, driver) as deployment:
+            resolve = deployment.routes.resolve
+            await until(lambda: deployment.routes.live("acme/routing") is not None and bool(driver.loads.count(broken)))
+            await asyncio.sleep(0.05)
+            with pytest.raises(Unavailable, match="artifact_corrupt"):
+                resolve("acme", "acme/broken")
+            with pytest.raises(Unavailable):
+                resolve("acme", "acme/missing")
+            with pytest.raises(NotFound) as foreign:
+                resolve("globex", "acme/routing")
+            with pytest.raises(NotFound) as unknown:
+                resolve("globex", "acme/nothing")
+            assert foreign.value.as_dict() == {
+                key: value.replace("acme/nothing", "acme/routing") for key, value in unknown.value.as_dict().items()
+            }
+            house.point("routing")
+            await until(lambda: deployment.routes.live("acme/routing") is None)
+            with pytest.raises(NotFound, match="withdrawn") as gone:
+                resolve("acme", "acme/routing")
+            assert gone.value.error_code == "model_not_found"
+            with pytest.raises(NotFound) as typo:
+                resolve("acme", "acme/rotuing")
+            assert typo.value.error_code == "model_not_found"
+
+    asyncio.run(story())
+
+
+def test_what_an_alias_left_is_unloaded_after_the_window_but_not_while_it_answers(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        first, second = house.release(1), house.release(2)
+        house.point("routing", first)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", first))
+            house.point("routing", second)
+            await until(lambda: answers_with(deployment, "acme/routing", second))
+            with deployment.routes.using(first):
+                house.clock.advance(timedelta(minutes=11))
+                deployment.doubt()
+                await asyncio.sleep(0.1)
+                assert driver.unloads == []
+            deployment.doubt()
+            await until(lambda: driver.unloads == [first])
+            assert answers_with(deployment, "acme/routing", second)
+
+    asyncio.run(story())
+
+
+def test_an_engine_that_was_restarted_is_loaded_again(house: House) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        release = house.release(1)
+        house.point("routing", release)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", release))
+            driver.away = AWAY
+            deployment.doubt()
+            await until(lambda: not deployment.readiness().engine)
+            driver.engine.unload(release)
+            driver.away = None
+            await until(lambda: driver.loads == [release, release] and deployment.readiness().ready)
+
+    asyncio.run(story())
+
+
+def test_a_record_that_cannot_be_read_leaves_names_as_they_are(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        driver = DirectDriver(house)
+        release = house.release(1)
+        house.point("routing", release)
+        async with watching(house, driver) as deployment:
+            await until(lambda: answers_with(deployment, "acme/routing", release))
+
+            def away(*, write: bool = True) -> None:
+                raise Unavailable("locked", "wait", code="database_busy")
+
+            monkeypatch.setattr(house.ledger, "system", away)
+            monkeypatch.setattr("tailorbird.serving.alias_sync._STALE_AFTER", 0.3)
+            await until(lambda: not deployment.readiness().ledger)
+            assert answers_with(deployment, "acme/routing", release)
+
+    asyncio.run(story())

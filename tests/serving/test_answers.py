@@ -1,0 +1,111 @@
+"""A classify release answers with a label and probabilities, a generate release with text; both in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from pathlib import Path
+
+import pytest
+
+from support.serving import ASK, CLASSIFY, GENERATE, LABELS, DirectDriver, House
+from tailorbird.crypto.canonical_json import digest_bytes, short
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.deployment import LocalRetrieval, Servable
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.prompt import Message, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, TrafficArm
+from tailorbird.serving.answers import conversation_for
+from tailorbird.testing import MemoryEngine
+from tailorbird.text.search_index import write_index
+
+D = digest_bytes(b"index")
+
+
+def ask(house: House, arm: TrafficArm, messages: tuple[Message, ...], *, load: bool = True) -> tuple[list[AnswerPiece], list[str]]:
+    doubts: list[str] = []
+
+    async def story() -> list[AnswerPiece]:
+        driver = DirectDriver(house)
+        if load:
+            await driver.load(LoadRequest(tenant="acme", release=arm.release, purpose="production"))
+        answering = AnswerService(driver, AliasRoutes(), lambda: doubts.append("doubt"))
+        return [piece async for piece in answering.pieces(arm, messages, Sampling())]
+
+    try:
+        return asyncio.run(story()), doubts
+    except Unavailable:
+        assert doubts == ["doubt"]
+        raise
+
+
+def test_a_label_comes_with_probabilities_over_all_labels(house: House) -> None:
+    arm = TrafficArm("a", house.release(1), TaskKind.CLASSIFY, CLASSIFY)
+    (piece,), _ = ask(house, arm, (*ASK, Message(role="assistant", content="refund"), Message(role="user", content="I lost my card")))
+    assert piece.text == "lost_card"
+    assert piece.probabilities is not None
+    assert tuple(piece.probabilities) == LABELS
+    assert math.isclose(sum(piece.probabilities.values()), 1.0)
+    assert piece.completion_tokens == 0
+    assert piece.prompt_tokens == 1 + 4  # the instruction and the last user message alone
+
+
+def test_generated_text_comes_piece_by_piece_and_ends_with_the_counts(house: House) -> None:
+    release = house.release(1, task=TaskKind.GENERATE)
+    pieces, _ = ask(house, TrafficArm("a", release, TaskKind.GENERATE, GENERATE), ASK)
+    assert "".join(piece.text for piece in pieces) == f"{short(release)} I LOST MY CARD"
+    assert [piece.finish_reason for piece in pieces] == [None] * 5 + ["stop"]
+    assert pieces[-1].completion_tokens == 5
+
+
+def test_the_conversation_keeps_the_release_instruction_first() -> None:
+    told = (
+        Message(role="system", content="In French."),
+        *ASK,
+        Message(role="assistant", content="oui"),
+        Message(role="user", content="and?"),
+    )
+    built = conversation_for(GENERATE, told)
+    assert [message.role for message in built] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert built[0].content == "Be brief.\n\nIn French."
+    assert [message.content for message in built[1:]] == ["hi", "HI", "I lost my card", "oui", "and?"]
+
+
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
+def test_a_conversation_that_cannot_be_answered_is_refused(house: House, task: TaskKind) -> None:
+    messages = (Message(role="assistant", content="hello"),)
+    arm = TrafficArm("a", house.release(1, task=task), task, CLASSIFY if task is TaskKind.CLASSIFY else GENERATE)
+    with pytest.raises(InvalidInput) as refused:
+        ask(house, arm, messages)
+    assert refused.value.param in ("messages", "model")
+
+
+def test_a_ranking_names_documents_in_order_and_never_one_that_is_not_for_everybody(house: House, tmp_path: Path) -> None:
+    texts = {"a": ("lost cards are blocked", EVERYONE), "b": ("a lost umbrella", EVERYONE), "c": ("lost card, secret", "staff")}
+    write_index(tmp_path, [Entry(id=name, title=name.upper(), text=text, access=(who,)) for name, (text, who) in texts.items()], None)
+    spec = Retrieval(what="documents", ways=("words",), count=100, index=D)
+    engine, release = MemoryEngine(), house.release(1, task=TaskKind.RANK)
+    local = LocalRetrieval(spec=spec, index=str(tmp_path))
+    named = {"id": release, "tenant": "acme", "task": TaskKind.RANK, "base": "base", "adapter": None, "weights": None}
+    engine.load(Servable(**named, prompt=GENERATE, retrieval=local))
+    arm = TrafficArm("a", release, TaskKind.RANK, GENERATE, retrieval=spec)
+
+    async def story() -> list[AnswerPiece]:
+        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda: None)
+        return [piece async for piece in answering.pieces(arm, ASK, Sampling(max_tokens=10))]
+
+    (piece,) = asyncio.run(story())
+    assert [one.id for one in piece.ranking] == piece.text.split() == ["a", "b"]
+    assert (piece.ranking[0].title, piece.finish_reason) == ("A", "stop")
+    assert piece.ranking[0].score > piece.ranking[1].score
+
+
+@pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])
+def test_a_release_the_engine_lacks_is_doubted_and_asked_for_again(house: House, task: TaskKind) -> None:
+    prompt = CLASSIFY if task is TaskKind.CLASSIFY else GENERATE
+    with pytest.raises(Unavailable) as away:
+        ask(house, TrafficArm("a", house.release(1, task=task), task, prompt), ASK, load=False)
+    assert away.value.error_code == "model_loading"

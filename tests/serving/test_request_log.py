@@ -1,0 +1,203 @@
+"""Rows: grouped, committed before they are acknowledged, reported when they cannot be written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from support.serving import House, digest, until
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import Internal, NotFound, Unavailable
+from tailorbird.domain.feedback import KeptWords
+from tailorbird.serving import KeptRequest, RequestLog
+
+
+def row(house: House, n: int, tenant: str = "acme") -> RequestRow:
+    return RequestRow(
+        id=f"req_{tenant}_{n}",
+        tenant=tenant,
+        key="key",
+        alias=f"{tenant}/routing",
+        release=digest(1),
+        arm="a",
+        route="/v1/chat/completions",
+        status=200,
+        outcome="ok",
+        error=None,
+        prediction="refund",
+        prompt_tokens=3,
+        completion_tokens=0,
+        latency_ms=1.0,
+        at=house.clock.now(),
+    )
+
+
+class CountingLedger:
+    """Passes work through; counts transactions, and refuses the first ``refusals`` of them."""
+
+    def __init__(self, house: House, refusals: int = 0) -> None:
+        self._house = house
+        self._refusals = refusals
+        self.groups: list[int] = []
+        self.flushes = 0
+
+    def flush(self) -> None:
+        self.flushes += 1
+        self._house.ledger.flush()
+
+    @contextmanager
+    def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> Iterator[Any]:
+        if self._refusals:
+            self._refusals -= 1
+            raise Unavailable("locked", "wait", code="database_busy")
+        with self._house.ledger.work(tenant, write=write, durable=durable) as work:
+            yield _Counted(work, self.groups)
+
+
+class _Counted:
+    def __init__(self, work: Any, groups: list[int]) -> None:
+        self._work, self._groups, self.requests = work, groups, self
+
+    def add(self, rows: Sequence[RequestRow]) -> None:
+        self._groups.append(len(rows))
+        self._work.requests.add(rows)
+
+
+def test_rows_are_committed_in_groups_before_they_are_acknowledged(house: House) -> None:
+    async def story() -> None:
+        ledger = CountingLedger(house)
+        journal = RequestLog(ledger)  # type: ignore[arg-type]
+        await journal.start()
+        await asyncio.gather(*(journal.record(row(house, n, tenant)) for n in range(250) for tenant in ("acme", "globex")))
+        assert len(house.rows("acme")) == len(house.rows("globex")) == 250
+        assert sum(ledger.groups) == 500
+        assert max(ledger.groups) <= 100
+        assert len(ledger.groups) < 25
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_stopping_writes_what_nobody_waits_for(house: House) -> None:
+    async def story() -> None:
+        journal = RequestLog(house.ledger)
+        await journal.start()
+        for n in range(150):
+            journal.put(row(house, n))
+        await journal.stop()
+        assert len(house.rows()) == 150
+
+    asyncio.run(story())
+
+
+def test_rows_are_flushed_soon_after_and_before_the_end(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailorbird.serving.request_log._FLUSH_AFTER", 0.01)
+
+    async def story() -> None:
+        ledger = CountingLedger(house)
+        journal = RequestLog(ledger)  # type: ignore[arg-type]
+        await journal.start()
+        await asyncio.sleep(0.05)
+        assert ledger.flushes == 0, "there was nothing to flush"
+        await journal.record(row(house, 1))
+        await until(lambda: ledger.flushes == 1)
+        await journal.record(row(house, 2))
+        before = ledger.flushes
+        await journal.stop()
+        assert ledger.flushes > before
+
+    asyncio.run(story())
+
+
+def test_a_busy_ledger_is_tried_again(house: House) -> None:
+    async def story() -> None:
+        journal = RequestLog(CountingLedger(house, refusals=3))  # type: ignore[arg-type]
+        await journal.start()
+        await journal.record(row(house, 1))
+        assert [found.id for found in house.rows()] == ["req_acme_1"]
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_a_ledger_that_stays_busy_is_reported_after_the_stated_time(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        journal = RequestLog(CountingLedger(house, refusals=10**6), patience=0.2)  # type: ignore[arg-type]
+        await journal.start()
+        started = asyncio.get_running_loop().time()
+        with pytest.raises(Unavailable) as refused:
+            await journal.record(row(house, 1))
+        assert refused.value.error_code == "record_unavailable"
+        assert 0.2 <= asyncio.get_running_loop().time() - started < 1.0
+        await journal.stop()
+
+    asyncio.run(story())
+    assert "was not written" in caplog.text
+
+
+def test_a_defect_is_told_to_whom_it_hits_and_the_others_go_on(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        journal = RequestLog(house.ledger)
+        await journal.start()
+        with monkeypatch.context() as broken:
+            broken.setattr(house.ledger, "work", lambda *_: None)
+            with pytest.raises(Internal):
+                await asyncio.wait_for(journal.record(row(house, 1)), 5)
+        await journal.record(row(house, 2))
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_one_tenant_that_is_gone_does_not_hold_up_the_others(house: House) -> None:
+    async def story() -> None:
+        journal = RequestLog(house.ledger)
+        await journal.start()
+        gone, kept = journal.record(row(house, 1, "nobody")), journal.record(row(house, 2))
+        results = await asyncio.gather(gone, kept, return_exceptions=True)
+        assert isinstance(results[0], NotFound)
+        assert results[1] is None
+        await journal.stop()
+
+    asyncio.run(story())
+
+
+def test_a_caller_that_gives_up_does_not_take_the_row_away(house: House) -> None:
+    async def story() -> None:
+        journal = RequestLog(CountingLedger(house, refusals=2))  # type: ignore[arg-type]
+        await journal.start()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(journal.record(row(house, 1)), 0.02)
+        await journal.stop()
+        assert len(house.rows()) == 1
+
+    asyncio.run(story())
+
+
+def test_a_row_that_cannot_be_written_fails_alone(house: House) -> None:
+    def redact(text: str) -> str:
+        if text == "poison":
+            raise RuntimeError("a detector fails on this text")
+        return text
+
+    async def story() -> None:
+        journal = RequestLog(house.ledger, redact=redact)
+        now = house.clock.now()
+        kept = [
+            KeptRequest(
+                KeptWords(tenant="acme", request=f"req_acme_{n}", text="poison" if n == 2 else "fine", answer="", at=now, expires_at=now)
+            )
+            for n in range(5)
+        ]
+        futures = [journal.put(row(house, n), each) for n, each in enumerate(kept)]
+        await journal.start()
+        found = await asyncio.gather(*futures, return_exceptions=True)
+        assert [isinstance(each, Internal) for each in found] == [False, False, True, False, False]
+        await journal.stop()
+        assert sorted(each.id for each in house.rows("acme")) == [f"req_acme_{n}" for n in (0, 1, 3, 4)]
+
+    asyncio.run(story())

@@ -1,0 +1,64 @@
+"""Traffic is split as the weights say, and nobody changes sides without need."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from support.serving import digest
+from tailorbird.domain.deployment import Alias, AliasTarget
+from tailorbird.domain.errors import NotFound
+from tailorbird.serving import choose
+
+WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any)
+
+
+def alias(weights: list[int], name: str = "routing") -> Alias:
+    targets = tuple(AliasTarget(release=digest(n), weight=weight) for n, weight in enumerate(weights))
+    return Alias(tenant="acme", name=name, targets=targets, moved_at=datetime(2026, 1, 1, tzinfo=UTC), moved_by="olga")
+
+
+@given(WEIGHTS, st.text(max_size=40))
+def test_the_same_key_always_meets_the_same_target_and_never_one_of_weight_zero(weights: list[int], key: str) -> None:
+    chosen = choose(alias(weights), key)
+    assert chosen == choose(alias(weights), key)
+    assert chosen.weight > 0
+
+
+@pytest.mark.parametrize("weights", [[1, 1], [95, 5], [99, 1], [1, 2, 3, 4], [700, 0, 300]])
+def test_shares_follow_the_weights(weights: list[int]) -> None:
+    """Chi-squared against the weights: a wrong rule gives p < 1e-6 at once; keys are fixed, so this holds or never does."""
+    split = alias(weights)
+    seen = [0] * len(weights)
+    positions = {target.release: position for position, target in enumerate(split.targets)}
+    for user in range(20_000):
+        seen[positions[choose(split, f"user-{user}").release]] += 1
+    live = [position for position, weight in enumerate(weights) if weight]
+    expected = [20_000 * weights[position] / sum(weights) for position in live]
+    assert sum(seen[position] for position in live) == 20_000
+    assert stats.chisquare([seen[position] for position in live], expected).pvalue > 1e-3
+
+
+@settings(max_examples=50)
+@given(WEIGHTS, st.data())
+def test_raising_one_weight_moves_keys_to_that_target_alone(weights: list[int], data: st.DataObject) -> None:
+    grown = data.draw(st.integers(0, len(weights) - 1))
+    after = [weight + 50 * (position == grown) for position, weight in enumerate(weights)]
+    for user in range(100):
+        before_choice, after_choice = choose(alias(weights), str(user)), choose(alias(after), str(user))
+        assert after_choice.release in (before_choice.release, digest(grown))
+
+
+def test_aliases_are_split_independently() -> None:
+    one, other = alias([1, 1], "one"), alias([1, 1], "other")
+    same = sum(choose(one, str(user)).release == choose(other, str(user)).release for user in range(4000))
+    assert 1850 < same < 2150
+
+
+def test_an_alias_without_weight_answers_nobody() -> None:
+    with pytest.raises(NotFound, match="withdrawn"):
+        choose(alias([0, 0]), "user")

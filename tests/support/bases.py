@@ -1,0 +1,53 @@
+"""Two toy base models, and an engine that tells them apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from support.usecases import write_objective
+from tailorbird.domain.deployment import Servable
+from tailorbird.domain.prompt import Message
+from tailorbird.domain.value import Digest
+from tailorbird.ports.engine import LabelScores
+from tailorbird.testing import MemoryEngine
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.identities import act_as
+
+
+def two_bases(folder: Path, **changes: object) -> Path:
+    """An objective with the toy model and a wider one."""
+    path = write_objective(folder, **{"base_models": ["base", "wide"]} | changes)
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if not line.startswith("base_model:")))
+    wide = folder / "wide"
+    wide.mkdir()
+    for file in (folder / "base").iterdir():
+        (wide / file.name).write_bytes(file.read_bytes())
+    config = json.loads((wide / "config.json").read_text())
+    (wide / "config.json").write_text(json.dumps(config | {"hidden_size": 16}))
+    return path
+
+
+class Biased(MemoryEngine):
+    """An engine whose toy model of one width always chooses the first label."""
+
+    def __init__(self, weak_width: int = 8) -> None:
+        super().__init__()
+        self.weak_width = weak_width
+        self.seen: dict[Digest, Servable] = {}
+
+    def load(self, servable: Servable, *, pinned: bool = False) -> None:
+        self.seen[servable.id] = servable
+        super().load(servable, pinned=pinned)
+
+    def score(self, servable: Digest, prompts: Sequence[Sequence[Message]], labels: Sequence[str]) -> list[LabelScores]:
+        found = super().score(servable, prompts, labels)
+        if json.loads((Path(self.seen[servable].base) / "config.json").read_text())["hidden_size"] != self.weak_width:
+            return found
+        always = tuple(-0.1 if place == 0 else -5.0 for place, _ in enumerate(labels))
+        return [one.model_copy(update={"log_probabilities": always}) for one in found]
+
+
+def author_of(deps: Dependencies) -> Actor:
+    return act_as(deps, "acme", "author")

@@ -1,0 +1,45 @@
+"""A gateway process: ``gateway_process.py WORKSPACE PORT [broken]``; with ``engine`` first, its engine. No model is involved."""
+
+from __future__ import annotations
+
+import sys
+
+if sys.argv[1] == "engine" and sys.argv[-1] == "broken":
+    sys.exit(3)
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from support.serving import House
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.integrations.loopback import open_driver
+from tailorbird.processes import Listening, run_engine, run_gateway, take_secret
+from tailorbird.processes import engine_process as engine
+from tailorbird.testing import MemoryEngine
+
+LOG_FORMAT: Any = os.environ.get("TEST_LOG_FORMAT", "text")
+
+
+def gateway(workspace: str, port: str, *flags: str) -> None:
+    house = House.reopen(Path(workspace))
+
+    def engine_command(place: Path) -> list[str]:
+        return [sys.executable, __file__, "engine", workspace, str(place), *flags]
+
+    run_gateway(house.deps, Listening(port=int(port), log_format=LOG_FORMAT), open_driver, engine_command)
+
+
+def engine_process(workspace: str, place: str) -> None:
+    house = House.reopen(Path(workspace))
+    engine.admit = lambda _parts, request: house.admit(request)  # the rule itself is tested where it is written
+    deps: Any = SimpleNamespace(engine=lambda: MemoryEngine(delay=0.02))
+    run_engine(deps, Path(place), take_secret(), LOG_FORMAT)
+
+
+if __name__ == "__main__":
+    try:
+        engine_process(*sys.argv[2:]) if sys.argv[1] == "engine" else gateway(*sys.argv[1:])
+    except TailorbirdError as error:
+        sys.exit(f"error[{error.error_code}]: {error.message}")

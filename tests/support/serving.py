@@ -1,0 +1,228 @@
+"""A record with tenants, releases, aliases and keys, and an engine driver in this process: what serving stands between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from tailorbird import auth
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable
+from tailorbird.domain.errors import NotFound, TailorbirdError
+from tailorbird.domain.evidence import Verdict
+from tailorbird.domain.identity import ApiKey, Signature, Tenant
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import RiskTier, TaskKind
+from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Sampling
+from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
+from tailorbird.domain.retrieval import RetrievedEntry
+from tailorbird.domain.value import Digest
+from tailorbird.ledger import open_ledger
+from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, Ranked
+from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.usecases import Dependencies, MaintenanceSettings
+
+LABELS = ("lost_card", "top_up", "refund")
+CLASSIFY = PromptSpec(instruction="Classify.", labels=LABELS)
+GENERATE = PromptSpec(instruction="Be brief.", demonstrations=(Demonstration(row_id="1", text="hi", target="HI"),))
+ASK = (Message(role="user", content="I lost my card"),)
+
+
+def digest(name: object) -> Digest:
+    return digest_bytes(str(name).encode())
+
+
+def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
+    content = ReleaseContent(
+        tenant=tenant,
+        objective_name="routing",
+        objective=digest("objective"),
+        run="run1",
+        risk=RiskTier.LIMITED,
+        task=task,
+        rung=RungKind.PROMPT,
+        candidate=digest(f"candidate {n}"),
+        base_model_name="small",
+        base_model=digest("base"),
+        adapter=None,
+        weights=None,
+        tokenizer=digest("tokenizer"),
+        chat_template=digest("template"),
+        prompt=CLASSIFY if task is TaskKind.CLASSIFY else GENERATE,
+        snapshot=digest("snapshot"),
+        author="ada",
+    )
+    dossier = Dossier(
+        release=digest_of(content),
+        plan=digest("plan"),
+        ladder=digest("ladder"),
+        dev_evidence=digest("dev"),
+        test_evidence=digest("test"),
+        gate=digest("gate"),
+        gate_verdict=Verdict.PASS,
+        card=digest("card"),
+        created_at=at,
+    )
+    signed = digest_of(dossier)
+    signature = Signature(identity="ada", public_key="A" * 43 + "=", purpose="release", digest=signed, signature="c2ln", at=at)
+    return Release(digest=dossier.release, content=content, dossier=dossier, state=ReleaseState.PRODUCTION, signature=signature)
+
+
+class House:
+    """A ledger on disk with two tenants. ``refusals`` are releases that the engine's gate refuses, and with what; ``lookups`` what some
+    look up."""
+
+    def __init__(self, folder: Path, *, new: bool = True) -> None:
+        self.folder = folder
+        self.ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}")
+        self.clock = FixedClock()
+        self.refusals: dict[Digest, TailorbirdError] = {}
+        self.lookups: dict[Digest, LocalRetrieval] = {}
+        if new:
+            self._furnish()
+
+    @classmethod
+    def reopen(cls, folder: Path) -> House:
+        """The house that another process furnished."""
+        return cls(folder, new=False)
+
+    @property
+    def deps(self) -> Dependencies:
+        """What the gateway is given."""
+        return Dependencies(
+            ledger=self.ledger,
+            artifacts=MemoryArtifacts(self.folder / "read"),
+            clock=self.clock,
+            workspace=self.folder,
+            trainer=MemoryTrainer,
+            engine=MemoryEngine,
+            model_reader=MemoryModelReader,
+            upkeep=MaintenanceSettings(record_file=self.folder / "tailorbird.db"),
+        )
+
+    def _furnish(self) -> None:
+        self.ledger.migrate()
+        with self.ledger.system() as system:
+            for name in ("acme", "globex"):
+                system.tenants.add(Tenant(name=name, created_at=self.clock.now()))
+
+    def release(self, n: int = 1, tenant: str = "acme", task: TaskKind = TaskKind.CLASSIFY) -> Digest:
+        made = make_release(tenant, n, task, self.clock.now())
+        with self.ledger.work(tenant) as work:
+            work.releases.add(made)
+        return made.digest
+
+    def point(self, name: str, *releases: Digest, tenant: str = "acme", weights: Sequence[int] = ()) -> Alias:
+        """Moves an alias; no release withdraws it."""
+        targets = tuple(AliasTarget(release=r, weight=w) for r, w in zip(releases, weights or [100] * len(releases), strict=True))
+        with self.ledger.work(tenant) as work:
+            try:
+                before = work.aliases.get(name)
+                version, previous = before.version + 1, before.targets
+            except NotFound:
+                version, previous = 1, ()
+            alias = Alias(
+                tenant=tenant, name=name, targets=targets, previous=previous, version=version, moved_at=self.clock.now(), moved_by="olga"
+            )
+            work.aliases.put(alias)
+        return alias
+
+    def key(self, tenant: str = "acme", expires_at: datetime | None = None, groups: frozenset[str] = frozenset()) -> tuple[ApiKey, str]:
+        key, secret = auth.mint(tenant, "robot", self.clock.now(), expires_at, groups=groups)
+        with self.ledger.work(tenant) as work:
+            work.keys.add(key)
+        return key, secret
+
+    def rows(self, tenant: str = "acme") -> tuple[RequestRow, ...]:
+        with self.ledger.work(tenant, write=False) as work:
+            return work.requests.latest(10_000)
+
+    def admit(self, request: LoadRequest) -> Servable:
+        if request.release in self.refusals:
+            raise self.refusals[request.release]
+        with self.ledger.work(request.tenant, write=False) as work:
+            content = work.releases.get(request.release).content
+        named = {"id": request.release, "tenant": request.tenant, "task": content.task, "base": "base", "adapter": None, "weights": None}
+        return Servable(**named, prompt=content.prompt, retrieval=self.lookups.get(request.release))
+
+
+class DirectDriver:
+    """An ``EngineDriver`` that calls an engine in this process, without a wire."""
+
+    def __init__(self, house: House, engine: LocalEngine | None = None) -> None:
+        self.house = house
+        self.engine = engine or MemoryEngine()
+        self.up = True
+        self.loads: list[Digest] = []
+        self.unloads: list[Digest] = []
+        self.load_seconds = 0.0
+        self.away: TailorbirdError | None = None
+
+    def _check(self) -> None:
+        if self.away is not None:
+            raise self.away
+
+    async def load(self, request: LoadRequest) -> None:
+        self._check()
+        self.loads.append(request.release)
+        servable = self.house.admit(request)
+        await asyncio.sleep(self.load_seconds)
+        self.engine.load(servable)
+
+    async def unload(self, release: Digest) -> None:
+        self._check()
+        self.unloads.append(release)
+        self.engine.unload(release)
+
+    async def loaded(self) -> tuple[Digest, ...]:
+        self._check()
+        return self.engine.loaded()
+
+    async def score(
+        self, release: Digest, prompt: Sequence[Message], labels: Sequence[str], groups: frozenset[str] = frozenset()
+    ) -> LabelScores:
+        self._check()
+        return self.engine.score(release, [prompt], labels)[0]
+
+    async def stream(
+        self, release: Digest, prompt: Sequence[Message], sampling: Sampling, groups: frozenset[str] = frozenset()
+    ) -> AsyncGenerator[Chunk, None]:
+        self._check()
+        pieces: list[str] = []
+        (made,) = self.engine.generate(release, [prompt], sampling, lambda _, text: pieces.append(text) is None)
+        for piece in pieces:
+            yield Chunk(text=piece)
+        yield Chunk(text="", finish_reason=made.finish_reason, prompt_tokens=made.prompt_tokens, completion_tokens=made.completion_tokens)
+
+    async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
+        self._check()
+        return self.engine.retrieve(release, [text], groups, count)[0]
+
+    async def rank(self, release: Digest, text: str, documents: Sequence[str], count: int) -> Ranked:
+        self._check()
+        return self.engine.rank(release, text, documents, count)
+
+    async def embed(self, release: Digest, texts: Sequence[str]) -> Embeddings:
+        self._check()
+        return self.engine.embed(release, texts)
+
+    async def state(self) -> EngineState:
+        self._check()
+        return self.engine.state()
+
+    async def ready(self) -> bool:
+        return self.away is None
+
+    async def close(self) -> None: ...
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> float:
+    """Waits until ``condition`` holds and returns the seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, "the condition did not come true"
+        await asyncio.sleep(0.005)
+    return time.monotonic() - started

@@ -1,0 +1,143 @@
+"""Objectives to play the story with, small and of known difficulty."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+import yaml
+
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.rollout import RolloutPlan, RolloutStep
+from tailorbird.ledger import open_artifacts, open_ledger
+from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
+from tailorbird.usecases.releases.promotion import demand_approved
+from tailorbird.usecases.rollouts.rollouts import start_rollout, watch_rollouts
+
+#: For tests whose story must be the same on SQLite and on PostgreSQL.
+on_both_databases = pytest.mark.parametrize("deps", ["sqlite", "postgresql"], indirect=True)
+
+LABELS = ("refund", "delivery", "login")
+#: What an objective of high risk needs that leaves no answer to people.
+NO_REFERRAL = [{"rule": "referral", "by": "head of support", "because": "every answer is read by a person before it is acted on"}]
+
+
+def write_objective(folder: Path, *, hard_share: int = 20, **changes: object) -> Path:
+    """An objective over 750 short rows.
+
+    The twin engine answers by words shared with the label, so that every ``hard_share``-th row is one it gets wrong. The floor knows all
+    of them: it is a reference, unless the ladder lists it or ``floor`` says otherwise.
+    """
+    folder.mkdir(exist_ok=True)
+    with (folder / "rows.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(750):
+            label = LABELS[number % 3]
+            said = LABELS[(number + 1) % 3] if number // 3 % hard_share == 0 else label
+            writer.writerow([f"case {number * 7919 % 100003} {_words(number)} {said}", label])
+    base = folder / "base"
+    base.mkdir(exist_ok=True)
+    MemoryModelReader().convert(folder, base)
+    content: dict[str, object] = {
+        "name": "desk",
+        "tenant": "acme",
+        "business": {"goal": "Route messages.", "owner": "support", "risk": "limited"},
+        "task": {"kind": "classify", "instruction": "Classify the message."},
+        "data": [{"path": "rows.csv", "source": {"origin": "written for this test", "license": "Apache-2.0"}}],
+        "base_model": "base",
+        "kpis": [{"metric": "accuracy", "target": 0.8, "because": "as good as people"}],
+    }
+    if "floor" not in changes.get("ladder", ()):  # type: ignore[operator]
+        content["floor"] = "reference"
+    path = folder / "objective.yaml"
+    path.write_text(yaml.safe_dump(content | changes, sort_keys=False))
+    return path
+
+
+def open_workspace(workspace: Path, database: str = "") -> Dependencies:
+    """The workspace there; one that is new is made, with its first people."""
+    is_new = not workspace.exists()
+    workspace.mkdir(exist_ok=True)
+    clock = FixedClock()
+    ledger = open_ledger(database or f"sqlite:///{workspace / 'tailorbird.db'}", clock)
+    ledger.migrate()
+    engine, trainer = MemoryEngine(), MemoryTrainer()
+    opened = Dependencies(
+        ledger=ledger,
+        artifacts=open_artifacts(str(workspace / "artifacts"), workspace / "cache"),
+        clock=clock,
+        workspace=workspace,
+        trainer=lambda: trainer,
+        engine=lambda: engine,
+        model_reader=MemoryModelReader,
+    )
+    if is_new:
+        initialise(opened, "acme", FIRST_PEOPLE)
+    return opened
+
+
+def write_disputed(folder: Path, *, every: int = 4, target: float = 0.7, **changes: object) -> Path:
+    """A high-risk objective whose first release is reviewed: where a message names two labels, as ``every`` so many of one label do, the
+    floor has learned which counts, and the model has not."""
+    business = {"goal": "Route messages.", "owner": "support", "risk": "high"}
+    changes = {"exceptions": NO_REFERRAL} | changes
+    path = write_objective(folder, business=business, kpis=[{"metric": "accuracy", "target": target}], hard_share=1000, **changes)
+    rows = (folder / "rows.csv").read_text().splitlines()
+    both = [row.replace(" refund,", " refund login,") if place % every == 0 else row for place, row in enumerate(rows)]
+    (folder / "rows.csv").write_text("\n".join(both) + "\n")
+    return path
+
+
+def _words(number: int) -> str:
+    """Words that tell rows apart, so that none are near-duplicates."""
+    return " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001))
+
+
+def let_in(deps: Dependencies, operator: Actor, digest: str) -> None:
+    """Takes a staged release into production by a short rollout on which nothing goes wrong."""
+    plan = RolloutPlan(steps=(RolloutStep(share=0.5, requests=1, minutes=0),))
+    begun = start_rollout(deps, operator, digest, plan, demand_approved)
+    with deps.ledger.work(operator.tenant) as work:
+        version = work.aliases.get(begun.alias).version
+        rows = [
+            RequestRow(
+                id=f"req_{digest[7:15]}_{arm}",
+                tenant=operator.tenant,
+                key="k",
+                alias=f"{operator.tenant}/{begun.alias}",
+                release=release,
+                arm=arm,
+                route="/v1",
+                status=200,
+                outcome="ok",
+                error=None,
+                prediction=None,
+                prompt_tokens=1,
+                completion_tokens=0,
+                latency_ms=1.0,
+                at=deps.clock.now(),
+                version=version,
+            )
+            for arm, release in (("a", begun.incumbent), ("b", begun.candidate))
+        ]
+        work.requests.add(rows)
+    assert watch_rollouts(deps) == 1
+
+
+def show_gateway(deps: Dependencies) -> None:
+    """A gateway that follows every move at once, as far as the record tells."""
+    with deps.ledger.system() as system:
+        system.gateways.beat("gateway", 10**6, deps.clock.now())
+
+
+def everything(deps: Dependencies) -> str:
+    """Every byte below the workspace, and all that the database tells, wherever it is."""
+    with TemporaryDirectory() as folder:
+        deps.ledger.dump(Path(folder))
+        places = [place for root in (deps.workspace, Path(folder)) for place in root.rglob("*") if place.is_file()]
+        return "\n".join(place.read_bytes().decode("utf-8", "replace") for place in places)

@@ -1,0 +1,112 @@
+"""A merged model answers as base and adapter do, in the type of the base, and stands alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from support.training_samples import PROMPT, MakeJob, adapters, examples
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.ports.trainer import Merged, MergeJob
+from tailorbird.training import merge_export, open_trainer
+
+WITH_ADAPTER = sorted(adapters())
+
+
+def trained(make_job: MakeJob, name: str = "plain", base: Path | None = None) -> Path:
+    return open_trainer().train(make_job(lora=adapters()[name], base=base, epochs=1), lambda _: None).folder
+
+
+def merge(base: Path, adapter: Path, target: Path) -> Merged:
+    target.mkdir()
+    return open_trainer().merge(MergeJob(base=base, adapter=adapter, target=target, prompt=PROMPT, probes=examples(4)))
+
+
+@pytest.mark.parametrize("name", WITH_ADAPTER)
+def test_every_kind_of_adapter_merges_to_the_same_answers(name: str, tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
+    found = merge(tiny_base, trained(make_job, name), tmp_path / "merged")
+    assert found.dtype == "float32"
+    assert 0 <= found.mean_kl <= found.max_kl < 1e-5
+    assert found.positions > 100
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged")
+    base = AutoModelForCausalLM.from_pretrained(tiny_base)
+    changed = (merged.model.layers[0].self_attn.q_proj.weight - base.model.layers[0].self_attn.q_proj.weight).norm()
+    assert changed > 1e-3
+    assert torch.equal(merged.model.embed_tokens.weight, base.model.embed_tokens.weight)
+    assert AutoTokenizer.from_pretrained(tmp_path / "merged").encode("<|im_end|>") == [2]
+    assert (tmp_path / "merged" / "chat_template.jinja").read_bytes() == (tiny_base / "chat_template.jinja").read_bytes()
+    assert str(tmp_path) not in (tmp_path / "merged" / "config.json").read_text(encoding="utf-8")
+
+
+def in_bf16_and_shards(base: Path, folder: Path) -> Path:
+    """``base`` held in bf16 and divided into two files, as large models come."""
+    shutil.copytree(base, folder)
+    tensors = {name: tensor.bfloat16() for name, tensor in load_file(folder / "model.safetensors").items()}
+    (folder / "model.safetensors").unlink()
+    names, index = sorted(tensors), {}
+    for number, part in enumerate((names[:9], names[9:]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file, metadata={"format": "pt"})
+        index |= dict.fromkeys(part, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}), encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "bfloat16"}), encoding="utf-8")
+    return folder
+
+
+def test_a_base_in_bf16_and_several_files_stays_so(tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
+    base = in_bf16_and_shards(tiny_base, tmp_path / "halves")
+    found = merge(base, trained(make_job, base=base), tmp_path / "merged")
+    assert found.dtype == "bfloat16"
+    assert found.mean_kl < 1e-2
+    assert {path.name for path in (tmp_path / "merged").glob("*.safetensors")} == {path.name for path in base.glob("*.safetensors")}
+
+
+def test_a_merged_model_that_differs_is_never_said_to_be_done(
+    tiny_base: Path, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """peft#2321: points of accuracy lost in a merge that nobody compared."""
+    sound = merge_export._merged
+
+    def coarse(weight: torch.Tensor, *rest: Any) -> torch.Tensor:
+        step = weight.abs().max() / 7
+        return (sound(weight, *rest) / step).round() * step
+
+    monkeypatch.setattr(merge_export, "_merged", coarse)
+    with pytest.raises(Corrupt) as caught:
+        merge(tiny_base, trained(make_job), tmp_path / "merged")
+    assert caught.value.error_code == "merge_differs"
+
+
+def test_an_adapter_of_another_base_is_refused(tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
+    adapter = trained(make_job)
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    key = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    for number, changed in enumerate(({key: tensors[key][:, :5].clone()}, {key.replace("layers.0", "layers.9"): tensors[key].clone()})):
+        save_file(tensors | changed, adapter / "adapter_model.safetensors")
+        with pytest.raises(ModelInvalid) as caught:
+            merge(tiny_base, adapter, tmp_path / f"merged-{number}")
+        assert caught.value.error_code == "adapter_invalid"
+
+
+def test_a_quantised_base_is_refused(tiny_base: Path, make_job: MakeJob, tmp_path: Path) -> None:
+    """transformers#31293: merging in place into four bits. There is no base to merge into but the unquantised one."""
+    adapter, base = trained(make_job), tmp_path / "eight-bit"
+    shutil.copytree(tiny_base, base)
+    tensors = load_file(base / "model.safetensors")
+    save_file({name: t.to(torch.int8) if t.ndim == 2 else t for name, t in tensors.items()}, base / "model.safetensors")
+    with pytest.raises(ModelInvalid, match="int8"):
+        merge(base, adapter, tmp_path / "merged")
+
+
+def test_an_adapter_that_cannot_be_read(tiny_base: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelInvalid, match="cannot be read"):
+        merge(tiny_base, tmp_path / "empty", tmp_path / "merged")

@@ -1,0 +1,106 @@
+"""Two processes that train together learn what one learns, whether each holds all weights or its share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from support.train_in_team import KILL
+from support.training_samples import MakeJob
+from tailorbird.domain.run import TrainingReport
+from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training import open_trainer
+from tailorbird.training.methods import method_named, methods
+from tailorbird.training.process_group import ProcessGroup
+from tailorbird.training.sharding import is_divided
+
+#: Every method that can be divided, divided; and the cheapest one with whole weights in each process.
+WAYS = [("lora", False), *((method, True) for method in sorted(methods()) if method_named(method).divisible)]
+
+
+def in_team(job: TrainingJob, folder: Path, *, divided: bool, end_after: int = -1) -> dict[str, Any]:
+    path = folder / "job.json"
+    path.write_text(job.model_dump_json(), encoding="utf-8")
+    script = Path(__file__).parents[1] / "support" / "train_in_team.py"
+    said = subprocess.run(
+        [sys.executable, str(script), str(path), str(end_after)],
+        env=os.environ | {"TAILORBIRD_SHARD": "1" if divided else "0"},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    logs = "".join(log.read_text(encoding="utf-8") for log in job.workspace.glob("member-*.log"))
+    assert said.returncode == 0, said.stderr + logs
+    found: dict[str, Any] = json.loads(said.stdout)
+    assert end_after == KILL or found.get("code") != "member_lost", logs
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "divided"), WAYS)
+def test_two_processes_have_the_losses_of_one(method: str, divided: bool, make_job: MakeJob, tmp_path: Path) -> None:
+    """Ended in the middle by what hears of its progress, and gone on with: sums lie elsewhere, what is learned does not."""
+    alone = open_trainer().train(make_job(method, workspace="alone"), lambda _: None)
+    job = make_job(method, workspace="team")
+    ended = in_team(job, tmp_path, divided=divided, end_after=5)
+    assert (ended["raised"], ended["code"]) == ("Exhausted", "budget_spent")
+    assert sorted((job.workspace / "checkpoints").glob("step-*"))[-1].name == "step-00000005", (
+        "all members ended at the same step, and saved"
+    )
+    together = TrainingReport.model_validate(in_team(job, tmp_path, divided=divided))
+    assert [line.loss for line in together.history] == pytest.approx([line.loss for line in alone.report.history], rel=1e-5)
+    assert together.best_held_out_loss == pytest.approx(alone.report.best_held_out_loss, rel=1e-5)
+    assert (together.best_step, together.tokens) == (alone.report.best_step, alone.report.tokens)
+    assert together.environment["processes"] == ("2, weights divided" if divided else "2")
+    name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
+    ours, theirs = load_file(alone.folder / name), load_file(job.workspace / "model" / name)
+    assert all(float((ours[key] - theirs[key]).norm()) <= 1e-3 * float(ours[key].norm()) for key in ours)
+
+
+def _end_in_the_middle(job: TrainingJob, folder: Path) -> None:
+    """By what hears of its progress: all members end at the same step, and keep it."""
+    ended = in_team(job, folder, divided=True, end_after=5)
+    assert (ended["raised"], ended["code"]) == ("Exhausted", "budget_spent")
+    assert sorted((job.workspace / "checkpoints").glob("step-*"))[-1].name == "step-00000005"
+
+
+@pytest.mark.slow
+def test_an_error_of_a_member_is_that_of_the_run(make_job: MakeJob, tmp_path: Path) -> None:
+    said = in_team(make_job(max_length=8), tmp_path, divided=False)
+    assert (said["raised"], said["code"]) == ("InvalidInput", "example_too_long")
+
+
+@pytest.mark.slow
+def test_a_member_that_is_killed_ends_the_run_with_what_to_do(make_job: MakeJob, tmp_path: Path) -> None:
+    said = in_team(make_job(), tmp_path, divided=False, end_after=KILL)
+    assert (said["raised"], said["code"]) == ("Unavailable", "member_lost")
+
+
+def test_weights_are_divided_where_one_process_cannot_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    team = ProcessGroup()
+    assert not is_divided(80.0, 1.0, team), "nobody to divide with"
+    team.size = 2
+    assert [is_divided(needed, 24.0, team) for needed in (4.0, 20.0)] == [False, True]
+    monkeypatch.setenv("TAILORBIRD_SHARD", "0")
+    assert not is_divided(20.0, 24.0, team)
+
+
+def test_a_team_of_one_changes_nothing() -> None:
+    team, weight = ProcessGroup(), torch.nn.Parameter(torch.ones(2))
+    weight.grad = torch.full((2,), 3.0)
+    team.sum_gradients([weight])
+    assert team.leads
+    assert list(team.share(range(5))) == [0, 1, 2, 3, 4]
+    assert weight.grad.tolist() == [3.0, 3.0]
+    assert team.any(True, weight.device)
+    assert not team.any(False, weight.device)
+    assert team.most(3, weight.device) == 3

@@ -1,0 +1,115 @@
+"""Encoders tuned for questions, on a toy encoder: what is learned, saved, and read back where it is served."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from tailorbird.domain.dataset import EVERYONE
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.plan import LoraSettings, TrainingSettings
+from tailorbird.domain.retrieval import Entry
+from tailorbird.inference import open_encoder
+from tailorbird.ports.trainer import JudgedQuery, RankingJob
+from tailorbird.text.search_index import write_index
+from tailorbird.training import open_trainer
+
+D = "sha256:" + "0" * 64
+WORDS = [f"w{n}" for n in range(40)]
+TARGETS = ("query", "key", "value", "attention.output.dense", "intermediate.dense", "output.dense")
+QUERIES = tuple(JudgedQuery(text=f"w{n} w{n + 20}", relevant={f"d{n}": 1.0}) for n in range(12))
+ENTRIES = [Entry(id=f"d{n}", text=f"w{n + 8} w{39 - n}", access=(EVERYONE,)) for n in range(12)]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two layers of width 32 that know forty words."""
+    folder = tmp_path_factory.mktemp("encoder")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=44, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64
+    )
+    model: Any = BertModel(config)
+    model.save_pretrained(folder)
+    words = {name: place for place, name in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    ends = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
+def job_of(kind: str, method: str, base: Path, folder: Path, **changes: Any) -> RankingJob:
+    index = folder / "index"
+    if not index.is_dir():
+        index.mkdir()
+        write_index(index, ENTRIES, open_encoder().embed(base, [entry.text for entry in ENTRIES]))
+    settings = TrainingSettings(
+        method=method,  # type: ignore[arg-type]
+        lora=LoraSettings(rank=4, alpha=32, targets=TARGETS) if method == "lora" else None,
+        learning_rate=5e-3 if method == "lora" else 1e-3,
+        epochs=6,
+        batch_size=4,
+        token_budget=512,
+        max_length=64,
+        warmup=0.1,
+        weight_decay=0.0,
+        clip_norm=1.0,
+        evaluations_per_epoch=1,
+        precision="fp32",
+        seed=1,
+    )
+    fields = {"train": QUERIES[:9], "held_out": QUERIES[:9], "workspace": folder / f"{kind}-{method}"}
+    return RankingJob(kind=kind, base=base, base_digest=D, snapshot=D, settings=settings, index=index, **(fields | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_bi_encoder_moves_questions_towards_what_answers_them(base: Path, tmp_path: Path, method: str) -> None:
+    job = job_of("bi-encoder", method, base, tmp_path)
+    made = open_trainer().tune(job, lambda _: None)
+    assert made.report.best_held_out_loss < 0.9 * made.report.first_held_out_loss
+    encoder, texts = open_encoder(), [query.text for query in QUERIES[:9]]
+    documents = encoder.embed(base, [entry.text for entry in ENTRIES])
+    fits = [float(np.mean(np.diag((encoder.embed(base, texts, tuned) @ documents.T)[:, :9]))) for tuned in (None, made.folder)]
+    others = [float(np.mean(encoder.embed(base, texts, tuned) @ documents.T)) for tuned in (None, made.folder)]
+    assert fits[1] - others[1] > fits[0] - others[0]
+    assert (made.folder / "adapter_config.json").is_file() == (method == "lora")
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_cross_encoder_scores_pairs_where_it_is_served(base: Path, tmp_path: Path, method: str) -> None:
+    queries = tuple(JudgedQuery(text=f"w{n + 8} w5", relevant={f"d{n}": 1.0}) for n in range(9))
+    job = job_of("cross-encoder", method, base, tmp_path, train=queries, held_out=queries)
+    made = open_trainer().tune(job, lambda _: None)
+    scores = open_encoder().relate(made.folder, [("w1 w2", "w3"), ("w1", "w1 w4 w7")])
+    assert len(scores) == 2
+    assert all(np.isfinite(scores))
+    again = open_encoder().relate(made.folder, [("w1", "w1 w4 w7"), ("w1 w2", "w3")])
+    assert scores == pytest.approx(again[::-1], abs=1e-4)
+
+
+def test_the_same_job_gives_the_same_bytes(base: Path, tmp_path: Path) -> None:
+    job = job_of("bi-encoder", "lora", base, tmp_path)
+    first, second = (
+        (open_trainer().tune(job.model_copy(update={"workspace": tmp_path / name}), lambda _: None).folder / "adapter_model.safetensors")
+        for name in ("a", "b")
+    )
+    assert first.read_bytes() == second.read_bytes()
+    assert json.loads((first.parent / "adapter_config.json").read_text())["r"] == 4
+
+
+def test_without_judged_queries_nothing_is_tuned(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as told:
+        open_trainer().tune(job_of("bi-encoder", "lora", base, tmp_path, train=()), lambda _: None)
+    assert told.value.error_code == "no_judged_queries"

@@ -1,0 +1,282 @@
+"""Every method with every option, by the same tests: a new one joins by itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from support.training_samples import ALL_LINEAR, MakeJob, adapters, settings, variants
+from tailorbird.domain.errors import InvalidInput, Unavailable
+from tailorbird.domain.plan import LoraSettings
+from tailorbird.domain.run import TrainingProgress
+from tailorbird.ports.trainer import TrainedModel, TrainingJob
+from tailorbird.training import open_trainer
+from tailorbird.training.methods import Learner, method_named
+from tailorbird.training.methods.lora.method import adapted_layers
+from tailorbird.training.methods.qlora import QloraLinear, quantised
+from tailorbird.training.network import Network
+from tailorbird.training.optimiser import Optimiser
+from tailorbird.training.packing import pack
+from tailorbird.training.resource_meter import Flops
+from tailorbird.training.tokenization import TokenizedRow
+
+pytestmark = [
+    #: PEFT asks transformers by an old name.
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning"),
+]
+
+CPU = torch.device("cpu")
+IDS = torch.tensor([[1, 9690, 198, 2683, 359, 253, 44, 700]])
+WITH_ADAPTER = [variant for variant in variants() if variant[1] != "none"]
+
+
+def make(make_job: MakeJob, variant: tuple[str, str], **changes: object) -> TrainingJob:
+    method, name = variant
+    return make_job(method, **({"lora": adapters()[name]} if name != "none" else {}), **changes)
+
+
+def weights(trained: TrainedModel) -> str:
+    (path,) = trained.folder.glob("*.safetensors")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def learner(base: Path, method: str, lora: LoraSettings | None, dtype: torch.dtype = torch.float32) -> Learner:
+    chosen = settings(method, **({"lora": lora} if lora else {}))
+    return Learner(method_named(method).read(base, dtype, CPU), chosen, base)
+
+
+def prepared(base: Path, method: str, lora: LoraSettings | None) -> tuple[Network, dict[str, torch.nn.Parameter]]:
+    """A model with adapters that already change something."""
+    torch.manual_seed(3)
+    made = learner(base, method, lora)
+    parameters = method_named(method).prepare(made)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if name.endswith(".B"):
+                parameter.normal_(std=0.1)
+            if name.endswith(".magnitude"):
+                parameter.mul_(1.3)
+    return Network(made.model, "fp32"), parameters
+
+
+@pytest.mark.parametrize("variant", variants(), ids="-".join)
+def test_it_learns_and_ends_in_the_same_bytes_after_an_interruption(variant: tuple[str, str], make_job: MakeJob) -> None:
+    whole = open_trainer().train(make(make_job, variant, workspace="whole"), lambda _: None)
+    assert whole.report.best_held_out_loss < 0.8 * whole.report.first_held_out_loss
+
+    def interrupt(line: TrainingProgress) -> None:
+        if line.step == whole.report.steps // 2:
+            raise KeyboardInterrupt
+
+    job = make(make_job, variant, workspace="interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        open_trainer().train(job, interrupt)
+    assert weights(open_trainer().train(job, lambda _: None)) == weights(whole)
+
+
+@pytest.mark.parametrize("variant", variants(), ids="-".join)
+def test_packed_rows_have_the_gradients_of_plain_ones(variant: tuple[str, str], tiny_base: Path, rows: list[TokenizedRow]) -> None:
+    network, parameters = prepared(tiny_base, variant[0], adapters().get(variant[1]))
+    together = network.loss_sum(pack(rows, torch.float32, CPU))
+    plain = []
+    for row in rows:
+        ids = torch.tensor([row.ids])
+        logits = network.model(input_ids=ids[:, :-1], use_cache=False).logits[0, row.prompt - 1 :]
+        plain.append(torch.nn.functional.cross_entropy(logits, ids[0, row.prompt :], reduction="sum"))
+    wanted = list(parameters.values())
+    pairs = zip(torch.autograd.grad(together, wanted), torch.autograd.grad(torch.stack(plain).sum(), wanted), parameters, strict=True)
+    for ours, theirs, name in pairs:
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm(), name
+
+
+@pytest.mark.parametrize("variant", WITH_ADAPTER, ids="-".join)
+def test_stock_peft_loads_it_to_the_same_logits(variant: tuple[str, str], tiny_base: Path, tmp_path: Path) -> None:
+    method, lora = method_named(variant[0]), adapters()[variant[1]]
+    network, _ = prepared(tiny_base, variant[0], lora)
+    method.save(Learner(network.model, settings(variant[0], lora=lora), tiny_base), tmp_path)
+    base = AutoModelForCausalLM.from_pretrained(tiny_base)
+    if variant[0] == "qlora":
+        _lay_dequantised(network, base)
+    theirs = PeftModel.from_pretrained(base, tmp_path)
+    with torch.no_grad():
+        torch.testing.assert_close(network.model(IDS).logits, theirs(IDS).logits, rtol=1e-4, atol=1e-4)
+
+
+def _lay_dequantised(network: Network, base: torch.nn.Module) -> None:
+    """Gives ``base`` the weights that the quantised ones stand for."""
+    for path, layer in adapted_layers(network.model).items():
+        base.get_submodule(path).weight.data = layer.weight()
+
+
+@pytest.mark.parametrize("name", adapters())
+def test_gradients_are_those_of_peft(name: str, tiny_base: Path, rows: list[TokenizedRow]) -> None:
+    lora = adapters()[name]
+    network, parameters = prepared(tiny_base, "lora", lora)
+    stock = LoraConfig(r=4, lora_alpha=8, target_modules=list(ALL_LINEAR), use_rslora=lora.rslora, use_dora=lora.dora)
+    peft = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_base), stock)
+    theirs = dict(peft.named_parameters())
+    pairs = {}
+    for path, parameter in parameters.items():
+        place, _, side = path.rpartition(".")
+        kind = "lora_magnitude_vector.default.weight" if side == "magnitude" else f"lora_{side}.default.weight"
+        pairs[path] = theirs[f"base_model.model.{place}.{kind}"]
+        pairs[path].data.copy_(parameter.detach())
+    network.loss_sum(pack(rows, torch.float32, CPU)).backward()
+    for row in rows:
+        ids = torch.tensor([row.ids])
+        logits = peft(ids[:, :-1]).logits[0, row.prompt - 1 :]
+        torch.nn.functional.cross_entropy(logits, ids[0, row.prompt :], reduction="sum").backward()
+    for path, parameter in parameters.items():
+        assert parameter.grad is not None
+        assert pairs[path].grad is not None
+        assert (parameter.grad - pairs[path].grad).norm() < 1e-4 * pairs[path].grad.norm(), path
+
+
+# --- options ----------------------------------------------------------------------------------------------------------------------------
+
+
+def test_options_left_alone_change_nothing(tiny_base: Path) -> None:
+    plain = LoraSettings(rank=4, alpha=8, targets=ALL_LINEAR)
+    assert (plain.scaling, plain.model_copy(update={"rslora": True}).scaling) == (2.0, 4.0)
+    made = learner(tiny_base, "lora", plain)
+    parameters = method_named("lora").prepare(made)
+    assert method_named("lora").rates(made) == {}
+    assert {name.rpartition(".")[2] for name in parameters} == {"A", "B"}
+
+
+def test_a_fresh_dora_adapter_changes_nothing(tiny_base: Path) -> None:
+    made = learner(tiny_base, "lora", adapters()["dora"])
+    method_named("lora").prepare(made)
+    with torch.no_grad():
+        expected = AutoModelForCausalLM.from_pretrained(tiny_base)(IDS).logits
+        torch.testing.assert_close(made.model(IDS).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_dora_keeps_a_bias_as_it_is(tiny_base: Path) -> None:
+    from tailorbird.training.methods.lora.dora import DoraLinear
+
+    linear, x = torch.nn.Linear(6, 5), torch.randn(2, 3, 6)
+    layer = DoraLinear(linear, 2, 1.0)
+    layer.magnitude.data.mul_(2)
+    torch.testing.assert_close(layer(x), 2 * (x @ linear.weight.T) + linear.bias)
+
+
+def test_b_learns_faster_by_the_ratio(tiny_base: Path) -> None:
+    made = learner(tiny_base, "lora", adapters()["b_rate"])
+    parameters = method_named("lora").prepare(made)
+    before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    optimiser = Optimiser(parameters, settings(weight_decay=0.0), method_named("lora").rates(made))
+    for parameter in parameters.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.update(1e-3)
+    for name, parameter in parameters.items():
+        moved = (before[name] - parameter.detach()).mean().item()
+        assert moved == pytest.approx(4e-3 if name.endswith(".B") else 1e-3, rel=1e-3)
+
+
+def test_the_adapter_config_tells_peft_its_options(make_job: MakeJob) -> None:
+    for name in ("rslora", "dora"):
+        folder = open_trainer().train(make(make_job, ("lora", name), workspace=name, epochs=1), lambda _: None).folder
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        assert (config["use_rslora"], config["use_dora"]) == (name == "rslora", name == "dora")
+        held = load_file(folder / "adapter_model.safetensors")
+        assert any(key.endswith("lora_magnitude_vector") for key in held) is (name == "dora")
+
+
+# --- four bits --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_quantised_layer_computes_with_the_weight_it_stands_for() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(128, 96)
+    plain = linear.weight.detach().clone()
+    layer = QloraLinear(quantised(linear), 4, 2.0)
+    layer.B.data.normal_()
+    error = (layer.weight() - plain).norm() / plain.norm()
+    assert 0.01 < error < 0.15
+    x = torch.randn(7, 128, requires_grad=True)
+    whole = layer.weight() + 2.0 * layer.B @ layer.A
+    torch.testing.assert_close(layer(x), x @ whole.T + linear.bias, rtol=1e-4, atol=1e-4)
+    layer(x).square().sum().backward()
+    y = x.detach() @ whole.detach().T + linear.bias.detach()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2 * y @ whole.detach(), rtol=1e-3, atol=1e-3)
+    assert {name for name, p in layer.named_parameters() if p.requires_grad} == {"A", "B"}
+
+
+def test_reading_quantises_as_the_layer_would(tiny_base: Path) -> None:
+    read = learner(tiny_base, "qlora", None)
+    plain = AutoModelForCausalLM.from_pretrained(tiny_base)
+    method_named("qlora").prepare(read)
+    layers = adapted_layers(read.model)
+    assert len(layers) == 14
+    for path, layer in layers.items():
+        assert torch.equal(layer.weight(), quantised(plain.get_submodule(path)).dequantised())
+
+
+def test_layers_that_are_not_adapted_are_quantised_too_and_keep_their_bits(
+    make_job: MakeJob, tiny_base: Path, rows: list[TokenizedRow]
+) -> None:
+    some = LoraSettings(rank=4, alpha=8, targets=("q_proj", "down_proj"))
+    network, parameters = prepared(tiny_base, "qlora", some)
+    layer = network.model.model.layers[1].mlp.gate_proj
+    before = layer.dequantised()
+    assert before.shape == (48, 32)
+    plain = network.plain_loss_sum(rows[0])
+    loss = network.loss_sum(pack(rows[:1], torch.float32, CPU))
+    assert loss.item() == pytest.approx(plain, rel=1e-5)
+    loss.backward()
+    assert all(parameter.grad is not None and parameter.grad.any() for parameter in parameters.values())
+    assert torch.equal(layer.dequantised(), before)
+    open_trainer().train(make_job("qlora", lora=some, epochs=1), lambda _: None)
+
+
+def test_four_bits_take_an_eighth_of_the_memory_and_cost_the_same_flops(tiny_base: Path, rows: list[TokenizedRow]) -> None:
+    found = {}
+    for method in ("lora", "qlora"):
+        made = learner(tiny_base, method, None)
+        method_named(method).prepare(made)
+        frozen = sum(layer.linear.weight.nbytes for layer in adapted_layers(made.model).values())
+        found[method] = frozen, Flops(made.model).of(pack(rows, torch.float32, CPU))
+    assert found["qlora"][0] == found["lora"][0] / 8
+    assert found["qlora"][1] == found["lora"][1]
+
+
+def test_dora_on_a_quantised_base_is_refused(make_job: MakeJob) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        open_trainer().train(make_job("qlora", lora=adapters()["dora"]), lambda _: None)
+    assert caught.value.error_code == "dora_quantised"
+
+
+@pytest.fixture
+def without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from tailorbird.training.methods import qlora as method
+
+    monkeypatch.setattr(method, "find_spec", lambda name: None)
+    yield
+    assert "bitsandbytes" in sys.modules
+
+
+@pytest.mark.usefixtures("without_bitsandbytes")
+def test_without_bitsandbytes_it_is_refused_with_what_to_install(make_job: MakeJob) -> None:
+    with pytest.raises(Unavailable, match="bitsandbytes") as caught:
+        open_trainer().train(make_job("qlora"), lambda _: None)
+    assert caught.value.error_code == "package_missing"
+    (finding,) = open_trainer().examine(make_job("qlora")).findings
+    assert finding.code == "package_missing"
+
+
+def test_bf16_dequantises_to_bf16(make_job: MakeJob) -> None:
+    report = open_trainer().train(make_job("qlora", precision="bf16", epochs=3), lambda _: None).report
+    assert report.best_held_out_loss < 0.8 * report.first_held_out_loss
+    assert math.isfinite(report.flops)

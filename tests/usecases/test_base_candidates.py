@@ -1,0 +1,106 @@
+"""Several base models: climbed on one ladder, compared on the same items, and known to the release that is chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.bases import Biased, author_of, two_bases
+from support.usecases import write_objective
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.errors import Exhausted, ModelInvalid
+from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.value import Digest
+from tailorbird.planning import MachineChange
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.releases.load_verification import admit
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.what_if import what_if
+
+SILENT = Progress()
+
+
+@pytest.fixture
+def biased(another_parts: Callable[[], Dependencies]) -> Dependencies:
+    engine = Biased()
+    return replace(another_parts(), engine=lambda: engine)
+
+
+def test_the_base_that_passes_is_chosen_released_and_served(biased: Dependencies, tmp_path: Path) -> None:
+    author = author_of(biased)
+    ended = climbing.adapt(biased, author, two_bases(tmp_path / "job", ladder=["prompt"]), SILENT)
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+    with biased.ledger.work("acme", write=False) as work:
+        ladder = work.records.get(Ladder, ended.conclusion.ladder)
+        content = work.releases.get(ended.conclusion.release).content
+        wide = next(
+            base for digest in work.records.digests(BaseModelRef) if (base := work.records.get(BaseModelRef, digest)).name == "wide"
+        )
+    assert {climb.variant.partition(" on ")[2] for climb in ladder.climbs} == {"base", "wide"}
+    assert len({climb.evidence.n for climb in ladder.climbs}) == 1
+    chosen = next(climb for climb in ladder.climbs if climb.candidate == ladder.chosen)
+    assert chosen.variant.endswith("on wide")
+    across = next(climb for climb in ladder.climbs if climb.variant == "zero-shot on wide").against_below
+    assert across is not None  # paired with the rung below, which is of the other base
+    assert across.n == chosen.evidence.n
+    assert across.low > 0
+    assert (content.base_model_name, content.base_model) == ("wide", wide.digest)
+    card = biased.artifacts.get(_card(biased, ended.conclusion.release)).decode()
+    assert "base_model: wide" in card
+    servable = admit(biased, LoadRequest(tenant="acme", release=ended.conclusion.release, purpose="staging"))
+    assert json.loads((Path(servable.base) / "config.json").read_text())["hidden_size"] == 16
+
+
+def _card(deps: Dependencies, release: Digest) -> Digest:
+    with deps.ledger.work("acme", write=False) as work:
+        return work.releases.get(release).dossier.card
+
+
+def test_of_bases_that_tie_the_cheaper_is_chosen(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    ended = climbing.adapt(deps, author, two_bases(tmp_path / "job", ladder=["prompt", "lora"]), SILENT)
+    assert ended.conclusion is not None
+    with deps.ledger.work("acme", write=False) as work:
+        ladder = work.records.get(Ladder, ended.conclusion.ladder)
+    assert len(ladder.climbs) == 6
+    chosen = next(climb for climb in ladder.climbs if climb.candidate == ladder.chosen)
+    assert chosen.variant == ladder.climbs[0].variant == "zero-shot on base"
+
+
+def test_the_plan_tells_why_each_base_is_in_or_out(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = two_bases(tmp_path / "job", base_models=["base", "wide", "encoder", "again"])
+    encoder, again = tmp_path / "job" / "encoder", tmp_path / "job" / "again"
+    for folder in (encoder, again):
+        folder.mkdir()
+        for file in (tmp_path / "job" / "base").iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+    (encoder / "config.json").write_text('{"auto_map": {"AutoModel": "its.Code"}}')
+    stage = climbing.plan(deps, author, path, SILENT)
+    assert stage.plan is not None
+    told = {base.label: base.reason for base in stage.plan.bases}
+    assert told["base"].startswith("in: ")
+    assert told["wide"].startswith("in: ")
+    assert "asks to run code of its own" in told["encoder"]
+    assert told["again"].startswith("out: it is the same model as base")
+    assert "somebody must read its licence (unknown)" in told["base"]
+    elsewhere = what_if(deps, "acme", stage.run.id, MachineChange(memory=64))
+    assert [rung.variant for rung in elsewhere.rungs] == [rung.variant for rung in stage.plan.rungs]
+    assert "was not fetched here" in elsewhere.bases[2].reason
+
+
+def test_a_base_that_is_misspelt_is_no_reason_but_an_error(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    with pytest.raises(ModelInvalid, match="no base model is called 'wyde'"):
+        climbing.plan(deps, author, two_bases(tmp_path / "job", base_models=["base", "wyde"]), SILENT)
+
+
+def test_bases_that_are_all_too_large_are_refused_before_they_are_fetched(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", base_model="smollm2-135m", budget={"memory_gb": 0.1})
+    with pytest.raises(Exhausted, match=r"0\.1 billion weights alone need") as refused:
+        climbing.plan(deps, author, path, SILENT)
+    assert refused.value.error_code == "no_rung"
+    assert not list(deps.models.own.glob("*"))

@@ -1,0 +1,316 @@
+"""A person is forgotten beyond the rows: in documents and indexes, in prompts, and in the words that serving keeps."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from support.usecases import everything, on_both_databases, write_objective
+from tailorbird import data
+from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
+from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, ObligationKind
+from tailorbird.domain.errors import NotFound
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, KeptWords, Review, ReviewReason
+from tailorbird.domain.ladder import Candidate
+from tailorbird.serving import unit_of
+from tailorbird.testing import MemoryEncoder
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.erasure import erase
+from tailorbird.usecases.feedback import give_feedback, redact, settle_review
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.releases.promotion import sign_and_decide
+from tailorbird.usecases.runs.submit import adapt, plan
+from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
+from usecases.test_rungs_of_retrieval import EncoderReader, WideReader, write_ranking
+
+WHO = "Ada Lovelace"
+SAID = "Ada keeps the keys of the mill under the third stone by the gate."
+ORIGIN = {"origin": "written for this test", "license": "Apache-2.0"}
+
+
+@pytest.fixture
+def admin(deps: Dependencies) -> Actor:
+    return act_as(deps, "acme", "admin")
+
+
+def forget(deps: Dependencies, admin: Actor, who: str = WHO) -> tuple[Erasure, Certificate]:
+    found = erase.erase(deps, admin, who, Progress())
+    return erase.certificate_of(deps, "acme", found.id)
+
+
+def manifest_of(deps: Dependencies, name: str) -> SnapshotManifest:
+    with deps.ledger.work("acme", write=False) as work:
+        return find_snapshot(work, name).manifest
+
+
+@pytest.fixture
+def grounded(tmp_path: Path) -> Path:
+    """An objective with two documents: one of the person, one of nobody."""
+    documents = [{"path": "d.jsonl", "subject": "who", "source": ORIGIN}]
+    path = write_objective(tmp_path / "grounded", ladder=["grounding"], documents=documents)
+    lines = [{"id": "fees", "text": "A refund takes three days.", "who": None}, {"id": "keys", "text": SAID, "who": WHO}]
+    (path.parent / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def test_documents_go_and_both_ends_are_proved(deps: Dependencies, author: Actor, admin: Actor, grounded: Path) -> None:
+    wide = replace(deps, model_reader=WideReader)
+    plan(wide, author, grounded, Progress())
+    before = manifest_of(deps, "desk")
+    _, certificate = forget(deps, admin)
+    after = manifest_of(deps, "desk")
+    assert [document.id for document in data.load_documents(after, deps.artifacts)] == ["fees"]
+    assert (after.parent, after.size, after.rows) == (digest_of(before), before.size, before.rows)
+    (rewritten,) = certificate.snapshots
+    assert rewritten.rows == ()
+    told = rewritten.documents
+    assert told is not None
+    assert (told.count, told.old_size, told.new_size) == (1, 2, 1)
+    (proof,) = told.proofs
+    was, gone = Proof.model_validate_json(proof.was), Proof.model_validate_json(proof.is_gone)
+    assert (was.present, gone.present, was.key) == (True, False, gone.key)
+    assert verify_membership(was, TreeHead(root=told.old_root, size=told.old_size))
+    assert verify_membership(gone, TreeHead(root=told.new_root, size=told.new_size))
+    assert (certificate.reach.documents, certificate.reach.passages) == (1, 1)
+    (source,) = (duty for duty in certificate.duties if duty.kind is ObligationKind.CLEAN_SOURCE)
+    assert (source.what, "line 2" in source.why) == ("d.jsonl", True)
+    assert SAID not in everything(deps)
+    assert "A refund takes three days." in everything(deps)
+    again = plan(wide, author, grounded, Progress()).manifest
+    assert [document.id for document in data.load_documents(again, deps.artifacts)] == ["fees"]
+
+
+@on_both_databases
+def test_an_index_goes_once_no_release_needs_it(deps: Dependencies, author: Actor, approver: Actor, admin: Actor, grounded: Path) -> None:
+    ended = adapt(replace(deps, model_reader=WideReader), author, grounded, Progress())
+    assert ended.conclusion is not None
+    release = str(ended.conclusion.release)
+    asked, first = forget(deps, admin)
+    (index,) = first.reach.indexes
+    assert (first.reach.releases, first.reach.runs) == ((release,), (ended.run.id,))
+    assert [duty.kind for duty in first.duties if duty.what in release] == [ObligationKind.RETIRE]
+    assert deps.artifacts.exists(index)
+    assert SAID in everything(deps)
+    erase.certify(deps, admin, asked.id, digest_of(first), admin.sign(erase.PURPOSE, digest_of(first)))
+    assert forget(deps, admin)[1] == first
+    sign_and_decide(deps, approver, release, "reject", "a person was erased")
+    asked, second = forget(deps, admin)
+    assert (second.earlier, asked.state, asked.signature) == (digest_of(first), ErasureState.OPEN, None)
+    assert set(first.purged) < set(second.purged)
+    assert not [duty for duty in second.duties if duty.kind is ObligationKind.RETIRE]
+    assert {duty.kind for duty in second.duties} == {ObligationKind.CLEAN_SOURCE, ObligationKind.EXPIRE_BACKUPS}
+    assert not deps.artifacts.exists(index)
+    assert SAID not in everything(deps)
+    done = erase.certify(deps, admin, asked.id, digest_of(second), admin.sign(erase.PURPOSE, digest_of(second)))
+    assert done.state is ErasureState.DONE
+    assert forget(deps, admin)[1] == second
+
+
+def test_what_follows_a_certificate_names_the_same_runs(
+    deps: Dependencies, author: Actor, approver: Actor, admin: Actor, grounded: Path
+) -> None:
+    wide = replace(deps, model_reader=WideReader)
+    ended = adapt(wide, author, grounded, Progress())
+    assert ended.conclusion is not None
+    forget(deps, admin)
+    again = plan(wide, author, grounded, Progress()).run.id
+    sign_and_decide(deps, approver, str(ended.conclusion.release), "reject", "a person was erased")
+    assert forget(deps, admin)[1].earlier is not None
+    assert plan(wide, author, grounded, Progress()).run.id == again != ended.run.id
+
+
+def test_queries_that_a_document_answered_are_answered_by_others_or_go(
+    deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path
+) -> None:
+    path = write_ranking(tmp_path / "ranking")
+    path.write_text(path.read_text().replace("- path: documents.jsonl", "- path: documents.jsonl\n  subject: who"))
+    documents = [json.loads(line) for line in (path.parent / "documents.jsonl").read_text().splitlines()]
+    theirs = {"d5", "d6"}
+    lines = [document | {"who": WHO if document["id"] in theirs else None} for document in documents]
+    (path.parent / "documents.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with (path.parent / "queries.csv").open(newline="") as file:
+        rows = [[text, label if label != "d5" else "d5|d7"] for text, label in csv.reader(file)]
+    with (path.parent / "queries.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    ranking = replace(deps, model_reader=EncoderReader, encoder=MemoryEncoder)
+    ended = adapt(ranking, author, path, Progress())
+    assert ended.conclusion is not None
+    _, certificate = forget(deps, admin)
+    after = manifest_of(deps, "search")
+    kept = {row["target"]: row["provenance"]["transforms"] for row in map(json.loads, data.stored_rows(after, deps.artifacts))}
+    assert after.size == 399
+    assert not [target for target in kept if '"d5"' in target or '"d6"' in target]
+    assert [entry.code for entry in data.load_quarantine(after, deps.artifacts)].count("answer_gone") == 1
+    changed = [row for row in map(json.loads, data.stored_rows(after, deps.artifacts)) if row["provenance"]["transforms"]]
+    assert [row["target"] for row in changed] == ['{"d7":1}']
+    assert changed[0]["id"] == data.row_id(changed[0]["text"], changed[0]["target"])
+    with deps.ledger.work("acme", write=False) as work:
+        assert work.splits.assigned("search")[changed[0]["id"]][0] == changed[0]["split"]
+    assert certificate.reach.releases == (ended.conclusion.release,)
+    assert certificate.reach.indexes
+
+
+def test_a_prompt_that_no_release_uses_goes_and_one_in_use_is_marked(
+    deps: Dependencies, author: Actor, approver: Actor, admin: Actor, tmp_path: Path
+) -> None:
+    source = [{"path": "rows.csv", "subject": "who", "source": ORIGIN}]
+    path = write_objective(tmp_path / "job", data=source, ladder=["prompt"], kpis=[{"metric": "accuracy", "target": 0.7}])
+    place = path.parent / "rows.csv"
+    header, *lines = place.read_text().splitlines()
+    place.write_text("\n".join([f"{header},who", *(f"{line},person {n // 10}" for n, line in enumerate(lines))]) + "\n")
+    ended = adapt(deps, author, path, Progress())
+    assert ended.conclusion is not None
+    with deps.ledger.work("acme", write=False) as work:
+        candidates = {digest: work.records.get(Candidate, digest) for digest in work.records.digests(Candidate)}
+        used = work.releases.get(ended.conclusion.release).content.candidate if ended.conclusion.release else None
+    shown = next(found.prompt.demonstrations[0] for found in candidates.values() if found.prompt.demonstrations)
+    (number,) = (n for n, line in enumerate(lines) if line.startswith(shown.text))
+    _, certificate = forget(deps, admin, f"person {number // 10}")
+    reached = set(certificate.reach.prompts)
+    assert reached == {digest for digest, found in candidates.items() if shown in found.prompt.demonstrations}
+    assert set(certificate.forgotten) == reached - {used}
+    assert (ObligationKind.RETIRE in {duty.kind for duty in certificate.duties}) == (used in reached)
+    if used in reached:
+        sign_and_decide(deps, approver, str(ended.conclusion.release), "reject", "a person was erased")
+        assert forget(deps, admin, f"person {number // 10}")[1].forgotten == (used,)
+    with deps.ledger.work("acme", write=False) as work:
+        assert reached.isdisjoint(work.records.digests(Candidate))
+    other = next(n for n, line in enumerate(lines) if n // 10 != number // 10 and line.split(",")[0] != shown.text)
+    assert forget(deps, admin, f"person {other // 10}")[1].reach.runs
+
+
+# ------------------------------------------------------------------------------------------------ words of requests
+
+
+def row(request: str, **changes: object) -> RequestRow:
+    fields: dict[str, object] = {
+        "id": request,
+        "tenant": "acme",
+        "key": "key-1",
+        "alias": "acme/desk",
+        "release": digest_bytes(b"release"),
+        "arm": "main",
+        "route": "/v1/chat/completions",
+        "status": 200,
+        "outcome": "ok",
+        "error": None,
+        "prediction": "refund",
+        "prompt_tokens": 20,
+        "completion_tokens": 2,
+        "latency_ms": 12.5,
+        "sketch": "ab12",
+    }
+    return RequestRow.model_validate(fields | changes)
+
+
+class Desk:
+    """A desk that was asked things, and keeps the words."""
+
+    def __init__(self, deps: Dependencies) -> None:
+        self.deps = deps
+        self.now = deps.clock.now()
+        with deps.ledger.work("acme") as work:
+            for version, salt in ((1, ""), (2, "pepper")):
+                self.alias = Alias(
+                    tenant="acme",
+                    name="desk",
+                    targets=(AliasTarget(release=digest_bytes(b"release")),),
+                    version=version,
+                    moved_at=self.now,
+                    moved_by="operator",
+                    salt=salt,
+                )
+                work.aliases.put(self.alias)
+
+    def asked(self, request: str, text: str, answer: str = "refund", user: str = "") -> None:
+        """As the journal writes it."""
+        unit = unit_of(self.alias, user) if user else ""
+        until = self.now + timedelta(days=30)
+        with self.deps.ledger.work("acme") as work:
+            work.requests.add([row(request, at=self.now, unit=unit)])
+            work.contents.add([KeptWords(tenant="acme", request=request, text=text, answer=answer, at=self.now, expires_at=until)])
+            work.reviews.add([Review(tenant="acme", request=request, alias="acme/desk", reason=ReviewReason.SAMPLE, queued_at=self.now)])
+
+
+@pytest.fixture
+def person(deps: Dependencies, author: Actor, tmp_path: Path) -> str:
+    """An objective with one row of the person, and what it says."""
+    path = write_objective(tmp_path / "job", data=[{"path": "rows.csv", "subject": "who", "source": ORIGIN}])
+    place = path.parent / "rows.csv"
+    header, *lines = place.read_text().splitlines()
+    said = "the parcel that I sent to mill road on monday was opened by somebody else"
+    theirs = f"{said},delivery,{WHO}"
+    place.write_text("\n".join([f"{header},who", *(f"{line}," for line in lines), theirs]) + "\n")
+    plan(deps, author, path, Progress())
+    return said
+
+
+@on_both_databases
+def test_words_of_the_person_go_and_others_stay(deps: Dependencies, admin: Actor, person: str) -> None:
+    desk = Desk(deps)
+    desk.asked("same", person.upper() + "!")
+    desk.asked("within", f"Hello, {person}. Can you help?")
+    desk.asked("answer", "what happened?", answer=f"You said: {person}")
+    desk.asked("named", f"tell {WHO} that I called")
+    desk.asked("sent", "something else altogether", user=WHO)
+    desk.asked("labelled", "what did they say?")
+    desk.asked("stranger", "the parcel that I sent was opened", user="Charles Babbage")
+    give_feedback(deps, "acme", "key-1", FeedbackGiven(request="labelled", kind=FeedbackKind.LABEL, value=person))
+    give_feedback(deps, "acme", "key-1", FeedbackGiven(request="same", kind=FeedbackKind.THUMB, value="down"))
+    settle_review(deps, act_as(deps, "acme", "reviewer"), "sent", "WORDS OF A REVIEWER")
+    _, certificate = forget(deps, admin)
+    went = {each.request: (each.why, each.what) for each in certificate.words}
+    every = ("kept", "review", "trace")
+    assert went == {
+        "answer": ("held", every),
+        "labelled": ("held", ("kept", "feedback", "review", "trace")),
+        "named": ("held", every),
+        "same": ("held", every),
+        "sent": ("sent", ("kept", "feedback", "review", "trace")),
+        "within": ("held", every),
+    }
+    assert all(len(each.key) == 64 for each in certificate.words)
+    with deps.ledger.work("acme", write=False) as work:
+        assert [one.request for one in work.contents.page("", 9)] == ["stranger"]
+        assert {one.id: (one.unit, one.sketch, one.prediction) for one in work.requests.latest() if one.id != "stranger"} == dict.fromkeys(
+            went, ("", "", None)
+        )
+        assert work.requests.get("stranger").unit
+        assert Counter(work.reviews.get(request).state for request in went) == {"dropped": 5, "settled": 1}
+        assert [(said.kind, said.value) for said in work.feedback.of("same")] == [(FeedbackKind.THUMB, "down")]
+    left = everything(deps)
+    assert not [words for words in (person, person.upper(), WHO, "WORDS OF A REVIEWER", "something else altogether") if words in left]
+    assert "the parcel that I sent was opened" in left
+    assert forget(deps, admin)[1] == certificate
+
+
+def test_who_only_asked_is_forgotten_too_and_found_again_later(deps: Dependencies, admin: Actor) -> None:
+    desk = Desk(deps)
+    with pytest.raises(NotFound):
+        erase.erase(deps, admin, WHO, Progress())
+    desk.asked("first", "where is it", user=WHO)
+    first_asked, first = forget(deps, admin)
+    assert ([each.request for each in first.words], first.snapshots) == (["first"], ())
+    desk.asked("second", "where is it", user=WHO)
+    asked, second = forget(deps, admin)
+    assert ([each.request for each in second.words], second.earlier, asked.id) == (["second"], digest_of(first), first_asked.id)
+
+
+def test_redacted_words_are_recognised(deps: Dependencies, author: Actor, admin: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", data=[{"path": "rows.csv", "subject": "who", "source": ORIGIN}])
+    place = path.parent / "rows.csv"
+    header, *lines = place.read_text().splitlines()
+    said = "write to ada.l@example.org when the parcel that was opened has been found again"
+    place.write_text("\n".join([f"{header},who", *(f"{line}," for line in lines), f"{said},delivery,{WHO}"]) + "\n")
+    plan(deps, author, path, Progress())
+    Desk(deps).asked("redacted", said.replace("ada.l@example.org", "[EMAIL]"))
+    assert [each.request for each in forget(replace(deps, redact=redact), admin)[1].words] == ["redacted"]

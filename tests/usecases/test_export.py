@@ -1,0 +1,101 @@
+"""A release leaves the house signed, approved, whole, and told of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from support.usecases import write_objective
+from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.release import Release
+from tailorbird.ports.trainer import Merged, MergeJob
+from tailorbird.testing import MemoryTrainer
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.releases.export import export_release
+from tailorbird.usecases.releases.promotion import find_release, sign_and_decide
+from tailorbird.usecases.runs.submit import adapt
+
+
+def released(deps: Dependencies, author: Actor, folder: Path, *ladder: str) -> Release:
+    worked = adapt(deps, author, write_objective(folder, ladder=list(ladder)), Progress())
+    assert worked.conclusion is not None
+    assert worked.conclusion.release is not None
+    return find_release(deps, "acme", worked.conclusion.release)
+
+
+def approved(deps: Dependencies, author: Actor, approver: Actor, folder: Path, *ladder: str) -> Release:
+    return sign_and_decide(deps, approver, released(deps, author, folder, *ladder).digest, "approve", "measured")
+
+
+def test_an_adapter_is_merged_and_told_of(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    target = tmp_path / "out" / "model"
+    exported = export_release(deps, operator, release.digest[:20], target, Progress())
+    assert exported.merged == Merged(positions=6, mean_kl=0.0, max_kl=0.0, dtype="float32")
+    assert set(exported.files) == {"README.md", "config.json", "tailorbird.json"}
+    assert json.loads((target / "tailorbird.json").read_text())["content"]["prompt"]["labels"] == ["delivery", "login", "refund"]
+    assert (target / "README.md").read_bytes() == deps.artifacts.get(release.dossier.card)
+    assert [path.name for path in target.parent.iterdir()] == ["model"]
+    with deps.ledger.work("acme", write=False) as work:
+        (event,) = [entry.event for entry in work.events.about(release.digest) if entry.event.kind == "release.exported"]
+    assert (event.actor, event.data["merged"]) == ("operator", True)
+
+
+def test_whole_weights_are_copied(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "full")
+    exported = export_release(deps, operator, release.digest, tmp_path / "model", Progress())
+    assert exported.merged is None
+    assert release.content.weights is not None
+    kept = deps.artifacts.get_tree(release.content.weights) / "config.json"
+    assert (tmp_path / "model" / "config.json").read_bytes() == kept.read_bytes()
+
+
+def test_what_was_not_trained_has_nothing_to_export(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "prompt")
+    with pytest.raises(InvalidInput) as caught:
+        export_release(deps, operator, release.digest, tmp_path / "model", Progress())
+    assert caught.value.error_code == "export_nothing"
+
+
+def test_without_approval_or_role_nothing_leaves(deps: Dependencies, author: Actor, operator: Actor, tmp_path: Path) -> None:
+    release = released(deps, author, tmp_path / "job", "lora")
+    for actor, code in ((author, "role_missing"), (operator, "not_approved")):
+        with pytest.raises(Forbidden) as caught:
+            export_release(deps, actor, release.digest, tmp_path / "model", Progress())
+        assert caught.value.error_code == code
+    with pytest.raises(NotFound):
+        export_release(deps, operator, "f" * 20, tmp_path / "model", Progress())
+    assert not (tmp_path / "model").exists()
+
+
+class Careless(MemoryTrainer):
+    """Merges, and finds that the result differs."""
+
+    def merge(self, job: MergeJob) -> Merged:
+        super().merge(job)
+        raise Corrupt("it differs", "do not use it", code="merge_differs")
+
+
+def test_a_model_that_differs_is_not_left_there(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    with pytest.raises(Corrupt):
+        export_release(replace(deps, trainer=Careless), operator, release.digest, tmp_path / "out" / "model", Progress())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_folder_that_is_taken_or_cannot_be_written(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, tmp_path: Path
+) -> None:
+    release = approved(deps, author, approver, tmp_path / "job", "lora")
+    (tmp_path / "file").write_text("x")
+    for target, code in ((tmp_path / "job", "target_taken"), (tmp_path / "file" / "model", "target_unwritable")):
+        with pytest.raises(InvalidInput) as caught:
+            export_release(deps, operator, release.digest, target, Progress())
+        assert caught.value.error_code == code

@@ -1,0 +1,48 @@
+"""What an operator is told of a workspace: no room, no right to write, no record, checkpoints that stay."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from support.operations import Open, with_upkeep
+from tailorbird.testing import MemoryNotifier
+from tailorbird.usecases.maintenance.health import examine
+
+
+def codes(deps: object) -> list[str]:
+    return [notice.code for notice in examine(deps).notices]  # type: ignore[arg-type]
+
+
+def test_a_workspace_in_order_has_nothing_to_say(another: Open) -> None:
+    deps = another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()})
+    assert examine(deps).writable
+    assert codes(deps) == []
+    assert codes(with_upkeep(deps, checkpoint_hooks={})) == ["checkpoints_stay"]
+    assert not list(deps.workspace.glob(".probe-*"))
+
+
+def test_a_disk_that_is_almost_full(another: Open) -> None:
+    deps = another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()}, disk_floor=1 << 62)
+    assert codes(deps) == ["disk_low"]
+    assert examine(deps).writable
+
+
+def test_a_workspace_that_may_only_be_read(another: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    deps = another(checkpoint_hooks={"https://witness.example/": MemoryNotifier()})
+
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    (notice,) = examine(deps).notices
+    assert (notice.code, "Read-only file system" in notice.text) == ("workspace_unwritable", True)
+    assert str(deps.workspace) not in notice.text
+
+
+def test_a_record_that_is_gone(another: Open, tmp_path: Path) -> None:
+    deps = another(record_file=tmp_path / "no-such.db")
+    assert not examine(deps).writable
+    assert codes(deps)[0] == "record_missing"

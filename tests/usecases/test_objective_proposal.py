@@ -1,0 +1,220 @@
+"""An objective is proposed for data of any shape, and plan accepts it once people have said what only they know."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from support.usecases import open_workspace
+from tailorbird.domain.errors import InvalidInput, ObjectiveInvalid
+from tailorbird.domain.objective import FILL_IN, TaskKind
+from tailorbird.objective import ProvidedFacts, TaskName, read_objective, write_objective
+from tailorbird.testing import MemoryModelReader
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.dependencies import Progress
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs.curate import curate
+from tailorbird.usecases.runs.objective_proposal import Proposal, ProposalRequest, propose
+from tailorbird.usecases.runs.submit import plan
+
+TERMS = {"origin": "our desk, 2024", "license": "proprietary, our own", "consent": "terms of service"}
+
+
+def words(number: int, count: int = 9) -> str:
+    return " ".join(f"w{(number * factor) % 9973}" for factor in (31, 577, 1009, 4001, 6007, 7001, 8009, 8999, 9091)[:count])
+
+
+def as_csv(rows: list[list[str]], separator: str = ",") -> str:
+    out = io.StringIO()
+    csv.writer(out, delimiter=separator).writerows(rows)
+    return out.getvalue()
+
+
+def odd_columns(folder: Path) -> str:
+    """Odd names, quoted line breaks, a BOM, semicolons."""
+    rows = [["Spalte 1", "Was der Kunde schrieb", "Art"]]
+    rows += [[str(n), f'Guten Tag,\n"{words(n)}"; bitte', ("Rechnung", "Lieferung", "Konto; sonst")[n % 3]] for n in range(240)]
+    (folder / "Export 2024.csv").write_text(as_csv(rows, ";"), encoding="utf-8-sig")
+    return "Export 2024.csv"
+
+
+def many_intents(folder: Path) -> str:
+    rows = [["text", "category"], *([words(n), f"intent_{n % 77}"] for n in range(77 * 6))]
+    (folder / "bank.csv").write_text(as_csv(rows))
+    return "bank.csv"
+
+
+def numbered_labels(folder: Path) -> str:
+    table = pyarrow.table({"sentence": [words(n) for n in range(300)], "label": [n % 4 for n in range(300)]})
+    parquet.write_table(table, folder / "rows.parquet")
+    return "rows.parquet"
+
+
+def one_label_rules(folder: Path) -> str:
+    lines = [json.dumps({"utterance": words(n), "intent": "other" if n % 10 else "fraud"}) for n in range(400)]
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return "rows.jsonl"
+
+
+def lists_of_labels(folder: Path) -> str:
+    names = ("unfair", "vague", "one-sided")
+    lines = [{"clause": words(n), "tags": [name for place, name in enumerate(names) if n >> place & 1]} for n in range(320)]
+    (folder / "terms.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return "terms.jsonl"
+
+
+def labels_with_bars(folder: Path) -> str:
+    rows = [["body", "topics"], *([words(n), ("a|b", "b", "a|c", "none")[n % 4]] for n in range(320))]
+    (folder / "topics.tsv").write_text(as_csv(rows, "\t"))
+    return "topics.tsv"
+
+
+def free_answers(folder: Path) -> str:
+    """No column has a name that tells."""
+    lines = [json.dumps({"q": words(n, 6), "source": "faq" if n % 2 else "mail", "a": words(n + 5000) + " so it is"}) for n in range(200)]
+    (folder / "faq.jsonl").write_text("\n".join(lines))
+    return "faq.jsonl"
+
+
+def answers_in_parquet(folder: Path) -> str:
+    table = pyarrow.table({"question": [words(n, 6) for n in range(200)], "response": [words(n + 5000) for n in range(200)]})
+    parquet.write_table(table, folder / "qa.parquet")
+    return "qa.parquet"
+
+
+def nested_turns(folder: Path) -> str:
+    def chat(n: int) -> list[dict[str, str]]:
+        said = [words(n, 5), words(n + 3000, 5), words(n + 6000, 5), words(n + 8000, 5)]
+        return [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(said)]
+
+    lines = [json.dumps({"id": n, "meta": {"channel": "web"}, "messages": chat(n)}) for n in range(200)]
+    (folder / "chats.jsonl").write_text("\n".join(lines))
+    return "chats.jsonl"
+
+
+def folders_of_texts(folder: Path) -> str:
+    for n in range(120):
+        place = folder / "reviews" / ("good", "bad")[n % 2] / f"{n}.txt"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(words(n))
+    return "reviews"
+
+
+def queries_with_passages(folder: Path) -> str:
+    rows = [["query", "passage"], *([words(n, 5), f"Passage {n % 80}: " + words(n % 80 + 4000)] for n in range(240))]
+    (folder / "search.csv").write_text(as_csv(rows))
+    return "search.csv"
+
+
+SHAPES: list[tuple[Callable[[Path], str], TaskName, dict[str, str]]] = [
+    (odd_columns, "classify", {"text": "Was der Kunde schrieb", "label": "Art"}),
+    (many_intents, "classify", {"text": "text", "label": "category"}),
+    (numbered_labels, "classify", {"text": "sentence", "label": "label"}),
+    (one_label_rules, "classify", {"text": "utterance", "label": "intent"}),
+    (lists_of_labels, "classify-many", {"text": "clause", "label": "tags"}),
+    (labels_with_bars, "classify-many", {"text": "body", "label": "topics"}),
+    (free_answers, "generate", {"text": "q", "label": "a"}),
+    (answers_in_parquet, "generate", {"text": "question", "label": "response"}),
+    (nested_turns, "chat", {"messages": "messages"}),
+    (folders_of_texts, "classify", {}),
+    (queries_with_passages, "rank", {"text": "query", "label": "passage"}),
+]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Dependencies:
+    return open_workspace(tmp_path_factory.mktemp("proposing") / "workspace")
+
+
+@pytest.fixture
+def writer(workspace: Dependencies) -> Actor:
+    return act_as(workspace, "acme", "author")
+
+
+def proposed(folder: Path, name: str, said: ProvidedFacts | None = None, documents: str = "") -> Proposal:
+    return propose(ProposalRequest(name, folder, "acme", said or ProvidedFacts(terms=TERMS), documents), lambda _: None)
+
+
+@pytest.mark.parametrize(("make", "task", "columns"), SHAPES, ids=[make.__name__ for make, _, _ in SHAPES])
+def test_plan_accepts_what_is_proposed(
+    tmp_path: Path, workspace: Dependencies, writer: Actor, make: Callable[[Path], str], task: TaskName, columns: dict[str, str]
+) -> None:
+    found = proposed(tmp_path, make(tmp_path))
+    assert (found.draft.task, found.open, found.refused) == (task, (), None)
+    assert {key: found.draft.source[key] for key in ("messages", "text", "label") if key in found.draft.source} == columns
+    path = write_objective(tmp_path, found.draft.name, found.text)[1]
+    kpi = read_objective(path).objective.kpis[0]
+    assert 0.3 <= kpi.target <= 0.9
+    seen = curate(workspace, writer, path, Progress())
+    assert seen.manifest.quarantined <= 0.05 * seen.manifest.read
+
+
+def test_a_plan_is_made_of_what_is_proposed(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    MemoryModelReader().convert(tmp_path, base)
+    found = proposed(tmp_path, many_intents(tmp_path))
+    path = tmp_path / "objective.yaml"
+    path.write_text(found.text.replace("base_model: smollm2-135m", "base_model: base"))
+    assert plan(workspace, writer, path, Progress()).plan
+
+
+def test_what_nobody_said_is_refused_with_what_to_write(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    found = proposed(tmp_path, many_intents(tmp_path), ProvidedFacts(terms={"license": "CC-BY-4.0"}))
+    assert found.open == ("origin", "consent")
+    assert "template" not in found.text
+    path = write_objective(tmp_path, found.draft.name, found.text)[1]
+    with pytest.raises(ObjectiveInvalid) as refused:
+        curate(workspace, writer, path, Progress())
+    assert "`data.0.source.origin` is still to be filled in (whose data it is)" in refused.value.message
+    assert "`data.0.source.consent` is still to be filled in" in refused.value.message
+    assert refused.value.hint.startswith("write whose data it is")
+    assert refused.value.line == next(n for n, line in enumerate(path.read_text().splitlines(), start=1) if FILL_IN in line and n > 5)
+
+
+def test_a_rare_label_is_not_hidden_by_the_common_one(tmp_path: Path) -> None:
+    assert "metric: macro_f1" in proposed(tmp_path, one_label_rules(tmp_path)).text
+
+
+def test_documents_of_their_own(tmp_path: Path, workspace: Dependencies, writer: Actor) -> None:
+    pages = [json.dumps({"doc_id": f"d{n}", "title": f"Page {n}", "text": words(n + 4000)}) for n in range(60)]
+    (tmp_path / "pages.jsonl").write_text("\n".join(pages))
+    (tmp_path / "q.csv").write_text(as_csv([["query", "doc_id"], *([words(n, 5), f"d{n % 60}"] for n in range(240))]))
+    found = proposed(tmp_path, "q.csv", documents="pages.jsonl")
+    assert (found.draft.task, found.refused) == ("rank", None)
+    assert {"id": "doc_id", "title": "title", "text": "text"}.items() <= (found.draft.documents or {}).items()
+    curate(workspace, writer, write_objective(tmp_path, found.draft.name, found.text)[1], Progress())
+    with pytest.raises(InvalidInput) as missing:
+        proposed(tmp_path, "q.csv")
+    assert (missing.value.error_code, missing.value.hint) == ("documents_missing", "name them: --documents FILE")
+
+
+def test_columns_and_task_may_be_said(tmp_path: Path) -> None:
+    said = ProvidedFacts(task="generate", text="utterance", label="intent", terms=TERMS)
+    found = proposed(tmp_path, one_label_rules(tmp_path), said)
+    assert (found.draft.kind, found.refused) == (TaskKind.GENERATE, None)
+    with pytest.raises(InvalidInput) as wrong:
+        proposed(tmp_path, "rows.jsonl", ProvidedFacts(label="intend"))
+    assert (wrong.value.error_code, "did you mean 'intent'?" in wrong.value.hint) == ("column_missing", True)
+
+
+def test_a_file_that_shows_no_task(tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("id\n" + "".join(f"{n}\n" for n in range(90)))
+    with pytest.raises(InvalidInput) as unclear:
+        proposed(tmp_path, "ids.csv")
+    assert unclear.value.error_code == "task_unclear"
+    assert "--label COLUMN" in unclear.value.hint
+
+
+def test_data_that_prove_nothing_are_told_and_the_objective_is_written(tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text(as_csv([["text", "label"], *([words(n), "ab"[n % 2]] for n in range(4))]))
+    found = proposed(tmp_path, "few.csv")
+    assert found.refused is not None
+    assert 'label: "label"' in found.text

@@ -1,0 +1,245 @@
+"""What people do to a release, over a real ledger: approvals, promotion, rollback, keys, and every way it is refused."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from support.usecases import NO_REFERRAL, let_in, show_gateway, write_objective
+from tailorbird.auth import create_key
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.release import ReleaseState
+from tailorbird.ports.engine import LoadRequest
+from tailorbird.testing import FixedClock
+from tailorbird.usecases import Actor, Dependencies, Progress, admit
+from tailorbird.usecases.identities import act_as, create_api_key, disable, key_path, list_api_keys, revoke_api_key
+from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
+from tailorbird.usecases.operations import identities, perform
+from tailorbird.usecases.releases import promotion as moves
+from tailorbird.usecases.rollouts.drill import drill
+from tailorbird.usecases.runs import submit as climbing
+
+SILENT = Progress()
+
+
+def add_identity(deps: Dependencies, admin: Actor, name: str, roles: list[Role]) -> Identity:
+    """As the command line does it: the key is made beside, and its public half told."""
+    public = create_key(key_path(deps, admin.tenant, name))
+    asked = identities.NewIdentity(name=name, roles=frozenset(roles), public_key=public)
+    return perform(deps, admin, identities.ADD, asked)
+
+
+@pytest.fixture
+def release(deps: Dependencies, author: Actor, tmp_path_factory: pytest.TempPathFactory) -> str:
+    ended = climbing.adapt(deps, author, write_objective(tmp_path_factory.mktemp("job")), SILENT)
+    assert ended.conclusion is not None
+    assert ended.conclusion.release is not None
+    return ended.conclusion.release
+
+
+def production(release: str) -> LoadRequest:
+    return LoadRequest(tenant="acme", release=release, purpose="production")
+
+
+def test_the_whole_way_into_production_and_back(deps: Dependencies, approver: Actor, operator: Actor, release: str) -> None:
+    assert moves.sign_and_decide(deps, approver, release, "approve", "read").state is ReleaseState.APPROVED
+    assert moves.stage(deps, operator, release).state is ReleaseState.STAGED
+    moved = moves.promote(deps, operator, release)
+    assert moved.alias.path == "acme/desk"
+    assert moved.alias.targets[0].release == release
+    assert admit(deps, production(release)).id == release
+    back = moves.roll_back(deps, operator, "acme/desk", "drill")
+    assert back.alias.targets == ()
+    assert back.alias.version == 2
+    assert moves.find_release(deps, "acme", release).state is ReleaseState.RETIRED
+
+
+def test_a_replaced_release_answers_again_after_a_rollback(
+    deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str
+) -> None:
+    second = second_release(deps, author, release)
+    for digest in (release, second):
+        moves.sign_and_decide(deps, approver, digest, "approve", "")
+        moves.stage(deps, operator, digest)
+    moves.promote(deps, operator, release)
+    with pytest.raises(Conflict) as refused:
+        moves.promote(deps, operator, second)
+    assert refused.value.error_code == "rollout_needed"
+    let_in(deps, operator, second)
+    assert moves.find_release(deps, "acme", release).state is ReleaseState.STAGED
+    back = moves.roll_back(deps, operator, "desk", "worse")
+    assert back.entered is not None
+    assert back.entered.digest == release
+    assert moves.find_release(deps, "acme", release).state is ReleaseState.PRODUCTION
+    assert moves.find_release(deps, "acme", second).state is ReleaseState.RETIRED
+
+
+def second_release(deps: Dependencies, author: Actor, first: str) -> str:
+    folder = deps.workspace.parent / "second"
+    ended = climbing.adapt(deps, author, write_objective(folder, margin=0.03), SILENT)
+    assert ended.conclusion is not None
+    assert ended.conclusion.release not in (None, first)
+    return str(ended.conclusion.release)
+
+
+@pytest.mark.parametrize("verb", ["stage", "promote"])
+def test_nothing_moves_without_approval(deps: Dependencies, operator: Actor, release: str, verb: str) -> None:
+    with pytest.raises(Conflict):
+        getattr(moves, verb)(deps, operator, release)
+    with pytest.raises(Forbidden, match="not approved"):
+        admit(deps, production(release))
+
+
+def test_the_author_cannot_approve_not_even_with_the_role(deps: Dependencies, release: str) -> None:
+    admin = act_as(deps, "acme", "admin")
+    add_identity(deps, admin, "both", [Role.AUTHOR, Role.APPROVER])
+    both = act_as(deps, "acme", "both")
+    ended = climbing.adapt(deps, both, write_objective(deps.workspace.parent / "own", margin=0.04), SILENT)
+    assert ended.conclusion is not None
+    with pytest.raises(Forbidden, match="cannot decide"):
+        moves.sign_and_decide(deps, both, str(ended.conclusion.release), "approve", "")
+    assert moves.sign_and_decide(deps, both, release, "approve", "").state is ReleaseState.APPROVED
+
+
+def test_naming_somebody_is_not_being_them(deps: Dependencies) -> None:
+    """The author's key does not prove the approver's name."""
+    with pytest.raises(Forbidden):
+        act_as(deps, "acme", "approver", key_path(deps, "acme", "author"))
+
+
+def test_a_signature_by_another_key_is_not_taken(deps: Dependencies, approver: Actor, author: Actor, release: str) -> None:
+    forged = Actor(approver.identity, author.sign)
+    with pytest.raises(InvalidInput, match="was made by author"):
+        moves.sign_and_decide(deps, forged, release, "approve", "")
+    assert moves.find_release(deps, "acme", release).state is ReleaseState.GATED
+
+
+def test_nobody_decides_twice(deps: Dependencies, approver: Actor, release: str) -> None:
+    moves.sign_and_decide(deps, approver, release, "approve", "")
+    with pytest.raises(TailorbirdError):
+        moves.sign_and_decide(deps, approver, release, "approve", "")
+
+
+def test_a_rejected_release_is_gone_for_good(deps: Dependencies, approver: Actor, operator: Actor, release: str) -> None:
+    assert moves.sign_and_decide(deps, approver, release, "reject", "wrong labels").state is ReleaseState.REJECTED
+    with pytest.raises(Conflict):
+        moves.stage(deps, operator, release)
+
+
+def test_changed_bytes_are_refused_and_the_refusal_is_logged(deps: Dependencies, approver: Actor, release: str) -> None:
+    moves.sign_and_decide(deps, approver, release, "approve", "")
+    content = moves.find_release(deps, "acme", release).content
+    damage(deps, content.base_model)
+    with pytest.raises(Corrupt):
+        admit(deps, production(release))
+    with deps.ledger.system(write=False) as system:
+        assert [entry.event.kind for entry in system.events.entries()][-1] == "release.load_refused"
+
+
+def damage(deps: Dependencies, tree: str) -> None:
+    """Flips one byte of the largest file of a tree, wherever the store keeps it."""
+    digests = deps.artifacts.tree(tree).values()
+    files = [path for path in deps.workspace.rglob("*") if path.is_file() and any(d.removeprefix("sha256:") in path.name for d in digests)]
+    assert files
+    for path in files:
+        path.chmod(0o600)
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(bytes(data))
+
+
+def test_what_somebody_approved_before_they_were_disabled_stands(
+    deps: Dependencies, approver: Actor, operator: Actor, release: str
+) -> None:
+    moves.sign_and_decide(deps, approver, release, "approve", "")
+    assert isinstance(deps.clock, FixedClock)
+    deps.clock.advance(timedelta(seconds=1))
+    disable(deps, act_as(deps, "acme", "admin"), "approver")
+    moves.stage(deps, operator, release)
+    assert admit(deps, production(release)).id == release
+
+
+def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(deps: Dependencies, author: Actor, operator: Actor) -> None:
+    """A high-risk release answers; an edit to minimal risk still asks for two people of two roles."""
+    folder = deps.workspace.parent / "tiers"
+    admin = act_as(deps, "acme", "admin")
+    add_identity(deps, admin, "ann", [Role.APPROVER])
+    add_identity(deps, admin, "bob", [Role.REVIEWER])
+    business = {"goal": "Route messages.", "owner": "support"}
+    digests = []
+    for risk in ("high", "minimal"):
+        excepted = {"exceptions": NO_REFERRAL} if risk == "high" else {}
+        ended = climbing.adapt(deps, author, write_objective(folder, business=business | {"risk": risk}, **excepted), SILENT)
+        assert ended.conclusion is not None
+        digests.append(str(ended.conclusion.release))
+        moves.sign_and_decide(deps, act_as(deps, "acme", "ann"), digests[-1], "approve", "")
+        with pytest.raises(Conflict):
+            moves.stage(deps, operator, digests[-1])
+        moves.sign_and_decide(deps, act_as(deps, "acme", "bob"), digests[-1], "approve", "")
+        moves.stage(deps, operator, digests[-1])
+        if risk == "high":
+            into_production_as_high(deps, operator, digests[-1])
+    with pytest.raises(Conflict) as refused:
+        moves.promote(deps, operator, digests[-1])
+    assert refused.value.error_code == "rollout_needed"
+
+
+def into_production_as_high(deps: Dependencies, operator: Actor, digest: str) -> None:
+    """A drill, and two operators."""
+    add_identity(deps, act_as(deps, "acme", "admin"), "second", [Role.OPERATOR])
+    for code in ("drill_needed", "second_operator"):
+        with pytest.raises(Conflict) as refused:
+            moves.promote(deps, operator, digest)
+        assert refused.value.error_code == code
+        show_gateway(deps)
+        drill(deps, operator, digest)
+    moves.promote(deps, act_as(deps, "acme", "second"), digest)
+
+
+def test_the_wrong_role_is_refused(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, release: str) -> None:
+    for actor, call in (
+        (operator, lambda: moves.sign_and_decide(deps, operator, release, "approve", "")),
+        (approver, lambda: moves.stage(deps, approver, release)),
+        (author, lambda: moves.roll_back(deps, author, "desk", "")),
+        (author, lambda: create_api_key(deps, author, "mine")),
+    ):
+        with pytest.raises(Forbidden, match="role"):
+            call()
+        with deps.ledger.system(write=False) as system:
+            last = [entry.event for entry in system.events.entries()][-1]
+        assert (last.kind, last.actor) == ("access.denied", actor.name)
+
+
+def test_rolling_back_what_is_not_there(deps: Dependencies, operator: Actor) -> None:
+    with pytest.raises(NotFound):
+        moves.roll_back(deps, operator, "desk", "")
+    with pytest.raises(NotFound):
+        moves.roll_back(deps, operator, "globex/desk", "")
+
+
+def test_api_keys_are_made_listed_and_revoked(deps: Dependencies) -> None:
+    admin = act_as(deps, "acme", "admin")
+    key, secret = create_api_key(deps, admin, "app")
+    assert secret not in key.model_dump_json()
+    assert [known.id for known in list_api_keys(deps, admin)] == [key.id]
+    revoke_api_key(deps, admin, key.id)
+    assert not list_api_keys(deps, admin)[0].is_valid(deps.clock.now())
+
+
+def test_an_identity_cannot_be_added_twice_and_leaves_no_key(deps: Dependencies) -> None:
+    admin = act_as(deps, "acme", "admin")
+    add_identity(deps, admin, "ada", [Role.REVIEWER])
+    with pytest.raises(Conflict):
+        add_identity(deps, admin, "ada", [Role.APPROVER])
+    assert act_as(deps, "acme", "ada").identity.roles == {Role.REVIEWER}
+
+
+def test_a_checkpoint_is_verified_and_the_log_is_intact(deps: Dependencies, release: str) -> None:
+    admin = act_as(deps, "acme", "admin")
+    checkpoint = make_checkpoint(deps, admin)
+    report = verify_log(deps, admin)
+    assert report.intact
+    assert report.checkpoints == 1
+    assert report.size >= checkpoint.size > 10

@@ -1,0 +1,369 @@
+"""A release let in by degrees: from a plan to production, or back by itself; what each tier demands; what the log keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from support.serving import make_release
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
+from tailorbird.domain.identity import Role
+from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
+from tailorbird.domain.release import Release, ReleaseState
+from tailorbird.domain.rollout import (
+    OPEN,
+    TRANSITIONS,
+    Guard,
+    GuardName,
+    Rollout,
+    RolloutAction,
+    RolloutPlan,
+    RolloutState,
+    RolloutStep,
+    next_rollout_state,
+)
+from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases.feedback import give_feedback
+from tailorbird.usecases.identities import act_as, initialise
+from tailorbird.usecases.releases.promotion import promote
+from tailorbird.usecases.rollouts import drill
+from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, report_rollout, start_rollout, watch_rollouts
+
+PLAN = RolloutPlan(
+    steps=(
+        RolloutStep(kind="shadow", requests=20, minutes=0),
+        RolloutStep(share=0.25, requests=40, minutes=0),
+        RolloutStep(share=0.5, requests=60, minutes=0),
+    )
+)
+
+
+OBJECTIVE = Objective(
+    name="routing",
+    tenant="acme",
+    business=Business(goal="Route messages.", owner="support", risk=RiskTier.LIMITED),
+    task=Task(kind=TaskKind.CLASSIFY, instruction="Classify."),
+    data=(DataSource(path="rows.csv", source=DataOrigin(origin="written for this test", license="Apache-2.0")),),
+    kpis=(Kpi(metric="accuracy", target=0.8),),
+)
+
+
+@dataclass
+class Desk:
+    """An alias with a release in production, and another that is staged."""
+
+    deps: Dependencies
+    operator: Actor
+    old: Release
+    new: Release
+    numbers: Iterator[int]
+
+    @property
+    def alias(self) -> Alias:
+        with self.deps.ledger.work("acme", write=False) as work:
+            return work.aliases.get("routing")
+
+    def state(self, release: Release) -> ReleaseState:
+        with self.deps.ledger.work("acme", write=False) as work:
+            return work.releases.get(release.digest).state
+
+    def start(self, plan: RolloutPlan = PLAN) -> Rollout:
+        return start_rollout(self.deps, self.operator, self.new.digest, plan, lambda _work, _release: None)
+
+    def now(self, rollout: Rollout) -> Rollout:
+        with self.deps.ledger.work("acme", write=False) as work:
+            return work.rollouts.get(rollout.id)
+
+    def serve(self, old: int, new: int, *, shadow: bool = False, **of_new: object) -> list[RequestRow]:
+        """Rows as the gateway would leave them under the alias as it stands."""
+        rows = [self._row(self.old, "a") for _ in range(old)]
+        rows += [self._row(self.new, SHADOW if shadow else "b", **of_new) for _ in range(new)]
+        with self.deps.ledger.work("acme") as work:
+            work.requests.add(rows)
+        return rows
+
+    def _row(self, release: Release, arm: str, **changes: object) -> RequestRow:
+        number = next(self.numbers)
+        usual = RequestRow(
+            id=f"req_{number}", tenant="acme", key="k", alias="acme/routing", release=release.digest, arm=arm, route="/v1", status=200,
+            outcome="ok", error=None, prediction="refund", prompt_tokens=3, completion_tokens=0, latency_ms=10.0 + number % 7,
+            at=self.deps.clock.now(), version=self.alias.version, agrees=True if arm == SHADOW else None, cost=0.001,
+        )  # fmt: skip
+        return usual.model_copy(update=changes)
+
+    def events(self, kind: str) -> list[dict[str, object]]:
+        with self.deps.ledger.work("acme", write=False) as work:
+            return [entry.event.data for entry in work.events.entries() if entry.event.kind == kind]
+
+
+def of_tier(release: Release, risk: RiskTier) -> Release:
+    content = release.content.model_copy(update={"risk": risk, "objective": digest_of(OBJECTIVE)})
+    dossier = release.dossier.model_copy(update={"release": digest_of(content)})
+    return release.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
+
+
+@pytest.fixture
+def furnish(deps: Dependencies) -> Callable[..., Desk]:
+    def make(risk: RiskTier = RiskTier.LIMITED) -> Desk:
+        now = deps.clock.now()
+        old, new = (of_tier(make_release("acme", n, TaskKind.CLASSIFY, now), risk) for n in (1, 2))
+        with deps.ledger.work("acme") as work:
+            work.records.put(OBJECTIVE)
+            work.releases.add(old)
+            work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
+            work.aliases.put(
+                Alias(tenant="acme", name="routing", targets=(AliasTarget(release=old.digest),), moved_at=now, moved_by="olga")
+            )
+        return Desk(deps, act_as(deps, "acme", "operator"), old, new, count())
+
+    return make
+
+
+@pytest.fixture
+def desk(furnish: Callable[..., Desk]) -> Desk:
+    return furnish()
+
+
+def test_a_release_let_in_by_degrees_is_not_promoted_past_its_rollout(desk: Desk) -> None:
+    desk.start()
+    before = desk.alias
+    with pytest.raises(Conflict) as caught:
+        promote(desk.deps, desk.operator, desk.new.digest)
+    assert caught.value.error_code == "rollout_open"
+    assert (desk.alias, desk.state(desk.new)) == (before, ReleaseState.CANARY)
+
+
+def test_from_shadow_to_production(desk: Desk) -> None:
+    begun = desk.start()
+    assert desk.alias.mirror == desk.new.digest
+    assert [target.release for target in desk.alias.targets] == [desk.old.digest]
+    assert desk.state(desk.new) is ReleaseState.CANARY
+    assert watch_rollouts(desk.deps) == 0
+    desk.serve(20, 20, shadow=True)
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.alias.mirror is None
+    assert {t.release: t.weight for t in desk.alias.targets} == {desk.old.digest: 7500, desk.new.digest: 2500}
+    desk.serve(120, 40)
+    assert watch_rollouts(desk.deps) == 1
+    desk.serve(60, 60)
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).state is RolloutState.PROMOTED
+    assert [target.release for target in desk.alias.targets] == [desk.new.digest]
+    assert [target.release for target in desk.alias.previous] == [desk.old.digest]
+    assert (desk.state(desk.old), desk.state(desk.new)) == (ReleaseState.STAGED, ReleaseState.PRODUCTION)
+    assert [passage.action.value for passage in desk.now(begun).history] == ["advance", "advance", "promote"]
+    assert desk.events("rollout.promoted")[0]["errors.candidate"] == 0
+    assert report_rollout(desk.deps, "acme", begun.id).judgement.agreement == 1.0
+
+
+def test_a_breached_guard_takes_it_back_by_itself(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
+    desk.serve(60, 40)
+    assert watch_rollouts(desk.deps) == 0
+    desk.serve(0, 20, status=500, outcome="error", error="internal")
+    assert watch_rollouts(desk.deps) == 1
+    ended = desk.now(begun)
+    assert ended.state is RolloutState.ROLLED_BACK
+    assert "guard on errors" in ended.history[-1].reason
+    assert desk.alias.targets == (AliasTarget(release=desk.old.digest),)
+    assert desk.state(desk.new) is ReleaseState.RETIRED
+    assert desk.state(desk.old) is ReleaseState.PRODUCTION
+    (told,) = desk.events("rollout.rolled_back")
+    assert told["errors.candidate"] == pytest.approx(1 / 3, abs=1e-6)
+    assert watch_rollouts(desk.deps) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "guard"),
+    [
+        ({"latency_ms": 100.0}, GuardName.LATENCY),
+        ({"cost": 0.1}, GuardName.COST),
+        ({"malformed": True}, GuardName.FORMAT),
+        ({"outcome": "refused", "status": 400, "error": "x"}, GuardName.REFUSALS),
+        ({"referred": True}, GuardName.REFUSALS),
+    ],
+)
+def test_each_guard_is_told_apart(desk: Desk, changes: dict[str, object], guard: GuardName) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
+    desk.serve(60, 60, **changes)
+    assert watch_rollouts(desk.deps) == 1
+    assert f"guard on {guard.value}" in desk.now(begun).history[-1].reason
+
+
+def test_bad_marks_take_it_back(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=10_000),), guards=(Guard(name=GuardName.FEEDBACK, margin=0.05),)))
+    for row in desk.serve(60, 60):
+        value = "up" if row.release == desk.old.digest else "down"
+        give_feedback(desk.deps, "acme", "key", FeedbackGiven(request=row.id, kind=FeedbackKind.THUMB, value=value))
+    assert watch_rollouts(desk.deps) == 1
+    assert "feedback" in desk.now(begun).history[-1].reason
+
+
+def test_users_that_are_not_divided_as_asked_hold_it(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
+    desk.serve(20, 200)
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).state is RolloutState.HELD
+    desk.serve(0, 30, outcome="error", status=500)
+    desk.serve(180, 0)
+    assert watch_rollouts(desk.deps) == 1, "guards watch while it is held"
+    assert desk.now(begun).state is RolloutState.ROLLED_BACK
+
+
+def test_requests_of_one_user_count_once(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),)))
+    desk.serve(60, 60)
+    desk.serve(0, 40, outcome="error", status=500, unit="the same user")
+    assert watch_rollouts(desk.deps) == 0
+    errors = report_rollout(desk.deps, "acme", begun.id).judgement.guards[0]
+    assert errors.candidate == pytest.approx(1 / 61)
+
+
+def test_too_little_traffic_is_inconclusive_and_a_person_decides(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=1000),), patience_hours=1))
+    desk.deps.clock.advance(timedelta(hours=2))  # type: ignore[attr-defined]
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).state is RolloutState.INCONCLUSIVE
+    with pytest.raises(Conflict) as refused:
+        decide_rollout(desk.deps, desk.operator, begun.id, "promote", "")
+    assert refused.value.error_code == "rollout_unfinished"
+    assert decide_rollout(desk.deps, desk.operator, begun.id, "resume", "wait longer").state is RolloutState.RUNNING
+    assert decide_rollout(desk.deps, desk.operator, begun.id, "roll_back", "enough").state is RolloutState.ROLLED_BACK
+    assert desk.state(desk.new) is ReleaseState.STAGED
+
+
+def test_a_plan_may_leave_the_last_word_to_people(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=20, minutes=0),), then="hold"))
+    desk.serve(20, 20)
+    assert watch_rollouts(desk.deps) == 1
+    assert desk.now(begun).finished
+    assert decide_rollout(desk.deps, desk.operator, begun.id, "promote", "reads well").state is RolloutState.PROMOTED
+
+
+def test_one_rollout_of_a_name_at_a_time(desk: Desk) -> None:
+    desk.start()
+    with pytest.raises(Conflict):
+        desk.start()
+
+
+def test_a_segment_that_goes_the_other_way_is_flagged(desk: Desk) -> None:
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=10_000),), guards=(Guard(name=GuardName.LATENCY, margin=5.0),)))
+    desk.serve(0, 300, latency_ms=30.0, channel="chat")
+    desk.serve(0, 100, latency_ms=2.0, channel="mail")
+    with desk.deps.ledger.work("acme") as work:
+        work.requests.add([desk._row(desk.old, "a", channel="chat") for _ in range(300)])
+        work.requests.add([desk._row(desk.old, "a", channel="mail") for _ in range(100)])
+    found = report_rollout(desk.deps, "acme", begun.id)
+    assert {(s.by, s.segment) for s in found.segments if s.reversed} == {("channel", "mail")}
+
+
+def test_a_high_tier_demands_a_drill_and_two_operators(furnish: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = furnish(RiskTier.HIGH)
+    initialise(desk.deps, "acme", {"second": frozenset({Role.OPERATOR})})
+    second = act_as(desk.deps, "acme", "second")
+    with pytest.raises(Conflict) as refused:
+        desk.start()
+    assert refused.value.error_code == "second_operator"
+    with pytest.raises(Conflict) as refused:
+        desk.start()
+    assert refused.value.error_code == "second_operator", "the same operator twice is one operator"
+    desk.operator = second
+    with pytest.raises(Conflict) as refused:
+        desk.start()
+    assert refused.value.error_code == "drill_needed"
+    with desk.deps.ledger.system() as system:
+        system.gateways.beat("g", 10**6, desk.deps.clock.now())
+    found = drill.drill(desk.deps, second, desk.new.digest)
+    assert found.gateways == 1
+    assert desk.start().state is RolloutState.RUNNING
+    desk.deps.clock.advance(timedelta(days=31))  # type: ignore[attr-defined]
+
+
+def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
+    with pytest.raises(Conflict) as refused:
+        drill.drill(desk.deps, desk.operator, desk.new.digest)
+    assert refused.value.error_code == "no_gateway"
+    with desk.deps.ledger.system() as system:
+        system.gateways.beat("g", 0, desk.deps.clock.now())
+
+    def follow(_seconds: float) -> None:
+        with desk.deps.ledger.system() as system:
+            system.gateways.beat("g", system.tenants.aliases_moved(), desk.deps.clock.now())
+
+    found = drill.drill(desk.deps, desk.operator, desk.new.digest, wait=follow)
+    assert found.promote_seconds > 0
+    with desk.deps.ledger.work("acme", write=False) as work:
+        assert work.aliases.get("routing.staging").targets == ()
+        assert work.aliases.get("routing").targets == (AliasTarget(release=desk.old.digest),)
+    assert len(desk.events("release.drilled")) == 1
+
+
+@given(st.lists(st.sampled_from(RolloutAction), max_size=12))
+def test_the_state_machine_ends_where_it_ends(actions: list[RolloutAction]) -> None:
+    state = RolloutState.RUNNING
+    for action in actions:
+        try:
+            after = next_rollout_state(state, action)
+        except Conflict:
+            assert (state, action) not in TRANSITIONS
+            continue
+        assert state in OPEN, "a final state was left"
+        state = after
+
+
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.sampled_from(["watch", "serve", "fail", "hold", "resume", "roll_back", "promote"]), min_size=1, max_size=10))
+def test_whatever_happens_exactly_one_release_is_whole_and_the_other_is_out(
+    another_parts: Callable[[], Dependencies], acts: list[str]
+) -> None:
+    """Alias, releases and rollout are of one mind after any sequence of looks, traffic and decisions."""
+    deps, now = another_parts(), None
+    now = deps.clock.now()
+    old, new = (of_tier(make_release("acme", n, TaskKind.CLASSIFY, now), RiskTier.LIMITED) for n in (1, 2))
+    with deps.ledger.work("acme") as work:
+        work.records.put(OBJECTIVE)
+        work.releases.add(old)
+        work.releases.add(new.model_copy(update={"state": ReleaseState.STAGED}))
+        work.aliases.put(Alias(tenant="acme", name="routing", targets=(AliasTarget(release=old.digest),), moved_at=now, moved_by="olga"))
+    desk = Desk(deps, act_as(deps, "acme", "operator"), old, new, count())
+    begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=20, minutes=0), RolloutStep(share=0.6, requests=20, minutes=0))))
+    for act in acts:
+        _perform(desk, begun, act)
+        _agree(desk, desk.now(begun))
+
+
+def _perform(desk: Desk, begun: Rollout, act: str) -> None:
+    try:
+        if act == "watch":
+            watch_rollouts(desk.deps)
+        elif act in ("serve", "fail"):
+            desk.serve(20, 20, **({"outcome": "error", "status": 500} if act == "fail" else {}))
+        else:
+            decision: Decision = act  # type: ignore[assignment]
+            decide_rollout(desk.deps, desk.operator, begun.id, decision, "")
+    except Conflict:
+        return
+
+
+def _agree(desk: Desk, rollout: Rollout) -> None:
+    targets = [target.release for target in desk.alias.targets]
+    states = {desk.old.digest: desk.state(desk.old), desk.new.digest: desk.state(desk.new)}
+    if rollout.is_open:
+        assert targets == [desk.old.digest, desk.new.digest]
+        assert states == {desk.old.digest: ReleaseState.PRODUCTION, desk.new.digest: ReleaseState.CANARY}
+    elif rollout.state is RolloutState.PROMOTED:
+        assert targets == [desk.new.digest]
+        assert states == {desk.old.digest: ReleaseState.STAGED, desk.new.digest: ReleaseState.PRODUCTION}
+    else:
+        assert targets == [desk.old.digest]
+        assert states[desk.old.digest] is ReleaseState.PRODUCTION
+        assert states[desk.new.digest] in (ReleaseState.STAGED, ReleaseState.RETIRED)

@@ -1,0 +1,174 @@
+"""The rungs that look something up, played to their ends with twins: ranking, grounding; and a rung that breaks off."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+import yaml
+
+from support.usecases import NO_REFERRAL, write_objective
+from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import RiskTier
+from tailorbird.planning import MachineChange
+from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
+from tailorbird.testing import MemoryEncoder, MemoryModelReader, MemoryTrainer
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.climb.timing import accuracy
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.runs.submit import adapt, plan
+from tailorbird.usecases.runs.what_if import what_if
+from tailorbird.usecases.steps import rung_approval
+
+TOPICS = ("wing", "engine", "cabin", "fuel")
+
+
+class EncoderReader(MemoryModelReader):
+    """Reads every source as a toy encoder."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        super().convert(source, target)
+        config = json.loads((target / "config.json").read_text()) | {"model_type": "bert"}
+        (target / "config.json").write_text(json.dumps(config))
+        (target / "chat_template.jinja").unlink()
+
+
+class WideReader(MemoryModelReader):
+    """Reads every source as a toy model whose context holds passages."""
+
+    def convert(self, source: Path, target: Path) -> None:
+        super().convert(source, target)
+        config = json.loads((target / "config.json").read_text()) | {"max_position_embeddings": 4096}
+        (target / "config.json").write_text(json.dumps(config))
+
+
+class BreakingTrainer(MemoryTrainer):
+    """Breaks off with an error that is not ours."""
+
+    def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
+        raise ZeroDivisionError("a row's text could stand here")
+
+
+def _word(number: int) -> str:
+    """Words that no other query has, so that no two of them are near-duplicates, which would all be in one split."""
+    return "".join(Random(number).sample("abcdefghijklmnopqrstuvwxyz", 12))
+
+
+def write_ranking(folder: Path) -> Path:
+    """Queries of which each is answered by the document that bears its number."""
+    folder.mkdir()
+    (folder / "base").mkdir()
+    MemoryModelReader().convert(folder, folder / "base")
+    with (folder / "queries.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for number in range(400):
+            words = f"{_word(number)} {_word(number + 400)}"
+            writer.writerow([f"{words}: does the {TOPICS[number % 4]} part w{number} work", f"d{number}"])
+    documents = [{"id": f"d{n}", "text": f"The {TOPICS[n % 4]} part w{n} works like this."} for n in range(400)]
+    (folder / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
+    origin = {"origin": "written for this test", "license": "Apache-2.0"}
+    content = {
+        "name": "search",
+        "tenant": "acme",
+        "business": {"goal": "Find.", "owner": "support", "risk": "limited"},
+        "task": {"kind": "rank", "instruction": "Rank the documents."},
+        "data": [{"path": "queries.csv", "source": origin}],
+        "documents": [{"path": "documents.jsonl", "source": origin}],
+        "base_model": "base",
+        "kpis": [{"metric": "ndcg@10", "target": 0.7}],
+    }
+    path = folder / "objective.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+def climbed(deps: Dependencies, actor: Actor, path: Path) -> RunReport:
+    return report(deps, "acme", adapt(deps, actor, path, Progress()).run.id)
+
+
+def test_ranking_stops_on_words_where_words_suffice_and_is_released(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    ranking = replace(deps, model_reader=EncoderReader, encoder=MemoryEncoder)
+    told = climbed(ranking, author, write_ranking(tmp_path / "ranking"))
+    assert told.ladder is not None
+    assert [(one.rung, one.variant) for one in told.ladder.climbs] == [(RungKind.SEARCH, "words")]
+    assert told.evidence is not None
+    assert told.evidence.metrics["ndcg@10"].low > 0.7
+    assert told.conclusion is not None
+    assert told.conclusion.release is not None
+    with deps.ledger.work("acme", write=False) as work:
+        content = work.releases.get(told.conclusion.release).content
+    assert content.retrieval is not None
+    assert content.retrieval.what == "documents"
+    assert deps.artifacts.exists(content.retrieval.index)
+
+
+def test_an_encoder_is_no_base_for_answers(deps: Dependencies, author: Actor, objective_path: Path) -> None:
+    with pytest.raises(Exception, match="turns texts into vectors") as told:
+        plan(replace(deps, model_reader=EncoderReader), author, objective_path, Progress())
+    assert getattr(told.value, "error_code", "") == "model_kind"
+
+
+def test_a_rung_that_breaks_off_is_evidence_and_the_ladder_goes_on(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "hard", hard_share=2, ladder=["prompt", "lora", "full"])
+    told = climbed(replace(deps, trainer=BreakingTrainer), author, path)
+    assert told.ladder is not None
+    reasons = {refusal.rung: refusal.reason for refusal in told.ladder.refused}
+    assert "failed while it was being made: it broke off with ZeroDivisionError" in reasons[RungKind.LORA]
+    assert "failed" in reasons[RungKind.FULL]
+    assert "row's text" not in json.dumps(reasons)
+    assert told.conclusion is not None
+
+
+def test_all_weights_at_high_risk_wait_for_leave_that_the_author_cannot_give(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    business = {"goal": "Route.", "owner": "support", "risk": RiskTier.HIGH.value}
+    path = write_objective(tmp_path / "high", hard_share=2, ladder=["full"], business=business, exceptions=NO_REFERRAL)
+    with pytest.raises(Conflict) as told:
+        adapt(deps, author, path, Progress())
+    assert told.value.error_code == "rung_not_allowed"
+    with deps.ledger.work("acme", write=False) as work:
+        run = work.runs.all()[0].id
+    with pytest.raises(Forbidden):
+        rung_approval.allow(deps, author, run, RungKind.FULL, "mine")
+    rung_approval.allow(deps, act_as(deps, "acme", "approver"), run, RungKind.FULL, "the gate asks for it")
+    assert climbed(deps, author, path).ladder is not None
+
+
+def test_a_budget_that_affords_no_rung_is_told(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "poor", budget={"money": 0, "hours": 1e-9})
+    with pytest.raises(Exhausted) as told:
+        plan(deps, author, path, Progress())
+    assert told.value.error_code == "no_rung"
+    assert "the budget is" in told.value.message
+
+
+def test_estimates_are_kept_beside_what_happened_and_plans_are_made_for_other_machines(
+    deps: Dependencies, author: Actor, tmp_path: Path
+) -> None:
+    path = write_objective(tmp_path / "listed", ladder=["lora"])
+    told = climbed(deps, author, path)
+    (error,) = accuracy(deps, "acme").errors
+    assert (error.run, error.rung) == (told.run.id, RungKind.LORA)
+    assert error.took_seconds > 0
+    small = what_if(deps, "acme", told.run.id, MachineChange(memory=0.2))
+    assert small.rungs == ()
+    assert "use a machine with" in small.left_out[0].reason
+    faster = what_if(deps, "acme", told.run.id, MachineChange(gpu="h100"))
+    assert faster.machine.gpus == ("NVIDIA H100 SXM",)
+    assert told.plan is not None
+    assert faster.rungs[0].time.likely < told.plan.rungs[0].time.likely
+
+
+def test_passages_are_shown_where_documents_are_named(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    origin = {"origin": "written for this test", "license": "Apache-2.0"}
+    path = write_objective(tmp_path / "grounded", ladder=["grounding"], documents=[{"path": "d.jsonl", "source": origin}])
+    (path.parent / "d.jsonl").write_text(json.dumps({"id": "fees", "text": "A refund takes three days."}) + "\n")
+    told = climbed(replace(deps, model_reader=WideReader), author, path)
+    assert told.ladder is not None
+    assert told.ladder.climbs[0].rung is RungKind.GROUNDING

@@ -1,0 +1,159 @@
+"""Snapshots listed, shown, compared, proved, reported and fixed: what people do with data beside the climb."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support.usecases import write_objective
+from tailorbird import data
+from tailorbird.crypto.membership_proofs import verify_membership
+from tailorbird.domain.dataset import Row, Split
+from tailorbird.domain.errors import DataInvalid, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.row_decisions import FixAction
+from tailorbird.reporting import data_report
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.identities import act_as
+from tailorbird.usecases.runs import submit
+from tailorbird.usecases.runs.curate import curate
+from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
+from tailorbird.usecases.snapshots.label_errors import Fix
+from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot
+
+
+@pytest.fixture
+def snapshot(deps: Dependencies, author: Actor, objective_path: Path) -> Snapshot:
+    found = curate(deps, author, objective_path, Progress())
+    return Snapshot(digest=found.digest, manifest=found.manifest)
+
+
+def rows_of(deps: Dependencies, found: Snapshot, split: Split = Split.TRAIN) -> tuple[Row, ...]:
+    return data.load_rows(found.manifest, deps.artifacts, split)
+
+
+def test_curating_goes_no_further_and_adapt_takes_it_up(
+    deps: Dependencies, author: Actor, snapshot: Snapshot, objective_path: Path
+) -> None:
+    with deps.ledger.work("acme", write=False) as work:
+        (run,) = work.runs.all()
+        assert [step.name for step in work.steps.of(run.id)] == ["snapshot"]
+    assert submit.plan(deps, author, objective_path, Progress()).run.id == run.id
+    for name in (snapshot.digest, snapshot.digest[7:19], "desk", run.id):
+        assert snapshot_queries.show(deps, "acme", name).digest == snapshot.digest
+    with pytest.raises(NotFound):
+        snapshot_queries.show(deps, "acme", "another")
+
+
+def test_a_decision_makes_a_snapshot_and_an_event_each(deps: Dependencies, author: Actor, snapshot: Snapshot, objective_path: Path) -> None:
+    first, second, third = rows_of(deps, snapshot)[:3]
+    other = next(label for label in snapshot.manifest.labels if label != first.target)
+    fixes = [
+        Fix(row=first.id, action=FixAction.RELABEL, label=other),
+        Fix(row=second.id, action=FixAction.DROP),
+        Fix(row=third.id, action=FixAction.KEEP),
+    ]
+    done = label_errors.fix(deps, author, "desk", fixes)
+    assert (done.kept, done.relabelled, done.dropped, done.manifest.parent) == (1, 1, 1, snapshot.digest)
+    found = snapshot_queries.diff(deps, "acme", snapshot.digest, done.digest)
+    assert (found.counts["relabelled"], found.counts["removed"], found.counts["added"]) == (1, 1, 0)
+    assert (found.relabelled[0].before, found.relabelled[0].after, found.reasons) == (first.target, other, {"dropped": 1})
+    with deps.ledger.work("acme", write=False) as work:
+        logged = [entry for entry in work.events.latest(20) if entry.event.kind == "data.decided"]
+    assert len(logged) == 3
+    assert not [entry for entry in logged if first.id in entry.body or first.text in entry.body]
+    again = curate(deps, author, objective_path, Progress())
+    relabelled = next(row for row in rows_of(deps, Snapshot(digest=again.digest, manifest=again.manifest)) if row.text == first.text)
+    assert (relabelled.target, relabelled.provenance.transforms) == (other, ("relabel:author",))
+    assert again.manifest.size == done.manifest.size
+
+
+def test_only_keeping_changes_no_snapshot(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:
+    row = rows_of(deps, snapshot)[0]
+    assert label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.KEEP)]).digest == snapshot.digest
+
+
+def test_a_relabelled_row_that_repeats_another_goes(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "twice")
+    place = path.parent / "rows.csv"
+    lines = place.read_text().splitlines()
+    text, label = lines[1].rsplit(",", 1)
+    other = next(one for one in ("refund", "delivery", "login") if one != label)
+    place.write_text("\n".join([*lines, f"{text},{other}"]) + "\n")
+    before = curate(deps, author, path, Progress())
+    row = next(
+        row for split in Split for row in data.load_rows(before.manifest, deps.artifacts, split) if row.text == text and row.target == label
+    )
+    done = label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.RELABEL, label=other)])
+    assert done.manifest.size == before.manifest.size - 1
+
+
+@pytest.mark.parametrize(("fix", "error"), [("missing", NotFound), ("unknown label", InvalidInput), ("no label", InvalidInput)])
+def test_what_cannot_be_decided_is_refused_and_changes_nothing(
+    deps: Dependencies, author: Actor, snapshot: Snapshot, fix: str, error: type[Exception]
+) -> None:
+    row = rows_of(deps, snapshot)[0].id
+    wrong = {
+        "missing": Fix(row="sha256:" + "0" * 64, action=FixAction.DROP),
+        "unknown label": Fix(row=row, action=FixAction.RELABEL, label="unheard of"),
+        "no label": Fix(row=row, action=FixAction.RELABEL),
+    }[fix]
+    with pytest.raises(error):
+        label_errors.fix(deps, author, "desk", [wrong])
+    with deps.ledger.work("acme", write=False) as work:
+        assert work.decisions.of("desk") == ()
+
+
+def test_a_split_is_not_emptied_by_decisions(deps: Dependencies, author: Actor, snapshot: Snapshot) -> None:
+    with pytest.raises(DataInvalid):
+        label_errors.fix(deps, author, "desk", [Fix(row=row.id, action=FixAction.DROP) for row in rows_of(deps, snapshot, Split.DEV)])
+
+
+def test_the_ranking_shows_texts_to_those_who_may(deps: Dependencies, author: Actor, operator: Actor, snapshot: Snapshot) -> None:
+    found = label_errors.suspects(deps, author, "desk", 10)
+    assert 0 < len(found.suspects) <= 10
+    assert [one.score for one in found.suspects] == sorted((one.score for one in found.suspects), reverse=True)
+    tests = {row.id for row in rows_of(deps, snapshot, Split.TEST)}
+    assert not tests & {one.row for one in found.suspects}
+    with deps.ledger.work("acme", write=False) as work:
+        (entry,) = work.events.latest(1)
+    assert (entry.event.kind, entry.event.actor, entry.event.subject) == ("data.read", "author", snapshot.digest)
+    with pytest.raises(Forbidden):
+        label_errors.suspects(deps, operator, "desk", 10)
+    label_errors.fix(deps, author, "desk", [Fix(row=found.suspects[0].row, action=FixAction.KEEP)])
+    assert found.suspects[0].row not in {one.row for one in label_errors.suspects(deps, author, "desk", 10).suspects}
+
+
+def test_presence_and_absence_of_a_row_are_proved(deps: Dependencies, snapshot: Snapshot) -> None:
+    row = rows_of(deps, snapshot)[0]
+    present = snapshot_queries.prove(deps, "acme", "desk", row.text.upper(), row.target)
+    absent = snapshot_queries.prove(deps, "acme", "desk", "never said", row.target)
+    assert (present.proof.present, absent.proof.present) == (True, False)
+    assert verify_membership(present.proof, present.head)
+    assert verify_membership(absent.proof, absent.head)
+
+
+def test_the_report_shows_texts_only_when_asked(deps: Dependencies, author: Actor, operator: Actor, snapshot: Snapshot) -> None:
+    texts = [row.text for split in Split for row in rows_of(deps, snapshot, split)]
+    plain = data_report(report.report(deps, operator, "desk", examples=False))
+    assert not [text for text in texts if text in plain]
+    assert snapshot.digest in plain
+    with pytest.raises(Forbidden):
+        data_report(report.report(deps, operator, "desk", examples=True))
+    shown = data_report(report.report(deps, author, "desk", examples=True))
+    assert [text for text in texts if text in shown]
+
+
+def test_markup_in_the_data_is_only_text_in_the_report(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "nasty")
+    place = path.parent / "rows.csv"
+    place.write_text(place.read_text().replace(",refund", ",<script>alert(1)</script>"))
+    curate(deps, author, path, Progress())
+    assert "<script>" not in data_report(report.report(deps, act_as(deps, "acme", "author"), "desk", examples=True))
+
+
+def test_an_upload_is_looked_at(deps: Dependencies) -> None:
+    rows = "".join(json.dumps({"text": f"words {n}", "label": "ab"[n % 2]}) + "\n" for n in range(20))
+    found = report.inspect_uploaded(deps, "deep/rows.jsonl", deps.artifacts.put(rows.encode()))
+    assert (found.rows, found.task, found.name) == (20, "classify", "deep/rows.jsonl")

@@ -1,0 +1,130 @@
+"""Objectives that come from elsewhere, with their data uploaded before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from support.usecases import write_objective
+from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.run import Run, RunState
+from tailorbird.domain.value import Digest
+from tailorbird.processes import StepWorker
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
+from tailorbird.usecases.operations import perform, runs
+from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.runs.uploads import keep_upload
+
+
+def upload(deps: Dependencies, author: Actor, data: bytes) -> Digest:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "file").write_bytes(data)
+        return keep_upload(deps, author, Path(folder)).digest
+
+
+def submit(deps: Dependencies, author: Actor, path: Path, **changes: object) -> Run:
+    sent = [file for file in path.parent.rglob("*") if file.is_file() and file != path]
+    files = {file.relative_to(path.parent).as_posix(): upload(deps, author, file.read_bytes()) for file in sent}
+    asked = runs.Submission.model_validate({"objective": path.read_text(), "files": files, "goal": "adapt"} | changes)
+    return perform(deps, author, runs.SUBMIT, asked)
+
+
+def test_a_submitted_run_is_worked_on_without_the_submitters_folder(deps: Dependencies, author: Actor, objective_path: Path) -> None:
+    run = submit(deps, author, objective_path)
+    (objective_path.parent / "rows.csv").unlink()
+    StepWorker(deps, Progress(), lambda _: None, once=True).run()
+    found = report(deps, "acme", run.id)
+    assert found.run.state is RunState.DONE
+    assert found.conclusion is not None
+    assert found.conclusion.release is not None
+
+
+def test_the_same_submission_is_the_same_run(deps: Dependencies, author: Actor, objective_path: Path) -> None:
+    assert submit(deps, author, objective_path).id == submit(deps, author, objective_path).id
+
+
+def test_what_was_not_uploaded_is_named(deps: Dependencies, author: Actor, objective_path: Path) -> None:
+    with pytest.raises(NotFound, match=r"rows\.csv was not uploaded"):
+        submit(deps, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
+
+
+def test_what_another_tenant_uploaded_was_not_uploaded(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    """Nor can it be told from what nobody did."""
+    objective_path = write_objective(tmp_path / "job", base_model="smollm2-135m")
+    initialise(deps, "globex", FIRST_PEOPLE)
+    theirs = upload(deps, act_as(deps, "globex", "author"), b"text,label\nwhat only they know,refund\n")
+    with pytest.raises(NotFound) as foreign:
+        submit(deps, author, objective_path, files={"rows.csv": theirs})
+    with pytest.raises(NotFound) as missing:
+        submit(deps, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
+    assert foreign.value.as_dict() == missing.value.as_dict()
+    assert upload(deps, author, b"text,label\nwhat only they know,refund\n") == theirs
+    submit(deps, author, objective_path, files={"rows.csv": theirs})
+
+
+def at_an_address(folder: Path) -> Path:
+    """An objective whose data nobody can reach."""
+    source = {"origin": "written for this test", "license": "Apache-2.0"}
+    return write_objective(folder, data=[{"path": "s3://nowhere/rows.csv", "source": source}], base_model="smollm2-135m")
+
+
+def test_data_at_an_address_are_read_by_a_step_and_not_while_the_caller_waits(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = at_an_address(tmp_path / "job")
+    with deps.ledger.system() as system:
+        system.tenants.replace(system.tenants.get("acme").model_copy(update={"places": (AllowedPlace(prefix="s3://nowhere"),)}))
+    run = submit(deps, author, path, files={})
+    assert run.state is RunState.ACTIVE
+    assert submit(deps, author, path, files={}).id == run.id, "a repeated submission finds the run that is under way"
+    with deps.ledger.work("acme") as work:
+        work.runs.set_state(run.id, RunState.DONE)
+    after = submit(deps, author, path, files={})
+    assert after.id != run.id, "what lies there may have changed"
+    assert submit(deps, author, path, files={}).id == after.id
+
+
+def test_a_data_author_must_be_somebody(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    source = {"origin": "written for this test", "license": "Apache-2.0"}
+    path = write_objective(tmp_path / "job", data=[{"path": "rows.csv", "source": source | {"authors": ["data-author"]}}])
+    assert submit(deps, author, path).state is RunState.ACTIVE
+    other = write_objective(tmp_path / "other", data=[{"path": "rows.csv", "source": source | {"authors": ["nobody"]}}])
+    with pytest.raises(InvalidInput, match="data author nobody"):
+        submit(deps, author, other)
+
+
+@pytest.mark.parametrize("outside", ["/secret.csv", "../secret.csv", "https://127.0.0.1/rows.csv", "memory://rows.csv"])
+def test_a_submission_reads_no_file_and_no_network_of_the_server(deps: Dependencies, author: Actor, tmp_path: Path, outside: str) -> None:
+    path = write_objective(
+        tmp_path / "job", data=[{"path": outside, "source": {"origin": "written for this test", "license": "Apache-2.0"}}]
+    )
+    with pytest.raises((InvalidInput, Forbidden)):
+        submit(deps, author, path)
+
+
+def test_a_submission_takes_no_model_from_a_path_of_the_server(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    elsewhere = write_objective(tmp_path / "elsewhere").parent / "base"
+    path = write_objective(tmp_path / "job", base_model=str(elsewhere))
+    with pytest.raises(InvalidInput, match="did not come with the objective"):
+        submit(deps, author, path)
+
+
+def test_a_submission_brings_no_tasks_of_the_harness_whose_templates_would_run(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
+    path = write_objective(tmp_path / "job", limits={"retention": {"max_drop": 0.5, "tasks": ["towns.yaml"]}})
+    (path.parent / "towns.yaml").write_text("task: towns")
+    with pytest.raises(InvalidInput) as refused:
+        submit(deps, author, path)
+    assert refused.value.error_code == "harness_outside"
+
+
+def test_a_faulty_objective_is_named_by_its_line_and_not_by_a_folder_of_the_server(
+    deps: Dependencies, author: Actor, objective_path: Path
+) -> None:
+    text = objective_path.read_text().replace("goal:", "gaol:")
+    with pytest.raises(ObjectiveInvalid) as caught:
+        climbing.submit_uploaded(deps, author, text, {}, RunState.ACTIVE)
+    assert caught.value.line > 0
+    assert str(deps.workspace) not in caught.value.message

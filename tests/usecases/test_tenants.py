@@ -1,0 +1,176 @@
+"""Tenants: added, limited, suspended by the host alone; removed so that no table, artifact or file holds anything of them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, select
+
+from support.serving import make_release
+from tailorbird import auth
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
+from tailorbird.domain.errors import Conflict, Forbidden, NotFound
+from tailorbird.domain.feedback import Feedback, FeedbackKind, KeptWords, Review, ReviewReason, TrafficPolicy
+from tailorbird.domain.identity import Role
+from tailorbird.domain.objective import TaskKind
+from tailorbird.domain.quota import QuotaLimits, Usage
+from tailorbird.domain.release import Release
+from tailorbird.domain.value import Digest
+from tailorbird.ledger.tables import metadata
+from tailorbird.usecases import Actor, Dependencies, tenants
+from tailorbird.usecases.identities import act_as, key_path
+
+LIMITS = QuotaLimits(requests_per_minute=3)
+
+
+@pytest.fixture
+def host(deps: Dependencies) -> Dependencies:
+    return replace(deps, host="acme")
+
+
+@pytest.fixture
+def admin(host: Dependencies) -> Actor:
+    return act_as(host, "acme", "admin")
+
+
+def add(host: Dependencies, admin: Actor, name: str = "globex") -> None:
+    public = auth.create_key(key_path(host, name, "admin"))
+    tenants.add_tenant(host, admin, name, [tenants.Newcomer(name="admin", roles=frozenset({Role.ADMIN}), public_key=public)], LIMITS)
+
+
+def events(deps: Dependencies, kind: str) -> list[str]:
+    with deps.ledger.system(write=False) as system:
+        return [entry.event.subject for entry in system.events.entries() if entry.event.kind == kind]
+
+
+def test_one_verb_each(host: Dependencies, admin: Actor) -> None:
+    add(host, admin)
+    (view,) = [view for view in tenants.view_tenants(host, admin) if view.tenant.name == "globex"]
+    assert view.tenant.limits == LIMITS
+    assert act_as(host, "globex", "admin").tenant == "globex"
+    assert tenants.limit_tenant(host, admin, "globex", QuotaLimits(money_per_month=5)).limits.money_per_month == 5
+    assert tenants.suspend_tenant(host, admin, "globex", resume=False).suspended_at is not None
+    assert tenants.suspend_tenant(host, admin, "globex", resume=True).suspended_at is None
+    for kind in ("tenant.limited", "tenant.suspended", "tenant.resumed"):
+        assert events(host, kind) == ["globex"]
+
+
+def test_another_tenants_admin_may_do_none_of_it_and_sees_its_own_alone(host: Dependencies, admin: Actor) -> None:
+    add(host, admin)
+    theirs = act_as(host, "globex", "admin")
+    with pytest.raises(Forbidden):
+        tenants.limit_tenant(host, theirs, "acme", QuotaLimits())
+    with pytest.raises(Forbidden):
+        tenants.remove_tenant(host, theirs, "acme")
+    assert [view.tenant.name for view in tenants.view_tenants(host, theirs)] == ["globex"]
+
+
+def test_a_tenant_needs_an_admin_and_the_host_stays(host: Dependencies, admin: Actor) -> None:
+    public = auth.create_key(host.workspace / "one.key")
+    with pytest.raises(Conflict):
+        tenants.add_tenant(host, admin, "globex", [tenants.Newcomer(name="a", roles=frozenset({Role.VIEWER}), public_key=public)], LIMITS)
+    with pytest.raises(Conflict):
+        tenants.remove_tenant(host, admin, "acme")
+    with pytest.raises(NotFound):
+        tenants.remove_tenant(host, admin, "nobody")
+
+
+def release_of(tenant: str, deps: Dependencies, adapter: Digest) -> Release:
+    made = make_release(tenant, 1, TaskKind.CLASSIFY, deps.clock.now())
+    content = made.content.model_copy(update={"adapter": adapter})
+    dossier = made.dossier.model_copy(update={"release": digest_of(content)})
+    return made.model_copy(update={"digest": digest_of(content), "content": content, "dossier": dossier})
+
+
+def furnish(deps: Dependencies, tenant: str, adapter: Digest) -> None:
+    """A row in every table that a tenant can have rows in, as far as serving goes."""
+    now = deps.clock.now()
+    release = release_of(tenant, deps, adapter)
+    row = RequestRow(
+        id="req_1", tenant=tenant, key="k", alias=f"{tenant}/desk", release=release.digest, arm="a", route="/v1", status=200, outcome="ok",
+        error=None, prediction="refund", prompt_tokens=1, completion_tokens=0, latency_ms=1.0, at=now,
+    )  # fmt: skip
+    with deps.ledger.work(tenant) as work:
+        work.releases.add(release)
+        work.aliases.put(Alias(tenant=tenant, name="desk", targets=(AliasTarget(release=release.digest),), moved_at=now, moved_by="olga"))
+        work.requests.add([row])
+        work.usage.add([Usage(gateway="g", period="month", start=now, requests=1)])
+        work.feedback.put(Feedback(tenant=tenant, request="req_1", kind=FeedbackKind.THUMB, source="key", value="up", score=1.0, at=now))
+        work.reviews.add([Review(tenant=tenant, request="req_1", alias=row.alias, reason=ReviewReason.SAMPLE, queued_at=now)])
+        work.contents.add([KeptWords(tenant=tenant, request="req_1", text="secret words", answer="refund", at=now, expires_at=now)])
+
+
+def rows_that_name(deps: Dependencies, tenant: str) -> dict[str, int]:
+    """By table, how many rows hold the tenant's name anywhere; the database is read without any of our code."""
+    engine = create_engine(f"sqlite:///{deps.workspace / 'tailorbird.db'}")
+    found = {}
+    with engine.connect() as connection:
+        for table in metadata.sorted_tables:
+            count = sum(re.search(rf"\b{tenant}\b", str(tuple(row))) is not None for row in connection.execute(select(table)))
+            if count:
+                found[table.name] = count
+    engine.dispose()
+    return found
+
+
+def files_that_hold(folder: Path, words: bytes) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.is_file() and words in path.read_bytes()]
+
+
+def tree(deps: Dependencies, folder: Path, *files: str) -> Digest:
+    folder.mkdir(exist_ok=True)
+    for name in files:
+        (folder / name).write_text(f"weights of {name}")
+    return deps.artifacts.put_tree(folder)
+
+
+def test_a_tenant_that_is_removed_leaves_nothing_behind(host: Dependencies, admin: Actor, tmp_path: Path) -> None:
+    add(host, admin)
+    own, shared = tree(host, tmp_path / "own", "globex-only", "base"), tree(host, tmp_path / "shared", "base")
+    furnish(host, "globex", own)
+    furnish(host, "acme", shared)
+    host.artifacts.get_tree(own)
+    assert files_that_hold(host.workspace, b"weights of globex-only")
+    assert set(rows_that_name(host, "globex")) > {
+        "tenants",
+        "identities",
+        "releases",
+        "requests",
+        "usage",
+        "feedback",
+        "reviews",
+        "contents",
+    }
+
+    gone = tenants.remove_tenant(host, admin, "globex")
+
+    assert rows_that_name(host, "globex").keys() == {"log_entries"}
+    assert gone.rows["requests"] == 1
+    assert gone.artifacts == 2  # the tree and the file that nobody else's record leads to
+    assert not files_that_hold(host.workspace, b"weights of globex-only")
+    assert not (host.workspace / "keys" / "globex").exists()
+    assert not host.artifacts.exists(own)
+    assert (host.artifacts.get_tree(shared) / "base").read_text() == "weights of base"
+    with host.ledger.work("acme", write=False) as work:
+        assert work.contents.get("req_1") is not None
+    with pytest.raises(NotFound), host.ledger.work("globex"):
+        pass
+    assert events(host, "tenant.removed") == ["globex"]
+
+
+def test_words_go_when_their_time_is_over_or_the_policy_changes(host: Dependencies, admin: Actor) -> None:
+    own = host.artifacts.put(b"{}")
+    furnish(host, "acme", own)
+    assert tenants.purge(host) == 1
+    with host.ledger.work("acme", write=False) as work:
+        assert work.contents.get("req_1") is None
+    wanted = TrafficPolicy(store_content=True, retention_days=7)
+    with pytest.raises(Conflict):
+        tenants.set_policy(host, admin, wanted)
+    tenants.set_policy(replace(host, redact=str.upper), admin, wanted)
+    with host.ledger.system(write=False) as system:
+        assert system.tenants.get("acme").policy.retention_days == 7

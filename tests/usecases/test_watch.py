@@ -1,0 +1,141 @@
+"""One look at what is in production: quiet when nothing changed, told when something did, and told once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tailorbird.data import load_rows
+from tailorbird.domain.dataset import SnapshotManifest, Split
+from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.errors import Forbidden, Unavailable
+from tailorbird.domain.signal import Severity, Signal
+from tailorbird.testing import FixedClock
+from tailorbird.text.sketch import sketch
+from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.monitoring import watch
+from tailorbird.usecases.releases import promotion as moves
+from tailorbird.usecases.runs import submit as climbing
+
+
+class Ear:
+    """Hears what is told; deaf, it cannot be reached."""
+
+    def __init__(self, *, deaf: bool = False) -> None:
+        self.heard: list[Mapping[str, object]] = []
+        self.deaf = deaf
+
+    def send(self, message: Mapping[str, object]) -> None:
+        if self.deaf:
+            raise Unavailable("nobody answers", "try again")
+        self.heard.append(message)
+
+
+Answer = Callable[[list[str]], None]
+
+
+@pytest.fixture
+def answer(deps: Dependencies, author: Actor, approver: Actor, operator: Actor, objective_path: Path) -> Answer:
+    """A release in production; the fixture lets it answer texts."""
+    ended = climbing.adapt(deps, author, objective_path, Progress())
+    assert ended.conclusion is not None
+    digest = str(ended.conclusion.release)
+    moves.sign_and_decide(deps, approver, digest, "approve", "")
+    moves.stage(deps, operator, digest)
+    moves.promote(deps, operator, digest)
+
+    def add(texts: list[str]) -> None:
+        now = deps.clock.now()
+        rows = [
+            RequestRow(
+                id=f"r{number}",
+                tenant="acme",
+                key="k",
+                alias="acme/desk",
+                release=digest,
+                arm="production",
+                route="chat",
+                status=200,
+                outcome="ok",
+                error=None,
+                prediction=text.split()[-1],
+                prompt_tokens=10,
+                completion_tokens=1,
+                latency_ms=0.0,
+                at=now - timedelta(seconds=number),
+                characters=len(text),
+                sketch=sketch(text),
+            )
+            for number, text in enumerate(texts)
+        ]
+        with deps.ledger.work("acme") as work:
+            work.requests.add(rows)
+
+    return add
+
+
+def known_texts(deps: Dependencies) -> list[str]:
+    """Messages like those of the snapshot: its own, in random order."""
+    with deps.ledger.work("acme", write=False) as work:
+        (digest,) = work.records.digests(SnapshotManifest)
+        manifest = work.records.get(SnapshotManifest, digest)
+    texts = [row.text for row in load_rows(manifest, deps.artifacts, Split.TEST)]
+    return random.Random(1).sample(texts, min(200, len(texts)))
+
+
+def by_name(signals: tuple[Signal, ...]) -> dict[str, Signal]:
+    return {signal.name: signal for signal in signals}
+
+
+def test_messages_like_those_of_the_snapshot_are_no_news(deps: Dependencies, operator: Actor, answer: Answer) -> None:
+    answer(known_texts(deps))
+    found = watch.look(deps, operator)
+    assert {"drift.text", "drift.length", "drift.classes", "service.error_rate", "data.missing_sources"} <= set(by_name(found.signals))
+    assert found.told == ()
+    with deps.ledger.work("acme", write=False) as work:
+        assert len(work.signals.latest()) == len(found.signals)
+
+
+def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, operator: Actor, answer: Answer) -> None:
+    ear = Ear()
+    deps = replace(deps, notifiers=lambda: (ear,))
+    answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
+    found = watch.look(deps, operator)
+    drift = by_name(found.signals)["drift.text"]
+    assert drift.severity is Severity.ALARM
+    assert drift.p_value is not None
+    assert drift.p_value <= 0.01
+    assert drift in found.told
+    assert len(ear.heard) == 1
+    assert isinstance(deps.clock, FixedClock)
+    deps.clock.advance(timedelta(hours=1))
+    assert watch.look(deps, operator).told == ()
+    assert len(ear.heard) == 1
+    with deps.ledger.work("acme", write=False) as work:
+        assert [entry.event.kind for entry in work.events.latest(len(found.told))] == ["signal.raised"] * len(found.told)
+
+
+def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Dependencies, operator: Actor, answer: Answer) -> None:
+    deps = replace(deps, notifiers=lambda: (Ear(deaf=True),))
+    answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
+    found = watch.look(deps, operator)
+    assert found.undelivered == 1
+    assert found.told
+
+
+def test_a_source_that_is_gone_or_unreadable_is_an_alarm(deps: Dependencies, operator: Actor, answer: Answer, objective_path: Path) -> None:
+    rows = objective_path.parent / "rows.csv"
+    rows.write_text("subject,label\na,refund\n")
+    assert by_name(watch.look(deps, operator).signals)["data.unreadable"].severity is Severity.ALARM
+    rows.unlink()
+    assert by_name(watch.look(deps, operator).signals)["data.missing_sources"].severity is Severity.ALARM
+
+
+def test_only_operators_and_workers_look(deps: Dependencies, author: Actor) -> None:
+    with pytest.raises(Forbidden):
+        watch.look(deps, author)
