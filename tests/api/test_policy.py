@@ -32,7 +32,7 @@ from tailorbird.usecases.runs.submit import submit_uploaded
 
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}
-#: Operations of the host, which stand above tenants; ``tests/lifecycle/test_tenants.py`` has them.
+#: Operations of the host, which stand above tenants; ``tests/usecases/test_tenants.py`` has them.
 ABOVE = {"tenant.list", "tenant.add", "tenant.limit", "tenant.places", "tenant.suspend", "tenant.remove"}
 
 
