@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tailorbird.data import contamination, duplicates, quality
 from tailorbird.data.curation import CurationTally, protected_texts, set_apart, sift, treat
+from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
-from tailorbird.data.duplicates.split_groups import TextTies, Tie, components, distinguished, subject_ties, text_ties
+from tailorbird.data.duplicates.split_groups import TextTies, distinguished, subject_ties, text_ties
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend
 from tailorbird.data.readers import SourceRow, SourceRows, read_sources, refuse_if_most, row_id, source_of

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import Item, quarantine
-from tailorbird.data.duplicates.split_groups import Tie, components
 from tailorbird.data.privacy import RedactedText, Redaction
 from tailorbird.data.quality import QualityChecker
 from tailorbird.data.readers import SourceRow, read_texts

@@ -1,6 +1,6 @@
 """Near-duplicates: texts of which most characters, or most words, are the same.
 
-    signatures → text_index → near ← likeness
+    minhash → text_index → near ← edit_similarity
 
 Texts that meet in a bucket are candidates; each pair is then compared exactly, so that what is found is right, and what is missed is rare
 (docs/data.md says how rare). In a bucket with many texts each is compared with the few that came before it, in the order of appearance:
@@ -14,10 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tailorbird.data.duplicates import edit_similarity, minhash, shared_text
+from tailorbird.data.duplicates.components import component_labels
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 #: What decides which texts are near-duplicates. Stored with every snapshot.
@@ -77,7 +76,7 @@ class _Search:
                     ones += found[0]
                     others += found[1]
             if len(ones) > before:
-                self._group_N = _components(self._index.size, ones, others)
+                self._group_N = component_labels(self._index.size, ones, others)
         yield from zip(ones, others, strict=True)
 
     def _ordered_bands(self) -> Iterator[tuple[NDArray[np.uint64], Places]]:
@@ -185,8 +184,3 @@ def sharing_with(keys_N: NDArray[np.uint64], start: int) -> Places:
     short_N = (keys_N * _MIX) >> np.uint64(64 - _SIEVE_BITS)
     sieve[short_N[start:]] = True
     return np.flatnonzero(sieve[short_N])
-
-
-def _components(size: int, ones: list[int], others: list[int]) -> NDArray[np.int32]:
-    graph = coo_array((np.ones(len(ones), dtype=np.int8), (ones, others)), shape=(size, size))
-    return np.asarray(connected_components(graph, directed=False)[1])

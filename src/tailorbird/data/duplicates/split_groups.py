@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
 from tailorbird.data.contamination import WordRuns, pairs_of, runs_of
+from tailorbird.data.duplicates.components import Tie
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.near import pairs_within
 from tailorbird.data.duplicates.shared_text import SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
-
-#: Indices of items that belong together.
-Tie = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -81,23 +74,3 @@ def subject_ties(items: Sequence[Item], alike: Iterable[Sequence[int]] = ()) -> 
         if item.subject is not None and index not in shared:
             by_subject.setdefault(item.subject, []).append(index)
     return [tuple(same) for same in by_subject.values() if len(same) > 1]
-
-
-def components(members: Sequence[int], ties: Iterable[Tie]) -> Iterator[list[int]]:
-    """``members`` parted into sets that ties connect, in the order of their first members; ties reach members only, so that what is left
-    out connects nothing."""
-    members_M = np.fromiter(members, np.intp, len(members))
-    place = np.full(int(members_M.max(initial=-1)) + 1, -1, dtype=np.int32)
-    place[members_M] = np.arange(len(members), dtype=np.int32)
-    ones, others = array("i"), array("i")
-    for tie in ties:
-        first, *rest = [at for index in tie if index < len(place) and (at := int(place[index])) >= 0] or [-1]
-        others.extend(rest)
-        ones.extend([first] * len(rest))
-    graph = coo_array((np.ones(len(ones), dtype=np.int8), (np.array(ones), np.array(others))), shape=(len(members), len(members)))
-    label_M = connected_components(graph, directed=False)[1] if len(members) else members_M
-    order = np.argsort(label_M, kind="stable")
-    begins = np.flatnonzero(np.diff(label_M[order], prepend=-1))
-    ends = np.append(begins[1:], len(order))
-    for part in np.argsort(order[begins], kind="stable").tolist():
-        yield members_M[order[begins[part] : ends[part]]].tolist()

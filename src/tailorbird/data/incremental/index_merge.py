@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from tailorbird.data import contamination
 from tailorbird.data.contamination import WordRuns
 from tailorbird.data.duplicates import near
+from tailorbird.data.duplicates.components import component_labels
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.shared_text import PARTS, SAMPLE, SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
@@ -76,7 +75,7 @@ def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts
     }
     pairs, text = np.concatenate([arrays["near"], arrays["overlaps"]]), np.concatenate([state["text"], numbers])
     subject = np.concatenate([state["subject"], subjects])
-    label = components(len(group_N), pairs)
+    label = component_labels(len(group_N), *pairs.T)
     shared = shared_labels(label[text], subject)
     if (subject >= 0).any() and (shared[label[text[: len(state["text"])]]] != _former_shared(state, former)).any():
         raise NotAnAppend("a text of one person has become one of several")
@@ -129,13 +128,7 @@ def pairs_array(pairs: Sequence[tuple[int, int]]) -> Pairs:
 
 def labels_of(state: State, size: int) -> NDArray[np.int32]:
     """The group of each earlier text."""
-    return components(size, np.concatenate([state["near"], state["overlaps"]]))
-
-
-def components(size: int, pairs: Pairs) -> NDArray[np.int32]:
-    """Numbers of the sets that pairs connect."""
-    graph = coo_array((np.ones(len(pairs), dtype=np.int8), (pairs[:, 0], pairs[:, 1])), shape=(size, size))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int32)
+    return component_labels(size, *np.concatenate([state["near"], state["overlaps"]]).T)
 
 
 def shared_labels(label_N: NDArray[np.int32], subject_N: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -155,7 +148,7 @@ def _parts(label_N: NDArray[np.int32], subject_N: NDArray[np.int32], shared: NDA
     size = len(shared)
     tied = (subject_N >= 0) & ~shared[label_N]
     pairs = np.unique(np.stack([label_N[tied], subject_N[tied] + np.int32(size)], axis=1), axis=0)
-    return components(size + int(subject_N.max(initial=-1)) + 1, pairs)[label_N]
+    return component_labels(size + int(subject_N.max(initial=-1)) + 1, *pairs.T)[label_N]
 
 
 def _texts(state: State, items: Sequence[Item]) -> tuple[NDArray[np.int32], list[str]]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tailorbird.data.duplicates.components import Tie, component_labels
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.split_groups import Tie
 from tailorbird.data.incremental.conditions import SPLITS, Known
-from tailorbird.data.incremental.index_merge import MergedIndex, components
+from tailorbird.data.incremental.index_merge import MergedIndex
 from tailorbird.data.incremental.new_rows import fixed_at, subject_at
 from tailorbird.data.incremental.state import NotAnAppend, State
 from tailorbird.data.readers import SourcePlace, SourceRow
@@ -82,7 +82,7 @@ def _connected(settled_S: Places, edges_E2: Places, *keys: NDArray[np.int32]) ->
         order = np.argsort(key_S, kind="stable").astype(np.int32)
         same = (key_S[order[1:]] == key_S[order[:-1]]) & (key_S[order[1:]] >= 0)
         pairs.append(np.stack([order[:-1][same], order[1:][same]], axis=1))
-    return components(size, np.concatenate(pairs)) if size else np.empty(0, dtype=np.int32)
+    return component_labels(size, *np.concatenate(pairs).T)
 
 
 def _unique(label_S: NDArray[np.int32], other_S: NDArray[np.int8] | None = None) -> int:

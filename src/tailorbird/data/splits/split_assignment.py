@@ -11,8 +11,8 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
+from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import PROTECTION, Item, contaminant, leaks_into, quarantine
-from tailorbird.data.duplicates.split_groups import Tie, components
 from tailorbird.domain.dataset import Quarantined, Split
 
 #: Shares of the three splits where all three are drawn.
