@@ -87,14 +87,29 @@ class ResponseFormat(StrictModel):
         return "{}" if self.type == "json_object" else None
 
 
-class ChatBody(RequestBase):
-    """A chat completion request, as far as it is honoured. ``safety_identifier`` keeps a user on one arm as ``user`` does; ``channel`` and
-    ``language`` in ``metadata`` divide reports."""
+class _AttributedRequest(RequestBase):
+    """A request with OpenAI's newer fields for its user and its metadata. ``safety_identifier`` keeps a user on one arm as ``user`` does;
+    ``channel`` and ``language`` in ``metadata`` divide reports."""
+
+    safety_identifier: str | None = None
+    metadata: dict[str, Any] | None = None
+
+    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        """As the metadata say; else as the headers do."""
+        said = {f"x-tailorbird-{name}": value for name, value in (self.metadata or {}).items() if isinstance(value, str)}
+        return super().segments(dict(headers) | said)
+
+    @property
+    def keeps_to(self) -> str | None:
+        """The newer name counts where both are given."""
+        return self.safety_identifier or self.user
+
+
+class ChatBody(_AttributedRequest):
+    """A chat completion request, as far as it is honoured."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, fail_fast=True)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    safety_identifier: str | None = None
-    metadata: dict[str, Any] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
@@ -123,16 +138,6 @@ class ChatBody(RequestBase):
     def token_limit(self) -> int | None:
         """The newer name counts where both are given."""
         return self.max_completion_tokens or self.max_tokens
-
-    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
-        """As the metadata say; else as the headers do."""
-        said = {f"x-tailorbird-{name}": value for name, value in (self.metadata or {}).items() if isinstance(value, str)}
-        return super().segments(dict(headers) | said)
-
-    @property
-    def keeps_to(self) -> str | None:
-        """The newer name counts where both are given."""
-        return self.safety_identifier or self.user
 
 
 def parse_chat(body: bytes) -> ChatBody:
@@ -262,15 +267,13 @@ class TextOptions(StrictModel):
     verbosity: Literal["medium"] | None = None
 
 
-class ResponseBody(RequestBase):
-    """A request for a response, as far as it is honoured. ``safety_identifier`` and ``metadata`` as in chat completions."""
+class ResponseBody(_AttributedRequest):
+    """A request for a response, as far as it is honoured."""
 
     input: Annotated[str, Field(min_length=1)] | Annotated[list[InputMessage], Field(min_length=1, fail_fast=True)]
     instructions: str | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     text: TextOptions | None = None
-    safety_identifier: str | None = None
-    metadata: dict[str, Any] | None = None
 
     example: ClassVar[str] = '{"model": ..., "input": "..."}'
     form: ClassVar[str] = "text.format"
@@ -292,16 +295,6 @@ class ResponseBody(RequestBase):
     def token_limit(self) -> int | None:
         """As this form calls it."""
         return self.max_output_tokens or self.max_tokens
-
-    def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:
-        """As the metadata say; else as the headers do."""
-        said = {f"x-tailorbird-{name}": value for name, value in (self.metadata or {}).items() if isinstance(value, str)}
-        return super().segments(dict(headers) | said)
-
-    @property
-    def keeps_to(self) -> str | None:
-        """The newer name counts where both are given."""
-        return self.safety_identifier or self.user
 
 
 def parse_response(body: bytes) -> ResponseBody:
