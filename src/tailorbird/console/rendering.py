@@ -8,12 +8,11 @@ from functools import cache
 from importlib import resources
 
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from tailorbird.console.markdown import markdown_html
-from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import NotFound
-from tailorbird.reporting import comparison_lines, human_count, human_seconds, number_formats
+from tailorbird.reporting import template_environment
 from tailorbird.stats.metric_direction import lower_is_better
 
 #: Everything comes from here or not at all; nothing inline; no page of ours inside another's.
@@ -53,8 +52,9 @@ def static_file(name: str) -> Response:
 
 @cache
 def _static() -> dict[str, bytes]:
-    folder = resources.files("tailorbird.console") / "static"
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.name.rpartition(".")[2] in _MEDIA}
+    own = (resources.files("tailorbird.console") / "static").iterdir()
+    files = [*own, resources.files("tailorbird.reporting") / "templates" / "ladder.css"]
+    return {file.name: file.read_bytes() for file in files if file.name.rpartition(".")[2] in _MEDIA}
 
 
 def _static_address(name: str) -> str:
@@ -63,23 +63,7 @@ def _static_address(name: str) -> str:
 
 @cache
 def _environment() -> Environment:
-    loader = PackageLoader("tailorbird.console", "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    made = template_environment("tailorbird.console")
     made.globals["static"] = _static_address
-    made.filters.update(
-        short=short,
-        markdown=markdown_html,
-        count=human_count,
-        seconds=human_seconds,
-        memory=number_formats.human_memory,
-        process_memory=number_formats.process_memory,
-        money=number_formats.human_money,
-        moment=number_formats.moment,
-        estimate=number_formats.estimate_text,
-        comparing=comparison_lines,
-        bound=lambda metric: "≤" if lower_is_better(metric) else "≥",
-        metric=number_formats.metric_text,
-        finding=number_formats.finding_text,
-        difference=number_formats.difference_text,
-    )
+    made.filters.update(markdown=markdown_html, bound=lambda metric: "≤" if lower_is_better(metric) else "≥")
     return made

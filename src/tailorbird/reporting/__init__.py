@@ -8,10 +8,12 @@ from tailorbird.reporting.data_report import DataFacts, DataReport, LabelExample
 from tailorbird.reporting.evidence_page import EvidenceFacts, evidence_html, evidence_markdown
 from tailorbird.reporting.explanation import Explanation, explanation, explanation_markdown
 from tailorbird.reporting.findings import gate_table, judge_text, release_summary
+from tailorbird.reporting.html_templates import template_environment
+from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown, ladder_reasons, ladder_table
 from tailorbird.reporting.number_formats import human_count, human_seconds
 from tailorbird.reporting.plan_page import plan_page
-from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, plan_table, traffic_lines
+from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, plan_table, power_lines, traffic_lines
 from tailorbird.reporting.tables import add_row, plain_table
 
 __all__ = [
@@ -35,12 +37,15 @@ __all__ = [
     "human_count",
     "human_seconds",
     "judge_text",
+    "ladder_chart",
     "ladder_markdown",
     "ladder_reasons",
     "ladder_table",
     "plain_table",
     "plan_page",
     "plan_table",
+    "power_lines",
     "release_summary",
+    "template_environment",
     "traffic_lines",
 ]

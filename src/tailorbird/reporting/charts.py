@@ -1,4 +1,4 @@
-"""Where things stand in the pictures of an evidence page."""
+"""Positions in the charts of an evidence page: intervals with their bounds, referral and reliability curves."""
 
 from __future__ import annotations
 
@@ -6,39 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tailorbird.domain.breakdown import Breakdown
-from tailorbird.domain.evidence import Finding, Metric
+from tailorbird.domain.evidence import Finding
 from tailorbird.domain.forgetting import Retention
-from tailorbird.domain.ladder import Climb, Ladder
-from tailorbird.domain.objective import Objective
-from tailorbird.reporting.ladder_table import compared_on
 
-#: The widest reach of the ladder's axis, and how much of the box is kept free at both ends of an interval's picture.
+#: Share of the box that is kept free at both ends of an interval.
 _MARGIN = 0.04
-
-
-@dataclass(frozen=True)
-class LadderLine:
-    """One line of the ladder, the dearest first. Places are None where nothing was measured."""
-
-    name: str
-    state: str
-    verdict: str
-    reason: str
-    climb: Climb | None = None
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class EvidenceLadder:
-    """All lines, the axis, and where the target lies on it, where the metric that is drawn has one."""
-
-    kpi: str
-    target: float | None
-    target_at: float | None
-    ticks: tuple[tuple[float, str], ...]
-    rungs: tuple[LadderLine, ...]
 
 
 @dataclass(frozen=True)
@@ -59,20 +31,6 @@ class CurveLine:
     band: str
     at: tuple[float, float] | None
     top: float
-
-
-def ladder(found: Ladder, objective: Objective) -> EvidenceLadder:
-    """The climb, drawn over the metric in which rungs are compared."""
-    metric = compared_on(found, objective)
-    target = next((kpi.target for kpi in objective.kpis if kpi.metric == metric), None)
-    measured = [climb for climb in (found.floor, *found.climbs) if climb is not None]
-    metrics = [told for climb in measured if (told := climb.evidence.metrics.get(metric))]
-    reach = max([1.0 if all(told.high <= 1 for told in metrics) else 0.0, target or 0.0, *(told.high for told in metrics)]) or 1.0
-    rungs = [_rung(climb, metric, reach, found) for climb in reversed(found.measured if found.floor_is_rung else found.climbs)]
-    refused = [LadderLine(refusal.rung.value, "refused", "not tried", refusal.reason) for refusal in reversed(found.refused)]
-    floor = [_rung(found.floor, metric, reach, found, floor=True)] if found.floor and not found.floor_is_rung else []
-    ticks = tuple((100 * share, f"{share * reach:.2g}") for share in (0, 0.25, 0.5, 0.75, 1))
-    return EvidenceLadder(metric, target, None if target is None else 100 * target / reach, ticks, (*refused, *rungs, *floor))
 
 
 def finding(found: Finding) -> IntervalMark | None:
@@ -117,16 +75,6 @@ def drops(found: Retention) -> list[tuple[str, IntervalMark]]:
         return 50 + 50 * value / reach
 
     return [(one.family, IntervalMark(place(one.low), place(one.high), place(one.drop), 50)) for one in parts]
-
-
-def _rung(climb: Climb, kpi: str, reach: float, found: Ladder, *, floor: bool = False) -> LadderLine:
-    metric: Metric | None = climb.evidence.metrics.get(kpi)
-    state = "floor" if floor else "chosen" if climb.candidate == found.chosen else "climbed"
-    name = f"{climb.rung.value} {climb.variant}"
-    if metric is None:
-        return LadderLine(name, state, climb.gate.verdict.value, climb.reason, climb)
-    value, low, high = (100 * place / reach for place in (metric.value, metric.low, metric.high))
-    return LadderLine(name, state, climb.gate.verdict.value, climb.reason, climb, value, low, high)
 
 
 def _height(share: float, top: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.breakdown import Breakdown, Slice
@@ -16,12 +16,13 @@ from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.value import Digest, Value
-from tailorbird.reporting import charts, number_formats
+from tailorbird.reporting import charts
 from tailorbird.reporting.findings import SHIFT_HEAD, compared_lines, exception_lines, judge_text, metric_on_shifted, shift_rows
+from tailorbird.reporting.html_templates import template_environment
+from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown
 from tailorbird.reporting.number_formats import finding_text, interval, metric_text
 from tailorbird.reporting.tables import markdown_table, markdown_text
-from tailorbird.stats.comparison_sentences import settles_comparison
 
 
 class EvidenceFacts(Value):
@@ -49,7 +50,7 @@ def evidence_html(facts: EvidenceFacts) -> str:
     return template.render(
         facts=facts,
         objective=facts.objective,
-        ladder=charts.ladder(facts.ladder, facts.objective) if facts.ladder else None,
+        ladder=ladder_chart(facts.objective, facts.ladder) if facts.ladder else None,
         findings=[(finding, charts.finding(finding)) for finding in facts.gate.findings] if facts.gate else [],
         curve=charts.curve(facts.breakdown, _threshold(facts)) if facts.breakdown else None,
         reliability=charts.reliability(facts.breakdown) if facts.breakdown else None,
@@ -178,22 +179,7 @@ def _review(found: ReviewResult) -> str:
 
 @cache
 def _environment() -> Environment:
-    loader = PackageLoader("tailorbird.reporting", "templates")
-    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters.update(
-        short=short,
-        metric=metric_text,
-        finding=finding_text,
-        difference=number_formats.difference_text,
-        seconds=number_formats.human_seconds,
-        count=number_formats.human_count,
-        memory=number_formats.human_memory,
-        process_memory=number_formats.process_memory,
-        money=number_formats.human_money,
-        memorised=memorisation_text,
-        worst=worst_slices,
-        judged=judge_text,
-        settles_comparison=settles_comparison,
-    )
+    made = template_environment()
+    made.filters.update(memorised=memorisation_text, worst=worst_slices, judged=judge_text)
     made.globals["interval"] = interval
     return made

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tailorbird.domain.ladder import Choice, Climb, Ladder, Refusal
 from tailorbird.domain.objective import Objective
+from tailorbird.domain.plan import Plan
 from tailorbird.reporting.findings import compared_lines
 from tailorbird.reporting.number_formats import (
     NOTHING,
@@ -77,9 +78,15 @@ def ladder_markdown(ladder: Ladder, objective: Objective) -> str:
     return f"{table}\n\n{reasons}\n\nDecision: {markdown_text(ladder.reason)}\n"
 
 
-def compared_on(ladder: Ladder, objective: Objective) -> str:
-    """The metric of the column: that in which rungs are compared."""
-    return ladder.compared_on or objective.compare_on or objective.kpis[0].metric
+def compared_on(ladder: Ladder | None, objective: Objective, plan: Plan | None = None) -> str:
+    """The metric in which rungs are compared; where no record says so, that of the objective, or its first KPI."""
+    planned = plan.comparison.metric if plan and plan.comparison else ""
+    return (ladder.compared_on if ladder else "") or planned or objective.compare_on or objective.kpis[0].metric
+
+
+def is_reference(ladder: Ladder) -> bool:
+    """True where the floor stands beside the ladder. In older records only a chosen one is known to be a rung."""
+    return ladder.floor is not None and not ladder.floor_is_rung and ladder.floor.candidate != ladder.chosen
 
 
 def _head(ladder: Ladder, objective: Objective) -> tuple[str, ...]:
@@ -90,7 +97,7 @@ def _head(ladder: Ladder, objective: Objective) -> tuple[str, ...]:
 def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
     metric = compared_on(ladder, objective)
     if ladder.floor is not None:
-        yield _Line(_cells(ladder.floor, metric, f"floor {ladder.floor.variant}", _then(ladder, ladder.floor)), aside=_is_aside(ladder))
+        yield _Line(_cells(ladder.floor, metric, f"floor {ladder.floor.variant}", _then(ladder, ladder.floor)), aside=is_reference(ladder))
     for climb in ladder.climbs:
         then = _then(ladder, climb)
         yield _Line(_cells(climb, metric, f"{climb.rung.value} {climb.variant}", then), aside=False)
@@ -98,17 +105,12 @@ def _lines(ladder: Ladder, objective: Objective) -> Iterator[_Line]:
         yield _Line(_untried(refusal), aside=True)
 
 
-def _is_aside(ladder: Ladder) -> bool:
-    """True where the floor stands beside the ladder. In older records only a chosen one is known to be a rung."""
-    return ladder.floor is not None and not ladder.floor_is_rung and ladder.floor.candidate != ladder.chosen
-
-
 def _then(ladder: Ladder, climb: Climb) -> str:
     if climb.candidate == ladder.chosen:
         return "chosen"
     if climb.candidate in ladder.unconfirmed:
         return "not confirmed"
-    return "reference" if climb == ladder.floor and _is_aside(ladder) else _THEN[climb.choice]
+    return "reference" if climb == ladder.floor and is_reference(ladder) else _THEN[climb.choice]
 
 
 def _cells(climb: Climb, metric: str, name: str, then: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ def plan_table(plan: Plan, *, why: bool = False) -> Group:
         add_row(table, (f"{rung.rung.value} {rung.variant}", human_count(rung.trained_parameters), *texts))
     left_out = [f"left out: {told}" for told in left_out_lines(plan)]
     findings = [f"{found.severity.value} [{found.code}]: {found.what}: {found.remedy}" for found in plan.findings]
-    power = _power("dev", plan.dev_power) + _power("test", plan.test_power) + shift_lines(plan) + comparison_lines(plan, why=why)
+    power = power_lines(plan) + comparison_lines(plan, why=why)
     findings = exception_lines(plan.exceptions) + findings
     words = (
         *_block(traffic_lines(plan)),
@@ -141,36 +141,33 @@ def _basis(plan: Plan) -> str:
     )
 
 
+def reasons_by_rung(plan: Plan) -> list[tuple[str, tuple[Reason, ...]]]:
+    """The floor, where there is one, and each rung, with the reasons of their choices."""
+    floor = [("floor", reasons)] if (reasons := floor_reasons(plan)) else []
+    return floor + [(f"{rung.rung.value} {rung.variant}", rung.reasons) for rung in plan.rungs]
+
+
 def _reasons(plan: Plan) -> list[str]:
-    told = [("floor", why) for why in floor_reasons(plan)] + [
-        (f"{rung.rung.value} {rung.variant}", why) for rung in plan.rungs for why in rung.reasons
-    ]
-    return [f"{name}: {why.text} [{why.rule}: {why.source}]" for name, why in told]
+    return [f"{name}: {why.text} [{why.rule}: {why.source}]" for name, reasons in reasons_by_rung(plan) for why in reasons]
 
 
-def _power(split: str, powers: tuple[Power, ...]) -> list[str]:
-    return [f"{split}: {power.kpi} ≥ {power.target:g} {_proof(power)}" for power in powers]
-
-
-def _proof(power: Power) -> str:
-    if not power.provable:
-        return f"cannot be proven with {items_of(power)}"
-    chance = f"; a true value of {power.must_be:.3f} is released four times out of five" if power.must_be is not None else ""
-    return f"is proven by {power.must_observe:.3f} or more on {items_of(power)}{chance}"
-
-
-def shift_lines(plan: Plan) -> list[str]:
-    """What the shifted part of each split can prove, one sentence a line."""
-    return [
+def power_lines(plan: Plan) -> list[str]:
+    """What dev and test can prove of each KPI, and what their shifted parts can: one sentence a line."""
+    powers = [("dev", power) for power in plan.dev_power] + [("test", power) for power in plan.test_power]
+    proofs = [f"{split}: {power.kpi} ≥ {power.target:g} {_proof(power)}" for split, power in powers]
+    return proofs + [
         f"{found.split.value}, shifted part: {found.n:,} items{f' in {found.groups:,} groups' if found.groups else ''}; "
         f"a drop of less than {found.open:.3f} cannot be told from none, however good a candidate is"
         for found in plan.shift
     ]
 
 
-def items_of(power: Power) -> str:
-    """The items that a proof rests on, in words."""
-    return f"{power.n:,} items" + (f" in {power.groups:,} groups" if power.groups else "")
+def _proof(power: Power) -> str:
+    items = f"{power.n:,} items" + (f" in {power.groups:,} groups" if power.groups else "")
+    if not power.provable:
+        return f"cannot be proven with {items}"
+    chance = f"; a true value of {power.must_be:.3f} is released four times out of five" if power.must_be is not None else ""
+    return f"is proven by {power.must_observe:.3f} or more on {items}{chance}"
 
 
 def accuracy_table(errors: tuple[EstimateError, ...]) -> Group:

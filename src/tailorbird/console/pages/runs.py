@@ -5,10 +5,9 @@ from __future__ import annotations
 from fastapi.responses import Response
 
 from tailorbird.auth import Action
-from tailorbird.console.ladder_chart import ladder_chart_of
 from tailorbird.console.page_context import PageContext
 from tailorbird.console.paging import Paging
-from tailorbird.reporting import evidence_html, traffic_lines
+from tailorbird.reporting import comparison_lines, evidence_html, ladder_chart, power_lines, traffic_lines
 from tailorbird.usecases.operations import evidence, runs
 from tailorbird.usecases.runs.jobs import OPEN, Job
 
@@ -25,12 +24,13 @@ def show_all(visit: PageContext) -> Response:
 def show(visit: PageContext) -> Response:
     """One run. While it is worked on, the page keeps itself up to date."""
     report = visit.ask(runs.SHOW, run=visit.named("run"))
-    job = visit.ask(runs.JOB, run=report.run.id)
+    job, plan = visit.ask(runs.JOB, run=report.run.id), report.plan
     return visit.page(
         "run.html",
         report=report,
-        picture=ladder_chart_of(report),
-        traffic=traffic_lines(report.plan) if report.plan else [],
+        chart=ladder_chart(report.objective, report.ladder, plan=plan, climbs=report.climbs) if plan else None,
+        traffic=traffic_lines(plan) if plan else [],
+        proofs=[*power_lines(plan), *comparison_lines(plan)] if plan else [],
         job=job,
         live=report.run.state in OPEN,
         stamp=_stamp(job),
