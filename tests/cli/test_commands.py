@@ -116,8 +116,8 @@ def test_a_role_that_is_missing_is_named(desk: Path) -> None:
 
 
 def test_a_judge_is_asked_about_releases_that_are_there(desk: Path) -> None:
-    refused(tailorbird(desk, "judge", "ask", "0123", "--model", "smollm2-135m"), "release_missing")
-    refused(tailorbird(desk, "judge", "ask", "0123", "--model", "smollm2-135m", "--as", "author"), "role_missing", "reviewer")
+    refused(tailorbird(desk, "review", "ask", "0123", "--model", "smollm2-135m"), "release_missing")
+    refused(tailorbird(desk, "review", "ask", "0123", "--model", "smollm2-135m", "--as", "author"), "role_missing", "reviewer")
 
 
 def test_an_unknown_request_is_not_found(desk: Path) -> None:

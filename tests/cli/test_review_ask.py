@@ -1,4 +1,4 @@
-"""``judge ask`` on a server: a worker asks the model, and the command waits for it."""
+"""``review ask`` on a server: a worker asks the model, and the command waits for it."""
 
 from __future__ import annotations
 

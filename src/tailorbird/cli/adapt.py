@@ -15,7 +15,7 @@ import typer
 
 from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.ladder import Ladder
@@ -37,33 +37,29 @@ Why = Annotated[bool, typer.Option("--why", help="Show the reason of every choic
 #: Seconds between two looks at a run that a server works on.
 POLL_SECONDS = 1.0
 
-adapt = typer.Typer()
+adapt = typer.Typer(add_completion=False)
 
 
 @adapt.command()
-def _adapt(  # noqa: PLR0913 - a parameter is an option of the command line
+def _adapt(
     objective: ObjectivePath,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     detach: Detach = False,
     why: Why = False,
-    as_json: AsJson = False,
 ) -> None:
     """Climb from the cheapest rung, stop where the goal is proven met, and draft the release. Killed, it goes on where it was.
 
     Exit status 4 when the climb ends without a release.
     """
     _end_cleanly_on_sigterm()
-    session = open_session(workspace, who, key)
+    session = open_session()
     if detach:
         run = _detached(session, objective)
-        print_json(run) if as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
+        print_json(run) if session.as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)
         return
     with narrated(session, f"tailorbird adapt {objective}") as progress:
         report = _worked_there(session, objective, progress) if session.server else _worked_here(session, objective, progress)
     assert report.conclusion is not None
-    if as_json:
+    if session.as_json:
         print_json(report.conclusion)
     else:
         _show(report, why=why)

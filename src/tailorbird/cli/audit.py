@@ -8,14 +8,15 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.invocation import ExitStatus
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.usecases.maintenance.audit import export_log
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import monitoring as asking
 
-audit = typer.Typer(no_args_is_help=True)
+audit = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 
 
 @audit.callback()
@@ -24,10 +25,11 @@ def _audit() -> None:
 
 
 @audit.command("verify")
-def _verify(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _verify() -> None:
     """Recompute the whole log and check every checkpoint. Exit status 1 when anything is wrong."""
-    report = open_session(workspace, who, key).ask(asking.VERIFY, Nothing())
-    if as_json:
+    session = open_session()
+    report = session.ask(asking.VERIFY, Nothing())
+    if session.as_json:
         print_json(report)
     elif report.intact:
         out.print(f"the log is intact: {report.size} events, {report.checkpoints} checkpoints, head {report.root[:16]}", markup=False)
@@ -40,24 +42,23 @@ def _verify(workspace: Workspace = None, who: As = None, key: Key = None, as_jso
 
 
 @audit.command("checkpoint")
-def _checkpoint(workspace: Workspace = None, who: As = None, key: Key = None) -> None:
+def _checkpoint() -> None:
     """Sign the log's present head, and ship it where the settings say; keep the printed note off this machine."""
-    typer.echo(open_session(workspace, who, key).ask(asking.CHECKPOINT, Nothing(), "admin").note, nl=False)
+    session = open_session()
+    signed = session.ask(asking.CHECKPOINT, Nothing(), "admin")
+    print_json(signed) if session.as_json else typer.echo(signed.note, nl=False)
 
 
 @audit.command("log")
 def _log(
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     last: Annotated[int, typer.Option(help="How many of the newest entries.", min=1, max=1000)] = 30,
     about: Annotated[str, typer.Option(help="Only entries about this subject (a digest, a run, a name).")] = "",
-    as_json: AsJson = False,
 ) -> None:
     """Show the newest entries of the log that concern this tenant."""
-    page = open_session(workspace, who, key).ask(asking.LOG, asking.LogPage(limit=last, subject=about))
+    session = open_session()
+    page = session.ask(asking.LOG, asking.LogPage(limit=last, subject=about))
     found = page.entries[::-1]
-    if as_json:
+    if session.as_json:
         print_json(found)
         return
     rows = [(str(e.index), f"{e.event.at:%Y-%m-%d %H:%M:%S}", e.event.actor, e.event.kind, _brief(e.event.subject)) for e in found]
@@ -68,41 +69,33 @@ def _log(
 
 
 @audit.command("prove")
-def _prove(
-    index: Annotated[int, typer.Argument(help="Number of the entry.", min=0)], workspace: Workspace = None, who: As = None, key: Key = None
-) -> None:
+def _prove(index: Annotated[int, typer.Argument(help="Number of the entry.", min=0)]) -> None:
     """Print the proof that an entry is in the log, as JSON."""
-    print_json(open_session(workspace, who, key).ask(asking.INCLUSION, asking.ProofWanted(index=index)))
+    print_json(open_session().ask(asking.INCLUSION, asking.ProofWanted(index=index)))
 
 
 @audit.command("consistency")
 def _consistency(
     first: Annotated[int, typer.Argument(help="Size of an earlier checkpoint.", min=1)],
     second: Annotated[int | None, typer.Argument(help="Size of a later one (default: now).", min=1)] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
 ) -> None:
     """Print the proof that the log only grew between two sizes, as JSON."""
-    print_json(open_session(workspace, who, key).ask(asking.CONSISTENCY, asking.ConsistencyWanted(first=first, second=second)))
+    print_json(open_session().ask(asking.CONSISTENCY, asking.ConsistencyWanted(first=first, second=second)))
 
 
 @audit.command("export")
 def _export(
     target: Annotated[Path | None, typer.Argument(help="File to write (default: stdout).")] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
 ) -> None:
     """Write every entry as a line of JSON, for whoever checks the log without tailorbird (scripts/verify_audit_log.py)."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     actor = session.actor("admin")
     if target is None:
         export_log(session.deps, actor, sys.stdout)
         return
     with target.open("x", encoding="utf-8") as file:
         count = export_log(session.deps, actor, file)
-    say(f"{count} entries written to {target}")
+    print_json({"file": str(target), "entries": count}) if session.as_json else say(f"{count} entries written to {target}")
 
 
 def _brief(subject: str) -> str:

@@ -13,13 +13,13 @@ import typer
 
 from tailorbird import settings, wiring
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, print_json, say
+from tailorbird.cli.session import err, new_session, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
 from tailorbird.system.files import close_to_others, is_open_to_others, private_folder
 from tailorbird.usecases.maintenance import backup as copies
 
-backup = typer.Typer()
-restore = typer.Typer()
+backup = typer.Typer(add_completion=False)
+restore = typer.Typer(add_completion=False)
 
 
 @backup.command()
@@ -28,13 +28,9 @@ def _backup(
     with_keys: Annotated[
         bool, typer.Option("--with-keys", help="Copy private keys too: whoever reads the backup can then act as you.")
     ] = False,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Copy the record, the settings and the artifacts, while servers and workers go on. What is in TARGET already is not copied again."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     for folder in (target / "artifacts", target / "cache"):
         if folder.is_dir() and is_open_to_others(folder):  # made by an earlier version
             close_to_others(folder)
@@ -42,7 +38,7 @@ def _backup(
     wanted = copies.BackupTarget(target, store, settings.portable_settings(session.settings.workspace), with_keys)
     with ProgressDisplay(err) as progress:
         made = copies.back_up(session.deps, session.actor("admin"), wanted, progress)
-    if as_json:
+    if session.as_json:
         print_json(made)
     else:
         typer.echo(f"backed up to {made.folder}: {made.rows} rows, {made.artifacts} artifacts ({made.new} new)")
@@ -56,13 +52,17 @@ def _backup(
 @restore.command()
 def _restore(
     source: Annotated[Path, typer.Argument(help="A folder that backup was given (the newest in it is taken), or one backup in it.")],
-    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="Folder to make.")],
     database: Annotated[str, typer.Option(help="URL of an empty database (default: SQLite in the workspace).")] = "",
     artifacts: Annotated[str, typer.Option(help="URL or folder for artifacts (default: in the workspace).")] = "",
     digest: Annotated[str | None, typer.Option(help="Refuse a backup whose manifest has another digest.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Make a workspace from a backup, and verify every file, artifact, row and the log before it is called done."""
+    session = new_session()
+    session.refuse("restore", "who", "key")
+    session.refuse_server()
+    workspace = session.workspace
+    if workspace is None:
+        raise typer.BadParameter("name the folder to make", param_hint="--workspace")
     found = copies.find_backup(source, digest)
     places = {"database": database, "artifacts": artifacts}
     with _new(workspace) as folder:
@@ -77,7 +77,7 @@ def _restore(
                 restored = copies.restore(deps, found, store, progress)
         finally:
             deps.ledger.close()
-    if as_json:
+    if session.as_json:
         print_json(restored)
     else:
         made = f"{restored.made_at:%Y-%m-%d %H:%M:%S}"

@@ -10,8 +10,9 @@ import typer
 
 from tailorbird.cli.adapt import ObjectivePath, followed, narrated, submitted
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
+from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, err, open_session, out, print_json, print_table, say
+from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import InvalidInput
@@ -22,7 +23,7 @@ from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import snapshots as asking
 from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 SnapshotArgument = Annotated[str, typer.Argument(help="Digest, or how it begins; a run; or an objective's name.", metavar="SNAPSHOT")]
 
 
@@ -34,14 +35,11 @@ def _data() -> None:
 @app.command("inspect")
 def _inspect(
     name: Annotated[str, typer.Argument(help="A file, a folder or an address.", metavar="FILE")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Look at a file: format, encoding, columns, and what they seem to be for. Shows what to write; assumes nothing, keeps nothing."""
-    found = _looked_at(name, open_session(workspace, who, key))
-    if as_json:
+    session = open_session()
+    found = _looked_at(name, session)
+    if session.as_json:
         print_json(found)
         return
     show_inspection(found)
@@ -58,18 +56,18 @@ def _looked_at(name: str, session: CommandSession) -> Inspection:
 
 
 @app.command("curate")
-def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _curate(objective: ObjectivePath) -> None:
     """Read, clean, split and freeze the data of an objective. Killed, it goes on where it was; adapt takes up the same run."""
     from tailorbird.usecases.runs.curate import curate
 
-    session = open_session(workspace, who, key)
+    session = open_session()
     with narrated(session, f"tailorbird data curate {objective}") as progress:
         if session.server:
             run = followed(session, submitted(session, objective, "plan"), progress).run.id
             found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))
         else:
             found = curate(session.deps, session.actor(), objective, progress)
-    if as_json:
+    if session.as_json:
         print_json(found)
         return
     show_snapshot(found)
@@ -77,10 +75,11 @@ def _curate(objective: ObjectivePath, workspace: Workspace = None, who: As = Non
 
 
 @app.command("list")
-def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _list() -> None:
     """List snapshots, newest first."""
-    found = open_session(workspace, who, key).ask(asking.LIST, Nothing()).snapshots
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.LIST, Nothing()).snapshots
+    if session.as_json:
         print_json(found)
         return
     rows = [
@@ -91,30 +90,28 @@ def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json:
 
 
 @app.command("show")
-def _show(snapshot: SnapshotArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _show(snapshot: SnapshotArgument) -> None:
     """Show a snapshot: counts, splits, what went and why, digests."""
-    found = open_session(workspace, who, key).ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
-    print_json(found) if as_json else show_snapshot(found)
+    session = open_session()
+    found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
+    print_json(found) if session.as_json else show_snapshot(found)
 
 
 @app.command("report")
-def _report(  # noqa: PLR0913 - a parameter is an option of the command line
+def _report(
     snapshot: SnapshotArgument,
     file: Annotated[Path | None, typer.Argument(help="Where to write the page.", metavar="[FILE.html]")] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     examples: Annotated[bool, typer.Option("--examples", help="Show texts of likely label errors; the log tells who read them.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Write everything about a snapshot as one HTML file that loads nothing, for people who answer for the data; or as JSON on stdout."""
-    if file is None and not as_json:
-        raise InvalidInput("nobody says where the report goes", "name a file: report.html; or ask for --json", code="file_missing")
-    found = open_session(workspace, who, key).ask(asking.REPORT, asking.ReportAsked(snapshot=snapshot, examples=examples))
+    session = open_session()
+    if file is None and not session.as_json:
+        raise InvalidInput("no output file given", "name a file: report.html; or ask for --json", code="file_missing")
+    found = session.ask(asking.REPORT, asking.ReportAsked(snapshot=snapshot, examples=examples))
     if file is not None:
         file.write_text(found.html, encoding="utf-8")
         say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
-    if as_json:
+    if session.as_json:
         print_json(found.facts)
 
 
@@ -122,14 +119,11 @@ def _report(  # noqa: PLR0913 - a parameter is an option of the command line
 def _diff(
     snapshot: SnapshotArgument,
     other: Annotated[str, typer.Argument(help="The snapshot to compare it with.", metavar="OTHER")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what OTHER has that SNAPSHOT had not, and the reverse: rows by file and line, without their texts."""
-    found = open_session(workspace, who, key).ask(asking.DIFF, asking.TwoSnapshots(snapshot=snapshot, other=other))
-    print_json(found) if as_json else show_difference(found)
+    session = open_session()
+    found = session.ask(asking.DIFF, asking.TwoSnapshots(snapshot=snapshot, other=other))
+    print_json(found) if session.as_json else show_difference(found)
 
 
 @app.command("prove")
@@ -137,14 +131,11 @@ def _prove(
     snapshot: SnapshotArgument,
     text: Annotated[str, typer.Option(help="The text of the row.")],
     label: Annotated[str, typer.Option(help="Its label, or its answer.")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
 ) -> None:
     """Prove that a row is in a snapshot, or that it is not. The proof is JSON on stdout, the verdict on stderr."""
     from tailorbird.crypto.membership_proofs import verify_membership
 
-    found = open_session(workspace, who, key).ask(asking.PROVE, asking.RowAsked(snapshot=snapshot, text=text, target=label))
+    found = open_session().ask(asking.PROVE, asking.RowAsked(snapshot=snapshot, text=text, target=label))
     if not verify_membership(found.proof, found.head):
         raise InvalidInput("the proof does not hold", "run tailorbird audit verify, and restore a backup", code="proof_broken")
     print_json(found)
@@ -155,22 +146,18 @@ def _prove(
 @app.command("fix")
 def _fix(
     snapshot: SnapshotArgument,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     decisions: Annotated[Path | None, typer.Option(help="Take decisions from this JSONL file: {row, action, label} a line.")] = None,
-    as_json: AsJson = False,
 ) -> None:
     """Work through the likeliest label errors: keep, relabel, drop. The result is a new snapshot; each decision is on record."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     fixes = _read_fixes(decisions) if decisions else _ask_person(session, snapshot)
     if not fixes:
         say("nothing was decided")
-        if as_json:
+        if session.as_json:
             print_json(_unchanged(session, snapshot))
         return
     done = session.ask(asking.FIX, asking.Fixes(snapshot=snapshot, fixes=tuple(fixes)))
-    if as_json:
+    if session.as_json:
         print_json(done)
         return
     out.print(f"kept {done.kept}, relabelled {done.relabelled}, dropped {done.dropped}: snapshot {short(done.digest)}", markup=False)
@@ -226,17 +213,13 @@ def _erase(
     subject: Annotated[
         str | None, typer.Option("--subject", help="The person, as named in the column of subjects; else asked for.")
     ] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
     certificate: Annotated[Path | None, typer.Option(help="Write the signed certificate (JSON) here.")] = None,
 ) -> None:
     """Forget a person: new snapshots without their rows, bytes destroyed, what is left to do by when, and a signed certificate.
 
     Killed, the same command goes on where it was. Needs the role admin.
     """
-    session = open_session(workspace, who, key)
+    session = open_session()
     subject = _asked_subject() if subject is None else subject
     say("looking for this person in all snapshots; this takes seconds a million rows")
     found = session.ask(asking.ERASE, asking.Person(subject=subject), "admin")
@@ -247,7 +230,7 @@ def _erase(
     if certificate is not None:
         certificate.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
         say(f"wrote {certificate}")
-    print_json(found) if as_json else show_certificate(found.erasure, found.certificate)
+    print_json(found) if session.as_json else show_certificate(found.erasure, found.certificate)
 
 
 def _asked_subject() -> str:
@@ -262,19 +245,15 @@ def _asked_subject() -> str:
 @app.command("erasures")
 def _erasures(
     erasure: Annotated[str | None, typer.Argument(help="Show this one's certificate.", metavar="[ERASURE]")] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """List who was forgotten, by id; or show one certificate."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     if erasure is not None:
         found = session.ask(asking.CERTIFICATE, asking.OneErasure(erasure=erasure))
-        print_json(found) if as_json else show_certificate(found.erasure, found.certificate)
+        print_json(found) if session.as_json else show_certificate(found.erasure, found.certificate)
         return
     listed = session.ask(asking.ERASURES, Nothing()).erasures
-    if as_json:
+    if session.as_json:
         print_json(listed)
         return
     print_table(("erasure", "state", "asked by", "at"), [(e.id, e.state.value, e.by, f"{e.at:%Y-%m-%d %H:%M}") for e in listed])

@@ -10,27 +10,25 @@ import typer
 from tailorbird.cli.adapt import ObjectivePath
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json
+from tailorbird.cli.session import err, open_session, out, print_json
 from tailorbird.domain.preflight import Examination, ShownToken
 from tailorbird.usecases.runs.plan_variants import examine_objective
 
 Rows = Annotated[int, typer.Option("--rows", help="How many rows of the first batch to show.", min=0)]
 
-doctor = typer.Typer()
+doctor = typer.Typer(add_completion=False)
 
 
 @doctor.command()
-def _doctor(
-    objective: ObjectivePath, workspace: Workspace = None, who: As = None, key: Key = None, rows: Rows = 2, as_json: AsJson = False
-) -> None:
+def _doctor(objective: ObjectivePath, rows: Rows = 2) -> None:
     """Examine what adapt would train: mask, lengths, templates, labels, serving, gradients, memory. Exits with 1 when it cannot be trained.
 
     The JSON holds the first batch with its rows' texts.
     """
-    session = open_session(workspace, who, key)
+    session = open_session()
     with ProgressDisplay(err) as progress:
         checkup = examine_objective(session.deps, session.actor(), objective, progress)
-    if as_json:
+    if session.as_json:
         print_json(checkup)
     else:
         for refusal in checkup.left_out:

@@ -6,24 +6,21 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json
+from tailorbird.cli.session import open_session, print_json
 from tailorbird.reporting import explanation
 from tailorbird.usecases.operations import monitoring as asking
 
-explain = typer.Typer()
+explain = typer.Typer(add_completion=False)
 
 
 @explain.command()
 def _explain(
     request: Annotated[str, typer.Argument(help="Id of the request, from the header x-tailorbird-request-id.")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show which release answered a request, on what evidence and data, and who approved it."""
-    found = open_session(workspace, who, key).ask(asking.EXPLAIN, asking.OneRequest(request=request))
-    print_json(found) if as_json else typer.echo(explanation(found))
+    session = open_session()
+    found = session.ask(asking.EXPLAIN, asking.OneRequest(request=request))
+    print_json(found) if session.as_json else typer.echo(explanation(found))
 
 
 apps = {"explain": explain}

@@ -8,30 +8,26 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import As, AsJson, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.cli.session import err, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.usecases.releases.export import export_release
 
-export = typer.Typer()
+export = typer.Typer(add_completion=False)
 
 
 @export.command()
 def _export(
     digest: Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="RELEASE")],
     target: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.", metavar="TARGET")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write an approved release as one model: safetensors, config, tokenizer, chat template, model card.
 
     A model that differs from the release is not left there.
     """
-    session = open_session(workspace, who, key)
+    session = open_session()
     with ProgressDisplay(err) as progress:
         found = export_release(session.deps, session.actor("operator"), digest, target, progress)
-    if as_json:
+    if session.as_json:
         print_json(found)
         return
     out.print(f"release {short(found.release)} lies in {target}: {', '.join(found.files)}", markup=False)

@@ -11,16 +11,15 @@ from typing import Annotated
 import typer
 
 from tailorbird import settings, wiring
-from tailorbird.cli.invocation import SERVER
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import AsJson, err, print_json, print_table, say
+from tailorbird.cli.session import err, new_session, print_json, print_table, say
 from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
 from tailorbird.domain.objective import RiskTier
 from tailorbird.objective import TASKS, TEMPLATES, ProvidedFacts, TaskName, write_objective, write_template
 from tailorbird.system.files import private_folder
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise, key_path
 
-init = typer.Typer()
+init = typer.Typer(add_completion=False)
 
 #: What only people know, by the key of a source: what is asked for on a terminal.
 QUESTIONS = {
@@ -33,7 +32,6 @@ QUESTIONS = {
 @init.command()
 def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     tenant: Annotated[str, typer.Option(help="Name of the first tenant: your organisation or team. [default: default]")] = "",
-    workspace: Annotated[Path | None, typer.Option("--workspace", "-w", help="Folder to make. [default: .tailorbird]")] = None,
     template: Annotated[str, typer.Option(help=f"Also write an objective to start from: {', '.join(TEMPLATES)}.")] = "",
     data: Annotated[str, typer.Option("--from", help="Also write an objective for this file, folder or address of data.")] = "",
     documents: Annotated[str, typer.Option(help="With --from: the documents that queries are answered with.")] = "",
@@ -47,20 +45,20 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     owner: Annotated[str, typer.Option(help="With --from: who answers for the objective. [default: the tenant]")] = "",
     risk: Annotated[RiskTier, typer.Option(help="With --from: how much harm a wrong answer can do.")] = RiskTier.MINIMAL,
     into: Annotated[Path, typer.Option(help="Folder for the files that are written.")] = Path(),
-    as_json: AsJson = False,
 ) -> None:
     """Make a workspace: database, artifact store, a tenant, and one identity a role, each with its own key; and an objective.
 
     Doing it again changes nothing and adds what is missing: in a workspace, --from and --template add an objective. What only people know
     of their data is asked for on a terminal; what nobody says is marked FILL IN, and plan refuses it.
     """
-    if os.environ.get(SERVER):
-        raise InvalidInput("a workspace is made on the machine that it is for", "run init there, without --server", code="local_only")
+    session = new_session()
+    session.refuse("init", "who", "key")
+    session.refuse_server()
     if template and data:
         raise InvalidInput("--template brings data of its own", "give one of --template and --from", code="init_twice")
     if task and task not in TASKS:
         raise InvalidInput(f"there is no task {task!r}", f"one of: {', '.join(TASKS)}", code="task_unknown")
-    place = _made(workspace, tenant, adds=bool(template or data))
+    place = _made(session.workspace, tenant, adds=bool(template or data))
     opened = settings.load_settings(place)
     if tenant and opened.tenant != tenant:
         raise Conflict(f"{place} belongs to tenant {opened.tenant}", "choose another --workspace", code="workspace_exists")
@@ -71,13 +69,13 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
         terms = {"origin": origin, "license": license, "consent": consent, "collected": collected}
         named: list[TaskName] = [known for known in TASKS if known == task]
         said = ProvidedFacts(
-            task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=_asked(terms, asks=not as_json)
+            task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=_asked(terms, asks=not session.as_json)
         )
         written = _written(_Wanted(data, documents, into, opened.tenant), said)
-    if as_json:
+    if session.as_json:
         print_json(people)
         return
-    say(f"workspace {workspace or settings.FOLDER} is ready for tenant {opened.tenant}; each identity signs with a key of its own:")
+    say(f"workspace {session.workspace or settings.FOLDER} is ready for tenant {opened.tenant}; each identity signs with a key of its own:")
     paths = [str(key_path(deps, opened.tenant, person.name)) for person in people]
     print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
     for path in written:

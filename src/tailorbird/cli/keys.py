@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tailorbird import auth, wiring
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, print_table, say
-from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Role, Rotation, Scope
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import identities as asking
 
-key = typer.Typer(no_args_is_help=True)
-identity = typer.Typer(no_args_is_help=True)
+key = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+identity = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 KeyId = Annotated[str, typer.Argument(help="Id of the key.", metavar="KEY")]
 KeyLimited = Annotated[
     list[str] | None,
@@ -37,11 +39,8 @@ def _identity() -> None:
 
 
 @key.command("create")
-def _create(  # noqa: PLR0913 - a parameter is an option of the command line
+def _create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
-    workspace: Workspace = None,
-    who: As = None,
-    key_file: Key = None,
     days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1)] = None,
     scope: Annotated[list[Scope] | None, typer.Option(help="What it may be used for; may be given several times.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="A group whose documents it may be shown; may be given several times.")] = None,
@@ -50,16 +49,21 @@ def _create(  # noqa: PLR0913 - a parameter is an option of the command line
     """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
     scopes, groups, limits = frozenset(scope or USUAL_SCOPES), tuple(group or ()), _limits(limit)
     wanted = asking.NewKey(name=name, days=days, scopes=scopes, groups=groups, limits=limits)
-    made = open_session(workspace, who, key_file).ask(asking.CREATE_KEY, wanted, "admin")
+    session = open_session()
+    made = session.ask(asking.CREATE_KEY, wanted, "admin")
+    if session.as_json:
+        print_json(made)
+        return
     say(f"key {made.key.id} ({name}) for tenant {made.key.tenant}; this is its secret, shown once:")
     typer.echo(made.secret)
 
 
 @key.command("list")
-def _list_keys(workspace: Workspace = None, who: As = None, key_file: Key = None, as_json: AsJson = False) -> None:
+def _list_keys() -> None:
     """List the tenant's API keys."""
-    known = open_session(workspace, who, key_file).ask(asking.KEYS, Nothing(), "admin").keys
-    if as_json:
+    session = open_session()
+    known = session.ask(asking.KEYS, Nothing(), "admin").keys
+    if session.as_json:
         print_json(known)
         return
     rows = [
@@ -78,11 +82,13 @@ def _list_keys(workspace: Workspace = None, who: As = None, key_file: Key = None
 
 
 @key.command("limit")
-def _limit(key_id: KeyId, limit: KeyLimited = None, workspace: Workspace = None, who: As = None, key_file: Key = None) -> None:
+def _limit(key_id: KeyId, limit: KeyLimited = None) -> None:
     """Set the limits of an API key, beside its tenant's; those that are not named are lifted. Gateways know within a second."""
     wanted = asking.NewKeyLimits(id=key_id, limits=_limits(limit))
-    limited = open_session(workspace, who, key_file).ask(asking.LIMIT_KEY, wanted, "admin")
-    out.print(f"key {limited.id} ({limited.name}): {_told(limited.limits) or 'no limits of its own'}", markup=False)
+    session = open_session()
+    limited = session.ask(asking.LIMIT_KEY, wanted, "admin")
+    text = f"key {limited.id} ({limited.name}): {_told(limited.limits) or 'no limits of its own'}"
+    print_json(limited) if session.as_json else out.print(text, markup=False)
 
 
 def _limits(given: list[str] | None) -> KeyLimits:
@@ -100,75 +106,74 @@ def _until(known: ApiKey) -> str:
 @key.command("rotate")
 def _rotate_key(
     key_id: KeyId,
-    workspace: Workspace = None,
-    who: As = None,
-    key_file: Key = None,
     grace_hours: Annotated[float, typer.Option(help="Hours for which the old key goes on.", min=0, max=720)] = 24.0,
 ) -> None:
     """Replace an API key: the new secret is printed once, the old one goes on for a while."""
     wanted = asking.RotateKey(id=key_id, grace_hours=grace_hours)
-    made = open_session(workspace, who, key_file).ask(asking.ROTATE_KEY, wanted, "admin")
+    session = open_session()
+    made = session.ask(asking.ROTATE_KEY, wanted, "admin")
+    if session.as_json:
+        print_json(made)
+        return
     say(f"key {made.key.id} replaces {key_id}, which ends in {grace_hours:g} hours; this is its secret, shown once:")
     typer.echo(made.secret)
 
 
 @key.command("revoke")
-def _revoke(key_id: KeyId, workspace: Workspace = None, who: As = None, key_file: Key = None) -> None:
+def _revoke(key_id: KeyId) -> None:
     """Revoke an API key; gateways refuse it within a second."""
-    revoked = open_session(workspace, who, key_file).ask(asking.REVOKE_KEY, asking.OneKey(id=key_id), "admin")
-    out.print(f"key {revoked.id} ({revoked.name}) is revoked", markup=False)
+    session = open_session()
+    revoked = session.ask(asking.REVOKE_KEY, asking.OneKey(id=key_id), "admin")
+    print_json(revoked) if session.as_json else out.print(f"key {revoked.id} ({revoked.name}) is revoked", markup=False)
 
 
 @identity.command("add")
 def _add(
     name: Annotated[str, typer.Argument(help="Name of the identity.")],
     role: Annotated[list[Role], typer.Option(help="A role it holds; may be given several times.")],
-    workspace: Workspace = None,
-    who: As = None,
-    key_file: Key = None,
     key_out: KeyOut = None,
 ) -> None:
     """Add an identity. Its key is made here, and only the public half is told."""
-    session = open_session(workspace, who, key_file)
+    session = open_session()
     asking.OneIdentity(name=name)  # a bad name makes no key
     path = _new_key_path(session, key_out, name)
     public = auth.create_key(path)
     try:
-        session.ask(asking.ADD, asking.NewIdentity(name=name, roles=frozenset(role), public_key=public), "admin")
+        added = session.ask(asking.ADD, asking.NewIdentity(name=name, roles=frozenset(role), public_key=public), "admin")
     except (Conflict, Forbidden, InvalidInput):  # it was not added; after any other error it may have been
         path.unlink()
         raise
-    out.print(f"{name} can act with {path}", markup=False)
+    if session.as_json:
+        print_json(plain_json(added) | {"key": str(path)})
+    else:
+        out.print(f"{name} can act with {path}", markup=False)
 
 
 @identity.command("list")
-def _list_people(workspace: Workspace = None, who: As = None, key_file: Key = None, as_json: AsJson = False) -> None:
+def _list_people() -> None:
     """List the tenant's identities."""
-    known = open_session(workspace, who, key_file).ask(asking.LIST, Nothing()).identities
-    if as_json:
+    session = open_session()
+    known = session.ask(asking.LIST, Nothing()).identities
+    if session.as_json:
         print_json(known)
         return
     print_table(("identity", "roles", "state"), [(p.name, ", ".join(sorted(p.roles)), "disabled" if p.disabled_at else "") for p in known])
 
 
 @identity.command("disable")
-def _disable(
-    name: Annotated[str, typer.Argument(help="Name of the identity.")], workspace: Workspace = None, who: As = None, key_file: Key = None
-) -> None:
+def _disable(name: Annotated[str, typer.Argument(help="Name of the identity.")]) -> None:
     """Disable an identity: it can do nothing any more; what it approved before stands."""
-    disabled = open_session(workspace, who, key_file).ask(asking.DISABLE, asking.OneIdentity(name=name), "admin")
-    out.print(f"{disabled.name} is disabled", markup=False)
+    session = open_session()
+    disabled = session.ask(asking.DISABLE, asking.OneIdentity(name=name), "admin")
+    print_json(disabled) if session.as_json else out.print(f"{disabled.name} is disabled", markup=False)
 
 
 @identity.command("rotate")
 def _rotate(
-    workspace: Workspace = None,
-    who: As = None,
-    key_file: Key = None,
     leaked: Annotated[bool, typer.Option("--leaked", help="The present key leaked: what it signed no longer counts.")] = False,
 ) -> None:
     """Give the acting identity another key. The old file is kept beside it, as NAME.key.old."""
-    session = open_session(workspace, who, key_file)
+    session = open_session()
     path = session.key_file()
     fresh = path.with_name(path.name + ".new")
     if not fresh.exists():
@@ -176,7 +181,10 @@ def _rotate(
     _change_key(session, path, fresh, leaked=leaked)
     path.replace(path.with_name(path.name + ".old"))
     fresh.replace(path)
-    out.print(f"{session.name()} acts with a new key, {path}", markup=False)
+    if session.as_json:
+        print_json({"tenant": session.tenant, "name": session.name(), "key": str(path)})
+    else:
+        out.print(f"{session.name()} acts with a new key, {path}", markup=False)
 
 
 def _change_key(session: CommandSession, path: Path, fresh: Path, *, leaked: bool) -> None:
@@ -193,7 +201,7 @@ def _change_key(session: CommandSession, path: Path, fresh: Path, *, leaked: boo
 def _acts(session: CommandSession, key: Path) -> bool:
     """True when ``key`` is already the acting identity's."""
     try:
-        CommandSession(session.workspace, session.who, key).ask(asking.ME, Nothing())
+        replace(session, key=key).ask(asking.ME, Nothing())
     except (Forbidden, Unauthenticated):
         return False
     return True

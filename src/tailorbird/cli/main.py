@@ -5,60 +5,84 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
+from functools import partial
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 from tailorbird import __version__
-from tailorbird.cli.invocation import AGAIN, SERVER, SERVER_CA, ExitStatus, Interrupted
+from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.invocation import (
+    AGAIN,
+    FLAGS,
+    SERVER,
+    SERVER_CA,
+    ExitStatus,
+    Interrupted,
+    SharedOptions,
+    amend,
+    begin,
+)
 from tailorbird.domain.errors import TailorbirdError
 
-#: Verb → (module, what it does), in the order of the story.
+#: Verb → (module, what it does), in the order of a project.
 VERBS: dict[str, tuple[str, str]] = {
-    "init": ("init", "Make a workspace, a tenant and identities with keys."),
-    "models": ("models", "List base models, and fetch one."),
-    "data": ("data", "Inspect, curate, fix, compare and show data; forget a person."),
-    "doctor": ("doctor", "Find what would go wrong with the training, in seconds."),
-    "plan": ("plan", "Show what adapt would do and why, before anything is spent."),
-    "adapt": ("adapt", "Climb the ladder until the objective is proven met."),
-    "runs": ("runs", "List runs, and show one."),
-    "evidence": ("evidence", "Show the grounds of a run's decision on one page."),
-    "compare": ("evidence", "Compare any two candidates or runs."),
-    "jobs": ("runs", "List, show and cancel what is being done."),
-    "worker": ("worker", "Do the steps of submitted runs, for every tenant."),
+    "init": ("init", "Create a workspace with a tenant, identities and keys."),
+    "models": ("models", "List and download base models."),
+    "data": ("data", "Inspect, curate, correct, compare and prove data; erase a data subject."),
+    "doctor": ("doctor", "Check a training job for faults before it runs."),
+    "plan": ("plan", "Show what adapt would train, at what cost, and why."),
+    "adapt": ("adapt", "Climb the ladder until a candidate meets the objective."),
+    "runs": ("runs", "List, show, allow and fork runs."),
+    "evidence": ("evidence", "Show the evidence for a run's decision on one page."),
+    "compare": ("evidence", "Compare two candidates or runs in pairs."),
+    "jobs": ("runs", "List, show and cancel queued and running jobs."),
+    "worker": ("worker", "Execute the steps of submitted runs, for every tenant."),
     "release": ("release", "List, show, approve, reject and stage releases."),
-    "judge": ("judge", "Judge a release's answers blindly; see how far people agree."),
-    "export": ("export", "Write an approved release as one model for other engines."),
-    "promote": ("promote", "Put a staged release before users."),
-    "rollback": ("promote", "Take the present release of an alias back."),
-    "drill": ("rollouts", "Rehearse promotion and rollback in staging."),
-    "rollout": ("rollouts", "Let a release in by degrees, guarded."),
-    "serve": ("serve", "Answer over HTTP (OpenAI-compatible)."),
-    "engine": ("serve", "The model process that serve starts (not for people)."),
-    "watch": ("watch", "Compare live inputs and answers with the snapshot."),
+    "review": ("review", "Review a release's answers blind; show reviewer agreement."),
+    "export": ("export", "Export an approved release as one merged model."),
+    "promote": ("promote", "Promote a staged release to production."),
+    "rollback": ("promote", "Roll an alias back to the previous release."),
+    "drill": ("rollouts", "Rehearse promotion and rollback of a staged release."),
+    "rollout": ("rollouts", "Start and control guarded progressive rollouts."),
+    "serve": ("serve", "Serve the OpenAI-compatible API, the control API and the console."),
+    "engine": ("serve", "Run the model process that serve starts (internal)."),
+    "watch": ("watch", "Check production for drift, errors and missed targets."),
     "tenant": ("tenants", "Add, limit, suspend, remove and list tenants."),
-    "key": ("keys", "Create, list, rotate and revoke API keys."),
-    "identity": ("keys", "Add, list and disable identities; rotate your key."),
-    "feedback": ("feedback", "Say what became of an answer."),
-    "review": ("feedback", "Label answers that wait for people."),
-    "explain": ("explain", "Show everything that stands behind an answer."),
-    "audit": ("audit", "Verify, sign and read the tamper-evident log."),
-    "backup": ("backup", "Copy the record, the artifacts and the keys while serving."),
-    "restore": ("backup", "Make a workspace from a backup, elsewhere."),
+    "key": ("keys", "Create, limit, rotate, revoke and list API keys."),
+    "identity": ("keys", "Add, disable and list identities; rotate your key."),
+    "feedback": ("feedback", "Record feedback on an answer."),
+    "label": ("feedback", "Label the queue of live answers."),
+    "explain": ("explain", "Trace an answer to its release, evidence, data and approvers."),
+    "audit": ("audit", "Verify, sign, prove and export the tamper-evident log."),
+    "backup": ("backup", "Back up database, artifacts and settings while serving."),
+    "restore": ("backup", "Restore a backup into a new workspace."),
 }
 
 #: Seconds that threads have to end once the command was interrupted.
 _LEAVING_SECONDS = 0.5
 
 
-class Verbs(TyperGroup):
-    """A command group that imports a verb when it is called."""
+#: Set by the shell while it asks for completions.
+_COMPLETING = "_TAILORBIRD_COMPLETE"
+
+#: The last line of each verb's help.
+_SHARED_HELP = f"Shared options, before or after the verb ({', '.join(FLAGS.values())}): see tailorbird --help."
+
+
+class Verbs(CommandGroup):
+    """The verbs; one is imported when it is called, and takes the root's shared options."""
+
+    #: True while names and help suffice.
+    _listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The verbs, in the order of the story; the engine is not for people."""
+        """The verbs in the order of the table, without the internal engine."""
         del ctx
         return [verb for verb in VERBS if verb != "engine"]
 
@@ -67,10 +91,21 @@ class Verbs(TyperGroup):
         del ctx
         if cmd_name not in VERBS:
             return None
+        if self._listing:
+            return TyperCommand(cmd_name, help=VERBS[cmd_name][1])
         module = import_module(f"tailorbird.cli.{VERBS[cmd_name][0]}")
         command = typer.main.get_command(module.apps[cmd_name])
         command.name = cmd_name
+        _take_shared(command, [option for option in self.params if option.name in FLAGS])
         return command
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Verbs and options that begin with ``incomplete``, without importing any verb."""
+        self._listing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._listing = False
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command. Raises Interrupted where somebody ends it: typer would pass over an interruption in silence."""
@@ -85,7 +120,25 @@ class Verbs(TyperGroup):
             formatter.write_dl([(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)])
 
 
-app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+def _take_shared(command: Any, shared: Iterable[Any]) -> None:
+    """Lets ``command`` and its subcommands take the root's ``shared`` options, too. Their own parsers read them: no value is mistaken."""
+    for option in shared:
+        taken = copy(option)
+        taken.name, taken.envvar, taken.expose_value = f"shared_{option.name}", None, False
+        taken.callback = partial(_amended, option.name)
+        taken.hidden = _COMPLETING not in os.environ
+        command.params.append(taken)
+    command.epilog = _SHARED_HELP
+    for below in getattr(command, "commands", {}).values():
+        _take_shared(below, shared)
+
+
+def _amended(name: str, _context: object, _option: object, value: object) -> None:
+    if value:
+        amend(name, value)
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, rich_markup_mode=None)
 
 
 def _version(asked: bool) -> None:
@@ -95,15 +148,24 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def tailorbird(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version and leave."),
-    server: str = typer.Option("", help="Ask the server at this URL instead of this machine's workspace (or set TAILORBIRD_SERVER)."),
-    ca: str = typer.Option("", help="File of the certificate authority that signed the server's certificate."),
+def tailorbird(  # noqa: PLR0913 - a parameter is an option of the command line
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="Workspace folder. [default: .tailorbird here or in a folder above]")
+    ] = None,
+    who: Annotated[str | None, typer.Option("--as", help="Acting identity, [TENANT/]NAME; its key proves it.")] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Key file of the acting identity. [default: the workspace's]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    server: Annotated[str, typer.Option("--server", envvar=SERVER, help="Server (URL) to ask instead of this machine's workspace.")] = "",
+    ca: Annotated[str, typer.Option("--ca", envvar=SERVER_CA, help="Certificate authority (PEM file) to trust at the server.")] = "",
 ) -> None:
-    """Adapt a language model to a job, prove it, release it under approvals, serve it, and take it back."""
+    """Adapt a language model to a job, prove it, release it under approvals, serve it, and roll it back.
+
+    The options below, --version and completion aside, are shared: they stand before or after the verb.
+    """
     del version
     os.umask(0o077)  # whatever this process and its children write is for its owner alone
-    os.environ.update({name: value for name, value in ((SERVER, server), (SERVER_CA, ca)) if value})
+    begin(SharedOptions(workspace, who, key, as_json, server, ca))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

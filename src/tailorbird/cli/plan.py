@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import Why, followed, is_planned, narrated, submitted
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
@@ -29,7 +29,7 @@ Probe = Annotated[bool, typer.Option("--probe", help="Ask the base model a sampl
 Retime = Annotated[bool, typer.Option("--retime", help="Time training steps on this machine anew, and plan by them.")]
 Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as a page, with the picture of the ladder.", show_default=False)]
 
-plan = typer.Typer()
+plan = typer.Typer(add_completion=False)
 
 
 @plan.command()
@@ -41,16 +41,12 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     retime: Retime = False,
     page: Page = None,
     why: Why = False,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Show what adapt would do, in what order, at what cost, and why. Freezes the data and fetches the base model; trains nothing."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     if show_accuracy:
         record = session.ask(asking.ACCURACY, Nothing())
-        print_json(record) if as_json else out.print(accuracy_table(record.errors))
+        print_json(record) if session.as_json else out.print(accuracy_table(record.errors))
         return
     if objective is None:
         raise InvalidInput("no objective was named", "name the file: tailorbird plan objective.yaml; or ask for --accuracy")
@@ -63,7 +59,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if page is not None:
         page.write_text(plan_page(found, objective.stem), encoding="utf-8")
         say(f"the page lies in {page}")
-    if as_json:
+    if session.as_json:
         print_json(found)
         return
     out.print(plan_table(found, why=why))

@@ -6,26 +6,23 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, say
+from tailorbird.cli.session import open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import NotFound
 from tailorbird.usecases.operations import releases as asking
 
-promote = typer.Typer()
-rollback = typer.Typer()
+promote = typer.Typer(add_completion=False)
+rollback = typer.Typer(add_completion=False)
 
 
 @promote.command()
 def _promote(
     digest: Annotated[str, typer.Argument(help="Digest of a staged release, or how it begins.", metavar="DIGEST")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Put a staged release before users, under the alias tenant/objective."""
-    moved = open_session(workspace, who, key).ask(asking.PROMOTE, asking.OneRelease(digest=digest), "operator")
-    if as_json:
+    session = open_session()
+    moved = session.ask(asking.PROMOTE, asking.OneRelease(digest=digest), "operator")
+    if session.as_json:
         print_json(moved.alias)
         return
     assert moved.entered is not None
@@ -37,19 +34,15 @@ def _promote(
 @rollback.command()
 def _rollback(
     alias: Annotated[str, typer.Argument(help="tenant/objective, or objective.", metavar="ALIAS")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
-    as_json: AsJson = False,
 ) -> None:
     """Take the present release of an alias out of production; the one before it answers again."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     tenant, _, name = alias.rpartition("/")
     if tenant and tenant != session.tenant:
         raise NotFound(f"no alias {alias} in tenant {session.tenant}", f"act in that tenant: --as {tenant}/NAME", code="alias_missing")
     moved = session.ask(asking.ROLL_BACK, asking.TakeBack(alias=name, reason=reason), "operator")
-    if as_json:
+    if session.as_json:
         print_json(moved.alias)
         return
     if moved.entered:

@@ -6,14 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.release import Release, Statement
 from tailorbird.reporting import release_summary
 from tailorbird.usecases.operations import releases as asking
 
-release = typer.Typer(no_args_is_help=True)
+release = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
 
 
@@ -24,15 +25,12 @@ def _release() -> None:
 
 @release.command("list")
 def _list(
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
     limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
 ) -> None:
     """List the tenant's releases, newest first."""
-    known = open_session(workspace, who, key).ask(asking.LIST, asking.ReleasePageRequest(limit=limit)).releases
-    if as_json:
+    session = open_session()
+    known = session.ask(asking.LIST, asking.ReleasePageRequest(limit=limit)).releases
+    if session.as_json:
         print_json(known)
         return
     rows = [(short(r.digest), r.content.objective_name, r.content.rung.value, r.state.value, r.content.author) for r in known]
@@ -42,26 +40,24 @@ def _list(
 @release.command("show")
 def _show(
     digest: DigestArgument,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
     card: Annotated[bool, typer.Option("--card", help="Print the model card.")] = False,
 ) -> None:
     """Show one release: its digests, its state, who decided what. With --card, its model card."""
-    session, named = open_session(workspace, who, key), asking.OneRelease(digest=digest)
+    session, named = open_session(), asking.OneRelease(digest=digest)
     if card:
-        typer.echo(session.ask(asking.CARD, named).markdown)
+        found_card = session.ask(asking.CARD, named)
+        print_json(found_card) if session.as_json else typer.echo(found_card.markdown)
         return
     found = session.ask(asking.SHOW, named)
-    print_json(found) if as_json else typer.echo(release_summary(found))
+    print_json(found) if session.as_json else typer.echo(release_summary(found))
 
 
 @release.command("live")
-def _live(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _live(digest: DigestArgument) -> None:
     """Show a release's live KPIs: what users said of its answers, held against the objective's targets."""
-    found = open_session(workspace, who, key).ask(asking.LIVE, asking.OneRelease(digest=digest))
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.LIVE, asking.OneRelease(digest=digest))
+    if session.as_json:
         print_json(found)
         return
     if not found.kpis:
@@ -73,15 +69,12 @@ def _live(digest: DigestArgument, workspace: Workspace = None, who: As = None, k
 @release.command("approve")
 def _approve(
     digest: DigestArgument,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
-    as_json: AsJson = False,
 ) -> None:
     """Approve a release. You sign the statement with your own key; you cannot approve what you made."""
-    found = _decide(open_session(workspace, who, key), digest, "approve", reason)
-    _told(found, as_json)
+    session = open_session()
+    found = _decide(session, digest, "approve", reason)
+    _told(found, session.as_json)
     say(f"next: tailorbird release stage {short(found.digest)} --as operator")
 
 
@@ -89,20 +82,18 @@ def _approve(
 def _reject(
     digest: DigestArgument,
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Reject a release, for good."""
-    _told(_decide(open_session(workspace, who, key), digest, "reject", reason), as_json)
+    session = open_session()
+    _told(_decide(session, digest, "reject", reason), session.as_json)
 
 
 @release.command("stage")
-def _stage(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _stage(digest: DigestArgument) -> None:
     """Move an approved release to staging."""
-    found = open_session(workspace, who, key).ask(asking.STAGE, asking.OneRelease(digest=digest), "operator")
-    _told(found, as_json)
+    session = open_session()
+    found = session.ask(asking.STAGE, asking.OneRelease(digest=digest), "operator")
+    _told(found, session.as_json)
     say(f"next: tailorbird promote {short(found.digest)} --as operator")
 
 

@@ -1,4 +1,4 @@
-"""``tailorbird judge``: people judge the answers of a release, without knowing whose they are; a model may, beside them."""
+"""``tailorbird review``: blind label review of a release, by people and by judge models."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import POLL_SECONDS
+from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, err, open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState, Mark
@@ -21,26 +22,26 @@ from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownIte
 from tailorbird.usecases.operations import label_reviews as asking
 from tailorbird.usecases.operations import releases
 
-judge = typer.Typer(no_args_is_help=True)
+review = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
 
 _KEYS = {"l": Mark.LEFT, "r": Mark.RIGHT, "t": Mark.TIE, "n": Mark.NEITHER, "s": Mark.SKIP}
 
 
-@judge.callback()
-def _judge() -> None:
+@review.callback()
+def _review() -> None:
     """Judge a release's answers blindly, ask a model beside people, and see how the review stands."""
 
 
-@judge.command("answers")
-def _answers(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+@review.command("answers")
+def _answers(digest: DigestArgument) -> None:
     """Judge item after item: which of two answers is better. Interrupt at any time; what was judged is kept.
 
-    With --json, show the next item and leave: for programs, which judge it with `tailorbird judge mark`.
+    With --json, show the next item and leave: for programs, which judge it with `tailorbird review mark`.
     """
-    session = open_session(workspace, who, key)
+    session = open_session()
     shown = session.ask(asking.NEXT, releases.OneRelease(digest=digest), "reviewer")
-    if as_json:
+    if session.as_json:
         print_json(shown)
         return
     while shown.number:
@@ -48,59 +49,53 @@ def _answers(digest: DigestArgument, workspace: Workspace = None, who: As = None
     out.print(f"all {shown.asked} items are judged: thank you", markup=False)
 
 
-@judge.command("mark")
+@review.command("mark")
 def _mark(
     digest: DigestArgument,
     judgement: Annotated[str, typer.Argument(help="Number and mark of an item: 7=left, right, tie, neither or skip.", metavar="N=MARK")],
     reason: Annotated[str, typer.Option(help="Why; needed to skip.")] = "",
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
 ) -> None:
     """Judge one item without being asked, and print the next as JSON."""
     number, _, mark = judgement.partition("=")
     if not number.isdecimal() or mark not in list(Mark):
         raise InvalidInput(f"{judgement!r} is no judgement", "write it as 7=left (or right, tie, neither, skip)", code="judgement_invalid")
-    print_json(_file(open_session(workspace, who, key), digest, int(number), Mark(mark), reason))
+    print_json(_file(open_session(), digest, int(number), Mark(mark), reason))
 
 
-@judge.command("show")
-def _show(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+@review.command("show")
+def _show(digest: DigestArgument) -> None:
     """Show how the review of a release stands: who judged how much, how far they agree, what they prefer."""
-    found = open_session(workspace, who, key).ask(asking.SHOW, releases.OneRelease(digest=digest))
-    print_json(found) if as_json else _tell(found)
+    session = open_session()
+    found = session.ask(asking.SHOW, releases.OneRelease(digest=digest))
+    print_json(found) if session.as_json else _tell(found)
 
 
-@judge.command("ask")
+@review.command("ask")
 def _ask(
     digest: DigestArgument,
     model: Annotated[str, typer.Option(help="The judge: a catalogue name, hf://OWNER/NAME[@REVISION], or a local folder or GGUF file.")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Ask a model which answers are better, each pair in both orders. It takes nobody's place: it counts once it was measured to agree
     with people, and then it can only block."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     with ProgressDisplay(err) as progress:
         found = _judged_there(session, digest, model, progress) if session.server else _judged_here(session, digest, model, progress)
-    print_json(found) if as_json else _tell(found)
+    print_json(found) if session.as_json else _tell(found)
 
 
 def _judged_here(session: CommandSession, digest: str, model: str, progress: Progress) -> ReviewState:
     name = str(Path(model).resolve()) if Path(model).exists() and not model.startswith("hf://") else model
     actor = session.actor("reviewer")
-    review = llm_judges.ask(session.deps, actor, digest, name, here=True)
-    if review.state is JudgeState.DONE:
+    asked = llm_judges.ask(session.deps, actor, digest, name, here=True)
+    if asked.state is JudgeState.DONE:
         say(f"{model} has judged already: nothing was asked again, this is its record")
-    llm_judges.hold(session.deps, actor, review, progress, here=True)
-    return session.ask(asking.SHOW, releases.OneRelease(digest=review.release), "reviewer")
+    llm_judges.hold(session.deps, actor, asked, progress, here=True)
+    return session.ask(asking.SHOW, releases.OneRelease(digest=asked.release), "reviewer")
 
 
 def _judged_there(session: CommandSession, digest: str, model: str, progress: Progress) -> ReviewState:
     found = session.ask(asking.ASK, asking.JudgeWanted(digest=digest, model=model), "reviewer")
-    progress.tell("a worker of the server asks the model; Ctrl-C leaves it going (tailorbird judge show tells how it stands)")
+    progress.tell("a worker of the server asks the model; Ctrl-C leaves it going (tailorbird review show tells how it stands)")
     while (judge := _judge_of(found, model)).state is JudgeState.WAITING:
         time.sleep(POLL_SECONDS)
         found = session.ask(asking.SHOW, releases.OneRelease(digest=found.release), "reviewer")
@@ -156,4 +151,4 @@ def _bounded(value: Bounded) -> str:
     return told if value.low is None or value.high is None else f"{told} [{value.low:.2f}, {value.high:.2f}]"
 
 
-apps = {"judge": judge}
+apps = {"review": review}

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 import yaml
 
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan
@@ -16,8 +17,8 @@ from tailorbird.usecases.operations import rollouts as asking
 from tailorbird.usecases.operations.releases import OneRelease
 from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport
 
-rollout = typer.Typer(no_args_is_help=True)
-drill = typer.Typer()
+rollout = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+drill = typer.Typer(add_completion=False)
 DigestArgument = Annotated[str, typer.Argument(help="Digest of a staged release, or how it begins.", metavar="DIGEST")]
 RolloutArgument = Annotated[str, typer.Argument(help="Id of the rollout, or how it begins.", metavar="ROLLOUT")]
 
@@ -31,15 +32,12 @@ def _rollout() -> None:
 def _start(
     digest: DigestArgument,
     plan: Annotated[Path | None, typer.Option(help="YAML file with the plan (default: shadow, 5 %, 25 %, 50 %, then production).")] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Let a staged release in beside the one in production."""
     wanted = _plan(plan) if plan else RolloutPlan()
-    begun = open_session(workspace, who, key).ask(asking.START, asking.NewRollout(digest=digest, plan=wanted), "operator")
-    if as_json:
+    session = open_session()
+    begun = session.ask(asking.START, asking.NewRollout(digest=digest, plan=wanted), "operator")
+    if session.as_json:
         print_json(begun)
         return
     out.print(f"rollout {begun.id} of {begun.tenant}/{begun.alias}: {_step(begun)}", markup=False)
@@ -47,10 +45,11 @@ def _start(
 
 
 @rollout.command("list")
-def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _list() -> None:
     """List rollouts, newest first."""
-    known = open_session(workspace, who, key).ask(asking.LIST, asking.Newest()).rollouts
-    if as_json:
+    session = open_session()
+    known = session.ask(asking.LIST, asking.Newest()).rollouts
+    if session.as_json:
         print_json(known)
         return
     rows = [(r.id, r.alias, short(r.candidate), r.state.value, _step(r), f"{r.changed_at:%m-%d %H:%M}") for r in known]
@@ -58,10 +57,11 @@ def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json:
 
 
 @rollout.command("show")
-def _show(rollout_id: RolloutArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _show(rollout_id: RolloutArgument) -> None:
     """Show a rollout: where it is, what each guard says, in all and by segment, and how it came here."""
-    found = open_session(workspace, who, key).ask(asking.SHOW, asking.OneRollout(rollout=rollout_id))
-    print_json(found) if as_json else _tell(found)
+    session = open_session()
+    found = session.ask(asking.SHOW, asking.OneRollout(rollout=rollout_id))
+    print_json(found) if session.as_json else _tell(found)
 
 
 @rollout.command("decide")
@@ -72,21 +72,20 @@ def _decide(
         typer.Argument(help="hold, resume, advance, promote, promote_unproven (although a live KPI is open; give a reason) or roll_back."),
     ],
     reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
 ) -> None:
     """Hold a rollout, let it go on, promote it, or take it back."""
     wanted = asking.RolloutDecision(rollout=rollout_id, decision=decision, reason=reason)
-    moved = open_session(workspace, who, key).ask(asking.DECIDE, wanted, "operator")
-    out.print(f"rollout {moved.id} is {moved.state.value.replace('_', ' ')}", markup=False)
+    session = open_session()
+    moved = session.ask(asking.DECIDE, wanted, "operator")
+    print_json(moved) if session.as_json else out.print(f"rollout {moved.id} is {moved.state.value.replace('_', ' ')}", markup=False)
 
 
 @drill.command()
-def _drill(digest: DigestArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _drill(digest: DigestArgument) -> None:
     """Put a staged release in and take it back, under a name of its own, and record the seconds until every gateway had followed."""
-    found = open_session(workspace, who, key).ask(asking.DRILL, OneRelease(digest=digest), "operator")
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.DRILL, OneRelease(digest=digest), "operator")
+    if session.as_json:
         print_json(found)
         return
     told = f"in after {found.promote_seconds:.2f} s, back after {found.rollback_seconds:.2f} s, on {found.gateways} gateways"

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
@@ -14,8 +15,8 @@ from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import runs as asking
 from tailorbird.usecases.runs.jobs import Job
 
-runs = typer.Typer(no_args_is_help=True)
-jobs = typer.Typer(no_args_is_help=True)
+runs = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+jobs = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 Reason = Annotated[str, typer.Option("--reason", help="Why, in a sentence.")]
 RunArgument = Annotated[str, typer.Argument(help="Id of the run, or how it begins.", metavar="RUN")]
 
@@ -32,15 +33,12 @@ def _jobs() -> None:
 
 @runs.command("list")
 def _list_runs(
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
     limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
 ) -> None:
     """List the tenant's runs, newest first."""
-    page = open_session(workspace, who, key).ask(asking.LIST, asking.RunPageRequest(limit=limit))
-    if as_json:
+    session = open_session()
+    page = session.ask(asking.LIST, asking.RunPageRequest(limit=limit))
+    if session.as_json:
         print_json(page.runs)
         return
     rows = [(run.id, run.objective_name, run.state.word, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in page.runs]
@@ -50,10 +48,11 @@ def _list_runs(
 
 
 @runs.command("show")
-def _show_run(run: RunArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _show_run(run: RunArgument) -> None:
     """Show the steps of a run."""
-    report = open_session(workspace, who, key).ask(asking.SHOW, asking.OneRun(run=run))
-    if as_json:
+    session = open_session()
+    report = session.ask(asking.SHOW, asking.OneRun(run=run))
+    if session.as_json:
         print_json(report)
         return
     say(f"run {report.run.id} of {report.run.objective_name}: {report.run.state.word}")
@@ -66,12 +65,11 @@ def _show_run(run: RunArgument, workspace: Workspace = None, who: As = None, key
 
 
 @runs.command("allow")
-def _allow(
-    run: RunArgument, reason: Reason = "", workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False
-) -> None:
+def _allow(run: RunArgument, reason: Reason = "") -> None:
     """Allow the training of all weights for a run whose risk is high; somebody other than its author does."""
-    found = open_session(workspace, who, key).ask(asking.ALLOW, asking.Allow(run=run, rung=RungKind.FULL, reason=reason))
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.ALLOW, asking.Allow(run=run, rung=RungKind.FULL, reason=reason))
+    if session.as_json:
         print_json(found)
         return
     out.print(f"run {found.run} may climb {found.rung.value}; its author adapts again", markup=False)
@@ -81,24 +79,22 @@ def _allow(
 def _fork_run(
     run: RunArgument,
     source: Annotated[str, typer.Option("--from", help="The run whose unfinished training it goes on from.", metavar="RUN")],
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Let a run go on from the training of another, although objective, data or code differ. It is written into its report."""
-    forked = open_session(workspace, who, key).ask(asking.FORK, asking.Fork(run=run, source=source))
-    if as_json:
+    session = open_session()
+    forked = session.ask(asking.FORK, asking.Fork(run=run, source=source))
+    if session.as_json:
         print_json(forked)
         return
     out.print(f"run {forked.id} goes on from the training of {source}; adapt its objective again", markup=False)
 
 
 @jobs.command("list")
-def _list_jobs(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _list_jobs() -> None:
     """List what is being done or waits for a worker."""
-    found = open_session(workspace, who, key).ask(asking.JOBS, Nothing())
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.JOBS, Nothing())
+    if session.as_json:
         print_json(found.jobs)
         return
     rows = [(j.run.id, j.run.objective_name, _state(j), j.step.name if j.step else "", _how_far(j.step)) for j in found.jobs]
@@ -106,10 +102,11 @@ def _list_jobs(workspace: Workspace = None, who: As = None, key: Key = None, as_
 
 
 @jobs.command("show")
-def _show_job(run: RunArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _show_job(run: RunArgument) -> None:
     """Show how far a run is, and who works on it."""
-    found = open_session(workspace, who, key).ask(asking.JOB, asking.OneRun(run=run))
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.JOB, asking.OneRun(run=run))
+    if session.as_json:
         print_json(found)
         return
     out.print(
@@ -122,10 +119,11 @@ def _show_job(run: RunArgument, workspace: Workspace = None, who: As = None, key
 
 
 @jobs.command("cancel")
-def _cancel(run: RunArgument, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _cancel(run: RunArgument) -> None:
     """Cancel a run. Its step ends within a few seconds; what is finished stays, and adapt goes on from there."""
-    cancelled = open_session(workspace, who, key).ask(asking.CANCEL, asking.OneRun(run=run))
-    if as_json:
+    session = open_session()
+    cancelled = session.ask(asking.CANCEL, asking.OneRun(run=run))
+    if session.as_json:
         print_json(cancelled)
         return
     out.print(f"run {cancelled.id} of {cancelled.objective_name} is {cancelled.state.word}", markup=False)

@@ -9,19 +9,19 @@ from typing import Annotated
 import typer
 
 from tailorbird import wiring
-from tailorbird.cli.session import Workspace, open_session
+from tailorbird.cli.invocation import shared_options
+from tailorbird.cli.session import open_session
 from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, serve_beside, take_secret, tls_of
 from tailorbird.settings import Settings
 
-serve = typer.Typer()
-engine = typer.Typer()
+serve = typer.Typer(add_completion=False)
+engine = typer.Typer(add_completion=False)
 
 _Format = Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines are written (default text).")]
 
 
 @serve.command()
 def _serve(
-    workspace: Workspace = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on (default 8080).", min=0, max=65535)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM, with its chain) to serve HTTPS with.")] = None,
@@ -32,7 +32,8 @@ def _serve(
 
     Ends with Ctrl-C, after requests in flight.
     """
-    session = open_session(workspace)
+    shared_options().refuse("serve", "who", "key", "as_json")
+    session = open_session()
     settings = session.settings
     listening = Listening(
         host=host or settings.host,
@@ -57,11 +58,11 @@ def _file(settings: Settings, path: str) -> Path | None:
 @engine.command()
 def _engine(
     place: Annotated[Path, typer.Option("--socket", help="Where its Unix socket is made, in a folder that only you may enter.")],
-    workspace: Workspace = None,
     log_format: _Format = None,
 ) -> None:
     """Run models for one gateway. The gateway starts this; it is not for people."""
-    session = open_session(workspace)
+    shared_options().refuse("engine", "who", "key", "as_json")
+    session = open_session()
     run_engine(session.deps, place, take_secret(), log_format or session.settings.log_format)
 
 

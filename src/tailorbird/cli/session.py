@@ -1,22 +1,20 @@
-"""What every verb begins with: where it is done, and who acts."""
+"""Session of one command: workspace or server, and the acting identity."""
 
 from __future__ import annotations
 
 import atexit
 import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import typer
 from rich.console import Console
 
 from tailorbird import auth, wiring
-from tailorbird.cli.invocation import SERVER, SERVER_CA
+from tailorbird.cli.invocation import SharedOptions, shared_options
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
@@ -32,27 +30,13 @@ if TYPE_CHECKING:
 Q = TypeVar("Q", bound=Value)
 A = TypeVar("A", bound=Value)
 
-Workspace = Annotated[Path | None, typer.Option("--workspace", "-w", help="The workspace folder (default: .tailorbird here or above).")]
-As = Annotated[str | None, typer.Option("--as", help="Act as this identity ([tenant/]name); its key proves it.")]
-Key = Annotated[Path | None, typer.Option("--key", help="Key file of that identity (default: the workspace's).")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
 out = Console(soft_wrap=False)
 err = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True)
-class CommandSession:
-    """One call of the command line."""
-
-    workspace: Path | None
-    who: str | None = None
-    key: Path | None = None
-
-    @property
-    def server(self) -> str:
-        """The server that is asked; empty when this machine is."""
-        return os.environ.get(SERVER, "")
+class CommandSession(SharedOptions):
+    """One call of the command line: its shared options, and what they lead to."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -62,9 +46,13 @@ class CommandSession:
     @cached_property
     def deps(self) -> Dependencies:
         """The opened ports of this machine's workspace. Raises InvalidInput with ``--server``: the verb works on this machine alone."""
+        self.refuse_server()
+        return wiring.open_dependencies(self.settings)
+
+    def refuse_server(self) -> None:
+        """Raises InvalidInput with ``--server``."""
         if self.server:
             raise InvalidInput("this is done on the machine of the workspace", "run it there, without --server", code="local_only")
-        return wiring.open_dependencies(self.settings)
 
     @property
     def tenant(self) -> str:
@@ -100,7 +88,7 @@ class CommandSession:
 
         known = self._remotes.get(self.name(default))
         if known is None:
-            known = RemoteControl(self.server, self.tenant, self.name(default), self.key_file(default), os.environ.get(SERVER_CA) or None)
+            known = RemoteControl(self.server, self.tenant, self.name(default), self.key_file(default), self.ca or None)
             self._remotes[self.name(default)] = known
             atexit.register(known.close)
         return known
@@ -110,12 +98,17 @@ class CommandSession:
         return {}
 
 
-def open_session(workspace: Path | None, who: str | None = None, key: Path | None = None) -> CommandSession:
-    """The session for the options given. Raises NotFound when it needs a workspace and there is none."""
-    session = CommandSession(workspace, who, key)
-    if not (session.server and who and "/" in who and key):
+def open_session() -> CommandSession:
+    """The session of this call's shared options. Raises NotFound when it needs a workspace and there is none."""
+    session = new_session()
+    if not (session.server and session.who and "/" in session.who and session.key):
         _need_workspace(session)
     return session
+
+
+def new_session() -> CommandSession:
+    """The session of a verb that makes its workspace."""
+    return CommandSession(**vars(shared_options()))
 
 
 def _need_workspace(session: CommandSession) -> None:

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from tailorbird import auth
-from tailorbird.cli.session import As, AsJson, CommandSession, Key, Workspace, open_session, out, print_json, print_table, say
+from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.domain.allowed_places import ANONYMOUS, AllowedPlace
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.quota import QuotaLimits, Usage
@@ -18,7 +19,7 @@ from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import tenants as asking
 from tailorbird.usecases.tenants import TenantView
 
-tenant = typer.Typer(no_args_is_help=True)
+tenant = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
 TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]
 Limited = Annotated[
     list[str] | None,
@@ -36,21 +37,17 @@ def _tenant() -> None:
 @tenant.command("add")
 def _add(
     name: TenantName,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     limit: Limited = None,
-    as_json: AsJson = False,
 ) -> None:
     """Add a tenant with one person a role. Their keys are made here, and only the public halves are told."""
-    session = open_session(workspace, who, key)
+    session = open_session()
     limits, folder = _limits(limit), _own_folder(session, name)
     asking.OneTenant(name=name)  # a bad name makes no key
     people = tuple(
         asking.FirstPerson(name=person, roles=roles, public_key=_public(folder / f"{person}.key")) for person, roles in FIRST_PEOPLE.items()
     )
     added = session.ask(asking.ADD, asking.NewTenant(name=name, people=people, limits=limits), "admin")
-    if as_json:
+    if session.as_json:
         print_json(added)
         return
     out.print(f"tenant {name} is served; its people act with the keys in {folder}", markup=False)
@@ -58,12 +55,11 @@ def _add(
 
 
 @tenant.command("limit")
-def _limit(
-    name: TenantName, limit: Limited = None, workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False
-) -> None:
+def _limit(name: TenantName, limit: Limited = None) -> None:
     """Set the limits of a tenant; those that are not named are lifted. Gateways know within a second."""
-    changed = open_session(workspace, who, key).ask(asking.LIMIT, asking.NewLimits(name=name, limits=_limits(limit)), "admin")
-    print_json(changed) if as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
+    session = open_session()
+    changed = session.ask(asking.LIMIT, asking.NewLimits(name=name, limits=_limits(limit)), "admin")
+    print_json(changed) if session.as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
 
 
 @tenant.command("places")
@@ -73,48 +69,39 @@ def _places(
         list[str] | None,
         typer.Option("--allow", help="PREFIX or PREFIX=CREDENTIAL, several times: s3://bucket/folder=worker, hf://owner, https://host."),
     ] = None,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Say where what a tenant submits may be read from; places that are not named are taken back.
 
     CREDENTIAL is none (the default), worker (what the worker's environment holds), or a name among the setting credentials.
     """
     wanted = asking.NewPlaces(name=name, places=tuple(map(_place, allow or ())))
-    changed = open_session(workspace, who, key).ask(asking.PLACES, wanted, "admin")
-    print_json(changed) if as_json else out.print(f"{name}: {_readable(changed.places)}", markup=False)
+    session = open_session()
+    changed = session.ask(asking.PLACES, wanted, "admin")
+    print_json(changed) if session.as_json else out.print(f"{name}: {_readable(changed.places)}", markup=False)
 
 
 @tenant.command("suspend")
 def _suspend(
     name: TenantName,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     resume: Annotated[bool, typer.Option("--resume", help="Answer its programs again.")] = False,
-    as_json: AsJson = False,
 ) -> None:
     """Answer a tenant's programs nothing. What it has stays."""
-    changed = open_session(workspace, who, key).ask(asking.SUSPEND, asking.Suspension(name=name, resume=resume), "admin")
-    print_json(changed) if as_json else out.print(f"{name} is {'served again' if resume else 'suspended'}", markup=False)
+    session = open_session()
+    changed = session.ask(asking.SUSPEND, asking.Suspension(name=name, resume=resume), "admin")
+    print_json(changed) if session.as_json else out.print(f"{name} is {'served again' if resume else 'suspended'}", markup=False)
 
 
 @tenant.command("remove")
 def _remove(
     name: TenantName,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Remove a tenant with every row, artifact and key that is its. The event log alone keeps what happened."""
     if not yes:
         typer.confirm(f"Remove {name} and all that is its, for good?", abort=True, err=True)
-    gone = open_session(workspace, who, key).ask(asking.REMOVE, asking.OneTenant(name=name), "admin")
-    if as_json:
+    session = open_session()
+    gone = session.ask(asking.REMOVE, asking.OneTenant(name=name), "admin")
+    if session.as_json:
         print_json(gone)
     else:
         told = f"{sum(gone.rows.values())} rows, {gone.artifacts} artifacts, {gone.files} files"
@@ -122,10 +109,11 @@ def _remove(
 
 
 @tenant.command("list")
-def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json: AsJson = False) -> None:
+def _list() -> None:
     """List tenants, their limits and what they have used this month: all for the host's people, for others their own."""
-    known = open_session(workspace, who, key).ask(asking.LIST, Nothing(), "admin").tenants
-    if as_json:
+    session = open_session()
+    known = session.ask(asking.LIST, Nothing(), "admin").tenants
+    if session.as_json:
         print_json(known)
         return
     print_table(("tenant", "state", "this month", "stored", "limits", "keeps", "reads at"), [_row(view) for view in known])
@@ -133,17 +121,14 @@ def _list(workspace: Workspace = None, who: As = None, key: Key = None, as_json:
 
 @tenant.command("policy")
 def _policy(
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     keep_days: Annotated[int, typer.Option(help="Days for which words are kept, redacted; 0: none are.", min=0, max=3650)] = 0,
     review_share: Annotated[float, typer.Option(help="Share of the answers that people look at.", min=0, max=1)] = 0.0,
-    as_json: AsJson = False,
 ) -> None:
     """Say what is kept of your own tenant's traffic. Without --keep-days no words are, and those that were are deleted."""
     wanted = TrafficPolicy(store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share)
-    changed = open_session(workspace, who, key).ask(asking.POLICY, wanted, "admin")
-    print_json(changed) if as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
+    session = open_session()
+    changed = session.ask(asking.POLICY, wanted, "admin")
+    print_json(changed) if session.as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
 
 
 def _row(view: TenantView) -> tuple[str, ...]:

@@ -6,23 +6,20 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.invocation import ExitStatus
-from tailorbird.cli.session import As, AsJson, Key, Workspace, open_session, print_json, print_table, say
+from tailorbird.cli.session import open_session, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import monitoring as asking
 
-watch = typer.Typer(invoke_without_command=True)
+watch = typer.Typer(cls=CommandGroup, add_completion=False, invoke_without_command=True)
 
 
 @watch.callback()
 def _watch(
     context: typer.Context,
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
-    as_json: AsJson = False,
 ) -> None:
     """Look now, keep the readings, and tell what is news. Exit status 3 when a reading is an alarm.
 
@@ -30,8 +27,9 @@ def _watch(
     """
     if context.invoked_subcommand:
         return
-    found = open_session(workspace, who, key).ask(asking.WATCH, Nothing(), "operator")
-    if as_json:
+    session = open_session()
+    found = session.ask(asking.WATCH, Nothing(), "operator")
+    if session.as_json:
         print_json(found)
     else:
         _show(found.signals)
@@ -45,16 +43,13 @@ def _watch(
 
 @watch.command("list")
 def _list(
-    workspace: Workspace = None,
-    who: As = None,
-    key: Key = None,
     objective: Annotated[str | None, typer.Option(help="Only readings of this objective.")] = None,
     last: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
-    as_json: AsJson = False,
 ) -> None:
     """Show earlier readings, newest first."""
-    found = open_session(workspace, who, key).ask(asking.SIGNALS, asking.SignalsWanted(limit=last, objective=objective)).signals
-    print_json(found) if as_json else _show(found)
+    session = open_session()
+    found = session.ask(asking.SIGNALS, asking.SignalsWanted(limit=last, objective=objective)).signals
+    print_json(found) if session.as_json else _show(found)
 
 
 def _show(signals: tuple[Signal, ...]) -> None:

@@ -7,17 +7,17 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import Workspace, err, open_session
+from tailorbird.cli.session import err, open_session
 from tailorbird.processes import LogFormat, StepWorker, doing, mind_the_time, set_up, sign_and_ship, watch_all
 from tailorbird.usecases import Progress
 
-worker = typer.Typer()
+worker = typer.Typer(add_completion=False)
 
 
 @worker.command()
 def _worker(
-    workspace: Workspace = None,
     once: Annotated[bool, typer.Option("--once", help="End when nothing waits.")] = False,
     log_format: Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines are written (default text).")] = None,
 ) -> None:
@@ -26,7 +26,8 @@ def _worker(
     It acts as the identity `worker` of each tenant, whose key must lie in the workspace. Beside the work it signs and ships checkpoints of
     the log and watches production, as often as the settings say; with --once it does not.
     """
-    session = open_session(workspace)
+    shared_options().refuse("worker", "who", "key", "as_json")
+    session = open_session()
     form, deps = log_format or session.settings.log_format, session.deps
     log = set_up("worker", form)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")

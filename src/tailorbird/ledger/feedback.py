@@ -89,7 +89,7 @@ class Reviews:
         mine = select_fields(reviews, Review).where(reviews.c.tenant == self._tenant, reviews.c.request == request)
         row = self._connection.execute(mine).one_or_none()
         if row is None:
-            raise NotFound(f"the answer {request} is not in the queue", "list it with: tailorbird review list", code="review_missing")
+            raise NotFound(f"the answer {request} is not in the queue", "list it with: tailorbird label list", code="review_missing")
         return value_of(Review, row)
 
     def waiting(self, limit: int = 50) -> tuple[Review, ...]:

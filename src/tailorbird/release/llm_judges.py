@@ -79,7 +79,7 @@ def check_judgeable(release: Release, known: Sequence[ModelReview], model: str) 
     if len(known) >= MOST_JUDGES and all(one.model != model for one in known):
         raise Conflict(
             f"release {short(release.digest)} has {len(known)} judges already",
-            f"see what they found: tailorbird judge show {short(release.digest)}",
+            f"see what they found: tailorbird review show {short(release.digest)}",
             code="judges_enough",
         )
 

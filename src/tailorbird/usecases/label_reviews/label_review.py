@@ -147,7 +147,7 @@ def demand_review(work: UnitOfWork, found: Release) -> None:
     if result is not None and result.verdict is not Verdict.PASS:
         raise Forbidden(
             f"release {short(found.digest)} has not passed label review: {result.reason}",
-            f"ask a reviewer to run: tailorbird judge answers {short(found.digest)}; see tailorbird judge show {short(found.digest)}",
+            f"ask a reviewer to run: tailorbird review answers {short(found.digest)}; see tailorbird review show {short(found.digest)}",
             code="review_missing",
         )
 

@@ -80,7 +80,7 @@ def hold(deps: Dependencies, actor: Actor, asked: ModelReview, progress: Progres
     with deps.ledger.work(actor.tenant) as work:
         taken = work.model_reviews.take(asked, name, LEASE)
     if not taken:
-        raise Busy(f"another process asks {asked.model} already", "wait for it; see tailorbird judge show", code="judge_busy")
+        raise Busy(f"another process asks {asked.model} already", "wait for it; see tailorbird review show", code="judge_busy")
     ended, reach = asked, None if here else reach_of(deps, actor.tenant)
     try:
         _refuse_hopeless(asked)
