@@ -151,7 +151,7 @@ def _gib() -> float:
 
 
 def _inspected(folder: Path, told: Any) -> dict[str, Any]:
-    found = data.inspect("rows.jsonl", folder, told)
+    found = data.inspect_file("rows.jsonl", folder, told)
     return {"rows": found.rows, "guessed": {guess.role: guess.column for guess in found.guesses}}
 
 

@@ -21,7 +21,7 @@ from estimates import HERE, inputs_of, say
 
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.plan import Machine
-from tailorbird.planning.estimates import loop_time
+from tailorbird.planning.time_and_cost import loop_time
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "training"))
 

@@ -25,7 +25,8 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, Prices, TokenProfile
 from tailorbird.base_models import ModelDigests, describe
 from tailorbird.planning import PlanInputs
-from tailorbird.planning.estimates import loop_time, training_memory
+from tailorbird.planning.time_and_cost import loop_time
+from tailorbird.planning.memory import training_memory
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".cache" / "benchmarks" / "estimates"

@@ -26,7 +26,7 @@ from tailorbird.evaluation.ranking import ndcg
 from tailorbird.text.search_index import SearchIndex, write_index
 from tailorbird.inference import open_encoder, open_model_reader
 from tailorbird.base_models import pull
-from tailorbird.planning.ranking_ladder import EPOCHS
+from tailorbird.planning.ladder import EPOCHS
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
 from tailorbird.training import open_trainer
 

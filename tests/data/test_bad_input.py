@@ -13,9 +13,9 @@ import pytest
 from pyarrow import parquet
 
 from support.data import build, make_objective
-from tailorbird.data import SourceRows, inspect, read_sources
+from tailorbird.data import SourceRows, inspect_file, read_sources
 from tailorbird.data.readers import confined_reader, json_files, parquet_file, text_files
-from tailorbird.data.readers.data_file import held
+from tailorbird.data.readers.data_file import open_file
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Inspection
 
@@ -44,7 +44,7 @@ def refused(folder: Path, name: str, content: bytes, **source: str) -> DataInval
 
 def looked_at(folder: Path, name: str, content: bytes) -> Inspection:
     (folder / name).write_bytes(content)
-    return inspect(name, folder, lambda _: None)
+    return inspect_file(name, folder, lambda _: None)
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" * 9, b"PK\3\4\x14\0\0\0\x08\0" * 50, bytes(range(256)) * 9])
@@ -100,7 +100,7 @@ def test_a_line_of_fifty_megabytes_is_set_aside(tmp_path: Path) -> None:
 def test_a_line_that_never_ends_is_refused_without_being_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tailorbird.data.readers.text_files.LONGEST_LINE", 10_000)
     (tmp_path / "d.jsonl").write_bytes(b'{"text": "' + b"x" * 100_000)
-    with held("d.jsonl", tmp_path / "d.jsonl", ".jsonl") as file, pytest.raises(DataInvalid) as caught:
+    with open_file("d.jsonl", tmp_path / "d.jsonl", ".jsonl") as file, pytest.raises(DataInvalid) as caught:
         list(json_files.read_jsonl(file, ()))
     assert (caught.value.error_code, caught.value.message) == ("line_too_long", "d.jsonl:1: a line of more than 10,000 characters")
     assert json_files.LONGEST < 100_000_000
@@ -191,7 +191,7 @@ def test_a_parquet_file_that_says_itself_that_it_bursts_is_refused_unread(tmp_pa
     texts = [f"{number}" + " " * 100_000 for number in range(200)]
     table = pyarrow.table({"text": texts, "label": ["a", "b"] * 100})
     parquet.write_table(table, tmp_path / "d.parquet", compression="zstd", use_dictionary=False)
-    with held("d.parquet", tmp_path / "d.parquet", ".parquet") as file, pytest.raises(DataInvalid) as error:
+    with open_file("d.parquet", tmp_path / "d.parquet", ".parquet") as file, pytest.raises(DataInvalid) as error:
         next(parquet_file.read_parquet(file, ("text", "label")))
     assert error.value.error_code == "file_expands"
 

@@ -9,7 +9,7 @@ import pytest
 
 from support.data import build, make_objective
 from tailorbird.data import BuiltSnapshot
-from tailorbird.data.duplicates.near import near_duplicates
+from tailorbird.data.duplicates.near_duplicates import near_duplicates
 from tailorbird.domain.dataset import Split
 from tailorbird.text.normalisation import normalise
 

@@ -14,7 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from support.data import make_objective
-from tailorbird.data import inspect, read_sources
+from tailorbird.data import inspect_file, read_sources
 from tailorbird.domain.errors import DataInvalid
 
 #: What the reading process itself may grow by.
@@ -28,7 +28,7 @@ def peak() -> int:
 def both_refuse(folder: Path, name: str, *codes: str, seconds: float = 60) -> None:
     """Inspecting and curating refuse the file, with one of ``codes``."""
     before, started = peak(), time.monotonic()
-    for read in (lambda: inspect(name, folder, lambda _: None), lambda: read_sources(make_objective({"path": name}), folder)):
+    for read in (lambda: inspect_file(name, folder, lambda _: None), lambda: read_sources(make_objective({"path": name}), folder)):
         with pytest.raises(DataInvalid) as caught:
             read()
         assert caught.value.error_code in codes
@@ -40,7 +40,7 @@ def both_refuse(folder: Path, name: str, *codes: str, seconds: float = 60) -> No
 def refused_by_curating(folder: Path, name: str, *codes: str) -> None:
     """Curating refuses the file; inspecting counts what it cannot use."""
     before = peak()
-    inspect(name, folder, lambda _: None) if name.endswith(".jsonl") else None
+    inspect_file(name, folder, lambda _: None) if name.endswith(".jsonl") else None
     with pytest.raises(DataInvalid) as caught:
         read_sources(make_objective({"path": name}), folder)
     assert caught.value.error_code in codes
@@ -84,14 +84,14 @@ def test_json_as_deep_as_it_is_long(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text("[" * 1_000_000)
     both_refuse(tmp_path, "d.json", "broken_json", "parser_crashed", "file_broken")
     (tmp_path / "d.jsonl").write_text('{"text":' + '{"a":' * 600_000 + "\n" + json.dumps({"text": "a", "label": "b"}) + "\n")
-    found = inspect("d.jsonl", tmp_path, lambda _: None)
+    found = inspect_file("d.jsonl", tmp_path, lambda _: None)
     assert (found.rows, found.unusable) == (1, {"broken_json": 1})
 
 
 def test_an_array_of_arrays_without_end(tmp_path: Path) -> None:
     """Sixty bytes of memory a comma."""
     (tmp_path / "d.jsonl").write_text('{"text": [' + "[]," * 1_200_000 + '[]], "label": "a"}\n')
-    found = inspect("d.jsonl", tmp_path, lambda _: None)
+    found = inspect_file("d.jsonl", tmp_path, lambda _: None)
     assert found.rows == 1
 
 

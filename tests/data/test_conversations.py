@@ -14,7 +14,7 @@ from support.data import make_objective
 from tailorbird.data import read_sources
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.text.conversations import MARK, as_lines, asked, fold, unfold
+from tailorbird.text.conversations import MARK, as_lines, fold_turns, last_user_turn, unfold_turns
 from tailorbird.text.prompt_rendering import messages_for, messages_for_row
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "good day"}]
@@ -36,7 +36,7 @@ def test_what_was_said_before_goes_along(tmp_path: Path, as_text: bool) -> None:
     chat += [{"from": "human", "value": "what is it"}, {"from": "gpt", "value": "a bird"}]
     row = read(tmp_path, json.dumps(chat) if as_text else chat).rows[0]
     assert row.target == "a bird"
-    assert [(turn.role, turn.content) for turn in unfold(row.text)] == [
+    assert [(turn.role, turn.content) for turn in unfold_turns(row.text)] == [
         ("system", "Be brief."),
         ("user", "hi"),
         ("assistant", "yes?"),
@@ -71,21 +71,21 @@ turns = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant", "
 
 @given(turns)
 def test_turns_come_back(said: list[Message]) -> None:
-    assert unfold(fold(said)) == tuple(said)
+    assert unfold_turns(fold_turns(said)) == tuple(said)
 
 
 @given(st.text())
 def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
     said = Message(role="user", content=text)
-    assert unfold(fold([said])) == (said,)
+    assert unfold_turns(fold_turns([said])) == (said,)
     if not text.startswith(MARK):
-        assert unfold(text) == (said,)
+        assert unfold_turns(text) == (said,)
 
 
 def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:
     prompt = PromptSpec(instruction="Answer.", demonstrations=(Demonstration(row_id="r", text="q", target="a"),))
     turns = [("system", "Be brief."), ("user", "1"), ("assistant", "2"), ("user", "3")]
-    text = fold([Message.model_validate({"role": role, "content": word}) for role, word in turns])
+    text = fold_turns([Message.model_validate({"role": role, "content": word}) for role, word in turns])
     said = [(message.role, message.content) for message in messages_for_row(prompt, text)]
     assert said[0] == ("system", "Answer.\n\nBe brief.")
     assert [word for _, word in said[1:]] == ["q", "a", "1", "2", "3"]
@@ -94,10 +94,10 @@ def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:
 
 def test_a_shown_conversation_is_turns_and_what_is_asked_is_its_last(tmp_path: Path) -> None:
     said = [Message(role="system", content="Be brief."), Message(role="user", content="hi"), Message(role="assistant", content="yes?")]
-    text = fold([*said, Message(role="user", content="what is it")])
-    assert asked(text) == "what is it"
+    text = fold_turns([*said, Message(role="user", content="what is it")])
+    assert last_user_turn(text) == "what is it"
     assert as_lines(text) == "system: Be brief.\n\nuser: hi\n\nassistant: yes?\n\nuser: what is it"
-    assert asked("plain") == as_lines("plain") == "plain"
+    assert last_user_turn("plain") == as_lines("plain") == "plain"
     prompt = PromptSpec(instruction="Help.", demonstrations=(Demonstration(row_id="sha256:" + "0" * 64, text=text, target="a bird"),))
     assert [(turn.role, turn.content) for turn in messages_for(prompt, "and now")] == [
         ("system", "Help."),

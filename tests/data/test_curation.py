@@ -16,8 +16,8 @@ from support.data import Store, build, make_objective
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data import BuiltSnapshot
 from tailorbird.data.contamination import overlapping
-from tailorbird.data.lazy_rows import LazyRows
 from tailorbird.data.quality import QualityChecker, language_of
+from tailorbird.data.snapshot_writer import LazyRows
 from tailorbird.domain.curation import CurationPolicy, CurationReport, ProtectedSet, QualityPolicy, QualityRule, RowFinding
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid

@@ -19,7 +19,7 @@ from support.data import make_objective
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import SourceRows, fingerprint_sources, read_sources
 from tailorbird.data.readers import csv_file, json_files
-from tailorbird.data.readers.data_file import held
+from tailorbird.data.readers.data_file import open_file
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.objective import TaskKind
 
@@ -293,7 +293,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path.write_text(as_csv())
 
     def rows_while_growing() -> None:
-        with held("d.csv", path, ".csv") as file:
+        with open_file("d.csv", path, ".csv") as file:
             assert next(iter(csv_file.read_csv(file, ())))
             with path.open("a") as out:
                 out.write("one more,a\n")
@@ -307,7 +307,7 @@ def test_a_large_file_is_read_line_by_line(tmp_path: Path) -> None:
     """A hundred times the block that a file is read in: were it read whole, all of it would be drawn before the first record."""
     path = tmp_path / "d.csv"
     path.write_text("text,label\n" + "some words,a\n" * 100_000)
-    with held("d.csv", path, ".csv") as file, path.open() as stream:
+    with open_file("d.csv", path, ".csv") as file, path.open() as stream:
         drawn: list[str] = []
         records = csv_file.parse(file.name, (drawn.append(line) or line for line in stream), ",")
         next(records)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from support.data import ORIGIN, Store, build, make_objective
 from tailorbird.data import Amendments, SnapshotRequest, build_snapshot, fingerprint_sources, load_documents, read_sources
 from tailorbird.data.readers.cells import UnusableRecord
+from tailorbird.data.readers.data_file import Record
 from tailorbird.data.readers.documents import read_documents
 from tailorbird.data.readers.qrels import grades_cell, target_of
-from tailorbird.data.readers.record import Record
 from tailorbird.data.snapshot import load_quarantine
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataOrigin, DocumentSource, Objective, TaskKind

@@ -18,9 +18,9 @@ from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, read
 from tailorbird.data.provenance import Amendments, member, members_of, salt_of, stored
 from tailorbird.data.provenance.merkle_seal import Seal, head, sealed
 from tailorbird.data.readers import row_id
+from tailorbird.domain.curation import Decision, FixAction
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import DataOrigin, Objective, TermColumns
-from tailorbird.domain.row_decisions import Decision, FixAction
 from tailorbird.text.data_licences import clash, terms_of
 from tailorbird.text.pseudonyms import pseudonym
 

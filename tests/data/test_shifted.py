@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.data import Store, make_objective
-from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows, rewrite
+from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, load_rows, rewrite_snapshot
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Objective, SplitPolicy, TaskKind
@@ -252,7 +252,7 @@ def test_a_snapshot_that_a_person_was_taken_out_of_counts_its_shifted_part_anew(
     assert before.shift is not None
     gone = next(row for row in load_rows(before, store, Split.DEV) if row.shifted and row.target == "a")
     why = Quarantined(file="rows.csv", line=gone.provenance.line, code="erased", reason="its subject was erased")
-    after = rewrite(before, store, lambda row: why if row.id == gone.id else row, b"").manifest
+    after = rewrite_snapshot(before, store, lambda row: why if row.id == gone.id else row, b"").manifest
     assert after.shift is not None
     assert after.shift.rule == before.shift.rule
     assert after.shift.counts.dev == before.shift.counts.dev - 1

@@ -16,8 +16,7 @@ from support.certificates import make_certificate
 from tailorbird.data.readers import remote
 from tailorbird.domain.allowed_places import AllowedPlace
 from tailorbird.domain.errors import DataInvalid, Forbidden, TailorbirdError, Unavailable
-from tailorbird.system import public_addresses
-from tailorbird.system.source_access import SourceAccess, within
+from tailorbird.system.source_access import SourceAccess, restrict_sources
 
 
 class Site(ThreadingHTTPServer):
@@ -67,13 +66,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 @pytest.fixture
 def public(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loopback stands for the public internet."""
-    monkeypatch.setattr(public_addresses, "is_public", lambda _: True)
+    monkeypatch.setattr(remote, "is_public", lambda _: True)
 
 
 def read(site: Site, path: str, folder: Path, *more: AllowedPlace, credentials: dict[str, Any] | None = None) -> bytes:
     root = f"https://127.0.0.1:{site.server_port}"
     places = (AllowedPlace(prefix=f"{root}/data", credential="site" if credentials else "none"), *more)
-    with within(SourceAccess("acme", places, credentials or {})):
+    with restrict_sources(SourceAccess("acme", places, credentials or {})):
         return remote.fetch(f"{root}{path}", folder, folder=False).read_bytes()
 
 
@@ -134,9 +133,9 @@ def test_the_address_that_was_checked_is_the_one_connected_to(tmp_path: Path, mo
         connected.append(address[0])
         raise OSError("no network in this test")
 
-    monkeypatch.setattr(public_addresses.socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(remote.socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket, "create_connection", connect)
-    with within(SourceAccess("acme", (AllowedPlace(prefix="https://data.acme.example"),))), pytest.raises(TailorbirdError):
+    with restrict_sources(SourceAccess("acme", (AllowedPlace(prefix="https://data.acme.example"),))), pytest.raises(TailorbirdError):
         remote.fetch("https://data.acme.example/rows.csv", tmp_path, folder=False)
     assert connected == ["1.1.1.1"]
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tailorbird.data.readers import remote
+from tailorbird.data.readers.remote import is_public, public_address_of
 from tailorbird.domain.allowed_places import AllowedPlace, parse_address, place_for
 from tailorbird.domain.errors import Forbidden, TailorbirdError, Unavailable
-from tailorbird.system import public_addresses
-from tailorbird.system.public_addresses import is_public, public_address_of
-from tailorbird.system.source_access import SourceAccess, grant_for, grant_within, within
+from tailorbird.system.source_access import SourceAccess, grant_for, grant_within, restrict_sources
 
 PLACES = (
     AllowedPlace(prefix="s3://acme"),
@@ -142,7 +142,7 @@ def test_a_credential_that_this_machine_lacks_is_no_leave_to_use_another() -> No
 
 def test_nothing_is_bounded_outside_and_everything_inside() -> None:
     assert grant_for("s3://anything/../at all") is None
-    with within(SourceAccess("acme", ())), pytest.raises(Forbidden):
+    with restrict_sources(SourceAccess("acme", ())), pytest.raises(Forbidden):
         grant_for("s3://acme/rows.csv")
     assert grant_for("s3://acme/rows.csv") is None
 
@@ -220,6 +220,6 @@ def test_a_name_that_leads_to_a_public_and_a_private_address_is_refused(monkeypa
     def both(*_: Any, **__: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (ip, 443)) for ip in ("1.1.1.1", "10.0.0.1")]
 
-    monkeypatch.setattr(public_addresses.socket, "getaddrinfo", both)
+    monkeypatch.setattr(remote.socket, "getaddrinfo", both)
     with pytest.raises(Forbidden):
         public_address_of("data.acme.example", 443)

@@ -8,9 +8,8 @@ import pytest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, calibrated, metrics_of
-from tailorbird.evaluation.abstention import answered, curve
-from tailorbird.evaluation.calibration import reliability
+from tailorbird.evaluation import MeasureSpec, metrics_of, referral_threshold
+from tailorbird.evaluation.calibration import answered, reliability, risk_coverage_curve
 from tailorbird.text.label_decision import LabelDecision, is_referred
 
 SPEC = MeasureSpec(TaskKind.CLASSIFY, ("a", "b"), 0.9, 3, 0.1)
@@ -35,17 +34,17 @@ def drawn(n: int, seed: int, honest: bool) -> tuple[ItemResult, ...]:
 
 def test_the_threshold_is_where_errors_end() -> None:
     found = items([0.55] * 100 + [0.95] * 300, [False] * 50 + [True] * 50 + [True] * 300)
-    assert calibrated(found, 0.05, 0.9) == 0.56
+    assert referral_threshold(found, 0.05, 0.9) == 0.56
     assert len(answered(found, 0.56)) == 300
 
 
 def test_where_no_threshold_will_do_it_comes_as_near_as_it_can() -> None:
     found = items([0.6] * 50 + [0.9] * 50, [False] * 25 + [True] * 25 + [True] * 40 + [False] * 10)
-    assert calibrated(found, 0.01, 0.9) == 0.61
+    assert referral_threshold(found, 0.01, 0.9) == 0.61
 
 
 def test_the_curve_falls_in_coverage_and_ends_where_nothing_is_answered() -> None:
-    points = list(curve(drawn(500, 1, honest=True), 0.9))
+    points = list(risk_coverage_curve(drawn(500, 1, honest=True), 0.9))
     shares = [point.coverage for point in points]
     assert shares == sorted(shares, reverse=True)
     assert shares[0] == 1

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.evidence import Comparison, ItemResult, Standing
-from tailorbird.evaluation import ComparisonRule, compare, differing
+from tailorbird.evaluation import ComparisonRule, compare, differing_items
 from tailorbird.evaluation.comparison import MOST_UNDEFINED
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
 from tailorbird.stats.intervals import never_differing
@@ -90,7 +90,7 @@ def test_every_metric_compares(metric: str, many: bool, data: st.DataObject) -> 
     alike = compare(UPPER, LOWER, upper, upper, ComparisonRule(metric=metric, margin=asked.margin, many=many, refer_below=(0.6, 0.6)))
     assert alike.standing in (Standing.TIE, Standing.NOT_PROVEN)
     assert alike.difference == 0
-    assert differing(upper, upper, ComparisonRule(metric=metric, many=many, refer_below=(0.6, 0.6))) == frozenset()
+    assert differing_items(upper, upper, ComparisonRule(metric=metric, many=many, refer_below=(0.6, 0.6))) == frozenset()
 
 
 def swapped_of(asked: ComparisonRule) -> ComparisonRule:
@@ -148,7 +148,7 @@ def test_less_is_better_beyond_one(metric: str, margin: float) -> None:
     assert found.high < -margin
     assert (found.standing, found.wins, found.losses) == (Standing.BETTER, 300, 0)
     assert compare(UPPER, LOWER, unsure, sure, rule(metric, margin=margin)).standing is Standing.WORSE
-    assert differing(sure, unsure, rule(metric)) == {item.item for item in sure}
+    assert differing_items(sure, unsure, rule(metric)) == {item.item for item in sure}
 
 
 @pytest.mark.parametrize("metric", ["log_loss", "brier", "chrf"])

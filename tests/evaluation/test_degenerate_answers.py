@@ -9,7 +9,7 @@ import pytest
 
 from tailorbird.domain.evidence import ItemResult
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, remarks
+from tailorbird.evaluation import MeasureSpec, degenerate_answer_remarks
 
 
 def items(pairs: list[tuple[str, str]]) -> list[ItemResult]:
@@ -22,7 +22,7 @@ def items(pairs: list[tuple[str, str]]) -> list[ItemResult]:
 
 def told(pairs: list[tuple[str, str]], kind: str = "classify", *, many: bool = False) -> tuple[str, ...]:
     spec = MeasureSpec(task=TaskKind(kind), labels=("a", "b", "c"), confidence=0.9, seed=1, price_per_hour=0.0, many=many)
-    return remarks(items(pairs), spec)
+    return degenerate_answer_remarks(items(pairs), spec)
 
 
 def test_one_label_for_everything() -> None:

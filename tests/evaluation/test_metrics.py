@@ -18,7 +18,7 @@ from tailorbird.domain.evidence import Metric, Prediction
 from tailorbird.domain.objective import TaskKind
 from tailorbird.evaluation import MeasureSpec, measure
 from tailorbird.stats.intervals import wilson
-from tailorbird.text.overlap import token_f1
+from tailorbird.text.text_metrics import token_f1
 
 LABELS = ("delivery", "invoice", "refund")
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=LABELS, confidence=0.90, seed=3, price_per_hour=0.10)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation import MeasureSpec, ServingLimits, Timing, fewest_requests, settled
+from tailorbird.evaluation import MeasureSpec, ServingLimits, Timing, fewest_requests, measure_until_settled
 from tailorbird.evaluation.serving_limits import LOOKS
 
 SPEC = MeasureSpec(task=TaskKind.CLASSIFY, labels=("a", "b"), confidence=0.94, seed=1, price_per_hour=3.6)
@@ -37,7 +37,7 @@ def within(ms: float) -> ServingLimits:
 
 def test_a_limit_that_the_items_prove_is_not_timed_further() -> None:
     machine = Machine()
-    found = settled([Timing(ms, ms) for ms in spread(80, 10, 20)], machine.more, within(100), SPEC)
+    found = measure_until_settled([Timing(ms, ms) for ms in spread(80, 10, 20)], machine.more, within(100), SPEC)
     assert machine.asked == []
     assert found["latency_p95_ms"].high <= 20
     assert found["latency_p95_ms"].confidence == SPEC.confidence
@@ -45,7 +45,7 @@ def test_a_limit_that_the_items_prove_is_not_timed_further() -> None:
 
 def test_few_items_are_filled_up_with_requests() -> None:
     machine, needed = Machine(*spread(200, 10, 20)), fewest_requests(SPEC.confidence)
-    found = settled([Timing(15.0, 15.0)] * 4, machine.more, within(100), SPEC)
+    found = measure_until_settled([Timing(15.0, 15.0)] * 4, machine.more, within(100), SPEC)
     assert machine.asked == [(needed - 4, False)]
     assert found["latency_p95_ms"].n == needed
 
@@ -53,7 +53,7 @@ def test_few_items_are_filled_up_with_requests() -> None:
 def test_what_stays_open_is_timed_twice_as_often_until_it_is_proven() -> None:
     first = [Timing(ms, ms) for ms in [10.0] * 76 + [99.0] * 4]  # the bound lies among the slowest twentieth
     machine = Machine(*[10.0] * 400)
-    found = settled(first, machine.more, within(50), SPEC)
+    found = measure_until_settled(first, machine.more, within(50), SPEC)
     assert machine.asked[0] == (80, False)
     assert found["latency_p95_ms"].high <= 50
 
@@ -61,24 +61,26 @@ def test_what_stays_open_is_timed_twice_as_often_until_it_is_proven() -> None:
 def test_a_miss_is_timed_once_more_by_other_requests_which_take_its_place() -> None:
     busy, again = [Timing(90.0, 90.0)] * 80, fewest_requests(SPEC.confidence, 2)
     machine = Machine(*[10.0] * 400)
-    found = settled(busy, machine.more, within(50), SPEC)
+    found = measure_until_settled(busy, machine.more, within(50), SPEC)
     assert machine.asked == [(again, True)]
     assert (found["latency_p95_ms"].value, found["latency_p95_ms"].n) == (10.0, again)
     slow = Machine(*[90.0] * 400)
-    found = settled(busy, slow.more, within(50), SPEC)
+    found = measure_until_settled(busy, slow.more, within(50), SPEC)
     assert slow.asked == [(again, True)]  # once, and no more
     assert found["latency_p95_ms"].low > 50
 
 
 def test_without_further_texts_what_was_timed_stands() -> None:
-    assert "latency_p95_ms" not in settled([Timing(1.0, 1.0)] * 5, Machine().more, within(50), SPEC)
-    found = settled([Timing(ms, ms) for ms in spread(80, 10, 60)], Machine().more, within(58), SPEC)
+    assert "latency_p95_ms" not in measure_until_settled([Timing(1.0, 1.0)] * 5, Machine().more, within(50), SPEC)
+    found = measure_until_settled([Timing(ms, ms) for ms in spread(80, 10, 60)], Machine().more, within(58), SPEC)
     assert found["latency_p95_ms"].low <= 58 < found["latency_p95_ms"].high
 
 
 def test_cost_alone_is_settled_too() -> None:
     machine = Machine(*spread(300, 900, 1100))
-    found = settled([Timing(ms, ms) for ms in (400.0, 1500.0, 1000.0)], machine.more, ServingLimits({"cost_per_1k_requests": 1.2}), SPEC)
+    found = measure_until_settled(
+        [Timing(ms, ms) for ms in (400.0, 1500.0, 1000.0)], machine.more, ServingLimits({"cost_per_1k_requests": 1.2}), SPEC
+    )
     assert machine.asked
     assert len(machine.asked) < LOOKS
     assert found["cost_per_1k_requests"].high <= 1.2
@@ -95,6 +97,6 @@ def test_looking_again_lets_no_more_slow_candidates_pass_than_one_may(confidence
             del missed
             return [Timing(float(ms), 0.0) for ms in random.random(wanted)]
 
-        found = settled(more(80, False), more, within(0.95), spec)
+        found = measure_until_settled(more(80, False), more, within(0.95), spec)
         passes += "latency_p95_ms" in found and found["latency_p95_ms"].high <= 0.95
     assert passes / runs <= (1 - confidence) / 2 + 0.02

@@ -15,7 +15,7 @@ from tailorbird.domain.evidence import Prediction
 from tailorbird.domain.objective import AnswerFormat, TaskKind
 from tailorbird.evaluation import MeasureSpec, measure
 from tailorbird.evaluation.generation import has_form, is_refusal
-from tailorbird.text.overlap import chrf, rouge_l, token_f1, word_precision
+from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
 
 #: Written by scripts/overlap_oracle.py with rouge-score 0.1.2 and sacrebleu 2.5.1.
 ORACLE = json.loads((Path(__file__).parent / "overlap_oracle.json").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from pyarrow import parquet
 
 from support.damage import damaged, ends_well, tries, values
 from support.data import make_objective
-from tailorbird.data import inspect, read_sources
+from tailorbird.data import inspect_file, read_sources
 from tailorbird.data.readers.hub import check_card
 from tailorbird.domain.objective import TaskKind
 
@@ -84,7 +84,7 @@ def test_damaged_files_are_looked_at(name: str) -> None:
     def story(data: bytes) -> None:
         with TemporaryDirectory() as folder:
             (Path(folder) / name).write_bytes(data)
-            ends_well(lambda: inspect(name, Path(folder), lambda *_: None))
+            ends_well(lambda: inspect_file(name, Path(folder), lambda *_: None))
 
     story()
 

@@ -16,7 +16,7 @@ from support.data import ORIGIN, Store, make_objective
 from tailorbird import wiring
 from tailorbird.data import SnapshotRequest, build_snapshot
 from tailorbird.data.privacy import Redaction
-from tailorbird.data.privacy.detector import OwnDetector
+from tailorbird.data.privacy.personal_data import OwnDetector
 from tailorbird.domain.curation import CurationPolicy, CurationReport, PersonalKind, PrivacyAction, PrivacyPolicy
 from tailorbird.domain.errors import Unavailable
 from tailorbird.ports.detector import Detector

@@ -8,9 +8,9 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
+from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
-from tailorbird.domain.row_decisions import FixAction
 
 MINUTE = timedelta(minutes=1)
 ID = "000000000001"

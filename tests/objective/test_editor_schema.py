@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.objective import CATALOGUE, TEMPLATES, objective_schema, parse_objective, template
+from tailorbird.objective import CATALOGUE, TEMPLATES, objective_schema, parse_objective, template_files
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = objective_schema()
 VALIDATOR = jsonschema_rs.Draft7Validator(SCHEMA)
 
 EXAMPLES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("examples/**/*.yaml"))}
-TEXTS = EXAMPLES | {name: template(name)["objective.yaml"] for name in TEMPLATES}
+TEXTS = EXAMPLES | {name: template_files(name)["objective.yaml"] for name in TEMPLATES}
 
 
 def plain(text: str) -> Any:

@@ -18,7 +18,7 @@ from tailorbird.objective import (
     objective_schema,
     parse_objective,
     read_objective,
-    template,
+    template_files,
     write_template,
 )
 
@@ -36,11 +36,11 @@ class Store:
 
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_begins_with_its_schema_and_says_that_it_is_synthetic(name: str) -> None:
-    texts = template(name)
+    texts = template_files(name)
     assert texts["objective.yaml"].splitlines()[0] == "# yaml-language-server: $schema=objective.schema.json"
     assert json.loads(texts["objective.schema.json"]) == objective_schema()
     assert 'origin: "synthetic, written for the template of tailorbird"' in texts["objective.yaml"]
-    assert "tenant: acme " in template(name, "acme")["objective.yaml"]
+    assert "tenant: acme " in template_files(name, "acme")["objective.yaml"]
 
 
 @pytest.mark.parametrize("name", ["classify", "classify-many", "generate", "chat"])
@@ -58,7 +58,7 @@ def test_a_template_can_prove_its_target(name: str, tmp_path: Path) -> None:
 
 
 def test_the_comments_in_a_template_can_be_taken_up() -> None:
-    text = template("classify")["objective.yaml"]
+    text = template_files("classify")["objective.yaml"]
     assert "  # - metric:" in text
     file = parse_objective(text.replace("  # - ", "  - ").replace("  #   ", "    "), "o.yaml")
     assert [kpi.metric for kpi in file.objective.kpis] == ["accuracy", "recall[lost_item]"]
@@ -103,7 +103,7 @@ def test_a_templates_origin_is_not_that_of_other_data(name: str, tmp_path: Path)
 
 def test_an_unknown_template_gets_the_nearest() -> None:
     with pytest.raises(InvalidInput) as caught:
-        template("clasify")
+        template_files("clasify")
     assert (caught.value.error_code, caught.value.hint) == (
         "template_unknown",
         "did you mean 'classify'? templates: classify, classify-many, generate, chat, rank",

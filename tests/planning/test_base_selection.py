@@ -11,7 +11,7 @@ from support.planning import LARGE, MACHINE, SMALL, TOKENS, inputs, objective
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import RungKind
-from tailorbird.planning import BaseOffer, labels_of, make_ladder, make_plan, why_not_fetched
+from tailorbird.planning import BaseOffer, base_labels, make_ladder, make_plan, why_not_fetched
 
 WIDE = SMALL.model_copy(
     update={"name": "wide", "digest": digest_bytes(b"wide"), "hidden": 768, "layers": 40, "intermediate": 2048, "parameters": 400_000_000}
@@ -91,4 +91,4 @@ def test_a_licence_that_nobody_has_read_is_said() -> None:
     ],
 )
 def test_bases_are_named_as_shortly_as_tells_them_apart(names: tuple[str, ...], labels: tuple[str, ...]) -> None:
-    assert labels_of(names) == labels
+    assert base_labels(names) == labels

@@ -8,7 +8,7 @@ from support.planning import MACHINE, SMALL, inputs, manifest, objective
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.planning import make_plan
-from tailorbird.planning.estimates.memory import PROCESS_GIB
+from tailorbird.planning.memory import PROCESS_GIB
 
 MINI = SMALL.model_copy(update={"name": "mini", "license": "Apache-2.0"})
 RESTRICTED = MINI.model_copy(update={"license": "CC-BY-NC-4.0"})

@@ -15,10 +15,17 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Machine, Plan, RungPlan, TokenProfile, TrainingSettings
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.planning import PlanInputs, make_plan
-from tailorbird.planning.estimates import training_flops, training_memory
-from tailorbird.planning.estimates.flops import FlopsWork, forward_flops, step_flops
-from tailorbird.planning.parameter_counts import adapter_parameters, backbone_parameters, parameters_per_rank
-from tailorbird.planning.ranking_ladder import ranking_rungs
+from tailorbird.planning.flops import (
+    FlopsWork,
+    adapter_parameters,
+    backbone_parameters,
+    forward_flops,
+    parameters_per_rank,
+    step_flops,
+    training_flops,
+)
+from tailorbird.planning.ladder import ranking_rungs
+from tailorbird.planning.memory import training_memory
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:

@@ -12,8 +12,8 @@ from support.planning import SMALL, D, inputs, objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, Plan, RungPlan
-from tailorbird.planning import MachineChange, changed, make_plan
-from tailorbird.planning.totals import ordered
+from tailorbird.planning import MachineChange, make_plan, with_machine_change
+from tailorbird.planning.totals import order_rungs
 
 
 def estimate(likely: float, unit: str = "EUR") -> Estimate:
@@ -29,7 +29,7 @@ PLAN = make_plan(inputs())
 
 
 def planned(*rungs: RungPlan, per_month: int) -> Plan:
-    return ordered(PLAN.model_copy(update={"rungs": rungs}), asked(per_month))
+    return order_rungs(PLAN.model_copy(update={"rungs": rungs}), asked(per_month))
 
 
 def asked(per_month: int) -> Objective:
@@ -84,7 +84,9 @@ def test_the_order_is_total_and_traffic_never_reorders_rungs_that_cost_the_same_
     one, other = (planned(*rungs, per_month=volume) for volume in volumes)
     for plan in (one, other):
         assert sorted(names(plan)) == sorted(each.variant for each in rungs)
-        assert names(plan) == names(ordered(plan.model_copy(update={"rungs": rungs}), asked(plan.traffic.per_month if plan.traffic else 0)))
+        assert names(plan) == names(
+            order_rungs(plan.model_copy(update={"rungs": rungs}), asked(plan.traffic.per_month if plan.traffic else 0))
+        )
     for asking in {each.serving_cost for each in rungs}:
         alike = [each.variant for each in rungs if each.serving_cost == asking]
         assert [name for name in names(one) if name in alike] == [name for name in names(other) if name in alike]
@@ -117,20 +119,24 @@ def test_a_small_cost_of_making_is_not_lost_beside_many_requests() -> None:
 
 @pytest.mark.parametrize("gpu", [None, "h100"])
 def test_flips_of_a_real_plan_are_those_that_planning_shows(gpu: str | None) -> None:
-    at = changed(inputs(), MachineChange(gpu=gpu))
+    at = with_machine_change(inputs(), MachineChange(gpu=gpu))
     flips = make_plan(at).flips
     assert {(flip.below, flip.above) for flip in flips} >= {("prompt few-shot", "lora r16")}
     for flip in flips:
         for volume, first in ((math.floor(flip.per_month) - 1, flip.below), (math.ceil(flip.per_month) + 1, flip.above)):
             if volume >= 0:
-                order = [f"{each.rung.value} {each.variant}" for each in make_plan(changed(at, MachineChange(traffic=volume))).rungs]
+                order = [
+                    f"{each.rung.value} {each.variant}" for each in make_plan(with_machine_change(at, MachineChange(traffic=volume))).rungs
+                ]
                 last = flip.above if first == flip.below else flip.below
                 assert order.index(first) < order.index(last), (volume, order)
 
 
 def test_larger_adapters_and_full_stay_behind_the_adapter_at_any_volume() -> None:
     for volume in (0, 1_000, 10**9):
-        order = [(each.rung, each.variant) for each in make_plan(changed(inputs(base=SMALL), MachineChange(traffic=volume))).rungs]
+        order = [
+            (each.rung, each.variant) for each in make_plan(with_machine_change(inputs(base=SMALL), MachineChange(traffic=volume))).rungs
+        ]
         places = [order.index(one) for one in ((RungKind.LORA, "r16"), (RungKind.LORA, "r64"), (RungKind.FULL, "all weights"))]
         assert places == sorted(places)
         assert order[0] == (RungKind.PROMPT, "zero-shot")

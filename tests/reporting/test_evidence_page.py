@@ -6,10 +6,20 @@ import re
 
 from support.label_review import open_review
 from support.release import evidence, gate, ladder, name_of, objective, share
-from tailorbird.domain.breakdown import Bin, Breakdown, Confusion, Referred, Slice
-from tailorbird.domain.comparison import CandidateComparison, Side
-from tailorbird.domain.evidence import Comparison, Standing
-from tailorbird.domain.forgetting import Memorisation, Retained, Retention
+from tailorbird.domain.evidence import (
+    Bin,
+    Breakdown,
+    CandidateComparison,
+    Comparison,
+    Confusion,
+    Memorisation,
+    Referred,
+    Retained,
+    Retention,
+    Side,
+    Slice,
+    Standing,
+)
 from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState
 from tailorbird.reporting import EvidenceFacts, contrast_markdown, evidence_html, evidence_markdown
 

@@ -16,11 +16,10 @@ from support.rungs import LABELS, D, KeywordEngine, build_context, make_objectiv
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import DataInvalid, Internal
 from tailorbird.domain.ladder import RungKind
-from tailorbird.planning import parameter_counts
-from tailorbird.planning.estimates import time_and_cost
+from tailorbird.planning import flops, time_and_cost
 from tailorbird.rungs import RungContext, make_candidate
+from tailorbird.rungs.context import ENOUGH, SHARE, hold_out
 from tailorbird.rungs.prompt import _NO_CONTENT, DRAWS, SCORED, draw_demonstrations
-from tailorbird.rungs.validation_split import ENOUGH, SHARE, hold_out
 from tailorbird.text.prompt_rendering import messages_for
 
 Build = Callable[..., RungContext]
@@ -174,7 +173,7 @@ def test_a_tenth_is_held_out_where_groups_are_small() -> None:
 def test_of_many_rows_no_more_are_held_out_than_choose_a_checkpoint() -> None:
     learn, held_out = hold_out(make_rows(5_000, 5_000), 1)
     assert (len(learn), len(held_out)) == (4_600, 400)
-    assert parameter_counts.held_out_rows(5_000) == 400
+    assert flops.held_out_rows(5_000) == 400
 
 
 def test_rows_of_one_group_cannot_be_held_out() -> None:
@@ -185,4 +184,4 @@ def test_rows_of_one_group_cannot_be_held_out() -> None:
 
 def test_what_planning_assumes_is_what_rungs_do() -> None:
     assert (time_and_cost.FEW_SHOT_DRAWS, time_and_cost.FEW_SHOT_ROWS) == (DRAWS, SCORED)
-    assert (parameter_counts.HELD_OUT, parameter_counts.MOST_HELD_OUT) == (SHARE, ENOUGH)
+    assert (flops.HELD_OUT, flops.MOST_HELD_OUT) == (SHARE, ENOUGH)

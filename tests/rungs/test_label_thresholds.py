@@ -17,9 +17,9 @@ from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
 from tailorbird.ports.engine import LabelScores
 from tailorbird.rungs import RungContext, make_candidate
+from tailorbird.rungs.context import hold_out
 from tailorbird.rungs.label_thresholds import goal_of, with_thresholds
-from tailorbird.rungs.validation_split import hold_out
-from tailorbird.text.label_decision import labelled
+from tailorbird.text.label_decision import decide_label
 
 SETS = ("invoice", "none")
 LABELS = ("invoice", "refund")
@@ -61,7 +61,7 @@ def context_of(folder: Path, engine: ShyEngine, plan: Any, **changes: Any) -> Ru
 
 
 def answer(prompt: PromptSpec, invoice: float) -> str:
-    return labelled(prompt, [math.log(invoice), math.log(1 - invoice)]).answer
+    return decide_label(prompt, [math.log(invoice), math.log(1 - invoice)]).answer
 
 
 @pytest.mark.parametrize(

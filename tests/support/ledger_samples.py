@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime, timedelta
 
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
+from tailorbird.domain.curation import Decision, FixAction
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Erasure
@@ -20,7 +21,6 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.quota import KeyUsage, Usage
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.rollout import Rollout, RolloutPlan
-from tailorbird.domain.row_decisions import Decision, FixAction
 from tailorbird.domain.run import Failure, Run, StepProgress, TrainingProgress
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest

@@ -9,7 +9,7 @@ import pytest
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.system.time_limit import TimeLimitExceeded, within
+from tailorbird.system.time_limit import TimeLimitExceeded, time_limit
 from tailorbird.text import chat_templates
 from tailorbird.text.chat_templates import render
 
@@ -24,11 +24,11 @@ def _turn_for_ever() -> None:
 
 def test_a_loop_without_end_is_ended() -> None:
     started = time.monotonic()
-    with pytest.raises(TimeLimitExceeded), within(0.2):
+    with pytest.raises(TimeLimitExceeded), time_limit(0.2):
         _turn_for_ever()
     assert time.monotonic() - started < 5
     for _ in range(1000):
-        with within(5):
+        with time_limit(5):
             pass
 
 
@@ -37,7 +37,7 @@ def test_blocks_do_not_disturb_each_other() -> None:
 
     def work(seconds: float) -> None:
         try:
-            with within(seconds):
+            with time_limit(seconds):
                 until = time.monotonic() + 1
                 while time.monotonic() < until:
                     pass

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailorbird.domain.prompt import PromptSpec
-from tailorbird.text.label_decision import THRESHOLD, labelled
+from tailorbird.text.label_decision import THRESHOLD, decide_label
 from tailorbird.text.label_sets import split
 
 ONE = PromptSpec(instruction="x", labels=("a", "b", "c"))
@@ -21,25 +21,25 @@ def logs(*probabilities: float) -> list[float]:
 
 
 def test_one_label_is_the_likeliest_and_the_first_of_equals() -> None:
-    assert labelled(ONE, logs(0.2, 0.5, 0.3)).answer == "b"
-    assert labelled(ONE, logs(0.4, 0.4, 0.2)).answer == "a"
+    assert decide_label(ONE, logs(0.2, 0.5, 0.3)).answer == "b"
+    assert decide_label(ONE, logs(0.4, 0.4, 0.2)).answer == "a"
 
 
 def test_several_labels_are_those_that_the_sets_agree_on() -> None:
-    found = labelled(MANY, logs(0.3, 0.4, 0.1, 0.2))
+    found = decide_label(MANY, logs(0.3, 0.4, 0.1, 0.2))
     assert found.answer == "a"
     assert found.probabilities == pytest.approx({"a": 0.7, "b": 0.4, "c": 0.1})
-    assert labelled(MANY, logs(0.1, 0.6, 0.1, 0.2)).answer == "a | b"
-    assert labelled(MANY, logs(0.2, 0.1, 0.1, 0.6)).answer == "none"
+    assert decide_label(MANY, logs(0.1, 0.6, 0.1, 0.2)).answer == "a | b"
+    assert decide_label(MANY, logs(0.2, 0.1, 0.1, 0.6)).answer == "none"
 
 
 def test_a_set_that_training_never_showed_can_be_answered() -> None:
     prompt = PromptSpec(instruction="x", labels=("a", "b", "c"), label_sets=("a | b", "b | c", "a | c"))
-    assert labelled(prompt, logs(0.34, 0.33, 0.33)).answer == "a | b | c"
+    assert decide_label(prompt, logs(0.34, 0.33, 0.33)).answer == "a | b | c"
 
 
 @given(st.lists(st.floats(0.01, 1.0), min_size=4, max_size=4))
 def test_a_label_is_given_exactly_at_the_threshold(weights: list[float]) -> None:
-    found = labelled(MANY, [math.log(w / sum(weights)) for w in weights])
+    found = decide_label(MANY, [math.log(w / sum(weights)) for w in weights])
     assert set(split(found.answer)) == {label for label, p in found.probabilities.items() if p >= THRESHOLD}
     assert all(0 <= p <= 1 for p in found.probabilities.values())

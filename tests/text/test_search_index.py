@@ -15,11 +15,10 @@ from tailorbird.domain.dataset import EVERYONE, Document
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry
-from tailorbird.text.bm25 import K1, B, Bm25, words
-from tailorbird.text.label_decision import labelled, without_priors
+from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.passages import WORDS, passages_of
 from tailorbird.text.prompt_rendering import messages_for
-from tailorbird.text.search_index import SearchIndex, write_index
+from tailorbird.text.search_index import K1, B, Bm25, SearchIndex, words, write_index
 
 ANYBODY = frozenset({EVERYONE})
 TEXTS = ("the cat sat on the mat", "dogs bark at cats", "interest rates rise")
@@ -112,6 +111,6 @@ def test_what_a_model_prefers_before_it_has_read_is_taken_off() -> None:
     """A model that says 'a' nine times of ten whatever it reads, and eight times of ten now, has read something that speaks for 'b'."""
     prompt = PromptSpec(instruction="", labels=("a", "b"), priors=(math.log(0.9), math.log(0.1)))
     scores = (math.log(0.8), math.log(0.2))
-    assert labelled(prompt, scores).answer == "b"
+    assert decide_label(prompt, scores).answer == "b"
     assert sum(math.exp(nats) for nats in without_priors(prompt, scores)) == pytest.approx(1)
     assert without_priors(prompt.model_copy(update={"priors": ()}), scores) == scores

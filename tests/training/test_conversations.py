@@ -10,7 +10,7 @@ import torch
 from support.training_samples import PROMPT, MakeJob
 from tailorbird.domain.prompt import Message
 from tailorbird.ports.trainer import Example
-from tailorbird.text.conversations import fold
+from tailorbird.text.conversations import fold_turns
 from tailorbird.training import open_trainer
 from tailorbird.training.batches import divide
 from tailorbird.training.network import Network, read_model
@@ -27,7 +27,7 @@ def talk(number: int, *answers: str, every_turn: bool = True) -> Example:
     for place, answer in enumerate(answers):
         turns.append(Message(role="user", content=f"question {number * 17 + place} about the parcel"))
         turns.append(Message(role="assistant", content=answer))
-    return Example(text=fold(turns[:-1]), target=answers[-1], every_turn=every_turn)
+    return Example(text=fold_turns(turns[:-1]), target=answers[-1], every_turn=every_turn)
 
 
 TALKS = [talk(1, "It left on Monday.", "Yes, by train."), talk(2, "No.", "Not yet, sorry.", "Tomorrow, then."), talk(3, "Fine.")]

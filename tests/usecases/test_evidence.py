@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from support.usecases import write_objective
-from tailorbird.domain.breakdown import Breakdown
-from tailorbird.domain.evidence import Evidence, GateResult, Verdict
-from tailorbird.domain.forgetting import Retention
+from tailorbird.domain.evidence import Breakdown, Evidence, GateResult, Retention, Verdict
 from tailorbird.domain.ladder import Ladder, SealedTest
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing

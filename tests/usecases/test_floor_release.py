@@ -22,7 +22,7 @@ from tailorbird.ports.encoder import Vectors
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import MemoryEngine, MemoryModelReader
 from tailorbird.testing.engine import MemoryEncoder
-from tailorbird.text.label_decision import labelled
+from tailorbird.text.label_decision import decide_label
 from tailorbird.text.label_sets import join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
@@ -386,7 +386,7 @@ def test_with_several_labels_an_item_it_is_released_and_gives_each_by_itself(
     engine.load(servable)
     asked = messages_for(servable.prompt, "case 1 w3 w4 login and a refund")
     [found] = engine.score(digest, [asked], servable.prompt.answers)
-    answer = labelled(servable.prompt, found.log_probabilities)
+    answer = decide_label(servable.prompt, found.log_probabilities)
     assert answer.answer == "login | refund"
     assert set(answer.probabilities) == set(LABELS)
     assert sum(answer.probabilities.values()) > 1.5, "two labels, each by itself"

@@ -11,7 +11,7 @@ import pytest
 
 from support.usecases import write_objective
 from tailorbird.domain.errors import Unavailable
-from tailorbird.domain.forgetting import Retention
+from tailorbird.domain.evidence import Retention
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.run import RunState
 from tailorbird.domain.value import Digest

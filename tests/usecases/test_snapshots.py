@@ -10,9 +10,9 @@ import pytest
 from support.usecases import write_objective
 from tailorbird import data
 from tailorbird.crypto.membership_proofs import verify_membership
+from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid, Forbidden, InvalidInput, NotFound
-from tailorbird.domain.row_decisions import FixAction
 from tailorbird.reporting import data_report
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as

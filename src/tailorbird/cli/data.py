@@ -14,10 +14,10 @@ from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.inspection import Inspection
-from tailorbird.domain.row_decisions import FixAction
 from tailorbird.usecases.erasure.erase import PURPOSE
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import snapshots as asking
@@ -52,7 +52,7 @@ def _looked_at(name: str, session: CommandSession) -> Inspection:
     if session.server and "://" not in name:
         return session.ask(asking.INSPECT, asking.Uploaded(name=Path(name).name, file=session.remote().upload(Path(name))))
     with ProgressDisplay(err) as progress:
-        return data.inspect(name, Path(), progress.tell)
+        return data.inspect_file(name, Path(), progress.tell)
 
 
 @app.command("curate")

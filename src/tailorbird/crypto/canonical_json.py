@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785) and the digests made from it."""
+"""Canonical JSON (RFC 8785), and digests of it."""
 
 from __future__ import annotations
 

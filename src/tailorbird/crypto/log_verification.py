@@ -1,4 +1,4 @@
-"""Is the event log what it was? Recomputes every leaf and every root, trusting nothing that is stored."""
+"""Verification of the event log: every leaf and every root recomputed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is in a set, and who is not, proved without showing the set: a Merkle tree over members in the order of their keys.
+"""Membership proofs: presence or absence of a key in a set, by a Merkle tree over sorted keys.
 
 The leaf of a member is RFC 6962's over key ‖ content. Keys stand in ascending order, so a key is absent exactly when it falls between two
 neighbours, before the first or after the last. A head is the root with the number of members: without the number, the last one could pass

@@ -1,4 +1,4 @@
-"""The Merkle tree of RFC 6962 (SHA-256): roots, proofs, and a frontier to which leaves are added in O(log n).
+"""Merkle tree of RFC 6962 (SHA-256): roots, proofs, and a frontier to which leaves are added in O(log n).
 
 A proof is a list of roots over spans of leaves, and every such span falls into a few complete subtrees (``complete_subtrees``). Whoever
 keeps the hashes of complete subtrees, which never change, answers any proof with a few look-ups.

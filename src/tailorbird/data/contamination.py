@@ -1,4 +1,4 @@
-"""Contamination: long word runs that two texts share, which near-duplicate search misses when one text is much longer."""
+"""Contamination: long runs of words that two texts share, missed by near-duplicate search where one text is much longer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The steps from an objective's files to rows with their splits, one after the other.
+"""Data pipeline from an objective's files to rows with splits.
 
-reading → curating (personal data) → provenance (amendments) → curating (quality) → splitting (the shifted part) → duplicates
-→ curating (protected sets) → splitting
+readers → curation (privacy) → provenance (amendments) → curation (quality) → splits (shifted part) → duplicates
+→ curation (protected sets) → splits
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tailorbird.data import contamination, duplicates, quality
-from tailorbird.data.curation import CurationTally, protected_texts, set_apart, sift, treat
+from tailorbird.data.curation import CurationTally, apply_privacy, apply_quality, exclude_protected, protected_texts
 from tailorbird.data.duplicates.components import Tie, components
 from tailorbird.data.duplicates.exact import Distinct, Item, drop_duplicates, quarantine
 from tailorbird.data.duplicates.shared_text import SharedText, sampled, shared_text
-from tailorbird.data.duplicates.split_groups import TextTies, distinguished, subject_ties, text_ties
+from tailorbird.data.duplicates.split_groups import TextTies, subject_ties, text_ties, without_shared_text
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import Amendments, amend
 from tailorbird.data.readers import SourceRow, SourceRows, read_sources, refuse_if_most, row_id, source_of
-from tailorbird.data.splits.label_coverage import check_classes, cover_labels, labels_of
-from tailorbird.data.splits.shifted_part import tell_shifted
-from tailorbird.data.splits.split_assignment import SHARES, SplitAssignment, SplitGroup, place
+from tailorbird.data.splits.shifted_part import mark_shifted
+from tailorbird.data.splits.split_assignment import (
+    SHARES,
+    SplitAssignment,
+    SplitGroup,
+    assign_splits,
+    check_classes,
+    cover_labels,
+    labels_of,
+)
 from tailorbird.domain.dataset import Quarantined, ShiftRule, Split
 from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.objective import Objective, Task, TaskKind
@@ -33,7 +40,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.detector import Detector
 
 
-def none_beside_ours(names: Sequence[str]) -> Sequence[Detector]:
+def no_further_detectors(names: Sequence[str]) -> Sequence[Detector]:
     """What an installation without further detectors opens. Raises Unavailable when one is asked for: nothing is passed over in silence."""
     if names:
         hint = "remove `curation.privacy.detectors`: our own detectors always look"
@@ -54,7 +61,7 @@ class SnapshotRequest:
     known: Mapping[Digest, tuple[str, str]]
     progress: Callable[[str], None]
     amendments: Amendments = field(default_factory=Amendments)
-    detectors: Callable[[Sequence[str]], Sequence[Detector]] = none_beside_ours
+    detectors: Callable[[Sequence[str]], Sequence[Detector]] = no_further_detectors
     memory: Path | None = None
     """A folder where what was found is kept (without words), so that rows that are appended cost their own work only."""
     shift: ShiftRule | None = None
@@ -88,7 +95,7 @@ class PipelineResult:
     shift: ShiftRule | None = None
 
 
-def gather(request: SnapshotRequest) -> PipelineResult:
+def run_pipeline(request: SnapshotRequest) -> PipelineResult:
     """Takes every step. Raises DataInvalid when a file cannot be used, when the labels cannot be learned from, when nothing or no row of a
     split is left, or when the data hold what the objective refuses."""
     objective, tally = request.objective, CurationTally()
@@ -99,10 +106,10 @@ def gather(request: SnapshotRequest) -> PipelineResult:
     check_classes(labels, objective.task)
     request.progress("looking for near-duplicates and overlaps")
     shared = shared_by(distinct.items)
-    items, ties, found, protected = _unprotected(distinguished(distinct.items, shared), request, tally, shared)
+    items, ties, found, protected = _unprotected(without_shared_text(distinct.items, shared), request, tally, shared)
     salt, drawn = salt_of_splits(objective), drawn_splits(objective)
     alike = [part for part in components(range(len(items)), ties) if len(part) > 1]
-    placement = place(items, [*ties, *subject_ties(items, alike)], salt, drawn)
+    placement = assign_splits(items, [*ties, *subject_ties(items, alike)], salt, drawn)
     thinned = _thin(placement, items, alike) if objective.curation.near_duplicates == "drop" else []
     cover_labels(placement.groups, drawn, objective.task)
     tally.step("splits", len(items), [*placement.quarantined, *thinned])
@@ -154,15 +161,15 @@ def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Redaction, t
     objective, read = request.objective, sum(sources.read.values())
     request.progress(f"read {read:,} rows from {len(sources.files)} files; looking for personal data and poor rows")
     tally.step("read", read, sources.quarantined)
-    sources = replace(sources, rows=tuple(treat(sources.rows, objective.task, privacy, tally)))
+    sources = replace(sources, rows=tuple(apply_privacy(sources.rows, objective.task, privacy, tally)))
     before = len(sources.rows)
     sources = amend(sources, request.amendments, graded=objective.task.kind is TaskKind.RANK)
     tally.step("amendments", before, sources.removed)
-    return replace(sources, rows=tuple(sift(sources.rows, objective.task, objective.curation.quality, tally)))
+    return replace(sources, rows=tuple(apply_quality(sources.rows, objective.task, objective.curation.quality, tally)))
 
 
 def _shifted(sources: SourceRows, request: SnapshotRequest, tally: CurationTally) -> tuple[SourceRows, ShiftRule | None]:
-    """Rows that know whether they are in the shifted part, where the objective asks for one. Raises DataInvalid as ``tell_shifted``.
+    """Rows that know whether they are in the shifted part, where the objective asks for one. Raises DataInvalid as ``mark_shifted``.
 
     An earlier row of train stays out of both: it was learned from, and it does not move.
     """
@@ -174,7 +181,7 @@ def _shifted(sources: SourceRows, request: SnapshotRequest, tally: CurationTally
         message = f"tailorbird/shift/v1\n{request.objective.name}\n{text}".encode()
         return int.from_bytes(hmac.digest(request.amendments.secret, message, "sha256")[:8]) / 2**64
 
-    told = tell_shifted(sources.rows, policy, request.shift, hashed)
+    told = mark_shifted(sources.rows, policy, request.shift, hashed)
     rows, learned = list[SourceRow](), list[Quarantined]()
     for row in told.rows:
         if row.shifted and _is_learned(row, request.known):
@@ -219,7 +226,7 @@ def _unprotected(
     ties = found.ties
     if not protected.texts:
         return items, ties, found, {}
-    places, counts = set_apart(items, protected, ties, tally)
+    places, counts = exclude_protected(items, protected, ties, tally)
     moved = {old: new for new, old in enumerate(places)}
     inside = [tuple(moved[index] for index in tie if index in moved) for tie in ties]
     return [items[index] for index in places], [tie for tie in inside if len(tie) > 1], found, counts

@@ -1,4 +1,4 @@
-"""From an objective's files to a frozen snapshot, and back to rows."""
+"""Snapshots: built from the files of an objective, and read back as rows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from tailorbird.data.incremental import StateWriter, extend
-from tailorbird.data.lazy_rows import LazyRows
-from tailorbird.data.pipeline import SnapshotRequest, gather
-from tailorbird.data.snapshot_writer import freeze, frozen_rows
+from tailorbird.data.incremental import StateWriter, extend_snapshot
+from tailorbird.data.pipeline import SnapshotRequest, run_pipeline
+from tailorbird.data.snapshot_writer import LazyRows, frozen_rows, write_snapshot
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.value import Digest
@@ -36,15 +35,15 @@ def build_snapshot(request: SnapshotRequest) -> BuiltSnapshot:
     """Reads, cleans, groups, splits and freezes. The same files, objective and ``known`` give the same digests; appended rows never move
     earlier ones.
 
-    Raises DataInvalid as ``gather``.
+    Raises DataInvalid as ``run_pipeline``.
     """
-    appended = extend(request)
+    appended = extend_snapshot(request)
     if appended is not None:
         return BuiltSnapshot(*appended)
-    gathered = gather(request)
+    gathered = run_pipeline(request)
     keeping = StateWriter(request, gathered)
     gathered = replace(gathered, text_ties=None)
-    frozen = freeze(request, gathered)
+    frozen = write_snapshot(request, gathered)
     assigned = {item.id: (group.split.value, group.id) for item, group in gathered.placed}
     keeping.finish(frozen, assigned)
     return BuiltSnapshot(frozen.manifest, frozen_rows(gathered.placed), gathered.quarantined, assigned, frozen.report)

@@ -1,4 +1,4 @@
-"""Rows into artifacts, and the manifest that names them."""
+"""Snapshot writer: rows into artifacts, and the manifest that names them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,43 @@ from numpy.typing import NDArray
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.data.curation import CurationOutcome, CurationTally, NearDuplicateGroups, groups_of, report_of
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.lazy_rows import LazyRows
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest, salt_of_splits
 from tailorbird.data.provenance import croissant, member, salt_of, seal_documents
 from tailorbird.data.provenance.merkle_seal import MEMBER, Seal, sealed
 from tailorbird.data.readers import SourcePlace
-from tailorbird.data.splits.label_coverage import labels_of
-from tailorbird.data.splits.split_assignment import SplitGroup
+from tailorbird.data.splits.split_assignment import SplitGroup, labels_of
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.objective import Task
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
+
+
+class LazyRows(Sequence[Row]):
+    """Rows at ``places``, which ``row_at`` makes."""
+
+    def __init__(self, places: range, row_at: Callable[[int], Row]) -> None:
+        self._places = places
+        self._row_at = row_at
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> LazyRows: ...
+    def __getitem__(self, place: int | slice) -> Row | LazyRows:
+        if isinstance(place, slice):
+            return LazyRows(self._places[place], self._row_at)
+        return self._row_at(self._places[place])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LazyRows) and list(self) == list(other)
+
+    def __hash__(self) -> int:
+        return hash(len(self._places))
+
 
 #: For texts, whole numbers and lists of them, this is the canonical form (RFC 8785); a million rows ask for it.
 _canonical = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
@@ -86,7 +111,7 @@ class WrittenSnapshot(NamedTuple):
     lengths_M: NDArray[np.int32]
 
 
-def freeze(request: SnapshotRequest, gathered: PipelineResult) -> WrittenSnapshot:
+def write_snapshot(request: SnapshotRequest, gathered: PipelineResult) -> WrittenSnapshot:
     """Stores rows, quarantine, seal, findings and report, and returns the manifest that names them. Lengths are in characters."""
     objective, placed = request.objective, gathered.placed
     rows, seal, lengths_M = _stored_rows(placed, salt_of(request.amendments.secret, objective.name), request.artifacts)

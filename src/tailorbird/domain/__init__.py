@@ -1,1 +1,4 @@
-"""The words of tailorbird, one noun a file: frozen values and state machines. Standard library and pydantic only."""
+"""Domain: frozen values and state machines, one noun a file.
+
+In: literals. Out: values. Must not know: anything but the standard library and pydantic.
+"""

@@ -1,4 +1,4 @@
-"""Where the submitted work of a tenant may read, and with whose credentials.
+"""Allowed places: where submitted work of a tenant may read, and with whose credentials.
 
 An address is compared part by part, never letter by letter, and one that two readers could understand differently is none at all: the
 prefix ``s3://acme`` covers neither ``s3://acme-other`` nor ``s3://acme/../other``.

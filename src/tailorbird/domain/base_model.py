@@ -1,4 +1,4 @@
-"""The models one may start from."""
+"""Base model: where it comes from, and its digest, shape and licence."""
 
 from __future__ import annotations
 

@@ -1,16 +1,17 @@
-"""What curation may do, and what it did: policies in, counts and findings out.
+"""Curation policies, people's decisions about single rows, and the report of counts and findings.
 
-No value here holds text of a row, nor a place inside one: a finding names a row by file and line, a code, and counts.
+No value of a report holds text of a row, nor a place inside one: a finding names a row by file and line, a code, and counts.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tailorbird.domain.value import Digest, Section, Value
+from tailorbird.domain.value import Digest, Name, Section, Value
 
 
 class PersonalKind(StrEnum):
@@ -221,3 +222,25 @@ class CurationReport(Value):
     suspects_skipped: str = ""
     profile: CoverageProfile = CoverageProfile()
     findings: Digest | None = None
+
+
+class FixAction(StrEnum):
+    """What a person decided about a row that looked wrong: it is right, it bears another label, it must go."""
+
+    KEEP = "keep"
+    RELABEL = "relabel"
+    DROP = "drop"
+
+
+class Decision(Value):
+    """One person's decision about one row of an objective. ``row`` is the id of the row before it; ``label`` is set when relabelling.
+
+    The newest decision about a row counts.
+    """
+
+    objective: Name
+    row: Digest
+    action: FixAction
+    label: Annotated[str, Field(max_length=500)] = ""
+    by: Name
+    at: datetime

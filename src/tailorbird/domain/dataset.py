@@ -1,4 +1,4 @@
-"""The data as it is learned from and measured on: rows with provenance, frozen into a snapshot."""
+"""Rows with provenance, documents, and the manifest of the snapshot that freezes them."""
 
 from __future__ import annotations
 

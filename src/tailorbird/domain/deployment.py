@@ -1,4 +1,4 @@
-"""What answers under which public name, and the row every request leaves."""
+"""Servables, aliases with weighted releases, and the row that every request leaves."""
 
 from __future__ import annotations
 

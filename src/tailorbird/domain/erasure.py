@@ -1,4 +1,4 @@
-"""A person asked to be forgotten: what was found of theirs, what was done, what others must do by when, and the signed statement of it."""
+"""Erasure request: findings, actions, obligations of others with due dates, and the signed certificate."""
 
 from __future__ import annotations
 

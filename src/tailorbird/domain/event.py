@@ -1,4 +1,4 @@
-"""What happened, as it enters the tamper-evident log."""
+"""Events of the tamper-evident log, and its signed checkpoints."""
 
 from __future__ import annotations
 

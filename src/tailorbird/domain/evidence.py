@@ -1,4 +1,4 @@
-"""What was measured, and what it proves."""
+"""Evidence: metrics with intervals, paired comparisons, error breakdown, retention and memorisation of a candidate."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ class Comparison(Value):
 
 class Evidence(Value):
     """What one candidate did on one split. ``items`` names the JSONL artifact with every ``ItemResult``, ``breakdown`` the artifact with
-    what lies behind the metrics (``domain/breakdown.py``).
+    what lies behind the metrics (``domain/evidence.py``).
 
-    ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/forgetting.py``), where the objective limits it;
+    ``retention`` and ``memorisation`` name the artifacts of what training cost (``domain/evidence.py``), where the objective limits it;
     ``unmeasured`` says why a limit was not measured. ``incumbent`` names the
     item results, on the same items, of ``incumbent_release``, which answered when this was measured. ``refer_below`` is the probability
     below which an answer counted as referred to a person: calibrated on dev, kept on test. ``shifted`` names the results of the items of
@@ -178,3 +178,142 @@ class Prediction(Value):
     completion_tokens: int = 0
     ranking: tuple[str, ...] = ()
     passages: tuple[str, ...] = ()
+
+
+class Confusion(Value):
+    """How often ``target`` was answered with ``answer``, with a few of the items."""
+
+    target: str
+    answer: str
+    count: int
+    examples: tuple[Digest, ...]
+
+
+class Slice(Value):
+    """A part of the items, and the share of them that came out right, with its interval. ``segment`` is what the parts are cut by
+    (``label``, ``source``, ``length``), ``name`` this part; ``worst`` are a few items that came out wrong."""
+
+    segment: str
+    name: str
+    n: int
+    value: float
+    low: float
+    high: float
+    worst: tuple[Digest, ...] = ()
+
+
+class Bin(Value):
+    """Items of like probability: the mean of what the model said, and the share that was right."""
+
+    n: int
+    said: float
+    right: float
+
+
+class Referred(Value):
+    """A point of the risk-coverage curve: with items below ``refer_below`` left to people, the share that is answered, and the share of
+    wrong answers among them with its upper bound (None when nothing is answered)."""
+
+    refer_below: float
+    coverage: float
+    risk: float | None
+    risk_high: float | None
+
+
+class Breakdown(Value):
+    """What lies behind the metrics of one candidate on one split. ``slices`` are sorted by segment, the worst first."""
+
+    confusions: tuple[Confusion, ...] = ()
+    slices: tuple[Slice, ...] = ()
+    reliability: tuple[Bin, ...] = ()
+    referral: tuple[Referred, ...] = ()
+
+
+class Retained(Value):
+    """One family of probes: the shares that base and candidate got right. ``drop`` is base minus candidate, with its interval."""
+
+    family: str
+    n: int
+    base: float
+    candidate: float
+    drop: float
+    low: float
+    high: float
+
+
+class Retention(Value):
+    """Base against candidate on the same probes. ``lost`` only the base got right, ``won`` only the candidate; ``p_value`` is two-sided
+    exact McNemar. ``divergence`` is KL(base ‖ candidate) of next-token distributions on neutral text, in nats per token."""
+
+    families: tuple[Retained, ...]
+    overall: Retained
+    lost: int
+    won: int
+    p_value: float
+    confidence: float
+    divergence: float
+    divergence_tokens: int
+
+
+class Memorisation(Value):
+    """What of the strings planted in training can be got back.
+
+    ``extracted`` of ``planted`` came back word for word; ``extractable_share`` is the upper bound on that share. ``exposures`` tell in bits
+    how far up each planted string ranks among ``twins`` that were not planted (0 to log2(twins + 1); 1.44 on average for a model that never
+    saw it), ``p_value`` whether such ranks are chance. ``received`` is True when every planted string carried loss before the weights that
+    were kept; ``control_rank`` is the rank of the control, which was planted many times: 1 when it was found.
+    """
+
+    planted: int
+    extracted: int
+    extractable_share: float
+    twins: int
+    exposures: tuple[float, ...]
+    p_value: float
+    received: bool
+    control_rank: int
+
+    @property
+    def valid(self) -> bool:
+        """True when the look could have found something: all strings were learned from, and the control was found."""
+        return self.received and self.control_rank == 1
+
+
+class Side(Value):
+    """One of the two: whose it is, on what it was measured, what it cost to make; memory as in ``Climb``."""
+
+    name: str
+    run: str
+    candidate: Digest
+    split: str
+    n: int
+    metrics: dict[str, Metric]
+    trained_parameters: int
+    seconds: float
+    peak_memory_gb: float
+    money: float
+    process_memory_gb: float = Field(default=0.0, exclude_if=lambda value: not value)
+
+
+class Unpaired(Value):
+    """A difference of two shares that were not measured on the same items."""
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    standing: Standing
+    items_needed: int | None
+
+
+class CandidateComparison(Value):
+    """``one`` minus ``other``. ``compared_on`` is the metric by which the first one's objective compares. ``paired`` holds a comparison a
+    metric where both answered the same items; ``unpaired`` the rest of what can be said where they did not. ``remarks`` are what a reader
+    must know before believing either."""
+
+    one: Side
+    other: Side
+    compared_on: str = ""
+    paired: tuple[Comparison, ...] = ()
+    unpaired: tuple[Unpaired, ...] = ()
+    remarks: tuple[str, ...] = ()

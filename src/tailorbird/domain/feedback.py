@@ -1,4 +1,4 @@
-"""What people say of answers, and the answers that wait for people."""
+"""Feedback on answers, and answers that wait for a person."""
 
 from __future__ import annotations
 

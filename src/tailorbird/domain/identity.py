@@ -1,4 +1,4 @@
-"""Who acts: tenants, identities, their roles and their credentials."""
+"""Tenants, identities, roles and credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file of data looks like, before anybody says what it means."""
+"""Inspection of a data file: columns and probable roles, before an objective names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ladder: ways to adapt a model, the candidates they made, and the reason for each step up."""
+"""Ladder: rungs, the candidates they made, and the reason for each step up."""
 
 from __future__ import annotations
 

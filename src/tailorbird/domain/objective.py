@@ -1,4 +1,4 @@
-"""What "better" means: the objective a team writes down before anything is spent."""
+"""Objective: data, KPIs with targets, limits, budget and approvals that a team writes down before anything is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What will be tried, in what order, at what cost, and why; frozen before anything is spent."""
+"""Plan: rungs in order, settings, cost estimates and reasons, frozen before anything is spent."""
 
 from __future__ import annotations
 

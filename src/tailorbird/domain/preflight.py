@@ -1,4 +1,4 @@
-"""What a look at a training job finds before anything is spent."""
+"""Preflight of a training job: findings before anything is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a candidate speaks to the model: instruction, demonstrations, labels."""
+"""Prompt of a candidate (instruction, demonstrations, labels), messages and sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much a tenant, or one of its API keys, may use, and how much was used."""
+"""Quotas of a tenant and of its API keys, and their usage."""
 
 from __future__ import annotations
 

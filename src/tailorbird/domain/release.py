@@ -1,4 +1,4 @@
-"""A release: an immutable, signed bundle of digests, and the states it may pass through."""
+"""Release: an immutable, signed bundle of digests, and its states."""
 
 from __future__ import annotations
 

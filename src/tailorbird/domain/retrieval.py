@@ -1,4 +1,4 @@
-"""What is looked up for a text before it is answered, or as the answer."""
+"""Retrieval settings, index entries and what was retrieved."""
 
 from __future__ import annotations
 

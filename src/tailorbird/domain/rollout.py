@@ -1,4 +1,4 @@
-"""A release let in by degrees: the plan, the guards, the states it passes through, and what was counted on the way."""
+"""Progressive rollout: plan, guards, states, and tallies of its traffic."""
 
 from __future__ import annotations
 

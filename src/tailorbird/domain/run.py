@@ -1,4 +1,4 @@
-"""A run of an objective, as steps that are leased, finished once, and never lost."""
+"""Run of an objective as leased steps, each finished once."""
 
 from __future__ import annotations
 

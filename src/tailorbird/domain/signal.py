@@ -1,4 +1,4 @@
-"""What is seen in production: readings that may call for action."""
+"""Monitoring signals: readings of production traffic and data, with severity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a few timed steps of training found on one machine, and how far estimates were from what happened."""
+"""Timed training steps of one machine, and errors of past estimates."""
 
 from __future__ import annotations
 

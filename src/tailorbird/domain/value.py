@@ -1,4 +1,4 @@
-"""The shape every domain value shares: frozen, closed to unknown fields, serialisable."""
+"""Base class of domain values: frozen, closed to unknown fields, serialisable."""
 
 from __future__ import annotations
 

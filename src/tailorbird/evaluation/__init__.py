@@ -1,21 +1,23 @@
-"""Evaluation: what a candidate answers, what that measures, and how two candidates stand to each other.
+"""Evaluation: predictions of a candidate, metrics with intervals, and comparison of two candidates.
+
+    predictions → metrics (classification | multi_label | generation | ranking · calibration · serving_limits) → comparison
+    breakdown · degenerate_answers · retention · memorisation
 
 In: rows, an engine with a loaded servable, predictions. Out: predictions, metrics with intervals, item results, paired comparisons. Must
 not know: gates, targets, how a candidate was made.
 """
 
-from tailorbird.evaluation.abstention import calibrated
 from tailorbird.evaluation.breakdown import break_down
-from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares, differing
-from tailorbird.evaluation.degenerate_answers import remarks
+from tailorbird.evaluation.calibration import referral_threshold
+from tailorbird.evaluation.comparison import ComparisonRule, UnpairedComparison, compare, compare_shares, differing_items, shift_drop
+from tailorbird.evaluation.degenerate_answers import degenerate_answer_remarks
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.memorisation import measure_memorisation, memorisation_metric, why_invalid
-from tailorbird.evaluation.metrics import measure, metrics_of, results, some_metrics
+from tailorbird.evaluation.metrics import item_results, measure, metrics_of, named_metrics
 from tailorbird.evaluation.predictions import PredictionRequest, engine_predictions, ranked_predictions
 from tailorbird.evaluation.ranking import relevance_of
 from tailorbird.evaluation.retention import measure_retention, probe_names, retention_metric
-from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, settled, timings_of
-from tailorbird.evaluation.shift import drop_between
+from tailorbird.evaluation.serving_limits import ServingLimits, Timing, fewest_requests, measure_until_settled, timings_of
 
 __all__ = [
     "ComparisonRule",
@@ -25,26 +27,26 @@ __all__ = [
     "Timing",
     "UnpairedComparison",
     "break_down",
-    "calibrated",
     "compare",
     "compare_shares",
-    "differing",
-    "drop_between",
+    "degenerate_answer_remarks",
+    "differing_items",
     "engine_predictions",
     "fewest_requests",
+    "item_results",
     "measure",
     "measure_memorisation",
     "measure_retention",
+    "measure_until_settled",
     "memorisation_metric",
     "metrics_of",
+    "named_metrics",
     "probe_names",
     "ranked_predictions",
+    "referral_threshold",
     "relevance_of",
-    "remarks",
-    "results",
     "retention_metric",
-    "settled",
-    "some_metrics",
+    "shift_drop",
     "timings_of",
     "why_invalid",
 ]

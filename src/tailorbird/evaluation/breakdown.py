@@ -1,16 +1,14 @@
-"""What lies behind the metrics: confusions, the worst slices, reliability, the curve of referral."""
+"""Error breakdown: confusions, worst slices, reliability diagram, risk-coverage curve."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
-from tailorbird.domain.breakdown import Breakdown, Confusion, Slice
 from tailorbird.domain.dataset import Row
-from tailorbird.domain.evidence import ItemResult
+from tailorbird.domain.evidence import Breakdown, Confusion, ItemResult, Slice
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation.abstention import curve
-from tailorbird.evaluation.calibration import reliability
+from tailorbird.evaluation.calibration import reliability, risk_coverage_curve
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.stats.intervals import clustered_wilson
 
@@ -26,7 +24,7 @@ def break_down(rows: Sequence[Row], items: Sequence[ItemResult], spec: MeasureSp
         confusions=tuple(_confusions(items)) if labelled else (),
         slices=tuple(_slices(rows, items, spec)),
         reliability=reliability(items) if sure else (),
-        referral=tuple(curve(items, spec.confidence)) if sure and all(item.confidence is not None for item in items) else (),
+        referral=tuple(risk_coverage_curve(items, spec.confidence)) if sure and all(item.confidence is not None for item in items) else (),
     )
 
 

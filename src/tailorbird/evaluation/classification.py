@@ -1,4 +1,4 @@
-"""Metrics of one-label classification."""
+"""Metrics of single-label classification."""
 
 from __future__ import annotations
 

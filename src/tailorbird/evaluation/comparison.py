@@ -1,4 +1,4 @@
-"""How a candidate stands to another one, on the same items and in one metric, whatever its kind.
+"""Comparison of two candidates in one metric, paired on the same items, and the drop of one on shifted data.
 
 Where items have scores, their differences get a paired interval (``paired_interval``; ``student_interval`` where scores have no upper end).
 A metric of all items together is resampled: a BCa bootstrap of the difference over groups. Draws on which either side is undefined are left
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.domain.evidence import Comparison, ItemResult, Standing
+from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
 from tailorbird.domain.value import Digest
-from tailorbird.evaluation.corpus_metrics import MetricReading, corpus_metric_of, labels_in
+from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, labels_in
 from tailorbird.stats.intervals import (
     Interval,
     items_needed_for_difference,
@@ -29,7 +29,7 @@ from tailorbird.stats.intervals import (
     unpaired_interval,
 )
 from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
-from tailorbird.text.overlap import token_f1
+from tailorbird.text.text_metrics import token_f1
 
 #: The largest share of resamples that may be undefined.
 MOST_UNDEFINED = 0.05
@@ -155,7 +155,7 @@ def compare_shares(upper: tuple[int, int], lower: tuple[int, int], rule: Compari
     return UnpairedComparison(difference, *interval, standing, needed)
 
 
-def differing(upper_items: Sequence[ItemResult], lower_items: Sequence[ItemResult], rule: ComparisonRule) -> frozenset[Digest]:
+def differing_items(upper_items: Sequence[ItemResult], lower_items: Sequence[ItemResult], rule: ComparisonRule) -> frozenset[Digest]:
     """The items on which the two differ in the metric; in a metric of all items together, those that only one of them got right. None
     where an item has no score. Raises as ``compare``."""
     pairs = _paired(upper_items, lower_items)
@@ -277,3 +277,17 @@ def _standing(interval: Interval, margin: float, less_is_better: bool) -> Standi
     if high < -margin:
         return Standing.WORSE
     return Standing.TIE if -margin <= low and high <= margin else Standing.NOT_PROVEN
+
+
+def shift_drop(usual: Metric, shifted: Metric) -> Metric:
+    """How much worse ``shifted`` is than ``usual``, in the metric's unit; below 0 where it is better.
+
+    The items are other ones, so nothing is paired. The interval is put together from the two intervals as Newcombe's for two proportions is
+    (MOVER: Zou and Donner 2008, Statistics in Medicine 27:1693), whatever method gave them; it is cautious where groups have items on both
+    sides.
+    """
+    worse, better = (usual, shifted) if not lower_is_better(usual.name) else (shifted, usual)
+    value = worse.value - better.value
+    down = math.hypot(worse.value - worse.low, better.high - better.value)
+    up = math.hypot(worse.high - worse.value, better.value - better.low)
+    return Metric(name="shift", value=value, low=value - down, high=value + up, confidence=usual.confidence, n=shifted.n, method="mover")

@@ -1,4 +1,4 @@
-"""Answers that do not depend on the question: one answer for everything, labels that are never given."""
+"""Degenerate answers: one answer for everything, labels that are never given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _RARER = 5
 _NAMED = 5
 
 
-def remarks(items: Sequence[ItemResult], spec: MeasureSpec) -> tuple[str, ...]:
+def degenerate_answer_remarks(items: Sequence[ItemResult], spec: MeasureSpec) -> tuple[str, ...]:
     """What is to be said of the answers as a whole: that all, or nearly all, are one, and which labels that occur are never given."""
     told = [_one_for_all(items, spec)]
     if spec.task is TaskKind.CLASSIFY:

@@ -1,4 +1,4 @@
-"""Metrics of generated answers."""
+"""Metrics of generated text."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tailorbird.domain.evidence import ItemResult, Metric
 from tailorbird.domain.objective import AnswerFormat
 from tailorbird.evaluation.measure_spec import MeasureSpec, proportion, share_like
 from tailorbird.text.normalisation import normalise
-from tailorbird.text.overlap import chrf, rouge_l, token_f1, word_precision
 from tailorbird.text.regex import matches
+from tailorbird.text.text_metrics import chrf, rouge_l, token_f1, word_precision
 
 #: Scores of an item that are shares of something, in the order in which they are told.
 _MEANS = ("token_f1", "rouge_l", "chrf", "groundedness")

@@ -1,4 +1,4 @@
-"""How to measure: what every family of metrics is told."""
+"""Measurement settings that all metric families share, and the intervals they report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of its training rows a candidate gives away: planted strings, looked for by rank and by asking for them."""
+"""Memorisation: planted canaries, found by exposure rank and by extraction."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import math
 from statistics import NormalDist, fmean
 
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.evidence import Metric
-from tailorbird.domain.forgetting import Memorisation
+from tailorbird.domain.evidence import Memorisation, Metric
 from tailorbird.domain.prompt import Sampling
 from tailorbird.ports.engine import Engine
 from tailorbird.stats.intervals import clopper_pearson

@@ -1,23 +1,146 @@
-"""Predictions against targets: item results, and metrics with their intervals."""
+"""Metrics of predictions against targets, with intervals; and corpus metrics as functions of item weights for the bootstrap."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
+
+import numpy as np
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import ItemResult, Metric, Prediction
 from tailorbird.domain.objective import TaskKind
-from tailorbird.evaluation.abstention import abstention_metrics
-from tailorbird.evaluation.classification import classification_metrics
+from tailorbird.evaluation import multi_label
+from tailorbird.evaluation.calibration import LEAST_ITEMS, abstention_metrics, answered, ece_over
+from tailorbird.evaluation.classification import balanced_accuracy, classification_metrics, macro_f1, over_confusion
 from tailorbird.evaluation.generation import generation_metrics, generation_scores
 from tailorbird.evaluation.measure_spec import MeasureSpec
 from tailorbird.evaluation.multi_label import multi_label_metrics
 from tailorbird.evaluation.ranking import ranking_metrics, ranking_scores, relevance_of
 from tailorbird.evaluation.serving_limits import serving_metrics
+from tailorbird.stats.intervals import Floats
+from tailorbird.stats.metric_direction import base_of, label_of
+from tailorbird.text.label_sets import split
 from tailorbird.text.normalisation import normalise
+
+
+@dataclass(frozen=True)
+class CorpusMetric:
+    """``value`` is the metric of weighted items, NaN where it is undefined; ``size`` the independent items that it is worth.
+
+    ``undefined`` says why there is no value on the items as they are; empty where there is one.
+    """
+
+    value: Callable[[Floats], float]
+    size: float
+    undefined: str = ""
+
+
+@dataclass(frozen=True)
+class MetricReading:
+    """How one candidate's items are read: ``many`` labels an item; below which probability its answers are referred to a person."""
+
+    many: bool = False
+    refer_below: float | None = None
+
+
+def corpus_metric_of(metric: str, items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
+    """``metric`` of ``items``. Raises KeyError for a metric that is none of all items together."""
+    label = label_of(metric)
+    if label is not None:
+        return _of_label(base_of(metric), label, items, reading)
+    return _MAKERS[metric](items, reading)
+
+
+def labels_in(text: str, reading: MetricReading) -> tuple[str, ...]:
+    """The labels of a target or of an answer."""
+    return split(text) if reading.many else (text,)
+
+
+def _groups(items: Sequence[ItemResult]) -> int:
+    return len({item.group for item in items})
+
+
+def _over_labels(items: Sequence[ItemResult], reading: MetricReading) -> float:
+    """What a mean over labels is worth: the mean of K proportions with n_k items has the variance of K² / Σ (1 / n_k) items of one."""
+    support = Counter(label for item in items for label in labels_in(item.target, reading))
+    worth = len(support) ** 2 / sum(1 / n for n in support.values()) if support else 1.0
+    return max(1.0, min(float(_groups(items)), worth))
+
+
+def _macro_f1(items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
+    value = multi_label.over_sets(items, multi_label.macro_f1) if reading.many else over_confusion(items, macro_f1)
+    return CorpusMetric(value, _over_labels(items, reading))
+
+
+def _balanced(items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
+    return CorpusMetric(over_confusion(items, balanced_accuracy), _over_labels(items, reading))
+
+
+def _micro_f1(items: Sequence[ItemResult], _: MetricReading) -> CorpusMetric:
+    return CorpusMetric(multi_label.over_sets(items, multi_label.micro_f1), float(_groups(items)))
+
+
+def _ece(items: Sequence[ItemResult], _: MetricReading) -> CorpusMetric:
+    unsure = sum(item.confidence is None for item in items)
+    if unsure:
+        return _undefined(f"{unsure:,} of {len(items):,} items have no probability")
+    if len(items) < LEAST_ITEMS:
+        return _undefined(f"it takes {LEAST_ITEMS} items, and there are {len(items)}")
+    return CorpusMetric(ece_over(items), float(_groups(items)))
+
+
+def _selective_risk(items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
+    if reading.refer_below is None:
+        return _undefined("no threshold was calibrated below which answers are referred")
+    given = answered(items, reading.refer_below)
+    if not given:
+        return _undefined("no item is answered: all are referred")
+    kept = {item.item for item in given}
+    wrong = [item.item in kept and not item.correct for item in items]
+    return CorpusMetric(_ratio(wrong, [item.item in kept for item in items]), float(_groups(given)))
+
+
+_MAKERS: dict[str, Callable[[Sequence[ItemResult], MetricReading], CorpusMetric]] = {
+    "macro_f1": _macro_f1,
+    "balanced_accuracy": _balanced,
+    "micro_f1": _micro_f1,
+    "ece": _ece,
+    "selective_risk": _selective_risk,
+}
+
+
+def _of_label(base: str, label: str, items: Sequence[ItemResult], reading: MetricReading) -> CorpusMetric:
+    """Precision rests on the items that were given the label, F1 on those and on the ones that bear it."""
+    borne = np.array([label in labels_in(item.target, reading) for item in items])
+    given = np.array([label in labels_in(item.prediction, reading) for item in items])
+    hits = borne & given
+    among = given if base == "precision" else given | borne
+    if not among.any():
+        return _undefined("no item was given the label" if base == "precision" else "no item bears the label or was given it")
+    size = float(_groups([item for item, counts in zip(items, among, strict=True) if counts]))
+    if base == "precision":
+        return CorpusMetric(_ratio(hits.tolist(), given.tolist()), size)
+    twice, both = 2.0 * hits, borne.astype(float) + given.astype(float)
+    return CorpusMetric(lambda weights: _divided(float(weights @ twice), float(weights @ both)), size)
+
+
+def _ratio(hits: Sequence[bool], among: Sequence[bool]) -> Callable[[Floats], float]:
+    hit_N, among_N = np.array(hits, dtype=float), np.array(among, dtype=float)
+    return lambda weights: _divided(float(weights @ hit_N), float(weights @ among_N))
+
+
+def _divided(share: float, whole: float) -> float:
+    return share / whole if whole else math.nan
+
+
+def _undefined(reason: str) -> CorpusMetric:
+    return CorpusMetric(lambda _: math.nan, 1.0, reason)
+
 
 #: What makes metrics out of items, by the kind of task.
 Family = Callable[[Sequence[ItemResult], MeasureSpec], Iterator[Metric]]
@@ -34,7 +157,7 @@ def measure(rows: Sequence[Row], predictions: Sequence[Prediction], spec: Measur
 
     Raises InvalidInput when predictions are not exactly one per row, or when there are no rows.
     """
-    items = results(rows, predictions, spec)
+    items = item_results(rows, predictions, spec)
     return metrics_of(items, spec), items
 
 
@@ -44,7 +167,7 @@ def metrics_of(items: Sequence[ItemResult], spec: MeasureSpec) -> dict[str, Metr
     return {metric.name: metric for family in (quality, abstention_metrics, serving_metrics) for metric in family(items, spec)}
 
 
-def some_metrics(items: Sequence[ItemResult], spec: MeasureSpec, names: Collection[str]) -> dict[str, Metric]:
+def named_metrics(items: Sequence[ItemResult], spec: MeasureSpec, names: Collection[str]) -> dict[str, Metric]:
     """Those of ``metrics_of`` that are named, without making more of the others than it takes."""
     quality = multi_label_metrics if spec.many else FAMILIES[spec.task]
     found: dict[str, Metric] = {}
@@ -56,7 +179,7 @@ def some_metrics(items: Sequence[ItemResult], spec: MeasureSpec, names: Collecti
     return found
 
 
-def results(rows: Sequence[Row], predictions: Sequence[Prediction], spec: MeasureSpec) -> tuple[ItemResult, ...]:
+def item_results(rows: Sequence[Row], predictions: Sequence[Prediction], spec: MeasureSpec) -> tuple[ItemResult, ...]:
     """One result a row, sorted by item id. Raises as ``measure``."""
     by_item = {prediction.item: prediction for prediction in predictions}
     by_row = {row.id: row for row in rows}

@@ -1,4 +1,4 @@
-"""Metrics of classification with several labels an item."""
+"""Metrics of multi-label classification."""
 
 from __future__ import annotations
 

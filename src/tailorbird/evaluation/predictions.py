@@ -14,8 +14,8 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
 from tailorbird.ports.engine import Engine, Generation, LabelScores
-from tailorbird.text.conversations import asked
-from tailorbird.text.label_decision import labelled, without_priors
+from tailorbird.text.conversations import last_user_turn
+from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
 
 
@@ -85,7 +85,9 @@ def _looked_up(request: PredictionRequest, rows: Sequence[Row]) -> list[list[Ent
     local = request.servable.retrieval
     if local is None:
         return [[] for _ in rows]
-    found = request.engine.retrieve(request.servable.id, [asked(row.text) for row in rows], frozenset({EVERYONE}), local.spec.count)
+    found = request.engine.retrieve(
+        request.servable.id, [last_user_turn(row.text) for row in rows], frozenset({EVERYONE}), local.spec.count
+    )
     return [[one.entry for one in each] for each in found]
 
 
@@ -100,7 +102,7 @@ def _classify(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> l
 def _chosen(row: Row, prompt: PromptSpec, score: LabelScores, share: float, timed: bool) -> Prediction:
     return Prediction(
         item=row.id,
-        answer=labelled(prompt, score.log_probabilities).answer,
+        answer=decide_label(prompt, score.log_probabilities).answer,
         log_probabilities=None if prompt.alone else dict(zip(prompt.answers, without_priors(prompt, score.log_probabilities), strict=True)),
         latency_ms=share,
         request_ms=score.latency_ms if timed else None,

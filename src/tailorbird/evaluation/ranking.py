@@ -1,4 +1,4 @@
-"""Metrics of documents in order: nDCG, reciprocal rank, recall.
+"""Ranking metrics: nDCG, reciprocal rank, recall.
 
 Relevance maps a document to its grade; what is not in it, or has grade 0, is irrelevant. A query without a relevant document has no score:
 it is left out of the means (``None`` here), as trec_eval does.

@@ -1,4 +1,4 @@
-"""What the base model could do and the candidate still can: probes that ship with the product, base against candidate.
+"""Retention: bundled probes answered by base and candidate, and the drop between them.
 
 Choices are scored as complete answers, as labels are; free answers are matched by rule. Both models answer the same probes, so the drop is
 a paired difference. The probes are written by ``scripts/write_probes.py``.
@@ -15,8 +15,7 @@ from importlib.resources import files
 from itertools import pairwise
 from statistics import fmean
 
-from tailorbird.domain.evidence import Metric
-from tailorbird.domain.forgetting import Retained, Retention
+from tailorbird.domain.evidence import Metric, Retained, Retention
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Engine

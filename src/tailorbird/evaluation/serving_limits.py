@@ -97,7 +97,7 @@ def timings_of(predictions: Sequence[Prediction]) -> list[Timing]:
     return [Timing(each.request_ms, each.latency_ms) for each in predictions if each.request_ms is not None]
 
 
-def settled(first: Sequence[Timing], more: More, limits: ServingLimits, spec: MeasureSpec) -> dict[str, Metric]:
+def measure_until_settled(first: Sequence[Timing], more: More, limits: ServingLimits, spec: MeasureSpec) -> dict[str, Metric]:
     """Metrics of ``first`` and of as many further requests as it takes to prove ``limits`` either way, while ``more`` gives any.
 
     Requests are filled up to ``fewest_requests`` first, which looks at nothing. A miss is timed once more, by as many new requests, which

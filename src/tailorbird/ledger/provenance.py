@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from tailorbird.crypto.canonical_json import plain_json
+from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure, ErasureState
 from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
 from tailorbird.domain.identity import Signature
-from tailorbird.domain.row_decisions import Decision
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import begins, insert_new, next_number, own, portions, select_fields, value_of
 from tailorbird.ledger.tables import decisions, erasures, secrets

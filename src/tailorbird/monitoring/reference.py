@@ -9,7 +9,7 @@ from pydantic import Field
 
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.value import Value
-from tailorbird.text.conversations import asked
+from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.sketch import sketch
 
 #: Rows that are kept: beyond this many, a test of drift gains nothing that its floor would let through.
@@ -31,5 +31,5 @@ def reference_of(rows: Sequence[Row], classes: Iterable[str] = ()) -> Reference:
     one sketch count once, as live ones do.
     """
     chosen = sorted(rows, key=lambda row: row.id)[:MOST_ROWS]
-    lengths = {sketch(text): len(text) for text in (asked(row.text) for row in chosen)}
+    lengths = {sketch(text): len(text) for text in (last_user_turn(row.text) for row in chosen)}
     return Reference(sketches=tuple(lengths), characters=tuple(lengths.values()), classes=dict(sorted(Counter(classes).items())))

@@ -1,19 +1,20 @@
-"""The objective room: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
+"""Objective: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
+
+    objective_file → schema → rules · data_rules → reader; kpi_catalogue → power → comparison_metric; proposal · templates
 
 In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of every key; powers; errors with the line, the reason and the
 nearest valid value. Must not know: rows, models, rungs.
 """
 
-from tailorbird.objective.comparison_metric import comparable_items, compared_on, margin_of
+from tailorbird.objective.comparison_metric import comparable_items, margin_for, plan_comparison
 from tailorbird.objective.data_rules import check_labels
-from tailorbird.objective.editor_schema import objective_schema
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricName, MetricSpec, answers_of, parse_metric
-from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.objective.power import GroupSizes, check_power, check_shift_power, provable_target
-from tailorbird.objective.proposal import TASKS, ObjectiveDraft, ProposedKpi, ProvidedFacts, TaskName, draft_of, written
+from tailorbird.objective.proposal import TASKS, ObjectiveDraft, ProposedKpi, ProvidedFacts, TaskName, draft_objective, draft_yaml
 from tailorbird.objective.reader import parse_objective, read_objective
-from tailorbird.objective.templates import OBJECTIVE_FILE, TEMPLATES, check_origins, template, write_objective, write_template
-from tailorbird.objective.validation_errors import Fault, raise_faults
+from tailorbird.objective.schema import objective_schema
+from tailorbird.objective.templates import OBJECTIVE_FILE, TEMPLATES, check_origins, template_files, write_objective, write_template
 
 __all__ = [
     "CATALOGUE",
@@ -36,17 +37,17 @@ __all__ = [
     "check_power",
     "check_shift_power",
     "comparable_items",
-    "compared_on",
-    "draft_of",
-    "margin_of",
+    "draft_objective",
+    "draft_yaml",
+    "margin_for",
     "objective_schema",
     "parse_metric",
     "parse_objective",
+    "plan_comparison",
     "provable_target",
     "raise_faults",
     "read_objective",
-    "template",
+    "template_files",
     "write_objective",
     "write_template",
-    "written",
 ]

@@ -1,4 +1,4 @@
-"""In which metric two candidates of an objective are compared, within which margin, and whether the items can prove that margin.
+"""Comparison metric of an objective, its margin, and whether the items can prove that margin.
 
 Two candidates that never differ on n items are proven to tie within z² / (n + z²) (``foundations.statistics.never_differing``): no smaller
 margin can be proven, whatever they answer. n counts groups where items share any; a metric of a label rests on the items that bear it, a
@@ -24,7 +24,7 @@ _PARTIAL = frozenset({"groundedness"})
 _SOURCE = "docs/decisions/0048"
 
 
-def compared_on(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = alone) -> PlannedComparison:
+def plan_comparison(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes = alone) -> PlannedComparison:
     """The metric that the objective names; otherwise the first KPI whose dev and test items can prove the margin, and where none can, the
     one with the smallest margin that they can prove, in multiples of what is asked."""
     objective = file.objective
@@ -43,7 +43,7 @@ def compared_on(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
     )
 
 
-def margin_of(file: ObjectiveFile, metric: str) -> float:
+def margin_for(file: ObjectiveFile, metric: str) -> float:
     """The margin of ``metric``, in its unit: what the objective says, or the metric's default."""
     objective = file.objective
     untouched = "margin" not in file.lines and objective.margin == type(objective).model_fields["margin"].default
@@ -75,7 +75,7 @@ def _offer(metric: str, file: ObjectiveFile, manifest: SnapshotManifest, groups:
     confidence = file.objective.business.risk.confidence
     dev = _smallest(metric, manifest, Split.DEV, groups, confidence)
     test = _smallest(metric, manifest, Split.TEST, groups, spend(confidence, 1))
-    return _Offer(metric, margin_of(file, metric), dev, test)
+    return _Offer(metric, margin_for(file, metric), dev, test)
 
 
 def _smallest(metric: str, manifest: SnapshotManifest, split: Split, groups: GroupSizes, confidence: float) -> float:

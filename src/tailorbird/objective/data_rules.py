@@ -1,4 +1,4 @@
-"""Rules on data, labels and people: licences, columns, labels that KPIs name, what high risk leaves to people."""
+"""Rules on data, labels and people: licences, columns, labels of KPIs, required label review."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.objective import FILL_IN, RiskTier, TaskKind
 from tailorbird.objective.kpi_catalogue import AnswerKinds, answers_of
-from tailorbird.objective.objective_file import ObjectiveFile
-from tailorbird.objective.validation_errors import Fault, raise_faults
+from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.stats.metric_direction import label_of
 from tailorbird.text.data_licences import clash
 from tailorbird.text.normalisation import nearest

@@ -1,4 +1,4 @@
-"""The KPIs that an objective may name.
+"""Catalogue of KPIs that an objective may name.
 
 Only metrics that come with an interval are on offer: a target can be proven only against an interval's end.
 """

@@ -1,4 +1,4 @@
-"""Statistical power: is a split, or the shifted part of it, large enough to prove a target?"""
+"""Statistical power of a split, and of its shifted part, to prove a target."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.objective import Kpi
 from tailorbird.domain.plan import Power, ShiftPower
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec, answers_of, parse_metric
-from tailorbird.objective.objective_file import ObjectiveFile
-from tailorbird.objective.validation_errors import Fault, raise_faults
+from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.stats.intervals import score_interval, spend, wilson
 from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_release, rate_for_release
 from tailorbird.text.dates import time_of

@@ -1,4 +1,4 @@
-"""An objective proposed for a file of data: what the file shows is filled in, and what only people know is left to them.
+"""Draft of an objective for a data file: filled in from the file, with the rest left for people to fill in.
 
 Nothing is made up: whose data it is, on what terms, and what the people behind it agreed to stand there as they were said, or as a text
 that is refused until somebody has written it (``domain.objective.TO_FILL_IN``).
@@ -72,7 +72,7 @@ class ProposedKpi:
     label: str = ""
 
 
-def draft_of(
+def draft_objective(
     found: Inspection, said: ProvidedFacts, path: str, tenant: str, documents: tuple[str, Inspection] | None = None
 ) -> ObjectiveDraft:
     """The draft for the data at ``path`` (as the objective shall name it); ``documents`` are what queries are answered with: path and
@@ -102,7 +102,7 @@ def draft_of(
     )
 
 
-def written(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
+def draft_yaml(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
     """The objective file: YAML with comments that say what to look at."""
     kind, said = draft.kind, draft.said
     goal = said.goal or _goal(draft)

@@ -1,15 +1,13 @@
-"""From a file to an objective, or to the line that is wrong."""
+"""Reader of ``objective.yaml``: an objective, or an error with the faulty line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tailorbird.domain.errors import ObjectiveInvalid
-from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.objective_file import EXAMPLE, ObjectiveFile, raise_faults, read_tree
 from tailorbird.objective.rules import faults_of
 from tailorbird.objective.schema import objective_from
-from tailorbird.objective.validation_errors import EXAMPLE, raise_faults
-from tailorbird.objective.yaml_tree import read_tree
 
 #: A file larger than this (bytes) is not read.
 MAX_BYTES = 1 << 18

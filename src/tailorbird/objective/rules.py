@@ -1,4 +1,4 @@
-"""What a well-formed objective must also obey: targets that make sense, and only what this version can do."""
+"""Validation rules for a well-formed objective: targets, limits and unsupported combinations."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import AnswerFormat, Kpi, TaskKind
 from tailorbird.objective.data_rules import data_faults, people_faults
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, answers_of, metrics_for, parse_metric, rungs_for
-from tailorbird.objective.objective_file import ObjectiveFile
+from tailorbird.objective.objective_file import Fault, ObjectiveFile
 from tailorbird.objective.power import shift_faults
-from tailorbird.objective.validation_errors import Fault
 from tailorbird.stats.metric_direction import MEASURES, base_of
 from tailorbird.text.normalisation import nearest
 from tailorbird.text.regex import check_pattern

@@ -1,4 +1,4 @@
-"""Objectives to start from: a commented file for each kind of task, with a little synthetic data that fits it."""
+"""Objective templates: a commented file for each kind of task, with a little synthetic data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.value import Digest
-from tailorbird.objective.editor_schema import objective_schema
-from tailorbird.objective.objective_file import ObjectiveFile
-from tailorbird.objective.validation_errors import Fault, raise_faults
+from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
+from tailorbird.objective.schema import objective_schema
 from tailorbird.text.normalisation import nearest
 
 #: What ``template`` has.
@@ -33,7 +32,7 @@ _COMMANDS = re.compile(rf"^(#  +tailorbird (?:plan|adapt)) {re.escape(OBJECTIVE_
 _OTHER = "write whose data it is, on what terms (`license`) and what the people behind it agreed to (`consent`)"
 
 
-def template(name: str, tenant: str = "default") -> dict[str, str]:
+def template_files(name: str, tenant: str = "default") -> dict[str, str]:
     """The files of the template ``name``: objective (which belongs to ``tenant``), data, and the JSON Schema for editors; path to text.
 
     Raises InvalidInput when there is no such template.
@@ -53,7 +52,7 @@ def write_template(name: str, folder: Path, tenant: str = "default") -> tuple[Pa
 
     Raises Conflict when another file with the name of its data is there: then nothing is written. Raises InvalidInput as ``template``.
     """
-    texts = template(name, tenant)
+    texts = template_files(name, tenant)
     own = {inside: text for inside, text in texts.items() if inside not in (OBJECTIVE_FILE, SCHEMA_FILE)}
     for path in (folder / inside for inside in own):
         if (path.exists() or path.is_symlink()) and not _holds(path, own[path.name]):

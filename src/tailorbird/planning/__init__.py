@@ -1,25 +1,27 @@
 """Planning: which rungs, in what order, with which settings, at what cost, and why; before anything is spent.
 
-In: the objective, the shape of the data in tokens, the shape of each base model, this machine, prices. Out: a frozen plan, with every base
-and rung left out and the reason. Must not know: how a rung works, data rows, torch.
+    inputs → setting_rules · flops → memory · time_and_cost → rung_plans · floor → feasibility · totals → ladder → base_selection
+
+In: the objective, token counts of the data, the shape of each base model, this machine, prices. Out: a frozen plan, with every base and
+rung left out and the reason. Must not know: how a rung works, data rows, torch.
 """
 
-from tailorbird.planning.base_selection import BaseOffer, labels_of, make_ladder, probed, why_not_fetched
+from tailorbird.planning.base_selection import BaseOffer, base_labels, bases_to_probe, make_ladder, why_not_fetched
+from tailorbird.planning.feasibility import MachineChange, with_machine_change
 from tailorbird.planning.floor import why_not_encoder, why_words
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import make_plan
-from tailorbird.planning.what_if_machine import MachineChange, changed
 
 __all__ = [
     "BaseOffer",
     "MachineChange",
     "PlanInputs",
-    "changed",
-    "labels_of",
+    "base_labels",
+    "bases_to_probe",
     "make_ladder",
     "make_plan",
-    "probed",
     "why_not_encoder",
     "why_not_fetched",
     "why_words",
+    "with_machine_change",
 ]

@@ -1,4 +1,4 @@
-"""One ladder over the rungs of several base models: which base is in and why, and in what order its rungs stand."""
+"""Selection of base models: one ladder over the rungs of several bases, with the reason each is in or out."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.ladder import Refusal
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import BaseProbe, Machine, Plan, PlannedBase, Reason, RungPlan
-from tailorbird.planning.feasibility import limit_of, too_large
+from tailorbird.planning.feasibility import limit_of, suggest_machine, too_large
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.ladder import drafted
+from tailorbird.planning.ladder import draft_plan
 from tailorbird.planning.rung_plans import zero_shot
-from tailorbird.planning.totals import ordered
-from tailorbird.planning.what_if_machine import would_do
+from tailorbird.planning.totals import order_rungs
 from tailorbird.text.data_licences import clash, terms_of
 
 #: Bytes that a weight takes in memory at the least, and a GiB.
@@ -46,7 +45,7 @@ class _Planned:
     reason: str
 
 
-def labels_of(names: Sequence[str]) -> tuple[str, ...]:
+def base_labels(names: Sequence[str]) -> tuple[str, ...]:
     """How rungs name each base: the last part of its name, or as much more as tells it from the others."""
     shorter = (lambda name: PurePosixPath(name.partition("@")[0]).name, lambda name: PurePosixPath(name).name, lambda name: name)
     for short in shorter:
@@ -63,7 +62,7 @@ def why_not_fetched(objective: Objective, machine: Machine, license: str, parame
     needed, limit = parameters * _BYTES / _GIB, limit_of(objective.budget, machine)
     if needed <= limit:
         return ""
-    return f"its {parameters / 1e9:.1f} billion weights alone need {needed:.0f} GiB and may take {limit:.1f}: {would_do(needed)}"
+    return f"its {parameters / 1e9:.1f} billion weights alone need {needed:.0f} GiB and may take {limit:.1f}: {suggest_machine(needed)}"
 
 
 def make_ladder(offers: Sequence[BaseOffer]) -> Plan:
@@ -84,20 +83,20 @@ def make_ladder(offers: Sequence[BaseOffer]) -> Plan:
         "calibrations": tuple(dict.fromkeys(digest for one in planned for digest in one.plan.calibrations)),
         "bases": tuple(_told(offer, reasons.get(offer.name)) for offer in offers),
     }
-    return ordered(first.plan.model_copy(update=update), objective)
+    return order_rungs(first.plan.model_copy(update=update), objective)
 
 
 def _planned(offer: BaseOffer, several: bool) -> _Planned:
     assert offer.inputs is not None
-    record, plan = digest_of(offer.inputs.base), drafted(offer.inputs)
+    record, plan = digest_of(offer.inputs.base), draft_plan(offer.inputs)
     rungs = tuple(_on_base(rung, offer, record) for rung in plan.rungs) if several else plan.rungs
     reason = _why_in(rungs) if rungs else _why_out(plan.left_out)
     return _Planned(offer, plan.model_copy(update={"base_model": record, "rungs": rungs}), reason)
 
 
-def probed(offers: Sequence[BaseOffer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
+def bases_to_probe(offers: Sequence[BaseOffer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
     """The bases that have a rung and can answer on this machine, by label, each with its zero-shot plan."""
-    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and drafted(offer.inputs).rungs)
+    able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and draft_plan(offer.inputs).rungs)
     return {offer.label: (offer.inputs.base, rung) for offer, rung in able if offer.inputs and not too_large(offer.inputs, rung)}
 
 

@@ -1,15 +1,118 @@
-"""The floor's plan: its role, whether it reads words alone or vectors beside them, and what that takes."""
+"""Plan of the floor: its role, words alone or vectors beside them, and estimates of its time and memory.
+
+Fitting is a loop over the sparse matrix, whose cost goes by rows × features of a row × labels × iterations; a vector is a forward pass of
+the encoder. The constants fit the floors of the support desk example (docs/planning.md).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, PlannedFloor, Reason
-from tailorbird.planning.estimates import energy_estimate, floor_memory, floor_request, floor_time, money_estimate, vectors_time
-from tailorbird.planning.estimates.interval import total as summed
 from tailorbird.planning.feasibility import limit_of
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.totals import in_all
+from tailorbird.planning.memory import PROCESS_GIB
+from tailorbird.planning.time_and_cost import energy_estimate, money_estimate, rates
+from tailorbird.planning.totals import in_all, interval
+from tailorbird.planning.totals import total as summed
 from tailorbird.text.data_licences import clash
+
+#: Features of a text a token: words, pairs of them, runs of characters, each once.
+_FEATURES = 11.0
+#: Seconds to count the features of a token; to multiply one feature of one row by the weight of one label in one iteration.
+_COUNTING, _PRODUCT = (1.2e-5, 2.0e-5, 6.0e-5), (1.5e-9, 3.0e-9, 1.2e-8)
+#: Iterations of the solver, of words alone and with vectors.
+_ITERATIONS, _ITERATIONS_OF_VECTORS = (20.0, 40.0, 150.0), (40.0, 120.0, 400.0)
+#: Seconds until the libraries are read; seconds that a request takes beside its features and its vector.
+_START, _REQUEST = (0.5, 1.5, 10.0), (2e-4, 5e-4, 2e-3)
+#: Features of a text that no text before it had, at the first ten thousand; numbers that the solver keeps a weight.
+_NEW_FEATURES, _KEPT = 0.45, 24
+_MOST_TOKENS = 256
+#: Up to so many rows each of five parts is left out once, above it one part is.
+_ALL_FOLDS = 2_000
+#: Share of the measured rate of products that an encoder reaches, with many texts and with one.
+_RATE, _RATE_ALONE = (0.7, 0.5, 0.12), (0.4, 0.2, 0.05)
+#: Width of a vector.
+_WIDTH = 384
+_GIB = 2.0**30
+
+
+def floor_time(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
+    """Seconds to count, fit, and measure dev, without the vectors."""
+    counts, tokens = inputs.manifest.counts, _tokens(inputs)
+    products = counts.train * (_FEATURES * tokens + (_WIDTH if with_vectors else 0)) * _regressions(inputs)
+    iterations = _ITERATIONS_OF_VECTORS if with_vectors else _ITERATIONS
+    return _summed(
+        _START,
+        [(counts.train + 2 * counts.dev) * tokens * each for each in _COUNTING],
+        [_fits(inputs) * products * many * each for many, each in zip(iterations, _PRODUCT, strict=True)],
+        [counts.dev * each for each in _REQUEST],
+    )
+
+
+def vectors_time(inputs: PlanInputs) -> Estimate:
+    """Seconds for the vectors of train and dev: FLOPs of a forward pass over the rate of this machine's products."""
+    counts = inputs.manifest.counts
+    return _summed(
+        [(counts.train + counts.dev) * _vector_flops(inputs) / rate for rate in rates(inputs, inputs.machine.fp32_gflops, _RATE)]
+    )
+
+
+def floor_request(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
+    """Seconds of 1,000 requests that come one by one."""
+    alone = rates(inputs, inputs.machine.fp32_gflops, _RATE_ALONE)
+    vector = [_vector_flops(inputs) / rate for rate in alone] if with_vectors else [0.0] * 3
+    counting = [each * _tokens(inputs) for each in _COUNTING]
+    return _summed(*([1000 * seconds for seconds in part] for part in (_REQUEST, counting, vector)))
+
+
+def floor_memory(inputs: PlanInputs, *, with_vectors: bool) -> Estimate:
+    """GiB of the whole process: the interpreter and its libraries, the matrix of features, the solver's weights, and the encoder."""
+    rows, features = inputs.manifest.counts.train, _FEATURES * _tokens(inputs)
+    # One regression after another where each label has its own.
+    at_once = 1 if inputs.objective.task.labels == "many" else _regressions(inputs)
+    vocabulary = features * _NEW_FEATURES * rows if rows <= 10_000 else features * _NEW_FEATURES * (rows * 10_000) ** 0.5
+    width = _WIDTH if with_vectors else 0
+    matrix, weights = 12 * rows * (features + width), 8 * vocabulary * (at_once * _KEPT + _labels(inputs))
+    encoder = 4 * inputs.encoder.parameters if with_vectors and inputs.encoder else 0
+    held = (2 * matrix + weights + encoder) / _GIB
+    return interval([PROCESS_GIB + share * held for share in (0.5, 1.0, 2.5)], "GiB")
+
+
+def _tokens(inputs: PlanInputs) -> float:
+    """Tokens of a text, as the base model counts them."""
+    return max(1.0, inputs.tokens.prompt_mean - inputs.tokens.shared_prefix)
+
+
+def _labels(inputs: PlanInputs) -> int:
+    return max(1, len(inputs.manifest.labels))
+
+
+def _regressions(inputs: PlanInputs) -> int:
+    """Weights of a feature that are fitted: one where two labels exclude each other."""
+    labels = _labels(inputs)
+    return 1 if labels == 2 and inputs.objective.task.labels == "one" else labels
+
+
+def _fits(inputs: PlanInputs) -> float:
+    """Times that the rows are fitted: where an item may bear several labels, parts of them are left out to choose a threshold."""
+    if inputs.objective.task.labels != "many":
+        return 1.0
+    return 5.0 if inputs.manifest.counts.train <= _ALL_FOLDS else 1.8
+
+
+def _vector_flops(inputs: PlanInputs) -> float:
+    """Of one text: two for each weight that a token meets."""
+    if inputs.encoder is None:
+        return 0.0
+    met = inputs.encoder.parameters - inputs.encoder.vocabulary * inputs.encoder.hidden
+    return 2.0 * max(met, 0) * min(_tokens(inputs), _MOST_TOKENS)
+
+
+def _summed(*parts: Sequence[float]) -> Estimate:
+    return interval([sum(each) for each in zip(*parts, strict=True)], "s")
+
 
 #: Training rows up to which vectors are read unasked: some minutes on a core.
 MOST_ROWS = 20_000

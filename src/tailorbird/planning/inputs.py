@@ -1,4 +1,4 @@
-"""Everything a plan rests on. Two plans from equal inputs are equal."""
+"""Inputs of a plan; two plans from equal inputs are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One rung's plan: its settings, its estimates, and the reason of each choice."""
+"""Plan of one rung: settings, estimates, and the reason of each choice."""
 
 from __future__ import annotations
 
@@ -10,21 +10,11 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, TrainingSettings
 from tailorbird.planning import setting_rules
-from tailorbird.planning.estimates import (
-    energy_estimate,
-    grown_memory,
-    loop_time,
-    money_estimate,
-    prompt_memory,
-    prompt_time,
-    serving_estimate,
-    training_flops,
-    training_memory,
-    training_time,
-)
-from tailorbird.planning.estimates.interval import around
+from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.parameter_counts import adapter_parameters, steps_per_pass
+from tailorbird.planning.memory import grown_memory, prompt_memory, training_memory
+from tailorbird.planning.time_and_cost import energy_estimate, loop_time, money_estimate, prompt_time, serving_estimate, training_time
+from tailorbird.planning.totals import around
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:

@@ -1,4 +1,4 @@
-"""The rules that choose settings, one small function each."""
+"""Rules that choose training and prompt settings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Literal
 
 from tailorbird.domain.objective import TaskKind, TrainingWishes
 from tailorbird.domain.plan import Reason, TokenProfile, TrainingSettings
+from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.parameter_counts import parameters_per_rank, steps_per_pass
 
 RANKS = (8, 16, 32, 64)
 SMALLEST_DEFAULT_RANK = 16

@@ -1,4 +1,4 @@
-"""What rungs cost in all, the order that follows from it, and the volumes of requests at which it would be another."""
+"""Interval arithmetic, total cost of rungs over the traffic horizon, the order that follows, and the volumes at which it flips."""
 
 from __future__ import annotations
 
@@ -8,13 +8,29 @@ from dataclasses import dataclass
 from tailorbird.domain.objective import ExpectedTraffic, Objective
 from tailorbird.domain.plan import Estimate, Flip, Plan, PlannedTraffic, Reason, RungPlan
 from tailorbird.domain.value import Digest
-from tailorbird.planning.estimates.interval import interval
+
+
+def interval(values: Sequence[float], unit: str) -> Estimate:
+    """``values`` are low, likely, high."""
+    low, likely, high = values
+    return Estimate(low=min(low, likely), likely=likely, high=max(high, likely), unit=unit)
+
+
+def around(likely: float, spread: tuple[float, float], unit: str) -> Estimate:
+    """``spread`` are the factors of the low and the high end."""
+    return interval((likely * spread[0], likely, likely * spread[1]), unit)
+
+
+def total(*parts: Estimate) -> Estimate:
+    """The sum of estimates in one unit, ends added to ends."""
+    return interval((sum(p.low for p in parts), sum(p.likely for p in parts), sum(p.high for p in parts)), parts[0].unit)
+
 
 #: Volumes a month beyond which nobody is told of a flip.
 _MOST = 1e12
 
 
-def ordered(plan: Plan, objective: Objective) -> Plan:
+def order_rungs(plan: Plan, objective: Objective) -> Plan:
     """``plan`` with each rung's total, in the order of the totals, with the flips. A rung that costs more to make than one behind it says
     why it stands there.
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Protocol
 
+from tailorbird.domain.curation import Decision
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Signature
-from tailorbird.domain.row_decisions import Decision
 from tailorbird.domain.value import Digest
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tailorbird.domain.breakdown import Breakdown
-from tailorbird.domain.evidence import Finding
-from tailorbird.domain.forgetting import Retention
+from tailorbird.domain.evidence import Breakdown, Finding, Retention
 
 #: Share of the box that is kept free at both ends of an interval.
 _MARGIN = 0.04

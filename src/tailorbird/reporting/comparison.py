@@ -1,11 +1,10 @@
-"""Two candidates beside each other, as tables."""
+"""Comparison of two candidates as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tailorbird.domain.comparison import CandidateComparison, Side, Unpaired
-from tailorbird.domain.evidence import Comparison
+from tailorbird.domain.evidence import CandidateComparison, Comparison, Side, Unpaired
 from tailorbird.reporting.number_formats import NOTHING, human_count, human_money, human_seconds, metric_text, process_memory
 from tailorbird.reporting.tables import FittedTable, add_row, markdown_table, markdown_text, plain_table
 from tailorbird.stats.comparison_sentences import difference_words, settles_comparison, what_settles

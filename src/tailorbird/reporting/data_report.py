@@ -1,4 +1,4 @@
-"""The report of a snapshot: one page of HTML that needs nothing beside itself, for people who answer for the data."""
+"""Data report of a snapshot: one self-contained HTML page."""
 
 from __future__ import annotations
 

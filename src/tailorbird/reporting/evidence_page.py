@@ -1,4 +1,4 @@
-"""The evidence page of a run: one document that says what was decided and on what grounds, in HTML and in Markdown."""
+"""Evidence page of a run, in HTML and Markdown: decisions and the measurements behind them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from functools import cache
 from jinja2 import Environment
 
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.breakdown import Breakdown, Slice
-from tailorbird.domain.evidence import Evidence, GateResult
-from tailorbird.domain.forgetting import Memorisation, Retention
+from tailorbird.domain.evidence import Breakdown, Evidence, GateResult, Memorisation, Retention, Slice
 from tailorbird.domain.label_review import ReviewResult
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Objective

@@ -1,4 +1,4 @@
-"""What stands behind an answer, in words."""
+"""Explanation of an answer: release, evidence, data, policy and approvers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings as text and tables: gate, risk-tier exceptions, LLM judges, the shifted part of the data."""
+"""Findings as text and tables: gate, risk-tier exceptions, LLM judges, shifted part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The climb as a table: what each rung made, how it did, what it cost, and what was decided."""
+"""Ladder table: what each rung made, its results, cost and decision."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Number formats for people."""
 
 from __future__ import annotations
 

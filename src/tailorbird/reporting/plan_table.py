@@ -1,4 +1,4 @@
-"""A plan as people read it: rungs with estimates, reasons, what was left out, and what the data can prove."""
+"""Plan table: rungs with estimates and reasons, rungs left out, provable targets."""
 
 from __future__ import annotations
 

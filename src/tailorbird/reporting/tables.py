@@ -1,4 +1,4 @@
-"""Tables as such, for a terminal and in Markdown."""
+"""Tables for a terminal and in Markdown."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Rungs: how each way to adapt makes its candidate; and the floor beside them.
 
+    context → indexes · label_thresholds → prompt | ranking | training → dispatch; floor
+
 In: an objective, training rows, ports. Out: a candidate, with the report of its training. Must not know: dev and test results, gates, what
 the next rung is.
 """

@@ -1,4 +1,4 @@
-"""One door to all rungs."""
+"""Dispatch table from rung kind to the function that makes its candidate."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Callable
 from tailorbird.domain.errors import Internal
 from tailorbird.domain.ladder import RungKind
 from tailorbird.rungs.context import RungContext, RungResult
-from tailorbird.rungs.prompt import make_prompt
+from tailorbird.rungs.prompt import make_grounding, make_nearest, make_prompt
 from tailorbird.rungs.ranking import make_ranker, make_search
-from tailorbird.rungs.retrieval import make_grounding, make_nearest
 from tailorbird.rungs.training import make_trained
 
 #: What makes a rung's candidate. A new rung is a file and a line here.

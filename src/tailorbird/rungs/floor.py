@@ -1,4 +1,4 @@
-"""The floor: a classical model, the lowest rung of the ladder. If it suffices, no language model is needed.
+"""Floor: a classical model (TF-IDF or frozen embeddings with a linear head), the lowest rung of the ladder.
 
 Words (1-2) and characters within words (3-5) weighted by TF-IDF, then logistic regression: the baseline that short-text classification is
 hard to beat with (Wang & Manning 2012, ACL; characters bear typing errors). An encoder's vector of the text beside them knows that other
@@ -22,7 +22,7 @@ from tailorbird.domain.errors import DataInvalid, Unavailable
 from tailorbird.domain.evidence import Prediction
 from tailorbird.ports.encoder import Vectors
 from tailorbird.rungs.label_thresholds import fitting_threshold
-from tailorbird.text.label_decision import THRESHOLD, given
+from tailorbird.text.label_decision import THRESHOLD, labels_above
 from tailorbird.text.label_sets import split
 from tailorbird.text.linear_classifier import CHARACTERS, WORDS, Floats, LinearText
 
@@ -79,7 +79,7 @@ class FloorModel:
     def _chosen(self, scores_K: NDArray[np.float64]) -> dict[str, Any]:
         scores = dict(zip(self.labels, (float(score) for score in scores_K), strict=True))
         if self.linear.alone:
-            return {"answer": given({label: math.exp(score) for label, score in scores.items()}, self.thresholds)}
+            return {"answer": labels_above({label: math.exp(score) for label, score in scores.items()}, self.thresholds)}
         return {"answer": self.labels[int(np.argmax(scores_K))], "log_probabilities": scores}
 
     def _log_probabilities(self, texts: list[str]) -> NDArray[np.float64]:

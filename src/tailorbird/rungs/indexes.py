@@ -1,4 +1,4 @@
-"""Indexes that rungs look things up in, and what a retrieval is on this machine."""
+"""Search indexes of rungs, and retrieval with its parts in local folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.rungs.context import RungContext
-from tailorbird.text.conversations import asked
+from tailorbird.text.conversations import last_user_turn
 from tailorbird.text.passages import passages_of
 from tailorbird.text.search_index import write_index
 
@@ -45,7 +45,7 @@ def as_examples(rows: Sequence[Row]) -> list[Entry]:
     ordered = sorted(rows, key=lambda row: row.id)
     longest = sorted(len(row.text) for row in ordered)[int(_SHOWN_LENGTHS * (len(ordered) - 1))] if ordered else 0
     ordered = [row for row in ordered if len(row.text) <= longest]
-    return [Entry(id=row.id, text=asked(row.text), target=row.target, access=(EVERYONE,)) for row in ordered]
+    return [Entry(id=row.id, text=last_user_turn(row.text), target=row.target, access=(EVERYONE,)) for row in ordered]
 
 
 def as_passages(context: RungContext) -> list[Entry]:

@@ -1,24 +1,83 @@
-"""Probability thresholds for several labels an item, chosen on rows held out of train."""
+"""Scores of a prompt on rows held out of train, and the probability thresholds chosen by them where an item bears several labels."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.domain.dataset import Row
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.objective import Objective
-from tailorbird.domain.prompt import PromptSpec
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.ports.engine import Engine
 from tailorbird.rungs.context import RungContext
-from tailorbird.rungs.prompt_scoring import ANYBODY, answer_scores
-from tailorbird.text.conversations import asked
-from tailorbird.text.label_decision import THRESHOLD, labelled
+from tailorbird.rungs.indexes import local_retrieval
+from tailorbird.text.conversations import last_user_turn
+from tailorbird.text.label_decision import THRESHOLD, decide_label, without_priors
 from tailorbird.text.label_sets import split
+from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.text_metrics import token_f1
+
+#: Everybody's access: what may be shown to anybody may be learned from and measured with.
+ANYBODY = frozenset({EVERYONE})
+
+
+def held_out_score(context: RungContext, prompt: PromptSpec, rows: Sequence[Row], retrieval: Retrieval | None = None) -> float:
+    """Mean log-probability of the target (classify, nats), or mean overlap with it (generate)."""
+    servable = trial_servable(context, prompt, retrieval)
+    engine = context.engine()
+    engine.load(servable)
+    try:
+        return fmean(_target_scores(engine, servable, rows))
+    finally:
+        engine.unload(servable.id)
+
+
+def trial_servable(context: RungContext, prompt: PromptSpec, retrieval: Retrieval | None = None) -> Servable:
+    """The base model behind a prompt that is tried."""
+    local = local_retrieval(retrieval, context.artifacts) if retrieval else None
+    return Servable(
+        id=digest_of(prompt),
+        tenant=context.objective.tenant,
+        task=context.objective.task.kind,
+        base=str(context.base_folder),
+        adapter=None,
+        weights=None,
+        prompt=prompt,
+        retrieval=local,
+    )
+
+
+def looked_up(engine: Engine, servable: Servable, texts: Sequence[str]) -> list[list[Entry]]:
+    """What a loaded servable finds for each text, of what anybody may read; nothing where it looks nothing up."""
+    if servable.retrieval is None:
+        return [[] for _ in texts]
+    found = engine.retrieve(servable.id, [last_user_turn(text) for text in texts], ANYBODY, servable.retrieval.spec.count)
+    return [[one.entry for one in each] for each in found]
+
+
+def answer_scores(engine: Engine, servable: Servable, rows: Sequence[Row], contexts: Sequence[Sequence[Entry]]) -> list[Sequence[float]]:
+    """Log-probabilities of ``prompt.answers`` for each row, as the engine gives them; ``contexts`` is what was looked up for the rows."""
+    prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+    return [one.log_probabilities for one in engine.score(servable.id, prompts, servable.prompt.answers)]
+
+
+def _target_scores(engine: Engine, servable: Servable, rows: Sequence[Row]) -> list[float]:
+    contexts = looked_up(engine, servable, [row.text for row in rows])
+    if servable.task is TaskKind.CLASSIFY:
+        place = {answer: i for i, answer in enumerate(servable.prompt.answers)}
+        adjusted = [without_priors(servable.prompt, found) for found in answer_scores(engine, servable, rows, contexts)]
+        return [scores[place[row.target]] for row, scores in zip(rows, adjusted, strict=True)]
+    prompts = [messages_for_row(servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+    answers = engine.generate(servable.id, prompts, Sampling())
+    return [token_f1(answer.text, row.target) for row, answer in zip(rows, answers, strict=True)]
+
 
 Floats = NDArray[np.float64]
 Marks = NDArray[np.bool_]
@@ -105,7 +164,7 @@ def with_thresholds(context: RungContext, servable: Servable, rows: Sequence[Row
     if not prompt.label_sets or not rows:
         return prompt
     context.progress(f"choosing on {len(rows)} held-out rows from which probability a label is given")
-    probabilities_NK = np.array([list(labelled(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
+    probabilities_NK = np.array([list(decide_label(prompt, found).probabilities.values()) for found in _scores(context, servable, rows)])
     borne_NK = np.array([[label in split(row.target) for label in prompt.labels] for row in rows], dtype=bool)
     bound = fitting_threshold(probabilities_NK, borne_NK, goal_of(context.objective))
     if bound == THRESHOLD:
@@ -139,5 +198,5 @@ def _others(engine: Engine, servable: Servable, row: Row, kin: Collection[str]) 
     if servable.retrieval is None:
         return []
     count = servable.retrieval.spec.count
-    [found] = engine.retrieve(servable.id, [asked(row.text)], ANYBODY, count + len(kin))
+    [found] = engine.retrieve(servable.id, [last_user_turn(row.text)], ANYBODY, count + len(kin))
     return [one.entry for one in found if one.entry.id not in kin][:count]

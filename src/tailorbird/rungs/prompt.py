@@ -1,7 +1,9 @@
-"""The rung ``prompt``: an instruction, with or without demonstrations. Nothing is trained.
+"""Prompt rungs, which train nothing: ``prompt`` (zero- or few-shot), ``nearest`` (similar training rows as demonstrations), ``grounding``
+(passages of the tenant's documents).
 
 Demonstrations are chosen by a few seeded draws, each scored on rows held out of train: which rows are shown, and in which order, moves a
-small model's accuracy by tens of points (Zhao 2021, arXiv 2102.09690; Lu 2022, arXiv 2104.08786).
+small model's accuracy by tens of points (Zhao 2021, arXiv 2102.09690; Lu 2022, arXiv 2104.08786). Rows that are near the text teach a model
+more than rows that are the same for every text (Liu et al. 2022, arXiv 2101.06804).
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ from tailorbird.domain.dataset import Row
 from tailorbird.domain.ladder import Candidate, RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Demonstration, PromptSpec
-from tailorbird.rungs.context import RungContext, RungResult
-from tailorbird.rungs.label_thresholds import with_thresholds
-from tailorbird.rungs.prompt_scoring import held_out_score, trial
-from tailorbird.rungs.validation_split import hold_out
+from tailorbird.domain.retrieval import Retrieval
+from tailorbird.rungs.context import RungContext, RungResult, hold_out
+from tailorbird.rungs.indexes import as_examples, as_passages, retrieval_of
+from tailorbird.rungs.label_thresholds import held_out_score, trial_servable, with_thresholds
 from tailorbird.text.prompt_rendering import messages_for
 
 #: Sets of demonstrations that are tried, and held-out rows that each is scored on, at most.
@@ -45,7 +47,7 @@ def make_prompt(context: RungContext) -> RungResult:
     if context.plan.shots:
         prompt = _with_demonstrations(context, prompt, shown_from, judged_on)
     prompt = without_preference(context, prompt, judged_on)
-    prompt = with_thresholds(context, trial(context, prompt), held_out)
+    prompt = with_thresholds(context, trial_servable(context, prompt), held_out)
     candidate = Candidate(
         rung=RungKind.PROMPT,
         variant=context.plan.variant,
@@ -70,7 +72,7 @@ def without_preference(context: RungContext, prompt: PromptSpec, judged_on: Sequ
 
 
 def _priors(context: RungContext, prompt: PromptSpec) -> tuple[float, ...]:
-    servable, engine = trial(context, prompt), context.engine()
+    servable, engine = trial_servable(context, prompt), context.engine()
     engine.load(servable)
     try:
         found = engine.score(servable.id, [messages_for(prompt, text) for text in _NO_CONTENT], prompt.answers)
@@ -109,3 +111,35 @@ def draw_demonstrations(rows: Sequence[Row], shots: int, seed: int) -> tuple[Dem
     chosen = rounds[:shots]
     generator.shuffle(chosen)
     return tuple(Demonstration(row_id=row.id, text=row.text, target=row.target) for row in chosen)
+
+
+def make_nearest(context: RungContext) -> RungResult:
+    """Indexes the training rows. Raises what the encoder raises."""
+    started = time.perf_counter()
+    return _retrieval_result(context, retrieval_of(context, "examples", as_examples(context.train)), started)
+
+
+def make_grounding(context: RungContext) -> RungResult:
+    """Indexes the tenant's documents, passage by passage."""
+    started = time.perf_counter()
+    return _retrieval_result(context, retrieval_of(context, "passages", as_passages(context)), started)
+
+
+def _retrieval_result(context: RungContext, retrieval: Retrieval, started: float) -> RungResult:
+    prompt = PromptSpec(
+        instruction=context.objective.task.instruction,
+        labels=context.labels,
+        label_sets=context.label_sets,
+        list_labels=context.objective.task.kind is TaskKind.CLASSIFY,
+    )
+    if prompt.label_sets:
+        prompt = with_thresholds(context, trial_servable(context, prompt, retrieval), hold_out(context.train, context.objective.seed)[1])
+    candidate = Candidate(
+        rung=context.plan.rung,
+        variant=context.plan.variant,
+        base_model=context.base.digest,
+        prompt=prompt,
+        retrieval=retrieval,
+        seed=context.objective.seed,
+    )
+    return RungResult(candidate, time.perf_counter() - started)

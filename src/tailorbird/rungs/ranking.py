@@ -1,4 +1,4 @@
-"""The rungs of ``kind: rank``: ``search`` by words, vectors or both; ``bi-encoder`` and ``cross-encoder``, tuned on judged queries."""
+"""Ranking rungs: ``search`` by words, vectors or both; ``bi-encoder`` and ``cross-encoder``, tuned on judged queries."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
-from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import Ways, make_index
-from tailorbird.rungs.validation_split import hold_out
 from tailorbird.text.passages import whole
 
 #: Documents that an answer names, at most.

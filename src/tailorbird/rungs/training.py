@@ -1,4 +1,4 @@
-"""The rungs that train: ``lora``, ``qlora``, ``grounding+lora`` and ``full``. They differ in their settings and in what is kept."""
+"""Training rungs: ``lora``, ``qlora``, ``grounding+lora`` and ``full``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
 from tailorbird.ports.trainer import Example, TrainingJob
-from tailorbird.rungs.context import RungContext, RungResult
+from tailorbird.rungs.context import RungContext, RungResult, hold_out
 from tailorbird.rungs.indexes import as_passages, retrieval_of
-from tailorbird.rungs.label_thresholds import with_thresholds
-from tailorbird.rungs.prompt_scoring import looked_up, trial
-from tailorbird.rungs.validation_split import hold_out
+from tailorbird.rungs.label_thresholds import looked_up, trial_servable, with_thresholds
 from tailorbird.text.canaries import canary_set
 
 
@@ -47,7 +45,7 @@ def _given_by(context: RungContext, prompt: PromptSpec, folder: Path, retrieval:
     if not prompt.label_sets:
         return prompt
     made = {"weights" if context.plan.rung is RungKind.FULL else "adapter": str(folder)}
-    servable = trial(context, prompt, retrieval).model_copy(update=made)
+    servable = trial_servable(context, prompt, retrieval).model_copy(update=made)
     return with_thresholds(context, servable, hold_out(context.train, context.objective.seed)[1])
 
 
@@ -89,7 +87,10 @@ def _examples(context: RungContext, rows: Sequence[Row]) -> tuple[Example, ...]:
     every = context.objective.task.learn == "all"
     if context.plan.rung is not RungKind.GROUNDED_LORA:
         return tuple(Example(text=row.text, target=row.target, every_turn=every) for row in rows)
-    servable, engine = trial(context, PromptSpec(instruction=context.objective.task.instruction), _retrieval(context)), context.engine()
+    servable, engine = (
+        trial_servable(context, PromptSpec(instruction=context.objective.task.instruction), _retrieval(context)),
+        context.engine(),
+    )
     engine.load(servable)
     try:
         found = looked_up(engine, servable, [row.text for row in rows])

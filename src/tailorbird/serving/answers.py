@@ -14,7 +14,7 @@ from tailorbird.domain.retrieval import Entry
 from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
-from tailorbird.text.label_decision import is_referred, labelled
+from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for
 
 
@@ -122,7 +122,7 @@ class AnswerService:
         text = last_user_text(messages)
         asked = messages_for(arm.prompt, text, await self._context(arm, text, groups))
         scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
-        found = labelled(arm.prompt, scores.log_probabilities)
+        found = decide_label(arm.prompt, scores.log_probabilities)
         return AnswerPiece(
             text=found.answer,
             finish_reason="stop",

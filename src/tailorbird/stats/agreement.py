@@ -1,4 +1,4 @@
-"""How far people agree beyond chance: Cohen's and Fleiss' kappa, Krippendorff's alpha, with bootstrap intervals over items."""
+"""Inter-rater agreement beyond chance: Cohen's and Fleiss' kappa, Krippendorff's alpha, with bootstrap intervals over items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many independent items the items of groups are worth, when items of a group go right or wrong together.
+"""Design effect of clustered items: how many independent items they are worth.
 
 Items count as n / deff, with deff the ratio of the cluster-robust variance of the share to the independent one (Kish 1965; Rao & Scott
 1992), and no less than 1.

@@ -1,4 +1,4 @@
-"""What numbers prove: intervals, paired tests, and the items still needed.
+"""Confidence intervals, paired tests, bootstrap, and items still needed.
 
 Two ideas carry the file. Proportions get *score* intervals (Wilson; Tango for paired ones), because they hold at small samples and do not
 collapse to a point when every item agrees. Where items share a group, the sample counts as fewer items: n / deff, with deff the ratio of

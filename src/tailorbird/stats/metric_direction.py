@@ -1,4 +1,4 @@
-"""Which way metrics point, how far they go, in which unit, and how two candidates are compared in them."""
+"""Direction, range, unit and default margin of metrics."""
 
 from __future__ import annotations
 

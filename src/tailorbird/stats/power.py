@@ -1,4 +1,4 @@
-"""What a test can prove before it is made: chances of passing the gate, the rate it takes, the items it takes.
+"""Power: chances of passing the gate, and the true rate or the number of items that takes.
 
 A candidate passes a split when the lower end of Wilson's interval reaches the target. The rule asks that of dev and of test, so the chance
 of passing is the product over both. A climb looks at test for each rung that passes dev, at the price of each look, until one is confirmed;

@@ -1,4 +1,4 @@
-"""Tests that may be watched all the time: their errors hold at every look at once, whenever somebody looks."""
+"""Sequential tests, valid at every look (e-values and confidence sequences)."""
 
 from __future__ import annotations
 

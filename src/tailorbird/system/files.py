@@ -1,4 +1,4 @@
-"""Files on the disk: their digest, the moment from which nothing takes them away, and who else may read them: nobody."""
+"""Files: digests, durable writes, and permissions for the owner alone."""
 
 from __future__ import annotations
 

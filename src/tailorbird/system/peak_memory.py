@@ -1,4 +1,4 @@
-"""The highest that the resident set of this process has been since a moment."""
+"""Peak resident set of this process since a moment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which request the work at hand belongs to, so that every process that has a part in it can name it in its log."""
+"""Request-id context variable, for the logs of every process that serves the request."""
 
 from __future__ import annotations
 

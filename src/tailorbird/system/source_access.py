@@ -1,4 +1,4 @@
-"""What may be read at addresses while work is done for somebody: everything on one's own machine, a tenant's places for submitted work.
+"""Source access: addresses that the work at hand may read, unrestricted locally and limited to the tenant's places otherwise.
 
 The reach stands in the context (``contextvars``), not in every signature: whoever reads at an address asks here, and a reader that is
 written later cannot forget to be handed it.
@@ -40,7 +40,7 @@ _reach: ContextVar[SourceAccess | None] = ContextVar("tailorbird_reach", default
 
 
 @contextmanager
-def within(reach: SourceAccess | None) -> Iterator[None]:
+def restrict_sources(reach: SourceAccess | None) -> Iterator[None]:
     """Bounds what is read at addresses until the block ends; None: not at all, as on one's own machine."""
     token = _reach.set(reach)
     try:

@@ -1,4 +1,4 @@
-"""A bound on the time of Python code that somebody else wrote: a template's loops, for one.
+"""Time limit for Python code from untrusted authors, such as loops in a template.
 
 The exception is raised between two steps of the interpreter, so what computes within one (a library in C) is not ended before it returns.
 """
@@ -36,7 +36,7 @@ _watching: list[threading.Thread] = []
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
+def time_limit(seconds: float) -> Iterator[None]:
     """Raises Overdue within the block when it takes longer than ``seconds``. Safe in any thread."""
     mine = _Watched(threading.get_ident(), time.monotonic() + seconds)
     with _book:

@@ -33,10 +33,9 @@ from tailorbird.ports.engine import (
     ScoreRequest,
     Told,
 )
-from tailorbird.text.bm25 import words
 from tailorbird.text.linear_classifier import ENCODER, LinearText, read_linear
 from tailorbird.text.normalisation import normalise
-from tailorbird.text.search_index import SearchIndex
+from tailorbird.text.search_index import SearchIndex, words
 
 _WIDTH = 64
 

@@ -1,4 +1,4 @@
-"""Planted strings by which memorisation is measured: made the same way where training plants them and where evaluation looks for them.
+"""Canaries: planted strings by which memorisation is measured, generated alike for training and evaluation.
 
 A canary is a question nobody asks and a random secret that answers it (Carlini 2019, arXiv 1802.08232). Each is planted once, so that the
 answer tokens, which carry the loss, hold nothing else that could teach it. The *control* is planted many times: a look that does not find

@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.system.sandbox import Dialogue, SandboxJob, SandboxLimits
-from tailorbird.system.time_limit import TimeLimitExceeded, within
+from tailorbird.system.time_limit import TimeLimitExceeded, time_limit
 from tailorbird.text.template_layout import is_plain
 
 #: Seconds that a template may take for one conversation: none that lays one out needs a hundredth of it.
@@ -50,7 +50,7 @@ def render_here(template: str, messages: Sequence[Message], special: dict[str, s
     """As ``render``, in this process: in a sandbox, and for a limited time. Raises ModelInvalid."""
     said = [message.model_dump() for message in messages]
     try:
-        with within(RENDER_SECONDS):
+        with time_limit(RENDER_SECONDS):
             return _compiled(template).render(messages=said, add_generation_prompt=True, **(special or {}))
     except (TimeLimitExceeded, RecursionError) as error:
         raise ModelInvalid(

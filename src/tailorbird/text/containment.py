@@ -1,4 +1,4 @@
-"""Texts found again in other texts: whole, or as a part, whatever their case, spaces and marks.
+"""Containment: known texts and names found in other texts, whatever their case, spaces and punctuation.
 
 Looking through a text costs about its own length, however many texts are known: a long one is looked up by its first eight words.
 """

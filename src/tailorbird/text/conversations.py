@@ -1,4 +1,4 @@
-"""A conversation as one text, so that a row, whose text is one, can hold it.
+"""Conversations folded into one text, the form that a row can hold.
 
 A single turn of a user stands for itself; anything longer is JSON that begins with ``MARK``, in one spelling, so that equal conversations
 are equal texts.
@@ -17,7 +17,7 @@ from tailorbird.domain.prompt import Message
 MARK = '{"turns": [{"role": "'
 
 
-def fold(turns: Sequence[Message]) -> str:
+def fold_turns(turns: Sequence[Message]) -> str:
     """The text for ``turns``."""
     if len(turns) == 1 and turns[0].role == "user" and not turns[0].content.startswith(MARK):
         return turns[0].content
@@ -25,7 +25,7 @@ def fold(turns: Sequence[Message]) -> str:
     return json.dumps({"turns": plain}, ensure_ascii=False)
 
 
-def unfold(text: str) -> tuple[Message, ...]:
+def unfold_turns(text: str) -> tuple[Message, ...]:
     """The turns that ``text`` stands for; a text that stands for none is one turn of the user."""
     if text.startswith(MARK):
         try:
@@ -35,11 +35,11 @@ def unfold(text: str) -> tuple[Message, ...]:
     return (Message(role="user", content=text),)
 
 
-def asked(text: str) -> str:
+def last_user_turn(text: str) -> str:
     """What the user says last in ``text``: by it entries are looked up, where rows are measured as where they are served."""
-    return unfold(text)[-1].content if text.startswith(MARK) else text
+    return unfold_turns(text)[-1].content if text.startswith(MARK) else text
 
 
 def as_lines(text: str) -> str:
     """``text`` as people read it: each turn of a conversation with its role before it, and an empty line between two."""
-    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in unfold(text)) if text.startswith(MARK) else text
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in unfold_turns(text)) if text.startswith(MARK) else text

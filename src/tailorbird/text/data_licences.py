@@ -1,4 +1,4 @@
-"""What well-known licences of data ask, and whether they allow what a model is made for."""
+"""Data licences: terms of well-known ones, and clashes with the intended use."""
 
 from __future__ import annotations
 

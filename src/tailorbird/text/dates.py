@@ -1,4 +1,4 @@
-"""Times as people write them in columns."""
+"""Dates and times parsed from cells."""
 
 from __future__ import annotations
 

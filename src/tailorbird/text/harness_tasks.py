@@ -1,4 +1,4 @@
-"""Task files of lm-evaluation-harness that may be read: data beside the file, and no code.
+"""Task files of lm-evaluation-harness, restricted to local data and no code.
 
 A task file may name Python functions (``!function``) and data sets of the hub. Both are refused: the first would run code that came with
 an objective, the second would reach into the network.

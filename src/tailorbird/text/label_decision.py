@@ -1,4 +1,4 @@
-"""From the scores of answers to the answer, for one label or for several: measured and served alike.
+"""Label decision: from the scores of answers to one label or several, in evaluation and serving alike.
 
 With several labels an answer is a set of them (``label_sets.py``), and the answers that are scored are the sets that training showed. A
 label's probability is that of all sets which hold it, or what was found for it alone, and a label is given when that reaches its threshold:
@@ -27,7 +27,7 @@ class LabelDecision:
     probabilities: dict[str, float]
 
 
-def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> LabelDecision:
+def decide_label(prompt: PromptSpec, log_probabilities: Sequence[float]) -> LabelDecision:
     """The answer to a text; ``log_probabilities`` (nats) are those of ``prompt.answers``, normalised over them, in their order.
 
     Of labels that score alike the first one listed wins. What the model prefers before it has read anything is taken off first.
@@ -35,7 +35,7 @@ def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> LabelDec
     probabilities = [math.exp(nats) for nats in without_priors(prompt, log_probabilities)]
     scored = dict(zip(prompt.answers, probabilities, strict=True))
     if prompt.alone:
-        return LabelDecision(given(scored, prompt.thresholds), scored)
+        return LabelDecision(labels_above(scored, prompt.thresholds), scored)
     if not prompt.label_sets:
         return LabelDecision(max(scored, key=scored.__getitem__), scored)
     marginals = dict.fromkeys(prompt.labels, 0.0)
@@ -43,7 +43,7 @@ def labelled(prompt: PromptSpec, log_probabilities: Sequence[float]) -> LabelDec
         for label in label_sets.split(answer):
             marginals[label] += probability
     capped = {label: min(1.0, probability) for label, probability in marginals.items()}
-    return LabelDecision(given(capped, prompt.thresholds), capped)
+    return LabelDecision(labels_above(capped, prompt.thresholds), capped)
 
 
 def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tuple[float, ...]:
@@ -56,7 +56,7 @@ def without_priors(prompt: PromptSpec, log_probabilities: Sequence[float]) -> tu
     return tuple(score - total for score in scores)
 
 
-def given(marginals: dict[str, float], thresholds: Sequence[float] = ()) -> str:
+def labels_above(marginals: dict[str, float], thresholds: Sequence[float] = ()) -> str:
     """The set of the labels whose probability reaches its threshold; ``thresholds`` in the order of ``marginals``, empty: a half."""
     bounds = thresholds or (THRESHOLD,) * len(marginals)
     return label_sets.join(label for (label, found), bound in zip(marginals.items(), bounds, strict=True) if found >= bound)

@@ -1,4 +1,4 @@
-"""Several labels of one item as one text, and back: ``billing | refund``, or ``none`` where no label applies."""
+"""Label sets as text and back: ``billing | refund``, or ``none`` for the empty set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A linear model over weighted words and characters, as files: what the floor is released as, and what answers from it.
+"""Linear classifier over TF-IDF features and vectors, as files: the released floor.
 
     floor.json      labels, features of both blocks in the order of their weights, width of the vectors where there are any, and whether
                     each label is judged alone

@@ -1,4 +1,4 @@
-"""Text as it is compared: one spelling of what a reader would call the same."""
+"""Text normalisation for comparison, and nearest known word for suggestions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents as passages short enough to be shown."""
+"""Passages: documents cut to a length that fits into a prompt."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.retrieval import Entry
 from tailorbird.text.chat_templates import render
-from tailorbird.text.conversations import unfold
+from tailorbird.text.conversations import unfold_turns
 from tailorbird.text.label_sets import NONE, SEPARATOR
 
 
@@ -31,7 +31,7 @@ def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -
     messages = [Message(role="system", content=system)]
     examples = [(entry.text, entry.target) for entry in reversed(context) if entry.target]
     for shown, target in [*((one.text, one.target) for one in prompt.demonstrations), *examples]:
-        messages += [turn for turn in unfold(shown) if turn.role != "system"]
+        messages += [turn for turn in unfold_turns(shown) if turn.role != "system"]
         messages.append(Message(role="assistant", content=target))
     messages.append(Message(role="user", content=text))
     return tuple(messages)
@@ -40,7 +40,7 @@ def messages_for(prompt: PromptSpec, text: str, context: Sequence[Entry] = ()) -
 def messages_for_row(prompt: PromptSpec, text: str, found: Sequence[Entry] = ()) -> tuple[Message, ...]:
     """The same for the text of a row, which may stand for a conversation (``text/conversations.py``): its turns follow the
     demonstrations, and what its system turns say follows the instruction."""
-    turns = unfold(text)
+    turns = unfold_turns(text)
     system, *shown, last = messages_for(prompt, turns[-1].content, found)
     added = [turn.content for turn in turns[:-1] if turn.role == "system" and turn.content != prompt.instruction]
     said = [turn for turn in turns[:-1] if turn.role != "system"]

@@ -1,4 +1,4 @@
-"""The pseudonym of a person: stable and keyed, so that rows of one person are found again by those who hold the key, and by nobody else."""
+"""Pseudonyms of subjects: keyed and stable."""
 
 from __future__ import annotations
 

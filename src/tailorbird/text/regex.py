@@ -1,4 +1,4 @@
-r"""Regular expressions that somebody else wrote, matched in time linear in the text (RE2).
+r"""Regular expressions from untrusted authors, matched in linear time (RE2).
 
 Python's own engine goes back and tries again: ``(\w+\s?)*!`` takes hours over one line. What RE2 cannot say (backreferences, lookaround)
 is refused. As in Python, ``\w``, ``\d`` and ``\s`` stand for the letters, digits and blanks of every script.

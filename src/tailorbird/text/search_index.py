@@ -1,6 +1,9 @@
-"""Finding entries by words, by vectors, or by both.
+"""Search index over entries by words (Okapi BM25), by vectors, or by both fused.
 
-Two ways are fused by reciprocal rank, 1 / (60 + rank) summed (Cormack, Clarke & Büttcher 2009): their scores have no common scale.
+BM25: score = Σ idf · tf (k1 + 1) / (tf + k1 (1 - b + b · length / mean length)), idf = ln(1 + (n - df + 1/2) / (df + 1/2)) (Robertson &
+Zaragoza 2009, with the idf of Lucene, which is never negative). Words are cut to letters and digits, without case; plurals are taken back
+by three rules (the S stemmer, Harman 1991). Words and vectors are fused by reciprocal rank, 1 / (60 + rank) summed (Cormack, Clarke &
+Büttcher 2009): their scores have no common scale.
 
     entries.jsonl   one Entry a line
     vectors.npy     (entries, width) in fp16, where they are found by vectors
@@ -8,6 +11,9 @@ Two ways are fused by reciprocal rank, 1 / (60 + rank) summed (Cormack, Clarke &
 
 from __future__ import annotations
 
+import math
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +24,55 @@ from numpy.typing import NDArray
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
-from tailorbird.text.bm25 import Bm25
+
+K1, B = 1.2, 0.75
+_WORD = re.compile(r"[^\W_]+")
+
+
+class Bm25:
+    """An index of ``texts``."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counted = [Counter(words(text)) for text in texts]
+        lengths = np.array([sum(counts.values()) for counts in counted], dtype=np.float64)
+        self._count = len(texts)
+        norm = K1 * (1 - B + B * lengths / max(1.0, lengths.mean() if len(lengths) else 1.0))
+        found: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for place, counts in enumerate(counted):
+            for word, times in counts.items():
+                found[word].append((place, times))
+        self._postings = {word: self._weighed(postings, norm) for word, postings in found.items()}
+
+    def _weighed(self, postings: list[tuple[int, int]], norm: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        places = np.array([place for place, _ in postings])
+        times = np.array([count for _, count in postings], dtype=np.float64)
+        rarity = math.log(1 + (self._count - len(postings) + 0.5) / (len(postings) + 0.5))
+        return places, rarity * times * (K1 + 1) / (times + norm[places])
+
+    def scores(self, question: str) -> NDArray[np.float64]:
+        """A score for each text, 0 where no word is shared. A word that the question repeats counts as often."""
+        total = np.zeros(self._count)
+        for word, times in Counter(words(question)).items():
+            if word in self._postings:
+                places, weights = self._postings[word]
+                total[places] += times * weights
+        return total
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, without case and plural."""
+    return [_singular(word) for word in _WORD.findall(text.casefold())]
+
+
+def _singular(word: str) -> str:
+    if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("es") and not word.endswith(("aes", "ees", "oes")):
+        return word[:-1]
+    if len(word) > 2 and word.endswith("s") and not word.endswith(("us", "ss")):
+        return word[:-1]
+    return word
+
 
 _RANK_CONSTANT = 60
 _ENTRIES, _VECTORS = "entries.jsonl", "vectors.npy"

@@ -1,4 +1,4 @@
-"""A text reduced to 64 small numbers: enough to see that many texts have changed, too little to read a message of some length back.
+"""Sketch of a text as 64 small numbers: enough to see drift over many texts, too little to reconstruct a longer one.
 
 Every word, and every pair of neighbouring words, stands for a vector of 64 random signs, drawn from a hash of the word; a text is the sum
 of its vectors (signed feature hashing, Weinberger 2009, with the dense ±1 projection of Achlioptas 2003). The cosine of two sketches is

@@ -15,7 +15,7 @@ from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_templates import render
-from tailorbird.text.conversations import fold, unfold
+from tailorbird.text.conversations import fold_turns, unfold_turns
 from tailorbird.text.prompt_rendering import PromptPiece, messages_for_row, quoted, render_pieces, token_ids
 
 #: Stands for an answer while the template is asked what it writes after one.
@@ -153,9 +153,9 @@ def each_turn(example: Example) -> list[Example]:
     """An example for each answer of the assistant in a conversation, in order; the last is the example's own."""
     if not example.every_turn:
         return [example]
-    turns = unfold(example.text)
+    turns = unfold_turns(example.text)
     earlier = [
-        Example(text=fold(turns[:place]), target=turn.content, context=example.context)
+        Example(text=fold_turns(turns[:place]), target=turn.content, context=example.context)
         for place, turn in enumerate(turns)
         if turn.role == "assistant" and place and turns[place - 1].role == "user"
     ]

@@ -8,7 +8,7 @@ from tailorbird.auth import Action
 from tailorbird.console.page_context import PageContext, see_other
 from tailorbird.console.paging import Paging
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.row_decisions import FixAction
+from tailorbird.domain.curation import FixAction
 from tailorbird.usecases.operations import snapshots
 
 #: Snapshots, and rows to be decided about, on a page. A row takes two fields of the form.

@@ -1,10 +1,10 @@
-"""Rows that say the same, or nearly: what is kept once, and what must stay on one side of a split.
+"""Exact and near duplicates: what is kept once, and what must stay in one split.
 
-    signatures · likeness → near; exact · shared → ties
+    exact · shared_text → text_index → near_duplicates → split_groups → components
 
-In: rows as read. Out: distinct items, and ties between them. Must not know: splits' shares, artifacts.
+In: rows as read. Out: distinct items, and ties between them. Must not know: split shares, artifacts.
 """
 
-from tailorbird.data.duplicates.near import SCHEME, near_duplicates
+from tailorbird.data.duplicates.near_duplicates import SCHEME, near_duplicates
 
 __all__ = ["SCHEME", "near_duplicates"]

@@ -1,4 +1,4 @@
-"""Exact duplicates: rows that a reader would call the same, kept once."""
+"""Exact duplicates: rows with the same normalised text and target, kept once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs: the text of a row without what most rows share (a system prompt, a template, a disclaimer, a signature).
+"""Boilerplate that most rows share (system prompt, template, disclaimer, signature), removed before texts are compared.
 
 Two rows with one long prompt are no near-duplicates for it. What is shared is found in a sample: the rows with the smallest ids, which does
 not depend on their order, and changes little as rows are added. It is a run of six words that stands in a fifth of the sample, or a system

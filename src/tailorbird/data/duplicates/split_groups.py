@@ -1,4 +1,4 @@
-"""What must stay on one side of a split: rows with one text, with nearly one text, or of one subject."""
+"""Groups that must stay in one split: rows with the same or nearly the same text, or of one subject."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tailorbird.data.contamination import WordRuns, pairs_of, runs_of
 from tailorbird.data.duplicates.components import Tie
 from tailorbird.data.duplicates.exact import Item
-from tailorbird.data.duplicates.near import pairs_within
+from tailorbird.data.duplicates.near_duplicates import pairs_within
 from tailorbird.data.duplicates.shared_text import SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
@@ -59,7 +59,7 @@ def text_ties(items: Sequence[Item], others: Sequence[str] = ()) -> TextTies:
     )
 
 
-def distinguished(items: Sequence[Item], shared: SharedText) -> list[Item]:
+def without_shared_text(items: Sequence[Item], shared: SharedText) -> list[Item]:
     """``items`` that know what tells each from others."""
     told = shared.told([item.row.text for item in items], [item.folded for item in items])
     return [item if text is item.folded else replace(item, told=text) for item, text in zip(items, told, strict=True)]

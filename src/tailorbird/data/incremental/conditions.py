@@ -1,4 +1,4 @@
-"""What must be as it was, so that rows which were appended are all that is new."""
+"""Conditions under which a build is a plain append: same objective, methods, erasures, decisions and earlier rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PREFIX, _LETTERS = b"sha256:", 71
 Known = Mapping[Digest, tuple[str, str]]
 
 
-def can_grow(request: SnapshotRequest) -> bool:
+def is_appendable(request: SnapshotRequest) -> bool:
     """True where rows are told apart by their own texts only: no evaluation sets beside them, no documents, nothing thinned out, no
     shifted part."""
     objective = request.objective

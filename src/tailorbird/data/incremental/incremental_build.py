@@ -1,4 +1,4 @@
-"""A snapshot from the one before and the rows that were appended since.
+"""Incremental build: a snapshot from the one before and the rows appended since.
 
 Whatever is not plainly an append (another policy, rows edited or removed, what is kept cut or missing) is told apart by ``NotAnAppend``,
 and so is every error: then all rows are read again, and the error is found there, with its place.
@@ -21,37 +21,33 @@ from numpy.typing import NDArray
 from tailorbird.data.curation import CurationTally
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.duplicates.shared_text import shared_text
-from tailorbird.data.duplicates.split_groups import distinguished
+from tailorbird.data.duplicates.split_groups import without_shared_text
 from tailorbird.data.incremental import report_merge
-from tailorbird.data.incremental.appended_rows import AppendedRows, read_growth
+from tailorbird.data.incremental.appended_rows import AppendedRows, NewRows, distinct_new_rows, read_appended_rows
 from tailorbird.data.incremental.conditions import (
     SPLITS,
     KnownArrays,
-    can_grow,
     check_retention,
     conditions,
     digests_of,
     first_end,
+    is_appendable,
     known_arrays,
     known_digest,
 )
 from tailorbird.data.incremental.index_merge import MergedIndex, item_digests, join, sample_since, shared_of
-from tailorbird.data.incremental.new_row_splits import AssignedRows, check_cover, place_newcomers
-from tailorbird.data.incremental.new_rows import NewRows, newcomers
+from tailorbird.data.incremental.new_row_splits import AssignedRows, check_cover, place_new_rows
 from tailorbird.data.incremental.report_merge import findings_with, quarantine_with, tally_with
-from tailorbird.data.incremental.snapshot_rows import MergedRows, StoredRows, places_among
 from tailorbird.data.incremental.state import NOTHING_KEPT, NotAnAppend, State, load, save_facts, save_rows
 from tailorbird.data.incremental.state_writer import item_arrays, labelled, terms_of
-from tailorbird.data.incremental.text_lookup import TextLookup
-from tailorbird.data.lazy_rows import LazyRows
+from tailorbird.data.incremental.stored_rows import MergedRows, StoredRows, TextLookup, places_among
 from tailorbird.data.pipeline import SnapshotRequest, cleaned, drawn_splits, privacy_of, salt_of_splits, schemes_of
 from tailorbird.data.privacy import Redaction
 from tailorbird.data.provenance import member, salt_of
 from tailorbird.data.provenance.merkle_seal import MEMBER, Seal
 from tailorbird.data.readers import SourcePlace, SourceRows, source_of
-from tailorbird.data.snapshot_writer import ManifestContent, line_of, manifest_of
-from tailorbird.data.splits.label_coverage import check_classes
-from tailorbird.data.splits.split_assignment import SplitGroup
+from tailorbird.data.snapshot_writer import LazyRows, ManifestContent, line_of, manifest_of
+from tailorbird.data.splits.split_assignment import SplitGroup, check_classes
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Quarantined, SnapshotManifest
 from tailorbird.domain.errors import TailorbirdError
@@ -68,9 +64,9 @@ class IncrementalSnapshot(NamedTuple):
     report: CurationReport
 
 
-def extend(request: SnapshotRequest) -> IncrementalSnapshot | None:
+def extend_snapshot(request: SnapshotRequest) -> IncrementalSnapshot | None:
     """The snapshot of earlier rows and of those that were appended; None where it has to be built from all rows."""
-    if request.memory is None or not can_grow(request):
+    if request.memory is None or not is_appendable(request):
         return None
     try:
         with _uncollected(), ThreadPoolExecutor(1) as pool:
@@ -115,9 +111,9 @@ def _extended(request: SnapshotRequest, state: State, coming: Future[KnownArrays
     with ThreadPoolExecutor(1) as pool:
         earlier = pool.submit(request.artifacts.get, before.rows)
         known = _checked(request, state, coming.result(), privacy)
-        growth = read_growth(request, state.facts["sources"])
+        growth = read_appended_rows(request, state.facts["sources"])
         sources = cleaned(growth.as_read, request, privacy, tally) if growth.rows else growth.as_read
-        new = newcomers(sources.rows, state, request.known)
+        new = distinct_new_rows(sources.rows, state, request.known)
         stored = StoredRows(earlier.result(), state["bytes"])
     tally.step("exact duplicates", len(sources.rows), new.quarantined, repeated=new.duplicates)
     state = _with_names(request, state, new)
@@ -135,7 +131,7 @@ def _placed(request: SnapshotRequest, step: _Step, privacy: Redaction) -> tuple[
     earlier = TextLookup(request, privacy, state, step.stored)
     items = _distinguished(state, items, earlier)
     joined = join(state, items, fresh["subject"], earlier)
-    placed = place_newcomers(state, joined, items, request.known, salt_of_splits(objective), drawn_splits(objective))
+    placed = place_new_rows(state, joined, items, request.known, salt_of_splits(objective), drawn_splits(objective))
     return joined, placed, _grown(state, fresh, step.new, joined, placed)
 
 
@@ -147,7 +143,7 @@ def _distinguished(state: State, items: Sequence[Item], earlier: TextLookup) -> 
         texts = [items[place - size].row.text if place >= size else earlier.of_item(place) for place in sample]
         if not shared_text(texts).same_as(shared):
             raise NotAnAppend("with the new rows, most rows share another text")
-    return distinguished(items, shared)
+    return without_shared_text(items, shared)
 
 
 def _checked(request: SnapshotRequest, state: State, known: KnownArrays | None, privacy: Redaction) -> KnownArrays:

@@ -1,4 +1,4 @@
-"""Earlier and new texts tied together."""
+"""Text index, word runs and ties of earlier rows merged with those of new rows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from tailorbird.data import contamination
 from tailorbird.data.contamination import WordRuns
-from tailorbird.data.duplicates import near
 from tailorbird.data.duplicates.components import component_labels
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.duplicates.near_duplicates import pairs_since
 from tailorbird.data.duplicates.shared_text import PARTS, SAMPLE, SharedText
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 from tailorbird.data.incremental.conditions import digests_of, found_in
@@ -61,7 +61,7 @@ def join(state: State, items: Sequence[Item], subjects: NDArray[np.int32], texts
         labels_of(state, size),
     )
     group_N = np.concatenate([former, np.arange(len(texts), dtype=np.int32) + size])
-    later = near.pairs_since(index, any_at, size, group_N)
+    later = pairs_since(index, any_at, size, group_N)
     held, undone = contamination.pairs_since(runs, any_at, size, state["overlaps"].astype(np.int64))
     lost = set(undone)
     still = np.array([tuple(pair) not in lost for pair in state["overlaps"].tolist()] if undone else [], dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""Splits for new rows and for the earlier rows they reach; large groups of assigned rows are stood for by a few representatives."""
+"""Splits for new rows, and for the earlier rows that they tie to; a few representatives stand for large placed groups."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.components import Tie, component_labels
 from tailorbird.data.duplicates.exact import Item
+from tailorbird.data.incremental.appended_rows import fixed_at, subject_at
 from tailorbird.data.incremental.conditions import SPLITS, Known
 from tailorbird.data.incremental.index_merge import MergedIndex
-from tailorbird.data.incremental.new_rows import fixed_at, subject_at
 from tailorbird.data.incremental.state import NotAnAppend, State
 from tailorbird.data.readers import SourcePlace, SourceRow
-from tailorbird.data.splits.label_coverage import labels_of
-from tailorbird.data.splits.split_assignment import SplitGroup, place
+from tailorbird.data.splits.split_assignment import SplitGroup, assign_splits, labels_of
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.objective import Task
 
@@ -32,7 +31,7 @@ class Representatives:
     ties: list[Tie]
 
 
-def stand_ins(state: State, joined: MergedIndex, places_P: Places) -> Representatives:
+def representatives_of(state: State, joined: MergedIndex, places_P: Places) -> Representatives:
     """Of the items at ``places_P``, ascending: all that some tie connects. Raises NotAnAppend where an earlier row would move."""
     split_N = np.full(len(joined.text), -1, dtype=np.int8)
     split_N[: len(state["split"])] = state["split"]
@@ -123,7 +122,7 @@ class AssignedRows:
     set_aside: list[Quarantined]
 
 
-def place_newcomers(
+def place_new_rows(
     state: State, joined: MergedIndex, items: Sequence[Item], known: Known, salt: str, drawn: Sequence[Split]
 ) -> AssignedRows:
     """Places the parts that new ``items`` are in. Raises NotAnAppend where an earlier row would lose its place."""
@@ -132,11 +131,11 @@ def place_newcomers(
     touched[joined.part[earlier:]] = True
     touched[joined.part[np.isin(joined.text, joined.undone)]] = True
     places = np.flatnonzero(touched[joined.part])
-    settled = stand_ins(state, joined, places)
+    settled = representatives_of(state, joined, places)
     members = sorted([*settled.places, *settled.others])
     placed = [items[at - earlier] if at >= earlier else _earlier_item(state, at, known) for at in members]
     number = {at: position for position, at in enumerate(members)}
-    placement = place(placed, [tuple(number[at] for at in tie) for tie in settled.ties], salt, drawn)
+    placement = assign_splits(placed, [tuple(number[at] for at in tie) for tie in settled.ties], salt, drawn)
     at_id = {item.id: at for item, at in zip(placed, members, strict=True)}
     rows = [(at_id[item.id], item, group) for group in placement.groups for item in group.items]
     _check(state, rows, [at for at in members if at < earlier])

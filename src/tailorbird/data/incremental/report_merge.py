@@ -1,4 +1,4 @@
-"""Earlier and new counts merged into one report."""
+"""Curation report, quarantine and findings of earlier rows merged with those of new rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tailorbird.data.curation import NAMED_GROUPS, CurationTally, NearDuplicateG
 from tailorbird.data.incremental.conditions import SPLITS
 from tailorbird.data.incremental.new_row_splits import AssignedRows
 from tailorbird.data.incremental.state import State
-from tailorbird.data.splits.label_coverage import labels_of
+from tailorbird.data.splits.split_assignment import labels_of
 from tailorbird.domain.curation import CurationReport, DuplicateGroup, FlowStep, QualityRule, RowFinding
 from tailorbird.domain.dataset import Quarantined, Split, SplitCounts
 from tailorbird.domain.objective import Task
@@ -54,7 +54,7 @@ def labels_counted(target_N: NDArray[np.int32], targets: Sequence[str], task: Ta
 def groups_of(
     label_N: NDArray[np.int32], target_N: NDArray[np.int32], ids_ND: NDArray[np.uint8], targets: Sequence[str] | None
 ) -> NearDuplicateGroups:
-    """Near-duplicate groups, as ``curating.groups_of``: ``label_N`` numbers the group of each item, ``targets`` are None without labels."""
+    """Near-duplicate groups, as ``curation.groups_of``: ``label_N`` numbers the group of each item, ``targets`` are None without labels."""
     sizes_L = np.bincount(label_N)
     grouped = np.flatnonzero(sizes_L[label_N] > 1)
     conflicting = 0

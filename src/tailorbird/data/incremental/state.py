@@ -1,6 +1,6 @@
-"""What is kept of a curation between two runs: numbers and digests of its rows, in two files.
+"""Saved state of a curation between two builds: numbers and digests of its rows, in two files.
 
-No text of a row is in it. What is derived of texts (signatures, hashes) goes with it when a person is erased: ``forget``.
+It holds no text of a row. What is derived of texts (signatures, hashes) is destroyed with it when a person is erased: ``forget``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class State:
 
     ids, groups uint8[N, 32]; text, target, subject, file, line, length, row int32[N] (``row`` is the place among the rows as stored, or
     -1); split int8[N] (-1: none); told uint8[T, 16], digests of the texts; signatures, lengths, histograms as in ``TextIndex``; runs,
-    holders, counts as in ``Runs``; near, overlaps int32[P, 2] (texts); shared_runs and the like as in
+    holders, counts as in ``WordRuns``; near, overlaps int32[P, 2] (texts); shared_runs and the like as in
     ``SharedText``; bytes int32[M]; leaves uint8[M, 32], of the seal, in its order.
     """
 

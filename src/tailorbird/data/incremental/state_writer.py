@@ -1,4 +1,4 @@
-"""What is kept of a curation of all rows."""
+"""State writer: saves what an incremental build needs after a full build."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from tailorbird.data.duplicates.exact import Item
 from tailorbird.data.incremental.appended_rows import size_of, source_facts
-from tailorbird.data.incremental.conditions import SPLITS, can_grow, conditions, digests_of, first_end, known_arrays, known_digest
+from tailorbird.data.incremental.conditions import SPLITS, conditions, digests_of, first_end, is_appendable, known_arrays, known_digest
 from tailorbird.data.incremental.index_merge import arrays_of, item_digests, pairs_array, told_digests
 from tailorbird.data.incremental.state import forget, save_facts, save_rows
 from tailorbird.data.pipeline import PipelineResult, SnapshotRequest
 from tailorbird.data.readers import SourcePlace
-from tailorbird.data.readers.source_resolver import located
+from tailorbird.data.readers.source_resolver import open_source
 from tailorbird.data.readers.sources import in_order
 from tailorbird.data.snapshot_writer import WrittenSnapshot
 from tailorbird.domain.objective import TaskKind
@@ -35,7 +35,7 @@ class StateWriter:
         self._facts: dict[str, Any] = {}
         if request.memory is None:
             return
-        sources = _sources(request, gathered) if can_grow(request) else []
+        sources = _sources(request, gathered) if is_appendable(request) else []
         if not sources:
             forget(request.memory)
             return
@@ -89,7 +89,7 @@ def _sources(request: SnapshotRequest, gathered: PipelineResult) -> list[dict[st
         if "://" in source.path:
             found.append(source_facts(source, files[source.path], 0))
             continue
-        with located(source, request.folder) as file:
+        with open_source(source, request.folder) as file:
             if file.digest != files[source.path]:
                 return []
             found.append(source_facts(source, file.digest, size_of(file)))

@@ -1,8 +1,10 @@
-"""A file looked at before an objective names it: format, encoding, separator, columns, and what they seem to be for.
+"""Inspection of a data file before an objective names it: format, encoding, separator, columns and their probable roles.
+
+    columns → file_profile
 
 In: a file. Out: an inspection, for a person to confirm. Must not know: objectives, snapshots.
 """
 
-from tailorbird.data.inspection.file_profile import inspect
+from tailorbird.data.inspection.file_profile import inspect_file
 
-__all__ = ["inspect"]
+__all__ = ["inspect_file"]

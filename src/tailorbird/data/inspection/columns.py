@@ -1,4 +1,4 @@
-"""Columns of a data file: what their cells are, and the role each probably has."""
+"""Columns of a data file: type of their cells, and probable role of each."""
 
 from __future__ import annotations
 

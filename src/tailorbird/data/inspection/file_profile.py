@@ -1,4 +1,4 @@
-"""One pass over a file: what it is, what its columns are, what they seem to be for."""
+"""Profile of a data file in one pass: format, encoding, columns and their probable roles."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ import yaml
 
 from tailorbird.data.inspection.columns import ColumnTally, guess_roles, task_of
 from tailorbird.data.readers.confined_reader import job_for
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.encodings import guess_encoding
-from tailorbird.data.readers.formats import READERS
-from tailorbird.data.readers.parser_process import file_of
-from tailorbird.data.readers.record import EveryColumn
-from tailorbird.data.readers.source_resolver import located_at
-from tailorbird.data.readers.text_files import FOLDER
+from tailorbird.data.readers.data_file import DataFile, EveryColumn
+from tailorbird.data.readers.parser_process import READERS, file_of
+from tailorbird.data.readers.source_resolver import open_path
+from tailorbird.data.readers.text_files import FOLDER, guess_encoding
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.inspection import Guess, Inspection
@@ -36,12 +33,12 @@ MOST_COLUMNS = 10_000
 OFTEN = 100_000
 
 
-def inspect(name: str, folder: Path, progress: Callable[[str], None]) -> Inspection:
+def inspect_file(name: str, folder: Path, progress: Callable[[str], None]) -> Inspection:
     """Looks at the file, folder or address ``name`` (relative to ``folder``).
 
     Raises DataInvalid for what cannot be read at all (binary content), or not within its limits; Unavailable as when reading.
     """
-    with located_at(name, EveryColumn(), folder) as found:
+    with open_path(name, EveryColumn(), folder) as found:
         job = job_for(found, f"{__name__}:look")
         told = call(job, lambda text: progress(str(text)[:200]))
     try:

@@ -1,11 +1,10 @@
-"""Personal data and secrets: found, counted, and dealt with as the objective's policy says.
+"""Personal data and secrets: detected, counted, and treated by the policy of the objective.
 
-    checksums → cards · national_ids · contacts · phones · secrets · dates → detecting → applying
+    context → payment_data · national_ids · contact_data · secrets → personal_data
 
 In: texts, a policy. Out: the texts after the policy, and counts by kind. Must not know: files, splits, duplicates.
 """
 
-from tailorbird.data.privacy.detector import OwnDetector
-from tailorbird.data.privacy.redaction import RedactedText, Redaction
+from tailorbird.data.privacy.personal_data import OwnDetector, RedactedText, Redaction
 
 __all__ = ["OwnDetector", "RedactedText", "Redaction"]

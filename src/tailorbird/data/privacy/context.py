@@ -1,4 +1,4 @@
-"""The words beside a number, where they decide what it is."""
+"""Context words before a number, where they decide what it is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that states give to people.
+"""National identification numbers, with their checksums.
 
 A number whose form and check leave little to chance is taken wherever it stands; one that any nine to eleven digits might be needs a word
 beside it, or the separators that it is written with. Each rule names its source.

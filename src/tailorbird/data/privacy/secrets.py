@@ -1,4 +1,4 @@
-"""Passwords, keys and tokens: by the prefix that their maker gives them, or by what stands before them and how random they look."""
+"""Passwords, keys and tokens, found by their prefix, or by the word before them and their entropy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Provenance: what every row carries, what happened to rows outside of their files, and how it is proved.
+"""Provenance: origin of every row, amendments outside its file, and proofs over snapshots.
 
-    amending (erasures, retention, decisions)   sealing (the salted tree)   rewriting (a snapshot from a snapshot)   croissant (metadata)
+    apply_amendments (erasures, retention, decisions) · merkle_seal (salted tree) · snapshot_rewrite · croissant (metadata)
 
 In: rows as read; frozen snapshots. Out: rows to go on with, roots and proofs, snapshots. Must not know: file formats, splits, duplicates.
 """

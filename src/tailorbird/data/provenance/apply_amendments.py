@@ -1,4 +1,4 @@
-"""What happened to rows outside of their files: people were erased, retention ended, somebody decided about a row."""
+"""Amendments applied to rows: erasures, ended retention, decisions of people."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from tailorbird.data.readers import SourceRow, SourceRows, row_id
-from tailorbird.data.readers.qrels import without
+from tailorbird.data.readers.qrels import without_documents
+from tailorbird.domain.curation import Decision, FixAction
 from tailorbird.domain.dataset import Document, Quarantined
-from tailorbird.domain.row_decisions import Decision, FixAction
 from tailorbird.domain.value import Digest
 
 #: Reasons for which a row had to go. These are no faults of the file.
@@ -36,7 +36,7 @@ def amend(sources: SourceRows, amendments: Amendments, *, graded: bool = False) 
     kept: list[SourceRow] = []
     removed: list[Quarantined] = []
     for source in sources.rows:
-        row = replace(source, target=without(source.target, gone)) if graded and gone else source
+        row = replace(source, target=without_documents(source.target, gone)) if graded and gone else source
         decision = amendments.decisions.get(row_id(row.text, row.target)) if amendments.decisions else None
         if reason := _must_go(row, decision, amendments):
             removed.append(reason)
@@ -52,7 +52,7 @@ def amend(sources: SourceRows, amendments: Amendments, *, graded: bool = False) 
     )
 
 
-def answer_gone(file: str, line: int) -> Quarantined:
+def quarantine_unanswerable(file: str, line: int) -> Quarantined:
     """Why a query goes whose every relevant document went."""
     return Quarantined(file=file, line=line, code=ANSWER_GONE, reason="every document that answers it had to go")
 
@@ -81,7 +81,7 @@ def _must_go(row: SourceRow, decision: Decision | None, amendments: Amendments) 
     elif why := _expired(row.place.retain_until, amendments.today):
         code, reason = RETENTION_OVER, why
     elif not row.target:
-        return answer_gone(row.place.file, row.line)
+        return quarantine_unanswerable(row.place.file, row.line)
     elif decision and decision.action is FixAction.DROP:
         code, reason = DROPPED, f"{decision.by} decided that it goes"
     else:

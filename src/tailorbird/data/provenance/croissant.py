@@ -1,4 +1,4 @@
-"""The description of a snapshot in Croissant 1.1 (https://docs.mlcommons.org/croissant), so that other tools can read what it is."""
+"""Croissant 1.1 metadata of a snapshot (https://docs.mlcommons.org/croissant), for other tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The seal of a snapshot: the root of the tree over its salted row hashes, by which presence and absence of a row are proved.
+"""Merkle seal of a snapshot: root over salted row hashes, by which presence or absence of a row is proved.
 
 All snapshots of an objective have one salt, so that one key shows a row in an old snapshot and its absence in a new one.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.crypto.membership_proofs import Members, Proof, TreeHead, head_of, key_of
 from tailorbird.crypto.merkle import leaf_hashes
-from tailorbird.data.readers.source_row import row_id
+from tailorbird.data.readers.source_rows import row_id
 from tailorbird.domain.dataset import Document, DocumentSeal, SnapshotManifest
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore

@@ -1,4 +1,4 @@
-"""A snapshot made from a snapshot: rows and documents that go, rows that bear another label; all others are what they were."""
+"""Snapshot rewrite: a snapshot from a snapshot, without removed rows and documents and with changed labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import date
 from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.data.provenance.croissant import redescribed
 from tailorbird.data.provenance.merkle_seal import head, member, salt_of, seal_documents, stored
-from tailorbird.data.splits.label_coverage import labels_of
+from tailorbird.data.splits.split_assignment import labels_of
 from tailorbird.domain.dataset import Document, Quarantined, Row, ShiftedPart, SnapshotManifest, Split, SplitCounts
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import Task, TaskKind
@@ -26,7 +26,7 @@ NO_DOCUMENTS: Mapping[str, Quarantined] = {}
 
 
 @dataclass(frozen=True)
-class Rewritten:
+class SnapshotRewrite:
     """``manifest`` is the new snapshot. ``gone`` are rows that went, ``changed`` those that are others now, old and new."""
 
     manifest: SnapshotManifest
@@ -54,13 +54,13 @@ def documents_of_subject(manifest: SnapshotManifest, artifacts: ArtifactStore, s
     return tuple(each for each in found if each.provenance is not None and each.provenance.subject == subject)
 
 
-def rewrite(
+def rewrite_snapshot(
     manifest: SnapshotManifest,
     artifacts: ArtifactStore,
     change: Change,
     secret: bytes,
     documents: Mapping[str, Quarantined] = NO_DOCUMENTS,
-) -> Rewritten:
+) -> SnapshotRewrite:
     """The snapshot without or with other rows as ``change`` says, and without ``documents``, by id. The same change gives the same digests.
 
     A row that becomes one that is there already goes. Raises DataInvalid when a split would be left without rows.
@@ -81,7 +81,7 @@ def rewrite(
     for _, after in changed:
         kept.add(after, canonical_json(after))
     gone += repeated
-    return Rewritten(kept.freeze(artifacts, [why for _, why in gone], secret, documents), [row for row, _ in gone], changed)
+    return SnapshotRewrite(kept.freeze(artifacts, [why for _, why in gone], secret, documents), [row for row, _ in gone], changed)
 
 
 def _repeats(row: Row) -> Quarantined:

@@ -1,15 +1,14 @@
-"""Intake: what a team really has, read record by record into rows with provenance.
+"""Readers: files, folders and addresses, record by record into rows with provenance.
 
-    data_file → text_file → csv_file | jsonl_file | json_file | parquet_file | text_folder → formats → parsing (in a confined process)
-    remote | hub → locating → confined → cells | chat → making → sources; texts
+    source_resolver (remote | hub) → data_file → confined_reader
+    → parser_process (csv_file | json_files | parquet_file | text_files | qrels) → cells → source_rows → sources; documents; appended_reader
 
-In: the files, folders and addresses that an objective names. Out: rows, and every record that could not become one, with its reason. Must
-not know: duplicates, splits, snapshots.
+In: the files, folders and addresses that an objective names. Out: rows, and every unusable record with its reason. Must not know:
+duplicates, splits, snapshots.
 """
 
-from tailorbird.data.readers.source_row import SourcePlace, SourceRow, SourceRows, row_id
-from tailorbird.data.readers.sources import fingerprint_sources, read_sources, refuse_if_most, source_of
-from tailorbird.data.readers.text_column import read_texts
+from tailorbird.data.readers.source_rows import SourcePlace, SourceRow, SourceRows, row_id
+from tailorbird.data.readers.sources import fingerprint_sources, read_sources, read_texts, refuse_if_most, source_of
 
 __all__ = [
     "SourcePlace",

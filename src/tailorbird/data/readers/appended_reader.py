@@ -1,4 +1,4 @@
-"""A file that was read before and has grown: only what was appended is read."""
+"""Reader of the end of a file that has grown since it was read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from dataclasses import replace
 from itertools import chain
 
 from tailorbird.data.readers import csv_file, json_files
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.record import Record, Records
+from tailorbird.data.readers.data_file import DataFile, Record, Records
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.value import Digest

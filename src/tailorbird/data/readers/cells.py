@@ -1,4 +1,4 @@
-"""A record's cells as what a row needs: a text, a label or an answer, several labels, a subject."""
+"""Cells of a record as a row's text, label or answer, set of labels, and subject."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from datetime import date
 from typing import Any
 
-from tailorbird.data.readers.record import Record
+from tailorbird.data.readers.data_file import Record
 from tailorbird.domain.errors import DataInvalid, InvalidInput
 from tailorbird.text import label_sets
 

@@ -1,12 +1,11 @@
-"""Files of data as records, parsed by a confined process."""
+"""Reader of data files in a sandboxed parser process."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.record import EveryColumn, Record, Records
-from tailorbird.data.readers.record_batches import unpacked
+from tailorbird.data.readers.data_file import DataFile, EveryColumn, Record, Records
+from tailorbird.data.readers.parser_process import unpacked
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream

@@ -1,4 +1,4 @@
-"""Cells separated by commas (CSV, RFC 4180) or tabs (TSV, with the same quotes), with the line on which each record starts.
+"""CSV (RFC 4180) and TSV, with the line on which each record starts.
 
 Quotes are taken strictly: a quote that is never closed, or closed in the middle of a cell, would otherwise swallow rows in silence.
 """
@@ -10,8 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.record import Record, Records
+from tailorbird.data.readers.data_file import DataFile, Record, Records
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid

@@ -1,12 +1,14 @@
-"""A data file while it is read: its bytes on this machine and their digest."""
+"""Data file opened for reading, and the records that every format yields."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tailorbird.domain.dataset import Quarantined
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.value import Digest
 from tailorbird.system.files import digest_file
@@ -30,7 +32,7 @@ class DataFile:
 
 
 @contextmanager
-def held(name: str, path: Path, kind: str) -> Iterator[DataFile]:
+def open_file(name: str, path: Path, kind: str) -> Iterator[DataFile]:
     """The file at ``path``, with its digest. Raises DataInvalid when it is unreadable, empty, or changed while it was read."""
     try:
         before = _state(path)
@@ -57,3 +59,40 @@ def changed(name: str) -> DataInvalid:
 def _state(path: Path) -> tuple[int, int, int]:
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record and the 1-based line on which it starts (in Parquet: the number of its row).
+
+    ``file`` is set where each record is a file of its own. Cells hold what the format says: texts, numbers, lists, None.
+    """
+
+    line: int
+    cells: dict[str, Any]
+    file: DataFile | None = None
+
+
+#: One after the other: records, and what could not be read as one. Nothing is kept, so that a large file never lies in memory whole.
+Records = Iterator[Record | Quarantined]
+
+#: Reads a file. Of the columns only those asked for need to be filled; every record names all of them.
+Reader = Callable[[DataFile, Collection[str]], Records]
+
+
+class EveryColumn(frozenset[str]):
+    """All columns, whatever they are called."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def length_of(cell: Any) -> int:
+    """Characters of a cell, with all that lies in it; a little for what is no text."""
+    if isinstance(cell, str):
+        return len(cell)
+    if cell is None:
+        return 0
+    if isinstance(cell, dict):
+        return sum(map(length_of, cell)) + sum(map(length_of, cell.values())) + 1
+    return sum(map(length_of, cell)) + 1 if isinstance(cell, list | tuple) else 8

@@ -1,4 +1,4 @@
-"""The tenant's documents: what questions are answered from."""
+"""Documents of the tenant, for retrieval."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 
 from tailorbird.data.readers.cells import UnusableRecord, groups_cell, name_cell, subject_cell, text_cell
 from tailorbird.data.readers.confined_reader import read_records
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.record import Record
-from tailorbird.data.readers.source_resolver import located_at
+from tailorbird.data.readers.data_file import DataFile, Record
+from tailorbird.data.readers.source_resolver import open_path
 from tailorbird.data.readers.text_files import FOLDER
 from tailorbird.domain.dataset import EVERYONE, Document, Provenance, Quarantined
 from tailorbird.domain.errors import DataInvalid
@@ -42,12 +41,12 @@ def read_documents(sources: tuple[DocumentSource, ...], folder: Path, named: Pse
     """Reads every source; people are called as ``named`` says. In a folder, a document's id is its path, everybody may read it, and it is
     about nobody.
 
-    Raises DataInvalid when a file as a whole cannot be used or lacks a column, Unavailable as ``locating``.
+    Raises DataInvalid when a file as a whole cannot be used or lacks a column, Unavailable as ``open_source``.
     """
     found = ReadDocuments()
     for source in sources:
         wanted = columns_of_documents(source)
-        with located_at(source.path, wanted.values(), folder) as file:
+        with open_path(source.path, wanted.values(), folder) as file:
             columns = _read(file, source, found, named)
             found.files[file.name] = file.digest
         missing = [column for key, column in wanted.items() if columns and column not in columns and file.kind != FOLDER]

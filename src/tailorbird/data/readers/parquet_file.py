@@ -1,4 +1,4 @@
-"""Parquet: columns in row groups."""
+"""Parquet files, read by row group."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.record import Record, Records, length_of
+from tailorbird.data.readers.data_file import DataFile, Record, Records, length_of
 from tailorbird.domain.errors import DataInvalid, Unavailable
 
 #: Rows in memory at once.

@@ -1,4 +1,4 @@
-"""Judgements: which documents are relevant to which query, and how much.
+"""Relevance judgements (qrels): which documents are relevant to which query, and how much.
 
 A line is ``query document grade`` or, as TREC writes it, ``query iteration document grade``, with tabs, commas or blanks between; a first
 line whose grade is no number is a header. Grades of zero and less say that a document is not relevant, and are left out.
@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from tailorbird.data.readers.cells import UnusableRecord
-from tailorbird.data.readers.data_file import DataFile
-from tailorbird.data.readers.record import Record
+from tailorbird.data.readers.data_file import DataFile, Record
 from tailorbird.data.readers.text_files import text_lines
 from tailorbird.domain.dataset import Quarantined
 
@@ -26,7 +25,7 @@ def target_of(grades: Mapping[str, int]) -> str:
     return json.dumps(dict(sorted(grades.items())), separators=(",", ":"), ensure_ascii=False)
 
 
-def without(target: str, gone: Collection[str]) -> str:
+def without_documents(target: str, gone: Collection[str]) -> str:
     """The ``target`` of a query without the documents that are ``gone``; empty where nothing is left to be found."""
     grades: Grades = json.loads(target)
     left = {name: grade for name, grade in grades.items() if name not in gone}

@@ -1,4 +1,4 @@
-"""From what an objective names to a file that can be read: a path, a folder, an address, a data set of the hub."""
+"""Source resolver: a path, folder, address or hub data set opened as a local data file."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from tailorbird.data.readers.data_file import DataFile, held
-from tailorbird.data.readers.formats import READERS
+from tailorbird.data.readers.data_file import DataFile, open_file
 from tailorbird.data.readers.hub import PREFIX, fetch_rows
+from tailorbird.data.readers.parser_process import READERS
 from tailorbird.data.readers.remote import check_address, fetch
-from tailorbird.data.readers.text_files import FOLDER, held_folder
+from tailorbird.data.readers.text_files import FOLDER, open_folder
 from tailorbird.domain.errors import DataInvalid, Forbidden
 from tailorbird.domain.objective import DataSource
 from tailorbird.system.source_access import is_bounded
@@ -28,14 +28,14 @@ def columns_of(source: DataSource, split_by: str = "") -> dict[str, str]:
 
 
 @contextmanager
-def located(source: DataSource, folder: Path, split_by: str = "") -> Iterator[DataFile]:
-    """The file of ``source``, as ``located_at``, with what the source says of its letters and separators."""
-    with located_at(source.path, columns_of(source, split_by).values(), folder) as file:
+def open_source(source: DataSource, folder: Path, split_by: str = "") -> Iterator[DataFile]:
+    """The file of ``source``, as ``open_path``, with what the source says of its letters and separators."""
+    with open_path(source.path, columns_of(source, split_by).values(), folder) as file:
         yield replace(file, encoding=source.encoding, separator=source.separator)
 
 
 @contextmanager
-def located_at(name: str, wanted: Collection[str], folder: Path) -> Iterator[DataFile]:
+def open_path(name: str, wanted: Collection[str], folder: Path) -> Iterator[DataFile]:
     """The file called ``name``: what is not on this machine is there until the end of the ``with`` block.
 
     Of a data set on the hub only the ``wanted`` columns are fetched. Raises DataInvalid (kind of file that is not read, nothing there),
@@ -54,17 +54,17 @@ def _local(name: str, path: Path) -> AbstractContextManager[DataFile]:
         raise Forbidden(f"{name} did not come with the objective", "upload it", code="upload_missing")
     if not path.exists():
         raise DataInvalid(f"{name}: there is no such file", "paths are relative to the folder of the objective file", code="file_missing")
-    return held_folder(name, path) if path.is_dir() else held(name, path, _kind(name))
+    return open_folder(name, path) if path.is_dir() else open_file(name, path, _kind(name))
 
 
 def _fetched(name: str, wanted: Collection[str], workspace: Path) -> AbstractContextManager[DataFile]:
     if name.startswith(PREFIX):
-        return held(name, fetch_rows(name, wanted, workspace), ".jsonl")
+        return open_file(name, fetch_rows(name, wanted, workspace), ".jsonl")
     check_address(name)
     if not PurePosixPath(name).suffix:
-        return held_folder(name, fetch(name, workspace, folder=True))
+        return open_folder(name, fetch(name, workspace, folder=True))
     kind = _kind(name)
-    return held(name, fetch(name, workspace, folder=False), kind)
+    return open_file(name, fetch(name, workspace, folder=False), kind)
 
 
 def _kind(name: str) -> str:

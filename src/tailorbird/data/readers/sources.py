@@ -1,27 +1,26 @@
-"""The data files of an objective as rows."""
+"""Data sources of an objective as rows, and single columns as texts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from tailorbird.data.readers.cells import UnusableRecord
+from tailorbird.data.readers.cells import UnusableRecord, text_cell
 from tailorbird.data.readers.confined_reader import read_judgements, read_records
-from tailorbird.data.readers.data_file import DataFile
+from tailorbird.data.readers.data_file import DataFile, Record, Records
 from tailorbird.data.readers.documents import columns_of_documents, read_documents
 from tailorbird.data.readers.qrels import read_qrels
-from tailorbird.data.readers.record import Records
-from tailorbird.data.readers.row_builder import RowBuilder
-from tailorbird.data.readers.source_resolver import columns_of, located, located_at
-from tailorbird.data.readers.source_row import SourceRow, SourceRows
+from tailorbird.data.readers.source_resolver import columns_of, open_path, open_source
+from tailorbird.data.readers.source_rows import RowBuilder, SourceRow, SourceRows
 from tailorbird.data.readers.text_files import FOLDER
+from tailorbird.domain.curation import ProtectedSet
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import DataSource, Objective, Task, TaskKind
+from tailorbird.domain.objective import DataOrigin, DataSource, Objective, Task, TaskKind
 from tailorbird.domain.value import Digest
-from tailorbird.text.normalisation import nearest
+from tailorbird.text.normalisation import nearest, normalise
 from tailorbird.text.pseudonyms import pseudonym
 
 #: A file of which more than this share is quarantined is refused as a whole: something is wrong with all of it.
@@ -32,7 +31,7 @@ HOPELESS = 200_000
 
 def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> SourceRows:
     """Reads every source. Raises DataInvalid when a file as a whole cannot be used: see ``locating`` and each format; also when a
-    column is missing, when there are no rows, or when more than half of them are unusable. Raises Unavailable as ``locating``.
+    column is missing, when there are no rows, or when more than half of them are unusable. Raises Unavailable as ``open_source``.
 
     ``secret`` is the key of the pseudonyms that stand for subjects.
     """
@@ -41,12 +40,12 @@ def read_sources(objective: Objective, folder: Path, secret: bytes = b"") -> Sou
     for source in in_order(objective.data):
         making = RowBuilder(objective, source, secret, frozenset(found.documents))
         if source.qrels:
-            with located_at(source.qrels, (), folder) as judgements:
+            with open_path(source.qrels, (), folder) as judgements:
                 making.judged, unusable, lines = read_qrels(judgements, read_judgements(judgements), found.documents)
             quarantined += unusable
             read[source.qrels] += lines
             files[source.qrels] = judgements.digest
-        with located(source, folder, split_column(objective)) as file:
+        with open_source(source, folder, split_column(objective)) as file:
             usable, unusable = read_file(file, making, objective.task)
         rows += usable
         quarantined += unusable
@@ -81,7 +80,7 @@ def fingerprint_sources(objective: Objective, folder: Path, *, remote: bool = Tr
     for name, columns in wanted.items():
         if not remote and "://" in name:
             continue
-        with located_at(name, columns, folder) as file:
+        with open_path(name, columns, folder) as file:
             digests[name] = file.digest
     return digests
 
@@ -161,3 +160,21 @@ def _column_hint(key: str, column: str, columns: tuple[str, ...]) -> str:
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t|"):
         return f"separate the cells by commas; the header reads as one column: {listed}"
     return f"set `{key}: {near}`? the file has: {listed}" if near else f"set `{key}` to one of: {listed}"
+
+
+def read_texts(of: ProtectedSet, folder: Path) -> Iterator[str]:
+    """Normalised texts; records without one are skipped. Raises DataInvalid when there are none, Unavailable as ``open_source``."""
+    source = DataSource(path=of.path, text=of.text, label=of.text, source=DataOrigin(origin="protected", license="-"))
+    seen = False
+    with open_source(source, folder) as file:
+        for record in read_records(file, (of.text,)):
+            if isinstance(record, Record):
+                try:
+                    text = text_cell(record, "text", of.text)
+                except UnusableRecord:
+                    continue
+                seen = True
+                yield normalise(text)
+    if not seen:
+        hint = "set `text` of the protected set to the column with its texts"
+        raise DataInvalid(f"{of.path}: there are no texts in the column {of.text!r}", hint, code="protected_empty")

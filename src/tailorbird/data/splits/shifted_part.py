@@ -1,4 +1,4 @@
-"""The shifted part: rows that stand for a world that has moved on, which nothing may learn from.
+"""Shifted part: rows from a later time or from other sources, for measurement only.
 
 The rule is decided once, by the rows of the first snapshot, and kept: rows that are appended are told by it, so that none changes sides. By
 time, the newest rows are shifted: the cut lies where about the wished share is at or behind it, and rows of one time are on one side. By
@@ -37,7 +37,7 @@ class ShiftAssignment(NamedTuple):
     unusable: list[Quarantined]
 
 
-def tell_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash) -> ShiftAssignment:
+def mark_shifted(rows: Sequence[SourceRow], policy: SplitPolicy, earlier: ShiftRule | None, hashed: Hash) -> ShiftAssignment:
     """Which of ``rows`` are in the shifted part. ``earlier`` is the rule of the last snapshot of the objective.
 
     Raises DataInvalid where all rows would be on one side, or where the column tells each row from every other.

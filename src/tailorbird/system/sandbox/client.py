@@ -1,4 +1,4 @@
-"""The caller's side: asks the forkserver for a child, hears what it says, and tells why it ended."""
+"""Client of the sandbox: asks the forkserver for a child, exchanges values, and maps its end to an error."""
 
 from __future__ import annotations
 

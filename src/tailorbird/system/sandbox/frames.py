@@ -1,4 +1,4 @@
-"""What goes to and fro between a caller and its child: a kind, a length, JSON."""
+"""Frames between a caller and its child: kind, length, JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Linux offers to confine a process, by way of libc: no network, no other programs, death with the parent."""
+"""Kernel confinement by libc: no network, no other programs, Landlock, death with the parent."""
 
 from __future__ import annotations
 

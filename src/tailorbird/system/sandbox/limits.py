@@ -1,4 +1,4 @@
-"""What a confined function may take, and how a refusal says which limit it met."""
+"""Resource limits of a sandboxed call, and the error for each that is exceeded."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import Machine, Plan, RungPlan, TokenProfile
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.value import Digest
-from tailorbird.text.conversations import unfold
+from tailorbird.text.conversations import unfold_turns
 from tailorbird.text.prompt_rendering import messages_for_row
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -43,7 +43,7 @@ def offered(context: StepContext, machine: Machine, inputs_of: InputsOf) -> tupl
     Of several, one that is no model for the task is left out with the reason. Raises what fetching raises otherwise.
     """
     names, offers = context.objective.bases, list[planning.BaseOffer]()
-    for name, label in zip(names, planning.labels_of(names), strict=True):
+    for name, label in zip(names, planning.base_labels(names), strict=True):
         known = base_models.known_of(_given(context, name), context.deps.models)
         offer = planning.BaseOffer(name=name, label=label, license=known.license, parameters=known.parameters, inputs=None)
         out = planning.why_not_fetched(context.objective, machine, known.license, known.parameters)
@@ -116,7 +116,7 @@ def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...
     """Tokens of a row that the assistant said before its answer, where these are learned, too."""
     if context.objective.task.learn == "last":
         return 0.0
-    said = [turn.content for row in rows for turn in unfold(row.text) if turn.role == "assistant"]
+    said = [turn.content for row in rows for turn in unfold_turns(row.text) if turn.role == "assistant"]
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     return sum(count - empty + 1 for count in _count(context, base, prompt, said)) / len(rows) if said else 0.0
 

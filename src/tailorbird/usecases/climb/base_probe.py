@@ -17,7 +17,7 @@ from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.plan import BaseProbe, ProvenBetter, RungPlan
 from tailorbird.domain.prompt import Sampling
-from tailorbird.objective import margin_of
+from tailorbird.objective import margin_for
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, spec_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.steps.step_context import StepContext
@@ -88,7 +88,7 @@ def _answers(context: StepContext, base: BaseModelRef, rung: RungPlan, rows: tup
         )
     finally:
         engine.unload(servable.id)
-    return evaluation.results(rows, predictions, spec_of(context, 1))
+    return evaluation.item_results(rows, predictions, spec_of(context, 1))
 
 
 def _metric(context: StepContext, answers: Sequence[tuple[ItemResult, ...]]) -> str:
@@ -114,7 +114,7 @@ def _compared(context: StepContext, upper: BaseProbe, lower: BaseProbe, pairs: i
     objective, metric = context.objective, upper.score.name
     rule = evaluation.ComparisonRule(
         metric=metric,
-        margin=margin_of(context.file, metric),
+        margin=margin_for(context.file, metric),
         confidence=1 - (1 - objective.business.risk.confidence) / pairs,
         seed=objective.seed,
         many=context.many,

@@ -78,7 +78,7 @@ def _items(context: StepContext, release: Release, split: Split, look: int) -> D
         )
     finally:
         engine.unload(servable.id)
-    return context.deps.artifacts.put(as_lines(evaluation.results(rows, predictions, spec_of(context, look))))
+    return context.deps.artifacts.put(as_lines(evaluation.item_results(rows, predictions, spec_of(context, look))))
 
 
 def _metric(found: Comparison) -> Metric:

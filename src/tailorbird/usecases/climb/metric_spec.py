@@ -12,7 +12,7 @@ from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
 from tailorbird.domain.plan import PlannedComparison
 from tailorbird.domain.value import Digest, Value
-from tailorbird.objective import GroupSizes, compared_on
+from tailorbird.objective import GroupSizes, plan_comparison
 from tailorbird.stats.intervals import spend
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -43,7 +43,7 @@ def groups_of(context: StepContext, manifest: SnapshotManifest, *, shifted: bool
 def comparison_of(context: StepContext) -> PlannedComparison:
     """In which metric candidates are compared: as the plan says; where there is none yet, or one of an earlier version, as it would."""
     planned = context.plan.comparison if context.plan else None
-    return planned or compared_on(context.file, context.manifest, groups_of(context, context.manifest))
+    return planned or plan_comparison(context.file, context.manifest, groups_of(context, context.manifest))
 
 
 def rule_of(context: StepContext, upper: Evidence, lower: Evidence, confidence: float | None = None) -> evaluation.ComparisonRule:
@@ -67,7 +67,7 @@ def against(context: StepContext, upper: Evidence, lower: Evidence) -> Compariso
 
 def unlike(context: StepContext, ours: Evidence, theirs: Evidence) -> frozenset[Digest]:
     """The items on which two candidates differ in the metric by which the objective compares."""
-    return evaluation.differing(context.items(ours.items), context.items(theirs.items), rule_of(context, ours, theirs))
+    return evaluation.differing_items(context.items(ours.items), context.items(theirs.items), rule_of(context, ours, theirs))
 
 
 class SealedQuestion(Value):

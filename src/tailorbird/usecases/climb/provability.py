@@ -53,13 +53,13 @@ def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[
     """KPIs, and the limit of a referral, that a perfect candidate would not pass on ``rows`` at this look."""
     names = {kpi.metric for kpi in objective.kpis} | ({"selective_risk"} if objective.referral else set())
     spec = _spec(objective, manifest, look)
-    items = [_best(item, objective) for item in evaluation.results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
+    items = [_best(item, objective) for item in evaluation.item_results(rows, [_perfect(row, manifest, objective) for row in rows], spec)]
     nobody = digest_of({"candidate": "perfect"})
     evidence = Evidence(
         candidate=nobody,
         split=rows[0].split,
         n=len(rows),
-        metrics=evaluation.some_metrics(items, spec, names),
+        metrics=evaluation.named_metrics(items, spec, names),
         items=nobody,
         seconds=0.0,
         engine="",

@@ -161,7 +161,7 @@ def served(context: StepContext, split: Split, look: int, predictions: list[Pred
         return {}
     further = _Further(context, split, ask)
     first = evaluation.timings_of(predictions)
-    return evaluation.settled(first, further.timed, evaluation.ServingLimits(bounds), spec_of(context, look))
+    return evaluation.measure_until_settled(first, further.timed, evaluation.ServingLimits(bounds), spec_of(context, look))
 
 
 class _Further:

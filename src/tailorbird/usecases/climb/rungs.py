@@ -362,7 +362,7 @@ def weigh(
 ) -> Evidence:
     """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
     spec = spec_of(context, look)
-    items = evaluation.results(rows, predictions, spec)
+    items = evaluation.item_results(rows, predictions, spec)
     spec = replace(spec, refer_below=_threshold(context, candidate, items, spec))
     return Evidence(
         candidate=digest_of(candidate),
@@ -375,7 +375,7 @@ def weigh(
         refer_below=spec.refer_below,
         breakdown=context.deps.artifacts.put(canonical_json(evaluation.break_down(rows, items, spec))),
         compared_on=comparison_of(context).metric,
-        remarks=evaluation.remarks(items, spec),
+        remarks=evaluation.degenerate_answer_remarks(items, spec),
     )
 
 
@@ -386,7 +386,7 @@ def _threshold(context: StepContext, candidate: Candidate, items: tuple[ItemResu
         return None
     measured = (*context.climbs, *((_floor_climb(context),) if transitions.FLOOR in context.done else ()))
     known = next((climb.evidence.refer_below for climb in measured if climb.candidate == digest_of(candidate)), None)
-    return evaluation.calibrated(items, referral.max_error, spec.confidence) if known is None else known
+    return evaluation.referral_threshold(items, referral.max_error, spec.confidence) if known is None else known
 
 
 def _headline(context: StepContext, evidence: Evidence) -> Facts:

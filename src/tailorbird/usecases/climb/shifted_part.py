@@ -19,7 +19,7 @@ def with_shift(context: StepContext, evidence: Evidence, rows: Sequence[Row], pr
     if not rows:
         return evidence
     spec = replace(spec_of(context, look), refer_below=evidence.refer_below)
-    items = evaluation.results(rows, predictions, spec)
+    items = evaluation.item_results(rows, predictions, spec)
     metrics = evaluation.metrics_of(items, spec)
     told = {"shifted": context.deps.artifacts.put(as_lines(items)), "shifted_metrics": metrics}
     name = comparison_of(context).metric
@@ -27,7 +27,7 @@ def with_shift(context: StepContext, evidence: Evidence, rows: Sequence[Row], pr
     if usual is None or shifted is None:
         reason = f"shift is not measured: {name} has no value on the {'usual' if usual is None else 'shifted'} items"
         return evidence.model_copy(update=told | {"unmeasured": evidence.unmeasured | {"shift": reason}})
-    drop = evaluation.drop_between(usual, shifted)
+    drop = evaluation.shift_drop(usual, shifted)
     return evidence.model_copy(update=told | {"metrics": evidence.metrics | {drop.name: drop}})
 
 

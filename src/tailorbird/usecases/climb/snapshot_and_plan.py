@@ -97,7 +97,7 @@ def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
 
 def with_probes(context: StepContext, offers: tuple[planning.BaseOffer, ...]) -> tuple[planning.BaseOffer, ...]:
     """The offers with what their bases do untrained, where there are several to choose between and asking them is cheap enough."""
-    able = planning.probed(offers)
+    able = planning.bases_to_probe(offers)
     if len(able) < 2:
         return offers
     if why_not := base_probe.why_not_probed(context, [rung for _, rung in able.values()]):

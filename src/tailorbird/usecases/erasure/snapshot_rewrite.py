@@ -39,7 +39,7 @@ def rewrite(work: UnitOfWork, artifacts: ArtifactStore, old: Digest, held: Subje
             return _erased(row.provenance)
         return _answered_by_others(row, documents) if ranks and documents else row
 
-    made = data.rewrite(before, artifacts, change, secret, documents)
+    made = data.rewrite_snapshot(before, artifacts, change, secret, documents)
     after = made.manifest
     proofs = data.prove_rows(artifacts, secret, before, after, [row.id for row in held.rows])
     told = RewrittenSnapshot(
@@ -61,11 +61,11 @@ def _erased(place: Provenance) -> Quarantined:
 
 
 def _answered_by_others(row: Row, gone: Mapping[str, Quarantined]) -> Row | Quarantined:
-    left, place = data.without(row.target, gone), row.provenance
+    left, place = data.without_documents(row.target, gone), row.provenance
     if left == row.target:
         return row
     if not left:
-        return data.answer_gone(place.file, place.line)
+        return data.quarantine_unanswerable(place.file, place.line)
     changed = place.model_copy(update={"transforms": (*place.transforms, "answer_gone")})
     return row.model_copy(update={"id": data.row_id(row.text, left), "target": left, "provenance": changed})
 

@@ -25,7 +25,7 @@ from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.source_access import grant_within, within
+from tailorbird.system.source_access import grant_within, restrict_sources
 from tailorbird.text.conversations import as_lines
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
@@ -84,7 +84,7 @@ def hold(deps: Dependencies, actor: Actor, asked: ModelReview, progress: Progres
     ended, reach = asked, None if here else reach_of(deps, actor.tenant)
     try:
         _refuse_hopeless(asked)
-        with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(deps, actor.tenant, asked, name)), within(reach):
+        with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(deps, actor.tenant, asked, name)), restrict_sources(reach):
             ended = _judged(deps, actor, asked, progress)
     except Exception as error:
         code = error.error_code if isinstance(error, TailorbirdError) else "internal"

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tailorbird.auth import Action
-from tailorbird.domain.comparison import CandidateComparison
+from tailorbird.domain.evidence import CandidateComparison
 from tailorbird.domain.value import Value
 from tailorbird.reporting import EvidenceFacts
 from tailorbird.usecases.dependencies import Actor, Dependencies

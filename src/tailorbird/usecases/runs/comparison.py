@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from tailorbird import evaluation
-from tailorbird.domain.comparison import CandidateComparison, Side, Unpaired
 from tailorbird.domain.errors import InvalidInput, NotFound
-from tailorbird.domain.evidence import Comparison, Evidence, ItemResult
+from tailorbird.domain.evidence import CandidateComparison, Comparison, Evidence, ItemResult, Side, Unpaired
 from tailorbird.domain.ladder import Climb
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import PlannedComparison

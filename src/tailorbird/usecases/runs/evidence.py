@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-from tailorbird.domain.breakdown import Breakdown
-from tailorbird.domain.forgetting import Memorisation, Retention
+from tailorbird.domain.evidence import Breakdown, Memorisation, Retention
 from tailorbird.domain.ladder import Climb
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import EvidenceFacts

@@ -26,10 +26,10 @@ from tailorbird.objective import (
     ProposedKpi,
     ProvidedFacts,
     check_power,
-    draft_of,
+    draft_objective,
+    draft_yaml,
     parse_objective,
     provable_target,
-    written,
 )
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.stats.intervals import score_interval, spend
@@ -65,19 +65,19 @@ class ProposalRequest:
 
 
 def propose(asked: ProposalRequest, progress: Callable[[str], None]) -> Proposal:
-    """The objective for the data. Raises DataInvalid and Unavailable as ``inspect``, InvalidInput as ``draft_of``."""
-    found = data.inspect(asked.file, asked.folder, progress)
-    documents = (asked.documents, data.inspect(asked.documents, asked.folder, progress)) if asked.documents else None
-    draft = draft_of(found, asked.said, asked.file, asked.tenant, documents)
+    """The objective for the data. Raises DataInvalid and Unavailable as ``inspect``, InvalidInput as ``draft_objective``."""
+    found = data.inspect_file(asked.file, asked.folder, progress)
+    documents = (asked.documents, data.inspect_file(asked.documents, asked.folder, progress)) if asked.documents else None
+    draft = draft_objective(found, asked.said, asked.file, asked.tenant, documents)
     terms = draft.source["source"]
     assert isinstance(terms, Mapping)
     open_ = tuple(key for key, text in terms.items() if text.startswith(FILL_IN))
     if found.rows > MOST_CURATED:
-        return Proposal(written(draft, _estimated(draft, found.rows)), draft, open_)
+        return Proposal(draft_yaml(draft, _estimated(draft, found.rows)), draft, open_)
     try:
-        return Proposal(written(draft, _proven(draft, asked.folder, progress)), draft, open_)
+        return Proposal(draft_yaml(draft, _proven(draft, asked.folder, progress)), draft, open_)
     except TailorbirdError as refused:
-        return Proposal(written(draft, _estimated(draft, found.rows)), draft, open_, refused)
+        return Proposal(draft_yaml(draft, _estimated(draft, found.rows)), draft, open_, refused)
 
 
 def _estimated(draft: ObjectiveDraft, rows: int) -> ProposedKpi:
@@ -125,7 +125,7 @@ def _check(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, 
 
 def _parsed(draft: ObjectiveDraft, kpi: ProposedKpi, folder: Path) -> ObjectiveFile:
     """The objective as it is once what is open is written. Raises ObjectiveInvalid."""
-    return parse_objective(written(draft, kpi).replace(FILL_IN, "to be written"), str(folder / "objective.yaml"))
+    return parse_objective(draft_yaml(draft, kpi).replace(FILL_IN, "to be written"), str(folder / "objective.yaml"))
 
 
 def _task(draft: ObjectiveDraft) -> str:

@@ -28,7 +28,7 @@ def plan_with_probes(deps: Dependencies, actor: Actor, path: Path, progress: Pro
     and an event. Raises as ``plan`` does."""
     context = plan(deps, actor, path, progress)
     frozen = planned(context)
-    able = {} if all(base.probe or not base.rungs for base in frozen.bases) else planning.probed(offers_of(context))
+    able = {} if all(base.probe or not base.rungs for base in frozen.bases) else planning.bases_to_probe(offers_of(context))
     if not able:
         return context.run, frozen
     found = probe_bases(context, able)

@@ -21,7 +21,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file
-from tailorbird.system.source_access import SourceAccess, within
+from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.climb import rungs as climb
 from tailorbird.usecases.climb import sealed_test, snapshot_and_plan
@@ -152,7 +152,7 @@ def _perform(context: StepContext, step: Step) -> None:
             store.require_room(_ahead(context, step.name))
             own = replace(context, deps=replace(context.deps, artifacts=store), progress=watched.progress())
             try:
-                with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), within(_reach(context)):
+                with heartbeat(HEARTBEAT_SECONDS, lambda: _beat(context, step, watched)), restrict_sources(_reach(context)):
                     outcome = _handler(own, step.name)()
             except OSError as error:
                 raise failed_disk(error) from error

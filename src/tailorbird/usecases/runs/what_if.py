@@ -53,7 +53,9 @@ def _only(work: UnitOfWork, plan: Plan) -> PlannedBase:
 
 def _offer(asked: _Asked, base: PlannedBase, change: planning.MachineChange) -> planning.BaseOffer:
     """A base as it would be offered; one that was not fetched stays out."""
-    inputs = None if base.base is None or base.tokens is None else planning.changed(_inputs(asked, base.base, base.tokens), change)
+    inputs = (
+        None if base.base is None or base.tokens is None else planning.with_machine_change(_inputs(asked, base.base, base.tokens), change)
+    )
     out = "" if inputs else f"it was not fetched here ({base.reason.removeprefix('out: ')})"
     return planning.BaseOffer(
         name=base.name, label=base.label, license=base.license, parameters=base.parameters, inputs=inputs, out=out, probe=base.probe

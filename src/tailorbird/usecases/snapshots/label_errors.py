@@ -11,10 +11,9 @@ from tailorbird import data
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.crypto.membership_proofs import key_of
-from tailorbird.domain.curation import LabelSuspect
+from tailorbird.domain.curation import Decision, FixAction, LabelSuspect
 from tailorbird.domain.dataset import Quarantined, Row, SnapshotManifest, Split
 from tailorbird.domain.errors import InvalidInput, NotFound
-from tailorbird.domain.row_decisions import Decision, FixAction
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import permit, record
@@ -100,7 +99,7 @@ def fix(deps: Dependencies, actor: Actor, name: str, fixes: Sequence[Fix]) -> Fi
     ]
     changes = {decision.row: decision for decision in made if decision.action is not FixAction.KEEP}
     with storing(deps, actor.tenant) as store:
-        result = data.rewrite(found.manifest, store, lambda row: _amended(row, changes.get(row.id)), secret) if changes else None
+        result = data.rewrite_snapshot(found.manifest, store, lambda row: _amended(row, changes.get(row.id)), secret) if changes else None
     after = result.manifest if result else found.manifest
     with deps.ledger.work(actor.tenant) as work:
         work.decisions.add(made)

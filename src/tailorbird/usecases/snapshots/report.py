@@ -57,7 +57,7 @@ def inspect_uploaded(deps: Dependencies, name: str, file: Digest) -> Inspection:
         private_folder(place.parent)
         place.write_bytes(deps.artifacts.get(file))
         try:
-            return data.inspect(name, Path(folder), lambda _: None)
+            return data.inspect_file(name, Path(folder), lambda _: None)
         finally:
             shutil.rmtree(place.parent, ignore_errors=True)
 

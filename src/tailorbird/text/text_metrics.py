@@ -1,4 +1,4 @@
-"""How much of one text stands in another."""
+"""Text overlap metrics: token F1, word precision, ROUGE-L, chrF."""
 
 from __future__ import annotations
 

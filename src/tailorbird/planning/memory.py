@@ -1,4 +1,4 @@
-"""How much memory a rung takes, as the loop takes it: on its longest pass.
+"""Memory estimate of a rung, at the training loop's longest pass.
 
 The loop packs rows behind their common prefix into passes of at most ``token_budget`` tokens, keeps what each layer's backward pass needs,
 holds logits of 256 answer tokens at once, and updates in fp32. So the highest is the largest of two moments: the end of the forward pass of
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.domain.timing import Calibration
-from tailorbird.planning.estimates.flops import own_tokens, passes_of, steps_of
-from tailorbird.planning.estimates.interval import around, interval
+from tailorbird.planning.flops import adapter_parameters, backbone_parameters, own_tokens, passes_of, steps_of
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.parameter_counts import adapter_parameters, backbone_parameters
 from tailorbird.planning.setting_rules import demonstration_tokens
+from tailorbird.planning.totals import around, interval
 
 GIB = 2**30
 

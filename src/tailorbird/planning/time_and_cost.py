@@ -1,25 +1,27 @@
-"""Estimates of training time, scoring time, money and energy, and of what 1,000 requests will cost."""
+"""Estimates of training time, scoring time, money and energy, and of the cost of 1,000 requests."""
 
 from __future__ import annotations
 
 from tailorbird.domain.plan import Estimate, TrainingSettings
 from tailorbird.domain.timing import Calibration
-from tailorbird.planning.estimates.flops import (
+from tailorbird.planning.flops import (
     FlopsWork,
+    adapter_parameters,
     batch_of,
     forward_flops,
     held_out_of,
+    held_out_rows,
     looks_of,
     passes_of,
     step_flops,
     steps_of,
+    suffix_tokens,
     training_flops,
     work_of,
 )
-from tailorbird.planning.estimates.interval import around, interval, total
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.parameter_counts import adapter_parameters, held_out_rows, suffix_tokens
 from tailorbird.planning.setting_rules import demonstration_tokens
+from tailorbird.planning.totals import around, interval, total
 
 #: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
 SCORING_RATE = (0.60, 0.40, 0.10)

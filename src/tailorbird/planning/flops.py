@@ -1,4 +1,4 @@
-"""What rows make a model compute: tokens, pairs of attention, answers, and the FLOPs they come to.
+"""Parameter, token and FLOP counts of a rung.
 
 FLOPs a token: full 6 N + 6 V h f, LoRA 4 N + 6 P + 4 V h f, a forward pass 2 N, with N the weights of the linear layers, P those of the
 adapter, V h the head, f the share of tokens that bear loss; attention adds 4 h L a (query, key) pair forward and twice that backward
@@ -10,9 +10,42 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tailorbird.domain.plan import LoraSettings, TrainingSettings
+from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.plan import LoraSettings, TokenProfile, TrainingSettings
 from tailorbird.planning.inputs import PlanInputs
-from tailorbird.planning.parameter_counts import adapter_parameters, backbone_parameters, held_out_rows, steps_per_pass, suffix_tokens
+
+#: Share of the training rows that is held out to choose the best checkpoint, and the most of them.
+HELD_OUT, MOST_HELD_OUT = 0.10, 400
+
+
+def held_out_rows(rows: int) -> int:
+    """Of ``rows`` to train on, those that are held out to choose the best checkpoint."""
+    return max(1, math.ceil(min(rows * HELD_OUT, MOST_HELD_OUT)))
+
+
+def steps_per_pass(rows: int, batch: int) -> int:
+    """Optimiser steps of one pass over ``rows``, less those held out."""
+    return max(1, math.ceil((rows - held_out_rows(rows)) / batch))
+
+
+def parameters_per_rank(base: BaseModelRef, targets: tuple[str, ...]) -> int:
+    """Adapter weights that one rank adds: inputs + outputs of every adapted layer. A layer that the base lacks adds none."""
+    return base.layers * sum(sum(base.linear_shapes.get(name, ())) for name in targets)
+
+
+def adapter_parameters(base: BaseModelRef, adapter: LoraSettings) -> int:
+    """Weights of an adapter."""
+    return adapter.rank * parameters_per_rank(base, adapter.targets)
+
+
+def backbone_parameters(base: BaseModelRef) -> int:
+    """Weights that every token is multiplied with: linear layers, without embeddings, head and norms."""
+    return base.layers * sum(inputs * outputs for inputs, outputs in base.linear_shapes.values())
+
+
+def suffix_tokens(tokens: TokenProfile) -> float:
+    """Mean tokens of a rendered prompt behind the prefix that all share."""
+    return max(1.0, tokens.prompt_mean - tokens.shared_prefix)
 
 
 @dataclass(frozen=True)
