@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cache, partial
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,17 +21,10 @@ from tailorbird.ports.signals import Notifier
 from tailorbird.ports.tracker import Tracker
 from tailorbird.ports.trainer import Trainer
 from tailorbird.settings import Settings, check_closed
+from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import OWNER_FOLDER, is_open_to_others, write_for_owner_alone
 from tailorbird.usecases import Dependencies, MaintenanceSettings, admit
 from tailorbird.usecases.feedback import redact
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """The current time in UTC."""
-        return datetime.now(UTC)
 
 
 def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependencies:

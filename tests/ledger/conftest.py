@@ -1,4 +1,7 @@
-"""Ledgers to run the contract against. A new database joins by a line in ``DATABASES`` and a fixture that makes a fresh one."""
+"""Ledgers to run the contract against: the databases, and the twin in memory for whatever speaks through the ports alone.
+
+A new database joins by a line in ``DATABASES`` and a fixture that makes a fresh one.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,38 @@ from support.ledger_samples import START, SetClock
 from support.postgresql import TEMPLATE, Server, running_server
 from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
+from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
+from tailorbird.testing import MemoryLedger
 
 TENANTS = ("acme", "globex")
 DATABASES = ["sqlite", "postgresql"]
+LEDGERS = ["memory", *DATABASES]
 
 #: Makes a database and returns its URL; the folder is for those that are files.
 Fresh = Callable[[Path], str]
+#: Opens a new ledger that holds both tenants and nothing else.
+Open = Callable[[Path, Clock], Ledger]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test runs on every kind of ledger; one that asks for a database's URL, or for what rests on it, on the databases."""
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", DATABASES if {"url", "fresh"} & {*metafunc.fixturenames} else LEDGERS)
+
+
+def add_tenants(ledger: Ledger) -> Ledger:
+    with ledger.system() as system:
+        for name in TENANTS:
+            system.tenants.add(Tenant(name=name, created_at=START))
+    return ledger
 
 
 def fill_template(url: str) -> None:
     """A migrated database with both tenants."""
     ledger = open_ledger(url)
     ledger.migrate()
-    with ledger.system() as system:
-        for name in TENANTS:
-            system.tenants.add(Tenant(name=name, created_at=START))
-    ledger.close()
+    add_tenants(ledger).close()
 
 
 @pytest.fixture(scope="session")
@@ -66,11 +84,20 @@ def fresh_postgresql(server: Server) -> Fresh:
     return lambda _folder: server.copy()
 
 
-@pytest.fixture(params=DATABASES)
-def fresh(request: pytest.FixtureRequest) -> Fresh:
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest, kind: str) -> Fresh:
     """Makes migrated databases that hold two tenants and nothing else, of each kind in turn."""
-    made: Fresh = request.getfixturevalue(f"fresh_{request.param}")
+    made: Fresh = request.getfixturevalue(f"fresh_{kind}")
     return made
+
+
+@pytest.fixture
+def open_fresh(request: pytest.FixtureRequest, kind: str) -> Open:
+    """Opens new ledgers that hold two tenants and nothing else, of each kind in turn."""
+    if kind == "memory":
+        return lambda _folder, clock: add_tenants(MemoryLedger(clock))
+    fresh: Fresh = request.getfixturevalue("fresh")
+    return lambda folder, clock: open_ledger(fresh(folder), clock=clock)
 
 
 @pytest.fixture(params=DATABASES)
@@ -94,8 +121,9 @@ def clock() -> SetClock:
 
 
 @pytest.fixture
-def ledger(url: str, clock: SetClock) -> Iterator[Ledger]:
-    opened = open_ledger(url, clock=clock)
+def ledger(request: pytest.FixtureRequest, kind: str, clock: SetClock) -> Iterator[Ledger]:
+    """A ledger that holds two tenants and nothing else; of a database it is the one at ``url``."""
+    opened = add_tenants(MemoryLedger(clock)) if kind == "memory" else open_ledger(request.getfixturevalue("url"), clock=clock)
     yield opened
     opened.close()
 

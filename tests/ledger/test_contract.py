@@ -151,11 +151,14 @@ class TestReleases:
         with ledger.work("acme") as work, pytest.raises(Corrupt):
             work.releases.add(forged)
 
-    def test_a_dossier_about_another_release_is_refused(self, ledger, raw):
+    def test_a_dossier_about_another_release_is_refused(self, ledger):
         release, other = sample.release("acme", 1), sample.release("acme", 2)
         with ledger.work("acme") as work, pytest.raises(Corrupt) as refused:
             work.releases.add(release.model_copy(update={"dossier": other.dossier}))
         assert refused.value.error_code == "release_digest"
+
+    def test_a_dossier_that_was_exchanged_is_refused(self, ledger, raw):
+        release, other = sample.release("acme", 1), sample.release("acme", 2)
         with ledger.work("acme") as work:
             work.releases.add(release)
         assert raw("UPDATE releases SET dossier = :other", other=text_of(other.dossier)) == 1

@@ -26,6 +26,9 @@ from tailorbird.ports.ledger import Ledger
 
 AWKWARD = 'line\nbreak, \u2028, ünïcödé, \U0001f426 and "quotes"'
 
+#: On the databases: the twin has nothing that a database could read.
+pytestmark = pytest.mark.usefixtures("url")
+
 
 def fill(ledger: Ledger) -> None:
     """At least one row in every table."""

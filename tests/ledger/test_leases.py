@@ -21,7 +21,8 @@ from support.ledger_samples import SetClock, digest
 from support.ledger_writers import STEPS
 from tailorbird.domain.errors import LeaseLost
 from tailorbird.domain.run import Failure, RunState, Step, StepProgress, StepState
-from tailorbird.ledger import open_ledger
+from tailorbird.ports.clock import Clock
+from tailorbird.ports.ledger import Ledger
 
 NAMES = ("plan", "climb", "release")
 OUT_OF_MEMORY = Failure(code="memory", message="it took more than the budget", hint="raise budget.memory_gb")
@@ -32,14 +33,14 @@ TTL = timedelta(seconds=30)
 class LeaseMachine(RuleBasedStateMachine):
     """``leases`` are all steps ever handed out. At most one lease of a step is current: the model says which."""
 
-    fresh: Callable[[Path], str]
+    open_fresh: Callable[[Path, Clock], Ledger]
     leases = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.clock = SetClock()
-        self.ledger = open_ledger(type(self).fresh(Path(self.folder.name)), clock=self.clock)
+        self.ledger = type(self).open_fresh(Path(self.folder.name), self.clock)
         self.state = dict.fromkeys(NAMES, StepState.READY)
         self.holder: dict[str, Step] = {}
         self.until = dict.fromkeys(NAMES, self.clock.now())
@@ -145,9 +146,9 @@ class LeaseMachine(RuleBasedStateMachine):
         return self.state[step.name] is StepState.LEASED and self.holder[step.name] == step
 
 
-def test_leases(fresh):
+def test_leases(open_fresh):
     run_state_machine_as_test(
-        type("Machine", (LeaseMachine,), {"fresh": staticmethod(fresh)}),
+        type("Machine", (LeaseMachine,), {"open_fresh": staticmethod(open_fresh)}),
         settings=settings(max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)),
     )
 

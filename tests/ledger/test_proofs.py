@@ -16,15 +16,23 @@ from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.ledger import open_ledger
 from tailorbird.ledger.database import open_database
 from tailorbird.ledger.event_log import Events
+from tailorbird.ports.ledger import Ledger
+from tailorbird.system.clock import SystemClock
+from tailorbird.testing import MemoryLedger
 
 SIZE = 600
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def open_new(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    if request.param == "memory":
+        return MemoryLedger(SystemClock())
+    return open_ledger(request.getfixturevalue(f"fresh_{request.param}")(tmp_path_factory.mktemp("grown")))
+
+
+@pytest.fixture(scope="module", params=["memory", "sqlite", "postgresql"])
 def grown(request, tmp_path_factory):
     """A log that grew in batches of every length from 1 on, and the leaf hashes in it."""
-    url = request.getfixturevalue(f"fresh_{request.param}")(tmp_path_factory.mktemp("grown"))
-    with closing(open_ledger(url)) as ledger:
+    with closing(open_new(request, tmp_path_factory)) as ledger:
         made = 0
         while made < SIZE:
             batch = min(random.Random(made).randint(1, 40), SIZE - made)

@@ -21,7 +21,8 @@ from tailorbird.domain.quota import KeyLimits
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, Step, StepState
 from tailorbird.ledger.tables import metadata
-from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.ports.ledger import Ledger, UnitOfWork
+from tailorbird.testing import MemoryLedger
 
 MINUTE = timedelta(minutes=1)
 RELEASE = sample.release("acme")
@@ -230,11 +231,11 @@ def test_nothing_is_seen(filled, name):
 
 
 @pytest.mark.parametrize("name", [*READS, *WRITES])
-def test_nothing_is_changed(filled, url, name):
-    before = rows_of("acme", url)
+def test_nothing_is_changed(filled, rows_of, name):
+    before = rows_of("acme")
     assert len(before) > 14
     outcome = answer(filled, "globex", (READS | WRITES)[name])
-    assert rows_of("acme", url) == before
+    assert rows_of("acme") == before
     assert not isinstance(outcome, TailorbirdError) or "refund" not in str(outcome)
 
 
@@ -251,7 +252,16 @@ def test_a_value_of_another_tenant_is_refused(filled, name):
     assert outcome.error_code == "other_tenant"
 
 
-def rows_of(tenant: str, url: str) -> list[tuple[Any, ...]]:
+@pytest.fixture
+def rows_of(request: pytest.FixtureRequest, ledger: Ledger) -> Callable[[str], list[Any]]:
+    """Everything that is stored of a tenant."""
+    if isinstance(ledger, MemoryLedger):
+        return lambda tenant: ledger.text(tenant).splitlines()
+    url: str = request.getfixturevalue("url")
+    return lambda tenant: rows_in(tenant, url)
+
+
+def rows_in(tenant: str, url: str) -> list[tuple[Any, ...]]:
     engine = create_engine(url)
     with engine.connect() as connection:
         tables = [table for table in metadata.sorted_tables if "tenant" in table.c]

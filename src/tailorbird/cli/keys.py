@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from tailorbird import auth, wiring
+from tailorbird import auth
 from tailorbird.cli.groups import CommandGroup
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Role, Rotation, Scope
 from tailorbird.domain.quota import KeyLimits
+from tailorbird.system.clock import SystemClock
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import identities as asking
 
@@ -193,7 +194,7 @@ def _change_key(session: CommandSession, path: Path, fresh: Path, *, leaked: boo
     rotation = Rotation(tenant=session.tenant, identity=session.name(), public_key=auth.public_key(new), leaked=leaked)
     if _acts(session, fresh):
         return
-    digest, now = digest_of(rotation), wiring.SystemClock().now()
+    digest, now = digest_of(rotation), SystemClock().now()
     present, proof = (auth.sign(key, session.name(), "rotate", digest, now) for key in (old, new))
     session.ask(asking.ROTATE, asking.SignedRotation(rotation=rotation, present=present, proof=proof))
 

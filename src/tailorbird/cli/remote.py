@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,6 +19,7 @@ from tailorbird.domain import errors
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
+from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Actor
 from tailorbird.usecases.operations import Operation
 from tailorbird.usecases.sessions import log_in
@@ -102,17 +102,17 @@ class RemoteControl:
     def _log_in(self) -> None:
         """Proves by the key who asks; the server knows what the key may do."""
         self._secret = None
-        login, signature = log_in(self._actor(), origin_of(self._server), datetime.now(UTC))
+        login, signature = log_in(self._actor(), origin_of(self._server), SystemClock().now())
         opened = self._send("POST", "/api/sessions", json={"login": plain_json(login), "signature": plain_json(signature)})
         self._secret = str(_answered(opened)["secret"])
 
     def _actor(self) -> Actor:
         """Who the key file says we are. Roles are the server's to know. Raises NotFound, Forbidden, Corrupt (the key file)."""
-        key, now = auth.load_key(self._key_file), datetime.now(UTC)
+        key, now = auth.load_key(self._key_file), SystemClock().now()
         identity = Identity(tenant=self._tenant, name=self._name, roles=frozenset(), public_key=auth.public_key(key), created_at=now)
 
         def sign(purpose: str, digest: Digest) -> Signature:
-            return auth.sign(key, self._name, purpose, digest, datetime.now(UTC))
+            return auth.sign(key, self._name, purpose, digest, SystemClock().now())
 
         return Actor(identity, sign)
 

@@ -20,6 +20,7 @@ from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.settings import Settings, find_workspace, load_settings
+from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.operations import Operation, perform
@@ -80,7 +81,7 @@ class CommandSession(SharedOptions):
     def sign(self, purpose: str, digest: Digest, default: str | None = None) -> Signature:
         """The signature of who acts, made with the key on this machine."""
         key = auth.load_key(self.key_file(default))
-        return auth.sign(key, self.name(default), purpose, digest, wiring.SystemClock().now())
+        return auth.sign(key, self.name(default), purpose, digest, SystemClock().now())
 
     def remote(self, default: str | None = None) -> RemoteControl:
         """The server, with who acts logged in."""

@@ -7,12 +7,29 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.crypto.merkle import Frontier, leaf_hash
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry
 
 
 def event_leaf(event: Event) -> bytes:
     """The leaf hash of an event: SHA-256(0x00 ‖ its RFC 8785 JSON)."""
     return leaf_hash(canonical_json(event))
+
+
+def event_body(event: Event) -> str:
+    """The event's canonical JSON. Raises InvalidInput for a number that would not be read back as it was written (beyond ±2⁵³)."""
+    try:
+        body = canonical_json(event).decode()
+        again = Event.model_validate_json(body)
+        fractions = any(isinstance(value, float) for value in event.data.values())  # 2.0**60 is written without a point
+        exact = again == event and (not fractions or canonical_json(again).decode() == body)
+    except ValueError:
+        exact = False
+    if not exact:
+        raise InvalidInput(
+            f"a number of the event {event.kind} cannot be recorded exactly", "write large numbers as text", code="event_number"
+        )
+    return body
 
 
 def entry_leaf(entry: LogEntry) -> bytes:

@@ -26,6 +26,9 @@ class RolloutState(StrEnum):
 #: States in which a rollout goes on.
 OPEN = frozenset({RolloutState.RUNNING, RolloutState.HELD, RolloutState.INCONCLUSIVE})
 
+#: A request whose time or price was not measured has these at least, so that there is a logarithm.
+LEAST_MS, LEAST_MONEY = 0.01, 1e-9
+
 
 class RolloutAction(StrEnum):
     """What can be done to a rollout."""

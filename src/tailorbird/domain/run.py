@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from pydantic import Field
 
 from tailorbird.domain.value import Digest, Name, Value
+
+#: No lease is given for longer; clocks of workers may differ by what is left of it.
+LONGEST_LEASE = timedelta(minutes=5)
+#: A process that held a step for less was ended by something else (a machine that goes down, an update).
+WORKED = timedelta(seconds=3)
 
 
 class RunState(StrEnum):

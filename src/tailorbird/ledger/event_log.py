@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, Select, insert, select, tuple_, update
 
+from tailorbird.crypto.log_verification import event_body
 from tailorbird.crypto.merkle import Frontier, LeafSpan, Node, complete_subtrees, consistency_spans, fold, inclusion_spans, leaf_hash, root
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint, Event, LogEntry
-from tailorbird.ledger.row_mapping import next_number, own, select_fields, text_of, value_of
+from tailorbird.ledger.row_mapping import next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import checkpoints, log_entries, log_frontier, log_nodes
 
 #: Every how many levels the hashes are kept. Fixed for good: it is what ``log_nodes`` of every database holds.
@@ -71,7 +72,7 @@ class Events:
         rows, leaves = [], []
         for index, event in enumerate(events, start=before.size):
             own(self._tenant or event.tenant, event.tenant)
-            body = _body_of(event)
+            body = event_body(event)
             leaves.append(leaf_hash(body.encode()))
             leaf = leaves[-1].hex()
             rows.append({"index": index, "leaf_hash": leaf, "tenant": event.tenant, "subject": event.subject, "body": body})
@@ -161,22 +162,6 @@ class Events:
             return Frontier(row.size, tuple(map(bytes.fromhex, row.edge)))
         except (TypeError, ValueError):
             raise _no_frontier() from None
-
-
-def _body_of(event: Event) -> str:
-    """The event's canonical JSON. Raises InvalidInput for a number that would not be read back as it was written (beyond ±2⁵³)."""
-    try:
-        body = text_of(event)
-        again = Event.model_validate_json(body)
-        fractions = any(isinstance(value, float) for value in event.data.values())  # 2.0**60 is written without a point
-        exact = again == event and (not fractions or text_of(again) == body)
-    except ValueError:
-        exact = False
-    if not exact:
-        raise InvalidInput(
-            f"a number of the event {event.kind} cannot be recorded exactly", "write large numbers as text", code="event_number"
-        )
-    return body
 
 
 def _entry(row: Row[Any]) -> LogEntry:

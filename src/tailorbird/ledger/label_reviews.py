@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Connection, and_, or_, update
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import Conflict, LeaseLost
 from tailorbird.domain.label_review import Judgement, JudgeState, ModelReview
+from tailorbird.domain.run import LONGEST_LEASE
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import insert_new, next_number, select_fields, value_of
-from tailorbird.ledger.runs import LONGEST_LEASE
 from tailorbird.ledger.tables import judgements, model_reviews
 from tailorbird.ports.clock import Clock
 

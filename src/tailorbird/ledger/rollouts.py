@@ -10,14 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, c
 from tailorbird.domain.deployment import SHADOW
 from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.feedback import FeedbackKind
-from tailorbird.domain.rollout import OPEN, ArmTally, Rollout, Votes
+from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Votes
 from tailorbird.ledger.row_mapping import next_number, own, text_of, value_from, value_from_text
 from tailorbird.ledger.tables import feedback, requests, rollouts
 
 Segmented = Literal["channel", "language", "length"]
-
-#: A request whose time or price was not measured has these at least, so that there is a logarithm.
-_LEAST_MS, _LEAST_MONEY = 0.01, 1e-9
 
 
 class Rollouts:
@@ -121,8 +118,8 @@ def _by_unit(window: ColumnElement[bool], segment: ColumnElement[Any]) -> Subque
     shadow = case((requests.c.arm == SHADOW, 1), else_=0)
     keys = {"version": requests.c.version, "release": requests.c.release, "shadow": shadow, "segment": segment, "unit": unit}
     answered = requests.c.outcome == "ok"
-    least_cost = case((requests.c.cost > _LEAST_MONEY, requests.c.cost), else_=_LEAST_MONEY)
-    least_ms = case((requests.c.latency_ms > _LEAST_MS, requests.c.latency_ms), else_=_LEAST_MS)
+    least_cost = case((requests.c.cost > LEAST_MONEY, requests.c.cost), else_=LEAST_MONEY)
+    least_ms = case((requests.c.latency_ms > LEAST_MS, requests.c.latency_ms), else_=LEAST_MS)
     columns = (
         func.count().label("requests"),
         _any("errors", requests.c.outcome == "error"),

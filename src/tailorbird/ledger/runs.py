@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, or_, 
 
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.errors import Conflict, LeaseLost, NotFound
-from tailorbird.domain.run import Failure, Run, RunState, Step, StepProgress, StepState
+from tailorbird.domain.run import LONGEST_LEASE, WORKED, Failure, Run, RunState, Step, StepProgress, StepState
 from tailorbird.domain.value import Digest
 from tailorbird.ledger.row_mapping import begins, insert_new, next_number, own, select_fields, value_of
 from tailorbird.ledger.tables import runs, steps
@@ -24,10 +24,6 @@ from tailorbird.ports.clock import Clock
 
 #: What a step that did not fail says of an error.
 _NO_ERROR: dict[str, object] = {"error": None, "message": None, "hint": None}
-#: No lease is given for longer; clocks of workers may differ by what is left of it.
-LONGEST_LEASE = timedelta(minutes=5)
-#: A process that held a step for less was ended by something else (a machine that goes down, an update).
-_WORKED = timedelta(seconds=3)
 
 
 def is_held(now: datetime) -> ColumnElement[bool]:
@@ -182,7 +178,7 @@ def _deaths(found: Row[Any], ttl: timedelta) -> dict[str, int]:
     """What a lease that has run out says of its holder: it died in the middle of the step, unless it had hardly begun. One that had come
     further than those before it is the first of its kind."""
     until, since = found.lease_until, found.leased_at
-    if found.state != StepState.LEASED or since is None or until is None or until - ttl - since < _WORKED:
+    if found.state != StepState.LEASED or since is None or until is None or until - ttl - since < WORKED:
         return {}
     came = int((found.progress or {}).get("done", 0))
     return {"deaths": 1, "reached": came} if came > found.reached else {"deaths": found.deaths + 1}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from sqlalchemy import Connection, select
@@ -42,14 +41,7 @@ from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRe
 from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository
 from tailorbird.ports.signals import SignalRepository
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> datetime:
-        """The current time in UTC."""
-        return datetime.now(UTC)
+from tailorbird.system.clock import SystemClock
 
 
 @dataclass

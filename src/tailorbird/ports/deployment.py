@@ -38,7 +38,7 @@ class RequestRepository(Protocol):
     """One tenant's request rows."""
 
     def add(self, rows: Sequence[RequestRow]) -> None:
-        """Adds rows in one statement."""
+        """Adds rows, all or none. Raises Conflict when the id of one is taken."""
         ...
 
     def get(self, request: str) -> RequestRow:
@@ -59,5 +59,5 @@ class RequestRepository(Protocol):
         ...
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
-        """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), summed by the database."""
+        """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release."""
         ...

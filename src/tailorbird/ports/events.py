@@ -12,7 +12,8 @@ class EventLog(Protocol):
     """An RFC 6962 Merkle log of events, as one tenant sees it. Appending happens in the caller's transaction."""
 
     def append(self, events: Sequence[Event]) -> int:
-        """Appends events in order and returns the log's new size."""
+        """Appends events in order and returns the log's new size. Raises InvalidInput for a number that would
+        not be read back as it was."""
         ...
 
     def size(self) -> int:

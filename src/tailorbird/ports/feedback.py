@@ -14,7 +14,7 @@ class FeedbackRepository(Protocol):
     """One tenant's feedback."""
 
     def put(self, feedback: Feedback) -> None:
-        """Adds feedback; of one request, kind and source the latest counts. Raises Conflict when there is no such request."""
+        """Adds feedback; of one request, kind and source the latest counts. Raises NotFound when there is no such request."""
         ...
 
     def of(self, request: str) -> tuple[Feedback, ...]:
@@ -47,7 +47,7 @@ class ReviewRepository(Protocol):
     """One tenant's queue of answers that wait for people."""
 
     def add(self, reviews: Sequence[Review]) -> None:
-        """Adds items; one that is there stays as it is."""
+        """Adds items; one that is there stays as it is. Raises Conflict when there is no such request."""
         ...
 
     def get(self, request: str) -> Review:
@@ -75,7 +75,7 @@ class ContentRepository(Protocol):
     """One tenant's kept words."""
 
     def add(self, contents: Sequence[KeptWords]) -> None:
-        """Keeps words of requests."""
+        """Keeps words of requests; what is kept of one stays as it is. Raises Conflict when there is no such request."""
         ...
 
     def get(self, request: str) -> KeptWords | None:

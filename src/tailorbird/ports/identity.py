@@ -33,7 +33,7 @@ class ApiKeyRepository(Protocol):
     """One tenant's API keys."""
 
     def add(self, key: ApiKey) -> None:
-        """Adds a key."""
+        """Adds a key. Raises Conflict when its id is taken, in any tenant."""
         ...
 
     def all(self) -> tuple[ApiKey, ...]:

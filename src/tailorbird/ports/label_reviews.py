@@ -14,7 +14,8 @@ class JudgementRepository(Protocol):
     """One tenant's judgements."""
 
     def add(self, judgement: Judgement) -> None:
-        """Adds a judgement. Raises Conflict when this reviewer has judged this item of this release already."""
+        """Adds a judgement. Raises Conflict when this reviewer has judged this item of this release already, and when there is
+        no such release."""
         ...
 
     def of(self, release: Digest) -> tuple[Judgement, ...]:
@@ -30,7 +31,8 @@ class ModelReviewRepository(Protocol):
     """One tenant's reviews by judge models. One is in one owner's hand at a time, and what it found is taken from that owner alone."""
 
     def add(self, review: ModelReview) -> ModelReview:
-        """Adds a review that waits. Where that model was asked about that release before, returns the one there is."""
+        """Adds a review that waits. Where that model was asked about that release before, returns the one there is. Raises Conflict
+        when there is no such release."""
         ...
 
     def reopen(self, review: ModelReview) -> None:

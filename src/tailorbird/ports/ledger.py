@@ -64,7 +64,8 @@ class SystemWork(Protocol):
 
 
 class Ledger(Protocol):
-    """Opens units of work. ``write=False`` promises to change nothing and never waits for a writer."""
+    """Opens units of work. Writers come one after another. ``write=False`` promises to change nothing, sees one state, and never waits
+    for a writer; what writes all the same raises Unavailable."""
 
     def work(self, tenant: str, *, write: bool = True, durable: bool = True) -> AbstractContextManager[UnitOfWork]:
         """A transaction over one tenant's repositories. Raises NotFound when the tenant does not exist.

@@ -13,7 +13,7 @@ class ReleaseRepository(Protocol):
     """One tenant's releases."""
 
     def add(self, release: Release) -> None:
-        """Adds a release; one of that digest that exists is left as it is."""
+        """Adds a release; one of that digest that exists is left as it is. Raises Corrupt when digest, content and dossier do not fit."""
         ...
 
     def get(self, digest: str) -> Release:
@@ -33,11 +33,11 @@ class ReleaseRepository(Protocol):
         ...
 
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
-        """Moves a release from ``before`` to ``after``. Raises Conflict when it is no longer in ``before``."""
+        """Moves a release from ``before`` to ``after``. Raises NotFound, and Conflict when it is no longer in ``before``."""
         ...
 
     def approve(self, approval: Approval) -> None:
-        """Adds an approval or rejection. Raises Conflict when this identity has already decided."""
+        """Adds an approval or rejection. Raises NotFound, and Conflict when this identity has already decided."""
         ...
 
 

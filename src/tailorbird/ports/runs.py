@@ -15,7 +15,7 @@ class RunRepository(Protocol):
     """One tenant's runs."""
 
     def add(self, run: Run) -> Run:
-        """Adds ``run``; where one with its fingerprint exists, returns that one instead."""
+        """Adds ``run``; where one with its fingerprint exists, returns that one instead. Raises Conflict when only the id is taken."""
         ...
 
     def get(self, run: str) -> Run:
@@ -43,7 +43,7 @@ class RunRepository(Protocol):
         ...
 
     def set_state(self, run: str, state: RunState) -> None:
-        """Moves a run to ``state``."""
+        """Moves a run to ``state``. Raises NotFound."""
         ...
 
 
@@ -51,7 +51,8 @@ class StepRepository(Protocol):
     """One tenant's steps. A step is leased by one worker at a time, and its result is taken from that worker alone."""
 
     def enqueue(self, run: str, name: str) -> Step:
-        """Adds a ready step at the end of its run; a step of that name that exists is returned as it is."""
+        """Adds a ready step at the end of its run; a step of that name that exists is returned as it is. Raises Conflict when there is no
+        such run."""
         ...
 
     def lease(self, run: str, owner: str, ttl: timedelta) -> Step | None:

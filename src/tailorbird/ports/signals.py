@@ -12,7 +12,7 @@ class SignalRepository(Protocol):
     """One tenant's readings."""
 
     def add(self, signals: Sequence[Signal]) -> None:
-        """Adds readings in one statement."""
+        """Adds readings, all or none."""
         ...
 
     def latest(self, limit: int = 100, objective: str | None = None) -> tuple[Signal, ...]:

@@ -2,6 +2,7 @@
 
 from tailorbird.testing.artifacts import MemoryArtifacts
 from tailorbird.testing.engine import MemoryEncoder, MemoryEngine
+from tailorbird.testing.ledger import MemoryLedger, MemoryStore
 from tailorbird.testing.model_reader import MemoryModelReader
 from tailorbird.testing.observers import FixedClock, MemoryNotifier, MemoryTracker
 from tailorbird.testing.trainer import MemoryTrainer
@@ -11,8 +12,10 @@ __all__ = [
     "MemoryArtifacts",
     "MemoryEncoder",
     "MemoryEngine",
+    "MemoryLedger",
     "MemoryModelReader",
     "MemoryNotifier",
+    "MemoryStore",
     "MemoryTracker",
     "MemoryTrainer",
 ]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.ports.trainer import TrainingJob
+from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import digest_file, private_folder
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.training.batches import Batches
@@ -57,7 +57,7 @@ def _calibrated(job: TrainingJob, machine: str, watch: Stopwatch) -> Calibration
         machine=machine,
         base_model=job.base_digest,
         settings=job.settings,
-        measured_at=datetime.now(UTC),
+        measured_at=SystemClock().now(),
         passes=tuple(passes),
         update_seconds=update,
         moments_seconds=max(0.0, first_update - update),

@@ -1,0 +1,132 @@
+"""Aliases with every version they had, and the rows that requests leave."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from tailorbird.domain.deployment import Alias, RequestRow, Traffic
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.value import Digest
+from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, stored
+
+#: Aliases by name and version.
+ALIASES: Table[tuple[str, int], Alias] = Table("aliases")
+#: One row above tenants: how often any alias was moved.
+ALIAS_MOVES: Table[str, int] = Table("alias_moves")
+MOVES = "count"
+REQUESTS: Table[str, RequestRow] = Table("requests")
+
+
+class MemoryAliases(Repository):
+    """Implements ``AliasRepository``."""
+
+    def get(self, name: str) -> Alias:
+        """The alias as it is now. Raises NotFound."""
+        versions = self.history(name)
+        if not versions:
+            raise NotFound(f"no alias {self._tenant}/{name}", "list them with: tailorbird release list", code="alias_missing")
+        return versions[-1]
+
+    def all(self, only: Collection[str] | None = None) -> tuple[Alias, ...]:
+        """All aliases as they are now, by name; only those named, where given."""
+        newest = {alias.name: alias for alias in self._rows(ALIASES).values()}
+        return tuple(newest[name] for name in sorted(newest) if only is None or name in only)
+
+    def newest(self) -> dict[str, tuple[int, datetime]]:
+        """Version and time of every alias's last move, by name."""
+        return {alias.name: (alias.version, alias.moved_at) for alias in self.all()}
+
+    def put(self, alias: Alias) -> None:
+        """Writes the next version. Raises Conflict when ``alias.version`` is not one above the stored one (1 for a new alias)."""
+        self._own(alias.tenant)
+        rows, versions = self._change(ALIASES), self.history(alias.name)
+        if alias.version != len(versions) + 1:
+            raise Conflict(
+                f"the alias {alias.path} was moved meanwhile: version {alias.version} does not follow {len(versions)}",
+                "look where it points now, then move it again",
+                code="alias_version",
+            )
+        rows[alias.name, alias.version] = stored(alias)
+        moves = self._transaction.change(ALIAS_MOVES, SYSTEM)
+        moves[MOVES] = moves.get(MOVES, 0) + 1
+
+    def history(self, name: str) -> tuple[Alias, ...]:
+        """Every version the alias had, oldest first."""
+        return tuple(alias for alias in self._rows(ALIASES).values() if alias.name == name)
+
+
+class MemoryRequests(Repository):
+    """Implements ``RequestRepository``."""
+
+    def add(self, rows: Sequence[RequestRow]) -> None:
+        """Adds rows, all or none. Raises Conflict when the id of one is taken."""
+        for row in rows:
+            self._own(row.tenant)
+        if rows:
+            known = self._change(REQUESTS)
+            added = {row.id: stored(row) for row in rows}
+            if len(added) < len(rows) or added.keys() & known.keys():
+                raise contradiction()
+            known.update(added)
+
+    def get(self, request: str) -> RequestRow:
+        """The row of a request. Raises NotFound."""
+        row = self._rows(REQUESTS).get(request)
+        if row is None:
+            raise NotFound(f"no request {request} in {self._tenant}", "take the id from the response's header", code="request_missing")
+        return row
+
+    def latest(self, limit: int = 50, before: datetime | None = None, release: Digest | None = None) -> tuple[RequestRow, ...]:
+        """The newest rows, newest first; only those older than ``before``, only those that ``release`` answered."""
+        asked = [row for row in self._rows(REQUESTS).values() if before is None or row.at < before]
+        asked = asked if release is None else [row for row in asked if row.release == release]
+        return tuple(sorted(asked, key=lambda row: (row.at, row.id), reverse=True)[:limit])
+
+    def of_units(self, units: Collection[str]) -> tuple[str, ...]:
+        """Ids of the requests that were answered for one of ``units``, sorted."""
+        return tuple(sorted(row.id for row in self._rows(REQUESTS).values() if row.unit in units))
+
+    def forget(self, requests: Collection[str]) -> int:
+        """Takes unit, sketch and prediction from these rows; how many there are."""
+        rows = self._change(REQUESTS)
+        named = [name for name in set(requests) if name in rows]
+        for name in named:
+            rows[name] = rows[name].model_copy(update={"unit": "", "sketch": "", "prediction": None})
+        return len(named)
+
+    def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
+        """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release."""
+        groups: defaultdict[tuple[str, str], list[RequestRow]] = defaultdict(list)
+        for row in self._rows(REQUESTS).values():
+            if start <= row.at < stop:
+                groups[row.alias, row.release or ""].append(row)
+        return tuple(_traffic(groups[key]) for key in sorted(groups))
+
+
+def _traffic(rows: Sequence[RequestRow]) -> Traffic:
+    """Sums over the rows of one alias and release; latencies are exact nearest-rank percentiles of what was not refused."""
+    latencies = sorted(row.latency_ms for row in rows if row.outcome != "refused") or [0.0]
+    outcomes = [row.outcome for row in rows]
+    return Traffic(
+        release=rows[0].release,
+        alias=rows[0].alias,
+        requests=len(rows),
+        ok=outcomes.count("ok"),
+        errors=outcomes.count("error"),
+        refused=outcomes.count("refused"),
+        aborted=outcomes.count("aborted"),
+        latency_p50_ms=latencies[_rank(len(latencies), 1, 2)],
+        latency_p95_ms=latencies[_rank(len(latencies), 19, 20)],
+        prompt_tokens=sum(row.prompt_tokens for row in rows),
+        completion_tokens=sum(row.completion_tokens for row in rows),
+        cost=sum(row.cost for row in rows),
+        first=min(row.at for row in rows),
+        last=max(row.at for row in rows),
+    )
+
+
+def _rank(count: int, share: int, of: int) -> int:
+    """The least index such that at least ``share / of`` of ``count`` values lie at or below it."""
+    return -(-count * share // of) - 1

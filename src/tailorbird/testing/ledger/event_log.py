@@ -1,0 +1,102 @@
+"""Event log with an RFC 6962 Merkle tree over its entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from tailorbird.crypto.log_verification import event_body
+from tailorbird.crypto.merkle import Frontier, LeafSpan, consistency_spans, inclusion_spans, leaf_hash, root
+from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.event import Checkpoint, Event, LogEntry
+from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, next_number, stored
+
+#: Canonical JSON of events by index.
+LOG_ENTRIES: Table[int, str] = Table("log_entries")
+#: One row: the right edge of the tree.
+LOG_FRONTIER: Table[str, Frontier] = Table("log_frontier")
+CHECKPOINTS: Table[int, Checkpoint] = Table("checkpoints")
+
+_EDGE = "edge"
+
+
+class MemoryEvents(Repository):
+    """Implements ``EventLog`` and, above tenants, ``AuditLog``: there it sees everything."""
+
+    def append(self, events: Sequence[Event]) -> int:
+        """Appends events in order and returns the log's new size. Raises InvalidInput, Forbidden."""
+        for event in events:
+            self._own(self._tenant and event.tenant)
+        bodies = [event_body(event) for event in events]
+        entries = self._transaction.change(LOG_ENTRIES, SYSTEM)
+        entries.update(enumerate(bodies, start=len(entries)))
+        after, _ = self._frontier().extend(leaf_hash(body.encode()) for body in bodies)
+        self._transaction.change(LOG_FRONTIER, SYSTEM)[_EDGE] = after
+        return after.size
+
+    def size(self) -> int:
+        """How many entries the log has."""
+        return self._frontier().size
+
+    def root(self) -> str:
+        """The root over all entries, in hex."""
+        return self._frontier().root().hex()
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[LogEntry]:
+        """Entries ``start`` to ``stop`` (exclusive), in order; a tenant's log leaves out those of others."""
+        bodies = self._transaction.rows(LOG_ENTRIES, SYSTEM)
+        for index in range(max(start, 0), len(bodies) if stop is None else min(stop, len(bodies))):
+            event = Event.model_validate_json(bodies[index])
+            if self._tenant in (SYSTEM, event.tenant):
+                yield LogEntry(index=index, leaf_hash=leaf_hash(bodies[index].encode()).hex(), event=event, body=bodies[index])
+
+    def about(self, subject: str) -> tuple[LogEntry, ...]:
+        """Entries whose event has this subject, in order."""
+        return tuple(entry for entry in self.entries() if entry.event.subject == subject)
+
+    def latest(self, limit: int = 50, before: int | None = None) -> tuple[LogEntry, ...]:
+        """At most ``limit`` entries, newest first; with ``before``, only those with a smaller index."""
+        return tuple(self.entries(stop=before))[::-1][:limit]
+
+    def inclusion(self, index: int, size: int | None = None) -> tuple[str, ...]:
+        """The RFC 6962 audit path of entry ``index`` in the tree of ``size`` (default: all). Raises InvalidInput."""
+        whole = self._tree_size(size)
+        if not 0 <= index < whole:
+            raise _outside(f"there is no entry {index} in a log of {whole}")
+        return self._roots(inclusion_spans(index, whole))
+
+    def consistency(self, first: int, second: int | None = None) -> tuple[str, ...]:
+        """The RFC 6962 consistency proof from the tree of ``first`` to that of ``second`` (default: all). Raises InvalidInput."""
+        whole = self._tree_size(second)
+        if not 0 <= first <= whole:
+            raise _outside(f"a log of {whole} entries does not continue one of {first}")
+        return self._roots(consistency_spans(first, whole))
+
+    def root_at(self, size: int) -> str:
+        """The root of the tree of the first ``size`` entries, in hex. Raises InvalidInput."""
+        return self._roots([LeafSpan(0, self._tree_size(size))])[0]
+
+    def add_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Stores a signed checkpoint."""
+        rows = self._transaction.change(CHECKPOINTS, SYSTEM)
+        rows[next_number(rows)] = stored(checkpoint)
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All checkpoints, oldest first."""
+        return tuple(self._transaction.rows(CHECKPOINTS, SYSTEM).values())
+
+    def _frontier(self) -> Frontier:
+        return self._transaction.rows(LOG_FRONTIER, SYSTEM).get(_EDGE, Frontier())
+
+    def _tree_size(self, size: int | None) -> int:
+        whole = self.size()
+        if size is not None and not 0 <= size <= whole:
+            raise _outside(f"the log never had {size} entries: it has {whole}")
+        return whole if size is None else size
+
+    def _roots(self, spans: Sequence[LeafSpan]) -> tuple[str, ...]:
+        bodies = self._transaction.rows(LOG_ENTRIES, SYSTEM)
+        return tuple(root([leaf_hash(bodies[index].encode()) for index in range(*span)]).hex() for span in spans)
+
+
+def _outside(what: str) -> InvalidInput:
+    return InvalidInput(what, "ask for what lies within the log: tailorbird audit verify tells its size", code="log_outside")

@@ -1,0 +1,132 @@
+"""Decisions about rows, erasures with their lease, and secrets."""
+
+from __future__ import annotations
+
+import secrets as randomness
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tailorbird.domain.curation import Decision
+from tailorbird.domain.erasure import Erasure, ErasureState
+from tailorbird.domain.errors import Busy, Conflict, LeaseLost, NotFound
+from tailorbird.domain.identity import Signature
+from tailorbird.domain.value import Digest
+from tailorbird.ports.clock import Clock
+from tailorbird.testing.ledger.tables import Repository, Table, Transaction, next_number, stored
+
+#: Decisions by number.
+DECISIONS: Table[int, Decision] = Table("decisions")
+
+
+@dataclass(frozen=True)
+class ErasureRow:
+    """An erasure, and who carries it out."""
+
+    erasure: Erasure
+    owner: str | None = None
+    lease_until: datetime | None = None
+
+
+#: Erasures by id.
+ERASURES: Table[str, ErasureRow] = Table("erasures")
+#: Secrets in hex, by name.
+SECRETS: Table[str, str] = Table("secrets")
+
+
+class MemoryDecisions(Repository):
+    """Implements ``DecisionRepository``."""
+
+    def add(self, decisions: Sequence[Decision]) -> None:
+        """Adds decisions; the newest about a row counts."""
+        if decisions:
+            rows = self._change(DECISIONS)
+            for made in decisions:
+                rows[next_number(rows)] = stored(made)
+
+    def of(self, objective: str) -> tuple[Decision, ...]:
+        """The newest decision about each row of an objective, oldest first."""
+        newest = {made.row: number for number, made in self._rows(DECISIONS).items() if made.objective == objective}
+        return tuple(self._rows(DECISIONS)[number] for number in sorted(newest.values()))
+
+    def forget(self, rows: Iterable[Digest]) -> int:
+        """Deletes what was decided about these rows."""
+        known, named = self._change(DECISIONS), frozenset(rows)
+        gone = [number for number, made in known.items() if made.row in named]
+        for number in gone:
+            del known[number]
+        return len(gone)
+
+
+class MemoryErasures(Repository):
+    """Implements ``ErasureRepository``."""
+
+    def __init__(self, transaction: Transaction, tenant: str, clock: Clock) -> None:
+        super().__init__(transaction, tenant)
+        self._clock = clock
+
+    def add(self, erasure: Erasure) -> Erasure:
+        """Adds ``erasure``, or returns the one of its subject. Raises NotFound when only the id is taken."""
+        self._own(erasure.tenant)
+        rows = self._change(ERASURES)
+        same = next((row.erasure for row in rows.values() if row.erasure.subject == erasure.subject), None)
+        if same is None and erasure.id in rows:
+            raise self._missing()
+        return same or rows.setdefault(erasure.id, ErasureRow(stored(erasure))).erasure
+
+    def get(self, erasure: str) -> Erasure:
+        """The erasure whose id is, or alone starts with, ``erasure``. Raises NotFound."""
+        found = [row.erasure for name, row in self._rows(ERASURES).items() if name.startswith(erasure)]
+        if len(found) != 1:
+            raise self._missing()
+        return found[0]
+
+    def all(self) -> tuple[Erasure, ...]:
+        """All erasures, newest first."""
+        return tuple(row.erasure for row in self._rows(ERASURES).values())[::-1]
+
+    def take(self, erasure: str, owner: str, ttl: timedelta) -> None:
+        """Takes, or keeps, the lease. Raises Busy."""
+        rows, now = self._change(ERASURES), self._clock.now()
+        row = rows.get(erasure)
+        is_free = row is not None and (row.owner in (None, owner) or (row.lease_until is not None and row.lease_until < now))
+        if row is None or not is_free:
+            raise Busy(
+                f"somebody else carries out the erasure {erasure}",
+                "wait for them; if they were killed, try again in half a minute",
+                code="erasure_busy",
+            )
+        rows[erasure] = ErasureRow(row.erasure, owner, now + ttl)
+
+    def finish(self, erasure: str, owner: str, certificate: Digest) -> Erasure:
+        """Notes the certificate, which is to be signed, and gives the lease back. Raises LeaseLost."""
+        row = self._change(ERASURES).get(erasure)
+        if row is None or row.owner != owner:
+            raise LeaseLost(f"somebody else carries out the erasure {erasure} by now", "see: tailorbird data erasures", code="lease_lost")
+        return self._write(ErasureRow(row.erasure), certificate=certificate, signature=None, state=ErasureState.OPEN)
+
+    def sign(self, erasure: str, certificate: Digest, signature: Signature) -> Erasure:
+        """Files the signature over the certificate. Raises Conflict when the certificate is another one."""
+        row = self._change(ERASURES).get(erasure)
+        if row is None or row.erasure.certificate != certificate:
+            raise Conflict(f"the erasure {erasure} has another certificate by now", "read it again, and sign that", code="certificate_old")
+        return self._write(row, signature=signature, state=ErasureState.DONE)
+
+    def _write(self, row: ErasureRow, **changes: object) -> Erasure:
+        changed = row.erasure.model_copy(update=changes)
+        self._change(ERASURES)[changed.id] = ErasureRow(changed, row.owner, row.lease_until)
+        return changed
+
+    def _missing(self) -> NotFound:
+        return NotFound(
+            f"no such erasure in {self._tenant}, or more than one", "list them with: tailorbird data erasures", code="erasure_missing"
+        )
+
+
+class MemorySecrets(Repository):
+    """Implements ``SecretRepository``."""
+
+    def get(self, name: str) -> bytes:
+        """The secret of 32 bytes called ``name``, made at random on first use."""
+        known = self._rows(SECRETS).get(name)
+        return bytes.fromhex(known or self._change(SECRETS).setdefault(name, randomness.token_hex(32)))

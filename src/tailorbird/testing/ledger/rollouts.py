@@ -1,0 +1,155 @@
+"""Rollouts, each with its newest revision, and the counts that their guards rest on."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from statistics import fmean
+from typing import Literal
+
+from tailorbird.domain.deployment import SHADOW, RequestRow
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.feedback import Feedback, FeedbackKind
+from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
+from tailorbird.testing.ledger.deployment import REQUESTS
+from tailorbird.testing.ledger.feedback import FEEDBACK
+from tailorbird.testing.ledger.tables import Repository, Table
+
+Segmented = Literal["channel", "language", "length"]
+
+ROLLOUTS: Table[str, Rollout] = Table("rollouts")
+
+
+class MemoryRollouts(Repository):
+    """Implements ``RolloutRepository``."""
+
+    def add(self, rollout: Rollout) -> None:
+        """Adds a rollout. Raises Conflict when its alias has an open one."""
+        self._own(rollout.tenant)
+        if self.open(rollout.alias):
+            raise Conflict(
+                f"{rollout.tenant}/{rollout.alias} has a rollout that goes on",
+                "end it first: tailorbird rollout list",
+                code="rollout_open",
+            )
+        self._change(ROLLOUTS)[rollout.id] = rollout
+
+    def get(self, rollout: str) -> Rollout:
+        """The rollout whose id is, or starts with, ``rollout``. Raises NotFound."""
+        found = [one for name, one in self._rows(ROLLOUTS).items() if name.startswith(rollout)]
+        if len(found) != 1:
+            raise NotFound(f"no rollout {rollout} in {self._tenant}", "list them with: tailorbird rollout list", code="rollout_missing")
+        return found[0]
+
+    def latest(self, limit: int = 50) -> tuple[Rollout, ...]:
+        """The newest rollouts, newest first."""
+        return tuple(reversed(self._rows(ROLLOUTS).values()))[:limit]  # type: ignore[call-overload]
+
+    def open(self, alias: str | None = None) -> tuple[Rollout, ...]:
+        """Rollouts that go on, oldest first; only that of ``alias``, where given."""
+        going_on = [one for one in self._rows(ROLLOUTS).values() if one.state in OPEN]
+        return tuple(one for one in going_on if alias is None or one.alias == alias)
+
+    def replace(self, rollout: Rollout) -> None:
+        """Writes the next revision. Raises Conflict when the stored one is not the revision before."""
+        self._own(rollout.tenant)
+        rows = self._change(ROLLOUTS)
+        before = rows.get(rollout.id)
+        if before is None or before.revision != rollout.revision - 1:
+            raise Conflict("the rollout has moved meanwhile", "look where it stands: tailorbird rollout show", code="rollout_moved")
+        rows[rollout.id] = rollout
+
+    def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
+        """What each release did under each version of the alias from ``since_version`` on."""
+        arms: defaultdict[tuple[int, str, bool, str], defaultdict[str, list[RequestRow]]] = defaultdict(lambda: defaultdict(list))
+        for row in self._asked(alias, since_version, start):
+            if row.release is not None:
+                arms[row.version, row.release, row.arm == SHADOW, _segment(row, by)][row.unit or row.id].append(row)
+        scores = self._scores()
+        return tuple(_tally(arm, list(arms[arm].values()), scores) for arm in sorted(arms))
+
+    def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
+        """What users said of the answers that they got from ``release``, by kind."""
+        asked = {
+            row.id: row.unit or row.id for row in self._asked(alias, since_version, start) if row.release == release and row.arm != SHADOW
+        }
+        said: defaultdict[str, defaultdict[str, defaultdict[str, list[float]]]] = defaultdict(
+            lambda: defaultdict(lambda: defaultdict(list))
+        )
+        for one in self._rows(FEEDBACK).values():
+            if one.kind in _METRICS and one.request in asked:
+                said[one.kind.value][asked[one.request]][one.request] += _good(one)
+        return tuple(_votes(FeedbackKind(kind), said[kind].values()) for kind in sorted(said))
+
+    def _asked(self, alias: str, since_version: int, start: datetime | None) -> Iterator[RequestRow]:
+        for row in self._rows(REQUESTS).values():
+            if row.alias == alias and row.version >= since_version and (start is None or row.at >= start):
+                yield row
+
+    def _scores(self) -> dict[str, float]:
+        """The mean of what was said of each request, where anything was."""
+        scores: defaultdict[str, list[float]] = defaultdict(list)
+        for said in self._rows(FEEDBACK).values():
+            if said.score is not None:
+                scores[said.request].append(said.score)
+        return {request: fmean(given) for request, given in scores.items()}
+
+
+#: The live KPIs by the kind of feedback that bears on them.
+_METRICS: dict[FeedbackKind, Literal["csat", "thumbs", "outcome"]] = {
+    FeedbackKind.THUMB: "thumbs",
+    FeedbackKind.CSAT: "csat",
+    FeedbackKind.OUTCOME: "outcome",
+}
+
+
+def _good(said: Feedback) -> list[float]:
+    """A mark of satisfaction counts where it is 4 or 5 of 5."""
+    if said.score is None:
+        return [0.0] if said.kind is FeedbackKind.CSAT else []
+    return [float(said.score >= 0.75)] if said.kind is FeedbackKind.CSAT else [said.score]
+
+
+def _votes(kind: FeedbackKind, users: object) -> Votes:
+    """From what each user said of each answer: a mean for each answer, one for each user of these, and their sum."""
+    answers = [[fmean(scores) for scores in user.values() if scores] for user in users]  # type: ignore[attr-defined]
+    means = [fmean(scores) for scores in answers if scores]
+    return Votes(metric=_METRICS[kind], said=sum(map(len, answers)), units=len(answers), total=sum(means))
+
+
+def _segment(row: RequestRow, by: Segmented | None) -> str:
+    if by is None:
+        return ""
+    if by == "length":
+        return "to 100" if row.characters <= 100 else "101 to 500" if row.characters <= 500 else "over 500"
+    return row.channel if by == "channel" else row.language
+
+
+def _tally(arm: tuple[int, str, bool, str], units: Sequence[Sequence[RequestRow]], scores: dict[str, float]) -> ArmTally:
+    version, release, shadow, segment = arm
+    compared = [row.agrees for rows in units for row in rows if row.agrees is not None]
+    answered = [[row for row in rows if row.outcome == "ok"] for rows in units]
+    return ArmTally(
+        version=version,
+        release=release,
+        shadow=shadow,
+        segment=segment,
+        units=len(units),
+        requests=sum(map(len, units)),
+        errors=sum(any(row.outcome == "error" for row in rows) for rows in units),
+        refusals=sum(any(row.outcome == "refused" or row.referred for row in rows) for rows in units),
+        malformed=sum(any(row.malformed for row in rows) for rows in units),
+        compared=len(compared),
+        agreed=sum(compared),
+        latency=_sums([[math.log(max(row.latency_ms, LEAST_MS)) for row in rows] for rows in answered]),
+        cost=_sums([[math.log(max(row.cost, LEAST_MONEY)) for row in rows] for rows in answered]),
+        feedback=_sums([[scores[row.id] for row in rows if row.id in scores] for rows in units]),
+    )
+
+
+def _sums(units: Sequence[Sequence[float]]) -> Sums:
+    """Over the means of the units that have one."""
+    means = [fmean(values) for values in units if values]
+    return Sums(n=len(means), total=sum(means, 0.0), squares=sum((mean * mean for mean in means), 0.0))
