@@ -5,6 +5,7 @@ In: a folder of a base model. Out: one JSON object a line: tokens a second, and 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -13,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.inference import open_engine
 
 REQUESTS, AT_ONCE, TOKENS = 8, 4, 24
-NAME = digest_bytes(b"base")
+NAME = "sha256:" + hashlib.sha256(b"base").hexdigest()
 
 engine = open_engine("auto")
 prompt = PromptSpec(instruction="", labels=())
