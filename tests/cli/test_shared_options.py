@@ -166,3 +166,8 @@ def test_verbs_that_printed_text_alone_answer_json(tmp_path: Path) -> None:
     assert asked("identity", "disable", "ada")["disabled_at"]
     assert asked("audit", "checkpoint")["note"]
     assert asked("audit", "export", "log.jsonl")["entries"] == len((tmp_path / "log.jsonl").read_text().splitlines())
+
+
+def test_brackets_in_help_are_shown(tmp_path: Path) -> None:
+    assert "[@REVISION]" in tailorbird(tmp_path, "models", "pull", "--help").stdout
+    assert "[default: stdout]" in " ".join(tailorbird(tmp_path, "audit", "export", "--help").stdout.split())

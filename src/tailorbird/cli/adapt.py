@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
@@ -29,15 +30,15 @@ from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.jobs import OPEN, Job
 from tailorbird.usecases.runs.reports import RunReport
 
-ObjectivePath = Annotated[Path, typer.Argument(help="The objective file.", metavar="OBJECTIVE")]
-Detach = Annotated[bool, typer.Option("--detach", help="Only submit: a worker does it (tailorbird worker); follow it with jobs show.")]
+ObjectivePath = Annotated[Path, typer.Argument(help="Objective file.", metavar="OBJECTIVE")]
+Detach = Annotated[bool, typer.Option("--detach", help="Submit the run for a worker and return; follow it with jobs show.")]
 
-Why = Annotated[bool, typer.Option("--why", help="Show the reason of every choice, too.")]
+Why = Annotated[bool, typer.Option("--why", help="Also show the reason for every choice.")]
 
 #: Seconds between two looks at a run that a server works on.
 POLL_SECONDS = 1.0
 
-adapt = typer.Typer(add_completion=False)
+adapt = command()
 
 
 @adapt.command()
@@ -46,7 +47,7 @@ def _adapt(
     detach: Detach = False,
     why: Why = False,
 ) -> None:
-    """Climb from the cheapest rung, stop where the goal is proven met, and draft the release. Killed, it goes on where it was.
+    """Climb the ladder from the cheapest rung to the first that meets the objective, and draft the release. Interrupted runs resume.
 
     Exit status 4 when the climb ends without a release.
     """

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
@@ -16,7 +16,7 @@ from tailorbird.usecases.maintenance.audit import export_log
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import monitoring as asking
 
-audit = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+audit = command_group()
 
 
 @audit.callback()
@@ -26,7 +26,7 @@ def _audit() -> None:
 
 @audit.command("verify")
 def _verify() -> None:
-    """Recompute the whole log and check every checkpoint. Exit status 1 when anything is wrong."""
+    """Recompute the log and check every checkpoint. Exit status 1 when the log is not intact."""
     session = open_session()
     report = session.ask(asking.VERIFY, Nothing())
     if session.as_json:
@@ -43,7 +43,7 @@ def _verify() -> None:
 
 @audit.command("checkpoint")
 def _checkpoint() -> None:
-    """Sign the log's present head, and ship it where the settings say; keep the printed note off this machine."""
+    """Sign the current log head and ship the checkpoint to the configured receivers; keep the printed note on another machine."""
     session = open_session()
     signed = session.ask(asking.CHECKPOINT, Nothing(), "admin")
     print_json(signed) if session.as_json else typer.echo(signed.note, nl=False)
@@ -51,10 +51,10 @@ def _checkpoint() -> None:
 
 @audit.command("log")
 def _log(
-    last: Annotated[int, typer.Option(help="How many of the newest entries.", min=1, max=1000)] = 30,
-    about: Annotated[str, typer.Option(help="Only entries about this subject (a digest, a run, a name).")] = "",
+    last: Annotated[int, typer.Option(help="Number of newest entries.", min=1, max=1000)] = 30,
+    about: Annotated[str, typer.Option(help="Only entries about this subject (digest, run or name).")] = "",
 ) -> None:
-    """Show the newest entries of the log that concern this tenant."""
+    """Show the tenant's newest log entries."""
     session = open_session()
     page = session.ask(asking.LOG, asking.LogPage(limit=last, subject=about))
     found = page.entries[::-1]
@@ -69,25 +69,25 @@ def _log(
 
 
 @audit.command("prove")
-def _prove(index: Annotated[int, typer.Argument(help="Number of the entry.", min=0)]) -> None:
-    """Print the proof that an entry is in the log, as JSON."""
+def _prove(index: Annotated[int, typer.Argument(help="Index of the entry.", min=0)]) -> None:
+    """Print an inclusion proof for one entry, as JSON."""
     print_json(open_session().ask(asking.INCLUSION, asking.ProofWanted(index=index)))
 
 
 @audit.command("consistency")
 def _consistency(
     first: Annotated[int, typer.Argument(help="Size of an earlier checkpoint.", min=1)],
-    second: Annotated[int | None, typer.Argument(help="Size of a later one (default: now).", min=1)] = None,
+    second: Annotated[int | None, typer.Argument(help="Size of a later one. [default: now]", min=1)] = None,
 ) -> None:
-    """Print the proof that the log only grew between two sizes, as JSON."""
+    """Print a consistency proof between two log sizes, as JSON."""
     print_json(open_session().ask(asking.CONSISTENCY, asking.ConsistencyWanted(first=first, second=second)))
 
 
 @audit.command("export")
 def _export(
-    target: Annotated[Path | None, typer.Argument(help="File to write (default: stdout).")] = None,
+    target: Annotated[Path | None, typer.Argument(help="File to write. [default: stdout]")] = None,
 ) -> None:
-    """Write every entry as a line of JSON, for whoever checks the log without tailorbird (scripts/verify_audit_log.py)."""
+    """Export every entry as JSON lines, for verification without tailorbird (scripts/verify_audit_log.py)."""
     session = open_session()
     actor = session.actor("admin")
     if target is None:

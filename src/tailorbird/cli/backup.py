@@ -12,24 +12,25 @@ from uuid import uuid4
 import typer
 
 from tailorbird import settings, wiring
+from tailorbird.cli.groups import command
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, new_session, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
 from tailorbird.system.files import close_to_others, is_open_to_others, private_folder
 from tailorbird.usecases.maintenance import backup as copies
 
-backup = typer.Typer(add_completion=False)
-restore = typer.Typer(add_completion=False)
+backup = command()
+restore = command()
 
 
 @backup.command()
 def _backup(
-    target: Annotated[Path, typer.Argument(help="Folder for backups, on another disk; it may hold earlier ones.")],
+    target: Annotated[Path, typer.Argument(help="Folder for backups, on another disk; it may hold earlier backups.")],
     with_keys: Annotated[
-        bool, typer.Option("--with-keys", help="Copy private keys too: whoever reads the backup can then act as you.")
+        bool, typer.Option("--with-keys", help="Include private keys: readers of the backup can then act as every identity.")
     ] = False,
 ) -> None:
-    """Copy the record, the settings and the artifacts, while servers and workers go on. What is in TARGET already is not copied again."""
+    """Back up database, settings and artifacts while servers and workers run. Artifacts already in TARGET are not copied again."""
     session = open_session()
     for folder in (target / "artifacts", target / "cache"):
         if folder.is_dir() and is_open_to_others(folder):  # made by an earlier version
@@ -51,12 +52,12 @@ def _backup(
 
 @restore.command()
 def _restore(
-    source: Annotated[Path, typer.Argument(help="A folder that backup was given (the newest in it is taken), or one backup in it.")],
-    database: Annotated[str, typer.Option(help="URL of an empty database (default: SQLite in the workspace).")] = "",
-    artifacts: Annotated[str, typer.Option(help="URL or folder for artifacts (default: in the workspace).")] = "",
-    digest: Annotated[str | None, typer.Option(help="Refuse a backup whose manifest has another digest.")] = None,
+    source: Annotated[Path, typer.Argument(help="Backup folder (its newest backup is restored), or one backup in it.")],
+    database: Annotated[str, typer.Option(help="URL of an empty database. [default: SQLite in the workspace]")] = "",
+    artifacts: Annotated[str, typer.Option(help="URL or folder for artifacts. [default: in the workspace]")] = "",
+    digest: Annotated[str | None, typer.Option(help="Expected digest of the manifest; any other backup is refused.")] = None,
 ) -> None:
-    """Make a workspace from a backup, and verify every file, artifact, row and the log before it is called done."""
+    """Restore a backup into a new workspace; every file, artifact, row and the log are verified first."""
     session = new_session()
     session.refuse("restore", "who", "key")
     session.refuse_server()

@@ -10,7 +10,7 @@ import typer
 
 from tailorbird.cli.adapt import ObjectivePath, followed, narrated, submitted
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -23,20 +23,20 @@ from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import snapshots as asking
 from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
 
-app = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-SnapshotArgument = Annotated[str, typer.Argument(help="Digest, or how it begins; a run; or an objective's name.", metavar="SNAPSHOT")]
+app = command_group()
+SnapshotArgument = Annotated[str, typer.Argument(help="Digest or its prefix, a run, or an objective's name.", metavar="SNAPSHOT")]
 
 
 @app.callback()
 def _data() -> None:
-    """Inspect, curate, fix, compare and show data; forget a person."""
+    """Inspect, curate, correct, compare and prove data; erase a data subject."""
 
 
 @app.command("inspect")
 def _inspect(
-    name: Annotated[str, typer.Argument(help="A file, a folder or an address.", metavar="FILE")],
+    name: Annotated[str, typer.Argument(help="File, folder or address.", metavar="FILE")],
 ) -> None:
-    """Look at a file: format, encoding, columns, and what they seem to be for. Shows what to write; assumes nothing, keeps nothing."""
+    """Inspect a file: format, encoding, columns and their likely roles. Proposes the objective's source section; stores nothing."""
     session = open_session()
     found = _looked_at(name, session)
     if session.as_json:
@@ -57,7 +57,7 @@ def _looked_at(name: str, session: CommandSession) -> Inspection:
 
 @app.command("curate")
 def _curate(objective: ObjectivePath) -> None:
-    """Read, clean, split and freeze the data of an objective. Killed, it goes on where it was; adapt takes up the same run."""
+    """Read, clean, split and freeze an objective's data as a snapshot. Interrupted runs resume; adapt continues the same run."""
     from tailorbird.usecases.runs.curate import curate
 
     session = open_session()
@@ -91,7 +91,7 @@ def _list() -> None:
 
 @app.command("show")
 def _show(snapshot: SnapshotArgument) -> None:
-    """Show a snapshot: counts, splits, what went and why, digests."""
+    """Show a snapshot: counts, splits, removed rows with reasons, digests."""
     session = open_session()
     found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
     print_json(found) if session.as_json else show_snapshot(found)
@@ -100,10 +100,10 @@ def _show(snapshot: SnapshotArgument) -> None:
 @app.command("report")
 def _report(
     snapshot: SnapshotArgument,
-    file: Annotated[Path | None, typer.Argument(help="Where to write the page.", metavar="[FILE.html]")] = None,
-    examples: Annotated[bool, typer.Option("--examples", help="Show texts of likely label errors; the log tells who read them.")] = False,
+    file: Annotated[Path | None, typer.Argument(help="HTML file to write.", metavar="[FILE.html]")] = None,
+    examples: Annotated[bool, typer.Option("--examples", help="Include texts of likely label errors; logged.")] = False,
 ) -> None:
-    """Write everything about a snapshot as one HTML file that loads nothing, for people who answer for the data; or as JSON on stdout."""
+    """Write a data report of a snapshot as one self-contained HTML file, or as JSON on stdout."""
     session = open_session()
     if file is None and not session.as_json:
         raise InvalidInput("no output file given", "name a file: report.html; or ask for --json", code="file_missing")
@@ -118,9 +118,9 @@ def _report(
 @app.command("diff")
 def _diff(
     snapshot: SnapshotArgument,
-    other: Annotated[str, typer.Argument(help="The snapshot to compare it with.", metavar="OTHER")],
+    other: Annotated[str, typer.Argument(help="Snapshot to compare with.", metavar="OTHER")],
 ) -> None:
-    """Show what OTHER has that SNAPSHOT had not, and the reverse: rows by file and line, without their texts."""
+    """Show rows added, removed and relabelled from SNAPSHOT to OTHER, by file and line, without texts."""
     session = open_session()
     found = session.ask(asking.DIFF, asking.TwoSnapshots(snapshot=snapshot, other=other))
     print_json(found) if session.as_json else show_difference(found)
@@ -129,10 +129,10 @@ def _diff(
 @app.command("prove")
 def _prove(
     snapshot: SnapshotArgument,
-    text: Annotated[str, typer.Option(help="The text of the row.")],
-    label: Annotated[str, typer.Option(help="Its label, or its answer.")],
+    text: Annotated[str, typer.Option(help="Text of the row.")],
+    label: Annotated[str, typer.Option(help="Its label or answer.")],
 ) -> None:
-    """Prove that a row is in a snapshot, or that it is not. The proof is JSON on stdout, the verdict on stderr."""
+    """Prove that a row is or is not in a snapshot. JSON proof on stdout, verdict on stderr."""
     from tailorbird.crypto.membership_proofs import verify_membership
 
     found = open_session().ask(asking.PROVE, asking.RowAsked(snapshot=snapshot, text=text, target=label))
@@ -146,9 +146,9 @@ def _prove(
 @app.command("fix")
 def _fix(
     snapshot: SnapshotArgument,
-    decisions: Annotated[Path | None, typer.Option(help="Take decisions from this JSONL file: {row, action, label} a line.")] = None,
+    decisions: Annotated[Path | None, typer.Option(help="JSONL file of decisions, one {row, action, label} per line.")] = None,
 ) -> None:
-    """Work through the likeliest label errors: keep, relabel, drop. The result is a new snapshot; each decision is on record."""
+    """Review likely label errors: keep, relabel or drop. Creates a new snapshot; every decision is recorded."""
     session = open_session()
     fixes = _read_fixes(decisions) if decisions else _ask_person(session, snapshot)
     if not fixes:
@@ -210,14 +210,12 @@ def _decision(suspect: Suspect, labels: tuple[str, ...]) -> Fix | str:
 
 @app.command("erase")
 def _erase(
-    subject: Annotated[
-        str | None, typer.Option("--subject", help="The person, as named in the column of subjects; else asked for.")
-    ] = None,
-    certificate: Annotated[Path | None, typer.Option(help="Write the signed certificate (JSON) here.")] = None,
+    subject: Annotated[str | None, typer.Option("--subject", help="Data subject, as in the subject column. [default: asked for]")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="File for the signed certificate (JSON).")] = None,
 ) -> None:
-    """Forget a person: new snapshots without their rows, bytes destroyed, what is left to do by when, and a signed certificate.
+    """Erase a data subject: new snapshots without their rows, purged artifacts, remaining obligations, a signed certificate.
 
-    Killed, the same command goes on where it was. Needs the role admin.
+    Interrupted, the same command resumes. Needs the role admin.
     """
     session = open_session()
     subject = _asked_subject() if subject is None else subject
@@ -244,9 +242,9 @@ def _asked_subject() -> str:
 
 @app.command("erasures")
 def _erasures(
-    erasure: Annotated[str | None, typer.Argument(help="Show this one's certificate.", metavar="[ERASURE]")] = None,
+    erasure: Annotated[str | None, typer.Argument(help="Show the certificate of this erasure.", metavar="[ERASURE]")] = None,
 ) -> None:
-    """List who was forgotten, by id; or show one certificate."""
+    """List erasures, or show one certificate."""
     session = open_session()
     if erasure is not None:
         found = session.ask(asking.CERTIFICATE, asking.OneErasure(erasure=erasure))

@@ -8,20 +8,21 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import ObjectivePath
+from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session, out, print_json
 from tailorbird.domain.preflight import Examination, ShownToken
 from tailorbird.usecases.runs.plan_variants import examine_objective
 
-Rows = Annotated[int, typer.Option("--rows", help="How many rows of the first batch to show.", min=0)]
+Rows = Annotated[int, typer.Option("--rows", help="Number of rows of the first batch to show.", min=0)]
 
-doctor = typer.Typer(add_completion=False)
+doctor = command()
 
 
 @doctor.command()
 def _doctor(objective: ObjectivePath, rows: Rows = 2) -> None:
-    """Examine what adapt would train: mask, lengths, templates, labels, serving, gradients, memory. Exits with 1 when it cannot be trained.
+    """Check the training job of an objective: mask, lengths, templates, labels, serving, gradients, memory. Exit status 1 on errors.
 
     The JSON holds the first batch with its rows' texts.
     """

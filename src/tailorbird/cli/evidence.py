@@ -7,21 +7,22 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, out, print_json, say
 from tailorbird.reporting import contrast_table, evidence_html, evidence_markdown
 from tailorbird.usecases.operations import evidence as asking
 from tailorbird.usecases.operations.runs import OneRun
 
-evidence = typer.Typer(add_completion=False)
-compare = typer.Typer(add_completion=False)
+evidence = command()
+compare = command()
 
 
 @evidence.command()
 def _evidence(
-    run: Annotated[str, typer.Argument(help="Id of the run, or how it begins.", metavar="RUN")],
-    to: Annotated[Path | None, typer.Option("--to", help="Write to this file: HTML where it ends in .html, else Markdown.")] = None,
+    run: Annotated[str, typer.Argument(help="Id of the run, or its prefix.", metavar="RUN")],
+    to: Annotated[Path | None, typer.Option("--to", help="File to write: HTML for .html, else Markdown.")] = None,
 ) -> None:
-    """Show the grounds of a run's decision on one page: the ladder, intervals, costs, forgetting, and what was not tried."""
+    """Show the evidence for a run's decision on one page: ladder, intervals, costs, forgetting, and rungs not tried."""
     session = open_session()
     facts = session.ask(asking.SHOW, OneRun(run=run))
     if session.as_json:
@@ -35,10 +36,10 @@ def _evidence(
 
 @compare.command()
 def _compare(
-    one: Annotated[str, typer.Argument(help="A run (its chosen candidate), RUN:RUNG, a candidate's digest or a release's.", metavar="A")],
-    other: Annotated[str, typer.Argument(help="The same.", metavar="B")],
+    one: Annotated[str, typer.Argument(help="Run (its chosen candidate), RUN:RUNG, or digest of a candidate or release.", metavar="A")],
+    other: Annotated[str, typer.Argument(help="Second one, named likewise.", metavar="B")],
 ) -> None:
-    """Compare two candidates: paired where they answered the same items, with intervals, costs and what was forgotten."""
+    """Compare two candidates, in pairs over shared items: intervals, costs, forgetting."""
     session = open_session()
     found = session.ask(asking.COMPARE, asking.TwoOfThem(one=one, other=other))
     if session.as_json:

@@ -6,18 +6,19 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, print_json
 from tailorbird.reporting import explanation
 from tailorbird.usecases.operations import monitoring as asking
 
-explain = typer.Typer(add_completion=False)
+explain = command()
 
 
 @explain.command()
 def _explain(
     request: Annotated[str, typer.Argument(help="Id of the request, from the header x-tailorbird-request-id.")],
 ) -> None:
-    """Show which release answered a request, on what evidence and data, and who approved it."""
+    """Trace an answer to its release, evidence, data and approvers."""
     session = open_session()
     found = session.ask(asking.EXPLAIN, asking.OneRequest(request=request))
     print_json(found) if session.as_json else typer.echo(explanation(found))

@@ -7,22 +7,23 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import command
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.usecases.releases.export import export_release
 
-export = typer.Typer(add_completion=False)
+export = command()
 
 
 @export.command()
 def _export(
-    digest: Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="RELEASE")],
-    target: Annotated[Path, typer.Argument(help="The folder to write; it must not exist.", metavar="TARGET")],
+    digest: Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="RELEASE")],
+    target: Annotated[Path, typer.Argument(help="Folder to create.", metavar="TARGET")],
 ) -> None:
-    """Write an approved release as one model: safetensors, config, tokenizer, chat template, model card.
+    """Export an approved release as one merged model: safetensors, config, tokenizer, chat template, model card.
 
-    A model that differs from the release is not left there.
+    The merged model is compared with the release first; one that differs is deleted.
     """
     session = open_session()
     with ProgressDisplay(err) as progress:

@@ -6,14 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command, command_group
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
 from tailorbird.usecases.feedback import QueuedAnswer
 from tailorbird.usecases.operations import feedback as asking
 
-feedback = typer.Typer(add_completion=False)
-label = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+feedback = command()
+label = command_group()
 RequestArgument = Annotated[str, typer.Argument(help="Id of the request, from the header x-tailorbird-request-id.", metavar="REQUEST")]
 
 
@@ -21,9 +21,9 @@ RequestArgument = Annotated[str, typer.Argument(help="Id of the request, from th
 def _feedback(
     request: RequestArgument,
     kind: Annotated[FeedbackKind, typer.Argument(help="thumb, label, csat or outcome.")],
-    value: Annotated[str, typer.Argument(help="up or down; the right label; 1 to 5; good or bad.")],
+    value: Annotated[str, typer.Argument(help="up or down; the correct label; 1 to 5; good or bad.")],
 ) -> None:
-    """Say what became of an answer. Programs do so with POST /api/feedback and their API key."""
+    """Record feedback on an answer. Programs use POST /api/feedback with their API key."""
     session = open_session()
     filed = session.ask(asking.GIVE, FeedbackGiven(request=request, kind=kind, value=value), "reviewer")
     print_json(filed) if session.as_json else out.print(f"{filed.kind.value} {filed.value} for {filed.request}", markup=False)
@@ -31,14 +31,14 @@ def _feedback(
 
 @label.callback()
 def _queue_of_answers() -> None:
-    """Look at answers that a release was not sure of, and at a random sample; your labels become feedback."""
+    """Label low-confidence answers and a random sample; labels are recorded as feedback."""
 
 
 @label.command("list")
 def _list(
-    limit: Annotated[int, typer.Option(help="How many of the oldest.", min=1, max=500)] = 50,
+    limit: Annotated[int, typer.Option(help="Number of oldest answers.", min=1, max=500)] = 50,
 ) -> None:
-    """List answers that wait, oldest first."""
+    """List the queue, oldest first."""
     session = open_session()
     found = session.ask(asking.QUEUE, asking.QueueRequest(limit=limit), "reviewer")
     if session.as_json:
@@ -51,9 +51,9 @@ def _list(
 @label.command("answer")
 def _answer(
     request: RequestArgument,
-    given: Annotated[str, typer.Argument(help="The right label.", metavar="LABEL")],
+    given: Annotated[str, typer.Argument(help="Correct label.", metavar="LABEL")],
 ) -> None:
-    """Say what is right for an answer that waits."""
+    """Label one answer of the queue."""
     session = open_session()
     done = session.ask(asking.SETTLE, asking.AnswerLabel(request=request, label=given), "reviewer")
     print_json(done) if session.as_json else out.print(f"{done.request} is labelled {done.label}", markup=False)

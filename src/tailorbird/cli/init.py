@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from tailorbird import settings, wiring
+from tailorbird.cli.groups import command
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, new_session, print_json, print_table, say
 from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
@@ -19,7 +20,7 @@ from tailorbird.objective import TASKS, TEMPLATES, ProvidedFacts, TaskName, writ
 from tailorbird.system.files import private_folder
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise, key_path
 
-init = typer.Typer(add_completion=False)
+init = command()
 
 #: What only people know, by the key of a source: what is asked for on a terminal.
 QUESTIONS = {
@@ -31,25 +32,25 @@ QUESTIONS = {
 
 @init.command()
 def _init(  # noqa: PLR0913 - a parameter is an option of the command line
-    tenant: Annotated[str, typer.Option(help="Name of the first tenant: your organisation or team. [default: default]")] = "",
-    template: Annotated[str, typer.Option(help=f"Also write an objective to start from: {', '.join(TEMPLATES)}.")] = "",
-    data: Annotated[str, typer.Option("--from", help="Also write an objective for this file, folder or address of data.")] = "",
-    documents: Annotated[str, typer.Option(help="With --from: the documents that queries are answered with.")] = "",
-    task: Annotated[str, typer.Option(help=f"With --from: what the task is, where the file leaves it open: {', '.join(TASKS)}.")] = "",
-    text: Annotated[str, typer.Option(help="With --from: the column with the text.")] = "",
-    label: Annotated[str, typer.Option(help="With --from: the column with the label, the answer or the documents.")] = "",
-    origin: Annotated[str, typer.Option(help="With --from: whose data it is.")] = "",
-    license: Annotated[str, typer.Option(help="With --from: on what terms it may be used; an SPDX name where there is one.")] = "",
-    consent: Annotated[str, typer.Option(help="With --from: what the people behind it agreed to.")] = "",
-    collected: Annotated[str, typer.Option(help="With --from: when it was collected: a day, a month or a year.")] = "",
-    owner: Annotated[str, typer.Option(help="With --from: who answers for the objective. [default: the tenant]")] = "",
-    risk: Annotated[RiskTier, typer.Option(help="With --from: how much harm a wrong answer can do.")] = RiskTier.MINIMAL,
-    into: Annotated[Path, typer.Option(help="Folder for the files that are written.")] = Path(),
+    tenant: Annotated[str, typer.Option(help="Name of the first tenant: organisation or team. [default: default]")] = "",
+    template: Annotated[str, typer.Option(help=f"Also write an example objective: {', '.join(TEMPLATES)}.")] = "",
+    data: Annotated[str, typer.Option("--from", help="Also write an objective for this data file, folder or address.")] = "",
+    documents: Annotated[str, typer.Option(help="With --from: documents to rank.")] = "",
+    task: Annotated[str, typer.Option(help=f"With --from: task, where the data leave it open: {', '.join(TASKS)}.")] = "",
+    text: Annotated[str, typer.Option(help="With --from: text column.")] = "",
+    label: Annotated[str, typer.Option(help="With --from: column of labels, answers or documents.")] = "",
+    origin: Annotated[str, typer.Option(help="With --from: origin of the data.")] = "",
+    license: Annotated[str, typer.Option(help="With --from: licence of the data, as SPDX identifier where there is one.")] = "",
+    consent: Annotated[str, typer.Option(help="With --from: consent of the data subjects.")] = "",
+    collected: Annotated[str, typer.Option(help="With --from: date of collection: day, month or year.")] = "",
+    owner: Annotated[str, typer.Option(help="With --from: owner of the objective. [default: the tenant]")] = "",
+    risk: Annotated[RiskTier, typer.Option(help="With --from: risk tier of wrong answers.")] = RiskTier.MINIMAL,
+    into: Annotated[Path, typer.Option(help="Folder for written files.")] = Path(),
 ) -> None:
-    """Make a workspace: database, artifact store, a tenant, and one identity a role, each with its own key; and an objective.
+    """Create a workspace: database, artifact store, a tenant, one identity per role with a key each; optionally an objective.
 
-    Doing it again changes nothing and adds what is missing: in a workspace, --from and --template add an objective. What only people know
-    of their data is asked for on a terminal; what nobody says is marked FILL IN, and plan refuses it.
+    Idempotent: in an existing workspace, --from and --template add an objective. Facts that only people know are asked for on a terminal;
+    missing ones are marked FILL IN, and plan refuses them.
     """
     session = new_session()
     session.refuse("init", "who", "key")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tailorbird import auth
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
@@ -19,35 +19,35 @@ from tailorbird.system.clock import SystemClock
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import identities as asking
 
-key = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-identity = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+key = command_group()
+identity = command_group()
 KeyId = Annotated[str, typer.Argument(help="Id of the key.", metavar="KEY")]
 KeyLimited = Annotated[
     list[str] | None,
-    typer.Option("--limit", help="NAME=NUMBER, several times: requests_per_minute, requests_per_day, tokens_per_minute, tokens_per_day."),
+    typer.Option("--limit", help="NAME=NUMBER, repeatable: requests_per_minute, requests_per_day, tokens_per_minute, tokens_per_day."),
 ]
-KeyOut = Annotated[Path | None, typer.Option(help="Where to write the new key file (default: the workspace's keys).")]
+KeyOut = Annotated[Path | None, typer.Option(help="File for the new key. [default: the workspace's keys]")]
 
 
 @key.callback()
 def _key() -> None:
-    """Create, list, rotate and revoke the tenant's API keys."""
+    """Create, limit, rotate, revoke and list the tenant's API keys."""
 
 
 @identity.callback()
 def _identity() -> None:
-    """Add, list and disable identities, and give yours another key."""
+    """Add, disable and list identities; rotate your key."""
 
 
 @key.command("create")
 def _create(
-    name: Annotated[str, typer.Argument(help="What the key is for.")],
-    days: Annotated[int | None, typer.Option(help="Days until it expires.", min=1)] = None,
-    scope: Annotated[list[Scope] | None, typer.Option(help="What it may be used for; may be given several times.")] = None,
-    group: Annotated[list[str] | None, typer.Option(help="A group whose documents it may be shown; may be given several times.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the key: its purpose.")],
+    days: Annotated[int | None, typer.Option(help="Days until expiry.", min=1)] = None,
+    scope: Annotated[list[Scope] | None, typer.Option(help="Permitted scope, repeatable.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="Group whose documents it may retrieve, repeatable.")] = None,
     limit: KeyLimited = None,
 ) -> None:
-    """Create an API key. Its secret is printed once, on stdout, and kept nowhere."""
+    """Create an API key. The secret is printed once, on stdout, and not stored."""
     scopes, groups, limits = frozenset(scope or USUAL_SCOPES), tuple(group or ()), _limits(limit)
     wanted = asking.NewKey(name=name, days=days, scopes=scopes, groups=groups, limits=limits)
     session = open_session()
@@ -84,7 +84,7 @@ def _list_keys() -> None:
 
 @key.command("limit")
 def _limit(key_id: KeyId, limit: KeyLimited = None) -> None:
-    """Set the limits of an API key, beside its tenant's; those that are not named are lifted. Gateways know within a second."""
+    """Set an API key's limits, in addition to its tenant's; limits not named are lifted. Effective within a second."""
     wanted = asking.NewKeyLimits(id=key_id, limits=_limits(limit))
     session = open_session()
     limited = session.ask(asking.LIMIT_KEY, wanted, "admin")
@@ -107,9 +107,9 @@ def _until(known: ApiKey) -> str:
 @key.command("rotate")
 def _rotate_key(
     key_id: KeyId,
-    grace_hours: Annotated[float, typer.Option(help="Hours for which the old key goes on.", min=0, max=720)] = 24.0,
+    grace_hours: Annotated[float, typer.Option(help="Hours until the old key expires.", min=0, max=720)] = 24.0,
 ) -> None:
-    """Replace an API key: the new secret is printed once, the old one goes on for a while."""
+    """Rotate an API key: the new secret is printed once, the old one expires after a grace period."""
     wanted = asking.RotateKey(id=key_id, grace_hours=grace_hours)
     session = open_session()
     made = session.ask(asking.ROTATE_KEY, wanted, "admin")
@@ -122,7 +122,7 @@ def _rotate_key(
 
 @key.command("revoke")
 def _revoke(key_id: KeyId) -> None:
-    """Revoke an API key; gateways refuse it within a second."""
+    """Revoke an API key. Effective within a second."""
     session = open_session()
     revoked = session.ask(asking.REVOKE_KEY, asking.OneKey(id=key_id), "admin")
     print_json(revoked) if session.as_json else out.print(f"key {revoked.id} ({revoked.name}) is revoked", markup=False)
@@ -131,10 +131,10 @@ def _revoke(key_id: KeyId) -> None:
 @identity.command("add")
 def _add(
     name: Annotated[str, typer.Argument(help="Name of the identity.")],
-    role: Annotated[list[Role], typer.Option(help="A role it holds; may be given several times.")],
+    role: Annotated[list[Role], typer.Option(help="Role, repeatable.")],
     key_out: KeyOut = None,
 ) -> None:
-    """Add an identity. Its key is made here, and only the public half is told."""
+    """Add an identity. The key pair is generated here; only the public key is registered."""
     session = open_session()
     asking.OneIdentity(name=name)  # a bad name makes no key
     path = _new_key_path(session, key_out, name)
@@ -163,7 +163,7 @@ def _list_people() -> None:
 
 @identity.command("disable")
 def _disable(name: Annotated[str, typer.Argument(help="Name of the identity.")]) -> None:
-    """Disable an identity: it can do nothing any more; what it approved before stands."""
+    """Disable an identity. Its earlier approvals remain valid."""
     session = open_session()
     disabled = session.ask(asking.DISABLE, asking.OneIdentity(name=name), "admin")
     print_json(disabled) if session.as_json else out.print(f"{disabled.name} is disabled", markup=False)
@@ -171,9 +171,9 @@ def _disable(name: Annotated[str, typer.Argument(help="Name of the identity.")])
 
 @identity.command("rotate")
 def _rotate(
-    leaked: Annotated[bool, typer.Option("--leaked", help="The present key leaked: what it signed no longer counts.")] = False,
+    leaked: Annotated[bool, typer.Option("--leaked", help="The current key leaked: its signatures become invalid.")] = False,
 ) -> None:
-    """Give the acting identity another key. The old file is kept beside it, as NAME.key.old."""
+    """Rotate the acting identity's key. The old file is kept as NAME.key.old."""
     session = open_session()
     path = session.key_file()
     fresh = path.with_name(path.name + ".new")

@@ -8,7 +8,7 @@ import typer
 
 from tailorbird import base_models as catalogue
 from tailorbird.auth import Action
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session, out, print_json, print_table
 from tailorbird.reporting import human_count
@@ -16,17 +16,17 @@ from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import monitoring as asking
 
-models = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+models = command_group()
 
 
 @models.callback()
 def _models() -> None:
-    """List base models, and fetch one."""
+    """List and download base models."""
 
 
 @models.command("list")
 def _list() -> None:
-    """List the base models of the catalogue, and whether each is here."""
+    """List the catalogue's base models and their local state."""
     session = open_session()
     known = session.ask(asking.MODELS, Nothing()).models
     if session.as_json:
@@ -38,9 +38,9 @@ def _list() -> None:
 
 @models.command("pull")
 def _pull(
-    name: Annotated[str, typer.Argument(help="A catalogue name, hf://OWNER/NAME[@REVISION], or a local folder or GGUF file.")],
+    name: Annotated[str, typer.Argument(help="Catalogue name, hf://OWNER/NAME[@REVISION], local folder or GGUF file.")],
 ) -> None:
-    """Fetch a base model, check its digest, and keep it as safetensors."""
+    """Download a base model, verify its digest, and store it as safetensors."""
     session = open_session()
     permit(session.deps, session.actor(), Action.PULL_MODEL, name)
     with ProgressDisplay(err) as progress:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import Why, followed, is_planned, narrated, submitted
+from tailorbird.cli.groups import command
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
@@ -17,19 +18,19 @@ from tailorbird.usecases.operations.operation import Nothing
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_with_probes
 
-MaybeObjective = Annotated[Path | None, typer.Argument(help="The objective file.", metavar="OBJECTIVE", show_default=False)]
+MaybeObjective = Annotated[Path | None, typer.Argument(help="Objective file.", metavar="OBJECTIVE", show_default=False)]
 WhatIf = Annotated[
     str,
     typer.Option(
         "--what-if", help="Plan for another machine, budget or traffic: memory=8,gpu=h100,cores=16,budget=50,hours=2,price=3,traffic=50000."
     ),
 ]
-ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show how far earlier estimates were from what trainings took.")]
-Probe = Annotated[bool, typer.Option("--probe", help="Ask the base model a sample of dev rows first, untrained: score, speed, tokens.")]
-Retime = Annotated[bool, typer.Option("--retime", help="Time training steps on this machine anew, and plan by them.")]
-Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as a page, with the picture of the ladder.", show_default=False)]
+ShowAccuracy = Annotated[bool, typer.Option("--accuracy", help="Show earlier estimates beside measured training times.")]
+Probe = Annotated[bool, typer.Option("--probe", help="Probe the untrained base model on a sample of dev rows first: score, speed, tokens.")]
+Retime = Annotated[bool, typer.Option("--retime", help="Re-time training steps on this machine before planning.")]
+Page = Annotated[Path | None, typer.Option("--html", help="Write the plan as an HTML page with the ladder chart.", show_default=False)]
 
-plan = typer.Typer(add_completion=False)
+plan = command()
 
 
 @plan.command()
@@ -42,7 +43,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     page: Page = None,
     why: Why = False,
 ) -> None:
-    """Show what adapt would do, in what order, at what cost, and why. Freezes the data and fetches the base model; trains nothing."""
+    """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
     session = open_session()
     if show_accuracy:
         record = session.ask(asking.ACCURACY, Nothing())

@@ -6,20 +6,21 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import NotFound
 from tailorbird.usecases.operations import releases as asking
 
-promote = typer.Typer(add_completion=False)
-rollback = typer.Typer(add_completion=False)
+promote = command()
+rollback = command()
 
 
 @promote.command()
 def _promote(
-    digest: Annotated[str, typer.Argument(help="Digest of a staged release, or how it begins.", metavar="DIGEST")],
+    digest: Annotated[str, typer.Argument(help="Digest of a staged release, or its prefix.", metavar="DIGEST")],
 ) -> None:
-    """Put a staged release before users, under the alias tenant/objective."""
+    """Promote a staged release to production, under the alias TENANT/OBJECTIVE."""
     session = open_session()
     moved = session.ask(asking.PROMOTE, asking.OneRelease(digest=digest), "operator")
     if session.as_json:
@@ -33,10 +34,10 @@ def _promote(
 
 @rollback.command()
 def _rollback(
-    alias: Annotated[str, typer.Argument(help="tenant/objective, or objective.", metavar="ALIAS")],
-    reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
+    alias: Annotated[str, typer.Argument(help="TENANT/OBJECTIVE, or OBJECTIVE.", metavar="ALIAS")],
+    reason: Annotated[str, typer.Option(help="Reason, for the audit log.")] = "",
 ) -> None:
-    """Take the present release of an alias out of production; the one before it answers again."""
+    """Roll an alias back to its previous release; without one, withdraw it."""
     session = open_session()
     tenant, _, name = alias.rpartition("/")
     if tenant and tenant != session.tenant:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Conflict
@@ -14,8 +14,8 @@ from tailorbird.domain.release import Release, Statement
 from tailorbird.reporting import release_summary
 from tailorbird.usecases.operations import releases as asking
 
-release = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
+release = command_group()
+DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="DIGEST")]
 
 
 @release.callback()
@@ -25,7 +25,7 @@ def _release() -> None:
 
 @release.command("list")
 def _list(
-    limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(help="Number of newest releases.", min=1, max=1000)] = 50,
 ) -> None:
     """List the tenant's releases, newest first."""
     session = open_session()
@@ -42,7 +42,7 @@ def _show(
     digest: DigestArgument,
     card: Annotated[bool, typer.Option("--card", help="Print the model card.")] = False,
 ) -> None:
-    """Show one release: its digests, its state, who decided what. With --card, its model card."""
+    """Show a release: digests, state, decisions; with --card, its model card."""
     session, named = open_session(), asking.OneRelease(digest=digest)
     if card:
         found_card = session.ask(asking.CARD, named)
@@ -54,7 +54,7 @@ def _show(
 
 @release.command("live")
 def _live(digest: DigestArgument) -> None:
-    """Show a release's live KPIs: what users said of its answers, held against the objective's targets."""
+    """Show a release's live KPIs against the objective's targets."""
     session = open_session()
     found = session.ask(asking.LIVE, asking.OneRelease(digest=digest))
     if session.as_json:
@@ -69,9 +69,9 @@ def _live(digest: DigestArgument) -> None:
 @release.command("approve")
 def _approve(
     digest: DigestArgument,
-    reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, for the audit log.")] = "",
 ) -> None:
-    """Approve a release. You sign the statement with your own key; you cannot approve what you made."""
+    """Approve a release, signed with your own key. Authors cannot approve their own releases."""
     session = open_session()
     found = _decide(session, digest, "approve", reason)
     _told(found, session.as_json)
@@ -81,16 +81,16 @@ def _approve(
 @release.command("reject")
 def _reject(
     digest: DigestArgument,
-    reason: Annotated[str, typer.Option(help="Why, in a sentence.")],
+    reason: Annotated[str, typer.Option(help="Reason, for the audit log.")],
 ) -> None:
-    """Reject a release, for good."""
+    """Reject a release, permanently."""
     session = open_session()
     _told(_decide(session, digest, "reject", reason), session.as_json)
 
 
 @release.command("stage")
 def _stage(digest: DigestArgument) -> None:
-    """Move an approved release to staging."""
+    """Stage an approved release."""
     session = open_session()
     found = session.ask(asking.STAGE, asking.OneRelease(digest=digest), "operator")
     _told(found, session.as_json)

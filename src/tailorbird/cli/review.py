@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.adapt import POLL_SECONDS
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
@@ -22,22 +22,22 @@ from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownIte
 from tailorbird.usecases.operations import label_reviews as asking
 from tailorbird.usecases.operations import releases
 
-review = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or how it begins.", metavar="DIGEST")]
+review = command_group()
+DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="DIGEST")]
 
 _KEYS = {"l": Mark.LEFT, "r": Mark.RIGHT, "t": Mark.TIE, "n": Mark.NEITHER, "s": Mark.SKIP}
 
 
 @review.callback()
 def _review() -> None:
-    """Judge a release's answers blindly, ask a model beside people, and see how the review stands."""
+    """Review a release's answers blind, run a judge model, and show reviewer agreement."""
 
 
 @review.command("answers")
 def _answers(digest: DigestArgument) -> None:
-    """Judge item after item: which of two answers is better. Interrupt at any time; what was judged is kept.
+    """Judge items in the terminal: which of two answers is better. Every judgement is saved at once.
 
-    With --json, show the next item and leave: for programs, which judge it with `tailorbird review mark`.
+    With --json, print the next item and exit; programs judge it with `tailorbird review mark`.
     """
     session = open_session()
     shown = session.ask(asking.NEXT, releases.OneRelease(digest=digest), "reviewer")
@@ -52,10 +52,10 @@ def _answers(digest: DigestArgument) -> None:
 @review.command("mark")
 def _mark(
     digest: DigestArgument,
-    judgement: Annotated[str, typer.Argument(help="Number and mark of an item: 7=left, right, tie, neither or skip.", metavar="N=MARK")],
-    reason: Annotated[str, typer.Option(help="Why; needed to skip.")] = "",
+    judgement: Annotated[str, typer.Argument(help="Item number and mark: 7=left, right, tie, neither or skip.", metavar="N=MARK")],
+    reason: Annotated[str, typer.Option(help="Reason; required for skip.")] = "",
 ) -> None:
-    """Judge one item without being asked, and print the next as JSON."""
+    """Judge one item, and print the next as JSON."""
     number, _, mark = judgement.partition("=")
     if not number.isdecimal() or mark not in list(Mark):
         raise InvalidInput(f"{judgement!r} is no judgement", "write it as 7=left (or right, tie, neither, skip)", code="judgement_invalid")
@@ -64,7 +64,7 @@ def _mark(
 
 @review.command("show")
 def _show(digest: DigestArgument) -> None:
-    """Show how the review of a release stands: who judged how much, how far they agree, what they prefer."""
+    """Show the state of a label review: progress, agreement and preference of its reviewers."""
     session = open_session()
     found = session.ask(asking.SHOW, releases.OneRelease(digest=digest))
     print_json(found) if session.as_json else _tell(found)
@@ -73,10 +73,12 @@ def _show(digest: DigestArgument) -> None:
 @review.command("ask")
 def _ask(
     digest: DigestArgument,
-    model: Annotated[str, typer.Option(help="The judge: a catalogue name, hf://OWNER/NAME[@REVISION], or a local folder or GGUF file.")],
+    model: Annotated[str, typer.Option(help="Judge model: catalogue name, hf://OWNER/NAME[@REVISION], local folder or GGUF file.")],
 ) -> None:
-    """Ask a model which answers are better, each pair in both orders. It takes nobody's place: it counts once it was measured to agree
-    with people, and then it can only block."""
+    """Run a judge model over the review's items, each pair in both orders.
+
+    It replaces no reviewer: it counts once its agreement with people is measured, and then it can only block.
+    """
     session = open_session()
     with ProgressDisplay(err) as progress:
         found = _judged_there(session, digest, model, progress) if session.server else _judged_here(session, digest, model, progress)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 import yaml
 
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command, command_group
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
@@ -17,23 +17,23 @@ from tailorbird.usecases.operations import rollouts as asking
 from tailorbird.usecases.operations.releases import OneRelease
 from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport
 
-rollout = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-drill = typer.Typer(add_completion=False)
-DigestArgument = Annotated[str, typer.Argument(help="Digest of a staged release, or how it begins.", metavar="DIGEST")]
-RolloutArgument = Annotated[str, typer.Argument(help="Id of the rollout, or how it begins.", metavar="ROLLOUT")]
+rollout = command_group()
+drill = command()
+DigestArgument = Annotated[str, typer.Argument(help="Digest of a staged release, or its prefix.", metavar="DIGEST")]
+RolloutArgument = Annotated[str, typer.Argument(help="Id of the rollout, or its prefix.", metavar="ROLLOUT")]
 
 
 @rollout.callback()
 def _rollout() -> None:
-    """Let a release in by degrees: mirrored, then for a growing share of the users; guards take it back by themselves."""
+    """Start and control guarded progressive rollouts: shadow traffic, then a growing share of users, with automatic rollback."""
 
 
 @rollout.command("start")
 def _start(
     digest: DigestArgument,
-    plan: Annotated[Path | None, typer.Option(help="YAML file with the plan (default: shadow, 5 %, 25 %, 50 %, then production).")] = None,
+    plan: Annotated[Path | None, typer.Option(help="YAML file of the plan. [default: shadow, 5 %, 25 %, 50 %, production]")] = None,
 ) -> None:
-    """Let a staged release in beside the one in production."""
+    """Start a guarded progressive rollout."""
     wanted = _plan(plan) if plan else RolloutPlan()
     session = open_session()
     begun = session.ask(asking.START, asking.NewRollout(digest=digest, plan=wanted), "operator")
@@ -58,7 +58,7 @@ def _list() -> None:
 
 @rollout.command("show")
 def _show(rollout_id: RolloutArgument) -> None:
-    """Show a rollout: where it is, what each guard says, in all and by segment, and how it came here."""
+    """Show a rollout: current step, guards overall and by segment, history."""
     session = open_session()
     found = session.ask(asking.SHOW, asking.OneRollout(rollout=rollout_id))
     print_json(found) if session.as_json else _tell(found)
@@ -69,11 +69,11 @@ def _decide(
     rollout_id: RolloutArgument,
     decision: Annotated[
         Decision,
-        typer.Argument(help="hold, resume, advance, promote, promote_unproven (although a live KPI is open; give a reason) or roll_back."),
+        typer.Argument(help="hold, resume, advance, promote, promote_unproven (with an open live KPI; needs a reason) or roll_back."),
     ],
-    reason: Annotated[str, typer.Option(help="Why, in a sentence.")] = "",
+    reason: Annotated[str, typer.Option(help="Reason, for the audit log.")] = "",
 ) -> None:
-    """Hold a rollout, let it go on, promote it, or take it back."""
+    """Hold, resume, advance, promote or roll back a rollout."""
     wanted = asking.RolloutDecision(rollout=rollout_id, decision=decision, reason=reason)
     session = open_session()
     moved = session.ask(asking.DECIDE, wanted, "operator")
@@ -82,7 +82,7 @@ def _decide(
 
 @drill.command()
 def _drill(digest: DigestArgument) -> None:
-    """Put a staged release in and take it back, under a name of its own, and record the seconds until every gateway had followed."""
+    """Rehearse promotion and rollback of a staged release under a separate alias; records the seconds until every gateway follows."""
     session = open_session()
     found = session.ask(asking.DRILL, OneRelease(digest=digest), "operator")
     if session.as_json:

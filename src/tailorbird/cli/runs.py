@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
@@ -15,25 +15,25 @@ from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import runs as asking
 from tailorbird.usecases.runs.jobs import Job
 
-runs = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-jobs = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
-Reason = Annotated[str, typer.Option("--reason", help="Why, in a sentence.")]
-RunArgument = Annotated[str, typer.Argument(help="Id of the run, or how it begins.", metavar="RUN")]
+runs = command_group()
+jobs = command_group()
+Reason = Annotated[str, typer.Option("--reason", help="Reason, for the audit log.")]
+RunArgument = Annotated[str, typer.Argument(help="Id of the run, or its prefix.", metavar="RUN")]
 
 
 @runs.callback()
 def _runs() -> None:
-    """List runs, show one, and let one go on from another."""
+    """List, show, allow and fork runs."""
 
 
 @jobs.callback()
 def _jobs() -> None:
-    """List, show and cancel what is being done or waits for a worker."""
+    """List, show and cancel queued and running jobs."""
 
 
 @runs.command("list")
 def _list_runs(
-    limit: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
+    limit: Annotated[int, typer.Option(help="Number of newest runs.", min=1, max=1000)] = 50,
 ) -> None:
     """List the tenant's runs, newest first."""
     session = open_session()
@@ -49,7 +49,7 @@ def _list_runs(
 
 @runs.command("show")
 def _show_run(run: RunArgument) -> None:
-    """Show the steps of a run."""
+    """Show a run's steps."""
     session = open_session()
     report = session.ask(asking.SHOW, asking.OneRun(run=run))
     if session.as_json:
@@ -66,7 +66,7 @@ def _show_run(run: RunArgument) -> None:
 
 @runs.command("allow")
 def _allow(run: RunArgument, reason: Reason = "") -> None:
-    """Allow the training of all weights for a run whose risk is high; somebody other than its author does."""
+    """Allow full fine-tuning for a high-risk run. Its author cannot."""
     session = open_session()
     found = session.ask(asking.ALLOW, asking.Allow(run=run, rung=RungKind.FULL, reason=reason))
     if session.as_json:
@@ -78,9 +78,9 @@ def _allow(run: RunArgument, reason: Reason = "") -> None:
 @runs.command("fork")
 def _fork_run(
     run: RunArgument,
-    source: Annotated[str, typer.Option("--from", help="The run whose unfinished training it goes on from.", metavar="RUN")],
+    source: Annotated[str, typer.Option("--from", help="Run whose unfinished training is continued.", metavar="RUN")],
 ) -> None:
-    """Let a run go on from the training of another, although objective, data or code differ. It is written into its report."""
+    """Fork a run: continue another run's training although objective, data or code differ. The report notes it."""
     session = open_session()
     forked = session.ask(asking.FORK, asking.Fork(run=run, source=source))
     if session.as_json:
@@ -91,7 +91,7 @@ def _fork_run(
 
 @jobs.command("list")
 def _list_jobs() -> None:
-    """List what is being done or waits for a worker."""
+    """List queued and running jobs."""
     session = open_session()
     found = session.ask(asking.JOBS, Nothing())
     if session.as_json:
@@ -103,7 +103,7 @@ def _list_jobs() -> None:
 
 @jobs.command("show")
 def _show_job(run: RunArgument) -> None:
-    """Show how far a run is, and who works on it."""
+    """Show a job's progress and its worker."""
     session = open_session()
     found = session.ask(asking.JOB, asking.OneRun(run=run))
     if session.as_json:
@@ -120,7 +120,7 @@ def _show_job(run: RunArgument) -> None:
 
 @jobs.command("cancel")
 def _cancel(run: RunArgument) -> None:
-    """Cancel a run. Its step ends within a few seconds; what is finished stays, and adapt goes on from there."""
+    """Cancel a run. The current step stops within seconds; finished steps are kept, and adapt resumes there."""
     session = open_session()
     cancelled = session.ask(asking.CANCEL, asking.OneRun(run=run))
     if session.as_json:

@@ -9,28 +9,29 @@ from typing import Annotated
 import typer
 
 from tailorbird import wiring
+from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
 from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, serve_beside, take_secret, tls_of
 from tailorbird.settings import Settings
 
-serve = typer.Typer(add_completion=False)
-engine = typer.Typer(add_completion=False)
+serve = command()
+engine = command()
 
-_Format = Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines are written (default text).")]
+_Format = Annotated[LogFormat | None, typer.Option("--log-format", help="Log format. [default: text]")]
 
 
 @serve.command()
 def _serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on (default 127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on (default 8080).", min=0, max=65535)] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM, with its chain) to serve HTTPS with.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM, readable by its owner alone).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [default: 8080]", min=0, max=65535)] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="TLS certificate (PEM, with chain).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="TLS private key (PEM, owner-readable only).")] = None,
     log_format: _Format = None,
 ) -> None:
-    """Answer over HTTP as OpenAI's API does, for every alias with a release in production; with the control API and the console.
+    """Serve the OpenAI-compatible API for every alias in production, the control API and the console.
 
-    Ends with Ctrl-C, after requests in flight.
+    Ctrl-C stops it after requests in flight.
     """
     shared_options().refuse("serve", "who", "key", "as_json")
     session = open_session()
@@ -57,10 +58,10 @@ def _file(settings: Settings, path: str) -> Path | None:
 
 @engine.command()
 def _engine(
-    place: Annotated[Path, typer.Option("--socket", help="Where its Unix socket is made, in a folder that only you may enter.")],
+    place: Annotated[Path, typer.Option("--socket", help="Unix socket to create, in a folder closed to others.")],
     log_format: _Format = None,
 ) -> None:
-    """Run models for one gateway. The gateway starts this; it is not for people."""
+    """Run models for one gateway (internal: started by serve)."""
     shared_options().refuse("engine", "who", "key", "as_json")
     session = open_session()
     run_engine(session.deps, place, take_secret(), log_format or session.settings.log_format)

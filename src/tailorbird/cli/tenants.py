@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from tailorbird import auth
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.domain.allowed_places import ANONYMOUS, AllowedPlace
 from tailorbird.domain.feedback import TrafficPolicy
@@ -19,19 +19,19 @@ from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import tenants as asking
 from tailorbird.usecases.tenants import TenantView
 
-tenant = typer.Typer(cls=CommandGroup, add_completion=False, no_args_is_help=True)
+tenant = command_group()
 TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]
 Limited = Annotated[
     list[str] | None,
     typer.Option(
-        "--limit", help="NAME=NUMBER, several times: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…, storage_bytes."
+        "--limit", help="NAME=NUMBER, repeatable: requests_per_minute, input_tokens_per_month, output_tokens_…, money_…, storage_bytes."
     ),
 ]
 
 
 @tenant.callback()
 def _tenant() -> None:
-    """Add, limit, suspend, remove and list tenants; say what is kept of the traffic of yours."""
+    """Add, limit, suspend, remove and list tenants; set your tenant's traffic policy."""
 
 
 @tenant.command("add")
@@ -39,7 +39,7 @@ def _add(
     name: TenantName,
     limit: Limited = None,
 ) -> None:
-    """Add a tenant with one person a role. Their keys are made here, and only the public halves are told."""
+    """Add a tenant with one identity per role. Key pairs are generated here; only public keys are registered."""
     session = open_session()
     limits, folder = _limits(limit), _own_folder(session, name)
     asking.OneTenant(name=name)  # a bad name makes no key
@@ -56,7 +56,7 @@ def _add(
 
 @tenant.command("limit")
 def _limit(name: TenantName, limit: Limited = None) -> None:
-    """Set the limits of a tenant; those that are not named are lifted. Gateways know within a second."""
+    """Set a tenant's limits; limits not named are lifted. Effective within a second."""
     session = open_session()
     changed = session.ask(asking.LIMIT, asking.NewLimits(name=name, limits=_limits(limit)), "admin")
     print_json(changed) if session.as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
@@ -67,10 +67,10 @@ def _places(
     name: TenantName,
     allow: Annotated[
         list[str] | None,
-        typer.Option("--allow", help="PREFIX or PREFIX=CREDENTIAL, several times: s3://bucket/folder=worker, hf://owner, https://host."),
+        typer.Option("--allow", help="PREFIX or PREFIX=CREDENTIAL, repeatable: s3://bucket/folder=worker, hf://owner, https://host."),
     ] = None,
 ) -> None:
-    """Say where what a tenant submits may be read from; places that are not named are taken back.
+    """Set the places that a tenant's submitted data may be read from; places not named are revoked.
 
     CREDENTIAL is none (the default), worker (what the worker's environment holds), or a name among the setting credentials.
     """
@@ -83,9 +83,9 @@ def _places(
 @tenant.command("suspend")
 def _suspend(
     name: TenantName,
-    resume: Annotated[bool, typer.Option("--resume", help="Answer its programs again.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Accept its API calls again.")] = False,
 ) -> None:
-    """Answer a tenant's programs nothing. What it has stays."""
+    """Reject a tenant's API calls. Its data stay."""
     session = open_session()
     changed = session.ask(asking.SUSPEND, asking.Suspension(name=name, resume=resume), "admin")
     print_json(changed) if session.as_json else out.print(f"{name} is {'served again' if resume else 'suspended'}", markup=False)
@@ -94,9 +94,9 @@ def _suspend(
 @tenant.command("remove")
 def _remove(
     name: TenantName,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Skip the confirmation.")] = False,
 ) -> None:
-    """Remove a tenant with every row, artifact and key that is its. The event log alone keeps what happened."""
+    """Remove a tenant with all its rows, artifacts and keys. The audit log remains."""
     if not yes:
         typer.confirm(f"Remove {name} and all that is its, for good?", abort=True, err=True)
     session = open_session()
@@ -110,7 +110,7 @@ def _remove(
 
 @tenant.command("list")
 def _list() -> None:
-    """List tenants, their limits and what they have used this month: all for the host's people, for others their own."""
+    """List tenants with limits and this month's usage; identities outside the host tenant see their own."""
     session = open_session()
     known = session.ask(asking.LIST, Nothing(), "admin").tenants
     if session.as_json:
@@ -121,10 +121,10 @@ def _list() -> None:
 
 @tenant.command("policy")
 def _policy(
-    keep_days: Annotated[int, typer.Option(help="Days for which words are kept, redacted; 0: none are.", min=0, max=3650)] = 0,
-    review_share: Annotated[float, typer.Option(help="Share of the answers that people look at.", min=0, max=1)] = 0.0,
+    keep_days: Annotated[int, typer.Option(help="Days to keep redacted request texts; 0 keeps none.", min=0, max=3650)] = 0,
+    review_share: Annotated[float, typer.Option(help="Share of answers queued for labelling.", min=0, max=1)] = 0.0,
 ) -> None:
-    """Say what is kept of your own tenant's traffic. Without --keep-days no words are, and those that were are deleted."""
+    """Set your tenant's traffic policy. Without --keep-days no texts are kept, and kept ones are deleted."""
     wanted = TrafficPolicy(store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share)
     session = open_session()
     changed = session.ask(asking.POLICY, wanted, "admin")

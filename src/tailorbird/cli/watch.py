@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.groups import CommandGroup
+from tailorbird.cli.groups import command_group
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
@@ -14,16 +14,16 @@ from tailorbird.domain.signal import Severity, Signal
 from tailorbird.usecases.operations import Nothing
 from tailorbird.usecases.operations import monitoring as asking
 
-watch = typer.Typer(cls=CommandGroup, add_completion=False, invoke_without_command=True)
+watch = command_group(runs_alone=True)
 
 
 @watch.callback()
 def _watch(
     context: typer.Context,
 ) -> None:
-    """Look now, keep the readings, and tell what is news. Exit status 3 when a reading is an alarm.
+    """Take readings of drift, service and data now, store them, and send alerts. Exit status 3 on an alarm.
 
-    `tailorbird watch list` shows earlier readings; `tailorbird worker` looks on a schedule.
+    `tailorbird watch list` shows earlier readings; `tailorbird worker` takes them on a schedule.
     """
     if context.invoked_subcommand:
         return
@@ -44,7 +44,7 @@ def _watch(
 @watch.command("list")
 def _list(
     objective: Annotated[str | None, typer.Option(help="Only readings of this objective.")] = None,
-    last: Annotated[int, typer.Option(help="How many of the newest.", min=1, max=1000)] = 50,
+    last: Annotated[int, typer.Option(help="Number of newest readings.", min=1, max=1000)] = 50,
 ) -> None:
     """Show earlier readings, newest first."""
     session = open_session()

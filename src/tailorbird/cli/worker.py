@@ -7,24 +7,25 @@ from typing import Annotated
 
 import typer
 
+from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session
 from tailorbird.processes import LogFormat, StepWorker, doing, mind_the_time, set_up, sign_and_ship, watch_all
 from tailorbird.usecases import Progress
 
-worker = typer.Typer(add_completion=False)
+worker = command()
 
 
 @worker.command()
 def _worker(
-    once: Annotated[bool, typer.Option("--once", help="End when nothing waits.")] = False,
-    log_format: Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines are written (default text).")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Exit when the queue is empty.")] = False,
+    log_format: Annotated[LogFormat | None, typer.Option("--log-format", help="Log format. [default: text]")] = None,
 ) -> None:
-    """Take up submitted runs of every tenant and do their steps; several workers share the work. Ends with Ctrl-C, giving its step back.
+    """Execute submitted runs of every tenant, step by step; workers share the queue. Ctrl-C releases the current step and exits.
 
-    It acts as the identity `worker` of each tenant, whose key must lie in the workspace. Beside the work it signs and ships checkpoints of
-    the log and watches production, as often as the settings say; with --once it does not.
+    Acts as the identity `worker` of each tenant, whose key must be in the workspace. Also signs and ships log checkpoints and monitors
+    production on the configured schedule, except with --once.
     """
     shared_options().refuse("worker", "who", "key", "as_json")
     session = open_session()
