@@ -1,11 +1,11 @@
 """tailorbird: self-hosted adaptation of language models, from an objective to a governed, served release.
 
-The rooms, in the order in which data flows:
+Packages, from the innermost layer to the outermost:
 
-domain, ports, foundations · objective, data, models, planning, rungs, training, inference, evaluation, release, serving,
-monitoring, reporting, access, ledger, integrations · lifecycle · api, console, app, cli
+domain · ports · crypto, stats, system · text · objective, data, base_models, planning, rungs, training, inference, evaluation,
+release, serving, monitoring, reporting, auth, ledger, integrations, testing · usecases · api, console · processes · cli
 
-``settings`` says what may differ between two installations; ``wiring`` is the composition root.
+``settings`` holds what differs between installations; ``wiring`` is the composition root.
 """
 
 __version__ = "0.2.0"

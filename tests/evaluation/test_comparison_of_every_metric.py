@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from tailorbird.evaluation import ComparisonRule, compare, differing_items
 from tailorbird.evaluation.comparison import MOST_UNDEFINED
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
 from tailorbird.stats.intervals import never_differing
-from tailorbird.stats.metric_direction import MEASURES, Pairing, lower_is_better
+from tailorbird.stats.metric_direction import MEASURES, lower_is_better
 from tailorbird.text.label_sets import join
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
@@ -101,15 +100,6 @@ def test_the_table_of_measures_is_the_catalogue() -> None:
     assert set(MEASURES) == set(CATALOGUE)
     assert {name for name, spec in CATALOGUE.items() if not spec.higher_is_better} == {name for name in MEASURES if lower_is_better(name)}
     assert all(spec.highest == MEASURES[name].highest for name, spec in CATALOGUE.items())
-
-
-def test_the_documented_table_is_that_of_the_measures() -> None:
-    how = {Pairing.ITEMS: "item by item", Pairing.LABEL: "item by item, on the label's items", Pairing.WHOLE: "resampled"}
-    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    for name, measure in MEASURES.items():
-        better = "less" if lower_is_better(name) else "more"
-        row = f"| `{CATALOGUE[name].written}` | {better} | {measure.unit} | {how[measure.pairing]} | {measure.margin:g} |"
-        assert row in page
 
 
 def scored(values: dict[str, list[float]], groups: list[str] | None = None, correct: bool = False) -> list[ItemResult]:

@@ -1,8 +1,7 @@
-"""Settings: where they come from, what a copy takes along, and that the page on operations names every one with its default."""
+"""Settings: where they come from, and what a copy takes along."""
 
 from __future__ import annotations
 
-import re
 import stat
 from pathlib import Path
 
@@ -12,23 +11,6 @@ import yaml
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.settings import LEFT_OUT, Settings, load_settings, portable_settings, save_settings
 from tailorbird.wiring import open_dependencies
-
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "operations.md"
-
-
-def documented() -> dict[str, str]:
-    """Setting to default, from the table of the page."""
-    section = PAGE.read_text().split("\n## Settings\n")[1].split("\n## ")[0]
-    return dict(re.findall(r"^\| `(\w+)` \| `([^`]*)` \|", section, re.MULTILINE))
-
-
-def test_every_setting_is_documented_with_its_default() -> None:
-    fields = {name: field.default for name, field in Settings.model_fields.items() if name != "workspace"}
-    table = documented()
-    assert table.keys() == fields.keys()
-    for name, default in fields.items():
-        if name != "prices":
-            assert yaml.safe_load(table[name]) == (list(default) if isinstance(default, tuple) else default), name
 
 
 def test_lists_come_from_the_file_or_with_commas_from_the_environment(tmp_path: Path) -> None:

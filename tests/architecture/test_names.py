@@ -1,0 +1,136 @@
+"""Names follow decision 0074: standard nouns for files, one class per name, environment variables read in listed places."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "src" / "tailorbird"
+
+#: Standard nouns that end in -ing: activities that have no other name (model training, traffic monitoring, prompt rendering),
+#: techniques (sequence packing, weight sharding, code signing), and the wiring of a composition root.
+STANDARD_NOUNS = frozenset({
+    *("monitoring", "planning", "reporting", "serving", "testing", "training"),
+    *("mapping", "packing", "paging", "parsing", "ranking", "rendering", "sampling", "scheduling", "scoring"),
+    *("sharding", "shipping", "signing", "streaming", "timing", "tracking", "tuning", "wiring"),
+})  # fmt: skip
+#: Module names that recur within one package, to be mended: the table of operations repeats the use cases' nouns, and the native pass
+#: is the counterpart of the package of forward passes.
+RECURRING_NAMES = frozenset({
+    ("inference", "forward"),
+    *(("usecases", name) for name in ("evidence", "feedback", "identities", "label_reviews", "monitoring")),
+    *(("usecases", name) for name in ("releases", "rollouts", "runs", "snapshots", "tenants")),
+})  # fmt: skip
+#: Class names that recur, to be mended.
+RECURRING_CLASSES = frozenset({"Measured", "_Asked", "_Conversation", "_Found", "_Lines", "_Moment"})
+#: Names that say nothing of what a file holds.
+EMPTY_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "shared", "stuff", "tools", "util", "utils"})
+
+
+@cache
+def trees() -> dict[Path, ast.Module]:
+    """Every module of the package, parsed."""
+    return {path.relative_to(PACKAGE): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def names() -> Iterator[tuple[str, str]]:
+    """Top-level package and dotted path of every module and package below it. Migrations have names of their own kind."""
+    for path in trees():
+        parts = path.parent.parts if path.name == "__init__.py" else (*path.parent.parts, path.stem)
+        if parts and "migrations" not in parts:
+            yield parts[0], ".".join(parts)
+
+
+def last(dotted: str) -> str:
+    return dotted.rpartition(".")[2]
+
+
+def test_files_are_named_by_nouns() -> None:
+    """The last word of a name, its head noun, is neither a gerund nor a participle, but for those that the field uses as nouns."""
+    heads = {dotted: last(dotted).rpartition("_")[2] for _, dotted in names()}
+    assert [dotted for dotted, head in heads.items() if head.endswith(("ing", "ed")) and head not in STANDARD_NOUNS] == []
+
+
+def test_every_standard_noun_is_used() -> None:
+    heads = {last(dotted).rpartition("_")[2] for _, dotted in names()}
+    assert sorted(STANDARD_NOUNS - heads) == []
+
+
+def test_names_say_what_a_file_holds() -> None:
+    assert [dotted for _, dotted in names() if last(dotted) in EMPTY_NAMES] == []
+
+
+def test_a_module_name_stands_once_within_a_package() -> None:
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for package, dotted in names():
+        places[package, last(dotted)].append(dotted)
+    assert {key: found for key, found in places.items() if len(found) > 1 and key not in RECURRING_NAMES} == {}
+
+
+def is_protocol(found: ast.ClassDef) -> bool:
+    return any(ast.unparse(base).partition("[")[0] == "Protocol" for base in found.bases)
+
+
+def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path, tree in trees().items():
+        for found in ast.walk(tree):
+            if isinstance(found, ast.ClassDef) and not (path.parts[0] == "ports" and is_protocol(found)):
+                places[found.name].append(path.as_posix())
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in RECURRING_CLASSES} == {}
+
+
+#: Where the environment is read besides ``settings.py``, and why.
+ENVIRONMENT_READERS = {
+    "cli/main.py": "the server that a command asks, handed to the verbs",
+    "data/readers/remote.py": "Azure's connection string, as its client reads it",
+    "inference/native/compiler.py": "the user's cache folder (XDG)",
+    "inference/native/library.py": "the compiler (CXX)",
+    "processes/engine_process.py": "the secret shared with the gateway, removed when read; OpenMP's waiting policy",
+    "processes/supervisor.py": "hands its environment and that secret to the engine",
+    "system/sandbox/client.py": "hands a few variables to a confined process",
+    "training/process_group.py": "rank and size of the process group (torch.distributed)",
+    "training/process_launch.py": "hands its environment to the processes of a group",
+    "training/trainer.py": "size of the process group",
+    "training/worker_main.py": "rank in the process group",
+    # To become settings:
+    "inference/forward/precision.py": "TAILORBIRD_PRECISION",
+    "inference/forward_factory.py": "TAILORBIRD_KERNELS",
+    "inference/weight_loader.py": "TAILORBIRD_ENGINE_MEMORY_MB",
+    "inference/worker.py": "TAILORBIRD_ENGINE_KV_MB",
+    "training/sharding.py": "TAILORBIRD_SHARD",
+}
+
+
+def reads_environment(tree: ast.Module) -> bool:
+    """Whether a module reads ``os.environ`` or calls ``os.getenv``."""
+    return any(
+        (isinstance(found, ast.Attribute) and ast.unparse(found) in ("os.environ", "os.getenv", "os.environb"))
+        or (isinstance(found, ast.ImportFrom) and found.module == "os" and {"environ", "getenv"} & {alias.name for alias in found.names})
+        for found in ast.walk(tree)
+    )
+
+
+def test_the_environment_is_read_in_settings_and_the_listed_places() -> None:
+    readers = {path.as_posix() for path, tree in trees().items() if reads_environment(tree)} - {"settings.py"}
+    assert readers <= ENVIRONMENT_READERS.keys()
+
+
+def test_the_tests_have_one_root() -> None:
+    configured = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    assert configured["pythonpath"] == ["tests"]
+    assert {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")} <= {"support"}
+
+
+@pytest.mark.parametrize(
+    ("source", "reads"), [("import os\nos.environ['A']", True), ("from os import getenv", True), ("import os\nos.sep", False)]
+)
+def test_a_reader_of_the_environment_is_recognised(source: str, *, reads: bool) -> None:
+    assert reads_environment(ast.parse(source)) == reads

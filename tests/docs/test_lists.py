@@ -1,0 +1,226 @@
+"""Lists in the documentation are those of the code, in both directions: no entry is missing, and none is left over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tailorbird.cli.invocation import ExitStatus
+from tailorbird.cli.main import VERBS
+from tailorbird.data.readers.parser_process import READERS
+from tailorbird.data.readers.text_files import FOLDER
+from tailorbird.domain.curation import PersonalKind, PrivacyAction, QualityRule
+from tailorbird.domain.feedback import FeedbackKind
+from tailorbird.domain.identity import Role
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.objective import AdapterWishes, Limits, LiveKpi, Objective, RiskTier, SplitPolicy
+from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, metrics_for
+from tailorbird.objective.templates import TEMPLATES
+from tailorbird.settings import Settings
+from tailorbird.stats.metric_direction import MEASURES, Pairing, lower_is_better
+from tailorbird.training.methods import methods
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def section(name: str, heading: str) -> str:
+    """The text of one section of a page without its fenced blocks, up to the next heading of the same level."""
+    level = heading.partition(" ")[0]
+    prose = re.sub(r"^```.*?^```$", "", page(name), flags=re.DOTALL | re.MULTILINE)
+    _, found, rest = prose.partition(f"\n{heading}\n")
+    assert found, f"docs/{name} has no section {heading!r}"
+    return re.split(rf"^#{{1,{len(level)}}} ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of every table row in ``text``, without heads and rules."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    heads = {lines[number - 1] for number, line in enumerate(lines) if re.fullmatch(r"[|:\s-]+", line)}
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line not in heads]
+    return [row for row in cells if not re.fullmatch(r"[:\s-]*", "".join(row))]
+
+
+def quoted(text: str) -> list[str]:
+    """Everything in backticks."""
+    return re.findall(r"`([^`]+)`", text)
+
+
+def column(text: str, number: int = 0) -> list[str]:
+    """What stands in backticks in one column of the tables of ``text``."""
+    return [name for row in rows(text) for name in quoted(row[number])]
+
+
+def row_of(text: str, head: str) -> list[str]:
+    (found,) = [row for row in rows(text) if row[0].strip("*`") == head]
+    return found
+
+
+def same(listed: Iterable[str], known: Iterable[str]) -> None:
+    """Both name the same, each once."""
+    assert sorted(listed) == sorted(known)
+
+
+def test_concepts_name_every_rung() -> None:
+    same(quoted(row_of(section("concepts.md", "## Terms"), "rung")[1]), RungKind)
+
+
+def test_the_page_of_rungs_has_a_row_for_each() -> None:
+    assert set(column(page("rungs.md").split("\n## ")[0])) == set(RungKind)
+
+
+def test_concepts_have_every_risk_tier_with_its_confidence() -> None:
+    told = {row[0]: row[1] for row in rows(section("concepts.md", "## Risk tiers"))}
+    assert told == {tier.value: f"{tier.confidence:.0%}".replace("%", " %") for tier in RiskTier}
+
+
+def test_the_tutorial_names_every_role() -> None:
+    (listed,) = re.findall(r"one per\s+role: ([^.]*)\.", page("tutorial.md"))
+    same(quoted(listed), Role)
+
+
+#: Columns of the table of KPIs in ``docs/objective.md``.
+COLUMNS = (AnswerKinds.LABEL, AnswerKinds.LABELS, AnswerKinds.TEXT, AnswerKinds.RANKING)
+
+
+@pytest.mark.parametrize("number", range(len(COLUMNS)), ids=[kind.name for kind in COLUMNS])
+def test_the_objective_page_lists_the_metrics_of_each_task(number: int) -> None:
+    table = [row for row in rows(section("objective.md", "## KPIs")) if row[number + 1].startswith("yes")]
+    same((name for row in table for name in quoted(row[0]) if name != "referral" and name != "task.format"), metrics_for(COLUMNS[number]))
+
+
+@pytest.mark.parametrize(("head", "kind"), list(zip(("classify", "classify, labels: many", "generate", "rank"), COLUMNS, strict=True)))
+def test_the_evaluation_page_lists_the_metrics_of_each_task(head: str, kind: AnswerKinds) -> None:
+    (row,) = [row for row in rows(section("evaluation.md", "## Metrics")) if row[0].replace("`", "") == head]
+    same((name for name in quoted(row[1]) if name not in ("referral", "task.format")), metrics_for(kind))
+
+
+def test_the_evaluation_page_has_direction_unit_and_margin_of_every_metric() -> None:
+    how = {Pairing.ITEMS: "item by item", Pairing.LABEL: "item by item, on the label's items", Pairing.WHOLE: "resampled"}
+    known = [
+        [
+            f"`{CATALOGUE[name].written}`",
+            "less" if lower_is_better(name) else "more",
+            measure.unit,
+            how[measure.pairing],
+            f"{measure.margin:g}",
+        ]
+        for name, measure in MEASURES.items()
+    ]
+    assert rows(section("evaluation.md", "## Comparison")) == known
+
+
+def test_the_objective_page_has_every_key() -> None:
+    same(column(section("objective.md", "## Keys")), Objective.model_fields)
+
+
+def test_the_objective_page_has_every_limit() -> None:
+    same(quoted(row_of(section("objective.md", "## Keys"), "limits")[1]), Limits.model_fields)
+
+
+def test_the_objective_page_has_every_key_of_a_split() -> None:
+    same(column(section("objective.md", "## Shifted data")), SplitPolicy.model_fields)
+
+
+def test_the_objective_page_has_every_live_kpi() -> None:
+    listed = quoted(section("objective.md", "## Live KPIs"))
+    same(listed, LiveKpi.model_json_schema()["properties"]["metric"]["enum"])
+
+
+def test_the_objective_page_has_every_format() -> None:
+    local = [name for name in column(section("objective.md", "## Data sources")) if re.fullmatch(r"messages(\.\w+|/)", name)]
+    same([name.removeprefix("messages").replace("/", FOLDER) for name in local], READERS)
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/tutorial.md"])
+def test_the_first_pages_name_every_format(path: str) -> None:
+    (sentence,) = re.findall(r"reads? CSV[^.]*", (ROOT / path).read_text(encoding="utf-8"))
+    spelled = {".parquet": "Parquet"} | {kind: kind.removeprefix(".").upper() for kind in READERS if kind not in (FOLDER, ".parquet")}
+    same(re.findall(r"\b(?:[A-Z]{3,}|Parquet)\b", sentence), spelled.values())
+    assert "folder" in sentence
+
+
+def test_the_data_page_names_every_format() -> None:
+    (sentence,) = re.findall(r"^Formats: ([^;]*);", page("data.md"), flags=re.MULTILINE)
+    same(quoted(sentence), (kind for kind in READERS if kind != FOLDER))
+
+
+def test_the_objective_page_has_the_policies_of_curation() -> None:
+    text = section("objective.md", "## Curation")
+    same(column(text), PrivacyAction)
+    (kinds,) = re.findall(r"^Kinds: (.*?)\bneed\s+a\s+model\b", text, flags=re.DOTALL | re.MULTILINE)
+    same(quoted(kinds), PersonalKind)
+    (rules,) = re.findall(r"^Quality rules: ([^.]*)\.", text, flags=re.MULTILINE)
+    same(quoted(rules), QualityRule)
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/objective.md"])
+def test_every_template_is_named(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    found = re.search(r"init --template ([a-z]+)`?\s*(?:#|\()\s*or ([^)\n]*(?:\n[^)\n]*\))?)", text)
+    assert found
+    same([found[1], *re.findall(r"[a-z]+(?:-[a-z]+)*", found[2].partition(")")[0])], TEMPLATES)
+
+
+def test_the_cli_page_lists_every_exit_status() -> None:
+    table = rows(section("cli.md", "## Exit statuses"))
+    assert [(row[0], row[1].strip("`")) for row in table] == [(str(status.value), status.name) for status in ExitStatus]
+    assert all(row[2] for row in table)
+
+
+def test_the_cli_page_lists_every_verb_as_help_does() -> None:
+    listed = re.findall(r"^\| `([a-z]+)` \| (.+) \|$", page("cli.md"), flags=re.MULTILINE)
+    assert listed == [(verb, what) for verb, (_, what) in VERBS.items() if verb != "engine"]
+
+
+def test_the_operations_page_lists_every_setting_with_its_default() -> None:
+    fields = {name: field.default for name, field in Settings.model_fields.items() if name != "workspace"}
+    table = {row[0].strip("`"): row[1].strip("`") for row in rows(section("operations.md", "## Settings"))}
+    assert table.keys() == fields.keys()
+    for name, default in fields.items():
+        if name != "prices":
+            assert yaml.safe_load(table[name]) == (list(default) if isinstance(default, tuple) else default), name
+
+
+def test_the_training_page_lists_every_option() -> None:
+    same(column(section("training.md", "## Training options")), AdapterWishes.model_fields)
+
+
+def test_the_training_page_lists_every_method() -> None:
+    same(column(section("training.md", "## Methods")), methods())
+
+
+def test_the_training_page_lists_every_finding_of_the_doctor() -> None:
+    table = rows(section("training.md", "## The doctor"))
+    listed = {code: row[1] for row in table for code in quoted(row[0])}
+    folder = ROOT / "src" / "tailorbird" / "training"
+    source = "".join(path.read_text(encoding="utf-8") for path in (folder / "preflight").glob("*.py"))
+    found = {code: kind for kind, code in re.findall(r'\b(blocking|warning)\("(\w+)"', source)}
+    assert len(found) > 12
+    assert found.items() <= listed.items()
+    everything = "".join(path.read_text(encoding="utf-8") for path in folder.rglob("*.py"))
+    assert [code for code in listed if f'"{code}"' not in everything] == []
+
+
+def test_the_monitoring_page_lists_every_signal() -> None:
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "tailorbird" / "monitoring").glob("*.py"))
+    same(column(section("monitoring.md", "## Signals")), set(re.findall(r'"((?:drift|service|feedback|data)\.\w+)"', source)))
+
+
+def test_the_serving_page_lists_every_kind_of_feedback() -> None:
+    (listed,) = re.findall(r"^`kind` is ([^;]*);", page("serving.md"), flags=re.MULTILINE)
+    same(quoted(listed), FeedbackKind)
+
+
+def test_a_row_is_read_with_its_cells() -> None:
+    text = "| a | b |\n|---|---|\n| `x`, `y` | 1 |\n\n| c |\n|---|\n| `z` |\n"
+    assert rows(text) == [["`x`, `y`", "1"], ["`z`"]]
+    assert column(text) == ["x", "y", "z"]
