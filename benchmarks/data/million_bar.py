@@ -24,8 +24,8 @@ from typing import Any
 from objectives import Folder, objective_of
 from rows import ROOT, made_rows
 
-from tailorbird.data import SnapshotRequest, build_snapshot
 from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.data import SnapshotRequest, build_snapshot
 
 ROWS = 1_000_000
 SEED = 3

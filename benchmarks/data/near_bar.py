@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
 from peers import python_of, versions
 from rows import MISSES, PLANTED, banking77, made_rows, typos
-from support.disjoint_sets import Forest
 
+from support.disjoint_sets import Forest
 from tailorbird.data.duplicates import near_duplicates
 from tailorbird.text.normalisation import normalise
 

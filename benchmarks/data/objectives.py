@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tailorbird.domain.curation import CurationPolicy
-from tailorbird.domain.objective import Business, DataSource, Kpi, Objective, DataOrigin, RiskTier, Task, TaskKind
-from tailorbird.domain.value import Digest
 from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.domain.curation import CurationPolicy
+from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, Objective, RiskTier, Task, TaskKind
+from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 
 ORIGIN = DataOrigin(origin="a benchmark", license="CC-BY-4.0")

@@ -25,11 +25,11 @@ from remembering import RememberingTrainer
 
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Climb
-from tailorbird.usecases import Progress
-from tailorbird.usecases.runs.reports import RunReport, report
-from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.runs.submit import adapt
 from tailorbird.ports.trainer import Example, ReportProgress, TrainedModel, Trainer, TrainingJob
+from tailorbird.usecases import Progress
+from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
+from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.runs.submit import adapt
 
 RESULTS = ROOT / "benchmarks" / "results" / "banking77.jsonl"
 WORK = ROOT / ".cache" / "benchmarks" / "banking77"

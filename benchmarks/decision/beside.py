@@ -19,9 +19,9 @@ from typing import Any
 from cases import ROOT, Case, base_folder, settings_of
 from estimates import HERE, inputs_of, say
 
-from tailorbird.domain.timing import Calibration
 from tailorbird.domain.plan import Machine
 from tailorbird.planning.time_and_cost import loop_time
+from tailorbird.domain.timing import Calibration
 
 sys.path.insert(0, str(ROOT / "benchmarks" / "training"))
 

@@ -19,11 +19,11 @@ from typing import Any
 
 from cases import DIGEST, ROOT, Case, base_folder, job_of, settings_of
 
-from tailorbird.domain.timing import Calibration
+from tailorbird.base_models import ModelDigests, describe
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, Prices, TokenProfile
-from tailorbird.base_models import ModelDigests, describe
+from tailorbird.domain.timing import Calibration
 from tailorbird.planning import PlanInputs
 from tailorbird.planning.time_and_cost import loop_time
 from tailorbird.planning.memory import training_memory
@@ -87,8 +87,8 @@ def worker(script: str, case: Case) -> dict[str, Any]:
 
 def inputs_of(case: Case, machine: Machine, timed: tuple[Calibration, ...]) -> PlanInputs:
     """What the planner would be given for a case."""
+    from tailorbird.training.batches import shared_prefix
     from tailorbird.training.tokenization import RowTokenizer
-    from tailorbird.training.packing import shared_prefix
 
     folder = base_folder(case.base)
     job = job_of(case, Path("/nonexistent"))

@@ -21,8 +21,8 @@ from playing import played
 from remembering import Known
 
 from tailorbird.domain.ladder import Climb, Ladder, RungKind
-from tailorbird.stats.power import pass_probability
 from tailorbird.stats.intervals import spend
+from tailorbird.stats.power import pass_probability
 
 WORK = ROOT / ".cache" / "benchmarks" / "kinds"
 NONE = "none passes"

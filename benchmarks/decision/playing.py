@@ -17,8 +17,8 @@ from remembering import Known, RememberingEngine, RememberingTrainer
 from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Ladder
 from tailorbird.usecases import Progress
-from tailorbird.usecases.runs.reports import report
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
+from tailorbird.usecases.runs.reports import report
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.steps.transitions import choose_step
 

@@ -19,15 +19,15 @@ import numpy as np
 from cases import DATA, DIGEST, ROOT
 from scipy.stats import bootstrap
 
+from tailorbird.base_models import pull
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.retrieval import Entry
 from tailorbird.evaluation.ranking import ndcg
-from tailorbird.text.search_index import SearchIndex, write_index
 from tailorbird.inference import open_encoder, open_model_reader
-from tailorbird.base_models import pull
 from tailorbird.planning.ladder import EPOCHS
 from tailorbird.ports.trainer import JudgedQuery, RankingJob
+from tailorbird.text.search_index import SearchIndex, write_index
 from tailorbird.training import open_trainer
 
 FOLDS, DEPTH, CONFIDENCE = 5, 100, 0.95

@@ -7,10 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec
-from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.inference import open_engine
 
 work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))

@@ -18,9 +18,9 @@ from statistics import quantiles
 
 from databases import empty_database
 
-from tailorbird.domain.event import Checkpoint
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.crypto.merkle import verify_consistency
+from tailorbird.domain.event import Checkpoint
 from tailorbird.ledger import open_ledger
 from tailorbird.ports.ledger import Ledger
 

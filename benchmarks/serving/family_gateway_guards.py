@@ -13,7 +13,7 @@ import numpy as np
 from run import Bar, Measured
 
 from tailorbird.domain.objective import RiskTier
-from tailorbird.domain.rollout import Rollout, RolloutAction, RolloutPlan, RolloutStep, Sums, ArmTally
+from tailorbird.domain.rollout import ArmTally, Rollout, RolloutAction, RolloutPlan, RolloutStep, Sums
 from tailorbird.serving import judge
 
 BARS: dict[str, Bar] = {

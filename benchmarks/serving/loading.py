@@ -18,10 +18,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from support.serving import House
-from tailorbird.processes.http_servers import free_port
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.quota import QuotaLimits
 from tailorbird.domain.value import Digest
+from tailorbird.processes.http_servers import free_port
 
 HERE = Path(__file__).resolve().parent
 CHAT = "/v1/chat/completions"

@@ -13,12 +13,12 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from support.serving import DirectDriver, House
-from tailorbird.processes import gateway_app
-from tailorbird.processes.http_servers import Server, ended_by_signals, listen
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
-from tailorbird.crypto.canonical_json import short
 from tailorbird.ports.engine import Chunk, LabelScores
+from tailorbird.processes import gateway_app
+from tailorbird.processes.http_servers import Server, ended_by_signals, listen
 from tailorbird.wiring import SystemClock
 
 WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))

@@ -22,12 +22,12 @@ from loading import LIMITS
 from run import say
 
 from support.serving import House, make_release
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
-from tailorbird.crypto.canonical_json import digest_of
 
 HERE = Path(__file__).resolve().parent
 ENGINE_SECRET = "benchmark"

@@ -11,9 +11,9 @@ from pathlib import Path
 from own import ENGINE_SECRET, base_folder
 
 from support.serving import House
-from tailorbird.processes.engine_process import serve_engine
 from tailorbird.domain.deployment import Servable
 from tailorbird.ports.engine import LiveEngine, LoadRequest
+from tailorbird.processes.engine_process import serve_engine
 
 
 def admit(house: House, request: LoadRequest) -> Servable:

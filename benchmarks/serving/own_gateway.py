@@ -9,9 +9,9 @@ from pathlib import Path
 from own import ENGINE_SECRET
 
 from support.serving import House
+from tailorbird.integrations.loopback import open_driver
 from tailorbird.processes import gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
-from tailorbird.integrations.loopback import open_driver
 from tailorbird.wiring import SystemClock
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from tailorbird.training import batches, decoder, loss, network, packing, tree_attention
-from tailorbird.training.fused_linears import projection
+from tailorbird.training import batches, decoder, loss, network, tree_attention
+from tailorbird.training.decoder import projection
 
 
 def _no_sharing() -> None:
     """Every row computes its whole prompt."""
-    packing.shared_prefix = _nothing  # type: ignore[assignment]
+    batches.shared_prefix = _nothing  # type: ignore[assignment]
     batches.narrowed_prefix = _nothing  # type: ignore[assignment]
 
 
@@ -33,7 +33,9 @@ def _false(*_: Any) -> bool:
 def _stock_attention() -> None:
     """torch's attention kernel for each block, differentiated by autograd."""
 
-    def attention(qkv_TND: torch.Tensor, angles: Any, tree: tree_attention.AttentionTree, heads: tuple[int, int], scale: float) -> torch.Tensor:
+    def attention(
+        qkv_TND: torch.Tensor, angles: Any, tree: tree_attention.AttentionTree, heads: tuple[int, int], scale: float
+    ) -> torch.Tensor:
         turning, half = sum(heads), qkv_TND.shape[-1] // 2
         turned, value = qkv_TND[:, :turning], qkv_TND[:, turning:]
         turned = turned * angles[0] + torch.cat([-turned[..., half:], turned[..., :half]], dim=-1) * angles[1]

@@ -15,17 +15,18 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from workload import ALL_LINEAR, Spec
 
-from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.packing import pack
+from tailorbird.training.tokenization import TokenizedRow
 
 
 def main() -> None:
     spec = Spec.load(sys.argv[1])
     torch.set_num_threads(spec.threads)
     rows = [
-        TokenizedRow(tuple(ids), prompt) for ids, prompt in json.loads(Path(spec.rows).read_text(encoding="utf-8"))["train"][: spec.batch_size]
+        TokenizedRow(tuple(ids), prompt)
+        for ids, prompt in json.loads(Path(spec.rows).read_text(encoding="utf-8"))["train"][: spec.batch_size]
     ]
     learner = Learner(read_model(Path(spec.base), torch.float32, torch.device("cpu")), settings(spec), Path(spec.base))
     parameters = method_named("lora").prepare(learner)

@@ -220,9 +220,9 @@ def main() -> None:
 
 def _workloads(threads: int) -> tuple[Spec, Spec]:
     """The short and the long instruction: rows are encoded once, and both sides read the same ids."""
+    from tailorbird.base_models import pull
     from tailorbird.domain.prompt import PromptSpec
     from tailorbird.inference import open_model_reader
-    from tailorbird.base_models import pull
     from tailorbird.ports.trainer import Example
     from tailorbird.training.tokenization import RowTokenizer
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from support.control import NowClock, control_app, served, use_clock
-from tailorbird.api.policy import OWN, PUBLIC
+from tailorbird.api.authentication import OWN, PUBLIC
 from tailorbird.auth import ROLES_FOR
 from tailorbird.domain.identity import Role
 from tailorbird.usecases import Dependencies

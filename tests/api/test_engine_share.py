@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailorbird.api.engine_share import EngineShare
+from tailorbird.api.request_context import EngineShare
 
 
 class Watch:

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute, APIRouter
 from support.control import OBJECTIVE, ROWS, act, code, control_app, open_office, session, upload, whole_app
 from support.serving import House, make_release
 from tailorbird import auth
-from tailorbird.api.policy import LOG_OUT, OWN, PUBLIC, UPLOAD
+from tailorbird.api.authentication import LOG_OUT, OWN, PUBLIC, UPLOAD
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow

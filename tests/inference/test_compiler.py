@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.inference.native import compiler
-from tailorbird.inference.native.compiler import is_ours, load_compiled
+from tailorbird.inference.native import library
+from tailorbird.inference.native.library import is_ours, load_compiled
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 
@@ -37,7 +38,7 @@ def answer(source: Path) -> int:
 def forged(folder: Path, tmp_path: Path) -> bytes:
     """Another library, as an attacker would put it there."""
     (tmp_path / "forged.cpp").write_text('extern "C" int answer() { return 666; }')
-    compiler._compile(tmp_path / "forged.cpp", COMMAND, tmp_path / "forged.so")
+    library._compile(tmp_path / "forged.cpp", COMMAND, tmp_path / "forged.so")
     return (tmp_path / "forged.so").read_bytes()
 
 
@@ -50,23 +51,23 @@ def put(path: Path, data: bytes) -> None:
 def test_it_is_compiled_once_and_taken_from_the_cache(folder: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer(source) == 42
     assert {path.stat().st_mode & 0o077 for path in (folder, *folder.iterdir())} == {0}
-    monkeypatch.setattr(compiler, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
     assert answer(source) == 42
 
 
 @pytest.mark.parametrize("damage", ["bytes", "record", "link"])
 def test_another_library_under_its_name_is_not_loaded(damage: str, folder: Path, source: Path, tmp_path: Path) -> None:
     assert answer(source) == 42
-    [library] = folder.glob("*.so")
+    [found] = folder.glob("*.so")
     wrong = forged(folder, tmp_path)
     if damage == "bytes":
-        put(library, wrong)
+        put(found, wrong)
     elif damage == "record":
-        put(library, wrong)
-        library.with_suffix(".sha256").unlink()
+        put(found, wrong)
+        found.with_suffix(".sha256").unlink()
     else:
-        library.unlink()
-        library.symlink_to(tmp_path / "forged.so")
+        found.unlink()
+        found.symlink_to(tmp_path / "forged.so")
     assert answer(source) == 42
 
 
@@ -75,10 +76,10 @@ def test_a_folder_that_others_may_write_is_not_used(
     opened: Callable[[Path], Path], folder: Path, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert answer(source) == 42
-    [library] = folder.glob("*.so")
+    [found] = folder.glob("*.so")
     wrong = forged(folder, tmp_path)
-    put(library, wrong)
-    put(library.with_suffix(".sha256"), compiler.hashlib.sha256(wrong).hexdigest().encode())
+    put(found, wrong)
+    put(found.with_suffix(".sha256"), hashlib.sha256(wrong).hexdigest().encode())
     opened(folder).chmod(0o777)
     assert not is_ours(folder)
     assert answer(source) == 42
@@ -87,16 +88,16 @@ def test_a_folder_that_others_may_write_is_not_used(
 
 def test_a_file_that_others_may_write_is_not_used(folder: Path, source: Path, tmp_path: Path) -> None:
     assert answer(source) == 42
-    [library] = folder.glob("*.so")
+    [found] = folder.glob("*.so")
     wrong = forged(folder, tmp_path)
-    put(library, wrong)
-    put(library.with_suffix(".sha256"), compiler.hashlib.sha256(wrong).hexdigest().encode())
-    library.chmod(0o666)
+    put(found, wrong)
+    put(found.with_suffix(".sha256"), hashlib.sha256(wrong).hexdigest().encode())
+    found.chmod(0o666)
     assert answer(source) == 42
 
 
 def test_what_belongs_to_somebody_else_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cache").mkdir(mode=0o700)
     assert is_ours(tmp_path / "cache")
-    monkeypatch.setattr(compiler.os, "getuid", lambda: os.geteuid() + 1)
+    monkeypatch.setattr(os, "getuid", lambda: os.geteuid() + 1)
     assert is_ours(tmp_path / "cache") == (os.geteuid() == 0)

@@ -17,9 +17,8 @@ from support.oracle import LABELS, TEXTS, MakeModel, Reference, conversation, ed
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.inference import open_engine, weight_loader
-from tailorbird.inference.forward.precision import Precision
-from tailorbird.inference.forward.weights import read_weights
+from tailorbird.inference import forward_factory, open_engine
+from tailorbird.inference.forward.weights import Precision, read_weights
 from tailorbird.inference.text.chat import ChatFormat
 
 
@@ -45,7 +44,7 @@ def test_a_base_is_read_once_and_freed_with_its_last_servable(tiny: Path, tmp_pa
         reads.append(folder)
         return read_weights(folder, placement)
 
-    monkeypatch.setattr(weight_loader, "read_weights", counted)
+    monkeypatch.setattr(forward_factory, "read_weights", counted)
     write_adapter(tiny, tmp_path / "adapter")
     engine = open_engine("fp32")
     one, two = servable(tiny, "one"), servable(tiny, "two", adapter=tmp_path / "adapter")

@@ -13,7 +13,7 @@ from support.oracle import TEXTS, MakeModel, Reference, conversation, servable, 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.text.text_stream import StopWatch, TextStream
+from tailorbird.inference.text.decoding import StopWatch, TextStream
 
 GREEDY = Sampling(max_tokens=12)
 

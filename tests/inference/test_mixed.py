@@ -19,9 +19,9 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.inference import open_engine, worker
 from tailorbird.inference.forward.batch import Part, build_batch
-from tailorbird.inference.forward.precision import place
+from tailorbird.inference.forward.weights import place
+from tailorbird.inference.forward_factory import reader_of_adapters, reader_of_decoders
 from tailorbird.inference.native import library
-from tailorbird.inference.weight_loader import reader_of_adapters, reader_of_decoders
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
 from tailorbird.text.search_index import write_index
 

@@ -19,10 +19,10 @@ from tailorbird.api.generation_requests import parse_chat
 from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.prompt import Sampling
 from tailorbird.inference import open_engine
-from tailorbird.inference.jobs.weight_lease import WeightLease
+from tailorbird.inference.jobs import WeightLease
 from tailorbird.inference.model_runner import ModelRunner
 from tailorbird.inference.native import library
-from tailorbird.inference.text.sampling import RowSampler, choose, likeliest
+from tailorbird.inference.text.decoding import RowSampler, choose, likeliest
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, ScoreRequest, Told
 
 LONG = Sampling(max_tokens=24)

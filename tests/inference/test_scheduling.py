@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tailorbird.inference.scheduling import BLOCK, BlockPool, FairQueue, Scheduler, SchedulerLimits, Sequence, salt_of
+from tailorbird.inference.scheduling import BLOCK, BlockPool, FairQueue, Scheduler, SchedulerLimits, TokenSequence, salt_of
 
 SALTS = {"acme": salt_of("acme", "sha256:a"), "beta": salt_of("beta", "sha256:a")}
 
 
-def sequence(owner: str, length: int, room: int = 0, leaves: int = 0, first: int = 0) -> Sequence:
-    return Sequence(owner, SALTS[owner], [first + token for token in range(length)], room, leaves)
+def sequence(owner: str, length: int, room: int = 0, leaves: int = 0, first: int = 0) -> TokenSequence:
+    return TokenSequence(owner, SALTS[owner], [first + token for token in range(length)], room, leaves)
 
 
 class Traffic(RuleBasedStateMachine):
@@ -22,7 +22,7 @@ class Traffic(RuleBasedStateMachine):
         super().__init__()
         self.pool = BlockPool(24)
         self.scheduler = Scheduler(self.pool, SchedulerLimits(running=4, prefill=24, alone=48))
-        self.alive: list[Sequence] = []
+        self.alive: list[TokenSequence] = []
         self.finished = 0
 
     @rule(
@@ -59,7 +59,7 @@ class Traffic(RuleBasedStateMachine):
             if part.last:
                 self._goes_on(part.sequence)
 
-    def _goes_on(self, going: Sequence) -> None:
+    def _goes_on(self, going: TokenSequence) -> None:
         if going.leaves or len(going.tokens) >= going.longest:
             self.scheduler.end(going)
             self.alive.remove(going)
@@ -90,7 +90,7 @@ TestTraffic = Traffic.TestCase
 TestTraffic.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
-def run_to_end(scheduler: Scheduler, *sequences: Sequence) -> None:
+def run_to_end(scheduler: Scheduler, *sequences: TokenSequence) -> None:
     for each in sequences:
         scheduler.add(each)
     while step := scheduler.plan():
@@ -117,8 +117,8 @@ def test_keys_of_one_tenant_with_different_groups_share_no_beginning() -> None:
     """By the time that an answer takes, one could tell which documents another was shown."""
     scheduler = Scheduler(BlockPool(64), SchedulerLimits())
 
-    def asked_for(*groups: str) -> Sequence:
-        return Sequence("acme", SALTS["acme"], list(range(50)), groups=frozenset(groups))
+    def asked_for(*groups: str) -> TokenSequence:
+        return TokenSequence("acme", SALTS["acme"], list(range(50)), groups=frozenset(groups))
 
     cached = []
     for groups in ((), ("board",), ("board",), ("board", "sales"), ("sales", "board"), ("boardsales",), ("board\0sales",), ()):
@@ -136,7 +136,7 @@ def test_what_is_watched_is_always_computed() -> None:
     scheduler = Scheduler(BlockPool(64), SchedulerLimits())
     whole = sequence("acme", 64)
     run_to_end(scheduler, whole)
-    watched = Sequence("acme", SALTS["acme"], list(range(64)), watched=20)
+    watched = TokenSequence("acme", SALTS["acme"], list(range(64)), watched=20)
     scheduler.add(watched)
     [part] = scheduler.plan()
     assert part.start == watched.cached == 16

@@ -24,7 +24,7 @@ from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.errors import Unavailable
 from tailorbird.domain.ladder import Conclusion
 from tailorbird.domain.run import RunState, StepState
-from tailorbird.ledger import migration, open_ledger
+from tailorbird.ledger import database, open_ledger
 from tailorbird.ledger.database import open_database
 from tailorbird.ledger.row_mapping import text_of
 from tailorbird.ledger.tables import log_nodes, metadata
@@ -52,7 +52,7 @@ def moved(url: str, revision: str) -> None:
         database.make()
         with database.writing() as connection:
             current = MigrationContext.configure(connection).get_current_revision() or ""
-            config = migration.alembic_config(connection)
+            config = database.alembic_config(connection)
             (command.upgrade if revision > current else command.downgrade)(config, revision)
 
 
@@ -102,7 +102,7 @@ def test_migrating_again_changes_nothing(empty_url):
 
 
 def test_down_and_up_again_is_where_it_was(empty_url):
-    revisions = [script.revision for script in ScriptDirectory(str(migration.SCRIPTS)).walk_revisions()][::-1]
+    revisions = [script.revision for script in ScriptDirectory(str(database.SCRIPTS)).walk_revisions()][::-1]
     schemas = {}
     for revision in revisions:
         moved(empty_url, revision)
@@ -111,11 +111,11 @@ def test_down_and_up_again_is_where_it_was(empty_url):
     for revision in revisions[-2::-1]:
         moved(empty_url, revision)
         assert schema(empty_url) == schemas[revision]
-    assert schema(migrated(empty_url)) == schemas[migration.NEWEST]
+    assert schema(migrated(empty_url)) == schemas[database.NEWEST]
 
 
 def test_the_newest_revision_is_the_one_that_is_named():
-    assert ScriptDirectory(str(migration.SCRIPTS)).get_heads() == [migration.NEWEST]
+    assert ScriptDirectory(str(database.SCRIPTS)).get_heads() == [database.NEWEST]
 
 
 def test_a_migration_that_breaks_off_leaves_nothing(empty_url, monkeypatch):
@@ -126,10 +126,10 @@ def test_a_migration_that_breaks_off_leaves_nothing(empty_url, monkeypatch):
         upgrade(connection)
         raise Killed
 
-    upgrade = migration._upgrade
+    upgrade = database._upgrade
     with closing(open_ledger(empty_url)) as ledger:
         with monkeypatch.context() as patched:
-            patched.setattr(migration, "_upgrade", half)
+            patched.setattr(database, "_upgrade", half)
             with pytest.raises(Killed):
                 ledger.migrate()
         assert schema(empty_url) == {}

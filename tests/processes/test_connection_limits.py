@@ -13,7 +13,7 @@ import pytest
 
 from support.processes import ASK, CHAT, Live, live
 from support.serving import House
-from tailorbird.processes.connection_limits import ConnectionLimits, connection_limits_for, raise_descriptors
+from tailorbird.processes.connections import ConnectionLimits, connection_limits_for, raise_descriptors
 
 
 @dataclass(eq=False)

@@ -14,8 +14,7 @@ from support.certificates import make_certificate, trusting
 from support.processes import in_thread
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.processes import Listening, tls_of
-from tailorbird.processes.gateway import announce
-from tailorbird.processes.origins import check_urls, own_origins
+from tailorbird.processes.gateway import announce, check_urls, own_origins
 from tailorbird.processes.tls import check_proxies, is_open
 
 

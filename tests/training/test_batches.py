@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.training_samples import settings
-from tailorbird.training.batches import Batches, divide
-from tailorbird.training.packing import packed_tokens, shared_prefix
-from tailorbird.training.schedule import learning_rate
+from tailorbird.training.batches import Batches, divide, packed_tokens, shared_prefix
+from tailorbird.training.optimiser import learning_rate
 from tailorbird.training.tokenization import TokenizedRow
 
 tokens = st.lists(st.integers(0, 2), min_size=2, max_size=12)

@@ -12,9 +12,8 @@ from tailorbird.domain.prompt import Message
 from tailorbird.ports.trainer import Example
 from tailorbird.text.conversations import fold_turns
 from tailorbird.training import open_trainer
-from tailorbird.training.batches import divide
+from tailorbird.training.batches import divide, pack, shared_prefix
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.packing import pack, shared_prefix
 from tailorbird.training.process_group import ProcessGroup
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow, each_turn
 from tailorbird.training.validation import ValidationRows

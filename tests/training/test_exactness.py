@@ -10,11 +10,10 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from support.training_samples import settings
 from tailorbird.training import tree_attention
-from tailorbird.training.batches import divide
+from tailorbird.training.batches import divide, pack, shared_prefix
 from tailorbird.training.loss import answer_loss
 from tailorbird.training.methods import Learner, method_named, methods
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.packing import pack, shared_prefix
 from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.tree_attention import grow_tree
 

@@ -21,8 +21,8 @@ from support.training_samples import MakeJob
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
 from tailorbird.training import checkpoints, decoder, loop, network, open_trainer, process_launch
+from tailorbird.training.decoder import SwiGlu
 from tailorbird.training.deferred_signals import beside
-from tailorbird.training.elementwise import SwiGlu
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.validation import ValidationRows
 

@@ -14,7 +14,7 @@ from support.training_samples import MakeJob, examples
 from tailorbird.domain.errors import Exhausted, InvalidInput, ModelInvalid, TailorbirdError
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer, tree_attention
-from tailorbird.training.methods.lora import method as lora_file
+from tailorbird.training.methods import lora as lora_file
 
 
 def refused(job: TrainingJob) -> TailorbirdError:

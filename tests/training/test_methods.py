@@ -15,11 +15,11 @@ from support.training_samples import ALL_LINEAR, MakeJob, settings
 from tailorbird.domain.errors import Internal, InvalidInput
 from tailorbird.domain.plan import LoraSettings
 from tailorbird.training import open_trainer
+from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named, methods, register
 from tailorbird.training.methods.lora import Lora, LoraLinear
 from tailorbird.training.methods.registry import check_registry
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.packing import pack
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
 #: PEFT asks transformers by an old name.

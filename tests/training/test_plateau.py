@@ -10,9 +10,9 @@ import pytest
 from support.training_samples import MakeJob
 from tailorbird.domain.run import TrainingProgress, TrainingReport
 from tailorbird.training import open_trainer
-from tailorbird.training.loop_state import LoopState
-from tailorbird.training.plateau import Plateau, StepBudget
+from tailorbird.training.checkpoints import LoopState
 from tailorbird.training.tokenization import TokenizedRow
+from tailorbird.training.validation import Plateau, StepBudget
 from training.test_process_group import in_team
 from training.test_resume import sha256, train_until_killed
 

@@ -18,9 +18,9 @@ from tailorbird.domain.preflight import Examination, PreflightFinding, Preflight
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer
+from tailorbird.training.batches import Packed
 from tailorbird.training.methods import methods
 from tailorbird.training.network import Network
-from tailorbird.training.packing import Packed
 from tailorbird.training.preflight import context, memory_check, row_checks
 from tailorbird.training.tokenization import TokenizedRow
 

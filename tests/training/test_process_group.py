@@ -19,8 +19,7 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.training import open_trainer
 from tailorbird.training.methods import method_named, methods
-from tailorbird.training.process_group import ProcessGroup
-from tailorbird.training.sharding import is_divided
+from tailorbird.training.process_group import ProcessGroup, is_divided
 
 #: Every method that can be divided, divided; and the cheapest one with whole weights in each process.
 WAYS = [("lora", False), *((method, True) for method in sorted(methods()) if method_named(method).divisible)]

@@ -11,9 +11,9 @@ import torch
 
 from support.training_samples import settings
 from tailorbird.training import open_trainer
+from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import read_model
-from tailorbird.training.packing import pack
 from tailorbird.training.resource_meter import Flops, MemoryMeter
 from tailorbird.training.tokenization import TokenizedRow
 

@@ -10,9 +10,9 @@ import torch
 
 from support.training_samples import MakeJob
 from tailorbird.training import open_trainer
+from tailorbird.training.batches import Packed
 from tailorbird.training.network import Network
-from tailorbird.training.packing import Packed
-from tailorbird.training.stopwatch import Stopwatch
+from tailorbird.training.step_timing import Stopwatch
 
 
 @pytest.mark.parametrize("method", ["lora", "full"])

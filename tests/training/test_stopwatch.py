@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tailorbird.training import stopwatch
-from tailorbird.training import work_clocks as readings
-from tailorbird.training.stopwatch import Stopwatch
-from tailorbird.training.work_clocks import ClockReading, Laps, read
+from tailorbird.training import step_timing
+from tailorbird.training import thread_clocks as readings
+from tailorbird.training.step_timing import Stopwatch
+from tailorbird.training.thread_clocks import ClockReading, Laps, read
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -31,7 +31,7 @@ def told(monkeypatch: pytest.MonkeyPatch, *readings: ClockReading) -> list[int]:
         done[0] += 1
         return next(left)
 
-    monkeypatch.setattr(stopwatch, "read", given)
+    monkeypatch.setattr(step_timing, "read", given)
     return done
 
 
@@ -82,7 +82,7 @@ def test_beside_other_work_threads_are_let_sleep_and_one_more_reading_is_taken(m
 
 def test_what_the_disk_does_counts_without_the_wait_for_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
     ready = iter([10.0, 14.0])
-    monkeypatch.setattr(stopwatch, "ready_here", lambda: next(ready))
+    monkeypatch.setattr(step_timing, "ready_here", lambda: next(ready))
     told(monkeypatch, ClockReading(6.0, 1.0, 4.0, 2))
     watch = Stopwatch(CPU)
     assert (watch.once(nothing), watch.loaded) == (2.0, True)

@@ -12,8 +12,7 @@ import torch
 
 from support.training_samples import MakeJob
 from tailorbird.training import loop, open_trainer
-from tailorbird.training.thread_barriers import Barriers
-from tailorbird.training.work_clocks import ClockReading
+from tailorbird.training.thread_clocks import Barriers, ClockReading
 
 CPU = torch.device("cpu")
 QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
@@ -21,7 +20,7 @@ QUIET, LOADED = ClockReading(1.0, 1.0, 0.0, 2), ClockReading(1.0, 0.5, 0.8, 2)
 #: Processor seconds that 40 waits of 10 ms take: of threads as OpenMP starts them, asleep, spinning again.
 WAITS = """
 import time, torch
-from tailorbird.training.thread_barriers import Barriers
+from tailorbird.training.thread_clocks import Barriers
 torch.set_num_threads(2)
 numbers = torch.zeros(2**20)
 

@@ -13,15 +13,14 @@ import torch
 from support.training_samples import MakeJob, settings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel
-from tailorbird.training import memory_prediction, open_trainer
 from tailorbird.training import network as network_module
-from tailorbird.training.loop_state import LoopState
-from tailorbird.training.memory_prediction import MemoryWatch, predicted_gib_per_token
+from tailorbird.training import open_trainer, resource_meter
+from tailorbird.training.batches import pack
+from tailorbird.training.checkpoints import LoopState
 from tailorbird.training.methods import Learner, method_named, methods
 from tailorbird.training.network import Network, read_model
-from tailorbird.training.packing import pack
 from tailorbird.training.process_group import ProcessGroup
-from tailorbird.training.resource_meter import MemoryMeter
+from tailorbird.training.resource_meter import MemoryMeter, MemoryWatch, predicted_gib_per_token
 from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.validation import ValidationRows
 
@@ -115,7 +114,7 @@ def test_computing_activations_again_changes_no_bit(
 
 
 def test_the_watch_predicts_then_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_prediction, "free_gib", lambda _: 1.0)
+    monkeypatch.setattr(resource_meter, "free_gib", lambda _: 1.0)
     meter = MemoryMeter(CPU)
     watch = MemoryWatch(CPU, 0.001, meter)
     assert watch.fits(800)

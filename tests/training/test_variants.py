@@ -21,12 +21,12 @@ from tailorbird.domain.plan import LoraSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainedModel, TrainingJob
 from tailorbird.training import open_trainer
+from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named
-from tailorbird.training.methods.lora.method import adapted_layers
+from tailorbird.training.methods.lora import adapted_layers
 from tailorbird.training.methods.qlora import QloraLinear, quantised
 from tailorbird.training.network import Network
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.packing import pack
 from tailorbird.training.resource_meter import Flops
 from tailorbird.training.tokenization import TokenizedRow
 
@@ -163,7 +163,7 @@ def test_a_fresh_dora_adapter_changes_nothing(tiny_base: Path) -> None:
 
 
 def test_dora_keeps_a_bias_as_it_is(tiny_base: Path) -> None:
-    from tailorbird.training.methods.lora.dora import DoraLinear
+    from tailorbird.training.methods.lora import DoraLinear
 
     linear, x = torch.nn.Linear(6, 5), torch.randn(2, 3, 6)
     layer = DoraLinear(linear, 2, 1.0)

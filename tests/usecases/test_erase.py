@@ -22,7 +22,7 @@ from tailorbird.domain.run import RunState
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.maintenance import overdue_obligations
+from tailorbird.usecases.maintenance import health
 from tailorbird.usecases.maintenance.health import examine
 from tailorbird.usecases.runs import submit
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
@@ -131,8 +131,8 @@ def test_a_release_that_should_have_gone_is_told_of(
     asked, _ = erased(deps, admin)
     on_time = replace(deps, clock=FixedClock(datetime.combine(duty.due, time(12), UTC)))
     late = replace(deps, clock=FixedClock(datetime.combine(duty.due, time(12), UTC) + timedelta(days=1)))
-    assert overdue_obligations.notices(on_time) == []
-    (notice,) = overdue_obligations.notices(late)
+    assert health.notices(on_time) == []
+    (notice,) = health.notices(late)
     assert notice.code == "erasure_overdue"
     assert asked.id in notice.text
     assert duty.what in notice.text

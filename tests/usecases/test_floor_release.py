@@ -26,7 +26,7 @@ from tailorbird.text.label_decision import decide_label
 from tailorbird.text.label_sets import join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.climb import encoder_fetch, vector_cache
+from tailorbird.usecases.climb import base_candidates, vector_cache
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.export import export_release
 from tailorbird.usecases.runs.evidence import evidence_of
@@ -73,7 +73,7 @@ def installed(deps: Dependencies, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     known = {"name": "mini", "digest": tree, "tokenizer_digest": tree, "chat_template_digest": tree, "license": "Apache-2.0"}
     shape = dict.fromkeys(("parameters", "hidden", "layers", "vocabulary", "context", "intermediate"), 1)
     encoder = BaseModelRef.model_validate({**known, **shape, "linear_shapes": {}})
-    monkeypatch.setattr(encoder_fetch, "installed_encoder", lambda _stage: encoder)
+    monkeypatch.setattr(base_candidates, "installed_encoder", lambda _stage: encoder)
 
 
 @pytest.mark.usefixtures("installed")

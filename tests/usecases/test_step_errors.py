@@ -16,7 +16,7 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.evidence import evidence_of
 from tailorbird.usecases.runs.reports import report
 from tailorbird.usecases.runs.submit import adapt
-from tailorbird.usecases.steps.step_errors import ended_by
+from tailorbird.usecases.steps.cancellation import ended_by
 
 
 class Fragile(MemoryEngine):

@@ -8,13 +8,12 @@ from tailorbird.api.authentication import Authenticator
 from tailorbird.api.errors import add_error_handlers
 from tailorbird.api.health import health_routes
 from tailorbird.api.metrics import Metrics, metrics_routes
-from tailorbird.api.model_list import model_routes
-from tailorbird.api.reference import reference_routes
+from tailorbird.api.openapi import reference_routes
 from tailorbird.api.request_context import RequestObserver
 from tailorbird.api.request_record import RecordingContext
 from tailorbird.api.streaming import ClosingStream, unless_gone
-from tailorbird.api.text_endpoints import chat_routes
 from tailorbird.api.usecase_routes import control_routes
+from tailorbird.api.v1_routes import chat_routes, model_routes
 
 __all__ = [
     "AnswerContext",

@@ -12,10 +12,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from tailorbird.api.body import require_type, stream_body
+from tailorbird.api.authentication import OWN, UPLOAD
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import SESSION
-from tailorbird.api.policy import OWN, UPLOAD
+from tailorbird.api.request_body import require_type, stream_body
 from tailorbird.api.sessions import SessionActors, answer_with
 from tailorbird.domain.errors import Unavailable
 from tailorbird.system.files import private_folder

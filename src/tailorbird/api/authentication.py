@@ -1,4 +1,4 @@
-"""Who is calling: from the secret in a header to a key of a tenant."""
+"""Authentication of requests by API key or session, and the permissions of routes that are no use cases."""
 
 from __future__ import annotations
 
@@ -13,12 +13,25 @@ from datetime import datetime
 from fastapi import Request
 
 from tailorbird.api.request_context import TENANT
-from tailorbird.auth import Throttle, matches, read_secret
+from tailorbird.auth import Action, Throttle, matches, read_secret
 from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.ports.clock import Clock
 from tailorbird.ports.ledger import Ledger
 from tailorbird.usecases.maintenance.clock_floor import believed
+
+#: Method and path of a route.
+Place = tuple[str, str]
+
+LOG_IN: Place = ("POST", "/api/sessions")
+LOG_OUT: Place = ("DELETE", "/api/sessions/current")
+UPLOAD: Place = ("POST", "/api/artifacts")
+
+#: Routes that need no session: one proves there who one is.
+PUBLIC: frozenset[Place] = frozenset({LOG_IN})
+#: Routes with a line of their own.
+OWN: dict[Place, Action] = {LOG_OUT: Action.SESSION, UPLOAD: Action.UPLOAD}
+
 
 #: Seconds for which a key's row is remembered.
 _REMEMBER = 1.0

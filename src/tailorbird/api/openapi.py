@@ -1,13 +1,19 @@
-"""How a route describes in OpenAPI what it reads by itself."""
+"""OpenAPI descriptions of routes, and the self-contained reference page ``GET /docs``."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import base64
+import hashlib
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from fastapi import Depends
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.params import Depends as Dependency
+from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.security import APIKeyCookie, HTTPBearer
+from jinja2 import Environment, StrictUndefined
 from pydantic import BaseModel
 
 from tailorbird.auth.origin_checks import COOKIE
@@ -67,3 +73,137 @@ def _as_text(schema: dict[str, Any]) -> dict[str, Any]:
         return schema
     (kind,) = kinds
     return kind | {key: schema[key] for key in ("title", "description") if key in schema}
+
+
+_FOLDER = Path(__file__).parent / "templates"
+_METHODS = ("get", "post", "put", "patch", "delete")
+#: Fields of fields are shown so deep.
+_DEEPEST = 2
+
+
+def reference_routes(console: str = "/console") -> APIRouter:
+    """The page, and the way from the root to ``console``. Neither needs a key: they tell what everybody may know."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/docs")
+    async def docs(request: Request) -> HTMLResponse:
+        return HTMLResponse(_page(request.app), headers=_headers())
+
+    @router.get("/")
+    async def root() -> RedirectResponse:
+        return RedirectResponse(console, status_code=303)
+
+    return router
+
+
+def _page(app: FastAPI) -> str:
+    """The page of an application, made once."""
+    made = getattr(app.state, "reference", None)
+    if made is None:
+        made = app.state.reference = _made(app)
+    return str(made)
+
+
+def _made(app: FastAPI) -> str:
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = made.from_string((_FOLDER / "reference.html").read_text(encoding="utf-8"))
+    described = app.openapi()
+    return template.render(
+        title=described["info"]["title"], version=described["info"]["version"], style=_style(), groups=_groups(described)
+    )
+
+
+@cache
+def _style() -> str:
+    return (_FOLDER / "reference.css").read_text(encoding="utf-8")
+
+
+def _headers() -> dict[str, str]:
+    """Nothing but the page's own style may be used: no script, no other address."""
+    known = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{known}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    return {"content-security-policy": policy, "x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
+
+
+def _groups(described: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The operations by their tags, in the order of the description."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for path, methods in described["paths"].items():
+        for method in (name for name in _METHODS if name in methods):
+            operation = methods[method]
+            groups.setdefault((operation.get("tags") or ["health"])[0], []).append(_operation(described, method, path, operation))
+    return groups
+
+
+def _operation(described: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> dict[str, Any]:
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+    parameters = [
+        {"name": each["name"], "where": each["in"], "required": each.get("required", False), **_field(described, each["schema"])}
+        for each in operation.get("parameters", ())
+    ]
+    answers = [(status, answer["description"]) for status, answer in operation["responses"].items()]
+    good = operation["responses"].get("200", operation["responses"].get("201", {}))
+    answered = good.get("content", {}).get("application/json", {}).get("schema", {})
+    return {
+        "id": operation.get("operationId", f"{method}-{path}"),
+        "method": method.upper(),
+        "path": path,
+        "summary": operation.get("summary", ""),
+        "description": operation.get("description", ""),
+        "needs": sorted({name for one in operation.get("security", ()) for name in one}),
+        "parameters": parameters,
+        "body": list(_fields(described, body)),
+        "answer": list(_fields(described, answered)),
+        "answers": answers,
+    }
+
+
+def _fields(described: dict[str, Any], schema: dict[str, Any], before: str = "", depth: int = 1) -> Iterator[dict[str, Any]]:
+    """The fields of an object, those of objects within behind them by their paths."""
+    schema = _resolved(described, schema)
+    for name, field in schema.get("properties", {}).items():
+        path = f"{before}{name}"
+        yield {"name": path, "required": name in schema.get("required", ()), **_field(described, field)}
+        inner, mark = _inner(described, field)
+        if depth < _DEEPEST and inner.get("properties"):
+            yield from _fields(described, inner, f"{path}{mark}.", depth + 1)
+
+
+def _inner(described: dict[str, Any], field: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The object within a field, and the mark of a list of them."""
+    found = _resolved(described, field)
+    for kind in found.get("anyOf", (found,)):
+        one = _resolved(described, kind)
+        if one.get("type") == "array":
+            return _resolved(described, one.get("items", {})), "[]"
+        if one.get("properties"):
+            return one, ""
+    return {}, ""
+
+
+def _field(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    found = _resolved(described, schema)
+    return {"kind": _kind(described, found), "description": " ".join(schema.get("description", found.get("description", "")).split())}
+
+
+def _kind(described: dict[str, Any], schema: dict[str, Any]) -> str:
+    """The kind of a value in words: ``text``, ``list of number``, ``one of a, b``."""
+    schema = _resolved(described, schema)
+    if "enum" in schema:
+        return "one of " + ", ".join("nothing" if value is None else str(value) for value in schema["enum"])
+    if "const" in schema:
+        return str(schema["const"])
+    if "anyOf" in schema:
+        kinds = dict.fromkeys(_kind(described, kind) for kind in schema["anyOf"] if kind != {"type": "null"})
+        return " or ".join(kinds)
+    if schema.get("type") == "array":
+        return f"list of {_kind(described, schema.get('items', {}))}"
+    kind = str(schema.get("type", "any"))
+    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(kind, kind)
+
+
+def _resolved(described: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """What a reference refers to."""
+    while "$ref" in schema:
+        schema = described["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema

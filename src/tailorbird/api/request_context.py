@@ -1,9 +1,9 @@
-"""One HTTP call, as it is observed from its first byte to its last."""
+"""Request context from the first byte of a call to its last, with its share of engine time."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -12,9 +12,37 @@ from fastapi import Request
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailorbird.api.engine_share import EngineShare
 from tailorbird.api.metrics import Metrics
 from tailorbird.serving import AnswerPiece
+
+
+class EngineShare:
+    """The engine of one gateway. Touched only from the event loop."""
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._at = now()
+        self._waiting = 0
+        self._each = 0.0
+
+    def enter(self) -> float:
+        """Somebody begins to wait; what is returned is to be given back to ``leave``."""
+        self._advance()
+        self._waiting += 1
+        return self._each
+
+    def leave(self, entered: float) -> float:
+        """They have waited: their share of the engine since then, in seconds."""
+        self._advance()
+        self._waiting -= 1
+        return self._each - entered
+
+    def _advance(self) -> None:
+        now = self._now()
+        if self._waiting:
+            self._each += (now - self._at) / self._waiting
+        self._at = now
+
 
 #: A browser that was here once by HTTPS does not come by HTTP for a year (RFC 6797).
 _ONLY_ENCRYPTED = "max-age=31536000"

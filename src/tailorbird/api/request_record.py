@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
-from tailorbird.api.engine_share import EngineShare
 from tailorbird.api.metrics import Metrics
-from tailorbird.api.request_context import RequestContext
+from tailorbird.api.request_context import EngineShare, RequestContext
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.feedback import KeptWords, Review, ReviewReason, TrafficPolicy

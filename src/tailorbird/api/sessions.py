@@ -14,11 +14,10 @@ from typing import ParamSpec, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from tailorbird.api.body import read_body, require_type
+from tailorbird.api.authentication import LOG_IN, LOG_OUT
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import SESSION, json_body
-from tailorbird.api.parsing import read_json_value, read_object
-from tailorbird.api.policy import LOG_IN, LOG_OUT
+from tailorbird.api.request_body import read_body, read_json_value, read_object, require_type
 from tailorbird.api.request_context import TENANT
 from tailorbird.auth import origin_checks
 from tailorbird.auth.origin_checks import COOKIE

@@ -6,7 +6,7 @@ may move.
 
 from tailorbird.auth import origin_checks, signing
 from tailorbird.auth.api_keys import matches, mint, read_secret
-from tailorbird.auth.keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
+from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
 from tailorbird.auth.signing import sign, signed_bytes, verify

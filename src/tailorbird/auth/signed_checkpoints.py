@@ -13,7 +13,7 @@ import hashlib
 import re
 from datetime import datetime
 
-from tailorbird.auth.keys import PrivateKey, public_key
+from tailorbird.auth.identity_keys import PrivateKey, public_key
 from tailorbird.auth.signing import is_signed
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.event import Checkpoint

@@ -10,7 +10,7 @@ from datetime import datetime
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from tailorbird.auth.keys import PrivateKey, public_key
+from tailorbird.auth.identity_keys import PrivateKey, public_key
 from tailorbird.domain.errors import Corrupt, InvalidInput
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest

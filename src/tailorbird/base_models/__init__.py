@@ -5,9 +5,8 @@ not know: torch, how a model is run.
 """
 
 from tailorbird.base_models.catalogue import catalogue
-from tailorbird.base_models.description import ModelDigests, describe, is_encoder, register
+from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_of, register
 from tailorbird.base_models.model_cache import ModelCache
-from tailorbird.base_models.model_facts import known_of
 from tailorbird.base_models.pull import ModelListing, installed, pull, require_known
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What a base model is made of."""
+"""Description of a base model: shape, parameters and licence, from its files or, before it is fetched, from its source."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import json
 import math
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tailorbird.base_models import hub_source
 from tailorbird.base_models.catalogue import entry_named
-from tailorbird.base_models.confined_reads import job_for
-from tailorbird.base_models.model_cache import recorded_digests
+from tailorbird.base_models.local_source import job_for
+from tailorbird.base_models.model_cache import ModelCache, recorded_digests
 from tailorbird.base_models.revision_pins import pinned, pinned_name
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
-from tailorbird.domain.base_model import BaseModelRef
+from tailorbird.domain.base_model import BaseModelRef, CatalogueEntry, ModelSource
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.artifacts import ArtifactStore
@@ -195,3 +197,21 @@ def _not_llama(folder: Path, why: str) -> ModelInvalid:
         "use a Llama-like decoder (SmolLM2, Llama, Mistral)",
         code="model_family",
     )
+
+
+def known_of(name: str, cache: Path | ModelCache) -> CatalogueEntry:
+    """The entry of ``name``; of a local model its licence is unknown, and its size where it is a folder of safetensors.
+
+    A model of the hub that was not pulled before is asked for: raises ModelInvalid (no such model), Unavailable (no answer).
+    """
+    kept = hub_source.cache_for(name, ModelCache.of(cache))
+    entry = entry_named(name) or pinned(name, kept.own)
+    if entry is not None:
+        return entry
+    if name.startswith(hub_source.PREFIX):
+        return hub_source.resolve(name)
+    parameters = 0
+    with suppress(ModelInvalid):
+        parameters = count_parameters(Path(name).expanduser())
+    source = ModelSource(kind="folder", location=name)
+    return CatalogueEntry(name=name, title=name, license="unknown", parameters=parameters, source=source)

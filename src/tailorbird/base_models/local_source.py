@@ -1,4 +1,4 @@
-"""A model that lies on this machine: a Hugging Face folder or a GGUF file."""
+"""Base models on this machine: a Hugging Face folder or a GGUF file, read by a confined process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from tailorbird.base_models.confined_reads import job_for
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.system.sandbox import call
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
+
+#: A header of weights of the largest size that the format allows takes less memory than this, and far less time.
+_LOOKING = SandboxLimits(memory=3 << 30, processor=30, wait=80.0, output=16 << 20)
+
+
+def job_for(folder: Path, target: str) -> SandboxJob:
+    """What has ``target`` look at ``folder``; no tensor is loaded."""
+    given = {"folder": str(folder.absolute())}
+    return SandboxJob(target, given, _LOOKING, folder.name, ModelInvalid, (target.partition(":")[0],), broken="model_config")
+
 
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 _FILES = {".safetensors", ".json", ".jinja", ".model", ".txt", ".gguf"}

@@ -79,7 +79,7 @@ class TrainingSettings(Value):
     ``batch_size`` counts rows per optimiser step, ``token_budget`` packed tokens per forward pass. ``warmup`` and
     ``decay`` are shares of all steps. ``threads`` compute a product on the processor: how many can change the last bits of a sum, so the
     number is kept wherever the run goes on; 0 leaves it to the machine. ``waiting_epochs`` may be added while a run has not begun to learn
-    (``training/plateau.py``).
+    (``training/validation.py``).
     """
 
     method: Literal["lora", "qlora", "full"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from tailorbird.inference.engine import TorchEngine
-from tailorbird.inference.forward.precision import Precision
+from tailorbird.inference.forward.weights import Precision
 from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.inference.retrieval import TorchEncoder
 from tailorbird.ports.encoder import Encoder

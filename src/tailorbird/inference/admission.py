@@ -12,13 +12,11 @@ from tailorbird.domain.errors import InvalidInput, TailorbirdError
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.inference.forward_factory import Forward
-from tailorbird.inference.jobs.generation import GenerationFormat, GenerationJob
-from tailorbird.inference.jobs.label_scoring import LabelScoring, TextScoring
-from tailorbird.inference.jobs.weight_lease import WeightLease
+from tailorbird.inference.jobs import GenerationFormat, GenerationJob, LabelScoring, TextScoring, WeightLease
 from tailorbird.inference.model_runner import EngineJob
 from tailorbird.inference.registry import Loaded, Registry
-from tailorbird.inference.scheduling import Sequence as Tokens
-from tailorbird.inference.text.sampling import RowSampler
+from tailorbird.inference.scheduling import TokenSequence
+from tailorbird.inference.text.decoding import RowSampler
 from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import LabelScores, Told
 
@@ -47,9 +45,9 @@ class _Given(NamedTuple):
     started: float
     groups: frozenset[str]
 
-    def sequence(self, tokens: list[int], *, room: int = 0, leaves: int = 0, watched: int = -1) -> Tokens:
+    def sequence(self, tokens: list[int], *, room: int = 0, leaves: int = 0, watched: int = -1) -> TokenSequence:
         """``tokens`` as the scheduler takes them: the tenant's share, the release's memory, as far as the groups share it."""
-        return Tokens(self.loaded.servable.tenant, self.loaded.salt, tokens, room, leaves, watched, groups=self.groups)
+        return TokenSequence(self.loaded.servable.tenant, self.loaded.salt, tokens, room, leaves, watched, groups=self.groups)
 
 
 class RequestAdmission:
@@ -129,7 +127,7 @@ def _end_quietly(holding: WeightLease) -> None:
     holding.end()
 
 
-def _scores(found: tuple[float, ...], sequence: Tokens, started: float) -> LabelScores:
+def _scores(found: tuple[float, ...], sequence: TokenSequence, started: float) -> LabelScores:
     return LabelScores(
         log_probabilities=found,
         prompt_tokens=sequence.prompt,

@@ -17,7 +17,7 @@ from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
 from tailorbird.inference.blocking_call import Cancel, told
 from tailorbird.inference.embedding_batcher import EmbeddingBatcher, EmbeddingRequest
-from tailorbird.inference.text.sampling import not_finite
+from tailorbird.inference.text.decoding import not_finite
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import LabelScores, Residency, Told
 from tailorbird.system.files import digest_file

@@ -19,12 +19,11 @@ from tailorbird.domain.value import Digest
 from tailorbird.inference.admission import Followed, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
-from tailorbird.inference.forward.precision import Precision, fingerprint, place
-from tailorbird.inference.forward_factory import computed_by
-from tailorbird.inference.jobs.likelihood import likelihood_of
+from tailorbird.inference.forward.weights import Precision, fingerprint, place
+from tailorbird.inference.forward_factory import computed_by, memory_budget, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.jobs import likelihood_of
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
-from tailorbird.inference.weight_loader import memory_budget, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.worker import EngineWorker
 from tailorbird.ports.engine import (
     Chunk,

@@ -1,17 +1,18 @@
-"""What every forward pass offers, and which one computes a model here."""
+"""Factory of forward passes: native or torch, weights loaded from a folder, and the memory budget for them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.inference.forward.adapter import Changes, LinearShapes
 from tailorbird.inference.forward.batch import Batch
-from tailorbird.inference.forward.precision import Placement
 from tailorbird.inference.forward.torch_forward import TorchForward
+from tailorbird.inference.forward.weights import Changes, LinearShapes, Placement, read_adapter, read_weights
 from tailorbird.inference.native import library
 from tailorbird.inference.native.forward import NativeForward, can_compute
 
@@ -68,3 +69,26 @@ def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
     if kernels == "native" and can_compute(model):
         return NativeForward(model, torch.get_num_threads())
     return TorchForward(model, eight_bits=placement.eight_bits)
+
+
+#: The share of the machine's memory that weights may take, unless TAILORBIRD_ENGINE_MEMORY_MB says otherwise.
+_SHARE = 0.5
+
+
+def reader_of_decoders(placement: Placement, kernels: str) -> Callable[[Path], Forward]:
+    """Reads the model in a folder as ``placement`` says, to be computed by ``kernels``. Raises ModelInvalid."""
+    return lambda folder: forward_of(read_weights(folder, placement), kernels, placement)
+
+
+def reader_of_adapters(folder: Path, decoder: Any) -> Any:
+    """Reads the adapter in a folder for ``decoder``. Raises ModelInvalid."""
+    forward: Forward = decoder
+    return forward.adapt(read_adapter(folder, forward.linears, forward.layers))
+
+
+def memory_budget() -> int:
+    """Bytes that weights may take."""
+    asked = os.environ.get("TAILORBIRD_ENGINE_MEMORY_MB")
+    if asked:
+        return int(asked) * 2**20
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * _SHARE)

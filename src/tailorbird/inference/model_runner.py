@@ -12,10 +12,9 @@ from tailorbird.domain.errors import TailorbirdError
 from tailorbird.inference.blocking_call import told
 from tailorbird.inference.forward.batch import Part, build_batch
 from tailorbird.inference.forward_factory import Forward
-from tailorbird.inference.scheduling import BLOCK, BlockPool, ScheduledSlice, Scheduler, SchedulerLimits
-from tailorbird.inference.scheduling import Sequence as Tokens
+from tailorbird.inference.scheduling import BLOCK, BlockPool, ScheduledSlice, Scheduler, SchedulerLimits, TokenSequence
+from tailorbird.inference.text.decoding import RowSampler, SampledToken, choose, likeliest
 from tailorbird.inference.text.label_tree import LabelTrie
-from tailorbird.inference.text.sampling import RowSampler, SampledToken, choose, likeliest
 
 _log = logging.getLogger("tailorbird.engine")
 
@@ -24,7 +23,7 @@ class EngineJob(Protocol):
     """What a sequence is computed for. ``drawer`` is set where its results are tokens to choose."""
 
     @property
-    def sequence(self) -> Tokens:
+    def sequence(self) -> TokenSequence:
         """Its tokens."""
         ...
 

@@ -17,7 +17,7 @@ from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.value import Digest
 from tailorbird.inference.scheduling import salt_of
 from tailorbird.inference.text.chat import ChatFormat
-from tailorbird.inference.text.json_constraint import Grammars
+from tailorbird.inference.text.decoding import Grammars
 from tailorbird.inference.text.label_tree import LabelTrees
 from tailorbird.ports.engine import Residency
 

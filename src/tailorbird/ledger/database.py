@@ -1,26 +1,21 @@
-"""The database that holds the record: a file of one machine, or a server that several share.
-
-Both kinds promise the same, so that a repository is written once:
-
-- A transaction that reads sees one state of the database, never waits for a writer, and cannot change anything.
-- Transactions that write come one after another: each holds the one write lock from its first statement to its end. What it has read
-  stays true until it commits, so ``highest number + 1`` is free, nothing deadlocks, and nothing has to be tried again.
-
-One writer at a time is no bottleneck here: a transaction is short (no compute inside one), and every state change appends to the one
-event log, which would put writers in a row anyhow.
-"""
+"""Database of the ledger, SQLite or PostgreSQL: opened, and migrated to the schema of this version."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import URL, Connection, make_url
+from sqlalchemy import URL, Connection, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
 
-from tailorbird.domain.errors import InvalidInput
+from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ledger.postgresql import PostgresqlDatabase
 from tailorbird.ledger.sqlite import SqliteFile
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 
 #: How long a transaction waits for another writer, in seconds.
 BUSY_SECONDS = 30.0
@@ -77,3 +72,56 @@ def _parsed(url: str) -> URL:
 
 
 _FORMS = "write it as sqlite:///path/to/file.db (no question mark in the path) or postgresql://user:password@host/database"
+
+
+#: The revision that ``tables.py`` describes: the last one in ``migrations/versions``.
+NEWEST = "0016"
+
+#: Where alembic finds the steps.
+SCRIPTS = Path(__file__).parent / "migrations"
+
+
+def migrate(database: Database) -> None:
+    """Makes the database where there is none (a file) and runs the migrations that it lacks. Raises Unavailable.
+
+    The write lock is taken first and everything happens in one transaction: of several processes that migrate at once, one does and the
+    others find it done; a kill leaves the schema as it was.
+    """
+    database.make()
+    with database.reading() as connection:
+        if revision_of(connection) == NEWEST:
+            return
+    with database.writing() as connection:
+        _upgrade(connection)
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the schema; None where there is none yet."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def alembic_config(connection: Connection) -> Config:
+    """What alembic's commands need to work on this connection, inside its transaction."""
+    from alembic.config import Config  # a tenth of a second to import, and needed only when the schema changes
+
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
+    try:
+        command.upgrade(alembic_config(connection), "head")
+    except CommandError as error:
+        raise Unavailable(
+            "the database was made by a newer version of tailorbird",
+            "use that version, or the backup made before it was installed",
+            code="database_newer",
+        ) from error

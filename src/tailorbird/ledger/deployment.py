@@ -1,4 +1,4 @@
-"""Aliases with every version they had, and the rows that requests leave."""
+"""Aliases with every version they had, request rows, and monitoring signals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from sqlalchemy import ColumnElement, Connection, Select, func, insert, select, 
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
-from tailorbird.ledger.row_mapping import insert_new, own, portions, select_fields, value_from, value_of
-from tailorbird.ledger.tables import alias_moves, aliases, requests
+from tailorbird.ledger.row_mapping import insert_new, next_number, own, portions, select_fields, value_from, value_of
+from tailorbird.ledger.tables import alias_moves, aliases, requests, signals
 
 
 class Aliases:
@@ -165,3 +166,26 @@ def _percentiles(latencies: Sequence[float]) -> dict[str, float]:
 def _rank(count: int, share: int, of: int) -> int:
     """The least index such that at least ``share / of`` of ``count`` values lie at or below it."""
     return -(-count * share // of) - 1
+
+
+class Signals:
+    """Implements ``SignalRepository``."""
+
+    def __init__(self, connection: Connection, tenant: str) -> None:
+        self._connection = connection
+        self._tenant = tenant
+
+    def add(self, readings: Sequence[Signal]) -> None:
+        """Adds readings in one statement."""
+        for reading in readings:
+            own(self._tenant, reading.tenant)
+        if readings:
+            first = self._connection.execute(select(next_number(signals.c.number, signals.c.tenant == self._tenant))).scalar_one()
+            rows = [reading.model_dump() | {"number": number} for number, reading in enumerate(readings, first)]
+            self._connection.execute(insert(signals), rows)
+
+    def latest(self, limit: int = 100, objective: str | None = None) -> tuple[Signal, ...]:
+        """The newest readings, newest first; only those of ``objective``, where given."""
+        asked = select_fields(signals, Signal).where(signals.c.tenant == self._tenant)
+        asked = asked if objective is None else asked.where(signals.c.objective == objective)
+        return tuple(value_of(Signal, row) for row in self._connection.execute(asked.order_by(signals.c.number.desc()).limit(limit)))

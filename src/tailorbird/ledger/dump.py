@@ -22,10 +22,9 @@ from sqlalchemy import Column, Connection, MetaData, Table, Text, delete, func, 
 
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
 from tailorbird.domain.value import Value
-from tailorbird.ledger.column_types import CanonicalJson, UtcTime
-from tailorbird.ledger.database import Database
+from tailorbird.ledger.database import NEWEST, Database, revision_of
 from tailorbird.ledger.event_log import Events
-from tailorbird.ledger.migration import NEWEST, revision_of
+from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
 from tailorbird.ledger.tables import alias_moves, log_frontier, metadata
 from tailorbird.system.files import flush, flush_path, private_folder
 

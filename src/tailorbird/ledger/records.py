@@ -11,8 +11,7 @@ from sqlalchemy import ColumnElement, Connection, String, Text, delete, or_, sel
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
-from tailorbird.ledger.column_types import CanonicalJson
-from tailorbird.ledger.row_mapping import insert_new, next_number, text_of, unreadable, value_from_text
+from tailorbird.ledger.row_mapping import CanonicalJson, insert_new, next_number, text_of, unreadable, value_from_text
 from tailorbird.ledger.tables import log_entries, metadata, records
 
 V = TypeVar("V", bound=Value)

@@ -27,7 +27,7 @@ from sqlalchemy import (
     text,
 )
 
-from tailorbird.ledger.column_types import CanonicalJson, UtcTime
+from tailorbird.ledger.row_mapping import CanonicalJson, UtcTime
 
 #: One spelling for the names of constraints, so that later migrations can name them.
 metadata = MetaData(

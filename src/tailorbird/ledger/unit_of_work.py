@@ -10,21 +10,19 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from tailorbird.domain.errors import NotFound
-from tailorbird.ledger.database import Database, open_database
-from tailorbird.ledger.deployment import Aliases, Requests
+from tailorbird.ledger.database import Database, migrate, open_database
+from tailorbird.ledger.deployment import Aliases, Requests, Signals
 from tailorbird.ledger.dump import dump, restore
 from tailorbird.ledger.event_log import Events
 from tailorbird.ledger.feedback import Contents, FeedbackBook, Reviews
 from tailorbird.ledger.identities import ApiKeys, Identities, Sessions
 from tailorbird.ledger.label_reviews import Judgements, ModelReviews
-from tailorbird.ledger.migration import migrate
 from tailorbird.ledger.provenance import Decisions, Erasures, Secrets
 from tailorbird.ledger.quota import StoredArtifacts, Usages
 from tailorbird.ledger.records import Records
 from tailorbird.ledger.releases import Looks, Releases, Splits
 from tailorbird.ledger.rollouts import Rollouts
 from tailorbird.ledger.runs import Runs, Steps
-from tailorbird.ledger.signals import Signals
 from tailorbird.ledger.system_repositories import system_over
 from tailorbird.ledger.tables import tenants
 from tailorbird.ports.clock import Clock

@@ -6,8 +6,7 @@ Values in, values out: a look is given what it needs, and knows no port.
 from tailorbird.monitoring.alerts import QUIET, alert_message, alerts
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, SourceFacts
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.monitoring.production_check import WatchInputs, watch_data, watch_release
-from tailorbird.monitoring.reference import Reference, reference_of
+from tailorbird.monitoring.production_check import Reference, WatchInputs, reference_of, watch_data, watch_release
 from tailorbird.monitoring.service import Expectation
 from tailorbird.monitoring.thresholds import ThresholdGuard, Thresholds
 

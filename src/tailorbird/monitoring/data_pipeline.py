@@ -8,8 +8,7 @@ from datetime import datetime
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.signal import Severity
 from tailorbird.domain.value import Digest, Name, Value
-from tailorbird.monitoring.measurement import Measurement, percent
-from tailorbird.monitoring.thresholds import Thresholds
+from tailorbird.monitoring.thresholds import Measurement, Thresholds, percent
 
 #: Labels and columns named in one sentence, and characters of each: a column given by mistake must not spill its texts.
 _NAMED, _NAME_LENGTH = 3, 40

@@ -1,23 +1,48 @@
-"""One look at a release in production, or at the data of an objective."""
+"""Production check of a release against its training data, or of an objective's sources against their snapshot."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from pydantic import Field
+
+from tailorbird.domain.dataset import Row
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.feedback import Marks
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, data_readings
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.monitoring.measurement import Measurement, MeasurementSubject, percent, too_few
-from tailorbird.monitoring.reference import Reference
 from tailorbird.monitoring.service import Expectation, feedback_readings, service_readings
-from tailorbird.monitoring.thresholds import ThresholdGuard, Thresholds
+from tailorbird.monitoring.thresholds import Measurement, MeasurementSubject, ThresholdGuard, Thresholds, percent, too_few
+from tailorbird.text.conversations import last_user_turn
+from tailorbird.text.sketch import sketch
+
+#: Rows that are kept: beyond this many, a test of drift gains nothing that its floor would let through.
+MOST_ROWS = 2_000
+
+
+class Reference(Value):
+    """Sketches and lengths (in characters) of training messages, and how often each class is to be expected, as counts."""
+
+    sketches: tuple[str, ...]
+    characters: tuple[int, ...]
+    classes: dict[str, int] = Field(default_factory=dict)
+
+
+def reference_of(rows: Sequence[Row], classes: Iterable[str] = ()) -> Reference:
+    """The reference of a release trained on ``rows``; ``classes`` is one class an item, best what the release answered at the gate.
+
+    More than 2,000 rows are sampled by taking the first by id: ids are digests, so their order is random and the same everywhere. Texts of
+    one sketch count once, as live ones do.
+    """
+    chosen = sorted(rows, key=lambda row: row.id)[:MOST_ROWS]
+    lengths = {sketch(text): len(text) for text in (last_user_turn(row.text) for row in chosen)}
+    return Reference(sketches=tuple(lengths), characters=tuple(lengths.values()), classes=dict(sorted(Counter(classes).items())))
 
 
 class WatchInputs(Value):

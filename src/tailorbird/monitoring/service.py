@@ -9,8 +9,7 @@ from tailorbird.domain.deployment import Traffic
 from tailorbird.domain.feedback import FeedbackKind, Marks
 from tailorbird.domain.signal import Severity
 from tailorbird.domain.value import Value
-from tailorbird.monitoring.measurement import Measurement, percent, too_few
-from tailorbird.monitoring.thresholds import ThresholdGuard, Thresholds
+from tailorbird.monitoring.thresholds import Measurement, ThresholdGuard, Thresholds, percent, too_few
 from tailorbird.stats.intervals import wilson
 
 

@@ -33,8 +33,8 @@ from tailorbird.ports.engine import (
     RetrieveRequest,
     ScoreRequest,
 )
-from tailorbird.processes.access_log import AccessLog
 from tailorbird.processes.async_engine import AsyncEngine
+from tailorbird.processes.logs import AccessLog
 
 
 class UnloadRequest(Value):

@@ -1,9 +1,10 @@
-"""The gateway process: the public face, and beside it the engine process it keeps alive."""
+"""Gateway process: public HTTP server, its own origins, and the engine process beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import secrets
 import socket
@@ -19,16 +20,15 @@ from tempfile import TemporaryDirectory
 from fastapi import FastAPI
 
 from tailorbird import __version__, api, console
+from tailorbird.auth.origin_checks import origin_of
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.ports.engine import EngineDriver
-from tailorbird.processes.access_log import AccessLog
-from tailorbird.processes.connection_limits import connection_limits_for
+from tailorbird.processes.connections import connection_limits_for
+from tailorbird.processes.engine_process import Supervisor
 from tailorbird.processes.health import HealthMonitor
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
-from tailorbird.processes.logs import LogFormat, set_up
-from tailorbird.processes.origins import check_urls, own_origins
+from tailorbird.processes.logs import AccessLog, LogFormat, set_up
 from tailorbird.processes.scheduler import Schedule, doing, guard_rollouts, mind_the_time, purge_expired, sign_and_ship, tell_floods
-from tailorbird.processes.supervisor import Supervisor
 from tailorbird.processes.tls import Tls, check_proxies, is_open
 from tailorbird.serving import AliasSync, AnswerService, Quotas, RequestLog, ShadowTraffic
 from tailorbird.usecases import Dependencies
@@ -36,6 +36,34 @@ from tailorbird.usecases.audit_events import tell_denials
 from tailorbird.usecases.releases.live_kpis import count_live
 from tailorbird.usecases.rollouts.rollouts import count_rollouts
 from tailorbird.usecases.sessions import LoginEntry
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def own_origins(host: str, port: int, tls: Tls | None, public_urls: Sequence[str]) -> frozenset[str]:
+    """The origins of a server on ``host``; one that listens on every address is known on loopback and by its certificate's names."""
+    scheme = "https" if tls else "http"
+    here = _LOOPBACK if _is_any(host) or not is_open(host) else (host,)
+    named = {f"{scheme}://{_bracketed(name)}:{port}" for name in (*here, *(tls.names() if tls else ()))}
+    return frozenset(map(origin_of, (*named, *public_urls)))
+
+
+def check_urls(public_urls: Sequence[str]) -> None:
+    """Raises InvalidInput for what is not the address of a server."""
+    for url in public_urls:
+        origin_of(url)
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
 
 #: How long what an alias left stays loaded, unless settings say otherwise.
 KEEP_FORMER = timedelta(seconds=600)

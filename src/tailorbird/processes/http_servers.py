@@ -16,8 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from tailorbird.domain.errors import Forbidden, InvalidInput, TailorbirdError, Unavailable
-from tailorbird.processes.connection_limits import ConnectionLimits
-from tailorbird.processes.slow_clients import HEAD_SECONDS, LimitedConfig, TimeoutProtocol
+from tailorbird.processes.connections import HEAD_SECONDS, ConnectionLimits, LimitedConfig, TimeoutProtocol
 from tailorbird.processes.tls import Tls
 from tailorbird.system.files import OWNER_FILE, is_open_to_others
 

@@ -5,9 +5,19 @@ evidence is measured, how a signature is verified (a callable is passed in), whe
 """
 
 from tailorbird.release.alias_moves import AliasTrial, promoted, restored, rolled_back, tried
-from tailorbird.release.approvals import DECIDING_ROLES, VerifyApproval, check_may_decide, deciding_role, quorum, rule_for, stricter
+from tailorbird.release.approvals import (
+    DECIDING_ROLES,
+    DRILL_LASTS,
+    ChangeRule,
+    VerifyApproval,
+    change_rule,
+    check_may_decide,
+    deciding_role,
+    quorum,
+    rule_for,
+    stricter,
+)
 from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
-from tailorbird.release.change_policy import DRILL_LASTS, ChangeRule, change_rule
 from tailorbird.release.gate import GateInputs, interval_at, judge, unprovable_next
 from tailorbird.release.label_review import Disagreement, candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
 from tailorbird.release.llm_judges import (

@@ -1,11 +1,9 @@
-"""Who must approve a release, who may, and whether enough of them have.
-
-Nobody decides on their own release, at any tier. A person is a name *and* a key: a second name with the author's key is the author.
-"""
+"""Approval rules by risk tier: who must approve a release or a change of production, who may, and whether the quorum is reached."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from typing import TypeAlias
 
 from tailorbird.crypto.canonical_json import digest_of, short
@@ -13,6 +11,37 @@ from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.domain.value import Value
+
+#: A drill that is older proves nothing any more.
+DRILL_LASTS = timedelta(days=30)
+
+
+class ChangeRule(Value):
+    """``canary``: a release that replaces another passes a rollout first. ``drill``: it was put in and taken back in staging lately.
+    ``operators``: so many different ones ask for the change."""
+
+    canary: bool
+    drill: bool
+    operators: int
+
+
+_CHANGE_RULES = {
+    RiskTier.MINIMAL: ChangeRule(canary=False, drill=False, operators=1),
+    RiskTier.LIMITED: ChangeRule(canary=True, drill=False, operators=1),
+    RiskTier.HIGH: ChangeRule(canary=True, drill=True, operators=2),
+}
+
+
+def change_rule(*tiers: RiskTier) -> ChangeRule:
+    """What any of the tiers demands: those of the release and of what it replaces, so that an edit lowers nothing."""
+    rules = [_CHANGE_RULES[tier] for tier in tiers]
+    return ChangeRule(
+        canary=any(rule.canary for rule in rules),
+        drill=any(rule.drill for rule in rules),
+        operators=max(rule.operators for rule in rules),
+    )
+
 
 #: Raises when an approval's signature is not the identity's, over the approval's statement.
 VerifyApproval: TypeAlias = Callable[[Approval, Identity], None]
@@ -20,7 +49,7 @@ VerifyApproval: TypeAlias = Callable[[Approval, Identity], None]
 #: Roles in which one can decide on a release.
 DECIDING_ROLES = (Role.APPROVER, Role.REVIEWER)
 
-_TIERS: dict[RiskTier, ApprovalRule] = {
+_APPROVAL_RULES: dict[RiskTier, ApprovalRule] = {
     RiskTier.MINIMAL: ApprovalRule(roles=(Role.APPROVER,), count=1),
     RiskTier.LIMITED: ApprovalRule(roles=(Role.APPROVER,), count=1),
     RiskTier.HIGH: ApprovalRule(roles=DECIDING_ROLES, count=2, distinct_roles=2, no_data_author=True),
@@ -43,7 +72,7 @@ def rule_for(objective: Objective) -> ApprovalRule:
 
 def _tier(objective: Objective) -> ApprovalRule:
     """What the risk tier asks. At the high one, whoever made the data does not judge what was learned from them."""
-    tier = _TIERS[objective.business.risk]
+    tier = _APPROVAL_RULES[objective.business.risk]
     authors = objective.data_authors
     return tier.model_copy(update={"data_authors": authors}) if tier.no_data_author else tier
 

@@ -1,7 +1,8 @@
-"""The model card of a release, in the form of the Hugging Face Hub: YAML front matter, then Markdown."""
+"""Model card of a release in the form of the Hugging Face Hub: YAML front matter, then sections of Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,220 @@ import yaml
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.evidence import Evidence, GateResult, Metric
-from tailorbird.domain.ladder import Candidate, Ladder, RungKind
+from tailorbird.domain.evidence import Comparison, Evidence, Finding, GateResult, Metric
+from tailorbird.domain.ladder import Candidate, Climb, Ladder, RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.domain.release import ApprovalRule
-from tailorbird.release import model_card_sections as sections
+from tailorbird.stats.comparison_sentences import difference_words
+
+
+def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
+    """What this is, in one sentence."""
+    if candidate.rung is RungKind.FLOOR:
+        return (
+            f"# {objective.tenant}/{objective.name}\n\nA classical model ({candidate.variant}), which asks no language model, chosen by "
+            "tailorbird as the cheapest way to meet the objective below."
+        )
+    kind = "A LoRA adapter for" if candidate.adapter else "Full weights, fine-tuned from" if candidate.weights else "A prompt for"
+    return (
+        f"# {objective.tenant}/{objective.name}\n\n{kind} `{base.name}` (rung {candidate.rung.value}, variant {candidate.variant}), "
+        "chosen by tailorbird as the cheapest way to meet the objective below."
+    )
+
+
+def intended_use(objective: Objective, manifest: SnapshotManifest) -> str:
+    """The objective's goal, and where the use ends."""
+    rows = [
+        ("goal", objective.business.goal),
+        ("answers for it", objective.business.owner),
+        ("risk tier", objective.business.risk.value),
+        ("task", objective.task.kind.value),
+        ("instruction", objective.task.instruction),
+    ]
+    if manifest.labels:
+        rows.append((f"labels ({len(manifest.labels)})", ", ".join(manifest.labels)))
+    beyond = "Nothing outside this goal was measured: any other use needs an objective of its own."
+    return f"## Intended use\n\n{_table(('', ''), rows)}\n\n{beyond}"
+
+
+def training_data(objective: Objective, manifest: SnapshotManifest, candidate: Candidate) -> str:
+    """Counts, sources, terms and provenance; no text of any row."""
+    sources = [(_file(s.path), s.source.origin, s.source.license, str(s.source.collected), s.source.consent) for s in objective.data]
+    counts = manifest.counts
+    learned = f"{candidate.trained_parameters:,} parameters were trained on the train split."
+    if not candidate.trained_parameters:
+        learned = f"No parameters were trained; {len(candidate.prompt.demonstrations)} training rows are shown in the prompt."
+    cleaned = (
+        f"Of {manifest.read:,} rows read, {manifest.duplicates:,} exact duplicates and {manifest.quarantined:,} quarantined rows were set "
+        f"aside; {manifest.near_duplicate_groups:,} groups of near-duplicates were kept on one side of the split. "
+        f"Train {counts.train:,}, dev {counts.dev:,}, test {counts.test:,} rows."
+    )
+    parts = ["## Training data", learned, _table(("file", "origin", "licence", "collected", "consent"), sources), cleaned]
+    if manifest.label_counts:
+        rows = [(label, f"{c.train:,}", f"{c.dev:,}", f"{c.test:,}") for label, c in sorted(manifest.label_counts.items())]
+        parts.append(_table(("label", "train", "dev", "test"), rows))
+    return "\n\n".join(parts)
+
+
+def how_chosen(ladder: Ladder, objective: Objective) -> str:
+    """The climb: every rung tried or refused, on the same development items."""
+    metric = ladder.compared_on or objective.compare_on or objective.kpis[0].metric
+    head = ("rung", "parameters trained", f"dev {metric}", "against the rung below", "gate", "decision")
+    rows = [_climb_row(climb, metric, ladder.chosen) for climb in ladder.climbs]
+    if ladder.floor:
+        is_rung = ladder.floor_is_rung or ladder.floor.candidate == ladder.chosen
+        row = _climb_row(ladder.floor, metric, ladder.chosen)
+        rows.insert(0, row if is_rung else (*row[:5], "reference beside the ladder"))
+    rows += [(refusal.rung.value, "", "", "", "not tried", refusal.reason) for refusal in ladder.refused]
+    names = {climb.candidate: f"{climb.rung.value} {climb.variant}" for climb in ladder.measured}
+    pairs = [f"{names.get(f.upper, '?')} against {names.get(f.lower, '?')}: {_difference(f)}" for f in ladder.on_shifted]
+    shifted = f"\n\nIn pairs on the shifted part of dev: {'; '.join(pairs)}." if pairs else ""
+    compared = f"Rungs are compared in pairs, on the same development items, by {metric}."
+    return f"## How it was chosen\n\n{compared}\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}.{shifted}"
+
+
+def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> str:
+    """The sealed test: what was demanded, and all that was measured."""
+    look = (
+        f"The sealed {gate.split.value} split ({evidence.n:,} items) was opened for this candidate (look {gate.look}). "
+        f"The gate demands {gate.confidence:.0%} confidence, which this look had to meet at {gate.adjusted_confidence:.1%}. "
+        f"Verdict: **{gate.verdict.value}**."
+    )
+    demands = _table(("demand", "bound", "measured", "verdict", "reason"), [_finding_row(finding) for finding in gate.findings])
+    metrics = [(m.name, f"{m.value:.4g}", f"{m.low:.4g} to {m.high:.4g}", f"{m.n:,}", m.method) for m in in_order(evidence, objective)]
+    confidence = next((f" ({m.confidence:.0%})" for m in evidence.metrics.values()), "")
+    table = _table(("metric", "value", f"interval{confidence}", "items", "method"), metrics)
+    return "\n\n".join(filter(None, ("## Evaluation", look, demands, table, _where_shifted(objective, evidence))))
+
+
+def _where_shifted(objective: Objective, evidence: Evidence) -> str:
+    """The KPIs on the part of the sealed test that stands for a world that has moved on."""
+    found = [evidence.shifted_metrics[kpi.metric] for kpi in objective.kpis if kpi.metric in evidence.shifted_metrics]
+    if not found or objective.split is None:
+        return ""
+    rows = [(m.name, f"{m.value:.4g}", f"{m.low:.4g} to {m.high:.4g}", f"{m.n:,}") for m in found]
+    told = f"On the shifted part (column {_plain(objective.split.by)}), from which nothing was learned:"
+    return f"{told}\n\n{_table(('metric', 'value', 'interval', 'items'), rows)}"
+
+
+def limits(objective: Objective, gate: GateResult) -> str:
+    """The bounds beside the KPIs, and what the numbers hold for."""
+    judged = [finding for finding in gate.findings if finding.kind == "limit"]
+    said = [f"- {_plain(finding.reason)}" for finding in judged] or ["- The objective states no limits beside its KPIs."]
+    shape = "probabilities are over the listed labels alone" if objective.task.kind is TaskKind.CLASSIFY else "answers are generated text"
+    holds = "- The measurements hold for data like the sealed test's, for this prompt, and for the engine that measured and serves it"
+    return "\n".join(["## Limits", "", *said, f"{holds}; {shape}."])
+
+
+def not_known(objective: Objective, candidate: Candidate, evidence: Evidence) -> str:
+    """What nobody measured, said plainly."""
+    unknown = []
+    if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "retention" not in evidence.metrics:
+        unknown.append("How much of the base model's general ability was forgotten was not measured.")
+    if candidate.trained_parameters and candidate.rung is not RungKind.FLOOR and "memorisation" not in evidence.metrics:
+        unknown.append("Whether training rows can be extracted from the weights was not measured.")
+    if candidate.rung is RungKind.FLOOR:
+        unknown.append("The vocabulary of the model holds words and pairs of words of the training rows: treat its files as holding data.")
+    if candidate.prompt.demonstrations:
+        unknown.append("Rows shown in the prompt can be repeated by the model: treat the prompt as holding data.")
+    absent = [kpi.metric for kpi in objective.kpis if kpi.metric not in evidence.metrics]
+    unknown += [f"{name} was not measured: too few items bear on it." for name in absent]
+    unknown.append("How groups of people fare against one another was not measured; the data names no groups.")
+    beyond = " other than the shifted part did" if evidence.shifted else ""
+    unknown.append(f"How the model does on data that drifts away from the sealed test's{beyond} is not known; watch it in production.")
+    return "\n".join(["## What is not known", "", *(f"- {line}" for line in unknown)])
+
+
+def approvals(objective: Objective, rule: ApprovalRule) -> str:
+    """Who must agree before it may answer users."""
+    people = "1 person" if rule.count == 1 else f"{rule.count} different people"
+    roles = " or ".join(role.value for role in rule.roles)
+    distinct = f", in {rule.distinct_roles} different roles" if rule.distinct_roles > 1 else ""
+    excepted = [f"- {_plain(e.rule.replace('_', ' '))}, decided by {_plain(e.by)}: {_plain(e.because)}" for e in objective.exceptions]
+    without = "\n\nRules of this tier that are not followed:\n\n" + "\n".join(excepted) if excepted else ""
+    return (
+        f"## Approvals needed\n\nAt risk tier {objective.business.risk.value}: {people} in the role {roles}{distinct}, none of them the "
+        "author. Each signs this release's digest with a key of their own; engines check the signatures before they load it for production."
+        f"{without}"
+    )
+
+
+def taking_back(objective: Objective) -> str:
+    """How to undo a promotion."""
+    path = f"{objective.tenant}/{objective.name}"
+    return (
+        f"## How to take it back\n\n    tailorbird rollback {path}\n\nThe name `{path}` then answers with the release before this one, "
+        "or with none where there was none. Requests in flight end on the release that admitted them."
+    )
+
+
+def provenance(
+    objective: Objective, manifest: SnapshotManifest, base: BaseModelRef, candidate: Candidate, floor: PlannedFloor | None
+) -> str:
+    """Digests from which the release can be made again. A floor needs no base model; it may hold an encoder, which ``floor`` names."""
+    model = [
+        ("base model", base.digest),
+        ("tokenizer", base.tokenizer_digest),
+        ("chat template", base.chat_template_digest),
+    ]
+    if candidate.rung is RungKind.FLOOR:
+        model = [(f"encoder within it: {floor.name}, licence {floor.license}", floor.encoder)] if floor and floor.encoder else []
+    rows = [
+        ("objective", digest_of(objective)),
+        ("data snapshot", digest_of(manifest)),
+        *model,
+        ("candidate", digest_of(candidate)),
+        ("seed", str(candidate.seed)),
+    ]
+    return f"## Provenance\n\n{_table(('what', 'digest'), rows)}"
+
+
+def in_order(evidence: Evidence, objective: Objective) -> list[Metric]:
+    """Metrics as a reader looks for them: the KPIs first, as the objective lists them, then the rest by name."""
+    first = [kpi.metric for kpi in objective.kpis if kpi.metric in evidence.metrics]
+    return [evidence.metrics[name] for name in (*first, *sorted(set(evidence.metrics) - set(first)))]
+
+
+def _climb_row(climb: Climb, metric: str, chosen: str | None) -> tuple[str, ...]:
+    found = climb.evidence.metrics.get(metric)
+    measured = f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]" if found else "not measured"
+    mark = " (chosen)" if climb.candidate == chosen else ""
+    return (
+        f"{climb.rung.value} {climb.variant}{mark}",
+        f"{climb.trained_parameters:,}",
+        measured,
+        _difference(climb.against_below),
+        climb.gate.verdict.value,
+        climb.reason,
+    )
+
+
+def _difference(found: Comparison | None) -> str:
+    return "" if found is None else difference_words(found)
+
+
+def _finding_row(finding: Finding) -> tuple[str, ...]:
+    measured = "not measured"
+    if finding.value is not None and finding.low is not None and finding.high is not None:
+        measured = f"{finding.value:.4g} [{finding.low:.4g}, {finding.high:.4g}]"
+    return finding.name, f"{finding.bound:g}", measured, finding.verdict.value, finding.reason
+
+
+def _file(path: str) -> str:
+    """A file's name without the folders it lies in, which are nobody's business; addresses stay whole."""
+    return path if "://" in path else path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Free text that cannot break out of its line or cell, or open a tag."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
 
 _HUB = "hf://"
 _PIPELINES = {TaskKind.CLASSIFY: "text-classification", TaskKind.GENERATE: "text-generation", TaskKind.RANK: "text-ranking"}
@@ -41,16 +250,16 @@ def model_card(content_facts: CardFacts) -> str:
     """The card as Markdown with YAML front matter."""
     facts = content_facts
     body = (
-        sections.title(facts.objective, facts.candidate, facts.base),
-        sections.intended_use(facts.objective, facts.manifest),
-        sections.training_data(facts.objective, facts.manifest, facts.candidate),
-        sections.how_chosen(facts.ladder, facts.objective),
-        sections.evaluation(facts.objective, facts.test_evidence, facts.gate),
-        sections.limits(facts.objective, facts.gate),
-        sections.not_known(facts.objective, facts.candidate, facts.test_evidence),
-        sections.approvals(facts.objective, facts.rule),
-        sections.taking_back(facts.objective),
-        sections.provenance(facts.objective, facts.manifest, facts.base, facts.candidate, facts.floor),
+        title(facts.objective, facts.candidate, facts.base),
+        intended_use(facts.objective, facts.manifest),
+        training_data(facts.objective, facts.manifest, facts.candidate),
+        how_chosen(facts.ladder, facts.objective),
+        evaluation(facts.objective, facts.test_evidence, facts.gate),
+        limits(facts.objective, facts.gate),
+        not_known(facts.objective, facts.candidate, facts.test_evidence),
+        approvals(facts.objective, facts.rule),
+        taking_back(facts.objective),
+        provenance(facts.objective, facts.manifest, facts.base, facts.candidate, facts.floor),
     )
     front = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
     return f"---\n{front}---\n\n" + "\n\n".join(body) + "\n"
@@ -102,7 +311,7 @@ def _index_entry(facts: CardFacts) -> dict[str, Any]:
     result = {
         "task": {"type": _PIPELINES[objective.task.kind]},
         "dataset": {"type": name, "name": name, "split": evidence.split.value, "revision": digest_of(facts.manifest)},
-        "metrics": [_index_metric(metric) for metric in sections.in_order(evidence, objective)],
+        "metrics": [_index_metric(metric) for metric in in_order(evidence, objective)],
     }
     return {"name": name, "results": [result]}
 

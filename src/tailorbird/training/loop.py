@@ -1,8 +1,4 @@
-"""The loop: steps, evaluations, checkpoints. One for every method.
-
-A step whose passes would not fit the free memory is taken in smaller passes, and then with activations computed again: the batch, and so
-what is learned, stays the same.
-"""
+"""Training loop of every method: steps, evaluations, checkpoints, and the JSONL file of metrics."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -17,22 +14,34 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.plan import TrainingSettings
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress
-from tailorbird.training.batches import Batches, divide
-from tailorbird.training.checkpoints import Checkpoints
+from tailorbird.training.batches import Batches, divide, pack, packed_tokens
+from tailorbird.training.checkpoints import Checkpoints, LoopState
 from tailorbird.training.deferred_signals import unbroken
-from tailorbird.training.loop_state import LoopState
-from tailorbird.training.memory_prediction import MemoryWatch, predicted_gib_per_token
-from tailorbird.training.metrics_file import MetricsFile
 from tailorbird.training.network import Network
-from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.packing import pack, packed_tokens
-from tailorbird.training.plateau import Plateau, StepBudget
-from tailorbird.training.resource_meter import Flops, MemoryMeter
-from tailorbird.training.schedule import learning_rate, warmup_steps
-from tailorbird.training.thread_barriers import Barriers
+from tailorbird.training.optimiser import Optimiser, learning_rate, warmup_steps
+from tailorbird.training.resource_meter import Flops, MemoryMeter, MemoryWatch, predicted_gib_per_token
+from tailorbird.training.thread_clocks import Barriers, Laps
 from tailorbird.training.tokenization import TokenizedRow
-from tailorbird.training.validation import ValidationRows
-from tailorbird.training.work_clocks import Laps
+from tailorbird.training.validation import Plateau, StepBudget, ValidationRows
+
+
+class MetricsFile:
+    """One line for each step, as ``TrainingProgress``; a run that goes on from a checkpoint rewrites what stood after it."""
+
+    def __init__(self, workspace: Path) -> None:
+        self._path = workspace / "metrics.jsonl"
+
+    def rewrite(self, history: Sequence[TrainingProgress]) -> None:
+        """Starts with what is known."""
+        new = self._path.with_suffix(".new")
+        new.write_text("".join(line.model_dump_json() + "\n" for line in history), encoding="utf-8")
+        new.replace(self._path)
+
+    def append(self, line: TrainingProgress) -> None:
+        """Adds a line."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line.model_dump_json() + "\n")
+
 
 #: Seconds between checkpoints; a checkpoint that takes long is made more rarely, so that at most this share of the time goes into them.
 _CHECKPOINT_SECONDS = 30.0

@@ -11,11 +11,10 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.errors import ModelInvalid
+from tailorbird.training.batches import Packed
 from tailorbird.training.decoder import Decoder, is_written_out
 from tailorbird.training.loss import answer_loss, answer_losses
-from tailorbird.training.packing import Packed
-from tailorbird.training.process_group import ProcessGroup
-from tailorbird.training.sharding import divide_model, forget_gathered
+from tailorbird.training.process_group import ProcessGroup, divide_model, forget_gathered
 from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_attention
 

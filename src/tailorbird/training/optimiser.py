@@ -1,4 +1,4 @@
-"""AdamW over named parameters, with a state that can be kept as plain tensors."""
+"""AdamW over named parameters, with a state of plain tensors, and the learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -8,8 +8,25 @@ from collections.abc import Mapping
 import torch
 
 from tailorbird.domain.plan import TrainingSettings
-from tailorbird.training.process_group import ProcessGroup
-from tailorbird.training.sharding import like, share, whole
+from tailorbird.training.process_group import ProcessGroup, like, share, whole
+
+
+def learning_rate(settings: TrainingSettings, step: int, steps: int) -> float:
+    """The rate at ``step`` (0-based).
+
+    Linear warm-up over a share of ``steps``, then a half cosine to zero at the end (Loshchilov & Hutter 2017).
+    """
+    warmup = warmup_steps(settings, steps)
+    if step < warmup:
+        return settings.learning_rate * (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def warmup_steps(settings: TrainingSettings, steps: int) -> int:
+    """Steps in which the rate rises."""
+    return math.ceil(settings.warmup * steps)
+
 
 _RANDOM = "random_state"
 _MOMENTS = ("step", "exp_avg", "exp_avg_sq")

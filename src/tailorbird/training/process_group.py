@@ -1,13 +1,16 @@
-"""The processes that train one model together, each on its share of every batch (data parallel)."""
+"""Data-parallel process group of one training, and the sharding of its model (FSDP2, ``fully_shard`` of torch)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 _Row = TypeVar("_Row")
 
@@ -65,3 +68,62 @@ def _join() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", os.environ["RANK"])) % torch.cuda.device_count())
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+#: Says it by hand: 1 shards, 0 never does.
+_ASKED = "TAILORBIRD_SHARD"
+#: Share of the free memory that weights, gradients and moments may take before they are divided.
+_SHARE = 0.6
+
+
+def is_divided(needed_gib: float, free_gib: float, team: ProcessGroup) -> bool:
+    """Whether ``team`` divides a model whose weights, gradients and moments take ``needed_gib`` in every process that holds them whole."""
+    asked = os.environ.get(_ASKED, "")
+    return team.size > 1 and (asked == "1" if asked else needed_gib > _SHARE * free_gib)
+
+
+def divide_model(model: Any, team: ProcessGroup, device: torch.device) -> None:
+    """Divides every decoder layer, and the rest as one; gradients are summed over the team, not averaged.
+
+    The output head is divided where it is tied to the embeddings, and stays whole where it is not.
+    """
+    mesh = init_device_mesh(device.type, (team.size,))
+    decoder = model.get_decoder()
+    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    for part in (*decoder.layers, decoder):
+        fully_shard(part, mesh=mesh)
+        # Each process's loss is a sum over its rows, divided by the tokens of all: so gradients are summed.
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+    if tied:
+        model.get_output_embeddings().weight = model.get_input_embeddings().weight
+    model.get_output_embeddings().to(device)
+
+
+def forget_gathered(model: Any) -> None:
+    """Drops weights that a pass without gradients left whole: the next update would not reach them."""
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+
+
+def share(tensor: torch.Tensor) -> torch.Tensor:
+    """What this process holds of ``tensor``: all of one that is not divided."""
+    local: torch.Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return local
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of ``tensor``, on the CPU where it was divided. Every process must ask."""
+    if not isinstance(tensor, DTensor):
+        return tensor.detach()
+    with torch.no_grad():
+        gathered: torch.Tensor = tensor.full_tensor().cpu()
+    return gathered
+
+
+def like(tensor: torch.Tensor, model: torch.Tensor) -> torch.Tensor:
+    """``tensor``, whole in every process, placed and divided as ``model`` is."""
+    if not isinstance(model, DTensor):
+        return tensor.to(model.device)
+    return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)

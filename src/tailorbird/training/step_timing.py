@@ -1,26 +1,145 @@
-"""A few timed steps of a job: what planning fits its formulas to."""
+"""Machine benchmark and timed training steps for the planner, on a stopwatch that discounts the load of other processes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import psutil
 import torch
 
+from tailorbird.domain.plan import Machine
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import digest_file, private_folder
 from tailorbird.system.peak_memory import PeakMemory, resident_gib
-from tailorbird.training.batches import Batches
+from tailorbird.training.batches import Batches, pack
 from tailorbird.training.checkpoints import write_tensors
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.packing import pack
-from tailorbird.training.stopwatch import REPEATS, Stopwatch
+from tailorbird.training.resource_meter import GIB
+from tailorbird.training.thread_clocks import Barriers, ClockReading, read, ready_here, threads, usable_cores
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
-from tailorbird.training.work_clocks import threads
+
+#: The least of so many is taken: what else goes on at a machine only ever adds.
+REPEATS = 2
+#: Share of the time that the calling thread computes where that was never measured.
+EFFICIENCY = 0.9
+
+
+class Stopwatch:
+    """Times pieces of work; ``loaded`` tells whether one of them was read beside other work.
+
+    ``efficiency`` is what an earlier quiet reading on this machine found; 0 where there is none.
+    """
+
+    def __init__(self, device: torch.device, efficiency: float = 0.0) -> None:
+        self._gpu = device.type == "cuda"
+        self._given = efficiency or EFFICIENCY
+        self._barriers = Barriers(device)
+        self.loaded = False
+        #: What was learned here; 0 where nothing was.
+        self.efficiency = 0.0
+
+    def least(self, work: Callable[[], object], after: Callable[[], object] = lambda: None, lasting: float = 0.0) -> float:
+        """Seconds of the fastest of several times, for ``lasting`` seconds at least; ``after`` is done each time and not timed.
+
+        Beside other work threads are let sleep, so that processor time is what was computed, and one more time is taken.
+        """
+        spinning, asleep, started = list[ClockReading](), list[ClockReading](), time.perf_counter()
+        while True:
+            (asleep if self._barriers.asleep else spinning).append(one := read(work))
+            after()
+            if not self._gpu:
+                self._barriers.heed(one)
+            enough = len(spinning) + len(asleep) >= REPEATS and time.perf_counter() - started >= lasting
+            if enough and (asleep or not self._barriers.asleep):
+                break
+        quiet = [one.passed for one in (*spinning, *asleep) if self._gpu or not one.loaded]
+        if quiet:
+            return min(quiet)
+        self.loaded = True
+        return min(one.thread for one in asleep or spinning) / self._given
+
+    def learn(self, work: Callable[[], object], seconds: float) -> None:
+        """The efficiency, from ``work`` that takes ``seconds`` on this machine, where it is quiet."""
+        if self.loaded or self._gpu or not seconds:
+            return
+        self._barriers.sleep()
+        one = read(work)
+        self._barriers.spin()
+        self.efficiency = 0.0 if one.loaded else min(1.0, one.thread / seconds)
+
+    def once(self, work: Callable[[], object]) -> float:
+        """Seconds of what can be done only once, or is mostly done by the disk."""
+        ready, one = ready_here(), read(work)
+        if self._gpu or not one.loaded:
+            return one.passed
+        self.loaded = True
+        return max(one.thread, one.passed - (ready_here() - ready))
+
+    def leave(self) -> None:
+        """Threads wait as they did before."""
+        self._barriers.spin()
+
+
+_SIDE = 1024
+_SECONDS = 0.4
+#: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
+_FAST_BF16 = ("avx512_bf16", "amx_bf16")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def measure_machine() -> Machine:
+    """Cores this process may use, memory it may fill, GPUs, and matmul rates of the device that training would pick. About a second."""
+    device = pick_device()
+    watch = Stopwatch(device)
+    fp32, bf16 = (_matmul_gflops(dtype, device, watch) for dtype in (torch.float32, torch.bfloat16))
+    watch.leave()
+    return Machine(
+        cores=usable_cores(),
+        memory_gb=round(_memory_bytes() / GIB, 2),
+        gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
+        fp32_gflops=fp32,
+        bf16_gflops=bf16,
+        fast_bf16=_fast_bf16(device),
+        four_bit=find_spec("bitsandbytes") is not None,
+        threads=torch.get_num_threads() if device.type == "cpu" else 0,
+        loaded=watch.loaded,
+    )
+
+
+def _fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name) for name in _FAST_BF16)
+
+
+def _memory_bytes() -> int:
+    """Physical memory, or the container's limit where that is lower."""
+    total = int(psutil.virtual_memory().total)
+    limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip() if _CGROUP_LIMIT.is_file() else "max"
+    return min(total, int(limit)) if limit.isdecimal() else total
+
+
+@torch.no_grad()
+def _matmul_gflops(dtype: torch.dtype, device: torch.device, watch: Stopwatch) -> float:
+    """The fastest of repeated square matmuls."""
+    square = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
+
+    def product() -> None:
+        if (square @ square).is_cuda:
+            torch.cuda.synchronize()
+
+    product()
+    return round(2 * _SIDE**3 / watch.least(product, lasting=_SECONDS) / 1e9, 1)
+
 
 #: A pass this many times shorter than the longest tells what a pass costs whatever its length.
 _SHORTER = 4

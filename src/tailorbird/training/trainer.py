@@ -21,24 +21,21 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.trainer import Merged, MergeJob, RankingJob, ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
 from tailorbird.system.peak_memory import PeakMemory
-from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints
+from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
 from tailorbird.training.loop import Loop, TrainingCourse
-from tailorbird.training.loop_state import LoopState
-from tailorbird.training.machine_benchmark import measure_machine
-from tailorbird.training.memory_prediction import free_gib
 from tailorbird.training.merge_export import merge
 from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
-from tailorbird.training.process_group import ProcessGroup
+from tailorbird.training.process_group import ProcessGroup, is_divided
 from tailorbird.training.process_launch import train_together
 from tailorbird.training.ranking import tune
-from tailorbird.training.sharding import is_divided
-from tailorbird.training.step_timing import calibrate
+from tailorbird.training.resource_meter import free_gib
+from tailorbird.training.step_timing import calibrate, measure_machine
+from tailorbird.training.thread_clocks import threads
 from tailorbird.training.tokenization import RowTokenizer
-from tailorbird.training.work_clocks import threads
 
 
 class TorchTrainer:

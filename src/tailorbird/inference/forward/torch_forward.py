@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from transformers.activations import ACT2FN
 
-from tailorbird.inference.forward.adapter import GROUPS, Changes
 from tailorbird.inference.forward.batch import Batch
-from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
 from tailorbird.inference.scheduling import BLOCK
 
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import torch
 
-from tailorbird.inference.forward.adapter import GROUPS, Changes
 from tailorbird.inference.forward.batch import Batch
-from tailorbird.inference.forward.weights import joined, linear_shapes, rotary_tables
+from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
 

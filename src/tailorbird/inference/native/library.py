@@ -1,12 +1,17 @@
-"""``kernels.cpp`` as a library: compiled once for this processor, kept in the user's cache, loaded."""
+"""``kernels.cpp`` as a library, compiled once for this processor and loaded from a cache that only this user can write."""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import logging
 import os
 import platform
 import shutil
+import stat
 import subprocess
+import tempfile
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
 from pathlib import Path
@@ -14,9 +19,95 @@ from typing import Any
 
 import torch
 
-from tailorbird.inference.native.compiler import load_compiled
+from tailorbird.system.files import OWNER_FILE, private_folder
 
 _log = logging.getLogger("tailorbird.engine")
+
+#: Seconds that the compiler may take.
+_PATIENCE = 120.0
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def load_compiled(source: Path, command: Sequence[str], processor: str) -> ctypes.CDLL:
+    """The library that ``command`` makes of ``source`` for ``processor``. A change of any of them compiles anew.
+
+    Raises OSError, SubprocessError: it cannot be compiled or loaded.
+    """
+    version = subprocess.run([command[0], "--version"], capture_output=True, check=True, timeout=_PATIENCE).stdout
+    named = hashlib.sha256(source.read_bytes() + version + processor.encode() + " ".join(command[1:]).encode()).hexdigest()
+    folder = _cache()
+    if is_ours(private_folder(folder)):
+        target = folder / f"{named[:32]}.so"
+        found = _load_checked(target)
+        if found is None:
+            _compile(source, command, target)
+            found = _load_checked(target)
+        if found is not None:
+            return found
+    _log.warning("%s is not this user's alone: the native forward pass is compiled anew at each start", folder)
+    with tempfile.TemporaryDirectory(prefix="tailorbird-") as own:
+        target = Path(own) / "kernels.so"
+        _compile(source, command, target)
+        return ctypes.CDLL(str(target))
+
+
+def is_ours(path: Path) -> bool:
+    """True when ``path``, each folder above it and each link on the way are this user's or root's, and nobody else may write there; a
+    folder above in which everybody may write, but each only to his own (sticky), is fine."""
+    lexical, real = path.absolute(), path.resolve()
+    links = [place for place in (lexical, *lexical.parents) if place.is_symlink()]
+    folders = [(place.lstat(), place == real) for place in (real, *real.parents)]
+    trusted = (os.getuid(), 0)
+    return all(link.lstat().st_uid in trusted for link in links) and all(
+        told.st_uid in trusted and (not told.st_mode & _OTHERS_WRITE or (bool(told.st_mode & stat.S_ISVTX) and not last))
+        for told, last in folders
+    )
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tailorbird" / "kernels"
+
+
+def _record_of(target: Path) -> Path:
+    return target.with_suffix(".sha256")
+
+
+def _load_checked(target: Path) -> ctypes.CDLL | None:
+    """The library at ``target``, if its bytes are those that were recorded; None where there is none, or another."""
+    try:
+        recorded, library = _read_own(_record_of(target)), _read_own(target)
+    except OSError:
+        return None
+    if hashlib.sha256(library).hexdigest().encode() != recorded:
+        _log.warning("the native library in the cache is not the one that was compiled: it is compiled anew")
+        return None
+    with tempfile.TemporaryDirectory(prefix="tailorbird-") as own:  # the bytes that were checked, whatever becomes of the file
+        copy = Path(own) / "kernels.so"
+        copy.write_bytes(library)
+        return ctypes.CDLL(str(copy))
+
+
+def _read_own(path: Path) -> bytes:
+    """The bytes of a plain file of this user. Raises OSError: there is none, it is a link, somebody else's, or writable by others."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        told = os.fstat(descriptor)
+        if not stat.S_ISREG(told.st_mode) or told.st_uid != os.getuid() or told.st_mode & _OTHERS_WRITE:
+            raise PermissionError(f"{path} is not this user's alone")
+        return file.read()
+
+
+def _compile(source: Path, command: Sequence[str], target: Path) -> None:
+    """Makes the library and its record; each is whole or not there."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as making:
+        made, record = Path(making) / "kernels.so", Path(making) / "record"
+        subprocess.run([*command, "-o", str(made), str(source)], capture_output=True, check=True, timeout=_PATIENCE)
+        made.chmod(OWNER_FILE)
+        record.touch(mode=OWNER_FILE)
+        record.write_text(hashlib.sha256(made.read_bytes()).hexdigest(), encoding="ascii")
+        made.replace(target)
+        record.replace(_record_of(target))
+
 
 _SOURCE = Path(__file__).with_name("kernels.cpp")
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-pthread", "-fPIC", "-shared")

@@ -5,8 +5,6 @@ that were computed before. Must not know: torch, text, servables' files.
 """
 
 from tailorbird.inference.scheduling.blocks import BLOCK, BlockPool
-from tailorbird.inference.scheduling.fairness import FairQueue
-from tailorbird.inference.scheduling.scheduler import ScheduledSlice, Scheduler, SchedulerLimits
-from tailorbird.inference.scheduling.sequence import Sequence, salt_of
+from tailorbird.inference.scheduling.scheduler import FairQueue, ScheduledSlice, Scheduler, SchedulerLimits, TokenSequence, salt_of
 
-__all__ = ["BLOCK", "BlockPool", "FairQueue", "ScheduledSlice", "Scheduler", "SchedulerLimits", "Sequence", "salt_of"]
+__all__ = ["BLOCK", "BlockPool", "FairQueue", "ScheduledSlice", "Scheduler", "SchedulerLimits", "TokenSequence", "salt_of"]

@@ -1,19 +1,136 @@
-"""Continuous batching: at every step whoever can go on goes on, and whoever waits comes in as soon as there is room."""
+"""Continuous-batching scheduler: sequences, fair queueing between tenants by tokens, and the slices of each step."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import hashlib
+import json
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Generic, NamedTuple, TypeVar
 
 from tailorbird.inference.scheduling.blocks import BLOCK, BlockPool, blocks_for
-from tailorbird.inference.scheduling.fairness import FairQueue
-from tailorbird.inference.scheduling.sequence import Sequence, key_after
+
+
+@dataclass(eq=False)
+class TokenSequence:
+    """Tokens to compute, and the memory they are given.
+
+    ``owner`` takes its fair share; ``salt`` names whose memory it is, and ``groups`` who may share it. ``room`` is how many tokens may be
+    appended; ``leaves`` how many hang as a tree under the last one and are computed with it (0: none); ``watched`` the index of the first
+    token whose result is wanted (by default the last of the prompt). ``computed`` counts the tokens whose keys and values stand in
+    ``blocks``; ``cached`` those among them that an earlier sequence of the same salt and groups had left.
+    """
+
+    owner: str
+    salt: bytes
+    tokens: list[int]
+    room: int = 0
+    leaves: int = 0
+    watched: int = -1
+    computed: int = 0
+    cached: int = 0
+    blocks: list[int] = field(default_factory=list)
+    leaf_blocks: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    prompt: int = 0
+    groups: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        self.prompt = len(self.tokens)
+        if self.watched < 0:
+            self.watched = self.prompt - 1
+
+    @cached_property
+    def root(self) -> bytes:
+        """Where the chain of its keys begins."""
+        return key_of(self.salt, self.groups)
+
+    @property
+    def pending(self) -> int:
+        """Tokens not yet computed, the tree aside."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def longest(self) -> int:
+        """Tokens it may come to have, the tree aside."""
+        return self.prompt + self.room
+
+
+def salt_of(tenant: str, servable: str) -> bytes:
+    """Where the chain of a servable's keys begins: no two tenants and no two servables share a key."""
+    return hashlib.sha256(f"{tenant}\0{servable}".encode()).digest()
+
+
+def key_of(salt: bytes, groups: frozenset[str]) -> bytes:
+    """Where the chains of those who ask for ``groups`` begin: what stood in the prompts of others is not to be told by time."""
+    return hashlib.sha256(salt + json.dumps(sorted(groups)).encode()).digest() if groups else salt
+
+
+def key_after(before: bytes, tokens: Sequence[int]) -> bytes:
+    """The key of a block: a full SHA-256 over the key before it and its tokens, so that equal keys mean equal beginnings."""
+    return hashlib.sha256(before + b"".join(token.to_bytes(4, "little") for token in tokens)).digest()
+
+
+T = TypeVar("T")
+
+
+class FairQueue(Generic[T]):
+    """Items waiting by owner, each owner's in order of arrival."""
+
+    def __init__(self) -> None:
+        self._waiting: OrderedDict[str, deque[T]] = OrderedDict()
+        self._served: dict[str, float] = {}
+        self._floor = 0.0
+
+    def __len__(self) -> int:
+        return sum(len(items) for items in self._waiting.values())
+
+    def __iter__(self) -> Iterator[T]:
+        for items in self._waiting.values():
+            yield from items
+
+    def waiting_of(self, owner: str) -> int:
+        """How many items of ``owner`` wait."""
+        return len(self._waiting.get(owner, ()))
+
+    def add(self, owner: str, item: T) -> None:
+        """``item`` waits behind the others of its owner."""
+        if owner not in self._waiting:
+            self._waiting[owner] = deque()
+            self._served[owner] = max(self._served.get(owner, 0.0), self._floor)
+        self._waiting[owner].append(item)
+
+    def next(self) -> T | None:
+        """The first item of the least served owner; None when nothing waits. It stays."""
+        owner = min(self._waiting, key=self._served.__getitem__, default=None)
+        return None if owner is None else self._waiting[owner][0]
+
+    def take(self, owner: str, item: T) -> None:
+        """``item``, which waits, is let in."""
+        self._floor = max(self._floor, self._served[owner])
+        self.remove(owner, item)
+
+    def remove(self, owner: str, item: T) -> bool:
+        """Takes ``item`` out; False when it does not wait."""
+        items = self._waiting.get(owner)
+        if items is None or item not in items:
+            return False
+        items.remove(item)
+        if not items:
+            del self._waiting[owner]
+        return True
+
+    def charge(self, owner: str, tokens: float) -> None:
+        """``owner`` was given ``tokens``."""
+        self._served[owner] = self._served.get(owner, self._floor) + tokens
 
 
 class ScheduledSlice(NamedTuple):
     """Tokens ``start`` to ``stop`` of a sequence, computed in this step; with the ``last`` comes its tree."""
 
-    sequence: Sequence
+    sequence: TokenSequence
     start: int
     stop: int
     last: bool
@@ -37,8 +154,8 @@ class Scheduler:
     def __init__(self, pool: BlockPool, limits: SchedulerLimits) -> None:
         self._pool = pool
         self._limits = limits
-        self._queue: FairQueue[Sequence] = FairQueue()
-        self._running: list[Sequence] = []
+        self._queue: FairQueue[TokenSequence] = FairQueue()
+        self._running: list[TokenSequence] = []
 
     @property
     def waiting(self) -> int:
@@ -50,7 +167,7 @@ class Scheduler:
         """Sequences that are being computed."""
         return len(self._running)
 
-    def fits(self, sequence: Sequence) -> bool:
+    def fits(self, sequence: TokenSequence) -> bool:
         """True when the whole memory could hold it."""
         return self._need(sequence) <= self._pool.size
 
@@ -58,11 +175,11 @@ class Scheduler:
         """True when nothing more of ``owner`` may wait."""
         return len(self._queue) >= self._limits.waiting or self._queue.waiting_of(owner) >= self._limits.waiting_each
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: TokenSequence) -> None:
         """``sequence`` waits for its turn. It must fit."""
         self._queue.add(sequence.owner, sequence)
 
-    def end(self, sequence: Sequence) -> None:
+    def end(self, sequence: TokenSequence) -> None:
         """It has what it wanted, or nobody wants it any more: its memory is free. Ending twice does nothing."""
         if sequence in self._running:
             self._running.remove(sequence)
@@ -102,14 +219,14 @@ class Scheduler:
                 sequence.computed = stop
                 self._publish(sequence)
 
-    def _slice(self, sequence: Sequence, room: int) -> ScheduledSlice:
+    def _slice(self, sequence: TokenSequence, room: int) -> ScheduledSlice:
         stop = min(len(sequence.tokens), sequence.computed + room)
         return ScheduledSlice(sequence, sequence.computed, stop, stop == len(sequence.tokens))
 
-    def _need(self, sequence: Sequence) -> int:
+    def _need(self, sequence: TokenSequence) -> int:
         return blocks_for(sequence.longest) + blocks_for(sequence.leaves)
 
-    def _let_in(self, sequence: Sequence) -> bool:
+    def _let_in(self, sequence: TokenSequence) -> bool:
         """Gives a sequence its memory, the beginning that is known already included; False, and nothing given, when there is not enough."""
         known = self._known(sequence)
         taken = self._pool.take(self._need(sequence) - len(known))
@@ -121,7 +238,7 @@ class Scheduler:
         sequence.computed = sequence.cached = len(known) * BLOCK
         return True
 
-    def _known(self, sequence: Sequence) -> list[int]:
+    def _known(self, sequence: TokenSequence) -> list[int]:
         """Blocks with the beginning of the prompt, as far as no result is wanted."""
         known: list[int] = []
         key = sequence.root
@@ -135,7 +252,7 @@ class Scheduler:
         del sequence.keys[len(known) :]
         return known
 
-    def _publish(self, sequence: Sequence) -> None:
+    def _publish(self, sequence: TokenSequence) -> None:
         for index in range(len(sequence.keys), sequence.computed // BLOCK):
             before = sequence.keys[-1] if sequence.keys else sequence.root
             sequence.keys.append(key_after(before, sequence.tokens[index * BLOCK : (index + 1) * BLOCK]))

@@ -14,9 +14,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from tailorbird.domain.errors import InvalidInput, Unavailable
-from tailorbird.training.methods.lora import Lora, LoraLinear
-from tailorbird.training.methods.lora.linear import JoinedLora
-from tailorbird.training.methods.lora.method import linear_layers, shape_of
+from tailorbird.training.methods.lora import JoinedLora, Lora, LoraLinear, linear_layers, shape_of
 from tailorbird.training.methods.registry import Learner, register
 from tailorbird.training.network import read_model
 

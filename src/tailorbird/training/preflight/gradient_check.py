@@ -18,9 +18,9 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from tailorbird.domain.preflight import PreflightFinding
+from tailorbird.training.batches import pack
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import Network
-from tailorbird.training.packing import pack
 from tailorbird.training.preflight.context import PreflightContext, blocking
 from tailorbird.training.tokenization import TokenizedRow
 

@@ -14,12 +14,10 @@ from safetensors import safe_open
 
 from tailorbird.domain.plan import LoraSettings, TrainingSettings
 from tailorbird.domain.preflight import PreflightFinding
-from tailorbird.training.batches import divide
-from tailorbird.training.memory_prediction import free_gib
+from tailorbird.training.batches import divide, shared_prefix
 from tailorbird.training.network import pick_device
-from tailorbird.training.packing import shared_prefix
 from tailorbird.training.preflight.context import PreflightContext, blocking, warning
-from tailorbird.training.resource_meter import GIB
+from tailorbird.training.resource_meter import GIB, free_gib
 
 #: What allocators and copies take, as multiples of the formula. Measured on two CPU cores: LoRA on 135 M weights, 1.3 GiB above the model.
 _CPU_SLACK, _GPU_SLACK = 1.4, 1.1

@@ -34,10 +34,9 @@ from tailorbird.usecases.climb.timing import error_of
 from tailorbird.usecases.climb.vector_cache import VectorCache
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.steps.cancellation import require_memory, within_memory
+from tailorbird.usecases.steps.cancellation import ended_by, require_memory, within_memory
 from tailorbird.usecases.steps.rung_approval import require_allowance
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
-from tailorbird.usecases.steps.step_errors import ended_by
 
 #: Steps whose mean loss tells how well the learned rows are known.
 _LAST_STEPS = 5

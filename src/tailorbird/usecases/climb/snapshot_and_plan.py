@@ -15,7 +15,7 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts
-from tailorbird.usecases.climb import base_candidates, base_probe, encoder_fetch
+from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
@@ -121,7 +121,7 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
     context.progress.tell("measuring this machine")
     dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest))
     shift = _power_on_shifted(context, context.manifest)
-    machine, (encoder, without_encoder), comparison = _machine(context), encoder_fetch.encoder_for(context), comparison_of(context)
+    machine, (encoder, without_encoder), comparison = _machine(context), base_candidates.encoder_for(context), comparison_of(context)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
         return planning.PlanInputs(

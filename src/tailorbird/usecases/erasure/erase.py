@@ -24,12 +24,11 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.erasure.lineage import Lineage, reach_of, trace
+from tailorbird.usecases.erasure.lineage import Found, Lineage, SubjectData, held_by, reach_of, trace, with_ancestors
 from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged, unused_indexes, unused_prompts
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
-from tailorbird.usecases.erasure.subject_rows import Found, SubjectData, held_by, with_ancestors
 from tailorbird.usecases.leases import owner
 from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
 from tailorbird.usecases.storage_quota import storing

@@ -1,12 +1,14 @@
-"""What rows and documents reached: the runs that saw them, what was made from them, what answers with it."""
+"""Lineage of a data subject: snapshots that hold their rows, runs that saw them, artifacts made from them, and releases that serve them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
-from tailorbird.domain.dataset import Split
+from tailorbird import data
+from tailorbird.domain.dataset import Document, Provenance, Row, SnapshotManifest, Split
 from tailorbird.domain.deployment import Alias
 from tailorbird.domain.erasure import ErasureReach
 from tailorbird.domain.evidence import Evidence
@@ -14,11 +16,47 @@ from tailorbird.domain.ladder import Candidate, Making, Measured
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.run import Run, Step
 from tailorbird.domain.value import Digest
+from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.normalisation import normalise
 from tailorbird.text.passages import passages_of
-from tailorbird.usecases.erasure.subject_rows import Found, SubjectData
 from tailorbird.usecases.steps import transitions
+
+
+class SubjectData(NamedTuple):
+    """A person's rows and documents in one snapshot."""
+
+    rows: Sequence[Row]
+    documents: Sequence[Document] = ()
+
+    @property
+    def places(self) -> Iterator[Provenance]:
+        """Where each is from."""
+        yield from (row.provenance for row in self.rows)
+        yield from (document.provenance for document in self.documents if document.provenance is not None)
+
+
+#: What is held of a person, by the snapshot that it must leave.
+Found = Mapping[Digest, SubjectData]
+
+
+def held_by(manifest: SnapshotManifest, artifacts: ArtifactStore, subject: str) -> SubjectData:
+    """What is there of the person with the pseudonym ``subject``; nothing where bytes were destroyed: the snapshot that was made from it
+    then holds what was left."""
+    if not all(map(artifacts.exists, filter(None, (manifest.rows, manifest.documents)))):
+        return SubjectData(())
+    return SubjectData(data.rows_of_subject(manifest, artifacts, subject), data.documents_of_subject(manifest, artifacts, subject))
+
+
+def with_ancestors(found: Found, manifests: Mapping[Digest, SnapshotManifest]) -> Found:
+    """``found``, and the snapshots that those were made from: their bytes may be destroyed, but what learned from them is not."""
+    lineage = dict(found)
+    for digest, held in found.items():
+        parent = manifests[digest].parent
+        while parent is not None and parent not in lineage and parent in manifests:
+            lineage[parent], parent = held, manifests[parent].parent
+    return lineage
+
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 #: Releases that nobody is answered by any more, nor ever will be.

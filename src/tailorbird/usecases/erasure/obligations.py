@@ -14,8 +14,7 @@ from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.erasure.lineage import ENDED, Lineage, alive
-from tailorbird.usecases.erasure.subject_rows import Found, SubjectData
+from tailorbird.usecases.erasure.lineage import ENDED, Found, Lineage, SubjectData, alive
 
 #: What shows a person's very words must go within days; what only learned from them within the month that Article 12(3) GDPR gives.
 SHOWN_DAYS, LEARNED_DAYS = 3, 30

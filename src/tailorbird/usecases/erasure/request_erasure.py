@@ -21,7 +21,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import unit_of
 from tailorbird.text.containment import PART_WORDS, TextFinder
 from tailorbird.usecases.dependencies import Dependencies
-from tailorbird.usecases.erasure.subject_rows import Found
+from tailorbird.usecases.erasure.lineage import Found
 
 #: Requests that are read in one transaction.
 _PAGE = 1000

@@ -14,7 +14,7 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.erasure.subject_rows import SubjectData
+from tailorbird.usecases.erasure.lineage import SubjectData
 from tailorbird.usecases.snapshots.snapshot_lookup import objective_of
 
 

@@ -1,18 +1,51 @@
-"""The condition of this machine's workspace: can the record be written, is there room, do checkpoints leave, is the clock right, is an
-erasure overdue?
-"""
+"""Health of the workspace: writable ledger, free disk, shipped checkpoints, clock, and overdue obligations of erasures."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from uuid import uuid4
 
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.erasure import Certificate, Obligation, ObligationKind
 from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.value import Value
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.dependencies import Dependencies
-from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor, overdue_obligations
+from tailorbird.usecases.maintenance import checkpoint_shipping, clock_floor
 from tailorbird.usecases.maintenance.checkpoint_shipping import Notice
+
+
+def notices(deps: Dependencies) -> list[Notice]:
+    """One for each duty about a release that is overdue; a release that ended in the meantime asks for nothing more."""
+    with deps.ledger.system(write=False) as system:
+        tenants = [tenant.name for tenant in system.tenants.all()]
+    found: list[Notice] = []
+    for tenant in tenants:
+        with deps.ledger.work(tenant, write=False) as work:
+            found += [_notice(tenant, erasure, duty) for erasure, duty in _overdue(work, deps.clock.now().date())]
+    return found
+
+
+def _overdue(work: UnitOfWork, today: date) -> Iterator[tuple[str, Obligation]]:
+    asked = [erasure for erasure in work.erasures.all() if erasure.certificate is not None]
+    releases = work.releases.all() if asked else ()
+    for erasure in asked:
+        certificate = work.records.get(Certificate, str(erasure.certificate))
+        yield from ((erasure.id, duty) for duty in open_duties(certificate.duties, releases) if duty.due < today)
+
+
+def open_duties(duties: Sequence[Obligation], releases: Sequence[Release]) -> tuple[Obligation, ...]:
+    """Those of ``duties`` about releases that have not ended by now."""
+    alive = {short(release.digest) for release in releases if release.state not in (ReleaseState.RETIRED, ReleaseState.REJECTED)}
+    return tuple(duty for duty in duties if duty.kind in (ObligationKind.RETIRE, ObligationKind.RETRAIN) and duty.what in alive)
+
+
+def _notice(tenant: str, erasure: str, duty: Obligation) -> Notice:
+    text = f"{tenant}: erasure {erasure} asked to {duty.kind.value} release {duty.what} by {duty.due.isoformat()}, and it is still there"
+    return Notice(code="erasure_overdue", text=f"{text}: {duty.why}")
 
 
 class WorkspaceHealth(Value):
@@ -28,9 +61,7 @@ def examine(deps: Dependencies) -> WorkspaceHealth:
     found = [notice for look in _LOOKS for notice in look(deps)]
     if record is not None:
         return WorkspaceHealth(writable=False, notices=(record, *found))
-    asked = [
-        notice for look in (checkpoint_shipping.notices, clock_floor.notices, overdue_obligations.notices) for notice in _asked(deps, look)
-    ]
+    asked = [notice for look in (checkpoint_shipping.notices, clock_floor.notices, notices) for notice in _asked(deps, look)]
     return WorkspaceHealth(writable=True, notices=(*found, *asked))
 
 

@@ -28,9 +28,8 @@ from tailorbird.usecases.climb import sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.steps import transitions
-from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk
+from tailorbird.usecases.steps.cancellation import WatchedProgress, failed_disk, failure_of
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome, number_of
-from tailorbird.usecases.steps.step_errors import failure_of
 from tailorbird.usecases.steps.time_left import outlook
 from tailorbird.usecases.storage_quota import TenantStore, storing
 from tailorbird.usecases.tenants import reach_of

@@ -1,4 +1,4 @@
-"""What may end a step before its end: the budget, a cancelled run, a lost lease, an end that was asked for, a disk that fails."""
+"""Cancellation and failure of steps: budget, cancelled run, lost lease, full disk or memory, and the error that the run records."""
 
 from __future__ import annotations
 
@@ -6,12 +6,39 @@ import errno
 import threading
 import time
 
-from tailorbird.domain.errors import Exhausted, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Exhausted, InvalidInput, TailorbirdError, Unavailable
+from tailorbird.domain.ladder import Making
 from tailorbird.domain.objective import Budget
-from tailorbird.domain.run import StepProgress, TrainingProgress
+from tailorbird.domain.run import Failure, StepProgress, TrainingProgress
 from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps.transitions import Spent
+
+_HINT = "adapt again: it goes on where it stopped; if it breaks off again, report it with the version and what the worker's log says"
+
+#: Errors that a rung ends with for a reason of its own, beside those of its input: the next rung may do better.
+_FAILURES = frozenset({"memory", "model_invalid", "internal", "plan_incomplete"})
+
+
+def ended_by(error: Exception) -> Making | None:
+    """The budget is used up, or the rung failed by itself; None for anything else (a lost lease, a full disk, a record that is away), so
+    that the step is tried again."""
+    code = error.error_code if isinstance(error, TailorbirdError) else ""
+    if code == "budget_spent":
+        return Making(candidate=None, stopped=str(error))
+    if isinstance(error, InvalidInput) or code in _FAILURES:
+        return Making(candidate=None, failed=True, stopped=f"{error} [{code}]")
+    if isinstance(error, TailorbirdError | OSError):
+        return None
+    # The words of an error that is not ours may hold a row's text.
+    return Making(candidate=None, failed=True, stopped=f"it broke off with {type(error).__name__}")
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Why a step failed, as its record keeps it. Of an error that is not ours only its type: its words may hold a row's text."""
+    if isinstance(error, TailorbirdError):
+        return Failure(code=error.error_code, message=error.message, hint=error.hint)
+    return Failure(code="internal", message=f"it broke off with {type(error).__name__}", hint=_HINT)
 
 
 class WatchedProgress:

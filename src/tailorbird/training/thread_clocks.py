@@ -1,16 +1,10 @@
-"""What a piece of work took by three clocks: seconds that passed, processor time of the calling thread, and the wait for a core.
-
-That other processes wanted the cores is seen by two counts together: how long the threads of this process stood ready and had none
-(``schedstat``), and what of the cores was taken by others (``/proc/stat``: all that was busy, a hypervisor's share too, less what this
-process computed). Threads that sleep and wake thousands of times a second stand ready a little each time, on a quiet machine too; there
-others take nothing. Systems other than Linux do not tell, and are taken for quiet. A GPU is waited for and has its own clock: there
-nothing is kept from the cores.
-"""
+"""Clocks of the work of threads (elapsed, processor time, wait for a core), and barriers that spin while the cores are free."""
 
 from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -153,3 +147,64 @@ def _busy() -> float | None:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+#: Quiet readings in a row after which threads spin again.
+_QUIET = 3
+#: Numbers that are many enough to be shared among threads.
+_SHARED = 2**20
+
+
+class Barriers:
+    """The way of waiting, changed by what is read. Threads spin until something is read, and again after ``spin``."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._laps = Laps(device)
+        self._leave: threading.Event | None = None
+        self._idle: list[threading.Thread] = []
+        self._quiet = 0
+
+    @property
+    def asleep(self) -> bool:
+        """Whether threads sleep at once."""
+        return self._leave is not None
+
+    def look(self) -> None:
+        """Reads what has been since the last look, and heeds it."""
+        self.heed(self._laps.lap())
+
+    def heed(self, reading: ClockReading) -> None:
+        """Lets threads sleep from the first reading on that was made beside other work, and spin again after quiet ones."""
+        self._quiet = 0 if reading.loaded else self._quiet + 1
+        if reading.loaded:
+            self.sleep()
+        elif self._quiet >= _QUIET:
+            self.spin()
+
+    def sleep(self) -> None:
+        """From now on."""
+        used = torch.get_num_threads()
+        if self._leave is not None or used == 1:
+            return
+        self._leave = threading.Event()
+        for _ in range(math.ceil((usable_cores() - used + 1) / (used - 1))):
+            there = threading.Event()
+            thread = threading.Thread(target=_exist, args=(there, self._leave), name="barriers", daemon=True)
+            thread.start()
+            there.wait()
+            self._idle.append(thread)
+
+    def spin(self) -> None:
+        """From now on."""
+        if self._leave is not None:
+            self._leave.set()
+            for thread in self._idle:
+                thread.join()
+            self._leave, self._idle = None, []
+
+
+def _exist(there: threading.Event, leave: threading.Event) -> None:
+    """Computes once, so that OpenMP makes threads for this one, and keeps them until it is to leave."""
+    torch.zeros(_SHARED).add_(1)
+    there.set()
+    leave.wait()

@@ -1,0 +1,245 @@
+"""Jobs of the engine: generation token by token, label scoring on a token trie, likelihood of a text."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from tailorbird.domain.errors import TailorbirdError
+from tailorbird.inference.registry import Loaded
+from tailorbird.inference.scheduling import TokenSequence
+from tailorbird.inference.text.chat import ChatFormat
+from tailorbird.inference.text.decoding import RowSampler, SampledToken, TextStream, not_finite
+from tailorbird.inference.text.label_tree import LabelTrie
+from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
+
+
+class WeightLease:
+    """Keeps a servable's weights in memory until the job ends, however it ends. ``over`` is called once, then; ``failed`` is told why."""
+
+    def __init__(self, loaded: Loaded, over: Callable[[], None], failed: Callable[[TailorbirdError], object]) -> None:
+        self._loaded = loaded
+        self._over = over
+        self._failed = failed
+        self._ending = threading.Lock()
+        self.live = True
+
+    @property
+    def adapter(self) -> Any:
+        """What changes the weights; None: nothing."""
+        return self._loaded.adapter
+
+    def end(self) -> bool:
+        """The job is over; True for the first who says so."""
+        with self._ending:
+            first, self.live = self.live, False
+        if first:
+            self._over()
+        return first
+
+    def fail(self, error: TailorbirdError) -> None:
+        """The job is over, for a reason to tell."""
+        if self.end():
+            self._failed(error)
+
+
+#: Is told of every piece; False: nobody wants more.
+TellChunk = Callable[[Chunk], bool]
+
+
+class GenerationFormat(NamedTuple):
+    """How an answer is written: its format, where it ends, how it is drawn."""
+
+    chat: ChatFormat
+    drawer: RowSampler
+    room: int
+
+
+class GenerationJob:
+    """One answer in the making."""
+
+    tree = None
+
+    def __init__(self, sequence: TokenSequence, writing: GenerationFormat, holding: WeightLease, tell: TellChunk) -> None:
+        self.sequence = sequence
+        self.drawer: RowSampler | None = writing.drawer
+        self._chat, self._room = writing.chat, writing.room
+        self._logprobs = writing.drawer.sampling.logprobs is not None
+        self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop)
+        self._holding = holding
+        self._tell = tell
+        self._unsaid: list[TokenLogprob] = []
+        self._made = 0
+
+    @property
+    def live(self) -> bool:
+        """True until it has ended."""
+        return self._holding.live
+
+    @property
+    def adapter(self) -> object:
+        """What it is computed with."""
+        return self._holding.adapter
+
+    def choose(self, choice: SampledToken) -> None:
+        """Takes a token, and ends the answer where it must end."""
+        self._made += 1
+        if self._logprobs:
+            self._unsaid.append(self._explained(choice))
+        if choice.token in self._chat.stops:
+            return self._end(self._stream.finish(), "stop")
+        text = self._stream.feed(choice.token)
+        if self._stream.stopped:
+            return self._end(text, "stop")
+        if self._made >= self._room:
+            return self._end(text + self._stream.finish(), "length")
+        self.sequence.tokens.append(choice.token)
+        if text and not self._tell(Chunk(text=text, logprobs=self._said())):
+            self._end("", "stop")
+        return None
+
+    def weigh(self, logits: Callable[[torch.Tensor], torch.Tensor], hidden_RE: torch.Tensor, first: int) -> None:
+        """An answer is chosen, not weighed."""
+        raise NotImplementedError
+
+    def fail(self, error: TailorbirdError) -> None:
+        """Ends the answer with an error."""
+        self._holding.fail(error)
+
+    def _end(self, text: str, reason: Literal["stop", "length"]) -> None:
+        # Made before the job is over: if that fails, somebody can still be told.
+        last = self._last(text, reason)
+        if self._holding.end():
+            self._tell(last)
+
+    def _last(self, text: str, reason: Literal["stop", "length"]) -> Chunk:
+        return Chunk(
+            text=text,
+            finish_reason=reason,
+            prompt_tokens=self.sequence.prompt,
+            completion_tokens=self._made,
+            cached_tokens=self.sequence.cached,
+            logprobs=self._said(),
+        )
+
+    def _said(self) -> tuple[TokenLogprob, ...]:
+        said, self._unsaid = tuple(self._unsaid), []
+        return said
+
+    def _explained(self, choice: SampledToken) -> TokenLogprob:
+        top = tuple(self._chance(token, nats) for token, nats in choice.top)
+        return TokenLogprob(**self._chance(choice.token, choice.logprob or 0.0).model_dump(), top=top)
+
+    def _chance(self, token: int, nats: float) -> TokenChance:
+        raw = self._chat.bytes_of(token)
+        return TokenChance(token=raw.decode("utf-8", errors="replace"), bytes=tuple(raw), logprob=nats)
+
+
+#: Rows of logits (one vocabulary each) held at once: few enough that they stay in the processor's cache.
+_LOGIT_ROWS = 64
+
+Logits = Callable[[torch.Tensor], torch.Tensor]
+
+
+class ScoringJob:
+    """What labels and texts have in common: they are weighed, not chosen."""
+
+    drawer = None
+
+    def __init__(self, sequence: TokenSequence, holding: WeightLease) -> None:
+        self.sequence = sequence
+        self.tree: LabelTrie | None = None
+        self._holding = holding
+
+    @property
+    def live(self) -> bool:
+        """True until it has ended."""
+        return self._holding.live
+
+    @property
+    def adapter(self) -> object:
+        """What it is computed with."""
+        return self._holding.adapter
+
+    def choose(self, choice: SampledToken) -> None:
+        """Nothing is chosen."""
+        raise NotImplementedError
+
+    def fail(self, error: TailorbirdError) -> None:
+        """Ends it with an error."""
+        self._holding.fail(error)
+
+
+class LabelScoring(ScoringJob):
+    """Every label of a tree. ``tell`` is told their log-probabilities, normalised over the labels."""
+
+    def __init__(self, sequence: TokenSequence, holding: WeightLease, tree: LabelTrie, tell: Callable[[tuple[float, ...]], object]) -> None:
+        super().__init__(sequence, holding)
+        self.tree = tree
+        self._edges = tree
+        self._tell = tell
+
+    def weigh(self, logits: Logits, hidden_RE: torch.Tensor, first: int) -> None:
+        """The sources of the tree, the prompt's last token first."""
+        del first
+        edges = edge_scores(logits, hidden_RE, self._edges.edge_sources, self._edges.edge_tokens)
+        # One more edge, worth nothing, fills up the shorter paths.
+        padded = torch.cat([edges, edges.new_zeros(1)])
+        found = torch.log_softmax(padded[self._edges.path_LE].sum(dim=1), dim=0)
+        if not found.isfinite().all():
+            raise not_finite()
+        if self._holding.end():
+            self._tell(tuple(found.tolist()))
+
+
+class TextScoring(ScoringJob):
+    """One text at the end of the sequence. ``tell`` is told the hidden states (RE) from which each of its tokens is predicted."""
+
+    def __init__(self, sequence: TokenSequence, holding: WeightLease, tell: Callable[[torch.Tensor], object]) -> None:
+        super().__init__(sequence, holding)
+        self._parts: list[torch.Tensor] = []
+        self._tell = tell
+
+    def weigh(self, logits: Logits, hidden_RE: torch.Tensor, first: int) -> None:
+        """A run of the text's tokens; the last run ends it."""
+        del logits
+        self._parts.append(hidden_RE)
+        if first + len(hidden_RE) == len(self.sequence.tokens) and self._holding.end():
+            self._tell(torch.cat(self._parts))
+
+
+def edge_scores(logits: Logits, hidden_RE: torch.Tensor, sources: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+    """Log-probability (nats, fp32) of each token at its source. Sources ascend."""
+    at, wanted = torch.tensor(sources, device=hidden_RE.device), torch.tensor(tokens, device=hidden_RE.device)
+    parts = []
+    for start in range(0, len(hidden_RE), _LOGIT_ROWS):
+        logits_RV = logits(hidden_RE[start : start + _LOGIT_ROWS])
+        here = (at >= start) & (at < start + len(logits_RV))
+        rows = at[here] - start
+        parts.append(logits_RV[rows, wanted[here]] - logits_RV.logsumexp(dim=1)[rows])
+    return torch.cat(parts)
+
+
+#: Hidden states (RE) and what makes logits (RV) of them.
+Side = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
+
+
+def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Likelihood:
+    """Of ``tokens`` by ``said``; ``divergence`` is KL(other || said), averaged over the tokens. Both models must read the same tokens."""
+    nats, apart = 0.0, 0.0
+    for start in range(0, len(tokens), _LOGIT_ROWS):
+        said_RV = _nats(said, start)
+        wanted_R = torch.tensor(tokens[start : start + _LOGIT_ROWS], device=said_RV.device)
+        nats += float(said_RV.gather(1, wanted_R[:, None]).double().sum())
+        if other is not None:
+            other_RV = _nats(other, start)
+            apart += float((other_RV.exp() * (other_RV - said_RV)).sum(dim=1).double().sum())
+    return Likelihood(nats=nats, tokens=len(tokens), divergence=apart / len(tokens) if other is not None else None)
+
+
+def _nats(side: Side, start: int) -> torch.Tensor:
+    hidden_RE, logits = side
+    return logits(hidden_RE[start : start + _LOGIT_ROWS]).float().log_softmax(dim=1)

@@ -1,0 +1,242 @@
+"""Decoding: sampling of the next token, JSON-schema constraints, and streamed text with stop strings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tokenizers.decoders import DecodeStream
+
+from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
+from tailorbird.domain.prompt import Sampling
+
+#: Characters of a schema at most. What a token costs grows with it, and is paid by whoever is computed beside it.
+MOST_SCHEMA = 2**15
+
+
+class Constraint:
+    """One answer's way through a grammar. Its methods raise InvalidInput where the answer passes the limits of the grammar's library."""
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+
+    def mask(self, logits_V: torch.Tensor) -> torch.Tensor:
+        """``logits_V`` with minus infinity at every token that cannot come next."""
+        bits = np.frombuffer(self._followed(self._matcher.compute_bitmask), np.uint8)
+        allowed = np.unpackbits(bits, bitorder="little", count=len(logits_V)).astype(bool)
+        if not allowed.any():
+            raise _unusable()
+        return logits_V.masked_fill(torch.from_numpy(~allowed).to(logits_V.device), float("-inf"))
+
+    def take(self, token: int) -> None:
+        """``token`` came."""
+        self._followed(self._matcher.consume_token, token)
+
+    def _followed(self, do: Callable[..., Any], *given: int) -> Any:
+        """What ``do`` gives. A matcher that has passed its limits raises, or else allows only the end of the answer."""
+        with _refused_as_schema():
+            found = do(*given)
+        if self._matcher.is_error():
+            raise _unusable()
+        return found
+
+
+class Grammars:
+    """Compiles schemas for one tokenizer."""
+
+    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self._ends = ends
+
+    def constraint(self, schema: str) -> Constraint:
+        """A fresh constraint. Raises InvalidInput for a schema that is none, Unavailable without llguidance."""
+        library, reader = self._reader
+        if len(schema) > MOST_SCHEMA:
+            raise InvalidInput(
+                f"the JSON schema has more than {MOST_SCHEMA:,} characters",
+                "shorten it: each token of the answer is checked against all of it",
+                code="schema_too_large",
+                param="response_format",
+            )
+        with _refused_as_schema():
+            wanted = json.loads(schema)
+            grammar = library.LLMatcher.grammar_from_json_schema(wanted or {"type": "object"})
+            matcher = library.LLMatcher(reader, grammar, log_level=0)
+        if matcher.is_error():
+            raise _unusable()
+        return Constraint(matcher)
+
+    @cached_property
+    def _reader(self) -> tuple[Any, Any]:
+        """llguidance and its reading of the tokenizer."""
+        try:
+            import llguidance
+        except ModuleNotFoundError as error:
+            raise Unavailable(
+                "answers in JSON need the package llguidance, which is not installed",
+                "pip install 'tailorbird[local]'",
+                code="package_missing",
+            ) from error
+        return llguidance, llguidance.LLTokenizer(self._tokenizer.backend_tokenizer.to_str(), eos_token=sorted(self._ends))
+
+
+@contextmanager
+def _refused_as_schema() -> Iterator[None]:
+    """Whatever the grammar's library raises is about the schema; a panic in Rust is not even an Exception."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise _unusable() from error
+
+
+def _unusable() -> InvalidInput:
+    return InvalidInput(
+        "the JSON schema cannot be followed",
+        "give a JSON schema of plain types, enums and objects",
+        code="schema_invalid",
+        param="response_format",
+    )
+
+
+#: Of a narrow draw so many of the likeliest tokens are looked at first: sorting the whole vocabulary costs as much as a step.
+_FIRST_LOOK = 256
+#: Below this temperature the likeliest token is drawn: a smaller one leaves it all of the probability, and one near zero cannot divide.
+_COLDEST = 1e-5
+
+
+class SampledToken(NamedTuple):
+    """A token; where asked for, its log-probability (nats) and the likeliest tokens with theirs."""
+
+    token: int
+    logprob: float | None = None
+    top: tuple[tuple[int, float], ...] = ()
+
+
+class RowSampler:
+    """How one row draws. ``place`` is its place in the call, so that equal prompts of one call differ."""
+
+    def __init__(self, sampling: Sampling, place: int = 0, constraint: Constraint | None = None) -> None:
+        self.sampling = sampling
+        self.constraint = constraint
+        draws = sampling.temperature >= _COLDEST
+        self._generator = torch.Generator().manual_seed((sampling.seed + place) % 2**63) if draws else None
+
+    @property
+    def is_plain(self) -> bool:
+        """True when the likeliest token is all that is asked for."""
+        return self._generator is None and self.constraint is None and self.sampling.logprobs is None
+
+    def draw(self, logits_V: torch.Tensor) -> SampledToken:
+        """One token. Log-probabilities are those of the model, before anything was left out."""
+        allowed_V = self.constraint.mask(logits_V) if self.constraint else logits_V
+        token = (
+            int(allowed_V.argmax()) if self._generator is None else self._sampled(allowed_V / self.sampling.temperature, self._generator)
+        )
+        if self.constraint:
+            self.constraint.take(token)
+        if self.sampling.logprobs is None:
+            return SampledToken(token)
+        nats_V = torch.log_softmax(logits_V.float(), dim=0)
+        values, places = nats_V.topk(self.sampling.logprobs)
+        return SampledToken(token, float(nats_V[token]), tuple(zip(places.tolist(), values.tolist(), strict=True)))
+
+    def _sampled(self, logits_V: torch.Tensor, generator: torch.Generator) -> int:
+        """From the nucleus (Holtzman et al. 2020) of the likeliest ``top_k``."""
+        top_p, top_k = self.sampling.top_p, self.sampling.top_k or len(logits_V)
+        odds_V = torch.softmax(logits_V, dim=0)
+        if top_p >= 1 and top_k >= len(logits_V):
+            return int(torch.multinomial(odds_V.cpu(), 1, generator=generator))
+        odds_K, order_K = odds_V.topk(min(top_k, _FIRST_LOOK, len(odds_V)))
+        if len(odds_K) < top_k and odds_K.sum() < top_p:
+            odds_K, order_K = odds_V.topk(min(top_k, len(odds_V)))
+        # The token that crosses the threshold belongs to the nucleus, so the mass before it is what counts; the first always does. The
+        # threshold is a share of what top_k left.
+        kept = odds_K.sum() if top_k < len(odds_V) else 1.0
+        before_K = odds_K.cumsum(dim=0) - odds_K
+        odds_K[before_K >= max(top_p, 1e-9) * kept] = 0.0
+        return int(order_K[torch.multinomial(odds_K.cpu(), 1, generator=generator)])
+
+
+def likeliest(logits_BV: torch.Tensor) -> list[tuple[int, bool]]:
+    """The likeliest token of each row, and whether the row can be chosen from: no logit is NaN, and the highest is finite."""
+    tokens_B = logits_BV.argmax(dim=1)  # of a NaN, where there is one
+    highest_B = logits_BV.gather(1, tokens_B[:, None]).squeeze(1)
+    return list(zip(tokens_B.tolist(), highest_B.isfinite().tolist(), strict=True))
+
+
+def choose(logits_V: torch.Tensor, drawer: RowSampler, greedy: int, *, finite: bool) -> SampledToken:
+    """The next token of a row whose likeliest is ``greedy``. Raises Internal where the row is not ``finite``."""
+    if not finite:
+        raise not_finite()
+    return SampledToken(greedy) if drawer.is_plain else drawer.draw(logits_V)
+
+
+def not_finite() -> Internal:
+    """What a request is told whose model computed NaN or infinity."""
+    return Internal(
+        "the model's output for this request is not finite (NaN or infinity)",
+        "look for damaged or diverged weights in this release; roll it back meanwhile",
+        code="output_not_finite",
+    )
+
+
+class StopWatch:
+    """Lets text through until a stop string appears. Holds back an end that may yet become one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.stopped = False
+
+    def feed(self, text: str) -> str:
+        """What can be shown now that ``text`` has come."""
+        if self.stopped:
+            return ""
+        self._held += text
+        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            shown, self._held = self._held[: min(found)], ""
+            return shown
+        keep = max((_overlap(self._held, stop) for stop in self._stops), default=0)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def finish(self) -> str:
+        """What was held back, now that no more comes."""
+        shown, self._held = self._held, ""
+        return shown
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that ``stop`` begins with."""
+    return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
+
+
+class TextStream:
+    """Turns one answer's tokens into text. Special tokens give none."""
+
+    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._decoder = DecodeStream(skip_special_tokens=True)
+        self._watch = StopWatch(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """True once a stop string has appeared."""
+        return self._watch.stopped
+
+    def feed(self, token: int) -> str:
+        """The text that may be shown after ``token``; empty while a character or a possible stop string is unfinished."""
+        return self._watch.feed(self._decoder.step(self._tokenizer, token) or "")
+
+    def finish(self) -> str:
+        """What is left at the end."""
+        return self._watch.finish()
