@@ -158,7 +158,7 @@ def ladder() -> Ladder:
     )
 
 
-def deps(kind: str = "lora", *, author: str = "author", **changes: object) -> ReleaseParts:
+def parts(kind: str = "lora", *, author: str = "author", **changes: object) -> ReleaseParts:
     goal = objective(**changes)
     run = Run(
         id="run1",
@@ -194,7 +194,7 @@ def dossier(of: ReleaseContent) -> Dossier:
 
 
 def content(kind: str = "lora", **changes: object) -> ReleaseContent:
-    return assemble(deps(kind, **changes))
+    return assemble(parts(kind, **changes))
 
 
 def signature(who: Identity, purpose: str, digest: str) -> Signature:
