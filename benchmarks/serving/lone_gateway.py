@@ -19,7 +19,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, LabelScores
 from tailorbird.processes import gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
-from tailorbird.wiring import SystemClock
+from tailorbird.system.clock import SystemClock
 
 WORD_SECONDS = float(os.environ.get("WORD_SECONDS", "0.1"))
 

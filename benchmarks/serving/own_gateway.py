@@ -12,7 +12,7 @@ from support.serving import House
 from tailorbird.integrations.loopback import open_driver
 from tailorbird.processes import gateway_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
-from tailorbird.wiring import SystemClock
+from tailorbird.system.clock import SystemClock
 
 
 async def serve(workspace: Path, port: int, engine_port: int) -> None:

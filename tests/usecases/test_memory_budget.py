@@ -49,7 +49,7 @@ def test_each_rung_tells_what_the_whole_process_took(deps: Dependencies, author:
 def test_a_rung_that_takes_more_than_the_budget_fails_and_says_so(
     deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rungs, "HighWater", Took)
+    monkeypatch.setattr(rungs, "PeakMemory", Took)
     path = write_objective(tmp_path / "job", ladder=["prompt", "lora"], budget={"memory_gb": 4})
     found, ladder = climbed(deps, author, path)
     refused = {one.rung: one.reason for one in ladder.refused}

@@ -175,25 +175,25 @@ LORA, FULL = RUNGS[1:]
 
 @pytest.mark.parametrize("verdict", [Verdict.FAIL, Verdict.INCONCLUSIVE])
 def test_a_rung_that_does_not_pass_is_climbed_past(verdict: Verdict) -> None:
-    choice, reason = transitions.decide(objective(), LORA, transitions.Measured(verdict, "because", NOTHING))
+    choice, reason = transitions.decide(objective(), LORA, transitions.RungVerdict(verdict, "because", NOTHING))
     assert choice is Choice.CLIMB
     assert "lora r16 is next" in reason
 
 
 def test_a_rung_that_passes_ends_an_automatic_climb() -> None:
-    assert transitions.decide(objective(), FULL, transitions.Measured(Verdict.PASS, "because", NOTHING))[0] is Choice.STOP
+    assert transitions.decide(objective(), FULL, transitions.RungVerdict(Verdict.PASS, "because", NOTHING))[0] is Choice.STOP
 
 
 def test_a_listed_ladder_is_climbed_whole_as_far_as_the_budget_reaches() -> None:
     goal = objective(ladder=["prompt", "lora", "full"])
-    assert transitions.decide(goal, FULL, transitions.Measured(Verdict.PASS, "because", NOTHING))[0] is Choice.CLIMB
-    assert transitions.decide(goal, None, transitions.Measured(Verdict.PASS, "because", NOTHING))[0] is Choice.STOP
-    assert transitions.decide(goal, FULL, transitions.Measured(Verdict.FAIL, "because", transitions.Spent(0.5, 0)))[0] is Choice.REFUSE
+    assert transitions.decide(goal, FULL, transitions.RungVerdict(Verdict.PASS, "because", NOTHING))[0] is Choice.CLIMB
+    assert transitions.decide(goal, None, transitions.RungVerdict(Verdict.PASS, "because", NOTHING))[0] is Choice.STOP
+    assert transitions.decide(goal, FULL, transitions.RungVerdict(Verdict.FAIL, "because", transitions.Spent(0.5, 0)))[0] is Choice.REFUSE
 
 
 def test_a_rung_that_the_budget_does_not_allow_is_refused_with_the_numbers() -> None:
     choice, reason = transitions.decide(
-        objective(hours=1.0), FULL, transitions.Measured(Verdict.FAIL, "because", transitions.Spent(hours=0.5, money=0))
+        objective(hours=1.0), FULL, transitions.RungVerdict(Verdict.FAIL, "because", transitions.Spent(hours=0.5, money=0))
     )
     assert choice is Choice.REFUSE
     assert "0.90 h" in reason
@@ -202,7 +202,7 @@ def test_a_rung_that_the_budget_does_not_allow_is_refused_with_the_numbers() -> 
 
 def test_a_rung_that_the_money_does_not_allow_is_refused_with_the_numbers() -> None:
     money = Estimate(low=1, likely=2, high=3, unit="EUR")
-    found = transitions.Measured(Verdict.FAIL, "because", transitions.Spent(hours=0, money=4))
+    found = transitions.RungVerdict(Verdict.FAIL, "because", transitions.Spent(hours=0, money=4))
     choice, reason = transitions.decide(objective(), FULL.model_copy(update={"money": money}), found)
     assert choice is Choice.REFUSE
     assert "2.00 EUR and 1.00 of the budget are left" in reason
@@ -241,7 +241,7 @@ def test_more_weights_are_refused_where_the_learned_rows_are_known_by_heart() ->
     assert list(hopeless) == ["full all"]
     assert "loss 0.020 against 0.600" in hopeless["full all"]
     assert transitions.above(PLAN, {"prompt zero-shot", "lora r16"}, hopeless) is FULL
-    found = transitions.decide(objective(), FULL, transitions.Measured(Verdict.FAIL, "because", NOTHING, hopeless["full all"]))
+    found = transitions.decide(objective(), FULL, transitions.RungVerdict(Verdict.FAIL, "because", NOTHING, hopeless["full all"]))
     assert found == (Choice.REFUSE, f"because; {hopeless['full all']}")
     assert transitions.cannot_help(objective(ladder=["lora", "full"]), PLAN, {"lora r16": KNOWN}) == {}
 
@@ -258,7 +258,7 @@ def test_all_weights_are_another_place_where_adapters_are_restricted() -> None:
 @pytest.mark.parametrize("fit", [Fit(learned=0.5, held_out=0.6), Fit(learned=0.02, held_out=0.03), None])
 def test_more_weights_are_tried_where_the_learned_rows_are_not_known(fit: Fit | None) -> None:
     assert transitions.cannot_help(objective(), PLAN, {"lora r16": fit}) == {}
-    assert transitions.decide(objective(), FULL, transitions.Measured(Verdict.FAIL, "because", NOTHING))[0] is Choice.CLIMB
+    assert transitions.decide(objective(), FULL, transitions.RungVerdict(Verdict.FAIL, "because", NOTHING))[0] is Choice.CLIMB
 
 
 def finding(bound: float, low: float | None, high: float | None, kind: str = "kpi", verdict: Verdict = Verdict.FAIL) -> Finding:
@@ -393,7 +393,7 @@ def test_where_nothing_is_left_that_answers_faster_the_climb_ends_and_says_what_
     refused = transitions.passed_over(objective(), alone, [measured(0, SHORT_OF_IT, LATE)])
     following = transitions.above(alone, {"prompt zero-shot"}, refused)
     assert following is not None
-    found = transitions.Measured(Verdict.FAIL, "accuracy misses", transitions.Spent(0, 0), refused[transitions.named(following)])
+    found = transitions.RungVerdict(Verdict.FAIL, "accuracy misses", transitions.Spent(0, 0), refused[transitions.named(following)])
     choice, reason = transitions.decide(objective(), following, found)
     assert choice is Choice.REFUSE
     assert reason.startswith("accuracy misses; no rung that is left can meet the limit: with prompt zero-shot latency_p95_ms 1200.0")

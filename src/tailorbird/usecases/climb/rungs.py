@@ -1,38 +1,27 @@
-"""The climb: the floor, each rung's candidate, its evidence on dev, and the choice."""
+"""Rungs of a climb: candidates made and measured on dev, the choice among them, and the next step after a sealed test."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
-from tailorbird import evaluation, release, rungs
-from tailorbird.crypto.canonical_json import canonical_json, digest_of
-from tailorbird.domain.dataset import Row, Split
-from tailorbird.domain.deployment import Servable
-from tailorbird.domain.evidence import Evidence, GateResult, ItemResult, Metric, Prediction, Standing, Verdict
-from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Measured, Refusal, RungKind
-from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.plan import Plan, RungPlan
-from tailorbird.domain.prompt import PromptSpec, Sampling
+from tailorbird import release, rungs
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.dataset import Split
+from tailorbird.domain.evidence import Evidence, GateResult, Verdict
+from tailorbird.domain.ladder import Candidate, Choice, Climb, Fit, Ladder, Making, Refusal
+from tailorbird.domain.plan import RungPlan
 from tailorbird.domain.run import TrainingReport
-from tailorbird.domain.value import Digest
-from tailorbird.ports.engine import Engine
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.stats.comparison_sentences import measured_words, standing_word
 from tailorbird.system.peak_memory import PeakMemory
-from tailorbird.text.linear_classifier import ENCODER, write_linear
 from tailorbird.usecases.audit_events import Facts
-from tailorbird.usecases.climb import regression_limits, shifted_part
+from tailorbird.usecases.climb import regression_limits
+from tailorbird.usecases.climb.evidence import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.experiment_tracking import tracked
-from tailorbird.usecases.climb.metric_spec import against, as_lines, comparison_of, spec_of
-from tailorbird.usecases.climb.remarks import remarks_of
+from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
+from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.climb.timing import error_of
-from tailorbird.usecases.climb.vector_cache import VectorCache
-from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.cancellation import ended_by, require_memory, within_memory
 from tailorbird.usecases.steps.rung_approval import require_allowance
@@ -40,101 +29,6 @@ from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
 
 #: Steps whose mean loss tells how well the learned rows are known.
 _LAST_STEPS = 5
-
-
-def measure_floor(context: StepContext) -> StepOutcome:
-    """Fits the floor on train, measures it on dev and, where it is the lowest rung, decides whether to go on.
-
-    As a rung it is measured by the engine that would serve it.
-    """
-    memory, train, is_rung = PeakMemory(), context.rows(Split.TRAIN), transitions.floor_is_rung(context.objective, planned(context))
-    vectors = _floor_vectors(context)
-    context.progress.tell(f"fitting the floor on words{' and vectors' if vectors else ''}")
-    embed = vectors.of if vectors else None
-    objective, labels = context.objective, context.manifest.labels
-    model = rungs.fit_floor(train, labels, objective.seed, many=context.many, embed=embed, goal=rungs.goal_of(objective))
-    candidate = Candidate(
-        rung=RungKind.FLOOR,
-        variant=model.variant,
-        base_model=context.base.digest,
-        prompt=_floor_prompt(context, model.thresholds),
-        floor=_stored(context, model, vectors.model if vectors else None) if is_rung else None,
-        trained_parameters=model.parameters,
-        seed=context.objective.seed,
-    )
-    evidence = regression_limits.with_safety(context, candidate, None, _floor_evidence(context, candidate, model))
-    if vectors:
-        vectors.forget()
-    choice, reason = _after_floor(context, evidence) if is_rung else (None, "")
-    making = Making(candidate=digest_of(candidate), seconds=model.seconds, process_memory_gb=memory.gib, **_spent(context, model.seconds))
-
-    def keep(work: UnitOfWork) -> None:
-        for value in (candidate, making, evidence):
-            work.records.put(value)
-
-    digests = {"candidate": digest_of(candidate), "making": digest_of(making), "evidence": digest_of(evidence)}
-    facts: Facts = _headline(context, evidence) | ({"choice": choice.value} if choice else {})
-    return StepOutcome(Measured(**digests, choice=choice, reason=reason), facts, keep)
-
-
-def _floor_vectors(context: StepContext) -> VectorCache | None:
-    """What gives the vectors that the plan has the floor read; None where it reads words alone."""
-    floor, deps = planned(context).floor, context.deps
-    if floor is None or floor.encoder is None:
-        return None
-    model = deps.artifacts.get_tree(floor.encoder)
-    return VectorCache(deps.encoder(), floor.encoder, model, deps.vectors(context.run.id), context.progress)
-
-
-def _floor_prompt(context: StepContext, thresholds: tuple[float, ...]) -> PromptSpec:
-    """What answers are made of; where an item may bear several labels, each is scored by itself."""
-    manifest, instruction = context.manifest, context.objective.task.instruction
-    sets = manifest.label_sets
-    return PromptSpec(instruction=instruction, labels=manifest.labels, label_sets=sets, alone=context.many, thresholds=thresholds)
-
-
-def _floor_evidence(context: StepContext, candidate: Candidate, model: rungs.FloorModel) -> Evidence:
-    """By the engine where it is stored; otherwise by what was fitted."""
-    if candidate.floor is not None:
-        return examine(context, candidate, Split.DEV)
-    dev = context.rows(Split.DEV)
-    computed_by = "scikit-learn, torch" if model.embed else "scikit-learn"
-    predictions, shifted = model.predict(dev, _concurrency(context)), context.shifted_rows(Split.DEV)
-    served = regression_limits.served(context, Split.DEV, 1, predictions, lambda more: model.predict(more, _concurrency(context)))
-    evidence = _with_served(weigh(context, candidate, dev, predictions, computed_by), served)
-    return shifted_part.with_shift(context, evidence, shifted, model.predict(shifted, _concurrency(context)) if shifted else [])
-
-
-def _with_served(evidence: Evidence, served: dict[str, Metric]) -> Evidence:
-    """What answering takes, as it was timed for the limits on it, in place of what the items alone tell."""
-    return evidence.model_copy(update={"metrics": evidence.metrics | served})
-
-
-def _after_floor(context: StepContext, evidence: Evidence) -> tuple[Choice, str]:
-    """Whether to climb above a floor that is a rung, and why."""
-    gate, following = _floor_gate(context, evidence), transitions.above(planned(context), (), ())
-    told = "; ".join((gate.reason, *evidence.remarks))
-    return transitions.decide(context.objective, following, transitions.Measured(gate.verdict, told, context.spent))
-
-
-def _concurrency(context: StepContext) -> int:
-    """Requests at a time for which latency is limited."""
-    return limit.at_concurrency if (limit := context.objective.limits.latency_p95_ms) else 1
-
-
-def _spent(context: StepContext, seconds: float) -> dict[str, float]:
-    """What so many seconds of this machine come to."""
-    hours, prices = seconds / 3600, context.deps.prices
-    return {"money": hours * prices.per_hour, "energy_kwh": hours * prices.watts / 1000}
-
-
-def _stored(context: StepContext, model: rungs.FloorModel, encoder: Path | None) -> Digest:
-    """The floor as an artifact, with the encoder that it asks."""
-    with tempfile.TemporaryDirectory() as folder:
-        if encoder is not None:
-            shutil.copytree(encoder, Path(folder) / ENCODER)
-        write_linear(model.linear, Path(folder))
-        return context.deps.artifacts.put_tree(Path(folder))
 
 
 def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
@@ -163,7 +57,7 @@ def make_candidate(context: StepContext, rung: RungPlan) -> StepOutcome:
         seconds=made.seconds,
         peak_memory_gb=made.peak_memory_gb,
         process_memory_gb=memory.gib,
-        **_spent(context, made.seconds),
+        **costs_of(context, made.seconds),
     )
 
     def keep(work: UnitOfWork) -> None:
@@ -239,7 +133,7 @@ def _climbed(context: StepContext, rung: RungPlan, making: Making, evidence: Evi
     following = transitions.above(plan, tried, hopeless)
     why_not = hopeless.get(transitions.named(following), "") if following else ""
     told = "; ".join((gate.reason, *remarks_of(context, making, evidence)))
-    choice, reason = transitions.decide(context.objective, following, transitions.Measured(gate.verdict, told, context.spent, why_not))
+    choice, reason = transitions.decide(context.objective, following, transitions.RungVerdict(gate.verdict, told, context.spent, why_not))
     climb = measured.model_copy(update={"choice": choice, "reason": reason})
 
     def keep(work: UnitOfWork) -> None:
@@ -273,8 +167,8 @@ def _fit_of(context: StepContext, making: Making) -> Fit | None:
 def choose(context: StepContext) -> StepOutcome:
     """Chooses the candidate that goes on to the sealed test, and closes the record of the climb."""
     plan = planned(context)
-    floor = _floor_climb(context) if transitions.FLOOR in context.done else None
-    is_rung = _floor_is_rung(context)
+    floor = floor_climb(context) if transitions.FLOOR in context.done else None
+    is_rung = floor_is_rung(context)
     unconfirmed = tuple(look.candidate for look in context.looks)
     measured = (floor, *context.climbs) if floor and is_rung else context.climbs
     eligible = [climb for climb in measured if climb.candidate not in unconfirmed]
@@ -286,13 +180,13 @@ def choose(context: StepContext) -> StepOutcome:
     ladder = Ladder(
         floor=floor,
         climbs=context.climbs,
-        refused=_floor_refused(plan)
+        refused=refused_floor(plan)
         + plan.left_out
         + _not_climbed(context, tuple(rung for rung in plan.rungs if transitions.measure_step(rung) not in context.done)),
         chosen=chosen.candidate if chosen else None,
-        reason=reason + _floor_remark(context, chosen),
+        reason=reason + floor_remark(context, chosen),
         floor_is_rung=is_rung,
-        on_shifted=shifted_part.compared_on_shifted(context, measured),
+        on_shifted=compared_on_shifted(context, measured),
         compared_on=comparison_of(context).metric,
         unconfirmed=unconfirmed,
     )
@@ -307,7 +201,7 @@ def after_look(context: StepContext, looked: Climb, evidence: Evidence, gate: Ga
     if unprovable := release.unprovable_next(release.GateInputs(objective=context.objective, evidence=evidence, look=gate.look)):
         return Choice.STOP, f"{gate.reason}; {unprovable}"
     seen = {looked.candidate, *(look.candidate for look in context.looks)}
-    measured = (*([_floor_climb(context)] if _floor_is_rung(context) else []), *context.climbs)
+    measured = (*([floor_climb(context)] if floor_is_rung(context) else []), *context.climbs)
     others = [climb for climb in measured if climb.candidate not in seen and climb.gate.verdict is Verdict.PASS]
     if others:
         return Choice.LOOK, f"{gate.reason}; {transitions.named(others[0])} passes on dev too"
@@ -317,82 +211,7 @@ def after_look(context: StepContext, looked: Climb, evidence: Evidence, gate: Ga
     tried = {transitions.named(each) for each in climbs} | {transitions.named(each) for each in context.failed}
     following = transitions.above(planned(context), tried, hopeless)
     why_not = hopeless.get(transitions.named(following), "") if following else ""
-    return transitions.decide(context.objective, following, transitions.Measured(gate.verdict, gate.reason, context.spent, why_not))
-
-
-def examine(context: StepContext, candidate: Candidate, split: Split, look: int = 1) -> Evidence:
-    """Runs a candidate over one split with the serving engine and turns its answers into evidence, at the confidence of this look."""
-    rows, shifted = context.rows(split), context.shifted_rows(split)
-    engine = context.deps.engine()
-    servable = context.servable(candidate)
-    context.progress.tell(f"measuring {candidate.rung.value} {candidate.variant} on {len(rows)} {split.value} items")
-    engine.load(servable)
-    try:
-        predictions = _ask(context, engine, servable, rows)
-        served = regression_limits.served(context, split, look, predictions, lambda more: _ask(_quietly(context), engine, servable, more))
-        beyond = _ask(context, engine, servable, shifted, timed=0) if shifted else []
-    finally:
-        engine.unload(servable.id)
-    evidence = _with_served(weigh(context, candidate, rows, predictions, engine.fingerprint(), look), served)
-    return shifted_part.with_shift(context, evidence, shifted, beyond, look)
-
-
-def _quietly(context: StepContext) -> StepContext:
-    """The context without its progress: requests that are timed one by one are counted by whoever asks for them."""
-    return replace(context, progress=Progress())
-
-
-def _ask(context: StepContext, engine: Engine, servable: Servable, rows: tuple[Row, ...], timed: int | None = None) -> list[Prediction]:
-    """Answers to rows; latency is told by the first ``timed`` (None: as usual)."""
-    ask = evaluation.ranked_predictions if context.objective.task.kind is TaskKind.RANK else evaluation.engine_predictions
-    asked = evaluation.PredictionRequest(
-        engine=engine,
-        servable=servable,
-        rows=rows,
-        progress=context.progress.count,
-        sampling=Sampling(max_tokens=256),
-        concurrency=_concurrency(context),
-    )
-    return ask(asked if timed is None else replace(asked, timed=timed))
-
-
-def weigh(
-    context: StepContext, candidate: Candidate, rows: tuple[Row, ...], predictions: list[Prediction], engine: str, look: int = 1
-) -> Evidence:
-    """Predictions on rows of one split turned into metrics with intervals; every item's result is kept as an artifact."""
-    spec = spec_of(context, look)
-    items = evaluation.item_results(rows, predictions, spec)
-    spec = replace(spec, refer_below=_threshold(context, candidate, items, spec))
-    return Evidence(
-        candidate=digest_of(candidate),
-        split=rows[0].split,
-        n=len(rows),
-        metrics=evaluation.metrics_of(items, spec),
-        items=context.deps.artifacts.put(as_lines(items)),
-        seconds=sum(prediction.latency_ms for prediction in predictions) / 1000,
-        engine=engine,
-        refer_below=spec.refer_below,
-        breakdown=context.deps.artifacts.put(canonical_json(evaluation.break_down(rows, items, spec))),
-        compared_on=comparison_of(context).metric,
-        remarks=evaluation.degenerate_answer_remarks(items, spec),
-    )
-
-
-def _threshold(context: StepContext, candidate: Candidate, items: tuple[ItemResult, ...], spec: evaluation.MeasureSpec) -> float | None:
-    """Below which probability an item is referred: calibrated when a candidate is measured on dev, and kept from then on."""
-    referral = context.objective.referral
-    if referral is None:
-        return None
-    measured = (*context.climbs, *((_floor_climb(context),) if transitions.FLOOR in context.done else ()))
-    known = next((climb.evidence.refer_below for climb in measured if climb.candidate == digest_of(candidate)), None)
-    return evaluation.referral_threshold(items, referral.max_error, spec.confidence) if known is None else known
-
-
-def _headline(context: StepContext, evidence: Evidence) -> Facts:
-    """The metric in which candidates are compared, as a fact of the log."""
-    name = comparison_of(context).metric
-    metric = evidence.metrics.get(name)
-    return {"metric": name, "value": round(metric.value, 4) if metric else None}
+    return transitions.decide(context.objective, following, transitions.RungVerdict(gate.verdict, gate.reason, context.spent, why_not))
 
 
 def _not_climbed(context: StepContext, left: tuple[RungPlan, ...]) -> tuple[Refusal, ...]:
@@ -414,63 +233,4 @@ def _last_climb(context: StepContext) -> Climb | None:
     """The highest rung that was climbed."""
     if context.climbs:
         return context.climbs[-1]
-    return _floor_climb(context) if _floor_is_rung(context) else None
-
-
-def _floor_is_rung(context: StepContext) -> bool:
-    """True when the floor was measured as the lowest rung: it is stored then, and may be released."""
-    if transitions.FLOOR not in context.done:
-        return False
-    return context.record(Candidate, context.result(Measured, transitions.FLOOR).candidate).floor is not None
-
-
-def _floor_climb(context: StepContext) -> Climb:
-    measured = context.result(Measured, transitions.FLOOR)
-    candidate = context.record(Candidate, measured.candidate)
-    making = context.record(Making, measured.making)
-    evidence = context.record(Evidence, measured.evidence)
-    return Climb(
-        rung=RungKind.FLOOR,
-        candidate=measured.candidate,
-        variant=candidate.variant,
-        trained_parameters=candidate.trained_parameters,
-        evidence=evidence,
-        gate=_floor_gate(context, evidence),
-        against_below=None,
-        choice=measured.choice or Choice.CLIMB,
-        reason=measured.reason or "the classical reference, beside the ladder",
-        seconds=making.seconds,
-        peak_memory_gb=making.peak_memory_gb,
-        money=making.money,
-        energy_kwh=making.energy_kwh,
-        process_memory_gb=making.process_memory_gb,
-    )
-
-
-def _floor_refused(plan: Plan) -> tuple[Refusal, ...]:
-    """The floor, where it was not made."""
-    refused = plan.floor.refused if plan.floor else ""
-    return (Refusal(rung=RungKind.FLOOR, reason=f"it {refused}"),) if refused else ()
-
-
-def _floor_gate(context: StepContext, evidence: Evidence) -> GateResult:
-    return release.judge(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
-
-
-def _floor_remark(context: StepContext, chosen: Climb | None) -> str:
-    """Says so when the classical reference would do."""
-    if transitions.FLOOR not in context.done or _floor_is_rung(context):
-        return ""
-    floor = _floor_climb(context)
-    if floor.gate.verdict is not Verdict.PASS:
-        return ""
-    if chosen is None:
-        return f"; the classical reference passes: it suffices, and can be released: {_releasing_it(context)}"
-    found = against(context, chosen.evidence, floor.evidence)
-    remark = f"; note: the classical reference passes too ({standing_word(found)} against it, {measured_words(found)})"
-    return remark if found.standing is Standing.BETTER else f"{remark}: {_releasing_it(context)} to let it be released"
-
-
-def _releasing_it(context: StepContext) -> str:
-    """What makes a reference the lowest rung."""
-    return "remove `floor: reference`" if context.objective.floor.role == "reference" else "list floor in the ladder"
+    return floor_climb(context) if floor_is_rung(context) else None

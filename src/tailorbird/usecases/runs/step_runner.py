@@ -23,8 +23,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.files import digest_file
 from tailorbird.system.source_access import SourceAccess, restrict_sources
 from tailorbird.usecases.audit_events import Facts, record
-from tailorbird.usecases.climb import rungs as climb
-from tailorbird.usecases.climb import sealed_test, snapshot_and_plan
+from tailorbird.usecases.climb import floor, rungs, sealed_test, snapshot_and_plan
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress, StepBegun
 from tailorbird.usecases.leases import heartbeat, owner
 from tailorbird.usecases.steps import transitions
@@ -198,16 +197,16 @@ def _handler(context: StepContext, name: str) -> Callable[[], StepOutcome]:
     table: dict[str, Callable[[], StepOutcome]] = {
         transitions.SNAPSHOT: lambda: snapshot_and_plan.take_snapshot(context),
         transitions.PLAN: lambda: snapshot_and_plan.make_plan(context),
-        transitions.FLOOR: lambda: climb.measure_floor(context),
-        transitions.choose_step(number_of(context.looks)): lambda: climb.choose(context),
+        transitions.FLOOR: lambda: floor.measure_floor(context),
+        transitions.choose_step(number_of(context.looks)): lambda: rungs.choose(context),
         transitions.look_step(number_of(context.looks)): lambda: sealed_test.open_test(context),
         transitions.CONCLUDE: lambda: sealed_test.conclude(context),
     }
     if name in table:
         return table[name]
-    rungs = {transitions.make_step(rung): (climb.make_candidate, rung) for rung in snapshot_and_plan.planned(context).rungs}
-    rungs |= {transitions.measure_step(rung): (climb.measure_candidate, rung) for rung in snapshot_and_plan.planned(context).rungs}
-    do, rung = rungs[name]
+    climbing = {transitions.make_step(rung): (rungs.make_candidate, rung) for rung in snapshot_and_plan.planned(context).rungs}
+    climbing |= {transitions.measure_step(rung): (rungs.measure_candidate, rung) for rung in snapshot_and_plan.planned(context).rungs}
+    do, rung = climbing[name]
     return lambda: do(context, rung)
 
 

@@ -103,7 +103,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Measured:
+class RungVerdict:
     """What is known after a rung was measured on dev: the gate's verdict with its reason, what was spent, and why the rung above cannot
     help (empty where it may)."""
 
@@ -113,7 +113,7 @@ class Measured:
     hopeless: str = ""
 
 
-def decide(objective: Objective, following: RungPlan | None, found: Measured) -> tuple[Choice, str]:
+def decide(objective: Objective, following: RungPlan | None, found: RungVerdict) -> tuple[Choice, str]:
     """What to do after a rung was measured on dev, and the reason a person reads. ``following`` is the rung above, if there is one."""
     if following is None:
         return Choice.STOP, f"{found.reason}; no costlier rung is left"
