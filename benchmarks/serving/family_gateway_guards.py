@@ -14,7 +14,7 @@ from run import Bar, Measured
 
 from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.rollout import ArmTally, Rollout, RolloutAction, RolloutPlan, RolloutStep, Sums
-from tailorbird.serving import judge
+from tailorbird.serving import evaluate_guards
 
 BARS: dict[str, Bar] = {
     "guards_false_rollback_aa": (0.05, 0.01, "share", True),
@@ -78,7 +78,7 @@ def _story(seed: int, requests: int, error_rate: float) -> dict[str, int] | None
     moved = events["errors"] | events["refusals"] | events["malformed"] | (np.arange(requests) % 20 == 19)
     for at in np.flatnonzero(moved):
         tallies = [_tally(arm, int(at), release) for arm, release in zip(arms, (_OLD, _NEW), strict=True)]
-        if judge(_ROLLOUT, tallies, _NOW).action is RolloutAction.ROLL_BACK:
+        if evaluate_guards(_ROLLOUT, tallies, _NOW).action is RolloutAction.ROLL_BACK:
             return {"in_all": int(at) + 1, "to_release": tallies[1].requests}
     return None
 

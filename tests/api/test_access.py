@@ -39,7 +39,7 @@ def test_without_a_good_key_nothing_is_told(house: House, header: str | None) ->
 def test_a_wrong_secret_is_refused_like_an_unknown_key(house: House) -> None:
     key, secret = house.key()
     wrong = secret[:-1] + ("A" if secret[-1] != "A" else "B")
-    _, unknown = auth.mint("acme", "robot", house.clock.now())
+    _, unknown = auth.issue_api_key("acme", "robot", house.clock.now())
     assert status(house, f"Bearer {wrong}").json() == status(house, f"Bearer {unknown}").json()
     assert status(house, f"bearer {secret}").status_code == 200
     assert key.id in secret
@@ -70,7 +70,7 @@ def test_a_revocation_counts_within_a_second_and_a_new_key_at_once(house: House)
             async def works(shown: str) -> bool:
                 return (await client.get("/v1/models", headers={"authorization": f"Bearer {shown}"})).status_code == 200
 
-            fresh, fresh_secret = auth.mint("acme", "robot", house.clock.now())
+            fresh, fresh_secret = auth.issue_api_key("acme", "robot", house.clock.now())
             assert not await works(fresh_secret)
             with house.ledger.work("acme") as work:
                 work.keys.add(fresh)
@@ -123,7 +123,7 @@ def test_wrong_keys_are_slowed_down_and_right_ones_go_on(house: House) -> None:
                 return await client.get("/v1/models", headers={"authorization": f"Bearer {shown}"})
 
             assert (await models(clients[0], secret)).status_code == 200
-            wrong = [auth.mint("acme", "robot", house.clock.now())[1] for _ in range(2 * MOST_WRONG)]
+            wrong = [auth.issue_api_key("acme", "robot", house.clock.now())[1] for _ in range(2 * MOST_WRONG)]
             statuses = [(await models(clients[0], each)).status_code for each in wrong]
             _, other = house.key()
             throttled = await models(clients[1], other)

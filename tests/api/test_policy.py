@@ -200,7 +200,7 @@ def furnish_globex(deps: Dependencies) -> Things:
     run = submit_uploaded(deps, author, OBJECTIVE.replace("acme", "globex"), files, RunState.ACTIVE)
     release = make_release("globex", 1, TaskKind.CLASSIFY, now)
     alias = Alias(tenant="globex", name="hidden", targets=(AliasTarget(release=release.digest),), moved_at=now, moved_by="operator")
-    key, _ = auth.mint("globex", "hidden-robot", now)
+    key, _ = auth.issue_api_key("globex", "hidden-robot", now)
     row = RequestRow(
         id="req_hidden",
         tenant="globex",

@@ -90,7 +90,7 @@ def test_a_suspended_tenant_is_refused(house: House, routing: str) -> None:
 
 
 def key_with(house: House, *scopes: Scope) -> dict[str, str]:
-    key, secret = auth.mint("acme", "robot", house.clock.now(), scopes=frozenset(scopes))
+    key, secret = auth.issue_api_key("acme", "robot", house.clock.now(), scopes=frozenset(scopes))
     with house.ledger.work("acme") as work:
         work.keys.add(key)
     return {"authorization": f"Bearer {secret}"}
@@ -98,7 +98,7 @@ def key_with(house: House, *scopes: Scope) -> dict[str, str]:
 
 def test_a_key_has_limits_of_its_own(house: House, routing: str) -> None:
     """Counted in the record, too, in the transaction of the row: another gateway goes by it."""
-    key, secret = auth.mint("acme", "robot", house.clock.now())
+    key, secret = auth.issue_api_key("acme", "robot", house.clock.now())
     with house.ledger.work("acme") as work:
         work.keys.add(key)
         work.keys.limit(key.id, KeyLimits(requests_per_day=2))

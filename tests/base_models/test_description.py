@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.base_models import ModelDigests, describe, pull, register
+from tailorbird.base_models import ModelDigests, describe, pull, register_base
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest
@@ -106,7 +106,7 @@ def test_unreadable_weights_are_refused(content: bytes, tmp_path: Path) -> None:
 
 def test_register_names_tree_tokenizer_and_template(tmp_path: Path) -> None:
     folder, store = model_folder(tmp_path / "m"), DictStore()
-    ref = register(folder, "smollm2-135m", store)
+    ref = register_base(folder, "smollm2-135m", store)
     assert store.exists(ref.digest)
     assert ref.license == "Apache-2.0"
     assert ref.chat_template_digest == digest_bytes(b"{{ messages }}")
@@ -117,7 +117,7 @@ def test_register_needs_a_chat_template(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "m")
     (folder / "chat_template.jinja").unlink()
     with pytest.raises(ModelInvalid) as caught:
-        register(folder, "m", DictStore())
+        register_base(folder, "m", DictStore())
     assert caught.value.error_code == "chat_template"
 
 
@@ -128,8 +128,8 @@ def test_register_notices_a_file_that_was_changed(tmp_path: Path) -> None:
                 (target / path.name).write_bytes(path.read_bytes())
 
     folder = pull(str(model_folder(tmp_path / "m")), tmp_path / "cache", Reader)
-    register(folder, "m", DictStore())
+    register_base(folder, "m", DictStore())
     (folder / "tokenizer.json").write_text("[]")
     with pytest.raises(Corrupt) as caught:
-        register(folder, "m", DictStore())
+        register_base(folder, "m", DictStore())
     assert "tokenizer.json" in caught.value.message

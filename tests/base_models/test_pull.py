@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tailorbird.base_models import ModelCache, catalogue, installed, known_of, pull, register
+from tailorbird.base_models import ModelCache, catalogue, known_facts, list_models, pull, register_base
 from tailorbird.base_models import model_cache as caching
 from tailorbird.base_models.model_cache import make_once, ready
 from tailorbird.base_models.revision_pins import pin
@@ -125,10 +125,10 @@ def test_an_unknown_name_gets_the_nearest(name: str, hint: str, tmp_path: Path) 
 
 
 def test_installed_tells_what_is_here(base_model_folder: Path, tmp_path: Path) -> None:
-    here = {listing.name: listing.folder for listing in installed(base_model_folder.parent)}
+    here = {listing.name: listing.folder for listing in list_models(base_model_folder.parent)}
     assert here["smollm2-135m"] == base_model_folder
-    assert [listing.name for listing in installed(tmp_path)] == [entry.name for entry in catalogue()]
-    assert all(listing.folder is None for listing in installed(tmp_path))
+    assert [listing.name for listing in list_models(tmp_path)] == [entry.name for entry in catalogue()]
+    assert all(listing.folder is None for listing in list_models(tmp_path))
 
 
 def _fill_slowly(folder: Path, log: Path) -> None:
@@ -180,9 +180,9 @@ def test_a_name_is_pinned_by_each_workspace_for_itself(tmp_path: Path) -> None:
     )
     one, other = (ModelCache(tmp_path / name / "models", tmp_path / "cache") for name in ("one", "other"))
     pin(entry, one.own)
-    assert known_of(entry.name, one) == entry
-    assert [listed.name for listed in installed(one)][-1] == entry.name
-    assert entry.name not in [listed.name for listed in installed(other)]
+    assert known_facts(entry.name, one) == entry
+    assert [listed.name for listed in list_models(one)][-1] == entry.name
+    assert entry.name not in [listed.name for listed in list_models(other)]
 
 
 def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: P
     (folder / "model.safetensors").write_bytes(b"MODEL")
     assert ready(folder)
     with pytest.raises(Corrupt, match="was changed since it was converted"):
-        register(folder, "model", open_artifacts(str(tmp_path / "artifacts"), tmp_path / "copies"))
+        register_base(folder, "model", open_artifacts(str(tmp_path / "artifacts"), tmp_path / "copies"))
 
 
 def test_what_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.monitoring import NOW, RELEASE
 from tailorbird.domain.signal import Severity, Signal
-from tailorbird.monitoring import QUIET, alert_message, alerts
+from tailorbird.monitoring import QUIET_PERIOD, alert_message, alerts
 
 
 def signal(severity: Severity, hours: float = 0, name: str = "service.error_rate", objective: str = "routing") -> Signal:
@@ -93,7 +93,7 @@ def test_in_any_history_what_is_told_is_bad_and_never_told_twice_within_the_quie
     for place, later in enumerate(told):
         assert later.severity is not INFO
         for earlier in told[:place]:
-            assert later.at - earlier.at >= QUIET or order.index(later.severity) > order.index(earlier.severity)
+            assert later.at - earlier.at >= QUIET_PERIOD or order.index(later.severity) > order.index(earlier.severity)
     assert bool(told) == any(one.severity is not INFO for one in kept)
 
 

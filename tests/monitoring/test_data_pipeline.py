@@ -9,7 +9,7 @@ import pytest
 from support.monitoring import NOW, by_name, manifest
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.signal import Severity
-from tailorbird.monitoring import DataWatchInputs, SourceFacts, watch_data
+from tailorbird.monitoring import DataWatchInputs, SourceFacts, check_data
 
 HERE = SourceFacts(
     path="train.csv",
@@ -23,7 +23,7 @@ HERE = SourceFacts(
 
 def look(*sources: SourceFacts, **more: object):
     given = {"tenant": "acme", "objective": "routing", "at": NOW, "sources": sources or (HERE,), "snapshot": manifest()} | more
-    return by_name(watch_data(DataWatchInputs.model_validate(given)))
+    return by_name(check_data(DataWatchInputs.model_validate(given)))
 
 
 def changed(**fields: object) -> SourceFacts:

@@ -15,7 +15,7 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.signal import Severity, Signal
-from tailorbird.monitoring import Expectation, Reference, ThresholdGuard, Thresholds, WatchInputs, reference_of, watch_release
+from tailorbird.monitoring import Expectation, Reference, ThresholdGuard, Thresholds, WatchInputs, check_release, reference_of
 from tailorbird.text.sketch import sketch
 
 ALL = tuple(TOPICS)
@@ -39,7 +39,7 @@ def look(
     expected: Expectation | None = None,
     bounds: Thresholds | None = None,
 ) -> tuple[Signal, ...]:
-    return watch_release(
+    return check_release(
         WatchInputs(
             tenant="acme",
             objective="routing",

@@ -15,7 +15,7 @@ from support.processes import ASK, CHAT, gateway_process, wait_ready
 from support.serving import House
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt
-from tailorbird.processes.logs import FACTS, KIND, LogRateLimit, set_up, trace_of
+from tailorbird.processes.logs import FACTS, KIND, LogRateLimit, set_up_logging, trace_of
 
 PRIVATE = "my card number is 4111"
 
@@ -69,7 +69,7 @@ def quiet_again() -> Iterator[None]:
 
 
 def test_lines_for_people_name_time_process_and_facts(quiet_again: None, capsys: pytest.CaptureFixture[str]) -> None:
-    log = set_up("worker", "text")
+    log = set_up_logging("worker", "text")
     log.info("run %s is finished", "r1")
     log.warning("slow", extra={FACTS: {"ms": 12.5, "tenant": None}})
     first, second = capsys.readouterr().err.splitlines()
@@ -78,7 +78,7 @@ def test_lines_for_people_name_time_process_and_facts(quiet_again: None, capsys:
 
 
 def test_a_defect_is_one_json_line_with_its_trace(quiet_again: None, capsys: pytest.CaptureFixture[str]) -> None:
-    log = set_up("gateway", "json")
+    log = set_up_logging("gateway", "json")
     try:
         raise ValueError("a defect")
     except ValueError as error:

@@ -11,7 +11,7 @@ import pytest
 
 from support.processes import wait_until
 from tailorbird.domain.errors import Unavailable
-from tailorbird.processes import Schedule, doing, scheduler
+from tailorbird.processes import Schedule, run_schedules, scheduler
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def test_each_is_done_when_it_is_due_and_first_at_once() -> None:
         Schedule("never", timedelta(0), lambda: never.append(time.monotonic())),
     ]
     begun = time.monotonic()
-    with doing(schedules):
+    with run_schedules(schedules):
         wait_until(lambda: len(often) >= 3)
     assert (len(seldom), len(never)) == (1, 0)
     assert len(often) <= (time.monotonic() - begun) / 0.05 + 1
@@ -46,8 +46,8 @@ def test_one_that_fails_is_told_and_the_others_go_on(caplog: pytest.LogCaptureFi
         raise ValueError("a customer's words")
 
     every = timedelta(seconds=0.02)
-    with caplog.at_level(logging.WARNING), doing([Schedule("ship", every, refuse), Schedule("watch", every, defect)]):
-        with doing([Schedule("count", every, lambda: done.append(1))]):
+    with caplog.at_level(logging.WARNING), run_schedules([Schedule("ship", every, refuse), Schedule("watch", every, defect)]):
+        with run_schedules([Schedule("count", every, lambda: done.append(1))]):
             wait_until(lambda: len(done) >= 3 and len(caplog.records) >= 4)
     assert "ship: error[webhook_undelivered]: the webhook was not told; look whether it is up" in caplog.text
     assert "watch ended by a defect: ValueError at " in caplog.text
@@ -63,7 +63,7 @@ def test_the_work_beside_never_waits_but_the_end_does() -> None:
         may_end.wait(30)
         ended.set()
 
-    with doing([Schedule("slow", timedelta(hours=1), slow)]):
+    with run_schedules([Schedule("slow", timedelta(hours=1), slow)]):
         assert begun.wait(30)
         assert not ended.is_set()
         may_end.set()

@@ -10,7 +10,7 @@ from support.release import average, evidence, gate, name_of, objective, share
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, Evidence, Finding, Metric, Standing, Verdict
 from tailorbird.domain.objective import CostLimit, Kpi, LatencyLimit, Limits, MaxDrop, MaxExtractable, Referral, RiskTier
-from tailorbird.release import GateInputs, interval_at, judge
+from tailorbird.release import GateInputs, apply_gate, interval_at
 from tailorbird.stats.intervals import clustered_wilson, score_interval, spend, wilson
 
 RANK = {Verdict.FAIL: 0, Verdict.INCONCLUSIVE: 1, Verdict.PASS: 2}
@@ -116,7 +116,7 @@ def test_reasons_are_sentences_a_person_reads() -> None:
 
 def test_a_look_that_never_was_is_refused() -> None:
     with pytest.raises(InvalidInput):
-        judge(GateInputs(objective=objective(), evidence=evidence(share("accuracy", 4, 5)), look=0))
+        apply_gate(GateInputs(objective=objective(), evidence=evidence(share("accuracy", 4, 5)), look=0))
 
 
 _COUNTS = st.integers(1, 600).flatmap(lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n)))
@@ -233,12 +233,12 @@ def against(metric: str, difference: float, low: float, high: float, margin: flo
     ],
 )
 def test_against_the_incumbent_direction_margin_and_unit_are_the_metrics(compared: Evidence, verdict: Verdict) -> None:
-    result = judge(GateInputs(objective=objective(), evidence=compared, look=1))
+    result = apply_gate(GateInputs(objective=objective(), evidence=compared, look=1))
     (finding,) = [finding for finding in result.findings if finding.name == "against_incumbent"]
     assert finding.verdict is result.verdict is verdict
     assert compared.against_incumbent is not None
     assert (compared.against_incumbent.reason or compared.against_incumbent.metric) in finding.reason
-    stretched = judge(GateInputs(objective=objective(), evidence=compared, look=2)).findings[-1]
+    stretched = apply_gate(GateInputs(objective=objective(), evidence=compared, look=2)).findings[-1]
     assert stretched.low is None or stretched.high is None or stretched.low <= stretched.high
 
 

@@ -10,7 +10,7 @@ import yaml
 from support.release import average, base, evidence, ladder, made, manifest, objective, share
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.objective import DataOrigin, DataSource, Kpi, Objective, RiskTier
-from tailorbird.release import CardFacts, GateInputs, judge, model_card, rule_for
+from tailorbird.release import CardFacts, GateInputs, apply_gate, model_card, rule_for
 
 
 def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apache-2.0") -> str:
@@ -24,7 +24,7 @@ def _card(kind: str = "lora", goal: Objective | None = None, licence: str = "Apa
             candidate=made(kind),
             ladder=ladder(),
             test_evidence=found,
-            gate=judge(GateInputs(objective=goal, evidence=found, look=1)),
+            gate=apply_gate(GateInputs(objective=goal, evidence=found, look=1)),
             rule=rule_for(goal),
         )
     )

@@ -22,7 +22,7 @@ from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective, RiskTier
 from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, next_state
-from tailorbird.release import GateInputs, check_may_decide, judge, promoted, quorum, rolled_back, rule_for
+from tailorbird.release import GateInputs, apply_gate, check_may_decide, promoted, quorum, rolled_back, rule_for
 from tailorbird.stats.intervals import wilson
 
 KINDS = st.sampled_from(["prompt", "lora", "full"])
@@ -73,7 +73,7 @@ class House:
 
     def pass_gate(self, digest: str) -> None:
         found = evidence(share("accuracy", self.hits[digest], 400))
-        verdict = judge(GateInputs(objective=self.goal, evidence=found, look=1)).verdict
+        verdict = apply_gate(GateInputs(objective=self.goal, evidence=found, look=1)).verdict
         self._move(digest, ReleaseAction.PASS_GATE if verdict is Verdict.PASS else ReleaseAction.REJECT)
 
     def decide(self, digest: str, approval: Approval) -> None:

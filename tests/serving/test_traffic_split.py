@@ -12,7 +12,7 @@ from scipy import stats
 from support.serving import digest
 from tailorbird.domain.deployment import Alias, AliasTarget
 from tailorbird.domain.errors import NotFound
-from tailorbird.serving import choose
+from tailorbird.serving import choose_target
 
 WEIGHTS = st.lists(st.integers(0, 1000), min_size=1, max_size=6).filter(any)
 
@@ -24,8 +24,8 @@ def alias(weights: list[int], name: str = "routing") -> Alias:
 
 @given(WEIGHTS, st.text(max_size=40))
 def test_the_same_key_always_meets_the_same_target_and_never_one_of_weight_zero(weights: list[int], key: str) -> None:
-    chosen = choose(alias(weights), key)
-    assert chosen == choose(alias(weights), key)
+    chosen = choose_target(alias(weights), key)
+    assert chosen == choose_target(alias(weights), key)
     assert chosen.weight > 0
 
 
@@ -36,7 +36,7 @@ def test_shares_follow_the_weights(weights: list[int]) -> None:
     seen = [0] * len(weights)
     positions = {target.release: position for position, target in enumerate(split.targets)}
     for user in range(20_000):
-        seen[positions[choose(split, f"user-{user}").release]] += 1
+        seen[positions[choose_target(split, f"user-{user}").release]] += 1
     live = [position for position, weight in enumerate(weights) if weight]
     expected = [20_000 * weights[position] / sum(weights) for position in live]
     assert sum(seen[position] for position in live) == 20_000
@@ -49,16 +49,16 @@ def test_raising_one_weight_moves_keys_to_that_target_alone(weights: list[int], 
     grown = data.draw(st.integers(0, len(weights) - 1))
     after = [weight + 50 * (position == grown) for position, weight in enumerate(weights)]
     for user in range(100):
-        before_choice, after_choice = choose(alias(weights), str(user)), choose(alias(after), str(user))
+        before_choice, after_choice = choose_target(alias(weights), str(user)), choose_target(alias(after), str(user))
         assert after_choice.release in (before_choice.release, digest(grown))
 
 
 def test_aliases_are_split_independently() -> None:
     one, other = alias([1, 1], "one"), alias([1, 1], "other")
-    same = sum(choose(one, str(user)).release == choose(other, str(user)).release for user in range(4000))
+    same = sum(choose_target(one, str(user)).release == choose_target(other, str(user)).release for user in range(4000))
     assert 1850 < same < 2150
 
 
 def test_an_alias_without_weight_answers_nobody() -> None:
     with pytest.raises(NotFound, match="withdrawn"):
-        choose(alias([0, 0]), "user")
+        choose_target(alias([0, 0]), "user")

@@ -15,7 +15,7 @@ from tailorbird.domain.objective import Business, DataOrigin, DataSource, Kpi, O
 from tailorbird.domain.prompt import Demonstration, PromptSpec
 from tailorbird.domain.release import Approval, Dossier, Release, ReleaseContent, ReleaseState, Statement
 from tailorbird.domain.run import Run
-from tailorbird.release import GateInputs, ReleaseParts, assemble, judge, release_digest
+from tailorbird.release import GateInputs, ReleaseParts, apply_gate, assemble, release_digest
 from tailorbird.stats.intervals import wilson
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -60,7 +60,7 @@ def evidence(*metrics: Metric, split: Split = Split.TEST, candidate: str = "lora
 
 
 def gate(*metrics: Metric, look: int = 1, **changes: object) -> GateResult:
-    return judge(GateInputs(objective=objective(**changes), evidence=evidence(*metrics), look=look))
+    return apply_gate(GateInputs(objective=objective(**changes), evidence=evidence(*metrics), look=look))
 
 
 def made(kind: str = "lora") -> Candidate:
@@ -123,7 +123,7 @@ def climb(kind: str, hits: int, choice: Choice, against: Comparison | None = Non
         variant=made(kind).variant,
         trained_parameters=made(kind).trained_parameters,
         evidence=found,
-        gate=judge(GateInputs(objective=objective(), evidence=found, look=1)),
+        gate=apply_gate(GateInputs(objective=objective(), evidence=found, look=1)),
         against_below=against,
         choice=choice,
         reason="because",

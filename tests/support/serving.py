@@ -131,7 +131,7 @@ class House:
         return alias
 
     def key(self, tenant: str = "acme", expires_at: datetime | None = None, groups: frozenset[str] = frozenset()) -> tuple[ApiKey, str]:
-        key, secret = auth.mint(tenant, "robot", self.clock.now(), expires_at, groups=groups)
+        key, secret = auth.issue_api_key(tenant, "robot", self.clock.now(), expires_at, groups=groups)
         with self.ledger.work(tenant) as work:
             work.keys.add(key)
         return key, secret

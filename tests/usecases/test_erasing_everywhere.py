@@ -21,7 +21,7 @@ from tailorbird.domain.erasure import Certificate, Erasure, ErasureState, Obliga
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind, KeptWords, Review, ReviewReason
 from tailorbird.domain.ladder import Candidate
-from tailorbird.serving import unit_of
+from tailorbird.serving import experiment_unit
 from tailorbird.testing import MemoryEncoder
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.erasure import erase
@@ -233,7 +233,7 @@ class Desk:
 
     def asked(self, request: str, text: str, answer: str = "refund", user: str = "") -> None:
         """As the journal writes it."""
-        unit = unit_of(self.alias, user) if user else ""
+        unit = experiment_unit(self.alias, user) if user else ""
         until = self.now + timedelta(days=30)
         with self.deps.ledger.work("acme") as work:
             work.requests.add([row(request, at=self.now, unit=unit)])

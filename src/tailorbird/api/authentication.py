@@ -13,7 +13,7 @@ from datetime import datetime
 from fastapi import Request
 
 from tailorbird.api.request_context import TENANT
-from tailorbird.auth import Action, Throttle, matches, read_secret
+from tailorbird.auth import Action, Throttle, key_id_of, secret_matches
 from tailorbird.domain.errors import Exhausted, Forbidden, Unauthenticated
 from tailorbird.domain.identity import ApiKey, Scope
 from tailorbird.ports.clock import Clock
@@ -108,8 +108,8 @@ class Authenticator:
 
     async def key_of(self, secret: str) -> ApiKey:
         """The valid key whose secret this is. Raises Unauthenticated as above, Unavailable when the ledger cannot be asked."""
-        found = await self._find(read_secret(secret))
-        if found is None or not matches(found.key, secret):
+        found = await self._find(key_id_of(secret))
+        if found is None or not secret_matches(found.key, secret):
             raise _refused(
                 "the API key is not known", "check the key; an operator makes one with: tailorbird key create", "invalid_api_key"
             )

@@ -110,7 +110,7 @@ def session_routes(sessions: SessionActors) -> APIRouter:
     async def log_out(request: Request) -> Response:
         await sessions.run(end_session, sessions.deps, secret_of(request))
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE, **origin_checks.kept(secure=request.url.scheme == "https"))
+        response.delete_cookie(COOKIE, **origin_checks.cookie_settings(secure=request.url.scheme == "https"))
         return response
 
     return router
@@ -154,4 +154,4 @@ def _open(entrance: LoginEntry, asked: LoginRequest, address: str) -> LoginRespo
 
 
 def _keep(response: Response, opened: LoginResponse, *, secure: bool) -> None:
-    response.set_cookie(COOKIE, opened.secret, origin_checks.cookie_seconds(SESSION_LASTS), **origin_checks.kept(secure=secure))
+    response.set_cookie(COOKIE, opened.secret, origin_checks.cookie_seconds(SESSION_LASTS), **origin_checks.cookie_settings(secure=secure))

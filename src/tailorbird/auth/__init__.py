@@ -5,7 +5,7 @@ may move.
 """
 
 from tailorbird.auth import origin_checks, signing
-from tailorbird.auth.api_keys import matches, mint, read_secret
+from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
 from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
@@ -22,14 +22,14 @@ __all__ = [
     "check_note",
     "check_public_key",
     "create_key",
+    "issue_api_key",
+    "key_id_of",
     "load_key",
     "make_checkpoint",
-    "matches",
-    "mint",
     "network_of",
     "origin_checks",
     "public_key",
-    "read_secret",
+    "secret_matches",
     "sign",
     "signed_bytes",
     "signing",

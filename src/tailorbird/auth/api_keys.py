@@ -20,7 +20,7 @@ _SECRET_BYTES = 32
 _SECRET = re.compile(r"tb_(?P<id>[0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 
 
-def mint(
+def issue_api_key(
     tenant: str,
     name: str,
     now: datetime,
@@ -46,7 +46,7 @@ def mint(
     return key, secret
 
 
-def read_secret(secret: str) -> str:
+def key_id_of(secret: str) -> str:
     """The id of the key that a secret claims to be of. Raises Unauthenticated when it has not the form of a secret."""
     match = _SECRET.fullmatch(secret)
     if match is None:
@@ -56,7 +56,7 @@ def read_secret(secret: str) -> str:
     return match["id"]
 
 
-def matches(key: ApiKey, secret: str) -> bool:
+def secret_matches(key: ApiKey, secret: str) -> bool:
     """True when ``secret`` is the secret of ``key``; takes the same time wherever they differ. Says nothing about expiry."""
     return hmac.compare_digest(_hash(secret), key.secret_sha256)
 

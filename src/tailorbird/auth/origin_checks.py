@@ -28,7 +28,7 @@ class CookieSettings(TypedDict):
     secure: bool
 
 
-def kept(*, secure: bool) -> CookieSettings:
+def cookie_settings(*, secure: bool) -> CookieSettings:
     """Out of sight of scripts, sent by no other site, and over an encrypted connection alone where there is one."""
     return {"path": "/", "httponly": True, "samesite": "strict", "secure": secure}
 

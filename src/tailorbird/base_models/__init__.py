@@ -5,9 +5,9 @@ not know: torch, how a model is run.
 """
 
 from tailorbird.base_models.catalogue import catalogue
-from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_of, register
+from tailorbird.base_models.description import ModelDigests, describe, is_encoder, known_facts, register_base
 from tailorbird.base_models.model_cache import ModelCache
-from tailorbird.base_models.pull import ModelListing, installed, pull, require_known
+from tailorbird.base_models.pull import ModelListing, list_models, pull, require_known
 
 __all__ = [
     "ModelCache",
@@ -15,10 +15,10 @@ __all__ = [
     "ModelListing",
     "catalogue",
     "describe",
-    "installed",
     "is_encoder",
-    "known_of",
+    "known_facts",
+    "list_models",
     "pull",
-    "register",
+    "register_base",
     "require_known",
 ]

@@ -98,7 +98,7 @@ def shape(given: dict[str, Any]) -> Iterator[Any]:
         raise _not_llama(folder, f"its config lacks {error}") from error
 
 
-def register(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None) -> BaseModelRef:
+def register_base(folder: Path, name: str, artifacts: ArtifactStore, pins: Path | None = None) -> BaseModelRef:
     """Puts the model in ``folder`` into the artifact store and describes it. ``pins`` is where names of the hub are pinned, if not beside
     ``folder``. Every byte is read: what another workspace converted is used only as it was converted.
 
@@ -199,7 +199,7 @@ def _not_llama(folder: Path, why: str) -> ModelInvalid:
     )
 
 
-def known_of(name: str, cache: Path | ModelCache) -> CatalogueEntry:
+def known_facts(name: str, cache: Path | ModelCache) -> CatalogueEntry:
     """The entry of ``name``; of a local model its licence is unknown, and its size where it is a folder of safetensors.
 
     A model of the hub that was not pulled before is asked for: raises ModelInvalid (no such model), Unavailable (no answer).

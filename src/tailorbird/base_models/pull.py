@@ -209,7 +209,7 @@ def _pull_from_hub(name: str, cache: ModelCache, open_reader: Callable[[], Model
     return target
 
 
-def installed(cache: Path | ModelCache) -> list[ModelListing]:
+def list_models(cache: Path | ModelCache) -> list[ModelListing]:
     """Every model of the catalogue, and whether it lies in ``cache``; then those of the hub that the workspace pulled."""
     listings, cache = [], ModelCache.of(cache)
     for entry in (*catalogue(), *all_pinned(cache.own)):

@@ -12,7 +12,7 @@ from tailorbird import wiring
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.session import open_session
-from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, serve_beside, take_secret, tls_of
+from tailorbird.processes import Listening, LogFormat, run_engine, run_gateway, run_gateway_with_driver, take_secret, tls_of
 from tailorbird.settings import Settings
 
 serve = command()
@@ -47,7 +47,7 @@ def _serve(
     keep_former = timedelta(seconds=settings.keep_former_seconds)
     outside = wiring.open_outside_driver(settings, session.deps)
     if outside is not None:
-        serve_beside(session.deps, listening, outside, keep_former)
+        run_gateway_with_driver(session.deps, listening, outside, keep_former)
     else:
         run_gateway(session.deps, listening, wiring.open_driver, keep_former=keep_former)
 

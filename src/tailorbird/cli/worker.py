@@ -11,7 +11,7 @@ from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session
-from tailorbird.processes import LogFormat, StepWorker, doing, mind_the_time, set_up, sign_and_ship, watch_all
+from tailorbird.processes import LogFormat, StepWorker, check_production, raise_clock_floor, run_schedules, set_up_logging, sign_and_ship
 from tailorbird.usecases import Progress
 
 worker = command()
@@ -30,10 +30,10 @@ def _worker(
     shared_options().refuse("worker", "who", "key", "as_json")
     session = open_session()
     form, deps = log_format or session.settings.log_format, session.deps
-    log = set_up("worker", form)
+    log = set_up_logging("worker", form)
     log.info("waiting for runs; submit one with: tailorbird adapt OBJECTIVE --detach")
     told = ProgressDisplay(err, waits=True) if form == "text" else nullcontext(Progress(tell=log.info))
-    with told as progress, nullcontext() if once else doing([mind_the_time(deps), sign_and_ship(deps), watch_all(deps)]):
+    with told as progress, nullcontext() if once else run_schedules([raise_clock_floor(deps), sign_and_ship(deps), check_production(deps)]):
         StepWorker(deps, progress, log.info, once=once).run()
 
 

@@ -27,12 +27,14 @@ def secret_of(request: Request) -> str:
 
 def give_cookie(response: Response, request: Request, secret: str) -> None:
     """Puts a session's secret into a cookie that scripts cannot read and other sites cannot send."""
-    response.set_cookie(COOKIE, secret, origin_checks.cookie_seconds(SESSION_LASTS), **origin_checks.kept(secure=_encrypted(request)))
+    response.set_cookie(
+        COOKIE, secret, origin_checks.cookie_seconds(SESSION_LASTS), **origin_checks.cookie_settings(secure=_encrypted(request))
+    )
 
 
 def take_cookie(response: Response, request: Request) -> None:
     """Has the browser forget the cookie."""
-    response.delete_cookie(COOKIE, **origin_checks.kept(secure=_encrypted(request)))
+    response.delete_cookie(COOKIE, **origin_checks.cookie_settings(secure=_encrypted(request)))
 
 
 def require_own_page(request: Request) -> None:

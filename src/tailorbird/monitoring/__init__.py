@@ -3,15 +3,15 @@
 Values in, values out: a look is given what it needs, and knows no port.
 """
 
-from tailorbird.monitoring.alerts import QUIET, alert_message, alerts
+from tailorbird.monitoring.alerts import QUIET_PERIOD, alert_message, alerts
 from tailorbird.monitoring.data_pipeline import DataWatchInputs, SourceFacts
 from tailorbird.monitoring.drift import DriftTest, class_drift, holm, length_drift, text_drift
-from tailorbird.monitoring.production_check import Reference, WatchInputs, reference_of, watch_data, watch_release
+from tailorbird.monitoring.production_check import Reference, WatchInputs, check_data, check_release, reference_of
 from tailorbird.monitoring.service import Expectation
 from tailorbird.monitoring.thresholds import ThresholdGuard, Thresholds
 
 __all__ = [
-    "QUIET",
+    "QUIET_PERIOD",
     "DataWatchInputs",
     "DriftTest",
     "Expectation",
@@ -22,11 +22,11 @@ __all__ = [
     "WatchInputs",
     "alert_message",
     "alerts",
+    "check_data",
+    "check_release",
     "class_drift",
     "holm",
     "length_drift",
     "reference_of",
     "text_drift",
-    "watch_data",
-    "watch_release",
 ]

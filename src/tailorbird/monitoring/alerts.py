@@ -9,13 +9,13 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.signal import Severity, Signal
 
 #: How long a signal that was told is not told again, unless it grows worse.
-QUIET = timedelta(hours=24)
+QUIET_PERIOD = timedelta(hours=24)
 
 _URGENCY = {Severity.INFO: 0, Severity.WARNING: 1, Severity.ALARM: 2}
 _Key = tuple[str, str, str | None, str]
 
 
-def alerts(signals: Sequence[Signal], last: Sequence[Signal], quiet: timedelta = QUIET) -> tuple[Signal, ...]:
+def alerts(signals: Sequence[Signal], last: Sequence[Signal], quiet: timedelta = QUIET_PERIOD) -> tuple[Signal, ...]:
     """Those of ``signals`` to tell now: at least a warning, and not told within ``quiet`` at the same or a higher severity.
 
     ``last`` is what was read before, in any order. Which of it was told follows from the same rule, replayed from the oldest on: so a

@@ -79,7 +79,7 @@ class _Comparison:
     sentence: Callable[[DriftTest], str]
 
 
-def watch_release(inputs: WatchInputs) -> tuple[Signal, ...]:
+def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
     """The signals of one release: drift of text, length and classes, then the service, then what people say, always the same."""
     subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
     readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
@@ -88,7 +88,7 @@ def watch_release(inputs: WatchInputs) -> tuple[Signal, ...]:
     return subject.signals((*readings, *service, *told))
 
 
-def watch_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:
+def check_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:
     """The signals of one objective's data."""
     subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, at=inputs.at)
     return subject.signals(data_readings(inputs))

@@ -2,9 +2,9 @@
 
 from tailorbird.processes.engine_process import SECRET_VARIABLE, run_engine, take_secret
 from tailorbird.processes.engine_routes import engine_app
-from tailorbird.processes.gateway import Listening, gateway_app, run_gateway, serve_beside
-from tailorbird.processes.logs import LogFormat, set_up
-from tailorbird.processes.scheduler import Schedule, doing, mind_the_time, sign_and_ship, watch_all
+from tailorbird.processes.gateway import Listening, gateway_app, run_gateway, run_gateway_with_driver
+from tailorbird.processes.logs import LogFormat, set_up_logging
+from tailorbird.processes.scheduler import Schedule, check_production, raise_clock_floor, run_schedules, sign_and_ship
 from tailorbird.processes.tls import Tls, tls_of
 from tailorbird.processes.worker import StepWorker
 
@@ -15,16 +15,16 @@ __all__ = [
     "Schedule",
     "StepWorker",
     "Tls",
-    "doing",
+    "check_production",
     "engine_app",
     "gateway_app",
-    "mind_the_time",
+    "raise_clock_floor",
     "run_engine",
     "run_gateway",
-    "serve_beside",
-    "set_up",
+    "run_gateway_with_driver",
+    "run_schedules",
+    "set_up_logging",
     "sign_and_ship",
     "take_secret",
     "tls_of",
-    "watch_all",
 ]

@@ -18,7 +18,7 @@ from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.ports.engine import LiveEngine, LoadRequest
 from tailorbird.processes.engine_routes import engine_app
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen_privately
-from tailorbird.processes.logs import LogFormat, set_up
+from tailorbird.processes.logs import LogFormat, set_up_logging
 from tailorbird.usecases import Dependencies, admit
 
 #: The environment variable that carries the secret: an argument would show in the process list.
@@ -38,7 +38,7 @@ def run_engine(deps: Dependencies, place: Path, secret: str, log_format: LogForm
 
     Raises Unavailable when the socket cannot be made or what the engine needs is not installed, Forbidden when others may enter its folder.
     """
-    set_up("engine", log_format)
+    set_up_logging("engine", log_format)
     _end_with_parent()
     serve_engine(deps.engine, partial(admit, deps), place, secret)
 

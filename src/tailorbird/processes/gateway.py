@@ -27,8 +27,16 @@ from tailorbird.processes.connections import connection_limits_for
 from tailorbird.processes.engine_process import Supervisor
 from tailorbird.processes.health import HealthMonitor
 from tailorbird.processes.http_servers import Server, ended_by_signals, listen
-from tailorbird.processes.logs import AccessLog, LogFormat, set_up
-from tailorbird.processes.scheduler import Schedule, doing, guard_rollouts, mind_the_time, purge_expired, sign_and_ship, tell_floods
+from tailorbird.processes.logs import AccessLog, LogFormat, set_up_logging
+from tailorbird.processes.scheduler import (
+    Schedule,
+    guard_rollouts,
+    purge_expired,
+    raise_clock_floor,
+    record_denial_floods,
+    run_schedules,
+    sign_and_ship,
+)
 from tailorbird.processes.tls import Tls, check_proxies, is_open
 from tailorbird.serving import AliasSync, AnswerService, Quotas, RequestLog, ShadowTraffic
 from tailorbird.usecases import Dependencies
@@ -147,7 +155,7 @@ def run_gateway(
     Raises Unavailable: the port is in use (before anything starts), the engine never answers; InvalidInput for a proxy or an
     address that is none.
     """
-    set_up("gateway", listening.log_format)
+    set_up_logging("gateway", listening.log_format)
     check_proxies(listening.trusted_proxies)
     check_urls(listening.public_urls)
     # In a folder of its own that only this user may enter: nobody else can answer in the engine's place while it is away.
@@ -166,9 +174,9 @@ def run_gateway(
         asyncio.run(serve())
 
 
-def serve_beside(deps: Dependencies, listening: Listening, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> None:
+def run_gateway_with_driver(deps: Dependencies, listening: Listening, driver: EngineDriver, keep_former: timedelta = KEEP_FORMER) -> None:
     """As ``run_gateway``, with an engine that somebody else keeps alive."""
-    set_up("gateway", listening.log_format)
+    set_up_logging("gateway", listening.log_format)
     check_proxies(listening.trusted_proxies)
     with listen(listening.host, listening.port) as listener:
 
@@ -191,14 +199,14 @@ async def _serve(deps: Dependencies, listening: Listening, listener: socket.sock
     _leave_alone_what_stays()
     announce(listening, listener.getsockname()[1])
     chores = [
-        mind_the_time(deps),
+        raise_clock_floor(deps),
         sign_and_ship(deps),
         purge_expired(deps),
         guard_rollouts(deps),
-        tell_floods(deps),
+        record_denial_floods(deps),
         Schedule("certificate", _RENEW_EVERY, server.renew_certificate),
     ]
-    with ended_by_signals(server), doing(chores):
+    with ended_by_signals(server), run_schedules(chores):
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         await (_beside(serving, server, supervisor) if supervisor else serving)
     try:

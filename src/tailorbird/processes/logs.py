@@ -63,7 +63,7 @@ class LogRateLimit(logging.Filter):
         return writes
 
 
-def set_up(process: str, form: LogFormat) -> logging.Logger:
+def set_up_logging(process: str, form: LogFormat) -> logging.Logger:
     """Makes this process write its lines to standard error under the name ``process``; returns the logger for its sentences.
 
     Ours say everything from INFO on; the web server's and other libraries' only warnings.

@@ -49,7 +49,7 @@ class Schedule:
 
 
 @contextmanager
-def doing(schedules: Sequence[Schedule]) -> Iterator[None]:
+def run_schedules(schedules: Sequence[Schedule]) -> Iterator[None]:
     """Within the block, does each schedule whenever it is due, one after another in a thread: the work beside it never waits.
 
     One that fails, by an error of ours or by a defect, is told and done again when it is next due. Leaving waits for what is under way.
@@ -96,22 +96,22 @@ def guard_rollouts(deps: Dependencies) -> Schedule:
     return Schedule("rollouts", timedelta(seconds=1), guard)
 
 
-def mind_the_time(deps: Dependencies) -> Schedule:
+def raise_clock_floor(deps: Dependencies) -> Schedule:
     """Notes the time in the record, so that no clock that is set back makes valid again what has expired."""
     return Schedule("time", _MIND_TIME_EVERY, lambda: clock_floor.keep_time(deps))
 
 
-def tell_floods(deps: Dependencies) -> Schedule:
+def record_denial_floods(deps: Dependencies) -> Schedule:
     """Writes down how many denials were only counted."""
     return Schedule("denials", timedelta(seconds=30), lambda: tell_denials(deps))
 
 
-def watch_all(deps: Dependencies) -> Schedule:
+def check_production(deps: Dependencies) -> Schedule:
     """Looks at the production of every tenant whose worker key is here."""
-    return Schedule("watch", deps.upkeep.watch_every, lambda: _watch_all(deps))
+    return Schedule("watch", deps.upkeep.watch_every, lambda: _check_production(deps))
 
 
-def _watch_all(deps: Dependencies) -> None:
+def _check_production(deps: Dependencies) -> None:
     with deps.ledger.system(write=False) as system:
         names = [tenant.name for tenant in system.tenants.all()]
     for tenant in names:

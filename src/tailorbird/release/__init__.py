@@ -4,7 +4,7 @@ In: an objective, evidence, decisions of people. Out: gate results, rules and ve
 evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
 """
 
-from tailorbird.release.alias_moves import AliasTrial, promoted, restored, rolled_back, tried
+from tailorbird.release.alias_moves import AliasTrial, promoted, restored, rolled_back, with_trial
 from tailorbird.release.approvals import (
     DECIDING_ROLES,
     DRILL_LASTS,
@@ -18,7 +18,7 @@ from tailorbird.release.approvals import (
     stricter,
 )
 from tailorbird.release.bundle import ReleaseParts, assemble, release_digest
-from tailorbird.release.gate import GateInputs, interval_at, judge, unprovable_next
+from tailorbird.release.gate import GateInputs, apply_gate, interval_at, unprovable_next
 from tailorbird.release.label_review import Disagreement, candidate_side, check_mark, check_may_review, draw_sheet, next_item, review_result
 from tailorbird.release.llm_judges import (
     LETTERS,
@@ -44,6 +44,7 @@ __all__ = [
     "JudgedPair",
     "ReleaseParts",
     "VerifyApproval",
+    "apply_gate",
     "assemble",
     "candidate_side",
     "change_rule",
@@ -56,7 +57,6 @@ __all__ = [
     "deciding_role",
     "draw_sheet",
     "interval_at",
-    "judge",
     "judge_prompts",
     "judged_pairs",
     "model_card",
@@ -70,6 +70,6 @@ __all__ = [
     "rolled_back",
     "rule_for",
     "stricter",
-    "tried",
     "unprovable_next",
+    "with_trial",
 ]

@@ -57,7 +57,7 @@ class AliasTrial:
     salt: str
 
 
-def tried(alias: Alias, trial: AliasTrial, now: datetime, actor: str) -> Alias:
+def with_trial(alias: Alias, trial: AliasTrial, now: datetime, actor: str) -> Alias:
     """The alias with a release let in by ``trial``; what stood before the incumbent is remembered as it was."""
     whole = 10_000
     candidate = round(whole * trial.share) if trial.share else 0

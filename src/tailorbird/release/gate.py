@@ -89,7 +89,7 @@ class _Demand:
         return self.told_as or self.name
 
 
-def judge(inputs: GateInputs) -> GateResult:
+def apply_gate(inputs: GateInputs) -> GateResult:
     """The verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1."""
     asked = inputs.objective.business.risk.confidence
     adjusted = spend(asked, inputs.look)

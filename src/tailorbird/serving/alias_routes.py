@@ -18,7 +18,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.text.normalisation import nearest
 
 
-def choose(alias: Alias, key: str) -> AliasTarget:
+def choose_target(alias: Alias, key: str) -> AliasTarget:
     """The target for ``key``: sticky, in proportion to the weights, independent between aliases.
 
     Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights as in Schindelhauer and Schomaker 2005): each target draws ``w /
@@ -43,7 +43,7 @@ def withdrawn(alias: Alias) -> NotFound:
     )
 
 
-def unit_of(alias: Alias, key: str) -> str:
+def experiment_unit(alias: Alias, key: str) -> str:
     """Names whom an arm was drawn for without naming them: what counts as one in the alias's experiment."""
     return hashlib.sha256(f"unit\n{alias.path}\n{alias.salt}\n{key}".encode()).hexdigest()[:16]
 
@@ -92,11 +92,11 @@ class AliasRoute:
 
     def arm_for(self, key: str) -> TrafficArm:
         """The arm that answers ``key`` (see ``choose``)."""
-        return self.arms[choose(self.alias, key).release]
+        return self.arms[choose_target(self.alias, key).release]
 
     def unit(self, key: str | None) -> str:
         """What ``key`` is called in the rows; empty where nobody is named."""
-        return unit_of(self.alias, key) if key else ""
+        return experiment_unit(self.alias, key) if key else ""
 
 
 class AliasRoutes:

@@ -46,7 +46,7 @@ def live_findings(kpis: Sequence[LiveKpi], votes: Iterable[Votes], confidence: f
     return tuple(_live_finding(kpi, found.get(kpi.metric, nothing[kpi.metric]), (1 - confidence) / 2) for kpi in kpis)
 
 
-def unproven(findings: Iterable[LiveFinding]) -> str:
+def unproven_kpis(findings: Iterable[LiveFinding]) -> str:
     """What is missing, in words; empty where nothing is."""
     return "; ".join(finding.text for finding in findings if finding.standing != "proven")
 
@@ -103,7 +103,7 @@ class _Period:
     shadow: bool
 
 
-def judge(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime, votes: Iterable[Votes] = ()) -> GuardReport:
+def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime, votes: Iterable[Votes] = ()) -> GuardReport:
     """What the counts say, and the ``votes`` on the release's answers. ``action`` is None while there is nothing to do."""
     periods = tuple(_periods(rollout, tallies))
     level = rollout.plan.alpha / len(rollout.plan.guards)
@@ -188,11 +188,11 @@ def _heeding(live: Sequence[LiveFinding], rollout: Rollout, action: RolloutActio
     if action is RolloutAction.ROLL_BACK or not live:
         return action, reason
     if rollout.state is not RolloutState.RUNNING:
-        return action, "; ".join(filter(None, (reason, unproven(live) or "every live KPI is proven")))
+        return action, "; ".join(filter(None, (reason, unproven_kpis(live) or "every live KPI is proven")))
     missed = [finding for finding in live if finding.standing == "missed"]
     if missed:
         return RolloutAction.HOLD, f"a live KPI is missed: {missed[0].text}"
-    if action is RolloutAction.PROMOTE and (missing := unproven(live)):
+    if action is RolloutAction.PROMOTE and (missing := unproven_kpis(live)):
         return RolloutAction.HOLD, f"every step has passed, and a live KPI is not proven: {missing}"
     return action, reason
 

@@ -131,7 +131,7 @@ def create_api_key(deps: Dependencies, actor: Actor, name: str, days: int | None
     """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
     permit(deps, actor, Action.CREATE_KEY, name)
     now = believed_now(deps)
-    bare, secret = auth.mint(actor.tenant, name, now, now + timedelta(days=days) if days else None, grants.scopes, grants.groups)
+    bare, secret = auth.issue_api_key(actor.tenant, name, now, now + timedelta(days=days) if days else None, grants.scopes, grants.groups)
     key = bare.model_copy(update={"limits": grants.limits})
     facts: Facts = {"name": name, "scopes": ",".join(sorted(key.scopes)), "groups": len(key.groups)}
     with deps.ledger.work(actor.tenant) as work:
@@ -173,7 +173,7 @@ def rotate_api_key(deps: Dependencies, actor: Actor, key_id: str, grace_hours: f
         if old is None or not old.is_valid(now):
             raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
         term = old.expires_at - old.created_at if old.expires_at else None
-        key, secret = auth.mint(actor.tenant, old.name, now, now + term if term else None, old.scopes, old.groups)
+        key, secret = auth.issue_api_key(actor.tenant, old.name, now, now + term if term else None, old.scopes, old.groups)
         key = key.model_copy(update={"limits": old.limits})
         work.keys.add(key)
         work.keys.expire(old.id, now + timedelta(hours=grace_hours))

@@ -46,9 +46,9 @@ def encoder_for(context: StepContext) -> tuple[BaseModelRef | None, str]:
 
 def installed_encoder(context: StepContext) -> BaseModelRef | None:
     """The encoder of the catalogue that lies here; None where none does."""
-    for listed in base_models.installed(context.deps.models):
+    for listed in base_models.list_models(context.deps.models):
         if listed.role == "encoder" and listed.folder is not None:
-            return base_models.register(listed.folder, listed.name, context.deps.artifacts, context.deps.models.own)
+            return base_models.register_base(listed.folder, listed.name, context.deps.artifacts, context.deps.models.own)
     return None
 
 
@@ -65,7 +65,7 @@ def _fetched_encoder(context: StepContext) -> tuple[BaseModelRef | None, str]:
     except (TailorbirdError, OSError) as error:
         why = error.message if isinstance(error, TailorbirdError) else error.strerror or type(error).__name__
         return None, f"the encoder {entry.name} could not be fetched ({why})"
-    return base_models.register(folder, entry.name, context.deps.artifacts, context.deps.models.own), ""
+    return base_models.register_base(folder, entry.name, context.deps.artifacts, context.deps.models.own), ""
 
 
 def _announced(entry: CatalogueEntry) -> str:
@@ -99,7 +99,7 @@ def offered(context: StepContext, machine: Machine, inputs_of: InputsOf) -> tupl
     """
     names, offers = context.objective.bases, list[planning.BaseOffer]()
     for name, label in zip(names, planning.base_labels(names), strict=True):
-        known = base_models.known_of(_given(context, name), context.deps.models)
+        known = base_models.known_facts(_given(context, name), context.deps.models)
         offer = planning.BaseOffer(name=name, label=label, license=known.license, parameters=known.parameters, inputs=None)
         out = planning.why_not_fetched(context.objective, machine, known.license, known.parameters)
         offers.append(replace(offer, out=out) if out else _fetched(context, offer, offers, inputs_of))
@@ -131,7 +131,7 @@ def fetch_base(context: StepContext, name: str) -> BaseModelRef:
     """A base model, pulled and registered by digest. Raises ModelInvalid, with ``model_kind`` where it is not of the kind that the task
     needs."""
     folder = base_models.pull(_given(context, name), context.deps.models, context.deps.model_reader, context.progress.tell)
-    base = base_models.register(folder, name, context.deps.artifacts, context.deps.models.own)
+    base = base_models.register_base(folder, name, context.deps.artifacts, context.deps.models.own)
     if base_models.is_encoder(base) != (context.objective.task.kind is TaskKind.RANK):
         raise ModelInvalid(
             f"{name} {'turns texts into vectors' if base_models.is_encoder(base) else 'writes answers'}, which is not what the task needs",

@@ -204,7 +204,7 @@ def refused_floor(plan: Plan) -> tuple[Refusal, ...]:
 
 
 def _gate(context: StepContext, evidence: Evidence) -> GateResult:
-    return release.judge(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
+    return release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
 
 
 def floor_remark(context: StepContext, chosen: Climb | None) -> str:

@@ -64,7 +64,7 @@ def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[
         seconds=0.0,
         engine="",
     )
-    judged = release.judge(release.GateInputs(objective=objective, evidence=evidence, look=look)).findings
+    judged = release.apply_gate(release.GateInputs(objective=objective, evidence=evidence, look=look)).findings
     return [each for each in judged if each.name in names and each.verdict is not Verdict.PASS]
 
 

@@ -106,7 +106,7 @@ def _climbed(context: StepContext, rung: RungPlan, making: Making, evidence: Evi
     """The verdict on a measured rung, and what to do after it."""
     plan = planned(context)
     candidate = context.record(Candidate, evidence.candidate)
-    gate = release.judge(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
+    gate = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
     measured = Climb(
         rung=rung.rung,
         candidate=digest_of(candidate),
@@ -149,7 +149,7 @@ def _with_limits(context: StepContext, candidate: Candidate, making: Making, evi
     asked = regression_limits.asked_for(context)
     if not asked:
         return evidence
-    so_far = release.judge(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
+    so_far = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=1))
     if so_far.verdict is Verdict.FAIL:
         return regression_limits.put_off(evidence, asked)
     return regression_limits.with_safety(context, candidate, making.training, evidence)

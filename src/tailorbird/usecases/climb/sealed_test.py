@@ -32,7 +32,7 @@ def open_test(context: StepContext) -> StepOutcome:
     look = _count_look(context, climb.candidate)
     evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)
     evidence = against_incumbent(context, evidence, look)
-    gate = release.judge(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
+    gate = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
     choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(context, climb, evidence, gate)
 
     def keep(work: UnitOfWork) -> None:

@@ -18,7 +18,7 @@ from tailorbird.domain.dataset import Document, Row
 from tailorbird.domain.erasure import ErasedWords
 from tailorbird.domain.feedback import Feedback, KeptWords
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.serving import unit_of
+from tailorbird.serving import experiment_unit
 from tailorbird.text.containment import PART_WORDS, TextFinder
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.erasure.lineage import Found
@@ -72,7 +72,7 @@ def _sent(deps: Dependencies, tenant: str, names: Iterable[str]) -> set[str]:
     """Requests whose ``user`` was one of ``names``, under whatever version of an alias."""
     with deps.ledger.work(tenant, write=False) as work:
         versions = [version for alias in work.aliases.all() for version in work.aliases.history(alias.name)]
-        return set(work.requests.of_units({unit_of(version, name) for version in versions for name in names}))
+        return set(work.requests.of_units({experiment_unit(version, name) for version in versions for name in names}))
 
 
 def _texts(found: Found, redact: Callable[[str], str], *, answers: bool) -> Iterator[str]:

@@ -169,7 +169,7 @@ def _servable(objective: Objective, base: BaseModelRef, folder: Path) -> Servabl
 def _require_known(deps: Dependencies, model: str, *, here: bool) -> None:
     """A name that leads nowhere is refused before anybody waits for it. Nothing is fetched. Raises ModelInvalid."""
     base_models.require_known(model, here=here)
-    encoders = {entry.name for entry in base_models.installed(deps.models) if entry.role == "encoder"}
+    encoders = {entry.name for entry in base_models.list_models(deps.models) if entry.role == "encoder"}
     if model in encoders:
         raise _no_decoder(model)
 
@@ -181,12 +181,12 @@ def _require_reachable(deps: Dependencies, actor: Actor, model: str) -> None:
 
 
 def _fetched(deps: Dependencies, objective: Objective, model: str, progress: Progress) -> BaseModelRef:
-    known = base_models.known_of(model, deps.models)
+    known = base_models.known_facts(model, deps.models)
     if out := planning.why_not_fetched(objective, deps.trainer().measure_machine(), known.license, known.parameters):
         raise ModelInvalid(f"{model} cannot judge here: {out}", "ask another model", code="judge_unfit")
     folder = base_models.pull(model, deps.models, deps.model_reader, progress.tell)
     with storing(deps, objective.tenant) as store:
-        base = base_models.register(folder, model, store, deps.models.own)
+        base = base_models.register_base(folder, model, store, deps.models.own)
     if base_models.is_encoder(base):
         raise _no_decoder(model)
     return base

@@ -109,7 +109,7 @@ def _in_production(deps: Dependencies, tenant: str, now: datetime) -> list[_InPr
 
 
 def _watch_release(deps: Dependencies, one: _InProduction, bounds: monitoring.Thresholds, now: datetime) -> tuple[Signal, ...]:
-    return monitoring.watch_release(
+    return monitoring.check_release(
         monitoring.WatchInputs(
             tenant=one.objective.tenant,
             objective=one.objective.name,
@@ -173,11 +173,11 @@ def _watch_data(deps: Dependencies, one: _InProduction, bounds: monitoring.Thres
         tenant=one.objective.tenant, objective=one.objective.name, at=now, sources=sources, snapshot=one.manifest, bounds=bounds
     )
     if not all(source.exists for source in sources):
-        return monitoring.watch_data(inputs)
+        return monitoring.check_data(inputs)
     try:
-        return monitoring.watch_data(inputs.model_copy(update=_read_again(one, folder)))
+        return monitoring.check_data(inputs.model_copy(update=_read_again(one, folder)))
     except (DataInvalid, Unavailable) as error:
-        return (*monitoring.watch_data(inputs), _unreadable(one.objective, error, now))
+        return (*monitoring.check_data(inputs), _unreadable(one.objective, error, now))
 
 
 def _unreadable(objective: Objective, error: TailorbirdError, now: datetime) -> Signal:

@@ -141,7 +141,7 @@ def _consistency(deps: Dependencies, _actor: Actor, asked: ConsistencyWanted) ->
 
 
 def _models(deps: Dependencies, _actor: Actor, _asked: Nothing) -> Models:
-    return Models(models=tuple(map(_offer, models.installed(deps.models))))
+    return Models(models=tuple(map(_offer, models.list_models(deps.models))))
 
 
 def _offer(known: models.ModelListing) -> ModelOffer:

@@ -29,8 +29,8 @@ from tailorbird.domain.rollout import (
 )
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import AliasTrial, promoted, restored, tried
-from tailorbird.serving import judge, live_findings, segments, unproven
+from tailorbird.release import AliasTrial, promoted, restored, with_trial
+from tailorbird.serving import evaluate_guards, live_findings, segments, unproven_kpis
 from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
@@ -79,7 +79,7 @@ def start_rollout(
         alias = _answered_by_one(work, release)
         rollout = _new(actor, release, alias, plan, now).model_copy(update={"live_kpis": live_kpis_of(work, release)})
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.TRY))
-        work.aliases.put(tried(alias, _trial(rollout, plan.steps[0]), now, actor.name))
+        work.aliases.put(with_trial(alias, _trial(rollout, plan.steps[0]), now, actor.name))
         work.rollouts.add(rollout)
         facts: Facts = {"rollout": rollout.id, "alias": alias.path, "incumbent": rollout.incumbent, "steps": len(plan.steps)}
         record(work, "rollout.started", actor.name, release.digest, now, facts)
@@ -176,7 +176,7 @@ def take_back(work: UnitOfWork, rollout: Rollout, by: str, now: datetime, reason
 
 def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> GuardReport:
     tallies = work.rollouts.tallies(f"{rollout.tenant}/{rollout.alias}", rollout.versions[0], start=rollout.started_at)
-    return judge(rollout, tallies, now, votes_of(work, rollout))
+    return evaluate_guards(rollout, tallies, now, votes_of(work, rollout))
 
 
 def votes_of(work: UnitOfWork, rollout: Rollout) -> tuple[Votes, ...]:
@@ -238,7 +238,7 @@ def _demand_live(work: UnitOfWork, rollout: Rollout, reason: str, *, override: b
     """What the log is told of live KPIs at a promotion. Raises Conflict where one is not proven and nobody overrides that, InvalidInput
     where somebody does so without a reason."""
     live = live_findings(rollout.live_kpis, votes_of(work, rollout), rollout.risk.confidence)
-    missing = unproven(live)
+    missing = unproven_kpis(live)
     if not missing:
         return _of_live(live)
     if not override:
@@ -283,7 +283,7 @@ def _do(work: UnitOfWork, rollout: Rollout, act: _Act) -> Rollout:
         if rollout.step + 1 >= len(rollout.plan.steps):
             raise Conflict("there is no further step", "promote it, or take it back", code="rollout_last_step")
         step = rollout.plan.steps[rollout.step + 1]
-        work.aliases.put(tried(alias, _trial(rollout, step), now, by))
+        work.aliases.put(with_trial(alias, _trial(rollout, step), now, by))
         changes = {"step": rollout.step + 1, "versions": (*rollout.versions, alias.version + 1), "step_since": now}
     elif action is RolloutAction.ROLL_BACK:
         _leave(work, rollout, alias, by, now)
