@@ -1,6 +1,9 @@
-"""The HTTP face: OpenAI-compatible routes, the control plane, health, metrics, errors in one shape.
+"""HTTP API: OpenAI-compatible routes, the use cases below ``/api``, health, metrics, one shape of errors.
 
-In: requests. Out: answers. Engines and tables it knows only as ports.
+In: HTTP requests. Out: HTTP responses, request records. Must not know: engines and tables, but as ports.
+
+    authentication > v1_routes > generation_requests, retrieval_requests > answer_endpoint > response_formats > request_record
+    authentication > usecase_routes, sessions, artifacts > the registry of use cases
 """
 
 from tailorbird.api.answer_endpoint import AnswerContext

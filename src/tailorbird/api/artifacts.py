@@ -1,4 +1,4 @@
-"""``POST /api/artifacts``: the bytes of a data file, before an objective that names them is submitted."""
+"""``POST /api/artifacts``: upload of a data file before the objective that names it is submitted."""
 
 from __future__ import annotations
 

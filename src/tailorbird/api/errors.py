@@ -1,4 +1,4 @@
-"""Errors in OpenAI's shape, on every route."""
+"""Error responses in OpenAI's shape, on every route."""
 
 from __future__ import annotations
 

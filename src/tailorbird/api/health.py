@@ -1,4 +1,4 @@
-"""``GET /healthz`` and ``GET /readyz``: whether the process is up, and whether it can answer."""
+"""``GET /healthz`` (liveness) and ``GET /readyz`` (readiness)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this gateway counts, in Prometheus' text form."""
+"""Gateway metrics in Prometheus' text format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a request for an answer may say: what is honoured, what is harmless, what is refused."""
+"""Common fields of ``/v1`` request bodies, and the rules for parameters: honoured, ignored or refused."""
 
 from __future__ import annotations
 

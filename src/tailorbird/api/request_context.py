@@ -1,4 +1,8 @@
-"""Request context from the first byte of a call to its last, with its share of engine time."""
+"""Request context from the first byte of a call to its last, with its share of engine time.
+
+While n wait, each second gives everyone 1/n of a second. So the shares of all requests add up to the time in which anybody waited, however
+many were answered together, and a request costs less where the engine answers many at once.
+"""
 
 from __future__ import annotations
 

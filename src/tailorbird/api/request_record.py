@@ -1,4 +1,4 @@
-"""What one request leaves behind."""
+"""Request record: the row, usage, metrics and kept words of one request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The answers of ``/v1`` as schemas: what OpenAI's clients read, and what they have no word for, under ``tailorbird``."""
+"""Response schemas of ``/v1``: OpenAI's fields, and tailorbird's own under ``tailorbird``."""
 
 from __future__ import annotations
 

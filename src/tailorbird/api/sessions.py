@@ -1,4 +1,4 @@
-"""Sessions over HTTP: logging in, logging out, and whose session a request shows.
+"""Sessions over HTTP: login, logout, and the actor behind a request.
 
 Whoever shows a session by cookie and changes something must also show that a page of ours sent the request (``auth/origin_checks.py``).
 """

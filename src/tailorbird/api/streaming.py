@@ -1,4 +1,4 @@
-"""Streams that end when the client does."""
+"""Streaming responses that stop when the client disconnects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``/api``: every operation of the control plane as a route, generated from the one table."""
+"""``/api``: one route per use case, generated from the registry."""
 
 from __future__ import annotations
 

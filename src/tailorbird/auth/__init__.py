@@ -1,7 +1,7 @@
-"""The access room: keys, signatures, signed checkpoints, API keys, which role may do what, and what a browser must show.
+"""Authentication and authorisation: identity keys, signatures, signed checkpoints, API keys, roles, browser checks.
 
-In: identities, key files, secrets. Out: signatures and verdicts on them. Must not know: tables, HTTP, what a release needs before it
-may move.
+In: identities, key files, secrets, request headers. Out: signatures and verdicts on them, permissions. Must not know: tables, HTTP
+frameworks, what a release needs before it may move.
 """
 
 from tailorbird.auth import origin_checks, signing

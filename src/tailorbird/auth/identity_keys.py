@@ -1,4 +1,4 @@
-"""Ed25519 keys of identities, as files that only their owner can read."""
+"""Ed25519 keys of identities, in files that only their owner can read."""
 
 from __future__ import annotations
 

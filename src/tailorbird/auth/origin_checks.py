@@ -1,4 +1,4 @@
-"""What browsers and other clients say of themselves and of the server they mean: one rule for the API and for the console.
+"""Origin checks and session cookies for browsers and other clients, shared by the API and the console.
 
 A cookie is sent by the browser whoever made the page, so a request that changes something and shows its session by cookie must also show
 that a page of ours sent it. The cookie is ``SameSite=Strict`` besides.

@@ -1,4 +1,4 @@
-"""Which role may do what: one table.
+"""Authorisation policy: one table of actions and the roles that may take them.
 
 Duties are separate: who adapts does not approve, who approves does not promote, who administers does neither, unless somebody gave one
 identity several roles; and even then nobody approves a release of their own.

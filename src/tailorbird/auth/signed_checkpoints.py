@@ -1,4 +1,4 @@
-"""Signed statements of the log's head, in the form that independent witnesses read.
+"""Signed checkpoints of the event log, as C2SP signed notes that independent witnesses can read.
 
 The note reads: origin, size, base64 root, a blank line, and ``— <name> <base64(key hash ‖ signature)>``. The key hash is the first four
 bytes of SHA-256(name ‖ 0x0A ‖ 0x01 ‖ public key), where 0x01 stands for Ed25519. What is signed is the text before the blank line, its

@@ -1,4 +1,4 @@
-"""Slows down who fails often."""
+"""Throttle for failed attempts, per network address."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""The base models: which are on offer, how one is brought here, and what it is made of.
+"""Base models: the catalogue, pulling one, and its description.
 
-In: a catalogue name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that describe it. Must
-not know: torch, how a model is run.
+In: a catalogue name, a hub name or a local path, a cache folder, a ``ModelReader``. Out: a folder of safetensors, and values that
+describe it. Must not know: torch, how a model is run.
+
+    catalogue > pull (hub_source, local_source) > model_cache, revision_pins > description > artifact store
 """
 
 from tailorbird.base_models.catalogue import catalogue

@@ -1,4 +1,4 @@
-"""The catalogue of base models."""
+"""Catalogue of base models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache of converted models: one folder a model, made once, never half made."""
+"""Cache of converted models: one folder per model, built once and renamed when it is whole."""
 
 from __future__ import annotations
 

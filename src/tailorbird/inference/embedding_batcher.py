@@ -1,4 +1,4 @@
-"""Texts that wait for their vectors: one thread embeds up to 32 at a time, one of each tenant in turn."""
+"""Embedding batcher: one thread, up to 32 texts at a time, tenants in turn."""
 
 from __future__ import annotations
 

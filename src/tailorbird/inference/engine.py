@@ -1,4 +1,4 @@
-"""The engine: servables in, scores and answers out, for many callers at a time."""
+"""Torch engine: servables in, scores, answers and vectors out, for many callers at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns a GGUF file or a Hugging Face folder into the one form tailorbird runs."""
+"""Converter of GGUF files and Hugging Face folders to safetensors, config, tokenizer and chat template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One set of weights and everything that runs on it: steps are planned, computed, and their results handed out."""
+"""Model runner: plans and computes steps over one set of weights, and hands results to jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which servables are loaded, whose weights are in memory, and who is using them."""
+"""Registry of loaded servables: whose weights are in memory, and which jobs use them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps transformers quiet while it reads a model: its progress bars and advice are not for our users."""
+"""Quiet mode for transformers: no progress bars or advice while it reads a model."""
 
 from __future__ import annotations
 

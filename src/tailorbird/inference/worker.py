@@ -1,4 +1,4 @@
-"""The engine's compute thread: one step at a time over everything that runs on the same weights, and a watchdog for steps that hang."""
+"""Engine worker thread: one step at a time over everything on the same weights, with a watchdog for hanging steps."""
 
 from __future__ import annotations
 

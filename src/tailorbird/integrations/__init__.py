@@ -1,1 +1,1 @@
-"""Outside systems, one folder each; and ``memory``, the in-memory twins of the ports, for tests and rehearsals."""
+"""Outside systems, one module each: engine drivers, trackers, detectors, a harness, a notifier."""

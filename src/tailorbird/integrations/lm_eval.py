@@ -1,4 +1,4 @@
-"""Tasks of EleutherAI's lm-evaluation-harness as probes: it reads questions and scores answers, our engine answers."""
+"""EleutherAI's lm-evaluation-harness: its tasks as retention probes, answered by our engine."""
 
 from __future__ import annotations
 

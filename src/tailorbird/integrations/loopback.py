@@ -1,4 +1,4 @@
-"""Driver for our own engine process, over HTTP on this machine."""
+"""Driver for our own engine process, over HTTP on the loopback interface."""
 
 from __future__ import annotations
 

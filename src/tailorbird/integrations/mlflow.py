@@ -1,4 +1,4 @@
-"""Training metrics to an MLflow tracking server, by its REST API (version 2.0)."""
+"""MLflow tracker, by the REST API 2.0 of its tracking server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Driver for any server that speaks OpenAI's protocol and serves one base model."""
+"""Driver for any OpenAI-compatible server that serves one base model."""
 
 from __future__ import annotations
 

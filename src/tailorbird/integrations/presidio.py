@@ -1,4 +1,4 @@
-"""Personal data found by Microsoft Presidio, over the installed spaCy model."""
+"""Personal-data detector by Microsoft Presidio, over an installed spaCy model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of people, places and organisations, found by an installed spaCy model. Nothing is downloaded."""
+"""Names of people, places and organisations by an installed spaCy model. Nothing is downloaded."""
 
 from __future__ import annotations
 

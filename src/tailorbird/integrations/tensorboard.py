@@ -1,4 +1,4 @@
-"""Training metrics as TensorBoard event files, by tensorboardX."""
+"""TensorBoard tracker: event files by tensorboardX."""
 
 from __future__ import annotations
 

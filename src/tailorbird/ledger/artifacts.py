@@ -1,4 +1,4 @@
-"""Bytes and folders by digest; every read is checked."""
+"""Artifact store: bytes and folders by digest, checked on every read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where bytes lie: a local folder, or any place that fsspec reaches.
+"""Blob storage in a local folder or any file system of fsspec.
 
 A blob lies under ``ab/cd/abcd…``. It is whole or not there: locally it is written under another name, flushed to the disk and renamed;
 object stores show an object when its upload ends.

@@ -1,4 +1,14 @@
-"""Database of the ledger, SQLite or PostgreSQL: opened, and migrated to the schema of this version."""
+"""Database of the ledger, SQLite or PostgreSQL: opened, and migrated to the schema of this version.
+
+Both kinds promise the same, so that a repository is written once:
+
+- A transaction that reads sees one state of the database, never waits for a writer, and cannot change anything.
+- Transactions that write come one after another: each holds the one write lock from its first statement to its end. What it has read
+  stays true until it commits, so ``highest number + 1`` is free, nothing deadlocks, and nothing has to be tried again.
+
+One writer at a time is no bottleneck here: a transaction is short (no compute inside one), and every state change appends to the one
+event log, which would put writers in a row anyhow.
+"""
 
 from __future__ import annotations
 

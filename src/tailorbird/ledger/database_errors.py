@@ -1,4 +1,4 @@
-"""What a database error means to whoever meets it."""
+"""Database errors as errors of the domain, with a hint for whoever meets them."""
 
 from __future__ import annotations
 

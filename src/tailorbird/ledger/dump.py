@@ -1,4 +1,4 @@
-"""Everything that the record holds, as plain files, and back: a backup, and the way from one kind of database to another.
+"""Dump of the whole ledger as plain files, and restore: for backups and for moving between databases.
 
 The folder holds one JSONL file a table (a row a line, a column a key, times in ISO 8601, in the order that the database gives the primary
 key) and ``manifest.json``, which is written last: the schema's revision, rows and SHA-256 of each file, size and root of the log. Whoever

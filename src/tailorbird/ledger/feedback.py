@@ -1,4 +1,4 @@
-"""Feedback on answers, the queue of answers for people, and kept words."""
+"""Repositories of feedback, of the answer queue, and of kept words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identities, API keys and sessions of a tenant."""
+"""Repositories of identities, API keys and sessions."""
 
 from __future__ import annotations
 

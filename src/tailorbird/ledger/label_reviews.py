@@ -1,4 +1,4 @@
-"""Label reviews: judgements of reviewers, and reviews by LLM judges."""
+"""Repositories of label-review judgements and of reviews by LLM judges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record in a database of a PostgreSQL server.
+"""PostgreSQL database of the ledger.
 
 Reads are ``REPEATABLE READ, READ ONLY``: one state, no waiting. Writes are ``READ COMMITTED`` behind one transaction-level advisory lock,
 which makes them come one after another, as SQLite does. The alternatives cost more than they give: ``SERIALIZABLE`` aborts transactions

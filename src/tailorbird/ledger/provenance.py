@@ -1,4 +1,4 @@
-"""Decisions about rows, erasures with their lease, and secrets."""
+"""Repositories of row decisions, erasures with their lease, and tenant secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests have used up, a row for each gateway, period and window; the gateways that count; what work has stored."""
+"""Repositories of usage per gateway, period and window, of gateways, and of stored artifacts."""
 
 from __future__ import annotations
 

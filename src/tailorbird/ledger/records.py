@@ -1,4 +1,4 @@
-"""Immutable values by digest, and every digest that rows of tenants refer to."""
+"""Repository of immutable values by digest, and all digests that tenants' rows refer to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases with the decisions on them, looks at sealed tests, and the splits that rows were given."""
+"""Repositories of releases with their decisions, of looks at sealed tests, and of split assignments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollouts, each with its newest revision, and the counts that their guards rest on."""
+"""Repository of rollouts with their newest revision, and the counts for their guards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs and their leased steps.
+"""Repositories of runs and their leased steps.
 
 A lease is told from earlier ones by its owner and by the step's count of attempts, so a worker that was taken for dead cannot finish what
 another (or its own next life, under the same name) holds now. Time decides only who may take a lease over: a holder may finish late. How

@@ -1,4 +1,4 @@
-"""The record in one SQLite file.
+"""SQLite database of the ledger, in one file.
 
 Write-ahead log, so that readers never wait; ``BEGIN IMMEDIATE`` for every write, which takes the write lock; ``synchronous=FULL``, so that
 what was acknowledged survives a power loss, too (one fsync a commit), but for transactions that say they need not be durable. A connection

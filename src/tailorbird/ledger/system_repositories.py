@@ -1,4 +1,4 @@
-"""System repositories: everything that stands above tenants. Nothing else in this package sees more than one tenant."""
+"""System repositories: everything above tenants. Nothing else in this package sees more than one tenant."""
 
 from __future__ import annotations
 

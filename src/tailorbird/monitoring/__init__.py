@@ -1,6 +1,9 @@
-"""Watches what is in production: drift of messages and answers, the service, the data pipeline, and which readings are worth an alert.
+"""Production monitoring: drift, service levels, data pipelines, and alerts.
 
-Values in, values out: a look is given what it needs, and knows no port.
+In: request rows, feedback and source facts as values. Out: measurements against thresholds, signals, alert messages. Must not know:
+ports, where values are stored, how a message is sent.
+
+    drift, service, data_pipeline > thresholds > production_check > alerts
 """
 
 from tailorbird.monitoring.alerts import QUIET_PERIOD, alert_message, alerts

@@ -1,4 +1,4 @@
-"""Whom to trouble, and how often: which signals are news, and the message that tells of them."""
+"""Alerts: which signals are new or worse, and the message for the notifier."""
 
 from __future__ import annotations
 

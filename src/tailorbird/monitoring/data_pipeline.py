@@ -1,4 +1,4 @@
-"""Do the data still come in as they did when the snapshot was frozen?"""
+"""Checks of an objective's data sources against its snapshot: missing, stale, changed, fewer or worse."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Have the messages changed? Two-sample tests with a p-value that holds and an effect that does not grow with the number of items.
+"""Two-sample drift tests of texts, lengths and classes, with valid p-values and effect sizes that do not grow with n.
 
 Where no formula gives the p-value at these sizes, it comes from permutation: under no drift the two samples are exchangeable, so the share
 of relabellings that look at least as different (the observed one counted among them; Phipson & Smyth 2010) is below α with a probability of

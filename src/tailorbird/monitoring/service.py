@@ -1,4 +1,4 @@
-"""Service readings of one release: failures, refusals, latency, cost; and KPIs as users report them."""
+"""Service measurements of one release: failures, refusals, latency, cost, and KPIs from feedback."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What tailorbird needs from outside, as small Protocols, one noun a file. Nothing here does anything."""
+"""Ports: what tailorbird needs from outside, as small Protocols, one noun per file, without behaviour."""

@@ -1,4 +1,4 @@
-"""Between the engine's thread and an event loop: many callers, none of whom holds up another."""
+"""Async engine: bridge between the engine's thread and an event loop with many callers."""
 
 from __future__ import annotations
 

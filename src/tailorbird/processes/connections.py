@@ -1,4 +1,11 @@
-"""Connection limits, in all and per address, and timeouts for slow clients; ambiguous HTTP framing is refused."""
+"""Connection limits, in all and per address, and timeouts for slow clients; ambiguous HTTP framing is refused.
+
+Whoever only holds connections open must not keep others out: for a new one the longest waiting one is closed, of the same address where
+that has too many, and one that is being answered never is. Who comes with a whole request at once is hardly ever among the longest waiting.
+
+uvicorn closes a connection that is idle between two requests, and waits for ever for a request that has begun, or for the first. Here a
+request's head must be whole soon, and its body must neither fall silent nor drip: it may be long, and the answer may take long.
+"""
 
 from __future__ import annotations
 

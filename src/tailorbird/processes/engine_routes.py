@@ -1,4 +1,4 @@
-"""The engine process over HTTP: the few calls a gateway on this machine may make."""
+"""HTTP routes of the engine process, for the gateway on the same machine."""
 
 from __future__ import annotations
 

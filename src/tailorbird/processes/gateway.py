@@ -1,4 +1,7 @@
-"""Gateway process: public HTTP server, its own origins, and the engine process beside it."""
+"""Gateway process: public HTTP server, its own origins, and the engine process beside it.
+
+What a request says of the host that it is for proves nothing: whoever passes a login on writes there what he likes.
+"""
 
 from __future__ import annotations
 

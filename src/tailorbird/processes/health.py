@@ -1,4 +1,4 @@
-"""What is known of the workspace's condition, looked at again and again while the gateway serves."""
+"""Health monitor: the workspace's health, refreshed while the gateway serves."""
 
 from __future__ import annotations
 

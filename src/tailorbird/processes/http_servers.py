@@ -1,4 +1,4 @@
-"""HTTP servers of ours: bound before anything else starts, ended gracefully, on whichever thread they run."""
+"""HTTP servers: bound before anything else starts, shut down gracefully, on any thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,11 @@
-"""Logs of the processes on standard error, as sentences or JSON, with one access line and id per request."""
+"""Logs of the processes on standard error, as sentences or JSON, with one access line and id per request.
+
+No text of a message, no secret, no name of a model ever enters a record: whoever logs keeps to ids, codes, numbers and patterns, and of a
+defect its kind and place are told, not its words.
+
+The id is ours: rows of the record bear it, so a caller may not choose it. A caller's own ``x-request-id``, where it is well-formed, stands
+beside it as ``caller_id``. On the engine, whose only caller is the gateway, the caller's id is the id.
+"""
 
 from __future__ import annotations
 

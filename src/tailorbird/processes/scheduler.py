@@ -1,6 +1,4 @@
-"""What processes do beside their work, on a schedule: sign the log's head and ship it, note the time, watch production, take up a
-renewed certificate.
-"""
+"""Background schedules of the processes: checkpoints, clock floor, retention, rollout guards, production checks, certificates."""
 
 from __future__ import annotations
 

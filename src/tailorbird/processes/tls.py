@@ -1,4 +1,4 @@
-"""Encryption of the public face: the certificate and its key, checked before anything starts."""
+"""TLS of the public server: certificate and key, checked before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker process: does the leased steps of submitted runs and lets judge models review, for every tenant whose worker key is here.
+"""Worker process: leased steps of submitted runs, and reviews by LLM judges, for every tenant whose worker key is here.
 
 Many workers may run, on one machine or several: a step, or a judge, is leased by one at a time. One that is killed leaves its lease to run
 out; one that is asked to end (SIGINT, SIGTERM) gives its step back.

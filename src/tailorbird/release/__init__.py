@@ -1,7 +1,9 @@
-"""The release room: the gate, label review, who must approve, the bundle, its model card, and the moves of an alias.
+"""Release rules: gate, label review, LLM judges, approvals, bundle, model card, and the moves of an alias.
 
-In: an objective, evidence, decisions of people. Out: gate results, rules and verdicts on quorums, bundles, aliases. Must not know: how
+In: an objective, evidence, decisions of people. Out: gate results, approval rules and quorums, bundles, aliases. Must not know: how
 evidence is measured, how a signature is verified (a callable is passed in), where anything is stored.
+
+    evidence > gate > bundle > model_card; label_review, llm_judges > approvals > alias_moves
 """
 
 from tailorbird.release.alias_moves import AliasTrial, promoted, restored, rolled_back, with_trial

@@ -1,4 +1,4 @@
-"""How the public name moves from release to release."""
+"""Alias moves: promotion, rollback, trial of a second release, restoration."""
 
 from __future__ import annotations
 

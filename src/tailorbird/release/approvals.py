@@ -1,4 +1,7 @@
-"""Approval rules by risk tier: who must approve a release or a change of production, who may, and whether the quorum is reached."""
+"""Approval rules by risk tier: who must approve a release or a change of production, who may, and whether the quorum is reached.
+
+Nobody decides on their own release, at any tier. A person is a name *and* a key: a second name with the author's key is the author.
+"""
 
 from __future__ import annotations
 

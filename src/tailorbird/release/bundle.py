@@ -1,4 +1,4 @@
-"""The bundle that is released: everything an answer depends on, by digest."""
+"""Release bundle: everything that an answer depends on, by digest."""
 
 from __future__ import annotations
 

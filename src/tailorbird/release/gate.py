@@ -1,4 +1,4 @@
-"""The gate: evidence in, verdict out (pass, fail or inconclusive), each metric's interval at the confidence its look needs."""
+"""Gate: verdict pass, fail or inconclusive on each metric's interval, at the confidence that its look needs."""
 
 from __future__ import annotations
 

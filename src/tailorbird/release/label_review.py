@@ -1,4 +1,4 @@
-"""Label review: which items people are asked about, in which guise, and what their judgements prove."""
+"""Label review: blind sheets in each reviewer's own order, and what the judgements prove."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Judge models: what one is asked about a review sheet, what its marks are worth, and when it may stand in a release's way.
+"""LLM judges: prompts for a review sheet, agreement with people, and the verdict that a judge can take back.
 
 A judge takes people's place nowhere. Its marks are none of theirs; it counts only where it was measured to agree with them, and then it can
 only turn a pass into a fail.

@@ -1,4 +1,12 @@
-"""Serving: which release answers whom, kept true while releases move; answers; what may be used up; and the row every request leaves."""
+"""Serving: which release answers whom, the answer, quotas, and the row that every request leaves.
+
+In: the ledger's aliases and rollouts, an engine driver, conversations. Out: answers, request rows, usage, guard reports. Must not know:
+HTTP, how a release was made.
+
+    alias_changes > alias_sync (release_loader, heartbeat) > alias_routes: alias moves become routes once their release is loaded
+    quotas > alias_routes > answers (shadow_traffic) > request_log: one request
+    request rows > rollout_guards: what follows for a rollout
+"""
 
 from tailorbird.serving.alias_routes import AliasRoute, AliasRoutes, TrafficArm, choose_target, experiment_unit
 from tailorbird.serving.alias_sync import AliasSync, Readiness

@@ -1,4 +1,4 @@
-"""Keeps the table of names true: watches the record for moved aliases, has their releases loaded, and only then lets them answer."""
+"""Alias sync: follows moved aliases, has their releases loaded, and routes to them only then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a conversation to an answer, by whichever release was chosen."""
+"""Answer service: from a conversation to the answer of the chosen release."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Says in the record that this gateway serves, and how far it has followed it: who moves a name can see when everybody has."""
+"""Gateway heartbeat, with the last alias version applied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tenants, and API keys with limits of their own, may still use: reserved before a request is worked on, settled when it has ended.
+"""Quotas of tenants and API keys: reserved before a request is computed, settled when it ends.
 
 What this gateway settled is written to the record with the row of the request, in one transaction; what it counts here is the same and
 comes first. What other gateways and earlier lives of this one counted is read again every second: with one gateway no limit is passed

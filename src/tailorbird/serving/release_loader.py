@@ -1,4 +1,4 @@
-"""Which releases an engine process holds, and the loads under way."""
+"""Release loader: the releases that an engine process holds, and the loads under way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes the rows that requests leave: many in one transaction, none lost that was acknowledged."""
+"""Request log: rows written many to a transaction, none lost that was acknowledged."""
 
 from __future__ import annotations
 

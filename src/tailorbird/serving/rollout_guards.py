@@ -1,4 +1,12 @@
-"""Rollout guards: sequential tests on the counts of a rollout, the sample ratio, live KPIs, and the decision that follows."""
+"""Rollout guards: sequential tests on the counts of a rollout, the sample ratio, live KPIs, and the decision that follows.
+
+The chance that a KPI is ever taken for proven while the true share is at its target or below is (1 − confidence) / 2 at most, as at the
+gate, however often one looks. All must be proven, so nothing is shared out among them.
+
+All guards together breach by accident with probability ``alpha`` at most, however often one looks: each has its share of it (Bonferroni).
+A guard on a rate is breached when it is proven that the release's rate is higher *and* it is seen to be so by more than the margin; one on
+a mean, when its confidence sequence lies beyond the margin.
+"""
 
 from __future__ import annotations
 

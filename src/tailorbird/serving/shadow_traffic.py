@@ -1,4 +1,4 @@
-"""Asks a release in the shadow of another: the same question, an answer that nobody is given, a row that says how it compares."""
+"""Shadow traffic: the same request to a second release, recorded and compared, never returned."""
 
 from __future__ import annotations
 

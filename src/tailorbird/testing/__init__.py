@@ -1,4 +1,4 @@
-"""In-memory twins of the ports: small, deterministic, honest about every error the port promises. They keep no promise of durability."""
+"""In-memory doubles of the ports: deterministic, without durability, with every error that the port promises."""
 
 from tailorbird.testing.artifacts import MemoryArtifacts
 from tailorbird.testing.engine import MemoryEncoder, MemoryEngine

@@ -1,4 +1,4 @@
-"""An artifact store in a dictionary; trees are written out below one folder when they are read."""
+"""In-memory artifact store; trees are written below one folder when they are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engine and encoder without a model: labels are scored by shared words, answers repeat the user in capitals."""
+"""In-memory engine and encoder: labels scored by shared words, answers that repeat the user in capitals."""
 
 from __future__ import annotations
 

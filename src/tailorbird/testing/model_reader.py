@@ -1,4 +1,4 @@
-"""A model reader that writes the smallest folder in the one form tailorbird runs."""
+"""In-memory model reader, which writes the smallest valid model folder."""
 
 from __future__ import annotations
 

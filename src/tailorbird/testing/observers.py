@@ -1,4 +1,4 @@
-"""A settable clock, a notifier and a tracker that only remember."""
+"""Fixed clock, and a notifier and a tracker that record what they are told."""
 
 from __future__ import annotations
 

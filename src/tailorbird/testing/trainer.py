@@ -1,4 +1,4 @@
-"""A trainer that learns nothing, and says so with a falling loss."""
+"""In-memory trainer, which learns nothing and reports a falling loss."""
 
 from __future__ import annotations
 

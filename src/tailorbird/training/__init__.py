@@ -1,7 +1,10 @@
-"""Trains adapters and full weights: one loop for every method. One of the two places where torch lives.
+"""Training of adapters, full weights and encoders: one loop for every method. Beside inference the only package with torch.
 
 In: training jobs (examples, a prompt, resolved settings, a base model's folder). Out: a folder with an adapter or weights, and a report.
 Must not know: why this job was chosen, tenants, releases.
+
+    trainer > tokenization > preflight > network + methods > loop (batches > decoder > loss > optimiser; validation; checkpoints) > report
+    trainer > ranking: encoders   > process_launch, process_group: several processes   > step_timing: for the planner   > merge_export
 """
 
 from tailorbird.ports.trainer import Trainer

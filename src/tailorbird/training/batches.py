@@ -1,4 +1,8 @@
-"""Batches of a training: the order of the rows, and packing into the one row that a forward pass computes."""
+"""Batches of a training: the order of the rows, and packing into the one row that a forward pass computes.
+
+Packed rows pay for no padding, so rows are not sorted by length: every epoch is one honest shuffle, of whose batches the longest comes
+first, so that memory that is short shows at once.
+"""
 
 from __future__ import annotations
 

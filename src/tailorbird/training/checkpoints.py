@@ -1,4 +1,8 @@
-"""Crash-safe checkpoints, with the state of the training loop."""
+"""Crash-safe checkpoints, with the state of the training loop.
+
+checkpoints/step-00000040/{state.json, tensors.safetensors}
+checkpoints/best-00000030.safetensors        the weights with the lowest held-out loss, written once
+"""
 
 from __future__ import annotations
 

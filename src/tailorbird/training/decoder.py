@@ -1,4 +1,8 @@
-"""Llama-style decoder for packed rows: norms, SwiGLU, rotary attention and fused linear layers with explicit backward passes."""
+"""Llama-style decoder for packed rows: norms, SwiGLU, rotary attention and fused linear layers with explicit backward passes.
+
+transformers' own forward pass is made of many small operations; this one has few, shares what layers that read the same input can share,
+and leaves out what no answer depends on: in the last layer, everything but keys and values of tokens that carry no loss.
+"""
 
 from __future__ import annotations
 

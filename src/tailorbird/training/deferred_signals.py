@@ -1,4 +1,4 @@
-"""Signals that ask the process to end: held back while something is half done, answered while something long goes on."""
+"""SIGINT and SIGTERM: deferred within critical sections, answered promptly elsewhere."""
 
 from __future__ import annotations
 

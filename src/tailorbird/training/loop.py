@@ -1,4 +1,8 @@
-"""Training loop of every method: steps, evaluations, checkpoints, and the JSONL file of metrics."""
+"""Training loop of every method: steps, evaluations, checkpoints, and the JSONL file of metrics.
+
+A step whose passes would not fit the free memory is taken in smaller passes, and then with activations computed again: the batch, and so
+what is learned, stays the same.
+"""
 
 from __future__ import annotations
 

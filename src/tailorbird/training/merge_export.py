@@ -1,4 +1,4 @@
-"""An adapter merged into its base: one model in Hugging Face form that any engine loads.
+"""Merge of an adapter into its base: one model in Hugging Face form that any engine loads.
 
 Weights are added in fp32 and rounded once, to the type that the base is held in. Merging into a quantised base, or rounding an adapter into
 four bits, is where merged models have lost what was learned (peft#2321, transformers#31293), so there is no way to ask for it here.

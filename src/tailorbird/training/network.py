@@ -1,4 +1,4 @@
-"""The base model, read and run."""
+"""Base model: read, moved to its device, and run on packed rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Data-parallel process group of one training, and the sharding of its model (FSDP2, ``fully_shard`` of torch)."""
+"""Data-parallel process group of one training, and the sharding of its model (FSDP2, ``fully_shard`` of torch).
+
+Sharding changes where numbers lie and not what is learned: it is chosen by memory, each time anew, and no part of a job's settings.
+"""
 
 from __future__ import annotations
 

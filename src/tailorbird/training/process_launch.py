@@ -1,4 +1,4 @@
-"""Several processes on this machine that train one job together, and what they say.
+"""Launcher of several processes on this machine that train one job together.
 
 Each member is a process of its own with the variables that ``torchrun`` would set. Members say one JSON object a line; the one that leads
 waits after each line of progress for ``go`` or ``end``, so that all of them end at the same step.

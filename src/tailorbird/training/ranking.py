@@ -1,4 +1,8 @@
-"""Encoder tuning for ``kind: rank``: trainable bi- and cross-encoders, their losses, and the loop over judged queries."""
+"""Encoder tuning for ``kind: rank``: trainable bi- and cross-encoders, their losses, and the loop over judged queries.
+
+Few hundred questions are learned by heart soon: the weights with the lowest loss on held-out questions are kept, and the run ends when
+that loss has not fallen for two epochs.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Machine benchmark and timed training steps for the planner, on a stopwatch that discounts the load of other processes."""
+"""Machine benchmark and timed training steps for the planner, on a stopwatch that discounts the load of other processes.
+
+Beside other work seconds that pass tell nothing. The processor time of the calling thread does: with threads that sleep while they wait
+for one another it grows by what the thread computes and by nothing else, and the calling thread takes its share of every product and
+all that lies between. Divided by the share of the time that it computes on a quiet machine (its efficiency: the rest it waits for other
+threads) it is what the work takes there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,16 @@
-"""Clocks of the work of threads (elapsed, processor time, wait for a core), and barriers that spin while the cores are free."""
+"""Clocks of the work of threads (elapsed, processor time, wait for a core), and barriers that spin while the cores are free.
+
+That other processes wanted the cores is seen by two counts together: how long the threads of this process stood ready and had none
+(``schedstat``), and what of the cores was taken by others (``/proc/stat``: all that was busy, a hypervisor's share too, less what this
+process computed). Threads that sleep and wake thousands of times a second stand ready a little each time, on a quiet machine too; there
+others take nothing. Systems other than Linux do not tell, and are taken for quiet. A GPU is waited for and has its own clock: there
+nothing is kept from the cores.
+
+GNU's OpenMP lets a thread spin at a barrier for 300,000 rounds before it sleeps, which is fastest alone; beside other work it takes the
+core from the very thread that is waited for. Where more of its threads exist than there are cores, it lets them spin for 100 rounds
+(libgomp's manual, GOMP_SPINCOUNT). So threads that do nothing but exist make the others sleep, at any moment, and without them they
+spin again.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a job to a trained model: reads, checks, runs the loop, saves, reports."""
+"""Torch trainer: from a job to a trained model and its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attention over a tree: many rows that begin alike, with their common beginning computed once.
+"""Tree attention: many rows with a common prefix, which is computed once.
 
 A dense mask over the whole row would cost the square of its length, although a suffix never looks at another one. So the row is cut into
 blocks; suffixes of a block lie in groups of nearly equal length, and a group attends to what the block sees of the prefix and, under a

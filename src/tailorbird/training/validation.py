@@ -1,4 +1,10 @@
-"""Validation losses of a training, tests of their rise, and the plateau before a run begins to learn."""
+"""Validation losses of a training, tests of their rise, and the plateau before a run begins to learn.
+
+A model first learns which answers there are and how often each is given; its loss then stands at the entropy of that distribution until it
+finds what in a text tells the answers apart. When it does so depends on the seed. A schedule that falls regardless may have spent its rate
+before: of equal runs some then learn all, and some nothing. So the schedule stops at a quarter of its steps while the run stands on the
+plateau, and goes on when it has left it, or when the steps that may be added are used up.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process of a team that trains together: ``python -m tailorbird.training.worker_main``, started by ``launch.py``."""
+"""Entry point of one process of a distributed training: ``python -m tailorbird.training.worker_main``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model computes for a step's tokens: weights, adapters, memory of keys and values, the forward pass.
+"""Forward pass in torch: weights and adapters, the batch of a step, hidden states and logits.
 
-In: folders that were verified, batches of tokens. Out: hidden states, logits. Must not know: text, requests, tenants.
+In: verified folders, batches of tokens. Out: hidden states, logits. Must not know: text, requests, tenants.
 """

@@ -1,4 +1,4 @@
-"""The tokens of one step in one row, with where their keys and values go and what each of them sees."""
+"""Batch of one step: tokens of many sequences in one row, with KV-cache slots and attention ranges."""
 
 from __future__ import annotations
 

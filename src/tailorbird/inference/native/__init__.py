@@ -1,4 +1,5 @@
-"""The forward pass in one compiled call a step, where the processor multiplies bf16 (AVX512-BF16) and a C++ compiler is at hand.
+"""Forward pass in one compiled call per step, where the processor multiplies bf16 (AVX512-BF16) and there is a C++ compiler.
 
-In: weights, adapters, batches. Out: what ``forward/plain.py`` computes, several times faster. Must not know: text, requests, tenants.
+In: weights, adapters, batches. Out: what ``forward/torch_forward.py`` computes, several times faster. Must not know: text, requests,
+tenants.
 """

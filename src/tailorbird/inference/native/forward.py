@@ -1,4 +1,4 @@
-"""Decoder whose steps are one call of ``kernels.cpp``, with packed weights side by side in the order in which a step reads them."""
+"""Native decoder: one call of ``kernels.cpp`` per step, over weights packed in the order in which a step reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""``kernels.cpp`` as a library, compiled once for this processor and loaded from a cache that only this user can write."""
+"""``kernels.cpp`` as a library, compiled once for this processor and loaded from a cache that only this user can write.
+
+A library that is loaded may do whatever this process may. So its name, which says what it was made from, is not enough: it, its record and
+each folder above must be this user's (or root's) and writable by nobody else, and its bytes those that were recorded when it was made. The
+bytes that are loaded are those that were checked, even if the file is replaced meanwhile.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What runs next, and where its keys and values lie: pure bookkeeping over numbers, without a tensor.
+"""Continuous batching and KV-cache blocks: bookkeeping over numbers, without a tensor.
 
-In: sequences that want to be computed. Out: steps (which tokens of which sequences are computed together), blocks of memory, beginnings
-that were computed before. Must not know: torch, text, servables' files.
+In: sequences to compute. Out: steps (which tokens of which sequences are computed together), memory blocks, cached prefixes. Must not
+know: torch, text, servables' files.
 """
 
 from tailorbird.inference.scheduling.blocks import BLOCK, BlockPool

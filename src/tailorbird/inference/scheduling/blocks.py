@@ -1,4 +1,4 @@
-"""Memory in blocks of a few tokens: given out, shared between sequences with the same beginning, kept for later, taken back."""
+"""KV-cache blocks of a few tokens: allocated, shared between sequences with the same prefix, kept for reuse, freed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text to tokens and back: chat templates, labels as trees, streams, what may come next.
+"""Text and tokens: chat formats, label tries, decoding, tokenizer checks.
 
-In: messages, labels, tokens, logits. Out: token ids, text, draws. Must not know: weights, who asks.
+In: messages, labels, tokens, logits. Out: token ids, text, sampled tokens. Must not know: weights, who asks.
 """

@@ -1,4 +1,4 @@
-"""Labels of a task as a token trie, built once for each label list."""
+"""Token trie of a task's labels, built once for each label list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A foreign tokenizer, looked at before anybody reads long texts with it.
+"""Safety check of a foreign tokenizer's patterns before long texts reach it.
 
 Its patterns are matched by an engine that goes back and tries again (Oniguruma), within the process that trains or serves. So one that
 repeats a group without bound, refers back or calls itself is refused; none of those in use (GPT-2, Llama 3, Qwen, DeepSeek, o200k) does.

@@ -1,4 +1,4 @@
-"""Runs migrations on the connection that ``ledger/database.py`` hands over, inside its transaction."""
+"""Alembic environment: migrations run on the connection that ``ledger/database.py`` hands over, inside its transaction."""
 
 from __future__ import annotations
 

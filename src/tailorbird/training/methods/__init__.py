@@ -1,6 +1,6 @@
-"""The ways to train: each a module or package that registers itself when it is imported here.
+"""Training methods; each module registers its method when it is imported here.
 
-In: the modules beside this file. Out: a registry known to be whole. Must not know: what a method does.
+In: the modules beside this file. Out: a complete registry. Must not know: what a method does.
 """
 
 import importlib

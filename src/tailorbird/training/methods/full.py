@@ -1,4 +1,4 @@
-"""Full fine-tuning: every weight is trained in fp32 and saved as a Hugging Face folder."""
+"""Full fine-tuning: every weight trained in fp32 and saved as a Hugging Face folder."""
 
 from __future__ import annotations
 

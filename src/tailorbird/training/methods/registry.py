@@ -1,4 +1,4 @@
-"""The ways to train, by name."""
+"""Registry of training methods, by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What is looked at before anything is spent.
+"""Preflight of a training job, before anything is spent.
 
-In: a training job. Out: refusals of what the run would have ended in, for the trainer; and an examination that finds everything wrong with
-a job at once, for people. Must not know: the loop.
+In: a training job. Out: refusals for the trainer, of jobs that cannot be trained; for people, an examination that finds all faults of a
+job at once. Must not know: the loop.
 """
 
 from tailorbird.training.preflight.checks import check_job, check_lengths, check_packing, examine

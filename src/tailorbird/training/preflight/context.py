@@ -1,4 +1,4 @@
-"""What every check looks at: a job with its rows as token ids, and the findings they share."""
+"""Context of the preflight checks: a job with its rows as token ids, and the findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a batch teaches what its rows teach: the gradient of eight rows together against the sum of eight gradients.
+"""Gradient check: the gradient of eight rows together against the sum of eight gradients.
 
 The first two layers of the model are read, with embeddings and head, and trained by the job's own method: the same code as in the run, in
 seconds whatever the model's size. Faults of normalisation and packing change every step and no message tells (transformers#34191,

@@ -1,4 +1,4 @@
-"""Whether the longest batch fits into the memory that is free now.
+"""Memory check: whether the longest batch fits into the memory that is free now.
 
 Bytes = weights + gradients and optimiser + what a pass keeps (34 bytes a token, layer and width in 2-byte precision, Korthikanti 2022,
 arXiv 2205.05198; the inputs of adapted layers) + one block of logits. The longest row decides, not the mean one (peft#739).

@@ -1,4 +1,4 @@
-"""Checks of rows and labels as they are learned and served: loss masks, truncation, end of turn, control tokens."""
+"""Checks of rows and labels: loss masks, truncation, end of turn, control tokens."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the steps of a run do: freeze, plan, examine, climb rung by rung, look at the sealed test."""
+"""Climb: snapshot, plan, preflight, floor, rungs, sealed test."""

@@ -1,4 +1,4 @@
-"""A base-model probe: what each base does untrained, on a few dev rows, before anything is trained on it.
+"""Base-model probe: each base model's zero-shot results on a few dev rows, before anything is trained.
 
 Dev rows alone are read. The sealed test stays sealed, and a probe is no look of its own: it may take a base off the ladder, and chooses no
 candidate.

@@ -1,4 +1,4 @@
-"""The trackers of one training: told of each step, and left out once they fail. Nobody's training ends because a server is down."""
+"""Experiment trackers of one training; one that fails is left out, and the training goes on."""
 
 from __future__ import annotations
 

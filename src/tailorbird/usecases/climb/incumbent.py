@@ -1,4 +1,4 @@
-"""The release that answers now: measured on the candidate's items, and what the sealed test can prove against it, told in the plan."""
+"""Incumbent: the release in production, measured on the candidate's items, and what the sealed test can prove against it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""How an objective is measured: by which metrics, at what confidence, in which metric candidates are compared, and as which bytes results
-are kept.
-"""
+"""Metric specification of an objective: metrics, confidence, the metric of comparison, and the stored form of results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examination of what a plan would train, before it does."""
+"""Preflight examination of each rung that a plan would train."""
 
 from __future__ import annotations
 

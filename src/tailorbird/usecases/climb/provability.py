@@ -1,4 +1,4 @@
-"""Refuses what no candidate could prove, before anything is spent.
+"""Provability check: refuses, before anything is spent, an objective that no candidate could prove.
 
 A perfect candidate is put before the gate itself: it gives every answer that the rows hold, is sure of each, and is measured as any other.
 What even it does not prove, on dev or on test, at the confidence of the first look, nothing can. So this follows the metrics and the gate

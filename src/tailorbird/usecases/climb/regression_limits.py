@@ -1,4 +1,4 @@
-"""Limits on what a candidate may cost: retention, memorisation, latency and money, measured where the objective sets them."""
+"""Regression limits: retention, memorisation, latency and cost, measured where the objective sets them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rung is given, put together from a run's record."""
+"""Rung context, built from the record of a run."""
 
 from __future__ import annotations
 

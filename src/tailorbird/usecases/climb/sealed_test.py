@@ -1,4 +1,4 @@
-"""The end of a run: a look at the sealed test, and the release it may lead to."""
+"""Sealed test: the look at it, and the release that may follow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The first steps of a run: freeze the data, fetch the base models, plan the climb."""
+"""First steps of a run: data snapshot, base models, plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Timed steps behind a plan's estimates, and how far the estimates were from what happened."""
+"""Timed training steps behind a plan's estimates, and the error of past estimates."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Erasure: a person is found wherever their data reached, removed, and certified."""
+"""Erasure of a data subject: found, removed, certified."""

@@ -1,4 +1,4 @@
-"""A person is forgotten: found wherever their rows, documents and words reached, taken out, and certified.
+"""Erasure of a data subject: their rows, documents and words are found, removed, and the removal certified.
 
 Each stage can be done again and does then what is left, so whoever is killed, or comes second, loses nothing: the wish is recorded first
 (from then on no snapshot takes the person's rows), new snapshots follow, then bytes are destroyed, and last the certificate is written. One

@@ -1,4 +1,4 @@
-"""What an erasure leaves to do: bytes to destroy at once, and what people must do by when."""
+"""Obligations of an erasure: bytes destroyed at once, and tasks for people with their due dates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A person's words in what serving keeps: the texts of requests and answers, what people said of answers, whom an answer was for.
+"""Erasure in serving data: kept words of requests and answers, feedback, and user hashes.
 
 A request is a person's when it was sent for them (the field ``user``, which is kept as a salted hash), when its kept words or a label that
 somebody gave hold what an erased row or document says, or when they name the person. Kept words go rather too often than too seldom: they

@@ -1,4 +1,4 @@
-"""A person's words on the sheets of label reviews: answers to their rows, answers that repeat their words, reasons of reviewers.
+"""Erasure on the sheets of label reviews: answers to a subject's rows, answers that repeat their words, reviewers' reasons.
 
 A release signs the digest of its sheet. That stays as it is; the sheet of that digest is deleted, and another stands for it, which names it
 and has the same items, in the same numbers. So marks go on counting, signatures go on verifying, and who kept a copy of the old sheet can

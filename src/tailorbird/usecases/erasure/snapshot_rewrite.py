@@ -1,4 +1,4 @@
-"""A snapshot without what is one person's, and the proof at both ends: each row and document was in the old one, and none is in the new."""
+"""Snapshot without a subject's rows and documents, with proofs of membership before and absence after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tamper-evident log, checked and signed."""
+"""Audit of the event log: verification, signed checkpoints, proofs, export."""
 
 from __future__ import annotations
 

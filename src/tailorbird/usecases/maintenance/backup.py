@@ -1,4 +1,4 @@
-"""A copy of everything that cannot be made again, taken while the servers go on; and a workspace made from it, elsewhere.
+"""Backup of a workspace while its servers run, and restore into another.
 
 A place for backups is a folder: ``artifacts/`` holds what any of them names, once; beside it stands one folder a backup, named by its
 time, with ``ledger/``, ``settings.yaml``, ``keys/`` where they were wanted, and ``manifest.json``. It is built under another name and

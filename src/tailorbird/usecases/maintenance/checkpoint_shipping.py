@@ -1,4 +1,4 @@
-"""Checkpoints leave the machine: only a copy that nobody here can change proves later that the log was not written anew.
+"""Checkpoint shipping to places outside this machine, whose copies prove later that the log was not rewritten.
 
 A place that cannot be reached never stops the work: what it lacks is sent with the next checkpoint. How far each place is stands in
 ``shipping/`` of the workspace, one small file a place, written anew in one piece.

@@ -1,4 +1,4 @@
-"""By which time keys and sessions expire: a clock that is set back makes nothing valid again."""
+"""Clock floor: keys and sessions expire by the latest time ever seen, so a clock that is set back revives nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leave to climb a rung that needs it: where the risk is high, all weights are trained only when somebody who decides has said so."""
+"""Approval of a rung: at high risk, full fine-tuning needs the consent of a deciding role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one step of a run is given, and what it gives back."""
+"""Step context: what one step of a run is given, and its outcome."""
 
 from __future__ import annotations
 

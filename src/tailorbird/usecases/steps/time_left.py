@@ -1,4 +1,4 @@
-"""How long a run may take yet, as its plan tells."""
+"""Time left of a run, as its plan estimates."""
 
 from __future__ import annotations
 

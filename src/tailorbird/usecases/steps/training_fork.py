@@ -1,4 +1,4 @@
-"""A run that goes on with the unfinished training of another, although objective, data or code differ: by name, and on record."""
+"""Training fork: a run that resumes another's unfinished training although objective, data or code differ, on record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The order of the story, as pure functions: what comes next, and why the climb goes on or ends."""
+"""Transitions of a run as pure functions: the next step, and why the climb goes on or ends."""
 
 from __future__ import annotations
 
