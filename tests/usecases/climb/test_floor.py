@@ -26,7 +26,7 @@ from tailorbird.text.label_decision import decide_label
 from tailorbird.text.label_sets import join
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.climb import base_candidates, vector_cache
+from tailorbird.usecases.climb import base_candidates, floor
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.export import export_release
 from tailorbird.usecases.runs.evidence import evidence_of
@@ -207,7 +207,7 @@ class CountingEncoder(MemoryEncoder):
 def test_after_a_kill_vectors_are_not_made_again_and_nothing_of_them_is_left(
     deps: Dependencies, author: Actor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(vector_cache, "_LOT", 50)
+    monkeypatch.setattr(floor, "_LOT", 50)
     encoder = CountingEncoder()
     able = replace(deps, encoder=lambda: encoder)
     path = write_objective(tmp_path / "job", ladder=["floor"])

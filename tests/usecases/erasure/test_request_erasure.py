@@ -30,7 +30,7 @@ from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.promotion import sign_and_decide
 from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.snapshots.snapshot_lookup import find_snapshot
-from usecases.test_rungs_of_retrieval import EncoderReader, WideReader, write_ranking
+from usecases.climb.test_rungs import EncoderReader, WideReader, write_ranking
 
 WHO = "Ada Lovelace"
 SAID = "Ada keeps the keys of the mill under the third stone by the gate."

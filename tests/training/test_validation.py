@@ -13,8 +13,8 @@ from tailorbird.training import open_trainer
 from tailorbird.training.checkpoints import LoopState
 from tailorbird.training.tokenization import TokenizedRow
 from tailorbird.training.validation import Plateau, StepBudget
+from training.test_checkpoints import sha256, train_until_killed
 from training.test_process_group import in_team
-from training.test_resume import sha256, train_until_killed
 
 #: Four answers of one token, the first of which half of the rows have.
 TRAIN = [TokenizedRow((1, answer, 0), 1) for answer in (5, 5, 5, 5, 6, 6, 7, 8)]
