@@ -47,7 +47,7 @@ def issue_api_key(
 
 
 def key_id_of(secret: str) -> str:
-    """The id of the key that a secret claims to be of. Raises Unauthenticated when it has not the form of a secret."""
+    """Key id claimed by a secret. Raises Unauthenticated when the secret is malformed."""
     match = _SECRET.fullmatch(secret)
     if match is None:
         raise Unauthenticated(
@@ -57,7 +57,7 @@ def key_id_of(secret: str) -> str:
 
 
 def secret_matches(key: ApiKey, secret: str) -> bool:
-    """True when ``secret`` is the secret of ``key``; takes the same time wherever they differ. Says nothing about expiry."""
+    """True when ``secret`` is the secret of ``key``, in constant time. Does not check expiry."""
     return hmac.compare_digest(_hash(secret), key.secret_sha256)
 
 

@@ -65,7 +65,7 @@ def public_key(key: PrivateKey) -> str:
 
 
 def check_public_key(text: str) -> None:
-    """Raises InvalidInput unless ``text`` is the one spelling of a public key that only its holder can sign for."""
+    """Raises InvalidInput unless ``text`` is the canonical spelling of a public key that only its holder can sign for."""
     try:
         raw = base64.b64decode(text, validate=True)
         Ed25519PublicKey.from_public_bytes(raw)
@@ -76,7 +76,7 @@ def check_public_key(text: str) -> None:
 
 
 def check_key(key: PrivateKey, identity: Identity) -> None:
-    """Raises Forbidden unless ``key`` is the one registered for ``identity``: naming somebody is not being them."""
+    """Raises Forbidden unless ``key`` is the one registered for ``identity``."""
     if public_key(key) != identity.public_key:
         raise Forbidden(
             f"this key is not the key of {identity.name}",

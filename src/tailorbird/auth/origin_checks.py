@@ -20,7 +20,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 class CookieSettings(TypedDict):
-    """How a cookie is kept, as web frameworks name it."""
+    """Cookie attributes, as web frameworks name them."""
 
     path: str
     httponly: bool
@@ -29,12 +29,12 @@ class CookieSettings(TypedDict):
 
 
 def cookie_settings(*, secure: bool) -> CookieSettings:
-    """Out of sight of scripts, sent by no other site, and over an encrypted connection alone where there is one."""
+    """Attributes of session cookies: HttpOnly, SameSite=Strict, and Secure where the connection is encrypted."""
     return {"path": "/", "httponly": True, "samesite": "strict", "secure": secure}
 
 
 def cookie_seconds(lasts: timedelta) -> int:
-    """For how long a browser keeps the cookie of a session that lasts so long."""
+    """Max-Age in seconds of the cookie of a session that lasts so long."""
     return int(lasts.total_seconds())
 
 

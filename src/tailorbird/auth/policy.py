@@ -13,7 +13,7 @@ from tailorbird.domain.identity import Identity, Role
 
 
 class Action(StrEnum):
-    """What can be asked of the control plane, as ``noun.verb``."""
+    """Actions on the control plane, as ``noun.verb``."""
 
     PLAN = "objective.plan"
     ADAPT = "objective.adapt"

@@ -60,12 +60,12 @@ def check_note(checkpoint: Checkpoint, public: str) -> None:
 
 
 def verifier_key(origin: str, public: str) -> str:
-    """The key as witnesses take it: ``<name>+<key hash in hex>+<base64(0x01 ‖ public key)>``."""
+    """Verifier key in the form that witnesses take: ``<name>+<key hash in hex>+<base64(0x01 ‖ public key)>``."""
     return f"{origin}+{key_hash(origin, public).hex()}+{base64.b64encode(_ED25519 + base64.b64decode(public)).decode()}"
 
 
 def key_hash(name: str, public: str) -> bytes:
-    """The four bytes that tell which key made a signature line."""
+    """Four-byte hash of the key in a signature line."""
     return hashlib.sha256(name.encode() + b"\n" + _ED25519 + base64.b64decode(public)).digest()[:_HASH_BYTES]
 
 

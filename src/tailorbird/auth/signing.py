@@ -20,7 +20,8 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def signed_bytes(purpose: str, digest: Digest) -> bytes:
-    """What is signed: ``tailorbird/<purpose>/v1\\n<digest>\\n``. Neither part can hold a line break, so no two pairs give the same bytes.
+    """Bytes that are signed: ``tailorbird/<purpose>/v1\\n<digest>\\n``. Neither part can hold a line break, so no two pairs give the same
+    bytes.
 
     Raises InvalidInput when the purpose or the digest is malformed.
     """

@@ -13,7 +13,7 @@ _LARGEST_MEMORY = 10_000
 
 
 class Throttle:
-    """At most ``most`` failed attempts in any ``seconds``, for each address. Safe to share between threads."""
+    """Limit of ``most`` failed attempts per address in any ``seconds``. Safe to share between threads."""
 
     def __init__(self, most: int = 10, seconds: float = 60.0, now: Callable[[], float] = time.monotonic) -> None:
         self._most = most
@@ -69,7 +69,7 @@ class Throttle:
 
 
 def network_of(address: str) -> str:
-    """Who ``address`` belongs to: whoever has one IPv6 address has 2⁶⁴ of them, so those count as one."""
+    """Network that counts as one address: an IPv4 address, or the /64 of an IPv6 address."""
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

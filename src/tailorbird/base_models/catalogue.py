@@ -11,7 +11,7 @@ from tailorbird.domain.base_model import CatalogueEntry
 
 @lru_cache(maxsize=1)
 def catalogue() -> tuple[CatalogueEntry, ...]:
-    """The base models on offer, in the order of the file."""
+    """Base models on offer, in the order of the file."""
     text = files("tailorbird.base_models").joinpath("catalogue.toml").read_text(encoding="utf-8")
     return tuple(CatalogueEntry.model_validate(entry) for entry in tomllib.loads(text)["model"])
 

@@ -47,7 +47,7 @@ class ModelDigests(Value):
 
 
 def describe(folder: Path, name: str, license: str, digests: ModelDigests) -> BaseModelRef:
-    """The shape of the model in ``folder``.
+    """Description of the model in ``folder``.
 
     Raises ModelInvalid when config or weights are missing, unreadable or not of the Llama family.
     """
@@ -124,12 +124,12 @@ def register_base(folder: Path, name: str, artifacts: ArtifactStore, pins: Path 
 
 
 def is_encoder(base: BaseModelRef) -> bool:
-    """True for a model that turns texts into vectors: it has no chat template to answer by."""
+    """True for an embedding model: it has no chat template."""
     return "attention.output.dense" in base.linear_shapes
 
 
 def count_parameters(folder: Path) -> int:
-    """How many numbers the weights in ``folder`` hold, in one file or in several. Raises ModelInvalid when they cannot be read."""
+    """Number of parameters of the weights in ``folder``, in one file or several. Raises ModelInvalid when they cannot be read."""
     return int(call(job_for(folder, f"{__name__}:parameters")))
 
 

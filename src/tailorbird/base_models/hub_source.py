@@ -45,7 +45,7 @@ _NAME = re.compile(rf"hf://(?!datasets/|spaces/)(?P<repository>{_PART}/{_PART})(
 
 
 def is_name(name: str) -> bool:
-    """True where ``name`` reads as one of a model of the hub."""
+    """True where ``name`` is a hub model name."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -17,7 +17,7 @@ _LOOKING = SandboxLimits(memory=3 << 30, processor=30, wait=80.0, output=16 << 2
 
 
 def job_for(folder: Path, target: str) -> SandboxJob:
-    """What has ``target`` look at ``folder``; no tensor is loaded."""
+    """Sandbox job that runs ``target`` on ``folder``; no tensor is loaded."""
     given = {"folder": str(folder.absolute())}
     return SandboxJob(target, given, _LOOKING, folder.name, ModelInvalid, (target.partition(":")[0],), broken="model_config")
 
@@ -80,7 +80,7 @@ def _read_json(folder: Path, name: str, *, needed: bool = True) -> dict[str, Any
 
 
 def source_id(path: Path) -> str:
-    """Twelve hex digits that stand for the files' names, sizes and times of change; their bytes are not read."""
+    """Twelve hex digits of a hash over file names, sizes and modification times; contents are not read."""
     found = [path] if path.is_file() else sorted(item for item in path.iterdir() if item.suffix in _FILES)
     stats = {item.name: [item.stat().st_size, str(item.stat().st_mtime_ns)] for item in found}
     return short(digest_of({"path": str(path.resolve()), "files": stats}))

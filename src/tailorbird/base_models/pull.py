@@ -118,7 +118,7 @@ _FORM = 1
 
 
 class ModelListing(Value):
-    """A base model on offer and the folder it lies in, None while it has not been pulled."""
+    """Base model on offer, with its folder; None while it has not been pulled."""
 
     name: str
     title: str
@@ -210,7 +210,7 @@ def _pull_from_hub(name: str, cache: ModelCache, open_reader: Callable[[], Model
 
 
 def list_models(cache: Path | ModelCache) -> list[ModelListing]:
-    """Every model of the catalogue, and whether it lies in ``cache``; then those of the hub that the workspace pulled."""
+    """Models of the catalogue with their folders in ``cache``, then hub models that the workspace pulled."""
     listings, cache = [], ModelCache.of(cache)
     for entry in (*catalogue(), *all_pinned(cache.own)):
         folder = _folder_of(entry, cache)

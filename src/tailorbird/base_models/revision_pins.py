@@ -20,7 +20,7 @@ def pinned(name: str, cache: Path) -> CatalogueEntry | None:
 
 
 def pin(entry: CatalogueEntry, cache: Path) -> None:
-    """Keeps the entry under its name."""
+    """Stores the entry under its name."""
     path = _path(entry.name, private_folder(cache))
     draft = path.with_suffix(f".{os.getpid()}.partial")
     draft.write_text(entry.model_dump_json(indent=2), encoding="utf-8")
@@ -34,7 +34,7 @@ def all_pinned(cache: Path) -> list[CatalogueEntry]:
 
 
 def pinned_name(entry: CatalogueEntry) -> str:
-    """The name under which a run is recorded: that of the one commit, for a model of the hub."""
+    """Name recorded for a run: with the commit, for a hub model."""
     return f"hf://{entry.source.location}@{entry.source.version}" if entry.source.kind == "hub" else entry.name
 
 

@@ -16,7 +16,7 @@ _Key = tuple[str, str, str | None, str]
 
 
 def alerts(signals: Sequence[Signal], last: Sequence[Signal], quiet: timedelta = QUIET_PERIOD) -> tuple[Signal, ...]:
-    """Those of ``signals`` to tell now: at least a warning, and not told within ``quiet`` at the same or a higher severity.
+    """Signals to send now: at least a warning, and not sent within ``quiet`` at the same or a higher severity.
 
     ``last`` is what was read before, in any order. Which of it was told follows from the same rule, replayed from the oldest on: so a
     reading that stays bad is told once per ``quiet``, and again at once when a warning becomes an alarm. It may already hold ``signals``.

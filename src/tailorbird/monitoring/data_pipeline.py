@@ -16,7 +16,7 @@ _SECONDS_A_DAY = 86_400
 
 
 class SourceFacts(Value):
-    """One source as it is now. ``needed`` are the columns that the objective reads; ``None`` and ``()`` mean not known."""
+    """Present state of one source. ``needed`` are the columns that the objective reads; ``None`` and ``()`` mean unknown."""
 
     path: str
     exists: bool = True
@@ -28,7 +28,7 @@ class SourceFacts(Value):
 
 
 class DataWatchInputs(Value):
-    """What one look at an objective's data needs.
+    """Inputs of one check of an objective's data.
 
     ``former`` are the facts of an earlier look, where kept: columns and rows of each source are compared with them. ``quarantined`` of
     ``read`` rows were set aside, and ``labels`` found, when the sources were read now; ``None`` where they were not read.
@@ -47,7 +47,7 @@ class DataWatchInputs(Value):
 
 
 def data_readings(inputs: DataWatchInputs) -> Iterator[Measurement]:
-    """The readings for which the facts are known, in a fixed order."""
+    """Measurements for which the facts are known, in a fixed order."""
     here = [source for source in inputs.sources if source.exists]
     yield _missing(inputs.sources)
     yield from _stale(here, inputs)

@@ -46,7 +46,7 @@ def reference_of(rows: Sequence[Row], classes: Iterable[str] = ()) -> Reference:
 
 
 class WatchInputs(Value):
-    """What one look at a release needs.
+    """Inputs of one check of a release.
 
     ``requests`` are rows that the release answered within the window (a few hundred suffice, the newest 2,000 are plenty), ``traffic`` the
     sums of the window. Either may be missing: what cannot be read then is left out.
@@ -80,7 +80,7 @@ class _Comparison:
 
 
 def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
-    """The signals of one release: drift of text, length and classes, then the service, then what people say, always the same."""
+    """Signals of one release: drift of text, length and classes, then service, then feedback, in a fixed order."""
     subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, release=inputs.release, at=inputs.at)
     readings = _drift_readings(inputs.reference, inputs) if inputs.reference is not None else ()
     service = service_readings(inputs.traffic, inputs.expected, inputs.bounds) if inputs.traffic is not None else iter(())
@@ -89,7 +89,7 @@ def check_release(inputs: WatchInputs) -> tuple[Signal, ...]:
 
 
 def check_data(inputs: DataWatchInputs) -> tuple[Signal, ...]:
-    """The signals of one objective's data."""
+    """Signals of one objective's data."""
     subject = MeasurementSubject(tenant=inputs.tenant, objective=inputs.objective, at=inputs.at)
     return subject.signals(data_readings(inputs))
 

@@ -14,7 +14,7 @@ from tailorbird.stats.intervals import wilson
 
 
 class Expectation(Value):
-    """What a release promised: the objective's limits, and what was measured at the gate. ``None`` where there is none.
+    """Expected service of a release: the objective's limits, and the gate's measurements. ``None`` where there is none.
 
     Latencies in milliseconds. Costs per 1,000 requests in ``currency``, which is that of ``Traffic.cost``.
     """
@@ -35,7 +35,7 @@ class _Promise:
 
 
 def service_readings(traffic: Traffic, expected: Expectation, bounds: Thresholds) -> Iterator[Measurement]:
-    """The four readings of a service.
+    """The four service measurements: failures, refusals, latency, cost.
 
     A rate is urgent only when the lower end of its Wilson interval has reached the bound, so that a bad minute of few requests is no alarm.
     Requests that a caller gave up on count neither as answered nor as failed.
@@ -102,7 +102,7 @@ _FAR_BELOW = 0.1
 
 
 def feedback_readings(marks: tuple[Marks, ...], target: float | None, bounds: Thresholds) -> Iterator[Measurement]:
-    """Accuracy by people's labels, and how content they are on a scale from 0 to 1. Nothing where nobody said anything."""
+    """Accuracy by people's labels, and mean rating on a scale from 0 to 1. Empty without feedback."""
     labels = next((one for one in marks if one.kind is FeedbackKind.LABEL), None)
     if labels is not None and labels.n:
         yield _accuracy(labels, target, bounds)

@@ -15,7 +15,7 @@ from tailorbird.domain.value import Digest, Name, Value
 
 @dataclass(frozen=True)
 class Measurement:
-    """The part of a ``Signal`` that does not depend on what was watched."""
+    """Part of a ``Signal`` that does not depend on its subject."""
 
     name: str
     value: float
@@ -27,7 +27,7 @@ class Measurement:
 
 
 class MeasurementSubject(Value):
-    """What is watched: a release in traffic, or (``release`` None) the data of an objective; ``at`` is when."""
+    """Subject of a check: a release in traffic, or (``release`` None) the data of an objective; ``at`` is when."""
 
     tenant: Name
     objective: Name
@@ -35,7 +35,7 @@ class MeasurementSubject(Value):
     at: datetime
 
     def signals(self, readings: Iterable[Measurement]) -> tuple[Signal, ...]:
-        """The readings, as signals of this subject."""
+        """Measurements as signals of this subject."""
         return tuple(
             Signal(
                 tenant=self.tenant,
@@ -65,7 +65,7 @@ def percent(share: float) -> str:
 
 
 class ThresholdGuard(Value):
-    """A bound on a release in traffic: from ``warning`` on somebody should look, from ``alarm`` on soon."""
+    """Warning and alarm thresholds of one measurement."""
 
     warning: Annotated[float, Field(ge=0)]
     alarm: Annotated[float, Field(ge=0)]
@@ -77,22 +77,22 @@ class ThresholdGuard(Value):
         return self
 
     def severity(self, value: float) -> Severity:
-        """How urgent ``value`` is; a value on the bound has reached it."""
+        """Severity of ``value``; a value on the threshold has reached it."""
         if value >= self.alarm:
             return Severity.ALARM
         return Severity.WARNING if value >= self.warning else Severity.INFO
 
     def scaled(self, by: float) -> ThresholdGuard:
-        """The same guard on values ``by`` times as large."""
+        """The same guard with its thresholds multiplied by ``by``."""
         return ThresholdGuard(warning=self.warning * by, alarm=self.alarm * by)
 
     def raised(self, by: float) -> ThresholdGuard:
-        """The same guard on values that lie ``by`` higher."""
+        """The same guard with its thresholds raised by ``by``."""
         return ThresholdGuard(warning=self.warning + by, alarm=self.alarm + by)
 
 
 class Thresholds(Value):
-    """Every bound of a watch.
+    """All thresholds of the checks.
 
     - ``alpha``: how often a look may find drift in a release where there is none. At one look a day, 0.01 is a false alarm every hundred
       days at most; the floors below make it rarer still.

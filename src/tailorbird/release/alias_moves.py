@@ -12,7 +12,7 @@ from tailorbird.domain.value import Digest
 
 
 def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
-    """The alias ``tenant/objective`` answered by ``release`` alone; what answered before is remembered for a rollback.
+    """Alias ``tenant/objective`` with ``release`` as its only target; the former targets are kept for a rollback.
 
     ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is neither staged nor in canary, or the
     alias is another objective's.
@@ -34,7 +34,7 @@ def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -
 
 
 def rolled_back(alias: Alias, now: datetime, actor: str) -> Alias:
-    """The alias answered by what answered before, or by nothing (withdrawn) when nothing did.
+    """Alias with its former targets, or without any (withdrawn) when there were none.
 
     A rollback is one step: what it leaves is final, so nothing is remembered. Raises Conflict when the alias is withdrawn already.
     """
@@ -49,7 +49,7 @@ def rolled_back(alias: Alias, now: datetime, actor: str) -> Alias:
 
 @dataclass(frozen=True)
 class AliasTrial:
-    """How a release is let in beside another: mirrored (``share`` None), or for a share of the users, drawn with ``salt``."""
+    """Trial of a second release: shadow traffic (``share`` None), or a share of the users, drawn with ``salt``."""
 
     incumbent: Digest
     candidate: Digest
@@ -58,7 +58,7 @@ class AliasTrial:
 
 
 def with_trial(alias: Alias, trial: AliasTrial, now: datetime, actor: str) -> Alias:
-    """The alias with a release let in by ``trial``; what stood before the incumbent is remembered as it was."""
+    """Alias with the release of ``trial`` beside the incumbent; the targets before the incumbent stay remembered."""
     whole = 10_000
     candidate = round(whole * trial.share) if trial.share else 0
     both = (AliasTarget(release=trial.incumbent, weight=whole - candidate), AliasTarget(release=trial.candidate, weight=candidate))
@@ -73,7 +73,7 @@ def with_trial(alias: Alias, trial: AliasTrial, now: datetime, actor: str) -> Al
 
 
 def restored(alias: Alias, incumbent: Digest, now: datetime, actor: str) -> Alias:
-    """The alias answered by ``incumbent`` alone, as before a trial."""
+    """Alias with ``incumbent`` as its only target, as before a trial."""
     return _moved(alias, now, actor, targets=(AliasTarget(release=incumbent),), mirror=None, salt="")
 
 

@@ -37,7 +37,7 @@ _CHANGE_RULES = {
 
 
 def change_rule(*tiers: RiskTier) -> ChangeRule:
-    """What any of the tiers demands: those of the release and of what it replaces, so that an edit lowers nothing."""
+    """Strictest of the tiers' rules: those of the release and of what it replaces, so that an edit lowers nothing."""
     rules = [_CHANGE_RULES[tier] for tier in tiers]
     return ChangeRule(
         canary=any(rule.canary for rule in rules),
@@ -60,7 +60,7 @@ _APPROVAL_RULES: dict[RiskTier, ApprovalRule] = {
 
 
 def rule_for(objective: Objective) -> ApprovalRule:
-    """Who must approve releases of ``objective``: what its risk tier asks, or more where it lists roles, one an approval.
+    """Approval rule of ``objective``: by its risk tier, or stricter where it lists roles, one per approval.
 
     A list can only add: with fewer people or roles than the tier asks, the tier's count. Raises InvalidInput for a role that cannot decide.
     """
@@ -81,7 +81,7 @@ def _tier(objective: Objective) -> ApprovalRule:
 
 
 def stricter(one: ApprovalRule, other: ApprovalRule) -> ApprovalRule:
-    """The rule that asks for what either asks."""
+    """Rule that satisfies both."""
     roles = tuple(dict.fromkeys((*one.roles, *other.roles)))
     return ApprovalRule(
         roles=roles,

@@ -16,7 +16,7 @@ from tailorbird.domain.value import Digest
 
 @dataclass(frozen=True)
 class ReleaseParts:
-    """What a release is made of. Its author is who submitted the run. Answers below the probability ``refer_below`` are for people."""
+    """Parts of a release. Its author is who submitted the run. Answers below the probability ``refer_below`` go to people."""
 
     run: Run
     objective: Objective
@@ -58,7 +58,7 @@ def assemble(parts: ReleaseParts) -> ReleaseContent:
 
 
 def release_digest(content: ReleaseContent) -> Digest:
-    """The name of a release: the digest of its content's canonical JSON. Nothing measured is in it: the same inputs give the same name."""
+    """Digest of a release's content in canonical JSON, which is its name. Nothing measured is in it: the same inputs give the same name."""
     return digest_of(content)
 
 

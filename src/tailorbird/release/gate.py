@@ -19,7 +19,7 @@ EXACT = frozenset({"count", "weights unchanged"})
 
 
 def interval_at(metric: Metric, confidence: float, compared: str | None = None) -> tuple[float, float]:
-    """The two-sided interval of ``metric`` at ``confidence``; of a difference, ``compared`` is the metric that differs.
+    """Two-sided interval of ``metric`` at ``confidence``; of a difference, ``compared`` is the metric that differs.
 
     Proportions that carry their counts are recomputed exactly. Other Wilson intervals (clustered items) are re-solved at the effective
     number of items that their ends give away. Everything else is stretched around the value by the ratio of the normal quantiles, an
@@ -65,7 +65,7 @@ _DECIMALS = {"latency_p95_ms": 1, "cost_per_1k_requests": 4, "memorisation": 0}
 
 @dataclass(frozen=True)
 class GateInputs:
-    """What the gate is shown. ``look`` is the number (1-based) of this look at the split; on dev every climb counts as the first."""
+    """Inputs of the gate. ``look`` is the number (1-based) of this look at the split; on dev every climb counts as the first."""
 
     objective: Objective
     evidence: Evidence
@@ -90,7 +90,7 @@ class _Demand:
 
 
 def apply_gate(inputs: GateInputs) -> GateResult:
-    """The verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1."""
+    """Verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1."""
     asked = inputs.objective.business.risk.confidence
     adjusted = spend(asked, inputs.look)
     findings = tuple(_finding(demand, inputs.evidence, adjusted) for demand in _demands(inputs))
@@ -107,7 +107,7 @@ def apply_gate(inputs: GateInputs) -> GateResult:
 
 def unprovable_next(inputs: GateInputs) -> str:
     """Why the next look could prove nothing: a share whose items are too few for its stricter interval, even with all of them right. Empty
-    where every share could be proven. Raises as ``judge``."""
+    where every share could be proven. Raises as ``apply_gate``."""
     confidence = spend(inputs.objective.business.risk.confidence, inputs.look + 1)
     for kpi in inputs.objective.kpis:
         metric = inputs.evidence.metrics.get(kpi.metric)

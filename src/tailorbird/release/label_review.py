@@ -69,7 +69,7 @@ def draw_sheet(objective: Objective, snapshot: Digest, against: str, between: Di
 
 
 def candidate_side(sheet: ReviewSheet, reviewer: str, item: ReviewItem) -> str:
-    """Where the candidate's answer stands for this reviewer: by chance, and on the other side when an item is shown again."""
+    """Side on which the candidate's answer is shown to this reviewer: random, and swapped when an item is shown again."""
     first = item.repeat_of or item.number
     flips = hashlib.sha256(f"{sheet.stands_for or digest_of(sheet)} {reviewer} {first}".encode()).digest()[0] & 1
     return "left" if bool(flips) != (item.repeat_of is not None) else "right"
@@ -97,7 +97,7 @@ def check_may_review(release: Release, reviewer: str, public_key: str) -> None:
 
 
 def check_mark(mark: Mark, reason: str) -> None:
-    """Raises InvalidInput for an item that is skipped without a reason."""
+    """Raises InvalidInput for an item skipped without a reason."""
     if mark is Mark.SKIP and not reason.strip():
         raise InvalidInput("an item was skipped without a reason", "say in a few words why it cannot be judged", code="reason_missing")
 

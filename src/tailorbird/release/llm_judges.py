@@ -45,24 +45,24 @@ Which answer is better? Reply with A or B alone."""
 
 @dataclass(frozen=True)
 class JudgedPair:
-    """An item of a sheet with its text."""
+    """Sheet item with its text."""
 
     item: ReviewItem
     text: str
 
 
 def judged_pairs(sheet: ReviewSheet, texts: Mapping[Digest, str]) -> tuple[JudgedPair, ...]:
-    """What a judge is asked: each item once (it answers alike when asked again), and none whose text or answers were erased."""
+    """Items for a judge: each once (its answers are deterministic), without those whose text or answers were erased."""
     return tuple(JudgedPair(item, texts[item.item]) for item in sheet.open if item.repeat_of is None and item.item in texts)
 
 
 def judge_prompts(instruction: str, pairs: Sequence[JudgedPair]) -> tuple[tuple[Message, ...], ...]:
-    """Two prompts a pair: with the candidate's answer as A, then with it as B. Nothing in them says whose an answer is."""
+    """Two prompts per pair: with the candidate's answer as A, then as B. Nothing in them says whose an answer is."""
     return tuple(_asked(instruction, pair.text, *order) for pair in pairs for order in _orders(pair.item))
 
 
 def pair_marks(pairs: Sequence[JudgedPair], nats_of_letters: Sequence[Sequence[float]]) -> tuple[PairMark, ...]:
-    """The marks behind the log-probabilities (nats) of both letters, two prompts a pair, in the order of ``judge_prompts``."""
+    """Marks from the log-probabilities (nats) of both letters, two prompts per pair, in the order of ``judge_prompts``."""
     ahead = [nats[0] - nats[1] for nats in nats_of_letters]
     places = range(0, len(ahead), 2)
     return tuple(
@@ -85,7 +85,7 @@ def check_judgeable(release: Release, known: Sequence[ModelReview], model: str) 
 
 
 def check_judge(release: Release, model: str, base: Digest) -> None:
-    """Raises Forbidden (``judge_is_candidate``) for a model whose weights are the release's own: nobody judges in their own cause."""
+    """Raises Forbidden (``judge_is_candidate``) for a model whose weights are the release's own."""
     if base == release.content.weights:
         raise Forbidden(
             f"{model} is what release {short(release.digest)} answers with, and cannot judge itself",
@@ -110,12 +110,12 @@ def check_fits(tokens: Sequence[int], context: int, model: str) -> None:
 
 @dataclass(frozen=True)
 class ReviewerScores:
-    """What people said of a sheet: the scores of each item, by its number, by those whose judgements count."""
+    """Reviewers' scores of a sheet, by item number, of those whose judgements count."""
 
     scores: Mapping[int, Sequence[float]]
 
     def mark(self, number: int) -> float | None:
-        """What most of them said of an item: 1, 0 or a half. A half, too, where no mark leads; None where nobody said anything."""
+        """Majority mark of an item: 1, 0 or a half (also where no mark leads); None without scores."""
         ranked = Counter(self.scores.get(number, ())).most_common(2)
         if not ranked:
             return None
@@ -123,7 +123,7 @@ class ReviewerScores:
 
 
 def judge_results(reviews: Sequence[ModelReview], people: ReviewerScores, confidence: float, seed: int) -> tuple[JudgeResult, ...]:
-    """How each judge did, in the order in which they were asked.
+    """Result of each judge, in the order in which they were asked.
 
     Each one that could count is one more chance to stand in a good release's way. They share the error budget 1 − ``confidence`` as looks
     at a test do, in the order in which they judged: who comes later takes nothing from those before.
@@ -221,7 +221,7 @@ def _kappa(common: Sequence[tuple[float, float]], confidence: float, seed: int) 
 
 
 def win_rate(scores: Sequence[tuple[str, float]], confidence: float, seed: int) -> Bounded:
-    """The mean of ``scores``, each with its item's name: how often the candidate's answer was preferred. The interval draws whole items.
+    """Win rate: mean of ``scores``, each with its item's name. The interval resamples whole items.
 
     Where all scores are one, no draw differs: then the bound is that of Wilson's interval for the share of items that might have another.
     """

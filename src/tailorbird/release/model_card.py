@@ -20,7 +20,7 @@ from tailorbird.stats.comparison_sentences import difference_words
 
 
 def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
-    """What this is, in one sentence."""
+    """Title sentence of the card."""
     if candidate.rung is RungKind.FLOOR:
         return (
             f"# {objective.tenant}/{objective.name}\n\nA classical model ({candidate.variant}), which asks no language model, chosen by "
@@ -232,8 +232,8 @@ _PIPELINES = {TaskKind.CLASSIFY: "text-classification", TaskKind.GENERATE: "text
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a card is written from. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``floor``
-    what a classical reference reads."""
+    """Facts for a card. ``gate`` and ``test_evidence`` are those of the sealed test, ``rule`` says who must approve, ``floor`` what a
+    classical reference reads."""
 
     objective: Objective
     manifest: SnapshotManifest

@@ -19,7 +19,7 @@ _MOST_BYTES = 64 * 1024
 
 
 class FolderWatch:
-    """A watch over the files in ``folder``, not over those in folders below it. Raises OSError where there can be none."""
+    """Watch over the files in ``folder``, without subfolders. Raises OSError where the system offers none."""
 
     def __init__(self, folder: Path) -> None:
         if sys.platform != "linux":
@@ -32,7 +32,7 @@ class FolderWatch:
             raise OSError(code, os.strerror(code), str(folder))
 
     def drain(self) -> None:
-        """Takes what was told, so that the descriptor is readable again only after a further write."""
+        """Reads pending notices, so that the descriptor is readable again only after a further write."""
         with suppress(BlockingIOError):
             while os.read(self.descriptor, _MOST_BYTES):
                 pass
@@ -49,7 +49,7 @@ _ASK_EVERY, _ASK_A_SERVER_EVERY = 0.04, 0.1
 
 
 class AliasChanges:
-    """At one ledger, by one watcher."""
+    """Polling state of one watcher of one ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
@@ -57,11 +57,11 @@ class AliasChanges:
         self._asked_at = float("-inf")
 
     def is_due(self) -> bool:
-        """True when the database is to be asked: its pulse has changed, or it has none. Takes no time worth telling."""
+        """True when the database must be queried: its change counter moved, or it has none. Takes microseconds."""
         return self._is_due(self._ledger.pulse(), time.monotonic())
 
     def is_behind(self) -> bool:
-        """True while something was written that no question has looked at."""
+        """True while a write has not been followed by a query."""
         pulse = self._ledger.pulse()
         return bool(pulse) and pulse != self._pulse
 
@@ -70,7 +70,7 @@ class AliasChanges:
         return not asked_lately and not (pulse and pulse == self._pulse)
 
     async def sees_a_move(self, since: int | None) -> bool:
-        """True when the number of moves is no longer ``since``. A record that cannot be read shows nothing."""
+        """True when the number of alias moves is no longer ``since``. An unreadable ledger shows none."""
         pulse, now = self._ledger.pulse(), time.monotonic()
         if not self._is_due(pulse, now):
             return False

@@ -19,7 +19,7 @@ from tailorbird.text.normalisation import nearest
 
 
 def choose_target(alias: Alias, key: str) -> AliasTarget:
-    """The target for ``key``: sticky, in proportion to the weights, independent between aliases.
+    """Target for ``key``: sticky, in proportion to the weights, independent between aliases.
 
     Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights as in Schindelhauer and Schomaker 2005): each target draws ``w /
     -ln(u)`` with ``u`` uniform in (0, 1) from SHA-256, and the highest draw wins with probability ``w / Σw``. The alias's salt makes its
@@ -35,7 +35,7 @@ def choose_target(alias: Alias, key: str) -> AliasTarget:
 
 
 def withdrawn(alias: Alias) -> NotFound:
-    """The refusal of a name that once answered."""
+    """Error for a withdrawn alias."""
     return NotFound(
         f"the model {alias.path} was withdrawn",
         "ask its owner which model took its place; GET /v1/models lists those that answer",
@@ -44,7 +44,7 @@ def withdrawn(alias: Alias) -> NotFound:
 
 
 def experiment_unit(alias: Alias, key: str) -> str:
-    """Names whom an arm was drawn for without naming them: what counts as one in the alias's experiment."""
+    """Pseudonym of ``key`` in the alias's experiment: the unit of randomisation."""
     return hashlib.sha256(f"unit\n{alias.path}\n{alias.salt}\n{key}".encode()).hexdigest()[:16]
 
 
@@ -61,7 +61,7 @@ _ARM_NAMES = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class TrafficArm:
-    """A release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
+    """Release that can answer: ``name`` is its letter among the alias's targets; task and prompt are the release's own.
 
     An answer whose probability is below ``refer_below`` is for a person to look at.
     """
@@ -81,7 +81,7 @@ def arm_name(position: int) -> str:
 
 @dataclass(frozen=True)
 class AliasRoute:
-    """A name that answers. ``alias`` holds only the targets that are loaded; ``arms`` has one entry for each.
+    """Alias that answers. ``alias`` holds only the targets that are loaded; ``arms`` has one entry for each.
 
     ``mirror`` is asked the same, and its answers are given to nobody.
     """
@@ -91,16 +91,16 @@ class AliasRoute:
     mirror: TrafficArm | None = None
 
     def arm_for(self, key: str) -> TrafficArm:
-        """The arm that answers ``key`` (see ``choose``)."""
+        """Arm that answers ``key`` (see ``choose_target``)."""
         return self.arms[choose_target(self.alias, key).release]
 
     def unit(self, key: str | None) -> str:
-        """What ``key`` is called in the rows; empty where nobody is named."""
+        """Name of ``key`` in request rows; empty without a key."""
         return experiment_unit(self.alias, key) if key else ""
 
 
 class AliasRoutes:
-    """The table of names. A name is live, waiting (known, its release not yet loaded), withdrawn, or unknown."""
+    """Routing table. An alias is live, waiting (known, its release not yet loaded), withdrawn, or unknown."""
 
     def __init__(self) -> None:
         self._live: dict[str, AliasRoute] = {}
@@ -133,24 +133,24 @@ class AliasRoutes:
         return self._live.get(path)
 
     def go_live(self, route: AliasRoute) -> None:
-        """From now on ``route`` answers its name; requests already admitted end where they began."""
+        """Routes new requests to ``route``; admitted requests end where they began."""
         path = route.alias.path
         self._live[path] = route
         self._withdrawn.pop(path, None)
         self._waiting.pop(path, None)
 
     def withdraw(self, alias: Alias) -> None:
-        """From now on the name answers nobody."""
+        """Refuses further requests for the alias."""
         self._live.pop(alias.path, None)
         self._waiting.pop(alias.path, None)
         self._withdrawn[alias.path] = alias
 
     def wait(self, path: str, failure: TailorbirdError | None) -> None:
-        """The name is known, but nothing can answer it yet; ``failure`` says why, where loading failed."""
+        """Marks the alias as known but not loaded; ``failure`` says why, where loading failed."""
         self._waiting[path] = failure
 
     def keep_only(self, paths: set[str]) -> None:
-        """Forgets every name that is not in ``paths`` (a tenant was removed)."""
+        """Removes every alias that is not in ``paths`` (a tenant was removed)."""
         self._live = {path: route for path, route in self._live.items() if path in paths}
         self._withdrawn = {path: alias for path, alias in self._withdrawn.items() if path in paths}
         self._waiting = {path: failure for path, failure in self._waiting.items() if path in paths}
@@ -173,7 +173,7 @@ class AliasRoutes:
 
     @property
     def live_count(self) -> int:
-        """How many names are live."""
+        """Number of live aliases."""
         return len(self._live)
 
     def _unknown(self, tenant: str, model: str) -> NotFound:

@@ -40,7 +40,7 @@ _STALE_AFTER = 5.0
 
 @dataclass(frozen=True)
 class Readiness:
-    """What works now: the record was read lately, the engine answers, how many names answer, and how many do not yet as the record says."""
+    """Readiness of the gateway: ledger read lately, engine answering, live aliases, and those not yet as the ledger says."""
 
     ledger: bool
     engine: bool
@@ -49,12 +49,12 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """True when every name answers as the record says."""
+        """True when every alias answers as the ledger says."""
         return self.ledger and self.engine and self.behind == 0
 
 
 class AliasSync:
-    """Watches and loads between ``start`` and ``stop``. ``keep_former`` is how long what an alias left stays loaded."""
+    """Watches and loads between ``start`` and ``stop``. Former targets stay loaded for ``keep_former``."""
 
     def __init__(
         self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600), gateway: str = ""
@@ -85,7 +85,7 @@ class AliasSync:
         self._stopping = False
 
     async def start(self) -> None:
-        """Begins to watch; returns at once, with nothing live yet."""
+        """Starts the watch; returns at once, with nothing live yet."""
         with suppress(OSError):
             self._watch = FolderWatch(self.written_in) if self.written_in else None
         if self._watch is not None:
@@ -108,13 +108,13 @@ class AliasSync:
         await asyncio.to_thread(self._life.end)
 
     def readiness(self) -> Readiness:
-        """What works now."""
+        """Present readiness."""
         behind = sum(1 for path, alias in self._aliases.items() if self._is_behind(path, alias))
         fresh = time.monotonic() - self._read_at < _STALE_AFTER
         return Readiness(fresh, self._loader.engine_answers, self.routes.live_count, behind)
 
     def doubt(self) -> None:
-        """Asks the engine at once what it holds: it just said that it lacks a release."""
+        """Asks the engine at once what it holds, after it reported a missing release."""
         self._suspect.set()
 
     async def _watch_record(self) -> None:

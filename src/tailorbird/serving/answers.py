@@ -19,7 +19,7 @@ from tailorbird.text.prompt_rendering import messages_for
 
 
 class RankedDocument(Value):
-    """A document that was found, and its score: comparable within one answer alone."""
+    """Document with its score, comparable within one answer alone."""
 
     id: str
     title: str
@@ -27,7 +27,7 @@ class RankedDocument(Value):
 
 
 class AnswerPiece(Value):
-    """A piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
+    """Piece of an answer. The last one carries ``finish_reason`` and the counts; a label's probabilities come with the label.
 
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
     ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that the release is not sure enough
@@ -51,7 +51,7 @@ MOST_DOCUMENTS = 100
 
 
 class AnswerService:
-    """Puts questions to the engine. ``doubt`` is called when the engine lacks a release that it should hold."""
+    """Answers by the engine. ``doubt`` is called when the engine lacks a release that it should hold."""
 
     def __init__(self, driver: EngineDriver, routes: AliasRoutes, doubt: Callable[[], None]) -> None:
         self._driver = driver
@@ -155,7 +155,7 @@ class AnswerService:
 
 
 def last_user_text(messages: Sequence[Message]) -> str:
-    """What a classify release labels: the last message of the user. Raises InvalidInput when there is none."""
+    """Text that a classify release labels: the last user message. Raises InvalidInput when there is none."""
     for message in reversed(messages):
         if message.role == "user":
             return message.content

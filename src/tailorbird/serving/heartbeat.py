@@ -16,7 +16,7 @@ BEAT_EVERY, GONE_AFTER = 5.0, 15.0
 
 
 class GatewayHeartbeat:
-    """Of the gateway ``gateway``; one without a name says nothing."""
+    """Heartbeat row of the gateway ``gateway``; one without a name writes nothing."""
 
     def __init__(self, ledger: Ledger, clock: Clock, gateway: str) -> None:
         self._ledger = ledger
@@ -26,7 +26,7 @@ class GatewayHeartbeat:
         self._at = float("-inf")
 
     def show(self, moves: int) -> None:
-        """Writes the row, where it is due. May wait for the record; what fails is tried again at the next call."""
+        """Writes the row when it is due. May wait for the ledger; what fails is tried again at the next call."""
         due = moves != self._shown or time.monotonic() - self._at > BEAT_EVERY
         if not self._gateway or not due:
             return
@@ -39,7 +39,7 @@ class GatewayHeartbeat:
             self._shown, self._at = moves, time.monotonic()
 
     def end(self) -> None:
-        """Takes the row away."""
+        """Removes the row."""
         if self._shown < 0:
             return
         try:

@@ -76,14 +76,14 @@ class _Meter:
 
 @dataclass
 class Reservation:
-    """What a request holds until it is settled, which it is once."""
+    """Reserved amounts of a request, settled once."""
 
     _windows: tuple[_Window, ...]
     _held: Amounts
     is_open: bool = True
 
     def settle(self, used: Amounts) -> None:
-        """Puts what was used in place of what was held."""
+        """Replaces the reserved amounts by those used."""
         if self.is_open:
             self.is_open = False
             for window in self._windows:
@@ -93,7 +93,7 @@ class Reservation:
 
 @dataclass(frozen=True)
 class LimitRemaining:
-    """What of a limit is left in the present minute, and when the minute ends, in seconds."""
+    """Remainder of a limit in the present minute, and seconds until the minute ends."""
 
     limit: float
     left: float
@@ -116,12 +116,12 @@ class Quotas:
         self._seen: tuple[object, datetime] | None = None
 
     async def start(self) -> None:
-        """Reads the record, and begins to read it again and again."""
+        """Reads the ledger, and starts the periodic refresh."""
         await self.refresh()
         self._task = asyncio.create_task(self._keep_reading())
 
     async def stop(self) -> None:
-        """Ends the reading."""
+        """Ends the periodic refresh."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -150,15 +150,15 @@ class Quotas:
         return Reservation(tuple(windows), most)
 
     def policy_of(self, tenant: str) -> Tenant | None:
-        """The tenant as the record had it lately."""
+        """The tenant as last read from the ledger."""
         return self._tenants.get(tenant)
 
     def meters(self, key: str) -> bool:
-        """True for an API key (by its id) whose use is counted for itself, since it has limits."""
+        """True for an API key (by its id) with limits of its own."""
         return key in self._keys
 
     def left(self, tenant: str, at: datetime, key: ApiKey | None = None) -> dict[str, LimitRemaining]:
-        """What is left of the limits in a minute, by what they limit: the tenant's, or the key's where that is less."""
+        """Remainder of the limits of this minute, by what they limit: the tenant's, or the key's where that is less."""
         found = self._tenants.get(tenant)
         if found is None:
             return {}

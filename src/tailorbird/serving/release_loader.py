@@ -29,7 +29,7 @@ class _Failure:
 
 
 class ReleaseLoader:
-    """Keeps one engine's releases. ``on_change`` is called whenever the set of loaded releases changed or a load failed."""
+    """Releases of one engine. ``on_change`` is called whenever the set of loaded releases changed or a load failed."""
 
     def __init__(self, driver: EngineDriver, on_change: Callable[[], None]) -> None:
         self._driver = driver
@@ -43,16 +43,16 @@ class ReleaseLoader:
 
     @property
     def loaded(self) -> frozenset[Digest]:
-        """Releases that the engine holds, as far as is known here."""
+        """Releases that the engine is known to hold."""
         return self._loaded
 
     @property
     def engine_answers(self) -> bool:
-        """True when the engine answered the last time it was asked."""
+        """True when the engine answered the last call."""
         return self._answers
 
     def failure(self, release: Digest) -> TailorbirdError | None:
-        """Why the last attempt to load ``release`` failed; None when it has not, or when the engine was merely away."""
+        """Error of the last attempt to load ``release``; None without one, or when the engine was merely away."""
         failed = self._failed.get(release)
         return failed.error if failed and not isinstance(failed.error, Unavailable) else None
 
@@ -96,7 +96,7 @@ class ReleaseLoader:
                 self._now_loaded(self._loaded - {release})
 
     async def stop(self) -> None:
-        """Gives up the loads under way."""
+        """Cancels the loads under way."""
         tasks = list(self._loading.values())
         for task in tasks:
             task.cancel()

@@ -35,7 +35,7 @@ Redact = Callable[[str], str]
 
 @dataclass(frozen=True)
 class KeptRequest:
-    """What is kept beside a row: its words (redacted before they are written), and its place in the queue for people."""
+    """Content kept beside a row: its text (redacted before it is written), and its place in the answer queue."""
 
     content: KeptWords | None = None
     review: Review | None = None
@@ -77,7 +77,7 @@ class RequestLog:
         self._closing = False
 
     async def start(self) -> None:
-        """Begins to write."""
+        """Starts writing."""
         self._tasks = [asyncio.create_task(self._write_all()), asyncio.create_task(self._flush_all())]
 
     async def stop(self) -> None:
@@ -100,7 +100,7 @@ class RequestLog:
         await asyncio.shield(self.put(row, kept))
 
     def put(self, row: RequestRow, kept: KeptRequest | None = None) -> asyncio.Future[None]:
-        """Hands ``row`` over without waiting: for a caller that has gone. The future ends as ``record`` does; nobody has to look at it."""
+        """Enqueues ``row`` without waiting, for a caller that has gone. The future ends as ``record`` does; nobody has to await it."""
         committed = asyncio.get_running_loop().create_future()
         committed.add_done_callback(_report_loss)
         self._waiting.append(_Entry(row, kept, committed, time.monotonic() + self._patience))
@@ -184,12 +184,12 @@ class RequestLog:
 
 
 def counts(row: RequestRow) -> bool:
-    """True for a request that its tenant is charged with: a release was to answer it, and not in the shadow of another."""
+    """True for a request charged to its tenant: answered by a release, and not as shadow traffic."""
     return row.release is not None and row.arm != SHADOW
 
 
 def amounts_of(rows: Sequence[RequestRow]) -> Amounts:
-    """What the rows used up."""
+    """Amounts used by the rows."""
     charged = [row for row in rows if counts(row)]
     return Amounts(
         len(charged),
@@ -200,7 +200,7 @@ def amounts_of(rows: Sequence[RequestRow]) -> Amounts:
 
 
 def usage_of(rows: Sequence[RequestRow], gateway: str) -> list[Usage]:
-    """What the rows used up, by the windows in which their requests came."""
+    """Amounts used by the rows, per quota window."""
     windows: dict[tuple[Period, datetime], list[RequestRow]] = defaultdict(list)
     for row in rows:
         for period in get_args(Period):
@@ -212,7 +212,7 @@ def usage_of(rows: Sequence[RequestRow], gateway: str) -> list[Usage]:
 
 
 def usage_of_keys(rows: Sequence[RequestRow], gateway: str) -> list[KeyUsage]:
-    """The same, by the API keys that asked."""
+    """The same, per API key."""
     windows: dict[tuple[str, KeyPeriod, datetime], list[RequestRow]] = defaultdict(list)
     for row in rows:
         for period in get_args(KeyPeriod):

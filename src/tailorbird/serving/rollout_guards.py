@@ -48,14 +48,14 @@ from tailorbird.stats.sequential import (
 
 
 def live_findings(kpis: Sequence[LiveKpi], votes: Iterable[Votes], confidence: float) -> tuple[LiveFinding, ...]:
-    """One finding a KPI, in their order."""
+    """One finding per KPI, in their order."""
     found = {one.metric: one for one in votes}
     nothing = {kpi.metric: Votes(metric=kpi.metric, said=0, units=0, total=0.0) for kpi in kpis}
     return tuple(_live_finding(kpi, found.get(kpi.metric, nothing[kpi.metric]), (1 - confidence) / 2) for kpi in kpis)
 
 
 def unproven_kpis(findings: Iterable[LiveFinding]) -> str:
-    """What is missing, in words; empty where nothing is."""
+    """Sentence on the KPIs that are not proven yet; empty where all are."""
     return "; ".join(finding.text for finding in findings if finding.standing != "proven")
 
 
@@ -112,7 +112,7 @@ class _Period:
 
 
 def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime, votes: Iterable[Votes] = ()) -> GuardReport:
-    """What the counts say, and the ``votes`` on the release's answers. ``action`` is None while there is nothing to do."""
+    """Report on the guards, from tallies and ``votes``. ``action`` is None while there is nothing to do."""
     periods = tuple(_periods(rollout, tallies))
     level = rollout.plan.alpha / len(rollout.plan.guards)
     findings = tuple(_finding(guard, periods, level) for guard in rollout.plan.guards)
@@ -137,7 +137,7 @@ def evaluate_guards(rollout: Rollout, tallies: Iterable[ArmTally], now: datetime
 def segments(
     rollout: Rollout, by: Literal["channel", "language", "length"], tallies: Iterable[ArmTally], whole: GuardReport
 ) -> tuple[SegmentFinding, ...]:
-    """Each guard within each segment, and where it is surely the other way round than in the whole."""
+    """Findings of each guard within each segment, and where its sign is reversed for certain."""
     divided: dict[str, list[ArmTally]] = defaultdict(list)
     for tally in tallies:
         divided[tally.segment].append(tally)

@@ -22,7 +22,7 @@ _AT_ONCE, _MOST_WAITING = 4, 64
 
 @dataclass(frozen=True)
 class ShadowedRequest:
-    """A request as it was answered: its row, the text that was given (None where nothing was), the groups of its key."""
+    """Answered request: its row, the answer's text (None without one), the groups of its key."""
 
     row: RequestRow
     given: str | None
@@ -32,7 +32,7 @@ class ShadowedRequest:
 
 
 class ShadowTraffic:
-    """Mirrors requests until ``stop``."""
+    """Shadow requests until ``stop``."""
 
     def __init__(self, answering: AnswerService, journal: RequestLog) -> None:
         self._answering = answering
@@ -41,14 +41,14 @@ class ShadowTraffic:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ask(self, arm: TrafficArm, asked: ShadowedRequest) -> None:
-        """Puts the question to ``arm``; returns at once."""
+        """Sends the request to ``arm``; returns at once."""
         if len(self._tasks) < _MOST_WAITING:
             task = asyncio.create_task(self._ask(arm, asked))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Ends what is under way; it leaves no rows."""
+        """Cancels what is under way; it leaves no rows."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
