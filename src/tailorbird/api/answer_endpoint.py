@@ -67,7 +67,7 @@ def _bytes_of_prompt(prompt: PromptSpec) -> int:
 
 @dataclass(frozen=True)
 class AnswerContext:
-    """What answering a conversation needs."""
+    """Dependencies of the answer endpoints."""
 
     routes: AliasRoutes
     answering: AnswerService
@@ -85,7 +85,8 @@ def _pieces(answering: AnswerService, _body: RequestBase) -> Answers:
 
 @dataclass(frozen=True)
 class RouteBehaviour:
-    """How one route is asked and answers. ``answers`` says what is made of a question: by default, what the release is there for."""
+    """Request parser and answer formatter of one route. ``answers`` says what is made of a question: by default, what the release is
+    there for."""
 
     path: str
     parse: Callable[[bytes], RequestBase]

@@ -69,7 +69,7 @@ class RequestBase(StrictModel):
     @property
     @abstractmethod
     def conversations(self) -> tuple[tuple[Message, ...], ...]:
-        """What is to be answered, each for itself."""
+        """Conversations to answer, each on its own."""
 
     @property
     def is_mirrored(self) -> bool:
@@ -83,7 +83,7 @@ class RequestBase(StrictModel):
 
     @property
     def keeps_to(self) -> str | None:
-        """Whom to keep on one arm."""
+        """Key that keeps a caller on one arm."""
         return self.user
 
     def segments(self, headers: Mapping[str, str]) -> tuple[str, str]:

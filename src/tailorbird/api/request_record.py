@@ -25,7 +25,7 @@ _Outcome = Literal["ok", "error", "refused", "aborted"]
 
 @dataclass(frozen=True)
 class RecordingContext:
-    """Where requests are written down and counted, and at what prices."""
+    """Dependencies of request recording: rows, metrics, prices."""
 
     journal: RequestLog
     clock: Clock
@@ -124,7 +124,7 @@ class RequestRecord:
 
     @property
     def created(self) -> int:
-        """When the request came, in seconds since 1970."""
+        """Unix time of the request."""
         return int(self.at.timestamp())
 
     @property
@@ -139,7 +139,7 @@ class RequestRecord:
 
     @property
     def cached_tokens(self) -> int:
-        """Of the tokens read, those known from earlier."""
+        """Prompt tokens found in the KV cache."""
         return sum(answer.cached_tokens for answer in self.answers)
 
     @property

@@ -19,7 +19,7 @@ DONE = "data: [DONE]\n\n"
 
 
 class AnswerFormatter(Protocol):
-    """How a route words its answers. ``index`` is the place of the text that is answered."""
+    """Response format of a route. ``index`` is the place of the text that is answered."""
 
     def whole(self, account: RequestRecord, arm: TrafficArm, answers: Sequence[Sequence[AnswerPiece]]) -> dict[str, Any]:
         """All answers."""
@@ -30,7 +30,7 @@ class AnswerFormatter(Protocol):
         ...
 
     def ending(self, account: RequestRecord, arm: TrafficArm, *, usage: bool) -> str:
-        """What a stream ends with once the rows are written; with ``usage``, which callers ask for, the token counts."""
+        """Last events of a stream, once the rows are written; with ``usage``, which callers ask for, the token counts."""
         ...
 
 
@@ -164,7 +164,7 @@ def text_of(pieces: Sequence[AnswerPiece]) -> str:
 
 
 def origin_of(arm: TrafficArm, last: AnswerPiece) -> dict[str, Any]:
-    """What OpenAI has no word for, of an answer whose last piece is ``last``."""
+    """Fields below ``tailorbird`` of an answer whose last piece is ``last``."""
     origin: dict[str, Any] = {"release": arm.release, "arm": arm.name} | ({"referred": True} if last.referred else {})
     return origin if last.probabilities is None else origin | {"probabilities": last.probabilities}
 

@@ -65,7 +65,7 @@ class SessionActors:
         return self.entrance.deps
 
     async def actor(self, request: Request) -> Actor:
-        """Whose session ``request`` shows. Raises Unauthenticated, Forbidden (by cookie, and nothing says that a page of ours sent it)."""
+        """Actor of the session that ``request`` shows. Raises Unauthenticated, Forbidden (by cookie, and not from a page of ours)."""
         actor = await self.run(actor_of, self.deps, secret_of(request))
         request.scope[TENANT] = actor.tenant
         return actor

@@ -96,7 +96,7 @@ _EMBED = RouteBehaviour("/v1/embeddings", retrieval_requests.parse_embedding, _v
 
 
 def chat_routes(chat: AnswerContext, authenticate: Authenticator) -> APIRouter:
-    """All five."""
+    """Routes of all five answer endpoints."""
     told = error_answers(400, 401, 403, 404, 413, 429, 500, 503) | {200: {"content": STREAM}}
     router = APIRouter(tags=["answer"], dependencies=API_KEY, responses=told)
     router.add_api_route(

@@ -70,7 +70,7 @@ class RequestAdmission:
         return self._begin(servable, prompt, make, tell, asker)
 
     def follow(self, servable: Digest, prompt: Conversation, answer: str, tell: Callable[[Followed | TailorbirdError], object]) -> Cancel:
-        """What predicts each token of ``answer``, the end of the turn included, after ``prompt``."""
+        """Hidden states that predict each token of ``answer``, the end of the turn included, after ``prompt``."""
 
         def make(given: _Given) -> EngineJob:
             [tokens] = given.loaded.chat.answers([answer])

@@ -63,7 +63,7 @@ def _again(error: TailorbirdError) -> TailorbirdError:
 
 
 def defect(error: BaseException) -> Internal:
-    """What a caller is told of an error that should not happen; the log has the rest."""
+    """Error for a caller after an unexpected exception; the log has the rest."""
     _log.error("a step of the engine failed", exc_info=error)
     return Internal("the engine failed on this request", "look at the engine's log", code="engine_defect")
 

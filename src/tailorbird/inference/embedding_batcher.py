@@ -60,7 +60,7 @@ class EmbeddingBatcher:
             return True
 
     def close(self) -> None:
-        """Tells all who wait that there will be no vector."""
+        """Fails all waiting requests."""
         with self._changed:
             self._closed = True
             left, self._waiting = self._waiting, []

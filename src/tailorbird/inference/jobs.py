@@ -18,7 +18,7 @@ from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
 
 
 class WeightLease:
-    """Keeps a servable's weights in memory until the job ends, however it ends. ``over`` is called once, then; ``failed`` is told why."""
+    """Lease on a servable's weights until the job ends, however it ends. ``over`` is called once, then; ``failed`` is told why."""
 
     def __init__(self, loaded: Loaded, over: Callable[[], None], failed: Callable[[TailorbirdError], object]) -> None:
         self._loaded = loaded
@@ -29,7 +29,7 @@ class WeightLease:
 
     @property
     def adapter(self) -> Any:
-        """What changes the weights; None: nothing."""
+        """Adapter of the job; None: bare weights."""
         return self._loaded.adapter
 
     def end(self) -> bool:
@@ -51,7 +51,7 @@ TellChunk = Callable[[Chunk], bool]
 
 
 class GenerationFormat(NamedTuple):
-    """How an answer is written: its format, where it ends, how it is drawn."""
+    """Format of an answer: constraint, stop strings, sampling."""
 
     chat: ChatFormat
     drawer: RowSampler
@@ -81,7 +81,7 @@ class GenerationJob:
 
     @property
     def adapter(self) -> object:
-        """What it is computed with."""
+        """Adapter of the job."""
         return self._holding.adapter
 
     def choose(self, choice: SampledToken) -> None:
@@ -145,7 +145,7 @@ Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
 class ScoringJob:
-    """What labels and texts have in common: they are weighed, not chosen."""
+    """Base of scoring jobs, whose tokens are scored and not sampled."""
 
     drawer = None
 
@@ -161,7 +161,7 @@ class ScoringJob:
 
     @property
     def adapter(self) -> object:
-        """What it is computed with."""
+        """Adapter of the job."""
         return self._holding.adapter
 
     def choose(self, choice: SampledToken) -> None:
@@ -228,7 +228,8 @@ Side = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
 
 
 def likelihood_of(tokens: Sequence[int], said: Side, other: Side | None) -> Likelihood:
-    """Of ``tokens`` by ``said``; ``divergence`` is KL(other || said), averaged over the tokens. Both models must read the same tokens."""
+    """Likelihood of ``tokens`` under ``said``; ``divergence`` is KL(other || said), averaged over the tokens. Both models must have
+    one tokenizer."""
     nats, apart = 0.0, 0.0
     for start in range(0, len(tokens), _LOGIT_ROWS):
         said_RV = _nats(said, start)

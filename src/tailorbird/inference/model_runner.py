@@ -20,7 +20,7 @@ _log = logging.getLogger("tailorbird.engine")
 
 
 class EngineJob(Protocol):
-    """What a sequence is computed for. ``drawer`` is set where its results are tokens to choose."""
+    """Job of a sequence. ``drawer`` is set where its next tokens are sampled."""
 
     @property
     def sequence(self) -> TokenSequence:
@@ -29,12 +29,12 @@ class EngineJob(Protocol):
 
     @property
     def tree(self) -> LabelTrie | None:
-        """What hangs under the last token."""
+        """Label trie below the last token."""
         ...
 
     @property
     def drawer(self) -> RowSampler | None:
-        """How its tokens are drawn; None where they are weighed."""
+        """Sampler of its tokens; None where they are scored."""
         ...
 
     @property
@@ -44,7 +44,7 @@ class EngineJob(Protocol):
 
     @property
     def adapter(self) -> Any:
-        """What it is computed with; None: the bare weights."""
+        """Adapter of the job; None: bare weights."""
         ...
 
     def choose(self, choice: SampledToken) -> None:

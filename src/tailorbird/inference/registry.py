@@ -71,7 +71,7 @@ class Loaded:
 
     @property
     def adapter(self) -> Any:
-        """What changes the decoder; None: nothing."""
+        """Adapter of the decoder; None: bare weights."""
         return self.weights[1].content if len(self.weights) > 1 else None
 
     @property
@@ -238,7 +238,7 @@ class Registry:
         weights.content, weights.seal = content, sealing.result()
 
     def make_room(self) -> None:
-        """Puts out what nobody uses where the budget no longer holds: something beside the weights has grown."""
+        """Evicts unused servables where the budget no longer holds, since something beside the weights has grown."""
         with self._loading, self.lock:
             self._make_room(None)
 

@@ -114,7 +114,7 @@ class EngineWorker:
         return self._pulse.overdue
 
     def state(self) -> EngineState:
-        """What is being computed."""
+        """Sequences running and waiting."""
         with self._changed:
             lanes = list(self._lanes.values())
             return EngineState(

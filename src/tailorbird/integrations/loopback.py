@@ -87,7 +87,7 @@ class LoopbackDriver:
                     yield _chunk(line)
 
     async def retrieve(self, release: Digest, text: str, groups: frozenset[str], count: int) -> list[RetrievedEntry]:
-        """What the release looks up for ``text``."""
+        """Entries that the release retrieves for ``text``."""
         request = RetrieveRequest(release=release, text=text, groups=groups, count=count)
         answer = await self._call("POST", "/retrieve", request, seconds=_ANSWER)
         return [RetrievedEntry.model_validate(one) for one in json.loads(answer)]
@@ -103,7 +103,7 @@ class LoopbackDriver:
         return Embeddings.model_validate_json(await self._call("POST", "/embed", request, seconds=_ANSWER))
 
     async def state(self) -> EngineState:
-        """What the engine is doing."""
+        """State of the engine."""
         response = await self._send("GET", "/state", None, seconds=_QUICK)
         return EngineState.model_validate_json(response.content)
 

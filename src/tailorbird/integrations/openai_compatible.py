@@ -69,7 +69,7 @@ class OpenAiDriver:
         return tuple(self._servables)
 
     async def state(self) -> EngineState:
-        """What is loaded; the server says nothing more."""
+        """Loaded releases; the server reports nothing more."""
         held = self._servables.items()
         return EngineState(
             releases=tuple(Residency(release=each, tenant=found.tenant, resident=True, pinned=False) for each, found in held)
@@ -203,7 +203,7 @@ def reached() -> Iterator[None]:
 
 
 def refusal(status: int, body: bytes) -> TailorbirdError:
-    """What the server's refusal means. Its words are not passed on: they may quote the prompt."""
+    """Error for a refusal of the server. Its words are not passed on: they may quote the prompt."""
     if status == 429:
         return Exhausted("too many requests wait for this model", "try again in a second", code="engine_busy")
     if status in (400, 422) and any(sign in body.lower() for sign in _TOO_LONG):
@@ -244,7 +244,7 @@ def _format(schema: str) -> dict[str, Any]:
 
 
 def unsupported() -> InvalidInput:
-    """Why a release whose labels are scored, or that looks something up, is not served here."""
+    """Reason why a release with label scores or retrieval is not served here."""
     return InvalidInput(
         "this engine can neither score labels nor look anything up", "serve the release with the engine torch", code="scoring_unsupported"
     )

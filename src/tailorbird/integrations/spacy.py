@@ -34,7 +34,7 @@ def load_names() -> tuple[Any, str]:
 
 
 def described(model: str) -> str:
-    """Which spaCy, and which model: another one may find other names."""
+    """Versions of spaCy and of the model: another one may find other names."""
     return f"spacy {version('spacy')}, {model} {version(model)}"
 
 

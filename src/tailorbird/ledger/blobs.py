@@ -107,7 +107,7 @@ class LocalBlobs:
                     yield path.name
 
     def local(self, name: str) -> Path:
-        """Where the file lies, or would."""
+        """Path of the file, present or not."""
         return self._root / name[:2] / name[2:4] / name
 
 

@@ -55,7 +55,7 @@ class Database(Protocol):
         ...
 
     def pulse(self) -> object | None:
-        """What is another after a commit, told at once and without a transaction; None where only the database can tell."""
+        """Token that changes with every commit, read without a transaction; None where only the database can tell."""
         ...
 
     def close(self) -> None:
@@ -114,7 +114,7 @@ def revision_of(connection: Connection) -> str | None:
 
 
 def alembic_config(connection: Connection) -> Config:
-    """What alembic's commands need to work on this connection, inside its transaction."""
+    """Alembic configuration for this connection, inside its transaction."""
     from alembic.config import Config  # a tenth of a second to import, and needed only when the schema changes
 
     config = Config()

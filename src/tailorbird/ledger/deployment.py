@@ -114,7 +114,7 @@ class Requests:
         return sum(self._connection.execute(blank.where(requests.c.id.in_(some))).rowcount for some in portions(named))
 
     def traffic(self, start: datetime, stop: datetime) -> tuple[Traffic, ...]:
-        """What each release answered under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release.
+        """Traffic of each release under each alias from ``start`` (inclusive) to ``stop`` (exclusive), by alias and release.
 
         Latencies are exact nearest-rank percentiles over the requests that were not refused: a refusal takes no time, and many of them
         would hide a slow model. They are 0 where everything was refused.

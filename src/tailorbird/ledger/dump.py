@@ -33,14 +33,14 @@ _ROWS_AT_ONCE = 2000
 
 
 class StatedFile(Value):
-    """What the manifest says of a table's file. ``sha256`` in hex."""
+    """Manifest entry of a table's file. ``sha256`` in hex."""
 
     rows: int
     sha256: str
 
 
 class DumpManifest(Value):
-    """What a dump is: ``files`` by table."""
+    """Manifest of a dump: ``files`` by table."""
 
     format: Literal[1] = 1
     revision: str

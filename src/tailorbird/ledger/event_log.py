@@ -85,7 +85,7 @@ class Events:
         return after.size
 
     def size(self) -> int:
-        """How many entries the log has."""
+        """Number of entries of the log."""
         return self._frontier().size
 
     def root(self) -> str:

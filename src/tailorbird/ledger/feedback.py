@@ -30,7 +30,7 @@ class FeedbackBook:
         upsert(self._connection, feedback, [said.model_dump() | {"kind": said.kind.value}], replaced=("value", "score", "at"))
 
     def of(self, request: str) -> tuple[Feedback, ...]:
-        """What was said of a request, oldest first."""
+        """Feedback on a request, oldest first."""
         mine = select_fields(feedback, Feedback).where(feedback.c.tenant == self._tenant, feedback.c.request == request)
         return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at)))
 
@@ -41,7 +41,7 @@ class FeedbackBook:
         return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at.desc()).limit(limit)))
 
     def marks(self, release: Digest, since: datetime) -> tuple[Marks, ...]:
-        """What was said at or after ``since`` of answers of ``release``, by kind; only what has a score."""
+        """Scored feedback at or after ``since`` on answers of ``release``, by kind."""
         same = (requests.c.tenant == feedback.c.tenant) & (requests.c.id == feedback.c.request)
         said = select(feedback.c.kind, func.count().label("n"), func.avg(feedback.c.score).label("mean")).join(requests, same)
         here = (feedback.c.tenant == self._tenant, requests.c.release == release, feedback.c.at >= since, feedback.c.score.is_not(None))
@@ -49,7 +49,7 @@ class FeedbackBook:
         return tuple(value_of(Marks, row) for row in rows)
 
     def count(self, releases: Collection[Digest]) -> int:
-        """How much was ever said of answers of ``releases``."""
+        """Number of feedback entries on answers of ``releases``."""
         same = (requests.c.tenant == feedback.c.tenant) & (requests.c.id == feedback.c.request)
         said = select(func.count()).select_from(feedback).join(requests, same).where(feedback.c.tenant == self._tenant)
         return sum(self._connection.execute(said.where(requests.c.release.in_(some))).scalar_one() for some in portions(releases))
@@ -99,7 +99,7 @@ class Reviews:
         return tuple(value_of(Review, row) for row in rows)
 
     def count(self) -> int:
-        """How many items are open."""
+        """Number of open items."""
         open_ones = select(func.count()).select_from(reviews).where(reviews.c.tenant == self._tenant, reviews.c.state == "open")
         return int(self._connection.execute(open_ones).scalar_one())
 
@@ -135,13 +135,13 @@ class Contents:
         insert_all_new(self._connection, contents, [one.model_dump() for one in kept])
 
     def get(self, request: str) -> KeptWords | None:
-        """What is kept of a request."""
+        """Kept content of a request."""
         mine = select_fields(contents, KeptWords).where(contents.c.tenant == self._tenant, contents.c.request == request)
         row = self._connection.execute(mine).one_or_none()
         return value_of(KeptWords, row) if row else None
 
     def page(self, after: str, limit: int) -> tuple[KeptWords, ...]:
-        """What is kept, by request: the ``limit`` first after ``after``."""
+        """Kept content by request: the first ``limit`` after ``after``."""
         mine = select_fields(contents, KeptWords).where(contents.c.tenant == self._tenant, contents.c.request > after)
         return tuple(value_of(KeptWords, row) for row in self._connection.execute(mine.order_by(contents.c.request).limit(limit)))
 

@@ -32,7 +32,7 @@ class Usages:
         upsert(self._connection, key_usage, [one.model_dump() | {"tenant": self._tenant} for one in counted], summed=_COUNTS)
 
     def used(self, period: Period, start: datetime) -> Amounts:
-        """What all gateways counted in the window that began at ``start``."""
+        """Usage counted by all gateways in the window that began at ``start``."""
         window = (usage.c.tenant == self._tenant, usage.c.period == period, usage.c.start == start)
         return _amounts(self._connection.execute(_sums().where(*window)).one())
 
@@ -50,7 +50,7 @@ class StoredArtifacts:
         insert_all_new(self._connection, stored, rows)
 
     def counted(self, named: Collection[Digest]) -> frozenset[Digest]:
-        """Those of ``named`` that are counted."""
+        """Members of ``named`` that are counted."""
         found: set[Digest] = set()
         for some in portions(map(_name, named)):
             asked = select(stored.c.name).where(stored.c.tenant == self._tenant, stored.c.name.in_(some))
@@ -63,7 +63,7 @@ class StoredArtifacts:
             self._connection.execute(delete(stored).where(stored.c.tenant == self._tenant, stored.c.name.in_(some)))
 
     def total(self) -> Storage:
-        """How many there are, and their bytes."""
+        """Number of artifacts, and their bytes."""
         summed = select(func.count(), func.coalesce(func.sum(stored.c.bytes), 0)).where(stored.c.tenant == self._tenant)
         artifacts, size = self._connection.execute(summed).one()
         return Storage(artifacts=int(artifacts), bytes=int(size))
@@ -80,7 +80,7 @@ class AllUsage:
         self._connection = connection
 
     def by_others(self, gateway: str, starts: Mapping[Period, datetime]) -> dict[tuple[str, Period], Amounts]:
-        """What other gateways than ``gateway`` counted in those windows, by tenant and period."""
+        """Usage counted by gateways other than ``gateway`` in those windows, by tenant and period."""
         windows: list[ColumnElement[bool]] = [and_(usage.c.period == period, usage.c.start == start) for period, start in starts.items()]
         others = _sums(usage.c.tenant, usage.c.period).where(usage.c.gateway != gateway, or_(*windows))
         rows = self._connection.execute(others.group_by(usage.c.tenant, usage.c.period))
@@ -112,7 +112,7 @@ class Gateways:
         self._connection = connection
 
     def beat(self, gateway: str, moves: int, at: datetime) -> None:
-        """Says that ``gateway`` serves, with every alias as of the move number ``moves``."""
+        """Records a heartbeat of ``gateway``, with every alias as of the move number ``moves``."""
         upsert(self._connection, gateways, [{"id": gateway, "moves": moves, "at": at}], replaced=("moves", "at"))
 
     def serving(self, since: datetime) -> dict[str, int]:
@@ -120,7 +120,7 @@ class Gateways:
         return {row.id: row.moves for row in self._connection.execute(select(gateways).where(gateways.c.at >= since))}
 
     def leave(self, gateway: str) -> None:
-        """Says that ``gateway`` serves no more."""
+        """Removes ``gateway``."""
         self._connection.execute(delete(gateways).where(gateways.c.id == gateway))
 
 

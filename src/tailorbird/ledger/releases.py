@@ -83,7 +83,7 @@ class Releases:
         return tuple(self._release(row) for row in self._connection.execute(self._newest().limit(limit).offset(skip)).all())
 
     def count(self) -> int:
-        """How many there are."""
+        """Number of releases."""
         return int(self._connection.execute(select(func.count()).select_from(self._newest().subquery())).scalar_one())
 
     def move(self, digest: Digest, before: ReleaseState, after: ReleaseState) -> None:
@@ -147,7 +147,7 @@ class Looks:
         return int(self._connection.execute(same).scalar_one())
 
     def count(self, objective_name: str) -> int:
-        """How many looks were taken."""
+        """Number of looks taken."""
         taken = select(func.count()).where(looks.c.tenant == self._tenant, looks.c.objective_name == objective_name)
         return int(self._connection.execute(taken).scalar_one())
 

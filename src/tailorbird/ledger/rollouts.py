@@ -62,7 +62,7 @@ class Rollouts:
             raise Conflict("the rollout has moved meanwhile", "look where it stands: tailorbird rollout show", code="rollout_moved")
 
     def tallies(self, alias: str, since_version: int, by: Segmented | None = None, start: datetime | None = None) -> tuple[ArmTally, ...]:
-        """What each release did under each version of the alias from ``since_version`` on."""
+        """Counts of each release under each version of the alias from ``since_version`` on."""
         window = [
             requests.c.tenant == self._tenant,
             requests.c.alias == alias,
@@ -74,7 +74,7 @@ class Rollouts:
         return tuple(_tally(row) for row in self._connection.execute(_counts(_by_unit(and_(*window), _segment(by)))))
 
     def votes(self, alias: str, release: str, since_version: int = 0, start: datetime | None = None) -> tuple[Votes, ...]:
-        """What users said of the answers that they got from ``release``, by kind."""
+        """Users' feedback on answers of ``release``, by kind."""
         window = [
             requests.c.tenant == self._tenant,
             requests.c.alias == alias,

@@ -78,7 +78,7 @@ class Runs:
         return tuple(value_of(Run, row) for row in self._connection.execute(asked))
 
     def count(self) -> int:
-        """How many runs there are."""
+        """Number of runs."""
         return int(self._connection.execute(select(func.count()).where(runs.c.tenant == self._tenant)).scalar_one())
 
     def set_state(self, run: str, state: RunState) -> None:

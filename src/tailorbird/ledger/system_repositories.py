@@ -100,7 +100,7 @@ class Tenants:
         return value_of(Session, row) if row else None
 
     def aliases_moved(self) -> int:
-        """How often any alias was moved."""
+        """Total number of alias moves."""
         return int(self._connection.execute(select(alias_moves.c.count)).scalar_one())
 
 

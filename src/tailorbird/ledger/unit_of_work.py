@@ -98,7 +98,7 @@ class SqlLedger:
         self._database.flush(scrub=scrub)
 
     def pulse(self) -> object | None:
-        """What is another after a commit; None where only the database can tell."""
+        """Token that changes with every commit; None where only the database can tell."""
         return self._database.pulse()
 
     def migrate(self) -> None:

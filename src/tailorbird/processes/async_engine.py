@@ -26,18 +26,18 @@ from tailorbird.ports.engine import (
 
 
 class AsyncEngine:
-    """Puts requests to ``engine`` and waits for what it tells."""
+    """Asynchronous access to ``engine``."""
 
     def __init__(self, engine: LiveEngine) -> None:
         self._engine = engine
 
     @property
     def loaded(self) -> tuple[Digest, ...]:
-        """What the engine holds."""
+        """Releases that the engine holds."""
         return self._engine.loaded()
 
     def state(self) -> EngineState:
-        """What the engine is doing."""
+        """State of the engine."""
         return self._engine.state()
 
     def check_gets_on(self) -> None:
@@ -62,7 +62,7 @@ class AsyncEngine:
         return found
 
     async def retrieve(self, request: RetrieveRequest) -> list[RetrievedEntry]:
-        """What a release looks up for one text."""
+        """Entries that a release retrieves for one text."""
         found = await asyncio.to_thread(self._engine.retrieve, request.release, [request.text], request.groups, request.count)
         return found[0]
 

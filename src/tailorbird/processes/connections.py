@@ -34,7 +34,7 @@ _WANTED = 65_536
 
 
 class Connection(Protocol):
-    """What is counted."""
+    """Connection as the limits count it."""
 
     @property
     def is_answered(self) -> bool:
@@ -111,7 +111,7 @@ class ConnectionLimits:
 
 
 def connection_limits_for(proxies: Sequence[str]) -> ConnectionLimits:
-    """As many as this process's descriptors allow, whose limit is raised as far as the system lets."""
+    """Limits within this process's descriptors, whose limit is raised as far as the system allows."""
     descriptors = raise_descriptors()
     most = max(16, min(MOST, (descriptors - _RESERVED) // 2))
     return ConnectionLimits(most, max(8, most // _SHARE), proxies)

@@ -239,7 +239,7 @@ async def _beside(serving: asyncio.Task[None], server: Server, supervisor: Super
 
 
 def announce(listening: Listening, port: int) -> None:
-    """Says where the gateway listens, and aloud when others can read what passes."""
+    """Logs where the gateway listens, with a warning when traffic is not encrypted."""
     scheme = "https" if listening.tls else "http"
     base = f"{scheme}://{_reached_as(listening.host)}:{port}"
     _log.info("serving on %s://%s:%s (ready when /readyz says so); end it with Ctrl-C", scheme, listening.host, port)

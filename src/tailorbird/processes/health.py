@@ -40,7 +40,7 @@ class HealthMonitor:
                 await self._task
 
     def condition(self) -> WorkspaceHealth:
-        """What was seen last; when that is long ago, that the record does not answer."""
+        """Latest health; when that is old, that the ledger does not answer."""
         return self._seen if time.monotonic() - self._at < _STALE_AFTER else _SILENT
 
     async def _look(self) -> None:

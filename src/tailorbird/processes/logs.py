@@ -123,7 +123,7 @@ class _Json(logging.Formatter):
 
 
 def trace_of(error: BaseException) -> str:
-    """Where a defect happened, and of what kind it is, cause by cause. Not its words: those of a library may quote what was sent.
+    """Places and types of an exception, cause by cause, without its message: a library's may quote what was sent.
 
     Errors of our own tree never quote it, so theirs are told.
     """

@@ -34,7 +34,7 @@ WORKER = Role.WORKER.value
 
 @dataclass
 class Schedule:
-    """Something that is due ``every`` so often, first at once. ``last`` is when it was last begun, on the monotonic clock."""
+    """Task that is due ``every`` so often, first at once. ``last`` is when it was last begun, on the monotonic clock."""
 
     name: str
     every: timedelta
@@ -75,7 +75,7 @@ def sign_and_ship(deps: Dependencies) -> Schedule:
 
 
 def purge_expired(deps: Dependencies) -> Schedule:
-    """Deletes kept words whose time is over, and counts of minutes long past."""
+    """Deletes expired content, and counts of past minutes."""
     return Schedule("purge", timedelta(minutes=10), lambda: tenants.purge(deps))
 
 
@@ -95,17 +95,17 @@ def guard_rollouts(deps: Dependencies) -> Schedule:
 
 
 def raise_clock_floor(deps: Dependencies) -> Schedule:
-    """Notes the time in the record, so that no clock that is set back makes valid again what has expired."""
+    """Raises the clock floor of the ledger, so that a clock that is set back revives nothing that has expired."""
     return Schedule("time", _MIND_TIME_EVERY, lambda: clock_floor.keep_time(deps))
 
 
 def record_denial_floods(deps: Dependencies) -> Schedule:
-    """Writes down how many denials were only counted."""
+    """Records how many denials were only counted."""
     return Schedule("denials", timedelta(seconds=30), lambda: tell_denials(deps))
 
 
 def check_production(deps: Dependencies) -> Schedule:
-    """Looks at the production of every tenant whose worker key is here."""
+    """Checks the production of every tenant whose worker key is here."""
     return Schedule("watch", deps.upkeep.watch_every, lambda: _check_production(deps))
 
 

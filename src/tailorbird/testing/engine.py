@@ -61,7 +61,7 @@ class MemoryEncoder:
         return sum(len(text.split()) for text in texts)
 
     def relate(self, folder: Path, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """How many words a pair shares."""
+        """Number of words that a pair shares."""
         del folder
         return [float(len(set(words(question)) & set(words(text)))) for question, text in pairs]
 
@@ -127,7 +127,7 @@ class MemoryEngine:
         return partial(wanted.__setitem__, 0, False)
 
     def state(self) -> EngineState:
-        """What is loaded."""
+        """Loaded servables."""
         held = tuple(
             Residency(release=each, tenant=found.tenant, resident=True, pinned=self._pinned[each], loads=1)
             for each, found in self._loaded.items()

@@ -11,7 +11,7 @@ from tailorbird.ports.tracker import TrackedTraining
 
 
 class FixedClock:
-    """Tells the time it was set to."""
+    """Clock that shows the time it was set to."""
 
     def __init__(self, at: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._at = at

@@ -54,7 +54,7 @@ def shared_prefix(rows: Sequence[TokenizedRow]) -> int:
 
 
 def narrowed_prefix(first: TokenizedRow, row: TokenizedRow, shared: int) -> int:
-    """What remains of a prefix of ``shared`` tokens of ``first`` when ``row`` joins."""
+    """Length that remains of a prefix of ``shared`` tokens of ``first`` when ``row`` joins."""
     shared = min(shared, row.read - 1)
     if first.ids[:shared] == row.ids[:shared]:
         return shared
@@ -62,7 +62,7 @@ def narrowed_prefix(first: TokenizedRow, row: TokenizedRow, shared: int) -> int:
 
 
 def packed_tokens(rows: Sequence[TokenizedRow]) -> int:
-    """How many tokens ``rows`` are together, packed."""
+    """Number of tokens of ``rows``, packed."""
     prefix = shared_prefix(rows)
     return prefix + sum(len(row.ids) - 1 - prefix for row in rows)
 
@@ -130,7 +130,7 @@ class Batches:
         return max(packed_tokens(part) for part in divide(batch, self._settings.token_budget))
 
     def evaluates(self, step: int) -> bool:
-        """Whether the held-out loss is measured after ``step`` steps: evenly through each epoch, its end among them."""
+        """True when the validation loss is measured after ``step`` steps: evenly through each epoch, its end among them."""
         per_epoch, times = self.steps_per_epoch, max(1, self._settings.evaluations_per_epoch)
         return step > 0 and (step - 1) % per_epoch + 1 in {-(-per_epoch * k // times) for k in range(1, times + 1)}
 

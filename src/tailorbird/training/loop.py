@@ -56,7 +56,7 @@ _LAST_CHECKPOINT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class TrainingCourse:
-    """What is learned and what it is measured on; ``labels``: the answers are labels, of which there are few."""
+    """Training rows and validation rows; ``labels``: the answers are labels, of which there are few."""
 
     train: Sequence[TokenizedRow]
     held_out: Sequence[TokenizedRow]

@@ -152,7 +152,7 @@ class Network:
 
     @property
     def can_recompute(self) -> bool:
-        """Whether ``recompute`` has an effect."""
+        """True where ``recompute`` has an effect."""
         return not self.divided
 
     def _as_transformers_does(self, packed: Packed) -> torch.Tensor:

@@ -105,7 +105,7 @@ class Optimiser:
 
     @torch.no_grad()
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Puts ``weights`` in place of the parameters."""
+        """Replaces the parameters by ``weights``."""
         for name, parameter in self._parameters.items():
             parameter.copy_(like(weights[name], parameter))
 
@@ -117,7 +117,7 @@ class Optimiser:
         return kept | {_RANDOM: torch.get_rng_state()}
 
     def fits(self, tensors: dict[str, torch.Tensor]) -> bool:
-        """Whether ``tensors`` hold weights of the names and shapes that are trained here."""
+        """True when ``tensors`` have the names and shapes of the trained weights."""
         held = {name.removeprefix("weight."): tensor.shape for name, tensor in tensors.items() if name.startswith("weight.")}
         return held == {name: parameter.shape for name, parameter in self._parameters.items()}
 

@@ -31,7 +31,7 @@ class ProcessGroup:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes what all share."""
+        """True in the process that writes for all."""
         return self.rank == 0
 
     def share(self, rows: Sequence[_Row]) -> Sequence[_Row]:
@@ -54,7 +54,7 @@ class ProcessGroup:
             parameter.grad = gradient.view_as(parameter)
 
     def any(self, here: bool, device: torch.device) -> bool:
-        """Whether it is so in some process."""
+        """True when it is true in any process."""
         return bool(self.sum(torch.tensor(float(here), device=device)) > 0) if self.size > 1 else here
 
     def most(self, here: int, device: torch.device) -> int:
@@ -111,13 +111,13 @@ def forget_gathered(model: Any) -> None:
 
 
 def share(tensor: torch.Tensor) -> torch.Tensor:
-    """What this process holds of ``tensor``: all of one that is not divided."""
+    """Shard of ``tensor`` in this process: all of one that is not sharded."""
     local: torch.Tensor = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return local
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of ``tensor``, on the CPU where it was divided. Every process must ask."""
+    """Full ``tensor``, on the CPU where it was sharded. Collective: every process must call it."""
     if not isinstance(tensor, DTensor):
         return tensor.detach()
     with torch.no_grad():

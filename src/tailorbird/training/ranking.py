@@ -65,7 +65,7 @@ class TrainableEncoder:
                 setattr(self.model.get_submodule(parent), name, LoraLinear(layer, lora.rank, lora.scaling))
 
     def parameters(self) -> dict[str, nn.Parameter]:
-        """What learns, by name."""
+        """Trained parameters, by name."""
         return {name: parameter for name, parameter in self.model.named_parameters() if parameter.requires_grad}
 
     def mean(self, texts: Sequence[tuple[str, ...]]) -> torch.Tensor:

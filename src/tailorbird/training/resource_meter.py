@@ -99,7 +99,7 @@ def _left_in_container() -> float:
 
 
 def predicted_gib_per_token(model: Any, dtype: torch.dtype) -> float:
-    """What a pass keeps for its backward pass, by formula.
+    """GiB per token that a pass keeps for its backward pass, by formula.
 
     17 widths a token and layer (Korthikanti et al. 2022, arXiv 2205.05198), and the inputs of adapted layers.
     """
@@ -109,7 +109,7 @@ def predicted_gib_per_token(model: Any, dtype: torch.dtype) -> float:
 
 
 class MemoryWatch:
-    """Says whether a pass fits into the memory that is free now, from the largest pass seen, or from ``per_token`` before there was one."""
+    """Memory forecast of a pass, from the largest pass seen, or from ``per_token`` before there was one."""
 
     def __init__(self, device: torch.device, per_token: float, meter: MemoryMeter) -> None:
         self._device = device
@@ -118,7 +118,7 @@ class MemoryWatch:
         self._largest = 0
 
     def fits(self, tokens: int) -> bool:
-        """Whether a pass over ``tokens`` would fit. Memory that the allocator kept of earlier passes counts as free."""
+        """True when a pass over ``tokens`` would fit. Memory that the allocator kept of earlier passes counts as free."""
         if tokens <= self._largest:
             return True
         free = free_gib(self._device)

@@ -46,7 +46,7 @@ class ClockReading:
 
     @property
     def loaded(self) -> bool:
-        """Whether other processes wanted the cores."""
+        """True when other processes wanted the cores."""
         cores = self.passed * usable_cores()
         taken = self.others > LOADED * cores or cores < _TELLING
         return taken and self.waited > LOADED * self.passed * self.threads
@@ -178,7 +178,7 @@ class Barriers:
 
     @property
     def asleep(self) -> bool:
-        """Whether threads sleep at once."""
+        """True when threads sleep at once."""
         return self._leave is not None
 
     def look(self) -> None:

@@ -64,7 +64,7 @@ class ValidationRows:
         return math.fsum(losses) / sum(self.tokens)
 
     def has_risen(self, losses: Sequence[float], best: Sequence[float]) -> bool:
-        """Whether ``losses`` lie above ``best`` for certain; fewer than eight rows say nothing certain."""
+        """True when ``losses`` lie above ``best`` for certain; fewer than eight rows say nothing certain."""
         return len(losses) >= _FEWEST and is_lower(best, losses)
 
 
@@ -125,7 +125,7 @@ class Plateau:
         return state.model_copy(update={"waited": state.waited + added, "waits": (*state.waits, state.step)})
 
     def told(self, state: LoopState) -> TrainingPlateau | None:
-        """What a report says of it; None where the run left the plateau without waiting."""
+        """Plateau for the report; None where the run left it without waiting."""
         if state.left_plateau is not None and not state.waits:
             return None
         references = self._references or state.untrained_row_losses

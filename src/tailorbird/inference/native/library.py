@@ -196,7 +196,7 @@ class NativeBatch(Structure):
 
 
 def why_not() -> str | None:
-    """Why the library cannot be used here; None where it can."""
+    """Reason why the library cannot be used here; None where it can."""
     if platform.machine() not in ("x86_64", "AMD64") or not _multiplies_bf16():
         return "the processor has no AVX512-BF16"
     if _compiler() is None:

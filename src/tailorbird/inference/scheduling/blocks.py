@@ -66,7 +66,7 @@ class BlockPool:
             self._salt_of[key] = salt
 
     def release(self, blocks: list[int]) -> None:
-        """Gives blocks back. Those with a key are kept for later, the end of a beginning the first to go."""
+        """Frees blocks. Those with a key stay cached, the end of a prefix the first to be evicted."""
         for block in reversed(blocks):
             self._holders[block] -= 1
             if self._holders[block]:

@@ -44,7 +44,7 @@ class TokenSequence:
 
     @cached_property
     def root(self) -> bytes:
-        """Where the chain of its keys begins."""
+        """Root key of its chain of prefix keys."""
         return key_of(self.salt, self.groups)
 
     @property
@@ -59,12 +59,12 @@ class TokenSequence:
 
 
 def salt_of(tenant: str, servable: str) -> bytes:
-    """Where the chain of a servable's keys begins: no two tenants and no two servables share a key."""
+    """Root of a servable's prefix keys: no two tenants and no two servables share a key."""
     return hashlib.sha256(f"{tenant}\0{servable}".encode()).digest()
 
 
 def key_of(salt: bytes, groups: frozenset[str]) -> bytes:
-    """Where the chains of those who ask for ``groups`` begin: what stood in the prompts of others is not to be told by time."""
+    """Root of the prefix keys of callers with ``groups``, so that timing does not reveal other groups' prompts."""
     return hashlib.sha256(salt + json.dumps(sorted(groups)).encode()).digest() if groups else salt
 
 
@@ -92,7 +92,7 @@ class FairQueue(Generic[T]):
             yield from items
 
     def waiting_of(self, owner: str) -> int:
-        """How many items of ``owner`` wait."""
+        """Number of waiting items of ``owner``."""
         return len(self._waiting.get(owner, ()))
 
     def add(self, owner: str, item: T) -> None:

@@ -120,7 +120,7 @@ class SampledToken(NamedTuple):
 
 
 class RowSampler:
-    """How one row draws. ``place`` is its place in the call, so that equal prompts of one call differ."""
+    """Sampler of one row. ``place`` is its place in the call, so that equal prompts of one call differ."""
 
     def __init__(self, sampling: Sampling, place: int = 0, constraint: Constraint | None = None) -> None:
         self.sampling = sampling
@@ -179,7 +179,7 @@ def choose(logits_V: torch.Tensor, drawer: RowSampler, greedy: int, *, finite: b
 
 
 def not_finite() -> Internal:
-    """What a request is told whose model computed NaN or infinity."""
+    """Error of a request for which the model computed NaN or infinity."""
     return Internal(
         "the model's output for this request is not finite (NaN or infinity)",
         "look for damaged or diverged weights in this release; roll it back meanwhile",
@@ -188,7 +188,7 @@ def not_finite() -> Internal:
 
 
 class StopWatch:
-    """Lets text through until a stop string appears. Holds back an end that may yet become one."""
+    """Filter that passes text until a stop string appears. Holds back an end that may yet become one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stop for stop in stops if stop)
@@ -196,7 +196,7 @@ class StopWatch:
         self.stopped = False
 
     def feed(self, text: str) -> str:
-        """What can be shown now that ``text`` has come."""
+        """Text that can be shown after ``text`` was added."""
         if self.stopped:
             return ""
         self._held += text
@@ -210,7 +210,7 @@ class StopWatch:
         return shown
 
     def finish(self) -> str:
-        """What was held back, now that no more comes."""
+        """Text held back, at the end of the answer."""
         shown, self._held = self._held, ""
         return shown
 
@@ -238,5 +238,5 @@ class TextStream:
         return self._watch.feed(self._decoder.step(self._tokenizer, token) or "")
 
     def finish(self) -> str:
-        """What is left at the end."""
+        """Remaining text at the end."""
         return self._watch.finish()

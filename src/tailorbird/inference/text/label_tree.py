@@ -39,7 +39,7 @@ class LabelTrie:
 
     @cached_property
     def ancestry(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """How many nodes each node sees of the tree (its depth), and those nodes, one node's after the other's, itself last."""
+        """Number of ancestors of each node (its depth, itself included), and those nodes, one node's after the other's, itself last."""
         chains: list[list[int]] = []
         for node, parent in enumerate(self.parents):
             chains.append([*(chains[parent] if parent >= 0 else []), node])

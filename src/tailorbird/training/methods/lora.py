@@ -269,7 +269,7 @@ class Lora:
         return (DoraLinear if lora.dora else LoraLinear)(linear, lora.rank, lora.scaling)
 
     def rates(self, learner: Learner) -> dict[str, float]:
-        """Those of B, where it learns faster than A."""
+        """Rate multipliers of B, where it learns faster than A."""
         faster = shape_of(learner.settings).b_rate
         return {f"{path}.B": faster for path in adapted_layers(learner.model)} if faster != 1.0 else {}
 

@@ -16,7 +16,7 @@ from tailorbird.text.normalisation import nearest
 
 @dataclass(frozen=True)
 class Learner:
-    """What a method works on: the model, how it is to be trained, and the folder that its weights came from."""
+    """Model under training, its settings, and the folder that its weights came from."""
 
     model: PreTrainedModel
     settings: TrainingSettings

@@ -78,7 +78,7 @@ _ORDER = (PreflightSeverity.BLOCKING, PreflightSeverity.WARNING, PreflightSeveri
 
 
 def examine(job: TrainingJob) -> Examination:
-    """Everything that can be known about ``job`` before it runs. What the job's own checks raise becomes a blocking finding."""
+    """Findings of all checks of ``job``. What the job's own validation raises becomes a blocking finding."""
     try:
         check_job(job)
         subject = read_subject(job)

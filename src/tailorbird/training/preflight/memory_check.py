@@ -60,7 +60,7 @@ def _needed(subject: PreflightContext, tokens: int, slack: float) -> float:
 
 
 def held_gib(base: Path, settings: TrainingSettings) -> float:
-    """What a run holds throughout: weights, gradients and the optimiser's moments, in GiB."""
+    """GiB that a run holds throughout: weights, gradients and the optimiser's moments."""
     wide = _bytes_of(settings)
     linear, other = _weights(base)
     if settings.lora is None:

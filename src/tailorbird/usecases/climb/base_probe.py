@@ -35,7 +35,7 @@ def probed_rows(context: StepContext) -> tuple[Row, ...]:
 
 
 def why_not_probed(context: StepContext, zero_shots: Sequence[RungPlan]) -> str:
-    """Why no base is probed; empty where all can be."""
+    """Reason why no base is probed; empty where all can be."""
     if context.objective.task.kind is TaskKind.RANK:
         return "encoders are not probed: without documents in an index they answer nothing"
     rows, dev = probed_rows(context), context.manifest.counts.dev

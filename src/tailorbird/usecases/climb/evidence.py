@@ -61,7 +61,7 @@ def _ask(context: StepContext, engine: Engine, servable: Servable, rows: tuple[R
 
 
 def with_served(evidence: Evidence, served: dict[str, Metric]) -> Evidence:
-    """What answering takes, as it was timed for the limits on it, in place of what the items alone tell."""
+    """Evidence with latency and cost as timed for their limits, in place of those of the items."""
     return evidence.model_copy(update={"metrics": evidence.metrics | served})
 
 
@@ -142,7 +142,7 @@ def headline(context: StepContext, evidence: Evidence) -> Facts:
 
 
 def costs_of(context: StepContext, seconds: float) -> dict[str, float]:
-    """What so many seconds of this machine come to."""
+    """Money and energy of so many seconds on this machine."""
     hours, prices = seconds / 3600, context.deps.prices
     return {"money": hours * prices.per_hour, "energy_kwh": hours * prices.watts / 1000}
 

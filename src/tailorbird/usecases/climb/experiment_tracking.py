@@ -16,7 +16,7 @@ from tailorbird.usecases.steps.step_context import StepContext
 
 
 class ExperimentTracking:
-    """Those of ``trackers`` that have not failed; ``tell`` hears of each that does."""
+    """Trackers that have not failed; ``tell`` hears of each that does."""
 
     def __init__(self, trackers: tuple[Tracker, ...], tell: Callable[[str], None]) -> None:
         self._trackers = list(trackers)

@@ -208,7 +208,7 @@ def _gate(context: StepContext, evidence: Evidence) -> GateResult:
 
 
 def floor_remark(context: StepContext, chosen: Climb | None) -> str:
-    """Says so when the classical reference would do."""
+    """Remark where the classical reference would suffice."""
     if transitions.FLOOR not in context.done or floor_is_rung(context):
         return ""
     floor = floor_climb(context)

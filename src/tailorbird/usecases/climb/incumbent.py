@@ -98,7 +98,7 @@ _UNKNOWN = 0.2
 
 
 def foreseen(context: StepContext) -> PlannedIncumbent:
-    """What the test items can prove of a candidate that is as good as the incumbent; without one, as good as what the objective asks."""
+    """Power of the test items for a candidate as good as the incumbent; without one, as good as what the objective asks."""
     compared, release = comparison_of(context), incumbent_of(context)
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         look = work.looks.count(context.objective.name) + 1

@@ -16,7 +16,7 @@ from tailorbird.usecases.steps.step_context import StepContext
 
 
 def spec_of(context: StepContext, look: int) -> evaluation.MeasureSpec:
-    """How the objective of a run is measured, at the confidence of this look."""
+    """Metric specification of a run, at the confidence of this look."""
     return evaluation.MeasureSpec(
         task=context.objective.task.kind,
         labels=context.manifest.labels,
@@ -29,7 +29,7 @@ def spec_of(context: StepContext, look: int) -> evaluation.MeasureSpec:
 
 
 def groups_of(context: StepContext, manifest: SnapshotManifest, *, shifted: bool = False) -> GroupSizes:
-    """How rows of a split share groups: those of the shifted part, or the others. Of the sealed test nothing else is looked at."""
+    """Cluster sizes of the rows of a split: those of the shifted part, or the others. Of the sealed test nothing else is read."""
 
     @cache
     def rows(split: Split) -> list[Row]:
@@ -45,7 +45,7 @@ def comparison_of(context: StepContext) -> PlannedComparison:
 
 
 def rule_of(context: StepContext, upper: Evidence, lower: Evidence, confidence: float | None = None) -> evaluation.ComparisonRule:
-    """How two candidates of the objective are compared, at the confidence of its risk tier where no other is given."""
+    """Comparison rule of two candidates, at the confidence of the objective's risk tier where no other is given."""
     found, objective = comparison_of(context), context.objective
     return evaluation.ComparisonRule(
         metric=found.metric,
@@ -58,7 +58,7 @@ def rule_of(context: StepContext, upper: Evidence, lower: Evidence, confidence: 
 
 
 def against(context: StepContext, upper: Evidence, lower: Evidence) -> Comparison:
-    """How two candidates that were measured on the same items stand to each other."""
+    """Comparison of two candidates that were measured on the same items."""
     rule = rule_of(context, upper, lower)
     return evaluation.compare(upper.candidate, lower.candidate, context.items(upper.items), context.items(lower.items), rule)
 
@@ -69,7 +69,7 @@ def unlike(context: StepContext, ours: Evidence, theirs: Evidence) -> frozenset[
 
 
 class SealedQuestion(Value):
-    """What the sealed test is asked about a candidate: everything that its answers decide. Changing any of it afterwards is asking again.
+    """Question to the sealed test about a candidate: everything that its answers decide. Changing any of it afterwards is a new look.
 
     ``targets`` are sorted, so that their order is nothing; what they are for and limits that labels have no part in stay outside.
     """
@@ -83,7 +83,7 @@ class SealedQuestion(Value):
 
 
 def question_of(context: StepContext) -> SealedQuestion:
-    """What this run asks."""
+    """Question of this run."""
     objective, compared = context.objective, comparison_of(context)
     return SealedQuestion(
         targets=tuple(sorted((kpi.metric, kpi.target) for kpi in objective.kpis)),

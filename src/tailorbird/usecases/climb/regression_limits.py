@@ -155,7 +155,7 @@ def serving_limits(limits: Limits) -> dict[str, float]:
 
 
 def served(context: StepContext, split: Split, look: int, predictions: list[Prediction], ask: Ask) -> dict[str, Metric]:
-    """What answering takes, where the objective limits it; empty where it does not."""
+    """Latency and cost, where the objective limits them; empty where it does not."""
     bounds = serving_limits(context.objective.limits)
     if not bounds:
         return {}

@@ -114,7 +114,7 @@ def draft_plan(context: StepContext) -> tuple[Plan, base_candidates.Refs]:
 
 
 def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
-    """Everything a plan rests on, for each base model that the objective lists; of timed steps, those that this machine has in the record.
+    """Inputs of the planner for each base model of the objective; timed steps are those recorded for this machine.
 
     Raises Exhausted (``no_rung``) where no base needs to be fetched.
     """

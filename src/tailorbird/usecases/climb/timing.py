@@ -31,7 +31,7 @@ _EFFICIENCY = 0.9
 
 
 def machine_name(machine: Machine) -> str:
-    """How a machine is known in the record of timed steps."""
+    """Name of a machine in the record of timed steps."""
     return f"{platform.node()}: {machine.cores} cores, {machine.memory_gb:.0f} GiB, {', '.join(machine.gpus) or 'no GPU'}"
 
 
@@ -107,7 +107,7 @@ def _errors(context: StepContext) -> tuple[EstimateError, ...]:
 
 
 def error_of(context: StepContext, rung: RungPlan, report: TrainingReport) -> EstimateError | None:
-    """How far the rung's estimates were from its training; None where nothing was estimated."""
+    """Error of the rung's estimates against its training; None where nothing was estimated."""
     if rung.training is None or rung.training_time is None or rung.training_memory is None or context.plan is None:
         return None
     timed = _of((context.record(Calibration, digest) for digest in context.plan.calibrations), context.base_for(rung).digest, rung.training)

@@ -24,7 +24,7 @@ _LINES = 50
 
 
 def duties_of(found: Found, traced: Lineage, today: date) -> tuple[Obligation, ...]:
-    """What people must do, soonest first."""
+    """Obligations for people, soonest first."""
     duties = [*_releases(traced, today), *_sources(found, today), _backups(today)]
     return tuple(sorted(duties, key=lambda duty: (duty.due, duty.kind.value, duty.what)))
 
@@ -58,7 +58,7 @@ def due_still(work: UnitOfWork, duties: Collection[Obligation]) -> tuple[Obligat
 
 
 def unused_indexes(work: UnitOfWork, artifacts: ArtifactStore, indexes: Collection[Digest]) -> set[Digest]:
-    """Of the trees ``indexes`` those that no release needs any more, with their files."""
+    """Trees of ``indexes`` that no release needs any more, with their files."""
     used = {release.content.retrieval.index for release in alive(work) if release.content.retrieval}
     needed = {file for index in used if artifacts.exists(index) for file in artifacts.tree(index).values()}
     unused = {index for index in indexes if index not in used and artifacts.exists(index)}
@@ -66,7 +66,7 @@ def unused_indexes(work: UnitOfWork, artifacts: ArtifactStore, indexes: Collecti
 
 
 def unused_prompts(work: UnitOfWork, candidates: Collection[Digest]) -> tuple[Digest, ...]:
-    """Of ``candidates`` those whose record is there and that no release needs any more."""
+    """Members of ``candidates`` whose record is there and that no release needs any more."""
     used = {release.content.candidate for release in alive(work)}
     return tuple(sorted((set(candidates) & set(work.records.digests(Candidate))) - used))
 

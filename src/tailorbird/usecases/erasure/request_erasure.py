@@ -47,7 +47,7 @@ def find_words(deps: Dependencies, tenant: str, subject: str, quotes: TextFinder
 
 
 def forget_words(work: UnitOfWork, tenant: str, reasons: Reasons, secret: bytes) -> tuple[ErasedWords, ...]:
-    """Takes the words out, and says what went. What holds nothing of the person any more is not named."""
+    """Deletes the words, and returns what was deleted. Requests that hold nothing of the person any more are not named."""
     salt = salt_of(secret, f"{tenant} requests")
     kept = {request: content for request in reasons if (content := work.contents.get(request)) is not None}
     traced = {request for request in reasons if _is_traced(work, request)}

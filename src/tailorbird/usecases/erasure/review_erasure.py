@@ -59,7 +59,7 @@ def find_answers(work: UnitOfWork, rows: Collection[Digest], quotes: TextFinder)
 
 
 def forget_answers(work: UnitOfWork, sheets: Sheets) -> tuple[ErasedAnswers, ...]:
-    """Puts others in the place of ``sheets``, empties the reasons, and says what went."""
+    """Replaces ``sheets``, empties the reasons, and returns what was deleted."""
     told = []
     for digest, concerned in sheets.items():
         sheet = work.records.get(ReviewSheet, digest)

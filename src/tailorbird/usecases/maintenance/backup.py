@@ -41,7 +41,8 @@ _STALE_SECONDS = 86_400.0
 
 
 class BackupManifest(Value):
-    """What a backup holds. ``files`` are those beside the manifest, by relative path; ``log_key`` checks the notes in the log (base64)."""
+    """Manifest of a backup. ``files`` are those beside the manifest, by relative path; ``log_key`` checks the notes in the log
+    (base64)."""
 
     format: Literal[1] = 1
     version: str
@@ -68,7 +69,7 @@ class Backup(Value):
 
 
 class RestoredWorkspace(Value):
-    """What a restored workspace holds, all of it verified."""
+    """Verified content of a restored workspace."""
 
     digest: Digest
     made_at: datetime
@@ -94,7 +95,7 @@ class FoundBackup:
 
 @dataclass(frozen=True)
 class BackupTarget:
-    """Where a backup goes: the folder, and the store in its ``artifacts/``. ``settings`` is the text to keep with it."""
+    """Target of a backup: the folder, and the store in its ``artifacts/``. ``settings`` is the text to keep with it."""
 
     folder: Path
     store: ArtifactStore

@@ -77,7 +77,7 @@ def is_owed(deps: Dependencies, newest: Checkpoint) -> bool:
 
 
 def notices(deps: Dependencies) -> tuple[Notice, ...]:
-    """Whether checkpoints leave this machine, and in time."""
+    """Notices about checkpoints that do not leave this machine, or late."""
     upkeep = deps.upkeep
     places = _places(upkeep)
     found = []

@@ -29,7 +29,7 @@ def keep_time(deps: Dependencies) -> None:
 
 
 def notices(deps: Dependencies) -> list[Notice]:
-    """Whether this machine's clock is behind what the record has seen."""
+    """Notice when this machine's clock is behind the clock floor."""
     with deps.ledger.system(write=False) as system:
         floor = system.floor.at()
     behind = floor - deps.clock.now() if floor else timedelta(0)

@@ -35,7 +35,7 @@ def ended_by(error: Exception) -> Making | None:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Why a step failed, as its record keeps it. Of an error that is not ours only its type: its words may hold a row's text."""
+    """Failure for the step's record. Of a foreign error only its type: its message may hold a row's text."""
     if isinstance(error, TailorbirdError):
         return Failure(code=error.error_code, message=error.message, hint=error.hint)
     return Failure(code="internal", message=f"it broke off with {type(error).__name__}", hint=_HINT)
@@ -56,7 +56,7 @@ class WatchedProgress:
 
     @property
     def last(self) -> StepProgress:
-        """How far the step is."""
+        """Latest progress of the step."""
         with self._lock:
             return self._last
 
@@ -145,7 +145,7 @@ def _spent(what: str) -> Exhausted:
 
 
 def failed_disk(error: OSError) -> Unavailable:
-    """What an error of the operating system means that a step met beside the artifact store: in the run's own folder, in a cache."""
+    """Domain error for an OSError of a step outside the artifact store: in the run's own folder, in a cache."""
     place = error.filename or "the workspace"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Unavailable(f"no space is left for {place}", "free some space, then run the same command again", code="disk_full")

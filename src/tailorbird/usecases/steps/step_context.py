@@ -42,7 +42,7 @@ def climb_of(work: UnitOfWork, result: Digest | None) -> Climb | None:
 
 
 def looks_of(work: UnitOfWork, done: Mapping[str, Digest]) -> tuple[SealedTest, ...]:
-    """What the looks of a run at the sealed test found, in order."""
+    """Looks of a run at the sealed test, in order."""
     steps = takewhile(done.__contains__, map(transitions.look_step, count(1)))
     return tuple(work.records.get(SealedTest, done[step]) for step in steps)
 
@@ -93,13 +93,13 @@ class StepContext:
 
     @property
     def spent(self) -> transitions.Spent:
-        """What finished steps took: hours of this machine, and their price."""
+        """Hours of this machine and their price, of the finished steps."""
         hours = sum(step.seconds for step in self.steps) / 3600
         return transitions.Spent(hours, hours * self.deps.prices.per_hour)
 
     @property
     def folder(self) -> Path:
-        """Where this run's unfinished work lies."""
+        """Working folder of this run."""
         return self.deps.runs / self.run.id
 
     def record(self, kind: type[V], digest: Digest) -> V:
@@ -108,7 +108,7 @@ class StepContext:
             return work.records.get(kind, digest)
 
     def result(self, kind: type[V], step: str) -> V:
-        """What a finished step left."""
+        """Result of a finished step."""
         return self.record(kind, self.done[step])
 
     @cached_property
@@ -147,7 +147,7 @@ class StepContext:
 
     @cached_property
     def floor_choice(self) -> Choice | None:
-        """What was decided after the floor; None where it is a reference, or not measured yet."""
+        """Choice after the floor; None where it is a reference, or not measured yet."""
         return self.result(Measured, transitions.FLOOR).choice if transitions.FLOOR in self.done else None
 
     @cached_property
@@ -178,7 +178,7 @@ class StepContext:
 
     @cached_property
     def looks(self) -> tuple[SealedTest, ...]:
-        """What this run's looks at the sealed test found, in order."""
+        """Looks of this run at the sealed test, in order."""
         with self.deps.ledger.work(self.run.tenant, write=False) as work:
             return looks_of(work, self.done)
 

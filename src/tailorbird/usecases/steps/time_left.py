@@ -10,7 +10,7 @@ from tailorbird.usecases.steps.transitions import CONCLUDE, FLOOR, make_step, me
 
 
 def outlook(plan: Plan | None, name: str, done: Collection[str]) -> Outlook:
-    """What the plan expects of the step ``name`` and, at most, of the whole climb from its beginning; nothing without one, or at the end.
+    """Expected time of the step ``name`` and, at most, of the whole climb from its beginning; nothing without a plan, or at the end.
 
     The climb may end on any rung, so that the sum over all that are left is the most that it takes. Of a sealed test the plan says nothing:
     it is taken to last as long as the longest measurement on dev.

@@ -96,7 +96,7 @@ def _steps(rung: RungPlan, failed: Collection[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a run has cost so far."""
+    """Cost of a run so far."""
 
     hours: float
     money: float
@@ -114,7 +114,7 @@ class RungVerdict:
 
 
 def decide(objective: Objective, following: RungPlan | None, found: RungVerdict) -> tuple[Choice, str]:
-    """What to do after a rung was measured on dev, and the reason a person reads. ``following`` is the rung above, if there is one."""
+    """Choice after a rung was measured on dev, and the reason a person reads. ``following`` is the rung above, if there is one."""
     if following is None:
         return Choice.STOP, f"{found.reason}; no costlier rung is left"
     beyond = _beyond_budget(objective.budget, following, found.spent)
@@ -140,7 +140,7 @@ WITHIN_REACH = 0.15
 
 
 def fits_of(climbs: Sequence[Climb]) -> dict[str, Fit | None]:
-    """What the trainings of climbed rungs tell of the rungs above, by name."""
+    """Fits of the trainings of climbed rungs for the rungs above, by name."""
     return {named(climb): telling(climb.fit, climb.gate) for climb in climbs}
 
 
@@ -298,7 +298,7 @@ def _saves(costlier: Climb, cheaper: Climb, traffic: ExpectedTraffic) -> str:
 
 
 def in_all(climb: Climb, traffic: ExpectedTraffic) -> tuple[float, float] | None:
-    """What a measured candidate costs in all, making and traffic: at the ends of its measured cost of a request; None without one."""
+    """Total cost of a measured candidate, making and traffic: at the ends of its measured cost of a request; None without one."""
     asked = climb.evidence.metrics.get("cost_per_1k_requests")
     if asked is None:
         return None
