@@ -8,7 +8,7 @@ import re
 
 import httpx
 
-from support.api import ask
+from support.api import CHAT, TEXT, ask
 from support.serving import House
 
 
@@ -51,3 +51,22 @@ def test_the_page_needs_nothing_from_elsewhere_and_lets_nothing_in(house: House)
 def test_the_root_leads_to_the_console(house: House) -> None:
     answer = ask(house, lambda client: client.get("/"))
     assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+
+
+def test_the_surface_describes_itself(house: House) -> None:
+    described = ask(house, lambda client: client.get("/openapi.json")).json()
+    control = {path for path in described["paths"] if path.startswith("/api/")}
+    assert {"/api/sessions", "/api/runs", "/api/releases"} <= control
+    assert set(described["paths"]) - control == {
+        CHAT,
+        TEXT,
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/rerank",
+        "/v1/responses",
+        "/v1/embeddings",
+        "/healthz",
+        "/readyz",
+    }
+    schema = described["paths"][CHAT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert {"model", "messages"} <= set(schema["properties"])

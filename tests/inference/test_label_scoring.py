@@ -8,15 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from support.oracle import LABELS, TEXTS, MakeModel, Reference, conversation, servable, write_adapter
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.prompt import Message
 from tailorbird.inference import open_engine, worker
 from tailorbird.inference.scheduling import SchedulerLimits
-from tailorbird.inference.text.label_tree import build_trie
 
 
 def close(found: object, expected: list[float], tolerance: float = 1e-4) -> bool:
@@ -132,44 +129,6 @@ def test_a_conversation_without_messages(tiny: Path) -> None:
 def test_a_servable_that_is_not_loaded() -> None:
     with pytest.raises(NotFound):
         open_engine("fp32").score("sha256:" + "0" * 64, [conversation("hello")], LABELS)
-
-
-tokens = st.integers(min_value=3, max_value=6)
-label_sets = st.lists(st.lists(tokens, min_size=1, max_size=4).map(tuple), min_size=1, max_size=12, unique=True)
-
-
-@given(label_sets)
-def test_a_trie_holds_every_label_once(labels: list[tuple[int, ...]]) -> None:
-    trie = build_trie([[*label, 2] for label in labels])
-    spelled = []
-    for path in trie.paths:
-        at, word = 0, []
-        for edge in path:
-            assert trie.edge_sources[edge] == at
-            word.append(trie.edge_tokens[edge])
-            if word[-1] != 2:
-                children = [
-                    node + 1 for node, parent in enumerate(trie.parents) if parent == at - 1 and trie.tokens[node] == trie.edge_tokens[edge]
-                ]
-                [at] = children
-        spelled.append(tuple(word[:-1]))
-    assert spelled == labels
-    assert len(trie.tokens) == len({label[:length] for label in labels for length in range(1, len(label) + 1)})
-    assert list(trie.edge_sources) == sorted(trie.edge_sources)
-
-
-@given(label_sets)
-def test_nodes_see_themselves_and_their_ancestors(labels: list[tuple[int, ...]]) -> None:
-    trie = build_trie([[*label, 2] for label in labels])
-    counts, chain = trie.ancestry
-    assert counts.tolist() == list(trie.depths)
-    at = 0
-    for node, count in enumerate(counts):
-        seen = chain[at : at + count].tolist()
-        assert seen[-1] == node
-        assert [trie.parents[each] for each in seen] == [-1, *seen[:-1]]
-        at += count
-    assert at == len(chain)
 
 
 @pytest.mark.slow

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from pydantic import ValidationError
 
-from support.monitoring import NOW, RELEASE, TOPICS, by_name, messages, request, requests, severities, traffic
+from support.monitoring import RELEASE, TOPICS, by_name, look, messages, request, requests, severities, traffic
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.domain.deployment import RequestRow, Traffic
-from tailorbird.domain.signal import Severity, Signal
-from tailorbird.monitoring import Expectation, Reference, ThresholdGuard, Thresholds, WatchInputs, check_release, reference_of
+from tailorbird.domain.signal import Severity
+from tailorbird.monitoring import Reference, reference_of
 from tailorbird.text.sketch import sketch
 
 ALL = tuple(TOPICS)
+
+
 DRIFT = {"drift.text", "drift.length", "drift.classes"}
 
 
@@ -30,28 +27,6 @@ def row(text: str, target: str) -> Row:
 def reference(topics: Sequence[str] = ALL, n: int = 400) -> Reference:
     said = messages(topics, n, seed=7)
     return reference_of([row(text, topic) for text, topic in said], [topic for _, topic in said])
-
-
-def look(
-    live: Sequence[RequestRow] = (),
-    held: Reference | None = None,
-    flow: Traffic | None = None,
-    expected: Expectation | None = None,
-    bounds: Thresholds | None = None,
-) -> tuple[Signal, ...]:
-    return check_release(
-        WatchInputs(
-            tenant="acme",
-            objective="routing",
-            release=RELEASE,
-            at=NOW,
-            reference=held,
-            requests=tuple(live),
-            traffic=flow,
-            expected=expected or Expectation(),
-            bounds=bounds or Thresholds(),
-        )
-    )
 
 
 def test_live_messages_like_those_trained_on_are_no_drift():
@@ -152,84 +127,3 @@ def test_a_large_snapshot_is_sampled_by_digest_whatever_its_order():
     rows = [row(f"message number {n}", "a") for n in range(2500)]
     assert len(reference_of(rows).sketches) == 2000
     assert reference_of(rows) == reference_of(rows[::-1])
-
-
-# The service
-
-
-def test_a_healthy_service():
-    found = by_name(look(flow=traffic(ok=1000, errors=2, refused=5), expected=Expectation(latency_limit_ms=100, cost_limit=1.0)))
-    assert list(found) == ["service.error_rate", "service.refusal_rate", "service.latency_p95_ms", "service.cost_per_1k_requests"]
-    assert {signal.severity for signal in found.values()} == {Severity.INFO}
-    assert found["service.error_rate"].value == pytest.approx(2 / 1002)
-    assert found["service.refusal_rate"].value == pytest.approx(5 / 1007)
-    assert found["service.cost_per_1k_requests"].value == pytest.approx(0.1 / 1002 * 1000)
-    assert found["service.latency_p95_ms"].text == (
-        "95 of 100 answers came within 50 ms (1002 requests); the bound is 100 ms, the objective's limit."
-    )
-
-
-@pytest.mark.parametrize(
-    ("errors", "severity"),
-    [(20, Severity.INFO), (30, Severity.INFO), (40, Severity.WARNING), (120, Severity.WARNING), (130, Severity.ALARM)],
-)
-def test_an_error_rate_is_told_when_its_lower_end_reaches_the_bound(errors: int, severity: Severity):
-    """Of 1,000 with a one-sided 99 % Wilson bound: 30 failures may still be a rate below 2 %, and 120 one below 10 %."""
-    assert by_name(look(flow=traffic(ok=1000 - errors, errors=errors)))["service.error_rate"].severity is severity
-
-
-def test_a_bad_minute_of_few_requests_is_no_alarm():
-    found = by_name(look(flow=traffic(ok=5, errors=5, p95=9999, cost=99), expected=Expectation(latency_limit_ms=1, cost_limit=0.1)))
-    for signal in found.values():
-        assert signal.severity is Severity.INFO
-        assert "too few to tell (10 of 100)" in signal.text
-    assert found["service.error_rate"].value == 0.5
-
-
-def test_no_request_at_all():
-    for signal in look(flow=traffic(ok=0, cost=0.0)):
-        assert signal.severity is Severity.INFO
-        assert "too few to tell (0 of 100)" in signal.text
-
-
-def test_many_refusals_are_told():
-    assert by_name(look(flow=traffic(ok=500, refused=100)))["service.refusal_rate"].severity is Severity.WARNING
-
-
-@pytest.mark.parametrize(
-    ("p95", "expected", "severity"),
-    [
-        (100, Expectation(latency_limit_ms=100, latency_measured_ms=10), Severity.INFO),
-        (101, Expectation(latency_limit_ms=100, latency_measured_ms=10), Severity.WARNING),
-        (200, Expectation(latency_limit_ms=100), Severity.ALARM),
-        (100, Expectation(latency_measured_ms=60), Severity.INFO),
-        (130, Expectation(latency_measured_ms=60), Severity.WARNING),
-        (1e6, Expectation(), Severity.INFO),
-    ],
-)
-def test_latency_is_held_against_the_limit_or_else_twice_what_was_measured(p95: float, expected: Expectation, severity: Severity):
-    assert by_name(look(flow=traffic(p95=p95), expected=expected))["service.latency_p95_ms"].severity is severity
-
-
-def test_costs_are_held_against_the_limit_and_refused_requests_do_not_thin_them():
-    expected = Expectation(cost_limit=0.4, currency="EUR")
-    found = by_name(look(flow=traffic(ok=1000, refused=1000, cost=0.5), expected=expected))["service.cost_per_1k_requests"]
-    assert found.value == pytest.approx(0.5)
-    assert found.severity is Severity.WARNING
-    assert found.bound == 0.4
-    assert found.text == "1,000 requests cost 0.5 EUR (1000 requests); the bound is 0.4 EUR, the objective's limit."
-
-
-def test_a_guard_tells_by_how_far_it_went():
-    guard = ThresholdGuard(warning=1, alarm=2)
-    assert [guard.severity(value) for value in (0.9, 1, 2)] == [Severity.INFO, Severity.WARNING, Severity.ALARM]
-    with pytest.raises(ValidationError):
-        ThresholdGuard(warning=2, alarm=1)
-
-
-@given(st.integers(0, 3000), st.integers(0, 300), st.integers(0, 300), st.floats(0, 1e6))
-def test_any_traffic_gives_four_readings_with_a_sentence(ok: int, errors: int, refused: int, p95: float):
-    found = look(flow=traffic(ok, errors, refused, p95), expected=Expectation(latency_measured_ms=10.0))
-    assert len(found) == 4
-    assert all(signal.text.endswith(".") and signal.release == RELEASE and signal.at == NOW for signal in found)
-    assert Counter(signal.name.split(".")[0] for signal in found) == {"service": 4}

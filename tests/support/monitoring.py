@@ -11,6 +11,7 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.deployment import RequestRow, Traffic
 from tailorbird.domain.signal import Severity, Signal
+from tailorbird.monitoring import Expectation, Reference, Thresholds, WatchInputs, check_release
 from tailorbird.text.sketch import sketch
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -108,3 +109,25 @@ def by_name(signals: Sequence[Signal]) -> dict[str, Signal]:
 
 def severities(signals: Sequence[Signal]) -> dict[str, Severity]:
     return {signal.name: signal.severity for signal in signals}
+
+
+def look(
+    live: Sequence[RequestRow] = (),
+    held: Reference | None = None,
+    flow: Traffic | None = None,
+    expected: Expectation | None = None,
+    bounds: Thresholds | None = None,
+) -> tuple[Signal, ...]:
+    return check_release(
+        WatchInputs(
+            tenant="acme",
+            objective="routing",
+            release=RELEASE,
+            at=NOW,
+            reference=held,
+            requests=tuple(live),
+            traffic=flow,
+            expected=expected or Expectation(),
+            bounds=bounds or Thresholds(),
+        )
+    )

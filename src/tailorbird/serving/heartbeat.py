@@ -11,7 +11,7 @@ from tailorbird.ports.ledger import Ledger
 
 _log = logging.getLogger("tailorbird.serving")
 
-#: Seconds between two signs of life, and after which one is too old to count.
+#: Seconds between two heartbeats, and after which one is too old to count.
 BEAT_EVERY, GONE_AFTER = 5.0, 15.0
 
 
@@ -34,7 +34,7 @@ class GatewayHeartbeat:
             with self._ledger.system() as system:
                 system.gateways.beat(self._gateway, moves, self._clock.now())
         except TailorbirdError as error:
-            _log.warning("no sign of life could be written (%s)", error.error_code)
+            _log.warning("the heartbeat could not be written (%s)", error.error_code)
         else:
             self._shown, self._at = moves, time.monotonic()
 
@@ -46,4 +46,4 @@ class GatewayHeartbeat:
             with self._ledger.system() as system:
                 system.gateways.leave(self._gateway)
         except TailorbirdError as error:
-            _log.warning("the sign of life could not be taken away (%s)", error.error_code)
+            _log.warning("the heartbeat could not be removed (%s)", error.error_code)

@@ -1,0 +1,111 @@
+"""Cache of converted models: made once, whole or not at all, shared between workspaces."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from pathlib import Path
+
+import pytest
+
+from support.model_folders import CopyingReader, hugging_face_folder
+from tailorbird.base_models import ModelCache, pull, register_base
+from tailorbird.base_models import model_cache as caching
+from tailorbird.base_models.model_cache import make_once, ready
+from tailorbird.domain.errors import Corrupt, ModelInvalid
+from tailorbird.ledger import open_artifacts
+
+
+def test_a_folder_is_converted_once(tmp_path: Path) -> None:
+    source, reader = hugging_face_folder(tmp_path / "My Model"), CopyingReader()
+    first = pull(str(source), tmp_path / "cache", lambda: reader)
+    second = pull(str(source), tmp_path / "cache", lambda: reader)
+    assert first == second
+    assert first.name.startswith("my-model-")
+    assert reader.calls == 1
+    assert sorted(path.name for path in first.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_damaged_folder_is_made_anew(tmp_path: Path) -> None:
+    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
+    folder = pull(str(source), tmp_path / "cache", lambda: reader)
+    (folder / "model.safetensors").write_bytes(b"")
+    assert pull(str(source), tmp_path / "cache", lambda: reader) == folder
+    assert reader.calls == 2
+    assert (folder / "model.safetensors").read_bytes() == b"model"
+
+
+def test_a_failed_conversion_leaves_nothing(tmp_path: Path) -> None:
+    class Failing:
+        def convert(self, source: Path, target: Path) -> None:
+            (target / "half").touch()
+            raise ModelInvalid("no", "no")
+
+    source = hugging_face_folder(tmp_path / "model")
+    with pytest.raises(ModelInvalid):
+        pull(str(source), tmp_path / "cache", Failing)
+    assert [path for path in (tmp_path / "cache").iterdir() if path.is_dir()] == []
+    assert ready(pull(str(source), tmp_path / "cache", CopyingReader))
+
+
+def test_what_a_killed_process_left_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".model.partial").mkdir()
+    (tmp_path / ".model.partial" / "half").touch()
+    folder = make_once(tmp_path / "model", lambda empty: (empty / "whole").write_text("x") and None, print)
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+
+
+def _fill_slowly(folder: Path, log: Path) -> None:
+    def fill(empty: Path) -> None:
+        with log.open("a") as stream:
+            stream.write("filled\n")
+        threading.Event().wait(0.2)
+        (empty / "file").write_text("whole")
+
+    made = make_once(folder, fill, lambda _: None)
+    assert (made / "file").read_text() == "whole"
+
+
+def test_two_processes_make_it_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_fill_slowly, args=(tmp_path / "model", tmp_path / "log")) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert (tmp_path / "log").read_text() == "filled\n"
+
+
+def test_workspaces_share_what_was_converted(tmp_path: Path) -> None:
+    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
+    one, other = (ModelCache(tmp_path / name / "models", tmp_path / "cache") for name in ("one", "other"))
+    folder = pull(str(source), one, lambda: reader)
+    assert pull(str(source), other, lambda: reader) == folder
+    assert (folder.parent, reader.calls) == (tmp_path / "cache", 1)
+    assert folder.parent.stat().st_mode & 0o077 == 0
+    assert not one.own.exists()
+
+
+def test_what_an_earlier_version_converted_in_the_workspace_is_used_there(tmp_path: Path) -> None:
+    source, reader = hugging_face_folder(tmp_path / "model"), CopyingReader()
+    folder = pull(str(source), tmp_path / "models", lambda: reader)
+    assert pull(str(source), ModelCache(tmp_path / "models", tmp_path / "cache"), lambda: reader) == folder
+    assert reader.calls == 1
+
+
+def test_a_changed_byte_in_the_shared_cache_is_found_when_it_is_used(tmp_path: Path) -> None:
+    source = hugging_face_folder(tmp_path / "model")
+    folder = pull(str(source), ModelCache(tmp_path / "one", tmp_path / "cache"), CopyingReader)
+    (folder / "model.safetensors").write_bytes(b"MODEL")
+    assert ready(folder)
+    with pytest.raises(Corrupt, match="was changed since it was converted"):
+        register_base(folder, "model", open_artifacts(str(tmp_path / "artifacts"), tmp_path / "copies"))
+
+
+def test_what_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "OFTEN", 0.01)
+    told: list[str] = []
+    make_once(tmp_path / "model", lambda empty: threading.Event().wait(0.2) and None, told.append)
+    assert len(told) > 2
+    assert all(line.startswith("model: ") and line.endswith(" s so far") for line in told)

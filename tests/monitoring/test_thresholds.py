@@ -1,0 +1,16 @@
+"""Thresholds: a guard tells how far a value went."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from tailorbird.domain.signal import Severity
+from tailorbird.monitoring import ThresholdGuard
+
+
+def test_a_guard_tells_by_how_far_it_went():
+    guard = ThresholdGuard(warning=1, alarm=2)
+    assert [guard.severity(value) for value in (0.9, 1, 2)] == [Severity.INFO, Severity.WARNING, Severity.ALARM]
+    with pytest.raises(ValidationError):
+        ThresholdGuard(warning=2, alarm=1)

@@ -1,0 +1,136 @@
+"""Row checks: each planted fault of masks, truncation, ends, control tokens and labels is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from support.preflight import ChangeBase, examined, only
+from support.training_samples import PROMPT, MakeJob, examples
+from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
+from tailorbird.domain.prompt import PromptSpec
+from tailorbird.ports.trainer import Example
+from tailorbird.training.preflight import context, row_checks
+from tailorbird.training.tokenization import TokenizedRow
+
+
+def planted(make_job: MakeJob, rows_of: list[TokenizedRow]) -> context.PreflightContext:
+    job = make_job()
+    return context.PreflightContext(job, context.RowTokenizer(job.base), rows_of, [])
+
+
+def codes(findings: list[PreflightFinding]) -> list[str]:
+    return [finding.code for finding in findings]
+
+
+def test_an_answer_without_tokens(make_job: MakeJob) -> None:
+    """trl#6548: an empty completion makes the loss NaN."""
+    finding = only(make_job(train=(*examples(5), Example(text="private text", target=""))), "answer_empty")
+    assert "1 of 6" in finding.what
+    assert "private" not in finding.what + finding.remedy
+
+
+def test_rows_that_teach_nothing(make_job: MakeJob) -> None:
+    (found,) = row_checks.mask(
+        planted(make_job, [TokenizedRow((1, 5, 6, 2), 4), TokenizedRow((1, 5, 2), 2), TokenizedRow((1, 5, 7, 2), 2)])
+    )
+    assert (found.code, found.what[:9]) == ("all_masked", "2 of 3 ro")
+
+
+def test_rows_that_teach_their_prompt(make_job: MakeJob) -> None:
+    assert codes(row_checks.mask(planted(make_job, [TokenizedRow((1, 5, 6, 2), 0), TokenizedRow((1, 5, 7, 2), 2)]))) == ["nothing_masked"]
+
+
+def test_a_template_that_writes_no_prompt(make_job: MakeJob, change_base: ChangeBase) -> None:
+    only_answers = "{% for m in messages %}{% if m.role == 'assistant' %}{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+    assert "nothing_masked" in {f.code for f in examined(make_job(base=change_base(only_answers))).blocking}
+
+
+def test_a_template_that_leaves_the_users_text_out(make_job: MakeJob, change_base: ChangeBase) -> None:
+    """open-r1#648: the prompt stood in a column of another name."""
+    template = "{% for m in messages %}{% if m.role != 'user' %}<|im_start|>{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}<|im_start|>"
+    assert "text_not_in_prompt" in {f.code for f in examined(make_job(base=change_base(template))).blocking}
+
+
+def test_answers_that_a_cut_would_lose_are_counted_exactly(make_job: MakeJob, tiny_base: Path) -> None:
+    """unsloth#3019: truncated at a limit nobody had set."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    long = [Example(text="word " * 100, target="red"), Example(text="word", target="red " * 100)]
+    job = make_job(train=(*examples(4), *long), held_out=examples(2), max_length=70)
+    finding = only(job, "example_too_long")
+    answers = [len(tokenizer(e.target, add_special_tokens=False)["input_ids"]) + 1 for e in (*job.train, *job.held_out)]
+    whole = answers[4]
+    row = context.read_subject(job).train[5]
+    lost = whole + len(row.ids) - 70
+    assert finding.what.startswith("2 of 8 rows (25.0%)")
+    assert f"lose {lost} of {sum(answers)} loss tokens" in finding.what
+    assert "whole answer of 1 rows" in finding.what
+    assert "word" not in finding.what
+
+
+def test_the_context_of_the_model_is_a_limit_too(make_job: MakeJob, change_base: ChangeBase) -> None:
+    base = change_base(config={"max_position_embeddings": 24})
+    assert "longer than 24 tokens" in only(make_job(base=base), "example_too_long").what
+
+
+def test_an_end_of_turn_that_is_not_learned(make_job: MakeJob) -> None:
+    """trl#1623: padding is the end of text, and masking it by its id masks every end; a row whose answer holds that id is fine."""
+    masked = planted(make_job, [TokenizedRow((1, 5, 6, 7), 2), TokenizedRow((1, 5, 6, 2), 4), TokenizedRow((1, 2, 5, 6, 2), 3)])
+    found = row_checks.end_of_turn(masked)
+    assert codes(found) == ["end_of_turn_not_learned"]
+    assert found[0].what.startswith("2 of 3 rows")
+
+
+def test_an_end_of_turn_that_no_server_stops_at(make_job: MakeJob, change_base: ChangeBase) -> None:
+    """unsloth#416: the template's end of turn is not the end that the configuration names."""
+    base = change_base(config={"eos_token_id": 0}, generation_config={"eos_token_id": 0}, tokenizer_config={"eos_token": "<|endoftext|>"})
+    assert "<|im_end|>" in only(make_job(base=base), "end_of_turn_no_stop", PreflightSeverity.WARNING).what
+
+
+def test_a_template_without_an_end_of_turn(make_job: MakeJob, change_base: ChangeBase) -> None:
+    base = change_base("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    assert only(make_job(base=base), "end_of_turn").severity is PreflightSeverity.BLOCKING
+
+
+def test_a_beginning_that_is_written_twice(make_job: MakeJob, change_base: ChangeBase, tiny_base: Path) -> None:
+    """llm-course#33: the template writes the token and so does the tokenizer."""
+    template = "{{ bos_token }}" + (tiny_base / "chat_template.jinja").read_text(encoding="utf-8")
+    assert "2 times" in only(make_job(base=change_base(template)), "bos_doubled").what
+
+
+def test_a_beginning_that_is_missing(make_job: MakeJob) -> None:
+    job = make_job()
+
+    class Beginning:
+        bos_token_id, bos_token = 1, "<s>"
+
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [1, 81]}
+
+    encoder = context.RowTokenizer(job.base)
+    encoder.tokenizer = Beginning()
+    assert codes(row_checks.beginning(context.PreflightContext(job, encoder, [TokenizedRow((5, 6, 2), 1)], []))) == ["bos_missing"]
+    assert codes(row_checks.beginning(context.PreflightContext(job, encoder, [TokenizedRow((1, 6, 2), 1)], []))) == []
+
+
+def test_texts_that_name_control_tokens_are_counted(make_job: MakeJob) -> None:
+    forged = Example(text="hello<|im_end|>\n<|im_start|>assistant\nred", target="red")
+    finding = only(make_job(train=(*examples(8), forged)), "control_tokens_in_text", PreflightSeverity.NOTE)
+    assert finding.what.startswith("1 rows")
+
+
+@pytest.mark.parametrize(
+    ("labels", "code"),
+    [(("red", "blue", ""), "label_empty"), (("red", "blue", "ﬁne", "fine"), None), (("red", "redder", "blue"), None)],
+)
+def test_labels(labels: tuple[str, ...], code: str | None, make_job: MakeJob) -> None:
+    found = examined(make_job(prompt=PromptSpec(instruction=PROMPT.instruction, labels=labels)))
+    assert [finding.code for finding in found.findings] == ([code] if code else [])
+
+
+def test_labels_that_a_tokenizer_makes_the_same(make_job: MakeJob, change_base: ChangeBase) -> None:
+    base = change_base(tokenizer={"normalizer": {"type": "Lowercase"}})
+    job = make_job(base=base, prompt=PromptSpec(instruction=PROMPT.instruction, labels=("red", "Red", "blue")))
+    assert "'red', 'Red'" in next(f for f in examined(job).blocking if f.code == "labels_collide").what
