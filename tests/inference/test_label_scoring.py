@@ -47,7 +47,7 @@ def test_equal_however_batches_are_cut(tiny: Path, monkeypatch: pytest.MonkeyPat
     prompts = [conversation(text) for text in TEXTS]
     found = []
     for budget in (1, 60, 100_000):
-        monkeypatch.setattr(worker, "Limits", partial(SchedulerLimits, alone=budget))
+        monkeypatch.setattr(worker, "SchedulerLimits", partial(SchedulerLimits, alone=budget))
         engine = open_engine("fp32")
         engine.load(servable(tiny))
         found.append([list(score.log_probabilities) for score in engine.score(servable(tiny).id, prompts, LABELS)])

@@ -48,9 +48,9 @@ def migrated(url: str) -> str:
 
 def moved(url: str, revision: str) -> None:
     """Brings a database to any revision, up or down."""
-    with closing(open_database(url)) as database:
-        database.make()
-        with database.writing() as connection:
+    with closing(open_database(url)) as opened:
+        opened.make()
+        with opened.writing() as connection:
             current = MigrationContext.configure(connection).get_current_revision() or ""
             config = database.alembic_config(connection)
             (command.upgrade if revision > current else command.downgrade)(config, revision)

@@ -12,8 +12,7 @@ import pytest
 
 from support.serving import DirectDriver, House, until
 from tailorbird.domain.errors import Unavailable
-from tailorbird.serving import AliasSync, alias_sync
-from tailorbird.serving import alias_changes as glance
+from tailorbird.serving import AliasSync, alias_changes, alias_sync
 from tailorbird.serving.alias_changes import AliasChanges
 
 
@@ -61,22 +60,22 @@ def test_a_move_is_live_long_before_the_next_look(house: House, monkeypatch: pyt
 def test_a_record_that_stands_still_is_not_asked(house: House) -> None:
     async def story() -> None:
         ledger = Counted(house)
-        glance = AliasChanges(ledger)  # type: ignore[arg-type]
+        changes = AliasChanges(ledger)  # type: ignore[arg-type]
         known = moves(house)
         for _ in range(50):
-            assert not await glance.sees_a_move(known)
+            assert not await changes.sees_a_move(known)
         await asyncio.sleep(0.05)
-        assert not await glance.sees_a_move(known)
+        assert not await changes.sees_a_move(known)
         assert ledger.asked == 1
         house.point("routing", house.release())
-        assert await glance.sees_a_move(known)
+        assert await changes.sees_a_move(known)
 
     asyncio.run(story())
 
 
 def test_other_commits_are_not_taken_for_moves(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     hundredths = count()
-    monkeypatch.setattr(glance, "time", SimpleNamespace(monotonic=lambda: next(hundredths) / 100))
+    monkeypatch.setattr(alias_changes, "time", SimpleNamespace(monotonic=lambda: next(hundredths) / 100))
 
     async def story() -> None:
         ledger = Counted(house)
@@ -92,14 +91,14 @@ def test_other_commits_are_not_taken_for_moves(house: House, monkeypatch: pytest
 def test_a_database_without_a_pulse_is_asked_now_and_then(house: House) -> None:
     async def story() -> None:
         ledger = Counted(house, has_pulse=False)
-        glance, known = AliasChanges(ledger), moves(house)  # type: ignore[arg-type]
+        changes, known = AliasChanges(ledger), moves(house)  # type: ignore[arg-type]
         for _ in range(25):
-            assert not await glance.sees_a_move(known)
+            assert not await changes.sees_a_move(known)
             await asyncio.sleep(0.01)
         assert 2 <= ledger.asked <= 12
         house.point("routing", house.release())
         await asyncio.sleep(0.11)
-        assert await glance.sees_a_move(known)
+        assert await changes.sees_a_move(known)
 
     asyncio.run(story())
 
