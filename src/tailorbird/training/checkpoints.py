@@ -36,7 +36,7 @@ class LoopState(Value):
     ``halved_at`` the steps before which the budget was halved. ``best_row_losses`` are those of the best step, ``rises`` the evaluations in
     a row that lay above it for certain. ``pending`` is the line of the last step until it has been judged, where the step is one that is
     judged, and noted: a run that was interrupted meanwhile goes on there. ``waited`` steps were added while the run stood on its plateau
-    (``plateau.py``), found after the steps ``waits``; ``left_plateau`` is the step after which it was found to have left it.
+    (``Plateau``), found after the steps ``waits``; ``left_plateau`` is the step after which it was found to have left it.
     """
 
     step: int = 0

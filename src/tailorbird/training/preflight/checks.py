@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -89,7 +89,8 @@ def examine(job: TrainingJob) -> Examination:
     if not any(finding.severity is PreflightSeverity.BLOCKING for finding in found):
         of_weights, numbers = _weighed(subject)
         found, measured = found + of_weights, measured | numbers
-    return Examination(findings=_worst_first(found), first_batch=_first_batch(subject), measured=measured)
+    worst_first = tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
+    return Examination(findings=worst_first, first_batch=_first_batch(subject), measured=measured)
 
 
 def _weighed(subject: PreflightContext) -> tuple[list[PreflightFinding], dict[str, float]]:
@@ -110,10 +111,6 @@ def _counts(subject: PreflightContext) -> dict[str, float]:
         "loss_tokens": sum(row.learned for row in rows),
         "longest_row": max(len(row.ids) for row in rows),
     }
-
-
-def _worst_first(found: Iterable[PreflightFinding]) -> tuple[PreflightFinding, ...]:
-    return tuple(sorted(found, key=lambda finding: _ORDER.index(finding.severity)))
 
 
 def _first_batch(subject: PreflightContext) -> tuple[tuple[ShownToken, ...], ...]:

@@ -150,7 +150,7 @@ def token_profile(context: StepContext, base: BaseModelRef) -> TokenProfile:
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     empty = _count(context, base, prompt, [""])[0]
     prompts = _count(context, base, prompt, [row.text for row in sample])
-    targets = [count - empty + 1 for count in _count(context, base, prompt, _targets(sample))]
+    targets = [count - empty + 1 for count in _count(context, base, prompt, [row.target for row in sample])]
     labels = (context.manifest.label_sets or context.manifest.labels) if context.objective.task.kind is TaskKind.CLASSIFY else ()
     trie = sum(count - empty + 1 for count in _count(context, base, prompt, labels)) if labels else 0
     ordered = sorted(prompts)
@@ -174,10 +174,6 @@ def _earlier_mean(context: StepContext, base: BaseModelRef, rows: tuple[Row, ...
     said = [turn.content for row in rows for turn in unfold_turns(row.text) if turn.role == "assistant"]
     prompt = PromptSpec(instruction=context.objective.task.instruction)
     return sum(count - empty + 1 for count in _count(context, base, prompt, said)) / len(rows) if said else 0.0
-
-
-def _targets(rows: tuple[Row, ...]) -> list[str]:
-    return [row.target for row in rows]
 
 
 def _count(context: StepContext, base: BaseModelRef, prompt: PromptSpec, texts: list[str] | tuple[str, ...]) -> list[int]:

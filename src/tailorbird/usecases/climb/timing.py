@@ -38,7 +38,7 @@ def machine_name(machine: Machine) -> str:
 def known_timings(context: StepContext, machine: Machine, base: BaseModelRef) -> tuple[Calibration, ...]:
     """Timed steps of ``base`` on this machine that are in the record, fresh and not read beside other work; each corrected by the trainings
     that have ended since."""
-    errors = _errors(context)
+    errors = accuracy(context.deps, context.run.tenant).errors
     return tuple(_corrected(one, base, errors) for one in _quiet(context, machine) if one.base_model == base.digest)
 
 
@@ -100,10 +100,6 @@ def _of(timed: Iterable[Calibration], base: Digest, training: TrainingSettings) 
     wanted = (base, training.method, training.precision, training.threads)
     found = [one for one in timed if (one.base_model, one.settings.method, one.settings.precision, one.settings.threads) == wanted]
     return max(found, key=lambda one: one.measured_at, default=None)
-
-
-def _errors(context: StepContext) -> tuple[EstimateError, ...]:
-    return accuracy(context.deps, context.run.tenant).errors
 
 
 def error_of(context: StepContext, rung: RungPlan, report: TrainingReport) -> EstimateError | None:
