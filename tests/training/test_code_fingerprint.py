@@ -92,8 +92,8 @@ def test_the_code_is_named_by_its_files_and_libraries() -> None:
     [
         ("training", "loop.py", "# a remark\n", False),
         ("training", "loop.py", "FURTHER = 1\n", True),
-        ("foundations", "prompting.py", "FURTHER = 1\n", True),
-        ("foundations", "licences.py", "FURTHER = 1\n", False),
+        ("text", "prompt_rendering.py", "FURTHER = 1\n", True),
+        ("text", "canaries.py", "FURTHER = 1\n", False),
         ("domain", "errors.py", "FURTHER = 1\n", False),
     ],
 )
@@ -101,7 +101,7 @@ def test_only_code_that_a_training_runs_through_counts(
     room: str, file: str, added: str, is_another: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "tailorbird"
-    for name in ("training", "foundations", "domain"):
+    for name in ("training", "text", "domain"):
         shutil.copytree(ROOMS / name, package / name, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(code_fingerprint, "_PACKAGE", package)
     before = code_digest.__wrapped__()
