@@ -28,7 +28,7 @@ from tailorbird.domain.ladder import Climb
 from tailorbird.ports.trainer import Example, ReportProgress, TrainedModel, Trainer, TrainingJob
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt
 
 RESULTS = ROOT / "benchmarks" / "results" / "banking77.jsonl"
@@ -73,7 +73,7 @@ def _climbed(size: str) -> dict[str, Any]:
     done = adapt(
         deps, author, _objective(size, folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True))
     )
-    return _told(size, report(deps, TENANT, done.run.id))
+    return _told(size, show_run(deps, author, done.run.id))
 
 
 class _OnEveryRow:

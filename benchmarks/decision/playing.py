@@ -18,7 +18,7 @@ from tailorbird import settings, wiring
 from tailorbird.domain.ladder import Ladder
 from tailorbird.usecases import Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise, key_path
-from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.steps.transitions import choose_step
 
@@ -45,7 +45,7 @@ def played(write: Callable[[Path], Path], folder: Path, trained: Path, known: Kn
     initialise(deps, "bench", FIRST_PEOPLE)
     author = act_as(deps, "bench", "author", key_path(deps, "bench", "author"))
     done = adapt(deps, author, write(folder / "job"), Progress(tell=lambda text: print(f"  {text}", file=sys.stderr, flush=True)))
-    told = report(deps, "bench", done.run.id)
+    told = show_run(deps, author, done.run.id)
     chosen = next(step.result for step in done.steps if step.name == choose_step(1))
     assert chosen is not None
     with deps.ledger.work("bench", write=False) as work:

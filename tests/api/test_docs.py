@@ -17,7 +17,7 @@ from tailorbird.auth import ROLES_FOR
 from tailorbird.domain.identity import Role
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import key_path
-from tailorbird.usecases.operations import OPERATIONS, AnyOperation
+from tailorbird.usecases.registry import AnyUseCase, use_cases
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "api.md"
 START, END = "<!-- operations: generated, see tests/api/test_docs.py -->\n", "<!-- end of operations -->"
@@ -26,11 +26,11 @@ START, END = "<!-- operations: generated, see tests/api/test_docs.py -->\n", "<!
 def table() -> str:
     """The table of operations, as the page shows it. ``python tests/api/test_docs.py`` writes it there."""
     head = "| operation | call | parameters | what it does | who may |\n|---|---|---|---|---|\n"
-    return head + "".join(map(_line, OPERATIONS))
+    return head + "".join(map(_line, use_cases()))
 
 
-def _line(operation: AnyOperation) -> str:
-    fields = operation.asks.model_fields
+def _line(operation: AnyUseCase) -> str:
+    fields = operation.request.model_fields
     named = ", ".join(name if field.is_required() else f"*{name}*" for name, field in fields.items())
     allowed = ROLES_FOR[operation.action]
     who = "anybody" if allowed == frozenset(Role) else ", ".join(sorted(role.value for role in allowed))

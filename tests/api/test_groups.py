@@ -20,9 +20,9 @@ from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Chunk, LabelScores, LoadRequest
 from tailorbird.text.search_index import write_index
-from tailorbird.usecases import Actor, Dependencies
+from tailorbird.usecases import Actor, Dependencies, identities
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.operations import identities, perform
+from tailorbird.usecases.registry import perform
 
 ENTRIES = [
     Entry(id="open", text="The pension plan is described in the handbook.", target="", access=("everyone",)),
@@ -120,11 +120,11 @@ def test_a_document_that_the_asker_may_not_read_is_in_no_ranking(house: Document
 
 def test_groups_are_given_to_a_key_and_kept_when_it_is_replaced(deps: Dependencies) -> None:
     admin: Actor = act_as(deps, "acme", "admin")
-    made = perform(deps, admin, identities.CREATE_KEY, identities.NewKey(name="portal", groups=("board",)))
+    made = perform(deps, admin, identities.create_api_key, identities.NewKey(name="portal", groups=("board",)))
     assert made.key.groups == {"board"}
-    again = perform(deps, admin, identities.ROTATE_KEY, identities.RotateKey(id=made.key.id))
+    again = perform(deps, admin, identities.rotate_api_key, id=made.key.id)
     assert again.key.groups == {"board"}
-    assert {key.groups for key in perform(deps, admin, identities.KEYS, identities.Nothing()).keys} == {frozenset({"board"})}
+    assert {key.groups for key in perform(deps, admin, identities.list_api_keys).keys} == {frozenset({"board"})}
 
 
 def test_more_groups_than_a_key_may_have_are_refused_however_alike_they_are() -> None:

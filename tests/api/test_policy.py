@@ -24,11 +24,10 @@ from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.erasure import Erasure
 from tailorbird.domain.identity import Role
 from tailorbird.domain.objective import TaskKind
-from tailorbird.domain.run import RunState
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.identities import enrol, initialise
-from tailorbird.usecases.operations import OPERATIONS, AnyOperation
-from tailorbird.usecases.runs.submit import submit_uploaded
+from tailorbird.usecases.registry import AnyUseCase, use_cases
+from tailorbird.usecases.runs.submit import Submission, submit_uploaded
 
 EVERYBODY = "everybody"
 NEWCOMER = {"name": "boss", "roles": ["admin"]}
@@ -54,7 +53,7 @@ class Things:
         return (self.run, self.release, self.alias, self.key, self.identity, self.request, self.snapshot, self.erasure)
 
 
-def asked(operation: AnyOperation, deps: Dependencies, things: Things) -> dict[str, Any]:
+def asked(operation: AnyUseCase, deps: Dependencies, things: Things) -> dict[str, Any]:
     """A well-formed request of ``operation`` about ``things``; an operation that is new needs its line here."""
     public_key = auth.create_key(deps.workspace / "new" / f"{len(list((deps.workspace / 'new').glob('*')))}.key")
     stated = {
@@ -158,7 +157,7 @@ def asked(operation: AnyOperation, deps: Dependencies, things: Things) -> dict[s
     return requests[operation.name]
 
 
-async def send(client: httpx.AsyncClient, operation: AnyOperation, fields: dict[str, Any], secret: str | None) -> httpx.Response:
+async def send(client: httpx.AsyncClient, operation: AnyUseCase, fields: dict[str, Any], secret: str | None) -> httpx.Response:
     path = operation.path.format(**fields)
     others = {name: value for name, value in fields.items() if f"{{{name}}}" not in operation.path}
     headers = {"authorization": f"Bearer {secret}"} if secret else {}
@@ -197,7 +196,7 @@ def furnish_globex(deps: Dependencies) -> Things:
     now = deps.clock.now()
     author = act(deps, "author", "globex")
     files = {"rows.csv": upload(deps, ROWS, "globex")}
-    run = submit_uploaded(deps, author, OBJECTIVE.replace("acme", "globex"), files, RunState.ACTIVE)
+    run = submit_uploaded(deps, author, Submission(objective=OBJECTIVE.replace("acme", "globex"), files=files))
     release = make_release("globex", 1, TaskKind.CLASSIFY, now)
     alias = Alias(tenant="globex", name="hidden", targets=(AliasTarget(release=release.digest),), moved_at=now, moved_by="operator")
     key, _ = auth.issue_api_key("globex", "hidden-robot", now)
@@ -268,8 +267,8 @@ def places(app: FastAPI) -> set[tuple[str, str]]:
 
 def test_every_route_below_api_has_a_line_in_the_policy(office: Office) -> None:
     house = House.reopen(office.deps.workspace)
-    generated = {(operation.method, operation.path): operation.action for operation in OPERATIONS}
-    assert len(generated) == len(OPERATIONS)
+    generated = {(operation.method, operation.path): operation.action for operation in use_cases()}
+    assert len(generated) == len(use_cases())
     assert places(whole_app(office.deps, house)) == set(generated) | PUBLIC | set(OWN)
     assert {*generated.values(), *OWN.values()} <= set(auth.ROLES_FOR)
     assert not PUBLIC & (set(generated) | set(OWN))
@@ -285,8 +284,8 @@ def test_a_route_without_a_line_would_be_found() -> None:
     assert places(app) == {("GET", "/api/back-door")}
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
-def test_an_operation_is_done_for_the_roles_of_its_line_alone(office: Office, operation: AnyOperation) -> None:
+@pytest.mark.parametrize("operation", use_cases(), ids=lambda operation: operation.name)
+def test_an_operation_is_done_for_the_roles_of_its_line_alone(office: Office, operation: AnyUseCase) -> None:
     async def story(client: httpx.AsyncClient) -> tuple[httpx.Response, dict[Role, httpx.Response]]:
         unknown = await send(client, operation, asked(operation, office.deps, Things()), None)
         answers = {role: await send(client, operation, asked(operation, office.deps, Things()), office.secrets[role]) for role in Role}
@@ -317,8 +316,8 @@ def test_other_routes_ask_for_a_session_and_a_role_too(office: Office, place: tu
     assert {code(answer) for role, answer in answers.items() if role not in allowed} <= {(403, "role_missing")}
 
 
-@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o.name not in ABOVE], ids=lambda operation: operation.name)
-def test_nothing_of_another_tenant_is_seen_or_moved(office: Office, operation: AnyOperation) -> None:
+@pytest.mark.parametrize("operation", [o for o in use_cases() if o.name not in ABOVE], ids=lambda operation: operation.name)
+def test_nothing_of_another_tenant_is_seen_or_moved(office: Office, operation: AnyUseCase) -> None:
     """Somebody of acme with every role asks for what globex has: as if it did not exist."""
     secret = office.secrets[EVERYBODY]
     hidden, missing = (asked(operation, office.deps, things) for things in (office.foreign, Things()))
@@ -342,7 +341,7 @@ def test_globex_itself_sees_all_of_it(office: Office) -> None:
     listing = ("run.list", "release.list", "alias.list", "key.list", "identity.list", "traffic.show", "data.list", "data.erasures")
 
     async def story(client: httpx.AsyncClient) -> str:
-        asked_for = [operation for operation in OPERATIONS if operation.name in listing]
+        asked_for = [operation for operation in use_cases() if operation.name in listing]
         return "".join([(await send(client, operation, {}, secret)).text for operation in asked_for])
 
     seen = office.ask(story)

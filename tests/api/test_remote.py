@@ -23,9 +23,14 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain import errors
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Role
-from tailorbird.usecases import Dependencies
-from tailorbird.usecases.identities import key_path
-from tailorbird.usecases.operations import Nothing, identities, perform, releases, runs
+from tailorbird.usecases import Dependencies, identities
+from tailorbird.usecases.identities import NewKey, key_path
+from tailorbird.usecases.registry import AnyUseCase, perform
+from tailorbird.usecases.releases.promotion import roll_back
+from tailorbird.usecases.releases.release_queries import list_aliases, list_releases
+from tailorbird.usecases.runs.run_queries import list_runs, show_run
+from tailorbird.usecases.runs.submit import Submission, submit_uploaded
+from tailorbird.usecases.sessions import show_session
 
 
 @pytest.fixture
@@ -45,13 +50,12 @@ def remote(deps: Dependencies, server: str, who: str = "author", ca: str | None 
 
 def test_the_answer_is_the_one_that_is_given_here(deps: Dependencies, server: str) -> None:
     with remote(deps, server, "admin") as control:
-        for operation in (identities.LIST, identities.KEYS, identities.ME, releases.ALIASES):
-            assert control.ask(operation, Nothing()) == perform(deps, act(deps, "admin"), operation, Nothing())
-        page = releases.ReleasePageRequest(limit=5)
-        assert control.ask(releases.LIST, page) == perform(deps, act(deps, "admin"), releases.LIST, page)
-        assert control.ask(runs.LIST, runs.RunPageRequest(limit=3)).total == 0
-        made = control.ask(identities.CREATE_KEY, identities.NewKey(name="robot"))
-        assert control.ask(identities.REVOKE_KEY, identities.OneKey(id=made.key.id)).revoked_at is not None
+        for use_case in (identities.list_identities, identities.list_api_keys, show_session, list_aliases):
+            assert control.ask(use_case) == perform(deps, act(deps, "admin"), use_case)
+        assert control.ask(list_releases, limit=5) == perform(deps, act(deps, "admin"), list_releases, limit=5)
+        assert control.ask(list_runs, limit=3).total == 0
+        made = control.ask(identities.create_api_key, NewKey(name="robot"))
+        assert control.ask(identities.revoke_api_key, id=made.key.id).revoked_at is not None
 
 
 def test_a_file_is_uploaded_and_an_objective_submitted(deps: Dependencies, server: str, tmp_path: Path) -> None:
@@ -59,33 +63,35 @@ def test_a_file_is_uploaded_and_an_objective_submitted(deps: Dependencies, serve
     with remote(deps, server) as control:
         digest = control.upload(tmp_path / "rows.csv")
         assert digest == digest_bytes(ROWS)
-        run = control.ask(runs.SUBMIT, runs.Submission(objective=OBJECTIVE, files={"rows.csv": digest}, goal="plan"))
-        assert control.ask(runs.SHOW, runs.OneRun(run=run.id)) == perform(deps, act(deps, "author"), runs.SHOW, runs.OneRun(run=run.id))
+        run = control.ask(submit_uploaded, Submission(objective=OBJECTIVE, files={"rows.csv": digest}, goal="plan"))
+        assert control.ask(show_run, run=run.id) == perform(deps, act(deps, "author"), show_run, run=run.id)
 
 
-def refusal(control: RemoteControl, operation: object, asked: object) -> TailorbirdError:
+def refusal(control: RemoteControl, use_case: AnyUseCase, /, *args: object, **fields: object) -> TailorbirdError:
     with control, pytest.raises(TailorbirdError) as refused:
-        control.ask(operation, asked)  # type: ignore[arg-type]
+        control.ask(use_case, *args, **fields)
     return refused.value
 
 
 @pytest.mark.parametrize(
-    ("who", "operation", "asked"),
+    ("who", "use_case", "fields"),
     [
-        ("author", identities.KEYS, Nothing()),
-        ("viewer", runs.SHOW, runs.OneRun(run="nothing")),
-        ("operator", releases.ROLL_BACK, releases.TakeBack(alias="nothing")),
-        ("author", runs.SUBMIT, runs.Submission(objective="name: x\nnmae: y\n")),
-        ("author", runs.SUBMIT, runs.Submission(objective=OBJECTIVE)),
-        ("admin", identities.ROTATE_KEY, identities.RotateKey(id="0" * 12)),
-        ("admin", identities.DISABLE, identities.OneIdentity(name="admin")),
-        ("admin", identities.ADD, identities.NewIdentity(name="viewer", roles=frozenset({Role.VIEWER}), public_key="A" * 43 + "=")),
+        ("author", identities.list_api_keys, {}),
+        ("viewer", show_run, {"run": "nothing"}),
+        ("operator", roll_back, {"alias": "nothing"}),
+        ("author", submit_uploaded, {"submission": Submission(objective="name: x\nnmae: y\n")}),
+        ("author", submit_uploaded, {"submission": Submission(objective=OBJECTIVE)}),
+        ("admin", identities.rotate_api_key, {"id": "0" * 12}),
+        ("admin", identities.disable, {"name": "admin"}),
+        ("admin", identities.add_identity, {"name": "viewer", "roles": frozenset({Role.VIEWER}), "public_key": "A" * 43 + "="}),
     ],
 )
-def test_an_error_is_the_one_that_is_raised_here(deps: Dependencies, server: str, who: str, operation: object, asked: object) -> None:
-    told = refusal(remote(deps, server, who), operation, asked)
+def test_an_error_is_the_one_that_is_raised_here(
+    deps: Dependencies, server: str, who: str, use_case: AnyUseCase, fields: dict[str, object]
+) -> None:
+    told = refusal(remote(deps, server, who), use_case, **fields)
     with pytest.raises(TailorbirdError) as here:
-        perform(deps, act(deps, who), operation, asked)  # type: ignore[arg-type, type-var]
+        perform(deps, act(deps, who), use_case, **fields)
     assert told.as_dict() == here.value.as_dict()
     assert type(told) is type(here.value) or type(told) in type(here.value).__mro__
 
@@ -100,11 +106,11 @@ def test_every_class_of_error_is_found_again(
     def refuse(*_: object) -> None:
         raise raised[0]
 
-    monkeypatch.setattr("tailorbird.api.usecase_routes.perform", refuse)
+    monkeypatch.setattr("tailorbird.api.usecase_routes.perform_request", refuse)
     with served(control_app(deps)) as server:
-        own = refusal(remote(deps, server), identities.ME, Nothing())
+        own = refusal(remote(deps, server), show_session)
         raised.pop(0)
-        other = refusal(remote(deps, server), identities.ME, Nothing())
+        other = refusal(remote(deps, server), show_session)
     assert type(own) is kind or kind is TailorbirdError
     assert other.status == kind.status
     assert (other.error_code, other.message, other.hint) == ("occasion", "what", "then")
@@ -112,22 +118,22 @@ def test_every_class_of_error_is_found_again(
 
 def test_a_key_that_is_not_theirs_proves_nothing(deps: Dependencies, server: str) -> None:
     other = RemoteControl(server, "acme", "admin", key_path(deps, "acme", "author"))
-    assert refusal(other, identities.ME, Nothing()).error_code == "login_refused"
+    assert refusal(other, show_session).error_code == "login_refused"
     missing = RemoteControl(server, "acme", "admin", deps.workspace / "no.key")
-    assert refusal(missing, identities.ME, Nothing()).error_code == "key_missing"
+    assert refusal(missing, show_session).error_code == "key_missing"
 
 
 def test_a_session_that_ended_meanwhile_is_renewed(deps: Dependencies, server: str, clock: NowClock) -> None:
     with remote(deps, server) as control:
-        control.ask(identities.ME, Nothing())
+        control.ask(show_session)
         with deps.ledger.work("acme") as work:
             work.sessions.end(control._secret.split("_")[1], clock.now())  # type: ignore[union-attr]
-        assert control.ask(identities.ME, Nothing()).name == "author"
+        assert control.ask(show_session).name == "author"
 
 
 def test_the_session_ends_with_the_command(deps: Dependencies, server: str) -> None:
     with remote(deps, server) as control:
-        control.ask(identities.ME, Nothing())
+        control.ask(show_session)
         session = control._secret.split("_")[1]  # type: ignore[union-attr]
     with deps.ledger.system(write=False) as system:
         ended = system.tenants.session(session)
@@ -137,11 +143,11 @@ def test_the_session_ends_with_the_command(deps: Dependencies, server: str) -> N
 
 def test_a_clock_that_is_off_is_said_to_be(deps: Dependencies, server: str, clock: NowClock) -> None:
     clock.advance(timedelta(hours=1))
-    assert refusal(remote(deps, server), identities.ME, Nothing()).error_code == "login_stale"
+    assert refusal(remote(deps, server), show_session).error_code == "login_stale"
 
 
 def test_nobody_at_the_address(deps: Dependencies) -> None:
-    told = refusal(remote(deps, "http://127.0.0.1:9"), identities.ME, Nothing())
+    told = refusal(remote(deps, "http://127.0.0.1:9"), show_session)
     assert (type(told), told.error_code) == (errors.Unavailable, "server_unreachable")
     assert "tailorbird serve" in told.hint
 
@@ -168,7 +174,7 @@ def test_a_server_that_is_something_else(deps: Dependencies, answer: Response) -
     app = FastAPI()
     app.add_api_route("/{path:path}", lambda: answer, methods=["GET", "POST", "DELETE"])
     with served(app) as server:
-        told = refusal(remote(deps, server), identities.ME, Nothing())
+        told = refusal(remote(deps, server), show_session)
     assert (type(told), told.error_code) == (errors.Unavailable, "server_not_understood")
 
 
@@ -191,8 +197,8 @@ def test_a_certificate_of_ones_own_is_trusted_where_it_is_named(deps: Dependenci
     with served(control_app(deps), key=key, certificate=certificate) as server:
         assert server.startswith("https://")
         with remote(deps, server, ca=str(certificate)) as control:
-            assert control.ask(identities.ME, Nothing()).name == "author"
-        told = refusal(remote(deps, server), identities.ME, Nothing())
+            assert control.ask(show_session).name == "author"
+        told = refusal(remote(deps, server), show_session)
     assert told.error_code == "server_unreachable"
     assert "--ca" in told.hint
 

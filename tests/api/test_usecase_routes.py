@@ -16,9 +16,9 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.run import Run
 from tailorbird.usecases import Dependencies
-from tailorbird.usecases.operations import OPERATIONS
-from tailorbird.usecases.operations.identities import IdentityList, KeySecret
-from tailorbird.usecases.operations.runs import RunPage
+from tailorbird.usecases.identities import IdentityList, KeySecret
+from tailorbird.usecases.registry import use_cases
+from tailorbird.usecases.runs.run_queries import RunPage
 
 
 def test_an_answer_is_the_operations_value(deps: Dependencies) -> None:
@@ -172,7 +172,7 @@ def test_a_defect_keeps_its_words(deps: Dependencies, monkeypatch: pytest.Monkey
     def break_down(*_: object, **__: object) -> None:
         raise RuntimeError("secret words")
 
-    monkeypatch.setattr("tailorbird.api.usecase_routes.perform", break_down)
+    monkeypatch.setattr("tailorbird.api.usecase_routes.perform_request", break_down)
     answered = ask(deps, lambda client: client.get("/api/runs"), "viewer")
     assert code(answered) == (500, "internal")
     assert "secret" not in answered.text
@@ -180,15 +180,15 @@ def test_a_defect_keeps_its_words(deps: Dependencies, monkeypatch: pytest.Monkey
 
 def test_the_description_has_every_operation_with_its_own_words(deps: Dependencies) -> None:
     described = control_app(deps).openapi()
-    for operation in OPERATIONS:
+    for operation in use_cases():
         told = described["paths"][operation.path][operation.method.lower()]
         assert (told["operationId"], told["summary"]) == (operation.name, operation.summary)
         assert told["security"] == [{"session": []}, {"session cookie": []}]
         sent = {parameter["name"] for parameter in told["parameters"]} if "parameters" in told else set()
         if "requestBody" in told:
             sent |= set(told["requestBody"]["content"]["application/json"]["schema"]["properties"])
-        assert sent == set(operation.asks.model_fields)
-        assert told["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{operation.answers.__name__}")
+        assert sent == set(operation.request.model_fields)
+        assert told["responses"]["200"]["content"]["application/json"]["schema"]["$ref"].endswith(f"/{operation.response.__name__}")
         assert {"400", "401", "403", "500", "503"} <= set(told["responses"])
         assert told["responses"]["403"]["content"]["application/json"]["schema"]["$ref"].endswith("/ErrorAnswer")
     assert described["components"]["securitySchemes"]["session"]["scheme"] == "bearer"

@@ -21,13 +21,8 @@ STANDARD_NOUNS = frozenset({
     *("decoding", "mapping", "packing", "paging", "parsing", "ranking", "rendering", "sampling", "scheduling", "scoring"),
     *("sharding", "shipping", "signing", "streaming", "timing", "tracking", "tuning", "wiring"),
 })  # fmt: skip
-#: Module names that recur within one package, to be mended: the table of operations repeats the use cases' nouns, and the native pass
-#: is the counterpart of the package of forward passes.
-RECURRING_NAMES = frozenset({
-    ("inference", "forward"),
-    *(("usecases", name) for name in ("evidence", "feedback", "identities", "label_reviews", "monitoring")),
-    *(("usecases", name) for name in ("releases", "rollouts", "runs", "snapshots", "tenants")),
-})  # fmt: skip
+#: Module names that recur within one package, to be mended: the native pass is the counterpart of the package of forward passes.
+RECURRING_NAMES = frozenset({("inference", "forward"), ("usecases", "evidence"), ("usecases", "rollouts")})
 #: Class names that recur, to be mended.
 RECURRING_CLASSES = frozenset({"_Asked", "_Conversation", "_Found", "_Lines", "_Moment"})
 #: Names that say nothing of what a file holds.

@@ -13,8 +13,9 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.label_review import JudgeResult, JudgeState
 from tailorbird.usecases import Progress
-from tailorbird.usecases.label_reviews.label_review import ReviewState
-from tailorbird.usecases.operations import label_reviews
+from tailorbird.usecases.label_reviews.label_review import ReviewState, show_review
+from tailorbird.usecases.label_reviews.llm_judges import ask_judge
+from tailorbird.usecases.registry import AnyUseCase
 
 RELEASE = digest_bytes(b"release")
 
@@ -31,9 +32,9 @@ class Server:
     def __init__(self, *states: ReviewState) -> None:
         self.states, self.asked = list(states), list[tuple[str, dict[str, Any]]]()
 
-    def ask(self, operation: Any, request: Any, default: str) -> ReviewState:
+    def ask_as(self, default: str, use_case: AnyUseCase, /, **fields: Any) -> ReviewState:
         assert default == "reviewer"
-        self.asked.append((operation.name, request.model_dump()))
+        self.asked.append((use_case.name, use_case.request_of(**fields).model_dump()))
         return self.states.pop(0)
 
 
@@ -49,8 +50,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_waits_for_the_worker() -> None:
     server = Server(*(state(JudgeState.WAITING) for _ in range(3)), state(JudgeState.DONE))
     assert asked(server) == state(JudgeState.DONE)
-    assert server.asked[0] == (label_reviews.ASK.name, {"digest": "0123", "model": "jane"})
-    assert server.asked[1:] == [(label_reviews.SHOW.name, {"digest": RELEASE})] * 3
+    assert server.asked[0] == (ask_judge.name, {"digest": "0123", "model": "jane"})
+    assert server.asked[1:] == [(show_review.name, {"digest": RELEASE})] * 3
 
 
 def test_one_that_has_judged_is_shown_at_once() -> None:

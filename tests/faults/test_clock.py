@@ -19,7 +19,7 @@ from tailorbird.processes import StepWorker
 from tailorbird.testing import FixedClock
 from tailorbird.usecases import Dependencies, Progress, sessions
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.identities import act_as, create_api_key, revoke_api_key
+from tailorbird.usecases.identities import NewKey, act_as, create_api_key, revoke_api_key
 from tailorbird.usecases.maintenance import clock_floor
 from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
 from tailorbird.usecases.runs import step_runner
@@ -72,7 +72,8 @@ def test_while_a_dead_process_holds_a_lease(desk: Desk, deps: Dependencies, cloc
 
 def test_what_has_expired_stays_expired(deps: Dependencies, clock: FixedClock) -> None:
     admin = act_as(deps, "acme", "admin")
-    key, _ = create_api_key(deps, admin, "for-a-day", days=1)
+    made = create_api_key(deps, admin, NewKey(name="for-a-day", days=1))
+    key = made.key
     _, secret = sessions.open_session(deps, *sessions.log_in(admin, HERE, clock.now()), {HERE})
     for _ in range(3):  # as a server does every minute
         clock.advance(timedelta(hours=9))
@@ -84,13 +85,15 @@ def test_what_has_expired_stays_expired(deps: Dependencies, clock: FixedClock) -
     assert [notice.code for notice in clock_floor.notices(deps)] == ["clock_behind"]
     _, fresh = sessions.open_session(deps, *sessions.log_in(admin, HERE, clock.now()), {HERE})
     assert sessions.actor_of(deps, fresh).name == "admin", "who logs in now is known for as long as ever"
-    renewed, _ = create_api_key(deps, admin, "for-another-day", days=1)
+    made = create_api_key(deps, admin, NewKey(name="for-another-day", days=1))
+    renewed = made.key
     assert renewed.is_valid(clock_floor.believed_now(deps))
 
 
 def test_a_clock_that_was_wrong_for_a_moment_ends_nothing_for_long(deps: Dependencies, clock: FixedClock) -> None:
     admin = act_as(deps, "acme", "admin")
-    key, _ = create_api_key(deps, admin, "for-a-month", days=30)
+    made = create_api_key(deps, admin, NewKey(name="for-a-month", days=30))
+    key = made.key
     clock_floor.keep_time(deps)
     clock.advance(timedelta(days=70 * 365))
     clock_floor.keep_time(deps)
@@ -100,7 +103,8 @@ def test_a_clock_that_was_wrong_for_a_moment_ends_nothing_for_long(deps: Depende
 
 def test_keys_and_sessions(deps: Dependencies, clock: FixedClock) -> None:
     admin = act_as(deps, "acme", "admin")
-    revoked, _ = create_api_key(deps, admin, "revoked", days=1)
+    made = create_api_key(deps, admin, NewKey(name="revoked", days=1))
+    revoked = made.key
     revoke_api_key(deps, admin, revoked.id)
     login, signature = sessions.log_in(admin, HERE, clock.now())
     _, kept = sessions.open_session(deps, login, signature, {HERE})
@@ -129,7 +133,7 @@ def test_the_log(deps: Dependencies, clock: FixedClock) -> None:
     admin = act_as(deps, "acme", "admin")
     before = make_checkpoint(deps, admin)
     clock.advance(-HOUR)
-    create_api_key(deps, admin, "later-by-order")
+    create_api_key(deps, admin, NewKey(name="later-by-order"))
     after = make_checkpoint(deps, admin)
     assert after.size > before.size
     assert after.at < before.at

@@ -26,8 +26,8 @@ from tailorbird.processes import gateway_app
 from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
-from tailorbird.usecases.runs.uploads import keep_upload
 from tailorbird.usecases.sessions import LoginEntry, log_in, open_session
+from tailorbird.usecases.uploads import keep_upload
 
 TENANTS = ("acme", "globex")
 #: Where the control plane is asked.

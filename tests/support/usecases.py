@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,14 +11,26 @@ import pytest
 import yaml
 
 from tailorbird.domain.deployment import RequestRow
+from tailorbird.domain.identity import Identity, Role, Signature
 from tailorbird.domain.rollout import RolloutPlan, RolloutStep
 from tailorbird.ledger import open_artifacts, open_ledger
 from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
-from tailorbird.usecases.releases.promotion import demand_approved
 from tailorbird.usecases.rollouts.rollouts import start_rollout, watch_rollouts
 
+
+def somebody(name: str, tenant: str = "acme") -> Actor:
+    """Who is asked for: for use cases called directly, which look at tenant and name alone."""
+    made = Identity(tenant=tenant, name=name, roles=frozenset({Role.VIEWER}), public_key="", created_at=datetime(2026, 1, 1, tzinfo=UTC))
+    return Actor(made, sign=_signs_nothing)
+
+
+def _signs_nothing(purpose: str, _digest: str) -> Signature:
+    raise AssertionError(f"nobody asked for a signature ({purpose})")
+
+
+VIEWER = somebody("viewer")
 #: For tests whose story must be the same on SQLite and on PostgreSQL.
 on_both_databases = pytest.mark.parametrize("deps", ["sqlite", "postgresql"], indirect=True)
 
@@ -101,7 +114,7 @@ def _words(number: int) -> str:
 def let_in(deps: Dependencies, operator: Actor, digest: str) -> None:
     """Takes a staged release into production by a short rollout on which nothing goes wrong."""
     plan = RolloutPlan(steps=(RolloutStep(share=0.5, requests=1, minutes=0),))
-    begun = start_rollout(deps, operator, digest, plan, demand_approved)
+    begun = start_rollout(deps, operator, digest, plan)
     with deps.ledger.work(operator.tenant) as work:
         version = work.aliases.get(begun.alias).version
         rows = [

@@ -6,39 +6,39 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.evidence import Standing
 from tailorbird.reporting import evidence_html
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.comparison import contrast
-from tailorbird.usecases.runs.evidence import evidence_of
+from tailorbird.usecases.runs.comparison import compare
+from tailorbird.usecases.runs.evidence import show_evidence
 
 
 def test_runs_rungs_candidates_and_releases_are_compared(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     ended = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["prompt", "lora"]), Progress())
     run = ended.run.id
-    within = contrast(deps, "acme", f"{run}:lora", f"{run}:prompt-zero-shot")
+    within = compare(deps, VIEWER, f"{run}:lora", f"{run}:prompt-zero-shot")
     assert {told.metric for told in within.paired} >= {"accuracy", "macro_f1", "balanced_accuracy"}
     assert all(told.difference == 0 for told in within.paired)
     assert within.paired[0].standing in (Standing.TIE, Standing.NOT_PROVEN)
     assert any("dev" in remark for remark in within.remarks)
-    assert contrast(deps, "acme", f"{run}:floor", run).paired
+    assert compare(deps, VIEWER, f"{run}:floor", run).paired
     assert ended.conclusion is not None
     assert ended.conclusion.release is not None
-    itself = contrast(deps, "acme", ended.conclusion.release, run)
+    itself = compare(deps, VIEWER, ended.conclusion.release, run)
     assert (itself.one.split, itself.one.candidate) == ("test", itself.other.candidate)
-    assert contrast(deps, "acme", itself.one.candidate, run).one.candidate == itself.other.candidate
+    assert compare(deps, VIEWER, itself.one.candidate, run).one.candidate == itself.other.candidate
     other = climbing.adapt(deps, author, write_objective(tmp_path / "other", name="desk-two", hard_share=6), Progress())
-    unlike = contrast(deps, "acme", run, other.run.id)
+    unlike = compare(deps, VIEWER, run, other.run.id)
     assert not unlike.paired
     assert unlike.unpaired[0].metric == "accuracy"
     assert "unpaired" in unlike.remarks[0]
     with pytest.raises(NotFound):
-        contrast(deps, "acme", "nothing", run)
+        compare(deps, VIEWER, "nothing", run)
     with pytest.raises(InvalidInput, match="has not measured full"):
-        contrast(deps, "acme", f"{run}:full", run)
-    page = evidence_html(evidence_of(deps, "acme", run))
+        compare(deps, VIEWER, f"{run}:full", run)
+    page = evidence_html(show_evidence(deps, VIEWER, run))
     assert "The sealed test" in page
     assert "w31" not in page

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Corrupt, Forbidden, InvalidInput, NotFound
 from tailorbird.domain.release import Release
 from tailorbird.ports.trainer import Merged, MergeJob
 from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.releases.export import export_release
-from tailorbird.usecases.releases.promotion import find_release, sign_and_decide
+from tailorbird.usecases.releases.promotion import sign_and_decide
+from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs.submit import adapt
 
 
@@ -23,7 +24,7 @@ def released(deps: Dependencies, author: Actor, folder: Path, *ladder: str) -> R
     worked = adapt(deps, author, write_objective(folder, ladder=list(ladder)), Progress())
     assert worked.conclusion is not None
     assert worked.conclusion.release is not None
-    return find_release(deps, "acme", worked.conclusion.release)
+    return show_release(deps, VIEWER, worked.conclusion.release)
 
 
 def approved(deps: Dependencies, author: Actor, approver: Actor, folder: Path, *ladder: str) -> Release:

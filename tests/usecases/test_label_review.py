@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_disputed, write_objective
+from support.usecases import VIEWER, write_disputed, write_objective
 from tailorbird.domain.errors import Conflict, Forbidden, NotFound
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
 from tailorbird.domain.label_review import Mark, ReviewSheet
@@ -54,7 +54,7 @@ def test_a_high_risk_release_waits_for_two_reviewers(deps: Dependencies, operato
             assert {shown.left, shown.right} == {"login", "refund"}
             mark = side_of_candidate(deps, actor.name, release, shown.number)
             shown = label_review.judge(deps, actor, release, shown.number, mark, "")
-    found = label_review.standing(deps, "acme", release)
+    found = label_review.show_review(deps, VIEWER, release)
     assert found.result is not None
     assert found.result.verdict is Verdict.PASS, found.result
     assert promotion.stage(deps, operator, release).state.value == "staged"
@@ -105,6 +105,6 @@ def test_what_replaces_a_release_is_measured_against_it(
     # The twins answer alike whatever the weights: no difference, and with it nothing to ask people about.
     assert (finding.value, finding.verdict) == (0, Verdict.PASS)
     assert second.conclusion.release is not None
-    assert not label_review.standing(deps, "acme", second.conclusion.release).required
+    assert not label_review.show_review(deps, VIEWER, second.conclusion.release).required
     with pytest.raises(NotFound, match="needs no label review"):
         label_review.next_shown(deps, approver, second.conclusion.release)

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.serving import make_release
-from support.usecases import on_both_databases
+from support.usecases import VIEWER, on_both_databases, somebody
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
 from tailorbird.domain.errors import Conflict, InvalidInput
@@ -24,7 +24,7 @@ from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases.live_kpis import count_live, live_report
 from tailorbird.usecases.releases.promotion import promote
-from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, report_rollout, watch_rollouts
+from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, show_rollout, watch_rollouts
 from usecases.test_rollouts import Desk, _agree
 
 PLAN = RolloutPlan(steps=(RolloutStep(share=0.3, requests=10, minutes=0), RolloutStep(share=0.5, requests=20, minutes=0)))
@@ -63,7 +63,7 @@ def furnished(deps: Dependencies, *kpis: LiveKpi) -> Desk:
 
 def say(desk: Desk, rows: list[RequestRow], value: str, kind: FeedbackKind = FeedbackKind.THUMB, source: str = "key") -> None:
     for row in rows:
-        give_feedback(desk.deps, "acme", source, FeedbackGiven(request=row.id, kind=kind, value=value))
+        give_feedback(desk.deps, somebody(source), FeedbackGiven(request=row.id, kind=kind, value=value))
 
 
 def through(desk: Desk, begun: Rollout) -> list[RequestRow]:
@@ -87,15 +87,15 @@ def test_without_proof_the_last_step_holds_and_says_how_many_are_missing(deps: D
     assert held.state is RolloutState.HELD
     assert held.finished
     assert "thumbs 1.000" in held.history[-1].reason
-    (live,) = report_rollout(deps, "acme", begun.id).judgement.live
+    (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
     assert (live.standing, live.units, live.value) == ("open", 10, 1.0)
     assert live.needed is not None
     assert f"about {live.needed} more users" in held.history[-1].reason
     more = [row for row in desk.serve(live.needed, live.needed) if row.release == desk.new.digest]
     say(desk, more[:-1], "up")
-    assert report_rollout(deps, "acme", begun.id).judgement.live[0].standing == "open"
+    assert show_rollout(deps, VIEWER, begun.id).judgement.live[0].standing == "open"
     say(desk, more[-1:], "up")
-    assert report_rollout(deps, "acme", begun.id).judgement.live[0].standing == "proven"
+    assert show_rollout(deps, VIEWER, begun.id).judgement.live[0].standing == "proven"
     assert decide_rollout(deps, desk.operator, begun.id, "promote", "").state is RolloutState.PROMOTED
     (event,) = desk.events("rollout.promoted")
     assert event["live.thumbs"] == "proven"
@@ -111,7 +111,7 @@ def test_with_proof_it_goes_into_production_by_itself(deps: Dependencies) -> Non
     say(desk, rows, "good", FeedbackKind.OUTCOME)
     assert watch_rollouts(deps) == 1
     assert desk.now(begun).state is RolloutState.PROMOTED
-    assert {one.metric: one.standing for one in live_report(deps, "acme", desk.new.digest).kpis} == dict.fromkeys(
+    assert {one.metric: one.standing for one in live_report(deps, VIEWER, desk.new.digest).kpis} == dict.fromkeys(
         ("thumbs", "csat", "outcome"), "proven"
     )
     assert count_live(deps) == {("thumbs", "proven"): 1, ("csat", "proven"): 1, ("outcome", "proven"): 1}
@@ -187,7 +187,7 @@ def test_only_what_is_said_of_the_canarys_answers_in_this_rollout_counts_and_eac
     say(desk, mine, "up")  # said again: takes the place of what was said before
     say(desk, mine[:4], "down", source="another")  # of one answer, two speak: it counts once, in the middle
     say(desk, [row for row in desk.serve(0, 5, shadow=True) if row.release == desk.new.digest], "up")
-    (live,) = report_rollout(deps, "acme", begun.id).judgement.live
+    (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
     assert (live.units, live.said) == (11, 50)
     assert live.value == pytest.approx((1 + 6 + 4 * 0.5) / 11)
 
@@ -199,7 +199,7 @@ def test_a_mark_of_satisfaction_counts_from_four_of_five(deps: Dependencies) -> 
     for mark, row in enumerate(rows, 1):
         say(desk, [row], str(mark), FeedbackKind.CSAT)
         say(desk, [row], "down")
-    (live,) = report_rollout(deps, "acme", begun.id).judgement.live
+    (live,) = show_rollout(deps, VIEWER, begun.id).judgement.live
     assert (live.units, live.value) == (5, 0.4)
 
 
@@ -210,7 +210,7 @@ def test_without_live_kpis_nothing_of_them_is_in_a_rollout(deps: Dependencies) -
     assert "live_kpis" not in begun.model_dump(mode="json")
     rows = through(desk, begun)
     say(desk, rows, "down")
-    assert report_rollout(deps, "acme", begun.id).judgement.live == ()
+    assert show_rollout(deps, VIEWER, begun.id).judgement.live == ()
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -225,7 +225,7 @@ def test_whatever_happens_nobody_answers_alone_without_proof_or_an_override_on_r
     desk = furnished(another_parts(), THUMBS)
     begun = desk.start(PLAN)
     for act in acts:
-        before = report_rollout(desk.deps, "acme", begun.id)
+        before = show_rollout(desk.deps, VIEWER, begun.id)
         try:
             if act == "watch":
                 watch_rollouts(desk.deps)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from support.usecases import open_workspace, write_disputed, write_objective
+from support.usecases import VIEWER, open_workspace, write_disputed, write_objective
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, InvalidInput, ModelInvalid, NotFound
@@ -119,7 +119,7 @@ def judged(deps: Dependencies, actor: Actor, release: str, model: str, progress:
 
 
 def result_of(deps: Dependencies, release: str) -> ReviewResult:
-    found = label_review.standing(deps, "acme", release).result
+    found = label_review.show_review(deps, VIEWER, release).result
     assert found is not None
     return found
 

@@ -92,7 +92,7 @@ def test_only_the_host_says_so(host: Dependencies, author: Actor) -> None:
     with pytest.raises(Forbidden):
         tenants.set_places(host, act_as(host, "acme", "admin"), "acme", (AllowedPlace(prefix="s3://"),))
     allow(host, AllowedPlace(prefix="s3://acme", credential="acme-s3"))
-    (view,) = tenants.view_tenants(host, act_as(host, "acme", "author"))
+    (view,) = tenants.list_tenants(host, act_as(host, "acme", "author")).tenants
     assert view.tenant.places == (AllowedPlace(prefix="s3://acme", credential="acme-s3"),)
     with host.ledger.system(write=False) as system:
         (told,) = [entry.event for entry in system.events.entries() if entry.event.kind == "tenant.places_set"]

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from support.usecases import NO_REFERRAL, let_in, show_gateway, write_objective
+from support.usecases import NO_REFERRAL, VIEWER, let_in, show_gateway, write_objective
 from tailorbird.auth import create_key
 from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound, TailorbirdError
 from tailorbird.domain.identity import Identity, Role
@@ -14,21 +14,21 @@ from tailorbird.domain.release import ReleaseState
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.testing import FixedClock
 from tailorbird.usecases import Actor, Dependencies, Progress, admit
-from tailorbird.usecases.identities import act_as, create_api_key, disable, key_path, list_api_keys, revoke_api_key
+from tailorbird.usecases.identities import NewKey, act_as, add_identity, create_api_key, disable, key_path, list_api_keys, revoke_api_key
 from tailorbird.usecases.maintenance.audit import make_checkpoint, verify_log
-from tailorbird.usecases.operations import identities, perform
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.releases import promotion as moves
-from tailorbird.usecases.rollouts.drill import drill
+from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.rollouts.drill import drill_release
 from tailorbird.usecases.runs import submit as climbing
 
 SILENT = Progress()
 
 
-def add_identity(deps: Dependencies, admin: Actor, name: str, roles: list[Role]) -> Identity:
+def add(deps: Dependencies, admin: Actor, name: str, roles: list[Role]) -> Identity:
     """As the command line does it: the key is made beside, and its public half told."""
     public = create_key(key_path(deps, admin.tenant, name))
-    asked = identities.NewIdentity(name=name, roles=frozenset(roles), public_key=public)
-    return perform(deps, admin, identities.ADD, asked)
+    return perform(deps, admin, add_identity, name=name, roles=frozenset(roles), public_key=public)
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def test_the_whole_way_into_production_and_back(deps: Dependencies, approver: Ac
     assert moves.sign_and_decide(deps, approver, release, "approve", "read").state is ReleaseState.APPROVED
     assert moves.stage(deps, operator, release).state is ReleaseState.STAGED
     moved = moves.promote(deps, operator, release)
-    assert moved.alias.path == "acme/desk"
+    assert moved.alias.path == "desk"
     assert moved.alias.targets[0].release == release
     assert admit(deps, production(release)).id == release
-    back = moves.roll_back(deps, operator, "acme/desk", "drill")
+    back = moves.roll_back(deps, operator, "desk", "drill")
     assert back.alias.targets == ()
     assert back.alias.version == 2
-    assert moves.find_release(deps, "acme", release).state is ReleaseState.RETIRED
+    assert show_release(deps, VIEWER, release).state is ReleaseState.RETIRED
 
 
 def test_a_replaced_release_answers_again_after_a_rollback(
@@ -68,12 +68,12 @@ def test_a_replaced_release_answers_again_after_a_rollback(
         moves.promote(deps, operator, second)
     assert refused.value.error_code == "rollout_needed"
     let_in(deps, operator, second)
-    assert moves.find_release(deps, "acme", release).state is ReleaseState.STAGED
+    assert show_release(deps, VIEWER, release).state is ReleaseState.STAGED
     back = moves.roll_back(deps, operator, "desk", "worse")
     assert back.entered is not None
     assert back.entered.digest == release
-    assert moves.find_release(deps, "acme", release).state is ReleaseState.PRODUCTION
-    assert moves.find_release(deps, "acme", second).state is ReleaseState.RETIRED
+    assert show_release(deps, VIEWER, release).state is ReleaseState.PRODUCTION
+    assert show_release(deps, VIEWER, second).state is ReleaseState.RETIRED
 
 
 def second_release(deps: Dependencies, author: Actor, first: str) -> str:
@@ -94,7 +94,7 @@ def test_nothing_moves_without_approval(deps: Dependencies, operator: Actor, rel
 
 def test_the_author_cannot_approve_not_even_with_the_role(deps: Dependencies, release: str) -> None:
     admin = act_as(deps, "acme", "admin")
-    add_identity(deps, admin, "both", [Role.AUTHOR, Role.APPROVER])
+    add(deps, admin, "both", [Role.AUTHOR, Role.APPROVER])
     both = act_as(deps, "acme", "both")
     ended = climbing.adapt(deps, both, write_objective(deps.workspace.parent / "own", margin=0.04), SILENT)
     assert ended.conclusion is not None
@@ -113,7 +113,7 @@ def test_a_signature_by_another_key_is_not_taken(deps: Dependencies, approver: A
     forged = Actor(approver.identity, author.sign)
     with pytest.raises(InvalidInput, match="was made by author"):
         moves.sign_and_decide(deps, forged, release, "approve", "")
-    assert moves.find_release(deps, "acme", release).state is ReleaseState.GATED
+    assert show_release(deps, VIEWER, release).state is ReleaseState.GATED
 
 
 def test_nobody_decides_twice(deps: Dependencies, approver: Actor, release: str) -> None:
@@ -130,7 +130,7 @@ def test_a_rejected_release_is_gone_for_good(deps: Dependencies, approver: Actor
 
 def test_changed_bytes_are_refused_and_the_refusal_is_logged(deps: Dependencies, approver: Actor, release: str) -> None:
     moves.sign_and_decide(deps, approver, release, "approve", "")
-    content = moves.find_release(deps, "acme", release).content
+    content = show_release(deps, VIEWER, release).content
     damage(deps, content.base_model)
     with pytest.raises(Corrupt):
         admit(deps, production(release))
@@ -165,8 +165,8 @@ def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(deps: Dependen
     """A high-risk release answers; an edit to minimal risk still asks for two people of two roles."""
     folder = deps.workspace.parent / "tiers"
     admin = act_as(deps, "acme", "admin")
-    add_identity(deps, admin, "ann", [Role.APPROVER])
-    add_identity(deps, admin, "bob", [Role.REVIEWER])
+    add(deps, admin, "ann", [Role.APPROVER])
+    add(deps, admin, "bob", [Role.REVIEWER])
     business = {"goal": "Route messages.", "owner": "support"}
     digests = []
     for risk in ("high", "minimal"):
@@ -188,13 +188,13 @@ def test_an_edit_does_not_lower_the_tier_of_what_is_in_production(deps: Dependen
 
 def into_production_as_high(deps: Dependencies, operator: Actor, digest: str) -> None:
     """A drill, and two operators."""
-    add_identity(deps, act_as(deps, "acme", "admin"), "second", [Role.OPERATOR])
+    add(deps, act_as(deps, "acme", "admin"), "second", [Role.OPERATOR])
     for code in ("drill_needed", "second_operator"):
         with pytest.raises(Conflict) as refused:
             moves.promote(deps, operator, digest)
         assert refused.value.error_code == code
         show_gateway(deps)
-        drill(deps, operator, digest)
+        drill_release(deps, operator, digest)
     moves.promote(deps, act_as(deps, "acme", "second"), digest)
 
 
@@ -203,7 +203,7 @@ def test_the_wrong_role_is_refused(deps: Dependencies, author: Actor, approver: 
         (operator, lambda: moves.sign_and_decide(deps, operator, release, "approve", "")),
         (approver, lambda: moves.stage(deps, approver, release)),
         (author, lambda: moves.roll_back(deps, author, "desk", "")),
-        (author, lambda: create_api_key(deps, author, "mine")),
+        (author, lambda: create_api_key(deps, author, NewKey(name="mine"))),
     ):
         with pytest.raises(Forbidden, match="role"):
             call()
@@ -215,24 +215,23 @@ def test_the_wrong_role_is_refused(deps: Dependencies, author: Actor, approver: 
 def test_rolling_back_what_is_not_there(deps: Dependencies, operator: Actor) -> None:
     with pytest.raises(NotFound):
         moves.roll_back(deps, operator, "desk", "")
-    with pytest.raises(NotFound):
-        moves.roll_back(deps, operator, "globex/desk", "")
 
 
 def test_api_keys_are_made_listed_and_revoked(deps: Dependencies) -> None:
     admin = act_as(deps, "acme", "admin")
-    key, secret = create_api_key(deps, admin, "app")
+    made = create_api_key(deps, admin, NewKey(name="app"))
+    key, secret = made.key, made.secret
     assert secret not in key.model_dump_json()
-    assert [known.id for known in list_api_keys(deps, admin)] == [key.id]
+    assert [known.id for known in list_api_keys(deps, admin).keys] == [key.id]
     revoke_api_key(deps, admin, key.id)
-    assert not list_api_keys(deps, admin)[0].is_valid(deps.clock.now())
+    assert not list_api_keys(deps, admin).keys[0].is_valid(deps.clock.now())
 
 
 def test_an_identity_cannot_be_added_twice_and_leaves_no_key(deps: Dependencies) -> None:
     admin = act_as(deps, "acme", "admin")
-    add_identity(deps, admin, "ada", [Role.REVIEWER])
+    add(deps, admin, "ada", [Role.REVIEWER])
     with pytest.raises(Conflict):
-        add_identity(deps, admin, "ada", [Role.APPROVER])
+        add(deps, admin, "ada", [Role.APPROVER])
     assert act_as(deps, "acme", "ada").identity.roles == {Role.REVIEWER}
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import count
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.serving import make_release
+from support.usecases import VIEWER, somebody
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import SHADOW, Alias, AliasTarget, RequestRow
 from tailorbird.domain.errors import Conflict
@@ -36,7 +38,7 @@ from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.identities import act_as, initialise
 from tailorbird.usecases.releases.promotion import promote
 from tailorbird.usecases.rollouts import drill
-from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, report_rollout, start_rollout, watch_rollouts
+from tailorbird.usecases.rollouts.rollouts import Decision, decide_rollout, show_rollout, start_rollout, watch_rollouts
 
 PLAN = RolloutPlan(
     steps=(
@@ -77,7 +79,9 @@ class Desk:
             return work.releases.get(release.digest).state
 
     def start(self, plan: RolloutPlan = PLAN) -> Rollout:
-        return start_rollout(self.deps, self.operator, self.new.digest, plan, lambda _work, _release: None)
+        # These releases were never approved by anybody: approvals have tests of their own.
+        with patch("tailorbird.usecases.rollouts.rollouts.demand_approved"):
+            return start_rollout(self.deps, self.operator, self.new.digest, plan)
 
     def now(self, rollout: Rollout) -> Rollout:
         with self.deps.ledger.work("acme", write=False) as work:
@@ -162,7 +166,7 @@ def test_from_shadow_to_production(desk: Desk) -> None:
     assert (desk.state(desk.old), desk.state(desk.new)) == (ReleaseState.STAGED, ReleaseState.PRODUCTION)
     assert [passage.action.value for passage in desk.now(begun).history] == ["advance", "advance", "promote"]
     assert desk.events("rollout.promoted")[0]["errors.candidate"] == 0
-    assert report_rollout(desk.deps, "acme", begun.id).judgement.agreement == 1.0
+    assert show_rollout(desk.deps, VIEWER, begun.id).judgement.agreement == 1.0
 
 
 def test_a_breached_guard_takes_it_back_by_itself(desk: Desk) -> None:
@@ -203,7 +207,7 @@ def test_bad_marks_take_it_back(desk: Desk) -> None:
     begun = desk.start(RolloutPlan(steps=(RolloutStep(share=0.5, requests=10_000),), guards=(Guard(name=GuardName.FEEDBACK, margin=0.05),)))
     for row in desk.serve(60, 60):
         value = "up" if row.release == desk.old.digest else "down"
-        give_feedback(desk.deps, "acme", "key", FeedbackGiven(request=row.id, kind=FeedbackKind.THUMB, value=value))
+        give_feedback(desk.deps, somebody("key"), FeedbackGiven(request=row.id, kind=FeedbackKind.THUMB, value=value))
     assert watch_rollouts(desk.deps) == 1
     assert "feedback" in desk.now(begun).history[-1].reason
 
@@ -224,7 +228,7 @@ def test_requests_of_one_user_count_once(desk: Desk) -> None:
     desk.serve(60, 60)
     desk.serve(0, 40, outcome="error", status=500, unit="the same user")
     assert watch_rollouts(desk.deps) == 0
-    errors = report_rollout(desk.deps, "acme", begun.id).judgement.guards[0]
+    errors = show_rollout(desk.deps, VIEWER, begun.id).judgement.guards[0]
     assert errors.candidate == pytest.approx(1 / 61)
 
 
@@ -262,7 +266,7 @@ def test_a_segment_that_goes_the_other_way_is_flagged(desk: Desk) -> None:
     with desk.deps.ledger.work("acme") as work:
         work.requests.add([desk._row(desk.old, "a", channel="chat") for _ in range(300)])
         work.requests.add([desk._row(desk.old, "a", channel="mail") for _ in range(100)])
-    found = report_rollout(desk.deps, "acme", begun.id)
+    found = show_rollout(desk.deps, VIEWER, begun.id)
     assert {(s.by, s.segment) for s in found.segments if s.reversed} == {("channel", "mail")}
 
 
@@ -282,7 +286,7 @@ def test_a_high_tier_demands_a_drill_and_two_operators(furnish: Callable[..., De
     assert refused.value.error_code == "drill_needed"
     with desk.deps.ledger.system() as system:
         system.gateways.beat("g", 10**6, desk.deps.clock.now())
-    found = drill.drill(desk.deps, second, desk.new.digest)
+    found = drill.drill_release(desk.deps, second, desk.new.digest)
     assert found.gateways == 1
     assert desk.start().state is RolloutState.RUNNING
     desk.deps.clock.advance(timedelta(days=31))  # type: ignore[attr-defined]
@@ -290,7 +294,7 @@ def test_a_high_tier_demands_a_drill_and_two_operators(furnish: Callable[..., De
 
 def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
     with pytest.raises(Conflict) as refused:
-        drill.drill(desk.deps, desk.operator, desk.new.digest)
+        drill.drill_release(desk.deps, desk.operator, desk.new.digest)
     assert refused.value.error_code == "no_gateway"
     with desk.deps.ledger.system() as system:
         system.gateways.beat("g", 0, desk.deps.clock.now())
@@ -299,7 +303,7 @@ def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
         with desk.deps.ledger.system() as system:
             system.gateways.beat("g", system.tenants.aliases_moved(), desk.deps.clock.now())
 
-    found = drill.drill(desk.deps, desk.operator, desk.new.digest, wait=follow)
+    found = drill.rehearse(desk.deps, desk.operator, desk.new.digest, drill.PATIENCE, follow)
     assert found.promote_seconds > 0
     with desk.deps.ledger.work("acme", write=False) as work:
         assert work.aliases.get("routing.staging").targets == ()

@@ -100,7 +100,7 @@ def test_a_disabled_identity_can_do_nothing_any_more(deps: Dependencies, author:
     with pytest.raises(Unauthenticated, match="ended"):
         actor_of(deps, secret)
     with pytest.raises(Forbidden, match="disabled"):
-        identities.create_api_key(deps, act_as(deps, "acme", "author"), "mine")
+        identities.create_api_key(deps, act_as(deps, "acme", "author"), identities.NewKey(name="mine"))
     with pytest.raises(Conflict, match="themselves"):
         identities.disable(deps, admin, "admin")
 
@@ -162,12 +162,14 @@ def test_one_key_has_one_spelling(deps: Dependencies, author: Actor) -> None:
 
 def test_an_api_key_is_replaced_with_a_time_of_grace(deps: Dependencies) -> None:
     clock, admin = deps.clock, act_as(deps, "acme", "admin")
-    old, _ = identities.create_api_key(deps, admin, "shop", days=30)
-    new, secret = identities.rotate_api_key(deps, admin, old.id, grace_hours=2)
+    made = identities.create_api_key(deps, admin, identities.NewKey(name="shop", days=30))
+    old = made.key
+    made = identities.rotate_api_key(deps, admin, old.id, grace_hours=2)
+    new, secret = made.key, made.secret
     assert secret.startswith(f"tb_{new.id}_")
     assert new.expires_at is not None
     assert new.expires_at - new.created_at == timedelta(days=30)
-    by_id = {key.id: key for key in identities.list_api_keys(deps, admin)}
+    by_id = {key.id: key for key in identities.list_api_keys(deps, admin).keys}
     now = clock.now()
     assert by_id[old.id].is_valid(now)
     assert not by_id[old.id].is_valid(now + timedelta(hours=2))

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird import data
 from tailorbird.crypto.membership_proofs import verify_membership
 from tailorbird.domain.curation import FixAction
 from tailorbird.domain.dataset import Row, Split
 from tailorbird.domain.errors import DataInvalid, Forbidden, InvalidInput, NotFound
-from tailorbird.reporting import data_report
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs import submit
@@ -21,6 +20,7 @@ from tailorbird.usecases.runs.curate import curate
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.label_errors import Fix
 from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot
+from tailorbird.usecases.uploads import keep_upload
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def test_curating_goes_no_further_and_adapt_takes_it_up(
         assert [step.name for step in work.steps.of(run.id)] == ["snapshot"]
     assert submit.plan(deps, author, objective_path, Progress()).run.id == run.id
     for name in (snapshot.digest, snapshot.digest[7:19], "desk", run.id):
-        assert snapshot_queries.show(deps, "acme", name).digest == snapshot.digest
+        assert snapshot_queries.show_snapshot(deps, VIEWER, name).digest == snapshot.digest
     with pytest.raises(NotFound):
-        snapshot_queries.show(deps, "acme", "another")
+        snapshot_queries.show_snapshot(deps, VIEWER, "another")
 
 
 def test_a_decision_makes_a_snapshot_and_an_event_each(deps: Dependencies, author: Actor, snapshot: Snapshot, objective_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_decision_makes_a_snapshot_and_an_event_each(deps: Dependencies, autho
     ]
     done = label_errors.fix(deps, author, "desk", fixes)
     assert (done.kept, done.relabelled, done.dropped, done.manifest.parent) == (1, 1, 1, snapshot.digest)
-    found = snapshot_queries.diff(deps, "acme", snapshot.digest, done.digest)
+    found = snapshot_queries.diff_snapshots(deps, VIEWER, snapshot.digest, done.digest)
     assert (found.counts["relabelled"], found.counts["removed"], found.counts["added"]) == (1, 1, 0)
     assert (found.relabelled[0].before, found.relabelled[0].after, found.reasons) == (first.target, other, {"dropped": 1})
     with deps.ledger.work("acme", write=False) as work:
@@ -127,8 +127,8 @@ def test_the_ranking_shows_texts_to_those_who_may(deps: Dependencies, author: Ac
 
 def test_presence_and_absence_of_a_row_are_proved(deps: Dependencies, snapshot: Snapshot) -> None:
     row = rows_of(deps, snapshot)[0]
-    present = snapshot_queries.prove(deps, "acme", "desk", row.text.upper(), row.target)
-    absent = snapshot_queries.prove(deps, "acme", "desk", "never said", row.target)
+    present = snapshot_queries.prove_row(deps, VIEWER, "desk", row.text.upper(), row.target)
+    absent = snapshot_queries.prove_row(deps, VIEWER, "desk", "never said", row.target)
     assert (present.proof.present, absent.proof.present) == (True, False)
     assert verify_membership(present.proof, present.head)
     assert verify_membership(absent.proof, absent.head)
@@ -136,12 +136,12 @@ def test_presence_and_absence_of_a_row_are_proved(deps: Dependencies, snapshot: 
 
 def test_the_report_shows_texts_only_when_asked(deps: Dependencies, author: Actor, operator: Actor, snapshot: Snapshot) -> None:
     texts = [row.text for split in Split for row in rows_of(deps, snapshot, split)]
-    plain = data_report(report.report(deps, operator, "desk", examples=False))
+    plain = report.report(deps, operator, "desk", examples=False).html
     assert not [text for text in texts if text in plain]
     assert snapshot.digest in plain
     with pytest.raises(Forbidden):
-        data_report(report.report(deps, operator, "desk", examples=True))
-    shown = data_report(report.report(deps, author, "desk", examples=True))
+        report.report(deps, operator, "desk", examples=True)
+    shown = report.report(deps, author, "desk", examples=True).html
     assert [text for text in texts if text in shown]
 
 
@@ -150,10 +150,13 @@ def test_markup_in_the_data_is_only_text_in_the_report(deps: Dependencies, autho
     place = path.parent / "rows.csv"
     place.write_text(place.read_text().replace(",refund", ",<script>alert(1)</script>"))
     curate(deps, author, path, Progress())
-    assert "<script>" not in data_report(report.report(deps, act_as(deps, "acme", "author"), "desk", examples=True))
+    assert "<script>" not in report.report(deps, act_as(deps, "acme", "author"), "desk", examples=True).html
 
 
-def test_an_upload_is_looked_at(deps: Dependencies) -> None:
+def test_an_upload_is_looked_at(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     rows = "".join(json.dumps({"text": f"words {n}", "label": "ab"[n % 2]}) + "\n" for n in range(20))
-    found = report.inspect_uploaded(deps, "deep/rows.jsonl", deps.artifacts.put(rows.encode()))
+    (tmp_path / "sent").mkdir()
+    (tmp_path / "sent" / "file").write_text(rows)
+    sent = keep_upload(deps, author, tmp_path / "sent").digest
+    found = report.inspect_uploaded(deps, author, "deep/rows.jsonl", sent)
     assert (found.rows, found.task, found.name) == (20, "classify", "deep/rows.jsonl")

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden, LeaseLost, TailorbirdError
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.objective import Budget
@@ -22,7 +22,7 @@ from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.runs import jobs, step_runner
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.snapshots.amendments import PROVENANCE
 from tailorbird.usecases.steps import cancellation
 from tailorbird.usecases.steps.cancellation import WatchedProgress, within_budget
@@ -45,7 +45,7 @@ def the_release(deps: Dependencies) -> Release:
 def test_a_worker_finishes_what_an_author_submitted_and_signs_for_them(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
     work_off(deps)
-    found = report(deps, "acme", run.id)
+    found = show_run(deps, VIEWER, run.id)
     assert found.run.state is RunState.DONE
     assert found.conclusion is not None
     release = the_release(deps)
@@ -90,12 +90,12 @@ def test_the_same_inputs_give_the_same_release_in_another_workspace(
 def test_a_run_that_is_only_planned_is_planned_and_left(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     run = climbing.submit(deps, author, objective_path, RunState.PLANNING)
     work_off(deps)
-    found = report(deps, "acme", run.id)
+    found = show_run(deps, VIEWER, run.id)
     assert found.run.state is RunState.PLANNED
     assert found.plan is not None
     assert found.ladder is None
     work_off(deps)
-    assert report(deps, "acme", run.id).run.state is RunState.PLANNED
+    assert show_run(deps, VIEWER, run.id).run.state is RunState.PLANNED
     assert climbing.adapt(deps, author, objective_path, SILENT).resumed == 2
 
 
@@ -106,25 +106,25 @@ def test_a_cancelled_run_ends_in_mid_step_and_adapt_takes_it_up_again(
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
 
     def cancel_once(done: int, _total: int) -> None:
-        if done and jobs.job(deps, "acme", run.id).run.state is RunState.ACTIVE:
-            jobs.cancel(deps, operator, run.id)
+        if done and jobs.show_job(deps, VIEWER, run.id).run.state is RunState.ACTIVE:
+            jobs.cancel_run(deps, operator, run.id)
         time.sleep(0.01)
 
     with pytest.raises(Conflict) as caught:
         climbing.adapt(deps, author, objective_path, Progress(count=cancel_once))
     assert caught.value.error_code == "run_cancelled"
-    found = report(deps, "acme", run.id)
+    found = show_run(deps, VIEWER, run.id)
     assert found.run.state is RunState.CANCELLED
     assert found.steps[-1].state is StepState.READY
     work_off(deps)
-    assert report(deps, "acme", run.id).run.state is RunState.CANCELLED
+    assert show_run(deps, VIEWER, run.id).run.state is RunState.CANCELLED
     assert climbing.adapt(deps, author, objective_path, SILENT).conclusion is not None
 
 
 def test_a_finished_run_cannot_be_cancelled(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     run = climbing.adapt(deps, author, objective_path, SILENT).run
     with pytest.raises(Conflict, match="is over already: done"):
-        jobs.cancel(deps, author, run.id)
+        jobs.cancel_run(deps, author, run.id)
 
 
 def test_a_job_tells_who_works_on_it_and_how_far(
@@ -136,14 +136,14 @@ def test_a_job_tells_who_works_on_it_and_how_far(
     def look(done: int, _total: int) -> None:
         if done:
             time.sleep(0.1)
-            seen.extend(jobs.open_jobs(deps, "acme"))
+            seen.extend(jobs.list_jobs(deps, VIEWER).jobs)
 
     climbing.adapt(deps, author, objective_path, Progress(count=look))
     working_on = [job for job in seen if job.working and job.step and job.step.progress and job.step.progress.total]
     assert working_on
     assert working_on[0].step is not None
     assert working_on[0].step.name.startswith("measure")
-    assert jobs.open_jobs(deps, "acme") == ()
+    assert jobs.list_jobs(deps, VIEWER).jobs == ()
 
 
 def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_from(
@@ -165,7 +165,7 @@ def test_the_budget_ends_a_rung_in_mid_training_and_what_was_measured_is_chosen_
 
     path = write_objective(tmp_path / "long", ladder=["prompt", "lora", "full"])
     ended = climbing.adapt(deps, author, path, Progress(training=tire))
-    found = report(deps, "acme", ended.run.id)
+    found = show_run(deps, VIEWER, ended.run.id)
     ladder = found.ladder
     assert isinstance(ladder, Ladder)
     assert [climb.rung.value for climb in ladder.climbs][-1] == "prompt"
@@ -228,7 +228,7 @@ def test_a_lost_lease_commits_nothing(deps: Dependencies, author: Actor, objecti
 
     with pytest.raises(LeaseLost):
         climbing.adapt(deps, author, objective_path, Progress(tell=steal))
-    found = report(deps, "acme", run.id)
+    found = show_run(deps, VIEWER, run.id)
     assert found.steps[-1].owner == "other:1"
     assert stolen[0] not in {step.name for step in found.steps if step.state is StepState.DONE}
 
@@ -239,8 +239,8 @@ def test_an_error_in_a_workers_run_leaves_the_others_alone(deps: Dependencies, a
     good = climbing.submit(deps, author, write_objective(tmp_path / "good", name="good"), RunState.ACTIVE)
     told: list[str] = []
     StepWorker(deps, SILENT, told.append, once=True).run()
-    assert report(deps, "acme", bad.id).run.state is RunState.FAILED
-    assert report(deps, "acme", good.id).run.state is RunState.DONE
+    assert show_run(deps, VIEWER, bad.id).run.state is RunState.FAILED
+    assert show_run(deps, VIEWER, good.id).run.state is RunState.DONE
     assert any("error[" in line for line in told)
 
 
@@ -254,7 +254,7 @@ def test_a_defect_fails_the_step_and_ends_no_other_worker(
 
     with pytest.raises(ZeroDivisionError):
         climbing.adapt(deps, author, objective_path, Progress(tell=lambda text: None if text.startswith("step ") else defect(text)))
-    found = report(deps, "acme", run.id)
+    found = show_run(deps, VIEWER, run.id)
     assert (found.run.state, found.steps[-1].state, found.steps[-1].error) == (RunState.FAILED, StepState.FAILED, "internal")
     assert climbing.adapt(deps, author, objective_path, SILENT).conclusion is not None
 
@@ -276,12 +276,12 @@ def test_a_run_that_was_cancelled_while_its_last_step_was_done_stays_cancelled(
 
     def cancel(text: str) -> None:
         if text == "step conclude":
-            jobs.cancel(deps, operator, run.id)
+            jobs.cancel_run(deps, operator, run.id)
 
     with pytest.raises(Conflict) as caught:
         climbing.adapt(deps, author, objective_path, Progress(tell=cancel))
     assert caught.value.error_code == "run_cancelled"
-    assert report(deps, "acme", run.id).run.state is RunState.CANCELLED
+    assert show_run(deps, VIEWER, run.id).run.state is RunState.CANCELLED
     with deps.ledger.work("acme", write=False) as work:
         assert work.releases.all() == ()
 
@@ -316,7 +316,7 @@ def test_a_step_that_killed_two_workers_is_set_aside_with_the_reason(
     monkeypatch.setattr(step_runner, "LEASE", moment)
     said: list[str] = []
     StepWorker(deps, SILENT, said.append, once=True).run()
-    (step,) = report(deps, "acme", run.id).steps
+    (step,) = show_run(deps, VIEWER, run.id).steps
     assert (step.state, step.error, step.deaths) == (StepState.FAILED, "step_killed", 2)
     assert "is set aside: it ended 2 processes" in " ".join(said)
     monkeypatch.undo()
@@ -332,7 +332,7 @@ def test_seconds_of_failed_attempts_count(deps: Dependencies, author: Actor, obj
     with pytest.raises(KeyboardInterrupt):
         climbing.adapt(deps, author, objective_path, Progress(tell=tire))
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
-    assert report(deps, "acme", run.id).steps[-1].seconds >= 0.2
+    assert show_run(deps, VIEWER, run.id).steps[-1].seconds >= 0.2
 
 
 def test_a_worker_without_the_role_works_on_nothing(deps: Dependencies, author: Actor, objective_path: Path) -> None:
@@ -341,4 +341,4 @@ def test_a_worker_without_the_role_works_on_nothing(deps: Dependencies, author: 
         worker = work.identities.get("worker")
         work.identities.replace(worker.model_copy(update={"roles": frozenset()}))
     work_off(deps)
-    assert report(deps, "acme", run.id).steps == ()
+    assert show_run(deps, VIEWER, run.id).steps == ()

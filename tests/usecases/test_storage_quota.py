@@ -17,8 +17,8 @@ from tailorbird.processes import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress, tenants
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.uploads import keep_upload
 from tailorbird.usecases.storage_quota import reached, require_room, stored_by, storing
+from tailorbird.usecases.uploads import keep_upload
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_an_older_workspace_is_counted_before_anything_is_judged_by_it(host: Dep
 
 def test_it_is_shown_with_the_tenant(host: Dependencies, author: Actor) -> None:
     upload(host, author, b"a" * 4000)
-    (view,) = tenants.view_tenants(host, author)
+    (view,) = tenants.list_tenants(host, author).tenants
     assert view.storage == stored_by(host, "acme")
     assert view.storage.bytes > 4000
 

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.allowed_places import AllowedPlace
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, ObjectiveInvalid
 from tailorbird.domain.run import Run, RunState
@@ -15,10 +15,10 @@ from tailorbird.domain.value import Digest
 from tailorbird.processes import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
-from tailorbird.usecases.operations import perform, runs
+from tailorbird.usecases.registry import perform
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.reports import report
-from tailorbird.usecases.runs.uploads import keep_upload
+from tailorbird.usecases.runs.run_queries import show_run
+from tailorbird.usecases.uploads import keep_upload
 
 
 def upload(deps: Dependencies, author: Actor, data: bytes) -> Digest:
@@ -30,15 +30,15 @@ def upload(deps: Dependencies, author: Actor, data: bytes) -> Digest:
 def submit(deps: Dependencies, author: Actor, path: Path, **changes: object) -> Run:
     sent = [file for file in path.parent.rglob("*") if file.is_file() and file != path]
     files = {file.relative_to(path.parent).as_posix(): upload(deps, author, file.read_bytes()) for file in sent}
-    asked = runs.Submission.model_validate({"objective": path.read_text(), "files": files, "goal": "adapt"} | changes)
-    return perform(deps, author, runs.SUBMIT, asked)
+    asked = climbing.Submission.model_validate({"objective": path.read_text(), "files": files, "goal": "adapt"} | changes)
+    return perform(deps, author, climbing.submit_uploaded, asked)
 
 
 def test_a_submitted_run_is_worked_on_without_the_submitters_folder(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     run = submit(deps, author, objective_path)
     (objective_path.parent / "rows.csv").unlink()
     StepWorker(deps, Progress(), lambda _: None, once=True).run()
-    found = report(deps, "acme", run.id)
+    found = show_run(deps, VIEWER, run.id)
     assert found.run.state is RunState.DONE
     assert found.conclusion is not None
     assert found.conclusion.release is not None
@@ -125,6 +125,6 @@ def test_a_faulty_objective_is_named_by_its_line_and_not_by_a_folder_of_the_serv
 ) -> None:
     text = objective_path.read_text().replace("goal:", "gaol:")
     with pytest.raises(ObjectiveInvalid) as caught:
-        climbing.submit_uploaded(deps, author, text, {}, RunState.ACTIVE)
+        climbing.submit_uploaded(deps, author, climbing.Submission(objective=text))
     assert caught.value.line > 0
     assert str(deps.workspace) not in caught.value.message

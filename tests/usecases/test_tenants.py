@@ -39,7 +39,7 @@ def admin(host: Dependencies) -> Actor:
 
 def add(host: Dependencies, admin: Actor, name: str = "globex") -> None:
     public = auth.create_key(key_path(host, name, "admin"))
-    tenants.add_tenant(host, admin, name, [tenants.Newcomer(name="admin", roles=frozenset({Role.ADMIN}), public_key=public)], LIMITS)
+    tenants.add_tenant(host, admin, name, (tenants.Newcomer(name="admin", roles=frozenset({Role.ADMIN}), public_key=public),), LIMITS)
 
 
 def events(deps: Dependencies, kind: str) -> list[str]:
@@ -49,7 +49,7 @@ def events(deps: Dependencies, kind: str) -> list[str]:
 
 def test_one_verb_each(host: Dependencies, admin: Actor) -> None:
     add(host, admin)
-    (view,) = [view for view in tenants.view_tenants(host, admin) if view.tenant.name == "globex"]
+    (view,) = [view for view in tenants.list_tenants(host, admin).tenants if view.tenant.name == "globex"]
     assert view.tenant.limits == LIMITS
     assert act_as(host, "globex", "admin").tenant == "globex"
     assert tenants.limit_tenant(host, admin, "globex", QuotaLimits(money_per_month=5)).limits.money_per_month == 5
@@ -66,13 +66,13 @@ def test_another_tenants_admin_may_do_none_of_it_and_sees_its_own_alone(host: De
         tenants.limit_tenant(host, theirs, "acme", QuotaLimits())
     with pytest.raises(Forbidden):
         tenants.remove_tenant(host, theirs, "acme")
-    assert [view.tenant.name for view in tenants.view_tenants(host, theirs)] == ["globex"]
+    assert [view.tenant.name for view in tenants.list_tenants(host, theirs).tenants] == ["globex"]
 
 
 def test_a_tenant_needs_an_admin_and_the_host_stays(host: Dependencies, admin: Actor) -> None:
     public = auth.create_key(host.workspace / "one.key")
     with pytest.raises(Conflict):
-        tenants.add_tenant(host, admin, "globex", [tenants.Newcomer(name="a", roles=frozenset({Role.VIEWER}), public_key=public)], LIMITS)
+        tenants.add_tenant(host, admin, "globex", (tenants.Newcomer(name="a", roles=frozenset({Role.VIEWER}), public_key=public),), LIMITS)
     with pytest.raises(Conflict):
         tenants.remove_tenant(host, admin, "acme")
     with pytest.raises(NotFound):

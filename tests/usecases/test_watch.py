@@ -94,7 +94,7 @@ def by_name(signals: tuple[Signal, ...]) -> dict[str, Signal]:
 
 def test_messages_like_those_of_the_snapshot_are_no_news(deps: Dependencies, operator: Actor, answer: Answer) -> None:
     answer(known_texts(deps))
-    found = watch.look(deps, operator)
+    found = watch.watch_production(deps, operator)
     assert {"drift.text", "drift.length", "drift.classes", "service.error_rate", "data.missing_sources"} <= set(by_name(found.signals))
     assert found.told == ()
     with deps.ledger.work("acme", write=False) as work:
@@ -105,7 +105,7 @@ def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, opera
     ear = Ear()
     deps = replace(deps, notifiers=lambda: (ear,))
     answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
-    found = watch.look(deps, operator)
+    found = watch.watch_production(deps, operator)
     drift = by_name(found.signals)["drift.text"]
     assert drift.severity is Severity.ALARM
     assert drift.p_value is not None
@@ -114,7 +114,7 @@ def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, opera
     assert len(ear.heard) == 1
     assert isinstance(deps.clock, FixedClock)
     deps.clock.advance(timedelta(hours=1))
-    assert watch.look(deps, operator).told == ()
+    assert watch.watch_production(deps, operator).told == ()
     assert len(ear.heard) == 1
     with deps.ledger.work("acme", write=False) as work:
         assert [entry.event.kind for entry in work.events.latest(len(found.told))] == ["signal.raised"] * len(found.told)
@@ -123,7 +123,7 @@ def test_other_messages_are_an_alarm_that_is_told_once(deps: Dependencies, opera
 def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Dependencies, operator: Actor, answer: Answer) -> None:
     deps = replace(deps, notifiers=lambda: (Ear(deaf=True),))
     answer([f"completely different words about gardening number {n} and some more of them login" for n in range(200)])
-    found = watch.look(deps, operator)
+    found = watch.watch_production(deps, operator)
     assert found.undelivered == 1
     assert found.told
 
@@ -131,11 +131,11 @@ def test_a_notifier_that_does_not_answer_is_counted_and_loses_nothing(deps: Depe
 def test_a_source_that_is_gone_or_unreadable_is_an_alarm(deps: Dependencies, operator: Actor, answer: Answer, objective_path: Path) -> None:
     rows = objective_path.parent / "rows.csv"
     rows.write_text("subject,label\na,refund\n")
-    assert by_name(watch.look(deps, operator).signals)["data.unreadable"].severity is Severity.ALARM
+    assert by_name(watch.watch_production(deps, operator).signals)["data.unreadable"].severity is Severity.ALARM
     rows.unlink()
-    assert by_name(watch.look(deps, operator).signals)["data.missing_sources"].severity is Severity.ALARM
+    assert by_name(watch.watch_production(deps, operator).signals)["data.missing_sources"].severity is Severity.ALARM
 
 
 def test_only_operators_and_workers_look(deps: Dependencies, author: Actor) -> None:
     with pytest.raises(Forbidden):
-        watch.look(deps, author)
+        watch.watch_production(deps, author)

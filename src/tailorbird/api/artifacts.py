@@ -21,8 +21,8 @@ from tailorbird.domain.errors import Unavailable
 from tailorbird.system.files import private_folder
 from tailorbird.usecases import Dependencies
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.runs.uploads import Stored, keep_upload
 from tailorbird.usecases.storage_quota import require_room
+from tailorbird.usecases.uploads import Stored, keep_upload
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from tailorbird.auth import ROLES_FOR
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.identity import Role
 from tailorbird.domain.value import Value
-from tailorbird.usecases.operations import OPERATIONS, AnyOperation, Nothing, perform, perform_for_program
+from tailorbird.usecases.registry import AnyUseCase, perform_for_program, perform_request, use_cases
 from tailorbird.usecases.sessions import LoginEntry
 
 #: Bytes of a request at most: an objective's text (a mebibyte, escaped) and the digests of many files.
@@ -31,37 +30,32 @@ def control_routes(entrance: LoginEntry, largest_upload: int = LARGEST_FILE) -> 
     programs = Authenticator(sessions.deps.ledger, sessions.deps.clock)
     router.include_router(session_routes(sessions))
     router.include_router(artifact_routes(sessions, largest_upload))
-    for operation in OPERATIONS:
-        router.add_api_route(operation.path, _endpoint(sessions, programs, operation), **_described(operation))
+    for use_case in use_cases():
+        router.add_api_route(use_case.path, _endpoint(sessions, programs, use_case), **_described(use_case))
     return router
 
 
-def path_names(operation: AnyOperation) -> tuple[str, ...]:
-    """The fields of what is asked that stand in the path."""
-    return tuple(re.findall(r"\{(\w+)\}", operation.path))
-
-
-def _endpoint(sessions: SessionActors, programs: Authenticator, operation: AnyOperation) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(sessions: SessionActors, programs: Authenticator, use_case: AnyUseCase) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        if operation.scope is not None and shows_api_key(request):
-            key = await programs(request, operation.scope)
-            wanted = await _read(operation, request)
-            return answer_with(await sessions.run(perform_for_program, sessions.deps, key, operation, wanted))
+        if use_case.scope is not None and shows_api_key(request):
+            key = await programs(request, use_case.scope)
+            wanted = await _read(use_case, request)
+            return answer_with(await sessions.run(perform_for_program, sessions.deps, key, use_case, wanted))
         actor = await sessions.actor(request)
-        asked = await _read(operation, request)
-        return answer_with(await sessions.run(perform, sessions.deps, actor, operation, asked))
+        asked = await _read(use_case, request)
+        return answer_with(await sessions.run(perform_request, sessions.deps, actor, use_case, asked))
 
     return endpoint
 
 
-async def _read(operation: AnyOperation, request: Request) -> Value:
+async def _read(use_case: AnyUseCase, request: Request) -> Value:
     """What is asked, from path, query and body. Raises InvalidInput, TooLarge."""
-    known = [name for name in operation.asks.model_fields if name not in request.path_params]
-    if operation.method == "GET":
-        value: Value = read_text_value(operation.asks, _query(request, known) | request.path_params)
+    known = [name for name in use_case.request.model_fields if name not in request.path_params]
+    if use_case.method == "GET":
+        value: Value = read_text_value(use_case.request, _query(request, known) | request.path_params)
     else:
         _query(request, [])
-        value = read_json_value(operation.asks, await _fields(request, known) | request.path_params)
+        value = read_json_value(use_case.request, await _fields(request, known) | request.path_params)
     return value
 
 
@@ -89,13 +83,13 @@ async def _fields(request: Request, known: list[str]) -> dict[str, Any]:
     return given
 
 
-def _in_words(operation: AnyOperation) -> str:
+def _in_words(use_case: AnyUseCase) -> str:
     """What is taken and answered, as the values themselves say, and who may ask."""
-    taken = "" if operation.asks is Nothing else f"Takes: {_first(operation.asks)} "
-    allowed = ROLES_FOR[operation.action]
+    taken = f"Takes: {_first(use_case.request)} " if use_case.request.__doc__ else ""
+    allowed = ROLES_FOR[use_case.action]
     who = "anybody with a session" if allowed == frozenset(Role) else ", ".join(sorted(role.value for role in allowed))
-    programs = f"; programs with a key of the scope {operation.scope.value}" if operation.scope else ""
-    return f"{taken}Answers: {_first(operation.answers)} Allowed for: {who}{programs}."
+    programs = f"; programs with a key of the scope {use_case.scope.value}" if use_case.scope else ""
+    return f"{taken}Answers: {_first(use_case.response)} Allowed for: {who}{programs}."
 
 
 def _first(kind: type[Value]) -> str:
@@ -103,26 +97,26 @@ def _first(kind: type[Value]) -> str:
     return " ".join((kind.__doc__ or "").strip().partition("\n\n")[0].replace("``", "`").split())
 
 
-def _described(operation: AnyOperation) -> dict[str, Any]:
+def _described(use_case: AnyUseCase) -> dict[str, Any]:
     """The route in OpenAPI."""
-    in_path = path_names(operation)
-    others = [name for name in operation.asks.model_fields if name not in in_path]
-    extra: dict[str, Any] = {"parameters": parameters(operation.asks, in_path, "path")}
-    if operation.method == "GET":
-        extra["parameters"] += parameters(operation.asks, others, "query")
+    in_path = use_case.in_path
+    others = [name for name in use_case.request.model_fields if name not in in_path]
+    extra: dict[str, Any] = {"parameters": parameters(use_case.request, in_path, "path")}
+    if use_case.method == "GET":
+        extra["parameters"] += parameters(use_case.request, others, "query")
     elif others:
-        extra["requestBody"] = json_body(operation.asks, others)
-    names = in_path or operation.method == "POST" or any(field.is_required() for field in operation.asks.model_fields.values())
+        extra["requestBody"] = json_body(use_case.request, others)
+    names = in_path or use_case.method == "POST" or any(field.is_required() for field in use_case.request.model_fields.values())
     missing = (404,) if names else ()
-    changing = (409, 413) if operation.method == "POST" else (409,) if in_path else ()
+    changing = (409, 413) if use_case.method == "POST" else (409,) if in_path else ()
     return {
-        "methods": [operation.method],
-        "operation_id": operation.name,
-        "name": operation.name,
-        "summary": operation.summary,
-        "description": _in_words(operation),
-        "tags": [operation.name.partition(".")[0]],
-        "response_model": operation.answers,
+        "methods": [use_case.method],
+        "operation_id": use_case.name,
+        "name": use_case.name,
+        "summary": use_case.summary,
+        "description": _in_words(use_case),
+        "tags": [use_case.name.partition(".")[0]],
+        "response_model": use_case.response,
         "responses": error_answers(400, 401, 403, *missing, *changing, 429, 500, 503),
         "dependencies": SESSION,
         "openapi_extra": extra,

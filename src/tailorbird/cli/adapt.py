@@ -25,10 +25,10 @@ from tailorbird.domain.value import Digest
 from tailorbird.objective import OBJECTIVE_FILE, read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
 from tailorbird.usecases import Progress, StepBegun
-from tailorbird.usecases.operations import runs as asking
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.jobs import OPEN, Job
-from tailorbird.usecases.runs.reports import RunReport
+from tailorbird.usecases.runs.jobs import OPEN, Job, show_job
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.runs.submit import OBJECTIVE_NAME, Submission, submit_uploaded
 
 ObjectivePath = Annotated[Path, typer.Argument(help="Objective file.", metavar="OBJECTIVE")]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit the run for a worker and return; follow it with jobs show.")]
@@ -82,7 +82,7 @@ def _worked_here(session: CommandSession, objective: Path, progress: Progress) -
         say(f"run {ended.run.id} was finished already: nothing was done again, this is its record")
     elif ended.resumed:
         say(f"run {ended.run.id} went on after {ended.resumed} finished steps")
-    return session.ask(asking.SHOW, asking.OneRun(run=ended.run.id))
+    return session.ask(show_run, run=ended.run.id)
 
 
 def _worked_there(session: CommandSession, objective: Path, progress: Progress) -> RunReport:
@@ -101,9 +101,9 @@ def submitted(session: CommandSession, path: Path, goal: Literal["plan", "adapt"
     """Uploads the data that lie on this machine, then the objective."""
     file = read_objective(path)
     uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, file.objective.places)}
-    name = path.name if re.match(asking.OBJECTIVE_NAME, path.name) else OBJECTIVE_FILE
-    asked = asking.Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal, name=name)
-    return session.ask(asking.SUBMIT, asked)
+    name = path.name if re.match(OBJECTIVE_NAME, path.name) else OBJECTIVE_FILE
+    asked = Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal, name=name)
+    return session.ask(submit_uploaded, asked)
 
 
 def _local_files(folder: Path, named: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
@@ -124,7 +124,7 @@ def followed(session: CommandSession, run: Run, progress: Progress, until: Calla
     """
     told: tuple[object, ...] = ()
     begun = ""
-    while (job := session.ask(asking.JOB, asking.OneRun(run=run.id))).run.state in OPEN and not until(job):
+    while (job := session.ask(show_job, run=run.id)).run.state in OPEN and not until(job):
         if job.step is not None and job.working and job.step.name != begun:
             begun = job.step.name
             progress.step(StepBegun(run.id, begun, job.done, job.outlook))
@@ -143,12 +143,12 @@ def followed(session: CommandSession, run: Run, progress: Progress, until: Calla
     progress.step(None)
     if job.run.state in (RunState.FAILED, RunState.CANCELLED):
         raise _ended_badly(job.run, job.step)
-    return session.ask(asking.SHOW, asking.OneRun(run=run.id))
+    return session.ask(show_run, run=run.id)
 
 
 def is_planned(session: CommandSession, job: Job) -> bool:
     """True when the plan is there: a run that somebody adapts already goes on beyond it."""
-    return job.run.state is RunState.ACTIVE and session.ask(asking.SHOW, asking.OneRun(run=job.run.id)).plan is not None
+    return job.run.state is RunState.ACTIVE and session.ask(show_run, run=job.run.id).plan is not None
 
 
 def _ended_badly(run: Run, step: Step | None) -> TailorbirdError:

@@ -12,9 +12,7 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
-from tailorbird.usecases.maintenance.audit import export_log
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import monitoring as asking
+from tailorbird.usecases.maintenance.audit import export_log, make_checkpoint, prove_consistency, prove_inclusion, read_log, verify_log
 
 audit = command_group()
 
@@ -28,7 +26,7 @@ def _audit() -> None:
 def _verify() -> None:
     """Recompute the log and check every checkpoint. Exit status 1 when the log is not intact."""
     session = open_session()
-    report = session.ask(asking.VERIFY, Nothing())
+    report = session.ask(verify_log)
     if session.as_json:
         print_json(report)
     elif report.intact:
@@ -45,7 +43,7 @@ def _verify() -> None:
 def _checkpoint() -> None:
     """Sign the current log head and ship the checkpoint to the configured receivers; keep the printed note on another machine."""
     session = open_session()
-    signed = session.ask(asking.CHECKPOINT, Nothing(), "admin")
+    signed = session.ask_as("admin", make_checkpoint)
     print_json(signed) if session.as_json else typer.echo(signed.note, nl=False)
 
 
@@ -56,7 +54,7 @@ def _log(
 ) -> None:
     """Show the tenant's newest log entries."""
     session = open_session()
-    page = session.ask(asking.LOG, asking.LogPage(limit=last, subject=about))
+    page = session.ask(read_log, limit=last, subject=about)
     found = page.entries[::-1]
     if session.as_json:
         print_json(found)
@@ -71,7 +69,7 @@ def _log(
 @audit.command("prove")
 def _prove(index: Annotated[int, typer.Argument(help="Index of the entry.", min=0)]) -> None:
     """Print an inclusion proof for one entry, as JSON."""
-    print_json(open_session().ask(asking.INCLUSION, asking.ProofWanted(index=index)))
+    print_json(open_session().ask(prove_inclusion, index=index))
 
 
 @audit.command("consistency")
@@ -80,7 +78,7 @@ def _consistency(
     second: Annotated[int | None, typer.Argument(help="Size of a later one. [default: now]", min=1)] = None,
 ) -> None:
     """Print a consistency proof between two log sizes, as JSON."""
-    print_json(open_session().ask(asking.CONSISTENCY, asking.ConsistencyWanted(first=first, second=second)))
+    print_json(open_session().ask(prove_consistency, first=first, second=second))
 
 
 @audit.command("export")

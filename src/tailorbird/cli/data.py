@@ -18,10 +18,12 @@ from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.inspection import Inspection
-from tailorbird.usecases.erasure.erase import PURPOSE
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import snapshots as asking
+from tailorbird.usecases.erasure import erase
+from tailorbird.usecases.erasure.erase import PURPOSE, list_erasures
+from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
 from tailorbird.usecases.snapshots.label_errors import Fix, Fixed, Suspect
+from tailorbird.usecases.snapshots.report import inspect_uploaded
+from tailorbird.usecases.snapshots.snapshot_queries import diff_snapshots, list_snapshots, prove_row
 
 app = command_group()
 SnapshotArgument = Annotated[str, typer.Argument(help="Digest or its prefix, a run, or an objective's name.", metavar="SNAPSHOT")]
@@ -50,7 +52,7 @@ def _looked_at(name: str, session: CommandSession) -> Inspection:
     from tailorbird import data
 
     if session.server and "://" not in name:
-        return session.ask(asking.INSPECT, asking.Uploaded(name=Path(name).name, file=session.remote().upload(Path(name))))
+        return session.ask(inspect_uploaded, name=Path(name).name, file=session.remote().upload(Path(name)))
     with ProgressDisplay(err) as progress:
         return data.inspect_file(name, Path(), progress.tell)
 
@@ -64,7 +66,7 @@ def _curate(objective: ObjectivePath) -> None:
     with narrated(session, f"tailorbird data curate {objective}") as progress:
         if session.server:
             run = followed(session, submitted(session, objective, "plan"), progress).run.id
-            found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=run))
+            found = session.ask(snapshot_queries.show_snapshot, snapshot=run)
         else:
             found = curate(session.deps, session.actor(), objective, progress)
     if session.as_json:
@@ -78,7 +80,7 @@ def _curate(objective: ObjectivePath) -> None:
 def _list() -> None:
     """List snapshots, newest first."""
     session = open_session()
-    found = session.ask(asking.LIST, Nothing()).snapshots
+    found = session.ask(list_snapshots).snapshots
     if session.as_json:
         print_json(found)
         return
@@ -93,7 +95,7 @@ def _list() -> None:
 def _show(snapshot: SnapshotArgument) -> None:
     """Show a snapshot: counts, splits, removed rows with reasons, digests."""
     session = open_session()
-    found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
+    found = session.ask(snapshot_queries.show_snapshot, snapshot=snapshot)
     print_json(found) if session.as_json else show_snapshot(found)
 
 
@@ -107,7 +109,7 @@ def _report(
     session = open_session()
     if file is None and not session.as_json:
         raise InvalidInput("no output file given", "name a file: report.html; or ask for --json", code="file_missing")
-    found = session.ask(asking.REPORT, asking.ReportAsked(snapshot=snapshot, examples=examples))
+    found = session.ask(report.report, snapshot=snapshot, examples=examples)
     if file is not None:
         file.write_text(found.html, encoding="utf-8")
         say(f"wrote {file}" + ("; it holds texts of rows: keep it as you keep the data" if examples else ""))
@@ -122,7 +124,7 @@ def _diff(
 ) -> None:
     """Show rows added, removed and relabelled from SNAPSHOT to OTHER, by file and line, without texts."""
     session = open_session()
-    found = session.ask(asking.DIFF, asking.TwoSnapshots(snapshot=snapshot, other=other))
+    found = session.ask(diff_snapshots, snapshot=snapshot, other=other)
     print_json(found) if session.as_json else show_difference(found)
 
 
@@ -135,7 +137,7 @@ def _prove(
     """Prove that a row is or is not in a snapshot. JSON proof on stdout, verdict on stderr."""
     from tailorbird.crypto.membership_proofs import verify_membership
 
-    found = open_session().ask(asking.PROVE, asking.RowAsked(snapshot=snapshot, text=text, target=label))
+    found = open_session().ask(prove_row, snapshot=snapshot, text=text, target=label)
     if not verify_membership(found.proof, found.head):
         raise InvalidInput("the proof does not hold", "run tailorbird audit verify, and restore a backup", code="proof_broken")
     print_json(found)
@@ -156,7 +158,7 @@ def _fix(
         if session.as_json:
             print_json(_unchanged(session, snapshot))
         return
-    done = session.ask(asking.FIX, asking.Fixes(snapshot=snapshot, fixes=tuple(fixes)))
+    done = session.ask(label_errors.fix, snapshot=snapshot, fixes=tuple(fixes))
     if session.as_json:
         print_json(done)
         return
@@ -165,7 +167,7 @@ def _fix(
 
 
 def _unchanged(session: CommandSession, snapshot: str) -> Fixed:
-    found = session.ask(asking.SHOW, asking.OneSnapshot(snapshot=snapshot))
+    found = session.ask(snapshot_queries.show_snapshot, snapshot=snapshot)
     return Fixed(digest=found.digest, manifest=found.manifest, kept=0, relabelled=0, dropped=0)
 
 
@@ -177,7 +179,7 @@ def _read_fixes(path: Path) -> list[Fix]:
 
 
 def _ask_person(session: CommandSession, snapshot: str) -> list[Fix]:
-    found = session.ask(asking.SUSPECTS, asking.SuspectsAsked(snapshot=snapshot))
+    found = session.ask(label_errors.suspects, snapshot=snapshot)
     if found.skipped:
         say(found.skipped)
     fixes: list[Fix] = []
@@ -220,11 +222,12 @@ def _erase(
     session = open_session()
     subject = _asked_subject() if subject is None else subject
     say("looking for this person in all snapshots; this takes seconds a million rows")
-    found = session.ask(asking.ERASE, asking.Person(subject=subject), "admin")
+    found = session.ask_as("admin", erase.erase, subject=subject)
     if found.erasure.state is not ErasureState.DONE:
         digest = digest_of(found.certificate)
-        signed = asking.SignedCertificate(erasure=found.erasure.id, certificate=digest, signature=session.sign(PURPOSE, digest, "admin"))
-        found = asking.Certified(erasure=session.ask(asking.CERTIFY, signed, "admin"), certificate=found.certificate)
+        signature = session.sign(PURPOSE, digest, "admin")
+        signed = session.ask_as("admin", erase.certify, erasure=found.erasure.id, certificate=digest, signature=signature)
+        found = erase.Certified(erasure=signed, certificate=found.certificate)
     if certificate is not None:
         certificate.write_text(found.model_dump_json(indent=2) + "\n", encoding="utf-8")
         say(f"wrote {certificate}")
@@ -247,10 +250,10 @@ def _erasures(
     """List erasures, or show one certificate."""
     session = open_session()
     if erasure is not None:
-        found = session.ask(asking.CERTIFICATE, asking.OneErasure(erasure=erasure))
+        found = session.ask(erase.show_certificate, erasure=erasure)
         print_json(found) if session.as_json else show_certificate(found.erasure, found.certificate)
         return
-    listed = session.ask(asking.ERASURES, Nothing()).erasures
+    listed = session.ask(list_erasures).erasures
     if session.as_json:
         print_json(listed)
         return

@@ -10,8 +10,8 @@ import typer
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, out, print_json, say
 from tailorbird.reporting import contrast_table, evidence_html, evidence_markdown
-from tailorbird.usecases.operations import evidence as asking
-from tailorbird.usecases.operations.runs import OneRun
+from tailorbird.usecases.runs import comparison
+from tailorbird.usecases.runs.evidence import show_evidence
 
 evidence = command()
 compare = command()
@@ -24,7 +24,7 @@ def _evidence(
 ) -> None:
     """Show the evidence for a run's decision on one page: ladder, intervals, costs, forgetting, and rungs not tried."""
     session = open_session()
-    facts = session.ask(asking.SHOW, OneRun(run=run))
+    facts = session.ask(show_evidence, run=run)
     if session.as_json:
         print_json(facts)
     elif to is None:
@@ -41,7 +41,7 @@ def _compare(
 ) -> None:
     """Compare two candidates, in pairs over shared items: intervals, costs, forgetting."""
     session = open_session()
-    found = session.ask(asking.COMPARE, asking.TwoOfThem(one=one, other=other))
+    found = session.ask(comparison.compare, one=one, other=other)
     if session.as_json:
         print_json(found)
         return

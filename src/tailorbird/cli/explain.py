@@ -9,7 +9,7 @@ import typer
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, print_json
 from tailorbird.reporting import explanation
-from tailorbird.usecases.operations import monitoring as asking
+from tailorbird.usecases.monitoring.explain import explain_request
 
 explain = command()
 
@@ -20,7 +20,7 @@ def _explain(
 ) -> None:
     """Trace an answer to its release, evidence, data and approvers."""
     session = open_session()
-    found = session.ask(asking.EXPLAIN, asking.OneRequest(request=request))
+    found = session.ask(explain_request, request=request)
     print_json(found) if session.as_json else typer.echo(explanation(found))
 
 

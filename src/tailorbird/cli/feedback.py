@@ -9,8 +9,7 @@ import typer
 from tailorbird.cli.groups import command, command_group
 from tailorbird.cli.session import open_session, out, print_json, print_table, say
 from tailorbird.domain.feedback import FeedbackGiven, FeedbackKind
-from tailorbird.usecases.feedback import QueuedAnswer
-from tailorbird.usecases.operations import feedback as asking
+from tailorbird.usecases.feedback import QueuedAnswer, give_feedback, list_reviews, settle_review
 
 feedback = command()
 label = command_group()
@@ -25,7 +24,7 @@ def _feedback(
 ) -> None:
     """Record feedback on an answer. Programs use POST /api/feedback with their API key."""
     session = open_session()
-    filed = session.ask(asking.GIVE, FeedbackGiven(request=request, kind=kind, value=value), "reviewer")
+    filed = session.ask_as("reviewer", give_feedback, FeedbackGiven(request=request, kind=kind, value=value))
     print_json(filed) if session.as_json else out.print(f"{filed.kind.value} {filed.value} for {filed.request}", markup=False)
 
 
@@ -40,7 +39,7 @@ def _list(
 ) -> None:
     """List the queue, oldest first."""
     session = open_session()
-    found = session.ask(asking.QUEUE, asking.QueueRequest(limit=limit), "reviewer")
+    found = session.ask_as("reviewer", list_reviews, limit=limit)
     if session.as_json:
         print_json(found)
         return
@@ -55,7 +54,7 @@ def _answer(
 ) -> None:
     """Label one answer of the queue."""
     session = open_session()
-    done = session.ask(asking.SETTLE, asking.AnswerLabel(request=request, label=given), "reviewer")
+    done = session.ask_as("reviewer", settle_review, request=request, label=given)
     print_json(done) if session.as_json else out.print(f"{done.request} is labelled {done.label}", markup=False)
 
 

@@ -16,8 +16,18 @@ from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthen
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Role, Rotation, Scope
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.system.clock import SystemClock
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import identities as asking
+from tailorbird.usecases import identities
+from tailorbird.usecases.identities import (
+    NewKey,
+    add_identity,
+    create_api_key,
+    limit_api_key,
+    list_api_keys,
+    list_identities,
+    revoke_api_key,
+    rotate_api_key,
+)
+from tailorbird.usecases.sessions import show_session
 
 key = command_group()
 identity = command_group()
@@ -49,9 +59,9 @@ def _create(
 ) -> None:
     """Create an API key. The secret is printed once, on stdout, and not stored."""
     scopes, groups, limits = frozenset(scope or USUAL_SCOPES), tuple(group or ()), _limits(limit)
-    wanted = asking.NewKey(name=name, days=days, scopes=scopes, groups=groups, limits=limits)
+    wanted = NewKey(name=name, days=days, scopes=scopes, groups=groups, limits=limits)
     session = open_session()
-    made = session.ask(asking.CREATE_KEY, wanted, "admin")
+    made = session.ask_as("admin", create_api_key, wanted)
     if session.as_json:
         print_json(made)
         return
@@ -63,7 +73,7 @@ def _create(
 def _list_keys() -> None:
     """List the tenant's API keys."""
     session = open_session()
-    known = session.ask(asking.KEYS, Nothing(), "admin").keys
+    known = session.ask_as("admin", list_api_keys).keys
     if session.as_json:
         print_json(known)
         return
@@ -85,9 +95,8 @@ def _list_keys() -> None:
 @key.command("limit")
 def _limit(key_id: KeyId, limit: KeyLimited = None) -> None:
     """Set an API key's limits, in addition to its tenant's; limits not named are lifted. Effective within a second."""
-    wanted = asking.NewKeyLimits(id=key_id, limits=_limits(limit))
     session = open_session()
-    limited = session.ask(asking.LIMIT_KEY, wanted, "admin")
+    limited = session.ask_as("admin", limit_api_key, id=key_id, limits=_limits(limit))
     text = f"key {limited.id} ({limited.name}): {_told(limited.limits) or 'no limits of its own'}"
     print_json(limited) if session.as_json else out.print(text, markup=False)
 
@@ -110,9 +119,8 @@ def _rotate_key(
     grace_hours: Annotated[float, typer.Option(help="Hours until the old key expires.", min=0, max=720)] = 24.0,
 ) -> None:
     """Rotate an API key: the new secret is printed once, the old one expires after a grace period."""
-    wanted = asking.RotateKey(id=key_id, grace_hours=grace_hours)
     session = open_session()
-    made = session.ask(asking.ROTATE_KEY, wanted, "admin")
+    made = session.ask_as("admin", rotate_api_key, id=key_id, grace_hours=grace_hours)
     if session.as_json:
         print_json(made)
         return
@@ -124,7 +132,7 @@ def _rotate_key(
 def _revoke(key_id: KeyId) -> None:
     """Revoke an API key. Effective within a second."""
     session = open_session()
-    revoked = session.ask(asking.REVOKE_KEY, asking.OneKey(id=key_id), "admin")
+    revoked = session.ask_as("admin", revoke_api_key, id=key_id)
     print_json(revoked) if session.as_json else out.print(f"key {revoked.id} ({revoked.name}) is revoked", markup=False)
 
 
@@ -136,11 +144,11 @@ def _add(
 ) -> None:
     """Add an identity. The key pair is generated here; only the public key is registered."""
     session = open_session()
-    asking.OneIdentity(name=name)  # a bad name makes no key
+    identities.disable.request_of(name=name)  # a bad name makes no key
     path = _new_key_path(session, key_out, name)
     public = auth.create_key(path)
     try:
-        added = session.ask(asking.ADD, asking.NewIdentity(name=name, roles=frozenset(role), public_key=public), "admin")
+        added = session.ask_as("admin", add_identity, name=name, roles=frozenset(role), public_key=public)
     except (Conflict, Forbidden, InvalidInput):  # it was not added; after any other error it may have been
         path.unlink()
         raise
@@ -154,7 +162,7 @@ def _add(
 def _list_people() -> None:
     """List the tenant's identities."""
     session = open_session()
-    known = session.ask(asking.LIST, Nothing()).identities
+    known = session.ask(list_identities).identities
     if session.as_json:
         print_json(known)
         return
@@ -165,7 +173,7 @@ def _list_people() -> None:
 def _disable(name: Annotated[str, typer.Argument(help="Name of the identity.")]) -> None:
     """Disable an identity. Its earlier approvals remain valid."""
     session = open_session()
-    disabled = session.ask(asking.DISABLE, asking.OneIdentity(name=name), "admin")
+    disabled = session.ask_as("admin", identities.disable, name=name)
     print_json(disabled) if session.as_json else out.print(f"{disabled.name} is disabled", markup=False)
 
 
@@ -196,13 +204,13 @@ def _change_key(session: CommandSession, path: Path, fresh: Path, *, leaked: boo
         return
     digest, now = digest_of(rotation), SystemClock().now()
     present, proof = (auth.sign(key, session.name(), "rotate", digest, now) for key in (old, new))
-    session.ask(asking.ROTATE, asking.SignedRotation(rotation=rotation, present=present, proof=proof))
+    session.ask(identities.rotate, rotation=rotation, present=present, proof=proof)
 
 
 def _acts(session: CommandSession, key: Path) -> bool:
     """True when ``key`` is already the acting identity's."""
     try:
-        replace(session, key=key).ask(asking.ME, Nothing())
+        replace(session, key=key).ask(show_session)
     except (Forbidden, Unauthenticated):
         return False
     return True

@@ -13,8 +13,7 @@ from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, open_session, out, print_json, print_table
 from tailorbird.reporting import human_count
 from tailorbird.usecases.audit_events import permit
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import monitoring as asking
+from tailorbird.usecases.base_models import list_models
 
 models = command_group()
 
@@ -28,7 +27,7 @@ def _models() -> None:
 def _list() -> None:
     """List the catalogue's base models and their local state."""
     session = open_session()
-    known = session.ask(asking.MODELS, Nothing()).models
+    known = session.ask(list_models).models
     if session.as_json:
         print_json(known)
         return

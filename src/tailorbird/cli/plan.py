@@ -13,10 +13,11 @@ from tailorbird.cli.session import CommandSession, open_session, out, print_json
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
-from tailorbird.usecases.operations import plans as asking
-from tailorbird.usecases.operations.operation import Nothing
+from tailorbird.usecases.climb import timing
+from tailorbird.usecases.registry import validated
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.plan_variants import plan_retimed, plan_with_probes
+from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 MaybeObjective = Annotated[Path | None, typer.Argument(help="Objective file.", metavar="OBJECTIVE", show_default=False)]
 WhatIf = Annotated[
@@ -46,7 +47,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
     session = open_session()
     if show_accuracy:
-        record = session.ask(asking.ACCURACY, Nothing())
+        record = session.ask(timing.accuracy)
         print_json(record) if session.as_json else out.print(accuracy_table(record.errors))
         return
     if objective is None:
@@ -56,7 +57,7 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
         _retime(session, objective)
     run, found = _probed(session, objective) if probe else _planned(session, objective)
     if changes:
-        found = session.ask(asking.WHAT_IF, asking.WhatIf.model_validate({"run": run} | changes))
+        found = session.ask(replan, validated(PlanChange, {"run": run} | changes))
     if page is not None:
         page.write_text(plan_page(found, objective.stem), encoding="utf-8")
         say(f"the page lies in {page}")
@@ -104,7 +105,7 @@ def _changes(text: str) -> dict[str, str]:
     changes: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, given, value = part.partition("=")
-        known = [field for field in asking.WhatIf.model_fields if field != "run"]
+        known = [field for field in PlanChange.model_fields if field != "run"]
         if not given or name not in known:
             raise InvalidInput(f"--what-if cannot be read at {part!r}", f"write NAME=VALUE with one of: {', '.join(known)}", code="what_if")
         changes[name] = value

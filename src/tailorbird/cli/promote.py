@@ -10,7 +10,7 @@ from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import NotFound
-from tailorbird.usecases.operations import releases as asking
+from tailorbird.usecases.releases import promotion
 
 promote = command()
 rollback = command()
@@ -22,7 +22,7 @@ def _promote(
 ) -> None:
     """Promote a staged release to production, under the alias TENANT/OBJECTIVE."""
     session = open_session()
-    moved = session.ask(asking.PROMOTE, asking.OneRelease(digest=digest), "operator")
+    moved = session.ask_as("operator", promotion.promote, digest=digest)
     if session.as_json:
         print_json(moved.alias)
         return
@@ -42,7 +42,7 @@ def _rollback(
     tenant, _, name = alias.rpartition("/")
     if tenant and tenant != session.tenant:
         raise NotFound(f"no alias {alias} in tenant {session.tenant}", f"act in that tenant: --as {tenant}/NAME", code="alias_missing")
-    moved = session.ask(asking.ROLL_BACK, asking.TakeBack(alias=name, reason=reason), "operator")
+    moved = session.ask_as("operator", promotion.roll_back, alias=name, reason=reason)
     if session.as_json:
         print_json(moved.alias)
         return

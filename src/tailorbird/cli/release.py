@@ -12,7 +12,8 @@ from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.release import Release, Statement
 from tailorbird.reporting import release_summary
-from tailorbird.usecases.operations import releases as asking
+from tailorbird.usecases.releases import live_kpis, promotion
+from tailorbird.usecases.releases.release_queries import list_releases, show_card, show_release
 
 release = command_group()
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="DIGEST")]
@@ -29,7 +30,7 @@ def _list(
 ) -> None:
     """List the tenant's releases, newest first."""
     session = open_session()
-    known = session.ask(asking.LIST, asking.ReleasePageRequest(limit=limit)).releases
+    known = session.ask(list_releases, limit=limit).releases
     if session.as_json:
         print_json(known)
         return
@@ -43,12 +44,12 @@ def _show(
     card: Annotated[bool, typer.Option("--card", help="Print the model card.")] = False,
 ) -> None:
     """Show a release: digests, state, decisions; with --card, its model card."""
-    session, named = open_session(), asking.OneRelease(digest=digest)
+    session = open_session()
     if card:
-        found_card = session.ask(asking.CARD, named)
+        found_card = session.ask(show_card, digest=digest)
         print_json(found_card) if session.as_json else typer.echo(found_card.markdown)
         return
-    found = session.ask(asking.SHOW, named)
+    found = session.ask(show_release, digest=digest)
     print_json(found) if session.as_json else typer.echo(release_summary(found))
 
 
@@ -56,7 +57,7 @@ def _show(
 def _live(digest: DigestArgument) -> None:
     """Show a release's live KPIs against the objective's targets."""
     session = open_session()
-    found = session.ask(asking.LIVE, asking.OneRelease(digest=digest))
+    found = session.ask(live_kpis.live_report, digest=digest)
     if session.as_json:
         print_json(found)
         return
@@ -92,17 +93,17 @@ def _reject(
 def _stage(digest: DigestArgument) -> None:
     """Stage an approved release."""
     session = open_session()
-    found = session.ask(asking.STAGE, asking.OneRelease(digest=digest), "operator")
+    found = session.ask_as("operator", promotion.stage, digest=digest)
     _told(found, session.as_json)
     say(f"next: tailorbird promote {short(found.digest)} --as operator")
 
 
 def _decide(session: CommandSession, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
     """Asks what is to be signed, checks that it says what was meant, signs it with the key on this machine, and files it."""
-    stated = session.ask(asking.STATEMENT, asking.Intent(digest=digest, decision=decision, reason=reason), "approver")
+    stated = session.ask_as("approver", promotion.statement, digest=digest, decision=decision, reason=reason)
     _check(stated, digest, decision, reason, session.name("approver"))
     signature = session.sign(decision, digest_of(stated), "approver")
-    return session.ask(asking.DECIDE, asking.SignedDecision(digest=digest, statement=stated, signature=signature), "approver")
+    return session.ask_as("approver", promotion.decide, digest=digest, statement=stated, signature=signature)
 
 
 def _check(stated: Statement, digest: str, decision: str, reason: str, name: str) -> None:

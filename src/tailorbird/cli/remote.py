@@ -1,4 +1,4 @@
-"""A server, asked as if it were here: the same operations, the same answers, the same errors."""
+"""A server, asked as if it were here: the same use cases, the same answers, the same errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import quote
 
 from pydantic import ValidationError
@@ -21,13 +21,13 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Actor
-from tailorbird.usecases.operations import Operation
+from tailorbird.usecases.registry import UseCase
 from tailorbird.usecases.sessions import log_in
 
 if TYPE_CHECKING:
     import httpx
 
-Q = TypeVar("Q", bound=Value)
+P = ParamSpec("P")
 A = TypeVar("A", bound=Value)
 
 #: Seconds: to connect; for one answer (recomputing a long log takes a minute).
@@ -66,14 +66,14 @@ class RemoteControl:
         finally:
             self._client.close()
 
-    def ask(self, operation: Operation[Q, A], request: Q) -> A:
-        """The server's answer. Raises what the operation raises there; Unavailable when the server cannot be reached or understood."""
-        fields = request.model_dump(mode="json")
-        path = operation.path.format(**{name: quote(str(value), safe="") for name, value in fields.items()})
-        others = {name: value for name, value in fields.items() if f"{{{name}}}" not in operation.path}
+    def ask(self, use_case: UseCase[P, A], /, *args: P.args, **kwargs: P.kwargs) -> A:
+        """The server's answer. Raises what the use case raises there; Unavailable when the server cannot be reached or understood."""
+        fields = use_case.request_of(*args, **kwargs).model_dump(mode="json")
+        path = use_case.path.format(**{name: quote(str(fields[name]), safe="") for name in use_case.in_path})
+        others = {name: value for name, value in fields.items() if name not in use_case.in_path}
         given = {name: value for name, value in others.items() if value is not None}
-        sent: dict[str, Any] = {"params": given} if operation.method == "GET" else {"json": others}
-        return _value(operation.answers, self._known(operation.method, path, **sent))
+        sent: dict[str, Any] = {"params": given} if use_case.method == "GET" else {"json": others}
+        return _value(use_case.response, self._known(use_case.method, path, **sent))
 
     def upload(self, path: Path) -> Digest:
         """Sends the file at ``path``, part by part, and returns its digest. Raises NotFound, and as ``ask`` does."""

@@ -17,10 +17,9 @@ from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState, Mark
 from tailorbird.reporting import judge_text
 from tailorbird.usecases import Progress
-from tailorbird.usecases.label_reviews import llm_judges
-from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownItem
-from tailorbird.usecases.operations import label_reviews as asking
-from tailorbird.usecases.operations import releases
+from tailorbird.usecases.label_reviews import label_review, llm_judges
+from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownItem, next_shown, show_review
+from tailorbird.usecases.label_reviews.llm_judges import ask_judge
 
 review = command_group()
 DigestArgument = Annotated[str, typer.Argument(help="Digest of the release, or its prefix.", metavar="DIGEST")]
@@ -40,7 +39,7 @@ def _answers(digest: DigestArgument) -> None:
     With --json, print the next item and exit; programs judge it with `tailorbird review mark`.
     """
     session = open_session()
-    shown = session.ask(asking.NEXT, releases.OneRelease(digest=digest), "reviewer")
+    shown = session.ask_as("reviewer", next_shown, digest=digest)
     if session.as_json:
         print_json(shown)
         return
@@ -66,7 +65,7 @@ def _mark(
 def _show(digest: DigestArgument) -> None:
     """Show the state of a label review: progress, agreement and preference of its reviewers."""
     session = open_session()
-    found = session.ask(asking.SHOW, releases.OneRelease(digest=digest))
+    found = session.ask(show_review, digest=digest)
     print_json(found) if session.as_json else _tell(found)
 
 
@@ -92,15 +91,15 @@ def _judged_here(session: CommandSession, digest: str, model: str, progress: Pro
     if asked.state is JudgeState.DONE:
         say(f"{model} has judged already: nothing was asked again, this is its record")
     llm_judges.hold(session.deps, actor, asked, progress, here=True)
-    return session.ask(asking.SHOW, releases.OneRelease(digest=asked.release), "reviewer")
+    return session.ask_as("reviewer", show_review, digest=asked.release)
 
 
 def _judged_there(session: CommandSession, digest: str, model: str, progress: Progress) -> ReviewState:
-    found = session.ask(asking.ASK, asking.JudgeWanted(digest=digest, model=model), "reviewer")
+    found = session.ask_as("reviewer", ask_judge, digest=digest, model=model)
     progress.tell("a worker of the server asks the model; Ctrl-C leaves it going (tailorbird review show tells how it stands)")
     while (judge := _judge_of(found, model)).state is JudgeState.WAITING:
         time.sleep(POLL_SECONDS)
-        found = session.ask(asking.SHOW, releases.OneRelease(digest=found.release), "reviewer")
+        found = session.ask_as("reviewer", show_review, digest=found.release)
     if judge.state is JudgeState.FAILED:
         raise Conflict(f"{model} did not judge: {judge.reason}", "see the worker's log; asking again tries again", code="judge_failed")
     return found
@@ -126,7 +125,7 @@ def _asked(session: CommandSession, digest: str, shown: ShownItem) -> ShownItem:
 
 
 def _file(session: CommandSession, digest: str, number: int, mark: Mark, reason: str) -> ShownItem:
-    return session.ask(asking.JUDGE, asking.Judged(digest=digest, number=number, mark=mark, reason=reason), "reviewer")
+    return session.ask_as("reviewer", label_review.judge, digest=digest, number=number, mark=mark, reason=reason)
 
 
 def _tell(found: ReviewState) -> None:

@@ -13,9 +13,8 @@ from tailorbird.cli.session import open_session, out, print_json, print_table, s
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.rollout import GuardFinding, Rollout, RolloutPlan
-from tailorbird.usecases.operations import rollouts as asking
-from tailorbird.usecases.operations.releases import OneRelease
-from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport
+from tailorbird.usecases.rollouts.drill import drill_release
+from tailorbird.usecases.rollouts.rollouts import Decision, RolloutReport, decide_rollout, list_rollouts, show_rollout, start_rollout
 
 rollout = command_group()
 drill = command()
@@ -36,7 +35,7 @@ def _start(
     """Start a guarded progressive rollout."""
     wanted = _plan(plan) if plan else RolloutPlan()
     session = open_session()
-    begun = session.ask(asking.START, asking.NewRollout(digest=digest, plan=wanted), "operator")
+    begun = session.ask_as("operator", start_rollout, digest=digest, plan=wanted)
     if session.as_json:
         print_json(begun)
         return
@@ -48,7 +47,7 @@ def _start(
 def _list() -> None:
     """List rollouts, newest first."""
     session = open_session()
-    known = session.ask(asking.LIST, asking.Newest()).rollouts
+    known = session.ask(list_rollouts).rollouts
     if session.as_json:
         print_json(known)
         return
@@ -60,7 +59,7 @@ def _list() -> None:
 def _show(rollout_id: RolloutArgument) -> None:
     """Show a rollout: current step, guards overall and by segment, history."""
     session = open_session()
-    found = session.ask(asking.SHOW, asking.OneRollout(rollout=rollout_id))
+    found = session.ask(show_rollout, rollout=rollout_id)
     print_json(found) if session.as_json else _tell(found)
 
 
@@ -74,9 +73,8 @@ def _decide(
     reason: Annotated[str, typer.Option(help="Reason, for the audit log.")] = "",
 ) -> None:
     """Hold, resume, advance, promote or roll back a rollout."""
-    wanted = asking.RolloutDecision(rollout=rollout_id, decision=decision, reason=reason)
     session = open_session()
-    moved = session.ask(asking.DECIDE, wanted, "operator")
+    moved = session.ask_as("operator", decide_rollout, rollout=rollout_id, decision=decision, reason=reason)
     print_json(moved) if session.as_json else out.print(f"rollout {moved.id} is {moved.state.value.replace('_', ' ')}", markup=False)
 
 
@@ -84,7 +82,7 @@ def _decide(
 def _drill(digest: DigestArgument) -> None:
     """Rehearse promotion and rollback of a staged release under a separate alias; records the seconds until every gateway follows."""
     session = open_session()
-    found = session.ask(asking.DRILL, OneRelease(digest=digest), "operator")
+    found = session.ask_as("operator", drill_release, digest=digest)
     if session.as_json:
         print_json(found)
         return

@@ -11,9 +11,9 @@ from tailorbird.cli.session import open_session, out, print_json, print_table, s
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import runs as asking
-from tailorbird.usecases.runs.jobs import Job
+from tailorbird.usecases.runs.jobs import Job, cancel_run, list_jobs, show_job
+from tailorbird.usecases.runs.run_queries import list_runs, show_run
+from tailorbird.usecases.steps import rung_approval, training_fork
 
 runs = command_group()
 jobs = command_group()
@@ -37,7 +37,7 @@ def _list_runs(
 ) -> None:
     """List the tenant's runs, newest first."""
     session = open_session()
-    page = session.ask(asking.LIST, asking.RunPageRequest(limit=limit))
+    page = session.ask(list_runs, limit=limit)
     if session.as_json:
         print_json(page.runs)
         return
@@ -51,7 +51,7 @@ def _list_runs(
 def _show_run(run: RunArgument) -> None:
     """Show a run's steps."""
     session = open_session()
-    report = session.ask(asking.SHOW, asking.OneRun(run=run))
+    report = session.ask(show_run, run=run)
     if session.as_json:
         print_json(report)
         return
@@ -68,7 +68,7 @@ def _show_run(run: RunArgument) -> None:
 def _allow(run: RunArgument, reason: Reason = "") -> None:
     """Allow full fine-tuning for a high-risk run. Its author cannot."""
     session = open_session()
-    found = session.ask(asking.ALLOW, asking.Allow(run=run, rung=RungKind.FULL, reason=reason))
+    found = session.ask(rung_approval.allow, run=run, rung=RungKind.FULL, reason=reason)
     if session.as_json:
         print_json(found)
         return
@@ -82,7 +82,7 @@ def _fork_run(
 ) -> None:
     """Fork a run: continue another run's training although objective, data or code differ. The report notes it."""
     session = open_session()
-    forked = session.ask(asking.FORK, asking.Fork(run=run, source=source))
+    forked = session.ask(training_fork.fork, run=run, source=source)
     if session.as_json:
         print_json(forked)
         return
@@ -93,7 +93,7 @@ def _fork_run(
 def _list_jobs() -> None:
     """List queued and running jobs."""
     session = open_session()
-    found = session.ask(asking.JOBS, Nothing())
+    found = session.ask(list_jobs)
     if session.as_json:
         print_json(found.jobs)
         return
@@ -105,7 +105,7 @@ def _list_jobs() -> None:
 def _show_job(run: RunArgument) -> None:
     """Show a job's progress and its worker."""
     session = open_session()
-    found = session.ask(asking.JOB, asking.OneRun(run=run))
+    found = session.ask(show_job, run=run)
     if session.as_json:
         print_json(found)
         return
@@ -122,7 +122,7 @@ def _show_job(run: RunArgument) -> None:
 def _cancel(run: RunArgument) -> None:
     """Cancel a run. The current step stops within seconds; finished steps are kept, and adapt resumes there."""
     session = open_session()
-    cancelled = session.ask(asking.CANCEL, asking.OneRun(run=run))
+    cancelled = session.ask(cancel_run, run=run)
     if session.as_json:
         print_json(cancelled)
         return

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from rich.console import Console
 
@@ -23,12 +23,12 @@ from tailorbird.settings import Settings, find_workspace, load_settings
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.operations import Operation, perform
+from tailorbird.usecases.registry import UseCase, perform
 
 if TYPE_CHECKING:
     from tailorbird.cli.remote import RemoteControl
 
-Q = TypeVar("Q", bound=Value)
+P = ParamSpec("P")
 A = TypeVar("A", bound=Value)
 
 out = Console(soft_wrap=False)
@@ -72,11 +72,15 @@ class CommandSession(SharedOptions):
         """Who acts here, proven by their key. Raises NotFound, Forbidden."""
         return act_as(self.deps, self.tenant, self.name(default), self.key_file(default))
 
-    def ask(self, operation: Operation[Q, A], request: Q, default: str | None = None) -> A:
-        """The answer to ``request``, from here or from the server. ``default`` acts unless ``--as`` names somebody."""
+    def ask(self, use_case: UseCase[P, A], /, *args: P.args, **kwargs: P.kwargs) -> A:
+        """The answer of ``use_case``, from here or from the server."""
+        return self.ask_as(None, use_case, *args, **kwargs)
+
+    def ask_as(self, default: str | None, use_case: UseCase[P, A], /, *args: P.args, **kwargs: P.kwargs) -> A:
+        """The same, asked by the identity ``default`` unless ``--as`` names somebody."""
         if self.server:
-            return self.remote(default).ask(operation, request)
-        return perform(self.deps, self.actor(default), operation, request)
+            return self.remote(default).ask(use_case, *args, **kwargs)
+        return perform(self.deps, self.actor(default), use_case, *args, **kwargs)
 
     def sign(self, purpose: str, digest: Digest, default: str | None = None) -> Signature:
         """The signature of who acts, made with the key on this machine."""

@@ -15,9 +15,17 @@ from tailorbird.domain.allowed_places import ANONYMOUS, AllowedPlace
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.quota import QuotaLimits, Usage
 from tailorbird.usecases.identities import FIRST_PEOPLE
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import tenants as asking
-from tailorbird.usecases.tenants import TenantView
+from tailorbird.usecases.tenants import (
+    Newcomer,
+    TenantView,
+    add_tenant,
+    limit_tenant,
+    list_tenants,
+    remove_tenant,
+    set_places,
+    set_policy,
+    suspend_tenant,
+)
 
 tenant = command_group()
 TenantName = Annotated[str, typer.Argument(help="Name of the tenant.", metavar="TENANT")]
@@ -42,11 +50,11 @@ def _add(
     """Add a tenant with one identity per role. Key pairs are generated here; only public keys are registered."""
     session = open_session()
     limits, folder = _limits(limit), _own_folder(session, name)
-    asking.OneTenant(name=name)  # a bad name makes no key
+    remove_tenant.request_of(name=name)  # a bad name makes no key
     people = tuple(
-        asking.FirstPerson(name=person, roles=roles, public_key=_public(folder / f"{person}.key")) for person, roles in FIRST_PEOPLE.items()
+        Newcomer(name=person, roles=roles, public_key=_public(folder / f"{person}.key")) for person, roles in FIRST_PEOPLE.items()
     )
-    added = session.ask(asking.ADD, asking.NewTenant(name=name, people=people, limits=limits), "admin")
+    added = session.ask_as("admin", add_tenant, name=name, people=people, limits=limits)
     if session.as_json:
         print_json(added)
         return
@@ -58,7 +66,7 @@ def _add(
 def _limit(name: TenantName, limit: Limited = None) -> None:
     """Set a tenant's limits; limits not named are lifted. Effective within a second."""
     session = open_session()
-    changed = session.ask(asking.LIMIT, asking.NewLimits(name=name, limits=_limits(limit)), "admin")
+    changed = session.ask_as("admin", limit_tenant, name=name, limits=_limits(limit))
     print_json(changed) if session.as_json else out.print(f"{name}: {_told(changed.limits)}", markup=False)
 
 
@@ -74,9 +82,8 @@ def _places(
 
     CREDENTIAL is none (the default), worker (what the worker's environment holds), or a name among the setting credentials.
     """
-    wanted = asking.NewPlaces(name=name, places=tuple(map(_place, allow or ())))
     session = open_session()
-    changed = session.ask(asking.PLACES, wanted, "admin")
+    changed = session.ask_as("admin", set_places, name=name, places=tuple(map(_place, allow or ())))
     print_json(changed) if session.as_json else out.print(f"{name}: {_readable(changed.places)}", markup=False)
 
 
@@ -87,7 +94,7 @@ def _suspend(
 ) -> None:
     """Reject a tenant's API calls. Its data stay."""
     session = open_session()
-    changed = session.ask(asking.SUSPEND, asking.Suspension(name=name, resume=resume), "admin")
+    changed = session.ask_as("admin", suspend_tenant, name=name, resume=resume)
     print_json(changed) if session.as_json else out.print(f"{name} is {'served again' if resume else 'suspended'}", markup=False)
 
 
@@ -100,7 +107,7 @@ def _remove(
     if not yes:
         typer.confirm(f"Remove {name} and all that is its, for good?", abort=True, err=True)
     session = open_session()
-    gone = session.ask(asking.REMOVE, asking.OneTenant(name=name), "admin")
+    gone = session.ask_as("admin", remove_tenant, name=name)
     if session.as_json:
         print_json(gone)
     else:
@@ -112,7 +119,7 @@ def _remove(
 def _list() -> None:
     """List tenants with limits and this month's usage; identities outside the host tenant see their own."""
     session = open_session()
-    known = session.ask(asking.LIST, Nothing(), "admin").tenants
+    known = session.ask_as("admin", list_tenants).tenants
     if session.as_json:
         print_json(known)
         return
@@ -127,7 +134,7 @@ def _policy(
     """Set your tenant's traffic policy. Without --keep-days no texts are kept, and kept ones are deleted."""
     wanted = TrafficPolicy(store_content=keep_days > 0, retention_days=keep_days or 30, review_share=review_share)
     session = open_session()
-    changed = session.ask(asking.POLICY, wanted, "admin")
+    changed = session.ask_as("admin", set_policy, wanted)
     print_json(changed) if session.as_json else out.print(f"{changed.name}: {_kept(changed.policy)}", markup=False)
 
 

@@ -11,8 +11,8 @@ from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.session import open_session, print_json, print_table, say
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.signal import Severity, Signal
-from tailorbird.usecases.operations import Nothing
-from tailorbird.usecases.operations import monitoring as asking
+from tailorbird.usecases.monitoring.traffic import list_signals
+from tailorbird.usecases.monitoring.watch import watch_production
 
 watch = command_group(runs_alone=True)
 
@@ -28,7 +28,7 @@ def _watch(
     if context.invoked_subcommand:
         return
     session = open_session()
-    found = session.ask(asking.WATCH, Nothing(), "operator")
+    found = session.ask_as("operator", watch_production)
     if session.as_json:
         print_json(found)
     else:
@@ -48,7 +48,7 @@ def _list(
 ) -> None:
     """Show earlier readings, newest first."""
     session = open_session()
-    found = session.ask(asking.SIGNALS, asking.SignalsWanted(limit=last, objective=objective)).signals
+    found = session.ask(list_signals, limit=last, objective=objective).signals
     print_json(found) if session.as_json else _show(found)
 
 

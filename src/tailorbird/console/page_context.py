@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
@@ -14,10 +14,10 @@ from tailorbird.console import rendering
 from tailorbird.console.forms import Fields, value_of
 from tailorbird.domain.value import Value
 from tailorbird.usecases import Actor, Dependencies
-from tailorbird.usecases.operations import Operation, perform
+from tailorbird.usecases.registry import UseCase, perform, perform_request
 from tailorbird.usecases.sessions import LoginEntry
 
-Q = TypeVar("Q", bound=Value)
+P = ParamSpec("P")
 A = TypeVar("A", bound=Value)
 
 
@@ -54,9 +54,13 @@ class PageContext(AnonymousContext):
 
     actor: Actor
 
-    def ask(self, operation: Operation[Q, A], **fields: object) -> A:
-        """What the control plane answers; roles and tenant are checked there. Raises Forbidden, InvalidInput, and what it raises."""
-        return perform(self.deps, self.actor, operation, value_of(operation.asks, fields))
+    def ask(self, use_case: UseCase[P, A], /, *args: P.args, **kwargs: P.kwargs) -> A:
+        """The answer of ``use_case``; roles and tenant are checked there. Raises Forbidden, InvalidInput, and what it raises."""
+        return perform(self.deps, self.actor, use_case, *args, **kwargs)
+
+    def ask_form(self, use_case: UseCase[P, A], /, **fields: object) -> A:
+        """The same where fields are text, as a form gives them."""
+        return perform_request(self.deps, self.actor, use_case, value_of(use_case.request, fields))
 
     def may(self, action: Action) -> bool:
         """True when a role of the actor's allows ``action``: only to decide what a page offers."""

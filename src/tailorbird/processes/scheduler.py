@@ -17,7 +17,7 @@ from tailorbird.usecases import Dependencies, tenants
 from tailorbird.usecases.audit_events import tell_denials
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.maintenance import audit, clock_floor
-from tailorbird.usecases.monitoring.watch import look
+from tailorbird.usecases.monitoring.watch import watch_production
 from tailorbird.usecases.rollouts.rollouts import any_goes_on, watch_rollouts
 
 _log = logging.getLogger("tailorbird.chores")
@@ -129,7 +129,7 @@ def _watch(deps: Dependencies, tenant: str) -> None:
         actor = act_as(deps, tenant, WORKER)
     except (NotFound, Forbidden):
         return
-    found = look(deps, actor)
+    found = watch_production(deps, actor)
     if found.told or found.undelivered:
         _log.warning("watch: %d readings are news, %d receivers were not reached", len(found.told), found.undelivered)
 

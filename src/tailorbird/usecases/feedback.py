@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Annotated
 
+from pydantic import Field
+
+from tailorbird.auth import Action
 from tailorbird.data.privacy import Redaction
 from tailorbird.domain.curation import PrivacyAction, PrivacyPolicy
 from tailorbird.domain.deployment import RequestRow
-from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, KeptWords, Review, score_of
+from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind, KeptWords, RequestId, Review, score_of
+from tailorbird.domain.identity import Scope
 from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
 
 
 def redact(text: str) -> str:
@@ -32,24 +38,45 @@ class QueuedAnswer(Value):
     content: KeptWords | None
 
 
-def give_feedback(deps: Dependencies, tenant: str, source: str, said: FeedbackGiven) -> Feedback:
-    """Files what ``source`` (a key's id, a person's name) says of an answer. Raises NotFound: no such request in this tenant."""
-    with deps.ledger.work(tenant) as work:
-        return _file(deps, work, source, said)
+class AnswerQueue(Value):
+    """Answers that wait for people, oldest first, and how many there are."""
+
+    items: tuple[QueuedAnswer, ...]
+    total: int
 
 
-def queue(deps: Dependencies, tenant: str, limit: int) -> tuple[tuple[QueuedAnswer, ...], int]:
-    """The oldest answers that wait, and how many there are."""
-    with deps.ledger.work(tenant, write=False) as work:
+@usecase("feedback.give", "POST", "/api/feedback", Action.GIVE_FEEDBACK, scope=Scope.FEEDBACK)
+def give_feedback(deps: Dependencies, actor: Actor, said: FeedbackGiven) -> Feedback:
+    """Say what became of an answer; programs show an API key.
+
+    Raises NotFound: no such request in this tenant.
+    """
+    with deps.ledger.work(actor.tenant) as work:
+        return _file(deps, work, actor.name, said)
+
+
+@usecase("review.list", "GET", "/api/reviews", Action.REVIEW)
+def list_reviews(deps: Dependencies, actor: Actor, limit: Annotated[int, Field(ge=1, le=500)] = 50) -> AnswerQueue:
+    """List answers that wait for people.
+
+    The oldest ``limit``.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
         waiting = work.reviews.waiting(limit)
         items = tuple(
             QueuedAnswer(review=one, request=work.requests.get(one.request), content=work.contents.get(one.request)) for one in waiting
         )
-        return items, work.reviews.count()
+        return AnswerQueue(items=items, total=work.reviews.count())
 
 
-def settle_review(deps: Dependencies, actor: Actor, request: str, label: str) -> Review:
-    """Files a person's label for an answer that waits; it becomes feedback. Raises NotFound, InvalidInput (settled already)."""
+@usecase("review.settle", "POST", "/api/reviews/{request}", Action.REVIEW)
+def settle_review(
+    deps: Dependencies, actor: Actor, request: RequestId, label: Annotated[str, Field(min_length=1, max_length=500)]
+) -> Review:
+    """Label an answer that waits for people.
+
+    The label becomes feedback. Raises NotFound, InvalidInput (settled already).
+    """
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
         settled = work.reviews.get(request).settled(label, actor.name, now)

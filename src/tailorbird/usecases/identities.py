@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird import auth
 from tailorbird.auth import Action
@@ -12,13 +15,17 @@ from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput
 from tailorbird.domain.event import Event
 from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Group, Identity, Role, Rotation, Scope, Signature, Tenant
 from tailorbird.domain.quota import KeyLimits
-from tailorbird.domain.value import Digest, Value
+from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.clock_floor import believed_now
+from tailorbird.usecases.parameters import PublicKey
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.amendments import PROVENANCE
 
+Roles = Annotated[frozenset[Role], Field(min_length=1)]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]
 #: Who ``init`` makes, one person a role, and ``admin`` for the tenant itself.
 FIRST_PEOPLE: dict[str, frozenset[Role]] = {role.value: frozenset({role}) for role in Role}
 
@@ -53,8 +60,34 @@ def enrol(deps: Dependencies, tenant: str, name: str, roles: frozenset[Role], pu
     return identity
 
 
-def disable(deps: Dependencies, actor: Actor, name: str) -> Identity:
-    """Disables an identity: it can do nothing any more; what it approved before stands. Raises NotFound, Conflict (oneself)."""
+class IdentityList(Value):
+    """The tenant's identities."""
+
+    identities: tuple[Identity, ...]
+
+
+@usecase("identity.list", "GET", "/api/identities", Action.SHOW_IDENTITY)
+def list_identities(deps: Dependencies, actor: Actor) -> IdentityList:
+    """List identities."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return IdentityList(identities=work.identities.all())
+
+
+@usecase("identity.add", "POST", "/api/identities", Action.ADD_IDENTITY)
+def add_identity(deps: Dependencies, actor: Actor, name: Name, roles: Roles, public_key: PublicKey) -> Identity:
+    """Add an identity by its public key.
+
+    The private key was made by whoever asks, and is not sent. Raises Conflict (name taken).
+    """
+    return enrol(deps, actor.tenant, name, roles, public_key, actor.name)
+
+
+@usecase("identity.disable", "POST", "/api/identities/{name}/disable", Action.DISABLE_IDENTITY)
+def disable(deps: Dependencies, actor: Actor, name: Name) -> Identity:
+    """Disable an identity; what it signed stays.
+
+    It can do nothing any more. Raises NotFound, Conflict (oneself).
+    """
     if name == actor.name:
         raise Conflict("nobody disables themselves", "ask another admin", code="own_identity")
     now = deps.clock.now()
@@ -67,10 +100,12 @@ def disable(deps: Dependencies, actor: Actor, name: str) -> Identity:
     return disabled
 
 
+@usecase("identity.rotate", "POST", "/api/session/key", Action.ROTATE_IDENTITY)
 def rotate(deps: Dependencies, actor: Actor, rotation: Rotation, present: Signature, proof: Signature) -> Identity:
-    """Gives the actor another key, and ends their sessions. What the present key signed goes on to count, unless it leaked.
+    """Replace the caller's own key.
 
-    Both keys sign: a session alone changes no key. Raises InvalidInput (a signature does not hold), Conflict (somebody else's key or name).
+    That ends their sessions. What the present key signed goes on to count, unless it leaked. Both keys sign: a session alone changes no
+    key. Raises InvalidInput (a signature does not hold), Conflict (somebody else's key or name).
     """
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
@@ -115,77 +150,112 @@ def act_as(deps: Dependencies, tenant: str, name: str, key_file: Path | None = N
     return Actor(identity, sign)
 
 
-class KeyGrants(Value):
-    """What an API key may do, whose documents it may be shown, and how much it may use beside its tenant's limits."""
+class NewKey(Value):
+    """An API key to make; ``days`` until it expires, for ever without; ``scopes`` are what programs may do with it, ``groups`` whose
+    documents they may be shown, ``limits`` how much they may use beside the limits of the tenant."""
 
-    scopes: frozenset[Scope] = USUAL_SCOPES
-    groups: frozenset[Group] = frozenset()
+    name: Name
+    days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    scopes: Annotated[frozenset[Scope], Field(min_length=1)] = USUAL_SCOPES
+    groups: Annotated[tuple[Group, ...], Field(max_length=100)] = ()
     limits: KeyLimits = KeyLimits()
 
 
-#: A key as they are made where nothing is said.
-USUAL = KeyGrants()
+class KeyList(Value):
+    """The tenant's API keys, without the hashes of their secrets."""
+
+    keys: tuple[ApiKey, ...]
 
 
-def create_api_key(deps: Dependencies, actor: Actor, name: str, days: int | None = None, grants: KeyGrants = USUAL) -> tuple[ApiKey, str]:
-    """Makes an API key for the actor's tenant, for so many days; the secret is returned once and never stored."""
-    permit(deps, actor, Action.CREATE_KEY, name)
+class KeySecret(Value):
+    """A key and its secret, which is told this once and kept nowhere."""
+
+    key: ApiKey
+    secret: str
+
+
+@usecase("key.list", "GET", "/api/keys", Action.LIST_KEYS)
+def list_api_keys(deps: Dependencies, actor: Actor) -> KeyList:
+    """List API keys.
+
+    Revoked ones too.
+    """
+    permit(deps, actor, Action.LIST_KEYS)
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return KeyList(keys=tuple(map(_shown, work.keys.all())))
+
+
+@usecase("key.create", "POST", "/api/keys", Action.CREATE_KEY)
+def create_api_key(deps: Dependencies, actor: Actor, new: NewKey) -> KeySecret:
+    """Make an API key."""
+    permit(deps, actor, Action.CREATE_KEY, new.name)
     now = believed_now(deps)
-    bare, secret = auth.issue_api_key(actor.tenant, name, now, now + timedelta(days=days) if days else None, grants.scopes, grants.groups)
-    key = bare.model_copy(update={"limits": grants.limits})
-    facts: Facts = {"name": name, "scopes": ",".join(sorted(key.scopes)), "groups": len(key.groups)}
+    ends = now + timedelta(days=new.days) if new.days else None
+    bare, secret = auth.issue_api_key(actor.tenant, new.name, now, ends, new.scopes, frozenset(new.groups))
+    key = bare.model_copy(update={"limits": new.limits})
+    facts: Facts = {"name": new.name, "scopes": ",".join(sorted(key.scopes)), "groups": len(key.groups)}
     with deps.ledger.work(actor.tenant) as work:
         work.keys.add(key)
         record(work, "key.created", actor.name, key.id, now, facts | _set(key.limits))
-    return key, secret
+    return KeySecret(key=_shown(key), secret=secret)
 
 
-def limit_api_key(deps: Dependencies, actor: Actor, key_id: str, limits: KeyLimits) -> ApiKey:
-    """Sets the limits of a key, in place of those it had. Gateways know within a second. Raises NotFound."""
-    permit(deps, actor, Action.LIMIT_KEY, key_id)
+@usecase("key.limit", "POST", "/api/keys/{id}/limits", Action.LIMIT_KEY)
+def limit_api_key(deps: Dependencies, actor: Actor, id: KeyId, limits: KeyLimits) -> ApiKey:
+    """Set the limits of an API key.
+
+    In place of those it had. Gateways know within a second. Raises NotFound.
+    """
+    permit(deps, actor, Action.LIMIT_KEY, id)
     with deps.ledger.work(actor.tenant) as work:
-        key = work.keys.limit(key_id, limits)
+        key = work.keys.limit(id, limits)
         facts: Facts = {"name": key.name}
         record(work, "key.limited", actor.name, key.id, deps.clock.now(), facts | _set(limits))
-    return key
+    return _shown(key)
 
 
 def _set(limits: KeyLimits) -> Facts:
     return {name: value for name, value in plain_json(limits).items() if value is not None}
 
 
-def revoke_api_key(deps: Dependencies, actor: Actor, key_id: str) -> ApiKey:
-    """Revokes a key; gateways refuse it within a second."""
-    permit(deps, actor, Action.REVOKE_KEY, key_id)
+@usecase("key.revoke", "POST", "/api/keys/{id}/revoke", Action.REVOKE_KEY)
+def revoke_api_key(deps: Dependencies, actor: Actor, id: KeyId) -> ApiKey:
+    """Revoke an API key.
+
+    Gateways refuse it within a second.
+    """
+    permit(deps, actor, Action.REVOKE_KEY, id)
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
-        key = work.keys.revoke(key_id, now)
+        key = work.keys.revoke(id, now)
         record(work, "key.revoked", actor.name, key.id, now, {"name": key.name})
-    return key
+    return _shown(key)
 
 
-def rotate_api_key(deps: Dependencies, actor: Actor, key_id: str, grace_hours: float) -> tuple[ApiKey, str]:
-    """A new key of the same name and term; the old one ends after ``grace_hours``. Raises NotFound, Conflict (the old one has ended)."""
-    permit(deps, actor, Action.ROTATE_KEY, key_id)
+@usecase("key.rotate", "POST", "/api/keys/{id}/rotate", Action.ROTATE_KEY)
+def rotate_api_key(deps: Dependencies, actor: Actor, id: KeyId, grace_hours: Annotated[float, Field(ge=0, le=720)] = 24.0) -> KeySecret:
+    """Replace an API key.
+
+    The new one has the same name and term; the old one ends after ``grace_hours``. Raises NotFound, Conflict (the old one has ended).
+    """
+    permit(deps, actor, Action.ROTATE_KEY, id)
     now = believed_now(deps)
     with deps.ledger.work(actor.tenant) as work:
-        old = next((key for key in work.keys.all() if key.id == key_id), None)
+        old = next((key for key in work.keys.all() if key.id == id), None)
         if old is None or not old.is_valid(now):
-            raise Conflict(f"no valid key {key_id} to replace", "list them with: tailorbird key list", code="key_ended")
+            raise Conflict(f"no valid key {id} to replace", "list them with: tailorbird key list", code="key_ended")
         term = old.expires_at - old.created_at if old.expires_at else None
         key, secret = auth.issue_api_key(actor.tenant, old.name, now, now + term if term else None, old.scopes, old.groups)
         key = key.model_copy(update={"limits": old.limits})
         work.keys.add(key)
         work.keys.expire(old.id, now + timedelta(hours=grace_hours))
         record(work, "key.rotated", actor.name, old.id, now, {"name": old.name, "by": key.id})
-    return key, secret
+    return KeySecret(key=_shown(key), secret=secret)
 
 
-def list_api_keys(deps: Dependencies, actor: Actor) -> tuple[ApiKey, ...]:
-    """The tenant's keys, revoked ones too."""
-    permit(deps, actor, Action.LIST_KEYS)
-    with deps.ledger.work(actor.tenant, write=False) as work:
-        return work.keys.all()
+def _shown(key: ApiKey) -> ApiKey:
+    """Without the hash of its secret."""
+    return key.model_copy(update={"secret_sha256": ""})
 
 
 def _refuse_known_key(work: UnitOfWork, public_key: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tailorbird.auth import Throttle, signing
+from tailorbird.auth import Action, Throttle, signing
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import Conflict, Corrupt, Exhausted, Forbidden, NotFound, TailorbirdError, Unauthenticated
 from tailorbird.domain.event import Event
@@ -23,6 +23,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance.clock_floor import believed, believed_now
+from tailorbird.usecases.registry import usecase
 
 #: How long a session lasts, and how far the clock of who logs in may be off.
 SESSION_LASTS = timedelta(hours=8)
@@ -50,6 +51,12 @@ class LoginEntry:
         opened = open_session(self.deps, login, signature, self.servers)
         self.refusals.succeed(address)
         return opened
+
+
+@usecase("session.show", "GET", "/api/session", Action.SESSION)
+def show_session(_deps: Dependencies, actor: Actor) -> Identity:
+    """Who the caller is."""
+    return actor.identity
 
 
 def log_in(actor: Actor, server: str, now: datetime) -> tuple[Login, Signature]:

@@ -7,32 +7,35 @@ log alone keeps what happened: it names the tenant, its identities and digests, 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
 from datetime import timedelta
-from typing import get_args
+from typing import Annotated, get_args
 
-from tailorbird.auth import check_public_key
+from pydantic import Field
+
+from tailorbird.auth import Action, check_public_key
 from tailorbird.crypto.canonical_json import plain_json
-from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.domain.allowed_places import Places
 from tailorbird.domain.errors import Conflict, Forbidden
 from tailorbird.domain.event import Event
 from tailorbird.domain.feedback import TrafficPolicy
 from tailorbird.domain.identity import Identity, Role, Tenant
 from tailorbird.domain.quota import Period, QuotaLimits, Storage, Usage, window_start
-from tailorbird.domain.value import Digest, Value
+from tailorbird.domain.value import Digest, Name, Value
 from tailorbird.ports.artifacts import ErasableStore
 from tailorbird.system.source_access import SourceAccess
 from tailorbird.usecases.audit_events import Facts, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import PublicKey
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.storage_quota import reached, stored_by
 
 
 class Newcomer(Value):
-    """Somebody of a new tenant, by the public half of a key that was made elsewhere."""
+    """Somebody of a new tenant. Their private key was made by whoever sends this, and is not sent."""
 
-    name: str
-    roles: frozenset[Role]
-    public_key: str
+    name: Name
+    roles: Annotated[frozenset[Role], Field(min_length=1)]
+    public_key: PublicKey
 
 
 class TenantView(Value):
@@ -44,6 +47,12 @@ class TenantView(Value):
     storage: Storage = Storage()
 
 
+class TenantList(Value):
+    """Tenants, and what each has used in the present minute and month."""
+
+    tenants: tuple[TenantView, ...]
+
+
 class Removed(Value):
     """What removing a tenant deleted: rows by table, artifacts, files."""
 
@@ -53,21 +62,28 @@ class Removed(Value):
     files: int
 
 
+People = Annotated[tuple[Newcomer, ...], Field(min_length=1, max_length=50)]
+_UNLIMITED = QuotaLimits()
+
+
 def require_host(deps: Dependencies, actor: Actor) -> None:
     """Raises Forbidden unless the actor belongs to the tenant that runs this installation."""
     if not deps.host or actor.tenant != deps.host:
         raise Forbidden("only admins of the host add, limit and remove tenants", "ask who runs this installation", code="not_host")
 
 
-def add_tenant(deps: Dependencies, actor: Actor, name: str, people: Iterable[Newcomer], limits: QuotaLimits) -> Tenant:
-    """Makes a tenant with its first people. Raises Conflict (the name is taken), InvalidInput (a key is none)."""
+@usecase("tenant.add", "POST", "/api/tenants", Action.MANAGE_TENANTS)
+def add_tenant(deps: Dependencies, actor: Actor, name: Name, people: People, limits: QuotaLimits = _UNLIMITED) -> Tenant:
+    """Add a tenant with its first people.
+
+    An admin must be among them. Raises Conflict (the name is taken), InvalidInput (a key is none).
+    """
     require_host(deps, actor)
-    newcomers = tuple(people)
-    for person in newcomers:
+    for person in people:
         check_public_key(person.public_key)
-    if not any(Role.ADMIN in person.roles for person in newcomers):
+    if not any(Role.ADMIN in person.roles for person in people):
         raise Conflict("a tenant needs an admin of its own", "send one with the role admin", code="tenant_without_admin")
-    if len({person.public_key for person in newcomers}) < len(newcomers):
+    if len({person.public_key for person in people}) < len(people):
         raise Conflict("one key is one person", "make a key for each", code="key_reused")
     now = deps.clock.now()
     tenant = Tenant(name=name, created_at=now, limits=limits)
@@ -75,26 +91,38 @@ def add_tenant(deps: Dependencies, actor: Actor, name: str, people: Iterable[New
         system.tenants.add(tenant)
         system.events.append([_event("tenant.created", tenant, actor, deps)])
     with deps.ledger.work(name) as work:
-        for person in newcomers:
+        for person in people:
             work.identities.add(Identity(tenant=name, name=person.name, roles=person.roles, public_key=person.public_key, created_at=now))
             record(work, "identity.added", f"{actor.tenant}/{actor.name}", person.name, now, {"roles": ",".join(sorted(person.roles))})
     return tenant
 
 
-def limit_tenant(deps: Dependencies, actor: Actor, name: str, limits: QuotaLimits) -> Tenant:
-    """Sets the limits of a tenant, in place of those it had. Gateways know within a second. Raises NotFound."""
+@usecase("tenant.limit", "POST", "/api/tenants/{name}/limits", Action.MANAGE_TENANTS)
+def limit_tenant(deps: Dependencies, actor: Actor, name: Name, limits: QuotaLimits) -> Tenant:
+    """Set the limits of a tenant.
+
+    In place of those it had. Gateways know within a second. Raises NotFound.
+    """
     facts: Facts = {key: value for key, value in plain_json(limits).items() if value is not None}
     return _change(deps, actor, name, "tenant.limited", {"limits": limits}, facts)
 
 
-def suspend_tenant(deps: Dependencies, actor: Actor, name: str, *, resume: bool) -> Tenant:
-    """Has a tenant's programs be answered nothing, or again. What it has stays. Raises NotFound."""
+@usecase("tenant.suspend", "POST", "/api/tenants/{name}/suspend", Action.MANAGE_TENANTS)
+def suspend_tenant(deps: Dependencies, actor: Actor, name: Name, *, resume: bool = False) -> Tenant:
+    """Answer a tenant's programs nothing, or again.
+
+    With ``resume`` they are answered again. What the tenant has stays. Raises NotFound.
+    """
     at = None if resume else deps.clock.now()
     return _change(deps, actor, name, "tenant.resumed" if resume else "tenant.suspended", {"suspended_at": at}, {})
 
 
-def set_places(deps: Dependencies, actor: Actor, name: str, places: tuple[AllowedPlace, ...]) -> Tenant:
-    """Says where what a tenant submits may be read from, in place of what it had. What is read from now on goes by it. Raises NotFound."""
+@usecase("tenant.places", "POST", "/api/tenants/{name}/places", Action.MANAGE_TENANTS)
+def set_places(deps: Dependencies, actor: Actor, name: Name, places: Places) -> Tenant:
+    """Say where what a tenant submits may be read from.
+
+    And with which credential each place, instead of what it had. What is read from now on goes by it. Raises NotFound.
+    """
     facts: Facts = {f"place_{number}": f"{place.prefix} ({place.credential})" for number, place in enumerate(places, 1)}
     return _change(deps, actor, name, "tenant.places_set", {"places": places}, facts)
 
@@ -105,10 +133,11 @@ def reach_of(deps: Dependencies, name: str) -> SourceAccess:
         return SourceAccess(name, system.tenants.get(name).places, deps.credentials)
 
 
+@usecase("tenant.policy", "POST", "/api/tenant/policy", Action.SET_POLICY)
 def set_policy(deps: Dependencies, actor: Actor, policy: TrafficPolicy) -> Tenant:
-    """Says what is kept of the traffic of the actor's own tenant. What was kept and may not be any more is deleted.
+    """Say what is kept of the tenant's own traffic.
 
-    Raises Conflict when words are to be kept and nothing here could redact them.
+    What was kept and may not be any more is deleted. Raises Conflict when words are to be kept and nothing here could redact them.
     """
     if policy.store_content and deps.redact is None:
         raise Conflict(
@@ -127,16 +156,24 @@ def set_policy(deps: Dependencies, actor: Actor, policy: TrafficPolicy) -> Tenan
     return changed
 
 
-def view_tenants(deps: Dependencies, actor: Actor) -> tuple[TenantView, ...]:
-    """All tenants for an admin of the host; for others their own."""
+@usecase("tenant.list", "GET", "/api/tenants", Action.SHOW_TENANT)
+def list_tenants(deps: Dependencies, actor: Actor) -> TenantList:
+    """List tenants with what they use.
+
+    All tenants for an admin of the host; for others their own.
+    """
     with deps.ledger.system(write=False) as system:
         known = system.tenants.all()
     seen = known if deps.host and actor.tenant == deps.host else [tenant for tenant in known if tenant.name == actor.tenant]
-    return tuple(_view(deps, tenant) for tenant in seen)
+    return TenantList(tenants=tuple(_view(deps, tenant) for tenant in seen))
 
 
-def remove_tenant(deps: Dependencies, actor: Actor, name: str) -> Removed:
-    """Deletes a tenant and all that is its. Raises NotFound, Conflict (the host itself)."""
+@usecase("tenant.remove", "POST", "/api/tenants/{name}/remove", Action.MANAGE_TENANTS)
+def remove_tenant(deps: Dependencies, actor: Actor, name: Name) -> Removed:
+    """Remove a tenant with all that is its.
+
+    Raises NotFound, Conflict (the host itself).
+    """
     require_host(deps, actor)
     if name == deps.host:
         raise Conflict("the host cannot be removed", "it runs this installation", code="tenant_host")

@@ -10,17 +10,16 @@ from pathlib import Path
 import pytest
 
 from support.bases import Biased, author_of, two_bases
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import Exhausted, ModelInvalid
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.value import Digest
-from tailorbird.planning import MachineChange
 from tailorbird.ports.engine import LoadRequest
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.what_if import what_if
+from tailorbird.usecases.runs.what_if import PlanChange, replan
 
 SILENT = Progress()
 
@@ -88,7 +87,7 @@ def test_the_plan_tells_why_each_base_is_in_or_out(deps: Dependencies, author: A
     assert "asks to run code of its own" in told["encoder"]
     assert told["again"].startswith("out: it is the same model as base")
     assert "somebody must read its licence (unknown)" in told["base"]
-    elsewhere = what_if(deps, "acme", stage.run.id, MachineChange(memory=64))
+    elsewhere = replan(deps, VIEWER, PlanChange(run=stage.run.id, memory=64))
     assert [rung.variant for rung in elsewhere.rungs] == [rung.variant for rung in stage.plan.rungs]
     assert "was not fetched here" in elsewhere.bases[2].reason
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support.usecases import LABELS, write_objective
+from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird import base_models
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Split
@@ -29,15 +29,16 @@ from tailorbird.usecases import Actor, Dependencies, Progress, admit
 from tailorbird.usecases.climb import base_candidates, floor
 from tailorbird.usecases.releases import promotion as moves
 from tailorbird.usecases.releases.export import export_release
-from tailorbird.usecases.runs.evidence import evidence_of
-from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt
 
 SILENT = Progress()
 
 
 def climbed(deps: Dependencies, author: Actor, path: Path) -> RunReport:
-    return report(deps, "acme", adapt(deps, author, path, SILENT).run.id)
+    return show_run(deps, VIEWER, adapt(deps, author, path, SILENT).run.id)
 
 
 def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
@@ -60,8 +61,8 @@ def test_a_ladder_of_the_floor_alone_ends_in_a_release_that_needs_no_model(
     engine.load(servable)
     [found] = engine.score(digest, [messages_for(servable.prompt, "case 1 w3 w4 login")], LABELS)
     assert max(zip(found.log_probabilities, LABELS, strict=True))[1] == "login"
-    moves.roll_back(deps, operator, "acme/desk", "drill")
-    assert moves.find_release(deps, "acme", digest).state is ReleaseState.RETIRED
+    moves.roll_back(deps, operator, "desk", "drill")
+    assert show_release(deps, VIEWER, digest).state is ReleaseState.RETIRED
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_one_that_reads_vectors_is_released_with_its_encoder(
     assert told.ladder.floor.variant == "tf-idf + vectors + logistic regression"
     assert told.conclusion is not None
     digest = str(told.conclusion.release)
-    card = deps.artifacts.get(moves.find_release(deps, "acme", digest).dossier.card).decode()
+    card = deps.artifacts.get(show_release(deps, VIEWER, digest).dossier.card).decode()
     assert "A classical model (tf-idf + vectors + logistic regression), which asks no language model" in card
     assert "encoder within it: mini, licence Apache-2.0" in card
     assert "base model |" not in card
@@ -144,7 +145,7 @@ def test_the_first_plan_that_could_use_the_encoder_fetches_it_and_says_so(
     asked, said = pulling(monkeypatch, tmp_path / "encoder"), list[str]()
     able = replace(deps, encoder=MemoryEncoder, fetches_encoder=True)
     path = write_objective(tmp_path / "job", ladder=["floor"])
-    told = report(able, "acme", adapt(able, author, path, Progress(tell=said.append)).run.id)
+    told = show_run(able, VIEWER, adapt(able, author, path, Progress(tell=said.append)).run.id)
     assert len(asked) == 1
     assert told.ladder is not None
     assert told.ladder.floor is not None
@@ -245,7 +246,7 @@ def test_the_floor_stays_where_no_rung_is_better_by_the_margin(deps: Dependencie
     assert {climb.rung for climb in told.climbs} == {RungKind.PROMPT}
     assert told.ladder.chosen == told.ladder.floor.candidate
     assert "floor tf-idf + logistic regression is the cheapest rung that passes" in told.ladder.reason
-    assert evidence_of(deps, "acme", told.run.id).release == (told.conclusion.release if told.conclusion else None)
+    assert show_evidence(deps, VIEWER, told.run.id).release == (told.conclusion.release if told.conclusion else None)
 
 
 def test_without_being_listed_it_is_a_reference(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -299,7 +300,7 @@ def test_of_an_automatic_ladder_it_is_the_lowest_rung_and_the_climb_stops_on_it(
     }
     assert told.conclusion is not None
     digest = str(told.conclusion.release)
-    card = deps.artifacts.get(moves.find_release(deps, "acme", digest).dossier.card).decode()
+    card = deps.artifacts.get(show_release(deps, VIEWER, digest).dossier.card).decode()
     assert "reference beside the ladder" not in card
     assert "holds words and pairs of words of the training rows" in card
     moves.sign_and_decide(deps, approver, digest, "approve", "read")
@@ -390,4 +391,4 @@ def test_with_several_labels_an_item_it_is_released_and_gives_each_by_itself(
     assert answer.answer == "login | refund"
     assert set(answer.probabilities) == set(LABELS)
     assert sum(answer.probabilities.values()) > 1.5, "two labels, each by itself"
-    moves.roll_back(deps, operator, "acme/desk", "drill")
+    moves.roll_back(deps, operator, "desk", "drill")

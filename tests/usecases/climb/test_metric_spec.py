@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Conflict, Corrupt, ObjectiveInvalid
 from tailorbird.domain.evidence import Standing
@@ -24,9 +24,9 @@ from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import incumbent
 from tailorbird.usecases.releases import promotion
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.comparison import contrast
-from tailorbird.usecases.runs.evidence import evidence_of
-from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.runs.comparison import compare
+from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 
 
 class Speaker(MemoryEngine):
@@ -65,7 +65,7 @@ def write_generating(folder: Path, **changes: object) -> Path:
 def adapted(deps: Dependencies, author: Actor, path: Path) -> tuple[RunReport, Ladder]:
     speaker = Speaker()
     run = climbing.adapt(replace(deps, engine=lambda: speaker), author, path, Progress()).run
-    told = report(deps, "acme", run.id)
+    told = show_run(deps, VIEWER, run.id)
     assert told.ladder is not None
     return told, told.ladder
 
@@ -93,9 +93,9 @@ def test_it_is_told_on_every_page(deps: Dependencies, author: Actor, tmp_path: P
     told, ladder = adapted(deps, author, path)
     assert ladder.chosen == ladder.climbs[1].candidate
     assert "| dev rouge_l |" in ladder_markdown(ladder, told.objective)
-    assert "rouge_l" in evidence_html(evidence_of(deps, "acme", told.run.id))
+    assert "rouge_l" in evidence_html(show_evidence(deps, VIEWER, told.run.id))
     run = told.run.id
-    found = contrast(deps, "acme", f"{run}:prompt-few-shot", f"{run}:prompt-zero-shot")
+    found = compare(deps, VIEWER, f"{run}:prompt-few-shot", f"{run}:prompt-zero-shot")
     assert (found.compared_on, found.paired[0].metric, found.paired[0].standing) == ("rouge_l", "rouge_l", Standing.BETTER)
     assert {"format_valid", "chrf", "exact_match", "token_f1"} <= {told.metric for told in found.paired}
 
@@ -118,7 +118,7 @@ def test_a_climb_compares_on_any_metric(
 ) -> None:
     """The last case: so few items bear the label that no tie could be proven there, so the next KPI is taken."""
     path = write_objective(tmp_path / "job", ladder=["prompt", "lora"], **changes)
-    told = report(deps, "acme", climbing.adapt(deps, author, path, Progress()).run.id)
+    told = show_run(deps, VIEWER, climbing.adapt(deps, author, path, Progress()).run.id)
     assert told.plan is not None
     assert told.plan.comparison is not None
     assert (told.plan.comparison.metric, told.plan.comparison.margin) == (metric, chosen)
@@ -150,7 +150,7 @@ def test_what_can_never_be_compared_is_refused_when_it_is_read(deps: Dependencie
 
 def looks_of(deps: Dependencies, author: Actor, folder: Path, **changes: object) -> int:
     run = climbing.adapt(deps, author, write_objective(folder, **changes), Progress()).run
-    test = report(deps, "acme", run.id).test
+    test = show_run(deps, VIEWER, run.id).test
     assert test is not None
     return test.look
 
@@ -175,7 +175,7 @@ def test_what_can_be_proven_against_the_incumbent_is_told_before(
 ) -> None:
     asked = {"kpis": [{"metric": "accuracy", "target": 0.7}], "hard_share": 6, "compare_on": metric}
     first = climbing.adapt(deps, author, write_objective(tmp_path / "job", **asked), Progress())
-    told = report(deps, "acme", first.run.id).plan
+    told = show_run(deps, VIEWER, first.run.id).plan
     assert told is not None
     assert told.incumbent is not None
     assert (told.incumbent.release, told.incumbent.look, told.findings) == (None, 2, ())
@@ -185,7 +185,7 @@ def test_what_can_be_proven_against_the_incumbent_is_told_before(
     promotion.stage(deps, operator, first.conclusion.release)
     promotion.promote(deps, operator, first.conclusion.release)
     second = climbing.adapt(deps, author, write_objective(tmp_path / "job", ladder=["lora"], **asked), Progress())
-    found = report(deps, "acme", second.run.id)
+    found = show_run(deps, VIEWER, second.run.id)
     assert found.plan is not None
     assert found.plan.incumbent is not None
     foreseen = found.plan.incumbent

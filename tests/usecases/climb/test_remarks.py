@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message
@@ -20,8 +20,8 @@ from tailorbird.reporting import evidence_html, evidence_markdown, ladder_reason
 from tailorbird.testing import MemoryEngine, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.evidence import plateau_text
-from tailorbird.usecases.runs.evidence import evidence_of
-from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.submit import adapt
 
 STILL = TrainingPlateau(loss=2.485, held_out=2.36, waits=(34, 51), added=102, left=None)
@@ -48,7 +48,7 @@ def test_one_answer_for_everything_and_a_training_that_stood_still_are_told(deps
     engine, trainer = Constant(), Standing()
     odd = replace(deps, engine=lambda: engine, trainer=lambda: trainer)
     run = adapt(odd, author, write_objective(tmp_path / "odd", hard_share=2, ladder=["prompt", "lora"]), Progress()).run
-    told = report(deps, "acme", run.id)
+    told = show_run(deps, VIEWER, run.id)
     assert told.ladder is not None
     prompt, lora = (next(climb for climb in told.ladder.climbs if climb.rung is kind) for kind in (RungKind.PROMPT, RungKind.LORA))
     one, missing = prompt.evidence.remarks
@@ -58,7 +58,7 @@ def test_one_answer_for_everything_and_a_training_that_stood_still_are_told(deps
     still = plateau_text(STILL, TaskKind.CLASSIFY)
     assert still in lora.reason
     assert all(any(said in line for line in ladder_reasons(told.ladder)) for said in (one, missing, still))
-    page = evidence_of(deps, "acme", run.id)
+    page = show_evidence(deps, VIEWER, run.id)
     for written in (evidence_html(page), evidence_markdown(page)):
         assert "which is right for" in written
         assert "it has learned little or nothing" in written

@@ -11,19 +11,18 @@ from random import Random
 import pytest
 import yaml
 
-from support.usecases import NO_REFERRAL, write_objective
+from support.usecases import NO_REFERRAL, VIEWER, write_objective
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
-from tailorbird.planning import MachineChange
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.testing import MemoryEncoder, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.timing import accuracy
 from tailorbird.usecases.identities import act_as
-from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.runs.submit import adapt, plan
-from tailorbird.usecases.runs.what_if import what_if
+from tailorbird.usecases.runs.what_if import PlanChange, replan
 from tailorbird.usecases.steps import rung_approval
 
 TOPICS = ("wing", "engine", "cabin", "fuel")
@@ -90,7 +89,7 @@ def write_ranking(folder: Path) -> Path:
 
 
 def climbed(deps: Dependencies, actor: Actor, path: Path) -> RunReport:
-    return report(deps, "acme", adapt(deps, actor, path, Progress()).run.id)
+    return show_run(deps, VIEWER, adapt(deps, actor, path, Progress()).run.id)
 
 
 def test_ranking_stops_on_words_where_words_suffice_and_is_released(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
@@ -153,13 +152,13 @@ def test_estimates_are_kept_beside_what_happened_and_plans_are_made_for_other_ma
 ) -> None:
     path = write_objective(tmp_path / "listed", ladder=["lora"])
     told = climbed(deps, author, path)
-    (error,) = accuracy(deps, "acme").errors
+    (error,) = accuracy(deps, VIEWER).errors
     assert (error.run, error.rung) == (told.run.id, RungKind.LORA)
     assert error.took_seconds > 0
-    small = what_if(deps, "acme", told.run.id, MachineChange(memory=0.2))
+    small = replan(deps, VIEWER, PlanChange(run=told.run.id, memory=0.2))
     assert small.rungs == ()
     assert "use a machine with" in small.left_out[0].reason
-    faster = what_if(deps, "acme", told.run.id, MachineChange(gpu="h100"))
+    faster = replan(deps, VIEWER, PlanChange(run=told.run.id, gpu="h100"))
     assert faster.machine.gpus == ("NVIDIA H100 SXM",)
     assert told.plan is not None
     assert faster.rungs[0].time.likely < told.plan.rungs[0].time.likely

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.usecases import LABELS, write_objective
+from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird.domain.evidence import GateResult, Verdict
 from tailorbird.domain.ladder import Choice
 from tailorbird.reporting import ladder_markdown
 from tailorbird.stats.intervals import spend
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.runs.comparison import contrast
-from tailorbird.usecases.runs.evidence import evidence_of
-from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.runs.comparison import compare
+from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.submit import adapt
 from usecases.test_adapt import ladder_of
 
@@ -54,7 +54,7 @@ def test_what_the_sealed_test_does_not_confirm_makes_way_for_the_next_that_passe
     ended = adapt(deps, author, write_turning(tmp_path / "job", ladder=ladder), Progress())
     assert ended.conclusion is not None
     assert ended.conclusion.release is not None
-    told = report(deps, "acme", ended.run.id)
+    told = show_run(deps, VIEWER, ended.run.id)
     first, second = told.looks
     assert (first.look, first.choice, second.look, second.choice) == (1, choice, 2, Choice.STOP)
     assert told.test == second
@@ -82,22 +82,22 @@ def test_adapting_again_after_two_looks_does_nothing_twice(deps: Dependencies, a
 def test_a_run_that_no_look_confirms_ends_without_a_release(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path = write_turning(tmp_path / "job", prompt_is_right=False, ladder=["floor", "prompt"])
     ended = adapt(deps, author, path, Progress())
-    told = report(deps, "acme", ended.run.id)
+    told = show_run(deps, VIEWER, ended.run.id)
     assert ended.conclusion is not None
     assert ended.conclusion.release is None
     assert "did not confirm" in ended.conclusion.reason
     assert all(look.goes_on for look in told.looks[:-1])
     assert len({look.candidate for look in told.looks}) == len(told.looks) > 1
-    page = evidence_of(deps, "acme", ended.run.id)
+    page = show_evidence(deps, VIEWER, ended.run.id)
     assert page.evidence is not None
     assert page.evidence.candidate == told.looks[-1].candidate
-    assert contrast(deps, "acme", ended.run.id, f"{ended.run.id}:floor").one.candidate == told.looks[-1].candidate
+    assert compare(deps, VIEWER, ended.run.id, f"{ended.run.id}:floor").one.candidate == told.looks[-1].candidate
 
 
 def test_a_look_that_could_prove_nothing_is_not_made(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     """18 items can prove 0.8 at the first look, and not at the stricter second."""
     ended = adapt(deps, author, write_turning(tmp_path / "job", tested=18), Progress())
-    told = report(deps, "acme", ended.run.id)
+    told = show_run(deps, VIEWER, ended.run.id)
     assert [look.choice for look in told.looks] == [Choice.STOP]
     assert ended.conclusion is not None
     assert "look 2 could not prove accuracy >= 0.8" in ended.conclusion.reason
@@ -105,7 +105,7 @@ def test_a_look_that_could_prove_nothing_is_not_made(deps: Dependencies, author:
 
 def test_a_ladder_with_no_rung_left_ends_the_run_after_a_look(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     ended = adapt(deps, author, write_turning(tmp_path / "job", ladder=["floor"]), Progress())
-    told = report(deps, "acme", ended.run.id)
+    told = show_run(deps, VIEWER, ended.run.id)
     assert [look.choice for look in told.looks] == [Choice.STOP]
     assert ended.conclusion is not None
     assert ended.conclusion.release is None

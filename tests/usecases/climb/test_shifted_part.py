@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from support.usecases import LABELS, write_objective
+from support.usecases import LABELS, VIEWER, write_objective
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.evidence import Evidence, GateResult, Verdict
@@ -16,7 +16,7 @@ from tailorbird.domain.ladder import Ladder, SealedTest
 from tailorbird.reporting import evidence_html, evidence_markdown
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.evidence import evidence_of
+from tailorbird.usecases.runs.evidence import show_evidence
 from tailorbird.usecases.runs.step_runner import WorkedRun
 
 
@@ -72,7 +72,7 @@ def test_a_candidate_that_holds_where_the_data_shifted_is_released_with_the_drop
     lora, full = (climb for climb in ladder.climbs if climb.rung.value in ("lora", "full"))
     (pair,) = ladder.on_shifted
     assert (pair.upper, pair.lower, pair.n) == (full.candidate, lora.candidate, manifest.shift.counts.dev)
-    page = evidence_of(deps, "acme", ended.run.id)
+    page = show_evidence(deps, VIEWER, ended.run.id)
     for text in (evidence_html(page), evidence_markdown(page)):
         assert "Where the data have shifted" in text
         assert "full full against lora" in text.replace(full.variant, "full")

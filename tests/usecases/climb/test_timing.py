@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Estimate, Machine, RungPlan
 from tailorbird.domain.timing import Calibration, EstimateError
@@ -152,6 +152,6 @@ def test_a_training_beside_other_work_is_judged_by_its_processor_time(
     planned("desk")
     timer.loaded = True
     adapt(replace(deps, trainer=lambda: timer), author, tmp_path / "desk" / "objective.yaml", Progress())
-    (found,) = accuracy(deps, "acme").errors
+    (found,) = accuracy(deps, VIEWER).errors
     assert (found.took_seconds, found.quiet_seconds) == (50.0, 10.0), "8 s of the processor at the efficiency of 0.8 that was timed"
     assert found.time_error == pytest.approx(found.seconds.likely / 10.0 - 1)

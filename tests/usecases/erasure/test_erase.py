@@ -60,8 +60,8 @@ def _source() -> dict[str, Any]:
 
 
 def erased(deps: Dependencies, admin: Actor) -> tuple[Erasure, Certificate]:
-    found = erase.erase(deps, admin, WHO, Progress())
-    return erase.certificate_of(deps, "acme", found.id)
+    found = erase.erase(deps, admin, WHO)
+    return found.erasure, found.certificate
 
 
 def snapshot_of(deps: Dependencies, name: str = "desk") -> SnapshotManifest:
@@ -182,22 +182,22 @@ def test_the_certificate_is_signed_by_who_may(deps: Dependencies, author: Actor,
         erase.certify(deps, admin, asked.id, digest, admin.sign("release", digest))
     done = erase.certify(deps, admin, asked.id, digest, admin.sign(erase.PURPOSE, digest))
     assert (done.state, done.signature is not None) == (ErasureState.DONE, True)
-    assert erase.erase(deps, admin, f"  {WHO.upper()} ", Progress()) == done
+    assert erase.erase(deps, admin, f"  {WHO.upper()} ").erasure == done
 
 
 def test_only_an_admin_erases_and_a_denial_is_logged(deps: Dependencies, author: Actor, job: Path) -> None:
     with pytest.raises(Forbidden):
-        erase.erase(deps, author, WHO, Progress())
+        erase.erase(deps, author, WHO)
     with deps.ledger.work("acme", write=False) as work:
         assert work.events.latest(1)[0].event.kind == "access.denied"
 
 
 def test_nobody_of_that_name_is_said_and_left_out_from_then_on(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
     with pytest.raises(NotFound):
-        erase.erase(deps, admin, WHO, Progress())
+        erase.erase(deps, admin, WHO)
     assert submit.plan(deps, author, job, Progress()).manifest.removed == 10
     with pytest.raises(InvalidInput):
-        erase.erase(deps, admin, "  ", Progress())
+        erase.erase(deps, admin, "  ")
 
 
 def test_the_log_holds_neither_name_nor_pseudonym(deps: Dependencies, author: Actor, admin: Actor, job: Path) -> None:
@@ -223,7 +223,7 @@ def test_whoever_is_killed_on_the_way_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(*((type(deps.artifacts), "destroy") if moment == "destroy" else (erase, moment)), kill)
         with pytest.raises(Killed):
-            erase.erase(deps, admin, WHO, Progress())
+            erase.erase(deps, admin, WHO)
     asked, certificate = erased(deps, admin)
     assert len(certificate.snapshots) == 1
     assert not [digest for digest in certificate.purged if deps.artifacts.exists(digest)]
@@ -237,11 +237,11 @@ def test_two_do_not_carry_out_one_erasure_at_once(
 
     def meanwhile(*_: object) -> None:
         monkeypatch.setattr(erase, "owner", lambda: "another machine:1")
-        erase.erase(deps, admin, WHO, Progress())
+        erase.erase(deps, admin, WHO)
 
     monkeypatch.setattr(erase, "_rewrite", meanwhile)
     with pytest.raises(Busy):
-        erase.erase(deps, admin, WHO, Progress())
+        erase.erase(deps, admin, WHO)
 
 
 def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(
@@ -259,5 +259,5 @@ def test_a_split_that_would_be_empty_is_said_before_anything_is_destroyed(
     submit.plan(deps, author, job, Progress())
     before = snapshot_of(deps)
     with pytest.raises(DataInvalid, match="split would be empty"):
-        erase.erase(deps, admin, WHO, Progress())
+        erase.erase(deps, admin, WHO)
     assert deps.artifacts.exists(before.rows)

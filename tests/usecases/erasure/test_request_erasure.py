@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import everything, on_both_databases, write_objective
+from support.usecases import everything, on_both_databases, somebody, write_objective
 from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.crypto.membership_proofs import Proof, TreeHead, verify_membership
@@ -43,8 +43,8 @@ def admin(deps: Dependencies) -> Actor:
 
 
 def forget(deps: Dependencies, admin: Actor, who: str = WHO) -> tuple[Erasure, Certificate]:
-    found = erase.erase(deps, admin, who, Progress())
-    return erase.certificate_of(deps, "acme", found.id)
+    found = erase.erase(deps, admin, who)
+    return found.erasure, found.certificate
 
 
 def manifest_of(deps: Dependencies, name: str) -> SnapshotManifest:
@@ -264,8 +264,8 @@ def test_words_of_the_person_go_and_others_stay(deps: Dependencies, admin: Actor
     desk.asked("sent", "something else altogether", user=WHO)
     desk.asked("labelled", "what did they say?")
     desk.asked("stranger", "the parcel that I sent was opened", user="Charles Babbage")
-    give_feedback(deps, "acme", "key-1", FeedbackGiven(request="labelled", kind=FeedbackKind.LABEL, value=person))
-    give_feedback(deps, "acme", "key-1", FeedbackGiven(request="same", kind=FeedbackKind.THUMB, value="down"))
+    give_feedback(deps, somebody("key-1"), FeedbackGiven(request="labelled", kind=FeedbackKind.LABEL, value=person))
+    give_feedback(deps, somebody("key-1"), FeedbackGiven(request="same", kind=FeedbackKind.THUMB, value="down"))
     settle_review(deps, act_as(deps, "acme", "reviewer"), "sent", "WORDS OF A REVIEWER")
     _, certificate = forget(deps, admin)
     went = {each.request: (each.why, each.what) for each in certificate.words}
@@ -296,7 +296,7 @@ def test_words_of_the_person_go_and_others_stay(deps: Dependencies, admin: Actor
 def test_who_only_asked_is_forgotten_too_and_found_again_later(deps: Dependencies, admin: Actor) -> None:
     desk = Desk(deps)
     with pytest.raises(NotFound):
-        erase.erase(deps, admin, WHO, Progress())
+        erase.erase(deps, admin, WHO)
     desk.asked("first", "where is it", user=WHO)
     first_asked, first = forget(deps, admin)
     assert ([each.request for each in first.words], first.snapshots) == (["first"], ())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.errors import Exhausted
 from tailorbird.domain.ladder import Ladder, RungKind
 from tailorbird.domain.objective import Budget
@@ -15,7 +15,7 @@ from tailorbird.system.peak_memory import PeakMemory, resident_gib
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import rungs
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 from tailorbird.usecases.steps.cancellation import within_memory
 
 SILENT = Progress()
@@ -35,7 +35,7 @@ class Took(PeakMemory):
 
 
 def climbed(deps: Dependencies, author: Actor, path: Path) -> tuple[RunReport, Ladder]:
-    found = report(deps, "acme", climbing.adapt(deps, author, path, SILENT).run.id)
+    found = show_run(deps, VIEWER, climbing.adapt(deps, author, path, SILENT).run.id)
     assert found.ladder is not None
     return found, found.ladder
 

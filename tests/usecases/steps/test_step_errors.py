@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from support.usecases import write_objective
+from support.usecases import VIEWER, write_objective
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Exhausted, InvalidInput, LeaseLost, TailorbirdError, Unavailable
 from tailorbird.domain.ladder import RungKind
 from tailorbird.testing import MemoryEngine
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.runs.evidence import evidence_of
-from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.submit import adapt
 from tailorbird.usecases.steps.cancellation import ended_by
 
@@ -54,7 +54,7 @@ def test_a_rung_that_cannot_be_measured_is_evidence_and_the_ladder_goes_on(
 ) -> None:
     broken = engine()
     run = adapt(replace(deps, engine=lambda: broken), author, hard(tmp_path / "hard"), Progress()).run
-    told = report(deps, "acme", run.id)
+    told = show_run(deps, VIEWER, run.id)
     assert told.ladder is not None
     assert {climb.rung for climb in told.climbs} == {RungKind.PROMPT, RungKind.FULL} == {climb.rung for climb in told.ladder.climbs}
     (refused,) = [refusal.reason for refusal in told.ladder.refused if refusal.rung is RungKind.LORA]
@@ -65,14 +65,14 @@ def test_a_rung_that_cannot_be_measured_is_evidence_and_the_ladder_goes_on(
 def test_a_failed_rung_stands_on_the_page_of_evidence(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     broken = Fragile()
     run = adapt(replace(deps, engine=lambda: broken), author, hard(tmp_path / "hard"), Progress()).run
-    assert "failed while it was being measured" in str(evidence_of(deps, "acme", run.id))
+    assert "failed while it was being measured" in str(show_evidence(deps, VIEWER, run.id))
 
 
 def test_what_says_nothing_about_the_rung_is_tried_again(deps: Dependencies, author: Actor, tmp_path: Path) -> None:
     path, away = hard(tmp_path / "hard"), Away()
     with pytest.raises(Unavailable):
         adapt(replace(deps, engine=lambda: away), author, path, Progress())
-    told = report(deps, "acme", adapt(deps, author, path, Progress()).run.id)
+    told = show_run(deps, VIEWER, adapt(deps, author, path, Progress()).run.id)
     assert RungKind.LORA in {climb.rung for climb in told.climbs}
 
 

@@ -6,7 +6,7 @@ from fastapi.responses import Response
 
 from tailorbird.console.page_context import PageContext
 from tailorbird.domain.event import Checkpoint
-from tailorbird.usecases.operations import monitoring
+from tailorbird.usecases.maintenance.audit import read_log, verify_log
 
 ON_A_PAGE = 50
 
@@ -14,7 +14,7 @@ ON_A_PAGE = 50
 def show(visit: PageContext) -> Response:
     """A page of the log: before the index ``before``, or all about one ``subject``."""
     before, subject = visit.query.get("before") or None, visit.query.get("subject", "").strip()
-    found = visit.ask(monitoring.LOG, limit=1000 if subject else ON_A_PAGE, before=before, subject=subject)
+    found = visit.ask_form(read_log, limit=1000 if subject else ON_A_PAGE, before=before, subject=subject)
     more = not subject and len(found.entries) == ON_A_PAGE
     return visit.page(
         "audit.html",
@@ -28,7 +28,7 @@ def show(visit: PageContext) -> Response:
 
 def verify(visit: PageContext) -> Response:
     """Recomputes the whole log, and says what was found."""
-    return visit.page("verified.html", report=visit.ask(monitoring.VERIFY))
+    return visit.page("verified.html", report=visit.ask(verify_log))
 
 
 def _last_checkpoint(visit: PageContext) -> Checkpoint | None:

@@ -6,17 +6,17 @@ from fastapi.responses import Response
 
 from tailorbird.auth import Action
 from tailorbird.console.page_context import PageContext, see_other
-from tailorbird.usecases.operations import runs
+from tailorbird.usecases.runs.jobs import cancel_run, list_jobs, show_job
 
 
 def show_all(visit: PageContext) -> Response:
     """All jobs."""
-    return visit.page("jobs.html", jobs=visit.ask(runs.JOBS).jobs, may_cancel=visit.may(Action.CANCEL_RUN))
+    return visit.page("jobs.html", jobs=visit.ask(list_jobs).jobs, may_cancel=visit.may(Action.CANCEL_RUN))
 
 
 def confirm_cancel(visit: PageContext) -> Response:
     """Asks before cancelling."""
-    job = visit.ask(runs.JOB, run=visit.named("run"))
+    job = visit.ask(show_job, run=visit.named("run"))
     told = ("The step in hand ends within a few seconds.", "What is finished stays: adapting again goes on from there.")
     return visit.page(
         "confirm.html",
@@ -30,4 +30,4 @@ def confirm_cancel(visit: PageContext) -> Response:
 
 def cancel(visit: PageContext) -> Response:
     """Cancels."""
-    return see_other(f"/console/runs/{visit.ask(runs.CANCEL, run=visit.named('run')).id}")
+    return see_other(f"/console/runs/{visit.ask(cancel_run, run=visit.named('run')).id}")

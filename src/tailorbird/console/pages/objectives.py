@@ -14,7 +14,7 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run, StepState
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.operations import runs
+from tailorbird.usecases.runs.run_queries import ObjectiveHead, list_objectives
 from tailorbird.usecases.steps.step_context import looks_of, number_of
 from tailorbird.usecases.steps.transitions import choose_step
 
@@ -36,14 +36,14 @@ class ObjectiveLine:
 
 def show(visit: PageContext) -> Response:
     """All objectives."""
-    heads = visit.ask(runs.OBJECTIVES).objectives
+    heads = visit.ask(list_objectives).objectives
     paging = Paging.of(visit.query, len(heads), ON_A_PAGE)
     with visit.deps.ledger.work(visit.actor.tenant, write=False) as work:
         lines = [_line(work, head) for head in paging.cut(heads)]
     return visit.page("objectives.html", lines=lines, paging=paging)
 
 
-def _line(work: UnitOfWork, head: runs.ObjectiveHead) -> ObjectiveLine:
+def _line(work: UnitOfWork, head: ObjectiveHead) -> ObjectiveLine:
     """Read after the control plane has shown runs and aliases: what they name belongs to them."""
     run, alias = head.run, head.alias
     production = tuple(work.releases.get(target.release) for target in (alias.targets if alias else ()))

@@ -17,7 +17,8 @@ from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.release import ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
 from tailorbird.release import check_may_decide, rule_for
-from tailorbird.usecases.operations import releases
+from tailorbird.usecases.releases import live_kpis, promotion
+from tailorbird.usecases.releases.release_queries import list_aliases, list_releases, show_card, show_release
 
 ON_A_PAGE = 50
 
@@ -35,21 +36,21 @@ class ReleaseBackground:
 
 def show_all(visit: PageContext) -> Response:
     """Releases, newest first."""
-    paging = Paging.of(visit.query, visit.ask(releases.LIST, limit=1).total, ON_A_PAGE)
-    found = visit.ask(releases.LIST, limit=ON_A_PAGE, skip=paging.skip).releases
+    paging = Paging.of(visit.query, visit.ask(list_releases, limit=1).total, ON_A_PAGE)
+    found = visit.ask(list_releases, limit=ON_A_PAGE, skip=paging.skip).releases
     return visit.page("releases.html", releases=found, paging=paging)
 
 
 def show(visit: PageContext) -> Response:
     """One release, whole."""
-    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    release = visit.ask(show_release, digest=visit.named("digest"))
     background = _background(visit, release)
     return visit.page(
         "release.html",
         release=release,
         background=background,
-        card=visit.ask(releases.CARD, digest=release.digest).markdown,
-        live=visit.ask(releases.LIVE, digest=release.digest).kpis if background.objective.live_kpis else (),
+        card=visit.ask(show_card, digest=release.digest).markdown,
+        live=visit.ask(live_kpis.live_report, digest=release.digest).kpis if background.objective.live_kpis else (),
         may_decide=_may_decide(visit, release, background),
         moves=_moves(visit, release),
         done=visit.query.get("done", ""),
@@ -59,10 +60,10 @@ def show(visit: PageContext) -> Response:
 def state(visit: PageContext) -> Response:
     """The statement that somebody is about to sign, exactly as it is signed."""
     form = visit.form
-    stated = visit.ask(
-        releases.STATEMENT, digest=visit.named("digest"), decision=form.get("decision", ""), reason=form.get("reason", "").strip()
+    stated = visit.ask_form(
+        promotion.statement, digest=visit.named("digest"), decision=form.get("decision", ""), reason=form.get("reason", "").strip()
     )
-    release = visit.ask(releases.SHOW, digest=stated.release)
+    release = visit.ask(show_release, digest=stated.release)
     return visit.page("statement.html", release=release, stated=stated, text=canonical_json(stated).decode(), digest=digest_of(stated))
 
 
@@ -70,13 +71,13 @@ def decide(visit: PageContext) -> Response:
     """Files a statement with the signature that the browser made."""
     stated = value_of_text(Statement, visit.form.get("signed", ""))
     signature = value_of(Signature, _signature(visit, stated))
-    release = visit.ask(releases.DECIDE, digest=visit.named("digest"), statement=stated, signature=signature)
+    release = visit.ask(promotion.decide, digest=visit.named("digest"), statement=stated, signature=signature)
     return _back_to(release, "approved" if stated.decision == "approve" else "rejected")
 
 
 def confirm_stage(visit: PageContext) -> Response:
     """Asks before staging."""
-    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    release = visit.ask(show_release, digest=visit.named("digest"))
     next_state(release.state, ReleaseAction.STAGE)
     told = ("Engines may load it; no user's request reaches it yet.",)
     return _confirm(visit, f"Stage release {short(release.digest)}", told, "Stage it", _address(release))
@@ -84,12 +85,12 @@ def confirm_stage(visit: PageContext) -> Response:
 
 def stage(visit: PageContext) -> Response:
     """Stages."""
-    return _back_to(visit.ask(releases.STAGE, digest=visit.named("digest")), "staged")
+    return _back_to(visit.ask(promotion.stage, digest=visit.named("digest")), "staged")
 
 
 def confirm_promote(visit: PageContext) -> Response:
     """Asks before promoting."""
-    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    release = visit.ask(show_release, digest=visit.named("digest"))
     next_state(release.state, ReleaseAction.PROMOTE)
     name = f"{release.content.tenant}/{release.content.objective_name}"
     told = (
@@ -101,7 +102,7 @@ def confirm_promote(visit: PageContext) -> Response:
 
 def promote(visit: PageContext) -> Response:
     """Promotes."""
-    moved = visit.ask(releases.PROMOTE, digest=visit.named("digest"))
+    moved = visit.ask(promotion.promote, digest=visit.named("digest"))
     assert moved.entered is not None
     return _back_to(moved.entered, "promoted")
 
@@ -109,7 +110,7 @@ def promote(visit: PageContext) -> Response:
 def confirm_roll_back(visit: PageContext) -> Response:
     """Asks before rolling back, and why."""
     name = visit.named("alias")
-    alias = next((alias for alias in visit.ask(releases.ALIASES).aliases if alias.name == name), None)
+    alias = next((alias for alias in visit.ask(list_aliases).aliases if alias.name == name), None)
     if alias is None or not alias.targets:
         raise Conflict(f"{name} has nothing in production", "promote a release first", code="alias_withdrawn")
     former = ", ".join(short(target.release) for target in alias.previous)
@@ -124,7 +125,7 @@ def confirm_roll_back(visit: PageContext) -> Response:
 
 def roll_back(visit: PageContext) -> Response:
     """Rolls back."""
-    moved = visit.ask(releases.ROLL_BACK, alias=visit.named("alias"), reason=visit.form.get("reason", "").strip())
+    moved = visit.ask(promotion.roll_back, alias=visit.named("alias"), reason=visit.form.get("reason", "").strip())
     return _back_to(moved.left, "rolled-back") if moved.left else see_other("/console")
 
 

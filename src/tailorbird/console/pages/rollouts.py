@@ -10,7 +10,9 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.release import Release, ReleaseState
 from tailorbird.domain.rollout import TRANSITIONS, Rollout, RolloutPlan, RolloutStep
-from tailorbird.usecases.operations import releases, rollouts
+from tailorbird.usecases.releases.release_queries import show_release
+from tailorbird.usecases.rollouts.drill import drill_release
+from tailorbird.usecases.rollouts.rollouts import decide_rollout, list_rollouts, show_rollout, start_rollout
 
 #: Decisions on offer, and what they are called.
 _DECISIONS = {"hold": "Hold", "resume": "Let it go on", "promote": "Promote", "roll_back": "Take it back"}
@@ -22,12 +24,12 @@ _ANOTHER_WAY = "Another way, with steps and guards of your own: tailorbird rollo
 
 def show_all(visit: PageContext) -> Response:
     """All rollouts, newest first."""
-    return visit.page("rollouts.html", rollouts=visit.ask(rollouts.LIST).rollouts)
+    return visit.page("rollouts.html", rollouts=visit.ask(list_rollouts).rollouts)
 
 
 def show(visit: PageContext) -> Response:
     """One rollout with its guards, segments and history."""
-    found = visit.ask(rollouts.SHOW, rollout=visit.named("rollout"))
+    found = visit.ask(show_rollout, rollout=visit.named("rollout"))
     lacking = any(live.standing != "proven" for live in found.judgement.live)
     offered = _offered(found.rollout, lacking=lacking) if visit.may(Action.DECIDE_ROLLOUT) else ()
     return visit.page("rollout.html", found=found, rollout=found.rollout, judged=found.judgement, offered=offered)
@@ -52,7 +54,7 @@ def confirm(visit: PageContext) -> Response:
 def decide(visit: PageContext) -> Response:
     """Decides."""
     fields = {"rollout": visit.named("rollout"), "decision": visit.named("decision"), "reason": visit.form.get("reason", "")}
-    return see_other(f"/console/rollouts/{visit.ask(rollouts.DECIDE, **fields).id}")
+    return see_other(f"/console/rollouts/{visit.ask_form(decide_rollout, **fields).id}")
 
 
 def confirm_start(visit: PageContext) -> Response:
@@ -65,7 +67,7 @@ def confirm_start(visit: PageContext) -> Response:
 
 def start(visit: PageContext) -> Response:
     """Begins a rollout by the usual steps."""
-    return see_other(f"/console/rollouts/{visit.ask(rollouts.START, digest=visit.named('digest')).id}")
+    return see_other(f"/console/rollouts/{visit.ask(start_rollout, digest=visit.named('digest')).id}")
 
 
 def confirm_drill(visit: PageContext) -> Response:
@@ -77,13 +79,13 @@ def confirm_drill(visit: PageContext) -> Response:
 
 def drill(visit: PageContext) -> Response:
     """Rehearses, and tells the seconds."""
-    done = visit.ask(rollouts.DRILL, digest=visit.named("digest"))
+    done = visit.ask(drill_release, digest=visit.named("digest"))
     return visit.page("drill.html", drill=done)
 
 
 def _staged(visit: PageContext) -> Release:
     """Raises Conflict where the release is not staged: nothing is asked that could not be done."""
-    release = visit.ask(releases.SHOW, digest=visit.named("digest"))
+    release = visit.ask(show_release, digest=visit.named("digest"))
     if release.state is not ReleaseState.STAGED:
         raise Conflict(f"release {short(release.digest)} is {release.state.value}, not staged", "stage it first", code="release_state")
     return release

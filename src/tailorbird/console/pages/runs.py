@@ -8,8 +8,9 @@ from tailorbird.auth import Action
 from tailorbird.console.page_context import PageContext
 from tailorbird.console.paging import Paging
 from tailorbird.reporting import comparison_lines, evidence_html, ladder_chart, power_lines, traffic_lines
-from tailorbird.usecases.operations import evidence, runs
-from tailorbird.usecases.runs.jobs import OPEN, Job
+from tailorbird.usecases.runs import evidence
+from tailorbird.usecases.runs.jobs import OPEN, Job, show_job
+from tailorbird.usecases.runs.run_queries import list_runs, show_run
 
 ON_A_PAGE = 50
 
@@ -17,14 +18,14 @@ ON_A_PAGE = 50
 def show_all(visit: PageContext) -> Response:
     """Runs, newest first."""
     asked = Paging.of(visit.query, 0, ON_A_PAGE)
-    found = visit.ask(runs.LIST, limit=ON_A_PAGE, skip=asked.skip)
+    found = visit.ask(list_runs, limit=ON_A_PAGE, skip=asked.skip)
     return visit.page("runs.html", runs=found.runs, paging=Paging(found.total, asked.skip, ON_A_PAGE))
 
 
 def show(visit: PageContext) -> Response:
     """One run. While it is worked on, the page keeps itself up to date."""
-    report = visit.ask(runs.SHOW, run=visit.named("run"))
-    job, plan = visit.ask(runs.JOB, run=report.run.id), report.plan
+    report = visit.ask(show_run, run=visit.named("run"))
+    job, plan = visit.ask(show_job, run=report.run.id), report.plan
     return visit.page(
         "run.html",
         report=report,
@@ -40,14 +41,14 @@ def show(visit: PageContext) -> Response:
 
 def show_evidence(visit: PageContext) -> Response:
     """The evidence page as a file of its own: it brings its styles along, which pages of the console may not."""
-    facts = visit.ask(evidence.SHOW, run=visit.named("run"))
+    facts = visit.ask(evidence.show_evidence, run=visit.named("run"))
     name = f"evidence-{facts.objective.name}-{facts.run}.html"
     return Response(evidence_html(facts), media_type="text/html", headers={"content-disposition": f'attachment; filename="{name}"'})
 
 
 def show_progress(visit: PageContext) -> Response:
     """The step in hand alone, for a page that is open."""
-    job = visit.ask(runs.JOB, run=visit.named("run"))
+    job = visit.ask(show_job, run=visit.named("run"))
     return visit.page("_progress.html", job=job, live=job.run.state in OPEN, stamp=_stamp(job))
 
 

@@ -9,7 +9,8 @@ from tailorbird.console.page_context import PageContext, see_other
 from tailorbird.console.paging import Paging
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.curation import FixAction
-from tailorbird.usecases.operations import snapshots
+from tailorbird.usecases.snapshots import label_errors
+from tailorbird.usecases.snapshots.snapshot_queries import list_snapshots, show_snapshot
 
 #: Snapshots, and rows to be decided about, on a page. A row takes two fields of the form.
 ON_A_PAGE, AT_ONCE = 50, 8
@@ -17,7 +18,7 @@ ON_A_PAGE, AT_ONCE = 50, 8
 
 def show_all(visit: PageContext) -> Response:
     """Snapshots, newest first. Those that others were made from are no longer worked on."""
-    found = visit.ask(snapshots.LIST).snapshots
+    found = visit.ask(list_snapshots).snapshots
     parents = {one.manifest.parent for one in found}
     paging = Paging.of(visit.query, len(found), ON_A_PAGE)
     workable = {one.digest for one in found if one.digest not in parents and one.manifest.label_counts} if _may_fix(visit) else set()
@@ -30,8 +31,8 @@ def show_labels(visit: PageContext) -> Response:
     newest = _newest(visit, asked)
     if short(newest, 64) != asked:
         return see_other(_address(newest))
-    view = visit.ask(snapshots.SHOW, snapshot=asked)
-    suspects = visit.ask(snapshots.SUSPECTS, snapshot=asked, limit=AT_ONCE)
+    view = visit.ask(show_snapshot, snapshot=asked)
+    suspects = visit.ask(label_errors.suspects, snapshot=asked, limit=AT_ONCE)
     return visit.page("labels.html", view=view, suspects=suspects)
 
 
@@ -43,7 +44,7 @@ def decide(visit: PageContext) -> Response:
     ]
     if not fixes:
         return see_other(_address(newest))
-    return see_other(_address(visit.ask(snapshots.FIX, snapshot=newest, fixes=fixes).digest))
+    return see_other(_address(visit.ask_form(label_errors.fix, snapshot=newest, fixes=fixes).digest))
 
 
 def _fix(visit: PageContext, row: str, action: str) -> dict[str, str]:
@@ -53,9 +54,9 @@ def _fix(visit: PageContext, row: str, action: str) -> dict[str, str]:
 
 def _newest(visit: PageContext, snapshot: str) -> str:
     """The digest of what stands for ``snapshot`` now: somebody may have decided in the meantime."""
-    view = visit.ask(snapshots.SHOW, snapshot=snapshot)
+    view = visit.ask(show_snapshot, snapshot=snapshot)
     while view.followed_by is not None:
-        view = visit.ask(snapshots.SHOW, snapshot=view.followed_by)
+        view = visit.ask(show_snapshot, snapshot=view.followed_by)
     return view.digest
 
 

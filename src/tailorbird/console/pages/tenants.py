@@ -12,8 +12,7 @@ from tailorbird.domain.allowed_places import ANONYMOUS
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.identity import Role, Tenant
 from tailorbird.domain.quota import Amounts, Period, QuotaLimits
-from tailorbird.usecases.operations import tenants
-from tailorbird.usecases.tenants import TenantView
+from tailorbird.usecases.tenants import TenantView, add_tenant, limit_tenant, list_tenants, remove_tenant, set_places, suspend_tenant
 
 _COUNTED = {"requests": "requests", "input_tokens": "tokens read", "output_tokens": "tokens written", "money": "money"}
 _PERIODS: tuple[Period, ...] = get_args(Period)
@@ -21,7 +20,7 @@ _PERIODS: tuple[Period, ...] = get_args(Period)
 
 def show_all(visit: PageContext) -> Response:
     """The tenants that the actor may see, with what they use: the host's people see all."""
-    found = visit.ask(tenants.LIST).tenants
+    found = visit.ask(list_tenants).tenants
     manages = visit.may(Action.MANAGE_TENANTS) and visit.actor.tenant == visit.deps.host
     return visit.page("tenants.html", found=[(view, _used(view)) for view in found], manages=manages)
 
@@ -34,7 +33,7 @@ def ask_new(visit: PageContext) -> Response:
 def add(visit: PageContext) -> Response:
     """Adds a tenant. Its admin's private key was made elsewhere, and is not sent."""
     admin = {"name": visit.form.get("admin", ""), "roles": {Role.ADMIN}, "public_key": visit.form.get("public_key", "").strip()}
-    visit.ask(tenants.ADD, name=visit.form.get("name", ""), people=(admin,), limits=_limits(visit))
+    visit.ask_form(add_tenant, name=visit.form.get("name", ""), people=(admin,), limits=_limits(visit))
     return see_other("/console/tenants")
 
 
@@ -48,7 +47,7 @@ def ask_limits(visit: PageContext) -> Response:
 
 def limit(visit: PageContext) -> Response:
     """Sets the limits of a tenant, in place of those it had."""
-    visit.ask(tenants.LIMIT, name=visit.named("tenant"), limits=_limits(visit))
+    visit.ask_form(limit_tenant, name=visit.named("tenant"), limits=_limits(visit))
     return see_other("/console/tenants")
 
 
@@ -64,7 +63,7 @@ def allow(visit: PageContext) -> Response:
     if any(len(line) > 2 for line in lines):
         raise InvalidInput("a line has more than a prefix and a credential", "write: s3://bucket/folder worker", code="field_invalid")
     places = [{"prefix": line[0], "credential": line[1] if len(line) > 1 else ANONYMOUS} for line in lines]
-    visit.ask(tenants.PLACES, name=visit.named("tenant"), places=places)
+    visit.ask_form(set_places, name=visit.named("tenant"), places=places)
     return see_other("/console/tenants")
 
 
@@ -78,7 +77,7 @@ def remove(visit: PageContext) -> Response:
     name = visit.named("tenant")
     if visit.form.get("name", "").strip() != name:
         raise InvalidInput("what you wrote is not the tenant's name", "go back, and write it as it stands there", code="field_invalid")
-    return visit.page("tenant_removed.html", gone=visit.ask(tenants.REMOVE, name=name))
+    return visit.page("tenant_removed.html", gone=visit.ask(remove_tenant, name=name))
 
 
 def confirm(visit: PageContext) -> Response:
@@ -97,7 +96,7 @@ def confirm(visit: PageContext) -> Response:
 def toggle(visit: PageContext) -> Response:
     """Suspends a tenant, or has it answered again."""
     name = visit.named("tenant")
-    visit.ask(tenants.SUSPEND, name=name, resume=_is_suspended(visit, name))
+    visit.ask(suspend_tenant, name=name, resume=_is_suspended(visit, name))
     return see_other("/console/tenants")
 
 
@@ -106,7 +105,7 @@ def _is_suspended(visit: PageContext, name: str) -> bool:
 
 
 def _known(visit: PageContext, name: str) -> Tenant:
-    for view in visit.ask(tenants.LIST).tenants:
+    for view in visit.ask(list_tenants).tenants:
         if view.tenant.name == name:
             return view.tenant
     raise NotFound(f"there is no tenant {name}", "choose one from the list", code="tenant_missing")

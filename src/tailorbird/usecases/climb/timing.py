@@ -8,6 +8,7 @@ from datetime import timedelta
 from statistics import median
 
 from tailorbird import rungs
+from tailorbird.auth import Action
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
@@ -15,9 +16,11 @@ from tailorbird.domain.plan import Machine, Plan, RungPlan, TrainingSettings
 from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.timing import Calibration, EstimateError, Retiming
 from tailorbird.domain.value import Digest, Value
+from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Timing steps takes some tens of seconds: a rung that takes less than this needs no better estimate.
@@ -38,7 +41,8 @@ def machine_name(machine: Machine) -> str:
 def known_timings(context: StepContext, machine: Machine, base: BaseModelRef) -> tuple[Calibration, ...]:
     """Timed steps of ``base`` on this machine that are in the record, fresh and not read beside other work; each corrected by the trainings
     that have ended since."""
-    errors = accuracy(context.deps, context.run.tenant).errors
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        errors = _recorded(work)
     return tuple(_corrected(one, base, errors) for one in _quiet(context, machine) if one.base_model == base.digest)
 
 
@@ -102,6 +106,11 @@ def _of(timed: Iterable[Calibration], base: Digest, training: TrainingSettings) 
     return max(found, key=lambda one: one.measured_at, default=None)
 
 
+def _recorded(work: UnitOfWork) -> tuple[EstimateError, ...]:
+    """Every estimate of a training and what it took, oldest first."""
+    return tuple(work.records.get(EstimateError, digest) for digest in work.records.digests(EstimateError))
+
+
 def error_of(context: StepContext, rung: RungPlan, report: TrainingReport) -> EstimateError | None:
     """Error of the rung's estimates against its training; None where nothing was estimated."""
     if rung.training is None or rung.training_time is None or rung.training_memory is None or context.plan is None:
@@ -144,7 +153,8 @@ class Accuracy(Value):
     errors: tuple[EstimateError, ...]
 
 
-def accuracy(deps: Dependencies, tenant: str) -> Accuracy:
-    """The record of ``tenant``."""
-    with deps.ledger.work(tenant, write=False) as work:
-        return Accuracy(errors=tuple(work.records.get(EstimateError, digest) for digest in work.records.digests(EstimateError)))
+@usecase("plan.accuracy", "GET", "/api/accuracy", Action.SHOW_RUN)
+def accuracy(deps: Dependencies, actor: Actor) -> Accuracy:
+    """How far estimates were from what trainings took."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return Accuracy(errors=_recorded(work))

@@ -10,6 +10,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird.auth import Action, signing
 from tailorbird.crypto.canonical_json import digest_bytes
@@ -19,19 +22,22 @@ from tailorbird.domain.errors import Conflict, Corrupt, InvalidInput, NotFound
 from tailorbird.domain.identity import Signature
 from tailorbird.domain.ladder import Candidate
 from tailorbird.domain.run import FINISHED, RunState
-from tailorbird.domain.value import Digest
+from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
 from tailorbird.usecases.audit_events import Facts, permit, record
-from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.erasure.lineage import Found, Lineage, SubjectData, held_by, reach_of, trace, with_ancestors
 from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged, unused_indexes, unused_prompts
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
 from tailorbird.usecases.erasure.review_erasure import Sheets, find_answers, forget_answers
 from tailorbird.usecases.erasure.snapshot_rewrite import rewrite
 from tailorbird.usecases.leases import owner
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
 from tailorbird.usecases.storage_quota import storing
+
+ErasureId = Annotated[str, Field(min_length=1, max_length=12, pattern=r"^[0-9a-f]+$", description="Id of the erasure, or how it begins.")]
 
 #: How long one stage may take before somebody else may take over.
 LEASE = timedelta(minutes=2)
@@ -53,30 +59,41 @@ class _Theirs:
         return bool(self.found or self.words or self.sheets or self.left)
 
 
-def erase(deps: Dependencies, actor: Actor, subject: str, progress: Progress) -> Erasure:
-    """Forgets ``subject``, the name of a person as it stands in the column of subjects, and writes the certificate, to be signed.
+class Certified(Value):
+    """An erasure and its certificate."""
 
-    Asked again, it takes up what is left. Raises Forbidden, Busy (somebody else is at it), NotFound (nothing is of that person),
+    erasure: Erasure
+    certificate: Certificate
+
+
+class ErasureList(Value):
+    """The tenant's erasures, newest first."""
+
+    erasures: tuple[Erasure, ...]
+
+
+@usecase("data.erase", "POST", "/api/erasures", Action.ERASE_DATA)
+def erase(deps: Dependencies, actor: Actor, subject: Annotated[str, Field(min_length=1, max_length=1000)]) -> Certified:
+    """Forget a person, and write the certificate.
+
+    ``subject`` is the person's name as it stands in the column of subjects; the certificate is to be signed. Asked again, it takes up
+    what is left. Raises Forbidden, Busy (somebody else is at it), NotFound (nothing is of that person),
     DataInvalid (a snapshot would lose all rows of a split).
     """
     permit(deps, actor, Action.ERASE_DATA, "data.erase")
     with storing(deps, actor.tenant, bounded=False) as store:
-        return _erase(replace(deps, artifacts=store), actor, subject, progress)
+        asked = _erase(replace(deps, artifacts=store), actor, subject)
+    return show_certificate(deps, actor, asked.id)
 
 
-def _erase(deps: Dependencies, actor: Actor, subject: str, progress: Progress) -> Erasure:
+def _erase(deps: Dependencies, actor: Actor, subject: str) -> Erasure:
     asked, secret = _ask(deps, actor, subject)
-    progress.tell("looking for rows and documents of this person in all snapshots, and for their words in requests")
     theirs = _find(deps, asked, subject)
     if theirs:
         found = theirs.found
         rewritten = tuple(_rewrite(deps, actor, asked, digest, found, secret) for digest in found)
-        rows, documents = (sum(len(held[place]) for held in found.values()) for place in (0, 1))
-        progress.tell(f"made {len(rewritten)} snapshots without {rows} rows and {documents} documents; following what they reached")
         asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
-    _, certificate = certificate_of(deps, actor.tenant, asked.id)
-    progress.tell(f"destroying {len(certificate.purged)} artifacts that hold the person's words")
-    for digest in certificate.purged:
+    for digest in show_certificate(deps, actor, asked.id).certificate.purged:
         deps.artifacts.destroy(digest)
     shutil.rmtree(deps.curations(actor.tenant), ignore_errors=True)
     with deps.ledger.work(actor.tenant, write=False) as work:
@@ -87,13 +104,41 @@ def _erase(deps: Dependencies, actor: Actor, subject: str, progress: Progress) -
     return asked
 
 
-def certify(deps: Dependencies, actor: Actor, erasure: str, certificate: Digest, signature: Signature) -> Erasure:
-    """Files the actor's signature over the certificate. Raises Forbidden, NotFound, Conflict, InvalidInput (the signature does not hold).
+@usecase("data.erasures", "GET", "/api/erasures", Action.SHOW_DATA)
+def list_erasures(deps: Dependencies, actor: Actor) -> ErasureList:
+    """List erasures."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return ErasureList(erasures=work.erasures.all())
+
+
+@usecase("data.certificate", "GET", "/api/erasures/{erasure}", Action.SHOW_DATA)
+def show_certificate(deps: Dependencies, actor: Actor, erasure: ErasureId) -> Certified:
+    """Show an erasure and its certificate.
+
+    Raises NotFound, Conflict (it is not carried out yet).
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found = work.erasures.get(erasure)
+        if found.certificate is None:
+            raise Conflict(
+                f"the erasure {found.id} is not carried out yet",
+                "run tailorbird data erase for the same subject again: it goes on where it stopped",
+                code="erasure_open",
+            )
+        return Certified(erasure=found, certificate=work.records.get(Certificate, found.certificate))
+
+
+@usecase("data.certify", "POST", "/api/erasures/{erasure}/signature", Action.ERASE_DATA)
+def certify(deps: Dependencies, actor: Actor, erasure: ErasureId, certificate: Digest, signature: Signature) -> Erasure:
+    """File the signature over a certificate.
+
+    The actor signs its digest for the purpose ``erasure``. Raises Forbidden, NotFound, Conflict, InvalidInput (the signature does not
+    hold).
 
     An erasure is done when somebody has put their name to it.
     """
     permit(deps, actor, Action.ERASE_DATA, "data.certify")
-    certificate_of(deps, actor.tenant, erasure)
+    show_certificate(deps, actor, erasure)
     present = actor.identity.model_copy(update={"former_keys": ()})
     try:
         signing.verify(signature, identity=present, purpose=PURPOSE, digest=certificate)
@@ -104,19 +149,6 @@ def certify(deps: Dependencies, actor: Actor, erasure: str, certificate: Digest,
         done = work.erasures.sign(found.id, certificate, signature.model_copy(update={"at": deps.clock.now()}))
         record(work, "data.erasure_certified", actor.name, found.id, deps.clock.now(), {"certificate": certificate})
         return done
-
-
-def certificate_of(deps: Dependencies, tenant: str, erasure: str) -> tuple[Erasure, Certificate]:
-    """An erasure and its certificate. Raises NotFound, Conflict (it is not carried out yet)."""
-    with deps.ledger.work(tenant, write=False) as work:
-        found = work.erasures.get(erasure)
-        if found.certificate is None:
-            raise Conflict(
-                f"the erasure {found.id} is not carried out yet",
-                "run tailorbird data erase for the same subject again: it goes on where it stopped",
-                code="erasure_open",
-            )
-        return found, work.records.get(Certificate, found.certificate)
 
 
 def _ask(deps: Dependencies, actor: Actor, subject: str) -> tuple[Erasure, bytes]:

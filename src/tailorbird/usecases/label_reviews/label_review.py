@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird import data, release
 from tailorbird.auth import Action
@@ -20,6 +23,8 @@ from tailorbird.text.conversations import as_lines
 from tailorbird.usecases.audit_events import deny, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.erasure.review_erasure import sheet_in
+from tailorbird.usecases.parameters import Reason, ReleaseDigest
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.snapshot_lookup import present_of
 from tailorbird.usecases.steps.step_context import StepContext
 
@@ -46,6 +51,7 @@ class ReviewState(Value):
     against: str = ""
 
 
+ItemNumber = Annotated[int, Field(ge=1, le=10_000)]
 #: The items on which two candidates differ in the metric by which the objective compares.
 Unlike = Callable[[Evidence, Evidence], frozenset[Digest]]
 
@@ -80,8 +86,12 @@ def _between(context: StepContext, ours: Evidence, theirs: Evidence, unlike: Unl
     return release.Disagreement(context.items(ours.items), context.items(theirs.items), ours.split.value, unlike(ours, theirs))
 
 
-def next_shown(deps: Dependencies, actor: Actor, digest: str) -> ShownItem:
-    """The next item for ``actor``. Raises Forbidden (the author), NotFound (nothing to review). The first look at the items is logged."""
+@usecase("label_review.next", "GET", "/api/releases/{digest}/review/next", Action.JUDGE)
+def next_shown(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> ShownItem:
+    """Show the next two answers to judge.
+
+    The first look at the items is logged. Raises Forbidden (the author), NotFound (nothing to review).
+    """
     permit(deps, actor, Action.JUDGE, digest)
     with deps.ledger.work(actor.tenant, write=False) as work:
         found, sheet, objective = read_sheet(work, digest)
@@ -97,8 +107,13 @@ def next_shown(deps: Dependencies, actor: Actor, digest: str) -> ShownItem:
     return shown if item is None else _placed(shown, sheet, actor.name, item, _text(deps, manifest, sheet, item))
 
 
-def judge(deps: Dependencies, actor: Actor, digest: str, number: int, mark: Mark, reason: str) -> ShownItem:
-    """Files a mark, and shows the next item. Raises Forbidden, InvalidInput (skipped without a reason), NotFound, Conflict (judged)."""
+@usecase("label_review.judge", "POST", "/api/releases/{digest}/review", Action.JUDGE)
+def judge(deps: Dependencies, actor: Actor, digest: ReleaseDigest, number: ItemNumber, mark: Mark, reason: Reason = "") -> ShownItem:
+    """File a judgement.
+
+    It is a mark on the item that was shown as ``number``; whoever skips says why. The answer is the next item. Raises Forbidden,
+    InvalidInput (skipped without a reason), NotFound, Conflict (judged).
+    """
     permit(deps, actor, Action.JUDGE, digest)
     release.check_mark(mark, reason)
     with deps.ledger.work(actor.tenant, write=False) as work:
@@ -124,9 +139,13 @@ def judge(deps: Dependencies, actor: Actor, digest: str, number: int, mark: Mark
     return next_shown(deps, actor, found.digest)
 
 
-def standing(deps: Dependencies, tenant: str, digest: str) -> ReviewState:
-    """The review so far. Raises NotFound when there is no such release."""
-    with deps.ledger.work(tenant, write=False) as work:
+@usecase("label_review.show", "GET", "/api/releases/{digest}/review", Action.SHOW_RELEASE)
+def show_review(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> ReviewState:
+    """Show how its label review stands.
+
+    Raises NotFound when there is no such release.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
         return standing_in(work, work.releases.get(digest))
 
 

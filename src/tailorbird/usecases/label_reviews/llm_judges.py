@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird import base_models, data, planning, release
 from tailorbird.auth import Action
@@ -29,8 +32,10 @@ from tailorbird.system.source_access import grant_within, restrict_sources
 from tailorbird.text.conversations import as_lines
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
-from tailorbird.usecases.label_reviews.label_review import below, read_sheet, refuse_author
+from tailorbird.usecases.label_reviews.label_review import ReviewState, below, read_sheet, refuse_author, show_review
 from tailorbird.usecases.leases import heartbeat, owner
+from tailorbird.usecases.parameters import ReleaseDigest
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.snapshot_lookup import present_of
 from tailorbird.usecases.storage_quota import storing
 from tailorbird.usecases.tenants import reach_of
@@ -41,6 +46,18 @@ LEASE, HEARTBEAT_SECONDS = timedelta(seconds=60), 10.0
 MOST_ATTEMPTS = 5
 #: Prompts that the engine is given at once: progress is told in between.
 _AT_ONCE = 8
+
+
+ModelName = Annotated[str, Field(min_length=1, max_length=300, description="Of the catalogue, or hf://OWNER/NAME[@REVISION].")]
+
+
+@usecase("label_review.ask", "POST", "/api/releases/{digest}/review/judges", Action.ASK_JUDGE)
+def ask_judge(deps: Dependencies, actor: Actor, digest: ReleaseDigest, model: ModelName) -> ReviewState:
+    """Ask a model to judge beside people; a worker does it.
+
+    Raises as ``ask``.
+    """
+    return show_review(deps, actor, ask(deps, actor, digest, model).release)
 
 
 def ask(deps: Dependencies, actor: Actor, digest: str, model: str, *, here: bool = False) -> ModelReview:

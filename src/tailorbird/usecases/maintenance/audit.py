@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from typing import IO
+from typing import IO, Annotated
+
+from pydantic import Field
 
 from tailorbird import auth
 from tailorbird.auth import Action
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.errors import Conflict, Corrupt, NotFound, TailorbirdError
-from tailorbird.domain.event import AuditReport, Checkpoint
-from tailorbird.domain.value import Value
+from tailorbird.domain.event import AuditReport, Checkpoint, LogEntry
+from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.events import EventLog
-from tailorbird.usecases.audit_events import permit
+from tailorbird.usecases.audit_events import permit, remarks
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.maintenance import checkpoint_shipping
+from tailorbird.usecases.parameters import PageSize
+from tailorbird.usecases.registry import usecase
 
 ORIGIN = "tailorbird/log"
+Index = Annotated[int, Field(ge=0, lt=1 << 62)]
+TreeSize = Annotated[int, Field(ge=1, lt=1 << 62)]
 
 
 class Inclusion(Value):
@@ -64,8 +70,35 @@ def log_public_key(deps: Dependencies) -> str:
     return auth.public_key(log_key(deps))
 
 
+class LogPage(Value):
+    """Entries of the tenant's, newest first, and the size of the whole log. ``remarks`` are the texts that entries name by digest, as far
+    as they were not erased."""
+
+    entries: tuple[LogEntry, ...]
+    size: int
+    remarks: dict[Digest, str] = Field(default_factory=dict)
+
+
+@usecase("audit.log", "GET", "/api/audit/log", Action.VERIFY_AUDIT)
+def read_log(
+    deps: Dependencies, actor: Actor, limit: PageSize = 50, before: Index | None = None, subject: Annotated[str, Field(max_length=200)] = ""
+) -> LogPage:
+    """Read the log, newest first.
+
+    ``limit`` entries before the index ``before``, or all about one ``subject``.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        entries = work.events.about(subject)[::-1] if subject else work.events.latest(limit, before)
+        shown = entries[:limit]
+        return LogPage(entries=shown, size=work.events.size(), remarks=remarks(work, shown))
+
+
+@usecase("audit.checkpoint", "POST", "/api/audit/checkpoints", Action.CHECKPOINT)
 def make_checkpoint(deps: Dependencies, actor: Actor) -> Checkpoint:
-    """Signs the log's present size and root, stores the note, and ships it where the settings say."""
+    """Sign the log's head.
+
+    Its present size and root; the note is stored, and shipped where the settings say.
+    """
     permit(deps, actor, Action.CHECKPOINT)
     return _sign_head(deps)
 
@@ -91,8 +124,12 @@ def _sign_head(deps: Dependencies) -> Checkpoint:
     return checkpoint
 
 
+@usecase("audit.verify", "POST", "/api/audit/verify", Action.VERIFY_AUDIT)
 def verify_log(deps: Dependencies, actor: Actor) -> AuditReport:
-    """Recomputes every leaf and the root, and checks every checkpoint's signature, root and consistency."""
+    """Recompute the whole log.
+
+    Every leaf and the root; every checkpoint's signature, root and consistency are checked.
+    """
     permit(deps, actor, Action.VERIFY_AUDIT)
     return check_log(deps).model_copy(update={"warnings": tuple(notice.text for notice in checkpoint_shipping.notices(deps))})
 
@@ -107,8 +144,12 @@ def check_log(deps: Dependencies) -> AuditReport:
     return AuditReport(size=size, root=root, checkpoints=len(checkpoints), problems=problems)
 
 
-def prove_inclusion(deps: Dependencies, index: int, size: int | None) -> Inclusion:
-    """The proof for an entry. Raises InvalidInput for what is not in the log."""
+@usecase("audit.inclusion", "GET", "/api/audit/inclusion", Action.VERIFY_AUDIT)
+def prove_inclusion(deps: Dependencies, _actor: Actor, index: Index, size: TreeSize | None = None) -> Inclusion:
+    """Prove that an entry is in the log.
+
+    In the tree of ``size`` (default: the newest). Raises InvalidInput for what is not in the log.
+    """
     with deps.ledger.system(write=False) as system:
         events = system.events
         whole = size or events.size()
@@ -117,8 +158,13 @@ def prove_inclusion(deps: Dependencies, index: int, size: int | None) -> Inclusi
         return Inclusion(index=index, size=whole, leaf_hash=entry.leaf_hash, root=events.root_at(whole), path=path)
 
 
-def prove_consistency(deps: Dependencies, first: int, second: int | None) -> Consistency:
-    """The proof for two sizes. Raises InvalidInput for sizes the log never had."""
+@usecase("audit.consistency", "GET", "/api/audit/consistency", Action.VERIFY_AUDIT)
+def prove_consistency(deps: Dependencies, _actor: Actor, first: TreeSize, second: TreeSize | None = None) -> Consistency:
+    """Prove that the log only grew.
+
+    That the tree of size ``first`` is a beginning of that of size ``second`` (default: the newest). Raises InvalidInput for sizes the log
+    never had.
+    """
     with deps.ledger.system(write=False) as system:
         events = system.events
         whole = second or events.size()

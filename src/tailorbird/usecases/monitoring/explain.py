@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from tailorbird.auth import Action
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.evidence import Evidence, GateResult
@@ -11,10 +15,18 @@ from tailorbird.domain.plan import Plan
 from tailorbird.reporting import Explanation
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
+
+#: The id in the header of a response.
+ResponseId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 
 
-def explain(deps: Dependencies, actor: Actor, request: str) -> Explanation:
-    """Walks from a request row to the release that answered it and to all that the release stands on. Raises NotFound."""
+@usecase("request.explain", "GET", "/api/requests/{request}", Action.EXPLAIN)
+def explain_request(deps: Dependencies, actor: Actor, request: ResponseId) -> Explanation:
+    """Show everything that stands behind an answer.
+
+    From the request's row to the release that answered it and to all that the release stands on. Raises NotFound.
+    """
     permit(deps, actor, Action.EXPLAIN, request)
     with deps.ledger.work(actor.tenant, write=False) as work:
         row = work.requests.get(request)

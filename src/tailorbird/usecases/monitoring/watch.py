@@ -25,6 +25,7 @@ from tailorbird.system.files import private_folder
 from tailorbird.text.label_sets import split
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.runs.step_runner import objective_of
 from tailorbird.usecases.snapshots.snapshot_lookup import standing
 
@@ -56,14 +57,18 @@ class _InProduction:
     marks: tuple[Marks, ...]
 
 
-def look(deps: Dependencies, actor: Actor, bounds: monitoring.Thresholds = BOUNDS) -> ProductionCheck:
-    """Looks at every release in production of the actor's tenant and at the data of its objectives. Raises Forbidden."""
+@usecase("traffic.watch", "POST", "/api/watch", Action.WATCH)
+def watch_production(deps: Dependencies, actor: Actor) -> ProductionCheck:
+    """Compare live messages, answers, service and data with what they were, and tell what is news.
+
+    For every release in production of the actor's tenant and the data of its objectives. Raises Forbidden.
+    """
     permit(deps, actor, Action.WATCH)
     now = deps.clock.now()
     releases = _in_production(deps, actor.tenant, now)
-    signals = [signal for one in releases for signal in _watch_release(deps, one, bounds, now)]
+    signals = [signal for one in releases for signal in _watch_release(deps, one, BOUNDS, now)]
     by_objective = {one.objective.name: one for one in releases}
-    signals += [signal for one in by_objective.values() for signal in _watch_data(deps, one, bounds, now)]
+    signals += [signal for one in by_objective.values() for signal in _watch_data(deps, one, BOUNDS, now)]
     with deps.ledger.work(actor.tenant) as work:
         told = monitoring.alerts(signals, work.signals.latest(REMEMBERED))
         work.signals.add(signals)

@@ -16,7 +16,7 @@ from tailorbird.ports.trainer import Example, Merged, MergeJob
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.releases.load_verification import admit
-from tailorbird.usecases.releases.promotion import find_release
+from tailorbird.usecases.releases.release_queries import show_release
 
 #: Texts that both models are asked: short and long, with and without an answer in them.
 _PROBES = (
@@ -47,7 +47,7 @@ def export_release(deps: Dependencies, actor: Actor, digest: str, target: Path, 
     approved), Corrupt, InvalidInput (``export_nothing``, ``target_taken``, ``target_unwritable``) and what merging raises.
     """
     permit(deps, actor, Action.EXPORT, digest)
-    release = find_release(deps, actor.tenant, digest)
+    release = show_release(deps, actor, digest)
     servable = admit(deps, LoadRequest(tenant=actor.tenant, release=release.digest, purpose="production"))
     if servable.floor is not None:
         raise InvalidInput(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tailorbird.auth import Action
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.rollout import LiveFinding
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import live_findings
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import ReleaseDigest
+from tailorbird.usecases.registry import usecase
 
 
 class LiveReport(Value):
@@ -21,10 +24,14 @@ class LiveReport(Value):
     kpis: tuple[LiveFinding, ...]
 
 
-def live_report(deps: Dependencies, tenant: str, digest: str) -> LiveReport:
-    """The live KPIs of a release. Raises NotFound."""
-    with deps.ledger.work(tenant, write=False) as work:
-        return _report(work, tenant, digest)
+@usecase("release.live", "GET", "/api/releases/{digest}/live", Action.SHOW_RELEASE)
+def live_report(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> LiveReport:
+    """Its live KPIs: what users said of its answers, held against the objective's targets.
+
+    Raises NotFound.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return _report(work, actor.tenant, digest)
 
 
 def count_live(deps: Dependencies) -> dict[tuple[str, str], int]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from tailorbird import rungs
-from tailorbird.auth import signing
-from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.deployment import Servable
-from tailorbird.domain.errors import Corrupt, Forbidden, TailorbirdError
+from tailorbird.domain.errors import Forbidden, TailorbirdError
 from tailorbird.domain.event import Event
-from tailorbird.domain.identity import Identity, Role
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.domain.release import Release
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.release import quorum, rule_for
+from tailorbird.release import rule_for
+from tailorbird.usecases.approvals import is_approved, verify_release
 from tailorbird.usecases.dependencies import Dependencies
 
 
@@ -41,36 +40,6 @@ def _admit(deps: Dependencies, request: LoadRequest) -> Servable:
             code="not_approved",
         )
     return _materialise(deps, release)
-
-
-def verify_release(release: Release, people: dict[str, Identity]) -> None:
-    """Checks that content and dossier are what their digests say, and that the author, or a worker for the author, signed them.
-
-    Raises Corrupt or Forbidden.
-    """
-    signer = people.get(release.signature.identity)
-    if signer is None or not (signer.name == release.content.author or Role.WORKER in signer.roles):
-        raise Forbidden(
-            f"release {short(release.digest)} is signed by nobody who may: neither its author nor a worker of this tenant",
-            "restore the identity that signed it, or adapt again",
-            code="signer_unknown",
-        )
-    if digest_of(release.content) != release.digest or release.dossier.release != release.digest:
-        raise Corrupt(
-            f"release {short(release.digest)} is not what its digest says",
-            "the record was changed outside tailorbird: run tailorbird audit verify, and restore a backup",
-            code="release_changed",
-        )
-    signing.verify(release.signature, identity=signer, purpose="release", digest=digest_of(release.dossier))
-
-
-def is_approved(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> bool:
-    """True when a quorum of valid, signed approvals stands. Raises Corrupt when one of them does not verify."""
-    return quorum(release, rule, people, verify=_verify_approval)
-
-
-def _verify_approval(approval: Approval, identity: Identity) -> None:
-    signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=digest_of(approval.statement()))
 
 
 def _materialise(deps: Dependencies, release: Release) -> Servable:

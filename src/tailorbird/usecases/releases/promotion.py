@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
-from functools import reduce
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tailorbird.auth import Action, signing
 from tailorbird.crypto.canonical_json import digest_of, short
 from tailorbird.domain.deployment import Alias
-from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput, NotFound
+from tailorbird.domain.errors import Conflict, Corrupt, Forbidden, InvalidInput
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.release import Approval, ApprovalRule, Release, ReleaseAction, ReleaseState, Statement, next_state
+from tailorbird.domain.release import Approval, Release, ReleaseAction, ReleaseState, Statement, next_state
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.release import deciding_role, promoted, rolled_back, rule_for, stricter
+from tailorbird.release import deciding_role, promoted, rolled_back, rule_for
+from tailorbird.usecases.approvals import approval_rule, demand_approval, find_alias, is_approved, read_release, verify_release
 from tailorbird.usecases.audit_events import Facts, deny, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews.label_review import demand_review
-from tailorbird.usecases.releases.load_verification import is_approved, verify_release
+from tailorbird.usecases.parameters import Reason, ReleaseDigest
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
 from tailorbird.usecases.rollouts.rollouts import take_back
 
 Decision = Literal["approve", "reject"]
+AliasName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 _DECIDED: dict[Decision, str] = {"approve": "release.approved", "reject": "release.rejected"}
 
 
@@ -35,16 +39,11 @@ class AliasMove(Value):
     left: Release | None
 
 
-def find_release(deps: Dependencies, tenant: str, digest: str) -> Release:
-    """The release whose digest is, or starts with, ``digest``. Raises NotFound."""
-    with deps.ledger.work(tenant, write=False) as work:
-        return work.releases.get(digest)
+@usecase("release.statement", "GET", "/api/releases/{digest}/statement", Action.APPROVE)
+def statement(deps: Dependencies, actor: Actor, digest: ReleaseDigest, decision: Decision, reason: Reason = "") -> Statement:
+    """What to sign in order to approve or reject it.
 
-
-def statement(deps: Dependencies, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
-    """What ``actor`` would put their name to: the role in which they decide is found here.
-
-    Raises Forbidden (role, author), Conflict (wrong state).
+    The role in which ``actor`` decides is found here. Raises Forbidden (role, author), Conflict (wrong state).
     """
     permit(deps, actor, Action.APPROVE if decision == "approve" else Action.REJECT, digest)
     with deps.ledger.work(actor.tenant, write=False) as work:
@@ -58,22 +57,29 @@ def statement(deps: Dependencies, actor: Actor, digest: str, decision: Decision,
 
 def _statement(work: UnitOfWork, actor: Actor, digest: str, decision: Decision, reason: str) -> Statement:
     """What is to be signed as the record stands now, the actor's own roles included."""
-    release, objective, people = _read(work, digest)
+    release, objective, people = read_release(work, digest)
     next_state(release.state, ReleaseAction.APPROVE if decision == "approve" else ReleaseAction.REJECT)
-    role = deciding_role(release, _rule(work, objective), people[actor.name])
+    role = deciding_role(release, approval_rule(work, objective), people[actor.name])
     dossier = digest_of(release.dossier)
     return Statement(release=release.digest, dossier=dossier, identity=actor.name, role=role, decision=decision, reason=reason)
 
 
-def decide(deps: Dependencies, actor: Actor, stated: Statement, signature: Signature) -> Release:
-    """Files one person's signed decision; the release moves when the quorum is reached, or at the first rejection.
+@usecase("release.decide", "POST", "/api/releases/{digest}/decisions", Action.APPROVE)
+def decide(deps: Dependencies, actor: Actor, digest: ReleaseDigest, statement: Statement, signature: Signature) -> Release:
+    """File a signed decision.
 
-    Raises Forbidden (role, author), InvalidInput (the signature does not hold), Conflict (decided already, wrong state, or another
-    statement than ``statement`` gives now).
+    ``statement`` is as ``release.statement`` gave it; its digest is signed for the purpose of the decision. The release moves when the
+    quorum is reached, or at the first rejection. Raises Forbidden (role, author), InvalidInput (the signature does not hold), Conflict
+    (decided already, wrong state, or another statement than ``release.statement`` gives now).
     """
+    _require_same(digest, statement.release)
+    return _file_decision(deps, actor, statement, signature)
+
+
+def _file_decision(deps: Dependencies, actor: Actor, stated: Statement, signature: Signature) -> Release:
     statement(deps, actor, stated.release, stated.decision, stated.reason)
     with deps.ledger.work(actor.tenant) as work:
-        release, objective, people = _read(work, stated.release)
+        release, objective, people = read_release(work, stated.release)
         # Again, in the transaction that files it: of two who decide at once, the second sees what the first has filed.
         if _statement(work, actor, stated.release, stated.decision, stated.reason) != stated:
             raise Conflict(
@@ -89,14 +95,6 @@ def decide(deps: Dependencies, actor: Actor, stated: Statement, signature: Signa
         return work.releases.get(release.digest)
 
 
-def _rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:
-    """What the objective asks, and what the objectives of the releases ask that it would replace: a tier is not lowered by an edit."""
-    alias = _alias(work, objective.name)
-    replaced = (work.releases.get(target.release) for target in (alias.targets if alias else ()))
-    rules = (rule_for(work.records.get(Objective, release.content.objective)) for release in replaced)
-    return reduce(stricter, rules, rule_for(objective))
-
-
 def _require_signed(identity: Identity, stated: Statement, signature: Signature) -> None:
     """The signature must be by the identity's present key, over the statement. Raises InvalidInput: what was sent is wrong."""
     present = identity.model_copy(update={"former_keys": ()})
@@ -106,7 +104,7 @@ def _require_signed(identity: Identity, stated: Statement, signature: Signature)
         raise InvalidInput(error.message, "sign the statement with your present key", code="signature_invalid") from None
 
 
-def require_same(asked: str, stated: Digest) -> None:
+def _require_same(asked: str, stated: Digest) -> None:
     """Refuses a statement about another release than the one that was asked for. Raises Conflict."""
     if not stated.removeprefix("sha256:").startswith(asked.removeprefix("sha256:")):
         raise Conflict("the statement is about another release", "sign a statement about the release you name", code="statement_other")
@@ -115,33 +113,40 @@ def require_same(asked: str, stated: Digest) -> None:
 def sign_and_decide(deps: Dependencies, actor: Actor, digest: str, decision: Decision, reason: str) -> Release:
     """Both at once, for an actor whose key is here."""
     stated = statement(deps, actor, digest, decision, reason)
-    return decide(deps, actor, stated, actor.sign(decision, digest_of(stated)))
+    return decide(deps, actor, digest, stated, actor.sign(decision, digest_of(stated)))
 
 
-def stage(deps: Dependencies, actor: Actor, digest: str) -> Release:
-    """Moves an approved release to staging: engines may load it. Raises Forbidden without approvals, or without the label review asked
-    for."""
+@usecase("release.stage", "POST", "/api/releases/{digest}/stage", Action.STAGE)
+def stage(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Release:
+    """Move it to staging.
+
+    Engines may load it then. Raises Forbidden without approvals, or without the label review asked for.
+    """
     permit(deps, actor, Action.STAGE, digest)
     with deps.ledger.work(actor.tenant) as work:
-        release, objective, people = _read(work, digest)
+        release, objective, people = read_release(work, digest)
         after = next_state(release.state, ReleaseAction.STAGE)
-        _demand_approval(release, _rule(work, objective), people)
+        demand_approval(release, approval_rule(work, objective), people)
         demand_review(work, release)
         work.releases.move(release.digest, release.state, after)
         record(work, "release.staged", actor.name, release.digest, _now(deps))
         return work.releases.get(release.digest)
 
 
-def promote(deps: Dependencies, actor: Actor, digest: str) -> AliasMove:
-    """Points the alias ``tenant/objective`` to a staged release; the one it replaces returns to staging and stays loaded for a while."""
+@usecase("release.promote", "POST", "/api/releases/{digest}/promote", Action.PROMOTE)
+def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMove:
+    """Put a staged release before users.
+
+    The alias ``tenant/objective`` points to it then; the release it replaces returns to staging and stays loaded for a while.
+    """
     permit(deps, actor, Action.PROMOTE, digest)
     _demand_direct(deps, actor, digest)
     demand_operators(deps, actor, digest)
     with deps.ledger.work(actor.tenant) as work:
-        release, objective, people = _read(work, digest)
+        release, objective, people = read_release(work, digest)
         after = _direct(release)
-        _demand_approval(release, _rule(work, objective), people)
-        before = _alias(work, objective.name)
+        demand_approval(release, approval_rule(work, objective), people)
+        before = find_alias(work, objective.name)
         left = _leave(work, before, ReleaseAction.SUPERSEDE)
         work.releases.move(release.digest, release.state, after)
         alias = promoted(before, release, _now(deps), actor.name)
@@ -151,16 +156,16 @@ def promote(deps: Dependencies, actor: Actor, digest: str) -> AliasMove:
         return AliasMove(alias=alias, entered=work.releases.get(release.digest), left=left)
 
 
-def roll_back(deps: Dependencies, actor: Actor, name: str, reason: str) -> AliasMove:
-    """Takes the present release of an alias out of production; the one before it answers again, or nobody when there was none.
+@usecase("alias.rollback", "POST", "/api/aliases/{alias}/rollback", Action.ROLLBACK)
+def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason = "") -> AliasMove:
+    """Take the present release of a name back.
 
-    While a rollout goes on, it is the release that is let in that goes, back to staging.
-
-    ``name`` is ``objective`` or ``tenant/objective``. Raises NotFound, Conflict (nothing in production).
+    The one before it answers again, or nobody when there was none. While a rollout goes on, it is the release that is let in that goes,
+    back to staging. Raises NotFound, Conflict (nothing in production).
     """
-    permit(deps, actor, Action.ROLLBACK, name)
+    permit(deps, actor, Action.ROLLBACK, alias)
     with deps.ledger.work(actor.tenant) as work:
-        before = work.aliases.get(_own_name(actor, name))
+        before = work.aliases.get(alias)
         for rollout in work.rollouts.open(before.name):
             take_back(work, rollout, actor.name, _now(deps), reason)
             return AliasMove(alias=work.aliases.get(before.name), entered=work.releases.get(rollout.incumbent), left=None)
@@ -169,19 +174,13 @@ def roll_back(deps: Dependencies, actor: Actor, name: str, reason: str) -> Alias
                 f"{before.path} has nothing in production", "promote a release first: tailorbird promote DIGEST", code="alias_withdrawn"
             )
         left = _leave(work, before, ReleaseAction.WITHDRAW)
-        alias = _only_approved(work, rolled_back(before, _now(deps), actor.name))
-        entered = _enter(work, alias)
-        work.aliases.put(alias)
-        facts: Facts = {"alias": alias.path, "version": alias.version, "reason": remark(work, reason)}
-        subject = left.digest if left else alias.path
+        after = _only_approved(work, rolled_back(before, _now(deps), actor.name))
+        entered = _enter(work, after)
+        work.aliases.put(after)
+        facts: Facts = {"alias": after.path, "version": after.version, "reason": remark(work, reason)}
+        subject = left.digest if left else after.path
         record(work, "release.rolled_back", actor.name, subject, _now(deps), facts | {"now": entered.digest if entered else None})
-        return AliasMove(alias=alias, entered=entered, left=left)
-
-
-def demand_approved(work: UnitOfWork, release: Release) -> None:
-    """Raises Forbidden unless the release has the approvals that production needs, Corrupt where something signed does not verify."""
-    _, objective, people = _read(work, release.digest)
-    _demand_approval(release, _rule(work, objective), people)
+        return AliasMove(alias=after, entered=entered, left=left)
 
 
 def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
@@ -192,7 +191,7 @@ def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
         name, rule = release.content.objective_name, rule_of(work, release)
         if work.rollouts.open(name):
             raise Conflict(f"a rollout of {actor.tenant}/{name} goes on", "end it first: tailorbird rollout list", code="rollout_open")
-        alias = _alias(work, name)
+        alias = find_alias(work, name)
         if rule.canary and alias is not None and alias.targets:
             raise Conflict(
                 f"the tier {release.content.risk.value} demands that users are let in by degrees",
@@ -216,36 +215,13 @@ def _direct(release: Release) -> ReleaseState:
     return next_state(release.state, ReleaseAction.PROMOTE)
 
 
-def _read(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:
-    release = work.releases.get(digest)
-    objective = work.records.get(Objective, release.content.objective)
-    return release, objective, {person.name: person for person in work.identities.all()}
-
-
 def _apply_decision(deps: Dependencies, work: UnitOfWork, actor: Actor, release: Release, objective: Objective) -> None:
     people = {person.name: person for person in work.identities.all()}
     if any(approval.decision == "reject" for approval in release.approvals):
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.REJECT))
-    elif is_approved(release, _rule(work, objective), people):
+    elif is_approved(release, approval_rule(work, objective), people):
         work.releases.move(release.digest, release.state, next_state(release.state, ReleaseAction.APPROVE))
         record(work, "release.quorum_reached", actor.name, release.digest, _now(deps))
-
-
-def _demand_approval(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> None:
-    verify_release(release, people)
-    if not is_approved(release, rule, people):
-        raise Forbidden(
-            f"release {short(release.digest)} lacks valid approvals",
-            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
-            code="not_approved",
-        )
-
-
-def _alias(work: UnitOfWork, name: str) -> Alias | None:
-    try:
-        return work.aliases.get(name)
-    except NotFound:
-        return None
 
 
 def _leave(work: UnitOfWork, alias: Alias | None, action: ReleaseAction) -> Release | None:
@@ -273,13 +249,6 @@ def _enter(work: UnitOfWork, alias: Alias) -> Release | None:
         work.releases.move(target.release, ReleaseState.STAGED, next_state(ReleaseState.STAGED, ReleaseAction.PROMOTE))
         entered = work.releases.get(target.release)
     return entered
-
-
-def _own_name(actor: Actor, name: str) -> str:
-    tenant, _, alias = name.rpartition("/")
-    if tenant and tenant != actor.tenant:
-        raise NotFound(f"no alias {name} in tenant {actor.tenant}", "list yours with: tailorbird release list", code="alias_missing")
-    return alias
 
 
 def _now(deps: Dependencies) -> datetime:

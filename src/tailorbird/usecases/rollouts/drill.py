@@ -20,6 +20,8 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import GONE_AFTER
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import ReleaseDigest
+from tailorbird.usecases.registry import usecase
 
 #: Seconds within which every gateway must have followed, and between two looks.
 PATIENCE, _LOOK_EVERY = 120.0, 0.02
@@ -35,7 +37,16 @@ class Drill(Value):
     rollback_seconds: float
 
 
-def drill(deps: Dependencies, actor: Actor, digest: str, patience: float = PATIENCE, wait: Callable[[float], None] = time.sleep) -> Drill:
+@usecase("release.drill", "POST", "/api/releases/{digest}/drill", Action.DRILL)
+def drill_release(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Drill:
+    """Rehearse promotion and rollback in staging, and record the seconds.
+
+    Raises as ``rehearse``.
+    """
+    return rehearse(deps, actor, digest, PATIENCE, time.sleep)
+
+
+def rehearse(deps: Dependencies, actor: Actor, digest: str, patience: float, wait: Callable[[float], None]) -> Drill:
     """Puts a staged release in and takes it back, under the staging name of its objective.
 
     Raises Conflict (it is not staged; no gateway serves), Unavailable (a gateway did not follow in time; the name is taken back).

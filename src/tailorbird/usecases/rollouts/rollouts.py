@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from tailorbird.auth import Action
 from tailorbird.crypto.canonical_json import short
@@ -31,12 +33,18 @@ from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.release import AliasTrial, promoted, restored, with_trial
 from tailorbird.serving import evaluate_guards, live_findings, segments, unproven_kpis
+from tailorbird.usecases.approvals import demand_approved
 from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import PageSize, Reason, ReleaseDigest
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
 
 _log = logging.getLogger("tailorbird.rollouts")
 
+RolloutId = Annotated[str, Field(pattern=r"^[0-9a-f]{1,12}$", description="Id of the rollout, or how it begins.")]
+#: The way to production where nothing else is said.
+_USUAL_PLAN = RolloutPlan()
 #: Who acts when a guard does.
 GUARDS = "guards"
 #: The newest rollouts of a tenant that are counted.
@@ -62,19 +70,25 @@ class RolloutReport(Value):
     segments: tuple[SegmentFinding, ...]
 
 
-def start_rollout(
-    deps: Dependencies, actor: Actor, digest: str, plan: RolloutPlan, check: Callable[[UnitOfWork, Release], None]
-) -> Rollout:
-    """Lets a staged release in beside the one that answers its name. ``check`` raises where it may not go before users.
+class RolloutList(Value):
+    """The tenant's rollouts, newest first."""
 
-    Raises Conflict: nothing to replace, another rollout under way, a drill or a second operator missing.
+    rollouts: tuple[Rollout, ...]
+
+
+@usecase("rollout.start", "POST", "/api/rollouts", Action.ROLL_OUT)
+def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan: RolloutPlan = _USUAL_PLAN) -> Rollout:
+    """Let a staged release in by degrees.
+
+    Beside the one that answers its name. Raises Forbidden (approvals are missing), Conflict (nothing to replace, another rollout under
+    way, a drill or a second operator missing).
     """
     permit(deps, actor, Action.ROLL_OUT, digest)
     demand_operators(deps, actor, digest)
     now = deps.clock.now()
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
-        check(work, release)
+        demand_approved(work, release)
         demand_drill(work, release, rule_of(work, release), deps)
         alias = _answered_by_one(work, release)
         rollout = _new(actor, release, alias, plan, now).model_copy(update={"live_kpis": live_kpis_of(work, release)})
@@ -86,37 +100,50 @@ def start_rollout(
     return rollout
 
 
-def decide_rollout(deps: Dependencies, actor: Actor, rollout_id: str, decision: Decision, reason: str) -> Rollout:
-    """What a person decides of a rollout. ``promote_unproven`` promotes although a live KPI is not proven, for a reason that is kept.
+@usecase("rollout.decide", "POST", "/api/rollouts/{rollout}/decisions", Action.DECIDE_ROLLOUT)
+def decide_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId, decision: Decision, reason: Reason = "") -> Rollout:
+    """Hold, resume, advance, promote (with its live KPIs proven, or without) or take back a rollout.
 
-    Raises NotFound, Conflict (state; a step that has not passed; a live KPI that is not proven; a second operator missing), InvalidInput
+    ``promote_unproven`` promotes although a live KPI is not proven, for a reason that is kept. Raises NotFound, Conflict (state; a step
+    that has not passed; a live KPI that is not proven; a second operator missing), InvalidInput
     (an override without a reason).
     """
     override = decision == "promote_unproven"
     action = RolloutAction.PROMOTE if override else RolloutAction(decision)
-    permit(deps, actor, Action.ROLLBACK if action is RolloutAction.ROLL_BACK else Action.ROLL_OUT, rollout_id)
+    permit(deps, actor, Action.ROLLBACK if action is RolloutAction.ROLL_BACK else Action.ROLL_OUT, rollout)
     with deps.ledger.work(actor.tenant, write=False) as work:
-        rollout = work.rollouts.get(rollout_id)
+        found = work.rollouts.get(rollout)
         if action is RolloutAction.PROMOTE:
-            _demand_live(work, rollout, reason, override=override)
+            _demand_live(work, found, reason, override=override)
     if action is RolloutAction.PROMOTE:
-        demand_operators(deps, actor, rollout.candidate)
+        demand_operators(deps, actor, found.candidate)
     with deps.ledger.work(actor.tenant) as work:
-        rollout = work.rollouts.get(rollout_id)
-        _demand_passed(rollout, action)
-        facts = _demand_live(work, rollout, reason, override=override) if action is RolloutAction.PROMOTE else {}
-        return _do(work, rollout, _Act(action, actor.name, deps.clock.now(), reason, facts))
+        found = work.rollouts.get(rollout)
+        _demand_passed(found, action)
+        facts = _demand_live(work, found, reason, override=override) if action is RolloutAction.PROMOTE else {}
+        return _do(work, found, _Act(action, actor.name, deps.clock.now(), reason, facts))
 
 
-def report_rollout(deps: Dependencies, tenant: str, rollout_id: str) -> RolloutReport:
-    """A rollout with what its counts say now, in all and by segment."""
+@usecase("rollout.list", "GET", "/api/rollouts", Action.SHOW_RELEASE)
+def list_rollouts(deps: Dependencies, actor: Actor, limit: PageSize = 50) -> RolloutList:
+    """List rollouts, newest first."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return RolloutList(rollouts=work.rollouts.latest(limit))
+
+
+@usecase("rollout.show", "GET", "/api/rollouts/{rollout}", Action.SHOW_RELEASE)
+def show_rollout(deps: Dependencies, actor: Actor, rollout: RolloutId) -> RolloutReport:
+    """Show a rollout with what its counts say, by segment too.
+
+    Raises NotFound.
+    """
     now = deps.clock.now()
-    with deps.ledger.work(tenant, write=False) as work:
-        rollout = work.rollouts.get(rollout_id)
-        judged = _judged(work, rollout, now)
-        path, first = f"{tenant}/{rollout.alias}", rollout.versions[0]
-        divided = [segments(rollout, by, work.rollouts.tallies(path, first, by, rollout.started_at), judged) for by in _SEGMENTS]
-    return RolloutReport(rollout=rollout, judgement=judged, segments=tuple(found for part in divided for found in part))
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found = work.rollouts.get(rollout)
+        judged = _judged(work, found, now)
+        path, first = f"{actor.tenant}/{found.alias}", found.versions[0]
+        divided = [segments(found, by, work.rollouts.tallies(path, first, by, found.started_at), judged) for by in _SEGMENTS]
+    return RolloutReport(rollout=found, judgement=judged, segments=tuple(found for part in divided for found in part))
 
 
 def watch_rollouts(deps: Dependencies) -> int:
@@ -332,7 +359,8 @@ __all__ = [
     "RolloutReport",
     "RolloutState",
     "decide_rollout",
-    "report_rollout",
+    "list_rollouts",
+    "show_rollout",
     "start_rollout",
     "take_back",
     "watch_rollouts",

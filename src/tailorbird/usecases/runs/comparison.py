@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird import evaluation
+from tailorbird.auth import Action
 from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.evidence import CandidateComparison, Comparison, Evidence, ItemResult, Side, Unpaired
 from tailorbird.domain.ladder import Climb
@@ -14,9 +18,13 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import PlannedComparison
 from tailorbird.domain.run import Run
 from tailorbird.stats.metric_direction import MEASURES, margin_in
-from tailorbird.usecases.dependencies import Dependencies
-from tailorbird.usecases.runs.reports import report
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.runs.run_queries import show_run
 
+CandidateName = Annotated[
+    str, Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9_:.-]+$", description="A run, RUN:RUNG, a candidate or a release.")
+]
 #: Metrics whose paired difference is told beside that of the metric by which the objective compares, in this order.
 _PAIRED = tuple(name for name in MEASURES if name not in ("precision", "recall", "f1"))
 
@@ -48,13 +56,15 @@ class _Found:
         return f"{self.run.id} {self.climb.rung.value} {self.climb.variant}"
 
 
-def contrast(deps: Dependencies, tenant: str, one: str, other: str) -> CandidateComparison:
-    """Compares two things that are named by a run's id (its chosen candidate), ``RUN:RUNG`` or ``RUN:RUNG-VARIANT``, a candidate's digest,
-    or a release's.
+@usecase("candidate.compare", "GET", "/api/compare", Action.SHOW_RUN)
+def compare(deps: Dependencies, actor: Actor, one: CandidateName, other: CandidateName) -> CandidateComparison:
+    """Compare two candidates or runs.
+
+    Each is named by a run's id (its chosen candidate), ``RUN:RUNG`` or ``RUN:RUNG-VARIANT``, a candidate's digest, or a release's.
 
     Raises NotFound, and InvalidInput when one names nothing that was measured.
     """
-    found = (_find(deps, tenant, one), _find(deps, tenant, other))
+    found = (_find(deps, actor, one), _find(deps, actor, other))
     on_test = all(each.test is not None for each in found)
     evidence = [each.test if on_test and each.test else each.climb.evidence for each in found]
     items = [_items(deps, each) for each in evidence]
@@ -78,10 +88,10 @@ def contrast(deps: Dependencies, tenant: str, one: str, other: str) -> Candidate
     )
 
 
-def _find(deps: Dependencies, tenant: str, name: str) -> _Found:
+def _find(deps: Dependencies, actor: Actor, name: str) -> _Found:
     run, _, rung = name.partition(":")
     for look in (_by_run, _by_candidate):
-        found = look(deps, tenant, run if not name.startswith("sha256:") else name, rung if not name.startswith("sha256:") else "")
+        found = look(deps, actor, run if not name.startswith("sha256:") else name, rung if not name.startswith("sha256:") else "")
         if found is not None:
             return found
     raise NotFound(
@@ -91,9 +101,9 @@ def _find(deps: Dependencies, tenant: str, name: str) -> _Found:
     )
 
 
-def _by_run(deps: Dependencies, tenant: str, run: str, rung: str) -> _Found | None:
+def _by_run(deps: Dependencies, actor: Actor, run: str, rung: str) -> _Found | None:
     try:
-        told = report(deps, tenant, run)
+        told = show_run(deps, actor, run)
     except NotFound:
         return None
     chosen = told.test.candidate if told.test else told.ladder.chosen if told.ladder else None
@@ -111,14 +121,14 @@ def _by_run(deps: Dependencies, tenant: str, run: str, rung: str) -> _Found | No
     return _Found(told.run, told.objective, told.plan.comparison if told.plan else None, wanted[-1], test)
 
 
-def _by_candidate(deps: Dependencies, tenant: str, digest: str, _rung: str) -> _Found | None:
+def _by_candidate(deps: Dependencies, actor: Actor, digest: str, _rung: str) -> _Found | None:
     start = digest.removeprefix("sha256:")
-    with deps.ledger.work(tenant, write=False) as work:
+    with deps.ledger.work(actor.tenant, write=False) as work:
         runs = work.runs.all()
         with suppress(NotFound):
             start = work.releases.get(digest).content.candidate.removeprefix("sha256:")
     for run in runs if len(start) >= 6 else ():
-        told = report(deps, tenant, run.id)
+        told = show_run(deps, actor, run.id)
         for climb in told.climbs:
             if climb.candidate.removeprefix("sha256:").startswith(start):
                 test = told.evidence if told.evidence and told.evidence.candidate == climb.candidate else None

@@ -10,7 +10,7 @@ from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.runs.step_runner import plan_for
 from tailorbird.usecases.runs.submit import submit
-from tailorbird.usecases.snapshots.snapshot_queries import SnapshotView, show
+from tailorbird.usecases.snapshots.snapshot_queries import SnapshotView, show_snapshot
 from tailorbird.usecases.steps import transitions
 
 
@@ -19,4 +19,4 @@ def curate(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> 
     permit(deps, actor, Action.PLAN, path.name)
     run = submit(deps, actor, path, RunState.PLANNING)
     context = plan_for(deps, actor, run, progress, until=transitions.SNAPSHOT)
-    return show(deps, actor.tenant, context.done[transitions.SNAPSHOT])
+    return show_snapshot(deps, actor, context.done[transitions.SNAPSHOT])

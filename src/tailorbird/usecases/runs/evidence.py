@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from tailorbird.auth import Action
 from tailorbird.domain.evidence import Breakdown, Memorisation, Retention
 from tailorbird.domain.ladder import Climb
 from tailorbird.domain.value import Digest, Value
 from tailorbird.reporting import EvidenceFacts
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews import label_review
-from tailorbird.usecases.runs.reports import RunReport, report
+from tailorbird.usecases.parameters import RunId
+from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.runs.run_queries import RunReport, show_run
 
 V = TypeVar("V", bound=Value)
 
 
-def evidence_of(deps: Dependencies, tenant: str, run: str) -> EvidenceFacts:
-    """What is known of a run, as far as it has come. Raises NotFound, Corrupt."""
-    told = report(deps, tenant, run)
+@usecase("run.evidence", "GET", "/api/runs/{run}/evidence", Action.SHOW_RUN)
+def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts:
+    """Show the grounds of a run's decision.
+
+    As far as the run has come. Raises NotFound, Corrupt.
+    """
+    told = show_run(deps, actor, run)
     shown = _shown(told)
     evidence = told.evidence or (shown.evidence if shown else None)
     release = told.conclusion.release if told.conclusion else None
@@ -32,7 +39,7 @@ def evidence_of(deps: Dependencies, tenant: str, run: str) -> EvidenceFacts:
         breakdown=_kept(deps, Breakdown, evidence.breakdown if evidence else None),
         retention=_kept(deps, Retention, evidence.retention if evidence else None),
         memorisation=_kept(deps, Memorisation, evidence.memorisation if evidence else None),
-        review=label_review.standing(deps, tenant, release).result if release else None,
+        review=label_review.show_review(deps, actor, release).result if release else None,
         release=release,
         reason=told.conclusion.reason if told.conclusion else "",
     )

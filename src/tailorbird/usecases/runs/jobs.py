@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from tailorbird.auth import Action
 from tailorbird.domain.errors import Conflict
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import FINISHED, Outlook, Run, RunState, Step, StepState
@@ -11,6 +12,8 @@ from tailorbird.domain.value import Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import RunId
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.time_left import outlook
 
@@ -30,20 +33,38 @@ class Job(Value):
     outlook: Outlook = Field(default=Outlook(), exclude_if=lambda value: value == Outlook())
 
 
-def open_jobs(deps: Dependencies, tenant: str) -> tuple[Job, ...]:
-    """The tenant's jobs, newest first, a thousand at most."""
-    with deps.ledger.work(tenant, write=False) as work:
-        return tuple(_job(deps, work, run) for run in work.runs.in_states(OPEN, limit=1000))
+class JobList(Value):
+    """What is being done or waits to be."""
+
+    jobs: tuple[Job, ...]
 
 
-def job(deps: Dependencies, tenant: str, run: str) -> Job:
-    """One run as a job, whatever its state. Raises NotFound."""
-    with deps.ledger.work(tenant, write=False) as work:
+@usecase("job.list", "GET", "/api/jobs", Action.SHOW_RUN)
+def list_jobs(deps: Dependencies, actor: Actor) -> JobList:
+    """List what is being done or waits for a worker.
+
+    The newest first, a thousand at most.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return JobList(jobs=tuple(_job(deps, work, run) for run in work.runs.in_states(OPEN, limit=1000)))
+
+
+@usecase("job.show", "GET", "/api/jobs/{run}", Action.SHOW_RUN)
+def show_job(deps: Dependencies, actor: Actor, run: RunId) -> Job:
+    """Show how far a run is.
+
+    Raises NotFound.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
         return _job(deps, work, work.runs.get(run))
 
 
-def cancel(deps: Dependencies, actor: Actor, run: str) -> Run:
-    """Cancels a run: its step ends within a few seconds, and what is finished stays. Raises NotFound, Conflict (it has ended)."""
+@usecase("job.cancel", "POST", "/api/jobs/{run}/cancel", Action.CANCEL_RUN)
+def cancel_run(deps: Dependencies, actor: Actor, run: RunId) -> Run:
+    """Cancel a run; what is finished stays.
+
+    Its step ends within a few seconds. Raises NotFound, Conflict (it has ended).
+    """
     with deps.ledger.work(actor.tenant) as work:
         found = work.runs.get(run)
         if found.state in (*FINISHED, RunState.CANCELLED):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
 
 from tailorbird import __version__, base_models, data
 from tailorbird.auth import Action
@@ -11,20 +14,23 @@ from tailorbird.crypto.canonical_json import canonical_json, digest_of
 from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import FINISHED, Run, RunState
-from tailorbird.domain.value import Digest
+from tailorbird.domain.value import Digest, Value
 from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective, read_objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.harness_tasks import digest_of_task
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
-from tailorbird.usecases.runs.uploads import require_uploaded
 from tailorbird.usecases.snapshots.amendments import heeded_facts
 from tailorbird.usecases.steps.step_context import StepContext
 from tailorbird.usecases.storage_quota import storing
 from tailorbird.usecases.tenants import reach_of
+from tailorbird.usecases.uploads import RelativePath, require_uploaded
 
+#: What an objective file may be called.
+OBJECTIVE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.ya?ml$"
 #: Runs that are done at most, among which those of one objective are counted.
 _MOST_DONE = 10_000
 
@@ -55,14 +61,44 @@ def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState) -> Run:
     return _submit(deps, actor, file, goal, source=source, inputs=None)
 
 
-def submit_uploaded(
-    deps: Dependencies, actor: Actor, text: str, files: Mapping[str, Digest], goal: RunState, name: str = OBJECTIVE_FILE
-) -> Run:
-    """The same for an objective that comes as text; ``files`` maps the data's relative paths to artifacts that its tenant uploaded before,
-    ``name`` is what its file is called where it comes from, for messages.
+class Submission(Value):
+    """An objective to plan or to adapt for. ``files`` maps the data's relative paths to artifacts that were uploaded before."""
+
+    objective: Annotated[str, Field(min_length=1, max_length=1 << 20, description="Text of the objective file.")]
+    files: dict[RelativePath, Digest] = Field(default_factory=dict, max_length=10_000)
+    goal: Literal["plan", "adapt"] = "adapt"
+    name: str = Field(
+        default=OBJECTIVE_FILE,
+        pattern=OBJECTIVE_NAME,
+        description="Name of the objective file, for messages.",
+        exclude_if=lambda value: value == OBJECTIVE_FILE,
+    )
+
+    @model_validator(mode="after")
+    def _the_objective_is_no_data(self) -> Self:
+        if any(path.partition("/")[0] == self.name for path in self.files):
+            raise ValueError("a file cannot have the name of the objective file")
+        return self
+
+    @field_validator("files")
+    @classmethod
+    def _no_file_is_a_folder(cls, files: dict[str, Digest]) -> dict[str, Digest]:
+        folders = {path[:end] for path in files for end, letter in enumerate(path) if letter == "/"}
+        if folders & files.keys():
+            raise ValueError("a file cannot also be a folder")
+        return files
+
+
+@usecase("run.submit", "POST", "/api/runs", Action.PLAN)
+def submit_uploaded(deps: Dependencies, actor: Actor, submission: Submission) -> Run:
+    """Submit an objective; workers plan it, or climb for it.
 
     Data at addresses are not read here, while somebody waits for the answer, but by the step that freezes them.
     """
+    if submission.goal == "adapt":
+        permit(deps, actor, Action.ADAPT, "run.submit")
+    goal = RunState.ACTIVE if submission.goal == "adapt" else RunState.PLANNING
+    text, name, files = submission.objective, submission.name, submission.files
     require_uploaded(deps, actor.tenant, files)
     with storing(deps, actor.tenant) as store:
         source = store.put(text.encode())

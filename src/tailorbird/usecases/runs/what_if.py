@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tailorbird import planning
+from tailorbird.auth import Action
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Conflict
@@ -14,14 +15,26 @@ from tailorbird.domain.run import Run, StepState
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import RunId
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps import transitions
 
 
-def what_if(deps: Dependencies, tenant: str, run: str, change: planning.MachineChange) -> Plan:
-    """What would be planned for ``run`` if ``change`` held. Raises NotFound, Conflict (not planned yet, or by an older version)."""
-    with deps.ledger.work(tenant, write=False) as work:
-        found = work.runs.get(run)
+class PlanChange(planning.MachineChange):
+    """A planned run, and what shall be different."""
+
+    run: RunId
+
+
+@usecase("plan.what_if", "POST", "/api/runs/{run}/what-if", Action.SHOW_RUN)
+def replan(deps: Dependencies, actor: Actor, change: PlanChange) -> Plan:
+    """Plan a run again for another machine, budget or traffic; keeps nothing.
+
+    Raises NotFound, Conflict (not planned yet, or by an older version).
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found = work.runs.get(change.run)
         done = {step.name: step.result for step in work.steps.of(found.id) if step.state is StepState.DONE and step.result}
         plan = work.records.get(Plan, done[transitions.PLAN]) if transitions.PLAN in done else None
         if plan is None or plan.tokens is None:

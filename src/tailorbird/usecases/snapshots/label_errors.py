@@ -18,6 +18,8 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import PageSize, SnapshotName
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.amendments import PROVENANCE
 from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot, objective_of
 from tailorbird.usecases.snapshots.snapshot_queries import read_rows, report_of, rows_of
@@ -65,14 +67,17 @@ class Fixed(Value):
     dropped: int
 
 
-def suspects(deps: Dependencies, actor: Actor, name: str, limit: int) -> Suspects:
-    """The ranking of the snapshot called ``name``. Test rows are left out: who mends them by a model's advice measures the advice.
+@usecase("data.suspects", "GET", "/api/snapshots/{snapshot}/suspects", Action.READ_DATA)
+def suspects(deps: Dependencies, actor: Actor, snapshot: SnapshotName, limit: PageSize = 50) -> Suspects:
+    """Read the likeliest label errors, with their texts.
+
+    The ``limit`` likeliest. Test rows are left out: who mends them by a model's advice measures the advice.
 
     Raises Forbidden, NotFound, Conflict (rows were destroyed), Unavailable (scikit-learn is not installed).
     """
     permit(deps, actor, Action.READ_DATA, "data.suspects")
     with deps.ledger.work(actor.tenant, write=False) as work:
-        found = find_snapshot(work, name)
+        found = find_snapshot(work, snapshot)
         decided = {decision.row for decision in work.decisions.of(found.manifest.objective)}
         ranked, skipped = _ranked(deps, work, found)
     rows = read_rows(deps, actor, found, "suspects")
@@ -81,15 +86,19 @@ def suspects(deps: Dependencies, actor: Actor, name: str, limit: int) -> Suspect
     return Suspects(snapshot=found.digest, suspects=shown, total=len(left), labels=found.manifest.labels, skipped=skipped)
 
 
-def fix(deps: Dependencies, actor: Actor, name: str, fixes: Sequence[Fix]) -> Fixed:
-    """Records the decisions, and makes the snapshot that heeds them, in one transaction. Later snapshots of the files heed them too.
+@usecase("data.fix", "POST", "/api/snapshots/{snapshot}/decisions", Action.FIX_DATA)
+def fix(
+    deps: Dependencies, actor: Actor, snapshot: SnapshotName, fixes: Annotated[Sequence[Fix], Field(min_length=1, max_length=10_000)]
+) -> Fixed:
+    """Decide about rows; the result is a new snapshot.
 
+    Decisions and snapshot are recorded in one transaction. Later snapshots of the files heed them too.
     Raises Forbidden, NotFound (a row is not in the snapshot), InvalidInput (a label that no row bears), DataInvalid (a split would be
     empty).
     """
     permit(deps, actor, Action.FIX_DATA, "data.fix")
     with deps.ledger.work(actor.tenant) as work:
-        found, secret = find_snapshot(work, name), work.secrets.get(PROVENANCE)
+        found, secret = find_snapshot(work, snapshot), work.secrets.get(PROVENANCE)
     rows = rows_of(deps, found)
     _check(found, rows, fixes)
     now = deps.clock.now()

@@ -12,25 +12,37 @@ from tailorbird.auth import Action
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.inspection import Inspection
-from tailorbird.domain.value import Digest
+from tailorbird.domain.value import Digest, Value
 from tailorbird.system.files import private_folder
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import SnapshotName
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots import label_errors, snapshot_queries
 from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot
+from tailorbird.usecases.uploads import RelativePath, require_uploaded
 
 #: Label errors shown with their texts.
 EXAMPLES = 30
 LEFT_OUT = "Left out: this copy is for people who do not read the data."
 
 
-def report(deps: Dependencies, actor: Actor, name: str, *, examples: bool) -> reporting.DataReport:
-    """The report of the snapshot called ``name``. With ``examples`` it shows texts of rows, to those who may read them, and the log tells.
+class HtmlReport(Value):
+    """A document in HTML that needs nothing beside itself, and what it says for machines."""
 
-    Raises Forbidden, NotFound, Conflict (the rows were destroyed).
+    html: str
+    facts: reporting.DataFacts
+
+
+@usecase("data.report", "POST", "/api/snapshots/{snapshot}/report", Action.SHOW_DATA)
+def report(deps: Dependencies, actor: Actor, snapshot: SnapshotName, examples: bool = False) -> HtmlReport:
+    """Write its report: HTML, and the same for machines.
+
+    With ``examples`` it shows texts of rows, to those who may read them, and the log tells. Raises Forbidden, NotFound, Conflict (the rows
+    were destroyed).
     """
     permit(deps, actor, Action.READ_DATA if examples else Action.SHOW_DATA, "data.report")
-    view = snapshot_queries.show(deps, actor.tenant, name)
+    view = snapshot_queries.show_snapshot(deps, actor, snapshot)
     rows = snapshot_queries.rows_of(deps, Snapshot(digest=view.digest, manifest=view.manifest))
     shown, skipped = _suspects(deps, actor, view.digest) if examples else ((), LEFT_OUT)
     facts = reporting.DataFacts(
@@ -47,11 +59,17 @@ def report(deps: Dependencies, actor: Actor, name: str, *, examples: bool) -> re
         ),
         examples_skipped=skipped,
     )
-    return reporting.DataReport(facts=facts, lengths=tuple(len(row.text) for row in rows.values()))
+    found = reporting.DataReport(facts=facts, lengths=tuple(len(row.text) for row in rows.values()))
+    return HtmlReport(html=reporting.data_report(found), facts=facts)
 
 
-def inspect_uploaded(deps: Dependencies, name: str, file: Digest) -> Inspection:
-    """Looks at bytes that were uploaded, as if they were a file called ``name``. Raises NotFound, DataInvalid."""
+@usecase("data.inspect", "POST", "/api/data/inspect", Action.PLAN)
+def inspect_uploaded(deps: Dependencies, actor: Actor, name: RelativePath, file: Digest) -> Inspection:
+    """Look at an uploaded file.
+
+    As if it were called ``name``. Raises NotFound, DataInvalid.
+    """
+    require_uploaded(deps, actor.tenant, {name: file})
     with tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
         place = Path(folder) / name
         private_folder(place.parent)

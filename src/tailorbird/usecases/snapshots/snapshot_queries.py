@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
 
 from tailorbird import data
+from tailorbird.auth import Action
 from tailorbird.crypto.membership_proofs import Proof, TreeHead, key_of
 from tailorbird.domain.curation import CurationReport
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
@@ -14,9 +18,12 @@ from tailorbird.domain.value import Digest, Value
 from tailorbird.text.normalisation import normalise
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import SnapshotName
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.snapshots.amendments import PROVENANCE, manifests_of
 from tailorbird.usecases.snapshots.snapshot_lookup import Snapshot, find_snapshot
 
+RowText = Annotated[str, Field(max_length=1_000_000)]
 #: Rows named one by one in a difference.
 NAMED = 100
 
@@ -61,17 +68,28 @@ class RowPresence(Value):
     proof: Proof
 
 
-def snapshots(deps: Dependencies, tenant: str) -> tuple[Snapshot, ...]:
-    """All snapshots, newest first."""
-    with deps.ledger.work(tenant, write=False) as work:
+class SnapshotList(Value):
+    """The tenant's snapshots, newest first."""
+
+    snapshots: tuple[Snapshot, ...]
+
+
+@usecase("data.list", "GET", "/api/snapshots", Action.SHOW_DATA)
+def list_snapshots(deps: Dependencies, actor: Actor) -> SnapshotList:
+    """List snapshots, newest first."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
         found = manifests_of(work)
-    return tuple(Snapshot(digest=digest, manifest=manifest) for digest, manifest in reversed(found.items()))
+    return SnapshotList(snapshots=tuple(Snapshot(digest=digest, manifest=manifest) for digest, manifest in reversed(found.items())))
 
 
-def show(deps: Dependencies, tenant: str, name: str) -> SnapshotView:
-    """The snapshot called ``name``. Raises NotFound."""
-    with deps.ledger.work(tenant, write=False) as work:
-        found = find_snapshot(work, name)
+@usecase("data.show", "GET", "/api/snapshots/{snapshot}", Action.SHOW_DATA)
+def show_snapshot(deps: Dependencies, actor: Actor, snapshot: SnapshotName) -> SnapshotView:
+    """Show a snapshot.
+
+    Raises NotFound.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        found = find_snapshot(work, snapshot)
         children = [digest for digest, manifest in manifests_of(work).items() if manifest.parent == found.digest]
     return SnapshotView(
         digest=found.digest,
@@ -105,10 +123,14 @@ def read_rows(deps: Dependencies, actor: Actor, found: Snapshot, why: str) -> di
     return rows
 
 
-def diff(deps: Dependencies, tenant: str, one: str, other: str) -> SnapshotDifference:
-    """What changed from the snapshot ``one`` to ``other``. Raises NotFound, Conflict (rows were destroyed)."""
-    with deps.ledger.work(tenant, write=False) as work:
-        before, after = find_snapshot(work, one), find_snapshot(work, other)
+@usecase("data.diff", "GET", "/api/snapshots/{snapshot}/diff", Action.SHOW_DATA)
+def diff_snapshots(deps: Dependencies, actor: Actor, snapshot: SnapshotName, other: SnapshotName) -> SnapshotDifference:
+    """Compare two snapshots, row by row.
+
+    Told is what changed from ``snapshot`` to ``other``. Raises NotFound, Conflict (rows were destroyed).
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        before, after = find_snapshot(work, snapshot), find_snapshot(work, other)
     old, new = rows_of(deps, before), rows_of(deps, after)
     gone = {row: old[row] for row in old.keys() - new.keys()}
     come = {row: new[row] for row in new.keys() - old.keys()}
@@ -133,10 +155,14 @@ def diff(deps: Dependencies, tenant: str, one: str, other: str) -> SnapshotDiffe
     )
 
 
-def prove(deps: Dependencies, tenant: str, name: str, text: str, target: str) -> RowPresence:
-    """That the row with this text and target is in the snapshot ``name``, or that it is not. Raises NotFound, Conflict (no seal)."""
-    with deps.ledger.work(tenant) as work:
-        found, secret = find_snapshot(work, name), work.secrets.get(PROVENANCE)
+@usecase("data.prove", "POST", "/api/snapshots/{snapshot}/proofs", Action.READ_DATA)
+def prove_row(deps: Dependencies, actor: Actor, snapshot: SnapshotName, text: RowText, target: RowText) -> RowPresence:
+    """Prove that a row is in a snapshot, or that it is not.
+
+    Raises NotFound, Conflict (no seal).
+    """
+    with deps.ledger.work(actor.tenant) as work:
+        found, secret = find_snapshot(work, snapshot), work.secrets.get(PROVENANCE)
     if found.manifest.seal is None:
         raise Conflict("the snapshot was made by an earlier version, without a seal", "curate again", code="seal_missing")
     key = key_of(data.salt_of(secret, found.manifest.objective), data.row_id(text, target))

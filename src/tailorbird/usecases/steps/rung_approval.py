@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from tailorbird.auth import Action
 from tailorbird.domain.errors import Conflict, Forbidden
 from tailorbird.domain.ladder import Allowance, RungKind
@@ -9,6 +13,8 @@ from tailorbird.domain.objective import RiskTier
 from tailorbird.domain.plan import RungPlan
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import RunId
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps.step_context import StepContext
 
 
@@ -26,8 +32,12 @@ def require_allowance(context: StepContext, rung: RungPlan) -> None:
         )
 
 
-def allow(deps: Dependencies, actor: Actor, run: str, rung: RungKind, reason: str) -> Allowance:
-    """Files that ``actor`` allows a rung of a run. Raises NotFound, Forbidden (no decider, or the author of the run)."""
+@usecase("run.allow", "POST", "/api/runs/{run}/allow", Action.ALLOW_RUNG)
+def allow(deps: Dependencies, actor: Actor, run: RunId, rung: RungKind, reason: Annotated[str, Field(max_length=2000)] = "") -> Allowance:
+    """Allow a rung that needs leave: all weights, where the risk is high.
+
+    Raises NotFound, Forbidden (no decider, or the author of the run).
+    """
     permit(deps, actor, Action.ALLOW_RUNG, run)
     with deps.ledger.work(actor.tenant) as work:
         found = work.runs.get(run)

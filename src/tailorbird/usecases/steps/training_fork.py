@@ -10,15 +10,19 @@ from tailorbird.domain.errors import Conflict, NotFound
 from tailorbird.domain.run import FINISHED, Run
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import RunId
+from tailorbird.usecases.registry import usecase
 
 _MARK = "forked-from"
 #: Folders of steps that make a candidate.
 _MAKING = "make-*"
 
 
-def fork(deps: Dependencies, actor: Actor, run: str, source: str) -> Run:
-    """Lets ``run`` go on from what ``source`` has trained; a run may go on from itself, after its code has changed.
+@usecase("run.fork", "POST", "/api/runs/{run}/fork", Action.ADAPT)
+def fork(deps: Dependencies, actor: Actor, run: RunId, source: RunId) -> Run:
+    """Let a run go on from the unfinished training of another.
 
+    ``run`` goes on from what ``source`` has trained; a run may go on from itself, after its code has changed.
     What the training takes over is in its report. Raises Forbidden, NotFound (no such run, nothing left of its training), Conflict (the run
     is done).
     """

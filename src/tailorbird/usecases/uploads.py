@@ -9,14 +9,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.errors import NotFound
 from tailorbird.domain.value import Digest, Value
+from tailorbird.objective import OBJECTIVE_FILE
 from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.storage_quota import storing
+
+
+def _plain(path: str) -> str:
+    """A relative path with one spelling, that leads nowhere else."""
+    pieces = path.split("/")
+    if (
+        not all(0 < len(part.encode("utf-8", "surrogatepass")) <= 255 and part not in (".", "..") for part in pieces)
+        or set(path) & {"\\", "\0"}
+        or pieces[0] == OBJECTIVE_FILE
+    ):
+        raise ValueError("a file is named by a plain relative path")
+    return path
+
+
+RelativePath = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_plain)]
 
 
 class Stored(Value):

@@ -1,11 +1,13 @@
-"""A run with everything it has led to so far."""
+"""Runs and objectives: listed, and shown with everything they have led to so far."""
 
 from __future__ import annotations
 
 from typing import TypeVar
 
+from tailorbird.auth import Action
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.deployment import Alias
 from tailorbird.domain.evidence import Evidence, GateResult
 from tailorbird.domain.ladder import Climb, Conclusion, Ladder, SealedTest
 from tailorbird.domain.objective import Objective
@@ -13,7 +15,9 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.usecases.dependencies import Dependencies
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.parameters import PageSize, RunId, Skip
+from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import climb_of, looks_of, number_of
 
@@ -39,9 +43,51 @@ class RunReport(Value):
     conclusion: Conclusion | None = None
 
 
-def report(deps: Dependencies, tenant: str, run: str) -> RunReport:
-    """The report of the run whose id is, or starts with, ``run``. Raises NotFound."""
-    with deps.ledger.work(tenant, write=False) as work:
+class RunPage(Value):
+    """Some of the tenant's runs, newest first, and how many there are."""
+
+    runs: tuple[Run, ...]
+    total: int
+
+
+class ObjectiveHead(Value):
+    """What an objective has come to: its newest run, and its public name, where there are any."""
+
+    name: str
+    run: Run | None
+    alias: Alias | None
+
+
+class ObjectiveList(Value):
+    """The tenant's objectives: all that were run for or have a public name, by name."""
+
+    objectives: tuple[ObjectiveHead, ...]
+
+
+@usecase("run.list", "GET", "/api/runs", Action.SHOW_RUN)
+def list_runs(deps: Dependencies, actor: Actor, limit: PageSize = 50, skip: Skip = 0) -> RunPage:
+    """List runs, newest first."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        return RunPage(runs=work.runs.latest(limit, skip), total=work.runs.count())
+
+
+@usecase("objective.list", "GET", "/api/objectives", Action.SHOW_RUN)
+def list_objectives(deps: Dependencies, actor: Actor) -> ObjectiveList:
+    """List objectives, each with its newest run and its public name."""
+    with deps.ledger.work(actor.tenant, write=False) as work:
+        newest = {run.objective_name: run for run in work.runs.newest_by_objective()}
+        aliases = {alias.name: alias for alias in work.aliases.all()}
+    names = sorted(newest.keys() | aliases.keys())
+    return ObjectiveList(objectives=tuple(ObjectiveHead(name=name, run=newest.get(name), alias=aliases.get(name)) for name in names))
+
+
+@usecase("run.show", "GET", "/api/runs/{run}", Action.SHOW_RUN)
+def show_run(deps: Dependencies, actor: Actor, run: RunId) -> RunReport:
+    """Show a run with all it led to so far.
+
+    Raises NotFound.
+    """
+    with deps.ledger.work(actor.tenant, write=False) as work:
         found = work.runs.get(run)
         return _report(work, found, work.steps.of(found.id))
 

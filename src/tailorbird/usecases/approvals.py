@@ -1,0 +1,85 @@
+"""Approvals of a release: signatures verified, the rule that counts, and what production demands."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from tailorbird.auth import signing
+from tailorbird.crypto.canonical_json import digest_of, short
+from tailorbird.domain.deployment import Alias
+from tailorbird.domain.errors import Corrupt, Forbidden, NotFound
+from tailorbird.domain.identity import Identity, Role
+from tailorbird.domain.objective import Objective
+from tailorbird.domain.release import Approval, ApprovalRule, Release
+from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.release import quorum, rule_for, stricter
+
+
+def verify_release(release: Release, people: dict[str, Identity]) -> None:
+    """Checks that content and dossier are what their digests say, and that the author, or a worker for the author, signed them.
+
+    Raises Corrupt or Forbidden.
+    """
+    signer = people.get(release.signature.identity)
+    if signer is None or not (signer.name == release.content.author or Role.WORKER in signer.roles):
+        raise Forbidden(
+            f"release {short(release.digest)} is signed by nobody who may: neither its author nor a worker of this tenant",
+            "restore the identity that signed it, or adapt again",
+            code="signer_unknown",
+        )
+    if digest_of(release.content) != release.digest or release.dossier.release != release.digest:
+        raise Corrupt(
+            f"release {short(release.digest)} is not what its digest says",
+            "the record was changed outside tailorbird: run tailorbird audit verify, and restore a backup",
+            code="release_changed",
+        )
+    signing.verify(release.signature, identity=signer, purpose="release", digest=digest_of(release.dossier))
+
+
+def is_approved(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> bool:
+    """True when a quorum of valid, signed approvals stands. Raises Corrupt when one of them does not verify."""
+    return quorum(release, rule, people, verify=_verify_approval)
+
+
+def _verify_approval(approval: Approval, identity: Identity) -> None:
+    signing.verify(approval.signature, identity=identity, purpose=approval.decision, digest=digest_of(approval.statement()))
+
+
+def demand_approved(work: UnitOfWork, release: Release) -> None:
+    """Raises Forbidden unless the release has the approvals that production needs, Corrupt where something signed does not verify."""
+    _, objective, people = read_release(work, release.digest)
+    demand_approval(release, approval_rule(work, objective), people)
+
+
+def demand_approval(release: Release, rule: ApprovalRule, people: dict[str, Identity]) -> None:
+    """The same for a release that has been read."""
+    verify_release(release, people)
+    if not is_approved(release, rule, people):
+        raise Forbidden(
+            f"release {short(release.digest)} lacks valid approvals",
+            f"ask an approver to run: tailorbird release approve {short(release.digest)}",
+            code="not_approved",
+        )
+
+
+def approval_rule(work: UnitOfWork, objective: Objective) -> ApprovalRule:
+    """What the objective asks, and what the objectives of the releases ask that it would replace: a tier is not lowered by an edit."""
+    alias = find_alias(work, objective.name)
+    replaced = (work.releases.get(target.release) for target in (alias.targets if alias else ()))
+    rules = (rule_for(work.records.get(Objective, release.content.objective)) for release in replaced)
+    return reduce(stricter, rules, rule_for(objective))
+
+
+def read_release(work: UnitOfWork, digest: str) -> tuple[Release, Objective, dict[str, Identity]]:
+    """A release, its objective, and the tenant's identities by name. Raises NotFound."""
+    release = work.releases.get(digest)
+    objective = work.records.get(Objective, release.content.objective)
+    return release, objective, {person.name: person for person in work.identities.all()}
+
+
+def find_alias(work: UnitOfWork, name: str) -> Alias | None:
+    """The public name ``name``; None where nothing was ever promoted under it."""
+    try:
+        return work.aliases.get(name)
+    except NotFound:
+        return None

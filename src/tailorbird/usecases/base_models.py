@@ -1,0 +1,44 @@
+"""Base models on offer."""
+
+from __future__ import annotations
+
+from tailorbird import base_models
+from tailorbird.auth import Action
+from tailorbird.domain.value import Value
+from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.registry import usecase
+
+
+class ModelOffer(Value):
+    """A base model on offer; ``here`` when it has been fetched."""
+
+    name: str
+    title: str
+    license: str
+    parameters: int
+    role: str = "decoder"
+    here: bool
+
+
+class BaseModelList(Value):
+    """Base models on offer."""
+
+    models: tuple[ModelOffer, ...]
+
+
+@usecase("model.list", "GET", "/api/models", Action.SHOW_RUN)
+def list_models(deps: Dependencies, _actor: Actor) -> BaseModelList:
+    """List base models."""
+    return BaseModelList(
+        models=tuple(
+            ModelOffer(
+                name=known.name,
+                title=known.title,
+                license=known.license,
+                parameters=known.parameters,
+                role=known.role,
+                here=known.folder is not None,
+            )
+            for known in base_models.list_models(deps.models)
+        )
+    )
