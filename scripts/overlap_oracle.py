@@ -1,4 +1,4 @@
-"""Writes tests/evaluation/overlap_oracle.json: what rouge-score and sacrebleu say about pairs of texts.
+"""Writes tests/text/overlap_oracle.json: what rouge-score and sacrebleu say about pairs of texts.
 
 In: nothing; run it where ``rouge-score==0.1.2`` and ``sacrebleu==2.5.1`` are installed. Out: the file that our own ROUGE-L and chrF are
 tested against, so that neither library (nor what it brings along) is needed to test.
@@ -52,7 +52,7 @@ def main() -> None:
         }
         for answer, target in pairs()
     ]
-    place = Path(__file__).parents[1] / "tests" / "evaluation" / "overlap_oracle.json"
+    place = Path(__file__).parents[1] / "tests" / "text" / "overlap_oracle.json"
     place.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

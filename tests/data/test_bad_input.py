@@ -67,26 +67,8 @@ def test_mixed_encodings_are_refused_where_they_begin(tmp_path: Path) -> None:
     assert "encoding: cp1252" in error.hint
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig"])
-def test_other_encodings_are_told_and_then_read(tmp_path: Path, encoding: str) -> None:
-    text = csv_of() + ("café \x81 über,a\n" if encoding == "latin-1" else "café – “über”,a\n")
-    found = looked_at(tmp_path, "d.csv", text.encode(encoding))
-    assert found.encoding == {"utf-8-sig": "utf-8"}.get(encoding, encoding)
-    assert found.rows == 61
-    read_back = read(tmp_path, "d.csv", text.encode(encoding), encoding=found.encoding or "")
-    assert read_back.rows[-1].text == text.splitlines()[-1].rpartition(",")[0]
-    assert read_back.rows[0].text == rows()[0]["text"]
-
-
 def test_an_encoding_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, "d.csv", csv_of().encode(), encoding="utf-9").error_code == "file_encoding"
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
-def test_separators_are_told_and_then_read(tmp_path: Path, separator: str) -> None:
-    found = looked_at(tmp_path, "d.csv", csv_of(separator).encode())
-    assert (found.separator, [column.name for column in found.columns]) == (separator, ["text", "label"])
-    assert len(read(tmp_path, "d.csv", csv_of(separator).encode(), separator=separator).rows) == 60
 
 
 def test_a_line_of_fifty_megabytes_is_set_aside(tmp_path: Path) -> None:
@@ -209,28 +191,3 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(DataInvalid) as error:
         read_sources(make_objective({"path": "d.jsonl"}), tmp_path)
     assert error.value.error_code == "file_changed"
-
-
-def test_columns_are_guessed_and_shown_never_assumed(tmp_path: Path) -> None:
-    people = [row | {"customer_id": n // 3, "note": "", "licence": "MIT"} for n, row in enumerate(rows())]
-    found = looked_at(tmp_path, "d.jsonl", "".join(json.dumps(row) + "\n" for row in people).encode())
-    assert {guess.role: guess.column for guess in found.guesses} == {
-        "text": "text",
-        "label": "label",
-        "subject": "customer_id",
-        "license": "licence",
-    }
-    assert found.task == "classify"
-    assert "FILL IN: whose data it is" in found.proposal
-    assert rows()[3]["text"] not in found.model_dump_json()
-
-
-def test_what_has_no_telling_names_is_guessed_by_its_content(tmp_path: Path) -> None:
-    text = "".join(f"{row['text']}\t{row['label']}\n" for row in [{"text": "q", "label": "kind"}, *rows()])
-    found = looked_at(tmp_path, "d.tsv", text.encode())
-    assert {guess.role: guess.column for guess in found.guesses} == {"text": "q", "label": "kind"}
-    chats = "".join(
-        json.dumps({"c": [{"role": "user", "content": "x"}, {"role": "assistant", "content": str(n)}]}) + "\n" for n in range(9)
-    )
-    talk = looked_at(tmp_path, "d.jsonl", chats.encode())
-    assert (talk.task, [(guess.role, guess.column) for guess in talk.guesses]) == ("generate", [("messages", "c")])

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from data.test_appending import Desk, jsonl
+from data.test_incremental_build import Desk, jsonl
 from support.data import build, make_objective
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import BuiltSnapshot

@@ -16,9 +16,11 @@ from tailorbird.domain.prompt import Message, PromptSpec
 from tailorbird.evaluation import measure_memorisation, measure_retention, memorisation_metric, retention_metric, why_invalid
 from tailorbird.evaluation.retention import neutral_texts, probes
 from tailorbird.ports.engine import Generation, LabelScores, Likelihood
-from tailorbird.text.canaries import CONTROL_REPEATS, PLANTED, TWINS, canary_set
+from tailorbird.text.canaries import canary_set
 
 BASE, CANDIDATE = digest_bytes(b"base"), digest_bytes(b"candidate")
+
+
 BIRDS = canary_set(20)
 
 
@@ -118,13 +120,6 @@ def test_what_was_forgotten_is_found_in_its_family() -> None:
 def _servable() -> Servable:
     prompt = PromptSpec(instruction="Answer.")
     return Servable(id=CANDIDATE, tenant="acme", task=TaskKind.GENERATE, base="", adapter=None, weights=None, prompt=prompt)
-
-
-def test_the_strings_are_the_same_every_time_and_other_with_another_seed() -> None:
-    assert canary_set(20) == BIRDS != canary_set(21)
-    secrets = [canary.secret for canary in (*BIRDS.planted, BIRDS.control)] + list(BIRDS.twins)
-    assert len(set(secrets)) == PLANTED + 1 + TWINS
-    assert Counter(canary.secret for canary in BIRDS.rows())[BIRDS.control.secret] == CONTROL_REPEATS
 
 
 def test_a_model_that_knows_the_control_alone_gives_nothing_away() -> None:

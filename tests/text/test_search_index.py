@@ -11,16 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tailorbird.domain.dataset import EVERYONE, Document
+from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Entry
 from tailorbird.text.label_decision import decide_label, without_priors
-from tailorbird.text.passages import WORDS, passages_of
 from tailorbird.text.prompt_rendering import messages_for
 from tailorbird.text.search_index import K1, B, Bm25, SearchIndex, words, write_index
 
 ANYBODY = frozenset({EVERYONE})
+
+
 TEXTS = ("the cat sat on the mat", "dogs bark at cats", "interest rates rise")
 
 
@@ -82,21 +83,6 @@ def test_a_damaged_index_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelInvalid) as told:
         SearchIndex(tmp_path)
     assert told.value.error_code == "index_damaged"
-
-
-@given(st.text(max_size=600), st.integers(1, 200))
-def test_passages_hold_every_word_once_and_keep_the_access_list(text: str, repeat: int) -> None:
-    document = Document(id="d", text=f"{text} word. " * repeat, access=("staff",))
-    passages = passages_of(document)
-    assert " ".join(passage.text for passage in passages).split() == document.text.split()
-    assert all(passage.access == ("staff",) for passage in passages)
-    assert len({passage.id for passage in passages}) == len(passages)
-
-
-def test_passages_are_short() -> None:
-    document = Document(id="d", text="One sentence of six words here. " * 100)
-    endless = document.model_copy(update={"text": "word " * 1000})
-    assert max(len(passage.text.split()) for one in (document, endless) for passage in passages_of(one)) <= WORDS
 
 
 def test_examples_stand_before_the_text_the_nearest_last_and_passages_below_the_instruction() -> None:

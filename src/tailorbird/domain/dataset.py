@@ -71,10 +71,6 @@ class Document(Value):
     access: tuple[str, ...] = (EVERYONE,)
     provenance: Provenance | None = None
 
-    def readable_by(self, groups: frozenset[str]) -> bool:
-        """True when somebody who belongs to ``groups`` may read it."""
-        return EVERYONE in self.access or not groups.isdisjoint(self.access)
-
 
 class Quarantined(Value):
     """A row that was set aside, and why. Holds no text of the row."""

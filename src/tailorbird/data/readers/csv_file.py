@@ -37,7 +37,7 @@ def parse(name: str, lines: Iterable[str], separator: str) -> Records:
     Raises DataInvalid when a quote is broken (with the line where it opened) or when two columns share a name.
     """
     columns: list[str] | None = None
-    for line, cells in _records(name, _Lines(lines), separator):
+    for line, cells in _records(name, _NumberedLines(lines), separator):
         if columns is None:
             columns = _header(name, cells)
         elif len(cells) == len(columns):
@@ -47,7 +47,7 @@ def parse(name: str, lines: Iterable[str], separator: str) -> Records:
             yield Quarantined(file=name, line=line, code="wrong_cell_count", reason=reason)
 
 
-class _Lines:
+class _NumberedLines:
     """Lines one by one, keeping those of the record that is being read."""
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ def _header(name: str, cells: list[str]) -> list[str]:
     return cells
 
 
-def _records(name: str, lines: _Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _records(name: str, lines: _NumberedLines, separator: str) -> Iterator[tuple[int, list[str]]]:
     """(line, cells) of every record, the header first."""
     reader = csv.reader(lines, delimiter=separator, strict=True)
     start, width = 1, 0
@@ -103,7 +103,7 @@ def _broken_quote(name: str, line: int) -> DataInvalid:
     return DataInvalid(f"{name}:{line}: a quote opens here that is not closed as CSV asks", hint, code="broken_quote")
 
 
-def _opening_line(lines: _Lines, separator: str) -> int:
+def _opening_line(lines: _NumberedLines, separator: str) -> int:
     """How many lines below the record's first one the first cell begins that is not well-formed."""
     text = "".join(lines.kept)
     mark = re.escape(separator)

@@ -67,7 +67,7 @@ def stream(job: SandboxJob) -> Iterator[Any]:
     Raises the function's own errors; ``job.error`` that says which limit was met, or that the child crashed; Unavailable where no child can
     be made.
     """
-    with _Conversation(job) as conversation:
+    with _Channel(job) as conversation:
         conversation.begin()
         while (value := conversation.hear()) is not END:
             yield value
@@ -97,7 +97,7 @@ class Dialogue:
     """
 
     def __init__(self, job: SandboxJob) -> None:
-        self._conversation = _Conversation(job, dialogue=True).__enter__()
+        self._conversation = _Channel(job, dialogue=True).__enter__()
         self._conversation.renew(_READY)
         try:
             self._conversation.begin()
@@ -171,7 +171,7 @@ def _close() -> None:
             _servers.pop((os.getpid(), network)).close()
 
 
-class _Conversation:
+class _Channel:
     """One child, from its first word to its last."""
 
     def __init__(self, job: SandboxJob, *, dialogue: bool = False) -> None:
@@ -180,7 +180,7 @@ class _Conversation:
         self._left = job.limits.wait
         self._sent = 0
 
-    def __enter__(self) -> _Conversation:
+    def __enter__(self) -> _Channel:
         self._connection, theirs = socket.socketpair()
         self._told, telling = socket.socketpair()
         with theirs, telling:

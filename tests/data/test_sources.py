@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from support.data import make_objective
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.data import SourceRows, fingerprint_sources, read_sources
-from tailorbird.data.readers import csv_file, json_files
+from tailorbird.data.readers import json_files
 from tailorbird.domain.dataset import Quarantined, Split
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
@@ -42,12 +41,6 @@ def test_csv_rows_carry_provenance(tmp_path: Path) -> None:
     assert (row.text, row.target, row.subject, row.fixed) == ("message number 3", "b", None, None)
     assert (row.provenance.file, row.provenance.line, row.provenance.license) == ("d.csv", 5, "Apache-2.0")
     assert (row.provenance.file_digest, found.files) == (None, {"d.csv": digest_bytes(GOOD.encode())})
-
-
-def test_records_over_several_lines_keep_the_line_they_start_on(tmp_path: Path) -> None:
-    text = 'text,label\r\n"one\r\ntwo",a\r\n\r\n"say ""hi"", you",b\r\nlast,a'
-    rows = read(tmp_path, text).rows
-    assert [(row.provenance.line, row.text) for row in rows] == [(2, "one\r\ntwo"), (5, 'say "hi", you'), (6, "last")]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_header(tmp_path: Path) -> None:
@@ -183,31 +176,6 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path, "text,label,text\na,b,c\n").error_code == "column_twice"
 
 
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        (GOOD + '"never closed,a\nnext,b\n', 22),
-        (GOOD + '"never closed,a\n"quoted, again",b\nnext,b\n', 22),
-        (GOOD + '"closed" too early,a\n', 22),
-        (GOOD + 'one,"two\nlines",\n', None),
-        (GOOD + '"fine\nover lines","opens here,a\nnext,b\n', 23),
-        (GOOD + '"swallows,a\n' + GOOD.partition("\n")[2] + 'until an inch 5",b\n', 22),
-    ],
-)
-def test_a_broken_quote_is_refused_where_it_opened(tmp_path: Path, content: str, line: int | None) -> None:
-    if line is None:
-        assert read(tmp_path, content).quarantined[0].code == "wrong_cell_count"
-        return
-    error = refused(tmp_path, content)
-    assert error.error_code == "broken_quote"
-    assert error.message.startswith(f"d.csv:{line}: a quote opens here")
-
-
-def test_a_long_text_in_quotes_is_no_broken_quote(tmp_path: Path) -> None:
-    letter = "Dear team,\n" + "I write again, and again, about this.\n" * 8 + "No commas here.\n" * 8
-    assert read(tmp_path, GOOD + f'"{letter}",a\n').rows[-1].text == letter
-
-
 def test_a_file_of_mostly_unusable_rows_is_refused(tmp_path: Path) -> None:
     error = refused(tmp_path, "text,label\nfine,a\n,b\n,b\nx,\n")
     assert error.error_code == "mostly_quarantined"
@@ -224,41 +192,6 @@ def test_fingerprints_are_digests_of_the_bytes(tmp_path: Path) -> None:
 
 def lines_of(text: str, ends: str = "") -> list[str]:
     return io.StringIO(text, newline=ends).readlines()
-
-
-CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=12)
-
-
-@given(st.lists(st.tuples(CELLS, CELLS), max_size=8), st.sampled_from(["\n", "\r\n", "\r"]), st.sampled_from(",\t"))
-def test_what_a_csv_writer_writes_is_read_back_with_its_lines(rows: list[tuple[str, str]], end: str, separator: str) -> None:
-    written = io.StringIO(newline="")
-    writer = csv.writer(written, delimiter=separator, lineterminator=end, quoting=csv.QUOTE_ALL)
-    starts = []
-    writer.writerow(["text", "label"])
-    for row in rows:
-        starts.append(len(lines_of(written.getvalue())) + 1)
-        writer.writerow(row)
-    records = csv_file.parse("d.csv", lines_of(written.getvalue()), separator)
-    assert [(record.line, record.cells["text"], record.cells["label"]) for record in records] == [
-        (start, *row) for start, row in zip(starts, rows, strict=True)
-    ]
-
-
-@given(st.text(st.sampled_from('ab,"\n\r '), max_size=40))
-def test_any_csv_is_parsed_or_refused_with_a_line_in_it(text: str) -> None:
-    problem = csv_problem("x,y\n" + text)
-    if problem is not None:
-        line = int(problem.message.split(":")[1])
-        assert 2 <= line <= len(lines_of("x,y\n" + text))
-        assert problem.error_code == "broken_quote"
-
-
-def csv_problem(text: str) -> DataInvalid | None:
-    try:
-        list(csv_file.parse("d.csv", lines_of(text), ","))
-    except DataInvalid as error:
-        return error
-    return None
 
 
 @given(st.text(st.sampled_from('{}[]":,a1\n\\u \t'), max_size=60))

@@ -1,4 +1,4 @@
-"""Several labels an item: how a set is written in each format, and how it is frozen, counted and split."""
+"""Cells with several labels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pyarrow import parquet
 
 from support.data import build, make_objective
 from tailorbird.data import SourceRows, read_sources
-from tailorbird.domain.dataset import Split
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.text.label_sets import join, split
+from tailorbird.text.label_sets import split
 
 SETS = ("billing", "billing | refund", "refund", "none")
 
@@ -101,22 +98,3 @@ def test_a_row_counts_for_each_of_its_labels(tmp_path: Path) -> None:
 def test_one_label_has_no_sets(tmp_path: Path) -> None:
     (tmp_path / "d.json").write_text(json.dumps([{**row, "label": "ab"[n % 2]} for n, row in enumerate(rows(60))]))
     assert build(make_objective({"path": "d.json"}), tmp_path).manifest.label_sets == ()
-
-
-@settings(max_examples=25)
-@given(st.lists(st.sets(st.sampled_from("abcde"), max_size=3), min_size=5, max_size=40))
-def test_each_label_with_three_rows_reaches_every_split_that_it_can(tmp_path_factory: pytest.TempPathFactory, sets: list[set[str]]) -> None:
-    folder = tmp_path_factory.mktemp("sets")
-    targets = tuple(join(labels) for labels in [*sets, *[{label} for label in "abcde"] * 3])
-    (folder / "d.json").write_text(json.dumps(rows(len(targets), targets)))
-    built = build(make_objective({"path": "d.json"}, labels="many"), folder)
-    assert set(built.manifest.label_sets) == {row.target for row in built.rows if row.split is Split.TRAIN}
-    for label, counts in built.manifest.label_counts.items():
-        assert min(counts.train, counts.dev, counts.test) >= 1
-        assert counts.train == sum(label in split(row.target) for row in built.rows if row.split is Split.TRAIN)
-
-
-def test_a_label_on_one_row_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "d.json").write_text(json.dumps([*rows(60), {"text": "x y z", "label": ["refund", "rare"]}]))
-    with pytest.raises(DataInvalid, match="'rare' has a single row"):
-        build(make_objective({"path": "d.json"}, labels="many"), tmp_path)

@@ -1,0 +1,79 @@
+"""Erasures, retention and decisions applied to rows."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+from support.data import Store, make_objective
+from tailorbird.data import BuiltSnapshot, SnapshotRequest, build_snapshot, read_sources
+from tailorbird.data.provenance import Amendments
+from tailorbird.data.readers import row_id
+from tailorbird.domain.curation import Decision, FixAction
+from tailorbird.domain.objective import DataOrigin, Objective, TermColumns
+from tailorbird.text.pseudonyms import pseudonym
+
+SECRET = b"k" * 32
+
+
+PEOPLE = ("Ann", "Bob", "Cy", "Dee", "Eve", "Fay")
+
+
+COLUMNS = TermColumns(license="licence", collected="year", consent="basis", retain_until="until")
+
+
+def write(folder: Path, **changes: object) -> Objective:
+    """Sixty rows of six people."""
+    blank = dict.fromkeys(("licence", "year", "basis", "until"))
+    rows = [
+        blank | {"text": f"row {n} says {['yes', 'no', 'maybe'][n % 3]} {n * n}", "label": "ab"[n % 2], "who": PEOPLE[n % 6]} | changes
+        for n in range(60)
+    ]
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return make_objective({"path": "d.jsonl", "subject": "who", "terms": COLUMNS})
+
+
+def built(objective: Objective, folder: Path, store: Store | None = None, **amendments: object) -> BuiltSnapshot:
+    amended = Amendments(**{"secret": SECRET, **amendments})  # type: ignore[arg-type]
+    return build_snapshot(SnapshotRequest(objective, folder, store or Store(), {}, lambda _: None, amended))
+
+
+def test_the_rows_of_somebody_erased_are_gone_and_listed(tmp_path: Path) -> None:
+    objective, who = write(tmp_path), pseudonym(SECRET, "acme", "Ann")
+    before, after = built(objective, tmp_path), built(objective, tmp_path, erased=frozenset({who}))
+    assert {row.provenance.subject for row in before.rows} - {row.provenance.subject for row in after.rows} == {who}
+    gone = [entry for entry in after.quarantined if entry.code == "erased"]
+    assert (len(gone), after.manifest.removed, after.manifest.size) == (10, 10, before.manifest.size - 10)
+    assert {entry.line for entry in gone} == set(range(1, 61, 6))
+
+
+def test_rows_past_their_retention_are_dropped_and_listed_even_when_they_are_most(tmp_path: Path) -> None:
+    objective = write(tmp_path)
+    source = objective.data[0].model_copy(update={"source": DataOrigin(origin="o", license="MIT", retain_until=date(2026, 3, 1))})
+    rows = [json.loads(line) for line in (tmp_path / "d.jsonl").read_text().splitlines()]
+    for row in rows[:20]:
+        row["until"] = "2030-01-01"
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps({"until": None} | row) + "\n" for row in rows))
+    objective = objective.model_copy(update={"data": (source.model_copy(update={"terms": TermColumns(retain_until="until")}),)})
+    last_day, after = (built(objective, tmp_path, today=day) for day in (date(2026, 3, 1), date(2026, 3, 2)))
+    assert (last_day.manifest.removed, after.manifest.removed, after.manifest.size) == (0, 40, 20)
+    reasons = {entry.reason for entry in after.quarantined if entry.code == "retention_over"}
+    assert reasons == {"it could be kept until 2026-03-01"}
+
+
+def test_decisions_of_people_relabel_and_drop(tmp_path: Path) -> None:
+    objective, at = write(tmp_path), datetime(2026, 1, 1, tzinfo=UTC)
+    rows = read_sources(objective, tmp_path, SECRET).rows
+    first, second, third = (row_id(row.text, row.target) for row in rows[:3])
+    made = [
+        Decision(objective="desk", row=first, action=FixAction.RELABEL, label="b", by="ann", at=at),
+        Decision(objective="desk", row=second, action=FixAction.DROP, by="ann", at=at),
+        Decision(objective="desk", row=third, action=FixAction.KEEP, by="ann", at=at),
+    ]
+    found = built(objective, tmp_path, decisions={decision.row: decision for decision in made})
+    by_text = {row.text: row for row in found.rows}
+    assert (by_text[rows[0].text].target, by_text[rows[0].text].provenance.transforms) == ("b", ("relabel:ann",))
+    assert rows[1].text not in by_text
+    assert by_text[rows[2].text].target == rows[2].target
+    assert [entry.code for entry in found.quarantined] == ["dropped"]

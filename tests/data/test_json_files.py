@@ -1,0 +1,85 @@
+"""JSON and JSON Lines files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.data import make_objective
+from tailorbird.data import SourceRows, read_sources
+from tailorbird.data.readers import json_files
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import TaskKind
+
+CELLS = [(f"message number {n}, said\nso", "ab"[n % 2]) for n in range(20)]
+
+
+def as_json() -> str:
+    return json.dumps([{"text": text, "label": label} for text, label in CELLS], indent=1)
+
+
+def read(folder: Path, path: str, kind: TaskKind = TaskKind.CLASSIFY, **source: str) -> SourceRows:
+    return read_sources(make_objective({"path": path, **source}, kind=kind), folder)
+
+
+def refused(folder: Path, path: str, **source: str) -> DataInvalid:
+    with pytest.raises(DataInvalid) as caught:
+        read(folder, path, **source)
+    assert caught.value.hint
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"text": "x"}', 1),
+        ('\n[{"text": "x", "label": "a"}\n{"text": "x"}]', 3),
+        ('[\n{"text": "x", "label": "a"},\n]', 3),
+        ('[{"text": "x",\n"label": oops}]', 2),
+        ('[{"text": "x", "label": "a"}]\n[]', 2),
+        ('[{"text": "x", "label": "a"}', 1),
+        ("[\n" + "[" * 100_000, 2),
+    ],
+)
+def test_a_broken_json_array_is_refused_with_its_line(tmp_path: Path, text: str, line: int) -> None:
+    (tmp_path / "d.json").write_text(text)
+    error = refused(tmp_path, "d.json")
+    assert (error.error_code, error.message.partition(": ")[0]) == ("broken_json", f"d.json:{line}")
+
+
+def test_elements_that_are_no_rows_are_quarantined(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text(
+        '[{"text":"x","label":"a"},\n7,\n{"text":"x","text":"y"},{"text":"z","label":' + "9" * 5000 + "}," + as_json()[1:]
+    )
+    found = read(tmp_path, "d.json")
+    assert [(entry.line, entry.code) for entry in found.quarantined] == [(2, "broken_json"), (3, "broken_json"), (3, "broken_json")]
+    assert len(found.rows) == 21
+
+
+@given(
+    st.lists(st.dictionaries(st.text(max_size=4), st.text(max_size=6) | st.integers() | st.none(), max_size=3), max_size=6),
+    st.sampled_from([None, 1]),
+)
+def test_any_json_array_is_taken_apart_as_a_parser_would(rows: list[dict[str, Any]], indent: int | None) -> None:
+    text = json.dumps(rows, indent=indent)
+    assert [record.cells for record in json_files.parse_json("d.json", text)] == rows
+
+
+@given(st.text(st.sampled_from('[]{}",:1 \nab'), max_size=40))
+def test_any_text_is_an_array_or_refused(text: str) -> None:
+    try:
+        whole = json.loads(text)
+    except ValueError:
+        whole = None
+    try:
+        records = list(json_files.parse_json("d.json", text))
+    except DataInvalid:
+        assert not isinstance(whole, list)
+    else:
+        assert isinstance(whole, list)
+        assert len(records) == len(whole)

@@ -1,0 +1,79 @@
+"""Quality rules, and the detection of languages."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.data.quality import QualityChecker, language_of
+from tailorbird.domain.curation import QualityPolicy, QualityRule
+
+R = QualityRule
+
+
+LONG = (
+    "please look into this matter of ours since it has been going on for far too long and nobody in your office has told us a thing about"
+)
+
+
+BROKEN = [
+    (R.TOO_LONG, "x " * 6000, ""),
+    (R.WRONG_LANGUAGE, "ich habe meine Karte verloren und weiß nicht wie ich sie sperren kann", ""),
+    (R.REPETITION, "helloooooooooooooooooo", ""),
+    (R.REPETITION, "buy now buy now buy now buy now buy now buy now buy now buy now buy now buy now buy now", ""),
+    (R.MARKUP, "where is my <br/> card", ""),
+    (R.MARKUP, "terms &amp; conditions", ""),
+    (R.REFUSAL, "cancel my order", "I'm sorry, but I can't assist with that request."),
+    (R.REFUSAL, "cancel my order", "As an AI language model, I have no access to orders."),
+    (R.TEMPLATE, "where is order {{Order Number}}", ""),
+    (R.TEMPLATE, "hello", "Dear [CUSTOMER NAME], it is on its way."),
+    (R.TEMPLATE, "hello", "<|assistant|> yes"),
+    (R.ROLE_ORDER, "Customer: hello\nCustomer: are you there?\nAgent: yes", ""),
+    (R.ROLE_ORDER, "Agent: yes\nCustomer: hello", ""),
+    (R.TRUNCATED, "hello", LONG + " it and we would like to have an answer from you before the end of this week, otherwise we"),
+]
+
+
+FINE = [
+    ("where is my card?", ""),
+    ("a < b and b > c", ""),
+    ("----------------------------- forwarded", ""),
+    ("Customer: hello\nAgent: hi\nCustomer: my card", ""),
+    ("cancel my order", "I can't find that order: which number does it have?"),
+    ("hi", LONG + " it."),
+    ("no no no no", ""),
+]
+
+
+@pytest.mark.parametrize(("rule", "text", "answer"), BROKEN)
+def test_a_rule_is_broken(rule: QualityRule, text: str, answer: str) -> None:
+    policy = QualityPolicy(languages=("en",), max_characters=10_000)
+    assert rule in QualityChecker(policy, answers=True).broken(text, answer)
+
+
+@pytest.mark.parametrize(("text", "answer"), FINE)
+def test_no_rule_is_broken(text: str, answer: str) -> None:
+    assert QualityChecker(QualityPolicy(languages=("en",)), answers=True).broken(text, answer) == ()
+
+
+@given(st.text(max_size=200), st.text(max_size=200))
+def test_any_row_can_be_judged(text: str, answer: str) -> None:
+    QualityChecker(QualityPolicy(languages=("en",)), answers=True).broken(text, answer)
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "what is the status of my order and when will it be here"),
+        ("de", "wie kann ich die Adresse ändern, die bei meinem Konto steht und nicht mehr stimmt"),
+        ("fr", "je ne peux pas me connecter à mon compte avec le mot de passe que vous avez envoyé"),
+        ("es", "no puedo entrar en mi cuenta con la contraseña que me han dado"),
+        ("ja", "カードをなくしました"),
+        ("ru", "где моя карта"),
+        (None, "card lost"),
+        (None, ""),
+    ],
+)
+def test_a_language_is_told_or_left_open(language: str | None, text: str) -> None:
+    assert language_of(text) == language

@@ -1,0 +1,89 @@
+"""Text files and folders of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.data import make_objective
+from tailorbird.crypto.canonical_json import digest_bytes
+from tailorbird.data import SourceRows, fingerprint_sources, read_sources
+from tailorbird.domain.errors import DataInvalid
+from tailorbird.domain.objective import TaskKind
+
+CELLS = [(f"message number {n}, said\nso", "ab"[n % 2]) for n in range(20)]
+
+
+def write_folder(folder: Path) -> None:
+    for number, (text, label) in enumerate(CELLS):
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        (folder / label / f"{number:02}.txt").write_text(text, encoding="utf-8")
+
+
+def read(folder: Path, path: str, kind: TaskKind = TaskKind.CLASSIFY, **source: str) -> SourceRows:
+    return read_sources(make_objective({"path": path, **source}, kind=kind), folder)
+
+
+def refused(folder: Path, path: str, **source: str) -> DataInvalid:
+    with pytest.raises(DataInvalid) as caught:
+        read(folder, path, **source)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_a_folder_sets_aside_what_is_no_text(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d")
+    (tmp_path / "d" / "a" / "latin.txt").write_bytes(b"caf\xe9")
+    (tmp_path / "d" / "a" / "nul.txt").write_bytes(b"a\0b")
+    (tmp_path / "d" / "a" / "picture.png").write_bytes(b"\x89PNG")
+    (tmp_path / "d" / "a" / "blank.txt").write_text(" \n")
+    (tmp_path / "d" / "no label.txt").write_text("a text without a label")
+    (tmp_path / "d" / ".hidden.txt").write_text("not a row")
+    (tmp_path / "d" / "b" / "deep").mkdir()
+    (tmp_path / "d" / "b" / "deep" / "x.TXT").write_text("\ufeffa deep one")
+    found = read(tmp_path, "d")
+    assert sorted((entry.file, entry.line, entry.code) for entry in found.quarantined) == [
+        ("d/a/blank.txt", 1, "empty_text"),
+        ("d/a/latin.txt", 1, "file_encoding"),
+        ("d/a/nul.txt", 1, "file_binary"),
+        ("d/a/picture.png", 1, "file_kind"),
+        ("d/no label.txt", 1, "missing_cell"),
+    ]
+    assert (len(found.rows), found.read) == (21, {"d": 26})
+    deep = next(row for row in found.rows if row.text == "a deep one")
+    assert (deep.target, deep.provenance.file) == ("b", "d/b/deep/x.TXT")
+    assert deep.provenance.file_digest == digest_bytes("\ufeffa deep one".encode())
+
+
+def test_the_digest_of_a_folder_covers_names_and_bytes(tmp_path: Path) -> None:
+    objective = make_objective({"path": "d"})
+    write_folder(tmp_path / "d")
+    first = fingerprint_sources(objective, tmp_path)
+    (tmp_path / "d" / "a" / "00.txt").rename(tmp_path / "d" / "b" / "00.txt")
+    second = fingerprint_sources(objective, tmp_path)
+    (tmp_path / "d" / "b" / "00.txt").write_text("other words")
+    assert len({*first.values(), *second.values(), *fingerprint_sources(objective, tmp_path).values()}) == 3
+
+
+def test_a_folder_has_no_answers_no_subjects_and_must_have_texts(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d")
+    with pytest.raises(DataInvalid, match="no answers"):
+        read(tmp_path, "d", TaskKind.GENERATE)
+    assert refused(tmp_path, "d", subject="who").error_code == "column_missing"
+    (tmp_path / "empty").mkdir()
+    assert refused(tmp_path, "empty").error_code == "file_empty"
+
+
+def test_links_do_not_lead_out_of_a_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d")
+    (tmp_path / "secret.txt").write_text("not of this folder")
+    (tmp_path / "d" / "a" / "link.txt").symlink_to(tmp_path / "secret.txt")
+    assert len(read(tmp_path, "d").rows) == 20
+
+
+def test_a_mostly_unusable_folder_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "d")
+    for number in range(30):
+        (tmp_path / "d" / f"{number}.bin").write_bytes(b"x")
+    assert refused(tmp_path, "d").message == "d: 30 of 50 rows cannot be used"

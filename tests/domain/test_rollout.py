@@ -1,0 +1,29 @@
+"""The states of a progressive rollout."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailorbird.domain.errors import Conflict
+from tailorbird.domain.rollout import OPEN, TRANSITIONS, RolloutAction, RolloutState, next_rollout_state
+
+
+@pytest.mark.parametrize("state", sorted(OPEN))
+def test_an_open_rollout_can_be_rolled_back_and_promoted(state: RolloutState) -> None:
+    assert next_rollout_state(state, RolloutAction.ROLL_BACK) is RolloutState.ROLLED_BACK
+    assert next_rollout_state(state, RolloutAction.PROMOTE) is RolloutState.PROMOTED
+
+
+@pytest.mark.parametrize("state", sorted(set(RolloutState) - OPEN))
+@pytest.mark.parametrize("action", RolloutAction)
+def test_an_ended_one_stays_as_it_is(state: RolloutState, action: RolloutAction) -> None:
+    with pytest.raises(Conflict) as refused:
+        next_rollout_state(state, action)
+    assert (refused.value.error_code, "the state is final" in refused.value.hint) == ("rollout_state", True)
+
+
+def test_a_held_one_advances_only_after_it_was_resumed() -> None:
+    with pytest.raises(Conflict, match="held cannot advance"):
+        next_rollout_state(RolloutState.HELD, RolloutAction.ADVANCE)
+    assert next_rollout_state(RolloutState.HELD, RolloutAction.RESUME) is RolloutState.RUNNING
+    assert TRANSITIONS[RolloutState.RUNNING, RolloutAction.ADVANCE] is RolloutState.RUNNING

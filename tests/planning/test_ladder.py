@@ -1,0 +1,93 @@
+"""The planned ladder: which rungs, in which order, and why."""
+
+from __future__ import annotations
+
+from support.planning import LARGE, MACHINE, POWER, inputs, objective
+from tailorbird.crypto.canonical_json import digest_of
+from tailorbird.domain.ladder import RungKind
+from tailorbird.domain.plan import Plan, RungPlan
+from tailorbird.planning import make_plan
+from tailorbird.planning.memory import training_memory
+
+
+def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:
+    return next(r for r in plan.rungs if r.rung is kind and variant in (None, r.variant))
+
+
+def test_auto_climbs_from_the_cheapest_and_says_why() -> None:
+    plan = make_plan(inputs())
+    assert [(r.rung.value, r.variant) for r in plan.rungs] == [
+        ("prompt", "zero-shot"),
+        ("lora", "r16"),
+        ("lora", "r64"),
+        ("full", "all weights"),
+        ("prompt", "few-shot"),
+        ("nearest", "8 by words"),
+    ]
+    few = make_plan(inputs(objective=objective(traffic={"per_month": 0})))
+    assert [(r.rung.value, r.variant) for r in few.rungs] == [
+        ("prompt", "zero-shot"),
+        ("prompt", "few-shot"),
+        ("lora", "r16"),
+        ("lora", "r64"),
+        ("nearest", "8 by words"),
+        ("full", "all weights"),
+    ]
+    assert [(r.rung, r.reason) for r in plan.left_out] == [
+        (RungKind.QLORA, "r16: lora fits the memory, and qlora is no better, only smaller and slower")
+    ]
+    assert plan.dev_power == (POWER,)
+    for planned in plan.rungs:
+        assert planned.reasons
+        assert all(reason.text and reason.source for reason in planned.reasons)
+        for estimate in (planned.time, planned.memory, planned.money):
+            assert 0 <= estimate.low <= estimate.likely <= estimate.high
+    assert {reason.rule for reason in rung(plan, RungKind.LORA).reasons} >= {"order", "R1", "R4", "R5", "R6", "R10", "length", "precision"}
+    assert digest_of(plan) == digest_of(make_plan(inputs()))
+
+
+def test_an_explicit_ladder_is_put_into_the_order_of_cost_and_says_so() -> None:
+    plan = make_plan(inputs(objective=objective(ladder=["full", "floor", "lora"])))
+    assert [r.rung for r in plan.rungs] == [RungKind.LORA, RungKind.FULL]
+    assert "in the order of what they cost, making and 120,000 requests together" in plan.rungs[0].reasons[0].text
+    assert plan.left_out == ()  # the floor stands beside the ladder, and is no rung to plan
+    kept = make_plan(inputs(objective=objective(ladder=["prompt", "lora", "full"])))
+    assert len(kept.rungs) == 4
+    assert kept.rungs[0].reasons[0].text.startswith("the objective asks for prompt, lora, full: all are tried")
+
+
+TIGHT = MACHINE.model_copy(update={"memory_gb": 20.0, "four_bit": True})
+
+
+RICH = {"hours": 1e6, "money": 1e6}
+
+
+def test_qlora_stands_in_where_lora_does_not_fit_the_memory() -> None:
+    plan = make_plan(inputs(base=LARGE, machine=TIGHT, objective=objective(budget=RICH)))
+    assert RungKind.QLORA in {r.rung for r in plan.rungs}
+    assert {r.rung for r in plan.left_out} == {RungKind.LORA, RungKind.FULL}
+    planned = rung(plan, RungKind.QLORA)
+    assert planned.training is not None
+    assert planned.training.method == "qlora"
+    assert any(reason.rule == "memory" and "4 bits" in reason.text for reason in planned.reasons)
+    roomy = make_plan(inputs(base=LARGE, machine=TIGHT.model_copy(update={"memory_gb": 64.0}), objective=objective(budget=RICH)))
+    lora, full = rung(roomy, RungKind.LORA), next(r for r in roomy.left_out if r.rung is RungKind.FULL)
+    assert "memory" in full.reason
+    assert lora.training is not None
+    assert training_memory(inputs(base=LARGE), planned.training).likely < 0.65 * training_memory(inputs(base=LARGE), lora.training).likely
+    assert rung(plan, RungKind.PROMPT).memory.likely <= planned.memory.likely < lora.memory.likely
+    assert planned.time.likely > lora.time.likely
+    assert planned.trained_parameters == lora.trained_parameters
+
+
+def test_a_memory_budget_asks_for_qlora_too() -> None:
+    needs = rung(make_plan(inputs()), RungKind.LORA).memory.likely
+    four_bit = MACHINE.model_copy(update={"four_bit": True})
+    plan = make_plan(inputs(machine=four_bit, objective=objective(budget={"memory_gb": needs - 0.01})))
+    assert RungKind.QLORA in {r.rung for r in plan.rungs}
+    assert RungKind.LORA not in {r.rung for r in plan.rungs}
+
+
+def test_qlora_that_is_asked_for_is_planned_beside_lora() -> None:
+    plan = make_plan(inputs(machine=TIGHT, objective=objective(ladder=["qlora", "lora"])))
+    assert [r.rung for r in plan.rungs] == [RungKind.LORA, RungKind.QLORA]

@@ -1,0 +1,35 @@
+"""Conversations folded into one text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
+from tailorbird.text.conversations import MARK, fold_turns, unfold_turns
+from tailorbird.text.prompt_rendering import messages_for, messages_for_row
+
+turns = st.lists(st.builds(Message, role=st.sampled_from(["user", "assistant", "system"]), content=st.text()), min_size=1, max_size=5)
+
+
+@given(turns)
+def test_turns_come_back(said: list[Message]) -> None:
+    assert unfold_turns(fold_turns(said)) == tuple(said)
+
+
+@given(st.text())
+def test_a_text_of_a_user_stands_for_itself(text: str) -> None:
+    said = Message(role="user", content=text)
+    assert unfold_turns(fold_turns([said])) == (said,)
+    if not text.startswith(MARK):
+        assert unfold_turns(text) == (said,)
+
+
+def test_a_model_is_given_instruction_demonstrations_and_turns() -> None:
+    prompt = PromptSpec(instruction="Answer.", demonstrations=(Demonstration(row_id="r", text="q", target="a"),))
+    turns = [("system", "Be brief."), ("user", "1"), ("assistant", "2"), ("user", "3")]
+    text = fold_turns([Message.model_validate({"role": role, "content": word}) for role, word in turns])
+    said = [(message.role, message.content) for message in messages_for_row(prompt, text)]
+    assert said[0] == ("system", "Answer.\n\nBe brief.")
+    assert [word for _, word in said[1:]] == ["q", "a", "1", "2", "3"]
+    assert messages_for_row(prompt, "plain") == messages_for(prompt, "plain")

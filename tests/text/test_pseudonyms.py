@@ -1,0 +1,18 @@
+"""Pseudonyms of subjects."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailorbird.text.pseudonyms import pseudonym
+
+
+@pytest.mark.parametrize("spelling", ["Ann Lee", "ann lee", " ANN   LEE\n", "Ａnn Lee"])
+def test_spellings_of_one_name_are_one_person(spelling: str) -> None:
+    assert pseudonym(b"key", "acme", spelling) == pseudonym(b"key", "acme", "Ann Lee")
+
+
+def test_another_key_tenant_or_name_is_another_pseudonym() -> None:
+    others = [pseudonym(b"other", "acme", "Ann"), pseudonym(b"key", "globex", "Ann"), pseudonym(b"key", "acme", "Anne")]
+    assert len({pseudonym(b"key", "acme", "Ann"), *others}) == 4
+    assert all("ann" not in found.casefold() for found in others)
