@@ -306,7 +306,8 @@ def test_a_step_that_kills_its_worker_again_and_again_is_given_up(
 def test_a_step_that_killed_two_workers_is_set_aside_with_the_reason(
     deps: Dependencies, author: Actor, objective_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailorbird.ledger.runs._WORKED", timedelta(0))
+    for ledger in ("ledger", "testing.ledger"):
+        monkeypatch.setattr(f"tailorbird.{ledger}.runs.WORKED", timedelta(0))
     run = climbing.submit(deps, author, objective_path, RunState.ACTIVE)
     moment = timedelta(0)
     for _ in range(2):
