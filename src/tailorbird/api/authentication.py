@@ -42,7 +42,7 @@ _LARGEST_MEMORY = 10_000
 
 
 @dataclass(frozen=True)
-class _Found:
+class _KeyHolder:
     """A key, and the time that the record had seen when it was looked for."""
 
     key: ApiKey
@@ -52,7 +52,7 @@ class _Found:
 @dataclass(frozen=True)
 class _Looked:
     at: float
-    found: asyncio.Task[_Found | None]
+    found: asyncio.Task[_KeyHolder | None]
 
 
 class Authenticator:
@@ -119,7 +119,7 @@ class Authenticator:
             raise _refused(f"the API key is {ended}", "ask for a new one: tailorbird key create", f"{ended}_api_key")
         return key
 
-    async def _find(self, key_id: str) -> _Found | None:
+    async def _find(self, key_id: str) -> _KeyHolder | None:
         looked = self._looked.get(key_id)
         if looked is None or time.monotonic() - looked.at > _REMEMBER or _failed(looked):
             looked = _Looked(time.monotonic(), asyncio.create_task(asyncio.to_thread(self._look, key_id)))
@@ -130,10 +130,10 @@ class Authenticator:
         # Shielded: a caller that leaves must not take the look away from the others.
         return await asyncio.shield(looked.found)
 
-    def _look(self, key_id: str) -> _Found | None:
+    def _look(self, key_id: str) -> _KeyHolder | None:
         with self._ledger.system(write=False) as system:
             key = system.tenants.key(key_id)
-            return _Found(key, system.floor.at()) if key else None
+            return _KeyHolder(key, system.floor.at()) if key else None
 
 
 def shows_api_key(request: Request) -> bool:

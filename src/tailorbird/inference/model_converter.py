@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from tailorbird.domain.errors import ModelInvalid
-from tailorbird.inference.silence_transformers import quiet
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
+from tailorbird.inference.transformers_logging import quiet
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

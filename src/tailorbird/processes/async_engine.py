@@ -55,7 +55,7 @@ class AsyncEngine:
 
     async def score(self, request: ScoreRequest) -> LabelScores:
         """Scores one prompt. Raises what the engine raises."""
-        async with _Asked(self._engine, request) as told:
+        async with _EngineCall(self._engine, request) as told:
             found = await told.get()
         if not isinstance(found, LabelScores):
             raise _error(found)
@@ -76,7 +76,7 @@ class AsyncEngine:
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[Chunk, None]:
         """One answer as it comes, the last chunk with the counts; closing the iterator ends the generation."""
-        async with _Asked(self._engine, request) as told:
+        async with _EngineCall(self._engine, request) as told:
             while True:
                 piece = await told.get()
                 if not isinstance(piece, Chunk):
@@ -90,7 +90,7 @@ class AsyncEngine:
         self._engine.close()
 
 
-class _Asked:
+class _EngineCall:
     """A request under way: what is told of it, and its end when nobody listens any more."""
 
     def __init__(self, engine: LiveEngine, request: ScoreRequest | GenerateRequest) -> None:

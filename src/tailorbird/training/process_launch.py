@@ -31,7 +31,7 @@ _PATIENCE, _INTERRUPTED = 120.0, 1.0
 def train_together(job: TrainingJob, report: ReportProgress, processes: int) -> TrainedModel:
     """As ``Trainer.train``, in ``processes`` processes. What ``report`` raises ends them all, and is passed on."""
     with _members(job, processes) as members:
-        return _Conversation(members, report).held()
+        return _MemberDialogue(members, report).held()
 
 
 @contextmanager
@@ -76,7 +76,7 @@ def _write(member: subprocess.Popen[str], line: str) -> None:
     member.stdin.flush()
 
 
-class _Conversation:
+class _MemberDialogue:
     """What members say, from a thread each, in one queue; None from a member that has ended."""
 
     def __init__(self, members: list[subprocess.Popen[str]], report: ReportProgress) -> None:

@@ -78,7 +78,7 @@ class Laps:
 
 
 @dataclass(frozen=True)
-class _Moment:
+class _ClockSample:
     """The clocks at one time, in seconds: this and ``thread``'s as in ``Reading``, threads ``ready`` so far, cores ``busy`` with anybody's
     work (None where nobody counts that), and with this process's ``own``."""
 
@@ -89,11 +89,11 @@ class _Moment:
     own: float
 
 
-def _now() -> _Moment:
-    return _Moment(time.perf_counter(), time.thread_time(), _threads_ready.seconds(), _busy(), time.process_time())
+def _now() -> _ClockSample:
+    return _ClockSample(time.perf_counter(), time.thread_time(), _threads_ready.seconds(), _busy(), time.process_time())
 
 
-def _since(then: _Moment) -> ClockReading:
+def _since(then: _ClockSample) -> ClockReading:
     now = _now()
     others = math.inf if now.busy is None or then.busy is None else max(0.0, now.busy - then.busy - (now.own - then.own))
     return ClockReading(now.at - then.at, now.thread - then.thread, max(0.0, now.ready - then.ready), torch.get_num_threads(), others)

@@ -1,4 +1,4 @@
-"""Quiet mode for transformers: no progress bars or advice while it reads a model."""
+"""Quiet logging of transformers: no progress bars or advice while it reads a model."""
 
 from __future__ import annotations
 
