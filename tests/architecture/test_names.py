@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "src" / "tailorbird"
 
 #: Standard nouns that end in -ing: activities that have no other name (model training, traffic monitoring, prompt rendering),
-#: techniques (sequence packing, weight sharding, code signing), and the wiring of a composition root.
+#: techniques (constrained decoding, code signing), and the wiring of a composition root.
 STANDARD_NOUNS = frozenset({
     *("monitoring", "planning", "reporting", "serving", "testing", "training"),
     *("decoding", "mapping", "packing", "paging", "parsing", "ranking", "rendering", "sampling", "scheduling", "scoring"),
@@ -24,7 +24,7 @@ STANDARD_NOUNS = frozenset({
 #: Module names that recur within one package, to be mended: the native pass is the counterpart of the package of forward passes.
 RECURRING_NAMES = frozenset({("inference", "forward"), ("usecases", "evidence"), ("usecases", "rollouts")})
 #: Class names that recur, to be mended.
-RECURRING_CLASSES = frozenset({"_Asked", "_Conversation", "_Found", "_Lines", "_Moment"})
+RECURRING_CLASSES = frozenset({"_Lines"})
 #: Names that say nothing of what a file holds.
 EMPTY_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "shared", "stuff", "tools", "util", "utils"})
 

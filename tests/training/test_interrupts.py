@@ -213,7 +213,7 @@ def test_what_fails_beside_is_raised_and_another_thread_does_it_itself() -> None
 
 def test_a_team_that_does_not_end_soon_after_an_interruption_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_launch, "_INTERRUPTED", 0.01)
-    conversation = process_launch._Conversation([], lambda _: None)
+    conversation = process_launch._MemberDialogue([], lambda _: None)
     conversation._ended = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         conversation.held()

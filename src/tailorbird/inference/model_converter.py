@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.inference.text.tokenizer_check import check_tokenizer
-from tailorbird.inference.transformers_logging import quiet
+from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.system.sandbox import SandboxJob, SandboxLimits, stream
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -18,7 +18,7 @@ from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
 from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.inference.transformers_logging import quiet
+from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.ports.encoder import Encoder, Vectors
 from tailorbird.ports.engine import Embeddings, Ranked, Residency
 from tailorbird.text.search_index import SearchIndex

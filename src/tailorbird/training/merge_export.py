@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.plan import LoraSettings
@@ -29,7 +29,7 @@ _COMPANIONS = ("*.json", "*.jinja", "*.model", "*.txt")
 #: The largest mean divergence, in nats a token, that rounding explains: far below what moves an answer.
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 1e-2}
 #: transformers leaves these functions untyped.
-_logging: Any = transformers_logging
+_logging: Any = transformers_verbosity
 _PREFIX = "base_model.model."
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.training.batches import Packed
@@ -22,7 +22,7 @@ from tailorbird.training.tree_attention import TREE_ATTENTION, install_tree_atte
 _NO_MASK = torch.empty(1, 1, 0, 0)
 
 #: transformers leaves these functions untyped.
-_logging: Any = transformers_logging
+_logging: Any = transformers_verbosity
 
 Precision = Literal["bf16", "fp32"]
 TYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput, ModelInvalid
-from tailorbird.inference.transformers_logging import quiet
+from tailorbird.inference.transformers_verbosity import quiet
 
 Precision = Literal["auto", "bf16", "fp32", "int8"]
 #: What is computed in; ``int8`` holds the weights of linear layers in eight bits and computes in bf16.

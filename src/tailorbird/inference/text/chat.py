@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
-from tailorbird.inference.transformers_logging import quiet
+from tailorbird.inference.transformers_verbosity import quiet
 from tailorbird.text.chat_templates import render
 from tailorbird.text.prompt_rendering import PromptPiece, quoted, render_pieces, token_ids
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging as transformers_verbosity
 
 from tailorbird.domain.preflight import PreflightFinding
 from tailorbird.training.batches import pack
@@ -29,7 +29,7 @@ _ROWS, _LAYERS = 8, 2
 TOLERANCE = 1e-3
 _CPU = torch.device("cpu")
 #: transformers leaves these functions untyped.
-_logging: Any = transformers_logging
+_logging: Any = transformers_verbosity
 
 
 def gradient_error(subject: PreflightContext) -> float:

@@ -1,4 +1,4 @@
-"""Quiet logging of transformers: no progress bars or advice while it reads a model."""
+"""Verbosity of transformers: no progress bars or advice while it reads a model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from transformers.utils import logging as transformers_logging
+from transformers.utils import logging as transformers_verbosity
 
 #: transformers leaves some of these functions untyped.
-_logging: Any = transformers_logging
+_logging: Any = transformers_verbosity
 
 
 @contextlib.contextmanager
