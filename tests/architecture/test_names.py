@@ -22,7 +22,7 @@ STANDARD_NOUNS = frozenset({
     *("sharding", "shipping", "signing", "streaming", "timing", "tracking", "tuning", "wiring"),
 })  # fmt: skip
 #: Module names that recur within one package, to be mended: the native pass is the counterpart of the package of forward passes.
-RECURRING_NAMES = frozenset({("inference", "forward"), ("usecases", "evidence"), ("usecases", "rollouts")})
+RECURRING_NAMES = frozenset({("inference", "forward"), ("usecases", "rollouts")})
 #: Class names that recur, to be mended.
 RECURRING_CLASSES = frozenset({"_Lines"})
 #: Names that say nothing of what a file holds.

@@ -19,7 +19,7 @@ from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.reporting import evidence_html, evidence_markdown, ladder_reasons
 from tailorbird.testing import MemoryEngine, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
-from tailorbird.usecases.climb.evidence import plateau_text
+from tailorbird.usecases.climb.measurement import plateau_text
 from tailorbird.usecases.runs.evidence import show_evidence
 from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.submit import adapt

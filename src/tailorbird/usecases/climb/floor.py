@@ -26,7 +26,7 @@ from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.text.linear_classifier import ENCODER, write_linear
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.evidence import costs_of, examine, headline, limited_concurrency, weigh, with_served, with_shift
+from tailorbird.usecases.climb.measurement import costs_of, examine, headline, limited_concurrency, weigh, with_served, with_shift
 from tailorbird.usecases.climb.metric_spec import against
 from tailorbird.usecases.climb.snapshot_and_plan import planned
 from tailorbird.usecases.dependencies import Progress

@@ -15,9 +15,9 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.usecases.audit_events import Facts
 from tailorbird.usecases.climb import regression_limits
-from tailorbird.usecases.climb.evidence import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.experiment_tracking import tracked
 from tailorbird.usecases.climb.floor import floor_climb, floor_is_rung, floor_remark, refused_floor
+from tailorbird.usecases.climb.measurement import compared_on_shifted, costs_of, examine, remarks_of
 from tailorbird.usecases.climb.metric_spec import against, comparison_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.climb.snapshot_and_plan import planned

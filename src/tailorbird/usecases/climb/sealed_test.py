@@ -14,8 +14,8 @@ from tailorbird.domain.release import Dossier, Release, ReleaseAction, ReleaseSt
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.usecases.audit_events import Facts, record, remark
-from tailorbird.usecases.climb.evidence import examine
 from tailorbird.usecases.climb.incumbent import against_incumbent
+from tailorbird.usecases.climb.measurement import examine
 from tailorbird.usecases.climb.metric_spec import question_of, unlike
 from tailorbird.usecases.climb.regression_limits import carried
 from tailorbird.usecases.climb.rungs import after_look

@@ -1,4 +1,4 @@
-"""Evidence of a candidate: predictions by the serving engine, metrics with intervals, the shifted part of the data, and remarks."""
+"""Measurement of a candidate: predictions by the serving engine, metrics with intervals, the shifted part of the data, and remarks."""
 
 from __future__ import annotations
 
