@@ -67,8 +67,8 @@ def own(count: int, memory_mb: int = 4096, later: int = 0) -> Iterator[Own]:
         _, secret = house.key()
         ports = free_port(), free_port()
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path]), "TAILORBIRD_ENGINE_MEMORY_MB": str(memory_mb)}
-        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(ports[1])]
+        paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(ROOT / "tests"), *sys.path])}
+        engine = [sys.executable, str(HERE / "own_engine.py"), folder, str(ports[1]), str(memory_mb)]
         gateway = [sys.executable, str(HERE / "own_gateway.py"), folder, *map(str, ports)]
         with process(engine, f"{urls[1]}/healthz", ENGINE_SECRET, **paths), process(gateway, f"{urls[0]}/readyz", secret, **paths):
             yield Own(urls[0], secret, urls[1], house, releases)

@@ -1,4 +1,4 @@
-"""Our engine process on plain folders: ``own_engine.py WORKSPACE PORT``; which release is which folder stands in servables.json."""
+"""Our engine process on plain folders: ``own_engine.py WORKSPACE PORT MEMORY_MB``; which release is which folder stands in servables.json."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def admit(house: House, request: LoadRequest) -> Servable:
 
 def open_engine() -> LiveEngine:
     # Imported late: what the process sets for torch's threads must be set before torch is imported.
-    return import_module("tailorbird.inference").open_engine()  # type: ignore[no-any-return]
+    return import_module("tailorbird.inference").open_engine(memory_mb=int(sys.argv[3]))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

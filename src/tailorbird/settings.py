@@ -53,13 +53,15 @@ class Settings(Value):
 
     ``database`` is an SQLAlchemy URL, ``artifacts`` an fsspec URL or path; empty means inside the workspace. ``tenant`` and ``identity``
     are who acts when a command does not say. ``engine`` runs the models: our own, or the server at ``engine_url``, which calls the base
-    ``engine_model``. ``keep_former_seconds`` is how long a replaced release stays loaded. ``checkpoints`` and ``alerts`` name who is told
-    (``webhook_secret`` signs what is sent); ``trusted_proxies`` are addresses or networks; ``public_urls`` are addresses by which the
-    server is known beside those that it listens on. ``training_processes`` is how many train together (0: one for each GPU), ``tracking``
-    where the metrics of training are shown; ``judge_kappa`` the agreement with people from which on a judge model counts.
-    ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder; ``model_cache`` is where converted base models lie
-    (empty: in the user's cache folder, for all workspaces). ``credentials`` are options of storages' clients, by the name that places of
-    tenants know them by. Paths are relative to the workspace.
+    ``engine_model``. Our own computes in ``engine_precision`` by ``engine_kernels``, with ``engine_memory_mb`` for weights (0: half of
+    the machine's) and ``engine_kv_mb`` for keys and values of each set of weights. ``keep_former_seconds`` is how long a replaced release
+    stays loaded. ``checkpoints`` and ``alerts`` name who is told (``webhook_secret`` signs what is sent); ``trusted_proxies`` are
+    addresses or networks; ``public_urls`` are addresses by which the server is known beside those that it listens on.
+    ``training_processes`` is how many train together (0: one for each GPU), ``training_sharding`` whether they divide the model among
+    them (auto: where memory asks for it), ``tracking`` where the metrics of training are shown; ``judge_kappa`` the agreement with people
+    from which on a judge model counts. ``fetch_encoder``: the first plan that could use it fetches the catalogue's encoder;
+    ``model_cache`` is where converted base models lie (empty: in the user's cache folder, for all workspaces). ``credentials`` are
+    options of storages' clients, by the name that places of tenants know them by. Paths are relative to the workspace.
     ``docs/operations.md`` explains each.
     """
 
@@ -79,6 +81,10 @@ class Settings(Value):
     engine_url: str = ""
     engine_model: str = ""
     engine_key: str = ""
+    engine_precision: Literal["auto", "bf16", "fp32", "int8"] = "auto"
+    engine_kernels: Literal["auto", "native", "plain"] = "auto"
+    engine_memory_mb: Annotated[int, Field(ge=0)] = 0
+    engine_kv_mb: Annotated[int, Field(gt=0)] = 1024
     keep_former_seconds: float = 600.0
     checkpoints: Texts = ()
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 60.0
@@ -87,6 +93,7 @@ class Settings(Value):
     webhook_secret: str = ""
     disk_warning_mb: Annotated[int, Field(ge=0)] = 200
     training_processes: Annotated[int, Field(ge=0)] = 0
+    training_sharding: Literal["auto", "always", "never"] = "auto"
     tracking: Texts = ()
     tracking_token: str = ""
     judge_kappa: Annotated[float, Field(gt=0, le=1)] = 0.4

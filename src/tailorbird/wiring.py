@@ -43,8 +43,8 @@ def open_dependencies(settings: Settings, *, migrate: bool = True) -> Dependenci
         artifacts=open_artifacts(settings.artifacts_url, settings.workspace / "cache"),
         clock=SystemClock(),
         workspace=settings.workspace,
-        trainer=cache(lambda: _trainer(settings.training_processes)),
-        engine=cache(_engine),
+        trainer=cache(lambda: _trainer(settings)),
+        engine=cache(lambda: _engine(settings)),
         model_reader=cache(_model_reader),
         encoder=cache(_encoder),
         prices=settings.prices,
@@ -140,13 +140,16 @@ def _tracker(given: str, settings: Settings) -> Tracker:
     return tracker
 
 
-def _trainer(processes: int) -> Trainer:
-    trainer: Trainer = _part("trainer", "torch")(processes)
+def _trainer(settings: Settings) -> Trainer:
+    trainer: Trainer = _part("trainer", "torch")(settings.training_processes, settings.training_sharding)
     return trainer
 
 
-def _engine() -> LocalEngine:
-    engine: LocalEngine = _part("engine", "torch")()
+def _engine(settings: Settings) -> LocalEngine:
+    open_engine = _part("engine", "torch")
+    engine: LocalEngine = open_engine(
+        settings.engine_precision, settings.engine_kernels, memory_mb=settings.engine_memory_mb, kv_mb=settings.engine_kv_mb
+    )
     return engine
 
 

@@ -79,19 +79,15 @@ def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> No
 
 #: Where the environment is read besides ``settings.py``, and why.
 ENVIRONMENT_READERS = {
-    "cli/main.py": "the server that a command asks, handed to the verbs",
+    "cli/main.py": "whether the shell asks for completions",
     "data/readers/remote.py": "Azure's connection string, as its client reads it",
     "inference/native/library.py": "the compiler (CXX) and the user's cache folder (XDG)",
     "processes/engine_process.py": "the secret shared with the gateway, handed on and removed when read; OpenMP's waiting policy",
     "system/sandbox/client.py": "hands a few variables to a confined process",
-    "training/process_group.py": "rank and size of the process group (torch.distributed); TAILORBIRD_SHARD",
+    "training/process_group.py": "rank and size of the process group (torch.distributed)",
     "training/process_launch.py": "hands its environment to the processes of a group",
     "training/trainer.py": "size of the process group",
     "training/worker_main.py": "rank in the process group",
-    # To become settings:
-    "inference/forward/weights.py": "TAILORBIRD_PRECISION, TAILORBIRD_ENGINE_MEMORY_MB",
-    "inference/forward_factory.py": "TAILORBIRD_KERNELS",
-    "inference/worker.py": "TAILORBIRD_ENGINE_KV_MB",
 }
 
 

@@ -6,7 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,23 +18,29 @@ from tailorbird import __version__
 from tailorbird.domain.errors import InvalidInput, ModelInvalid, NotFound
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.inference import forward_factory, open_engine
+from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Precision, read_weights
+from tailorbird.inference.forward_factory import memory_budget
 from tailorbird.inference.text.chat import ChatFormat
 
 
-def test_the_fingerprint_names_what_could_change_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_names_what_could_change_a_number() -> None:
     assert open_engine("fp32").fingerprint().startswith(f"tailorbird-{__version__} torch-")
-    monkeypatch.setenv("TAILORBIRD_PRECISION", "bf16")
-    assert open_engine().fingerprint().split()[-3] == "bf16"
+    assert open_engine("bf16").fingerprint().split()[-3] == "bf16"
     assert open_engine("fp32").fingerprint().split()[-3] == "fp32"
-    monkeypatch.setenv("TAILORBIRD_PRECISION", "int3")
-    with pytest.raises(InvalidInput):
-        open_engine()
+    with pytest.raises(InvalidInput, match="int3"):
+        open_engine(cast(Any, "int3"))
 
 
-def test_auto_is_the_same_at_every_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TAILORBIRD_PRECISION", raising=False)
+def test_auto_is_the_same_at_every_start() -> None:
     assert open_engine().fingerprint() == open_engine().fingerprint()
+
+
+def test_memory_is_bounded_as_asked() -> None:
+    engine = open_engine("fp32", "plain", memory_mb=300, kv_mb=2)
+    assert isinstance(engine, TorchEngine)
+    assert engine.state().memory_budget == 300 * 2**20
+    assert open_engine("fp32").state().memory_budget == memory_budget()
 
 
 def test_a_base_is_read_once_and_freed_with_its_last_servable(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,11 +99,9 @@ def house(request: pytest.FixtureRequest, make_model: MakeModel, tmp_path_factor
         write_adapter(base, folder, seed=seed)
     weights = load_file(folders[1] / "adapter_model.safetensors")
     save_file({name: torch.full_like(tensor, float("nan")) for name, tensor in weights.items()}, folders[1] / "adapter_model.safetensors")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TAILORBIRD_KERNELS", request.param)
-        engine = open_engine("fp32" if request.param == "plain" else "bf16")
-        yield House(engine, base, *folders)
-        engine.close()
+    engine = open_engine("fp32" if request.param == "plain" else "bf16", request.param)
+    yield House(engine, base, *folders)
+    engine.close()
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-300, 1e-45, 1e-38, 1e-7])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -19,8 +19,8 @@ from tailorbird.domain.prompt import Sampling
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.inference import open_engine, worker
 from tailorbird.inference.forward.batch import Part, build_batch
-from tailorbird.inference.forward.weights import place
-from tailorbird.inference.forward_factory import reader_of_adapters, reader_of_decoders
+from tailorbird.inference.forward.weights import Precision, place
+from tailorbird.inference.forward_factory import Kernels, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.native import library
 from tailorbird.ports.engine import Chunk, GenerateRequest, LocalEngine, Told
 from tailorbird.text.search_index import write_index
@@ -247,11 +247,11 @@ native = pytest.mark.skipif(library.why_not() is not None, reason="the native pa
 
 
 @native
-def test_the_native_pass_is_as_near_to_fp32_as_torch_in_bf16(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_native_pass_is_as_near_to_fp32_as_torch_in_bf16(family: tuple[Path, list[Path]]) -> None:
     prompts, found = [conversation(text) for text in TEXTS], dict[str, list[float]]()
-    for name, kernels in (("fp32", "auto"), ("bf16", "native"), ("bf16", "plain")):
-        monkeypatch.setenv("TAILORBIRD_KERNELS", kernels)
-        engine = open_engine("fp32" if name == "fp32" else "bf16")
+    ways: tuple[tuple[Precision, Kernels], ...] = (("fp32", "auto"), ("bf16", "native"), ("bf16", "plain"))
+    for precision, kernels in ways:
+        engine = open_engine(precision, kernels)
         assert kernels == "auto" or engine.fingerprint().endswith(kernels)
         ids = loaded(family, engine)
         found[kernels] = [nats for each in ids for score in engine.score(each, prompts, LABELS) for nats in score.log_probabilities]
@@ -274,7 +274,7 @@ def test_a_row_each_is_as_near_to_fp32_too(family: tuple[Path, list[Path]]) -> N
     assert 0 < off["native"] < 1.1 * off["plain"]
 
 
-def test_eight_bits_hold_less_and_say_nearly_the_same(family: tuple[Path, list[Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eight_bits_hold_less_and_say_nearly_the_same(family: tuple[Path, list[Path]]) -> None:
     def hidden(precision: Literal["fp32", "bf16", "int8"]) -> tuple[torch.Tensor, int]:
         forward = reader_of_decoders(place(precision), "plain")(family[0])
         adapters = [None, *(reader_of_adapters(folder, forward) for folder in family[1])]
@@ -285,8 +285,7 @@ def test_eight_bits_hold_less_and_say_nearly_the_same(family: tuple[Path, list[P
     off = [float((found - exact).norm() / exact.norm()) for found in (half, eighth)]
     assert 0 < off[0] < off[1] < 0.05
     assert in_int8 < in_bf16
-    monkeypatch.setenv("TAILORBIRD_PRECISION", "int8")
-    assert " int8 " in open_engine().fingerprint()
+    assert " int8 " in open_engine("int8").fingerprint()
 
 
 @pytest.mark.slow
@@ -305,13 +304,11 @@ def test_the_real_model_in_eight_bits(base_model_folder: Path) -> None:
     assert in_int8 < 0.32 * in_fp32
 
 
-def test_kernels_that_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TAILORBIRD_KERNELS", "quantum")
-    with pytest.raises(InvalidInput):
-        open_engine("fp32")
-    monkeypatch.setenv("TAILORBIRD_KERNELS", "native")
+def test_kernels_that_are_none() -> None:
+    with pytest.raises(InvalidInput, match="quantum"):
+        open_engine("fp32", cast(Any, "quantum"))
     with pytest.raises(InvalidInput, match="fp32"):
-        open_engine("fp32")
+        open_engine("fp32", "native")
 
 
 def test_what_is_not_loaded_is_refused_at_once(family: tuple[Path, list[Path]]) -> None:

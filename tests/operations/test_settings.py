@@ -2,15 +2,61 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tailorbird import wiring
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.settings import LEFT_OUT, Settings, load_settings, portable_settings, save_settings
 from tailorbird.wiring import open_dependencies
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+
+
+def test_no_other_variable_of_the_environment_is_read_than_those_documented() -> None:
+    """Every ``os.environ[NAME]``, ``.get``, ``.pop``, ``.setdefault`` and ``getenv`` of the sources, by name."""
+    named = set(re.findall(r"`([A-Z][A-Z_]+)`", PAGE.read_text()))
+    for path in (PAGE.parents[1] / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        constants = {
+            ast.unparse(one.targets[0]): one.value.value
+            for one in tree.body
+            if isinstance(one, ast.Assign) and isinstance(one.value, ast.Constant)
+        }
+        for node in ast.walk(tree):
+            key = None
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "os.environ":
+                key = node.slice
+            elif isinstance(node, ast.Call) and re.fullmatch(r"os\.(environ\.(get|pop|setdefault)|getenv)", ast.unparse(node.func)):
+                key = node.args[0]
+            if key is not None:
+                name = key.value if isinstance(key, ast.Constant) else constants.get(ast.unparse(key))
+                assert name in named, f"{path}:{node.lineno}: {ast.unparse(key)}"
+
+
+def test_the_engine_and_the_trainer_are_opened_as_the_settings_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_settings(tmp_path, {"engine_kernels": "plain", "engine_kv_mb": 64, "training_processes": 2})
+    given: dict[str, tuple[tuple[object, ...], dict[str, object]]] = {}
+    opened = wiring._part
+
+    def part(port: str, name: str) -> Callable[..., object]:
+        if port not in ("engine", "trainer"):
+            return opened(port, name)
+        return lambda *words, **named: given.setdefault(port, (words, named))
+
+    monkeypatch.setattr(wiring, "_part", part)
+    environment = {"TAILORBIRD_ENGINE_PRECISION": "int8", "TAILORBIRD_ENGINE_MEMORY_MB": "512", "TAILORBIRD_TRAINING_SHARDING": "never"}
+    deps = wiring.open_dependencies(load_settings(tmp_path, environment))
+    deps.engine()
+    deps.trainer()
+    assert given == {"engine": (("int8", "plain"), {"memory_mb": 512, "kv_mb": 64}), "trainer": ((2, "never"), {})}
+    deps.ledger.close()
 
 
 def test_lists_come_from_the_file_or_with_commas_from_the_environment(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,8 +29,7 @@ def in_team(job: TrainingJob, folder: Path, *, divided: bool, end_after: int = -
     path.write_text(job.model_dump_json(), encoding="utf-8")
     script = Path(__file__).parents[1] / "support" / "train_in_team.py"
     said = subprocess.run(
-        [sys.executable, str(script), str(path), str(end_after)],
-        env=os.environ | {"TAILORBIRD_SHARD": "1" if divided else "0"},
+        [sys.executable, str(script), str(path), str(end_after), "always" if divided else "never"],
         capture_output=True,
         text=True,
         timeout=500,
@@ -84,13 +82,13 @@ def test_a_member_that_is_killed_ends_the_run_with_what_to_do(make_job: MakeJob,
     assert (said["raised"], said["code"]) == ("Unavailable", "member_lost")
 
 
-def test_weights_are_divided_where_one_process_cannot_hold_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_divided_where_one_process_cannot_hold_them() -> None:
     team = ProcessGroup()
     assert not is_divided(80.0, 1.0, team), "nobody to divide with"
     team.size = 2
     assert [is_divided(needed, 24.0, team) for needed in (4.0, 20.0)] == [False, True]
-    monkeypatch.setenv("TAILORBIRD_SHARD", "0")
-    assert not is_divided(20.0, 24.0, team)
+    assert not is_divided(20.0, 24.0, team, "never")
+    assert is_divided(4.0, 24.0, team, "always")
 
 
 def test_a_team_of_one_changes_nothing() -> None:

@@ -14,8 +14,10 @@ from typing import Literal
 
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Precision
+from tailorbird.inference.forward_factory import Kernels
 from tailorbird.inference.model_converter import TransformersReader
 from tailorbird.inference.retrieval import TorchEncoder
+from tailorbird.inference.worker import KV_MB
 from tailorbird.ports.encoder import Encoder
 from tailorbird.ports.engine import LocalEngine
 from tailorbird.ports.model_reader import ModelReader
@@ -23,9 +25,13 @@ from tailorbird.ports.model_reader import ModelReader
 __all__ = ["open_encoder", "open_engine", "open_model_reader"]
 
 
-def open_engine(precision: Precision = "auto") -> LocalEngine:
-    """An engine with nothing loaded, safe to call from several threads. ``auto`` takes bf16 where the processor multiplies it faster."""
-    return TorchEngine(precision)
+def open_engine(precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB) -> LocalEngine:
+    """An engine with nothing loaded, safe to call from several threads.
+
+    ``precision``: ``auto`` is bf16 where the processor multiplies it faster. ``kernels``: ``auto`` is the native pass where it can be had.
+    ``memory_mb`` is for weights (0: half of the machine's memory), ``kv_mb`` for keys and values of each set of weights.
+    """
+    return TorchEngine(precision, kernels, memory_mb=memory_mb, kv_mb=kv_mb)
 
 
 def open_encoder() -> Encoder:

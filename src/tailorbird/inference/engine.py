@@ -20,11 +20,11 @@ from tailorbird.inference.admission import Followed, RequestAdmission, Tell
 from tailorbird.inference.baselines import Baselines
 from tailorbird.inference.blocking_call import BlockingCall
 from tailorbird.inference.forward.weights import Precision, fingerprint, place
-from tailorbird.inference.forward_factory import computed_by, memory_budget, reader_of_adapters, reader_of_decoders
+from tailorbird.inference.forward_factory import Kernels, computed_by, memory_budget, reader_of_adapters, reader_of_decoders
 from tailorbird.inference.jobs import likelihood_of
 from tailorbird.inference.registry import Registry
 from tailorbird.inference.retrieval import Lookups, TorchEncoder
-from tailorbird.inference.worker import EngineWorker
+from tailorbird.inference.worker import KV_MB, EngineWorker
 from tailorbird.ports.engine import (
     Chunk,
     Embeddings,
@@ -44,20 +44,20 @@ Conversation = Sequence[Message]
 class TorchEngine:
     """An ``Engine`` and a ``LiveEngine`` on torch. Thread-safe."""
 
-    def __init__(self, precision: Precision = "auto") -> None:
+    def __init__(self, precision: Precision = "auto", kernels: Kernels = "auto", *, memory_mb: int = 0, kv_mb: int = KV_MB) -> None:
         self._placement = place(precision)
-        self._kernels = computed_by(self._placement)
+        self._kernels = computed_by(self._placement, kernels)
         readers = (reader_of_decoders(self._placement, self._kernels), reader_of_adapters)
         self._lookups, self._looking = Lookups(TorchEncoder()), threading.Lock()
         self._floors = Baselines(TorchEncoder())
         self._registry = Registry(
             readers,
-            memory_budget(),
+            memory_budget(memory_mb),
             freed=lambda loaded: self._worker.forget(loaded.salt),
             put_out=lambda gone: self._worker.drop_lane(gone),
             beside=lambda: self._lookups.nbytes + self._floors.nbytes,
         )
-        self._worker = EngineWorker(self._registry)
+        self._worker = EngineWorker(self._registry, kv_mb)
         self._intake = RequestAdmission(self._registry, self._worker)
 
     def load(self, servable: Servable, *, pinned: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 
@@ -45,14 +45,16 @@ class Forward(Protocol):
         ...
 
 
-def computed_by(placement: Placement) -> str:
-    """``native`` or ``plain``. TAILORBIRD_KERNELS asks for one of them; by default the native pass is taken where it can be.
+Kernels = Literal["auto", "native", "plain"]
+
+
+def computed_by(placement: Placement, asked: Kernels = "auto") -> str:
+    """``native`` or ``plain``, as ``asked``; ``auto`` takes the native pass where it can be had.
 
     Raises InvalidInput for another word, or where the native pass is asked for and cannot be had.
     """
-    asked = os.environ.get("TAILORBIRD_KERNELS", "auto")
-    if asked not in ("auto", "native", "plain"):
-        raise InvalidInput(f"there are no kernels {asked!r}", "set TAILORBIRD_KERNELS to native, plain or auto", code="kernels")
+    if asked not in get_args(Kernels):
+        raise InvalidInput(f"there are no kernels {asked!r}", "set engine_kernels to native, plain or auto", code="kernels")
     why_not = None
     if placement.precision != "bf16" or placement.device.type != "cpu":
         why_not = f"they compute bf16 on the processor, not {placement.precision} on {placement.device.type}"
@@ -60,7 +62,7 @@ def computed_by(placement: Placement) -> str:
         return "plain"
     why_not = why_not or library.why_not()
     if why_not and asked == "native":
-        raise InvalidInput(f"the native kernels cannot be used: {why_not}", "unset TAILORBIRD_KERNELS", code="kernels")
+        raise InvalidInput(f"the native kernels cannot be used: {why_not}", "set engine_kernels to auto", code="kernels")
     return "plain" if why_not else "native"
 
 
@@ -71,7 +73,7 @@ def forward_of(model: Any, kernels: str, placement: Placement) -> Forward:
     return TorchForward(model, eight_bits=placement.eight_bits)
 
 
-#: The share of the machine's memory that weights may take, unless TAILORBIRD_ENGINE_MEMORY_MB says otherwise.
+#: The share of the machine's memory that weights may take, unless the settings say otherwise.
 _SHARE = 0.5
 
 
@@ -86,9 +88,6 @@ def reader_of_adapters(folder: Path, decoder: Any) -> Any:
     return forward.adapt(read_adapter(folder, forward.linears, forward.layers))
 
 
-def memory_budget() -> int:
-    """Bytes that weights may take."""
-    asked = os.environ.get("TAILORBIRD_ENGINE_MEMORY_MB")
-    if asked:
-        return int(asked) * 2**20
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * _SHARE)
+def memory_budget(memory_mb: int = 0) -> int:
+    """Bytes that weights may take: ``memory_mb`` megabytes, or with 0 a share of the machine's memory."""
+    return memory_mb * 2**20 or int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * _SHARE)

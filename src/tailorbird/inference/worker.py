@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -57,15 +56,15 @@ class StepWatchdog:
 _IDLE = 2.0
 #: Seconds after which a lane that could compute nothing is looked at again.
 _STUCK = 0.05
-#: Megabytes for keys and values of each set of weights, unless TAILORBIRD_ENGINE_KV_MB says otherwise. Pages are used as they are needed.
-_KV_MB = 1024
+#: Megabytes for keys and values of each set of weights, unless the settings say otherwise. Pages are used as they are needed.
+KV_MB = 1024
 
 
 class EngineWorker:
     """Computes jobs. Thread-safe: the registry's lock is its lock too, so that neither waits for the other."""
 
-    def __init__(self, registry: Registry) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, kv_mb: int = KV_MB) -> None:
+        self._registry, self._kv_bytes = registry, kv_mb * 2**20
         self._limits = SchedulerLimits(waiting=WAITING, waiting_each=WAITING_EACH)
         self._lanes: dict[int, ModelRunner] = {}
         self._parked: list[tuple[Loaded, EngineJob]] = []
@@ -141,7 +140,7 @@ class EngineWorker:
     def _lane(self, loaded: Loaded) -> ModelRunner:
         forward: Forward = loaded.decoder.content
         if id(forward) not in self._lanes:
-            self._lanes[id(forward)] = ModelRunner(forward, _kv_bytes(), self._limits)
+            self._lanes[id(forward)] = ModelRunner(forward, self._kv_bytes, self._limits)
         return self._lanes[id(forward)]
 
     def _check_queue(self, loaded: Loaded, job: EngineJob) -> None:
@@ -182,7 +181,7 @@ class EngineWorker:
         if not lane.scheduler.fits(job.sequence):
             raise InvalidInput(
                 f"{job.sequence.longest} tokens are more than the engine's memory for keys and values holds",
-                "ask for fewer tokens, or set TAILORBIRD_ENGINE_KV_MB higher",
+                "ask for fewer tokens, or raise the setting engine_kv_mb",
                 code="prompt_too_long",
             )
         lane.add(job)
@@ -255,7 +254,3 @@ class EngineWorker:
             if prompt and part.start == sequence.cached:
                 self._counts["prefix_queries"] += sequence.prompt
                 self._counts["prefix_hits"] += sequence.cached
-
-
-def _kv_bytes() -> int:
-    return int(os.environ.get("TAILORBIRD_ENGINE_KV_MB") or _KV_MB) * 2**20

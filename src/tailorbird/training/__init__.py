@@ -8,11 +8,15 @@ Must not know: why this job was chosen, tenants, releases.
 """
 
 from tailorbird.ports.trainer import Trainer
+from tailorbird.training.process_group import Sharding
 from tailorbird.training.trainer import TorchTrainer
 
 __all__ = ["open_trainer"]
 
 
-def open_trainer(processes: int = 1) -> Trainer:
-    """The trainer of this process; a job is trained by ``processes`` together, 0 for one on each CUDA device. Nothing is read yet."""
-    return TorchTrainer(processes)
+def open_trainer(processes: int = 1, sharding: Sharding = "auto") -> Trainer:
+    """The trainer of this process; a job is trained by ``processes`` together, 0 for one on each CUDA device. Nothing is read yet.
+
+    ``sharding``: whether several processes divide the model among them; ``auto`` where memory asks for it.
+    """
+    return TorchTrainer(processes, sharding)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import distributed
@@ -73,16 +73,15 @@ def _join() -> None:
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
 
 
-#: Says it by hand: 1 shards, 0 never does.
-_ASKED = "TAILORBIRD_SHARD"
+#: Whether processes divide the model among them; ``auto``: where one process cannot hold it.
+Sharding = Literal["auto", "always", "never"]
 #: Share of the free memory that weights, gradients and moments may take before they are divided.
 _SHARE = 0.6
 
 
-def is_divided(needed_gib: float, free_gib: float, team: ProcessGroup) -> bool:
+def is_divided(needed_gib: float, free_gib: float, team: ProcessGroup, asked: Sharding = "auto") -> bool:
     """Whether ``team`` divides a model whose weights, gradients and moments take ``needed_gib`` in every process that holds them whole."""
-    asked = os.environ.get(_ASKED, "")
-    return team.size > 1 and (asked == "1" if asked else needed_gib > _SHARE * free_gib)
+    return team.size > 1 and (needed_gib > _SHARE * free_gib if asked == "auto" else asked == "always")
 
 
 def divide_model(model: Any, team: ProcessGroup, device: torch.device) -> None:

@@ -22,26 +22,28 @@ from tailorbird.domain.errors import TailorbirdError, Unavailable
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
 from tailorbird.system.files import private_folder
+from tailorbird.training.process_group import Sharding
 
 #: Seconds that members have to save and leave once the run was ended by what hears of its progress, and once somebody interrupted it: a
 #: member that is killed goes on from its last checkpoint.
 _PATIENCE, _INTERRUPTED = 120.0, 1.0
 
 
-def train_together(job: TrainingJob, report: ReportProgress, processes: int) -> TrainedModel:
+def train_together(job: TrainingJob, report: ReportProgress, processes: int, sharding: Sharding = "auto") -> TrainedModel:
     """As ``Trainer.train``, in ``processes`` processes. What ``report`` raises ends them all, and is passed on."""
-    with _members(job, processes) as members:
+    with _members(job, processes, sharding) as members:
         return _MemberDialogue(members, report).held()
 
 
 @contextmanager
-def _members(job: TrainingJob, processes: int) -> Iterator[list[subprocess.Popen[str]]]:
+def _members(job: TrainingJob, processes: int, sharding: Sharding) -> Iterator[list[subprocess.Popen[str]]]:
     private_folder(job.workspace)
-    port, members = _free_port(), list[subprocess.Popen[str]]()
+    team = {"WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": _free_port()}
+    members = list[subprocess.Popen[str]]()
     try:
         for rank in range(processes):
             with (job.workspace / f"member-{rank}.log").open("w", encoding="utf-8") as log:
-                members.append(_member(rank, processes, port, log))
+                members.append(_member(rank, team, sharding, log))
             _write(members[-1], job.model_dump_json())
         yield members
     finally:
@@ -50,14 +52,14 @@ def _members(job: TrainingJob, processes: int) -> Iterator[list[subprocess.Popen
             member.wait()
 
 
-def _member(rank: int, processes: int, port: int, log: IO[str]) -> subprocess.Popen[str]:
-    team = {"WORLD_SIZE": processes, "RANK": rank, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+def _member(rank: int, team: dict[str, object], sharding: Sharding, log: IO[str]) -> subprocess.Popen[str]:
+    place = team | {"RANK": rank, "LOCAL_RANK": rank}
     return subprocess.Popen(
-        [sys.executable, "-m", "tailorbird.training.worker_main"],
+        [sys.executable, "-m", "tailorbird.training.worker_main", sharding],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=log,
-        env=os.environ | {name: str(value) for name, value in team.items()},
+        env=os.environ | {name: str(value) for name, value in place.items()},
         text=True,
         # An interruption from the keyboard comes to this process, which ends the members in good order.
         start_new_session=True,

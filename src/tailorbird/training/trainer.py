@@ -29,7 +29,7 @@ from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
 from tailorbird.training.preflight import check_job, check_lengths, check_packing, examine, held_gib
-from tailorbird.training.process_group import ProcessGroup, is_divided
+from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
 from tailorbird.training.process_launch import train_together
 from tailorbird.training.ranking import tune
 from tailorbird.training.resource_meter import free_gib
@@ -41,11 +41,11 @@ from tailorbird.training.tokenization import RowTokenizer
 class TorchTrainer:
     """A ``Trainer`` on torch, in this process, on the first CUDA device or the CPU; in several, where there is more than one device.
 
-    ``processes``: how many train a job together; 0 is one for each CUDA device.
+    ``processes``: how many train a job together; 0 is one for each CUDA device. ``sharding``: whether they divide the model among them.
     """
 
-    def __init__(self, processes: int = 1) -> None:
-        self._processes = processes
+    def __init__(self, processes: int = 1, sharding: Sharding = "auto") -> None:
+        self._processes, self._sharding = processes, sharding
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         """As ``Trainer.train``; a job that was interrupted goes on from its newest checkpoint to the same bytes.
@@ -56,10 +56,10 @@ class TorchTrainer:
         """
         processes = self._processes or torch.cuda.device_count()
         if processes > 1:
-            return train_together(job, report, processes)
+            return train_together(job, report, processes, self._sharding)
         try:
             with threads(_threads(job)):
-                return _train(job, report)
+                return _train(job, report, self._sharding)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise _out_of_memory() from error
         except RuntimeError as error:
@@ -104,7 +104,7 @@ def _threads(job: TrainingJob) -> int:
     return max(1, job.settings.threads // size) if job.settings.threads else 0
 
 
-def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
+def _train(job: TrainingJob, report: ReportProgress, sharding: Sharding) -> TrainedModel:
     check_job(job)
     mark = PeakMemory()
     method, team = method_named(job.settings.method), ProcessGroup()
@@ -112,7 +112,7 @@ def _train(job: TrainingJob, report: ReportProgress) -> TrainedModel:
     course = _encode(job)
     # Before anything is drawn, so that the same seed gives the same adapters.
     torch.manual_seed(job.settings.seed)
-    network, learner, parameters = _read(job, method, course, team)
+    network, learner, parameters = _read(job, method, course, team, sharding)
     optimiser = Optimiser(parameters, job.settings, method.rates(learner), team)
     loop = Loop(network, optimiser, course, checkpoints, report)
     state = loop.run()
@@ -146,10 +146,10 @@ def _encode(job: TrainingJob) -> TrainingCourse:
 
 
 def _read(
-    job: TrainingJob, method: Method, course: TrainingCourse, team: ProcessGroup
+    job: TrainingJob, method: Method, course: TrainingCourse, team: ProcessGroup, sharding: Sharding
 ) -> tuple[Network, Learner, dict[str, torch.nn.Parameter]]:
     """The network, what the method works on, and what is trained."""
-    divided = method.divisible and is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team)
+    divided = method.divisible and is_divided(held_gib(job.base, job.settings), free_gib(pick_device()), team, sharding)
     model = method.read(job.base, _dtype(job, method), torch.device("cpu") if divided else pick_device())
     check_lengths([*course.train, *course.held_out], model.config.max_position_embeddings)
     learner = Learner(model, job.settings, job.base)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import TrainingJob
+from tailorbird.training.process_group import Sharding
 from tailorbird.training.trainer import TorchTrainer
 
 
 class TrainingProcess:
     """Speaks for this process; ``out`` is what stdout was before libraries could write to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sharding: Sharding) -> None:
+        self._sharding = sharding
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
         os.dup2(2, 1)
 
@@ -24,7 +26,7 @@ class TrainingProcess:
         """Trains the job on stdin."""
         job = TrainingJob.model_validate_json(sys.stdin.readline())
         try:
-            trained = TorchTrainer().train(job, self._report)
+            trained = TorchTrainer(sharding=self._sharding).train(job, self._report)
         except TailorbirdError as error:
             self._say("error", kind=type(error).__name__, **error.as_dict())
         except KeyboardInterrupt:
@@ -49,4 +51,4 @@ class TrainingProcess:
 
 
 if __name__ == "__main__":
-    TrainingProcess().run()
+    TrainingProcess(cast(Sharding, sys.argv[1])).run()
