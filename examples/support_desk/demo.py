@@ -6,6 +6,7 @@ again, it goes on from the state it finds: finished steps are not done twice.
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -50,7 +51,7 @@ def start(*arguments: str, stdout: int | None = None) -> subprocess.Popen[str]:
 def run(*arguments: str, show: bool = True) -> str:
     """Runs one tailorbird command; its progress goes to stderr as it comes, its stdout is printed and returned."""
     if show:
-        print(f"$ tailorbird {' '.join(arguments)}", flush=True)
+        print(f"$ tailorbird {shlex.join(arguments)}", flush=True)
     process = start(*arguments, stdout=subprocess.PIPE)
     output = process.communicate()[0]
     if show:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from enum import EnumType
 from importlib import import_module
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, get_args
 
@@ -109,6 +112,23 @@ def test_every_verb_is_parsed_without_any(path: tuple[str, ...]) -> None:
 def test_the_session_is_the_same_wherever_the_options_stand(call: tuple[list[str], SharedOptions]) -> None:
     words, expected = call
     assert parsed(words) == expected
+
+
+def documented() -> list[list[str]]:
+    """The commands in the blocks of README and docs, without what the shell does with them."""
+    root = Path(__file__).resolve().parents[2]
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    blocks = [block for page in pages for block in page.read_text(encoding="utf-8").split("```")[1::2]]
+    lines = re.findall(r"^(?:\$ )?tailorbird (.+)$", "\n".join(blocks).replace("\\\n", " "), re.MULTILINE)
+    commands = (shlex.split(re.split(r"\s{2,}", line)[0], comments=True) for line in lines if "..." not in line)
+    return [list(takewhile(lambda word: word not in ("|", ">", "&&"), words)) for words in commands]
+
+
+def test_the_commands_of_the_documentation_are_parsed() -> None:
+    commands = documented()
+    assert len(commands) > 40
+    for words in commands:
+        parsed(words)
 
 
 def test_the_last_one_counts() -> None:
