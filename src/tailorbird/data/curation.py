@@ -41,7 +41,7 @@ from tailorbird.domain.objective import Objective, Task, TaskKind
 
 @dataclass
 class CurationTally:
-    """Everything counted so far. ``personal_rows`` are rows with a kind, ``personal_found`` its occurrences."""
+    """Counts, findings and quarantined rows so far. ``personal_rows`` are rows with a kind, ``personal_found`` its occurrences."""
 
     flow: list[FlowStep] = field(default_factory=list)
     findings: list[RowFinding] = field(default_factory=list)
@@ -51,7 +51,7 @@ class CurationTally:
     quality: Counter[QualityRule] = field(default_factory=Counter)
 
     def step(self, name: str, before: int, gone: Sequence[Quarantined], *, changed: int = 0, repeated: int = 0) -> None:
-        """A step that ``gone`` went in, and ``repeated`` exact copies."""
+        """Records a step that removed ``gone`` and ``repeated`` exact copies."""
         reasons = dict(sorted(Counter(entry.code for entry in gone).items())) | ({"exact_duplicate": repeated} if repeated else {})
         self.flow.append(FlowStep(name=name, before=before, after=before - len(gone) - repeated, changed=changed, reasons=reasons))
 
@@ -98,7 +98,7 @@ def exclude_protected(
 
 
 def apply_quality(rows: Sequence[SourceRow], task: Task, policy: QualityPolicy, tally: CurationTally) -> list[SourceRow]:
-    """The rows that may stay. Raises DataInvalid when none are left."""
+    """Rows that pass the quality rules, or break them without being dropped. Raises DataInvalid when none are left."""
     quality = QualityChecker(policy, answers=task.kind is TaskKind.GENERATE)
     kept: list[SourceRow] = []
     gone: list[Quarantined] = []
@@ -243,7 +243,7 @@ def groups_of(items: Sequence[Item], alike: Sequence[Sequence[int]], *, labelled
 
 
 def report_of(policy: CurationPolicy, schemes: Mapping[str, str], tally: CurationTally, outcome: CurationOutcome) -> CurationReport:
-    """The report; suspects are looked for by those who have the time."""
+    """Curation report; label errors are searched separately."""
     return CurationReport(
         schemes=dict(sorted(schemes.items())),
         policy=policy,

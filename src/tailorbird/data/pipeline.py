@@ -50,7 +50,7 @@ def no_further_detectors(names: Sequence[str]) -> Sequence[Detector]:
 
 @dataclass(frozen=True)
 class SnapshotRequest:
-    """What to freeze. ``known`` maps ids of rows in earlier snapshots of this objective to (split, group); ``progress`` hears each step.
+    """Request for a snapshot. ``known`` maps row ids of earlier snapshots to (split, group); ``progress`` is told each step.
 
     ``amendments`` are what happened to rows outside of their files. ``detectors`` open what the objective names beside our own detectors.
     """
@@ -96,7 +96,7 @@ class PipelineResult:
 
 
 def run_pipeline(request: SnapshotRequest) -> PipelineResult:
-    """Takes every step. Raises DataInvalid when a file cannot be used, when the labels cannot be learned from, when nothing or no row of a
+    """Runs every step. Raises DataInvalid when a file cannot be used, when the labels cannot be learned from, when nothing or no row of a
     split is left, or when the data hold what the objective refuses."""
     objective, tally = request.objective, CurationTally()
     sources, schemes = _curated(request, tally)

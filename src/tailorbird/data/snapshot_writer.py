@@ -30,7 +30,7 @@ from tailorbird.ports.artifacts import ArtifactStore
 
 
 class LazyRows(Sequence[Row]):
-    """Rows at ``places``, which ``row_at`` makes."""
+    """Rows at ``places``, created by ``row_at`` on access: a million at once would fill the memory."""
 
     def __init__(self, places: range, row_at: Callable[[int], Row]) -> None:
         self._places = places
@@ -62,7 +62,7 @@ Placed = Sequence[tuple[Item, SplitGroup]]
 
 
 def frozen_rows(placed: Placed) -> LazyRows:
-    """The rows of ``placed``, in its order."""
+    """Rows of ``placed`` in its order, created on access."""
 
     def row_at(place: int) -> Row:
         item, group = placed[place]
@@ -75,7 +75,7 @@ def frozen_rows(placed: Placed) -> LazyRows:
 
 @dataclass(frozen=True)
 class ManifestContent:
-    """What a manifest says. ``rows`` and ``members`` (of the seal) wait until they are stored; ``lengths`` are those of the rows' texts,
+    """Content of a manifest. ``rows`` and ``members`` (of the seal) wait until they are stored; ``lengths`` are those of the rows' texts,
     ascending; ``terms`` are places of rows, on whatever terms; ``tally`` holds everything that was counted, and all that was set
     aside."""
 

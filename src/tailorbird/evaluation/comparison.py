@@ -280,7 +280,7 @@ def _standing(interval: Interval, margin: float, less_is_better: bool) -> Standi
 
 
 def shift_drop(usual: Metric, shifted: Metric) -> Metric:
-    """How much worse ``shifted`` is than ``usual``, in the metric's unit; below 0 where it is better.
+    """Drop from ``usual`` to ``shifted``, in the metric's unit; below 0 where it is better.
 
     The items are other ones, so nothing is paired. The interval is put together from the two intervals as Newcombe's for two proportions is
     (MOVER: Zou and Donner 2008, Statistics in Medicine 27:1693), whatever method gave them; it is cautious where groups have items on both

@@ -18,7 +18,7 @@ _NAMED = 5
 
 
 def degenerate_answer_remarks(items: Sequence[ItemResult], spec: MeasureSpec) -> tuple[str, ...]:
-    """What is to be said of the answers as a whole: that all, or nearly all, are one, and which labels that occur are never given."""
+    """Remarks on the answers as a whole: (nearly) all are the same, or labels that occur are never given."""
     told = [_one_for_all(items, spec)]
     if spec.task is TaskKind.CLASSIFY:
         told.append(_never_given(items, spec))

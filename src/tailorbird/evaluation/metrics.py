@@ -168,7 +168,7 @@ def metrics_of(items: Sequence[ItemResult], spec: MeasureSpec) -> dict[str, Metr
 
 
 def named_metrics(items: Sequence[ItemResult], spec: MeasureSpec, names: Collection[str]) -> dict[str, Metric]:
-    """Those of ``metrics_of`` that are named, without making more of the others than it takes."""
+    """Named metrics of ``metrics_of``, without computing the others."""
     quality = multi_label_metrics if spec.many else FAMILIES[spec.task]
     found: dict[str, Metric] = {}
     for metric in chain(abstention_metrics(items, spec), quality(items, spec)):

@@ -87,13 +87,13 @@ More = Callable[[int, bool], Sequence[Timing]]
 
 
 def fewest_requests(confidence: float, look: int = 1) -> int:
-    """How many requests bound a 95th percentile at a look."""
+    """Fewest requests whose order statistics bound a 95th percentile at a look."""
     wanted = spend(confidence, look)
     return next(n for n in count(2) if quantile_interval(range(n), 0.95, wanted) is not None)
 
 
 def timings_of(predictions: Sequence[Prediction]) -> list[Timing]:
-    """Of those that were answered as requests."""
+    """Timings of predictions that were answered as requests."""
     return [Timing(each.request_ms, each.latency_ms) for each in predictions if each.request_ms is not None]
 
 

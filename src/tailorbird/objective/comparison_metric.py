@@ -1,6 +1,6 @@
 """Comparison metric of an objective, its margin, and whether the items can prove that margin.
 
-Two candidates that never differ on n items are proven to tie within z² / (n + z²) (``foundations.statistics.never_differing``): no smaller
+Two candidates that never differ on n items are proven to tie within z² / (n + z²) (``stats.intervals.never_differing``): no smaller
 margin can be proven, whatever they answer. n counts groups where items share any; a metric of a label rests on the items that bear it, a
 mean over labels on K² / Σ (1 / n_k) of them.
 """

@@ -25,7 +25,7 @@ class AnswerKinds(Enum):
 
 
 def answers_of(task: Task) -> AnswerKinds:
-    """What ``task`` answers with."""
+    """Kind of answers of ``task``."""
     if task.kind is TaskKind.CLASSIFY:
         return AnswerKinds.LABELS if task.labels == "many" else AnswerKinds.LABEL
     return AnswerKinds.TEXT if task.kind is TaskKind.GENERATE else AnswerKinds.RANKING

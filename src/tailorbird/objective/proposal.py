@@ -103,7 +103,7 @@ def draft_objective(
 
 
 def draft_yaml(draft: ObjectiveDraft, kpi: ProposedKpi) -> str:
-    """The objective file: YAML with comments that say what to look at."""
+    """Objective file as YAML, with comments on what to check."""
     kind, said = draft.kind, draft.said
     goal = said.goal or _goal(draft)
     labels = f"  labels: {'many' if draft.task == 'classify-many' else 'one'}\n" if kind is TaskKind.CLASSIFY else ""

@@ -46,7 +46,7 @@ class _Planned:
 
 
 def base_labels(names: Sequence[str]) -> tuple[str, ...]:
-    """How rungs name each base: the last part of its name, or as much more as tells it from the others."""
+    """Label of each base in the names of rungs: the last part of its name, or as much more as tells it from the others."""
     shorter = (lambda name: PurePosixPath(name.partition("@")[0]).name, lambda name: PurePosixPath(name).name, lambda name: name)
     for short in shorter:
         labels = tuple(short(name).replace("/", "-").replace(" ", "-").lower() for name in names)
@@ -56,7 +56,7 @@ def base_labels(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def why_not_fetched(objective: Objective, machine: Machine, license: str, parameters: int) -> str:
-    """Why a base need not even be fetched: its licence does not allow the use, or its weights alone do not fit. Empty where it may do."""
+    """Reason not to fetch a base: its licence does not allow the use, or its weights alone do not fit. Empty where it may do."""
     if why := clash(license, objective.business.use):
         return f"its licence {license} clashes with `business.use: {objective.business.use}`: {why}"
     needed, limit = parameters * _BYTES / _GIB, limit_of(objective.budget, machine)
@@ -95,7 +95,7 @@ def _planned(offer: BaseOffer, several: bool) -> _Planned:
 
 
 def bases_to_probe(offers: Sequence[BaseOffer]) -> dict[str, tuple[BaseModelRef, RungPlan]]:
-    """The bases that have a rung and can answer on this machine, by label, each with its zero-shot plan."""
+    """Bases with a feasible rung that fit this machine, by label, each with its zero-shot plan."""
     able = ((offer, zero_shot(offer.inputs)) for offer in offers if offer.inputs and draft_plan(offer.inputs).rungs)
     return {offer.label: (offer.inputs.base, rung) for offer, rung in able if offer.inputs and not too_large(offer.inputs, rung)}
 

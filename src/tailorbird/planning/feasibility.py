@@ -48,7 +48,7 @@ FREE = 0.9
 
 
 def suggest_machine(memory_gb: float) -> str:
-    """A machine on which a process of ``memory_gb`` GiB fits, in words: its memory, and the smallest GPU that has as much."""
+    """Machine on which a process of ``memory_gb`` GiB fits, as text: its memory, and the smallest GPU that has as much."""
     needed = memory_gb / FREE
     fitting = min((gpu for gpu in GPUS.values() if gpu.memory_gb >= needed), key=lambda gpu: gpu.memory_gb, default=None)
     card = f" (one {fitting.title} has {fitting.memory_gb:g})" if fitting else ""
@@ -56,8 +56,8 @@ def suggest_machine(memory_gb: float) -> str:
 
 
 class MachineChange(Value):
-    """What shall be different. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine, ``traffic`` in
-    requests a month."""
+    """Changes of a what-if plan. ``memory`` in GiB, ``budget`` in the objective's currency, ``price`` an hour of the machine, ``traffic``
+    in requests a month."""
 
     memory: Annotated[float, Field(gt=0)] | None = None
     gpu: str | None = None
@@ -131,7 +131,7 @@ _SHOWING = (RungKind.PROMPT, RungKind.NEAREST, RungKind.GROUNDING, RungKind.GROU
 
 
 def refusal(inputs: PlanInputs, rung: RungPlan) -> Refusal | None:
-    """Why the rung is left out; None when it can be tried. The likely estimate decides, not the worst one."""
+    """Reason to leave the rung out; None when it is feasible. The likely estimate decides, not the worst one."""
     checks = (_unknown_target, _without_training, _without_four_bits, _too_long, _without_demonstrations, too_large, _too_slow, _too_dear)
     reason = next((reason for check in checks if (reason := check(inputs, rung))), None)
     return Refusal(rung=rung.rung, reason=f"{rung.variant}: {reason}") if reason else None

@@ -136,7 +136,7 @@ def planned_floor(inputs: PlanInputs) -> PlannedFloor:
 
 
 def why_words(objective: Objective, rows: int) -> str:
-    """Why words alone are read of so many training rows, whatever the encoder; empty where an encoder is of use."""
+    """Reason to use words alone, whatever the encoder; empty where an encoder helps."""
     if objective.floor.vectors is False:
         return "words alone, as the objective asks"
     if objective.floor.vectors == "auto" and rows > MOST_ROWS:
@@ -145,7 +145,7 @@ def why_words(objective: Objective, rows: int) -> str:
 
 
 def why_not_encoder(objective: Objective, name: str, license_: str) -> str:
-    """Why an encoder may not be used; empty where it may."""
+    """Reason not to use an encoder (licence); empty where it may be used."""
     why = clash(license_, objective.business.use)
     return f"the licence {license_} of {name} clashes with `business.use`: {why}" if why else ""
 

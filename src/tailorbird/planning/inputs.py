@@ -14,7 +14,7 @@ from tailorbird.domain.value import Digest
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """What planning is given. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
+    """Inputs of planning. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
     ``calibrations`` are timed steps of this machine, where there are any.
     ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
     documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared."""

@@ -24,7 +24,7 @@ from tailorbird.ports.trainer import Trainer
 
 @dataclass(frozen=True)
 class RungContext:
-    """What a rung works with. ``workspace`` is a folder of this rung alone, where unfinished work survives a kill.
+    """Inputs and ports of a rung. ``workspace`` is a folder of this rung alone, where unfinished work survives a kill.
 
     A rung learns and chooses from ``train`` only; ``dev`` is where its candidate will be measured, and is here for rungs that must
     know what they may not show. ``documents`` are the tenant's, ``encoder_folder`` the encoder that the plan names. ``trainer``,

@@ -40,7 +40,7 @@ def held_out_score(context: RungContext, prompt: PromptSpec, rows: Sequence[Row]
 
 
 def trial_servable(context: RungContext, prompt: PromptSpec, retrieval: Retrieval | None = None) -> Servable:
-    """The base model behind a prompt that is tried."""
+    """Base model behind a candidate prompt, as a servable."""
     local = local_retrieval(retrieval, context.artifacts) if retrieval else None
     return Servable(
         id=digest_of(prompt),
@@ -55,7 +55,7 @@ def trial_servable(context: RungContext, prompt: PromptSpec, retrieval: Retrieva
 
 
 def looked_up(engine: Engine, servable: Servable, texts: Sequence[str]) -> list[list[Entry]]:
-    """What a loaded servable finds for each text, of what anybody may read; nothing where it looks nothing up."""
+    """Entries retrieved for each text, of those that anybody may read; none without retrieval."""
     if servable.retrieval is None:
         return [[] for _ in texts]
     found = engine.retrieve(servable.id, [last_user_turn(text) for text in texts], ANYBODY, servable.retrieval.spec.count)
@@ -189,7 +189,7 @@ def _scores(context: RungContext, servable: Servable, rows: Sequence[Row]) -> li
 
 
 def goal_of(objective: Objective) -> str:
-    """What thresholds serve: the first KPI over all labels; micro-F1 where every KPI is of one label, or of something else."""
+    """Metric that thresholds optimise: the first KPI over all labels; micro-F1 where every KPI is of one label, or of something else."""
     return next((kpi.metric for kpi in objective.kpis if kpi.metric in GOALS), "micro_f1")
 
 

@@ -2,7 +2,7 @@
 
 Two ideas carry the file. Proportions get *score* intervals (Wilson; Tango for paired ones), because they hold at small samples and do not
 collapse to a point when every item agrees. Where items share a group, the sample counts as fewer items: n / deff, with deff the ratio of
-the cluster-robust variance to the independent one (``clusters.py``), and the critical value is Student's with groups − 1 degrees of
+the cluster-robust variance to the independent one (``design_effect``), and the critical value is Student's with groups − 1 degrees of
 freedom.
 """
 

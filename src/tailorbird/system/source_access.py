@@ -30,7 +30,7 @@ class SourceAccess:
 
 @dataclass(frozen=True)
 class AccessGrant:
-    """Leave to read at an address. ``credential`` names what it is read with, ``options`` are those of a credential from the settings."""
+    """Permission to read at an address, with the credential that is used and its ``options`` from the settings."""
 
     credential: str
     options: Mapping[str, Any]
@@ -41,7 +41,7 @@ _reach: ContextVar[SourceAccess | None] = ContextVar("tailorbird_reach", default
 
 @contextmanager
 def restrict_sources(reach: SourceAccess | None) -> Iterator[None]:
-    """Bounds what is read at addresses until the block ends; None: not at all, as on one's own machine."""
+    """Restricts the addresses that may be read until the block ends; None: unrestricted, as on one's own machine."""
     token = _reach.set(reach)
     try:
         yield
@@ -50,18 +50,18 @@ def restrict_sources(reach: SourceAccess | None) -> Iterator[None]:
 
 
 def is_bounded() -> bool:
-    """True while submitted work is done."""
+    """True while submitted work runs."""
     return _reach.get() is not None
 
 
 def grant_for(name: str) -> AccessGrant | None:
-    """Leave to read at the address ``name``; None where nothing is bounded. Raises Forbidden as ``grant_within``."""
+    """Permission to read at the address ``name``; None where nothing is bounded. Raises Forbidden as ``grant_within``."""
     reach = _reach.get()
     return None if reach is None else grant_within(reach, name)
 
 
 def grant_within(reach: SourceAccess, name: str) -> AccessGrant:
-    """Leave to read at ``name`` within ``reach``. Raises Forbidden (no place of the tenant covers it, or it is no plain address),
+    """Permission to read at ``name`` within ``reach``. Raises Forbidden (no place of the tenant covers it, or it is no plain address),
     Unavailable (the credential is not known here)."""
     try:
         address = parse_address(name)

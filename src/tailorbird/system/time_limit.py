@@ -37,7 +37,7 @@ _watching: list[threading.Thread] = []
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises Overdue within the block when it takes longer than ``seconds``. Safe in any thread."""
+    """Raises TimeLimitExceeded within the block when it takes longer than ``seconds``. Safe in any thread."""
     mine = _Watched(threading.get_ident(), time.monotonic() + seconds)
     with _book:
         _watched.add(mine)

@@ -36,7 +36,7 @@ def unfold_turns(text: str) -> tuple[Message, ...]:
 
 
 def last_user_turn(text: str) -> str:
-    """What the user says last in ``text``: by it entries are looked up, where rows are measured as where they are served."""
+    """Last turn of the conversation: the retrieval query, in evaluation and serving alike."""
     return unfold_turns(text)[-1].content if text.startswith(MARK) else text
 
 

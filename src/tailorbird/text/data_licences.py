@@ -55,13 +55,13 @@ _NEEDS: dict[str, tuple[frozenset[Use], str]] = {
 
 
 def terms_of(licence: str) -> Terms | None:
-    """What ``licence`` asks; None when it is not in the table."""
+    """Terms of ``licence``; None when it is not in the table."""
     name = re.sub(r"[\s_]+", "-", licence.strip().casefold())
     return TABLE.get(name) or TABLE.get(re.sub(r"-v?\d+(\.\d+)*$", "", name))
 
 
 def clash(licence: str, use: Use) -> str | None:
-    """Why ``licence`` does not allow ``use``; None when it does, or when it is not in the table."""
+    """Reason why ``licence`` does not allow ``use``; None when it does, or when it is not in the table."""
     terms = terms_of(licence)
     if terms is None:
         return None

@@ -3,7 +3,7 @@
 With several labels an answer is a set of them (``label_sets.py``), and the answers that are scored are the sets that training showed. A
 label's probability is that of all sets which hold it, or what was found for it alone, and a label is given when that reaches its threshold:
 so a set can be answered that no training row had. The threshold is a half, or what the prompt names: it was chosen on rows held out of
-train (``thresholds.py``).
+train (``rungs.label_thresholds``).
 """
 
 from __future__ import annotations

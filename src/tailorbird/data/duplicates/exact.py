@@ -17,7 +17,7 @@ PROTECTION = {Split.TEST: 3, Split.DEV: 2, Split.TRAIN: 1, None: 0}
 @dataclass(frozen=True, slots=True)
 class Item:
     """A distinct row: ``folded`` is its normalised text, ``id`` the digest of that and the target, ``told`` what tells it from others
-    (``duplicates/shared``), where that is less than the whole.
+    (``duplicates/shared_text``), where that is less than the whole.
 
     ``known`` is the split that it was given in an earlier snapshot, ``group`` its group there. ``subject`` is the person that all copies
     belong to, if there is one: what several people wrote word for word must not tie their other rows together.

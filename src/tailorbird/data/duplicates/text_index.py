@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 
-#: The version of what follows: with ``signatures.SCHEME`` it decides which rows are near-duplicates.
+#: The version of what follows: with ``SIGNATURE_SCHEME`` it decides which rows are near-duplicates.
 EDIT_SCHEME = "edits-1/7-any-order-1/10/2"
 
 #: One in so many characters of the longer text may be edited. With one in five, chains of messages about one thing swallow each other.

@@ -25,7 +25,7 @@ from tailorbird.domain.value import Digest
 
 @dataclass
 class AppendedRows:
-    """The rows that are new, as read. ``sources`` are to be compared next time."""
+    """Appended rows as read. ``sources`` are compared by the next build."""
 
     rows: list[SourceRow] = field(default_factory=list)
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -40,17 +40,17 @@ class AppendedRows:
 
 
 def source_facts(source: DataSource, digest: Digest, size: int) -> dict[str, Any]:
-    """What a source must be next time, as far as it was read: ``size`` bytes."""
+    """Facts by which the next build recognises a source, as far as it was read: ``size`` bytes."""
     return {"source": digest_of(source), "path": source.path, "digest": digest, "size": size}
 
 
 def size_of(file: DataFile) -> int:
-    """Bytes of a file; of a folder nothing is asked."""
+    """Size of a file in bytes; 0 for a folder."""
     return file.path.stat().st_size if file.path.is_file() else 0
 
 
 def read_appended_rows(request: SnapshotRequest, before: list[dict[str, Any]]) -> AppendedRows:
-    """Reads what is new. Raises NotAnAppend where a file that was read before is another one, unless it is the last and has grown;
+    """Reads the appended rows. Raises NotAnAppend where a file that was read before is another one, unless it is the last and has grown;
     DataInvalid as reading does."""
     sources, growth = in_order(request.objective.data), AppendedRows()
     if [digest_of(source) for source in sources[: len(before)]] != [was["source"] for was in before]:

@@ -37,7 +37,7 @@ def is_appendable(request: SnapshotRequest) -> bool:
 
 
 def conditions(request: SnapshotRequest, schemes: Mapping[str, str]) -> dict[str, Any]:
-    """Everything but the files that decides what becomes of a row: objective, versions of methods, erasures, decisions."""
+    """Fingerprint of everything beside the files that decides about a row: objective, method versions, erasures, decisions."""
     amendments = request.amendments
     return {
         "objective": digest_of(request.objective.model_copy(update={"data": ()})),
@@ -60,19 +60,19 @@ def first_end(days: Iterable[date | None]) -> str:
 
 
 class KnownArrays(NamedTuple):
-    """Where rows went: ids and groups uint8[K, 32], the number of the split uint8[K]."""
+    """Split assignment of earlier rows: ids and groups uint8[K, 32], number of the split uint8[K]."""
 
     ids: NDArray[np.uint8]
     groups: NDArray[np.uint8]
     splits: NDArray[np.uint8]
 
     def joined(self, later: KnownArrays) -> KnownArrays:
-        """With rows that went later."""
+        """These and later assignments."""
         return KnownArrays(*(np.concatenate(both) for both in zip(self, later, strict=True)))
 
 
 def known_arrays(known: Known) -> KnownArrays | None:
-    """The same as arrays; None where ids are no digests."""
+    """Split assignment as arrays; None where ids are no digests."""
     numbers = {split.value: number for number, split in enumerate(SPLITS)}
     try:
         ids, groups = digests_of(known), digests_of(map(itemgetter(1), known.values()))
@@ -82,7 +82,7 @@ def known_arrays(known: Known) -> KnownArrays | None:
 
 
 def known_digest(known: KnownArrays | None) -> str:
-    """The digest of where rows went, in whatever order; empty where that is not known."""
+    """Digest of a split assignment, independent of order; empty where it is not known."""
     if known is None:
         return ""
     order = order_of(known.ids)

@@ -31,7 +31,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class NotAnAppend(Exception):
-    """Something else happened than rows that were appended: the snapshot has to be built from all rows."""
+    """The change is not a plain append: a full build is needed."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class State:
 
 
 def load(folder: Path) -> State:
-    """What was kept. Raises NotAnAppend when there is nothing that can be used: each array bears a checksum."""
+    """Loads the saved state. Raises NotAnAppend when there is none, or it is damaged (each array has a checksum)."""
     if not (folder / _FACTS).exists():
         raise NotAnAppend(NOTHING_KEPT)
     try:
@@ -69,20 +69,20 @@ def load(folder: Path) -> State:
 
 
 def save_rows(folder: Path, arrays: Arrays) -> str:
-    """Keeps arrays of rows; ``save_facts`` says, by the token that comes back, that they are whole. Where the disk is full, empty."""
+    """Saves arrays of rows; ``save_facts`` says, by the token that comes back, that they are whole. Where the disk is full, empty."""
     token = os.urandom(16)
     kept = _write(folder / _ROWS, {**arrays, "token": np.frombuffer(token, dtype=np.uint8)})
     return token.hex() if kept else ""
 
 
 def save_facts(folder: Path, token: str, facts: Mapping[str, Any], arrays: Arrays) -> None:
-    """Keeps facts, and the arrays that were known last, beside those of ``save_rows``."""
+    """Saves facts, and the arrays known last, beside those of ``save_rows``."""
     written = json.dumps({**facts, "version": VERSION, "token": token}).encode()
     _write(folder / _FACTS, {**arrays, "facts": np.frombuffer(written, dtype=np.uint8)})
 
 
 def forget(folder: Path) -> None:
-    """Destroys what is kept."""
+    """Deletes the saved state."""
     for path in (folder / _FACTS, folder / _ROWS, *folder.glob("*.part")):
         path.unlink(missing_ok=True)
 

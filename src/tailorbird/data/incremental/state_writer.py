@@ -53,7 +53,7 @@ class StateWriter:
         self._facts = facts if self._token else {}
 
     def finish(self, frozen: WrittenSnapshot, assigned: Assigned) -> None:
-        """Keeps what became of the rows."""
+        """Saves the split assignment and the manifest."""
         if self._request.memory is None or not self._facts:
             return
         facts = self._facts | {
@@ -69,7 +69,7 @@ def labelled(request: SnapshotRequest) -> bool:
 
 
 def terms_of(places: set[SourcePlace]) -> list[list[str]]:
-    """The terms of ``places``, to be kept."""
+    """Distinct terms of use of ``places``, sorted, for the saved state."""
     return sorted([*terms] for terms in {(place.license, place.origin, place.collected, place.consent) for place in places})
 
 

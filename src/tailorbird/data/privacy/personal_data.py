@@ -33,7 +33,7 @@ _NOT_DIGITS = re.compile(r"\D+")
 
 
 class OwnDetector:
-    """Finds everything that needs no model. Fulfils the port ``Detector``."""
+    """Rule-based detector. Implements the port ``Detector``."""
 
     name = "tailorbird"
     version = VERSION
@@ -108,7 +108,7 @@ class Redaction:
         return {f"privacy.{detector.name}": detector.version for detector in self._detectors} | {"privacy": VERSION}
 
     def treat(self, texts: Sequence[str]) -> list[RedactedText]:
-        """Each text after the policy."""
+        """Texts after the policy."""
         treated: list[RedactedText] = []
         for start in range(0, len(texts), _BATCH):
             batch = texts[start : start + _BATCH]

@@ -53,7 +53,7 @@ def amend(sources: SourceRows, amendments: Amendments, *, graded: bool = False) 
 
 
 def quarantine_unanswerable(file: str, line: int) -> Quarantined:
-    """Why a query goes whose every relevant document went."""
+    """Quarantine entry of a query whose relevant documents were all removed."""
     return Quarantined(file=file, line=line, code=ANSWER_GONE, reason="every document that answers it had to go")
 
 

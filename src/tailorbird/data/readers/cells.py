@@ -86,7 +86,7 @@ def subject_cell(record: Record, column: str | None) -> str | None:
 
 
 def name_cell(record: Record, role: str, column: str) -> str:
-    """The name in ``column``: a text or a whole number, without outer white space. Raises Unusable."""
+    """The name in ``column``: a text or a whole number, without outer white space. Raises UnusableRecord."""
     value = record.cells.get(column)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -94,7 +94,7 @@ def name_cell(record: Record, role: str, column: str) -> str:
 
 
 def groups_cell(record: Record, column: str) -> tuple[str, ...]:
-    """The groups in ``column``: a list, or a text with ``|`` between them, sorted. An empty cell is no group: nobody. Raises Unusable."""
+    """Groups in ``column``: a list, or a text with ``|`` between them, sorted. An empty cell: nobody. Raises UnusableRecord."""
     value = record.cells.get(column)
     if isinstance(value, str):
         value = value.split("|")

@@ -23,12 +23,12 @@ def read_records(file: DataFile, wanted: Collection[str]) -> Records:
 
 
 def read_appended(file: DataFile, start: int, lines: int) -> Records:
-    """As ``growing.records_since``. Raises as ``read_records``."""
+    """As ``appended_reader.records_since``. Raises as ``read_records``."""
     return _records(file, "appended", start=start, lines=lines)
 
 
 def read_single(file: DataFile, line: int) -> Record | Quarantined:
-    """As ``growing.record_at``. Raises as ``read_records``."""
+    """As ``appended_reader.record_at``. Raises as ``read_records``."""
     for record in _records(file, "single", line=line):
         return record
     raise _damaged(file)

@@ -56,7 +56,7 @@ def read_qrels(
 
 
 def grades_cell(record: Record, column: str, known: frozenset[str]) -> Grades:
-    """The relevant documents in a cell: {document: grade}, a list of documents, or a text with | between them. Raises Unusable."""
+    """The relevant documents in a cell: {document: grade}, a list of documents, or a text with | between them. Raises UnusableRecord."""
     value = record.cells.get(column)
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         value = _parsed(value, column)

@@ -116,7 +116,7 @@ ROLES = {
 
 
 def answered(record: Record, column: str) -> tuple[str, str]:
-    """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list. Raises Unusable.
+    """(text, answer) of the conversation in ``column``: a list, or a text that is a JSON list. Raises UnusableRecord.
 
     A system turn may open it; then user and assistant alternate, and the assistant has the last word.
     """

@@ -60,32 +60,32 @@ _HINT = "an honest file of this kind needs far less: split it, or write it again
 
 
 def over_memory(job: SandboxJob) -> TailorbirdError:
-    """The child asked for more memory than it may have."""
+    """Error for a child over its memory limit."""
     message = f"{job.about}: reading it takes more than {job.limits.memory // _MIB:,} MiB of memory"
     return job.error(message, _HINT, code="parser_memory")
 
 
 def over_processor(job: SandboxJob) -> TailorbirdError:
-    """The child computed for longer than it may."""
+    """Error for a child over its processor time."""
     message = f"{job.about}: reading it takes more than {job.limits.processor:,} s of processor time"
     return job.error(message, _HINT, code="parser_processor")
 
 
 def over_wait(job: SandboxJob) -> TailorbirdError:
-    """The child kept its caller waiting for longer than it may."""
+    """Error for a child over its wall-clock limit."""
     message = f"{job.about}: reading it did not end within {job.limits.wait:,.0f} s"
     return job.error(message, "try again when the machine is less busy; if that does not help, split the file", code="parser_time")
 
 
 def over_output(job: SandboxJob) -> TailorbirdError:
-    """Far more came out than went in."""
+    """Error for output over its limit."""
     message = f"{job.about}: a small file that expands to gigabytes"
     hint = f"what is read from it may have {job.limits.output // _MIB:,} MiB; leave out rows that say the same"
     return job.error(message, hint, code="file_expands")
 
 
 def crashed(job: SandboxJob, how: str) -> TailorbirdError:
-    """The child ended without a word, by no limit of ours."""
+    """Error for a child that crashed."""
     message = f"{job.about}: the process that read it crashed ({how})"
     return job.error(message, "the file is damaged, or made to break its reader: write it again", code="parser_crashed")
 
