@@ -53,6 +53,7 @@ def request() -> float:
 def curation() -> float:
     """Seconds from a submitted objective to its frozen snapshot, submission included."""
     from support.usecases import open_workspace, write_objective
+    from support.workspace_ledger import SQLITE
 
     from tailorbird.domain.run import RunState
     from tailorbird.usecases import Progress
@@ -62,7 +63,7 @@ def curation() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = write_objective(Path(folder) / "job")
         write_rows(path.parent / "rows.csv", ROWS)
-        deps = open_workspace(Path(folder) / "workspace")
+        deps = open_workspace(Path(folder) / "workspace", SQLITE)
         author = act_as(deps, "acme", "author")
         started = time.perf_counter()
         run = submit.submit(deps, author, path, RunState.PLANNING)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,26 +7,27 @@ import pytest
 
 from support.control import furnish_office, open_office
 from support.serving import House
+from support.workspace_ledger import FAST, close_workspace, copy_workspace
 from tailorbird.usecases import Dependencies
 
 
 @pytest.fixture
 def house(tmp_path: Path) -> Iterator[House]:
-    made = House(tmp_path)
+    made = House(tmp_path, ledger_kind=FAST)
     yield made
-    made.ledger.close()
+    close_workspace(tmp_path, made.ledger)
 
 
 @pytest.fixture(scope="session")
 def furnished_office(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that is made once and copied for each test."""
     folder = tmp_path_factory.mktemp("office")
-    furnish_office(folder)
+    furnish_office(folder, FAST)
     return folder
 
 
 @pytest.fixture
 def deps(tmp_path: Path, furnished_office: Path) -> Iterator[Dependencies]:
-    made = open_office(shutil.copytree(furnished_office, tmp_path / "office"))
+    made = open_office(copy_workspace(furnished_office, tmp_path / "office"), FAST)
     yield made
-    made.ledger.close()
+    close_workspace(made.workspace, made.ledger)

@@ -154,7 +154,7 @@ def test_a_program_says_what_became_of_an_answer(house: House, routing: str) -> 
     assert off.status_code == 400
     assert (nothing.status_code, nothing.json()["error"]["code"]) == (404, "request_missing")
     with house.ledger.work("acme", write=False) as work:
-        (kept,) = work.feedback.latest()
+        (kept,) = work.feedback.of(work.requests.latest(1)[0].id)
         (marks,) = work.feedback.marks(routing, house.clock.now())
     assert kept.value == "lost_card", "said again, it takes the place of what was said before"
     assert (marks.n, marks.mean) == (1, 1.0)

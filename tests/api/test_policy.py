@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from fastapi.routing import APIRoute, APIRouter
 
 from support.control import OBJECTIVE, ROWS, act, code, control_app, open_office, session, upload, whole_app
 from support.serving import House, make_release
+from support.workspace_ledger import FAST, copy_workspace
 from tailorbird import auth
 from tailorbird.api.authentication import LOG_OUT, OWN, PUBLIC, UPLOAD
 from tailorbird.crypto.canonical_json import digest_of, plain_json
@@ -183,7 +183,7 @@ class Office:
 
 @pytest.fixture(scope="module")
 def office(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> Iterator[Office]:
-    deps = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("policy") / "office"))
+    deps = open_office(copy_workspace(furnished_office, tmp_path_factory.mktemp("policy") / "office"), FAST)
     callers = {EVERYBODY: frozenset(Role)} | {f"caller-{role}": frozenset({role}) for role in Role}
     initialise(deps, "acme", callers)
     secrets = {who.removeprefix("caller-"): session(deps, who) for who in callers}

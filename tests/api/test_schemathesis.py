@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from support.api_fuzz import Surface, fuzz
 from support.control import open_office
 from support.serving import House
+from support.workspace_ledger import FAST, copy_workspace
 
 #: Requests of each kind for each route, beside those at the edges of its description.
 EXAMPLES = 10
@@ -18,8 +18,8 @@ EXAMPLES = 10
 
 @pytest.fixture(scope="module")
 def surface(tmp_path_factory: pytest.TempPathFactory, furnished_office: Path) -> Iterator[Surface]:
-    deps = open_office(shutil.copytree(furnished_office, tmp_path_factory.mktemp("surface") / "office"))
-    house = House.reopen(deps.workspace)
+    deps = open_office(copy_workspace(furnished_office, tmp_path_factory.mktemp("surface") / "office"), FAST)
+    house = House(deps.workspace, new=False, ledger_kind=FAST)
     made = Surface(deps, house)
     yield made
     made.close()

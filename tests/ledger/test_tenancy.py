@@ -68,7 +68,6 @@ READS: dict[str, Callable[[UnitOfWork], Any]] = {
     "storage.counted": lambda w: w.storage.counted([RESULT]),
     "storage.total": lambda w: w.storage.total().artifacts,
     "feedback.of": lambda w: w.feedback.of("request-1"),
-    "feedback.latest": lambda w: w.feedback.latest(),
     "feedback.marks": lambda w: w.feedback.marks(digest("release"), START),
     "feedback.count": lambda w: w.feedback.count({digest("release")}),
     "feedback.labels": lambda w: w.feedback.labels("", 9),

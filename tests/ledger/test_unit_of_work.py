@@ -13,6 +13,7 @@ from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Internal, Unavailable
 from tailorbird.ledger import database, open_ledger
+from tailorbird.testing import MemoryLedger
 
 
 class Stop(Exception):
@@ -197,3 +198,39 @@ def test_no_text_of_a_row_leaves_in_an_error(ledger, raw):
     told = "".join(traceback.format_exception(refused.value))
     assert "INSERT INTO splits" in told
     assert secret not in told
+
+
+def test_a_second_writer_in_the_thread_of_the_first_is_refused_at_once(clock):
+    ledger = MemoryLedger(clock)
+    with ledger.system():
+        with pytest.raises(Unavailable) as refused, ledger.system():
+            pass
+        with ledger.system(write=False):
+            pass
+    assert refused.value.error_code == "database_busy"
+    with ledger.system():
+        pass
+
+
+def test_a_repository_of_the_twin_ends_with_its_transaction(clock):
+    with MemoryLedger(clock).system() as system:
+        pass
+    with pytest.raises(Internal):
+        system.tenants.all()
+
+
+def test_the_twin_has_no_backup(clock, tmp_path):
+    for refused in (MemoryLedger(clock).dump, MemoryLedger(clock).restore):
+        with pytest.raises(Unavailable, match="in memory"):
+            refused(tmp_path)
+
+
+def test_the_twins_pulse_tells_that_something_was_committed(clock):
+    ledger = MemoryLedger(clock)
+    before = ledger.pulse()
+    with ledger.system(write=False), ledger.system():
+        pass
+    assert ledger.pulse() == before
+    with ledger.system() as system:
+        system.gateways.beat("gateway", 1, sample.START)
+    assert ledger.pulse() != before

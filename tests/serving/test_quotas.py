@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from support.serving import House, digest
+from support.workspace_ledger import FAST, close_workspace
 from tailorbird.domain.deployment import RequestRow
 from tailorbird.domain.errors import Exhausted, Forbidden
 from tailorbird.domain.quota import NOTHING, Amounts, QuotaLimits, window_start
@@ -44,7 +45,7 @@ class Traffic(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = TemporaryDirectory()
-        self.house = House(Path(self.folder.name))
+        self.house = House(Path(self.folder.name), ledger_kind=FAST)
         limit(self.house)
         self.number = 0
         self.minute, self.month = NOTHING, NOTHING
@@ -52,7 +53,7 @@ class Traffic(RuleBasedStateMachine):
         self.held: dict[int, Amounts] = {}
 
     def teardown(self) -> None:
-        self.house.ledger.close()
+        close_workspace(self.house.folder, self.house.ledger)
         self.folder.cleanup()
 
     def _gateway(self) -> Quotas:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import shutil
 import zlib
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ import httpx
 import yaml
 from fastapi import FastAPI
 
+from support.workspace_ledger import FAST, SQLITE, copy_workspace, workspace_ledger
 from tailorbird.console import console_routes
 from tailorbird.domain.deployment import RequestRow, Servable
 from tailorbird.domain.feedback import Review, ReviewReason
@@ -24,8 +24,9 @@ from tailorbird.domain.rollout import Rollout, RolloutPlan
 from tailorbird.domain.run import Run, RunState, StepProgress, TrainingProgress
 from tailorbird.domain.signal import Severity, Signal
 from tailorbird.domain.value import Digest
-from tailorbird.ledger import open_artifacts, open_ledger
+from tailorbird.ledger import open_artifacts
 from tailorbird.ports.engine import LabelScores
+from tailorbird.system.clock import SystemClock
 from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
@@ -70,10 +71,9 @@ def _number(prompt: Sequence[Message]) -> int:
     return zlib.crc32(prompt[-1].content.encode())
 
 
-def open_workspace(workspace: Path) -> Dependencies:
-    """Parts over the ledger in ``workspace``, with in-memory twins for what needs torch."""
-    ledger = open_ledger(f"sqlite:///{workspace / 'tailorbird.db'}")
-    ledger.migrate()
+def open_workspace(workspace: Path, ledger_kind: str = SQLITE) -> Dependencies:
+    """The workspace there, with its ledger on disk unless ``ledger_kind`` says otherwise, and twins for what needs torch."""
+    ledger = workspace_ledger(workspace, SystemClock(), ledger_kind)
     engine, trainer = ClimbingEngine(), MemoryTrainer()
     return Dependencies(
         ledger=ledger,
@@ -114,11 +114,11 @@ def write_objective(folder: Path, name: str, because: str) -> Path:
     return path
 
 
-def furnish(folder: Path) -> None:
+def furnish(folder: Path, ledger_kind: str = SQLITE) -> None:
     """Makes ``folder/workspace``: one run climbed to a gated release, one in the middle of a training, requests, readings, a checkpoint."""
     workspace = folder / "workspace"
     workspace.mkdir(parents=True)
-    deps = open_workspace(workspace)
+    deps = open_workspace(workspace, ledger_kind)
     initialise(deps, "acme", FIRST_PEOPLE)
     author = act_as(deps, "acme", "author")
     ended = submit.adapt(deps, author, write_objective(folder / "job", "desk", "as good as people"), Progress())
@@ -230,8 +230,7 @@ def signal(deps: Dependencies, severity: Severity, release: Digest) -> Signal:
 
 def copied(furnished: Path, folder: Path) -> Dependencies:
     """A copy of the furnished workspace, to change."""
-    shutil.copytree(furnished / "workspace", folder / "workspace")
-    return open_workspace(folder / "workspace")
+    return open_workspace(copy_workspace(furnished / "workspace", folder / "workspace"), FAST)
 
 
 def release_of(deps: Dependencies) -> Digest:

@@ -17,11 +17,12 @@ import uvicorn
 from fastapi import FastAPI
 
 from support.serving import DirectDriver, House
+from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import api
 from tailorbird.crypto.canonical_json import plain_json
 from tailorbird.domain.identity import Identity
 from tailorbird.domain.value import Digest
-from tailorbird.ledger import open_artifacts, open_ledger
+from tailorbird.ledger import open_artifacts
 from tailorbird.processes import gateway_app
 from tailorbird.testing import FixedClock, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
@@ -58,12 +59,12 @@ kpis:
 """
 
 
-def open_office(folder: Path) -> Dependencies:
-    """The workspace in ``folder``."""
+def open_office(folder: Path, ledger_kind: str = SQLITE) -> Dependencies:
+    """The workspace in ``folder``, with its ledger on disk unless ``ledger_kind`` says otherwise."""
     clock = FixedClock()
     engine, trainer = MemoryEngine(), MemoryTrainer()
     return Dependencies(
-        ledger=open_ledger(f"sqlite:///{folder / 'tailorbird.db'}", clock=clock),
+        ledger=workspace_ledger(folder, clock, ledger_kind),
         artifacts=open_artifacts(str(folder / "artifacts"), folder / "cache"),
         clock=clock,
         workspace=folder,
@@ -74,10 +75,9 @@ def open_office(folder: Path) -> Dependencies:
     )
 
 
-def furnish_office(folder: Path) -> None:
+def furnish_office(folder: Path, ledger_kind: str = SQLITE) -> None:
     """Makes the workspace; every role has one person in each tenant, called like the role."""
-    deps = open_office(folder)
-    deps.ledger.migrate()
+    deps = open_office(folder, ledger_kind)
     for tenant in TENANTS:
         initialise(deps, tenant, FIRST_PEOPLE)
     deps.ledger.close()

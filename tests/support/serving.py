@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from support.workspace_ledger import SQLITE, workspace_ledger
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, LocalRetrieval, RequestRow, Servable
@@ -20,8 +21,8 @@ from tailorbird.domain.prompt import Demonstration, Message, PromptSpec, Samplin
 from tailorbird.domain.release import Dossier, Release, ReleaseContent, ReleaseState
 from tailorbird.domain.retrieval import RetrievedEntry
 from tailorbird.domain.value import Digest
-from tailorbird.ledger import open_ledger
 from tailorbird.ports.engine import Chunk, Embeddings, EngineState, LabelScores, LoadRequest, LocalEngine, Ranked
+from tailorbird.system.clock import SystemClock
 from tailorbird.testing import FixedClock, MemoryArtifacts, MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Dependencies, MaintenanceSettings
 
@@ -72,12 +73,12 @@ def make_release(tenant: str, n: int, task: TaskKind, at: datetime) -> Release:
 
 
 class House:
-    """A ledger on disk with two tenants. ``refusals`` are releases that the engine's gate refuses, and with what; ``lookups`` what some
-    look up."""
+    """A ledger with two tenants, on disk unless ``ledger_kind`` says otherwise. ``refusals`` are releases that the engine's gate refuses,
+    and with what; ``lookups`` what some look up."""
 
-    def __init__(self, folder: Path, *, new: bool = True) -> None:
+    def __init__(self, folder: Path, *, new: bool = True, ledger_kind: str = SQLITE) -> None:
         self.folder = folder
-        self.ledger = open_ledger(f"sqlite:///{folder / 'tailorbird.db'}")
+        self.ledger = workspace_ledger(folder, SystemClock(), ledger_kind)
         self.clock = FixedClock()
         self.refusals: dict[Digest, TailorbirdError] = {}
         self.lookups: dict[Digest, LocalRetrieval] = {}
@@ -104,7 +105,6 @@ class House:
         )
 
     def _furnish(self) -> None:
-        self.ledger.migrate()
         with self.ledger.system() as system:
             for name in ("acme", "globex"):
                 system.tenants.add(Tenant(name=name, created_at=self.clock.now()))

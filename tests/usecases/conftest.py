@@ -9,30 +9,30 @@ import pytest
 
 from support.postgresql import Server, running_server
 from support.usecases import open_workspace, write_objective
+from support.workspace_ledger import FAST, close_workspace
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import act_as
 
 
 @pytest.fixture
 def another_parts(tmp_path: Path) -> Iterator[Callable[..., Dependencies]]:
-    """Opens workspaces, each with keys of its own, on the database whose URL is given, or on one within them; closes them in the end."""
+    """Opens workspaces, each with keys of its own, on the ledger that is named; closes them in the end."""
     opened: list[Dependencies] = []
 
-    def open_another(database: str = "") -> Dependencies:
-        opened.append(open_workspace(tmp_path / f"workspace-{len(opened)}", database))
+    def open_another(ledger_kind: str = FAST) -> Dependencies:
+        opened.append(open_workspace(tmp_path / f"workspace-{len(opened)}", ledger_kind))
         return opened[-1]
 
     yield open_another
     for deps in opened:
-        deps.ledger.close()
+        close_workspace(deps.workspace, deps.ledger)
 
 
 @pytest.fixture
 def deps(request: pytest.FixtureRequest, another_parts: Callable[..., Dependencies]) -> Dependencies:
-    """On SQLite; for a test marked ``on_both_databases`` on PostgreSQL, too."""
-    if getattr(request, "param", "sqlite") == "sqlite":
-        return another_parts()
-    return another_parts(request.getfixturevalue("postgresql").empty())
+    """On the twin; for a test marked ``on_both_databases`` on SQLite and PostgreSQL."""
+    kind = getattr(request, "param", FAST)
+    return another_parts(request.getfixturevalue("postgresql").empty() if kind == "postgresql" else kind)
 
 
 @pytest.fixture(scope="session")

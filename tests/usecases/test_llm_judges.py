@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from support.usecases import VIEWER, open_workspace, write_disputed, write_objective
+from support.workspace_ledger import close_workspace, copy_workspace
 from tailorbird.data import load_rows
 from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.errors import Busy, Conflict, Exhausted, Forbidden, InvalidInput, ModelInvalid, NotFound
@@ -86,9 +86,9 @@ def reviewers(deps: Dependencies) -> list[Actor]:
 @pytest.fixture
 def deps(made: tuple[Path, str], tmp_path: Path) -> Iterator[Dependencies]:
     """A copy of it."""
-    opened = open_workspace(shutil.copytree(made[0] / "workspace", tmp_path / "workspace"))
+    opened = open_workspace(copy_workspace(made[0] / "workspace", tmp_path / "workspace"))
     yield opened
-    opened.ledger.close()
+    close_workspace(opened.workspace, opened.ledger)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -299,7 +300,8 @@ def test_a_drill_needs_a_gateway_and_waits_for_it(desk: Desk) -> None:
     with desk.deps.ledger.system() as system:
         system.gateways.beat("g", 0, desk.deps.clock.now())
 
-    def follow(_seconds: float) -> None:
+    def follow(seconds: float) -> None:
+        time.sleep(seconds)
         with desk.deps.ledger.system() as system:
             system.gateways.beat("g", system.tenants.aliases_moved(), desk.deps.clock.now())
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import create_engine, select
 
 from support.serving import make_release
+from support.workspace_ledger import SQLITE
 from tailorbird import auth
 from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.deployment import Alias, AliasTarget, RequestRow
@@ -128,6 +129,7 @@ def tree(deps: Dependencies, folder: Path, *files: str) -> Digest:
     return deps.artifacts.put_tree(folder)
 
 
+@pytest.mark.parametrize("deps", [SQLITE], indirect=True)
 def test_a_tenant_that_is_removed_leaves_nothing_behind(host: Dependencies, admin: Actor, tmp_path: Path) -> None:
     add(host, admin)
     own, shared = tree(host, tmp_path / "own", "globex-only", "base"), tree(host, tmp_path / "shared", "base")

@@ -34,12 +34,6 @@ class FeedbackBook:
         mine = select_fields(feedback, Feedback).where(feedback.c.tenant == self._tenant, feedback.c.request == request)
         return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at)))
 
-    def latest(self, limit: int = 50, since: datetime | None = None) -> tuple[Feedback, ...]:
-        """The newest feedback, newest first; only what was said at or after ``since``."""
-        mine = select_fields(feedback, Feedback).where(feedback.c.tenant == self._tenant)
-        mine = mine if since is None else mine.where(feedback.c.at >= since)
-        return tuple(value_of(Feedback, row) for row in self._connection.execute(mine.order_by(feedback.c.at.desc()).limit(limit)))
-
     def marks(self, release: Digest, since: datetime) -> tuple[Marks, ...]:
         """Scored feedback at or after ``since`` on answers of ``release``, by kind."""
         same = (requests.c.tenant == feedback.c.tenant) & (requests.c.id == feedback.c.request)

@@ -21,10 +21,6 @@ class FeedbackRepository(Protocol):
         """What was said of a request, oldest first."""
         ...
 
-    def latest(self, limit: int = 50, since: datetime | None = None) -> tuple[Feedback, ...]:
-        """The newest feedback, newest first; only what was said at or after ``since``."""
-        ...
-
     def marks(self, release: Digest, since: datetime) -> tuple[Marks, ...]:
         """What was said at or after ``since`` of answers of ``release``, by kind; only what has a score."""
         ...

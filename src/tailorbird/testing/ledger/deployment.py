@@ -1,4 +1,4 @@
-"""Aliases with every version they had, and the rows that requests leave."""
+"""Aliases with every version they had, the rows that requests leave, and readings of production."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from datetime import datetime
 
 from tailorbird.domain.deployment import Alias, RequestRow, Traffic
 from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.signal import Signal
 from tailorbird.domain.value import Digest
-from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, stored
+from tailorbird.testing.ledger.tables import SYSTEM, Repository, Table, contradiction, next_number, stored
 
 #: Aliases by name and version.
 ALIASES: Table[tuple[str, int], Alias] = Table("aliases")
@@ -17,6 +18,8 @@ ALIASES: Table[tuple[str, int], Alias] = Table("aliases")
 ALIAS_MOVES: Table[str, int] = Table("alias_moves")
 MOVES = "count"
 REQUESTS: Table[str, RequestRow] = Table("requests")
+#: Readings by number.
+SIGNALS: Table[int, Signal] = Table("signals")
 
 
 class MemoryAliases(Repository):
@@ -103,6 +106,24 @@ class MemoryRequests(Repository):
             if start <= row.at < stop:
                 groups[row.alias, row.release or ""].append(row)
         return tuple(_traffic(groups[key]) for key in sorted(groups))
+
+
+class MemorySignals(Repository):
+    """Implements ``SignalRepository``."""
+
+    def add(self, signals: Sequence[Signal]) -> None:
+        """Adds readings, all or none."""
+        for reading in signals:
+            self._own(reading.tenant)
+        if signals:
+            rows = self._change(SIGNALS)
+            for reading in map(stored, signals):
+                rows[next_number(rows)] = reading
+
+    def latest(self, limit: int = 100, objective: str | None = None) -> tuple[Signal, ...]:
+        """The newest readings, newest first; only those of ``objective``, where given."""
+        asked = [one for one in self._rows(SIGNALS).values() if objective is None or one.objective == objective]
+        return tuple(asked[::-1][:limit])
 
 
 def _traffic(rows: Sequence[RequestRow]) -> Traffic:

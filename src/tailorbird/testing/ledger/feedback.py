@@ -37,11 +37,6 @@ class MemoryFeedback(Repository):
         """What was said of a request, oldest first."""
         return tuple(sorted((said for said in self._rows(FEEDBACK).values() if said.request == request), key=lambda said: said.at))
 
-    def latest(self, limit: int = 50, since: datetime | None = None) -> tuple[Feedback, ...]:
-        """The newest feedback, newest first; only what was said at or after ``since``."""
-        said = [one for one in self._rows(FEEDBACK).values() if since is None or one.at >= since]
-        return tuple(sorted(said, key=lambda one: one.at, reverse=True)[:limit])
-
     def marks(self, release: Digest, since: datetime) -> tuple[Marks, ...]:
         """What was said at or after ``since`` of answers of ``release``, by kind; only what has a score."""
         scores: defaultdict[FeedbackKind, list[float]] = defaultdict(list)

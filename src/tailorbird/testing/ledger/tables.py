@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -128,11 +128,11 @@ def text_of(row: object) -> str:
     if isinstance(row, Value):
         return row.model_dump_json()
     if is_dataclass(row):
-        row = tuple(vars(row).values())
+        row = tuple(getattr(row, field.name) for field in fields(row))
     if isinstance(row, tuple):
         return " ".join(map(text_of, row))
     if isinstance(row, bytes):
-        return row.decode()
+        return row.decode(errors="replace")
     return row.isoformat() if isinstance(row, datetime) else str(row)
 
 

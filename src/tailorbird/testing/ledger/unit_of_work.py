@@ -22,7 +22,7 @@ from tailorbird.ports.releases import LookRepository, ReleaseRepository, SplitRe
 from tailorbird.ports.rollout import RolloutRepository
 from tailorbird.ports.runs import RunRepository, StepRepository, WorkQueue
 from tailorbird.ports.signals import SignalRepository
-from tailorbird.testing.ledger.deployment import MemoryAliases, MemoryRequests
+from tailorbird.testing.ledger.deployment import MemoryAliases, MemoryRequests, MemorySignals
 from tailorbird.testing.ledger.event_log import MemoryEvents
 from tailorbird.testing.ledger.feedback import MemoryContents, MemoryFeedback, MemoryReviews
 from tailorbird.testing.ledger.identities import MemoryApiKeys, MemoryIdentities, MemorySessions
@@ -33,7 +33,6 @@ from tailorbird.testing.ledger.records import MemoryRecords, MemoryReferences
 from tailorbird.testing.ledger.releases import MemoryLooks, MemoryReleases, MemorySplits
 from tailorbird.testing.ledger.rollouts import MemoryRollouts
 from tailorbird.testing.ledger.runs import MemoryQueue, MemoryRuns, MemorySteps
-from tailorbird.testing.ledger.signals import MemorySignals
 from tailorbird.testing.ledger.tables import SYSTEM, State, Transaction, text_of
 from tailorbird.testing.ledger.tenants import TENANTS, MemoryTenants, MemoryTimeFloor
 

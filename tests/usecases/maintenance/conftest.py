@@ -1,3 +1,5 @@
+"""Workspaces as the command line opens them, with their ledger in a file: what is backed up, restored and looked into."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -8,7 +10,6 @@ from typing import Any
 import pytest
 
 from support.operations import Open, open_workspace
-from support.postgresql import Server, running_server
 from tailorbird.usecases import Dependencies
 
 
@@ -30,10 +31,3 @@ def another(tmp_path: Path) -> Iterator[Open]:
 @pytest.fixture
 def deps(another: Open) -> Dependencies:
     return another()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
-    """A real server, with databases that are still empty."""
-    with running_server() as server:
-        yield server

@@ -1,0 +1,102 @@
+"""What every ledger must do with usage, stored artifacts and gateways (``ports/quota.py``)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import support.ledger_samples as sample
+from support.ledger_samples import START, digest
+from tailorbird.domain.quota import NOTHING, Amounts, Storage
+
+DAY = timedelta(days=1)
+
+
+def test_what_gateways_count_adds_up_by_window(ledger):
+    with ledger.work("acme") as work:
+        work.usage.add([sample.usage(1), sample.usage(4)])
+        work.usage.add([sample.usage(2).model_copy(update={"gateway": "h"})])
+        work.usage.add([sample.usage(9).model_copy(update={"start": START + DAY}), sample.usage(9).model_copy(update={"period": "minute"})])
+        work.usage.add([])
+        assert work.usage.used("month", START) == Amounts(7, 6, 9, 1.5)
+        assert work.usage.used("month", START + 2 * DAY) == NOTHING
+
+
+def test_a_gateway_is_told_what_the_others_counted_for_every_tenant(ledger):
+    for tenant in ("acme", "globex"):
+        with ledger.work(tenant) as work:
+            work.usage.add([sample.usage(1), sample.usage(3).model_copy(update={"gateway": "h"})])
+            own_key = sample.key_usage(5).model_copy(update={"key": f"key-of-{tenant}", "gateway": "h"})
+            work.usage.add_of_keys([own_key, own_key])
+    with ledger.system(write=False) as system:
+        assert system.usage.by_others("g", {"month": START}) == {
+            ("acme", "month"): Amounts(3, 2, 3, 0.5),
+            ("globex", "month"): Amounts(3, 2, 3, 0.5),
+        }
+        assert system.usage.by_others("i", {"month": START + DAY}) == {}
+        assert system.usage.of_keys_by_others("g", {"day": START})["key-of-acme", "day"] == Amounts(10, 4, 6, 1.0)
+        assert system.usage.of_keys_by_others("h", {"day": START}) == {}
+
+
+def test_old_minutes_and_older_days_of_keys_are_forgotten(ledger):
+    minute = {"period": "minute"}
+    with ledger.work("acme") as work:
+        work.usage.add([sample.usage(), sample.usage().model_copy(update=minute)])
+        work.usage.add_of_keys([sample.key_usage(), sample.key_usage().model_copy(update=minute)])
+    with ledger.system() as system:
+        assert system.usage.prune(START) == 0
+        assert system.usage.prune(START + DAY) == 2
+        assert system.usage.prune(START + 3 * DAY) == 1
+    with ledger.work("acme", write=False) as work:
+        assert work.usage.used("month", START).requests == 1
+
+
+def test_an_artifact_is_counted_once(ledger):
+    with ledger.work("acme") as work:
+        work.storage.add({digest("a"): 3, digest("b"): 4})
+        work.storage.add({digest("a"): 99})
+        assert work.storage.total() == Storage(artifacts=2, bytes=7)
+        assert work.storage.counted([digest("a"), digest("c")]) == {digest("a")}
+        work.storage.forget([digest("a"), digest("c")])
+        assert work.storage.total() == Storage(artifacts=1, bytes=4)
+
+
+def test_gateways_that_serve_are_known_with_the_move_they_reached(ledger):
+    with ledger.system() as system:
+        system.gateways.beat("old", 1, START)
+        system.gateways.beat("new", 2, START + DAY)
+        system.gateways.beat("new", 3, START + DAY)
+        assert system.gateways.serving(START) == {"old": 1, "new": 3}
+        assert system.gateways.serving(START + DAY) == {"new": 3}
+        system.gateways.leave("new")
+        system.gateways.leave("unknown")
+        assert system.gateways.serving(START) == {"old": 1}
+
+
+def test_the_floor_under_the_clock_rises_by_a_day_at_most_and_never_falls(ledger):
+    with ledger.system() as system:
+        assert system.floor.at() is None
+        for now, floor in ((START, START), (START - DAY, START), (START + 9 * DAY, START + DAY), (START + 1.5 * DAY, START + 1.5 * DAY)):
+            system.floor.raise_to(now)
+            assert system.floor.at() == floor
+
+
+def test_a_removed_tenant_takes_its_rows_along_and_no_others(ledger):
+    for tenant in ("acme", "globex"):
+        with ledger.work(tenant) as work:
+            work.releases.add(sample.release(tenant))
+            work.aliases.put(sample.alias(tenant))
+            work.storage.add({digest("a"): 3})
+            work.events.append([sample.event(tenant)])
+    with ledger.system() as system:
+        assert digest("adapter") in set(system.references.digests(of="acme"))
+        moved = system.tenants.aliases_moved()
+        gone = system.tenants.remove("acme")
+        assert {table: rows for table, rows in gone.items() if rows} == {"releases": 1, "aliases": 1, "stored": 1}
+        assert system.tenants.aliases_moved() > moved
+        assert [tenant.name for tenant in system.tenants.all()] == ["globex"]
+        assert not set(system.references.digests(of="acme"))
+        assert {digest("adapter"), sample.release("globex").digest} <= set(system.references.digests())
+        assert digest("a") not in set(system.references.digests()), "what is counted is not thereby kept"
+        assert system.events.size() == 2
+    with ledger.work("globex", write=False) as work:
+        assert work.releases.count() == work.storage.total().artifacts == 1

@@ -1,0 +1,176 @@
+"""What every ledger must do with rollouts, feedback and the queue for people (``ports/rollout.py``, ``ports/feedback.py``)."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import pytest
+
+import support.ledger_samples as sample
+from support.ledger_samples import START, digest
+from tailorbird.domain.deployment import SHADOW
+from tailorbird.domain.errors import Conflict, NotFound
+from tailorbird.domain.feedback import FeedbackKind
+from tailorbird.domain.rollout import RolloutState
+
+SECOND = timedelta(seconds=1)
+
+
+def answered(n: int, **changes: object):
+    return sample.request("acme", n).model_copy(update={"version": 1, **changes})
+
+
+def said(n: int, **changes: object):
+    return sample.feedback("acme").model_copy(update={"request": f"request-{n}", **changes})
+
+
+class TestRollouts:
+    def test_an_alias_has_one_open_rollout(self, ledger):
+        first = sample.rollout("acme")
+        with ledger.work("acme") as work:
+            work.rollouts.add(first)
+            with pytest.raises(Conflict) as refused:
+                work.rollouts.add(first.model_copy(update={"id": "f" * 12}))
+            assert refused.value.error_code == "rollout_open"
+            work.rollouts.replace(first.model_copy(update={"revision": first.revision + 1, "state": RolloutState.PROMOTED}))
+            work.rollouts.add(first.model_copy(update={"id": "f" * 12}))
+            assert [one.id for one in work.rollouts.latest()] == ["f" * 12, first.id]
+            assert [one.id for one in work.rollouts.latest(1)] == ["f" * 12]
+            assert [one.id for one in work.rollouts.open()] == ["f" * 12]
+            assert work.rollouts.open("another") == ()
+
+    def test_a_revision_follows_the_one_before(self, ledger):
+        first = sample.rollout("acme")
+        with ledger.work("acme") as work:
+            work.rollouts.add(first)
+            for revision in (first.revision, first.revision + 2):
+                with pytest.raises(Conflict) as refused:
+                    work.rollouts.replace(first.model_copy(update={"revision": revision}))
+                assert refused.value.error_code == "rollout_moved"
+            assert work.rollouts.get(first.id[:4]) == first
+            for wrong in ("f", "%", first.id + "0"):
+                with pytest.raises(NotFound):
+                    work.rollouts.get(wrong)
+
+
+class TestTallies:
+    def test_a_unit_counts_once_with_its_means(self, ledger):
+        rows = [
+            answered(1, unit="u", latency_ms=1.0, cost=1.0, agrees=True),
+            answered(2, unit="u", latency_ms=math.e**2, cost=0.0, agrees=False, malformed=True),
+            answered(3, unit="u", outcome="error", latency_ms=0.0),
+            answered(4, referred=True, latency_ms=math.e, cost=1.0),
+            answered(5, release=digest("b"), outcome="refused"),
+            answered(6, arm=SHADOW),
+            answered(7, version=0),
+            answered(8, release=None),
+            answered(9, alias="another"),
+        ]
+        with ledger.work("acme") as work:
+            work.requests.add(rows)
+            work.feedback.put(said(1, score=1.0))
+            work.feedback.put(said(1, source="key-2", score=0.0))
+            work.feedback.put(said(2, score=1.0))
+            found = {(tally.release, tally.shadow): tally for tally in work.rollouts.tallies("routing", 1)}
+        assert found.keys() == {(digest("release"), False), (digest("release"), True), (digest("b"), False)}
+        tally = found[digest("release"), False]
+        assert (tally.version, tally.segment, tally.units, tally.requests) == (1, "", 2, 4)
+        assert (tally.errors, tally.refusals, tally.malformed, tally.compared, tally.agreed) == (1, 1, 1, 2, 1)
+        assert (tally.latency.n, tally.latency.total, tally.latency.squares) == pytest.approx((2, 2.0, 2.0))
+        assert (tally.cost.n, tally.cost.total) == pytest.approx((2, math.log(1e-9) / 2))
+        assert (tally.feedback.n, tally.feedback.total, tally.feedback.squares) == pytest.approx((1, 0.75, 0.5625))
+        refused = found[digest("b"), False]
+        assert (refused.refusals, refused.latency.n, refused.latency.total, refused.feedback.n) == (1, 0, 0.0, 0)
+
+    @pytest.mark.parametrize(
+        ("by", "segments"), [("channel", ["", "web"]), ("language", ["de", "en"]), ("length", ["101 to 500", "over 500", "to 100"])]
+    )
+    def test_segments_divide_them_and_a_start_cuts_them(self, ledger, by, segments):
+        values = [{"channel": "web", "language": "de", "characters": 100}, {"channel": "web", "language": "en", "characters": 101}]
+        values.append({"channel": "", "language": "en", "characters": 501})
+        with ledger.work("acme") as work:
+            work.requests.add([answered(n, **given) for n, given in enumerate(values)])
+            assert sorted(tally.segment for tally in work.rollouts.tallies("routing", 0, by)) == segments
+            (late,) = work.rollouts.tallies("routing", 0, start=START + 2 * SECOND)
+            assert late.requests == 1
+
+    def test_a_user_votes_once_whatever_the_number_of_answers(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([answered(1, unit="u"), answered(2, unit="u"), answered(3), answered(4, arm=SHADOW), answered(5, version=0)])
+            for n, score in ((1, 1.0), (2, 0.0), (3, 1.0), (4, 1.0), (5, 1.0)):
+                work.feedback.put(said(n, score=score))
+            work.feedback.put(said(3, kind=FeedbackKind.CSAT, value="4", score=0.75))
+            work.feedback.put(said(3, kind=FeedbackKind.CSAT, source="key-2", value="3", score=0.5))
+            work.feedback.put(said(3, kind=FeedbackKind.LABEL, value="refund", score=1.0))
+            votes = {vote.metric: (vote.said, vote.units, vote.total) for vote in work.rollouts.votes("routing", digest("release"), 1)}
+            assert votes == {"csat": (1, 1, 0.5), "thumbs": (3, 2, 1.5)}
+            assert work.rollouts.votes("routing", digest("another")) == ()
+            assert work.rollouts.votes("routing", digest("release"), 1, START + 9 * SECOND) == ()
+
+
+class TestFeedback:
+    def test_of_one_source_the_latest_counts(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([answered(1), answered(2, release=digest("b"))])
+            work.feedback.put(said(1, at=START + SECOND))
+            work.feedback.put(said(1, value="down", score=0.0, at=START + 2 * SECOND))
+            work.feedback.put(said(1, source="key-2", at=START))
+            work.feedback.put(said(2, kind=FeedbackKind.LABEL, value="x", score=None))
+            assert [(one.source, one.value) for one in work.feedback.of("request-1")] == [("key-2", "up"), ("key-1", "down")]
+            (thumbs,) = work.feedback.marks(digest("release"), START)
+            assert (thumbs.kind, thumbs.n, thumbs.mean) == (FeedbackKind.THUMB, 2, 0.5)
+            (late,) = work.feedback.marks(digest("release"), START + SECOND)
+            assert (late.n, late.mean) == (1, 0.0)
+            assert work.feedback.marks(digest("b"), START) == ()
+            assert (work.feedback.count({digest("release")}), work.feedback.count({digest("b"), digest("release")})) == (2, 3)
+
+    def test_there_is_none_of_a_request_that_is_not_there(self, ledger):
+        with ledger.work("acme") as work, pytest.raises(NotFound) as refused:
+            work.feedback.put(said(1))
+        assert refused.value.error_code == "request_missing"
+
+
+class TestQueue:
+    def test_the_oldest_waits_first_and_is_settled_once(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([answered(n) for n in (1, 2, 3)])
+            late = sample.review("acme", "request-1").model_copy(update={"queued_at": START + SECOND})
+            work.reviews.add([late, sample.review("acme", "request-3"), sample.review("acme", "request-2")])
+            work.reviews.add([sample.review("acme", "request-1")])
+            assert [item.request for item in work.reviews.waiting()] == ["request-2", "request-3", "request-1"]
+            assert [item.request for item in work.reviews.waiting(1)] == ["request-2"]
+            settled = work.reviews.get("request-2").settled("refund", "ada", START)
+            work.reviews.replace(settled)
+            with pytest.raises(Conflict) as refused:
+                work.reviews.replace(settled)
+            assert refused.value.error_code == "review_settled"
+            assert work.reviews.count() == 2
+            with pytest.raises(NotFound):
+                work.reviews.get("request-9")
+
+    def test_kept_words_expire(self, ledger):
+        with ledger.work("acme") as work:
+            work.requests.add([answered(1), answered(2)])
+            later = sample.content("acme").model_copy(update={"request": "request-2", "expires_at": START + SECOND})
+            work.contents.add([sample.content("acme"), later])
+            work.contents.add([sample.content("acme").model_copy(update={"text": "other words"})])
+            assert work.contents.get("request-1").text == sample.content("acme").text
+            assert work.contents.purge(START) == 1
+            assert (work.contents.get("request-1"), work.contents.get("request-2")) == (None, later)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda work: work.reviews.add([sample.review("acme")]),
+        lambda work: work.contents.add([sample.content("acme")]),
+        lambda work: work.judgements.add(sample.judgement(sample.release("acme"))),
+        lambda work: work.model_reviews.add(sample.model_review(sample.release("acme"))),
+        lambda work: work.steps.enqueue("run0001", "plan"),
+    ],
+)
+def test_nothing_refers_to_what_is_not_there(ledger, write):
+    with pytest.raises(Conflict) as refused, ledger.work("acme") as work:
+        write(work)
+    assert refused.value.error_code == "integrity"
