@@ -215,7 +215,7 @@ def test_a_release_is_let_in_by_degrees_from_the_page(deps: Dependencies) -> Non
     assert begun.status_code == 303
     assert "acme/desk" in operator.get(begun.headers["location"]).text
     with deps.ledger.work("acme", write=False) as work:
-        assert work.releases.get(release).state is ReleaseState.CANARY
+        assert work.releases.get(release).state is ReleaseState.ROLLING_OUT
     assert operator.get(f"{page}/drill").status_code == 409, "it is staged no longer"
 
 

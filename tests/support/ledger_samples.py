@@ -143,7 +143,7 @@ def alias(tenant: str, version: int = 1, name: str = "routing") -> Alias:
     return Alias(
         tenant=tenant,
         name=name,
-        targets=(AliasTarget(release=digest(version), weight=90), AliasTarget(release=digest("canary"), weight=10)),
+        targets=(AliasTarget(release=digest(version), weight=90), AliasTarget(release=digest("candidate"), weight=10)),
         previous=(AliasTarget(release=digest(version - 1)),) if version > 1 else (),
         version=version,
         moved_at=START + timedelta(minutes=version),

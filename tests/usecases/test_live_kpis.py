@@ -1,4 +1,4 @@
-"""Live KPIs: what users say in the canary stands between a release and all of them."""
+"""Live KPIs: what users say during a rollout stands between a release and all of them."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_a_release_with_live_kpis_is_not_promoted_past_its_rollout_unless_it_is_
 
 
 @on_both_databases
-def test_only_what_is_said_of_the_canarys_answers_in_this_rollout_counts_and_each_user_once(deps: Dependencies) -> None:
+def test_only_what_is_said_of_the_candidates_answers_in_this_rollout_counts_and_each_user_once(deps: Dependencies) -> None:
     desk = furnished(deps, THUMBS)
     early = desk.serve(1, 1)
     say(desk, early, "up")

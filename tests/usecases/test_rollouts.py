@@ -144,14 +144,14 @@ def test_a_release_let_in_by_degrees_is_not_promoted_past_its_rollout(desk: Desk
     with pytest.raises(Conflict) as caught:
         promote(desk.deps, desk.operator, desk.new.digest)
     assert caught.value.error_code == "rollout_open"
-    assert (desk.alias, desk.state(desk.new)) == (before, ReleaseState.CANARY)
+    assert (desk.alias, desk.state(desk.new)) == (before, ReleaseState.ROLLING_OUT)
 
 
 def test_from_shadow_to_production(desk: Desk) -> None:
     begun = desk.start()
     assert desk.alias.mirror == desk.new.digest
     assert [target.release for target in desk.alias.targets] == [desk.old.digest]
-    assert desk.state(desk.new) is ReleaseState.CANARY
+    assert desk.state(desk.new) is ReleaseState.ROLLING_OUT
     assert watch_rollouts(desk.deps) == 0
     desk.serve(20, 20, shadow=True)
     assert watch_rollouts(desk.deps) == 1
@@ -365,7 +365,7 @@ def _agree(desk: Desk, rollout: Rollout) -> None:
     states = {desk.old.digest: desk.state(desk.old), desk.new.digest: desk.state(desk.new)}
     if rollout.is_open:
         assert targets == [desk.old.digest, desk.new.digest]
-        assert states == {desk.old.digest: ReleaseState.PRODUCTION, desk.new.digest: ReleaseState.CANARY}
+        assert states == {desk.old.digest: ReleaseState.PRODUCTION, desk.new.digest: ReleaseState.ROLLING_OUT}
     elif rollout.state is RolloutState.PROMOTED:
         assert targets == [desk.new.digest]
         assert states == {desk.old.digest: ReleaseState.STAGED, desk.new.digest: ReleaseState.PRODUCTION}

@@ -208,7 +208,7 @@ class LiveKpi(Section):
     metric: Literal["csat", "thumbs", "outcome"]
     """A share of what users said: ``thumbs`` that are up, marks of satisfaction (``csat``) of 4 or 5 of 5, ``outcome`` that was good."""
     target: Annotated[float, Field(gt=0, lt=1)]
-    """The share that must be proven in the canary, by an interval that holds however often one looks."""
+    """The share that must be proven during the rollout, by an interval that holds however often one looks."""
     because: str = ""
     """Why this value."""
 

@@ -8,13 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from tailorbird.domain.errors import Conflict
 from tailorbird.domain.evidence import Verdict
 from tailorbird.domain.identity import Role, Signature
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier, TaskKind
 from tailorbird.domain.prompt import PromptSpec
 from tailorbird.domain.retrieval import Retrieval
+from tailorbird.domain.state_machine import transition
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -67,15 +67,15 @@ class Dossier(Value):
 
 
 class ReleaseState(StrEnum):
-    """Where a release stands. Only ``PRODUCTION`` and, for a share of the users, ``CANARY`` answer an alias; ``REJECTED`` and ``RETIRED``
-    are final.
+    """Where a release stands. Only ``PRODUCTION`` and, for a share of the users, ``ROLLING_OUT`` answer an alias; ``REJECTED`` and
+    ``RETIRED`` are final.
     """
 
     DRAFT = "draft"
     GATED = "gated"
     APPROVED = "approved"
     STAGED = "staged"
-    CANARY = "canary"
+    ROLLING_OUT = "rolling_out"
     PRODUCTION = "production"
     RETIRED = "retired"
     REJECTED = "rejected"
@@ -107,10 +107,10 @@ TRANSITIONS: dict[tuple[ReleaseState, ReleaseAction], ReleaseState] = {
     (_S.APPROVED, _A.REJECT): _S.REJECTED,
     (_S.STAGED, _A.PROMOTE): _S.PRODUCTION,
     (_S.STAGED, _A.RETIRE): _S.RETIRED,
-    (_S.STAGED, _A.TRY): _S.CANARY,
-    (_S.CANARY, _A.PROMOTE): _S.PRODUCTION,
-    (_S.CANARY, _A.SUPERSEDE): _S.STAGED,
-    (_S.CANARY, _A.WITHDRAW): _S.RETIRED,
+    (_S.STAGED, _A.TRY): _S.ROLLING_OUT,
+    (_S.ROLLING_OUT, _A.PROMOTE): _S.PRODUCTION,
+    (_S.ROLLING_OUT, _A.SUPERSEDE): _S.STAGED,
+    (_S.ROLLING_OUT, _A.WITHDRAW): _S.RETIRED,
     (_S.PRODUCTION, _A.SUPERSEDE): _S.STAGED,
     (_S.PRODUCTION, _A.WITHDRAW): _S.RETIRED,
 }
@@ -118,15 +118,7 @@ TRANSITIONS: dict[tuple[ReleaseState, ReleaseAction], ReleaseState] = {
 
 def next_state(state: ReleaseState, action: ReleaseAction) -> ReleaseState:
     """The state after ``action``. Raises Conflict when the machine has no such transition."""
-    try:
-        return TRANSITIONS[state, action]
-    except KeyError:
-        allowed = sorted(a.value for s, a in TRANSITIONS if s is state) or ["nothing: the state is final"]
-        raise Conflict(
-            f"a release that is {state.value} cannot {action.value.replace('_', ' ')}",
-            f"from {state.value} one can: {', '.join(allowed)}",
-            code="release_state",
-        ) from None
+    return transition(TRANSITIONS, state, action, "release")
 
 
 class Statement(Value):

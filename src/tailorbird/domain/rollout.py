@@ -6,10 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from tailorbird.domain.errors import Conflict
 from tailorbird.domain.objective import LiveKpi, RiskTier
+from tailorbird.domain.state_machine import transition
 from tailorbird.domain.value import Digest, Name, Value
 
 
@@ -57,15 +57,7 @@ TRANSITIONS: dict[tuple[RolloutState, RolloutAction], RolloutState] = {
 
 def next_rollout_state(state: RolloutState, action: RolloutAction) -> RolloutState:
     """The state after ``action``. Raises Conflict when the machine has no such transition."""
-    try:
-        return TRANSITIONS[state, action]
-    except KeyError:
-        allowed = sorted(a.value for s, a in TRANSITIONS if s is state) or ["nothing: the state is final"]
-        raise Conflict(
-            f"a rollout that is {state.value.replace('_', ' ')} cannot {action.value.replace('_', ' ')}",
-            f"from there one can: {', '.join(allowed)}",
-            code="rollout_state",
-        ) from None
+    return transition(TRANSITIONS, state, action, "rollout")
 
 
 class GuardName(StrEnum):
@@ -102,10 +94,13 @@ USUAL_GUARDS = (
 
 
 class RolloutStep(Value):
-    """A part of the way. A ``shadow`` step mirrors all requests and returns none of the answers; a ``canary`` step gives the release
-    ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached."""
+    """A part of the way. A ``shadow`` step mirrors all requests and returns none of the answers; a ``live`` step gives the release
+    ``share`` of the users. It has passed after ``requests`` answered by the release and ``minutes``, with no guard breached.
 
-    kind: Literal["shadow", "canary"] = "canary"
+    Earlier rollouts and plans call a live step ``canary``, which is still read.
+    """
+
+    kind: Annotated[Literal["shadow", "live"], BeforeValidator(lambda kind: "live" if kind == "canary" else kind)] = "live"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     requests: Annotated[int, Field(ge=1, le=10_000_000)] = 100
     minutes: Annotated[float, Field(ge=0, le=60 * 24 * 31)] = 10.0
@@ -132,11 +127,11 @@ class RolloutPlan(Value):
 
     @model_validator(mode="after")
     def _grows(self) -> RolloutPlan:
-        shares = [step.share for step in self.steps if step.kind == "canary"]
+        shares = [step.share for step in self.steps if step.kind == "live"]
         if not shares or shares != sorted(shares):
-            raise ValueError("there must be a canary step, and their shares must not fall")
+            raise ValueError("there must be a live step, and the shares of live steps must not fall")
         if any(step.kind == "shadow" for step in self.steps[len(self.steps) - len(shares) :]):
-            raise ValueError("shadow steps come before canary steps")
+            raise ValueError("shadow steps come before live steps")
         if len({guard.name for guard in self.guards}) < len(self.guards):
             raise ValueError("each guard stands once")
         return self

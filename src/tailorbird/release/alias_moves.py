@@ -14,7 +14,7 @@ from tailorbird.domain.value import Digest
 def promoted(alias: Alias | None, release: Release, now: datetime, actor: str) -> Alias:
     """Alias ``tenant/objective`` with ``release`` as its only target; the former targets are kept for a rollback.
 
-    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is neither staged nor in canary, or the
+    ``alias`` is None for a name that never pointed anywhere. Raises Conflict when the release is neither staged nor rolling out, or the
     alias is another objective's.
     """
     next_state(release.state, ReleaseAction.PROMOTE)

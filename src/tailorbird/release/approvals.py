@@ -21,18 +21,18 @@ DRILL_LASTS = timedelta(days=30)
 
 
 class ChangeRule(Value):
-    """``canary``: a release that replaces another passes a rollout first. ``drill``: it was put in and taken back in staging lately.
-    ``operators``: so many different ones ask for the change."""
+    """What must precede a change. ``rollout``: a release that replaces another passes a progressive rollout. ``drill``: it was put in and
+    taken back in staging lately. ``operators``: so many different ones ask for the change."""
 
-    canary: bool
+    rollout: bool
     drill: bool
     operators: int
 
 
 _CHANGE_RULES = {
-    RiskTier.MINIMAL: ChangeRule(canary=False, drill=False, operators=1),
-    RiskTier.LIMITED: ChangeRule(canary=True, drill=False, operators=1),
-    RiskTier.HIGH: ChangeRule(canary=True, drill=True, operators=2),
+    RiskTier.MINIMAL: ChangeRule(rollout=False, drill=False, operators=1),
+    RiskTier.LIMITED: ChangeRule(rollout=True, drill=False, operators=1),
+    RiskTier.HIGH: ChangeRule(rollout=True, drill=True, operators=2),
 }
 
 
@@ -40,7 +40,7 @@ def change_rule(*tiers: RiskTier) -> ChangeRule:
     """Strictest of the tiers' rules: those of the release and of what it replaces, so that an edit lowers nothing."""
     rules = [_CHANGE_RULES[tier] for tier in tiers]
     return ChangeRule(
-        canary=any(rule.canary for rule in rules),
+        rollout=any(rule.rollout for rule in rules),
         drill=any(rule.drill for rule in rules),
         operators=max(rule.operators for rule in rules),
     )

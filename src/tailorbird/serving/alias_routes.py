@@ -24,7 +24,7 @@ def choose_target(alias: Alias, key: str) -> AliasTarget:
     Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights as in Schindelhauer and Schomaker 2005): each target draws ``w /
     -ln(u)`` with ``u`` uniform in (0, 1) from SHA-256, and the highest draw wins with probability ``w / Σw``. The alias's salt makes its
     experiments independent of one another. Raising one weight moves keys to that target alone; taking a target away moves its own keys
-    alone. So a canary that grows keeps the users it has. Raises NotFound when no target has a weight above 0.
+    alone. So a rollout whose share grows keeps the users it has. Raises NotFound when no target has a weight above 0.
     """
     eligible = [target for target in alias.targets if target.weight > 0]
     if not eligible:

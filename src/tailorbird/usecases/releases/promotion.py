@@ -192,7 +192,7 @@ def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
         if work.rollouts.open(name):
             raise Conflict(f"a rollout of {actor.tenant}/{name} goes on", "end it first: tailorbird rollout list", code="rollout_open")
         alias = find_alias(work, name)
-        if rule.canary and alias is not None and alias.targets:
+        if rule.rollout and alias is not None and alias.targets:
             raise Conflict(
                 f"the tier {release.content.risk.value} demands that users are let in by degrees",
                 f"run: tailorbird rollout start {short(release.digest)}",
@@ -210,7 +210,7 @@ def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
 
 def _direct(release: Release) -> ReleaseState:
     """The state after a promotion without a rollout. Raises Conflict: one that is let in by degrees ends by its rollout alone."""
-    if release.state is ReleaseState.CANARY:
+    if release.state is ReleaseState.ROLLING_OUT:
         raise Conflict("the release is let in by a rollout", "decide on that: tailorbird rollout list", code="rollout_open")
     return next_state(release.state, ReleaseAction.PROMOTE)
 

@@ -245,7 +245,7 @@ def _new(actor: Actor, release: Release, alias: Alias, plan: RolloutPlan, now: d
 
 
 def _trial(rollout: Rollout, step: RolloutStep) -> AliasTrial:
-    share = step.share if step.kind == "canary" else None
+    share = step.share if step.kind == "live" else None
     return AliasTrial(incumbent=rollout.incumbent, candidate=rollout.candidate, share=share, salt=rollout.salt)
 
 
@@ -331,7 +331,7 @@ def _do(work: UnitOfWork, rollout: Rollout, act: _Act) -> Rollout:
 def _leave(work: UnitOfWork, rollout: Rollout, alias: Alias, by: str, now: datetime) -> None:
     """The candidate goes: for good where a guard says so, back to staging where a person does."""
     final = ReleaseAction.WITHDRAW if by == GUARDS else ReleaseAction.SUPERSEDE
-    work.releases.move(rollout.candidate, ReleaseState.CANARY, next_state(ReleaseState.CANARY, final))
+    work.releases.move(rollout.candidate, ReleaseState.ROLLING_OUT, next_state(ReleaseState.ROLLING_OUT, final))
     work.aliases.put(restored(alias, rollout.incumbent, now, by))
 
 
@@ -340,7 +340,7 @@ def _enter(work: UnitOfWork, rollout: Rollout, alias: Alias, by: str, now: datet
     release = work.releases.get(rollout.candidate)
     after = promoted(restored(alias, rollout.incumbent, now, by), release, now, by)
     work.releases.move(rollout.incumbent, ReleaseState.PRODUCTION, next_state(ReleaseState.PRODUCTION, ReleaseAction.SUPERSEDE))
-    work.releases.move(rollout.candidate, ReleaseState.CANARY, next_state(ReleaseState.CANARY, ReleaseAction.PROMOTE))
+    work.releases.move(rollout.candidate, ReleaseState.ROLLING_OUT, next_state(ReleaseState.ROLLING_OUT, ReleaseAction.PROMOTE))
     work.aliases.put(after.model_copy(update={"version": alias.version + 1}))
 
 
