@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 
 from tailorbird.api import generation_requests, retrieval_requests
 from tailorbird.api.answer_endpoint import AnswerContext, Answers, RouteBehaviour, answer_in
 from tailorbird.api.authentication import Authenticator
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import API_KEY
-from tailorbird.api.request_base import RequestBase
+from tailorbird.api.request_base import ParameterRules, RequestBase
 from tailorbird.api.response_formats import ChatFormatter, CompletionFormatter, EmbeddingFormatter, RerankFormatter, ResponsesFormatter
 from tailorbird.api.response_schemas import (
     STREAM,
@@ -88,70 +90,86 @@ def _response_as_asked(body: RequestBase) -> ResponsesFormatter:
     return ResponsesFormatter(body)
 
 
-_CHAT = RouteBehaviour("/v1/chat/completions", generation_requests.parse_chat, lambda _: ChatFormatter())
-_TEXT = RouteBehaviour("/v1/completions", generation_requests.parse_completion, lambda _: CompletionFormatter())
-_RESPONSE = RouteBehaviour("/v1/responses", generation_requests.parse_response, _response_as_asked)
-_RANK = RouteBehaviour("/v1/rerank", retrieval_requests.parse_rerank, _documents_as_asked, _ranked_as_asked)
-_EMBED = RouteBehaviour("/v1/embeddings", retrieval_requests.parse_embedding, _vectors_as_asked, lambda answering, _: answering.vectors)
+@dataclass(frozen=True)
+class _Endpoint:
+    """A route with its description in OpenAPI: the ``rules`` and the ``body`` of its requests, and the model of its ``answer``."""
+
+    behaviour: RouteBehaviour
+    operation: str
+    summary: str
+    description: str
+    answer: type[BaseModel]
+    rules: ParameterRules
+    body: type[RequestBase]
+
+
+_ENDPOINTS = (
+    _Endpoint(
+        RouteBehaviour("/v1/chat/completions", generation_requests.parse_chat, lambda _: ChatFormatter()),
+        "chat.complete",
+        "Answer a conversation.",
+        "Answers the last message of the user, as OpenAI's chat completions do: a release that classifies with a label and its "
+        "probabilities (under `tailorbird`), one that generates with text, whole or streamed. `model` is `TENANT/NAME` of an objective.",
+        ChatCompletion,
+        generation_requests.CHAT_PARAMETERS,
+        generation_requests.ChatBody,
+    ),
+    _Endpoint(
+        RouteBehaviour("/v1/completions", generation_requests.parse_completion, lambda _: CompletionFormatter()),
+        "text.complete",
+        "Answer texts, each for itself.",
+        "OpenAI's older form: a text or up to 16 of them, each taken as a user's only message. Every answer leaves a row of "
+        "its own in the record.",
+        TextCompletion,
+        generation_requests.COMPLETION_PARAMETERS,
+        generation_requests.CompletionBody,
+    ),
+    _Endpoint(
+        RouteBehaviour("/v1/responses", generation_requests.parse_response, _response_as_asked),
+        "responses.create",
+        "Answer in the form of OpenAI's newer API.",
+        "The stateless form of OpenAI's responses: text or messages in, text out, whole or as events. Nothing is kept between "
+        "requests, so that `previous_response_id`, `conversation`, `background` and `store: true` are refused.",
+        ModelResponse,
+        generation_requests.RESPONSE_PARAMETERS,
+        generation_requests.ResponseBody,
+    ),
+    _Endpoint(
+        RouteBehaviour("/v1/rerank", retrieval_requests.parse_rerank, _documents_as_asked, _ranked_as_asked),
+        "documents.rank",
+        "Rank documents for a question.",
+        "Ranks the `documents` that are sent (the shape of Cohere and Jina, which vLLM serves too) in the way in which the "
+        "release ranks its own, or, without them, the release's own documents that the key may read. Scores can be compared within one "
+        "answer, and with nothing else.",
+        Ranking,
+        retrieval_requests.RERANK_PARAMETERS,
+        retrieval_requests.RerankBody,
+    ),
+    _Endpoint(
+        RouteBehaviour("/v1/embeddings", retrieval_requests.parse_embedding, _vectors_as_asked, lambda answering, _: answering.vectors),
+        "texts.embed",
+        "Texts as vectors, as a release that ranks documents reads them.",
+        "Up to 256 texts as vectors of length 1, by the encoder that the release reads questions with.",
+        EmbeddingList,
+        retrieval_requests.EMBEDDING_PARAMETERS,
+        retrieval_requests.EmbeddingBody,
+    ),
+)
 
 
 def chat_routes(chat: AnswerContext, authenticate: Authenticator) -> APIRouter:
     """Routes of all five answer endpoints."""
     told = error_answers(400, 401, 403, 404, 413, 429, 500, 503) | {200: {"content": STREAM}}
     router = APIRouter(tags=["answer"], dependencies=API_KEY, responses=told)
-    router.add_api_route(
-        _CHAT.path,
-        answer_in(_CHAT, chat, authenticate),
-        methods=["POST"],
-        operation_id="chat.complete",
-        summary="Answer a conversation.",
-        description="Answers the last message of the user, as OpenAI's chat completions do: a release that classifies with a label and its "
-        "probabilities (under `tailorbird`), one that generates with text, whole or streamed. `model` is `TENANT/NAME` of an objective.",
-        response_model=ChatCompletion,
-        openapi_extra={"requestBody": generation_requests.CHAT_PARAMETERS.described(generation_requests.ChatBody)},
-    )
-    router.add_api_route(
-        _TEXT.path,
-        answer_in(_TEXT, chat, authenticate),
-        methods=["POST"],
-        operation_id="text.complete",
-        summary="Answer texts, each for itself.",
-        description="OpenAI's older form: a text or up to 16 of them, each taken as a user's only message. Every answer leaves a row of "
-        "its own in the record.",
-        response_model=TextCompletion,
-        openapi_extra={"requestBody": generation_requests.COMPLETION_PARAMETERS.described(generation_requests.CompletionBody)},
-    )
-    router.add_api_route(
-        _RESPONSE.path,
-        answer_in(_RESPONSE, chat, authenticate),
-        methods=["POST"],
-        operation_id="responses.create",
-        summary="Answer in the form of OpenAI's newer API.",
-        description="The stateless form of OpenAI's responses: text or messages in, text out, whole or as events. Nothing is kept between "
-        "requests, so that `previous_response_id`, `conversation`, `background` and `store: true` are refused.",
-        response_model=ModelResponse,
-        openapi_extra={"requestBody": generation_requests.RESPONSE_PARAMETERS.described(generation_requests.ResponseBody)},
-    )
-    router.add_api_route(
-        _RANK.path,
-        answer_in(_RANK, chat, authenticate),
-        methods=["POST"],
-        operation_id="documents.rank",
-        summary="Rank documents for a question.",
-        description="Ranks the `documents` that are sent (the shape of Cohere and Jina, which vLLM serves too) in the way in which the "
-        "release ranks its own, or, without them, the release's own documents that the key may read. Scores can be compared within one "
-        "answer, and with nothing else.",
-        response_model=Ranking,
-        openapi_extra={"requestBody": retrieval_requests.RERANK_PARAMETERS.described(retrieval_requests.RerankBody)},
-    )
-    router.add_api_route(
-        _EMBED.path,
-        answer_in(_EMBED, chat, authenticate),
-        methods=["POST"],
-        operation_id="texts.embed",
-        summary="Texts as vectors, as a release that ranks documents reads them.",
-        description="Up to 256 texts as vectors of length 1, by the encoder that the release reads questions with.",
-        response_model=EmbeddingList,
-        openapi_extra={"requestBody": retrieval_requests.EMBEDDING_PARAMETERS.described(retrieval_requests.EmbeddingBody)},
-    )
+    for endpoint in _ENDPOINTS:
+        router.add_api_route(
+            endpoint.behaviour.path,
+            answer_in(endpoint.behaviour, chat, authenticate),
+            methods=["POST"],
+            operation_id=endpoint.operation,
+            summary=endpoint.summary,
+            description=endpoint.description,
+            response_model=endpoint.answer,
+            openapi_extra={"requestBody": endpoint.rules.described(endpoint.body)},
+        )
     return router

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal, NamedTuple
 
@@ -49,6 +50,11 @@ class Amounts(NamedTuple):
 NOTHING = Amounts()
 
 
+def _set_limits(limits: Value, names: Iterable[str], period: str) -> dict[str, float]:
+    every = {name: getattr(limits, f"{name}_per_{period}") for name in names}
+    return {name: limit for name, limit in every.items() if limit is not None}
+
+
 class QuotaLimits(Value):
     """What a tenant may use in a minute and in a calendar month (UTC), and how many bytes it may have stored. None means as much as it
     likes."""
@@ -65,8 +71,7 @@ class QuotaLimits(Value):
 
     def of(self, period: Period) -> dict[str, float]:
         """The limits of a period that are set, by what they limit."""
-        every = {name: getattr(self, f"{name}_per_{period}") for name in Amounts._fields}
-        return {name: limit for name, limit in every.items() if limit is not None}
+        return _set_limits(self, Amounts._fields, period)
 
 
 class KeyLimits(Value):
@@ -79,8 +84,7 @@ class KeyLimits(Value):
 
     def of(self, period: KeyPeriod) -> dict[str, float]:
         """The limits of a period that are set, by what they limit."""
-        every = {name: getattr(self, f"{name}_per_{period}") for name in ("requests", "tokens")}
-        return {name: limit for name, limit in every.items() if limit is not None}
+        return _set_limits(self, ("requests", "tokens"), period)
 
     @property
     def is_set(self) -> bool:
@@ -101,16 +105,21 @@ class Storage(Value):
         return self.bytes + self.working_bytes
 
 
-class Usage(Value):
-    """What one gateway counted for a tenant in the window of a period that began at ``start``."""
+class _Counted(Value):
+    """What one gateway counted in the window of a period that began at ``start``."""
 
     gateway: str
-    period: Period
     start: datetime
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     money: float = 0.0
+
+
+class Usage(_Counted):
+    """What one gateway counted for a tenant in the window of a period that began at ``start``."""
+
+    period: Period
 
     @property
     def amounts(self) -> Amounts:
@@ -118,17 +127,11 @@ class Usage(Value):
         return Amounts(self.requests, self.input_tokens, self.output_tokens, self.money)
 
 
-class KeyUsage(Value):
+class KeyUsage(_Counted):
     """What one gateway counted for an API key in the window of a period that began at ``start``."""
 
     key: str
-    gateway: str
     period: KeyPeriod
-    start: datetime
-    requests: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    money: float = 0.0
 
 
 def window_start(period: Period | KeyPeriod, at: datetime) -> datetime:

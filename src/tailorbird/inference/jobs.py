@@ -46,6 +46,27 @@ class WeightLease:
             self._failed(error)
 
 
+class LeasedJob:
+    """Base of all jobs, which live as long as their lease."""
+
+    def __init__(self, holding: WeightLease) -> None:
+        self._holding = holding
+
+    @property
+    def live(self) -> bool:
+        """True until it has ended."""
+        return self._holding.live
+
+    @property
+    def adapter(self) -> object:
+        """Adapter of the job."""
+        return self._holding.adapter
+
+    def fail(self, error: TailorbirdError) -> None:
+        """Ends it with an error."""
+        self._holding.fail(error)
+
+
 #: Is told of every piece; False: nobody wants more.
 TellChunk = Callable[[Chunk], bool]
 
@@ -58,31 +79,21 @@ class GenerationFormat(NamedTuple):
     room: int
 
 
-class GenerationJob:
+class GenerationJob(LeasedJob):
     """One answer in the making."""
 
     tree = None
 
     def __init__(self, sequence: TokenSequence, writing: GenerationFormat, holding: WeightLease, tell: TellChunk) -> None:
+        super().__init__(holding)
         self.sequence = sequence
         self.drawer: RowSampler | None = writing.drawer
         self._chat, self._room = writing.chat, writing.room
         self._logprobs = writing.drawer.sampling.logprobs is not None
         self._stream = TextStream(writing.chat.tokenizer, writing.drawer.sampling.stop)
-        self._holding = holding
         self._tell = tell
         self._unsaid: list[TokenLogprob] = []
         self._made = 0
-
-    @property
-    def live(self) -> bool:
-        """True until it has ended."""
-        return self._holding.live
-
-    @property
-    def adapter(self) -> object:
-        """Adapter of the job."""
-        return self._holding.adapter
 
     def choose(self, choice: SampledToken) -> None:
         """Takes a token, and ends the answer where it must end."""
@@ -104,10 +115,6 @@ class GenerationJob:
     def weigh(self, logits: Callable[[torch.Tensor], torch.Tensor], hidden_RE: torch.Tensor, first: int) -> None:
         """An answer is chosen, not weighed."""
         raise NotImplementedError
-
-    def fail(self, error: TailorbirdError) -> None:
-        """Ends the answer with an error."""
-        self._holding.fail(error)
 
     def _end(self, text: str, reason: Literal["stop", "length"]) -> None:
         # Made before the job is over: if that fails, somebody can still be told.
@@ -144,33 +151,19 @@ _LOGIT_ROWS = 64
 Logits = Callable[[torch.Tensor], torch.Tensor]
 
 
-class ScoringJob:
+class ScoringJob(LeasedJob):
     """Base of scoring jobs, whose tokens are scored and not sampled."""
 
     drawer = None
 
     def __init__(self, sequence: TokenSequence, holding: WeightLease) -> None:
+        super().__init__(holding)
         self.sequence = sequence
         self.tree: LabelTrie | None = None
-        self._holding = holding
-
-    @property
-    def live(self) -> bool:
-        """True until it has ended."""
-        return self._holding.live
-
-    @property
-    def adapter(self) -> object:
-        """Adapter of the job."""
-        return self._holding.adapter
 
     def choose(self, choice: SampledToken) -> None:
         """Nothing is chosen."""
         raise NotImplementedError
-
-    def fail(self, error: TailorbirdError) -> None:
-        """Ends it with an error."""
-        self._holding.fail(error)
 
 
 class LabelScoring(ScoringJob):
