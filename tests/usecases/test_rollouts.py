@@ -1,4 +1,4 @@
-"""A release let in by degrees: from a plan to production, or back by itself; what each tier demands; what the log keeps."""
+"""A progressive rollout: from a plan to production, or back by itself; what each tier demands; what the log keeps."""
 
 from __future__ import annotations
 

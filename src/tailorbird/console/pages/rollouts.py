@@ -58,7 +58,7 @@ def decide(visit: PageContext) -> Response:
 
 
 def confirm_start(visit: PageContext) -> Response:
-    """Asks before a release is let in by degrees, and shows the way."""
+    """Asks before a progressive rollout starts, and shows its steps."""
     release = _staged(visit)
     plan = RolloutPlan()
     told = (f"The way: {', then '.join(map(_words, plan.steps))}, then production.", _GUARDED.format(100 * plan.alpha), _ANOTHER_WAY)

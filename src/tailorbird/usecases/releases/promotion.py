@@ -194,7 +194,7 @@ def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
         alias = find_alias(work, name)
         if rule.rollout and alias is not None and alias.targets:
             raise Conflict(
-                f"the tier {release.content.risk.value} demands that users are let in by degrees",
+                f"the tier {release.content.risk.value} demands a progressive rollout",
                 f"run: tailorbird rollout start {short(release.digest)}",
                 code="rollout_needed",
             )
@@ -209,9 +209,9 @@ def _demand_direct(deps: Dependencies, actor: Actor, digest: str) -> None:
 
 
 def _direct(release: Release) -> ReleaseState:
-    """The state after a promotion without a rollout. Raises Conflict: one that is let in by degrees ends by its rollout alone."""
+    """The state after a promotion without a rollout. Raises Conflict: one that is rolling out ends by its rollout alone."""
     if release.state is ReleaseState.ROLLING_OUT:
-        raise Conflict("the release is let in by a rollout", "decide on that: tailorbird rollout list", code="rollout_open")
+        raise Conflict("the release is rolling out", "decide on its rollout: tailorbird rollout list", code="rollout_open")
     return next_state(release.state, ReleaseAction.PROMOTE)
 
 

@@ -1,4 +1,4 @@
-"""Rollouts: a release let in by degrees, watched, and taken back by itself when a guard is breached."""
+"""Progressive rollouts: steps, guards, and taking a release back by itself."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RolloutList(Value):
 
 @usecase("rollout.start", "POST", "/api/rollouts", Action.ROLL_OUT)
 def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan: RolloutPlan = _USUAL_PLAN) -> Rollout:
-    """Let a staged release in by degrees.
+    """Start a guarded progressive rollout.
 
     Beside the one that answers its name. Raises Forbidden (approvals are missing), Conflict (nothing to replace, another rollout under
     way, a drill or a second operator missing).
