@@ -1,4 +1,4 @@
-"""``tailorbird rollout`` and ``tailorbird drill``: a release let in by degrees, and the way back rehearsed."""
+"""``tailorbird rollout`` and ``tailorbird drill``: progressive rollouts, and the way back rehearsed."""
 
 from __future__ import annotations
 
