@@ -17,7 +17,7 @@ def test_every_state_is_reached_and_none_leads_back_to_the_gate() -> None:
 
 def test_production_needs_approval_and_staging_before() -> None:
     before = {state for (state, _), after in TRANSITIONS.items() if after is ReleaseState.PRODUCTION}
-    assert before == {ReleaseState.STAGED, ReleaseState.CANARY}
+    assert before == {ReleaseState.STAGED, ReleaseState.ROLLING_OUT}
     assert {state for (state, action) in TRANSITIONS if action is ReleaseAction.STAGE} == {ReleaseState.APPROVED}
 
 
