@@ -80,8 +80,8 @@ class RolloutList(Value):
 def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan: RolloutPlan = _USUAL_PLAN) -> Rollout:
     """Start a guarded progressive rollout.
 
-    The staged release answers beside the one in production. Raises Forbidden (approvals are missing), Conflict (nothing to replace, another rollout under
-    way, a drill or a second operator missing).
+    The staged release answers beside the one in production. Raises Forbidden (approvals are missing), Conflict (nothing to replace,
+    another rollout under way, a drill or a second operator missing).
     """
     permit(deps, actor, Action.ROLL_OUT, digest)
     demand_operators(deps, actor, digest)
