@@ -51,7 +51,7 @@ def test_one_that_fails_is_told_and_the_others_go_on(caplog: pytest.LogCaptureFi
             wait_until(lambda: len(done) >= 3 and len(caplog.records) >= 4)
     assert "ship: error[webhook_undelivered]: the webhook was not told; look whether it is up" in caplog.text
     assert "watch ended by a defect: ValueError at " in caplog.text
-    assert "test_chores.py" in caplog.text
+    assert "test_scheduler.py" in caplog.text
     assert "customer" not in caplog.text
 
 

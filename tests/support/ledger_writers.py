@@ -1,4 +1,4 @@
-"""What the processes of ``test_ledger_processes.py`` do. Run as a program: ``ledger_writers.py ROLE URL NAME``."""
+"""What the processes of ``test_processes.py`` do. Run as a program: ``ledger_writers.py ROLE URL NAME``."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tailorbird.usecases.maintenance import audit, clock_floor
 from tailorbird.usecases.monitoring.watch import watch_production
 from tailorbird.usecases.rollouts.rollouts import any_goes_on, watch_rollouts
 
-_log = logging.getLogger("tailorbird.chores")
+_log = logging.getLogger("tailorbird.schedules")
 
 #: Seconds between two looks at what is due.
 _LOOK_EVERY = 0.5
