@@ -21,10 +21,9 @@ STANDARD_NOUNS = frozenset({
     *("decoding", "mapping", "packing", "paging", "parsing", "ranking", "rendering", "sampling", "scheduling", "scoring"),
     *("sharding", "shipping", "signing", "streaming", "timing", "tracking", "tuning", "wiring"),
 })  # fmt: skip
-#: Module names that recur within one package, to be mended: the native pass is the counterpart of the package of forward passes.
+#: Module names that recur within one package: the native pass is the counterpart of the package of forward passes; the package of rollouts
+#: still holds a module of its own name.
 RECURRING_NAMES = frozenset({("inference", "forward"), ("usecases", "rollouts")})
-#: Class names that recur, to be mended.
-RECURRING_CLASSES = frozenset({"_Lines"})
 #: Names that say nothing of what a file holds.
 EMPTY_NAMES = frozenset({"base", "common", "core", "helper", "helpers", "misc", "shared", "stuff", "tools", "util", "utils"})
 
@@ -74,7 +73,7 @@ def test_a_class_name_stands_once_but_for_a_port_and_its_implementations() -> No
         for found in ast.walk(tree):
             if isinstance(found, ast.ClassDef) and not (path.parts[0] == "ports" and is_protocol(found)):
                 places[found.name].append(path.as_posix())
-    assert {name: found for name, found in places.items() if len(found) > 1 and name not in RECURRING_CLASSES} == {}
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 #: Where the environment is read besides ``settings.py``, and why.
@@ -102,7 +101,7 @@ def reads_environment(tree: ast.Module) -> bool:
 
 def test_the_environment_is_read_in_settings_and_the_listed_places() -> None:
     readers = {path.as_posix() for path, tree in trees().items() if reads_environment(tree)} - {"settings.py"}
-    assert readers <= ENVIRONMENT_READERS.keys()
+    assert readers == ENVIRONMENT_READERS.keys()
 
 
 def test_the_tests_have_one_root() -> None:

@@ -57,3 +57,15 @@ def test_prose_is_wrapped(page: Path) -> None:
     lines = [line for line in prose(page.read_text(encoding="utf-8")).splitlines() if not line.startswith(("|", "#", "![", "    "))]
     broken = [re.sub(r"`[^`]*`|\]\([^)]*\)", "x", line) for line in lines if len(line) > WIDTH]
     assert [line for line in broken if len(line) > WIDTH] == []
+
+
+def test_the_index_lists_every_decision_with_its_title() -> None:
+    folder = ROOT / "docs" / "decisions"
+    entries = re.findall(
+        r"^- \[\d{4}\]\((\d{4}-[\w-]+\.md)\) (.+(?:\n  .+)*)$", (folder / "README.md").read_text(encoding="utf-8"), flags=re.M
+    )
+    listed = {name: " ".join(title.split()) for name, title in entries}
+    titles = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in folder.glob("0*.md")}
+    assert listed.keys() == titles.keys()
+    for name, title in titles.items():
+        assert re.fullmatch(rf"# {name[:4]}:? {re.escape(listed[name].partition(' (supersedes')[0])}", title), name
