@@ -41,7 +41,7 @@ def test_a_surprise_would_be_found(surface: Surface, monkeypatch: pytest.MonkeyP
     def break_down(*_: object, **__: object) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("tailorbird.api.usecase_routes.perform", break_down)
+    monkeypatch.setattr("tailorbird.api.usecase_routes.perform_request", break_down)
     monkeypatch.setattr(surface, "schema", surface.schema.include(path="/api/identities"))
     found = fuzz(surface, 1).failures
     assert "GET /api/identities: Server error (500)" in found
