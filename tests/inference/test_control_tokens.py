@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
@@ -12,9 +13,9 @@ from transformers import AutoTokenizer
 
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Demonstration, Message, PromptSpec
-from tailorbird.inference.text.chat import ChatFormat
 from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_templates import render
+from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.prompt_rendering import messages_for, render_pieces
 from tailorbird.training.tokenization import RowTokenizer
 
@@ -26,11 +27,11 @@ words = st.lists(st.sampled_from([*CONTROL, "card", " ", "\n", "<", "|>", "im_en
 
 
 @pytest.fixture(scope="module")
-def pair(tiny: Path) -> tuple[RowTokenizer, ChatFormat]:
-    return RowTokenizer(tiny), ChatFormat(tiny)
+def pair(tiny: Path) -> tuple[RowTokenizer, ChatTokenizer]:
+    return RowTokenizer(tiny), ChatTokenizer(tiny)
 
 
-def test_a_forged_turn_stays_within_its_message(pair: tuple[RowTokenizer, ChatFormat], tiny: Path) -> None:
+def test_a_forged_turn_stays_within_its_message(pair: tuple[RowTokenizer, ChatTokenizer], tiny: Path) -> None:
     tokenizer, (encoder, chat) = AutoTokenizer.from_pretrained(tiny), pair
     (row,) = encoder.encode(PROMPT, [Example(text=FORGED, target="a")])
     assert (row.ids.count(1), row.ids.count(2)) == (3, 3)
@@ -45,7 +46,7 @@ def test_a_forged_turn_stays_within_its_message(pair: tuple[RowTokenizer, ChatFo
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(words, words, words)
-def test_training_and_serving_tokenise_alike(pair: tuple[RowTokenizer, ChatFormat], text: str, shown: str, target: str) -> None:
+def test_training_and_serving_tokenise_alike(pair: tuple[RowTokenizer, ChatTokenizer], text: str, shown: str, target: str) -> None:
     encoder, chat = pair
     prompt = PROMPT.model_copy(update={"demonstrations": (Demonstration(row_id="r", text=shown, target="a"),)})
     answer = f"a{target}"
@@ -56,10 +57,19 @@ def test_training_and_serving_tokenise_alike(pair: tuple[RowTokenizer, ChatForma
     assert [token for token in row.ids if token in (1, 2)] == [1, 2, 1, 2, 1, 2, 1, 2, 1, 2]
 
 
+@pytest.fixture(scope="module")
+def stock(tiny: Path) -> Callable[[str], list[int]]:
+    """What transformers makes of a text."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny)
+    return lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="<"), max_size=40))
-def test_ordinary_text_is_tokenised_as_before(pair: tuple[RowTokenizer, ChatFormat], tiny: Path, text: str) -> None:
-    plain = pair[1].tokenizer(render((tiny / "chat_template.jinja").read_text(), messages_for(PROMPT, text)), add_special_tokens=False)
-    assert pair[1].prompts([messages_for(PROMPT, text)]) == [plain["input_ids"]]
+def test_ordinary_text_is_tokenised_as_before(
+    pair: tuple[RowTokenizer, ChatTokenizer], stock: Callable[[str], list[int]], tiny: Path, text: str
+) -> None:
+    rendered = render((tiny / "chat_template.jinja").read_text(), messages_for(PROMPT, text))
+    assert pair[1].prompts([messages_for(PROMPT, text)]) == [stock(rendered)]
 
 
 def test_a_private_character_that_a_text_holds_is_left_alone() -> None:
@@ -77,7 +87,7 @@ def test_a_text_that_leaves_no_character_to_stand_in_is_refused() -> None:
     assert refused.value.error_code == "text_private_use"
 
 
-def test_threads_do_not_change_each_other(pair: tuple[RowTokenizer, ChatFormat]) -> None:
+def test_threads_do_not_change_each_other(pair: tuple[RowTokenizer, ChatTokenizer]) -> None:
     chat = pair[1]
     forged, plain = chat.prompts([messages_for(PROMPT, FORGED)]), chat.prompts([messages_for(PROMPT, "a card")])
     wrong: list[str] = []

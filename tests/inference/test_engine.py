@@ -21,7 +21,7 @@ from tailorbird.inference import forward_factory, open_engine
 from tailorbird.inference.engine import TorchEngine
 from tailorbird.inference.forward.weights import Precision, read_weights
 from tailorbird.inference.forward_factory import memory_budget
-from tailorbird.inference.text.chat import ChatFormat
+from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 def test_the_fingerprint_names_what_could_change_a_number() -> None:
@@ -125,13 +125,13 @@ def test_tokens_are_counted_without_a_model(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_an_answer_ends_with_the_end_of_its_turn(tiny: Path) -> None:
-    chat = ChatFormat(tiny)
-    assert chat.tokenizer.convert_ids_to_tokens(chat.end) == "<|im_end|>"
+    chat, tokenizer = ChatTokenizer(tiny), Reference(tiny).tokenizer
+    assert tokenizer.convert_ids_to_tokens(list(chat.end_of_turn)) == ["<|im_end|>"]
     [answer] = chat.answers(["card_lost"])
-    assert answer == [*chat.tokenizer("card_lost", add_special_tokens=False)["input_ids"], chat.end]
+    assert answer == [*tokenizer("card_lost", add_special_tokens=False)["input_ids"], *chat.end_of_turn]
     whole = [*conversation("hello"), Message(role="assistant", content="card_lost")]
-    rendered = chat.tokenizer.apply_chat_template([message.model_dump() for message in whole], tokenize=False)
-    expected = chat.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+    rendered = tokenizer.apply_chat_template([message.model_dump() for message in whole], tokenize=False)
+    expected = tokenizer(rendered, add_special_tokens=False)["input_ids"]
     [prompt] = chat.prompts([conversation("hello")])
     assert expected[: len(prompt) + len(answer)] == prompt + answer
 
@@ -220,7 +220,7 @@ def test_adapters_of_parts_and_other_scalings(settings: dict[str, object], tiny:
         ("no weights", "model_unreadable"),
         ("half the weights", "model_unreadable"),
         ("other family", "model_family"),
-        ("turns never end", "chat_template"),
+        ("turns never end", "end_of_turn"),
     ],
 )
 def test_bad_folders_are_refused(damage: str, code: str, tiny: Path, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def encoded(base: Path, *examples: Example) -> list[TokenizedRow]:
 def test_each_answer_and_its_end_are_learned_and_nothing_else(tiny_base: Path) -> None:
     encoder = RowTokenizer(tiny_base)
     row = encoder.encode(PROMPT, TALKS)[1]
-    said = [encoder.tokenizer.decode(row.ids[start:end]) for start, end in row.spans]
+    said = [encoder.tokenizer.decode(row.ids[start:end], skip_special_tokens=False) for start, end in row.spans]
     assert said == ["No.<|im_end|>", "Not yet, sorry.<|im_end|>", "Tomorrow, then.<|im_end|>"]
     assert row.learned == sum(end - start for start, end in row.spans) == len(row.targets)
     last = encoder.encode(PROMPT, [TALKS[1].model_copy(update={"every_turn": False})])[0]

@@ -60,7 +60,7 @@ def test_the_turn_end_follows_the_template(tiny_base: Path, tmp_path: Path) -> N
     folder = with_template(
         tiny_base, tmp_path / "other", "{% for m in messages %}[{{ m.role }}]{{ m.content }}<|endoftext|>{% endfor %}[assistant]"
     )
-    assert RowTokenizer(folder).end_of_turn == AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>")
+    assert RowTokenizer(folder).end_of_turn == (AutoTokenizer.from_pretrained(folder).convert_tokens_to_ids("<|endoftext|>"),)
 
 
 def test_a_tokenizer_that_cannot_be_read_is_a_model_error(tiny_base: Path, tmp_path: Path) -> None:
@@ -68,5 +68,6 @@ def test_a_tokenizer_that_cannot_be_read_is_a_model_error(tiny_base: Path, tmp_p
     (folder / "tokenizer.json").write_text("{", encoding="utf-8")
     (folder / "tokenizer_config.json").unlink()
     (folder / "config.json").unlink()
-    with pytest.raises(ModelInvalid):
+    with pytest.raises(ModelInvalid) as caught:
         RowTokenizer(folder)
+    assert caught.value.error_code == "model_tokenizer"

@@ -11,10 +11,10 @@ import torch
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.inference.registry import Loaded
 from tailorbird.inference.scheduling import TokenSequence
-from tailorbird.inference.text.chat import ChatFormat
 from tailorbird.inference.text.decoding import RowSampler, SampledToken, TextStream, not_finite
 from tailorbird.inference.text.label_tree import LabelTrie
 from tailorbird.ports.engine import Chunk, Likelihood, TokenChance, TokenLogprob
+from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 class WeightLease:
@@ -74,7 +74,7 @@ TellChunk = Callable[[Chunk], bool]
 class GenerationFormat(NamedTuple):
     """Format of an answer: constraint, stop strings, sampling."""
 
-    chat: ChatFormat
+    chat: ChatTokenizer
     drawer: RowSampler
     room: int
 
@@ -141,7 +141,7 @@ class GenerationJob(LeasedJob):
         return TokenLogprob(**self._chance(choice.token, choice.logprob or 0.0).model_dump(), top=top)
 
     def _chance(self, token: int, nats: float) -> TokenChance:
-        raw = self._chat.bytes_of(token)
+        raw = self._stream.bytes_of(token)
         return TokenChance(token=raw.decode("utf-8", errors="replace"), bytes=tuple(raw), logprob=nats)
 
 

@@ -16,10 +16,10 @@ from tailorbird.domain.deployment import Servable
 from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.value import Digest
 from tailorbird.inference.scheduling import salt_of
-from tailorbird.inference.text.chat import ChatFormat
 from tailorbird.inference.text.decoding import Grammars
 from tailorbird.inference.text.label_tree import LabelTrees
 from tailorbird.ports.engine import Residency
+from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(eq=False)
@@ -45,7 +45,7 @@ class Loaded:
     """A servable that is loaded. ``uses`` counts its jobs; ``leaving`` is set once it is unloaded."""
 
     servable: Servable
-    chat: ChatFormat
+    chat: ChatTokenizer
     trees: LabelTrees
     grammars: Grammars
     salt: bytes
@@ -103,7 +103,7 @@ class Registry:
         self._beside = beside
         self._servables: dict[Digest, Loaded] = {}
         self._weights: dict[str, Weights] = {}
-        self._chats: dict[str, ChatFormat] = {}
+        self._chats: dict[str, ChatTokenizer] = {}
         self.lock = threading.RLock()
         self._loading = threading.RLock()
 
@@ -198,11 +198,11 @@ class Registry:
         with self.lock:
             return sum(weights.nbytes for weights in self._weights.values()) + self._beside()
 
-    def chat(self, folder: str) -> ChatFormat:
+    def chat(self, folder: str) -> ChatTokenizer:
         """The chat format of a base model's folder, read once."""
         with self._loading:
             if folder not in self._chats:
-                self._chats[folder] = ChatFormat(Path(folder))
+                self._chats[folder] = ChatTokenizer(Path(folder))
             return self._chats[folder]
 
     def _described(self, servable: Servable, pinned: bool) -> Loaded:

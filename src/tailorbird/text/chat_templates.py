@@ -35,23 +35,25 @@ _WIDE = re.compile(r"%[^a-zA-Z%]*(\d{5}|\*)")
 _HINT = "use a base model with a template that only lays out the conversation"
 
 
-def render(template: str, messages: Sequence[Message], special: dict[str, str] | None = None) -> str:
-    """The text a model reads before it answers, by the model's own chat template, generation prompt included.
+def render(template: str, messages: Sequence[Message], special: dict[str, str] | None = None, *, add_generation_prompt: bool = True) -> str:
+    """The text a model reads before it answers, by the model's own chat template, generation prompt included unless it is not wanted.
 
     ``special`` are special tokens that templates name (``bos_token``, ``eos_token``). Raises ModelInvalid when the template fails, or takes
     more memory or time than it may.
     """
     if is_plain(template):
-        return render_here(template, messages, special)
-    return _renderer(template).render(messages, special or {})
+        return render_here(template, messages, special, add_generation_prompt=add_generation_prompt)
+    return _renderer(template).render(messages, special or {}, add_generation_prompt)
 
 
-def render_here(template: str, messages: Sequence[Message], special: dict[str, str] | None = None) -> str:
+def render_here(
+    template: str, messages: Sequence[Message], special: dict[str, str] | None = None, *, add_generation_prompt: bool = True
+) -> str:
     """As ``render``, in this process: in a sandbox, and for a limited time. Raises ModelInvalid."""
     said = [message.model_dump() for message in messages]
     try:
         with time_limit(RENDER_SECONDS):
-            return _compiled(template).render(messages=said, add_generation_prompt=True, **(special or {}))
+            return _compiled(template).render(messages=said, add_generation_prompt=add_generation_prompt, **(special or {}))
     except (TimeLimitExceeded, RecursionError) as error:
         raise ModelInvalid(
             f"the chat template of the base model did not end within {RENDER_SECONDS:g} s, or calls itself without end",
@@ -78,7 +80,9 @@ def confined(given: dict[str, Any]) -> Generator[Any, Any]:
     while True:
         try:
             messages = [Message.model_validate(each) for each in said["messages"]]
-            answer = {"text": render_here(given["template"], messages, said["special"])}
+            answer = {
+                "text": render_here(given["template"], messages, said["special"], add_generation_prompt=said["add_generation_prompt"])
+            }
         except ModelInvalid as error:
             answer = {"message": error.message, "hint": error.hint}
         said = yield answer
@@ -96,8 +100,9 @@ class _Renderer:
         self._answered = 0
         self._lock = threading.Lock()
 
-    def render(self, messages: Sequence[Message], special: dict[str, str]) -> str:
-        said = {"messages": [message.model_dump() for message in messages], "special": special}
+    def render(self, messages: Sequence[Message], special: dict[str, str], add_generation_prompt: bool) -> str:
+        plain = [message.model_dump() for message in messages]
+        said = {"messages": plain, "special": special, "add_generation_prompt": add_generation_prompt}
         with self._lock:
             answer = self._ask(said)
         if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from support.preflight import ChangeBase, examined, only
@@ -103,14 +104,8 @@ def test_a_beginning_that_is_written_twice(make_job: MakeJob, change_base: Chang
 def test_a_beginning_that_is_missing(make_job: MakeJob) -> None:
     job = make_job()
 
-    class Beginning:
-        bos_token_id, bos_token = 1, "<s>"
-
-        def __call__(self, text: str) -> dict[str, list[int]]:
-            return {"input_ids": [1, 81]}
-
     encoder = context.RowTokenizer(job.base)
-    encoder.tokenizer = Beginning()
+    encoder.tokenizer.post_processor = TemplateProcessing(single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)])
     assert codes(row_checks.beginning(context.PreflightContext(job, encoder, [TokenizedRow((5, 6, 2), 1)], []))) == ["bos_missing"]
     assert codes(row_checks.beginning(context.PreflightContext(job, encoder, [TokenizedRow((1, 6, 2), 1)], []))) == []
 

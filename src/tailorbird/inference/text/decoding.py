@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from tailorbird.domain.errors import Internal, InvalidInput, Unavailable
@@ -49,7 +51,7 @@ class Constraint:
 class Grammars:
     """Compiles schemas for one tokenizer."""
 
-    def __init__(self, tokenizer: Any, ends: frozenset[int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, ends: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._ends = ends
 
@@ -82,7 +84,7 @@ class Grammars:
                 "pip install 'tailorbird[local]'",
                 code="package_missing",
             ) from error
-        return llguidance, llguidance.LLTokenizer(self._tokenizer.backend_tokenizer.to_str(), eos_token=sorted(self._ends))
+        return llguidance, llguidance.LLTokenizer(self._tokenizer.to_str(), eos_token=sorted(self._ends))
 
 
 @contextmanager
@@ -223,8 +225,8 @@ def _overlap(text: str, stop: str) -> int:
 class TextStream:
     """Turns one answer's tokens into text. Special tokens give none."""
 
-    def __init__(self, tokenizer: Any, stops: Sequence[str]) -> None:
-        self._tokenizer = tokenizer.backend_tokenizer
+    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str]) -> None:
+        self._tokenizer = tokenizer
         self._decoder = DecodeStream(skip_special_tokens=True)
         self._watch = StopWatch(stops)
 
@@ -240,3 +242,30 @@ class TextStream:
     def finish(self) -> str:
         """Remaining text at the end."""
         return self._watch.finish()
+
+    def bytes_of(self, token: int) -> bytes:
+        """The bytes that a token stands for; those of its name, for a control token."""
+        name = self._tokenizer.id_to_token(token) or ""
+        if self._byte_level and all(letter in _BYTE_OF_LETTER for letter in name):
+            return bytes(_BYTE_OF_LETTER[letter] for letter in name)
+        if not self._byte_level and (byte := _BYTE_NAME.fullmatch(name)):
+            return bytes.fromhex(byte[1])
+        return name.replace("▁", " ").encode()
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        """True where the vocabulary writes bytes as letters; others name a byte (``<0x0A>``) where they have no word for it."""
+        decoder: Any = self._tokenizer.decoder
+        return decoder is not None and b'"ByteLevel"' in decoder.__getstate__()
+
+
+def _byte_letters() -> dict[str, int]:
+    """The letters that byte-level vocabularies write bytes with: printable ones stand for themselves, the rest follow after 255 (Radford et
+    al. 2019, GPT-2)."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    rest = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(rest)}
+
+
+_BYTE_OF_LETTER = _byte_letters()
+_BYTE_NAME = re.compile("<0x([0-9A-F]{2})>")

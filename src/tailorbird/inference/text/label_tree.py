@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tailorbird.domain.errors import InvalidInput
-from tailorbird.inference.text.chat import ChatFormat
+from tailorbird.text.chat_tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ _KEPT = 64
 class LabelTrees:
     """The tries of one format's labels, the last few kept. Thread-safe."""
 
-    def __init__(self, chat: ChatFormat) -> None:
+    def __init__(self, chat: ChatTokenizer) -> None:
         self._chat = chat
         self._kept: OrderedDict[tuple[str, ...], LabelTrie] = OrderedDict()
         self._lock = threading.Lock()
@@ -101,7 +101,7 @@ class LabelTrees:
         if not labels:
             raise InvalidInput("there are no labels to score", "give at least one label", code="labels_empty")
         answers = self._chat.answers(labels)
-        if any(len(answer) < 2 for answer in answers):
+        if any(map(self._chat.is_empty, answers)):
             raise InvalidInput("a label has no tokens", "give every label a name that is not empty", code="label_empty")
         if len({tuple(answer) for answer in answers}) < len(labels):
             raise InvalidInput("two labels are the same", "name every label once", code="label_duplicate")

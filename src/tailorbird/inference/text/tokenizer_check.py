@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
 from tailorbird.domain.errors import ModelInvalid
 from tailorbird.domain.prompt import Message
 from tailorbird.text.chat_templates import render_here
+from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
 
 #: Repetitions without bound that may stand in one pattern side by side, and characters of one.
 _LONGEST = 4000
@@ -39,12 +38,11 @@ def check_tokenizer(folder: Path) -> None:
                     "use a tokenizer whose patterns repeat no group without bound and refer to no group",
                     code="model_tokenizer",
                 )
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    tokenizer = read_tokenizer(folder)
     for trial in _TRIALS:
-        tokenizer(trial * (_TRIAL_LENGTH // len(trial)), add_special_tokens=False)
-    special = {"bos_token": tokenizer.bos_token or "", "eos_token": tokenizer.eos_token or ""}
+        tokenizer.encode(trial * (_TRIAL_LENGTH // len(trial)), add_special_tokens=False)
     template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
-    render_here(template, [Message(role="user", content="?"), Message(role="assistant", content="!")], special)
+    render_here(template, [Message(role="user", content="?"), Message(role="assistant", content="!")], special_tokens(folder))
 
 
 def _patterns(content: Any) -> Iterator[str]:

@@ -119,6 +119,6 @@ def _first_batch(subject: PreflightContext) -> tuple[tuple[ShownToken, ...], ...
 
 
 def _shown(encoder: RowTokenizer, row: TokenizedRow) -> tuple[ShownToken, ...]:
-    texts = [encoder.tokenizer.decode([token]) for token in row.ids]
+    texts = [encoder.tokenizer.decode([token], skip_special_tokens=False) for token in row.ids]
     learned = {place for start, end in row.spans for place in range(start, end)}
     return tuple(ShownToken(text=text, learned=place in learned) for place, text in enumerate(texts))

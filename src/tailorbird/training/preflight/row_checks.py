@@ -17,8 +17,8 @@ def labels(subject: PreflightContext) -> list[PreflightFinding]:
     by_tokens: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for answer, ids in zip(answers, subject.encoder.answers(answers), strict=True):
         by_tokens[tuple(ids)].append(answer)
-    found = [_empty(by_tokens[()])] if () in by_tokens else []
-    return found + [_alike(names) for ids, names in sorted(by_tokens.items()) if ids and len(names) > 1]
+    empty = by_tokens.pop(subject.encoder.end_of_turn, [])
+    return ([_empty(empty)] if empty else []) + [_alike(names) for _, names in sorted(by_tokens.items()) if len(names) > 1]
 
 
 def _empty(names: list[str]) -> PreflightFinding:
@@ -41,7 +41,7 @@ def mask(subject: PreflightContext) -> list[PreflightFinding]:
     The loss mask that is silently wrong is the commonest fault of fine-tuning: trl#4147, trl#3279, open-r1#648, unsloth#2095.
     """
     rows, found = subject.rows, []
-    silent = sum(row.prompt >= len(row.ids) - 1 and not row.earlier for row in rows)
+    silent = sum(subject.encoder.is_empty(row.ids[row.prompt :]) and not row.earlier for row in rows)
     if silent:
         what = f"{silent} of {len(rows)} rows are masked whole: not one token of an answer carries loss"
         found.append(blocking("all_masked", what, "give every row an answer, or leave the row out"))
@@ -81,37 +81,30 @@ def truncation(subject: PreflightContext) -> list[PreflightFinding]:
 def end_of_turn(subject: PreflightContext) -> list[PreflightFinding]:
     """Answers that the model would not learn to end: it then never stops (trl#1623, unsloth#416)."""
     rows, end = subject.rows, subject.encoder.end_of_turn
-    endless = sum(row.ids[-1] != end or row.prompt >= len(row.ids) for row in rows)
-    name = subject.encoder.tokenizer.convert_ids_to_tokens(end)
+    endless = sum(row.ids[max(row.prompt, len(row.ids) - len(end)) :] != end for row in rows)
+    name = subject.encoder.tokenizer.id_to_token(end[-1])
     found = []
     if endless:
         what = f"{endless} of {len(rows)} rows do not learn the end of turn, {name}: the model would not stop"
         found.append(blocking("end_of_turn_not_learned", what, "use a base model whose template closes the assistant's turn"))
-    if end not in _stops(subject):
+    if end[-1] not in subject.encoder.declared:
         what = f"answers end with {name}, which the model's configuration does not name as an end (eos_token_id)"
-        found.append(warning("end_of_turn_no_stop", what, f"add {end} to eos_token_id in generation_config.json for other servers"))
+        found.append(warning("end_of_turn_no_stop", what, f"add {end[-1]} to eos_token_id in generation_config.json for other servers"))
     return found
-
-
-def _stops(subject: PreflightContext) -> set[int]:
-    """What servers stop at: the tokenizer's end, and those that the configuration names."""
-    files = (subject.config, subject.read_json("generation_config.json"))
-    named = [subject.encoder.tokenizer.eos_token_id, *(file.get("eos_token_id") for file in files)]
-    return {token for value in named if value is not None for token in ([value] if isinstance(value, int) else value)}
 
 
 def beginning(subject: PreflightContext) -> list[PreflightFinding]:
     """Rows that begin twice, or not at all, where the tokenizer has a token to begin with."""
-    tokenizer = subject.encoder.tokenizer
-    bos = tokenizer.bos_token_id
+    tokenizer, name = subject.encoder.tokenizer, subject.encoder.special.get("bos_token", "")
+    bos = tokenizer.token_to_id(name)
     if bos is None:
         return []
     most = max(_leading(row, bos) for row in subject.rows)
     if most > 1:
-        what = f"rows begin with {tokenizer.bos_token} {most} times: the template and the tokenizer both write it"
+        what = f"rows begin with {name} {most} times: the template and the tokenizer both write it"
         return [blocking("bos_doubled", what, "take it out of the chat template, or out of the tokenizer's post-processor")]
-    if most == 0 and tokenizer("a")["input_ids"][:1] == [bos]:
-        what = f"rows do not begin with {tokenizer.bos_token}, with which this tokenizer begins a text"
+    if most == 0 and tokenizer.encode("a").ids[:1] == [bos]:
+        what = f"rows do not begin with {name}, with which this tokenizer begins a text"
         return [warning("bos_missing", what, "let the chat template begin with {{ bos_token }}")]
     return []
 

@@ -29,8 +29,13 @@ _TEXT, _ANSWER = "Where is my card?", "tailorbirdanswer"
 def templates(subject: PreflightContext) -> list[PreflightFinding]:
     """One finding for each rendering that is not the one that is learned."""
     messages = messages_for(subject.job.prompt, _TEXT)
-    ours = render(subject.encoder.template, messages, subject.encoder.special)
-    found = _differing(ours, _stock(subject, messages), "transformers renders the prompt otherwise", "template_differs")
+    ours, (theirs, ids) = render(subject.encoder.template, messages, subject.encoder.special), _stock(subject, messages)
+    found = _differing(ours, theirs, "transformers renders the prompt otherwise", "template_differs")
+    if theirs == ours and ids != subject.encoder.prompts([messages])[0]:
+        what = "transformers reads the same prompt as other tokens: the model would be served other tokens than it learns"
+        found.append(
+            warning("tokenizer_differs", what, "serve with tailorbird, or give the other server the tokenizer.json of this folder")
+        )
     embedded = subject.read_json("tokenizer_config.json").get("chat_template")
     if isinstance(embedded, str):
         found += _differing(
@@ -39,32 +44,33 @@ def templates(subject: PreflightContext) -> list[PreflightFinding]:
     return found + _past_turn(subject, messages, ours)
 
 
-def _stock(subject: PreflightContext, messages: tuple[Message, ...]) -> str | None:
-    """What transformers, and so vLLM, puts to the model."""
-    tokenizer: Any = subject.encoder.tokenizer
-    said = [message.model_dump() for message in messages]
-    if isinstance(tokenizer.chat_template, str) and is_plain(tokenizer.chat_template):
-        return _by_transformers(tokenizer, said)
-    given = {"folder": str(subject.job.base.absolute()), "messages": said}
-    job = SandboxJob(f"{__name__}:stock", given, _STOCK, "the chat template of the base model", ModelInvalid)
+def _stock(subject: PreflightContext, messages: tuple[Message, ...]) -> tuple[str | None, list[int]]:
+    """What transformers, and so vLLM, puts to the model: as text and as tokens."""
+    said, folder = [message.model_dump() for message in messages], str(subject.job.base.absolute())
     try:
-        return str(call(job)["text"])
-    except (ModelInvalid, KeyError, TypeError):
-        return None
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if isinstance(tokenizer.chat_template, str) and is_plain(tokenizer.chat_template):
+            return _by_transformers(tokenizer, said)
+        given = {"folder": folder, "messages": said}
+        found = call(SandboxJob(f"{__name__}:stock", given, _STOCK, "the chat template of the base model", ModelInvalid))
+        return str(found["text"]), [int(token) for token in found["ids"]]
+    except (ModelInvalid, OSError, ImportError, KeyError, TypeError, ValueError):
+        return None, []
 
 
 def stock(given: dict[str, Any]) -> Iterator[Any]:
     """In a confined process: what transformers makes of ``messages`` by the template in ``folder``."""
     tokenizer: Any = AutoTokenizer.from_pretrained(given["folder"], local_files_only=True, trust_remote_code=False)
-    rendered = _by_transformers(tokenizer, given["messages"])
-    yield {} if rendered is None else {"text": rendered}
+    text, ids = _by_transformers(tokenizer, given["messages"])
+    yield {} if text is None else {"text": text, "ids": ids}
 
 
-def _by_transformers(tokenizer: Any, said: list[dict[str, Any]]) -> str | None:
+def _by_transformers(tokenizer: Any, said: list[dict[str, Any]]) -> tuple[str | None, list[int]]:
     try:
-        return str(tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
+        text = str(tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False))
     except (TemplateError, ValueError):
-        return None
+        return None, []
+    return text, tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def _by(template: str, subject: PreflightContext, messages: tuple[Message, ...]) -> str | None:

@@ -1,0 +1,214 @@
+"""Small base models of other families: a tokenizer, a chat template and the configuration files beside them, without weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+CORPUS = [
+    "Where is my card? It left on Monday, by train. Not yet, sorry. Tomorrow, then.",
+    "Classify the message. Answer with exactly one of: card_lost, refund, top-up. You are a helpful assistant.",
+    "user system assistant model card_lost refund naïve café 12 345",
+] * 4
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a family of models writes turns. ``control`` are names of special tokens, ``plain`` added tokens that are not marked special;
+    ``end`` the names of the tokens that end an answer, ``declared`` those that generation_config.json names."""
+
+    template: str
+    control: Sequence[str]
+    end: Sequence[str]
+    declared: Sequence[str]
+    named: Mapping[str, str]
+    make: Callable[[Sequence[str]], Tokenizer]
+    plain: Sequence[str] = ()
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+
+def byte_level(special: Sequence[str]) -> Tokenizer:
+    """As GPT-2, Llama 3 and Qwen."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420, special_tokens=list(special), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return tokenizer
+
+
+def _pieces(special: Sequence[str], normalizer: normalizers.Normalizer, split: pre_tokenizers.PreTokenizer | None) -> Tokenizer:
+    letters = sorted({letter for text in CORPUS for letter in text.replace(" ", "▁")} | {"▁", "\n"})
+    trained = Tokenizer(models.BPE(unk_token="<unk>"))
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=200, initial_alphabet=letters, show_progress=False)
+    trained.train_from_iterator(CORPUS, trainer)
+    model = json.loads(trained.to_str())["model"]
+    words = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *sorted(model["vocab"], key=model["vocab"].__getitem__)]
+    vocabulary = {word: place for place, word in enumerate(dict.fromkeys(words))}
+    merges = [tuple(pair) for pair in model["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.normalizer = normalizer
+    if split is not None:
+        tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *([] if split else [decoders.Strip(" ", 1, 0)])]
+    )
+    return tokenizer
+
+
+def gemma_like(special: Sequence[str]) -> Tokenizer:
+    """Spaces become ``▁``; nothing is put before a text."""
+    return _pieces(special, normalizers.Replace(" ", "▁"), pre_tokenizers.Split(" ", "merged_with_previous"))
+
+
+def llama2_like(special: Sequence[str]) -> Tokenizer:
+    """Spaces become ``▁``, and one is put before every text, as Llama 2 and Mistral do."""
+    return _pieces(special, normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]), None)
+
+
+def unigram(special: Sequence[str]) -> Tokenizer:
+    """A vocabulary that holds its control tokens as words, in texts of whatever width and case."""
+    trainer = trainers.UnigramTrainer(vocab_size=150, special_tokens=list(special), unk_token="<unk>", show_progress=False)
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
+    return tokenizer
+
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LLAMA3 = (
+    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+    " + message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}"
+    "{{ content }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}"
+    "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' + (first if loop.first else '')"
+    " + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+MISTRAL = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}{% set rest = messages[1:] %}"
+    "{% else %}{% set first = '' %}{% set rest = messages %}{% endif %}{% for message in rest %}{% if message['role'] == 'user' %}"
+    "{{ '[INST] ' + (first if loop.first else '') + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token }}"
+    "{% endif %}{% endfor %}"
+)
+#: Llama 2 writes a space before the end.
+LLAMA2 = MISTRAL.replace("message['content'] + eos_token", "' ' + message['content'] + ' ' + eos_token")
+#: The last answer is left open, for others to go on with.
+OPEN_LAST = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] }}"
+    "{% if message['role'] == 'assistant' and not loop.last %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}<|assistant|>\n"
+)
+
+FAMILIES = {
+    "chatml": Family(
+        CHATML,
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        ("<|im_end|>",),
+        ("<|im_end|>", "<|endoftext|>"),
+        {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        byte_level,
+    ),
+    "chatml that declares another end": Family(
+        CHATML,
+        ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+        ("<|im_end|>",),
+        ("<|endoftext|>",),
+        {"eos_token": "<|endoftext|>"},
+        byte_level,
+    ),
+    "chatml tokens not marked special": Family(
+        CHATML,
+        ("<|endoftext|>",),
+        ("<|im_end|>",),
+        ("<|im_end|>",),
+        {"eos_token": "<|endoftext|>"},
+        byte_level,
+        plain=("<|im_start|>", "<|im_end|>", "\n\n", "user"),
+    ),
+    "llama 3": Family(
+        LLAMA3,
+        ("<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eom_id|>", "<|eot_id|>"),
+        ("<|eot_id|>",),
+        ("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"),
+        {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"},
+        byte_level,
+    ),
+    "gemma": Family(
+        GEMMA,
+        ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"),
+        ("<end_of_turn>",),
+        ("<eos>", "<end_of_turn>"),
+        {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"},
+        gemma_like,
+    ),
+    "mistral": Family(
+        MISTRAL,
+        ("<unk>", "<s>", "</s>", "[INST]", "[/INST]"),
+        ("</s>",),
+        ("</s>",),
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        llama2_like,
+    ),
+    "llama 2": Family(LLAMA2, ("<unk>", "<s>", "</s>"), ("▁", "</s>"), ("</s>",), {"bos_token": "<s>", "eos_token": "</s>"}, llama2_like),
+    "last answer left open": Family(
+        OPEN_LAST,
+        ("<|user|>", "<|assistant|>", "<|system|>", "<eos>"),
+        ("<eos>",),
+        ("<eos>",),
+        {"eos_token": "<eos>"},
+        byte_level,
+    ),
+    "unigram": Family(
+        CHATML.replace("<|im_start|>", "<s>").replace("<|im_end|>", "</s>"),
+        ("<unk>", "<s>", "</s>"),
+        ("</s>",),
+        ("</s>",),
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"},
+        unigram,
+        flags={"normalized": True},
+    ),
+}
+
+
+def write_family(family: Family, folder: Path) -> Path:
+    """The folder of a base model without weights, as a converted one looks."""
+    folder.mkdir(parents=True)
+    tokenizer = family.make(family.control)
+    tokenizer.add_special_tokens(
+        [AddedToken(name, special=True, **({"normalized": False} | dict(family.flags))) for name in family.control]
+    )
+    tokenizer.add_tokens([AddedToken(name, special=False, normalized=False) for name in family.plain])
+    bos = family.named.get("bos_token")
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, tokenizer.token_to_id(bos))])
+    # A tokenizer may come with a habit of cutting and padding; neither may ever show.
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=16)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ends = [tokenizer.token_to_id(name) for name in family.declared]
+    files: dict[str, dict[str, Any]] = {
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", **family.named},
+        "generation_config.json": {"eos_token_id": ends if len(ends) > 1 else ends[0]},
+        "config.json": {"model_type": "llama", "eos_token_id": ends[0]},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(family.template, encoding="utf-8")
+    return folder
