@@ -37,9 +37,9 @@ class ChatTokenizer:
         self.template = _read_template(folder)
         self.special = special_tokens(folder)
         self.declared = frozenset(token for token in self._declared_in(folder) if self.tokenizer.id_to_token(token) is not None)
-        self.control = self._control_tokens()
+        self._token_of = self._control_tokens()
+        self.control, self._control_ids = tuple(self._token_of), frozenset(self._token_of.values())
         self._match_control_tokens_as_written()
-        self._control_ids = frozenset(self.tokenizer.token_to_id(name) for name in self.control)
         self.end_of_turn = self._end_of_turn()
         self.stops = self.declared | {self.end_of_turn[-1]}
 
@@ -74,9 +74,7 @@ class ChatTokenizer:
         """The control tokens that ``text`` names, and what is between them without any."""
         parts = [part for part in self._names.split(text) if part]
         return [
-            token
-            for part in parts
-            for token in ([self.tokenizer.token_to_id(part)] if part in self.control else self._read_literally([part])[0])
+            token for part in parts for token in ([self._token_of[part]] if part in self._token_of else self._read_literally([part])[0])
         ]
 
     def _read_literally(self, texts: list[str]) -> list[list[int]]:
@@ -93,7 +91,7 @@ class ChatTokenizer:
         """Control tokens that no text may become. What stands for an unknown letter is one of the special tokens, too."""
         model: Any = self.tokenizer.model
         unknown = (self.special.get("unk_token"), getattr(model, "unk_token", None))
-        return self._control_ids - {self.tokenizer.token_to_id(name) for name in unknown if name}
+        return frozenset(token for name, token in self._token_of.items() if name not in unknown)
 
     @cached_property
     def _names(self) -> re.Pattern[str]:
@@ -110,15 +108,15 @@ class ChatTokenizer:
         end = self.tokenizer.token_to_id(self.special.get("eos_token", ""))
         return declared_ends(folder) | ({end} if end is not None else set())
 
-    def _control_tokens(self) -> tuple[str, ...]:
+    def _control_tokens(self) -> dict[str, int]:
         """Special tokens, and added tokens that are not marked as special although they end answers or frame the turns of the template."""
         framing = {token for text in self._turns if text for token in self.tokenizer.encode(text, add_special_tokens=False).ids}
         added = self.tokenizer.get_added_tokens_decoder().items()
-        return tuple(
-            token.content
+        return {
+            token.content: number
             for number, token in added
             if token.special or number in self.declared or (number in framing and not _is_ordinary(token.content))
-        )
+        }
 
     def _match_control_tokens_as_written(self) -> None:
         """Where texts are normalised first, another spelling (of wide or capital letters) would be read as a control token."""
