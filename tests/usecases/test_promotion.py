@@ -47,7 +47,7 @@ def test_the_whole_way_into_production_and_back(deps: Dependencies, approver: Ac
     assert moves.sign_and_decide(deps, approver, release, "approve", "read").state is ReleaseState.APPROVED
     assert moves.stage(deps, operator, release).state is ReleaseState.STAGED
     moved = moves.promote(deps, operator, release)
-    assert moved.alias.path == "desk"
+    assert moved.alias.path == "acme/desk"
     assert moved.alias.targets[0].release == release
     assert admit(deps, production(release)).id == release
     back = moves.roll_back(deps, operator, "desk", "drill")
