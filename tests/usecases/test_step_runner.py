@@ -77,7 +77,8 @@ def test_the_same_inputs_give_the_same_release_in_another_workspace(
     """Of one tenant, that is: the seal of a snapshot is salted with the tenant's secret, which the second workspace is given too."""
     with deps.ledger.work("acme", write=False) as work:
         secret = work.secrets.get(PROVENANCE)
-    monkeypatch.setattr("tailorbird.ledger.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
+    for ledger in ("tailorbird.ledger", "tailorbird.testing.ledger"):
+        monkeypatch.setattr(f"{ledger}.provenance.randomness", SimpleNamespace(token_hex=lambda _size: secret.hex()))
     climbing.adapt(deps, author, objective_path, SILENT)
     elsewhere = another_parts()
     there = act_as(elsewhere, "acme", "author")
