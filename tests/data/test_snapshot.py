@@ -310,7 +310,11 @@ def test_appended_rows_never_move_earlier_ones(
     for files in stages:
         built = snapshot(folder, known, **files)
         assert_sound(built, sum(map(len, files.values())))
-        assert {row: built.assigned.get(row) for row in known} == known
+        gone = known.keys() - built.assigned.keys()
+        assert {row: built.assigned[row] for row in known if row not in gone} == {row: known[row] for row in known if row not in gone}
+        # With further rows a text may turn out to differ from a protected one in nothing but what most rows share.
+        assert "test" not in {known[row][0] for row in gone}
+        assert len(gone) <= sum(one.code.startswith("contaminates_") for one in built.quarantined)
         known = built.assigned
 
 
