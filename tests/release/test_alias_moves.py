@@ -47,7 +47,7 @@ PROMOTABLE = (ReleaseState.STAGED, ReleaseState.ROLLING_OUT)
 
 @pytest.mark.parametrize("state", PROMOTABLE)
 def test_a_staged_release_and_one_let_in_by_degrees_can_answer_for_all(state: ReleaseState) -> None:
-    """Whether a release that is rolling out may end there now is its rollout's to say: see ``lifecycle/promote``."""
+    """Whether a release that is rolling out may end there now is its rollout's to say: see ``usecases/releases/promotion.py``."""
     one = release(state)
     assert promoted(None, one, NOW, "operator").targets == (AliasTarget(release=one.digest),)
 

@@ -1,4 +1,4 @@
-"""UseCaseRegistry of use cases: each is declared on the function that does it, and command line, API and console ask by it alone."""
+"""Registry of use cases: each is declared on the function that does it, and command line, API and console ask by it alone."""
 
 from __future__ import annotations
 
