@@ -25,8 +25,8 @@ from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Machine, Prices, TokenProfile
 from tailorbird.domain.timing import Calibration
 from tailorbird.planning import PlanInputs
-from tailorbird.planning.time_and_cost import loop_time
 from tailorbird.planning.memory import training_memory
+from tailorbird.planning.time_and_cost import loop_time
 
 HERE = Path(__file__).resolve().parent
 WORK = ROOT / ".cache" / "benchmarks" / "estimates"

@@ -36,8 +36,9 @@ from sittings import Sittings
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from support.faults import Desk, Ending, ending_of
 from machine import commit
+
+from support.faults import Desk, Ending, ending_of
 from support.moments import BOUNDARIES, Kill
 
 HERE = Path(__file__).resolve().parent
@@ -112,8 +113,8 @@ def _emptied(place: Path) -> Path:
 
 def prepare(folder: Path) -> Desk:
     """A workspace with the small model at hand, and the job; the one from before where there is one."""
-    from tailorbird.inference import open_model_reader
     from tailorbird.base_models import pull
+    from tailorbird.inference import open_model_reader
 
     models = Path(os.environ.get("TAILORBIRD_MODELS", ROOT / ".cache" / "models"))
     pull("smollm2-135m", models, open_model_reader, say)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 
-from support.control import furnish_office, open_office
 from support.api_fuzz import Findings, Surface, fuzz
-
+from support.control import furnish_office, open_office
 from support.serving import House
 
 #: Generated requests of each of three kinds, for each route.

@@ -30,7 +30,6 @@ def main() -> None:
 def request() -> float:
     """Median seconds of a chat completion through the whole gateway, with an engine that takes no time."""
     from support.api import ASK, CHAT, ask
-
     from support.serving import House
 
     async def story(client: Any) -> list[float]:
@@ -54,11 +53,10 @@ def curation() -> float:
     """Seconds from a submitted objective to its frozen snapshot, submission included."""
     from support.usecases import open_workspace, write_objective
     from support.workspace_ledger import SQLITE
-
     from tailorbird.domain.run import RunState
     from tailorbird.usecases import Progress
     from tailorbird.usecases.identities import act_as
-    from tailorbird.usecases.runs import submit, step_runner
+    from tailorbird.usecases.runs import step_runner, submit
 
     with tempfile.TemporaryDirectory() as folder:
         path = write_objective(Path(folder) / "job")
@@ -76,7 +74,6 @@ def curation() -> float:
 def training() -> float:
     """Seconds of all steps of a run that trains an adapter of the real small model, as the record has them."""
     from support.usecases import write_objective
-
     from tailorbird import settings, wiring
     from tailorbird.usecases import Progress
     from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise

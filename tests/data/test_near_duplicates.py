@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from support.disjoint_sets import Forest
-from tailorbird.data.duplicates import near_duplicates, text_index
-from tailorbird.data.duplicates.text_index import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
+from tailorbird.data.duplicates import minhash, near_duplicates
+from tailorbird.data.duplicates.edit_similarity import alike, alike_pairs, histograms, may_be_alike, may_be_reordered
 
 WORDS = ["card", "lost", "my", "where", "is", "refund", "the", "order", "yesterday", "transfer"]
 SENTENCES = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
@@ -80,9 +80,9 @@ def test_likeness_has_no_direction(pair: tuple[str, str]) -> None:
 
 def test_a_signature_is_the_same_whatever_stands_beside_the_text_and_in_any_version() -> None:
     texts = ["where is my card", "lost", *map(message, range(5000))]
-    together = text_index.sign(texts)
-    assert np.array_equal(together[:, :1], text_index.sign(["where is my card"]))
-    assert np.array_equal(together[:, -1:], text_index.sign(texts[-1:]))
+    together = minhash.sign(texts)
+    assert np.array_equal(together[:, :1], minhash.sign(["where is my card"]))
+    assert np.array_equal(together[:, -1:], minhash.sign(texts[-1:]))
     assert together[:3, 0].tolist() == [number & 0xFFFF for number in (142_362_129, 605_353_690, 642_365_071)]
 
 

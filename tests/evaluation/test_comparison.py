@@ -14,7 +14,8 @@ from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
 from tailorbird.evaluation import ComparisonRule, compare, shift_drop
-from tailorbird.stats.intervals import score_interval, unpaired_interval
+from tailorbird.stats.intervals import score_interval
+from tailorbird.stats.paired_tests import unpaired_interval
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")
 

@@ -14,8 +14,8 @@ from tailorbird.domain.evidence import Comparison, ItemResult, Standing
 from tailorbird.evaluation import ComparisonRule, compare, differing_items
 from tailorbird.evaluation.comparison import MOST_UNDEFINED
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds
-from tailorbird.stats.intervals import never_differing
 from tailorbird.stats.metric_direction import MEASURES, lower_is_better
+from tailorbird.stats.paired_tests import never_differing
 from tailorbird.text.label_sets import join
 
 UPPER, LOWER = digest_bytes(b"upper"), digest_bytes(b"lower")

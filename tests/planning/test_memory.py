@@ -8,9 +8,7 @@ from support.planning import MACHINE, inputs, llama
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import LoraSettings, Plan, RungPlan, TokenProfile, TrainingSettings
 from tailorbird.planning import make_plan
-from tailorbird.planning.flops import (
-    adapter_parameters,
-)
+from tailorbird.planning.flops import adapter_parameters
 from tailorbird.planning.memory import training_memory
 
 

@@ -13,12 +13,7 @@ from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.plan import Plan, RungPlan, TrainingSettings
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.planning import PlanInputs, make_plan
-from tailorbird.planning.flops import (
-    FlopsWork,
-    forward_flops,
-    step_flops,
-    training_flops,
-)
+from tailorbird.planning.flops import FlopsWork, forward_flops, step_flops, training_flops
 
 
 def rung(plan: Plan, kind: RungKind, variant: str | None = None) -> RungPlan:

@@ -15,17 +15,15 @@ from tailorbird.stats.intervals import (
     bootstrap_bca,
     clopper_pearson,
     clustered_wilson,
-    items_needed_for_difference,
     items_needed_for_proportion,
-    mcnemar_exact,
     mean_interval,
-    paired_interval,
     quantile_interval,
     score_interval,
     smallest_passing,
     spend,
     wilson,
 )
+from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, paired_interval
 
 CONFIDENCES = st.sampled_from([0.8, 0.9, 0.95, 0.99])
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tailorbird.stats.intervals import clustered_wilson, score_interval, smallest_passing, spend, unpaired_interval, wilson
+from tailorbird.stats.intervals import clustered_wilson, score_interval, smallest_passing, spend, wilson
+from tailorbird.stats.paired_tests import unpaired_interval
 from tailorbird.stats.power import (
     ALIKE,
     RUNGS,

@@ -17,17 +17,7 @@ from typer.core import TyperCommand
 
 from tailorbird import __version__
 from tailorbird.cli.groups import CommandGroup
-from tailorbird.cli.invocation import (
-    AGAIN,
-    FLAGS,
-    SERVER,
-    SERVER_CA,
-    ExitStatus,
-    Interrupted,
-    SharedOptions,
-    amend,
-    begin,
-)
+from tailorbird.cli.invocation import AGAIN, FLAGS, SERVER, SERVER_CA, ExitStatus, Interrupted, SharedOptions, amend, begin
 from tailorbird.domain.errors import TailorbirdError
 
 #: Verb → (module, what it does), in the order of a project.

@@ -18,17 +18,9 @@ from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.evidence import Comparison, ItemResult, Metric, Standing
 from tailorbird.domain.value import Digest
 from tailorbird.evaluation.metrics import MetricReading, corpus_metric_of, labels_in
-from tailorbird.stats.intervals import (
-    Interval,
-    items_needed_for_difference,
-    mcnemar_exact,
-    never_differing,
-    paired_interval,
-    resample,
-    student_interval,
-    unpaired_interval,
-)
+from tailorbird.stats.intervals import Interval, resample, student_interval
 from tailorbird.stats.metric_direction import MEASURES, MetricDirection, Pairing, base_of, label_of, lower_is_better
+from tailorbird.stats.paired_tests import items_needed_for_difference, mcnemar_exact, never_differing, paired_interval, unpaired_interval
 from tailorbird.text.text_metrics import token_f1
 
 #: The largest share of resamples that may be undefined.

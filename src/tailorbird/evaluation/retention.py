@@ -19,7 +19,7 @@ from tailorbird.domain.evidence import Metric, Retained, Retention
 from tailorbird.domain.prompt import Message, Sampling
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import Engine
-from tailorbird.stats.intervals import mcnemar_exact, paired_interval
+from tailorbird.stats.paired_tests import mcnemar_exact, paired_interval
 
 #: Probes that are put to the engine in one call, and the longest free answer in tokens.
 _CHUNK, _FREE_TOKENS = 64, 32

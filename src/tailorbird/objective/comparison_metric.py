@@ -14,8 +14,9 @@ from tailorbird.domain.dataset import SnapshotManifest, Split
 from tailorbird.domain.plan import PlannedComparison, Reason
 from tailorbird.objective.objective_file import ObjectiveFile
 from tailorbird.objective.power import GroupSizes, alone
-from tailorbird.stats.intervals import never_differing, spend
+from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import base_of, label_of, margin_in, measure_of
+from tailorbird.stats.paired_tests import never_differing
 
 #: Means over labels.
 _OVER_LABELS = frozenset({"macro_f1", "balanced_accuracy"})

@@ -15,7 +15,7 @@ from tailorbird.planning.feasibility import limit_of, suggest_machine, too_large
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.ladder import draft_plan
 from tailorbird.planning.rung_plans import zero_shot
-from tailorbird.planning.totals import order_rungs
+from tailorbird.planning.traffic_cost import order_rungs
 from tailorbird.text.data_licences import clash, terms_of
 
 #: Bytes that a weight takes in memory at the least, and a GiB.

@@ -14,8 +14,8 @@ from tailorbird.planning.feasibility import limit_of
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import PROCESS_GIB
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate, rates
-from tailorbird.planning.totals import in_all, interval
-from tailorbird.planning.totals import total as summed
+from tailorbird.planning.traffic_cost import in_all, interval
+from tailorbird.planning.traffic_cost import total as summed
 from tailorbird.text.data_licences import clash
 
 #: Features of a text a token: words, pairs of them, runs of characters, each once.

@@ -18,7 +18,7 @@ from tailorbird.planning.memory import GIB, PROCESS_GIB
 from tailorbird.planning.rung_plans import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
 from tailorbird.planning.setting_rules import RANKS, rank
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
-from tailorbird.planning.totals import around, order_rungs
+from tailorbird.planning.traffic_cost import around, order_rungs
 
 
 def make_plan(inputs: PlanInputs) -> Plan:

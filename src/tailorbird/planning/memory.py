@@ -16,7 +16,7 @@ from tailorbird.domain.timing import Calibration
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, own_tokens, passes_of, steps_of
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import demonstration_tokens
-from tailorbird.planning.totals import around, interval
+from tailorbird.planning.traffic_cost import around, interval
 
 GIB = 2**30
 

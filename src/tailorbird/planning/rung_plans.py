@@ -14,7 +14,7 @@ from tailorbird.planning.flops import adapter_parameters, steps_per_pass, traini
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.memory import grown_memory, prompt_memory, training_memory
 from tailorbird.planning.time_and_cost import energy_estimate, loop_time, money_estimate, prompt_time, serving_estimate, training_time
-from tailorbird.planning.totals import around
+from tailorbird.planning.traffic_cost import around
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:

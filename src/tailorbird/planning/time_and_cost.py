@@ -21,7 +21,7 @@ from tailorbird.planning.flops import (
 )
 from tailorbird.planning.inputs import PlanInputs
 from tailorbird.planning.setting_rules import demonstration_tokens
-from tailorbird.planning.totals import around, interval, total
+from tailorbird.planning.traffic_cost import around, interval, total
 
 #: Share of the measured matmul rate that the products reach: at best, usually, at worst. Scoring comes in smaller pieces than training.
 SCORING_RATE = (0.60, 0.40, 0.10)

@@ -11,8 +11,9 @@ from statistics import NormalDist
 from tailorbird.domain.evidence import Evidence, Finding, GateResult, Metric, Verdict
 from tailorbird.domain.objective import Objective
 from tailorbird.stats.comparison_sentences import what_settles
-from tailorbird.stats.intervals import items_needed_for_difference, items_needed_for_proportion, score_interval, spend, wilson
+from tailorbird.stats.intervals import items_needed_for_proportion, score_interval, spend, wilson
 from tailorbird.stats.metric_direction import DIFFERENCES, UNBOUNDED, lower_is_better, margin_in, measure_of
+from tailorbird.stats.paired_tests import items_needed_for_difference
 
 #: Methods of metrics that were counted, not estimated: what they say holds at any confidence.
 EXACT = frozenset({"count", "weights unchanged"})

@@ -17,7 +17,7 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.release.llm_judges import ReviewerScores, judge_results, win_rate, with_judges
 from tailorbird.stats.agreement import Ratings, cohen_kappa, fleiss_kappa, krippendorff_alpha, over_items
-from tailorbird.stats.intervals import mcnemar_exact
+from tailorbird.stats.paired_tests import mcnemar_exact
 
 #: Reviewers that a tier asks for (DESIGN: limited looks at sampled disagreements, high is blind and by two).
 REVIEWERS: dict[RiskTier, int] = {RiskTier.MINIMAL: 0, RiskTier.LIMITED: 1, RiskTier.HIGH: 2}

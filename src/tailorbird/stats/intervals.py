@@ -1,4 +1,4 @@
-"""Confidence intervals, paired tests, bootstrap, and items still needed.
+"""Confidence intervals: proportions, means, clustered samples, bootstrap; and items still needed for a proportion.
 
 Two ideas carry the file. Proportions get *score* intervals (Wilson; Tango for paired ones), because they hold at small samples and do not
 collapse to a point when every item agrees. Where items share a group, the sample counts as fewer items: n / deff, with deff the ratio of
@@ -26,8 +26,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 def wilson(hits: int, n: int, confidence: float) -> Interval:
     """Wilson's score interval of a proportion (Wilson 1927). Raises InvalidInput unless 0 ≤ hits ≤ n, n ≥ 1, 0 < confidence < 1."""
-    _check_counts(hits, n)
-    return _wilson(hits / n, n, _normal(confidence))
+    check_counts(hits, n)
+    return wilson_bounds(hits / n, n, normal_quantile(confidence))
 
 
 def score_interval(rate: float, size: float, confidence: float) -> Interval:
@@ -35,13 +35,13 @@ def score_interval(rate: float, size: float, confidence: float) -> Interval:
 
     Raises InvalidInput as ``wilson``.
     """
-    _check_counts(rate * size, size)
-    return _wilson(rate, size, _normal(confidence))
+    check_counts(rate * size, size)
+    return wilson_bounds(rate, size, normal_quantile(confidence))
 
 
 def clopper_pearson(hits: int, n: int, confidence: float) -> Interval:
     """The exact interval of a proportion (Clopper & Pearson 1934): never covers less than stated. Raises as ``wilson``."""
-    _check_counts(hits, n)
+    check_counts(hits, n)
     _check_confidence(confidence)
     tail = (1 - confidence) / 2
     low = float(special.betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
@@ -53,13 +53,13 @@ def clustered_wilson(outcomes: Sequence[bool], groups: Sequence[str], confidence
     """Wilson's interval where items share groups: at the items that they are worth (``clusters.worth``), with Student's critical value;
     plain where no group repeats."""
     values = np.asarray(outcomes, dtype=float)
-    size, critical = _effective(values, groups, confidence)
+    size, critical = effective_size(values, groups, confidence)
     membership, count = _memberships(groups)
     if count < len(values):
         sizes_G, hits_G = np.bincount(membership).astype(float), np.bincount(membership, weights=values)
         squares = np.sum((hits_G - sizes_G * values.mean()) ** 2, keepdims=True)
         size = float(worth(np.array([values.mean()]), squares, sizes_G)[0])
-    return _wilson(float(values.mean()), size, critical)
+    return wilson_bounds(float(values.mean()), size, critical)
 
 
 def mean_interval(scores: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
@@ -77,43 +77,13 @@ def mean_interval(scores: Sequence[float], groups: Sequence[str], confidence: fl
         raise InvalidInput("a score lies outside [0, 1]", "give scores between 0 and 1")
     mean = float(values.mean())
     if np.ptp(values) < 1e-9 or count == 1:
-        return _wilson(mean, count, _normal(confidence))
+        return wilson_bounds(mean, count, normal_quantile(confidence))
     sums_G = np.bincount(membership, weights=values - mean)
     squares = max(float(np.sum(sums_G**2)), float(np.sum((values - mean) ** 2)))
     sizes_G = np.bincount(membership).astype(float)
     size = float(worth(np.array([mean]), np.array([squares]), sizes_G, of_scores=True)[0])
     _check_confidence(confidence)
-    return _wilson(mean, size, float(special.stdtrit(count - 1, (1 + confidence) / 2)))
-
-
-def mcnemar_exact(wins: int, losses: int) -> float:
-    """Two-sided exact McNemar p-value: are ``wins`` and ``losses`` (discordant pairs) a fair coin's? 1.0 when there are none."""
-    if min(wins, losses) < 0:
-        raise InvalidInput("a number of pairs cannot be negative", "count wins and losses on paired items")
-    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
-
-
-def paired_interval(differences: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
-    """Interval of the mean of paired differences, each in [−1, 1]; ``groups[i]`` names the cluster of item i.
-
-    Differences of −1, 0, 1 (right or wrong, paired) get Tango's score interval (Statistics in Medicine 17:891, 1998), at the effective
-    number of items where groups repeat: it covers at small n and has width even when no pair disagrees (± z² / (n + z²)). Other differences
-    get Student's interval with the cluster-robust standard error (Miller 2024, arXiv 2411.00640); if they are all equal, Wilson's on
-    (d + 1) / 2, since no variable bounded in [0, 1] varies more than a coin of the same mean. Raises InvalidInput on no items or a
-    difference outside [−1, 1].
-    """
-    values = np.asarray(differences, dtype=float)
-    size, critical = _effective(values, groups, confidence)
-    if bool(np.any(np.abs(values) > 1)):
-        raise InvalidInput("a paired difference lies outside [-1, 1]", "compare scores between 0 and 1")
-    mean = float(values.mean())
-    if bool(np.all(np.isin(values, (-1.0, 0.0, 1.0)))):
-        return _tango(float(np.mean(values > 0)), float(np.mean(values < 0)), size, critical)
-    if np.ptp(values) == 0:
-        low, high = _wilson((mean + 1) / 2, size, critical)
-        return 2 * low - 1, 2 * high - 1
-    low, high = student_interval(differences, groups, confidence)
-    return max(-1.0, low), min(1.0, high)
+    return wilson_bounds(mean, size, float(special.stdtrit(count - 1, (1 + confidence) / 2)))
 
 
 def student_interval(values: Sequence[float], groups: Sequence[str], confidence: float) -> Interval:
@@ -126,50 +96,6 @@ def student_interval(values: Sequence[float], groups: Sequence[str], confidence:
     error = math.sqrt(max(_clustered_variance(array, membership, count), _independent_variance(array)))
     half = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2)) * error
     return mean - half, mean + half
-
-
-def never_differing(size: float, confidence: float, groups: int | None = None) -> float:
-    """The half width of the interval of a difference of two candidates that never differ on ``size`` (effective) items: z² / (n + z²).
-
-    It is the end of Tango's interval without a discordant pair, and so the smallest margin within which a tie can be proven. ``groups``
-    is the number of groups that the items fall into where any share one: the critical value is Student's then.
-    """
-    _check_counts(0, size)
-    critical = _normal(confidence) if groups is None else float(special.stdtrit(max(1, groups - 1), (1 + confidence) / 2))
-    return critical * critical / (size + critical * critical)
-
-
-def disagreeing(disagreement: float, size: float, confidence: float, groups: int | None = None) -> float:
-    """The half width of the interval of a difference of two equally good candidates that come out differently on a share of ``size``
-    (effective) items, as often in the favour of one as of the other: Tango's, about z √(disagreement / n). ``groups`` as in
-    ``never_differing``, which it never falls below."""
-    least = never_differing(size, confidence, groups)
-    critical = math.sqrt(least * size / (1 - least))
-    return max(least, -_tango_low(disagreement / 2, disagreement / 2, size, critical))
-
-
-def items_for_margin(disagreement: float, margin: float, confidence: float) -> int | None:
-    """The independent items from which on ``disagreeing`` stays within ``margin``; None where a million do not do."""
-    low, high = 1, 1_000_000
-    if disagreeing(disagreement, high, confidence) > margin:
-        return None
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if disagreeing(disagreement, middle, confidence) <= margin else (middle + 1, high)
-    return high
-
-
-def unpaired_interval(upper: tuple[int, int], lower: tuple[int, int], confidence: float) -> Interval:
-    """Interval of the difference of two independent proportions, each (hits, n): Newcombe's hybrid of Wilson's intervals (Statistics in
-    Medicine 17:873, 1998, method 10). For candidates that were not measured on the same items; wider than a paired one. Raises as
-    ``wilson``.
-    """
-    (one, n), (other, m) = upper, lower
-    difference = one / n - other / m
-    (low, high), (below, above) = wilson(one, n, confidence), wilson(other, m, confidence)
-    down = math.hypot(one / n - low, above - other / m)
-    up = math.hypot(high - one / n, other / m - below)
-    return difference - down, difference + up
 
 
 @dataclass(frozen=True)
@@ -240,29 +166,12 @@ def items_needed_for_proportion(hits: int, n: int, target: float, confidence: fl
     Wilson's interval inverts the score test, so that its end meets the target where N = z² t (1 − t) / (p − t)². None when the observed
     rate is the target itself: no number of items settles that.
     """
-    _check_counts(hits, n)
+    check_counts(hits, n)
     gap = hits / n - target
     if gap == 0:
         return None
-    z = _normal(confidence)
+    z = normal_quantile(confidence)
     return max(0, math.ceil(z * z * target * (1 - target) / (gap * gap)) - n)
-
-
-def items_needed_for_difference(difference: float, interval: Interval, n: int, margin: float) -> int | None:
-    """How many more items would put ``interval`` clear of, or inside, ± ``margin``, if the observed difference holds; 0 when it is settled.
-
-    Widths shrink with the root of the number of items. None when the difference stands on the margin itself.
-    """
-    low, high = interval
-    if abs(difference) == margin:
-        return None
-    if difference > margin:
-        ratio = (difference - low) / (difference - margin)
-    elif difference < -margin:
-        ratio = (high - difference) / (-margin - difference)
-    else:
-        ratio = max((high - difference) / (margin - difference), (difference - low) / (difference + margin))
-    return max(0, math.ceil(n * ratio * ratio) - n) if ratio > 1 else 0
 
 
 def smallest_passing(n: int, target: float, confidence: float) -> int | None:
@@ -291,7 +200,8 @@ def spend(confidence: float, look: int) -> float:
     return 1 - (1 - confidence) * 6 / (math.pi * math.pi * look * look)
 
 
-def _check_counts(hits: float, n: float) -> None:
+def check_counts(hits: float, n: float) -> None:
+    """Raises InvalidInput unless ``hits`` of ``n`` is a proportion."""
     if not 0 <= hits <= n or n < 1:
         raise InvalidInput(f"{hits} hits of {n} items is no proportion", "give 0 <= hits <= n and n >= 1")
 
@@ -301,13 +211,14 @@ def _check_confidence(confidence: float) -> None:
         raise InvalidInput(f"confidence {confidence} is not between 0 and 1", "give a share such as 0.9")
 
 
-def _normal(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
     """The two-sided critical value of the normal distribution."""
     _check_confidence(confidence)
     return float(special.ndtri((1 + confidence) / 2))
 
 
-def _wilson(rate: float, size: float, critical: float) -> Interval:
+def wilson_bounds(rate: float, size: float, critical: float) -> Interval:
+    """Ends of Wilson's interval at the normal quantile ``critical``."""
     weight = critical * critical / size
     centre = (rate + weight / 2) / (1 + weight)
     half = critical * math.sqrt(rate * (1 - rate) / size + weight / (4 * size)) / (1 + weight)
@@ -315,38 +226,13 @@ def _wilson(rate: float, size: float, critical: float) -> Interval:
     return (0.0 if rate == 0 else max(0.0, centre - half)), (1.0 if rate == 1 else min(1.0, centre + half))
 
 
-def _tango(wins: float, losses: float, size: float, critical: float) -> Interval:
-    """Tango's interval from the shares of wins and losses; the upper end is the lower end of the mirrored problem."""
-    return _tango_low(wins, losses, size, critical), -_tango_low(losses, wins, size, critical)
-
-
-def _tango_low(wins: float, losses: float, size: float, critical: float) -> float:
-    difference = wins - losses
-    from scipy.optimize import brentq  # here, because it is slow to import and seldom needed
-
-    if difference <= -1:
-        return -1.0
-
-    def excess(delta: float) -> float:
-        # The share of losses most likely under a true difference of delta (Tango's equation 4, divided by n).
-        b = -wins - losses + (2 - wins + losses) * delta
-        c = -losses * delta * (1 - delta)
-        lost = (math.sqrt(max(0.0, b * b - 8 * c)) - b) / 4
-        variance = max(0.0, 2 * lost + delta * (1 - delta))
-        return difference - delta - critical * math.sqrt(variance / size)
-
-    # The excess is positive at -1 and negative just below the observed difference (at it, it is zero too when no pair disagrees).
-    top = difference - 1e-10
-    return float(brentq(excess, -1.0, top)) if excess(top) < 0 else difference
-
-
-def _effective(values: Floats, groups: Sequence[str], confidence: float) -> tuple[float, float]:
+def effective_size(values: Floats, groups: Sequence[str], confidence: float) -> tuple[float, float]:
     """How many independent items ``values`` are worth, and the critical value that goes with them."""
     if len(values) != len(groups):
         raise InvalidInput(f"{len(values)} values, but {len(groups)} groups", "give the group of every item")
     membership, count = _memberships(groups)
     if count == len(values):
-        return float(count), _normal(confidence)
+        return float(count), normal_quantile(confidence)
     _check_confidence(confidence)
     critical = float(special.stdtrit(max(1, count - 1), (1 + confidence) / 2))
     independent = _independent_variance(values)

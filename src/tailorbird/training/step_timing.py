@@ -1,4 +1,4 @@
-"""Machine benchmark and timed training steps for the planner, on a stopwatch that discounts the load of other processes.
+"""Timed training steps for the planner, on a stopwatch that discounts the load of other processes.
 
 Beside other work seconds that pass tell nothing. The processor time of the calling thread does: with threads that sleep while they wait
 for one another it grows by what the thread computes and by nothing else, and the calling thread takes its share of every product and
@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import psutil
 import torch
 
-from tailorbird.domain.plan import Machine
 from tailorbird.domain.timing import Calibration, TimedPass
 from tailorbird.ports.trainer import TrainingJob
 from tailorbird.system.clock import SystemClock
@@ -28,8 +24,7 @@ from tailorbird.training.checkpoints import write_tensors
 from tailorbird.training.methods import Learner, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
 from tailorbird.training.optimiser import Optimiser
-from tailorbird.training.resource_meter import GIB
-from tailorbird.training.thread_clocks import Barriers, ClockReading, read, ready_here, threads, usable_cores
+from tailorbird.training.thread_clocks import Barriers, ClockReading, read, ready_here, threads
 from tailorbird.training.tokenization import RowTokenizer, TokenizedRow
 
 #: The least of so many is taken: what else goes on at a machine only ever adds.
@@ -92,59 +87,6 @@ class Stopwatch:
     def leave(self) -> None:
         """Threads wait as they did before."""
         self._barriers.spin()
-
-
-_SIDE = 1024
-_SECONDS = 0.4
-#: Instructions that multiply bf16 matrices at more than the rate of fp32 ones.
-_FAST_BF16 = ("avx512_bf16", "amx_bf16")
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-
-
-def measure_machine() -> Machine:
-    """Cores this process may use, memory it may fill, GPUs, and matmul rates of the device that training would pick. About a second."""
-    device = pick_device()
-    watch = Stopwatch(device)
-    fp32, bf16 = (_matmul_gflops(dtype, device, watch) for dtype in (torch.float32, torch.bfloat16))
-    watch.leave()
-    return Machine(
-        cores=usable_cores(),
-        memory_gb=round(_memory_bytes() / GIB, 2),
-        gpus=tuple(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())),
-        fp32_gflops=fp32,
-        bf16_gflops=bf16,
-        fast_bf16=_fast_bf16(device),
-        four_bit=find_spec("bitsandbytes") is not None,
-        threads=torch.get_num_threads() if device.type == "cpu" else 0,
-        loaded=watch.loaded,
-    )
-
-
-def _fast_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in _FAST_BF16)
-
-
-def _memory_bytes() -> int:
-    """Physical memory, or the container's limit where that is lower."""
-    total = int(psutil.virtual_memory().total)
-    limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip() if _CGROUP_LIMIT.is_file() else "max"
-    return min(total, int(limit)) if limit.isdecimal() else total
-
-
-@torch.no_grad()
-def _matmul_gflops(dtype: torch.dtype, device: torch.device, watch: Stopwatch) -> float:
-    """The fastest of repeated square matmuls."""
-    square = torch.ones(_SIDE, _SIDE, dtype=dtype, device=device)
-
-    def product() -> None:
-        if (square @ square).is_cuda:
-            torch.cuda.synchronize()
-
-    product()
-    return round(2 * _SIDE**3 / watch.least(product, lasting=_SECONDS) / 1e9, 1)
 
 
 #: A pass this many times shorter than the longest tells what a pass costs whatever its length.

@@ -24,6 +24,7 @@ from tailorbird.system.peak_memory import PeakMemory
 from tailorbird.training.checkpoints import CheckpointOrigin, Checkpoints, LoopState
 from tailorbird.training.code_fingerprint import code_digest, versions
 from tailorbird.training.loop import Loop, TrainingCourse
+from tailorbird.training.machine_benchmark import measure_machine
 from tailorbird.training.merge_export import merge
 from tailorbird.training.methods import Learner, Method, method_named
 from tailorbird.training.network import TYPES, Network, pick_device
@@ -33,7 +34,7 @@ from tailorbird.training.process_group import ProcessGroup, Sharding, is_divided
 from tailorbird.training.process_launch import train_together
 from tailorbird.training.ranking import tune
 from tailorbird.training.resource_meter import free_gib
-from tailorbird.training.step_timing import calibrate, measure_machine
+from tailorbird.training.step_timing import calibrate
 from tailorbird.training.thread_clocks import threads
 from tailorbird.training.tokenization import RowTokenizer
 

@@ -13,12 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from tailorbird.data.duplicates import shared_text, text_index
+from tailorbird.data.duplicates import edit_similarity, minhash, shared_text
 from tailorbird.data.duplicates.components import component_labels
 from tailorbird.data.duplicates.text_index import TextIndex, index_texts
 
 #: What decides which texts are near-duplicates. Stored with every snapshot.
-SCHEME = f"{shared_text.SCHEME} {text_index.SIGNATURE_SCHEME} window-16/2 {text_index.EDIT_SCHEME}"
+SCHEME = f"{shared_text.SCHEME} {minhash.SIGNATURE_SCHEME} window-16/2 {edit_similarity.EDIT_SCHEME}"
 
 #: Texts of a bucket with which each text of it is compared.
 WINDOW = 16
@@ -81,19 +81,19 @@ class _Search:
         """For each band the bucket of every text, and their order: that of the next band is found while this one is compared."""
 
         def ordered(band: int) -> tuple[NDArray[np.uint64], Places]:
-            keys_N = text_index.band(self._index.signatures_PN, band)
+            keys_N = minhash.band(self._index.signatures_PN, band)
             return keys_N, np.argsort(keys_N, kind="stable")
 
         with ThreadPoolExecutor(1) as pool:
             coming = pool.submit(ordered, 0)
-            for band in range(1, text_index.BANDS):
+            for band in range(1, minhash.BANDS):
                 found, coming = coming.result(), pool.submit(ordered, band)
                 yield found
             yield coming.result()
 
     def pairs_since(self, start: int) -> set[tuple[int, int]]:
         with ThreadPoolExecutor(2) as pool:
-            likely = list(pool.map(lambda band: self._likely_since(band, start), range(text_index.BANDS)))
+            likely = list(pool.map(lambda band: self._likely_since(band, start), range(minhash.BANDS)))
         likely_C = np.unique(np.concatenate(likely))
         found = set[tuple[int, int]]()
         for at in range(0, len(likely_C), _BATCH):
@@ -103,7 +103,7 @@ class _Search:
 
     def _likely_since(self, band: int, start: int) -> NDArray[np.int64]:
         """Pairs of one band that could be alike and of which the later text is at ``start`` or behind it: both places in one number."""
-        keys_N = text_index.band(self._index.signatures_PN, band)
+        keys_N = minhash.band(self._index.signatures_PN, band)
         inside = sharing_with(keys_N, start)
         pairs = [np.empty(0, dtype=np.int64)]
         for one_C, other_C in meetings_since(keys_N[inside], int(np.searchsorted(inside, start))):
@@ -126,7 +126,7 @@ class _Search:
         ones, others = one_C.tolist(), other_C.tolist()
         if not ones:
             return [], []
-        alike_C = text_index.alike_pairs(self._texts_at(ones), self._texts_at(others), self._reorderable(one_C, other_C))
+        alike_C = edit_similarity.alike_pairs(self._texts_at(ones), self._texts_at(others), self._reorderable(one_C, other_C))
         return one_C[alike_C].tolist(), other_C[alike_C].tolist()
 
     def _ungrouped(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
@@ -134,13 +134,13 @@ class _Search:
 
     def _near_in_length(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
         one_lengths, other_lengths = self._index.lengths_N[one_C], self._index.lengths_N[other_C]
-        return np.asarray(np.abs(one_lengths - other_lengths) <= np.maximum(one_lengths, other_lengths) // text_index.SHARE)
+        return np.asarray(np.abs(one_lengths - other_lengths) <= np.maximum(one_lengths, other_lengths) // edit_similarity.SHARE)
 
     def _near_in_letters(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        return text_index.may_be_alike(*self._letters(one_C, other_C))
+        return edit_similarity.may_be_alike(*self._letters(one_C, other_C))
 
     def _reorderable(self, one_C: Places, other_C: Places) -> NDArray[np.bool_]:
-        return text_index.may_be_reordered(*self._letters(one_C, other_C))
+        return edit_similarity.may_be_reordered(*self._letters(one_C, other_C))
 
     def _letters(self, one_C: Places, other_C: Places) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.int32]]:
         longest = np.maximum(self._index.lengths_N[one_C], self._index.lengths_N[other_C])

@@ -17,8 +17,9 @@ from tailorbird.domain.release import Release
 from tailorbird.domain.value import Digest
 from tailorbird.objective import comparable_items
 from tailorbird.ports.engine import LoadRequest
-from tailorbird.stats.intervals import disagreeing, items_for_margin, spend
+from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import label_of, lower_is_better, measure_of
+from tailorbird.stats.paired_tests import disagreeing, items_for_margin
 from tailorbird.usecases.climb.metric_spec import as_lines, comparison_of, groups_of, rule_of, spec_of
 from tailorbird.usecases.releases.load_verification import admit
 from tailorbird.usecases.steps.step_context import StepContext

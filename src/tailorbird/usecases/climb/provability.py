@@ -18,8 +18,9 @@ from tailorbird.domain.evidence import Evidence, Finding, ItemResult, Prediction
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.objective import Fault, raise_faults
-from tailorbird.stats.intervals import paired_interval, spend
+from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import lower_is_better
+from tailorbird.stats.paired_tests import paired_interval
 from tailorbird.usecases.steps.step_context import StepContext
 
 #: Nats of an answer that a perfect candidate does not give.
