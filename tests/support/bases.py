@@ -6,12 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from support.usecases import write_objective
+from tailorbird import wiring
+from tailorbird.base_models import ModelCache
+from tailorbird.base_models.catalogue import entry_named
+from tailorbird.base_models.model_cache import make_once
+from tailorbird.base_models.pull import _folder_of
 from tailorbird.domain.deployment import Servable
 from tailorbird.domain.prompt import Message
 from tailorbird.domain.value import Digest
 from tailorbird.ports.engine import LabelScores
-from tailorbird.testing import MemoryEngine
+from tailorbird.testing import MemoryEngine, MemoryModelReader, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.identities import act_as
 
@@ -51,3 +58,18 @@ class Biased(MemoryEngine):
 
 def author_of(deps: Dependencies) -> Actor:
     return act_as(deps, "acme", "author")
+
+
+def place_twin(name: str, cache: ModelCache) -> Path:
+    """Puts a twin where the base model ``name`` of the catalogue lies once it was pulled."""
+    entry = entry_named(name)
+    assert entry is not None
+    return make_once(_folder_of(entry, cache), lambda folder: MemoryModelReader().convert(folder, folder), lambda _: None)
+
+
+def use_twins(patch: pytest.MonkeyPatch) -> None:
+    """What needs torch is a twin in every workspace that is opened from now on."""
+    engine, trainer = MemoryEngine(), MemoryTrainer()
+    patch.setattr(wiring, "_engine", lambda _: engine)
+    patch.setattr(wiring, "_trainer", lambda _: trainer)
+    patch.setattr(wiring, "_model_reader", MemoryModelReader)

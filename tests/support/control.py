@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import uvicorn
@@ -165,9 +165,11 @@ def whole_app(deps: Dependencies, house: House) -> FastAPI:
 
 
 @contextmanager
-def served(app: FastAPI, key: Path | None = None, certificate: Path | None = None) -> Iterator[str]:
+def served(
+    app: FastAPI, key: Path | None = None, certificate: Path | None = None, *, lifespan: Literal["on", "off"] = "off"
+) -> Iterator[str]:
     """The URL under which ``app`` is served on loopback, from a thread."""
-    config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ssl_keyfile=key, ssl_certfile=certificate)
+    config = uvicorn.Config(app, port=0, log_config=None, lifespan=lifespan, ssl_keyfile=key, ssl_certfile=certificate)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -18,25 +16,19 @@ from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.errors import Conflict, TailorbirdError
 from tailorbird.domain.ladder import Ladder
-from tailorbird.domain.run import Run, RunState, Step
+from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
-from tailorbird.objective import OBJECTIVE_FILE, read_objective
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
-from tailorbird.usecases import Progress, StepBegun
+from tailorbird.sdk.remote_runs import follow, submit_file
+from tailorbird.usecases import Progress
 from tailorbird.usecases.runs import submit as climbing
-from tailorbird.usecases.runs.jobs import OPEN, Job, show_job
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
-from tailorbird.usecases.runs.submit import OBJECTIVE_NAME, Submission, submit_uploaded
 
 ObjectivePath = Annotated[Path, typer.Argument(help="Objective file.", metavar="OBJECTIVE")]
 Detach = Annotated[bool, typer.Option("--detach", help="Submit the run for a worker and return; follow it with jobs show.")]
 
 Why = Annotated[bool, typer.Option("--why", help="Also show the reason for every choice.")]
-
-#: Seconds between two looks at a run that a server works on.
-POLL_SECONDS = 1.0
 
 adapt = command()
 
@@ -86,78 +78,15 @@ def _worked_here(session: CommandSession, objective: Path, progress: Progress) -
 
 
 def _worked_there(session: CommandSession, objective: Path, progress: Progress) -> RunReport:
-    run = submitted(session, objective, "adapt")
+    run = submit_file(session, objective, "adapt")
     say(f"run {run.id} is the server's now; Ctrl-C leaves it going (tailorbird jobs cancel {run.id} ends it)")
-    return followed(session, run, progress)
+    return follow(session, run, progress)
 
 
 def _detached(session: CommandSession, objective: Path) -> Run:
     if session.server:
-        return submitted(session, objective, "adapt")
+        return submit_file(session, objective, "adapt")
     return climbing.submit(session.deps, session.actor(), objective, RunState.ACTIVE)
-
-
-def submitted(session: CommandSession, path: Path, goal: Literal["plan", "adapt"]) -> Run:
-    """Uploads the data that lie on this machine, then the objective."""
-    file = read_objective(path)
-    uploaded = {name: session.remote().upload(place) for name, place in _local_files(path.parent, file.objective.places)}
-    name = path.name if re.match(OBJECTIVE_NAME, path.name) else OBJECTIVE_FILE
-    asked = Submission(objective=path.read_text(encoding="utf-8-sig"), files=uploaded, goal=goal, name=name)
-    return session.ask(submit_uploaded, asked)
-
-
-def _local_files(folder: Path, named: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    for name in named:
-        place = folder / name
-        if "://" in name:
-            continue
-        if place.is_dir():
-            yield from ((f"{name.rstrip('/')}/{file.relative_to(place).as_posix()}", file) for file in place.rglob("*") if file.is_file())
-        else:
-            yield name, place
-
-
-def followed(session: CommandSession, run: Run, progress: Progress, until: Callable[[Job], bool] = lambda _: False) -> RunReport:
-    """Shows what the server's workers tell of the run until it has ended, or ``until`` says so.
-
-    Raises Conflict when it failed or was cancelled.
-    """
-    told: tuple[object, ...] = ()
-    begun = ""
-    while (job := session.ask(show_job, run=run.id)).run.state in OPEN and not until(job):
-        if job.step is not None and job.working and job.step.name != begun:
-            begun = job.step.name
-            progress.step(StepBegun(run.id, begun, job.done, job.outlook))
-        seen = job.step.progress if job.step else None
-        line = (
-            f"step {job.step.name}: {seen.text}" if job.step and seen else f"step {job.step.name}" if job.step else "waiting for a worker"
-        )
-        if (line, job.working) != told:
-            progress.tell(line if job.working else f"{line}: waiting for a worker")
-            told = (line, job.working)
-        if seen and seen.training:
-            progress.training(seen.training)
-        elif seen and seen.total:
-            progress.count(seen.done, seen.total)
-        time.sleep(POLL_SECONDS)
-    progress.step(None)
-    if job.run.state in (RunState.FAILED, RunState.CANCELLED):
-        raise _ended_badly(job.run, job.step)
-    return session.ask(show_run, run=run.id)
-
-
-def is_planned(session: CommandSession, job: Job) -> bool:
-    """True when the plan is there: a run that somebody adapts already goes on beyond it."""
-    return job.run.state is RunState.ACTIVE and session.ask(show_run, run=job.run.id).plan is not None
-
-
-def _ended_badly(run: Run, step: Step | None) -> TailorbirdError:
-    error = step.error if step else None
-    why = f": {step.message or error}" if step and error else ""
-    hint = f"{step.hint}; then " if step and step.hint else f"see tailorbird runs show {run.id}; "
-    return Conflict(
-        f"run {run.id} is {run.state.word}{why}", f"{hint}adapt again to go on where it stopped", code=error or f"run_{run.state.value}"
-    )
 
 
 def _end_cleanly_on_sigterm() -> None:

@@ -13,6 +13,7 @@ import typer
 
 from tailorbird import settings, wiring
 from tailorbird.cli.groups import command
+from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, new_session, open_session, print_json, say
 from tailorbird.domain.errors import Conflict
@@ -59,7 +60,7 @@ def _restore(
 ) -> None:
     """Restore a backup into a new workspace; every file, artifact, row and the log are verified first."""
     session = new_session()
-    session.refuse("restore", "who", "key")
+    shared_options().refuse("restore", "who", "key")
     session.refuse_server()
     workspace = session.workspace
     if workspace is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.adapt import ObjectivePath, followed, narrated, submitted
+from tailorbird.cli.adapt import ObjectivePath, narrated
 from tailorbird.cli.data_tables import show_certificate, show_difference, show_inspection, show_snapshot, show_suspect
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
@@ -18,6 +18,7 @@ from tailorbird.domain.curation import FixAction
 from tailorbird.domain.erasure import ErasureState
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.inspection import Inspection
+from tailorbird.sdk.remote_runs import follow, submit_file
 from tailorbird.usecases.erasure import erase
 from tailorbird.usecases.erasure.erase import PURPOSE, list_erasures
 from tailorbird.usecases.snapshots import label_errors, report, snapshot_queries
@@ -65,7 +66,7 @@ def _curate(objective: ObjectivePath) -> None:
     session = open_session()
     with narrated(session, f"tailorbird data curate {objective}") as progress:
         if session.server:
-            run = followed(session, submitted(session, objective, "plan"), progress).run.id
+            run = follow(session, submit_file(session, objective, "plan"), progress).run.id
             found = session.ask(snapshot_queries.show_snapshot, snapshot=run)
         else:
             found = curate(session.deps, session.actor(), objective, progress)

@@ -10,15 +10,16 @@ from typing import Annotated
 
 import typer
 
-from tailorbird import settings, wiring
+from tailorbird import settings
 from tailorbird.cli.groups import command
+from tailorbird.cli.invocation import shared_options
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import err, new_session, print_json, print_table, say
-from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
+from tailorbird.domain.errors import InvalidInput, NotFound
 from tailorbird.domain.objective import RiskTier
 from tailorbird.objective import TASKS, TEMPLATES, ProvidedFacts, TaskName, write_objective, write_template
-from tailorbird.system.files import private_folder
-from tailorbird.usecases.identities import FIRST_PEOPLE, initialise, key_path
+from tailorbird.sdk.session import create_workspace
+from tailorbird.usecases.identities import key_path
 
 init = command()
 
@@ -53,31 +54,27 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     missing ones are marked FILL IN, and plan refuses them.
     """
     session = new_session()
-    session.refuse("init", "who", "key")
+    shared_options().refuse("init", "who", "key")
     session.refuse_server()
     if template and data:
         raise InvalidInput("--template brings data of its own", "give one of --template and --from", code="init_twice")
     if task and task not in TASKS:
         raise InvalidInput(f"there is no task {task!r}", f"one of: {', '.join(TASKS)}", code="task_unknown")
-    place = _made(session.workspace, tenant, adds=bool(template or data))
-    opened = settings.load_settings(place)
-    if tenant and opened.tenant != tenant:
-        raise Conflict(f"{place} belongs to tenant {opened.tenant}", "choose another --workspace", code="workspace_exists")
-    deps = wiring.open_dependencies(opened)
-    people = initialise(deps, opened.tenant, FIRST_PEOPLE)
-    written = write_template(template, into, opened.tenant) if template else ()
+    place = _place(session.workspace, adds=bool(template or data))
+    deps, people = create_workspace(place, tenant)
+    written = write_template(template, into, deps.host) if template else ()
     if data:
         terms = {"origin": origin, "license": license, "consent": consent, "collected": collected}
         named: list[TaskName] = [known for known in TASKS if known == task]
         said = ProvidedFacts(
             task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=_asked(terms, asks=not session.as_json)
         )
-        written = _written(_Wanted(data, documents, into, opened.tenant), said)
+        written = _written(_Wanted(data, documents, into, deps.host), said)
     if session.as_json:
         print_json(people)
         return
-    say(f"workspace {session.workspace or settings.FOLDER} is ready for tenant {opened.tenant}; each identity signs with a key of its own:")
-    paths = [str(key_path(deps, opened.tenant, person.name)) for person in people]
+    say(f"workspace {session.workspace or settings.FOLDER} is ready for tenant {deps.host}; each identity signs with a key of its own:")
+    paths = [str(key_path(deps, deps.host, person.name)) for person in people]
     print_table(("identity", "roles", "key"), [(p.name, ", ".join(sorted(p.roles)), path) for p, path in zip(people, paths, strict=True)])
     for path in written:
         say(f"wrote {path}")
@@ -87,18 +84,14 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     say(f"next: tailorbird plan {objective}, then tailorbird adapt {objective}")
 
 
-def _made(workspace: Path | None, tenant: str, *, adds: bool) -> Path:
+def _place(workspace: Path | None, *, adds: bool) -> Path:
     """The workspace's folder: the one that is named, else, to add an objective, the one here or above, else one that is made here."""
     if workspace is None and adds:
         try:
             return settings.find_workspace(None)
         except NotFound:
             pass
-    place = workspace or Path(settings.FOLDER)
-    private_folder(place)
-    if not (place / "settings.yaml").exists():
-        settings.save_settings(place, {"tenant": tenant or "default"})
-    return place.resolve()
+    return workspace or Path(settings.FOLDER)
 
 
 def _asked(terms: dict[str, str], *, asks: bool) -> dict[str, str]:

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.adapt import Why, followed, is_planned, narrated, submitted
+from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
+from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.registry import validated
 from tailorbird.usecases.runs import submit as climbing
@@ -73,8 +74,8 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
 def _planned(session: CommandSession, objective: Path) -> tuple[str, Plan]:
     with narrated(session, f"tailorbird plan {objective}") as progress:
         if session.server:
-            run = submitted(session, objective, "plan")
-            found = followed(session, run, progress, until=lambda job: is_planned(session, job)).plan
+            run = submit_file(session, objective, "plan")
+            found = follow(session, run, progress, until=lambda job: is_planned(session, job)).plan
             run_id = run.id
         else:
             stage = climbing.plan(session.deps, session.actor(), objective, progress)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from tailorbird.cli.groups import command_group
-from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
-from tailorbird.crypto.canonical_json import digest_of, short
-from tailorbird.domain.errors import Conflict
-from tailorbird.domain.release import Release, Statement
+from tailorbird.cli.session import open_session, out, print_json, print_table, say
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.release import Release
 from tailorbird.reporting import release_summary
+from tailorbird.sdk.decisions import decide
 from tailorbird.usecases.releases import live_kpis, promotion
 from tailorbird.usecases.releases.release_queries import list_releases, show_card, show_release
 
@@ -74,7 +74,7 @@ def _approve(
 ) -> None:
     """Approve a release, signed with your own key. Authors cannot approve their own releases."""
     session = open_session()
-    found = _decide(session, digest, "approve", reason)
+    found = decide(session, digest, "approve", reason)
     _told(found, session.as_json)
     say(f"next: tailorbird release stage {short(found.digest)} --as operator")
 
@@ -86,7 +86,7 @@ def _reject(
 ) -> None:
     """Reject a release, permanently."""
     session = open_session()
-    _told(_decide(session, digest, "reject", reason), session.as_json)
+    _told(decide(session, digest, "reject", reason), session.as_json)
 
 
 @release.command("stage")
@@ -96,21 +96,6 @@ def _stage(digest: DigestArgument) -> None:
     found = session.ask_as("operator", promotion.stage, digest=digest)
     _told(found, session.as_json)
     say(f"next: tailorbird promote {short(found.digest)} --as operator")
-
-
-def _decide(session: CommandSession, digest: str, decision: Literal["approve", "reject"], reason: str) -> Release:
-    """Asks what is to be signed, checks that it says what was meant, signs it with the key on this machine, and files it."""
-    stated = session.ask_as("approver", promotion.statement, digest=digest, decision=decision, reason=reason)
-    _check(stated, digest, decision, reason, session.name("approver"))
-    signature = session.sign(decision, digest_of(stated), "approver")
-    return session.ask_as("approver", promotion.decide, digest=digest, statement=stated, signature=signature)
-
-
-def _check(stated: Statement, digest: str, decision: str, reason: str, name: str) -> None:
-    """A key signs nothing that its owner did not mean, whoever hands it over."""
-    about = stated.release.removeprefix("sha256:").startswith(digest.removeprefix("sha256:"))
-    if not about or (stated.decision, stated.reason, stated.identity) != (decision, reason, name):
-        raise Conflict("the server asks to sign something else than was meant", "do not sign; tell the operator", code="statement_other")
 
 
 def _told(found: Release, as_json: bool) -> None:

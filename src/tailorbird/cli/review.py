@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from tailorbird.cli.adapt import POLL_SECONDS
 from tailorbird.cli.groups import command_group
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
@@ -16,6 +15,7 @@ from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Conflict, InvalidInput
 from tailorbird.domain.label_review import Bounded, JudgeResult, JudgeState, Mark
 from tailorbird.reporting import judge_text
+from tailorbird.sdk.remote_runs import POLL_SECONDS
 from tailorbird.usecases import Progress
 from tailorbird.usecases.label_reviews import label_review, llm_judges
 from tailorbird.usecases.label_reviews.label_review import ReviewState, ShownItem, next_shown, show_review

@@ -1,9 +1,9 @@
-"""A server, asked as if it were here: the same use cases, the same answers, the same errors."""
+"""Client of a server's control plane: the same use cases, answers and errors as on this machine."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from tailorbird.domain import errors
 from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid, TailorbirdError, Unauthenticated, Unavailable
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
+from tailorbird.sdk.answers import Answer, ChatMessage
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import Actor
 from tailorbird.usecases.registry import UseCase
@@ -64,6 +65,7 @@ class RemoteControl:
         except TailorbirdError:
             pass
         finally:
+            self._secret = None
             self._client.close()
 
     def ask(self, use_case: UseCase[P, A], /, *args: P.args, **kwargs: P.kwargs) -> A:
@@ -85,6 +87,18 @@ class RemoteControl:
             raise NotFound(f"the file {path} cannot be read: {error.strerror}", "check the path", code="file_unreadable") from None
         digest: Digest = _answered(answer)["digest"]
         return digest
+
+    def answer(self, model: str, messages: Sequence[ChatMessage], api_key: str) -> Answer:
+        """The answer of the release behind the alias ``model``. Needs an API key, and no login. Raises as ``ask`` does."""
+        body = {"model": model, "messages": [dict(message) for message in messages]}
+        response = self._send("POST", "/v1/chat/completions", {"authorization": f"Bearer {api_key}"}, json=body)
+        told = _answered(response)
+        try:
+            origin, text = told["tailorbird"], told["choices"][0]["message"]["content"]
+            fields = {name: origin[name] for name in ("release", "probabilities", "referred") if name in origin}
+            return Answer.model_validate({"text": text, "request": told["id"]} | fields)
+        except (KeyError, IndexError, TypeError, ValidationError):
+            raise _not_understood(response) from None
 
     def _known(self, method: str, path: str, **sent: Any) -> httpx.Response:
         """The answer to somebody who is logged in; logs in again, once, when the session has ended meanwhile."""

@@ -18,11 +18,11 @@ from cryptography.x509.oid import NameOID
 from fastapi import FastAPI, Response
 
 from support.control import OBJECTIVE, ROWS, NowClock, act, control_app, served, use_clock
-from tailorbird.cli.remote import RemoteControl
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain import errors
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.identity import Role
+from tailorbird.sdk.remote_control import RemoteControl
 from tailorbird.usecases import Dependencies, identities
 from tailorbird.usecases.identities import NewKey, key_path
 from tailorbird.usecases.registry import AnyUseCase, perform

@@ -1,0 +1,28 @@
+"""Answer of a release to one conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tailorbird.domain.value import Digest, Value
+
+#: A message's role and text, as in OpenAI's API.
+ChatMessage = Mapping[str, str]
+
+
+class Answer(Value):
+    """What the release ``release`` answered to the request ``request``, the id that feedback names.
+
+    A classifying release also gives the probabilities of its labels. ``referred``: it is not sure enough, so that a person should look.
+    """
+
+    text: str
+    request: str
+    release: Digest
+    probabilities: dict[str, float] | None = None
+    referred: bool = False
+
+
+def conversation(said: str | Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The messages of a request: those given, or one of the user's with the text."""
+    return [{"role": "user", "content": said}] if isinstance(said, str) else list(said)

@@ -1,0 +1,117 @@
+"""Answers of the use cases that show themselves as tables in a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any, TypeVar, cast
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.inspection import Inspection
+from tailorbird.domain.plan import Plan
+from tailorbird.domain.release import Release
+from tailorbird.domain.run import Run
+from tailorbird.domain.value import Value
+from tailorbird.reporting import add_row, ladder_table, plain_table, plan_table
+from tailorbird.reporting.tables import FittedTable
+from tailorbird.usecases.runs.run_queries import RunReport
+
+V = TypeVar("V", bound=Value)
+
+#: Characters a line, in a terminal and in a notebook.
+_WIDTH = 110
+_HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal">{code}</pre>'
+
+
+class TableView:
+    """What shows itself as a table: plain text as ``repr``, escaped HTML in notebooks."""
+
+    def table(self) -> RenderableType:
+        """What is shown."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        console = Console(file=StringIO(), width=_WIDTH, color_system=None, legacy_windows=False)
+        with console.capture() as captured:
+            console.print(self.table())
+        return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))
+
+    def _repr_html_(self) -> str:
+        console = Console(file=StringIO(), width=_WIDTH, record=True, legacy_windows=False)
+        console.print(self.table())
+        return console.export_html(inline_styles=True, code_format=_HTML).rstrip()
+
+
+def viewed(kind: type[V], value: Value) -> V:
+    """``value`` as the view ``kind`` of its class: the same fields, and a table."""
+    return cast("V", kind.model_construct(value.model_fields_set, **{name: getattr(value, name) for name in type(value).model_fields}))
+
+
+class RunTable(TableView, tuple[Run, ...]):
+    """Runs, newest first."""
+
+    def table(self) -> RenderableType:
+        """A line a run."""
+        rows = ((run.id, run.objective_name, run.state.word, run.created_by, f"{run.created_at:%Y-%m-%d %H:%M}") for run in self)
+        return _filled(("run", "objective", "state", "by", "since"), rows)
+
+
+class ReleaseTable(TableView, tuple[Release, ...]):
+    """Releases, newest first."""
+
+    def table(self) -> RenderableType:
+        """A line a release."""
+        rows = ((short(r.digest), r.content.objective_name, r.content.rung.value, r.state.value, r.content.author) for r in self)
+        return _filled(("release", "objective", "rung", "state", "author"), rows)
+
+
+class PlanView(TableView, Plan):
+    """A plan, shown with its rungs, costs and what each split can prove."""
+
+    def table(self) -> RenderableType:
+        """The plan as the command line shows it."""
+        return plan_table(self)
+
+
+class InspectionView(TableView, Inspection):
+    """A data file as it looks, shown with its columns and the source to write."""
+
+    def table(self) -> RenderableType:
+        """A line a column, and the proposal."""
+        guessed = {guess.column: f"{guess.role}? {guess.why}" for guess in self.guesses}
+        rows = ((each.name, each.kind, f"{each.filled:,}", f"{each.distinct:,}", guessed.get(each.name, "")) for each in self.columns)
+        columns = _filled(("column", "holds", "filled", "distinct", "seems to be"), rows)
+        return Group(Text(f"{self.name}: {self.kind}, {self.rows:,} rows\n"), columns, Text(f"\n{self.proposal}"))
+
+
+class RunView(TableView, RunReport):
+    """A run with all it led to so far, shown as its ladder and outcome, or as its steps before there is a ladder."""
+
+    @property
+    def release(self) -> str | None:
+        """Digest of the release that was drafted, if any."""
+        return self.conclusion.release if self.conclusion else None
+
+    def table(self) -> RenderableType:
+        """The ladder where the climb has ended, else the steps."""
+        head = Text(f"run {self.run.id} of {self.run.objective_name}: {self.run.state.word}\n")
+        if self.ladder is None:
+            rows = ((step.name, step.state.value, f"{step.seconds:.1f} s", step.error or "") for step in self.steps)
+            return Group(head, _filled(("step", "state", "time", "error"), rows))
+        return Group(head, ladder_table(self.ladder, self.objective), Text(f"\n{self._outcome()}"))
+
+    def _outcome(self) -> str:
+        if self.conclusion is None:
+            return "the run goes on"
+        if self.conclusion.release is None:
+            return f"no release: {self.conclusion.reason}"
+        return f"release {short(self.conclusion.release)} is signed and gated"
+
+
+def _filled(head: tuple[str, ...], rows: Any) -> FittedTable:
+    table = plain_table(head)
+    for row in rows:
+        add_row(table, row)
+    return table
