@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tailorbird import Workspace
 from tailorbird.cli.invocation import ExitStatus
 from tailorbird.cli.main import VERBS
 from tailorbird.data.readers.parser_process import READERS
@@ -224,3 +226,19 @@ def test_a_row_is_read_with_its_cells() -> None:
     text = "| a | b |\n|---|---|\n| `x`, `y` | 1 |\n\n| c |\n|---|\n| `z` |\n"
     assert rows(text) == [["`x`, `y`", "1"], ["`z`"]]
     assert column(text) == ["x", "y", "z"]
+
+
+def test_the_page_on_python_has_every_call_with_its_parameters() -> None:
+    """As it is written: name and parameters, without types."""
+    calls = [call for head in ("## Opening a workspace", "## Calls") for call in column(section("python.md", head))]
+    methods = {name: member for name, member in vars(Workspace).items() if not name.startswith("_")}
+    known = [_call(name, member) for name, member in methods.items() if name != "close"]
+    known.append(_call("__init__", Workspace.__init__).replace("__init__", "Workspace"))
+    same([call.removeprefix("Workspace.") for call in calls], known)
+
+
+def _call(name: str, member: object) -> str:
+    signature = inspect.signature(getattr(member, "__func__", member))  # type: ignore[arg-type]
+    parameters = [each.replace(annotation=inspect.Parameter.empty) for each in list(signature.parameters.values())[1:]]
+    written = str(inspect.Signature(parameters)).replace("'", '"')
+    return f"{name}{written}"

@@ -35,7 +35,7 @@ def test_it_is_a_notebook_with_the_outputs_of_an_execution(notebook: dict[str, A
 
 
 def test_it_runs_and_shows_what_it_stores(notebook: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a fresh folder. The base model, for which the ladder lists no rung, and its tokenizer are twins; the floor is fitted and measured."""
+    """In a fresh folder. The base model, for which the ladder lists no rung, is a twin; the floor is fitted and measured."""
     shutil.copytree(EXAMPLES / "support_desk", tmp_path / "support_desk")
     (tmp_path / "notebook").mkdir()
     place_twin("smollm2-135m", ModelCache(tmp_path / "models"))
