@@ -157,7 +157,7 @@ def test_answers_show_themselves_as_tables(workspace: Workspace, objective: Path
 
 def test_the_tables_escape_what_data_say() -> None:
     """Names of columns are the data's own words."""
-    evil = "<script>alert(1)</script>[bold]&"
+    evil = "<script>alert(1)</script>[bold]&\x1b[2J"
     column = ColumnSeen(name=evil, kind="text", filled=1, distinct=1, mean_length=1, longest=1)
     found = InspectionView(
         name=evil,
@@ -175,6 +175,7 @@ def test_the_tables_escape_what_data_say() -> None:
     html = found._repr_html_()
     assert "<script" not in html
     assert "[bold]" in html
+    assert "\x1b" not in repr(found)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;[bold]&amp;" in html
 
 
@@ -205,8 +206,9 @@ def test_by_url_the_answers_are_the_same(deps: Dependencies, server: str, object
         assert digest is not None
         with pytest.raises(Forbidden):
             workspace.approve(digest)
-    with connected(deps, server, "approver") as workspace:
-        assert workspace.approve(digest).state is ReleaseState.APPROVED
+        assert workspace.approve(digest, as_="approver").state is ReleaseState.APPROVED
+    with connected(deps, server, "operator") as workspace:
+        assert workspace.stage(digest).state is ReleaseState.STAGED
 
 
 def test_by_url_a_run_is_submitted_and_followed(deps: Dependencies, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ class _StatusLine:
         self._shown = ""
 
     def show(self, text: str) -> None:
-        line = " ".join(text.split())[:_WIDTH]
+        line = "".join(letter if letter.isprintable() else " " for letter in text)[:_WIDTH]
         self._out.write(f"\r{line.ljust(len(self._shown))}")
         self._out.flush()
         self._shown = line

@@ -101,10 +101,10 @@ class WorkspaceSession:
         return known
 
     def acting_as(self, name: str) -> Self:
-        """The session of another identity of the tenant, with its key among the workspace's keys; shares what is open here."""
+        """The session of another identity of the tenant, with its key beside this one's; shares what is open here."""
         if self.who and name == self.name():
             return self
-        other = replace(self, who=f"{self.tenant}/{name}", key=None)
+        other = replace(self, who=f"{self.tenant}/{name}", key=self.key.with_name(f"{name}.key") if self.key else None)
         vars(other).update({"_remotes": self._remotes} if self.server else {"deps": self.deps, "settings": self.settings})
         return other
 

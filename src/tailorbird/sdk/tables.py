@@ -36,7 +36,7 @@ class TableView:
         console = Console(file=StringIO(), width=_WIDTH, color_system=None, legacy_windows=False)
         with console.capture() as captured:
             console.print(self.table())
-        return "\n".join(line.rstrip() for line in captured.get().rstrip().split("\n"))
+        return "\n".join(_printable(line).rstrip() for line in captured.get().rstrip().split("\n"))
 
     def _repr_html_(self) -> str:
         console = Console(file=StringIO(), width=_WIDTH, record=True, legacy_windows=False)
@@ -108,6 +108,11 @@ class RunView(TableView, RunReport):
         if self.conclusion.release is None:
             return f"no release: {self.conclusion.reason}"
         return f"release {short(self.conclusion.release)} is signed and gated"
+
+
+def _printable(line: str) -> str:
+    """Words of data cannot steer a terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in line)
 
 
 def _filled(head: tuple[str, ...], rows: Any) -> FittedTable:
