@@ -79,6 +79,7 @@ class House:
     def __init__(self, folder: Path, *, new: bool = True, ledger_kind: str = SQLITE) -> None:
         self.folder = folder
         self.ledger = workspace_ledger(folder, SystemClock(), ledger_kind)
+        self.record_file = folder / "tailorbird.db" if ledger_kind == SQLITE else None
         self.clock = FixedClock()
         self.refusals: dict[Digest, TailorbirdError] = {}
         self.lookups: dict[Digest, LocalRetrieval] = {}
@@ -101,7 +102,7 @@ class House:
             trainer=MemoryTrainer,
             engine=MemoryEngine,
             model_reader=MemoryModelReader,
-            upkeep=MaintenanceSettings(record_file=self.folder / "tailorbird.db"),
+            upkeep=MaintenanceSettings(record_file=self.record_file),
         )
 
     def _furnish(self) -> None:
