@@ -17,7 +17,7 @@ SCRIPT = """
 import json, shutil, sys
 from pathlib import Path
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.base_models import installed, pull
+from tailorbird.base_models import list_models, pull
 
 class Copying:
     def convert(self, source, target):
@@ -35,7 +35,7 @@ def outcome(name, cache):
 
 cache = Path(sys.argv[1])
 found = {name: outcome(name, cache) for name in sys.argv[2:]}
-listed = [listing.model_dump(mode="json") for listing in installed(cache) if listing.folder]
+listed = [listing.model_dump(mode="json") for listing in list_models(cache) if listing.folder]
 left = sorted(path.name for path in cache.glob(".*") if path.is_dir()) if cache.exists() else []
 print(json.dumps({"found": found, "listed": listed, "left": left}))
 """
@@ -164,11 +164,11 @@ REAL = """
 import json, sys
 from pathlib import Path
 from tailorbird.inference import open_model_reader
-from tailorbird.base_models import pull, register
+from tailorbird.base_models import pull, register_base
 from tailorbird.ledger import open_artifacts
 
 folder = pull(sys.argv[1], Path(sys.argv[2]), open_model_reader)
-print(register(folder, sys.argv[1], open_artifacts(sys.argv[3], Path(sys.argv[3] + "-cache"))).model_dump_json())
+print(register_base(folder, sys.argv[1], open_artifacts(sys.argv[3], Path(sys.argv[3] + "-cache"))).model_dump_json())
 """
 
 
@@ -196,9 +196,9 @@ import json, shutil, sys
 from pathlib import Path
 from tailorbird.data.readers.hub import fetch_rows
 from tailorbird.domain.errors import TailorbirdError
-from tailorbird.domain.allowed_places import Place
-from tailorbird.system.source_access import Reach, within
-from tailorbird.base_models import known_of, pull
+from tailorbird.domain.allowed_places import AllowedPlace
+from tailorbird.system.source_access import SourceAccess, restrict_sources
+from tailorbird.base_models import known_facts, pull
 
 class Copying:
     def convert(self, source, target):
@@ -208,11 +208,11 @@ class Copying:
 
 cache, credential = Path(sys.argv[1]), sys.argv[2]
 prefixes = ("hf://acme", "hf://datasets/acme") if credential else ()
-places = tuple(Place(prefix=prefix, credential=credential) for prefix in prefixes)
+places = tuple(AllowedPlace(prefix=prefix, credential=credential) for prefix in prefixes)
 told = {}
-with within(Reach("acme", places, {"theirs": {"token": "hf_theirs"}})):
+with restrict_sources(SourceAccess("acme", places, {"theirs": {"token": "hf_theirs"}})):
     try:
-        known_of("hf://acme/Tiny", cache)
+        known_facts("hf://acme/Tiny", cache)
         told["folder"] = str(pull("hf://acme/Tiny", cache, Copying).relative_to(cache).parent)
         workspace = cache / "rows"
         workspace.mkdir(exist_ok=True)

@@ -113,8 +113,8 @@ def _put(place: Any, name: str, value: Any) -> None:
 
 #: What stands in for the rooms that need torch.
 TWINS: dict[str, Any] = {
-    "tailorbird.training": SimpleNamespace(open_trainer=lambda _processes: MemoryTrainer()),
-    "tailorbird.inference": SimpleNamespace(open_engine=MemoryEngine, open_model_reader=MemoryModelReader),
+    "tailorbird.training": SimpleNamespace(open_trainer=lambda *_settings: MemoryTrainer()),
+    "tailorbird.inference": SimpleNamespace(open_engine=lambda *_settings, **_more: MemoryEngine(), open_model_reader=MemoryModelReader),
 }
 
 #: Short leases and short pauses, by place and name.
