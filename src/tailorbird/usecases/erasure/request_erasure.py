@@ -19,7 +19,7 @@ from tailorbird.domain.erasure import ErasedWords
 from tailorbird.domain.feedback import Feedback, KeptWords
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.serving import experiment_unit
-from tailorbird.text.containment import PART_WORDS, TextFinder
+from tailorbird.text.text_finder import PART_WORDS, TextFinder
 from tailorbird.usecases.dependencies import Dependencies
 from tailorbird.usecases.erasure.lineage import Found
 

@@ -14,7 +14,7 @@ from tailorbird.domain.erasure import ErasedAnswers
 from tailorbird.domain.label_review import Judgement, ReviewItem, ReviewSheet
 from tailorbird.domain.value import Digest
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.text.containment import TextFinder
+from tailorbird.text.text_finder import TextFinder
 
 
 class Concerned(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tailorbird.text.containment import TextFinder
+from tailorbird.text.text_finder import TextFinder
 
 LONG = "My parcel to the old mill road never came, and nobody told me why."
 
