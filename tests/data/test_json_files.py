@@ -10,28 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.data import make_objective
-from tailorbird.data import SourceRows, read_sources
+from support.data_files import as_json, read, refused
 from tailorbird.data.readers import json_files
 from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import TaskKind
-
-CELLS = [(f"message number {n}, said\nso", "ab"[n % 2]) for n in range(20)]
-
-
-def as_json() -> str:
-    return json.dumps([{"text": text, "label": label} for text, label in CELLS], indent=1)
-
-
-def read(folder: Path, path: str, kind: TaskKind = TaskKind.CLASSIFY, **source: str) -> SourceRows:
-    return read_sources(make_objective({"path": path, **source}, kind=kind), folder)
-
-
-def refused(folder: Path, path: str, **source: str) -> DataInvalid:
-    with pytest.raises(DataInvalid) as caught:
-        read(folder, path, **source)
-    assert caught.value.hint
-    return caught.value
 
 
 @pytest.mark.parametrize(

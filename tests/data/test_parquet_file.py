@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
-from support.data import make_objective
-from tailorbird.data import SourceRows, read_sources
-from tailorbird.domain.errors import DataInvalid
-from tailorbird.domain.objective import TaskKind
-
-
-def write_parquet(path: Path, **columns: Any) -> None:
-    parquet.write_table(pa.table(columns), path, row_group_size=7)
-
-
-def read(folder: Path, path: str, kind: TaskKind = TaskKind.CLASSIFY, **source: str) -> SourceRows:
-    return read_sources(make_objective({"path": path, **source}, kind=kind), folder)
-
-
-def refused(folder: Path, path: str, **source: str) -> DataInvalid:
-    with pytest.raises(DataInvalid) as caught:
-        read(folder, path, **source)
-    assert caught.value.hint
-    return caught.value
+from support.data_files import read, refused, write_parquet
 
 
 def test_nothing_but_the_named_columns_of_parquet_is_read(tmp_path: Path) -> None:

@@ -7,29 +7,11 @@ from pathlib import Path
 import pytest
 
 from support.data import make_objective
+from support.data_files import read, refused, write_folder
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.data import SourceRows, fingerprint_sources, read_sources
+from tailorbird.data import fingerprint_sources
 from tailorbird.domain.errors import DataInvalid
 from tailorbird.domain.objective import TaskKind
-
-CELLS = [(f"message number {n}, said\nso", "ab"[n % 2]) for n in range(20)]
-
-
-def write_folder(folder: Path) -> None:
-    for number, (text, label) in enumerate(CELLS):
-        (folder / label).mkdir(parents=True, exist_ok=True)
-        (folder / label / f"{number:02}.txt").write_text(text, encoding="utf-8")
-
-
-def read(folder: Path, path: str, kind: TaskKind = TaskKind.CLASSIFY, **source: str) -> SourceRows:
-    return read_sources(make_objective({"path": path, **source}, kind=kind), folder)
-
-
-def refused(folder: Path, path: str, **source: str) -> DataInvalid:
-    with pytest.raises(DataInvalid) as caught:
-        read(folder, path, **source)
-    assert caught.value.hint
-    return caught.value
 
 
 def test_a_folder_sets_aside_what_is_no_text(tmp_path: Path) -> None:
