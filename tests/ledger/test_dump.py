@@ -15,7 +15,6 @@ import pytest
 
 import support.ledger_samples as sample
 from support.ledger_samples import digest
-from support.ledger_writers import __file__ as writers
 from tailorbird.crypto.log_verification import check_entries
 from tailorbird.domain.dataset import SplitCounts
 from tailorbird.domain.errors import Conflict, Corrupt, Unavailable
@@ -23,6 +22,8 @@ from tailorbird.domain.identity import Tenant
 from tailorbird.ledger import open_ledger
 from tailorbird.ledger.tables import metadata
 from tailorbird.ports.ledger import Ledger
+
+TESTS = Path(__file__).parents[1]
 
 AWKWARD = 'line\nbreak, \u2028, ünïcödé, \U0001f426 and "quotes"'
 
@@ -141,7 +142,9 @@ def test_a_dump_is_for_its_owner_alone(filled, tmp_path):
 
 
 def test_a_dump_is_of_one_moment_while_others_write(ledger, url, new_file, tmp_path):
-    writer = subprocess.Popen([sys.executable, writers, "forever", url, "1"], stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-m", "support.ledger_writers", "forever", url, "1"], cwd=TESTS, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert writer.stdout.readline()
         for name in ("first", "second", "third"):
