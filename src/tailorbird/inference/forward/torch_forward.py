@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers.activations import ACT2FN
 
 from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.lazy_memory import lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
 from tailorbird.inference.scheduling import BLOCK
 
@@ -124,7 +125,10 @@ class TorchForward:
     def memory(self, blocks: int) -> torch.Tensor:
         """Room for the keys and values of ``blocks`` blocks (layers, 2, slots, H, D)."""
         _, heads, size = self._heads
-        return torch.zeros(self.layers, 2, blocks * BLOCK, heads, size, dtype=self._dtype, device=self._device)
+        shape = (self.layers, 2, blocks * BLOCK, heads, size)
+        if self._device.type == "cpu":
+            return lazy_zeros(*shape, dtype=self._dtype)
+        return torch.zeros(shape, dtype=self._dtype, device=self._device)
 
     def adapt(self, changes: Changes) -> TorchAdapter:
         """An adapter laid out for this pass: all A matrices of a group under one another, the B matrices on a block diagonal."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from tailorbird.inference.forward.batch import Batch
+from tailorbird.inference.forward.lazy_memory import lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
@@ -65,8 +66,8 @@ class NativeMemory:
     """Keys and values of all layers, in the layout of the kernels."""
 
     def __init__(self, layers: int, blocks: int, block: int) -> None:
-        self.keys = torch.zeros(layers, blocks * block, dtype=torch.bfloat16)
-        self.values = torch.zeros(layers, blocks * block, dtype=torch.bfloat16)
+        self.keys = lazy_zeros(layers, blocks * block, dtype=torch.bfloat16)
+        self.values = lazy_zeros(layers, blocks * block, dtype=torch.bfloat16)
 
 
 class NativeAdapter:

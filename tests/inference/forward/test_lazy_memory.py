@@ -1,0 +1,29 @@
+"""Memory for keys and values is zero, and costs nothing until it is written."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tailorbird.inference.forward.lazy_memory import lazy_zeros
+from tailorbird.system.peak_memory import resident_gib
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [(3, 5), (4, 2, 1_000_000)])
+def test_it_is_zero_and_can_be_written(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    made = lazy_zeros(*shape, dtype=dtype)
+    assert made.shape == shape
+    assert made.dtype is dtype
+    assert not made[-1].any()
+    made[0] = 1
+    assert made[0].all()
+    assert not made[1].any()
+
+
+def test_its_pages_are_taken_when_they_are_written() -> None:
+    before = resident_gib()
+    made = lazy_zeros(2**30, dtype=torch.bfloat16)
+    assert resident_gib() - before < 0.25
+    made[: 2**29] = 1
+    assert resident_gib() - before > 0.75
