@@ -18,15 +18,15 @@ def objective_path(tmp_path: Path) -> Path:
     return write_objective(tmp_path / "job", ladder=["lora"])
 
 
-def adapted(parts: Dependencies, author: Actor, path: Path) -> list[str]:
+def adapted(deps: Dependencies, author: Actor, path: Path) -> list[str]:
     said: list[str] = []
-    climbing.adapt(parts, author, path, Progress(tell=said.append))
+    climbing.adapt(deps, author, path, Progress(tell=said.append))
     return said
 
 
-def test_each_training_is_shown_with_its_settings_and_its_end(parts: Dependencies, author: Actor, objective_path: Path) -> None:
+def test_each_training_is_shown_with_its_settings_and_its_end(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     tracker = MemoryTracker()
-    adapted(replace(parts, trackers=lambda: (tracker,)), author, objective_path)
+    adapted(replace(deps, trackers=lambda: (tracker,)), author, objective_path)
     assert [training.name.split()[1] for training in tracker.trainings] == ["lora"] * len(tracker.trainings)
     shown = tracker.trainings[0]
     assert shown.experiment.startswith("acme/")
@@ -36,10 +36,10 @@ def test_each_training_is_shown_with_its_settings_and_its_end(parts: Dependencie
     assert tracker.lines[-1].step == tracker.ends[0].steps
 
 
-def test_a_tracker_that_is_down_ends_nothing(parts: Dependencies, author: Actor, objective_path: Path) -> None:
+def test_a_tracker_that_is_down_ends_nothing(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     down, up = MemoryTracker(), MemoryTracker()
     down.reachable = False
-    said = adapted(replace(parts, trackers=lambda: (down, up)), author, objective_path)
+    said = adapted(replace(deps, trackers=lambda: (down, up)), author, objective_path)
     assert sum("the training goes on" in text for text in said) == len(up.trainings)
     assert up.lines
     assert not down.lines
