@@ -165,15 +165,15 @@ class TestTrees:
         assert (made / "config.json").stat().st_nlink == 1
         assert (made / "config.json").stat().st_mode & 0o222 == 0
 
-    @pytest.mark.parametrize("kind", ["link", "link to a folder", "broken link", "pipe"])
-    def test_what_is_no_plain_file_is_refused(self, local, folder, kind):
+    @pytest.mark.parametrize("odd", ["link", "link to a folder", "broken link", "pipe"])
+    def test_what_is_no_plain_file_is_refused(self, local, folder, odd):
         make = {
             "link": lambda p: p.symlink_to(folder / "config.json"),
             "link to a folder": lambda p: p.symlink_to(folder / "weights"),
             "broken link": lambda p: p.symlink_to(folder / "nowhere"),
             "pipe": os.mkfifo,
         }
-        make[kind](folder / "odd")
+        make[odd](folder / "odd")
         with pytest.raises(InvalidInput) as refused:
             local.put_tree(folder)
         assert refused.value.error_code == "artifact_link"

@@ -84,10 +84,9 @@ def test_the_same_conversation_is_learned_and_served(name: str, chats: dict[str,
             assert row.ids[start:end] in {tuple(answer) for answer in chat.answers([*ANSWERS, "It left on Monday."])}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+# Of the Unigram family control tokens are matched before the text is normalised, which transformers does not do.
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "unigram"])
 def test_transformers_reads_prompts_and_ends_alike(name: str, chats: dict[str, tuple[Path, ChatTokenizer]]) -> None:
-    if name == "unigram":
-        pytest.skip("its control tokens are matched before the text is normalised, which transformers does not do")
     folder, chat = chats[name]
     stock: Any = AutoTokenizer.from_pretrained(folder)
     talk = said("Be brief.", "Where is my card?", "It left on Monday.", "By train? naïve 漢")
