@@ -20,7 +20,6 @@ from tailorbird.domain.run import TrainingProgress
 from tailorbird.ports.trainer import Example, TrainingJob
 from tailorbird.training import open_trainer
 from tailorbird.training.network import Network
-from tailorbird.training.resource_meter import Flops
 
 try:
     from tailorbird.training.resource_meter import Flops
