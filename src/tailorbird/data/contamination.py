@@ -1,4 +1,9 @@
-"""Contamination: long runs of words that two texts share, missed by near-duplicate search where one text is much longer."""
+"""Contamination: long runs of words that two texts share, missed by near-duplicate search where one text is much longer.
+
+A text is contained in another when at least 7 in 10 of its runs of eight words occur there (Chowdhery et al. 2022, PaLM), or when both
+share a run of thirteen words (Brown et al. 2020, GPT-3) that makes up half of the shorter one. Runs that occur in more than ten texts are
+phrases and tell nothing (Brown et al. 2020).
+"""
 
 from __future__ import annotations
 

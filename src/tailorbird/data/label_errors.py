@@ -19,6 +19,9 @@ def label_suspects(rows: Sequence[Row], task: Task) -> tuple[LabelSuspect, ...]:
     """Rows that the classifier would label otherwise, likeliest error first. Empty where rows have no single label, or too few of each.
 
     Raises Unavailable when scikit-learn is not installed.
+
+    The score of a row is how much surer the classifier is of its own answer than of the given label: p(suggested) - p(given), each from a
+    fold that the row was not in (Northcutt, Jiang & Chuang 2021, "Confident learning", with the margin as the quality score).
     """
     counts = Counter(row.target for row in rows)
     usable = [row for row in rows if counts[row.target] >= FOLDS]

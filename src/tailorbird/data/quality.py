@@ -142,7 +142,10 @@ SEEN, LEAD = 3, 2
 
 
 def language_of(text: str) -> str | None:
-    """The language, or None when it cannot be told."""
+    """The language, or None when it cannot be told.
+
+    A text of a few words often says nothing of its language; then the answer is None, and no rule is broken.
+    """
     if not text.isascii():
         letters = sum(map(str.isalpha, text))
         for language, script in _SCRIPTS:

@@ -102,6 +102,9 @@ def measure_until_settled(first: Sequence[Timing], more: More, limits: ServingLi
 
     Requests are filled up to ``fewest_requests`` first, which looks at nothing. A miss is timed once more, by as many new requests, which
     take the place of those before them: the machine may have been busy. What stays open is timed twice as often.
+
+    Requests need no labels, so more of them can be timed than there are items. Looking again is paid for: the k-th look must meet the
+    confidence that ``spend`` leaves it, so that all looks together err no more often than one may.
     """
     timings = list(first)
     if "latency_p95_ms" in limits.bounds and (lacking := fewest_requests(spec.confidence) - len(timings)) > 0:

@@ -23,7 +23,12 @@ STRIDE = 4
 
 
 def keep(connection: Connection, finished: Mapping[Node, bytes]) -> None:
-    """Keeps those of the finished subtrees that lie at a kept level."""
+    """Keeps those of the finished subtrees that lie at a kept level.
+
+    Of the levels of the tree every ``STRIDE``-th is kept, which adds one row to sixteen entries and keeps appending fast; the leaves are
+    level 0 and stand with the entries. What lies between two kept levels is hashed again from at most ``2**(STRIDE - 1)`` hashes. None of
+    this is trusted when the log is verified: it only makes proofs, and a wrong hash makes a proof that does not hold.
+    """
     rows = [{"level": level, "number": number, "hash": found.hex()} for (level, number), found in finished.items() if level % STRIDE == 0]
     if rows:
         connection.execute(insert(log_nodes), rows)
@@ -60,7 +65,11 @@ _ROWS_AT_ONCE = 2000
 
 
 class Events:
-    """Implements ``EventLog``; ``tenant`` None stands above tenants and sees everything."""
+    """Implements ``EventLog``; ``tenant`` None stands above tenants and sees everything.
+
+    There is one log for all tenants. Opened for a tenant it takes and shows that tenant's events alone; size, roots, proofs and
+    checkpoints, which tell nothing about anybody's events, are those of the whole.
+    """
 
     def __init__(self, connection: Connection, tenant: str | None) -> None:
         self._connection = connection

@@ -32,7 +32,11 @@ _ONLY = 1
 
 
 class StoredTimeFloor:
-    """Implements ``ports.clock.TimeFloor``."""
+    """Implements ``ports.clock.TimeFloor``.
+
+    Whoever raises the floor to a wrong time in the future would end keys before their time, so one step is at most ``LARGEST_STEP``: a
+    record that nobody used for a year catches up in a few hundred steps, and a clock that was wrong for minutes does little harm.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -77,7 +77,12 @@ _EXCEPT = 'exceptions: [{{rule: {rule}, by: NAME, because: "..."}}]'
 
 
 def people_faults(file: ObjectiveFile) -> list[Fault]:
-    """What the tier ``high`` demands and the objective lacks; exceptions that are none."""
+    """What the tier ``high`` demands and the objective lacks; exceptions that are none.
+
+    An answer that does harm when it is wrong must be held back where the model is not sure of it. That needs one probability an answer
+    (``referral``), which only ``kind: classify, labels: one`` has. Where a task has none, nothing holds an answer back: that is an
+    exception, and somebody takes it by name. Label review needs answers that people can read side by side; an order of documents is none.
+    """
     return [*_demanded(file), *_needless(file)]
 
 

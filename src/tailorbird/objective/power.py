@@ -32,6 +32,13 @@ def check_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSi
 
     Raises ObjectiveInvalid at the line of a KPI that the test split cannot prove even with every item right. Dev is only reported: it
     chooses, it does not prove.
+
+    A target is proven when the lower end of the Wilson score interval reaches it, at the confidence that a first look at the gate must
+    meet. ``recall[label]`` rests on the label's rows; so, roughly, does ``precision[label]``, as if the label were given as often as it
+    occurs. Where items share groups, they are reckoned as the fewer items that they are worth when items of a group are as alike as
+    ``stats.power`` assumes. Means over labels or items (macro_f1, balanced_accuracy, token_f1) are treated like a share of all rows, an
+    approximation. ``log_loss`` has no bound that n alone would tell, and is left out. With several labels an item, only proportions are
+    looked at (recall, precision, exact_match): one item counts several times in an F1, whose interval a bootstrap gives at the gate.
     """
     confidence = spend(file.objective.business.risk.confidence, 1)
     answers = answers_of(file.objective.task)
@@ -156,6 +163,10 @@ def check_shift_power(file: ObjectiveFile, manifest: SnapshotManifest, groups: S
     """What the shifted part of dev and of test can prove; nothing where there is none.
 
     Raises ObjectiveInvalid at the line of a limit that either cannot prove, however good a candidate is.
+
+    The drop is the metric on the usual items less that on the shifted ones, and the upper end of its interval must stay within the limit.
+    Where a candidate has every item of both right, that end is one less the lower end of the shifted share: what it leaves open no
+    candidate without a drop could prove to be absent.
     """
     if manifest.shift is None:
         return ()

@@ -104,7 +104,13 @@ def training_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
 
 
 def loop_time(inputs: PlanInputs, settings: TrainingSettings) -> Estimate:
-    """Seconds of the loop alone: steps, held-out looks, checkpoints."""
+    """Seconds of the loop alone: steps, held-out looks, checkpoints.
+
+    Without timed steps: FLOPs / (measured matmul rate x the share of it that is reached) + bytes moved / bandwidth, for on a processor
+    that multiplies fast what lies between the products takes as long as they do. With timed steps: seconds a FLOP and seconds a pass,
+    fitted to a small and a large pass; the update by the weights it touches; checkpoints by the bytes they write; times what finished
+    trainings on this machine took of their estimates.
+    """
     timed = inputs.timed(settings)
     if timed is None:
         return interval(_guessed_loop(inputs, settings), "s")

@@ -91,7 +91,15 @@ class _Demand:
 
 
 def apply_gate(inputs: GateInputs) -> GateResult:
-    """Verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1."""
+    """Verdict on a candidate, with the reasons. Raises InvalidInput when ``look`` is below 1.
+
+    A KPI passes when the lower end of its interval reaches the target (where less is better, as for ``log_loss``: when the upper end
+    stays within it), fails when the whole interval misses it, and is inconclusive otherwise. Limits are judged by the same rule against
+    their maximum: the upper end of the interval counts, not the value. Where a release answers in production already, the candidate must
+    also be proven not worse than it by more than the margin, or than so few items can tell (``against_incumbent``, a paired difference in
+    the metric by which the objective compares). All must pass; one failure fails the whole; anything open leaves it open. Looks are
+    corrected (``intervals.spend``), KPIs are not: demanding all of them only makes passing harder.
+    """
     asked = inputs.objective.business.risk.confidence
     adjusted = spend(asked, inputs.look)
     findings = tuple(_finding(demand, inputs.evidence, adjusted) for demand in _demands(inputs))

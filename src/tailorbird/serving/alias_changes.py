@@ -19,7 +19,10 @@ _MOST_BYTES = 64 * 1024
 
 
 class FolderWatch:
-    """Watch over the files in ``folder``, without subfolders. Raises OSError where the system offers none."""
+    """Watch over the files in ``folder``, without subfolders. Raises OSError where the system offers none.
+
+    A folder on the network may hold back what other machines write: nobody may rely on a watch alone.
+    """
 
     def __init__(self, folder: Path) -> None:
         if sys.platform != "linux":

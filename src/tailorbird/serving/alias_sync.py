@@ -54,7 +54,11 @@ class Readiness:
 
 
 class AliasSync:
-    """Watches and loads between ``start`` and ``stop``. Former targets stay loaded for ``keep_former``."""
+    """Watches and loads between ``start`` and ``stop``. Former targets stay loaded for ``keep_former``.
+
+    A name moves to its new releases when they are loaded; until then, and when they cannot be loaded, the former ones answer. Former
+    targets stay loaded so that a rollback needs no load.
+    """
 
     def __init__(
         self, ledger: Ledger, driver: EngineDriver, clock: Clock, keep_former: timedelta = timedelta(seconds=600), gateway: str = ""

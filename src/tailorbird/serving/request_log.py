@@ -54,6 +54,10 @@ class RequestLog:
 
     A row that cannot be written for ``patience`` seconds is reported, never forgotten. What rows used up is counted for ``gateway``,
     where it has a name; that of API keys which are ``metered`` (by their ids) for each of them, too. Without ``redact`` no words are kept.
+
+    A commit starts as soon as there is a row and the former commit has ended, so rows gather exactly while one is under way: no fixed
+    delay when traffic is thin, large groups when it is dense. A commit does not wait for the disk and survives the end of this process;
+    the disk follows within a second (decision 0034).
     """
 
     def __init__(

@@ -1,4 +1,7 @@
-"""Data licences: terms of well-known ones, and clashes with the intended use."""
+"""Data licences: terms of well-known ones, and clashes with the intended use.
+
+Pointers for people who decide, not legal advice; a licence that is not listed is for people to read.
+"""
 
 from __future__ import annotations
 

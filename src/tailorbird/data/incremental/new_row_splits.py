@@ -24,7 +24,11 @@ Places = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Representatives:
-    """Numbers of items: ``places`` stand for all that keep their places, ``others`` have none yet. ``ties`` are among both."""
+    """Numbers of items: ``places`` stand for all that keep their places, ``others`` have none yet. ``ties`` are among both.
+
+    Rows that have a place and are tied to each other, whatever came later, follow nobody. Of those in one group, of sources with the same
+    fixed split, each says the same to whoever follows them: one stands for all.
+    """
 
     places: list[int]
     others: list[int]

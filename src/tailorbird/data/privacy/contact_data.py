@@ -67,7 +67,11 @@ _MONEY = re.compile(r"[€$£¥]\s?$|\b(?:EUR|USD|GBP|CHF)\s?$")
 
 
 def phones(text: str, regions: Sequence[str]) -> Iterator[Span]:
-    """Numbers that are valid in the world's plan (with +) or in one of ``regions``."""
+    """Numbers that are valid in the world's plan (with +) or in one of ``regions``.
+
+    Parsing is slow, so only what has the form of a number is parsed; and a number that is valid somewhere but stands after the word
+    "order" is none. Digits without any separator are taken when a word beside them speaks of calling, or when they begin like a number.
+    """
     for match in _FORM.finditer(text):
         found = match[0].rstrip()
         if _speaks_against(text, match.start(), found):

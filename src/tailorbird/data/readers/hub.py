@@ -28,7 +28,11 @@ _FENCE = "---"
 
 
 def check_card(name: str, file: str, text: str) -> None:
-    """Raises DataInvalid when the card ``file`` of the data set ``name`` cannot be read, or names what lies outside of it."""
+    """Raises DataInvalid when the card ``file`` of the data set ``name`` cannot be read, or names what lies outside of it.
+
+    The library ``datasets`` opens whatever a card names: an absolute path is a file of the machine that reads, an address is asked with
+    that machine's credentials. Whoever owns a data set could read both.
+    """
     try:
         content = yaml.load(_front(text) if file.endswith(".md") else text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (yaml.YAMLError, ValueError, RecursionError):

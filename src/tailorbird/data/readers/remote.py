@@ -2,6 +2,10 @@
 
 A host name is resolved once, to a public address, and never again: who checks one answer of a name server and connects to the next one (DNS
 rebinding) has checked nothing.
+
+Credentials come from the environment, as each storage's own client takes them, or from the place of the tenant; never from the address,
+which stands in records and reports. Over https:// the certificate is checked against the name, a redirect is an address like any other
+(where no place covers it, no request goes there), and proxies, cookies and credentials of the environment are not used.
 """
 
 from __future__ import annotations

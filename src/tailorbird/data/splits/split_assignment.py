@@ -218,6 +218,9 @@ def cover_labels(groups: Sequence[SplitGroup], drawn: Collection[Split], task: T
 
     Free answers count as one label: then no split is left empty. Rows of the shifted part do not count, and their groups do not move; but
     where all of them are in one split that could be in two, one group moves.
+
+    Drawing by hash stratifies in expectation only; a label with few groups can miss a split. Then a free group of that label moves there,
+    the one with the smallest draw first, unless its own split would lose a label by that.
     """
     shared: dict[frozenset[str], frozenset[str]] = {}
     ordered = sorted(groups, key=lambda group: (group.draw, group.id))

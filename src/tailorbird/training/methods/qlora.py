@@ -97,7 +97,12 @@ _config: Any = BitsAndBytesConfig
 
 
 class Qlora(Lora):
-    """As ``Lora``, where the memory does not hold the base in 16 bits: every linear layer but the head takes 4.13 bits a weight."""
+    """As ``Lora``, where the memory does not hold the base in 16 bits: every linear layer but the head takes 4.13 bits a weight.
+
+    The adapter is learned on the quantised base and saved for the base as it is. tailorbird measures and serves it there, on the
+    unquantised base: what was measured is what is served. The loss that the loop reports is that of the quantised base, and so a little
+    higher or lower.
+    """
 
     name = "qlora"
 

@@ -12,7 +12,11 @@ from tailorbird.training.tokenization import TokenizedRow
 
 
 def labels(subject: PreflightContext) -> list[PreflightFinding]:
-    """Labels that are no tokens, and labels that are the same ones: no score could tell them apart."""
+    """Labels that are no tokens, and labels that are the same ones: no score could tell them apart.
+
+    A label whose tokens begin another one is no fault: a score is that of the whole answer, the end of turn included, which only one of
+    the two has there.
+    """
     answers = subject.job.prompt.answers
     by_tokens: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for answer, ids in zip(answers, subject.encoder.answers(answers), strict=True):

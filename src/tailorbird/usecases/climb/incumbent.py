@@ -99,7 +99,12 @@ _UNKNOWN = 0.2
 
 
 def foreseen(context: StepContext) -> PlannedIncumbent:
-    """Power of the test items for a candidate as good as the incumbent; without one, as good as what the objective asks."""
+    """Power of the test items for a candidate as good as the incumbent; without one, as good as what the objective asks.
+
+    Equally good candidates that differ on many items are told apart badly: the interval of their difference is about z √(d / n) wide to
+    each side, with d the share of items on which they differ. How often the next candidate will differ from the incumbent nobody knows; d
+    is taken from when the incumbent was last compared, or reckoned from its errors.
+    """
     compared, release = comparison_of(context), incumbent_of(context)
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
         look = work.looks.count(context.objective.name) + 1

@@ -165,7 +165,12 @@ def served(context: StepContext, split: Split, look: int, predictions: list[Pred
 
 
 class _Further:
-    """Texts that were not asked yet, and the seconds that are left to ask them."""
+    """Texts that were not asked yet, and the seconds that are left to ask them.
+
+    Beyond the items, texts of train (and of dev, for the sealed test) are asked, each once: an engine keeps what it has read, so a text
+    asked again would be answered faster than a new one. What all requests share, the instruction and its demonstrations, is kept by the
+    engine as it is in service.
+    """
 
     def __init__(self, context: StepContext, split: Split, ask: Ask) -> None:
         limit = context.objective.limits.latency_p95_ms
