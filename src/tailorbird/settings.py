@@ -47,6 +47,13 @@ def _split(given: object) -> object:
 #: A list in ``settings.yaml``; in the environment, or where there is one element, a text with commas.
 Texts = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
+#: Variables of earlier versions, and the settings that took their place.
+_REPLACED = {
+    "TAILORBIRD_PRECISION": "TAILORBIRD_ENGINE_PRECISION",
+    "TAILORBIRD_KERNELS": "TAILORBIRD_ENGINE_KERNELS",
+    "TAILORBIRD_SHARD": "TAILORBIRD_TRAINING_SHARDING",
+}
+
 
 class Settings(Value):
     """Settings of one workspace.
@@ -154,6 +161,7 @@ def find_workspace(given: Path | None, environment: Mapping[str, str] = os.envir
 def load_settings(workspace: Path, environment: Mapping[str, str] = os.environ) -> Settings:
     """Settings of ``workspace``, with the environment on top. Raises InvalidInput, naming the setting."""
     file = workspace / "settings.yaml"
+    _refuse_replaced(environment)
     values = read_settings(workspace) | _from_environment(environment)
     try:
         return Settings.model_validate({"workspace": workspace} | values)
@@ -213,6 +221,13 @@ def check_closed(settings: Settings) -> None:
     if opened is not None:
         mode = stat.S_IMODE(opened.stat().st_mode)
         raise Forbidden(f"{opened} is open to others (mode {mode:04o})", f"close it: chmod -R go= {opened}", code="workspace_open")
+
+
+def _refuse_replaced(environment: Mapping[str, str]) -> None:
+    """Raises InvalidInput for a variable of an earlier version: passed over, it would change how releases are computed."""
+    for former, now in _REPLACED.items():
+        if environment.get(former):
+            raise InvalidInput(f"{former} is no setting any more", f"set {now} instead, and unset it", code="settings_invalid")
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:

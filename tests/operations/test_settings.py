@@ -112,3 +112,9 @@ def test_a_cache_that_others_may_read_is_closed(tmp_path: Path) -> None:
     deps.ledger.close()
     assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
     assert deps.models.shared == tmp_path / "cache"
+
+
+def test_a_variable_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        load_settings(tmp_path, {"TAILORBIRD_PRECISION": "int8"})
+    assert "TAILORBIRD_ENGINE_PRECISION" in caught.value.hint

@@ -116,6 +116,19 @@ OPEN_LAST = (
     "{% if message['role'] == 'assistant' and not loop.last %}{{ eos_token }}{% endif %}{{ '\n' }}{% endfor %}<|assistant|>\n"
 )
 
+#: Turns of each role have a token of their own, and none is marked special.
+ROLES = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>\n' + message['content'] + '<|end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+#: An empty thought stands before the last answer; thoughts of earlier ones are left out, as Qwen 3 does.
+REASONING = (
+    "{% for message in messages %}{% set content = message['content'] %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['role'] == 'assistant' %}{% if loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% if '</think>' in content %}{% set content = content.split('</think>')[-1].lstrip('\n') %}{% endif %}{% endif %}"
+    "{{ content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
 FAMILIES = {
     "chatml": Family(
         CHATML,
@@ -141,6 +154,15 @@ FAMILIES = {
         {"eos_token": "<|endoftext|>"},
         byte_level,
         plain=("<|im_start|>", "<|im_end|>", "\n\n", "user"),
+    ),
+    "roles not marked special": Family(
+        ROLES,
+        ("<|endoftext|>",),
+        ("<|end|>",),
+        ("<|end|>",),
+        {"eos_token": "<|endoftext|>"},
+        byte_level,
+        plain=("<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
     ),
     "llama 3": Family(
         LLAMA3,

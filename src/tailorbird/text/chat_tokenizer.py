@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, speci
 _ANSWER, _NEXT = "tailorbirdanswer", "tailorbirdquestion"
 _ANSWERED = (Message(role="user", content="?"), Message(role="assistant", content=_ANSWER))
 _CONTINUED = (*_ANSWERED, Message(role="user", content=_NEXT))
+_ASKED = (Message(role="user", content=_NEXT),)
+_INSTRUCTED = (Message(role="system", content="."), *_ASKED)
 
 
 class ChatTokenizer:
@@ -110,13 +113,22 @@ class ChatTokenizer:
 
     def _control_tokens(self) -> dict[str, int]:
         """Special tokens, and added tokens that are not marked as special although they end answers or frame the turns of the template."""
-        framing = {token for text in self._turns if text for token in self.tokenizer.encode(text, add_special_tokens=False).ids}
+        framing = {token for text in self._framing() for token in self.tokenizer.encode(text, add_special_tokens=False).ids}
         added = self.tokenizer.get_added_tokens_decoder().items()
         return {
             token.content: number
             for number, token in added
             if token.special or number in self.declared or (number in framing and not _is_ordinary(token.content))
         }
+
+    def _framing(self) -> list[str]:
+        """What the template writes around the turns of system, user and assistant. What it writes into an answer is not among it: marks of
+        reasoning are the model's own to write."""
+        texts = [text.rpartition(_ANSWER)[2] for text in self._turns if _ANSWER in text]
+        for messages in (_ASKED, _INSTRUCTED):
+            with suppress(ModelInvalid):  # a template that knows no system turn writes none
+                texts.append(render(self.template, messages, self.special))
+        return texts
 
     def _match_control_tokens_as_written(self) -> None:
         """Where texts are normalised first, another spelling (of wide or capital letters) would be read as a control token."""

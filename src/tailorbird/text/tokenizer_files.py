@@ -32,10 +32,11 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = False
-    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
-    named = [name for name in special_tokens(folder).values() if name not in known and tokenizer.token_to_id(name) is not None]
-    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in dict.fromkeys(named)])
-    return tokenizer
+    known = {token.content: token.special for token in tokenizer.get_added_tokens_decoder().values()}
+    named = [name for name in dict.fromkeys(_marked_special(folder)) if tokenizer.token_to_id(name) is not None]
+    tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in named if name not in known])
+    unmarked = [name for name in named if known.get(name) is False]
+    return with_flags(tokenizer, unmarked, special=True) if unmarked else tokenizer
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
@@ -43,6 +44,18 @@ def special_tokens(folder: Path) -> dict[str, str]:
     named = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
     texts = {name: value.get("content") if isinstance(value := named.get(name), dict) else value for name in _NAMED}
     return {name: text for name, text in texts.items() if isinstance(text, str) and text}
+
+
+def _marked_special(folder: Path) -> list[str]:
+    """Names of all tokens that the tokenizer's configuration marks as special. Raises ModelInvalid."""
+    config = _read_json(folder / "special_tokens_map.json") | _read_json(folder / "tokenizer_config.json")
+    further, added = config.get("additional_special_tokens"), config.get("added_tokens_decoder")
+    listed = further if isinstance(further, list) else []
+    marked = (
+        [token for token in added.values() if isinstance(token, dict) and token.get("special") is True] if isinstance(added, dict) else []
+    )
+    names = [token.get("content") if isinstance(token, dict) else token for token in (*listed, *marked)]
+    return [*special_tokens(folder).values(), *(name for name in names if isinstance(name, str) and name)]
 
 
 def declared_ends(folder: Path) -> set[int]:

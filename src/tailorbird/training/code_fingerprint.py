@@ -47,21 +47,26 @@ def _reached(start: Iterator[Path]) -> set[Path]:
 
 def _imported(tree: ast.Module) -> Iterator[Path]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for name in (node.module, *(f"{node.module}.{alias.name}" for alias in node.names)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in _names(node):
                 package, *inner = name.split(".")
                 if package == "tailorbird" and inner and inner[0] in _ROOMS:
                     place = _PACKAGE.joinpath(*inner)
                     yield from (file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file())
 
 
+def _names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    names = [alias.name for alias in node.names]
+    return names if isinstance(node, ast.Import) else [node.module or "", *(f"{node.module}.{name}" for name in names)]
+
+
 def _code_of(path: Path) -> str:
-    """What a file does: its syntax tree, from which docstrings are taken."""
+    """What a file does: its code without comments and docstrings."""
     tree = ast.parse(path.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
-    return ast.dump(tree)
+    return ast.unparse(tree)
 
 
 def _version(name: str) -> str:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 from collections.abc import Sequence
-from contextlib import suppress
 from ctypes import POINTER, byref, c_int32, c_int64
 from typing import Any
 
 import torch
 
 from tailorbird.inference.forward.batch import Batch
-from tailorbird.inference.forward.lazy_memory import lazy_zeros
+from tailorbird.inference.forward.lazy_memory import LARGE, lazy_zeros
 from tailorbird.inference.forward.weights import GROUPS, Changes, joined, linear_shapes, rotary_tables
 from tailorbird.inference.native import library as native
 from tailorbird.inference.scheduling import BLOCK
 
-#: Bytes of a large page. What is smaller than one is left on ordinary pages.
-_LARGE = 2 * 2**20
 #: Numbers between the starts of two pieces: a cache line of 64 bytes.
 _LINE = 32
 
@@ -46,16 +42,11 @@ class WeightBuffer:
 
 def _nbytes(count: int) -> int:
     """Bytes that ``count`` numbers take: whole large pages, where they fill one."""
-    return count * 2 if count * 2 < _LARGE else -(-count * 2 // _LARGE) * _LARGE
+    return count * 2 if count * 2 < LARGE else -(-count * 2 // LARGE) * LARGE
 
 
 def _room(count: int) -> torch.Tensor:
-    if count * 2 < _LARGE:
-        return torch.empty(count, dtype=torch.bfloat16)
-    room = mmap.mmap(-1, _nbytes(count), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with suppress(OSError):  # a system without large pages
-        room.madvise(mmap.MADV_HUGEPAGE)
-    return torch.frombuffer(room, dtype=torch.bfloat16, count=count)
+    return lazy_zeros(_nbytes(count) // 2, dtype=torch.bfloat16)[:count]
 
 
 _LANES = 16

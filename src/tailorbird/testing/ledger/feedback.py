@@ -87,7 +87,7 @@ class MemoryReviews(Repository):
         """The item of a request. Raises NotFound."""
         item = self._rows(REVIEWS).get(request)
         if item is None:
-            raise NotFound(f"the answer {request} is not in the queue", "list it with: tailorbird review list", code="review_missing")
+            raise NotFound(f"the answer {request} is not in the queue", "list it with: tailorbird label list", code="review_missing")
         return item
 
     def waiting(self, limit: int = 50) -> tuple[Review, ...]:

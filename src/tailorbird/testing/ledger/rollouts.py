@@ -15,7 +15,7 @@ from tailorbird.domain.feedback import Feedback, FeedbackKind
 from tailorbird.domain.rollout import LEAST_MONEY, LEAST_MS, OPEN, ArmTally, Rollout, Sums, Votes
 from tailorbird.testing.ledger.deployment import REQUESTS
 from tailorbird.testing.ledger.feedback import FEEDBACK
-from tailorbird.testing.ledger.tables import Repository, Table
+from tailorbird.testing.ledger.tables import Repository, Table, contradiction
 
 Segmented = Literal["channel", "language", "length"]
 
@@ -34,7 +34,10 @@ class MemoryRollouts(Repository):
                 "end it first: tailorbird rollout list",
                 code="rollout_open",
             )
-        self._change(ROLLOUTS)[rollout.id] = rollout
+        rows = self._change(ROLLOUTS)
+        if rollout.id in rows:
+            raise contradiction()
+        rows[rollout.id] = rollout
 
     def get(self, rollout: str) -> Rollout:
         """The rollout whose id is, or starts with, ``rollout``. Raises NotFound."""
