@@ -62,6 +62,8 @@ def test_whatever_is_written_only_tags_without_an_effect_come_out(text: str) -> 
         ' class="scroll" tabindex="0" role="group" aria-label="Table"',
         *(f' start="{number}"' for number in range(10)),
     }
+    shown = html.unescape(re.sub(r"<[^>]*>", "", made))
+    assert sorted(filter(str.isalpha, shown)) == sorted(filter(str.isalpha, html.unescape(text))), "all that was written is shown"
 
 
 @pytest.mark.parametrize(
@@ -100,3 +102,12 @@ def test_text_that_invites_backtracking_is_read_at_once(text: str) -> None:
     started = time.process_time()
     markdown_html(text)
     assert time.process_time() - started < 4
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["> " * 25 + "hidden", "- " * 30 + "hidden", "1. " * 25 + "hidden", "```hidden info\ncode\n```", "| a |\n| --- |\n| b | hidden |"],
+    ids=["quotes", "items", "numbers", "info", "cells"],
+)
+def test_no_word_is_left_out(text: str) -> None:
+    assert "hidden" in flat(text)

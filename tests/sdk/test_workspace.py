@@ -82,7 +82,10 @@ def test_a_call_acts_as_somebody_else_by_name(workspace: Workspace, objective: P
         workspace.approve(digest, as_="author")
     with pytest.raises(NotFound):
         workspace.approve(digest, as_="nobody")
-    assert workspace.reject(digest, "not now", as_="approver").state is ReleaseState.REJECTED
+    for named in ("globex/approver", "globex/", "../approver", ""):
+        with pytest.raises(InvalidInput):
+            workspace.approve(digest, as_=named)
+    assert workspace.reject(digest, "not now", as_="acme/approver").state is ReleaseState.REJECTED
 
 
 def test_a_workspace_opened_as_somebody_acts_as_them(workspace: Workspace, tmp_path: Path, objective: Path) -> None:
@@ -226,7 +229,7 @@ def test_by_url_a_run_is_submitted_and_followed(deps: Dependencies, server: str,
         assert run.state is RunState.ACTIVE
         with pytest.raises(Conflict) as ended:
             workspace.adapt(path, progress=cancel)
-    assert heard == ["waiting for a worker: waiting for a worker"]
+    assert heard == ["waiting for a worker"]
     assert ended.value.error_code == "run_cancelled"
 
 

@@ -61,7 +61,6 @@ def _restore(
     """Restore a backup into a new workspace; every file, artifact, row and the log are verified first."""
     session = new_session()
     shared_options().refuse("restore", "who", "key")
-    session.refuse_server()
     workspace = session.workspace
     if workspace is None:
         raise typer.BadParameter("name the folder to make", param_hint="--workspace")

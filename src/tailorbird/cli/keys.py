@@ -13,7 +13,7 @@ from tailorbird.cli.groups import command_group
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, print_table, say
 from tailorbird.crypto.canonical_json import digest_of, plain_json
 from tailorbird.domain.errors import Conflict, Forbidden, InvalidInput, Unauthenticated
-from tailorbird.domain.identity import USUAL_SCOPES, ApiKey, Role, Rotation, Scope
+from tailorbird.domain.identity import USUAL_SCOPES, Role, Rotation, Scope
 from tailorbird.domain.quota import KeyLimits
 from tailorbird.system.clock import SystemClock
 from tailorbird.usecases import identities
@@ -107,10 +107,6 @@ def _limits(given: list[str] | None) -> KeyLimits:
 
 def _told(limits: KeyLimits) -> str:
     return ", ".join(f"{name}={value}" for name, value in limits if value is not None)
-
-
-def _until(known: ApiKey) -> str:
-    return f"{known.expires_at:%Y-%m-%d %H:%M}" if known.expires_at else ""
 
 
 @key.command("rotate")

@@ -78,8 +78,8 @@ def _planned(session: CommandSession, objective: Path) -> tuple[str, Plan]:
             found = follow(session, run, progress, until=lambda job: is_planned(session, job)).plan
             run_id = run.id
         else:
-            stage = climbing.plan(session.deps, session.actor(), objective, progress)
-            found, run_id = stage.plan, stage.run.id
+            planned = climbing.plan(session.deps, session.actor(), objective, progress)
+            found, run_id = planned.plan, planned.run.id
     assert found is not None
     return run_id, found
 

@@ -9,7 +9,6 @@ import typer
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import open_session, out, print_json, say
 from tailorbird.crypto.canonical_json import short
-from tailorbird.domain.errors import NotFound
 from tailorbird.usecases.releases import promotion
 
 promote = command()
@@ -39,10 +38,7 @@ def _rollback(
 ) -> None:
     """Roll an alias back to its previous release; without one, withdraw it."""
     session = open_session()
-    tenant, _, name = alias.rpartition("/")
-    if tenant and tenant != session.tenant:
-        raise NotFound(f"no alias {alias} in tenant {session.tenant}", f"act in that tenant: --as {tenant}/NAME", code="alias_missing")
-    moved = session.ask_as("operator", promotion.roll_back, alias=name, reason=reason)
+    moved = session.ask_as("operator", promotion.roll_back, alias=session.alias_name(alias), reason=reason)
     if session.as_json:
         print_json(moved.alias)
         return

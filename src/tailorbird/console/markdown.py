@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from html import unescape
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -21,9 +23,16 @@ _TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><tabl
 
 
 def markdown_html(text: str) -> Markup:
-    """``text`` as HTML. Front matter is shown as code."""
+    """``text`` as HTML. Front matter is shown as code, and so is a document of which Markdown would leave out letters (cells that no column
+    has, items too deep): who approves a release reads all that was written."""
     front, body = _front_matter(text)
-    return (_code(front) + "\n" if front else Markup("")) + Markup(_parser().render(body))
+    made = Markup(_parser().render(body))
+    shown = made if _letters(made.striptags()) == _letters(unescape(body)) else _code(body)
+    return (_code(front) + "\n" if front else Markup("")) + shown
+
+
+def _letters(text: str) -> Counter[str]:
+    return Counter(letter for letter in text if letter.isalpha())
 
 
 def _front_matter(text: str) -> tuple[str, str]:
@@ -46,7 +55,8 @@ def _parser() -> MarkdownIt:
 
 
 def _code_rule(_renderer: RendererHTML, tokens: Sequence[Token], place: int, _options: Any, _env: Any) -> str:
-    return _code(tokens[place].content.rstrip("\n")) + "\n"
+    token = tokens[place]
+    return _code("\n".join(part for part in (token.info, token.content.rstrip("\n")) if part)) + "\n"
 
 
 def _code(text: str) -> Markup:

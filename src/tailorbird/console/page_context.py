@@ -31,7 +31,7 @@ class AnonymousContext:
 
     @property
     def deps(self) -> Dependencies:
-        """The opened deps."""
+        """The opened ports."""
         return self.entrance.deps
 
     @property

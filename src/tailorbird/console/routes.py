@@ -17,6 +17,7 @@ from tailorbird.console.pages import (
     audit,
     jobs,
     label_review,
+    login,
     objectives,
     releases,
     rollouts,
@@ -25,16 +26,15 @@ from tailorbird.console.pages import (
     tenants,
     traffic,
 )
-from tailorbird.console.pages import login as entrance
 from tailorbird.domain.errors import NotFound, TailorbirdError, Unauthenticated
 from tailorbird.usecases.sessions import LoginEntry
 
 #: Pages for everybody.
 _OPEN: tuple[tuple[str, str, GuestView], ...] = (
-    ("GET", "/login", entrance.ask_who),
-    ("POST", "/login/prepare", entrance.prepare),
-    ("POST", "/login", entrance.log_in),
-    ("POST", "/logout", entrance.log_out),
+    ("GET", "/login", login.ask_who),
+    ("POST", "/login/prepare", login.prepare),
+    ("POST", "/login", login.log_in),
+    ("POST", "/logout", login.log_out),
     ("GET", "/static/{name}", lambda guest: rendering.static_file(guest.named("name"))),
 )
 

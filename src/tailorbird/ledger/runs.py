@@ -53,7 +53,7 @@ class Runs:
         matches = self._all().where(begins(runs.c.id, run)).order_by(runs.c.id != run, runs.c.id).limit(2)
         found = [value_of(Run, row) for row in self._connection.execute(matches)] if run else []
         if not found:
-            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")
+            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs list", code="run_missing")
         if len(found) > 1 and found[0].id != run:
             raise NotFound(f"more than one run begins with {run}", "give more letters of its id", code="run_ambiguous")
         return found[0]
@@ -85,7 +85,7 @@ class Runs:
         """Moves a run to ``state``. Raises NotFound."""
         here = and_(runs.c.tenant == self._tenant, runs.c.id == run)
         if not self._connection.execute(update(runs).where(here).values(state=state)).rowcount:
-            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")
+            raise NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs list", code="run_missing")
 
     def _all(self) -> Select[Any]:
         return select_fields(runs, Run).where(runs.c.tenant == self._tenant)

@@ -24,7 +24,7 @@ class HealthMonitor:
     """Looks between ``start`` and ``stop``, in a thread: a look may wait for the record."""
 
     def __init__(self, deps: Dependencies) -> None:
-        self._parts = deps
+        self._deps = deps
         self._seen, self._at = _UNKNOWN, time.monotonic()
         self._task: asyncio.Task[None] | None = None
 
@@ -45,7 +45,7 @@ class HealthMonitor:
 
     async def _look(self) -> None:
         while True:
-            before, self._seen = self._seen, await asyncio.to_thread(examine, self._parts)
+            before, self._seen = self._seen, await asyncio.to_thread(examine, self._deps)
             self._at = time.monotonic()
             _tell(before, self._seen)
             await asyncio.sleep(_LOOK_EVERY)

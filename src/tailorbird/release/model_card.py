@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from tailorbird.domain.objective import Objective, TaskKind
 from tailorbird.domain.plan import PlannedFloor
 from tailorbird.domain.release import ApprovalRule
 from tailorbird.stats.comparison_sentences import difference_words
+from tailorbird.text.markdown import markdown_table, markdown_text
 
 
 def title(objective: Objective, candidate: Candidate, base: BaseModelRef) -> str:
@@ -45,7 +45,7 @@ def intended_use(objective: Objective, manifest: SnapshotManifest) -> str:
     if manifest.labels:
         rows.append((f"labels ({len(manifest.labels)})", ", ".join(manifest.labels)))
     beyond = "Nothing outside this goal was measured: any other use needs an objective of its own."
-    return f"## Intended use\n\n{_table(('', ''), rows)}\n\n{beyond}"
+    return f"## Intended use\n\n{markdown_table(('', ''), rows)}\n\n{beyond}"
 
 
 def training_data(objective: Objective, manifest: SnapshotManifest, candidate: Candidate) -> str:
@@ -60,10 +60,10 @@ def training_data(objective: Objective, manifest: SnapshotManifest, candidate: C
         f"aside; {manifest.near_duplicate_groups:,} groups of near-duplicates were kept on one side of the split. "
         f"Train {counts.train:,}, dev {counts.dev:,}, test {counts.test:,} rows."
     )
-    parts = ["## Training data", learned, _table(("file", "origin", "licence", "collected", "consent"), sources), cleaned]
+    parts = ["## Training data", learned, markdown_table(("file", "origin", "licence", "collected", "consent"), sources), cleaned]
     if manifest.label_counts:
         rows = [(label, f"{c.train:,}", f"{c.dev:,}", f"{c.test:,}") for label, c in sorted(manifest.label_counts.items())]
-        parts.append(_table(("label", "train", "dev", "test"), rows))
+        parts.append(markdown_table(("label", "train", "dev", "test"), rows))
     return "\n\n".join(parts)
 
 
@@ -81,7 +81,7 @@ def how_chosen(ladder: Ladder, objective: Objective) -> str:
     pairs = [f"{names.get(f.upper, '?')} against {names.get(f.lower, '?')}: {_difference(f)}" for f in ladder.on_shifted]
     shifted = f"\n\nIn pairs on the shifted part of dev: {'; '.join(pairs)}." if pairs else ""
     compared = f"Rungs are compared in pairs, on the same development items, by {metric}."
-    return f"## How it was chosen\n\n{compared}\n\n{_table(head, rows)}\n\nDecision: {_plain(ladder.reason)}.{shifted}"
+    return f"## How it was chosen\n\n{compared}\n\n{markdown_table(head, rows)}\n\nDecision: {markdown_text(ladder.reason)}.{shifted}"
 
 
 def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> str:
@@ -91,10 +91,10 @@ def evaluation(objective: Objective, evidence: Evidence, gate: GateResult) -> st
         f"The gate demands {gate.confidence:.0%} confidence, which this look had to meet at {gate.adjusted_confidence:.1%}. "
         f"Verdict: **{gate.verdict.value}**."
     )
-    demands = _table(("demand", "bound", "measured", "verdict", "reason"), [_finding_row(finding) for finding in gate.findings])
+    demands = markdown_table(("demand", "bound", "measured", "verdict", "reason"), [_finding_row(finding) for finding in gate.findings])
     metrics = [(m.name, f"{m.value:.4g}", f"{m.low:.4g} to {m.high:.4g}", f"{m.n:,}", m.method) for m in in_order(evidence, objective)]
     confidence = next((f" ({m.confidence:.0%})" for m in evidence.metrics.values()), "")
-    table = _table(("metric", "value", f"interval{confidence}", "items", "method"), metrics)
+    table = markdown_table(("metric", "value", f"interval{confidence}", "items", "method"), metrics)
     return "\n\n".join(filter(None, ("## Evaluation", look, demands, table, _where_shifted(objective, evidence))))
 
 
@@ -104,14 +104,14 @@ def _where_shifted(objective: Objective, evidence: Evidence) -> str:
     if not found or objective.split is None:
         return ""
     rows = [(m.name, f"{m.value:.4g}", f"{m.low:.4g} to {m.high:.4g}", f"{m.n:,}") for m in found]
-    told = f"On the shifted part (column {_plain(objective.split.by)}), from which nothing was learned:"
-    return f"{told}\n\n{_table(('metric', 'value', 'interval', 'items'), rows)}"
+    told = f"On the shifted part (column {markdown_text(objective.split.by)}), from which nothing was learned:"
+    return f"{told}\n\n{markdown_table(('metric', 'value', 'interval', 'items'), rows)}"
 
 
 def limits(objective: Objective, gate: GateResult) -> str:
     """The bounds beside the KPIs, and what the numbers hold for."""
     judged = [finding for finding in gate.findings if finding.kind == "limit"]
-    said = [f"- {_plain(finding.reason)}" for finding in judged] or ["- The objective states no limits beside its KPIs."]
+    said = [f"- {markdown_text(finding.reason)}" for finding in judged] or ["- The objective states no limits beside its KPIs."]
     shape = "probabilities are over the listed labels alone" if objective.task.kind is TaskKind.CLASSIFY else "answers are generated text"
     holds = "- The measurements hold for data like the sealed test's, for this prompt, and for the engine that measured and serves it"
     return "\n".join(["## Limits", "", *said, f"{holds}; {shape}."])
@@ -141,7 +141,10 @@ def approvals(objective: Objective, rule: ApprovalRule) -> str:
     people = "1 person" if rule.count == 1 else f"{rule.count} different people"
     roles = " or ".join(role.value for role in rule.roles)
     distinct = f", in {rule.distinct_roles} different roles" if rule.distinct_roles > 1 else ""
-    excepted = [f"- {_plain(e.rule.replace('_', ' '))}, decided by {_plain(e.by)}: {_plain(e.because)}" for e in objective.exceptions]
+    excepted = [
+        f"- {markdown_text(e.rule.replace('_', ' '))}, decided by {markdown_text(e.by)}: {markdown_text(e.because)}"
+        for e in objective.exceptions
+    ]
     without = "\n\nRules of this tier that are not followed:\n\n" + "\n".join(excepted) if excepted else ""
     return (
         f"## Approvals needed\n\nAt risk tier {objective.business.risk.value}: {people} in the role {roles}{distinct}, none of them the "
@@ -177,7 +180,7 @@ def provenance(
         ("candidate", digest_of(candidate)),
         ("seed", str(candidate.seed)),
     ]
-    return f"## Provenance\n\n{_table(('what', 'digest'), rows)}"
+    return f"## Provenance\n\n{markdown_table(('what', 'digest'), rows)}"
 
 
 def in_order(evidence: Evidence, objective: Objective) -> list[Metric]:
@@ -214,16 +217,6 @@ def _finding_row(finding: Finding) -> tuple[str, ...]:
 def _file(path: str) -> str:
     """A file's name without the folders it lies in, which are nobody's business; addresses stay whole."""
     return path if "://" in path else path.replace("\\", "/").rstrip("/").rpartition("/")[2]
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_plain(cell) for cell in line) + " |" for line in lines)
-
-
-def _plain(text: str) -> str:
-    """Free text that cannot break out of its line or cell, or open a tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 _HUB = "hf://"

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 from tailorbird.domain.evidence import CandidateComparison, Comparison, Side, Unpaired
 from tailorbird.reporting.number_formats import NOTHING, human_count, human_money, human_seconds, metric_text, process_memory
-from tailorbird.reporting.tables import FittedTable, add_row, markdown_table, markdown_text, plain_table
+from tailorbird.reporting.tables import FittedTable, add_row, plain_table
 from tailorbird.stats.comparison_sentences import difference_words, settles_comparison, what_settles
+from tailorbird.text.markdown import markdown_table, markdown_text
 
 _FIRST = ("accuracy", "exact_match", "macro_f1", "log_loss", "ece", "retention", "memorisation", "latency_p95_ms", "cost_per_1k_requests")
 

@@ -20,7 +20,7 @@ from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown
 from tailorbird.reporting.number_formats import finding_text, interval, metric_text
-from tailorbird.reporting.tables import markdown_table, markdown_text
+from tailorbird.text.markdown import markdown_table, markdown_text
 
 
 class EvidenceFacts(Value):

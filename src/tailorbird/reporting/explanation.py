@@ -17,7 +17,7 @@ from tailorbird.domain.value import Value
 from tailorbird.reporting.findings import decision_text
 from tailorbird.reporting.number_formats import finding_text, human_count, moment
 from tailorbird.reporting.plan_table import floor_rows
-from tailorbird.reporting.tables import markdown_text
+from tailorbird.text.markdown import markdown_text
 
 #: One part of the walk: its heading, and its lines.
 Part = tuple[str, list[str]]

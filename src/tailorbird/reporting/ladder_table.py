@@ -18,8 +18,9 @@ from tailorbird.reporting.number_formats import (
     metric_text,
     process_memory,
 )
-from tailorbird.reporting.tables import FittedTable, add_row, markdown_table, markdown_text, plain_table
+from tailorbird.reporting.tables import FittedTable, add_row, plain_table
 from tailorbird.stats.comparison_sentences import standing_word
+from tailorbird.text.markdown import markdown_table, markdown_text
 
 #: Places of the columns that hold one number: trained, time, memory, cost.
 _NUMBERS = (1, 4, 5, 6)

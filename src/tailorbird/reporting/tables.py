@@ -108,14 +108,3 @@ def plain_table(head: Sequence[str], numbers: Collection[str] = (), widths: Mapp
 def add_row(table: FittedTable, cells: Iterable[str], *, dim: bool = False) -> None:
     """Adds one row, dimmed where it is only a reference."""
     table.add(cells, dim=dim)
-
-
-def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; cells are put on one line, and bars in them are escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(markdown_text(cell) for cell in line) + " |" for line in lines)
-
-
-def markdown_text(text: str) -> str:
-    """Free text that cannot break out of its line or cell, or open a tag."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

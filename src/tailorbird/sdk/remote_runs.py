@@ -57,7 +57,7 @@ def follow(session: WorkspaceSession, run: Run, progress: Progress, until: Calla
             f"step {job.step.name}: {seen.text}" if job.step and seen else f"step {job.step.name}" if job.step else "waiting for a worker"
         )
         if (line, job.working) != told:
-            progress.tell(line if job.working else f"{line}: waiting for a worker")
+            progress.tell(f"{line}: waiting for a worker" if job.step and not job.working else line)
             told = (line, job.working)
         if seen and seen.training:
             progress.training(seen.training)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from tailorbird import auth, wiring
-from tailorbird.domain.errors import Conflict, InvalidInput
+from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
 from tailorbird.settings import Settings, find_workspace, load_settings, save_settings
@@ -55,7 +55,9 @@ class WorkspaceSession:
     def refuse_server(self) -> None:
         """Raises InvalidInput with a server: what follows works on this machine alone."""
         if self.server:
-            raise InvalidInput("this is done on the machine of the workspace", "run it there, without --server", code="local_only")
+            raise InvalidInput(
+                "this is done on the machine of the workspace", "run it there, without --server and TAILORBIRD_SERVER", code="local_only"
+            )
 
     @property
     def tenant(self) -> str:
@@ -101,12 +103,25 @@ class WorkspaceSession:
         return known
 
     def acting_as(self, name: str) -> Self:
-        """The session of another identity of the tenant, with its key beside this one's; shares what is open here."""
+        """The session of another identity of the tenant (``NAME``, or ``TENANT/NAME``), with its key beside this one's; shares what is open
+        here. Raises InvalidInput for one of another tenant, and for what is no name."""
+        tenant, _, name = name.rpartition("/")
+        if tenant not in ("", self.tenant) or name in ("", ".", ".."):
+            hint = f"name an identity of {self.tenant}, or open the workspace as identity=TENANT/NAME"
+            raise InvalidInput(f"{tenant}/{name} is no identity of tenant {self.tenant}", hint, code="field_invalid", param="as_")
         if self.who and name == self.name():
             return self
         other = replace(self, who=f"{self.tenant}/{name}", key=self.key.with_name(f"{name}.key") if self.key else None)
         vars(other).update({"_remotes": self._remotes} if self.server else {"deps": self.deps, "settings": self.settings})
         return other
+
+    def alias_name(self, alias: str) -> str:
+        """The alias' name without its tenant. Raises NotFound for one of another tenant."""
+        tenant, _, name = alias.rpartition("/")
+        if tenant not in ("", self.tenant):
+            hint = f"act in that tenant, as {tenant}/NAME"
+            raise NotFound(f"no alias {alias} in tenant {self.tenant}", hint, code="alias_missing")
+        return name
 
     def close(self) -> None:
         """Logs out, and closes the ledger where it was opened."""

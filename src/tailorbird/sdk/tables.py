@@ -38,6 +38,9 @@ class TableView:
             console.print(self.table())
         return "\n".join(_printable(line).rstrip() for line in captured.get().rstrip().split("\n"))
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def _repr_html_(self) -> str:
         console = Console(file=StringIO(), width=_WIDTH, record=True, legacy_windows=False)
         console.print(self.table())

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tailorbird import data
-from tailorbird.domain.errors import InvalidInput, NotFound
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.feedback import Feedback, FeedbackGiven, FeedbackKind
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run, RunState
@@ -158,7 +158,7 @@ class Workspace:
 
     def roll_back(self, alias: str, reason: str = "", *, as_: str | None = None) -> AliasMove:
         """Rolls an alias (OBJECTIVE, or TENANT/OBJECTIVE) back to its previous release; without one, withdraws it."""
-        return self._acting(as_).ask_as("operator", promotion.roll_back, alias=self._alias(alias), reason=reason)
+        return self._acting(as_).ask_as("operator", promotion.roll_back, alias=self._session.alias_name(alias), reason=reason)
 
     def ask(self, alias: str, said: str | Sequence[ChatMessage]) -> Answer:
         """The answer of the release behind an alias to a text or a conversation. By URL alone, with the API key given to ``connect``."""
@@ -170,7 +170,7 @@ class Workspace:
             raise InvalidInput(
                 "no API key was given", "make one (tailorbird key create NAME), and connect with api_key=", code="api_key_missing"
             )
-        return self._session.remote().answer(f"{self._session.tenant}/{self._alias(alias)}", conversation(said), self._api_key)
+        return self._session.remote().answer(f"{self._session.tenant}/{self._session.alias_name(alias)}", conversation(said), self._api_key)
 
     def feedback(self, request: str, kind: FeedbackKind | str, value: str, *, as_: str | None = None) -> Feedback:
         """Records what somebody says of an answer: ``thumb`` up or down, the right ``label``, ``csat`` 1 to 5, ``outcome`` good or bad."""
@@ -179,11 +179,3 @@ class Workspace:
 
     def _acting(self, name: str | None) -> WorkspaceSession:
         return self._session if name is None else self._session.acting_as(name)
-
-    def _alias(self, alias: str) -> str:
-        """The alias' name without its tenant. Raises NotFound for one of another tenant."""
-        tenant, _, name = alias.rpartition("/")
-        if tenant not in ("", self._session.tenant):
-            hint = f"act in that tenant: identity={tenant}/NAME"
-            raise NotFound(f"no alias {alias} in tenant {self._session.tenant}", hint, code="alias_missing")
-        return name

@@ -1,4 +1,4 @@
-"""The story, told through ports: adapt, approve, promote, roll back, explain, audit."""
+"""Use cases by noun, over ports: runs, snapshots, erasure, releases, label reviews, rollouts, tenants, identities, feedback, audit."""
 
 from tailorbird.usecases.dependencies import Actor, Dependencies, MaintenanceSettings, Progress, StepBegun
 from tailorbird.usecases.releases.load_verification import admit

@@ -1,4 +1,4 @@
-"""How the story writes to the tamper-evident log, and who may turn its pages."""
+"""Audit events of the use cases, and permission checks that log denials."""
 
 from __future__ import annotations
 

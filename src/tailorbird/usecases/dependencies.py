@@ -1,4 +1,4 @@
-"""What the story is played with: the ports, opened once by ``wiring`` and handed to every verb."""
+"""Dependencies of every use case: the ports, opened once by ``wiring``."""
 
 from __future__ import annotations
 

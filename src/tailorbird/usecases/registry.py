@@ -34,7 +34,8 @@ class UseCase(Generic[P, A]):
 
     ``path`` names parameters in braces; the others come as query (GET) or body (POST). ``action`` is its line in ``auth.ROLES_FOR``; the
     tenant is always the actor's own. A program may ask with an API key that has ``scope``, where there is one. Called directly, it is the
-    function and checks no permission: use cases call one another so. Everybody else goes through ``perform``.
+    function, with the checks that it makes itself and no other: use cases call one another so, and processes those that check. Everybody
+    else goes through ``perform``.
     """
 
     name: str

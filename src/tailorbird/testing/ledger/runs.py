@@ -83,7 +83,7 @@ class MemoryRuns(Repository):
         rows[run] = rows[run].model_copy(update={"state": state})
 
     def _missing(self, run: str) -> NotFound:
-        return NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs", code="run_missing")
+        return NotFound(f"no run {run} in {self._tenant}", "list them with: tailorbird runs list", code="run_missing")
 
 
 class MemorySteps(Repository):

@@ -160,8 +160,8 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
 def roll_back(deps: Dependencies, actor: Actor, alias: AliasName, reason: Reason = "") -> AliasMove:
     """Take the present release of a name back.
 
-    The one before it answers again, or nobody when there was none. While a rollout goes on, it is the release that is let in that goes,
-    back to staging. Raises NotFound, Conflict (nothing in production).
+    The one before it answers again, or nobody when there was none. While a rollout goes on, its release goes back to
+    staging instead. Raises NotFound, Conflict (nothing in production).
     """
     permit(deps, actor, Action.ROLLBACK, alias)
     with deps.ledger.work(actor.tenant) as work:

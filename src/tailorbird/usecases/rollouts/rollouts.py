@@ -207,7 +207,7 @@ def _judged(work: UnitOfWork, rollout: Rollout, now: datetime) -> GuardReport:
 
 
 def votes_of(work: UnitOfWork, rollout: Rollout) -> tuple[Votes, ...]:
-    """What users said of the candidate's answers since it is let in; nothing where no live KPI asks."""
+    """What users said of the candidate's answers since the rollout began; nothing where no live KPI asks."""
     if not rollout.live_kpis:
         return ()
     return work.rollouts.votes(f"{rollout.tenant}/{rollout.alias}", rollout.candidate, rollout.versions[0], rollout.started_at)

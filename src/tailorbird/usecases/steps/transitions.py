@@ -46,7 +46,7 @@ class Unconfirmed:
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far the story is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), whether
+    """How far a run is: finished steps, the climbs among them, whether a limit ended the climb within a rung (``stopped``), whether
     the last ``choose`` found a candidate (``chosen``), the steps, of making or of measuring, in which a rung ``failed``, what was decided
     after the ``floor`` where it is a rung, and the looks that were ``unconfirmed``."""
 
@@ -66,7 +66,7 @@ def floor_is_rung(objective: Objective, plan: Plan) -> bool:
 
 
 def next_step(objective: Objective, plan: Plan | None, told: RunProgress) -> str | None:
-    """The step to do next, or None when the story is told."""
+    """The step to do next, or None when the run is over."""
     without_floor = objective.task.kind is not TaskKind.CLASSIFY or (plan is not None and plan.floor is not None and plan.floor.refused)
     opening = [SNAPSHOT, PLAN] + ([] if without_floor else [FLOOR])
     look = len(told.unconfirmed) + 1
