@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-clean test jobs check fast format format-check lint types contracts shape vllm detectors harness browser fuzz bench dist lock clean
+.PHONY: help setup demo demo-clean test jobs sqlite check fast format format-check lint types contracts shape vllm detectors harness browser fuzz bench dist lock clean
 
 help:  ## Show what can be made.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test: check browser  ## Everything: the fast tests, then those on the real small
 
 jobs: setup  ## The README's commands and every template, each to a release (a quarter of an hour).
 	$(BIN)/python -m pytest -q -m jobs
+
+sqlite: setup  ## The tests that use the in-memory ledger, on SQLite files instead.
+	TAILORBIRD_TEST_LEDGER=sqlite $(BIN)/python -m pytest -q -m 'not slow and not jobs' -n 2 tests/usecases tests/api tests/console tests/serving tests/processes
 
 vllm: setup  ## The driver of vLLM on a real vLLM (installs about 3 GB on first use).
 	$(BIN)/python -m pytest -q -m vllm

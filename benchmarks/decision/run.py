@@ -35,6 +35,11 @@ FAMILIES: dict[str, dict[str, tuple[float, float, str, bool]]] = {
         "left_out_beside_load": (0, 0, "rungs", True),
         "matmul_beside_load_factor": (1.5, 1.2, "factor", True),
     },
+    "scoring": {
+        "scoring_worst_factor": (2.0, 1.5, "factor", True),
+        "scoring_mean_factor": (1.5, 1.25, "factor", True),
+        "scoring_orders_wrong": (0, 0, "pairs", True),
+    },
     "ranking": {"cranfield_tuned_minus_fusion_low": (0.0, 0.02, "nDCG@10", False)},
     "banking77": {"banking77_all_low": (0.92, 0.94, "accuracy", False), "banking77_every_low": (0.92, 0.94, "accuracy", False)},
     "seeds": {"wishes_seeds_that_learn": (8, 9, "of 10", False), "blimp_seeds_that_learn": (8, 9, "of 10", False)},

@@ -296,7 +296,7 @@ def others(start: int) -> list[Json]:
 
 @settings(max_examples=60, deadline=None)
 @given(first=ROWS, second=ROWS, third=ROWS, test=ROWS, train=ROWS)
-def test_appended_rows_never_move_earlier_ones(
+def test_appended_rows_leave_the_splits_of_earlier_ones(
     first: list[Json], second: list[Json], third: list[Json], test: list[Json], train: list[Json], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("append")
@@ -307,6 +307,7 @@ def test_appended_rows_never_move_earlier_ones(
         {"d": GROUND + first + second + third, "more_test": others(7000) + test, "more_train": others(8000) + train},
     ]
     known: dict[str, tuple[str, str]] = {}
+    places: dict[str, tuple[str, int]] = {}
     for files in stages:
         built = snapshot(folder, known, **files)
         assert_sound(built, sum(map(len, files.values())))
@@ -314,8 +315,10 @@ def test_appended_rows_never_move_earlier_ones(
         assert {row: built.assigned[row] for row in known if row not in gone} == {row: known[row] for row in known if row not in gone}
         # With further rows a text may turn out to differ from a protected one in nothing but what most rows share.
         assert "test" not in {known[row][0] for row in gone}
-        assert len(gone) <= sum(one.code.startswith("contaminates_") for one in built.quarantined)
+        contaminated = {(one.file, one.line) for one in built.quarantined if one.code.startswith("contaminates_")}
+        assert {places[row] for row in gone} <= contaminated
         known = built.assigned
+        places |= {row.id: (row.provenance.file, row.provenance.line) for row in built.rows}
 
 
 def test_quarantine_is_stored_without_text(tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
@@ -54,7 +56,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "restore": ("backup", "Restore a backup into a new workspace."),
 }
 
-#: Seconds that threads have to end once the command was interrupted.
+#: Seconds that threads and exit handlers have to end once the command was interrupted.
 _LEAVING_SECONDS = 0.5
 
 
@@ -159,7 +161,16 @@ def tailorbird(  # noqa: PLR0913 - a parameter is an option of the command line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status."""
+    """Runs the command line and returns the exit status. As the process's own command (no ``arguments``) it ends the process."""
+    try:
+        return _run(arguments)
+    except SystemExit as ended:
+        if arguments is None and isinstance(ended.code, int) and any(thread.daemon for thread in threading.enumerate()):
+            _leave(ended.code)
+        raise
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         app(args=list(arguments) if arguments is not None else None, prog_name="tailorbird", standalone_mode=True)
     except TailorbirdError as error:
@@ -175,17 +186,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.exit(ExitStatus.FAILED)
     except (Interrupted, KeyboardInterrupt) as error:
         typer.echo(str(error) or AGAIN, err=True)
-        if arguments is None:
-            _leave_soon()
         sys.exit(ExitStatus.INTERRUPTED)
     return 0
 
 
-def _leave_soon() -> None:
-    """Ends the process a moment later even where threads that read a model or write a file are not done: a kill spoils none of it."""
-    leaving = threading.Timer(_LEAVING_SECONDS, os._exit, (int(ExitStatus.INTERRUPTED),))
-    leaving.daemon = True
-    leaving.start()
+def _leave(status: int) -> NoReturn:
+    """Ends the process without finalising the interpreter: daemon threads that compute in native code then (a training step that was
+    interrupted) would be unwound through frames that cannot be, which aborts the process. A kill spoils nothing that they do.
+
+    Other threads are waited for, after an interruption for ``_LEAVING_SECONDS``.
+    """
+    if status == ExitStatus.INTERRUPTED:
+        leaving = threading.Timer(_LEAVING_SECONDS, os._exit, (status,))
+        leaving.daemon = True
+        leaving.start()
+    with suppress(Exception):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def _tell_invalid(error: ValueError) -> None:
