@@ -15,7 +15,9 @@ from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
 from tailorbird.cli.progress import ProgressDisplay
 from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
+from tailorbird.cli.tenant_runs import Tenants, adapt_tenants
 from tailorbird.crypto.canonical_json import short
+from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import Ladder
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
@@ -36,15 +38,22 @@ adapt = command()
 @adapt.command()
 def _adapt(
     objective: ObjectivePath,
+    tenants: Tenants = "",
     detach: Detach = False,
     why: Why = False,
 ) -> None:
     """Climb the ladder from the cheapest rung to the first that meets the objective, and draft the release. Interrupted runs resume.
 
-    Exit status 4 when the climb ends without a release.
+    Exit status 4 when the climb ends without a release; with --tenants, when one of them does and none fails.
     """
     _end_cleanly_on_sigterm()
-    session = open_session()
+    session = open_session(names_tenants=bool(tenants))
+    if tenants:
+        if why:
+            hint = "leave it out; why, for one of them: tailorbird adapt OBJECTIVE --why --as TENANT/NAME"
+            raise InvalidInput("--why explains one ladder, and --tenants climbs many", hint, code="tenants_options")
+        adapt_tenants(session, objective, tenants, detach=detach)
+        return
     if detach:
         run = _detached(session, objective)
         print_json(run) if session.as_json else out.print(f"run {run.id} of {run.objective_name} waits for a worker", markup=False)

@@ -10,6 +10,7 @@ import typer
 from tailorbird.cli.adapt import Why, narrated
 from tailorbird.cli.groups import command
 from tailorbird.cli.session import CommandSession, open_session, out, print_json, say
+from tailorbird.cli.tenant_runs import Tenants, plan_tenants
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.plan import Plan
 from tailorbird.reporting import accuracy_table, plan_page, plan_table
@@ -38,6 +39,7 @@ plan = command()
 @plan.command()
 def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     objective: MaybeObjective = None,
+    tenants: Tenants = "",
     what_if: WhatIf = "",
     show_accuracy: ShowAccuracy = False,
     probe: Probe = False,
@@ -46,13 +48,16 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     why: Why = False,
 ) -> None:
     """Show what adapt would train, in what order, at what cost, and why. Freezes data and downloads the base model; trains nothing."""
-    session = open_session()
+    session = open_session(names_tenants=bool(tenants))
+    if tenants:
+        _refuse_beside_tenants(what_if, show_accuracy, probe, retime, page, why)
+        plan_tenants(session, _given(objective), tenants)
+        return
     if show_accuracy:
         record = session.ask(timing.accuracy)
         print_json(record) if session.as_json else out.print(accuracy_table(record.errors))
         return
-    if objective is None:
-        raise InvalidInput("no objective was named", "name the file: tailorbird plan objective.yaml; or ask for --accuracy")
+    objective = _given(objective)
     changes = _changes(what_if)
     if retime:
         _retime(session, objective)
@@ -69,6 +74,18 @@ def _plan(  # noqa: PLR0913 - a parameter is an option of the command line
     if not why:
         say("why each rung is planned as it is, with sources: the same command with --why")
     say(f"this is what would be planned with {what_if}; nothing of it is kept" if changes else f"next: tailorbird adapt {objective}")
+
+
+def _given(objective: Path | None) -> Path:
+    if objective is None:
+        raise InvalidInput("no objective was named", "name the file: tailorbird plan objective.yaml; or ask for --accuracy")
+    return objective
+
+
+def _refuse_beside_tenants(*options: object) -> None:
+    if any(options):
+        hint = "plan one of them with it: tailorbird plan OBJECTIVE --as TENANT/NAME"
+        raise InvalidInput("--tenants goes with no other option of plan", hint, code="tenants_options")
 
 
 def _planned(session: CommandSession, objective: Path) -> tuple[str, Plan]:

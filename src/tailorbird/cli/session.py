@@ -28,10 +28,13 @@ class CommandSession(WorkspaceSession):
     as_json: bool = False
 
 
-def open_session() -> CommandSession:
-    """The session of this call's shared options. Raises NotFound when it needs a workspace and there is none."""
+def open_session(*, names_tenants: bool = False) -> CommandSession:
+    """The session of this call's shared options. Raises NotFound when it needs a workspace and there is none.
+
+    ``names_tenants``: the call itself says in which tenants.
+    """
     session = new_session()
-    if not (session.server and session.who and "/" in session.who and session.key):
+    if not (session.server and session.who and (names_tenants or "/" in session.who) and session.key):
         _need_workspace(session)
     return session
 

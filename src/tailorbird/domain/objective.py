@@ -148,6 +148,9 @@ class DataSource(Section):
     said last is the answer, what was said before it is what the model is given."""
     split: Literal["train", "dev", "test"] | None = None
     """Puts every row of this source into one split: for data that came with an official test set."""
+    shared: bool = Field(default=False, exclude_if=lambda value: not value)
+    """In an objective for many tenants (`tenant: "{tenant}"`): every tenant learns from these rows. Any other source lies at a place of the
+    tenant's own, with `{tenant}` in its path."""
     source: DataOrigin
     """What an auditor will ask for: whose data, on what terms."""
     terms: TermColumns = TermColumns()
@@ -170,6 +173,8 @@ class DocumentSource(Section):
     subject: str | None = None
     """The column that names the person a document is about: it is found, with its passages, when the person is erased. The snapshot holds
     a keyed pseudonym in its place."""
+    shared: bool = Field(default=False, exclude_if=lambda value: not value)
+    """In an objective for many tenants (`tenant: "{tenant}"`): every tenant's answers may be taken from these documents."""
     source: DataOrigin
     """What an auditor will ask for: whose documents, on what terms."""
 
@@ -370,7 +375,8 @@ class Objective(Section):
     name: Name
     """Its name; with the tenant's, the public name of the result: ``acme/support-desk``."""
     tenant: Name
-    """The organisation or team it belongs to."""
+    """The organisation or team it belongs to; or `"{tenant}"`, in quotes: the file is for many tenants, and in each of its texts `{tenant}`
+    is the name of the one that it is read for."""
     business: Business
     """Why it exists and who answers for it."""
     task: Task

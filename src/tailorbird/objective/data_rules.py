@@ -25,7 +25,16 @@ _ASKED = {
 
 def data_faults(file: ObjectiveFile) -> list[Fault]:
     """Every source that may not be used, or not like this."""
-    return [*_open_faults(file), *_licence_faults(file), *_messages_faults(file)]
+    return [*_open_faults(file), *_licence_faults(file), *_messages_faults(file), *_shared_faults(file)]
+
+
+def _shared_faults(file: ObjectiveFile) -> list[Fault]:
+    """Sources that are shared with nobody: the objective is one tenant's."""
+    sections = {"data": file.objective.data, "documents": file.objective.documents}
+    shared = [f"{name}.{index}.shared" for name, sources in sections.items() for index, source in enumerate(sources) if source.shared]
+    hint = 'remove it, or write the objective for many tenants: tenant: "{tenant}"'
+    what = f"`shared` is said between tenants, and the objective is of {file.objective.tenant} alone"
+    return [] if file.for_tenants else [Fault(file.line_of(path), what, hint) for path in shared]
 
 
 def _open_faults(file: ObjectiveFile) -> list[Fault]:

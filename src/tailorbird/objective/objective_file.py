@@ -61,13 +61,14 @@ class ObjectiveFile(Value):
     """What was read. ``folder`` is where relative data paths start.
 
     ``lines`` maps a dotted key path (``kpis.0.target``) to the 1-based line of the key, and ``""`` to the line on which the
-    document starts. ``source`` is the file's name as errors show it.
+    document starts. ``source`` is the file's name as errors show it. ``for_tenants``: it is written for many tenants, and bound to one.
     """
 
     objective: Objective
     folder: str
     lines: dict[str, int]
     source: str = "objective.yaml"
+    for_tenants: bool = False
 
     def line_of(self, path: str) -> int:
         """The line of ``path``, or of the nearest key above it that stands in the file; 0 when there is none."""

@@ -8,13 +8,15 @@ from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.objective.objective_file import EXAMPLE, ObjectiveFile, raise_faults, read_tree
 from tailorbird.objective.rules import faults_of
 from tailorbird.objective.schema import objective_from
+from tailorbird.objective.tenant_binding import bind_tenant
 
 #: A file larger than this (bytes) is not read.
 MAX_BYTES = 1 << 18
 
 
-def read_objective(path: Path) -> ObjectiveFile:
-    """The objective in the file ``path``. Raises ObjectiveInvalid, with the line, when there is none that can be pursued."""
+def read_objective(path: Path, tenant: str = "") -> ObjectiveFile:
+    """The objective in the file ``path``, bound to ``tenant`` where it is written for many. Raises ObjectiveInvalid, with the line, when
+    there is none that can be pursued."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -22,20 +24,21 @@ def read_objective(path: Path) -> ObjectiveFile:
         raise ObjectiveInvalid(f"{path}: there is no such file", "give the path of an objective.yaml") from error
     except OSError as error:
         raise ObjectiveInvalid(f"{path}: cannot be read: {error.strerror}", "give the path of a readable objective.yaml") from error
-    return _parse(_decoded(data, str(path)), str(path), path.resolve().parent)
+    return _parse(_decoded(data, str(path)), str(path), path.resolve().parent, tenant)
 
 
-def parse_objective(text: str, source: str, *, accepted: bool = False) -> ObjectiveFile:
-    """The objective in ``text``; ``source`` is the file's name for errors, and its folder is where relative data paths start.
+def parse_objective(text: str, source: str, *, tenant: str = "", accepted: bool = False) -> ObjectiveFile:
+    """The objective in ``text``, bound to ``tenant`` where it is written for many.
 
-    One that was ``accepted`` before, by an earlier version perhaps, is not held against rules again that came later.
+    ``source`` is the file's name for errors, and its folder is where relative data paths start. One that was ``accepted`` before, by an
+    earlier version perhaps, is not held against rules again that came later.
 
     Raises ObjectiveInvalid with the first faulty line; faults on further lines are named in the message.
     """
-    return _parse(text, source, Path(source).parent, accepted=accepted)
+    return _parse(text, source, Path(source).parent, tenant, accepted=accepted)
 
 
-def _parse(text: str, source: str, folder: Path, *, accepted: bool = False) -> ObjectiveFile:
+def _parse(text: str, source: str, folder: Path, tenant: str, *, accepted: bool = False) -> ObjectiveFile:
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise ObjectiveInvalid(
             f"{source}:1: larger than 256 KiB", "an objective is a page of text; data goes into files of its own", line=1
@@ -43,10 +46,11 @@ def _parse(text: str, source: str, folder: Path, *, accepted: bool = False) -> O
     tree = read_tree(text, source)
     if tree.value is None and not tree.faults:
         raise ObjectiveInvalid(f"{source}:1: the file is empty", EXAMPLE, line=1)
+    for_tenants = bind_tenant(tree, tenant)
     objective, faults = objective_from(tree.value, tree.lines)
     raise_faults(source, [*tree.faults, *(fault for fault in faults if fault.line not in {known.line for known in tree.faults})])
     assert objective is not None
-    file = ObjectiveFile(objective=objective, folder=str(folder), lines=tree.lines, source=source)
+    file = ObjectiveFile(objective=objective, folder=str(folder), lines=tree.lines, source=source, for_tenants=for_tenants)
     if not accepted:
         raise_faults(source, faults_of(file))
     return file

@@ -45,6 +45,7 @@ from tailorbird.domain.objective import (
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line
+from tailorbird.objective.tenant_binding import PLACEHOLDER
 from tailorbird.stats.metric_direction import MEASURES
 from tailorbird.text.normalisation import nearest
 
@@ -250,6 +251,7 @@ def objective_schema() -> Json:
         "description": properties["floor"]["description"],
     }
     properties["approvals"]["anyOf"][1]["items"]["enum"] = list(_DECIDING)
+    properties["tenant"] = {"anyOf": [{"const": PLACEHOLDER}, properties["tenant"]], "description": properties["tenant"].pop("description")}
     _tell_targets(definitions["Kpi"])
     properties["compare_on"]["anyOf"] = [*map(_metric, CATALOGUE.values()), {"type": "null"}]
     for branch in (properties["margin"]["anyOf"][0], properties["margin"]["anyOf"][1]["additionalProperties"]):

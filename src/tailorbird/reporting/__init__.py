@@ -11,7 +11,7 @@ from tailorbird.reporting.findings import gate_table, judge_text, release_summar
 from tailorbird.reporting.html_templates import template_environment
 from tailorbird.reporting.ladder_chart import ladder_chart
 from tailorbird.reporting.ladder_table import ladder_markdown, ladder_reasons, ladder_table
-from tailorbird.reporting.number_formats import human_count, human_seconds
+from tailorbird.reporting.number_formats import finding_text, human_count, human_money, human_seconds
 from tailorbird.reporting.plan_page import plan_page
 from tailorbird.reporting.plan_table import accuracy_table, comparison_lines, plan_table, power_lines, traffic_lines
 from tailorbird.reporting.tables import add_row, plain_table
@@ -33,8 +33,10 @@ __all__ = [
     "evidence_markdown",
     "explanation",
     "explanation_markdown",
+    "finding_text",
     "gate_table",
     "human_count",
+    "human_money",
     "human_seconds",
     "judge_text",
     "ladder_chart",

@@ -5,7 +5,19 @@ command line, which is built on it.
 """
 
 from tailorbird.sdk.answers import Answer
-from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView
+from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, TenantTable
+from tailorbird.sdk.tenant_runs import TenantRun, TenantRuns
 from tailorbird.sdk.workspace import Workspace
 
-__all__ = ["Answer", "InspectionView", "PlanView", "ReleaseTable", "RunTable", "RunView", "Workspace"]
+__all__ = [
+    "Answer",
+    "InspectionView",
+    "PlanView",
+    "ReleaseTable",
+    "RunTable",
+    "RunView",
+    "TenantRun",
+    "TenantRuns",
+    "TenantTable",
+    "Workspace",
+]

@@ -12,6 +12,7 @@ from tailorbird import auth, wiring
 from tailorbird.domain.errors import Conflict, InvalidInput, NotFound
 from tailorbird.domain.identity import Identity, Signature
 from tailorbird.domain.value import Digest, Value
+from tailorbird.objective import PLACEHOLDER
 from tailorbird.settings import Settings, find_workspace, load_settings, save_settings
 from tailorbird.system.clock import SystemClock
 from tailorbird.system.files import private_folder
@@ -95,10 +96,11 @@ class WorkspaceSession:
         """The server, with who acts logged in."""
         from tailorbird.sdk.remote_control import RemoteControl
 
-        known = self._remotes.get(self.name(default))
+        who = (self.tenant, self.name(default))
+        known = self._remotes.get(who)
         if known is None:
-            known = RemoteControl(self.server, self.tenant, self.name(default), self.key_file(default), self.ca or None)
-            self._remotes[self.name(default)] = known
+            known = RemoteControl(self.server, *who, self.key_file(default), self.ca or None)
+            self._remotes[who] = known
             atexit.register(known.close)
         return known
 
@@ -111,7 +113,15 @@ class WorkspaceSession:
             raise InvalidInput(f"{tenant}/{name} is no identity of tenant {self.tenant}", hint, code="field_invalid", param="as_")
         if self.who and name == self.name():
             return self
-        other = replace(self, who=f"{self.tenant}/{name}", key=self.key.with_name(f"{name}.key") if self.key else None)
+        return self._shared_with(replace(self, who=f"{self.tenant}/{name}", key=self.key.with_name(f"{name}.key") if self.key else None))
+
+    def in_tenant(self, tenant: str) -> Self:
+        """The session of the identity of the same name in another tenant; shares what is open here. ``{tenant}`` in the path of the key is
+        that tenant's name."""
+        key = Path(str(self.key).replace(PLACEHOLDER, tenant)) if self.key else None
+        return self._shared_with(replace(self, who=f"{tenant}/{self.name()}", key=key))
+
+    def _shared_with(self, other: Self) -> Self:
         vars(other).update({"_remotes": self._remotes} if self.server else {"deps": self.deps, "settings": self.settings})
         return other
 
@@ -133,7 +143,7 @@ class WorkspaceSession:
             self.deps.ledger.close()
 
     @cached_property
-    def _remotes(self) -> dict[str, RemoteControl]:
+    def _remotes(self) -> dict[tuple[str, str], RemoteControl]:
         return {}
 
 

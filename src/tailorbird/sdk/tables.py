@@ -14,8 +14,10 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run
 from tailorbird.domain.value import Value
-from tailorbird.reporting import add_row, ladder_table, plain_table, plan_table
+from tailorbird.reporting import add_row, finding_text, human_money, human_seconds, ladder_table, plain_table, plan_table
+from tailorbird.reporting.number_formats import NOTHING
 from tailorbird.reporting.tables import FittedTable
+from tailorbird.sdk.tenant_runs import TenantRun
 from tailorbird.usecases.runs.run_queries import RunReport
 
 V = TypeVar("V", bound=Value)
@@ -111,6 +113,59 @@ class RunView(TableView, RunReport):
         if self.conclusion.release is None:
             return f"no release: {self.conclusion.reason}"
         return f"release {short(self.conclusion.release)} is signed and gated"
+
+
+class TenantTable(TableView, tuple[TenantRun, ...]):
+    """What became of each tenant of an objective for many."""
+
+    def table(self) -> RenderableType:
+        """A line a tenant, then why those failed or got nothing that did."""
+        planned = any(each.state == "planned" for each in self)
+        found = self._plans() if planned else self._climbs()
+        return Group(found, *(Text(f"\n{line}") for line in map(_why, self) if line))
+
+    def _climbs(self) -> FittedTable:
+        rows = (
+            (
+                each.tenant,
+                each.rung or NOTHING,
+                "\n".join(f"{kpi.name} {kpi.bound:g}" for kpi in each.kpis) or NOTHING,
+                "\n".join(map(finding_text, each.kpis)) or NOTHING,
+                each.split or NOTHING,
+                each.verdict or each.state.replace("_", " "),
+                short(each.release) if each.release else each.state.replace("_", " "),
+            )
+            for each in self
+        )
+        return _filled(("tenant", "rung", "KPI", "measured", "on", "verdict", "release"), rows)
+
+    def _plans(self) -> FittedTable:
+        rows = [(each.tenant, f"{each.rows:,}", *_planned(each.plan)) if each.plan else (each.tenant, *(NOTHING,) * 4) for each in self]
+        plans = [each.plan for each in self if each.plan]
+        time, money = (sum(_most(plan, name) for plan in plans) for name in ("time", "money"))
+        total = ("in all", f"{sum(each.rows for each in self):,}", "", human_seconds(time), human_money(money))
+        return _filled(("tenant", "rows", "rungs", "time at most", "money at most"), [*rows, total])
+
+
+def _planned(plan: Plan) -> tuple[str, ...]:
+    floor = ["floor"] if plan.floor and plan.floor.time else []
+    rungs = floor + [f"{rung.rung.value} {rung.variant}" for rung in plan.rungs]
+    return ", ".join(rungs), human_seconds(_most(plan, "time")), human_money(_most(plan, "money"))
+
+
+def _most(plan: Plan, name: str) -> float:
+    """The upper ends of an estimate of every rung together: what a climb to the top takes."""
+    estimates = [getattr(rung, name) for rung in (*((plan.floor,) if plan.floor else ()), *plan.rungs)]
+    return sum(estimate.high for estimate in estimates if estimate is not None)
+
+
+def _why(found: TenantRun) -> str:
+    """Why a tenant has no release, and what to do about it; nothing where it has one."""
+    if found.failure is not None:
+        return f"{found.tenant} failed: {found.failure.message} [{found.failure.code}]\n  hint: {found.failure.hint}"
+    if found.state in ("no_release", "left_out"):
+        return f"{found.tenant}: {found.state.replace('_', ' ')}: {found.reason}"
+    return ""
 
 
 def _printable(line: str) -> str:

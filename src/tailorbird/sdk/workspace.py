@@ -16,7 +16,8 @@ from tailorbird.sdk.decisions import decide
 from tailorbird.sdk.progress import ProgressOption, reported
 from tailorbird.sdk.remote_runs import follow, is_planned, submit_file
 from tailorbird.sdk.session import WorkspaceSession, create_workspace
-from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, viewed
+from tailorbird.sdk.tables import InspectionView, PlanView, ReleaseTable, RunTable, RunView, TenantTable, viewed
+from tailorbird.sdk.tenant_runs import TenantRuns
 from tailorbird.settings import FOLDER
 from tailorbird.usecases.feedback import give_feedback
 from tailorbird.usecases.registry import validated
@@ -111,6 +112,19 @@ class Workspace:
         with reported(progress) as told:
             ended = runs.adapt(self._session.deps, self._session.actor(), path, told)
         return self.run(ended.run.id)
+
+    def adapt_tenants(self, objective: PathLike, tenants: str | Sequence[str], *, progress: ProgressOption = None) -> TenantTable:
+        """``adapt`` for many tenants, of whom none ends another's climb: names, or ``a,b,c``, a file with a name a line, ``all``.
+
+        Acts in each tenant as the identity of the same name there. Goes on where an interrupted call stopped.
+        """
+        with reported(progress) as told:
+            return TenantTable(TenantRuns(self._session, Path(objective), tenants).adapt(told))
+
+    def plan_tenants(self, objective: PathLike, tenants: str | Sequence[str], *, progress: ProgressOption = None) -> TenantTable:
+        """``plan`` for many tenants, named as for ``adapt_tenants``."""
+        with reported(progress) as told:
+            return TenantTable(TenantRuns(self._session, Path(objective), tenants).plan(told))
 
     def submit(self, objective: PathLike) -> Run:
         """Leaves the climb to a worker, and returns the run at once."""

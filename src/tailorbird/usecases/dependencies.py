@@ -103,6 +103,11 @@ class Dependencies:
         """Where running work keeps its checkpoints."""
         return self.workspace / "runs"
 
+    @property
+    def timings(self) -> Path:
+        """Where timed steps of this machine are kept for every tenant: tokens and seconds, no words."""
+        return self.workspace / "timings"
+
     def vectors(self, run: str) -> Path:
         """Where a run keeps the vectors of its texts until what reads them is made."""
         return self.runs / run / "vectors"

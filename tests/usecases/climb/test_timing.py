@@ -18,6 +18,7 @@ from tailorbird.testing import MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb import timing
 from tailorbird.usecases.climb.timing import accuracy, known_timings, machine_name
+from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
 from tailorbird.usecases.runs.plan_variants import plan_retimed
 from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.steps.step_context import StepContext
@@ -155,3 +156,27 @@ def test_a_training_beside_other_work_is_judged_by_its_processor_time(
     (found,) = accuracy(deps, VIEWER).errors
     assert (found.took_seconds, found.quiet_seconds) == (50.0, 10.0), "8 s of the processor at the efficiency of 0.8 that was timed"
     assert found.time_error == pytest.approx(found.seconds.likely / 10.0 - 1)
+
+
+def test_quiet_steps_timed_for_one_tenant_serve_the_others(deps: Dependencies, timer: Timer, planned: Plan, tmp_path: Path) -> None:
+    mine = planned("first")
+    initialise(deps, "globex", FIRST_PEOPLE)
+    path = write_objective(tmp_path / "theirs", tenant="globex", ladder=["lora"])
+    theirs = plan(replace(deps, trainer=lambda: timer), act_as(deps, "globex", "author"), path, Progress())
+    assert timer.times == 1
+    assert mine.plan is not None
+    assert theirs.plan is not None
+    assert theirs.plan.calibrations == mine.plan.calibrations
+    assert lora(theirs).calibrated
+    with deps.ledger.work("globex", write=False) as work:
+        assert work.records.get(Calibration, theirs.plan.calibrations[0]).passes
+
+
+def test_what_is_kept_of_timed_steps_names_nobody_and_damage_is_passed_over(deps: Dependencies, timer: Timer, planned: Plan) -> None:
+    planned("first")
+    (kept,) = deps.timings.glob("*.json")
+    assert not any(word in kept.read_text() for word in ("acme", "first", "refund"))
+    kept.write_text("{")
+    (deps.timings / "other.json").write_text('{"machine": 1}')
+    assert lora(planned("second")).calibrated
+    assert timer.times == 1, "the tenant's own record has it"

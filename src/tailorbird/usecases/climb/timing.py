@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
-from datetime import timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from statistics import median
+
+from pydantic import ValidationError
 
 from tailorbird import rungs
 from tailorbird.auth import Action
+from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import TaskKind
@@ -17,6 +22,7 @@ from tailorbird.domain.run import TrainingReport
 from tailorbird.domain.timing import Calibration, EstimateError, Retiming
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.system.files import private_folder
 from tailorbird.usecases.climb.base_candidates import Refs, ref_of
 from tailorbird.usecases.climb.rung_context import context_of
 from tailorbird.usecases.dependencies import Actor, Dependencies
@@ -49,8 +55,9 @@ def known_timings(context: StepContext, machine: Machine, base: BaseModelRef) ->
 def _quiet(context: StepContext, machine: Machine) -> list[Calibration]:
     name, oldest = machine_name(machine), context.deps.clock.now() - _FRESH
     with context.deps.ledger.work(context.run.tenant, write=False) as work:
-        found = [work.records.get(Calibration, digest) for digest in work.records.digests(Calibration)]
+        own = {digest: work.records.get(Calibration, digest) for digest in work.records.digests(Calibration)}
         asked = [work.records.get(Retiming, digest) for digest in work.records.digests(Retiming)]
+    found = {**_kept(context.deps.timings), **own}.values()
     oldest = max([oldest, *(one.at for one in asked if one.machine == name)])
     return [one for one in found if one.machine == name and one.measured_at > oldest and not one.loaded and one.correction == 1]
 
@@ -85,6 +92,7 @@ def time_steps(context: StepContext, plan: Plan, refs: Refs) -> tuple[Calibratio
         try:
             job = rungs.training_job(context_of(context, rung, base))
             timed.append(context.deps.trainer().calibrate(job, machine_name(plan.machine), efficiency))
+            _keep(context.deps.timings, timed[-1], context.deps.clock.now())
             if timed[-1].loaded:
                 context.progress.tell(
                     "other processes want the cores: its steps were read in processor time, and the next plan times them anew"
@@ -92,6 +100,30 @@ def time_steps(context: StepContext, plan: Plan, refs: Refs) -> tuple[Calibratio
         except TailorbirdError as error:
             context.progress.tell(f"its steps could not be timed ({error.error_code}); the estimate rests on formulas alone")
     return tuple(timed)
+
+
+def _kept(folder: Path) -> dict[Digest, Calibration]:
+    """Timed steps of this machine that another tenant's plan left: how fast it is does not depend on whose rows it trains on."""
+    found = {}
+    for path in sorted(folder.glob("*.json")):
+        with suppress(OSError, ValidationError):  # taken away meanwhile, or of another version
+            one = Calibration.model_validate_json(path.read_bytes())
+            found[digest_of(one)] = one
+    return found
+
+
+def _keep(folder: Path, timed: Calibration, now: datetime) -> None:
+    """Keeps timed steps for all tenants, and forgets those that no plan goes by any more. Without room on the disk, nothing is kept."""
+    if timed.loaded:
+        return
+    with suppress(OSError):
+        private_folder(folder)
+        for path in folder.glob("*.json"):
+            if datetime.fromtimestamp(path.stat().st_mtime, UTC) < now - _FRESH:
+                path.unlink(missing_ok=True)
+        name = digest_of(timed).removeprefix("sha256:")
+        (partial := folder / f".{name}.partial").write_text(timed.model_dump_json())
+        partial.replace(folder / f"{name}.json")
 
 
 def _has(timed: list[Calibration], rung: RungPlan, base: BaseModelRef) -> bool:

@@ -56,7 +56,7 @@ def objective_of(deps: Dependencies, run: Run) -> ObjectiveFile:
         raise Conflict(f"run {run.id} was made by an earlier version", "adapt again: it becomes another run", code="run_outdated")
     folder = deps.artifacts.get_tree(run.inputs) if run.inputs else Path(run.folder)
     text = deps.artifacts.get(run.source)
-    file = parse_objective(text.decode("utf-8-sig"), str(_given(folder, run.source, len(text))), accepted=True)
+    file = parse_objective(text.decode("utf-8-sig"), str(_given(folder, run.source, len(text))), tenant=run.tenant, accepted=True)
     return file.model_copy(update={"source": Path(file.source).name}) if run.inputs else file
 
 

@@ -55,7 +55,7 @@ def plan(deps: Dependencies, actor: Actor, path: Path, progress: Progress) -> St
 
 def submit(deps: Dependencies, actor: Actor, path: Path, goal: RunState) -> Run:
     """Writes the run for the objective at ``path`` and the present bytes of its data; the same inputs give the run that exists."""
-    file = read_objective(path)
+    file = read_objective(path, actor.tenant)
     with storing(deps, actor.tenant) as store:
         source = store.put(path.read_bytes())
     return _submit(deps, actor, file, goal, source=source, inputs=None)
@@ -103,8 +103,8 @@ def submit_uploaded(deps: Dependencies, actor: Actor, submission: Submission) ->
     with storing(deps, actor.tenant) as store:
         source = store.put(text.encode())
         inputs = store.put(canonical_json({**files, name: source}))
-    parse_objective(text, name)  # faults name the caller's file, not a folder of this machine
-    file = parse_objective(text, str(deps.artifacts.get_tree(inputs) / name))
+    parse_objective(text, name, tenant=actor.tenant)  # faults name the caller's file, not a folder of this machine
+    file = parse_objective(text, str(deps.artifacts.get_tree(inputs) / name), tenant=actor.tenant)
     _refuse_outside(file, files, reach_of(deps, actor.tenant))
     return _submit(deps, actor, file, goal, source=source, inputs=inputs)
 

@@ -1,0 +1,245 @@
+"""One objective for many tenants: each has its own rows, run and release, one that fails ends no other, and nothing crosses."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from support.bases import place_twin, use_twins
+from support.control import NowClock, control_app, served, use_clock
+from support.tenants import SOURCE, TENANTS, write_tenants
+from support.usecases import everything
+from tailorbird import Workspace
+from tailorbird.domain.dataset import SnapshotManifest
+from tailorbird.domain.errors import InvalidInput, NotFound, ObjectiveInvalid
+from tailorbird.domain.identity import Role
+from tailorbird.domain.run import RunState
+from tailorbird.processes.worker import StepWorker
+from tailorbird.sdk import remote_runs
+from tailorbird.usecases import Dependencies, Progress
+from tailorbird.usecases.identities import FIRST_PEOPLE, initialise
+from tailorbird.usecases.runs import submit as runs
+from tailorbird.usecases.tenants import suspend_tenant
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    use_twins(monkeypatch)
+    with Workspace.create(tmp_path / ".tailorbird", tenant="host") as made:
+        for tenant in TENANTS:
+            initialise(made._session.deps, tenant, FIRST_PEOPLE)
+        yield made
+
+
+@pytest.fixture
+def objective(tmp_path: Path) -> Path:
+    return write_tenants(tmp_path / "job")
+
+
+def states(found: Sequence[object]) -> dict[str, str]:
+    return {each.tenant: each.state for each in found}  # type: ignore[attr-defined]
+
+
+def test_each_tenant_gets_a_release_of_its_own_from_its_own_rows(workspace: Workspace, objective: Path) -> None:
+    found = workspace.adapt_tenants(objective, "bolt,cove,dune")
+    assert states(found) == dict.fromkeys(TENANTS, "release")
+    assert len({each.release for each in found}) == len({each.run for each in found}) == 3
+    for each in found:
+        assert (each.rung.split()[0], each.verdict, each.split) == ("floor", "pass", "test")
+        assert each.kpis[0].name == "accuracy"
+        with workspace._session.deps.ledger.work(each.tenant, write=False) as work:
+            (release,) = work.releases.all()
+            assert (release.digest, release.content.tenant, release.content.author) == (each.release, each.tenant, "author")
+            manifest = work.records.get(SnapshotManifest, release.content.snapshot)
+            assert list(manifest.files) == [f"rows/{each.tenant}.csv"]
+    for name in TENANTS:
+        assert name in repr(found)
+    assert "accuracy 0.8" in repr(found)
+
+
+def test_nothing_of_a_tenant_stands_in_the_record_of_another(workspace: Workspace, objective: Path) -> None:
+    workspace.adapt_tenants(objective, ["bolt", "cove"])
+    deps = workspace._session.deps
+    assert "at-bolt" in everything(deps)
+    for mine, theirs in (("bolt", "cove"), ("cove", "bolt")):
+        with deps.ledger.system(write=False) as system:
+            digests = set(system.references.digests(of=mine))
+        held = [deps.artifacts.get(digest).decode("utf-8", "replace") for digest in digests if deps.artifacts.exists(digest)]
+        assert any(f"at-{mine}" in text for text in held)
+        assert not [text for text in held if f"at-{theirs}" in text or f"mails to {theirs}" in text]
+
+
+def test_one_tenants_failure_ends_no_other(workspace: Workspace, objective: Path) -> None:
+    (objective.parent / "rows" / "cove.csv").write_text("text,label\n")
+    said: list[str] = []
+    found = workspace.adapt_tenants(objective, "bolt,cove,dune", progress=said.append)
+    assert states(found) == {"bolt": "release", "cove": "failed", "dune": "release"}
+    failure = found[1].failure
+    assert failure is not None
+    assert "rows/cove.csv" in failure.message
+    assert any("the others go on" in line for line in said)
+    assert any(line.startswith("dune (3 of 3): ") for line in said)
+    assert failure.hint in repr(found)
+
+
+def test_a_defect_in_one_tenants_run_ends_no_other(workspace: Workspace, objective: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runs.adapt
+
+    def broken(deps: Dependencies, actor: object, path: Path, progress: Progress) -> object:
+        if actor.tenant == "bolt":  # type: ignore[attr-defined]
+            raise ZeroDivisionError("words of a row")
+        return real(deps, actor, path, progress)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runs, "adapt", broken)
+    found = workspace.adapt_tenants(objective, "bolt,cove")
+    assert states(found) == {"bolt": "failed", "cove": "release"}
+    assert found[0].failure is not None
+    assert (found[0].failure.code, "words" in found[0].failure.message) == ("internal", False)
+
+
+def test_doing_it_again_goes_on_where_it_was_interrupted(workspace: Workspace, objective: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = runs.adapt
+
+    def cut_off(deps: Dependencies, actor: object, path: Path, progress: Progress) -> object:
+        if actor.tenant == "cove":  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return real(deps, actor, path, progress)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(runs, "adapt", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        workspace.adapt_tenants(objective, "bolt,cove,dune")
+    monkeypatch.setattr(runs, "adapt", real)
+    again = workspace.adapt_tenants(objective, "bolt,cove,dune")
+    assert states(again) == dict.fromkeys(TENANTS, "release")
+    assert [each.done_before for each in again] == [True, False, False]
+
+
+def test_no_release_is_told_with_its_reason(workspace: Workspace, tmp_path: Path) -> None:
+    objective = write_tenants(tmp_path / "hard", ladder=["prompt"], floor="reference", kpis=[{"metric": "accuracy", "target": 0.97}])
+    found = workspace.adapt_tenants(objective, "bolt")
+    assert (found[0].state, found[0].split, found[0].verdict) == ("no_release", "dev", "fail")
+    assert found[0].reason in " ".join(repr(found).split())
+
+
+def test_plans_are_each_tenants_own_with_the_sum_of_what_they_take(workspace: Workspace, objective: Path) -> None:
+    found = workspace.plan_tenants(objective, "bolt,cove")
+    assert states(found) == {"bolt": "planned", "cove": "planned"}
+    assert found[0].plan != found[1].plan
+    assert found[0].rows > 600
+    assert "in all" in repr(found)
+    with workspace._session.deps.ledger.work("bolt", write=False) as work:
+        assert work.runs.get(found[0].run).state is RunState.PLANNED
+
+
+def test_all_leaves_out_who_has_no_rows_and_who_is_suspended(workspace: Workspace, objective: Path) -> None:
+    suspend_tenant(workspace._session.deps, workspace._session.actor("admin"), "dune")
+    found = workspace.plan_tenants(objective, "all")
+    assert states(found) == {"bolt": "planned", "cove": "planned", "host": "left_out"}
+
+
+def test_a_file_names_one_tenant_a_line(workspace: Workspace, objective: Path, tmp_path: Path) -> None:
+    (tmp_path / "tenants.txt").write_text("# ours\nbolt\n\ncove  # since May\n")
+    assert set(states(workspace.plan_tenants(objective, str(tmp_path / "tenants.txt")))) == {"bolt", "cove"}
+
+
+@pytest.mark.parametrize("named", ["bolt,bolt", ",", "", "../bolt", "bolt,a/b", "Bolt", "no-such-file.txt/"])
+def test_what_names_no_tenant_is_refused(workspace: Workspace, objective: Path, named: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        workspace.adapt_tenants(objective, named)
+    assert caught.value.error_code == "tenants_named"
+
+
+def test_an_unknown_tenant_is_refused_before_anything_is_done(workspace: Workspace, objective: Path) -> None:
+    with pytest.raises(NotFound, match="there is no tenant cov") as caught:
+        workspace.adapt_tenants(objective, "bolt,cov")
+    assert "did you mean cove?" in caught.value.hint
+    with workspace._session.deps.ledger.work("bolt", write=False) as work:
+        assert not work.runs.all()
+
+
+def test_a_named_tenant_without_rows_fails(workspace: Workspace, objective: Path) -> None:
+    (objective.parent / "rows" / "cove.csv").unlink()
+    found = workspace.adapt_tenants(objective, "bolt,cove")
+    assert states(found) == {"bolt": "release", "cove": "failed"}
+    assert found[1].failure is not None
+    assert found[1].failure.code == "file_missing"
+
+
+def test_an_objective_of_one_tenant_is_not_adapted_for_many(workspace: Workspace, tmp_path: Path) -> None:
+    objective = write_tenants(tmp_path / "one", tenant="bolt", data=[SOURCE | {"path": "rows.csv"}])
+    with pytest.raises(ObjectiveInvalid, match="the objective is of bolt alone") as caught:
+        workspace.adapt_tenants(objective, "bolt,cove")
+    assert "{tenant}" in caught.value.hint
+
+
+def test_a_pattern_without_the_placeholder_is_refused(workspace: Workspace, tmp_path: Path) -> None:
+    objective = write_tenants(tmp_path / "same", data=[SOURCE | {"path": "rows.csv"}])
+    with pytest.raises(ObjectiveInvalid, match=r"`data\.0\.path` is the same for every tenant"):
+        workspace.adapt_tenants(objective, "bolt,cove")
+
+
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_two_tenants_with_the_same_rows_are_both_refused_and_the_third_goes_on(workspace: Workspace, objective: Path, how: str) -> None:
+    rows = objective.parent / "rows"
+    (rows / "cove.csv").unlink()
+    if how == "link":
+        (rows / "cove.csv").symlink_to(rows / "bolt.csv")
+    else:
+        shutil.copyfile(rows / "bolt.csv", rows / "cove.csv")
+    found = workspace.adapt_tenants(objective, "bolt,cove,dune")
+    assert states(found) == {"bolt": "failed", "cove": "failed", "dune": "release"}
+    assert {each.failure.code for each in found if each.failure} == {"tenants_share_rows"}
+
+
+def test_rows_that_are_said_to_be_shared_are_learned_by_all(workspace: Workspace, tmp_path: Path) -> None:
+    objective = write_tenants(tmp_path / "shared", data=[SOURCE, SOURCE | {"path": "small_talk.csv", "shared": True}])
+    with (objective.parent / "small_talk.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), ("good morning to the refund desk", "refund"), ("a parcel of delivery", "delivery")])
+    found = workspace.adapt_tenants(objective, "bolt,cove")
+    assert states(found) == {"bolt": "release", "cove": "release"}
+
+
+def test_who_may_not_author_for_a_tenant_fails_there_alone(workspace: Workspace, objective: Path) -> None:
+    deps = workspace._session.deps
+    initialise(deps, "bolt", {"seller": frozenset({Role.AUTHOR})})
+    initialise(deps, "cove", {"seller": frozenset({Role.VIEWER})})
+    with Workspace(workspace._session.settings.workspace, identity="seller") as there:
+        found = there.adapt_tenants(objective, "bolt,cove,dune")
+    assert states(found) == {"bolt": "release", "cove": "failed", "dune": "failed"}
+    assert [each.failure.code for each in found if each.failure] == ["role_missing", "identity_missing"]
+    with deps.ledger.work("bolt", write=False) as work:
+        assert work.releases.all()[0].content.author == "seller"
+
+
+def test_adapting_as_one_tenant_alone_binds_the_same_objective(workspace: Workspace, objective: Path) -> None:
+    with Workspace(workspace._session.settings.workspace, identity="bolt/author") as there:
+        run = there.adapt(objective)
+    assert run.objective.tenant == "bolt"
+    assert workspace.adapt_tenants(objective, "bolt")[0].done_before
+
+
+def test_by_url_workers_climb_for_all_and_each_is_followed(tmp_path: Path, deps: Dependencies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote_runs, "POLL_SECONDS", 0.01)
+    place_twin("smollm2-135m", deps.models)
+    use_clock(deps, NowClock())
+    objective = write_tenants(tmp_path / "job", ("acme", "globex"), base_model="smollm2-135m")
+    (objective.parent / "rows" / "globex.csv").write_text("text,label\n")
+    seen: list[str] = []
+
+    def work(line: str) -> None:
+        seen.append(line)
+        StepWorker(deps, Progress(), lambda _: None, once=True).run()
+
+    key = deps.workspace / "keys" / "{tenant}" / "author.key"
+    with served(control_app(deps)) as url, Workspace.connect(url, tenant="acme", identity="author", key=key) as there:
+        found = there.adapt_tenants(objective, "acme,globex", progress=work)
+    assert states(found) == {"acme": "release", "globex": "failed"}
+    assert found[1].failure is not None
+    assert found[1].failure.code == "file_empty"
+    with deps.ledger.work("acme", write=False) as mine, deps.ledger.work("globex", write=False) as theirs:
+        assert [release.digest for release in mine.releases.all()] == [found[0].release]
+        assert not theirs.releases.all()
