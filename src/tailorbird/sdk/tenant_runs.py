@@ -99,9 +99,11 @@ def _refuse_unknown(session: WorkspaceSession, listed: Sequence[str]) -> None:
     except (Forbidden, NotFound, Unauthenticated):  # an identity that the host does not have: each tenant answers for itself
         return
     unknown = [name for name in listed if name not in known]
-    if len(known) > 1 and unknown:
+    sees_all = len(known) > 1 or (not session.server and session.tenant == session.deps.host)
+    if sees_all and unknown:
         near = nearest(unknown[0], sorted(known))
-        hint = f"{f'did you mean {near}? ' if near else ''}see tailorbird tenant list; add it: tailorbird tenant add"
+        hint = "see tailorbird tenant list; add it with tailorbird tenant add, or correct the path of the file with the names"
+        hint = f"did you mean {near}? {hint}" if near else hint
         raise NotFound(f"there is no tenant {unknown[0]}", hint, code="tenant_missing")
 
 
