@@ -237,7 +237,7 @@ def test_by_url_workers_climb_for_all_and_each_is_followed(tmp_path: Path, deps:
     key = deps.workspace / "keys" / "{tenant}" / "author.key"
     with served(control_app(deps)) as url, Workspace.connect(url, tenant="acme", identity="author", key=key) as there:
         found = there.adapt_tenants(objective, "acme,globex", progress=work)
-    assert states(found) == {"acme": "release", "globex": "failed"}
+    assert states(found) == {"acme": "release", "globex": "failed"}, [each.failure for each in found]
     assert found[1].failure is not None
     assert found[1].failure.code == "file_empty"
     with deps.ledger.work("acme", write=False) as mine, deps.ledger.work("globex", write=False) as theirs:

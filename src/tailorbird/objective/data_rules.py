@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tailorbird.domain.dataset import SnapshotManifest
-from tailorbird.domain.objective import FILL_IN, RiskTier, TaskKind
+from tailorbird.domain.objective import FILL_IN, DataSource, DocumentSource, RiskTier, TaskKind
 from tailorbird.objective.kpi_catalogue import AnswerKinds, answers_of
 from tailorbird.objective.objective_file import Fault, ObjectiveFile, raise_faults
 from tailorbird.stats.metric_direction import label_of
@@ -30,7 +30,7 @@ def data_faults(file: ObjectiveFile) -> list[Fault]:
 
 def _shared_faults(file: ObjectiveFile) -> list[Fault]:
     """Sources that are shared with nobody: the objective is one tenant's."""
-    sections = {"data": file.objective.data, "documents": file.objective.documents}
+    sections: dict[str, tuple[DataSource | DocumentSource, ...]] = {"data": file.objective.data, "documents": file.objective.documents}
     shared = [f"{name}.{index}.shared" for name, sources in sections.items() for index, source in enumerate(sources) if source.shared]
     hint = 'remove it, or write the objective for many tenants: tenant: "{tenant}"'
     what = f"`shared` is said between tenants, and the objective is of {file.objective.tenant} alone"

@@ -70,8 +70,10 @@ class WorkspaceSession:
         return self.who.rpartition("/")[2] if self.who else (default or self.settings.identity)
 
     def key_file(self, default: str | None = None) -> Path:
-        """The key file of who acts."""
-        return self.key or self.settings.keys / self.tenant / f"{self.name(default)}.key"
+        """The key file of who acts; ``{tenant}`` in its path is the tenant acted in."""
+        if self.key:
+            return Path(str(self.key).replace(PLACEHOLDER, self.tenant))
+        return self.settings.keys / self.tenant / f"{self.name(default)}.key"
 
     def actor(self, default: str | None = None) -> Actor:
         """Who acts here, proven by their key. Raises NotFound, Forbidden."""
@@ -116,10 +118,8 @@ class WorkspaceSession:
         return self._shared_with(replace(self, who=f"{self.tenant}/{name}", key=self.key.with_name(f"{name}.key") if self.key else None))
 
     def in_tenant(self, tenant: str) -> Self:
-        """The session of the identity of the same name in another tenant; shares what is open here. ``{tenant}`` in the path of the key is
-        that tenant's name."""
-        key = Path(str(self.key).replace(PLACEHOLDER, tenant)) if self.key else None
-        return self._shared_with(replace(self, who=f"{tenant}/{self.name()}", key=key))
+        """The session of the identity of the same name in another tenant; shares what is open here."""
+        return self._shared_with(replace(self, who=f"{tenant}/{self.name()}"))
 
     def _shared_with(self, other: Self) -> Self:
         vars(other).update({"_remotes": self._remotes} if self.server else {"deps": self.deps, "settings": self.settings})

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.inspection import Inspection
-from tailorbird.domain.plan import Plan
+from tailorbird.domain.plan import Estimate, Plan
 from tailorbird.domain.release import Release
 from tailorbird.domain.run import Run
 from tailorbird.domain.value import Value
@@ -155,7 +155,7 @@ def _planned(plan: Plan) -> tuple[str, ...]:
 
 def _most(plan: Plan, name: str) -> float:
     """The upper ends of an estimate of every rung together: what a climb to the top takes."""
-    estimates = [getattr(rung, name) for rung in (*((plan.floor,) if plan.floor else ()), *plan.rungs)]
+    estimates: list[Estimate | None] = [getattr(rung, name) for rung in (*((plan.floor,) if plan.floor else ()), *plan.rungs)]
     return sum(estimate.high for estimate in estimates if estimate is not None)
 
 

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tailorbird.domain.errors import Forbidden, InvalidInput, NotFound, ObjectiveInvalid, TailorbirdError, Unauthenticated
 from tailorbird.domain.evidence import Finding
+from tailorbird.domain.objective import DataSource, DocumentSource
 from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import Failure, Run, RunState
 from tailorbird.domain.value import Digest, Name, Value
@@ -209,7 +210,7 @@ def _read(path: Path, tenant: str) -> ObjectiveFile:
 def _own_places(file: ObjectiveFile) -> list[Path]:
     """Files and folders here that hold the tenant's own rows and documents."""
     objective = file.objective
-    sources = (*objective.data, *objective.documents)
+    sources: tuple[DataSource | DocumentSource, ...] = (*objective.data, *objective.documents)
     return [Path(file.folder) / source.path for source in sources if not source.shared and "://" not in source.path]
 
 
