@@ -8,7 +8,7 @@ from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.objective.objective_file import EXAMPLE, ObjectiveFile, raise_faults, read_tree
 from tailorbird.objective.rules import faults_of
 from tailorbird.objective.schema import objective_from
-from tailorbird.objective.tenant_binding import bind_tenant
+from tailorbird.objective.tenant_placeholder import bind_tenant
 
 #: A file larger than this (bytes) is not read.
 MAX_BYTES = 1 << 18

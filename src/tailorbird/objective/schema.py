@@ -45,7 +45,7 @@ from tailorbird.domain.objective import (
 from tailorbird.domain.value import Value
 from tailorbird.objective.kpi_catalogue import CATALOGUE, AnswerKinds, MetricSpec
 from tailorbird.objective.objective_file import EXAMPLE, MOST_FAULTS, Fault, nearest_line
-from tailorbird.objective.tenant_binding import PLACEHOLDER
+from tailorbird.objective.tenant_placeholder import PLACEHOLDER
 from tailorbird.stats.metric_direction import MEASURES
 from tailorbird.text.normalisation import nearest
 

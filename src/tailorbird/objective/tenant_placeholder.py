@@ -1,4 +1,4 @@
-"""Binding of an objective file written for many tenants to one of them."""
+"""Tenant placeholder of an objective file, and its replacement by the tenant that the file is read for."""
 
 from __future__ import annotations
 
