@@ -1,6 +1,7 @@
 """Objective: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
 
-    objective_file → tenant_placeholder → schema → rules · data_rules → reader; kpi_catalogue → power → comparison_metric; proposal · templates
+    objective_file → tenant_placeholder → schema → rules · data_rules → reader; kpi_catalogue → power → comparison_metric;
+    proposal · templates
 
 In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of every key; powers; errors with the line, the reason and the
 nearest valid value. Must not know: rows, models, rungs.
