@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tailorbird.crypto.canonical_json import digest_bytes
-from tailorbird.domain.dataset import Provenance, Row, Split
-from tailorbird.domain.deployment import Servable
+from tailorbird.domain.dataset import EVERYONE, Provenance, Row, Split
+from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
+from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
 from tailorbird.evaluation import PredictionRequest, engine_predictions
 from tailorbird.ports.engine import Generation, LabelScores
+from tailorbird.text.conversations import fold_turns
 
 LABELS = ("delivery", "invoice", "refund")
 PLACE = Provenance(file="f.csv", file_digest=digest_bytes(b"f"), line=1, origin="o", license="l", collected="c", consent="c")
@@ -111,3 +115,52 @@ def test_other_tasks_are_refused(kind: TaskKind, labels: tuple[str, ...]) -> Non
     with pytest.raises(InvalidInput) as caught:
         engine_predictions(request(kind, rows("x"), ContainsEngine(), labels))
     assert caught.value.error_code == "task_unsupported"
+
+
+class LookingEngine(ContainsEngine):
+    """Finds the one passage whatever is asked, and takes its time; keeps the queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queries: list[str] = []
+
+    def retrieve(self, servable: str, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
+        assert groups == frozenset({EVERYONE})
+        self.queries += texts
+        time.sleep(0.05)
+        entry = Entry(id="fees#0", title="Fees", text="A refund takes three days.", access=(EVERYONE,))
+        return [[RetrievedEntry(entry=entry, score=1.0)][:count] for _ in texts]
+
+
+def grounded(engine: ContainsEngine, given: tuple[Row, ...], *, rewrite: bool) -> PredictionRequest:
+    asked = request(TaskKind.GENERATE, given, engine, labels=())
+    spec = Retrieval(what="passages", ways=("words",), count=1, index=digest_bytes(b"i"), rewrite=rewrite)
+    return replace(asked, servable=asked.servable.model_copy(update={"retrieval": LocalRetrieval(spec=spec, index="i")}))
+
+
+def test_what_stood_in_the_prompt_is_told_so_that_groundedness_can_be_measured() -> None:
+    (found,) = engine_predictions(grounded(LookingEngine(), rows("How long?"), rewrite=False))
+    assert found.passages == ("Fees A refund takes three days.",)
+
+
+def test_a_request_takes_the_time_of_the_look_up_too() -> None:
+    (found,) = engine_predictions(grounded(LookingEngine(), rows("How long?"), rewrite=False))
+    assert found.request_ms is not None
+    assert found.request_ms >= 50 + 9
+
+
+def test_a_conversation_is_looked_up_by_its_rewritten_message_and_a_single_one_as_it_is() -> None:
+    turns = [
+        Message(role="user", content="A refund?"),
+        Message(role="assistant", content="Yes."),
+        Message(role="user", content="How long?"),
+    ]
+    engine = LookingEngine()
+    single, talk = engine_predictions(replace(grounded(engine, rows("How long?", fold_turns(turns)), rewrite=True), timed=0))
+    assert engine.queries[0] == "How long?"
+    assert "A refund?" in engine.queries[1]
+    assert (single.prompt_tokens, single.completion_tokens) == (3, 2)
+    assert (talk.prompt_tokens, talk.completion_tokens) == (6, 4)
+    engine = LookingEngine()
+    engine_predictions(grounded(engine, rows(fold_turns(turns)), rewrite=False))
+    assert engine.queries == ["How long?"]

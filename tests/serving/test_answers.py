@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ from tailorbird.domain.deployment import LocalRetrieval, Servable
 from tailorbird.domain.errors import InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, Sampling
-from tailorbird.domain.retrieval import Entry, Retrieval
-from tailorbird.ports.engine import LoadRequest
+from tailorbird.domain.retrieval import Entry, Retrieval, RetrievedEntry
+from tailorbird.ports.engine import Generation, LoadRequest
 from tailorbird.serving import AliasRoutes, AnswerPiece, AnswerService, TrafficArm
 from tailorbird.serving.answers import conversation_for
 from tailorbird.testing import MemoryEngine
@@ -101,6 +102,59 @@ def test_a_ranking_names_documents_in_order_and_never_one_that_is_not_for_everyb
     assert [one.id for one in piece.ranking] == piece.text.split() == ["a", "b"]
     assert (piece.ranking[0].title, piece.finish_reason) == ("A", "stop")
     assert piece.ranking[0].score > piece.ranking[1].score
+
+
+class NotingEngine(MemoryEngine):
+    """Keeps what it looks up, for whom, and what it is asked to write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked_up: list[tuple[str, frozenset[str]]] = []
+        self.prompts: list[tuple[Message, ...]] = []
+
+    def retrieve(self, servable: str, texts: Sequence[str], groups: frozenset[str], count: int) -> list[list[RetrievedEntry]]:
+        self.looked_up += [(text, groups) for text in texts]
+        return super().retrieve(servable, texts, groups, count)
+
+    def generate(
+        self,
+        servable: str,
+        prompts: Sequence[Sequence[Message]],
+        sampling: Sampling,
+        on_text: Callable[[int, str], bool] | None = None,
+    ) -> list[Generation]:
+        self.prompts += map(tuple, prompts)
+        return super().generate(servable, prompts, sampling, on_text)
+
+
+@pytest.mark.parametrize("rewrite", [False, True])
+def test_a_conversation_finds_passages_by_its_last_message_or_by_that_rewritten(house: House, tmp_path: Path, rewrite: bool) -> None:
+    texts = {"open": ("a lost card is blocked at once", EVERYONE), "board": ("the card contract ends in May", "board")}
+    write_index(tmp_path, [Entry(id=name, text=text, access=(who,)) for name, (text, who) in texts.items()], None)
+    spec = Retrieval(what="passages", ways=("words",), count=2, index=D, rewrite=rewrite)
+    engine, release = NotingEngine(), house.release(1, task=TaskKind.GENERATE)
+    named = {"id": release, "tenant": "acme", "task": TaskKind.GENERATE, "base": "base", "adapter": None, "weights": None}
+    engine.load(Servable(**named, prompt=GENERATE, retrieval=LocalRetrieval(spec=spec, index=str(tmp_path))))
+    arm = TrafficArm("a", release, TaskKind.GENERATE, GENERATE, retrieval=spec)
+    talk = (*ASK, Message(role="assistant", content="It is blocked."), Message(role="user", content="and the contract?"))
+
+    async def story(groups: frozenset[str]) -> list[AnswerPiece]:
+        answering = AnswerService(DirectDriver(house, engine), AliasRoutes(), lambda: None)
+        return [piece async for piece in answering.pieces(arm, talk, Sampling(), groups)]
+
+    pieces = asyncio.run(story(frozenset({"staff"})))
+    [(query, groups)] = engine.looked_up
+    assert groups == {"staff", EVERYONE}
+    assert ("LOST MY CARD" in query) == rewrite
+    assert (query == "and the contract?") != rewrite
+    shown = engine.prompts[-1][0].content
+    assert "blocked at once" in shown
+    assert [[one.id for one in piece.passages] for piece in pieces] == [[]] * (len(pieces) - 1) + [["open"]]
+    assert "ends in May" not in "".join(message.content for prompt in engine.prompts for message in prompt)
+    assert len(engine.prompts) == 1 + rewrite
+    if rewrite:
+        written = engine.count_tokens(Path(), [engine.prompts[0]])[0]
+        assert pieces[-1].prompt_tokens == written + engine.count_tokens(Path(), [engine.prompts[1]])[0]
 
 
 @pytest.mark.parametrize("task", [TaskKind.CLASSIFY, TaskKind.GENERATE])

@@ -11,6 +11,7 @@ from tailorbird.crypto.canonical_json import canonical_json, digest_bytes, diges
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import Provenance, Row, Split
 from tailorbird.domain.deployment import Servable
+from tailorbird.domain.errors import NotFound
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.plan import Estimate, LoraSettings, Machine, RungPlan, TrainingSettings
 from tailorbird.domain.prompt import Message, Sampling
@@ -132,6 +133,9 @@ class FolderStore:
         self.trees[digest] = files
         return digest
 
+    def get_tree(self, digest: str) -> Path:
+        raise NotFound(f"{digest} lies nowhere", "put it again")
+
 
 def build_context(folder: Path, plan: RungPlan, **changes: Any) -> RungContext:
     """A context for one rung; keyword arguments replace its fields."""
@@ -153,6 +157,7 @@ def build_context(folder: Path, plan: RungPlan, **changes: Any) -> RungContext:
         "engine": lambda: engine,
         "artifacts": FolderStore(),
         "workspace": folder / "work",
+        "indexes": folder / "indexes",
         "report": lambda line: None,
         "progress": lambda text: None,
     }

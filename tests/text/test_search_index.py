@@ -100,3 +100,11 @@ def test_what_a_model_prefers_before_it_has_read_is_taken_off() -> None:
     assert decide_label(prompt, scores).answer == "b"
     assert sum(math.exp(nats) for nats in without_priors(prompt, scores)) == pytest.approx(1)
     assert without_priors(prompt.model_copy(update={"priors": ()}), scores) == scores
+
+
+def test_vectors_of_another_model_are_told() -> None:
+    one = Entry(id="a", text="wing", access=(EVERYONE,))
+    index = SearchIndex.of([one], np.ones((1, 4), dtype=np.float32))
+    with pytest.raises(ModelInvalid) as told:
+        index.find("wing", [np.ones(3, dtype=np.float32)], frozenset(), 1)
+    assert told.value.error_code == "encoder_width"

@@ -18,23 +18,25 @@ class TokenUsage(BaseModel):
     prompt_tokens_details: dict[str, int]
 
 
+class NamedDocument(BaseModel):
+    """A document of the release, or a passage of one."""
+
+    id: str
+    title: str
+
+
 class AnswerOrigin(BaseModel):
     """Which release answered, on which arm of a traffic split; the probabilities of the labels where it classifies.
 
-    ``referred`` is there where the release is not sure enough, so that a person should look at the answer.
+    ``referred`` is there where the release is not sure enough, so that a person should look at the answer; ``passages`` where some of its
+    documents were quoted to the model: best first, and only such as the key may read.
     """
 
     release: str
     arm: str
     probabilities: dict[str, float] | None = None
     referred: bool = False
-
-
-class NamedDocument(BaseModel):
-    """A document of the release."""
-
-    id: str
-    title: str
+    passages: list[NamedDocument] | None = None
 
 
 class GivenDocument(BaseModel):

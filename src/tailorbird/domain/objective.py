@@ -369,6 +369,17 @@ class AdapterWishes(TrainingWishes):
     """How many times faster the second matrix learns than the first (LoRA+)."""
 
 
+class GroundingWishes(Section):
+    """What finds the passages that ``grounding`` quotes, where it is not to be words and the installed encoder."""
+
+    encoder: str | None = Field(default=None, min_length=1, max_length=200)
+    """An approved release of kind ``rank`` that finds them, with what it tuned: its alias (``acme/search``) or its digest. An alias stands
+    for the release that answers when the objective is submitted and planned; the plan and the release name it by digest."""
+    rewrite: bool = False
+    """Tries one more variant, in which the base model rewrites a conversation's last message as a question that stands alone before
+    passages are looked up (kind: generate)."""
+
+
 class Objective(Section):
     """One job for a language model, and what "good enough" means for it."""
 
@@ -389,6 +400,8 @@ class Objective(Section):
     """What is done with duplicates, personal data and poor rows before the data are split."""
     documents: tuple[DocumentSource, ...] = ()
     """The documents that answers are found in: those that ``kind: rank`` orders, those that ``grounding`` quotes."""
+    grounding: GroundingWishes = Field(default=GroundingWishes(), exclude_if=lambda value: value == GroundingWishes())
+    """What finds the passages that ``grounding`` quotes: a released ranking, with or without rewritten queries."""
     base_model: str = "smollm2-135m"
     """The model to start from: a name in the catalogue, a local folder or .gguf file, or hf://OWNER/NAME[@REVISION]."""
     base_models: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)

@@ -99,6 +99,21 @@ class TrainingSettings(Value):
     waiting_epochs: int = Field(default=0, exclude_if=lambda value: not value)
 
 
+class PlannedRanker(Value):
+    """A release of kind rank that finds the passages of a grounded rung: its ``objective``, its digest, what ``made`` it (``bi-encoder on
+    minilm-l6-v2``), and of its retrieval what finds passages, as in ``Retrieval``. ``parameters`` are those of its encoder."""
+
+    objective: str
+    release: Digest
+    made: str
+    ways: tuple[Literal["words", "vectors"], ...]
+    encoder: Digest | None
+    tuned: Digest | None = None
+    reranker: Digest | None = None
+    depth: int
+    parameters: int
+
+
 class RungPlan(Value):
     """One rung: settings where it trains, estimates, and the reason of each choice.
 
@@ -107,6 +122,7 @@ class RungPlan(Value):
     requests, and ``total`` of making it and of all requests of the plan's traffic. ``shots`` counts demonstrations, or entries that are
     looked up, by vectors too where an ``encoder`` (tree) is named. ``calibrated`` is the day of the timed steps behind the estimates, empty
     without. ``base`` names the record of the base model where the plan has several; the variant tells it, too (``r16 on smollm2-135m``).
+    ``ranker`` finds the passages of a grounded rung where the objective names a release for that; ``rewrite``: queries are rewritten first.
     """
 
     rung: RungKind
@@ -126,6 +142,8 @@ class RungPlan(Value):
     calibrated: str = ""
     base: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
     total: Estimate | None = Field(default=None, exclude_if=lambda value: value is None)
+    ranker: PlannedRanker | None = Field(default=None, exclude_if=lambda value: value is None)
+    rewrite: bool = Field(default=False, exclude_if=lambda value: not value)
     reasons: tuple[Reason, ...]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import Literal
+
+from pydantic import Field
 
 from tailorbird.domain.value import Digest, Value
 
@@ -24,7 +28,8 @@ class Retrieval(Value):
     ``what``: ``examples`` are training rows shown as demonstrations, ``passages`` pieces of documents shown as context, ``documents`` are
     the answer themselves (rank). ``ways`` are fused where there are two. ``index`` is a tree of entries and their vectors, ``encoder``
     the tree of the model that made them; ``tuned`` the tree of an adapter or of weights that read queries too, as one more way. A
-    ``reranker`` (tree of a cross-encoder) orders the first ``depth`` anew.
+    ``reranker`` (tree of a cross-encoder) orders the first ``depth`` anew. ``release`` is the release of kind rank from which encoders of
+    ``passages`` are taken. ``rewrite``: of a conversation the base model writes the query, as a question that stands alone.
     """
 
     what: Literal["examples", "passages", "documents"]
@@ -35,6 +40,8 @@ class Retrieval(Value):
     tuned: Digest | None = None
     reranker: Digest | None = None
     depth: int = 50
+    release: Digest | None = Field(default=None, exclude_if=lambda value: value is None)
+    rewrite: bool = Field(default=False, exclude_if=lambda value: not value)
 
 
 class RetrievedEntry(Value):
@@ -42,3 +49,25 @@ class RetrievedEntry(Value):
 
     entry: Entry
     score: float
+
+
+_DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{12,64}")
+_ALIAS = re.compile(r"(?:([a-z0-9][a-z0-9._-]{0,62})/)?([a-z0-9][a-z0-9._-]{0,62})")
+
+
+@dataclass(frozen=True)
+class ReleaseName:
+    """What a release is called in an objective: by ``digest`` (or how it begins), or by an alias of a ``tenant`` (empty: the objective's
+    own) with its ``name``."""
+
+    digest: str = ""
+    tenant: str = ""
+    name: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> ReleaseName | None:
+        """What ``text`` means; None where it is no name of a release. Twelve hexadecimal digits or more are a digest."""
+        if _DIGEST.fullmatch(text):
+            return cls(digest=text)
+        alias = _ALIAS.fullmatch(text)
+        return cls(tenant=alias[1] or "", name=alias[2]) if alias else None

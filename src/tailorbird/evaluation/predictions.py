@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import Servable
@@ -14,9 +15,10 @@ from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
 from tailorbird.domain.retrieval import Entry
 from tailorbird.ports.engine import Engine, Generation, LabelScores
-from tailorbird.text.conversations import last_user_turn
+from tailorbird.text.conversations import last_user_turn, unfold_turns
 from tailorbird.text.label_decision import decide_label, without_priors
 from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 
 
 @dataclass(frozen=True)
@@ -75,56 +77,82 @@ def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
             yield rows[start : start + size], timed
 
 
-def _prompts(request: PredictionRequest, rows: Sequence[Row]) -> list[tuple[Message, ...]]:
-    contexts = _looked_up(request, rows)
-    return [messages_for_row(request.servable.prompt, row.text, context) for row, context in zip(rows, contexts, strict=True)]
+class _Asked(NamedTuple):
+    """A row, what was looked up for it (nothing where the servable looks nothing up), the answer that wrote the query, where one did, and
+    the milliseconds of looking up: of those asked at once, none has its entries before all have theirs."""
+
+    row: Row
+    found: Sequence[Entry] = ()
+    written: Generation | None = None
+    lookup_ms: float = 0.0
 
 
-def _looked_up(request: PredictionRequest, rows: Sequence[Row]) -> list[list[Entry]]:
-    """What the servable looks up for each row, of what anybody may read; nothing where it looks nothing up."""
+def _asked(request: PredictionRequest, rows: Sequence[Row]) -> list[_Asked]:
+    """Rows with what the servable looks up for each, of what anybody may read."""
     local = request.servable.retrieval
     if local is None:
-        return [[] for _ in rows]
-    found = request.engine.retrieve(
-        request.servable.id, [last_user_turn(row.text) for row in rows], frozenset({EVERYONE}), local.spec.count
-    )
-    return [[one.entry for one in each] for each in found]
+        return [_Asked(row) for row in rows]
+    queries, written = [last_user_turn(row.text) for row in rows], _written(request, rows) if local.spec.rewrite else {}
+    queries = [query_of(written[place].text, query) if place in written else query for place, query in enumerate(queries)]
+    started = time.perf_counter()
+    found = request.engine.retrieve(request.servable.id, queries, frozenset({EVERYONE}), local.spec.count)
+    took = _milliseconds_since(started)
+    return [
+        _Asked(row, [one.entry for one in each], written.get(place), took)
+        for place, (row, each) in enumerate(zip(rows, found, strict=True))
+    ]
+
+
+def _written(request: PredictionRequest, rows: Sequence[Row]) -> dict[int, Generation]:
+    """Queries that the model writes for conversations, by the place of the row; a message that is the only one stands alone already."""
+    prompts = {place: prompt for place, row in enumerate(rows) if (prompt := query_prompt(unfold_turns(row.text)))}
+    answers = request.engine.generate(request.servable.id, list(prompts.values()), SAMPLING) if prompts else []
+    return dict(zip(prompts, answers, strict=True))
+
+
+def _prompts(request: PredictionRequest, asked: Sequence[_Asked]) -> list[tuple[Message, ...]]:
+    return [messages_for_row(request.servable.prompt, one.row.text, one.found) for one in asked]
 
 
 def _classify(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
     prompt = request.servable.prompt
     started = time.perf_counter()
-    scores = request.engine.score(request.servable.id, _prompts(request, rows), prompt.answers)
+    asked = _asked(request, rows)
+    scores = request.engine.score(request.servable.id, _prompts(request, asked), prompt.answers)
     share = _milliseconds_since(started) / len(rows)
-    return [_chosen(row, prompt, score, share, timed) for row, score in zip(rows, scores, strict=True)]
+    return [_chosen(one, prompt, score, share, timed) for one, score in zip(asked, scores, strict=True)]
 
 
-def _chosen(row: Row, prompt: PromptSpec, score: LabelScores, share: float, timed: bool) -> Prediction:
+def _chosen(asked: _Asked, prompt: PromptSpec, score: LabelScores, share: float, timed: bool) -> Prediction:
     return Prediction(
-        item=row.id,
+        item=asked.row.id,
         answer=decide_label(prompt, score.log_probabilities).answer,
         log_probabilities=None if prompt.alone else dict(zip(prompt.answers, without_priors(prompt, score.log_probabilities), strict=True)),
         latency_ms=share,
-        request_ms=score.latency_ms if timed else None,
+        request_ms=asked.lookup_ms + score.latency_ms if timed else None,
         prompt_tokens=score.prompt_tokens,
     )
 
 
 def _generate(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> list[Prediction]:
     started = time.perf_counter()
-    answers = request.engine.generate(request.servable.id, _prompts(request, rows), request.sampling)
+    asked = _asked(request, rows)
+    answers = request.engine.generate(request.servable.id, _prompts(request, asked), request.sampling)
     share = _milliseconds_since(started) / len(rows)
-    return [_answered(row, answer, share, timed) for row, answer in zip(rows, answers, strict=True)]
+    return [_answered(one, answer, share, timed) for one, answer in zip(asked, answers, strict=True)]
 
 
-def _answered(row: Row, answer: Generation, share: float, timed: bool) -> Prediction:
+def _answered(asked: _Asked, answer: Generation, share: float, timed: bool) -> Prediction:
+    """A request takes the query that was written first, where one was, the look-up, and the answer."""
+    parts = [part for part in (asked.written, answer) if part is not None]
     return Prediction(
-        item=row.id,
+        item=asked.row.id,
         answer=answer.text,
+        passages=tuple(f"{entry.title} {entry.text}".strip() for entry in asked.found if not entry.target),
         latency_ms=share,
-        request_ms=answer.latency_ms if timed else None,
-        prompt_tokens=answer.prompt_tokens,
-        completion_tokens=answer.completion_tokens,
+        request_ms=asked.lookup_ms + sum(part.latency_ms for part in parts) if timed else None,
+        prompt_tokens=sum(part.prompt_tokens for part in parts),
+        completion_tokens=sum(part.completion_tokens for part in parts),
     )
 
 

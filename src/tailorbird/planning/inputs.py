@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.objective import Objective
-from tailorbird.domain.plan import Machine, PlannedComparison, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
+from tailorbird.domain.plan import Machine, PlannedComparison, PlannedRanker, Power, Prices, ShiftPower, TokenProfile, TrainingSettings
 from tailorbird.domain.timing import Calibration
 from tailorbird.domain.value import Digest
 
@@ -17,7 +17,8 @@ class PlanInputs:
     """Inputs of planning. ``tokens`` counts with the base model's tokenizer; ``machine`` carries measured rates;
     ``calibrations`` are timed steps of this machine, where there are any.
     ``encoder`` is the encoder that is installed, ``without_encoder`` why there is none, ``documents`` the number of the tenant's
-    documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared."""
+    documents, ``shift`` what the shifted part can prove, ``comparison`` in which metric candidates will be compared, ``ranker`` the release
+    that finds passages, where the objective names one."""
 
     objective: Objective
     objective_digest: Digest
@@ -35,6 +36,7 @@ class PlanInputs:
     shift: tuple[ShiftPower, ...] = ()
     comparison: PlannedComparison | None = None
     without_encoder: str = ""
+    ranker: PlannedRanker | None = None
 
     @property
     def encoder_tree(self) -> Digest | None:

@@ -14,8 +14,20 @@ from tailorbird.planning.feasibility import limit_of, refusal, too_large
 from tailorbird.planning.floor import planned_floor
 from tailorbird.planning.flops import adapter_parameters, backbone_parameters, steps_per_pass
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.lookup_cost import QUERY_TOKENS, SPREAD, encoder_rate
 from tailorbird.planning.memory import GIB, PROCESS_GIB
-from tailorbird.planning.rung_plans import few_shot, full, grounded_lora, grounding, larger_lora, lora, nearest, qlora, zero_shot
+from tailorbird.planning.rung_plans import (
+    few_shot,
+    full,
+    grounded_lora,
+    grounding,
+    larger_lora,
+    lora,
+    nearest,
+    qlora,
+    rewritten_grounding,
+    zero_shot,
+)
 from tailorbird.planning.setting_rules import RANKS, rank
 from tailorbird.planning.time_and_cost import energy_estimate, money_estimate
 from tailorbird.planning.traffic_cost import around, order_rungs
@@ -66,6 +78,7 @@ _MAKERS: tuple[tuple[RungKind, Callable[[PlanInputs], RungPlan]], ...] = (
     (RungKind.PROMPT, few_shot),
     (RungKind.NEAREST, nearest),
     (RungKind.GROUNDING, grounding),
+    (RungKind.GROUNDING, rewritten_grounding),
     (RungKind.LORA, lora),
     (RungKind.QLORA, qlora),
     (RungKind.GROUNDED_LORA, grounded_lora),
@@ -83,9 +96,12 @@ def _wanted(inputs: PlanInputs) -> list[RungPlan]:
 
 
 def _left_aside(inputs: PlanInputs, kind: RungKind, make: Callable[[PlanInputs], RungPlan]) -> bool:
-    """Passages without documents; a larger adapter where the objective lists rungs or says the rank, or the first one is the largest."""
+    """Passages without documents; rewritten queries where nobody asks for them; a larger adapter where the objective lists rungs or says
+    the rank, or the first one is the largest."""
     if kind in (RungKind.GROUNDING, RungKind.GROUNDED_LORA) and not inputs.documents and inputs.objective.ladder == "auto":
         return True
+    if make is rewritten_grounding:
+        return not inputs.objective.grounding.rewrite
     if make is not larger_lora:
         return False
     return inputs.objective.ladder != "auto" or inputs.objective.lora.rank != "auto" or rank(inputs)[0] == RANKS[-1]
@@ -121,10 +137,8 @@ def _order(inputs: PlanInputs) -> Reason:
 
 #: Epochs over questions, of which there are few, at most: the best weights are kept, and a run ends when none are better.
 EPOCHS = 8
-#: Tokens of a document that are read, and of a question; documents that a cross-encoder orders anew, and that it compares at once.
-DOCUMENT_TOKENS, QUERY_TOKENS, RERANKED, COMPARED = 200, 24, 50, 12
-#: Share of the matmul rate that encoders reach in fp32 on short texts.
-_RATE, _SPREAD = 0.3, (0.5, 2.5)
+#: Tokens of a document that are read; documents that a cross-encoder orders anew, and that it compares at once.
+DOCUMENT_TOKENS, RERANKED, COMPARED = 200, 50, 12
 #: Seconds of a search in itself, for each request and for each document among which it searches.
 _SEARCH_SECONDS, _SECONDS_A_DOCUMENT = 1e-3, 1e-7
 _FUSION = "Cormack, Clarke & Büttcher 2009"
@@ -200,7 +214,7 @@ def _planned(
 ) -> RungPlan:
     """``tokens`` are weighed by how often each meets a weight."""
     flops = tokens * backbone_parameters(inputs.base)
-    time = around(3.0 + flops / _rate(inputs), _SPREAD, "s")
+    time = around(3.0 + flops / encoder_rate(inputs), SPREAD, "s")
     trained = 0 if settings is None else adapter_parameters(inputs.base, settings.lora) if settings.lora else inputs.base.parameters
     return RungPlan(
         rung=kind,
@@ -210,17 +224,12 @@ def _planned(
         time=time,
         memory=_memory(inputs, trained),
         money=money_estimate(inputs, time),
-        flops=around(flops, _SPREAD, "FLOP"),
+        flops=around(flops, SPREAD, "FLOP"),
         energy=energy_estimate(inputs, time),
         serving_cost=_serving(inputs, kind, variant),
         encoder=inputs.base.digest,
         reasons=reasons,
     )
-
-
-def _rate(inputs: PlanInputs) -> float:
-    """FLOP/s of an encoder on this machine."""
-    return 1e9 * _RATE * (inputs.machine.fp32_gflops or 10.0 * inputs.machine.cores)
 
 
 def _serving(inputs: PlanInputs, kind: RungKind, variant: str) -> Estimate:
@@ -229,8 +238,8 @@ def _serving(inputs: PlanInputs, kind: RungKind, variant: str) -> Estimate:
     read = 0 if variant == "words" else QUERY_TOKENS * (1 if kind is RungKind.SEARCH else 2)
     read += RERANKED * (DOCUMENT_TOKENS + QUERY_TOKENS) if kind is RungKind.CROSS_ENCODER else 0
     searching = _SEARCH_SECONDS + _SECONDS_A_DOCUMENT * inputs.documents
-    seconds = searching + 2.0 * read * backbone_parameters(inputs.base) / _rate(inputs)
-    return money_estimate(inputs, around(1000 * seconds, _SPREAD, "s"))
+    seconds = searching + 2.0 * read * backbone_parameters(inputs.base) / encoder_rate(inputs)
+    return money_estimate(inputs, around(1000 * seconds, SPREAD, "s"))
 
 
 def _memory(inputs: PlanInputs, trained: int) -> Estimate:

@@ -12,9 +12,10 @@ from tailorbird.domain.plan import Estimate, LoraSettings, Reason, RungPlan, Tra
 from tailorbird.planning import setting_rules
 from tailorbird.planning.flops import adapter_parameters, steps_per_pass, training_flops
 from tailorbird.planning.inputs import PlanInputs
+from tailorbird.planning.lookup_cost import lookup_seconds
 from tailorbird.planning.memory import grown_memory, prompt_memory, training_memory
 from tailorbird.planning.time_and_cost import energy_estimate, loop_time, money_estimate, prompt_time, serving_estimate, training_time
-from tailorbird.planning.traffic_cost import around
+from tailorbird.planning.traffic_cost import around, total
 
 
 def zero_shot(inputs: PlanInputs) -> RungPlan:
@@ -33,23 +34,46 @@ def few_shot(inputs: PlanInputs) -> RungPlan:
 def nearest(inputs: PlanInputs) -> RungPlan:
     """For each text the training rows most like it."""
     shots, reason = setting_rules.nearest(inputs)
-    planned = _looking_up(inputs, shots, shots * setting_rules.demonstration_tokens(inputs), reason)
+    planned = _looking_up(inputs, shots, setting_rules.ways(inputs), shots * setting_rules.demonstration_tokens(inputs), reason)
     return planned.model_copy(update={"rung": RungKind.NEAREST, "encoder": inputs.encoder_tree})
 
 
 def grounding(inputs: PlanInputs) -> RungPlan:
     """For each text the passages of the tenant's documents most like it."""
     shots, reason = setting_rules.passages(inputs)
-    planned = _looking_up(inputs, shots, shots * setting_rules.PASSAGE_TOKENS, reason)
-    return planned.model_copy(update={"rung": RungKind.GROUNDING, "encoder": inputs.encoder_tree})
+    planned = _looking_up(inputs, shots, setting_rules.finder(inputs), shots * setting_rules.PASSAGE_TOKENS, reason)
+    return _by_ranker(inputs, planned.model_copy(update={"rung": RungKind.GROUNDING}), inputs.manifest.counts.dev)
+
+
+def rewritten_grounding(inputs: PlanInputs) -> RungPlan:
+    """The same, of a conversation found by its last message as the base model rewrites it: one more answer a request, priced as such."""
+    more, reason = setting_rules.rewriting(inputs)
+    planned = grounding(replace(inputs, tokens=more))
+    update = {"variant": f"{planned.variant}, query rewritten", "rewrite": True, "reasons": (*planned.reasons, reason)}
+    return planned.model_copy(update=update)
 
 
 def grounded_lora(inputs: PlanInputs) -> RungPlan:
     """An adapter that learns to use the passages."""
     shots, reason = setting_rules.passages(inputs)
     planned = _adapter(replace(inputs, tokens=setting_rules.with_passages(inputs, shots)), "lora", (reason,))
-    shown = f"{planned.variant}, {shots} passages by {setting_rules.ways(inputs)}"
-    return planned.model_copy(update={"rung": RungKind.GROUNDED_LORA, "variant": shown, "encoder": inputs.encoder_tree, "shots": shots})
+    shown = f"{planned.variant}, {shots} passages by {setting_rules.finder(inputs)}"
+    update = {"rung": RungKind.GROUNDED_LORA, "variant": shown, "shots": shots}
+    counts = inputs.manifest.counts
+    return _by_ranker(inputs, planned.model_copy(update=update), counts.train + counts.dev)
+
+
+def _by_ranker(inputs: PlanInputs, planned: RungPlan, queries: int) -> RungPlan:
+    """``planned`` with the encoder that finds its passages: the one that is installed, or that of the release which the objective names,
+    with what it takes to find those of ``queries`` and of 1,000 requests."""
+    ranker = inputs.ranker
+    if ranker is None:
+        return planned.model_copy(update={"encoder": inputs.encoder_tree})
+    time = total(planned.time, lookup_seconds(inputs, queries))
+    asked = money_estimate(inputs, lookup_seconds(inputs, 1000))
+    update = {"time": time, "money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time), "encoder": ranker.encoder}
+    serving = total(planned.serving_cost, asked) if planned.serving_cost else asked
+    return planned.model_copy(update=update | {"ranker": ranker, "serving_cost": serving})
 
 
 def larger_lora(inputs: PlanInputs) -> RungPlan:
@@ -102,13 +126,12 @@ def _prompting(inputs: PlanInputs, variant: str, shots: int, reason: Reason) -> 
     )
 
 
-def _looking_up(inputs: PlanInputs, entries: int, tokens: float, reason: Reason) -> RungPlan:
+def _looking_up(inputs: PlanInputs, entries: int, by: str, tokens: float, reason: Reason) -> RungPlan:
     """A prompt into which ``entries`` of ``tokens`` in all are looked up for each text."""
     time = prompt_time(inputs, 0, tokens)
     update = {"shots": entries, "time": time, "serving_cost": serving_estimate(inputs, 0, tokens)}
     costs = {"money": money_estimate(inputs, time), "energy": energy_estimate(inputs, time), "memory": prompt_memory(inputs, entries)}
-    planned = _prompting(inputs, f"{entries} by {setting_rules.ways(inputs)}", 0, reason)
-    return planned.model_copy(update=update | costs)
+    return _prompting(inputs, f"{entries} by {by}", 0, reason).model_copy(update=update | costs)
 
 
 def _training(inputs: PlanInputs, variant: str, settings: TrainingSettings, reasons: tuple[Reason, ...]) -> RungPlan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.objective import TaskKind, TrainingWishes
 from tailorbird.domain.plan import Reason, TokenProfile, TrainingSettings
 from tailorbird.planning.flops import parameters_per_rank, steps_per_pass
@@ -217,6 +218,11 @@ def ways(inputs: PlanInputs) -> str:
     return "words and meaning" if inputs.encoder else "words"
 
 
+def finder(inputs: PlanInputs) -> str:
+    """What finds passages, as people read it: the objective of the released ranking where one is named."""
+    return inputs.ranker.objective if inputs.ranker else ways(inputs)
+
+
 def nearest(inputs: PlanInputs) -> tuple[int, Reason]:
     """Up to 8 training rows, as many as the context holds."""
     room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
@@ -230,8 +236,23 @@ def passages(inputs: PlanInputs) -> tuple[int, Reason]:
     """Three passages of the tenant's documents, as many as the context holds; 0 without documents."""
     room = inputs.base.context - longest_prompt(inputs) - inputs.tokens.target_max
     fitting = max(0, min(PASSAGES if inputs.documents else 0, room // PASSAGE_TOKENS))
-    text = f"{fitting} passages of {inputs.documents:,} documents for each text, by {ways(inputs)}, each only for those who may read it"
+    by = finder(inputs)
+    if ranker := inputs.ranker:
+        by = f"release {short(ranker.release)} of {ranker.objective} ({ranker.made}), as the objective asks"
+    text = f"{fitting} passages of {inputs.documents:,} documents for each text, by {by}, each only for those who may read it"
     return fitting, Reason(rule="grounding", text=text, source="Lewis et al. 2020, arXiv 2005.11401; Cormack et al. 2009 (fusion)")
+
+
+#: Tokens of a rewritten query, about.
+QUERY_TOKENS = 24
+
+
+def rewriting(inputs: PlanInputs) -> tuple[TokenProfile, Reason]:
+    """The rows' lengths with a query that is written before the answer, and why it is tried: no evidence, no rewriting."""
+    tokens, text = inputs.tokens, "the base model rewrites the last message of a conversation as a question that stands alone"
+    longer = {"prompt_mean": 2 * tokens.prompt_mean, "target_mean": tokens.target_mean + QUERY_TOKENS}
+    why = f"{text}; it costs one more answer a request, and is taken only where it is measured to be better by more than the margin"
+    return tokens.model_copy(update=longer), Reason(rule="rewrite", text=why, source="Elgohary et al. 2019, CANARD")
 
 
 def with_passages(inputs: PlanInputs, count: int) -> TokenProfile:

@@ -177,10 +177,20 @@ def provenance(
         ("objective", digest_of(objective)),
         ("data snapshot", digest_of(manifest)),
         *model,
+        *_looked_up(candidate),
         ("candidate", digest_of(candidate)),
         ("seed", str(candidate.seed)),
     ]
     return f"## Provenance\n\n{markdown_table(('what', 'digest'), rows)}"
+
+
+def _looked_up(candidate: Candidate) -> list[tuple[str, str]]:
+    """The index of what is looked up, and the release that lent the encoder which finds it."""
+    retrieval = candidate.retrieval
+    if retrieval is None:
+        return []
+    lent = [("passages found by the encoder of release", retrieval.release)] if retrieval.release else []
+    return [("index", retrieval.index), *lent]
 
 
 def in_order(evidence: Evidence, objective: Objective) -> list[Metric]:

@@ -24,7 +24,8 @@ Part = tuple[str, list[str]]
 
 
 class Explanation(Value):
-    """A request and all that it stands on. Without ``release`` nothing answered it, and the rest is absent."""
+    """A request and all that it stands on. Without ``release`` nothing answered it, and the rest is absent. ``ranker`` is the release whose
+    encoder finds its passages, where it has one."""
 
     request: RequestRow
     release: Release | None = None
@@ -35,6 +36,7 @@ class Explanation(Value):
     plan: Plan | None = None
     ladder: Ladder | None = None
     events: tuple[LogEntry, ...] = ()
+    ranker: Release | None = None
 
 
 def explanation(found: Explanation) -> str:
@@ -55,7 +57,13 @@ def _marked(lines: list[str]) -> Iterator[tuple[bool, str]]:
 
 def _parts(found: Explanation) -> list[Part]:
     """All parts that have something to say."""
-    parts = [("request", _request(found.request)), ("release", _release(found)), ("goal", _goal(found)), ("chosen", _chosen(found))]
+    parts = [
+        ("request", _request(found.request)),
+        ("release", _release(found)),
+        ("passages", _passages(found)),
+        ("goal", _goal(found)),
+        ("chosen", _chosen(found)),
+    ]
     parts += [
         ("gate", _gate(found)),
         ("evidence", _evidence(found)),
@@ -80,6 +88,20 @@ def _release(found: Explanation) -> list[str]:
     content, state = found.release.content, found.release.state.value
     made_from = "a classical model" if content.floor else f"on {content.base_model_name} ({short(content.base_model)})"
     return [found.release.digest, f"{content.rung.value}{', ' if content.floor else ' '}{made_from}, now {state}"]
+
+
+def _passages(found: Explanation) -> list[str]:
+    """Where the passages of an answer are from, and what finds them."""
+    retrieval = found.release.content.retrieval if found.release else None
+    if retrieval is None or retrieval.what != "passages":
+        return []
+    rewritten = ", of a conversation by its last message as the base model rewrites it" if retrieval.rewrite else ""
+    lines = [f"{retrieval.count} of index {short(retrieval.index)}, by {' and '.join(retrieval.ways)}{rewritten}"]
+    if (ranker := found.ranker) is None:
+        return lines
+    content, approved = ranker.content, [" ".join(decision_text(approval)) for approval in ranker.approvals]
+    by = f"{content.rung.value} on {content.base_model_name}, now {ranker.state.value}"
+    return [*lines, f"found by the encoder of {content.tenant}/{content.objective_name}, release {ranker.digest}: {by}", *approved]
 
 
 def _goal(found: Explanation) -> list[str]:

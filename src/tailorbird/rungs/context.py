@@ -28,7 +28,8 @@ class RungContext:
 
     A rung learns and chooses from ``train`` only; ``dev`` is where its candidate will be measured, and is here for rungs that must
     know what they may not show. ``documents`` are the tenant's, ``encoder_folder`` the encoder that the plan names. ``trainer``,
-    ``engine`` and ``encoder`` open on first use. ``fork`` names the run whose training may be gone on with.
+    ``engine`` and ``encoder`` open on first use. ``indexes`` is a folder of the tenant that remembers which indexes are stored. ``fork``
+    names the run whose training may be gone on with.
     """
 
     objective: Objective
@@ -47,6 +48,7 @@ class RungContext:
     engine: Callable[[], Engine]
     artifacts: ArtifactStore
     workspace: Path
+    indexes: Path
     report: Callable[[TrainingProgress], None]
     progress: Callable[[str], None]
     fork: str = ""

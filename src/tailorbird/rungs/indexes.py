@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tailorbird.crypto.canonical_json import canonical_json
 from tailorbird.domain.dataset import EVERYONE, Row
 from tailorbird.domain.deployment import LocalRetrieval
+from tailorbird.domain.errors import Corrupt, NotFound
 from tailorbird.domain.retrieval import Entry, Retrieval
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
@@ -29,7 +33,39 @@ def ways_of(context: RungContext) -> Ways:
 
 
 def make_index(context: RungContext, entries: Sequence[Entry]) -> Digest:
-    """Stores an index of ``entries``, with their vectors where the plan names an encoder."""
+    """The stored index of ``entries``, with their vectors where the plan names an encoder.
+
+    Equal entries and an equal encoder give an equal index, so it is made once: what was stored is kept by what it was made of, for all
+    rungs, base models and runs of the tenant. One whose bytes are gone is made anew.
+    """
+    kept = context.indexes / f"{_made_of(context, entries)}.txt"
+    if (known := _known(context, kept)) is not None:
+        return known
+    stored = _stored(context, entries)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    new = kept.with_suffix(f".{os.getpid()}.part")
+    new.write_text(stored, encoding="ascii")
+    new.replace(kept)
+    return stored
+
+
+def _known(context: RungContext, kept: Path) -> Digest | None:
+    """The index that ``kept`` remembers, where it is whole. It is put again, which is free, so that it counts as this step's work too."""
+    try:
+        return context.artifacts.put_tree(context.artifacts.get_tree(kept.read_text(encoding="ascii")))
+    except (FileNotFoundError, NotFound, Corrupt):
+        return None
+
+
+def _made_of(context: RungContext, entries: Sequence[Entry]) -> str:
+    """Name of what an index is made of, without words: entries in their order, and the encoder that reads them."""
+    hashed = hashlib.sha256(f"{context.plan.encoder}\n".encode())
+    for entry in entries:
+        hashed.update(canonical_json(entry) + b"\n")
+    return hashed.hexdigest()
+
+
+def _stored(context: RungContext, entries: Sequence[Entry]) -> Digest:
     vectors = None
     if context.encoder_folder is not None:
         context.progress(f"reading {len(entries)} entries for the index")
@@ -54,9 +90,23 @@ def as_passages(context: RungContext) -> list[Entry]:
 
 
 def retrieval_of(context: RungContext, what: Literal["examples", "passages"], entries: Sequence[Entry]) -> Retrieval:
-    """The retrieval of a rung that shows ``plan.shots`` entries beside the text."""
-    index = make_index(context, entries)
-    return Retrieval(what=what, ways=ways_of(context), count=context.plan.shots, index=index, encoder=context.plan.encoder)
+    """The retrieval of a rung that shows ``plan.shots`` entries beside the text: as the release finds them that the plan names, else by
+    words and by vectors where there is an encoder."""
+    plan, index = context.plan, make_index(context, entries)
+    if plan.ranker is None:
+        return Retrieval(what=what, ways=ways_of(context), count=plan.shots, index=index, encoder=plan.encoder, rewrite=plan.rewrite)
+    return Retrieval(
+        what=what,
+        ways=plan.ranker.ways,
+        count=plan.shots,
+        index=index,
+        encoder=plan.ranker.encoder,
+        tuned=plan.ranker.tuned,
+        reranker=plan.ranker.reranker,
+        depth=plan.ranker.depth,
+        release=plan.ranker.release,
+        rewrite=plan.rewrite,
+    )
 
 
 def local_retrieval(spec: Retrieval, store: ArtifactStore) -> LocalRetrieval:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tailorbird.domain.dataset import EVERYONE
 from tailorbird.domain.errors import InvalidInput, NotFound, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message, PromptSpec, Sampling
-from tailorbird.domain.retrieval import Entry
+from tailorbird.domain.retrieval import Entry, RetrievedEntry
 from tailorbird.domain.value import Value
 from tailorbird.ports.engine import EngineDriver, TokenLogprob
 from tailorbird.serving.alias_routes import AliasRoutes, TrafficArm
 from tailorbird.text.label_decision import decide_label, is_referred
 from tailorbird.text.prompt_rendering import messages_for
+from tailorbird.text.standalone_query import SAMPLING, query_of, query_prompt
 
 
 class RankedDocument(Value):
@@ -31,7 +32,8 @@ class AnswerPiece(Value):
 
     ``prompt_tokens`` and ``completion_tokens`` count as the engine does; a label is scored, not generated, so it has no completion tokens.
     ``cached_tokens`` of those read were known from an earlier request of the tenant. ``referred`` says that the release is not sure enough
-    of the label: a person should look at it.
+    of the label: a person should look at it. ``passages`` are those that the answer was given, best first, and all of them such as its
+    asker may read.
     """
 
     text: str
@@ -44,10 +46,19 @@ class AnswerPiece(Value):
     cached_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
+    passages: tuple[RankedDocument, ...] = ()
 
 
 #: Documents of an answer, at most.
 MOST_DOCUMENTS = 100
+
+
+class _Query(NamedTuple):
+    """What is looked up for an answer, and the tokens that writing it took."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
 
 
 class AnswerService:
@@ -115,43 +126,69 @@ class AnswerService:
     async def _ranking(self, arm: TrafficArm, text: str, most: int, readable: frozenset[str]) -> AnswerPiece:
         """Documents in order, of those that may be read: one a line by its id, and their scores."""
         found = await self._driver.retrieve(arm.release, text, readable, min(most, MOST_DOCUMENTS))
-        ranking = tuple(RankedDocument(id=one.entry.id, title=one.entry.title, score=one.score) for one in found)
+        ranking = tuple(map(_named, found))
         return AnswerPiece(text="\n".join(one.id for one in ranking), finish_reason="stop", ranking=ranking)
 
     async def _label(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> AnswerPiece:
         text = last_user_text(messages)
-        asked = messages_for(arm.prompt, text, await self._context(arm, text, groups))
+        found = await self._found(arm, text, groups)
+        asked = messages_for(arm.prompt, text, [one.entry for one in found])
         scores = await self._driver.score(arm.release, asked, arm.prompt.answers, groups)
-        found = decide_label(arm.prompt, scores.log_probabilities)
+        decided = decide_label(arm.prompt, scores.log_probabilities)
         return AnswerPiece(
-            text=found.answer,
+            text=decided.answer,
             finish_reason="stop",
             prompt_tokens=scores.prompt_tokens,
-            probabilities=found.probabilities,
-            referred=is_referred(found, arm.refer_below),
+            probabilities=decided.probabilities,
+            referred=is_referred(decided, arm.refer_below),
+            passages=_quoted(found),
         )
 
     async def _text(
         self, arm: TrafficArm, messages: Sequence[Message], sampling: Sampling, groups: frozenset[str]
     ) -> AsyncGenerator[AnswerPiece, None]:
-        asked = conversation_for(arm.prompt, messages, await self._context(arm, last_user_text(messages), groups))
+        query = await self._query(arm, messages, groups)
+        found = await self._found(arm, query.text, groups)
+        asked = conversation_for(arm.prompt, messages, [one.entry for one in found])
         async with aclosing(self._driver.stream(arm.release, asked, sampling, groups)) as chunks:
             async for chunk in chunks:
+                ends = chunk.finish_reason is not None
                 yield AnswerPiece(
                     text=chunk.text,
                     finish_reason=chunk.finish_reason,
-                    prompt_tokens=chunk.prompt_tokens,
-                    completion_tokens=chunk.completion_tokens,
+                    prompt_tokens=chunk.prompt_tokens + (query.prompt_tokens if ends else 0),
+                    completion_tokens=chunk.completion_tokens + (query.completion_tokens if ends else 0),
                     cached_tokens=chunk.cached_tokens,
                     logprobs=chunk.logprobs,
+                    passages=_quoted(found) if ends else (),
                 )
 
-    async def _context(self, arm: TrafficArm, text: str, groups: frozenset[str]) -> list[Entry]:
+    async def _query(self, arm: TrafficArm, messages: Sequence[Message], groups: frozenset[str]) -> _Query:
+        """What is looked up for a conversation: its last message, or that as the release's base model rewrites it."""
+        last = last_user_text(messages)
+        asked = query_prompt(messages) if arm.retrieval is not None and arm.retrieval.rewrite else None
+        if asked is None:
+            return _Query(last)
+        written, read, wrote = "", 0, 0
+        async with aclosing(self._driver.stream(arm.release, asked, SAMPLING, groups)) as chunks:
+            async for chunk in chunks:
+                written, read, wrote = written + chunk.text, read + chunk.prompt_tokens, wrote + chunk.completion_tokens
+        return _Query(query_of(written, last), read, wrote)
+
+    async def _found(self, arm: TrafficArm, text: str, groups: frozenset[str]) -> list[RetrievedEntry]:
         """What the release looks up for the text, of what somebody in ``groups`` may read, or everybody."""
         if arm.retrieval is None:
             return []
-        found = await self._driver.retrieve(arm.release, text, groups | {EVERYONE}, arm.retrieval.count)
-        return [one.entry for one in found]
+        return await self._driver.retrieve(arm.release, text, groups | {EVERYONE}, arm.retrieval.count)
+
+
+def _named(found: RetrievedEntry) -> RankedDocument:
+    return RankedDocument(id=found.entry.id, title=found.entry.title, score=found.score)
+
+
+def _quoted(found: Sequence[RetrievedEntry]) -> tuple[RankedDocument, ...]:
+    """Passages that stood in the prompt; rows shown as examples have no name that callers know."""
+    return tuple(_named(one) for one in found if not one.entry.target)
 
 
 def last_user_text(messages: Sequence[Message]) -> str:

@@ -125,7 +125,7 @@ class SearchIndex:
 
     def find(self, question: str, vectors: Sequence[NDArray[np.float32]], groups: frozenset[str], count: int) -> list[RetrievedEntry]:
         """At most ``count`` entries that somebody in ``groups`` may read: by the words of ``question`` unless it is empty, and by each of
-        its ``vectors``; what several ways find is fused."""
+        its ``vectors``; what several ways find is fused. Raises ModelInvalid (``encoder_width``) for vectors of another model."""
         readable = np.array([place for place, entry in enumerate(self.entries) if self._may_read(entry, groups)], dtype=np.int64)
         ways = [scores[readable] for scores in self._scored(question, vectors)]
         if not len(readable) or not ways:
@@ -136,8 +136,18 @@ class SearchIndex:
 
     def _scored(self, question: str, vectors: Sequence[NDArray[np.float32]]) -> list[Scores]:
         by_words = [self._words.scores(question)] if question else []
-        by_vectors = [(self.vectors @ vector).astype(np.float64) for vector in vectors] if self.vectors is not None else []
+        by_vectors = [self._products(self.vectors, vector) for vector in vectors] if self.vectors is not None else []
         return by_words + by_vectors
+
+    @staticmethod
+    def _products(held: NDArray[np.float32], asked: NDArray[np.float32]) -> Scores:
+        if asked.shape != held.shape[1:]:
+            raise ModelInvalid(
+                f"the index holds vectors of {held.shape[1]} numbers, and the encoder makes vectors of {asked.shape[0]}",
+                "adapt again: index and encoder are of two models",
+                code="encoder_width",
+            )
+        return (held @ asked).astype(np.float64)
 
     @staticmethod
     def _may_read(entry: Entry, groups: frozenset[str]) -> bool:

@@ -116,6 +116,10 @@ class Dependencies:
         """Where it is kept, by objective, what a tenant's earlier curations found, without words: it can be made again at any time."""
         return self.workspace / "curations" / tenant
 
+    def indexes(self, tenant: str) -> Path:
+        """Where a tenant's stored indexes are remembered, by what they were made of, without words."""
+        return self.workspace / "indexes" / tenant
+
 
 @dataclass(frozen=True)
 class Actor:

@@ -240,10 +240,10 @@ def _forget(store: ErasableStore, theirs: set[Digest], kept: set[Digest]) -> int
 
 
 def _files_of(deps: Dependencies, name: str) -> list[str]:
-    """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations keep."""
+    """Places in the workspace that are the tenant's: its keys, the folders of its runs, what its curations and indexes keep."""
     with deps.ledger.work(name, write=False) as work:
         runs = [f"runs/{run.id}" for run in work.runs.all()]
-    return [f"keys/{name}", f"curations/{name}", *runs]
+    return [f"keys/{name}", f"curations/{name}", f"indexes/{name}", *runs]
 
 
 def _delete(deps: Dependencies, place: str) -> int:

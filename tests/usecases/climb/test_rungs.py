@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import pytest
-import yaml
 
+from support.ranking import EncoderReader, WideReader, write_ranking
 from support.usecases import NO_REFERRAL, VIEWER, write_objective
 from tailorbird.domain.errors import Conflict, Exhausted, Forbidden
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import RiskTier
 from tailorbird.ports.trainer import ReportProgress, TrainedModel, TrainingJob
-from tailorbird.testing import MemoryEncoder, MemoryModelReader, MemoryTrainer
+from tailorbird.testing import MemoryEncoder, MemoryTrainer
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.climb.timing import accuracy
 from tailorbird.usecases.identities import act_as
@@ -25,67 +23,12 @@ from tailorbird.usecases.runs.submit import adapt, plan
 from tailorbird.usecases.runs.what_if import PlanChange, replan
 from tailorbird.usecases.steps import rung_approval
 
-TOPICS = ("wing", "engine", "cabin", "fuel")
-
-
-class EncoderReader(MemoryModelReader):
-    """Reads every source as a toy encoder."""
-
-    def convert(self, source: Path, target: Path) -> None:
-        super().convert(source, target)
-        config = json.loads((target / "config.json").read_text()) | {"model_type": "bert"}
-        (target / "config.json").write_text(json.dumps(config))
-        (target / "chat_template.jinja").unlink()
-
-
-class WideReader(MemoryModelReader):
-    """Reads every source as a toy model whose context holds passages."""
-
-    def convert(self, source: Path, target: Path) -> None:
-        super().convert(source, target)
-        config = json.loads((target / "config.json").read_text()) | {"max_position_embeddings": 4096}
-        (target / "config.json").write_text(json.dumps(config))
-
 
 class BreakingTrainer(MemoryTrainer):
     """Breaks off with an error that is not ours."""
 
     def train(self, job: TrainingJob, report: ReportProgress) -> TrainedModel:
         raise ZeroDivisionError("a row's text could stand here")
-
-
-def _word(number: int) -> str:
-    """Words that no other query has, so that no two of them are near-duplicates, which would all be in one split."""
-    return "".join(Random(number).sample("abcdefghijklmnopqrstuvwxyz", 12))
-
-
-def write_ranking(folder: Path) -> Path:
-    """Queries of which each is answered by the document that bears its number."""
-    folder.mkdir()
-    (folder / "base").mkdir()
-    MemoryModelReader().convert(folder, folder / "base")
-    with (folder / "queries.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["text", "label"])
-        for number in range(400):
-            words = f"{_word(number)} {_word(number + 400)}"
-            writer.writerow([f"{words}: does the {TOPICS[number % 4]} part w{number} work", f"d{number}"])
-    documents = [{"id": f"d{n}", "text": f"The {TOPICS[n % 4]} part w{n} works like this."} for n in range(400)]
-    (folder / "documents.jsonl").write_text("".join(json.dumps(one) + "\n" for one in documents))
-    origin = {"origin": "written for this test", "license": "Apache-2.0"}
-    content = {
-        "name": "search",
-        "tenant": "acme",
-        "business": {"goal": "Find.", "owner": "support", "risk": "limited"},
-        "task": {"kind": "rank", "instruction": "Rank the documents."},
-        "data": [{"path": "queries.csv", "source": origin}],
-        "documents": [{"path": "documents.jsonl", "source": origin}],
-        "base_model": "base",
-        "kpis": [{"metric": "ndcg@10", "target": 0.7}],
-    }
-    path = folder / "objective.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
 
 
 def climbed(deps: Dependencies, actor: Actor, path: Path) -> RunReport:

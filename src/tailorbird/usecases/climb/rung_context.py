@@ -33,6 +33,7 @@ def context_of(context: StepContext, rung: RungPlan, base: BaseModelRef) -> rung
         engine=context.deps.engine,
         artifacts=context.deps.artifacts,
         workspace=context.folder / transitions.make_step(rung).replace(" ", "-"),
+        indexes=context.deps.indexes(context.run.tenant),
         fork=source_of(context.folder),
         report=progress.training,
         progress=progress.tell,

@@ -10,7 +10,7 @@ from tailorbird.crypto.canonical_json import digest_of
 from tailorbird.domain.base_model import BaseModelRef
 from tailorbird.domain.dataset import SnapshotManifest
 from tailorbird.domain.errors import Exhausted, Unavailable
-from tailorbird.domain.plan import Machine, Plan, ShiftPower
+from tailorbird.domain.plan import Machine, Plan, PlannedRanker, ShiftPower
 from tailorbird.domain.timing import Calibration
 from tailorbird.objective import check_labels, check_origins, check_power, check_shift_power
 from tailorbird.ports.ledger import UnitOfWork
@@ -21,6 +21,7 @@ from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
 from tailorbird.usecases.climb.provability import check_provable
 from tailorbird.usecases.climb.timing import known_timings, time_steps
+from tailorbird.usecases.released_ranker import demand_one_width, find_ranker, planned_ranker
 from tailorbird.usecases.snapshots.amendments import amendments_of, manifests_of
 from tailorbird.usecases.steps import transitions
 from tailorbird.usecases.steps.step_context import StepContext, StepOutcome
@@ -80,6 +81,8 @@ def make_plan(context: StepContext) -> StepOutcome:
     for finding in plan.findings:
         context.progress.tell(f"{finding.severity.value} [{finding.code}]: {finding.what}: {finding.remedy}")
     facts: Facts = {"rungs": len(plan.rungs), "left_out": len(plan.left_out), "findings": len(plan.findings), "timed": len(timed)}
+    if ranker := next((rung.ranker for rung in plan.rungs if rung.ranker), None):
+        facts |= {"encoder_of": ranker.release}
 
     def keep(work: UnitOfWork) -> None:
         for value in (*refs.values(), *timed):
@@ -122,6 +125,7 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
     dev_power, test_power = check_power(context.file, context.manifest, groups_of(context, context.manifest))
     shift = _power_on_shifted(context, context.manifest)
     machine, (encoder, without_encoder), comparison = _machine(context), base_candidates.encoder_for(context), comparison_of(context)
+    ranker = _ranker(context)
 
     def inputs_of(base: BaseModelRef) -> planning.PlanInputs:
         return planning.PlanInputs(
@@ -141,12 +145,23 @@ def offers_of(context: StepContext) -> tuple[planning.BaseOffer, ...]:
             without_encoder=without_encoder,
             documents=len(context.documents),
             comparison=comparison,
+            ranker=ranker,
         )
 
     offers = base_candidates.offered(context, machine, inputs_of)
     if not base_candidates.refs_of(offers):
         raise _no_rung(context, "; ".join(f"{offer.label}: {offer.out}" for offer in offers))
     return offers
+
+
+def _ranker(context: StepContext) -> PlannedRanker | None:
+    """The release that finds passages, where the objective names one. Raises as ``find_ranker`` and ``demand_one_width``."""
+    with context.deps.ledger.work(context.run.tenant, write=False) as work:
+        found = find_ranker(work, context.file)
+        ranker = planned_ranker(work, found) if found else None
+    if ranker is not None:
+        demand_one_width(context.deps, ranker)
+    return ranker
 
 
 def _with_timings(offer: planning.BaseOffer, timed: tuple[Calibration, ...]) -> planning.BaseOffer:

@@ -27,6 +27,7 @@ from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.text.pseudonyms import pseudonym
 from tailorbird.usecases.audit_events import Facts, permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies
+from tailorbird.usecases.erasure.kept_indexes import kept_indexes
 from tailorbird.usecases.erasure.lineage import Found, Lineage, SubjectData, held_by, reach_of, trace, with_ancestors
 from tailorbird.usecases.erasure.obligations import due_still, duties_of, purged, unused_indexes, unused_prompts
 from tailorbird.usecases.erasure.request_erasure import Reasons, find_words, forget_words, quotes_of
@@ -95,7 +96,8 @@ def _erase(deps: Dependencies, actor: Actor, subject: str) -> Erasure:
         asked = _write_certificate(deps, actor, asked, theirs, rewritten, secret)
     for digest in show_certificate(deps, actor, asked.id).certificate.purged:
         deps.artifacts.destroy(digest)
-    shutil.rmtree(deps.curations(actor.tenant), ignore_errors=True)
+    for folder in (deps.curations(actor.tenant), deps.indexes(actor.tenant)):
+        shutil.rmtree(folder, ignore_errors=True)
     with deps.ledger.work(actor.tenant, write=False) as work:
         runs = [run.id for run in work.runs.all()]
     for run in runs:
@@ -230,6 +232,7 @@ def _write_certificate(
 ) -> Erasure:
     """One transaction: what was found, what is to be done by whom, what is destroyed next; open runs over the old rows end, words go."""
     now, found = deps.clock.now(), theirs.found
+    kept = kept_indexes(deps, actor.tenant, found)
     with deps.ledger.work(actor.tenant) as work:
         lineage = with_ancestors(found, manifests_of(work))
         traced = trace(work, lineage)
@@ -237,6 +240,7 @@ def _write_certificate(
         news = [work.records.get(SnapshotManifest, one.new) for one in rewritten]
         forgotten = unused_prompts(work, traced.demonstrated | theirs.left)
         doomed = purged(work, deps.artifacts, found, news, traced) | theirs.left - set(forgotten)
+        doomed |= unused_indexes(work, deps.artifacts, kept)
         certificate = Certificate(
             erasure=asked.id,
             tenant=actor.tenant,
@@ -292,7 +296,8 @@ def _duties(work: UnitOfWork, new: tuple[Obligation, ...], earlier: Certificate 
 
 
 def _end_open_runs(work: UnitOfWork, traced: Lineage) -> None:
-    """A run over rows that are being destroyed cannot go on; the next adapt is another run, over the new snapshot."""
-    for run in traced.runs:
+    """A run over rows that are being destroyed cannot go on, nor one that would carry on an encoder which learned them; the next adapt is
+    another run, over the new snapshot."""
+    for run in (*traced.runs, *traced.waiting):
         if run.state not in (*FINISHED, RunState.CANCELLED):
             work.runs.set_state(run.id, RunState.CANCELLED)

@@ -13,8 +13,9 @@ from tailorbird.domain.deployment import Alias
 from tailorbird.domain.erasure import ErasureReach
 from tailorbird.domain.evidence import Evidence
 from tailorbird.domain.ladder import Candidate, Making, Measured
+from tailorbird.domain.plan import Plan
 from tailorbird.domain.release import Release, ReleaseState
-from tailorbird.domain.run import Run, Step
+from tailorbird.domain.run import FINISHED, Run, RunState, Step
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore
 from tailorbird.ports.ledger import UnitOfWork
@@ -69,7 +70,8 @@ _ROLLOUTS = 1000
 class Lineage:
     """``learned`` are candidates that hold something of the rows or documents: weights, an adapter or an encoder that learned them, a
     prompt or an index that shows them. ``shown`` are those of ``learned`` that hold the very text; ``demonstrated`` those whose prompt
-    does."""
+    does. ``borrowing`` are releases of other objectives that find passages by an encoder which learned, ``waiting`` open runs whose plan
+    would make such a release."""
 
     runs: list[Run] = field(default_factory=list)
     candidates: dict[Digest, Candidate] = field(default_factory=dict)
@@ -77,12 +79,19 @@ class Lineage:
     shown: set[Digest] = field(default_factory=set)
     demonstrated: set[Digest] = field(default_factory=set)
     releases: list[Release] = field(default_factory=list)
+    borrowing: list[Release] = field(default_factory=list)
+    waiting: list[Run] = field(default_factory=list)
     evidence: set[Digest] = field(default_factory=set)
 
     @property
     def indexes(self) -> set[Digest]:
         """Trees of entries among which are the person's."""
         return {found.retrieval.index for digest in self.shown if (found := self.candidates[digest]).retrieval}
+
+    @property
+    def parts(self) -> set[Digest]:
+        """Trees of what learned: adapters, weights, floors, encoders."""
+        return {part for digest in self.learned for part in _learned_parts(self.candidates[digest])}
 
 
 def trace(work: UnitOfWork, found: Found) -> Lineage:
@@ -96,22 +105,38 @@ def trace(work: UnitOfWork, found: Found) -> Lineage:
             for digest, candidate in _candidates(work, steps):
                 _classify(traced, digest, candidate, texts, found[snapshot])
     traced.releases = [release for release in work.releases.all() if release.content.snapshot in found]
+    _trace_borrowed(work, traced)
     evidence = [work.records.get(Evidence, digest) for digest in _evidence_of(work, traced)]
     traced.evidence = {items for each in evidence for items in (each.items, each.shifted) if items}
     return traced
 
 
+def _trace_borrowed(work: UnitOfWork, traced: Lineage) -> None:
+    """Follows an encoder that learned to where ``grounding`` took it: it goes on knowing the rows there."""
+    parts, known = traced.parts, {release.digest for release in traced.releases}
+    for release in work.releases.all():
+        looked_up = release.content.retrieval
+        if release.digest not in known and looked_up and looked_up.release and parts & {looked_up.tuned, looked_up.reranker}:
+            traced.borrowing.append(release)
+    for run in work.runs.all():
+        if run.state in (*FINISHED, RunState.CANCELLED):
+            continue
+        plan = next((step.result for step in work.steps.of(run.id) if step.name == transitions.PLAN and step.result), None)
+        rungs = work.records.get(Plan, plan).rungs if plan else ()
+        if any(rung.ranker and parts & {rung.ranker.tuned, rung.ranker.reranker} for rung in rungs):
+            traced.waiting.append(run)
+
+
 def reach_of(work: UnitOfWork, found: Found, traced: Lineage, now: datetime) -> ErasureReach:
     """The same as names and counts, for the certificate. Requests are those that the reached releases ever answered."""
-    releases = {release.digest for release in traced.releases}
-    made = {part for digest in traced.learned for part in _learned_parts(traced.candidates[digest])}
+    releases = {release.digest for release in (*traced.releases, *traced.borrowing)}
     documents = {document.id: document for held in found.values() for document in held.documents}
     rollouts = [rollout for rollout in work.rollouts.latest(_ROLLOUTS) if releases & {rollout.candidate, rollout.incumbent}]
     return ErasureReach(
         snapshots=tuple(sorted(found)),
         runs=tuple(sorted(run.id for run in traced.runs)),
         candidates=tuple(sorted(traced.candidates)),
-        adapters=tuple(sorted(made)),
+        adapters=tuple(sorted(traced.parts)),
         prompts=tuple(sorted(traced.demonstrated)),
         indexes=tuple(sorted(traced.indexes)),
         releases=tuple(sorted(releases)),
@@ -136,9 +161,9 @@ def _deployed(alias: Alias) -> set[Digest]:
 
 
 def _learned_parts(candidate: Candidate) -> list[Digest]:
-    """Trees of what learned: an adapter, weights, a floor, encoders."""
+    """Trees of what learned: an adapter, weights, a floor, encoders. Those that a release lent learned from that release's rows."""
     looked_up = candidate.retrieval
-    encoders = (looked_up.tuned, looked_up.reranker) if looked_up else ()
+    encoders = (looked_up.tuned, looked_up.reranker) if looked_up and looked_up.release is None else ()
     return [part for part in (candidate.adapter, candidate.weights, candidate.floor, *encoders) if part]
 
 

@@ -91,6 +91,13 @@ def _releases(traced: Lineage, today: date) -> Iterator[Obligation]:
                 due=today + timedelta(days=LEARNED_DAYS),
                 why=f"it learned from the person's rows ({alias}); adapt again, release that, and let this one go",
             )
+    for release in traced.borrowing:
+        if release.state not in ENDED and release.content.retrieval:
+            alias, ranker = f"{release.content.tenant}/{release.content.objective_name}", short(release.content.retrieval.release or "")
+            why = f"its passages are found by the encoder of release {ranker}, which learned from the person's rows ({alias}); "
+            why += "adapt the objective of that encoder again, release it, and then adapt this one"
+            due = today + timedelta(days=LEARNED_DAYS)
+            yield Obligation(kind=ObligationKind.RETRAIN, what=short(release.digest), due=due, why=why)
 
 
 def _sources(found: Found, today: date) -> Iterator[Obligation]:

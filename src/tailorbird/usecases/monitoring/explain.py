@@ -16,6 +16,7 @@ from tailorbird.reporting import Explanation
 from tailorbird.usecases.audit_events import permit
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.released_ranker import ranker_behind
 
 #: The id in the header of a response.
 ResponseId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -44,4 +45,5 @@ def explain_request(deps: Dependencies, actor: Actor, request: ResponseId) -> Ex
             plan=work.records.get(Plan, dossier.plan),
             ladder=work.records.get(Ladder, dossier.ladder),
             events=work.events.about(release.digest),
+            ranker=ranker_behind(work, release),
         )

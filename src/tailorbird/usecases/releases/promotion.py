@@ -23,6 +23,7 @@ from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.label_reviews.label_review import demand_review
 from tailorbird.usecases.parameters import Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.released_ranker import demand_ranker
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
 from tailorbird.usecases.rollouts.rollouts import take_back
 
@@ -120,7 +121,8 @@ def sign_and_decide(deps: Dependencies, actor: Actor, digest: str, decision: Dec
 def stage(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Release:
     """Move it to staging.
 
-    Engines may load it then. Raises Forbidden without approvals, or without the label review asked for.
+    Engines may load it then. Raises Forbidden without approvals, or without the label review asked for; Conflict where the release whose
+    encoder finds its passages was taken back.
     """
     permit(deps, actor, Action.STAGE, digest)
     with deps.ledger.work(actor.tenant) as work:
@@ -128,6 +130,7 @@ def stage(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> Release:
         after = next_state(release.state, ReleaseAction.STAGE)
         demand_approval(release, approval_rule(work, objective), people)
         demand_review(work, release)
+        demand_ranker(work, release)
         work.releases.move(release.digest, release.state, after)
         record(work, "release.staged", actor.name, release.digest, _now(deps))
         return work.releases.get(release.digest)
@@ -146,6 +149,7 @@ def promote(deps: Dependencies, actor: Actor, digest: ReleaseDigest) -> AliasMov
         release, objective, people = read_release(work, digest)
         after = _direct(release)
         demand_approval(release, approval_rule(work, objective), people)
+        demand_ranker(work, release)
         before = find_alias(work, objective.name)
         left = _leave(work, before, ReleaseAction.SUPERSEDE)
         work.releases.move(release.digest, release.state, after)

@@ -38,6 +38,7 @@ from tailorbird.usecases.audit_events import Facts, permit, record, remark
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, Reason, ReleaseDigest
 from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.released_ranker import demand_ranker
 from tailorbird.usecases.rollouts.production_rules import demand_drill, demand_operators, live_kpis_of, rule_of
 
 _log = logging.getLogger("tailorbird.rollouts")
@@ -89,6 +90,7 @@ def start_rollout(deps: Dependencies, actor: Actor, digest: ReleaseDigest, plan:
     with deps.ledger.work(actor.tenant) as work:
         release = work.releases.get(digest)
         demand_approved(work, release)
+        demand_ranker(work, release)
         demand_drill(work, release, rule_of(work, release), deps)
         alias = _answered_by_one(work, release)
         rollout = _new(actor, release, alias, plan, now).model_copy(update={"live_kpis": live_kpis_of(work, release)})

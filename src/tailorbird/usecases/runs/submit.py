@@ -22,6 +22,7 @@ from tailorbird.text.harness_tasks import digest_of_task
 from tailorbird.usecases.audit_events import permit, record
 from tailorbird.usecases.dependencies import Actor, Dependencies, Progress
 from tailorbird.usecases.registry import usecase
+from tailorbird.usecases.released_ranker import find_ranker
 from tailorbird.usecases.runs.step_runner import WorkedRun, plan_for, work_on
 from tailorbird.usecases.snapshots.amendments import heeded_facts
 from tailorbird.usecases.steps.step_context import StepContext
@@ -157,7 +158,9 @@ def _submit(deps: Dependencies, actor: Actor, file: ObjectiveFile, goal: RunStat
     unread = _unread(deps, objective) if inputs and _reads_addresses(objective) else {}
     named = {"objective": digest_of(objective), "files": dict(files), "version": __version__} | asked | unread
     with deps.ledger.work(objective.tenant, write=False) as work:
-        fingerprint = digest_of(named | heeded_facts(work, objective, deps.clock.now().date()))
+        ranker = find_ranker(work, file)
+        taken = {"encoder_of": ranker.digest} if ranker else {}
+        fingerprint = digest_of(named | heeded_facts(work, objective, deps.clock.now().date()) | taken)
     run = Run(
         id=fingerprint.removeprefix("sha256:")[:12],
         tenant=objective.tenant,

@@ -92,4 +92,5 @@ def _inputs(asked: _Asked, base: Digest, tokens: TokenProfile) -> planning.PlanI
         documents=asked.manifest.sealed_documents.size if asked.manifest.sealed_documents else 0,
         calibrations=tuple(work.records.get(Calibration, digest) for digest in plan.calibrations),
         comparison=plan.comparison,
+        ranker=next((rung.ranker for rung in plan.rungs if rung.ranker), None),
     )

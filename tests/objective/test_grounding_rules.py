@@ -1,0 +1,58 @@
+"""``grounding`` names a released ranking, or asks for rewritten queries: where nothing could come of it, the line says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from tailorbird.domain.errors import ObjectiveInvalid
+from tailorbird.domain.retrieval import ReleaseName
+from tailorbird.objective import parse_objective
+
+SOURCE = "{origin: us, license: CC0-1.0}"
+DOCUMENTS = f"documents: [{{path: pages.jsonl, source: {SOURCE}}}]\n"
+
+
+def text(*, kind: str = "generate", more: str = DOCUMENTS, grounding: str = "{encoder: acme/search}") -> str:
+    kpi = {"classify": "accuracy", "generate": "rouge_l", "rank": "ndcg@10"}[kind]
+    return (
+        f"name: help\ntenant: acme\nbusiness:\n  goal: g\n  owner: o\n  risk: minimal\ntask:\n  kind: {kind}\n  instruction: Do it.\n"
+        f"data:\n- path: rows.csv\n  source: {SOURCE}\ngrounding: {grounding}\n{more}kpis:\n- {{metric: {kpi}, target: 0.5}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (text(kind="rank"), "a task of kind rank quotes no passages"),
+        (text(more=""), "none are named"),
+        (text(more=DOCUMENTS + "ladder: [prompt, lora]\n"), "no rung of the ladder quotes any"),
+        (text(grounding="{encoder: acme/help}"), "this very objective"),
+        (text(grounding="{encoder: 'what is this?'}"), "neither an alias nor the digest"),
+        (text(grounding="{encoder: beta/search}"), "a release of the tenant beta"),
+        (text(kind="classify", grounding="{rewrite: true}"), "no conversations"),
+        (text(more=DOCUMENTS + "ladder: ['grounding+lora']\n", grounding="{rewrite: true}"), "the ladder does not list it"),
+    ],
+)
+def test_what_nothing_could_come_of_is_refused_at_its_line(asked: str, what: str) -> None:
+    with pytest.raises(ObjectiveInvalid, match=what) as refused:
+        parse_objective(asked, "objective.yaml")
+    assert refused.value.line == 13
+
+
+@pytest.mark.parametrize(
+    "grounding", ["{encoder: acme/search}", "{encoder: search}", f"{{encoder: 'sha256:{'ab' * 32}'}}", "{rewrite: true}", "{}"]
+)
+def test_what_can_be_pursued_is_read(grounding: str) -> None:
+    assert parse_objective(text(grounding=grounding), "objective.yaml").objective.name == "help"
+
+
+def test_an_objective_without_the_section_keeps_its_digest() -> None:
+    read = parse_objective(text(grounding="{}"), "objective.yaml").objective
+    assert "grounding" not in read.model_dump(mode="json")
+
+
+def test_a_name_of_twelve_hexadecimal_digits_is_a_digest_and_an_alias_with_its_tenant() -> None:
+    assert ReleaseName.of("abcdef012345") == ReleaseName(digest="abcdef012345")
+    assert ReleaseName.of("acme/abcdef012345") == ReleaseName(tenant="acme", name="abcdef012345")
+    assert ReleaseName.of("abc") == ReleaseName(name="abc")
+    assert ReleaseName.of("Acme/Search") is None

@@ -1,0 +1,40 @@
+"""A conversation's last message is rewritten as a query; a message that stands alone is not."""
+
+from __future__ import annotations
+
+from tailorbird.domain.prompt import Message
+from tailorbird.text.standalone_query import query_of, query_prompt
+
+TALK = (
+    Message(role="system", content="Be brief."),
+    Message(role="user", content="How long is parental leave?"),
+    Message(role="assistant", content="Twenty-six\nweeks."),
+    Message(role="user", content="Can I split it?"),
+)
+
+
+def test_the_model_is_shown_the_turns_before_and_the_last_message_apart() -> None:
+    asked = query_prompt(TALK)
+    assert asked is not None
+    assert [message.role for message in asked] == ["system", "user"]
+    assert "user: How long is parental leave?\nassistant: Twenty-six weeks." in asked[1].content
+    assert "Last message: Can I split it?" in asked[1].content
+    assert "Be brief" not in asked[1].content
+
+
+def test_a_single_message_stands_alone_whatever_the_system_says() -> None:
+    assert query_prompt(TALK[:2]) is None
+    assert query_prompt(()) is None
+
+
+def test_long_conversations_are_cut_to_what_a_context_holds() -> None:
+    long = [Message(role="user", content="words " * 5000)] * 40
+    asked = query_prompt(long)
+    assert asked is not None
+    assert len(asked[1].content) < 6000
+
+
+def test_nothing_written_leaves_the_message_as_it_is() -> None:
+    assert query_of(' "Can parental leave be split?" ', "Can I split it?") == "Can parental leave be split?"
+    assert query_of(" \n ", "Can I split it?") == "Can I split it?"
+    assert len(query_of("x" * 9000, "y")) == 400
