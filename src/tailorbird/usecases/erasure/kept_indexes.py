@@ -13,7 +13,8 @@ from tailorbird.usecases.erasure.lineage import Found
 
 def kept_indexes(deps: Dependencies, tenant: str, found: Found) -> set[Digest]:
     """Trees among those that the tenant's folder of indexes remembers: a run that was ended in training left its index and no candidate."""
-    theirs = {each.id for held in found.values() for each in (*held.rows, *held.documents)}
+    theirs = {row.id for held in found.values() for row in held.rows}
+    theirs |= {document.id for held in found.values() for document in held.documents}
     kept = {path.read_text(encoding="ascii").strip() for path in deps.indexes(tenant).glob("*.txt")}
     return {digest for digest in kept if theirs & _entries(deps, digest)}
 
