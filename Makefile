@@ -88,9 +88,11 @@ contracts: setup
 shape: setup
 	$(BIN)/python scripts/shape.py
 
-dist: setup  ## Build a source archive and a wheel that pip installs, in dist/.
+# In an environment of its own: who only installs the package needs none of the tools that develop it.
+dist:  ## Build a source archive and a wheel that pip installs, in dist/.
 	rm -rf dist
-	$(BIN)/python -m hatchling build -d dist -t sdist -t wheel
+	@test -x .cache/build/bin/hatchling || { $(PYTHON) -m venv .cache/build && .cache/build/bin/pip install -q 'hatchling>=1.27,<2'; }
+	.cache/build/bin/python -m hatchling build -d dist -t sdist -t wheel
 
 lock: setup  ## Write requirements.lock anew.
 	$(BIN)/python -m pip install --quiet pip-tools

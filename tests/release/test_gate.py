@@ -50,7 +50,13 @@ def test_an_open_target_says_how_many_items_would_settle_it() -> None:
     total = 400 + finding.items_needed
     assert score_interval(0.925, total, spend(0.9, 1))[0] >= 0.9 - 1e-9
     assert score_interval(0.925, total - 2, spend(0.9, 1))[0] < 0.9
-    assert f"{finding.items_needed:,} more items would settle it" in finding.reason
+    assert f"{finding.items_needed:,} more items would prove it" in finding.reason
+
+
+def test_an_open_target_that_is_not_met_is_not_told_as_lacking_items() -> None:
+    finding = _only(share("accuracy", 350, 400))
+    assert finding.verdict is Verdict.INCONCLUSIVE
+    assert f"{finding.items_needed:,} more items would prove that it misses it, if it stays as it is" in finding.reason
 
 
 def test_a_value_on_the_target_is_settled_by_no_number_of_items() -> None:

@@ -14,10 +14,13 @@ from tailorbird.domain.evidence import GateResult, Verdict
 from tailorbird.domain.ladder import Choice, Ladder, RungKind, SealedTest
 from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import RunState, StepState
+from tailorbird.reporting import evidence_markdown
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.leases import owner
 from tailorbird.usecases.maintenance.audit import verify_log
 from tailorbird.usecases.runs import submit as climbing
+from tailorbird.usecases.runs.evidence import show_evidence
+from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.runs.step_runner import LEASE, WorkedRun
 
 SILENT = Progress()
@@ -123,6 +126,10 @@ def test_the_sealed_test_is_not_opened_when_no_rung_passes(deps: Dependencies, a
     ladder = ladder_of(deps, ended)
     assert ladder.chosen is None
     assert "no rung passes on dev" in ladder.reason
+    report = show_run(deps, author, run=ended.run.id)
+    assert any("a `target` of at most" in line for line in report.remedies), report.remedies
+    evidence = evidence_markdown(show_evidence(deps, author, run=ended.run.id))
+    assert "## What could lead to a release" in evidence
     assert climbing.submit(deps, author, path, RunState.ACTIVE).state is RunState.NO_RELEASE, "it is over, and not begun again"
     with deps.ledger.work("acme", write=False) as work:
         assert work.looks.count("desk") == 0

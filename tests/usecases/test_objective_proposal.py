@@ -21,7 +21,7 @@ from tailorbird.usecases import Actor, Dependencies
 from tailorbird.usecases.dependencies import Progress
 from tailorbird.usecases.identities import act_as
 from tailorbird.usecases.runs.curate import curate
-from tailorbird.usecases.runs.objective_proposal import Proposal, ProposalRequest, propose
+from tailorbird.usecases.runs.objective_proposal import Proposal, ProposalRequest, look_at, propose
 from tailorbird.usecases.runs.submit import plan
 
 TERMS = {"origin": "our desk, 2024", "license": "proprietary, our own", "consent": "terms of service"}
@@ -139,7 +139,8 @@ def writer(workspace: Dependencies) -> Actor:
 
 
 def proposed(folder: Path, name: str, said: ProvidedFacts | None = None, documents: str = "") -> Proposal:
-    return propose(ProposalRequest(name, folder, "acme", said or ProvidedFacts(terms=TERMS), documents), lambda _: None)
+    asked = ProposalRequest(name, folder, "acme", said or ProvidedFacts(terms=TERMS), documents)
+    return propose(asked, look_at(asked, lambda _: None), lambda _: None)
 
 
 @pytest.mark.parametrize(("make", "task", "columns"), SHAPES, ids=[make.__name__ for make, _, _ in SHAPES])

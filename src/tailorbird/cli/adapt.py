@@ -14,16 +14,18 @@ import typer
 from tailorbird.cli.groups import command
 from tailorbird.cli.invocation import ExitStatus, told_if_interrupted
 from tailorbird.cli.progress import ProgressDisplay
-from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say
+from tailorbird.cli.session import CommandSession, err, open_session, out, print_json, say, show_remedies
 from tailorbird.cli.tenant_runs import Tenants, adapt_tenants
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.ladder import Ladder
+from tailorbird.domain.release import ReleaseState
 from tailorbird.domain.run import Run, RunState
 from tailorbird.domain.value import Digest
 from tailorbird.reporting import gate_table, ladder_reasons, ladder_table
 from tailorbird.sdk.remote_runs import follow, submit_file
 from tailorbird.usecases import Progress
+from tailorbird.usecases.releases.release_queries import show_release
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
 
@@ -64,7 +66,7 @@ def _adapt(
     if session.as_json:
         print_json(report.conclusion)
     else:
-        _show(report, why=why)
+        _show(session, report, why=why)
     if report.conclusion.release is None:
         raise typer.Exit(ExitStatus.NO_RELEASE)
 
@@ -107,7 +109,7 @@ def _end_cleanly_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def _show(report: RunReport, *, why: bool) -> None:
+def _show(session: CommandSession, report: RunReport, *, why: bool) -> None:
     ladder, conclusion = report.ladder, report.conclusion
     assert ladder is not None
     assert conclusion is not None
@@ -119,8 +121,9 @@ def _show(report: RunReport, *, why: bool) -> None:
         out.print(gate_table(report.gate))
     if conclusion.release is None:
         out.print(f"\nno release: {conclusion.reason}", markup=False)
+        show_remedies(report.remedies)
         return
-    _show_release(conclusion.release)
+    _show_release(conclusion.release, session.ask(show_release, digest=conclusion.release).state)
 
 
 def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
@@ -132,7 +135,11 @@ def _show_ladder(report: RunReport, ladder: Ladder, *, why: bool) -> None:
         say("why each rung was climbed, passed over or not tried: the same command with --why")
 
 
-def _show_release(digest: Digest) -> None:
+def _show_release(digest: Digest, state: ReleaseState) -> None:
+    if state in (ReleaseState.RETIRED, ReleaseState.REJECTED):
+        out.print(f"\nrelease {short(digest)} is {state.value}, which is final ({digest})", markup=False)
+        say("an objective or data that differ lead to another release: change them, and adapt again")
+        return
     out.print(f"\nrelease {short(digest)} is signed and gated ({digest})", markup=False)
     say(f"next: somebody else approves it: tailorbird release approve {short(digest)} --as approver")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -66,10 +67,8 @@ def _init(  # noqa: PLR0913 - a parameter is an option of the command line
     if data:
         terms = {"origin": origin, "license": license, "consent": consent, "collected": collected}
         named: list[TaskName] = [known for known in TASKS if known == task]
-        said = ProvidedFacts(
-            task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=_asked(terms, asks=not session.as_json)
-        )
-        written = _written(_Wanted(data, documents, into, deps.host), said)
+        said = ProvidedFacts(task=named[0] if named else "", text=text, label=label, owner=owner, risk=risk, terms=terms)
+        written = _written(_Wanted(data, documents, into, deps.host), said, asks=not session.as_json)
     if session.as_json:
         print_json(people)
         return
@@ -94,14 +93,14 @@ def _place(workspace: Path | None, *, adds: bool) -> Path:
     return workspace or Path(settings.FOLDER)
 
 
-def _asked(terms: dict[str, str], *, asks: bool) -> dict[str, str]:
+def _asked(terms: Mapping[str, str], *, asks: bool) -> Mapping[str, str]:
     """What only people know: as given, else as they say on a terminal; nothing where nobody is there to ask, or nobody answers."""
     if not asks or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return terms
     open_ = [key for key in QUESTIONS if not terms[key]]
     if open_:
         say("what no file tells (leave it empty to write it into the objective later):")
-    return terms | {key: str(typer.prompt(QUESTIONS[key], default="", show_default=False, err=True)).strip() for key in open_}
+    return {**terms} | {key: str(typer.prompt(QUESTIONS[key], default="", show_default=False, err=True)).strip() for key in open_}
 
 
 @dataclass(frozen=True)
@@ -118,17 +117,23 @@ class _Wanted:
         return name if "://" in name or Path(name).is_absolute() or not name else os.path.relpath(name, self.into)
 
 
-def _written(wanted: _Wanted, said: ProvidedFacts) -> tuple[Path, ...]:
-    from tailorbird.usecases.runs.objective_proposal import ProposalRequest, propose
+def _written(wanted: _Wanted, said: ProvidedFacts, *, asks: bool) -> tuple[Path, ...]:
+    from tailorbird.usecases.runs.objective_proposal import ProposalRequest, look_at, propose
 
     wanted.into.mkdir(parents=True, exist_ok=True)
     asked = ProposalRequest(wanted.seen(wanted.data), wanted.into.resolve(), wanted.tenant, said, wanted.seen(wanted.documents))
     with ProgressDisplay(err) as progress:
-        found = propose(asked, progress.tell)
+        seen = look_at(asked, progress.tell)
+    asked = replace(asked, said=replace(said, terms=_asked(said.terms, asks=asks)))
+    with ProgressDisplay(err) as progress:
+        found = propose(asked, seen, progress.tell)
     written = write_objective(wanted.into, found.draft.name, found.text)
     source = found.draft.source
     columns = ", ".join(f"{key}: {source[key]}" for key in ("messages", "text", "label", "subject") if key in source)
     say(f"{wanted.data} looks like a task {found.draft.task}" + (f" ({columns})" if columns else "") + ": look whether that is right")
+    if seen.unused:
+        say(f"columns that the objective does not read: {', '.join(map(repr, seen.unused))}")
+        say("hint: `subject: COLUMN` keeps a person's rows in one split; `split: {by: COLUMN}` tests on newer rows (docs/data.md)")
     if found.refused is not None:
         say(f"plan will refuse it as it is: {found.refused.message}")
         say(f"hint: {found.refused.hint}")

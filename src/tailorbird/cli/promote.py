@@ -46,6 +46,8 @@ def _rollback(
         out.print(f"{moved.alias.path} is release {short(moved.entered.digest)} again", markup=False)
     else:
         out.print(f"{moved.alias.path} is withdrawn: no release stood before it", markup=False)
+        if moved.left:
+            say(f"release {short(moved.left.digest)} is retired, which is final: a changed objective or new data lead to another")
 
 
 apps = {"promote": promote, "rollback": rollback}

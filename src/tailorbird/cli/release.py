@@ -99,7 +99,12 @@ def _stage(digest: DigestArgument) -> None:
 
 
 def _told(found: Release, as_json: bool) -> None:
-    print_json(found) if as_json else out.print(f"release {short(found.digest)} is {found.state.value}", markup=False)
+    if as_json:
+        print_json(found)
+        return
+    last = max(found.approvals, key=lambda approval: approval.signature.at, default=None)
+    decided = f"; last decision: {last.decision} by {last.identity} as {last.role.value}" if last else ""
+    out.print(f"release {short(found.digest)} is {found.state.value}{decided}", markup=False)
 
 
 apps = {"release": release}

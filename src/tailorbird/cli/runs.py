@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tailorbird.cli.groups import command_group
-from tailorbird.cli.session import open_session, out, print_json, print_table, say
+from tailorbird.cli.session import open_session, out, print_json, print_table, say, show_remedies
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.run import Step
@@ -62,6 +62,7 @@ def _show_run(run: RunArgument) -> None:
         _say_why(step)
     if report.conclusion is not None and report.conclusion.release is None:
         say(f"no release: {report.conclusion.reason}")
+        show_remedies(report.remedies)
 
 
 @runs.command("allow")

@@ -74,6 +74,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     out.print(table)
 
 
+def show_remedies(remedies: tuple[str, ...]) -> None:
+    """What could lead to a release, for somebody whose run ended without one."""
+    if remedies:
+        out.print("\nwhat could lead to a release:", markup=False)
+    for line in remedies:
+        out.print(f"  · {line}", markup=False)
+
+
 def say(text: str) -> None:
     """A message on stderr."""
     err.print(text, markup=False)

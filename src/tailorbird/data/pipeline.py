@@ -159,7 +159,8 @@ def cleaned(sources: SourceRows, request: SnapshotRequest, privacy: Redaction, t
     Decisions of people name rows as a snapshot shows them, so they come after personal data.
     """
     objective, read = request.objective, sum(sources.read.values())
-    request.progress(f"read {read:,} rows from {len(sources.files)} files; looking for personal data and poor rows")
+    files = f"{len(sources.files)} file{'s' if len(sources.files) > 1 else ''}"
+    request.progress(f"read {read:,} rows from {files}; looking for personal data and poor rows")
     tally.step("read", read, sources.quarantined)
     sources = replace(sources, rows=tuple(apply_privacy(sources.rows, objective.task, privacy, tally)))
     before = len(sources.rows)

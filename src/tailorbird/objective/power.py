@@ -16,7 +16,7 @@ from tailorbird.stats.power import ClusterSizes, grouped_low, grouped_rate_for_r
 from tailorbird.text.dates import time_of
 
 #: A target that is proposed supposes that so many answers are right, and is a multiple of the step.
-_SUPPOSED, _STEP = 0.95, 0.05
+_SUPPOSED, _STEP = 0.90, 0.05
 
 #: The sizes of the groups that rows of a split fall into: of all, or of those that bear a label. Nothing where each stands alone.
 GroupSizes = Callable[[Split, str | None], Sequence[int]]
@@ -143,7 +143,7 @@ def _hint(power: Power, held: _Held, confidence: float) -> str:
 
 
 def provable_target(metric: str, file: ObjectiveFile, manifest: SnapshotManifest, groups: GroupSizes, highest: float) -> float:
-    """The largest multiple of 0.05, at most ``highest``, that dev and test prove at a first look when 95 of 100 answers are right; at least
+    """The largest multiple of 0.05, at most ``highest``, that dev and test prove at a first look when 90 of 100 answers are right; at least
     0.05."""
     confidence = spend(file.objective.business.risk.confidence, 1)
     kpi = Kpi(metric=metric, target=_STEP)

@@ -33,6 +33,7 @@ from tailorbird.release.llm_judges import (
     pair_marks,
 )
 from tailorbird.release.model_card import CardFacts, model_card
+from tailorbird.release.remedies import EndedClimb, remedies
 
 __all__ = [
     "DECIDING_ROLES",
@@ -42,6 +43,7 @@ __all__ = [
     "CardFacts",
     "ChangeRule",
     "Disagreement",
+    "EndedClimb",
     "GateInputs",
     "JudgedPair",
     "ReleaseParts",
@@ -67,6 +69,7 @@ __all__ = [
     "promoted",
     "quorum",
     "release_digest",
+    "remedies",
     "restored",
     "review_result",
     "rolled_back",

@@ -240,7 +240,11 @@ def _reason(demand: _Demand, metric: Metric, interval: tuple[float, float], verd
     if verdict is Verdict.FAIL:
         misses, end = ("exceeds", f"at least {low}") if demand.at_most else ("misses", f"at most {high}")
         return f"{demand.title} {value} {misses} {bound} ({end})"
-    more = what_settles(needed) or "no number of items settles a value on the bound itself"
+    short_of = metric.value > demand.bound if demand.at_most else metric.value < demand.bound
+    more = what_settles(
+        needed, f"prove that it {'exceeds' if demand.at_most else 'misses'} it, if it stays as it is" if short_of else "prove it"
+    )
+    more = more or "no number of items settles a value on the bound itself"
     prove = "staying within" if demand.at_most else "reaching"
     return f"{demand.title} {value} [{low}, {high}] does not prove {prove} {bound}: {more}"
 

@@ -25,7 +25,8 @@ from tailorbird.text.markdown import markdown_table, markdown_text
 
 class EvidenceFacts(Value):
     """What an evidence page is written from. What is not there yet is None. ``gate`` and ``evidence`` are those of the sealed test, or of
-    the candidate that came nearest on dev where none was opened; ``sealed`` tells which."""
+    the candidate that came closest on dev where none was opened; ``sealed`` tells which, ``judged`` names it. ``remedies`` are sentences on
+    what could lead to a release."""
 
     run: str
     objective: Objective
@@ -34,6 +35,8 @@ class EvidenceFacts(Value):
     gate: GateResult | None = None
     evidence: Evidence | None = None
     sealed: bool = False
+    judged: str = ""
+    remedies: tuple[str, ...] = ()
     breakdown: Breakdown | None = None
     retention: Retention | None = None
     memorisation: Memorisation | None = None
@@ -80,7 +83,8 @@ def _threshold(facts: EvidenceFacts) -> float | None:
 
 def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "The ladder", ladder_markdown(facts.ladder, facts.objective) if facts.ladder else ""
-    yield "The gate", _gate(facts.gate) if facts.gate else ""
+    yield "What could lead to a release", "\n".join(f"- {markdown_text(line)}" for line in facts.remedies)
+    yield "The gate", _gate(facts.gate, facts.judged) if facts.gate else ""
     yield "Where the data have shifted", _shift(facts)
     yield "What training cost", _safety(facts)
     yield "Remarks on its answers", _remarks(facts.evidence) if facts.evidence else ""
@@ -88,8 +92,9 @@ def _sections(facts: EvidenceFacts) -> Iterator[tuple[str, str]]:
     yield "What people say", _review(facts.review) if facts.review else ""
 
 
-def _gate(gate: GateResult) -> str:
-    opened = f"{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence: **{gate.verdict.value}**"
+def _gate(gate: GateResult, judged: str) -> str:
+    named = f"{markdown_text(judged)}, " if judged else ""
+    opened = f"{named}{gate.split.value} split, look {gate.look}, {gate.adjusted_confidence:.1%} confidence: **{gate.verdict.value}**"
     rows = [(f.name, f"{f.bound:g}", finding_text(f), f"{f.n:,}", f.verdict.value, f.reason) for f in gate.findings]
     return f"{opened}\n\n" + markdown_table(("what", "bound", "measured", "items", "verdict", "reason"), rows)
 

@@ -111,7 +111,7 @@ class RunView(TableView, RunReport):
         if self.conclusion is None:
             return "the run goes on"
         if self.conclusion.release is None:
-            return f"no release: {self.conclusion.reason}"
+            return "\n".join((f"no release: {self.conclusion.reason}", *(f"  · {line}" for line in self.remedies)))
         return f"release {short(self.conclusion.release)} is signed and gated"
 
 

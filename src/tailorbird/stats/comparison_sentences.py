@@ -8,13 +8,16 @@ from tailorbird.domain.evidence import Comparison, Standing
 MOST_ITEMS = 1_000_000
 
 
-def what_settles(items_needed: int | None) -> str:
-    """``410 more items would settle it``; that none would, beyond a million; empty where nothing is open or no number is known."""
+def what_settles(items_needed: int | None, outcome: str = "settle it") -> str:
+    """``410 more items would settle it``; that none would, beyond a million; empty where nothing is open or no number is known.
+
+    ``outcome`` is what they would do if the value stayed as it is.
+    """
     if not items_needed:
         return ""
     if items_needed > MOST_ITEMS:
         return f"it lies too near the line to settle: not with {MOST_ITEMS:,} more items"
-    return f"{items_needed:,} more items would settle it"
+    return f"{items_needed:,} more item{'s' if items_needed > 1 else ''} would {outcome}"
 
 
 def settles_comparison(found: Comparison) -> str:

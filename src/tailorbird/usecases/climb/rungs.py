@@ -124,6 +124,7 @@ def _climbed(context: StepContext, rung: RungPlan, making: Making, evidence: Evi
         energy_kwh=making.energy_kwh,
         process_memory_gb=making.process_memory_gb,
     )
+    context.progress.tell(f"{rung.rung.value} {rung.variant} on dev: {gate.verdict.value}: {gate.reason}")
     hopeless = transitions.passed_over(context.objective, plan, (*context.climbs, measured))
     tried = (
         {transitions.named(rung)}

@@ -33,6 +33,7 @@ def open_test(context: StepContext) -> StepOutcome:
     evidence = carried(climb.evidence, examine(context, candidate, Split.TEST, look), context)
     evidence = against_incumbent(context, evidence, look)
     gate = release.apply_gate(release.GateInputs(objective=context.objective, evidence=evidence, look=look))
+    context.progress.tell(f"sealed test, look {look}: {gate.verdict.value}: {gate.reason}")
     choice, reason = (Choice.STOP, "") if gate.verdict is Verdict.PASS else after_look(context, climb, evidence, gate)
 
     def keep(work: UnitOfWork) -> None:

@@ -14,6 +14,7 @@ from tailorbird.usecases.label_reviews import label_review
 from tailorbird.usecases.parameters import RunId
 from tailorbird.usecases.registry import usecase
 from tailorbird.usecases.runs.run_queries import RunReport, show_run
+from tailorbird.usecases.steps import transitions
 
 V = TypeVar("V", bound=Value)
 
@@ -36,6 +37,8 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
         gate=told.gate or (shown.gate if shown else None),
         evidence=evidence,
         sealed=told.gate is not None,
+        judged=transitions.named(shown) if shown else "",
+        remedies=told.remedies,
         breakdown=_kept(deps, Breakdown, evidence.breakdown if evidence else None),
         retention=_kept(deps, Retention, evidence.retention if evidence else None),
         memorisation=_kept(deps, Memorisation, evidence.memorisation if evidence else None),
@@ -46,10 +49,10 @@ def show_evidence(deps: Dependencies, actor: Actor, run: RunId) -> EvidenceFacts
 
 
 def _shown(told: RunReport) -> Climb | None:
-    """The climb that the page is about: the one that was looked at on the sealed test, else the chosen one, else the last."""
+    """The climb that the page is about: the one that was looked at on the sealed test, else the chosen one, else the closest to passing."""
     chosen = told.test.candidate if told.test else told.ladder.chosen if told.ladder else None
     measured = told.ladder.measured if told.ladder else told.climbs
-    return next((climb for climb in measured if climb.candidate == chosen), told.climbs[-1] if told.climbs else None)
+    return next((climb for climb in measured if climb.candidate == chosen), transitions.closest(measured) if measured else None)
 
 
 def _kept(deps: Dependencies, kind: type[V], digest: Digest | None) -> V | None:

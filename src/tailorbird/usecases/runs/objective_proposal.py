@@ -17,6 +17,7 @@ from tailorbird import data
 from tailorbird.crypto.canonical_json import digest_bytes
 from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError
+from tailorbird.domain.inspection import Inspection
 from tailorbird.domain.objective import FILL_IN
 from tailorbird.domain.value import Digest
 from tailorbird.objective import (
@@ -64,11 +65,33 @@ class ProposalRequest:
     documents: str = ""
 
 
-def propose(asked: ProposalRequest, progress: Callable[[str], None]) -> Proposal:
-    """The objective for the data. Raises DataInvalid and Unavailable as ``inspect``, InvalidInput as ``draft_objective``."""
+@dataclass(frozen=True)
+class SeenData:
+    """The data of a request as they look; ``unused`` are columns that its objective would not read."""
+
+    found: Inspection
+    documents: tuple[str, Inspection] | None
+    unused: tuple[str, ...]
+
+
+def look_at(asked: ProposalRequest, progress: Callable[[str], None]) -> SeenData:
+    """Inspects the data, before anybody is asked about them.
+
+    Raises DataInvalid and Unavailable as ``inspect``, InvalidInput as ``draft_objective``.
+    """
     found = data.inspect_file(asked.file, asked.folder, progress)
     documents = (asked.documents, data.inspect_file(asked.documents, asked.folder, progress)) if asked.documents else None
     draft = draft_objective(found, asked.said, asked.file, asked.tenant, documents)
+    terms = draft.source.get("terms", {})
+    used = {str(value) for value in (*draft.source.values(), *(terms.values() if isinstance(terms, Mapping) else ()))}
+    unused = tuple(column.name for column in found.columns if column.name not in used) if found.kind != "folder" else ()
+    return SeenData(found, documents, unused)
+
+
+def propose(asked: ProposalRequest, seen: SeenData, progress: Callable[[str], None]) -> Proposal:
+    """The objective for the data. Raises InvalidInput as ``draft_objective``."""
+    found = seen.found
+    draft = draft_objective(found, asked.said, asked.file, asked.tenant, seen.documents)
     terms = draft.source["source"]
     assert isinstance(terms, Mapping)
     open_ = tuple(key for key, text in terms.items() if text.startswith(FILL_IN))
@@ -83,7 +106,7 @@ def propose(asked: ProposalRequest, progress: Callable[[str], None]) -> Proposal
 def _estimated(draft: ObjectiveDraft, rows: int) -> ProposedKpi:
     """A KPI by the number of rows alone: at least 15 of 100 are in dev, and in test."""
     metric, highest = _KPIS[_task(draft)]
-    low = score_interval(0.95, max(1, 0.15 * rows), spend(draft.said.risk.confidence, 1))[0]
+    low = score_interval(0.90, max(1, 0.15 * rows), spend(draft.said.risk.confidence, 1))[0]
     target = max(1, math.floor(20 * min(low, highest) + 1e-9)) / 20
     return ProposedKpi(metric, target, f"proposed from {rows:,} rows: write why it must be reached, and the value that this asks for")
 
@@ -102,7 +125,7 @@ def _proven(draft: ObjectiveDraft, folder: Path, progress: Callable[[str], None]
     target = provable_target(metric, file, manifest, groups, highest)
     while True:
         because = (
-            f"proposed: {manifest.counts.test:,} test rows can prove it where 95 of 100 answers are right; "
+            f"proposed: {manifest.counts.test:,} test rows can prove it where 90 of 100 answers are right; "
             "write why it must be reached, and the value that this asks for"
         )
         kpi = ProposedKpi(metric, target, because, common)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 from tailorbird.auth import Action
@@ -15,6 +16,7 @@ from tailorbird.domain.plan import Plan
 from tailorbird.domain.run import Run, Step, StepState
 from tailorbird.domain.value import Digest, Value
 from tailorbird.ports.ledger import UnitOfWork
+from tailorbird.release import EndedClimb, remedies
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.parameters import PageSize, RunId, Skip
 from tailorbird.usecases.registry import usecase
@@ -26,7 +28,7 @@ V = TypeVar("V", bound=Value)
 
 class RunReport(Value):
     """What is not there yet is None. ``climbs`` are the rungs measured so far, ``looks`` those at the sealed test; ``test`` is the last of
-    them, ``gate`` and ``evidence`` are its own."""
+    them, ``gate`` and ``evidence`` are its own. ``remedies`` are sentences on what could lead to a release where the run ended without."""
 
     run: Run
     steps: tuple[Step, ...]
@@ -41,6 +43,7 @@ class RunReport(Value):
     gate: GateResult | None = None
     evidence: Evidence | None = None
     conclusion: Conclusion | None = None
+    remedies: tuple[str, ...] = ()
 
 
 class RunPage(Value):
@@ -98,7 +101,7 @@ def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
     looks = looks_of(work, done)
     test = looks[-1] if looks else None
     climbs = [climb_of(work, done.get(transitions.measure_step(rung))) for rung in (plan.rungs if plan else ())]
-    return RunReport(
+    report = RunReport(
         run=run,
         steps=steps,
         objective=work.records.get(Objective, run.objective),
@@ -113,6 +116,19 @@ def _report(work: UnitOfWork, run: Run, steps: tuple[Step, ...]) -> RunReport:
         evidence=_at(work, Evidence, test.evidence if test else None),
         conclusion=_at(work, Conclusion, done.get(transitions.CONCLUDE)),
     )
+    return report.model_copy(update={"remedies": _remedies(report)})
+
+
+def _remedies(report: RunReport) -> tuple[str, ...]:
+    """What could lead to a release, where the run ended without one."""
+    ladder, conclusion, manifest = report.ladder, report.conclusion, report.manifest
+    if ladder is None or manifest is None or conclusion is None or conclusion.release is not None or not ladder.measured:
+        return ()
+    tested = next((climb for climb in ladder.measured if report.test and climb.candidate == report.test.candidate), None)
+    ended = EndedClimb(report.objective, tested or transitions.closest(ladder.measured), manifest.counts)
+    if tested and report.test and report.evidence and report.gate:
+        ended = replace(ended, test=(report.evidence, report.gate), looks=report.test.look)
+    return remedies(ended)
 
 
 def _at(work: UnitOfWork, kind: type[V], digest: Digest | None) -> V | None:

@@ -335,8 +335,13 @@ def _standing_reason(found: Comparison, costlier: Climb, cheaper: Climb, saves: 
 def _none_passes(climbs: Sequence[Climb]) -> str:
     if not climbs:
         return "no rung could be tried"
-    best = min(climbs, key=lambda climb: (climb.gate.verdict is not Verdict.INCONCLUSIVE, _missing(climb)))
-    return f"no rung passes on dev; nearest is {named(best)}: {best.gate.reason}"
+    best = closest(climbs)
+    return f"no rung passes on dev; the closest is {named(best)}: {best.gate.reason}"
+
+
+def closest(climbs: Sequence[Climb]) -> Climb:
+    """Of candidates that did not pass, the one whose KPIs are the closest to being proven; those that nothing disproves come first."""
+    return min(climbs, key=lambda climb: (climb.gate.verdict is not Verdict.INCONCLUSIVE, _missing(climb)))
 
 
 def _missing(climb: Climb) -> float:
