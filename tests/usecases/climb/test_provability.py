@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support.release import manifest
 from support.usecases import write_objective
+from tailorbird.domain.dataset import SnapshotManifest, SplitCounts
 from tailorbird.domain.errors import ObjectiveInvalid
 from tailorbird.domain.ladder import Choice, Ladder
+from tailorbird.domain.preflight import PreflightSeverity
 from tailorbird.objective import write_template
 from tailorbird.testing import MemoryModelReader
 from tailorbird.usecases import Actor, Dependencies, Progress
+from tailorbird.usecases.climb.provability import thin_labels_finding
 from tailorbird.usecases.runs import submit as climbing
 
 SILENT = Progress()
@@ -149,3 +153,20 @@ def test_the_templates_ask_for_nothing_that_cannot_be_proven(deps: Dependencies,
 def _ladder(deps: Dependencies, digest: str) -> Ladder:
     with deps.ledger.work("acme", write=False) as work:
         return work.records.get(Ladder, digest)
+
+
+def _counted(**labels: tuple[int, int, int]) -> SnapshotManifest:
+    counts = {label: SplitCounts(train=train, dev=dev, test=test) for label, (train, dev, test) in labels.items()}
+    total = SplitCounts(**{split: sum(getattr(one, split) for one in counts.values()) for split in ("train", "dev", "test")})
+    return manifest().model_copy(update={"label_counts": counts, "counts": total})
+
+
+def test_labels_that_a_split_hardly_holds_are_named() -> None:
+    found = thin_labels_finding(_counted(login=(100, 20, 20), trouble=(52, 1, 12), use=(40, 8, 0)))
+    assert found is not None
+    assert found.severity is PreflightSeverity.WARNING
+    assert "'trouble': 1 of 65 rows in dev; 'use': 0 of 48 rows in test" in found.what
+
+
+def test_labels_that_are_rare_or_evenly_split_are_not_named() -> None:
+    assert thin_labels_finding(_counted(login=(100, 20, 20), rare=(10, 0, 1), trouble=(40, 7, 9))) is None

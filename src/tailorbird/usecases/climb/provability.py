@@ -17,6 +17,7 @@ from tailorbird.domain.dataset import Row, SnapshotManifest, Split
 from tailorbird.domain.evidence import Evidence, Finding, ItemResult, Prediction, Verdict
 from tailorbird.domain.ladder import RungKind
 from tailorbird.domain.objective import Objective, TaskKind
+from tailorbird.domain.preflight import PreflightFinding, PreflightSeverity
 from tailorbird.objective import Fault, raise_faults
 from tailorbird.stats.intervals import spend
 from tailorbird.stats.metric_direction import lower_is_better
@@ -27,6 +28,8 @@ from tailorbird.usecases.steps.step_context import StepContext
 _NEVER = -60.0
 #: Items that make two bins, without which there is no ``ece``.
 _TWO_BINS = 40
+#: Items of a label that a split should hold, and labels that a warning names.
+_FEW_ITEMS, _NAMED_LABELS = 5, 5
 
 
 def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
@@ -48,6 +51,28 @@ def check_provable(context: StepContext, manifest: SnapshotManifest) -> None:
         found.setdefault(line := file.line_of(place), Fault(line, message, hint))
     raise_faults(file.source, [found[line] for line in sorted(found)])
     _tell_of_next_look(context, manifest, rows[Split.TEST])
+
+
+def thin_labels_finding(manifest: SnapshotManifest) -> PreflightFinding | None:
+    """A warning where dev or test hold less than half of their share of a label's rows, and fewer than five: groups of like rows stay
+    together, so that few large groups divide unevenly."""
+    thin: dict[str, str] = {}
+    for label, counts in sorted(manifest.label_counts.items()):
+        rows = counts.train + counts.dev + counts.test
+        for split in (Split.DEV, Split.TEST):
+            held, share = getattr(counts, split.value), rows * getattr(manifest.counts, split.value) / max(1, manifest.size)
+            if held < _FEW_ITEMS <= share and held < share / 2:
+                thin.setdefault(label, f"{label!r}: {held} of {rows} rows in {split.value}")
+    if not thin:
+        return None
+    named = list(thin.values())[:_NAMED_LABELS]
+    more = f", and {len(thin) - len(named)} more labels" if len(thin) > len(named) else ""
+    return PreflightFinding(
+        code="label_split_uneven",
+        severity=PreflightSeverity.WARNING,
+        what=f"some labels are hardly measured, for their rows are so alike that they stay in one split: {'; '.join(named)}{more}",
+        remedy="bring rows of these labels that differ more, or an official test set with `split: test`",
+    )
 
 
 def unprovable(objective: Objective, manifest: SnapshotManifest, rows: Sequence[Row], look: int) -> list[Finding]:

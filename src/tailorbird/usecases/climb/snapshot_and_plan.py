@@ -19,7 +19,7 @@ from tailorbird.usecases.climb import base_candidates, base_probe
 from tailorbird.usecases.climb.incumbent import foreseen, incumbent_finding
 from tailorbird.usecases.climb.metric_spec import comparison_of, groups_of
 from tailorbird.usecases.climb.preflight import examine_rungs, heeded
-from tailorbird.usecases.climb.provability import check_provable
+from tailorbird.usecases.climb.provability import check_provable, thin_labels_finding
 from tailorbird.usecases.climb.timing import known_timings, time_steps
 from tailorbird.usecases.released_ranker import demand_one_width, find_ranker, planned_ranker
 from tailorbird.usecases.snapshots.amendments import amendments_of, manifests_of
@@ -92,10 +92,11 @@ def make_plan(context: StepContext) -> StepOutcome:
 
 
 def _with_incumbent(context: StepContext, plan: Plan) -> Plan:
-    """The plan with what can be proven against the release that answers now, and a finding where that is too little."""
+    """The plan with what can be proven against the release that answers now; with findings where that is too little, and where dev or test
+    hold too few items of a label."""
     found = foreseen(context)
-    finding = incumbent_finding(found, comparison_of(context))
-    return plan.model_copy(update={"incumbent": found, "findings": plan.findings + ((finding,) if finding else ())})
+    findings = (incumbent_finding(found, comparison_of(context)), thin_labels_finding(context.manifest))
+    return plan.model_copy(update={"incumbent": found, "findings": plan.findings + tuple(one for one in findings if one)})
 
 
 def with_probes(context: StepContext, offers: tuple[planning.BaseOffer, ...]) -> tuple[planning.BaseOffer, ...]:
