@@ -1,7 +1,7 @@
 """One workload, once, with the tailorbird that ``PYTHONPATH`` leads to: prints what it took as JSON.
 
-In: the workload's name. Out: ``{"seconds": …}`` on stdout. Uses only what the checkouts that are compared both have: their tests' kits, and
-verbs of the story.
+In: the workload's name. Out: ``{"seconds": …}`` on stdout. Uses the tests' support modules and verbs of the story, which both checkouts have:
+under today's names, or under those of the commits before decision 0074.
 """
 
 from __future__ import annotations
@@ -14,12 +14,36 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 #: Requests that are timed after those that warm up; rows of the curation; rows that are trained on.
 REQUESTS, WARM, ROWS, TRAINED = 600, 100, 20_000, 240
 LABELS = ("refund", "delivery", "login")
+
+
+#: What the workloads use, to its module today and earlier.
+MODULES = {
+    "api": ("support.api", "api_kit"),
+    "serving": ("support.serving", "serving_kit"),
+    "usecases": ("support.usecases", "lifecycle_kit"),
+    "progress": ("tailorbird.usecases", "tailorbird.lifecycle"),
+    "identities": ("tailorbird.usecases.identities", "tailorbird.lifecycle.identities.people"),
+    "submit": ("tailorbird.usecases.runs.submit", "tailorbird.lifecycle.running.adapt"),
+    "step_runner": ("tailorbird.usecases.runs.step_runner", "tailorbird.lifecycle.running.working"),
+}
+
+
+def module(name: str) -> Any:
+    """The module of ``MODULES`` that this checkout has."""
+    today, earlier = MODULES[name]
+    try:
+        return import_module(today)
+    except ModuleNotFoundError as error:
+        if error.name is None or not today.startswith(error.name):
+            raise
+        return import_module(earlier)
 
 
 def main() -> None:
@@ -29,43 +53,38 @@ def main() -> None:
 
 def request() -> float:
     """Median seconds of a chat completion through the whole gateway, with an engine that takes no time."""
-    from support.api import ASK, CHAT, ask
-    from support.serving import House
+    api, serving = module("api"), module("serving")
 
     async def story(client: Any) -> list[float]:
         taken = []
         for _ in range(WARM + REQUESTS):
             started = time.perf_counter()
-            answer = await client.post(CHAT, json=ASK)
+            answer = await client.post(api.CHAT, json=api.ASK)
             taken.append(time.perf_counter() - started)
             assert answer.status_code == 200, answer.text
         return sorted(taken[WARM:])
 
     with tempfile.TemporaryDirectory() as folder:
-        house = House(Path(folder))
+        house = serving.House(Path(folder))
         house.point("routing", house.release(1))
-        taken: list[float] = ask(house, story)
+        taken: list[float] = api.ask(house, story)
         house.ledger.close()
     return taken[len(taken) // 2]
 
 
 def curation() -> float:
     """Seconds from a submitted objective to its frozen snapshot, submission included."""
-    from support.usecases import open_workspace, write_objective
-    from support.workspace_ledger import SQLITE
     from tailorbird.domain.run import RunState
-    from tailorbird.usecases import Progress
-    from tailorbird.usecases.identities import act_as
-    from tailorbird.usecases.runs import step_runner, submit
 
+    usecases, submit = module("usecases"), module("submit")
     with tempfile.TemporaryDirectory() as folder:
-        path = write_objective(Path(folder) / "job")
+        path = usecases.write_objective(Path(folder) / "job")
         write_rows(path.parent / "rows.csv", ROWS)
-        deps = open_workspace(Path(folder) / "workspace", SQLITE)
-        author = act_as(deps, "acme", "author")
+        deps = usecases.open_workspace(Path(folder) / "workspace", *(["sqlite"] if hasattr(usecases, "workspace_ledger") else []))
+        author = module("identities").act_as(deps, "acme", "author")
         started = time.perf_counter()
         run = submit.submit(deps, author, path, RunState.PLANNING)
-        step_runner.plan_for(deps, author, run, Progress(), until="snapshot")
+        module("step_runner").plan_for(deps, author, run, module("progress").Progress(), until="snapshot")
         taken = time.perf_counter() - started
         deps.ledger.close()
     return taken
@@ -73,22 +92,21 @@ def curation() -> float:
 
 def training() -> float:
     """Seconds of all steps of a run that trains an adapter of the real small model, as the record has them."""
-    from support.usecases import write_objective
     from tailorbird import settings, wiring
-    from tailorbird.usecases import Progress
-    from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
-    from tailorbird.usecases.runs import submit
 
+    identities = module("identities")
     with tempfile.TemporaryDirectory() as folder:
         workspace = Path(folder) / "workspace"
         workspace.mkdir(mode=0o700)
         (workspace / "models").symlink_to(os.environ["TAILORBIRD_MODELS"])
         settings.save_settings(workspace, {"tenant": "acme", "fetch_encoder": False})
-        path = write_objective(Path(folder) / "job", base_model="smollm2-135m", ladder=["lora"], lora={"epochs": 1}, budget={"hours": 2})
+        asked = {"base_model": "smollm2-135m", "ladder": ["lora"], "lora": {"epochs": 1}, "budget": {"hours": 2}}
+        path = module("usecases").write_objective(Path(folder) / "job", **asked)
         write_rows(path.parent / "rows.csv", TRAINED)
-        deps = wiring.open_dependencies(settings.load_settings(workspace, {}))
-        initialise(deps, "acme", FIRST_PEOPLE)
-        worked = submit.adapt(deps, act_as(deps, "acme", "author"), path, Progress())
+        opened = wiring.open_dependencies if hasattr(wiring, "open_dependencies") else wiring.open_parts
+        deps = opened(settings.load_settings(workspace, {}))
+        identities.initialise(deps, "acme", identities.FIRST_PEOPLE)
+        worked = module("submit").adapt(deps, identities.act_as(deps, "acme", "author"), path, module("progress").Progress())
         taken = sum(step.seconds for step in worked.steps)
         deps.ledger.close()
     return taken

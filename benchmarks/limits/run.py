@@ -34,8 +34,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "limits.json"
 BAR, AIM = 1.05, 1.02
 #: Pairs of each workload, and of a quick run.
 PAIRS = {"request": (21, 5), "curation": (11, 3), "training": (7, 0)}
-#: Folders of the tests' kits.
-KITS = ("", "api", "ledger", "lifecycle", "app")
+#: Folders below ``tests`` in which the support modules lie: today, and in commits before there was one package of them.
+SUPPORT, KITS = "support", ("", "api", "ledger", "lifecycle", "app")
 
 
 def main() -> None:
@@ -77,7 +77,8 @@ def _compare(name: str, before: Path, pairs: int, *, quick: bool) -> tuple[dict[
 
 def _probe(checkout: Path, name: str) -> float:
     """Seconds that the workload takes with the code of ``checkout``."""
-    paths = [checkout / "src", *(checkout / "tests" / kit for kit in KITS)]
+    tests = checkout / "tests"
+    paths = [checkout / "src", *([tests] if (tests / SUPPORT).is_dir() else (tests / kit for kit in KITS))]
     models = os.environ.get("TAILORBIRD_MODELS", str(ROOT / ".cache" / "models"))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths)), "HF_HUB_OFFLINE": "1", "TAILORBIRD_MODELS": models}
     done = subprocess.run(

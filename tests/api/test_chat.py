@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import AsyncGenerator
 
 import httpx
 import pytest
 
 from support.api import ASK, CHAT, ask, events, post
 from support.serving import LABELS, DirectDriver, House
+from tailorbird.api.request_record import MOST_REFUSED
 from tailorbird.crypto.canonical_json import short
 from tailorbird.domain.errors import Corrupt, InvalidInput, Unavailable
 from tailorbird.domain.objective import TaskKind
 from tailorbird.domain.prompt import Message
-from tailorbird.ports.engine import LabelScores
+from tailorbird.ports.engine import Chunk, LabelScores
 
 
 def test_a_classify_release_answers_with_its_label_and_probabilities(house: House) -> None:
@@ -218,6 +220,38 @@ def test_a_caller_that_leaves_cancels_its_question_and_leaves_a_row(house: House
     (row,) = house.rows()
     assert (row.status, row.outcome) == (499, "aborted")
     assert row.prompt_tokens > 0, "leaving before the first token made reading free"
+
+
+class StrictDriver(DirectDriver):
+    """Reads the prompt, and finds only then that the schema cannot be followed."""
+
+    async def stream(self, *question: object) -> AsyncGenerator[Chunk, None]:
+        raise InvalidInput("the JSON schema cannot be followed", "give another", code="schema_invalid")
+        yield Chunk(text="")
+
+
+def test_what_was_read_before_the_callers_schema_ended_the_answer_is_charged(house: House) -> None:
+    house.point("writer", house.release(2, task=TaskKind.GENERATE))
+    asked = {"model": "acme/writer", "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}}
+    assert post(house, ASK | asked, StrictDriver(house)).status_code == 400
+    (row,) = house.rows()
+    assert (row.status, row.error) == (400, "schema_invalid")
+    assert row.prompt_tokens > 0, "a schema that fails at the first token made reading free"
+
+
+def test_a_flood_of_refused_requests_leaves_few_rows_and_one_count(house: House) -> None:
+    """A row for each would fill the record, at the expense of nobody's quota."""
+    house.point("routing", house.release())
+
+    async def story(client: httpx.AsyncClient) -> None:
+        for _ in range(MOST_REFUSED + 40):
+            assert (await client.post(CHAT, content=b"{")).status_code == 400
+        assert (await client.post(CHAT, json=ASK)).status_code == 200
+
+    ask(house, story)
+    rows = house.rows()
+    assert sorted({row.status for row in rows}) == [200, 400]
+    assert len(rows) == MOST_REFUSED + 1
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_given(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,3 +206,12 @@ def test_a_body_with_very_many_faults_costs_no_more_than_another(piece: bytes) -
 def test_a_stop_string_is_no_novel() -> None:
     with pytest.raises(InvalidInput):
         parse_chat(json.dumps({"model": "m", "messages": [{"role": "user", "content": "a"}], "stop": "a" * 1025}).encode())
+
+
+def test_very_many_unknown_parameters_are_refused_at_the_first() -> None:
+    body = b"{" + b",".join(b'"k%d":1' % number for number in range(90_000)) + b"}"
+    started = time.process_time()
+    with pytest.raises(InvalidInput) as refused:
+        parse_chat(body)
+    assert (refused.value.error_code, refused.value.param) == ("unknown_parameter", "k0")
+    assert time.process_time() - started < 0.15

@@ -111,3 +111,13 @@ def test_text_that_invites_backtracking_is_read_at_once(text: str) -> None:
 )
 def test_no_word_is_left_out(text: str) -> None:
     assert "hidden" in flat(text)
+
+
+def test_a_very_long_document_is_shown_as_it_is() -> None:
+    """Tables and emphasis of a megabyte take many seconds."""
+    text = "|a|b|\n|-|-|\n" + "|<x>|y|\n" * 100_000
+    started = time.process_time()
+    shown = markdown_html(text)
+    assert time.process_time() - started < 1
+    assert shown.startswith("<pre")
+    assert "&lt;x&gt;" in shown

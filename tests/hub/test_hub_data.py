@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -13,8 +15,9 @@ from pyarrow import parquet
 from support.loopback_hub import ask, running
 
 SCRIPT = """
-import json, sys
+import json, resource, sys
 from pathlib import Path
+from tailorbird.data.readers import hub
 from tailorbird.data import fingerprint_sources, read_sources
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.objective import Objective
@@ -32,7 +35,9 @@ def outcome(address):
         return {"code": error.error_code, "status": error.status, "hint": error.hint}
     return {"rows": [[row.text, row.target, row.provenance.line] for row in found.rows], "files": found.files}
 
-print(json.dumps({address: outcome(address) for address in sys.argv[1:]}))
+hub._SPACE = 1 << 27
+told = {address: outcome(address) for address in sys.argv[1:]}
+print(json.dumps(told | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
 
 #: Address to what is wrong with it.
@@ -54,6 +59,9 @@ CARDS = {
     "reads-the-network": "data_files: [{{split: train, path: ['{hub}/secret.csv']}}]",
     "climbs": "data_dir: ../../other",
 }
+#: Data sets of few bytes that stand for many, to what their reading ends with.
+BOMBS = {"hf://datasets/acme/zip-bomb": {"file_expands"}, "hf://datasets/acme/parquet-bomb": {"parser_memory", "parser_processor"}}
+ZIPPED = "hf://datasets/acme/zipped"
 MEDIA = "hf://datasets/acme/media"
 DESK, TEST, CLASSES = "hf://datasets/acme/desk", "hf://datasets/acme/desk@v1:default/test", "hf://datasets/acme/classes"
 
@@ -71,6 +79,23 @@ def fill(root: Path) -> None:
     parquet.write_table(table, root / "datasets/acme/classes/data/train-00000-of-00001.parquet")
     (root / "datasets/acme/broken/data/train.csv").write_bytes(b"text,label\ncaf\xe9,a\n")
     (root / "datasets/acme/nothing/data/README.md").write_text("no data here")
+
+
+def fill_with_archives(root: Path) -> None:
+    for name in ("zipped", "zip-bomb", "parquet-bomb"):
+        (root / "datasets/acme" / name).mkdir()
+    rows = "text,label\n" + "".join(f"message {n},{'ab'[n % 2]}\n" for n in range(6))
+    with zipfile.ZipFile(root / "datasets/acme/zipped/data.zip", "w") as archive:
+        archive.writestr("train.csv", rows)
+    with zipfile.ZipFile(root / "datasets/acme/zip-bomb/data.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for number in range(12):
+            archive.writestr(f"train-{number}.csv", "text,label\n" + "x" * 20_000_000 + ",a\n")
+    size = 20_000_000
+    values = pa.DictionaryArray.from_arrays(pa.array(np.zeros(size, np.int8)), pa.array(["x" * 200]))
+    lists = pa.ListArray.from_arrays(pa.array([0, size, size], pa.int32()), values)
+    parquet.write_table(
+        pa.table({"text": lists, "label": ["a", "b"]}), root / "datasets/acme/parquet-bomb/train.parquet", compression="zstd"
+    )
 
 
 def fill_with_cards(root: Path, hub: str) -> None:
@@ -93,9 +118,12 @@ def fill_with_cards(root: Path, hub: str) -> None:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     root = tmp_path_factory.mktemp("hub")
     fill(root)
+    fill_with_archives(root)
     with running(root) as hub:
         fill_with_cards(root, hub.endpoint)
-        found: dict[str, Any] = ask(SCRIPT, DESK, TEST, CLASSES, MEDIA, *REFUSED, HF_ENDPOINT=hub.endpoint, HF_HOME=str(root / "home"))
+        found: dict[str, Any] = ask(
+            SCRIPT, DESK, TEST, CLASSES, MEDIA, ZIPPED, *BOMBS, *REFUSED, HF_ENDPOINT=hub.endpoint, HF_HOME=str(root / "home")
+        )
     assert not any("secret.csv" in path for path in hub.asked), "a card had this machine ask the network"
     assert not any("agent-harnesses" in path or "telemetry" in path for path in hub.asked)
     assert not any(path.endswith(".py") and path.startswith("GET") for path in hub.asked)
@@ -116,6 +144,18 @@ def test_labels_kept_as_numbers_get_their_names(outcomes: dict[str, Any]) -> Non
 def test_no_path_that_a_cell_names_is_opened(outcomes: dict[str, Any]) -> None:
     """A column of pictures holds paths, which decoding would open on this machine or in its network."""
     assert outcomes[MEDIA]["code"] == "mostly_quarantined"
+
+
+def test_archives_are_unpacked(outcomes: dict[str, Any]) -> None:
+    assert outcomes[ZIPPED]["rows"] == [[f"message {n}", "ab"[n % 2], n + 1] for n in range(6)]
+
+
+@pytest.mark.parametrize(("address", "codes"), BOMBS.items())
+def test_few_bytes_that_stand_for_much_end_a_confined_process_and_not_the_worker(
+    outcomes: dict[str, Any], address: str, codes: set[str]
+) -> None:
+    assert outcomes[address]["code"] in codes, outcomes[address]
+    assert outcomes["peak"] < 700_000_000
 
 
 @pytest.mark.parametrize(("address", "code"), REFUSED.items())

@@ -53,6 +53,16 @@ def test_bytes_are_named_by_their_digest(store: ArtifactStore) -> None:
     assert store.get(store.put(b"")) == b""
 
 
+def test_bytes_are_written_to_a_file(store: ArtifactStore, tmp_path: Path) -> None:
+    for data in (b"", b"some bytes", bytes(3_000_000)):
+        target = tmp_path / f"{len(data)}"
+        store.save(store.put(data), target)
+        assert target.read_bytes() == data
+    with pytest.raises(NotFound):
+        store.save(digest_bytes(b"never put"), tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
+
+
 def test_what_is_not_there_is_not_found(store: ArtifactStore) -> None:
     absent = digest_bytes(b"never put")
     assert not store.exists(absent)

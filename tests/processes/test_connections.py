@@ -10,9 +10,11 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from fastapi import FastAPI, Response
 
-from support.processes import ASK, CHAT, Live, live
+from support.processes import ASK, CHAT, Live, in_thread, live, wait_until
 from support.serving import House
+from tailorbird.processes import connections
 from tailorbird.processes.connections import ConnectionLimits, connection_limits_for, raise_descriptors
 
 
@@ -103,11 +105,41 @@ def test_dripping_connections_keep_nobody_out(house: House, source: str) -> None
         assert served.server.config.admission.count <= 60  # type: ignore[attr-defined]
 
 
+def large_answer() -> FastAPI:
+    app = FastAPI()
+    app.get("/large")(lambda: Response(bytes(20_000_000)))
+    return app
+
+
+def test_who_takes_nothing_of_an_answer_is_not_answered_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is answered it gives way to nobody: a thousand of those would be all connections of an address."""
+    monkeypatch.setattr(connections, "STALLED_SECONDS", 0.5)
+    with in_thread(large_answer) as (url, server), socket.socket() as stalled:
+        stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        stalled.connect((str(urlsplit(url).hostname), int(urlsplit(url).port or 0)))
+        stalled.sendall(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert stalled.recv(16).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: not server.server_state.connections, 10)
+
+
+def test_who_takes_an_answer_slowly_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "STALLED_SECONDS", 0.5)
+    with in_thread(large_answer) as (url, _), httpx.stream("GET", f"{url}/large") as answer:
+        got = 0
+        for piece in answer.iter_raw(1 << 20):
+            got += len(piece)
+            time.sleep(0.1)
+        assert got == 20_000_000
+
+
 @pytest.mark.parametrize(
     "head",
     [
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nTransfer-Encoding: chunked\r\nContent-Length : 4\r\n\r\n0\r\n\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\nContent-Length: 4\r\n\r\nabcd",
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4, 4\r\n\r\nabcd",
+        b"POST /v1/chat/completions HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         b"GET /healthz HTTP/1.1\nhost: x\n\n",
         b"GET /healthz HTTP/1.1\r\nhost: x\nx-a: b\r\n\r\n",
         b"GET /healthz HTTP/1.1\r\nhost: x\r\nx-a: b\r\n c\r\n\r\n",

@@ -54,6 +54,13 @@ def flood(_: Any) -> Iterator[Any]:
         yield "x" * 100_000
 
 
+def fill(folder: str) -> Iterator[Any]:
+    for number in range(8):
+        (Path(folder) / str(number)).write_bytes(bytes(1 << 20))
+    time.sleep(1000)
+    yield
+
+
 def crash(_: Any) -> Iterator[Any]:
     ctypes.string_at(0)
     yield

@@ -82,6 +82,14 @@ def test_it_may_write_where_it_is_told_so(tmp_path: Path) -> None:
     assert dict(stream(replace(asked, places=(str(tmp_path / "here"),))))["file"] == "done"
 
 
+def test_all_its_files_together_have_a_limit(tmp_path: Path) -> None:
+    """Each of them has the one of a single file."""
+    limits = replace(LIMITS, written=1 << 20, space=3 << 20)
+    error = refused(replace(job("fill", str(tmp_path), limits), places=(str(tmp_path),)))
+    assert error.error_code == "file_expands"
+    assert "3 MiB of disk" in error.message
+
+
 def test_it_knows_no_secret_and_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     monkeypatch.setattr(confined, "_servers", {})
@@ -117,7 +125,7 @@ def test_a_caller_that_is_slow_does_not_use_up_the_time_of_the_child() -> None:
 
 def test_after_its_server_was_killed_another_is_started() -> None:
     assert call(job("thread")) == [1]
-    server = confined._servers[os.getpid(), False]
+    server = confined._servers[os.getpid()]
     server._process.kill()
     server._process.wait()
     assert call(job("thread")) == [1]

@@ -15,7 +15,7 @@ from tailorbird.domain.value import Digest
 from tailorbird.processes import StepWorker
 from tailorbird.usecases import Actor, Dependencies, Progress
 from tailorbird.usecases.identities import FIRST_PEOPLE, act_as, initialise
-from tailorbird.usecases.registry import perform
+from tailorbird.usecases.registry import perform, validated
 from tailorbird.usecases.runs import submit as climbing
 from tailorbird.usecases.runs.run_queries import show_run
 from tailorbird.usecases.uploads import keep_upload
@@ -51,6 +51,31 @@ def test_the_same_submission_is_the_same_run(deps: Dependencies, author: Actor, 
 def test_what_was_not_uploaded_is_named(deps: Dependencies, author: Actor, objective_path: Path) -> None:
     with pytest.raises(NotFound, match=r"rows\.csv was not uploaded"):
         submit(deps, author, objective_path, files={"rows.csv": "sha256:" + "0" * 64})
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        [f"{number}/{'a/' * 490}x.csv" for number in range(3_000)],
+        [f"{number}/x.csv" for number in range(2_500)],
+        [f"{'/'.join(str(number * 7 + level) for level in range(20))}/x.csv" for number in range(150)],
+    ],
+    ids=["deep", "many folders", "many folders in a row"],
+)
+def test_folders_without_end_are_refused(paths: list[str]) -> None:
+    """Every folder was a string of the process that checks, and is made on the disk: four megabytes would have been a million of them."""
+    with pytest.raises(InvalidInput) as refused:
+        validated(climbing.Submission, {"objective": "a", "files": dict.fromkeys(paths, "sha256:" + "0" * 64)})
+    assert refused.value.error_code == "field_invalid"
+
+
+def test_a_file_under_very_many_names_is_refused(deps: Dependencies, author: Actor, objective_path: Path) -> None:
+    """Its bytes would be read once for each name, while somebody waits for the answer."""
+    digest = upload(deps, author, b"x" * 1_000_000)
+    with pytest.raises(InvalidInput) as refused:
+        submit(deps, author, objective_path, files={f"{number}.csv": digest for number in range(200)})
+    assert refused.value.error_code == "files_repeated"
+    assert submit(deps, author, objective_path).id
 
 
 def test_what_another_tenant_uploaded_was_not_uploaded(deps: Dependencies, author: Actor, tmp_path: Path) -> None:

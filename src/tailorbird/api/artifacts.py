@@ -16,7 +16,7 @@ from tailorbird.api.authentication import OWN, UPLOAD
 from tailorbird.api.errors import error_answers
 from tailorbird.api.openapi import SESSION
 from tailorbird.api.request_body import require_type, stream_body
-from tailorbird.api.sessions import SessionActors, answer_with
+from tailorbird.api.sessions import SessionActors, TenantTurns, answer_with
 from tailorbird.domain.errors import Unavailable
 from tailorbird.system.files import private_folder
 from tailorbird.usecases import Dependencies
@@ -26,6 +26,8 @@ from tailorbird.usecases.uploads import Stored, keep_upload
 
 #: Bytes of a file at most.
 LARGEST_FILE = 2**30
+#: Uploads of one tenant at once, which its quota counts when they are whole; and those that wait.
+_UPLOADS_EACH, _WAITING_EACH = 4, 64
 #: Bytes that are gathered before they are written.
 _PART = 2**20
 #: After so long what an upload left behind when its process was killed is cleared away.
@@ -37,6 +39,7 @@ def artifact_routes(sessions: SessionActors, largest: int = LARGEST_FILE) -> API
     """The route; it takes files of ``largest`` bytes at most."""
     router = APIRouter(tags=["artifact"])
     deps = sessions.deps
+    uploads = TenantTurns(_UPLOADS_EACH, _WAITING_EACH)
 
     @router.post(
         UPLOAD[1],
@@ -52,14 +55,15 @@ def artifact_routes(sessions: SessionActors, largest: int = LARGEST_FILE) -> API
         actor = await sessions.actor(request)
         await sessions.run(permit, deps, actor, OWN[UPLOAD], "artifact.put")
         require_type(request, "application/octet-stream")
-        await sessions.run(require_room, deps, actor.tenant, _declared(request))
-        folder = await sessions.run(_make_folder, deps)
-        try:
-            async with aclosing(stream_body(request, largest)) as body:
-                await _write(sessions, body, folder / _FILE)
-            return answer_with(await sessions.run(keep_upload, deps, actor, folder))
-        finally:
-            await sessions.run(shutil.rmtree, folder, ignore_errors=True)
+        async with uploads.turn(actor.tenant):
+            await sessions.run(require_room, deps, actor.tenant, _declared(request))
+            folder = await sessions.run(_make_folder, deps)
+            try:
+                async with aclosing(stream_body(request, largest)) as body:
+                    await _write(sessions, body, folder / _FILE)
+                return answer_with(await sessions.run_for(actor.tenant, keep_upload, deps, actor, folder))
+            finally:
+                await sessions.run(shutil.rmtree, folder, ignore_errors=True)
 
     return router
 

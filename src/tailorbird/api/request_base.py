@@ -12,10 +12,12 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from tailorbird.api.openapi import json_body
-from tailorbird.api.request_body import explained, read_object
+from tailorbird.api.request_body import explained, read_object, unknown
 from tailorbird.domain.errors import InvalidInput
 from tailorbird.domain.prompt import Message, Sampling
 
+#: No route knows so many parameters.
+_MOST_PARAMETERS = 100
 #: What a channel or a language may be called.
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
@@ -130,6 +132,8 @@ class ParameterRules:
         """Reads a body. Raises InvalidInput (400): not JSON, a parameter that is wrong, unknown, or not honoured."""
         given = read_object(body, kind.example)
         asked = {name: value for name, value in given.items() if name not in self.harmless and not self._asks_nothing(name, value)}
+        if len(asked) > _MOST_PARAMETERS:  # a fault for each of a hundred thousand unknown ones would take a quarter of a second
+            raise unknown(next(name for name in asked if name not in kind.model_fields)[:128], kind.model_fields)
         try:
             return kind.model_validate(asked)
         except ValidationError as error:

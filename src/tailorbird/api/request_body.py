@@ -55,6 +55,9 @@ def _too_large(largest: int) -> TooLarge:
 
 M = TypeVar("M", bound=BaseModel)
 
+#: Values of a body of the control plane at most: a submission of as many files as may be has a sixth.
+MOST_VALUES = 60_000
+
 #: Characters that a database does not keep: U+0000, and halves of surrogate pairs.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _LONG = 2**63
@@ -89,19 +92,32 @@ def read_text_value(kind: type[M], given: Mapping[str, str]) -> M:
         raise explained(error, kind.model_fields) from None
 
 
-def refuse_unstorable(given: Any, name: str = "") -> None:
-    """Raises InvalidInput when a text anywhere in ``given`` cannot be kept, or an integer has more than 64 bits."""
-    if isinstance(given, str) and _UNSTORABLE.search(given):
+def refuse_unstorable(given: Any) -> None:
+    """Raises InvalidInput when a text anywhere in ``given`` cannot be kept, an integer has more than 64 bits, or there are more values than
+    ``MOST_VALUES``: everybody else waits while they are looked at."""
+    ahead: list[tuple[Any, str]] = [(given, "")]
+    count = 0
+    while ahead:
+        value, name = ahead.pop()
+        if isinstance(value, Mapping | list):
+            count += len(value)
+            if count > MOST_VALUES:
+                raise InvalidInput(f"more than {MOST_VALUES:,} values", "send less at once", code="too_many_values", param=name or None)
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                _refuse_one(key, name)
+                ahead.append((inner, f"{name}.{key}"[:128] if name else str(key)[:128]))
+        elif isinstance(value, list):
+            ahead += [(inner, name) for inner in value]
+        else:
+            _refuse_one(value, name)
+
+
+def _refuse_one(value: Any, name: str) -> None:
+    if isinstance(value, str) and _UNSTORABLE.search(value):
         raise _refused(name, "text with a null character or half a surrogate pair")
-    if isinstance(given, int) and not -_LONG <= given < _LONG:
+    if isinstance(value, int) and not -_LONG <= value < _LONG:
         raise _refused(name, "an integer of more than 64 bits")
-    if isinstance(given, Mapping):
-        for key, value in given.items():
-            refuse_unstorable(key, name)
-            refuse_unstorable(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(given, list):
-        for value in given:
-            refuse_unstorable(value, name)
 
 
 def explained(error: ValidationError, known: Iterable[str]) -> InvalidInput:

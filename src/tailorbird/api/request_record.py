@@ -19,6 +19,12 @@ from tailorbird.domain.plan import Prices
 from tailorbird.ports.clock import Clock
 from tailorbird.serving import AliasRoute, AnswerPiece, KeptRequest, Quotas, RequestLog, Reservation, TrafficArm, amounts_of
 from tailorbird.text.sketch import sketch
+from tailorbird.usecases.denial_counter import Denials
+
+#: Rows of refused requests of one key in a minute.
+MOST_REFUSED = 100
+#: Errors of answers that the engine had begun: a grammar passes its limits when tokens are asked for, after the prompt was read.
+_ENDED_BY_CALLER = frozenset({"schema_invalid"})
 
 _Outcome = Literal["ok", "error", "refused", "aborted"]
 
@@ -34,6 +40,7 @@ class RecordingContext:
     prices: Prices = field(default_factory=Prices)
     engine: EngineShare = field(default_factory=EngineShare)
     draw: random.Random = field(default_factory=random.SystemRandom)
+    refusals: Denials = field(default_factory=Denials)
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,9 @@ class RequestRecord:
         await asyncio.gather(*(self._books.journal.record(row, self._kept(index, row)) for index, row in enumerate(self.rows)))
 
     def fail(self, error: TailorbirdError) -> None:
-        """Closes with an error that the caller is told."""
+        """Closes with an error that the caller is told. What was read for an answer that the caller's own schema ended is charged."""
+        if error.error_code in _ENDED_BY_CALLER:
+            self._charge_reading()
         self._close(error.status, "refused" if error.status < 500 else "error", error.error_code)
 
     def begin(self, index: int) -> None:
@@ -171,10 +180,13 @@ class RequestRecord:
     def abort(self) -> None:
         """Closes because the caller has left. What the engine was asked to read is charged, whether or not a first token came of it: else
         leaving early would make reading free."""
+        self._charge_reading()
+        self._close(499, "aborted", None)
+
+    def _charge_reading(self) -> None:
         for answer in self.answers:
             if answer.asked and not answer.given:
                 answer.prompt_tokens = answer.expected
-        self._close(499, "aborted", None)
 
     def close_as_defect(self) -> None:
         """Closes what is still open: nothing of ours ended it."""
@@ -183,8 +195,15 @@ class RequestRecord:
     def _close(self, status: int, outcome: _Outcome, error: str | None) -> None:
         if not self._closed:
             self._write(status, outcome, error)
-            for row in self.rows:
+            for row in self.rows if self._is_kept(status) else ():
                 self._books.journal.put(row)
+
+    def _is_kept(self, status: int) -> bool:
+        """Of requests that were refused before anybody was asked, rows are written of so many of a key in a minute; the others are counted,
+        as denials are: else a key with no quota left could fill the record."""
+        if self.arm is not None or not 400 <= status < 499:
+            return True
+        return self._books.refusals.is_written(self.tenant, f"key-{self.key.id}", self.at, MOST_REFUSED)
 
     def _write(self, status: int, outcome: _Outcome, error: str | None) -> None:
         """Makes the rows, and settles with what they say: the record and the count are of one mind."""

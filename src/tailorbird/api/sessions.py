@@ -6,8 +6,9 @@ Whoever shows a session by cookie and changes something must also show that a pa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import ParamSpec, TypeVar
@@ -21,7 +22,7 @@ from tailorbird.api.request_body import read_body, read_json_value, read_object,
 from tailorbird.api.request_context import TENANT
 from tailorbird.auth import origin_checks
 from tailorbird.auth.origin_checks import COOKIE
-from tailorbird.domain.errors import Forbidden, InvalidInput, Unauthenticated
+from tailorbird.domain.errors import Exhausted, Forbidden, InvalidInput, Unauthenticated
 from tailorbird.domain.identity import Identity, Login, Signature
 from tailorbird.domain.value import Value
 from tailorbird.usecases import Actor, Dependencies
@@ -30,8 +31,11 @@ from tailorbird.usecases.sessions import SESSION_LASTS, LoginEntry, actor_of, en
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: Calls of the control plane that are worked on at once; no other part of the server waits for their threads.
-_AT_ONCE = 8
+#: Threads of the control plane, for which no other part of the server waits: those in which calls are worked on, and those that look who
+#: calls, log somebody in and take the parts of an upload, so that long calls keep nobody outside.
+_AT_ONCE, _SHORT = 8, 4
+#: Calls of one tenant that are worked on at once, and that wait for their turn.
+_AT_ONCE_EACH, _WAITING_EACH = 3, 64
 _LARGEST_LOGIN = 2**14
 _READING = frozenset({"GET", "HEAD"})
 
@@ -52,12 +56,46 @@ class LoginResponse(Value):
     identity: Identity
 
 
+@dataclass
+class _TenantQueue:
+    """The turns of one tenant; ``calls`` have one, or wait for one."""
+
+    turns: asyncio.Semaphore
+    calls: int = 0
+
+
+class TenantTurns:
+    """At most ``most`` calls of a tenant are worked on at once, and ``waiting`` more wait. Touched only from the event loop."""
+
+    def __init__(self, most: int, waiting: int) -> None:
+        self._most, self._waiting = most, waiting
+        self._queues: dict[str, _TenantQueue] = {}
+
+    @asynccontextmanager
+    async def turn(self, tenant: str) -> AsyncIterator[None]:
+        """Waits for a turn of ``tenant``. Raises Exhausted (429) where too many of its calls wait already."""
+        queue = self._queues.setdefault(tenant, _TenantQueue(asyncio.Semaphore(self._most)))
+        if queue.calls >= self._most + self._waiting:
+            message = f"{queue.calls} calls of {tenant} are under way or waiting"
+            raise Exhausted(message, "wait until some of them have ended", code="calls_at_once", retry_after=1.0)
+        queue.calls += 1
+        try:
+            async with queue.turns:
+                yield
+        finally:
+            queue.calls -= 1
+            if not queue.calls:
+                del self._queues[tenant]
+
+
 @dataclass(frozen=True)
 class SessionActors:
     """Finds the actor of a request, and does what blocks in threads of its own."""
 
     entrance: LoginEntry
     threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="control"))
+    short: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_SHORT, thread_name_prefix="session"))
+    turns: TenantTurns = field(default_factory=lambda: TenantTurns(_AT_ONCE_EACH, _WAITING_EACH))
 
     @property
     def deps(self) -> Dependencies:
@@ -71,8 +109,13 @@ class SessionActors:
         return actor
 
     async def run(self, do: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
-        """The result of ``do``, which may block."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: do(*given, **named))
+        """The result of ``do``, which may block for a moment."""
+        return await asyncio.get_running_loop().run_in_executor(self.short, lambda: do(*given, **named))
+
+    async def run_for(self, tenant: str, do: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """The result of ``do``, which may take long, in the turn of ``tenant``. Raises Exhausted where too many of its calls wait."""
+        async with self.turns.turn(tenant):
+            return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: do(*given, **named))
 
 
 def session_routes(sessions: SessionActors) -> APIRouter:

@@ -40,10 +40,10 @@ def _endpoint(sessions: SessionActors, programs: Authenticator, use_case: AnyUse
         if use_case.scope is not None and shows_api_key(request):
             key = await programs(request, use_case.scope)
             wanted = await _read(use_case, request)
-            return answer_with(await sessions.run(perform_for_program, sessions.deps, key, use_case, wanted))
+            return answer_with(await sessions.run_for(key.tenant, perform_for_program, sessions.deps, key, use_case, wanted))
         actor = await sessions.actor(request)
         asked = await _read(use_case, request)
-        return answer_with(await sessions.run(perform_request, sessions.deps, actor, use_case, asked))
+        return answer_with(await sessions.run_for(actor.tenant, perform_request, sessions.deps, actor, use_case, asked))
 
     return endpoint
 

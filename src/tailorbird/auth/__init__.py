@@ -6,6 +6,7 @@ frameworks, what a release needs before it may move.
 
 from tailorbird.auth import origin_checks, signing
 from tailorbird.auth.api_keys import issue_api_key, key_id_of, secret_matches
+from tailorbird.auth.concurrency import ConcurrencyLimit
 from tailorbird.auth.identity_keys import PrivateKey, check_key, check_public_key, create_key, load_key, public_key
 from tailorbird.auth.policy import ROLES_FOR, Action, authorise
 from tailorbird.auth.signed_checkpoints import check_note, make_checkpoint, verifier_key
@@ -15,6 +16,7 @@ from tailorbird.auth.throttle import Throttle, network_of
 __all__ = [
     "ROLES_FOR",
     "Action",
+    "ConcurrencyLimit",
     "PrivateKey",
     "Throttle",
     "authorise",

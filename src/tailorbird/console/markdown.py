@@ -14,6 +14,9 @@ from markdown_it.rules_core import StateCore
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
+#: Characters of a document that are made into HTML; a longer one is shown as it is: a megabyte would take ten seconds, in which hardly
+#: anybody else is answered.
+LONGEST = 1 << 16
 #: ``# h`` becomes ``<h3>``: above stand the page's own title and the section's.
 _DEEPER = 2
 #: The documents hold text that users wrote and no link of ours: what looks like a link or an image stays text, so that no scheme needs
@@ -23,8 +26,10 @@ _TABLE = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><tabl
 
 
 def markdown_html(text: str) -> Markup:
-    """``text`` as HTML. Front matter is shown as code, and so is a document of which Markdown would leave out letters (cells that no column
-    has, items too deep): who approves a release reads all that was written."""
+    """``text`` as HTML. Front matter is shown as code, and so is a very long document, or one of which Markdown would leave out letters
+    (cells that no column has, items too deep): who approves a release reads all that was written."""
+    if len(text) > LONGEST:
+        return _code(text)
     front, body = _front_matter(text)
     made = Markup(_parser().render(body))
     shown = made if _letters(made.striptags()) == _letters(unescape(body)) else _code(body)

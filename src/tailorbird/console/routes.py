@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from tailorbird.auth import ConcurrencyLimit
 from tailorbird.console import rendering, session_guard
 from tailorbird.console.forms import Fields, read_form
 from tailorbird.console.page_context import AnonymousContext, GuestView, PageContext, View, see_other
@@ -92,16 +93,20 @@ _PAGES: tuple[tuple[str, str, View], ...] = (
     ("POST", "/audit/verify", audit.verify),
 )
 
+#: Pages that are made at once, of the threads that all pages share; and those of one tenant.
+_PAGES_AT_ONCE, _PAGES_EACH = 32, 8
+
 _Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def console_routes(entrance: LoginEntry) -> APIRouter:
     """The console's pages and files, and a page that says so for whatever else is asked for below ``/console``."""
     router = APIRouter(prefix="/console", include_in_schema=False)
+    pages = ConcurrencyLimit(_PAGES_AT_ONCE, _PAGES_EACH, "pages of the console", "pages_at_once")
     for method, path, guest_view in _OPEN:
         router.add_api_route(path, _open(entrance, guest_view), methods=[method])
     for method, path, view in _PAGES:
-        router.add_api_route(path, _known(entrance, view), methods=[method])
+        router.add_api_route(path, _known(entrance, pages, view), methods=[method])
     router.add_api_route("/{rest:path}", _open(entrance, _nothing), methods=["GET", "POST"])
     return router
 
@@ -110,11 +115,12 @@ def _open(entrance: LoginEntry, view: GuestView) -> _Endpoint:
     return _endpoint(lambda request, form: view(AnonymousContext(entrance, request, form)))
 
 
-def _known(entrance: LoginEntry, view: View) -> _Endpoint:
+def _known(entrance: LoginEntry, pages: ConcurrencyLimit, view: View) -> _Endpoint:
     def answer(request: Request, form: Fields) -> Response:
         # An error's page, too, knows who is here.
         request.state.actor = session_guard.enter(entrance.deps, request)
-        return view(PageContext(entrance, request, form, request.state.actor))
+        with pages.turn(request.state.actor.tenant):
+            return view(PageContext(entrance, request, form, request.state.actor))
 
     return _endpoint(answer)
 

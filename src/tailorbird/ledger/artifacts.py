@@ -55,6 +55,19 @@ class Artifacts:
             raise self._changed(digest)
         return data
 
+    def save(self, digest: Digest, target: Path) -> None:
+        """Writes the bytes named ``digest`` to the new file ``target``, piece by piece. Raises NotFound, Corrupt, Unavailable."""
+        with storage_errors("the artifact store"):
+            try:
+                source = self._blobs.open(_name(digest))
+            except FileNotFoundError:
+                raise _missing(digest) from None
+            with source, target.open("xb") as copy:
+                shutil.copyfileobj(source, copy, 1 << 20)
+        if digest_file(target) != digest:
+            target.unlink()
+            raise self._changed(digest)
+
     def put_tree(self, folder: Path) -> Digest:
         """Stores every file below ``folder``. Raises Unavailable, and InvalidInput for a link or what else is neither file nor folder."""
         if not folder.is_dir():

@@ -1,7 +1,7 @@
 """Objective: reads ``objective.yaml``, knows the KPIs, and says whether the data can prove the targets.
 
-    objective_file → tenant_placeholder → schema → rules · data_rules → reader; kpi_catalogue → power → comparison_metric;
-    proposal · templates
+    objective_file → tenant_placeholder → schema → rules · data_rules → reader → submitted_reader
+    kpi_catalogue → power → comparison_metric; proposal · templates
 
 In: a YAML file; a snapshot's manifest. Out: a frozen objective with the line of every key; powers; errors with the line, the reason and the
 nearest valid value. Must not know: rows, models, rungs.
@@ -15,6 +15,7 @@ from tailorbird.objective.power import GroupSizes, check_power, check_shift_powe
 from tailorbird.objective.proposal import TASKS, ObjectiveDraft, ProposedKpi, ProvidedFacts, TaskName, draft_objective, draft_yaml
 from tailorbird.objective.reader import parse_objective, read_objective
 from tailorbird.objective.schema import objective_schema
+from tailorbird.objective.submitted_reader import parse_submitted
 from tailorbird.objective.templates import OBJECTIVE_FILE, TEMPLATES, check_origins, template_files, write_objective, write_template
 from tailorbird.objective.tenant_placeholder import PLACEHOLDER, SHARED_ROWS
 
@@ -47,6 +48,7 @@ __all__ = [
     "objective_schema",
     "parse_metric",
     "parse_objective",
+    "parse_submitted",
     "plan_comparison",
     "provable_target",
     "raise_faults",

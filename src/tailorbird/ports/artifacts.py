@@ -54,6 +54,11 @@ class ArtifactStore(Protocol):
 class ErasableStore(ArtifactStore, Protocol):
     """A store whose bytes can be destroyed: for what a person asked to be forgotten, or a tenant that is removed."""
 
+    def save(self, digest: Digest, target: Path) -> None:
+        """Writes the bytes named ``digest`` to the new file ``target``, without holding them in memory. Raises as ``get``; then there is no
+        such file."""
+        ...
+
     def size(self, digest: Digest) -> int | None:
         """Bytes stored under ``digest``; None when there is nothing."""
         ...

@@ -3,8 +3,9 @@
 Whoever only holds connections open must not keep others out: for a new one the longest waiting one is closed, of the same address where
 that has too many, and one that is being answered never is. Who comes with a whole request at once is hardly ever among the longest waiting.
 
-uvicorn closes a connection that is idle between two requests, and waits for ever for a request that has begun, or for the first. Here a
-request's head must be whole soon, and its body must neither fall silent nor drip: it may be long, and the answer may take long.
+uvicorn closes a connection that is idle between two requests, and waits for ever for a request that has begun, or for the first, and for
+whoever does not take an answer. Here a request's head must be whole soon, its body must neither fall silent nor drip, and an answer must be
+taken: each may be long, and the answer may take long to make.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
 
 #: Seconds within which the head of a request must have come, and for which its body may be silent.
 HEAD_SECONDS, SILENT_SECONDS = 10.0, 30.0
-#: Seconds that any body may take, and bytes a second that it must come with beyond them, on the whole.
+#: Seconds after which it is looked whether an answer that lies here unsent was taken meanwhile.
+STALLED_SECONDS = 30.0
+#: Seconds that any body may take, and bytes a second that it must come with beyond them, on the whole; as fast an answer must be taken.
 BODY_SECONDS, SLOWEST = 60.0, 16 * 1024
 
 
@@ -172,10 +175,18 @@ class _StrictBuffer(ReceiveBuffer):
                 raise h11.RemoteProtocolError("a line does not end in CR LF")
             if any(line.startswith((b" ", b"\t")) for line in lines):
                 raise h11.RemoteProtocolError("a header goes on in the next line")
-            names = [bytes(line).partition(b":")[0].strip().lower() for line in lines[1:]]
-            if b"content-length" in names and b"transfer-encoding" in names:
-                raise h11.RemoteProtocolError("a body has two lengths")
+            _refuse_two_lengths([bytes(line) for line in lines])
         return lines
+
+
+def _refuse_two_lengths(lines: Sequence[bytes]) -> None:
+    """Raises RemoteProtocolError for a head (or the lines behind a body) that says in two ways how long the body is, were it the same."""
+    lengths = [value for name, _, value in (line.partition(b":") for line in lines[1:]) if name.strip().lower() == b"content-length"]
+    coded = any(line.partition(b":")[0].strip().lower() == b"transfer-encoding" for line in lines[1:])
+    if len(lengths) + coded > 1 or any(b"," in length for length in lengths):
+        raise h11.RemoteProtocolError("a body has two lengths")
+    if coded and lines[0].rstrip().endswith(b"HTTP/1.0"):
+        raise h11.RemoteProtocolError("HTTP/1.0 knows no transfer encoding")
 
 
 class LimitedConfig(uvicorn.Config):
@@ -188,6 +199,7 @@ class TimeoutProtocol(H11Protocol):
     """HTTP/1.1 that waits for the rest of a request for a while only, and for no more clients than the server admits."""
 
     _bound: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
     _body: _Arriving | None = None
     _admission: ConnectionLimits | None = None
 
@@ -234,11 +246,38 @@ class TimeoutProtocol(H11Protocol):
         elif self._bound is None:  # a further head has begun
             self._wait(HEAD_SECONDS)
 
+    def pause_writing(self) -> None:
+        """The answer is not taken as fast as it is made: it must go on being taken. A connection that is being answered gives way to
+        nobody, so whoever takes nothing would keep it for ever."""
+        super().pause_writing()
+        self._watch_taking()
+
+    def resume_writing(self) -> None:
+        """What lay here was taken."""
+        self._goes_on()
+        super().resume_writing()
+
+    def _watch_taking(self) -> None:
+        self._goes_on()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self._check_taking, self.transport.get_write_buffer_size())
+
+    def _check_taking(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < SLOWEST * STALLED_SECONDS:
+            self.end()
+        else:
+            self._watch_taking()
+
+    def _goes_on(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         if self._admission is not None:
             self._admission.leave(self)
         self._wait(None)
+        self._goes_on()
         super().connection_lost(exc)
 
     def _wait(self, seconds: float | None) -> None:

@@ -129,7 +129,7 @@ def gateway_app(
 
     app = FastAPI(title="tailorbird", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     authenticate = api.Authenticator(deps.ledger, deps.clock)
-    books = api.RecordingContext(journal, deps.clock, metrics, quotas, deps.prices)
+    books = api.RecordingContext(journal, deps.clock, metrics, quotas, deps.prices, refusals=deps.denials)
     app.state.doubt = deployment.doubt
     app.include_router(api.chat_routes(api.AnswerContext(deployment.routes, answering, books, mirror), authenticate))
     app.include_router(api.model_routes(deployment.routes, authenticate))

@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
             LimitedConfig(
                 app,
                 http=TimeoutProtocol,
+                ws="none",  # an upgrade would leave the protocol that limits connections, whatever is installed beside us
                 log_config=None,
                 access_log=False,
                 lifespan="on",

@@ -59,6 +59,16 @@ def is_open_to_others(path: Path) -> bool:
     return bool(path.stat().st_mode & EVERYBODY_ELSE)
 
 
+def bytes_below(folder: Path) -> int:
+    """Bytes of all files below ``folder``. Links are not followed; what is deleted meanwhile takes no space."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += (Path(place) / name).lstat().st_size
+    return size
+
+
 def close_to_others(root: Path, but: Path | None = None) -> None:
     """Takes from everybody but the owner all rights on ``root`` and what is below it, except below ``but``. Links are not followed.
 

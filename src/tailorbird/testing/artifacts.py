@@ -35,6 +35,10 @@ class MemoryArtifacts:
             raise Corrupt(f"artifact {short(digest)} was changed", "restore the artifact store from a backup", code="artifact_corrupt")
         return data
 
+    def save(self, digest: Digest, target: Path) -> None:
+        """Writes the bytes named ``digest`` to ``target``. Raises NotFound or Corrupt."""
+        target.write_bytes(self.get(digest))
+
     def put_tree(self, folder: Path) -> Digest:
         """Stores every regular file below ``folder`` and returns the digest of the tree."""
         files = sorted(path for path in folder.rglob("*") if path.is_file())

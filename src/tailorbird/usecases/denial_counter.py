@@ -25,6 +25,7 @@ class Uncounted(NamedTuple):
 @dataclass
 class _Minute:
     began: datetime
+    most: int
     denied: int = 0
 
 
@@ -36,17 +37,17 @@ class Denials:
         self._over: list[Uncounted] = []
         self._lock = Lock()
 
-    def is_written(self, tenant: str, actor: str, now: datetime) -> bool:
-        """Counts a denial; True when it is to be written by itself."""
+    def is_written(self, tenant: str, actor: str, now: datetime, most: int = MOST) -> bool:
+        """Counts a denial; True when it is to be written by itself, as are ``most`` of an actor in a minute."""
         with self._lock:
             minute = self._minutes.get((tenant, actor))
             if minute is None or not minute.began <= now < minute.began + WINDOW:
                 self._close(tenant, actor)
-                minute = self._minutes[tenant, actor] = _Minute(now)
+                minute = self._minutes[tenant, actor] = _Minute(now, most)
                 while len(self._minutes) > _ACTORS:
                     self._close(*next(iter(self._minutes)))
             minute.denied += 1
-            return minute.denied <= MOST
+            return minute.denied <= minute.most
 
     def take(self, now: datetime | None = None) -> list[Uncounted]:
         """The counts of minutes that were over by ``now`` (None: of all), each once."""
@@ -59,5 +60,5 @@ class Denials:
 
     def _close(self, tenant: str, actor: str) -> None:
         minute = self._minutes.pop((tenant, actor), None)
-        if minute is not None and minute.denied > MOST:
-            self._over.append(Uncounted(tenant, actor, minute.began, minute.denied - MOST))
+        if minute is not None and minute.denied > minute.most:
+            self._over.append(Uncounted(tenant, actor, minute.began, minute.denied - minute.most))

@@ -6,7 +6,6 @@ is written, and the sum once more when it is entered in the record. What an eras
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from tailorbird.domain.quota import Storage
 from tailorbird.domain.value import Digest
 from tailorbird.ports.artifacts import ArtifactStore, ErasableStore
 from tailorbird.ports.ledger import UnitOfWork
-from tailorbird.system.files import digest_file
+from tailorbird.system.files import bytes_below, digest_file
 from tailorbird.usecases.dependencies import Dependencies
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -82,6 +81,10 @@ class TenantStore:
     def get(self, digest: Digest) -> bytes:
         """As ``ArtifactStore.get``."""
         return self._store.get(digest)
+
+    def save(self, digest: Digest, target: Path) -> None:
+        """As ``ArtifactStore.save``."""
+        self._store.save(digest, target)
 
     def get_tree(self, digest: Digest) -> Path:
         """As ``ArtifactStore.get_tree``."""
@@ -202,7 +205,7 @@ def _working(deps: Dependencies, tenant: str) -> int:
     """Bytes of the tenant's unfinished work in the workspace: checkpoints of its runs, what its curations and indexes keep."""
     with deps.ledger.work(tenant, write=False) as work:
         theirs = [folder for folder in _folders(deps.runs) if _has(work, folder.name)]
-    return sum(map(_bytes_below, [deps.curations(tenant), deps.indexes(tenant), *theirs]))
+    return sum(map(bytes_below, [deps.curations(tenant), deps.indexes(tenant), *theirs]))
 
 
 def _folders(place: Path) -> list[Path]:
@@ -216,16 +219,6 @@ def _has(work: UnitOfWork, run: str) -> bool:
         return work.runs.get(run).id == run
     except NotFound:
         return False
-
-
-def _bytes_below(folder: Path) -> int:
-    """What is deleted meanwhile takes no space."""
-    size = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += (Path(place) / name).lstat().st_size
-    return size
 
 
 def _over(tenant: str, after: int, limit: int) -> Exhausted:

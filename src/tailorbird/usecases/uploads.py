@@ -19,10 +19,15 @@ from tailorbird.usecases.audit_events import record
 from tailorbird.usecases.dependencies import Actor, Dependencies
 from tailorbird.usecases.storage_quota import storing
 
+#: Folders above a file at most: each is made before the file is.
+MOST_LEVELS = 32
+
 
 def _plain(path: str) -> str:
     """A relative path with one spelling, that leads nowhere else."""
     pieces = path.split("/")
+    if len(pieces) > MOST_LEVELS + 1:
+        raise ValueError(f"a file lies at most {MOST_LEVELS} folders deep")
     if (
         not all(0 < len(part.encode("utf-8", "surrogatepass")) <= 255 and part not in (".", "..") for part in pieces)
         or set(path) & {"\\", "\0"}

@@ -26,6 +26,10 @@ IN_USE = {
     r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s+(?!\S)",
     "spaces": r" {2,}",
     "digits": r"\p{Nd}|[^\p{Nd}]+",
+    "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "bloom": r" ?[^(\s|[.,!?…。，、।۔،])]+",
+    "kimi": r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}&&[^\p{Han}]]+(?i:'s|'t)?",
+    "possessive": r"(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|\s+$",
 }
 
 
@@ -35,7 +39,28 @@ def test_patterns_in_use_are_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", [r"(\w+\s?)*!", r"(a|a)+$", r"(?:a*)*b", r"(a+){2,}b", r"(a)\1", r"(?<n>a)\k<n>", r"(?<n>a\g<n>?)", "(((", "a" * 5000]
+    "pattern",
+    [
+        r"(\w+\s?)*!",
+        r"(a|a)+$",
+        r"(?:a*)*b",
+        r"(a+){2,}b",
+        r"(a)\1",
+        r"(?<n>a)\k<n>",
+        r"(?<n>a\g<n>?)",
+        "(((",
+        "a" * 5000,
+        r"(?:z{1,30}){1,30}q",
+        r"(z|z){30}q",
+        "(z|z)" * 40 + "q",
+        "z?" * 40 + "q",
+        "z*" * 8 + "q",
+        r"(?:(?:z|zz)(?:z|zz)){9}q",
+        r"z{2}{3}",
+        r"a)b",
+        r"(?~z)",
+        "(" * 400 + ")" * 400,
+    ],
 )
 def test_patterns_that_go_back_without_end_are_refused(pattern: str) -> None:
     assert may_run_away(pattern)
@@ -59,6 +84,13 @@ def changed(tiny: Path, folder: Path, **changes: Any) -> Path:
 def test_a_tokenizer_that_would_hang_is_refused(tiny: Path, tmp_path: Path) -> None:
     hanging = {"type": "Split", "pattern": {"Regex": r"(\w+\s?)*!"}, "behavior": "Isolated", "invert": False}
     assert refused(changed(tiny, tmp_path / "m", pre_tokenizer=hanging), tmp_path / "t").error_code == "model_tokenizer"
+
+
+def test_a_tokenizer_that_is_slow_on_a_letter_of_its_own_is_refused(tiny: Path, tmp_path: Path) -> None:
+    """Each place of a text is tried from its own, and no text of usual letters shows it."""
+    slow = {"type": "Split", "pattern": {"Regex": "ᚠ*ᚠ*ᚢ"}, "behavior": "Isolated", "invert": False}
+    error = refused(changed(tiny, tmp_path / "m", pre_tokenizer=slow), tmp_path / "t")
+    assert error.error_code in ("model_tokenizer", "parser_processor")
 
 
 def test_a_tokenizer_that_grows_what_it_reads_is_refused(tiny: Path, tmp_path: Path) -> None:

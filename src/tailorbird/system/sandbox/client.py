@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -13,10 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TypeVar
 
 from tailorbird.domain import errors
-from tailorbird.domain.errors import Internal, TailorbirdError, Unavailable
+from tailorbird.domain.errors import Internal, ObjectiveInvalid, TailorbirdError, Unavailable
+from tailorbird.system.files import bytes_below
 from tailorbird.system.sandbox import frames, limits
 from tailorbird.system.sandbox.limits import SandboxJob
 
@@ -24,8 +27,10 @@ from tailorbird.system.sandbox.limits import SandboxJob
 _AT_ONCE, _TURN = 4, 60.0
 #: Seconds until a child that stays is ready: on a busy machine, its server has to be started first.
 _READY = 60.0
+#: Seconds between two looks at how much space a child's files take.
+_COUNT_EVERY = 0.5
 #: Of a child's error no more letters are taken.
-_LONGEST_MESSAGE = 2000
+_LONGEST_MESSAGE = 20_000
 #: What the forkserver is given of the environment: where things lie and which language they speak, no key, no token, no address.
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _SET = {
@@ -35,30 +40,16 @@ _SET = {
     "OPENBLAS_NUM_THREADS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_OFFLINE": "1",
 }
 
 T = TypeVar("T")
 #: What a child that has no more values says.
 END = object()
 
-#: What one that may use the network is given beside; what one that may not is told.
-_FETCHING = (
-    "HF_",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT",
-    "REQUESTS_CA",
-    "XDG_CACHE",
-)
-_OFFLINE = {"HF_HUB_OFFLINE": "1"}
-
 _turns = threading.BoundedSemaphore(_AT_ONCE)
 _starting = threading.Lock()
-_servers: dict[tuple[int, bool], _Server] = {}
+_servers: dict[int, _Server] = {}
 
 
 def stream(job: SandboxJob) -> Iterator[Any]:
@@ -120,21 +111,13 @@ class Dialogue:
 class _Server:
     """A running forkserver and the way to it."""
 
-    def __init__(self, *, network: bool) -> None:
+    def __init__(self) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        kept = {name: value for name, value in os.environ.items() if name in _KEPT or (network and name.startswith(_FETCHING))}
-        environment = (kept if network else kept | _OFFLINE) | _SET
+        environment = {name: value for name, value in os.environ.items() if name in _KEPT} | _SET
         environment["PYTHONPATH"] = os.pathsep.join(place for place in sys.path if place)
         with theirs:
             self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "tailorbird.system.sandbox.forkserver",
-                    str(theirs.fileno()),
-                    *(["network"] if network else []),
-                ],
+                [sys.executable, "-P", "-m", "tailorbird.system.sandbox.forkserver", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -154,21 +137,20 @@ class _Server:
             self._process.wait(5)
 
 
-def _server(*, network: bool, anew: bool = False) -> _Server:
+def _server(*, anew: bool = False) -> _Server:
     with _starting:
-        mine = os.getpid(), network
+        mine = os.getpid()
         if anew and mine in _servers:
             _servers.pop(mine).close()
         if mine not in _servers:
-            _servers[mine] = _Server(network=network)
+            _servers[mine] = _Server()
         return _servers[mine]
 
 
 @atexit.register
 def _close() -> None:
-    for network in (False, True):
-        if (os.getpid(), network) in _servers:
-            _servers.pop((os.getpid(), network)).close()
+    if os.getpid() in _servers:
+        _servers.pop(os.getpid()).close()
 
 
 class _Channel:
@@ -186,7 +168,7 @@ class _Channel:
         with theirs, telling:
             for anew in (False, True):
                 try:
-                    _server(network=self._job.network, anew=anew).ask(self._request(), theirs.fileno(), telling.fileno())
+                    _server(anew=anew).ask(self._request(), theirs.fileno(), telling.fileno())
                     return self
                 except OSError as error:
                     failed = error
@@ -203,7 +185,6 @@ class _Channel:
             "memory": asked.memory,
             "processor": asked.processor,
             "written": asked.written,
-            "network": self._job.network,
             "places": self._job.places,
         }
         return own | {"target": self._job.target, "warm": self._job.warm, "dialogue": self._dialogue}
@@ -220,7 +201,7 @@ class _Channel:
     def hear(self) -> Any:
         """The child's next value; ``END`` when it has no more. Raises the child's own errors, and ``job.error``."""
         with self._explained():
-            kind, data = self._timed(lambda: frames.receive(self._connection))
+            kind, data = self._timed(self._receive)
             if kind == frames.VALUE:
                 self._count(len(data))
                 return frames.decode(data)
@@ -247,6 +228,19 @@ class _Channel:
             raise self._ended() from error
         except (ValueError, RecursionError) as error:
             raise limits.unreadable(self._job, type(error).__name__) from error
+
+    def _receive(self) -> tuple[int, bytearray]:
+        """The next frame. Where the child's files are counted, they are while it is waited for. Raises ``job.error``, TimeoutError."""
+        until, comes = time.monotonic() + self._left, not self._job.limits.space
+        while not comes:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._connection, selectors.EVENT_READ)
+                comes = bool(selector.select(min(_COUNT_EVERY, self._left)))
+            if sum(bytes_below(Path(place)) for place in self._job.places or ()) > self._job.limits.space:
+                raise limits.over_space(self._job)
+            if not comes and time.monotonic() >= until:
+                raise TimeoutError
+        return frames.receive(self._connection)
 
     def _timed(self, talk: Callable[[], T]) -> T:
         """Counts the time for which the caller waits; while it does something else, the child may wait for it."""
@@ -290,9 +284,11 @@ class _Channel:
         return limits.crashed(self._job, f"signal {how['signal']}")
 
 
-def _error(told: dict[str, str]) -> TailorbirdError:
+def _error(told: dict[str, Any]) -> TailorbirdError:
     kind = getattr(errors, told["kind"], Internal)
     if not (isinstance(kind, type) and issubclass(kind, TailorbirdError)):
         kind = Internal
     message, hint, code = (str(told[name])[:_LONGEST_MESSAGE] for name in ("message", "hint", "code"))
+    if issubclass(kind, ObjectiveInvalid):
+        return kind(message, hint, code=code, line=int(told["line"]))
     return kind(message, hint, code=code)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
-from tailorbird.domain.errors import TailorbirdError
+from tailorbird.domain.errors import ObjectiveInvalid, TailorbirdError
 from tailorbird.system.files import write_for_owner_alone
 from tailorbird.system.sandbox import frames, kernel
 
@@ -50,8 +50,8 @@ def _confine(request: dict[str, Any]) -> None:
         resource.setrlimit(kind, limit)
     if request["places"] is not None:
         kernel.write_only_below(request["places"])
-    if not kernel.refuse_calls(network=request["network"]):
-        kernel.refuse_events(network=request["network"])
+    if not kernel.refuse_calls():
+        kernel.refuse_events()
 
 
 def _answer(connection: socket.socket, request: dict[str, Any]) -> None:
@@ -77,7 +77,8 @@ def _told(error: BaseException) -> tuple[int, bytes]:
     if _lacks_memory(error):
         return frames.MEMORY, b""
     if isinstance(error, TailorbirdError):
-        said = {"kind": type(error).__name__, "code": error.error_code, "message": error.message, "hint": error.hint}
+        said: dict[str, Any] = {"kind": type(error).__name__, "code": error.error_code, "message": error.message, "hint": error.hint}
+        said |= {"line": error.line} if isinstance(error, ObjectiveInvalid) else {}
         return frames.ERROR, frames.encode(said)
     return frames.BROKEN, frames.encode(type(error).__name__)
 
@@ -178,16 +179,15 @@ class Forkserver:
                 told.close()
 
 
-def main(handle: int, *, network: bool) -> None:
+def main(handle: int) -> None:
     """Serves over the inherited socket ``handle``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     write_for_owner_alone()
-    if not network:
-        kernel.leave_network()
+    kernel.leave_network()
     with socket.socket(fileno=handle) as control:
         Forkserver(control).serve()
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), network="network" in sys.argv[2:])
+    main(int(sys.argv[1]))

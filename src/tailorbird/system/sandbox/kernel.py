@@ -80,14 +80,13 @@ def die_with_parent() -> None:
         libc.prctl(_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def refuse_calls(*, network: bool) -> bool:
-    """From now on the kernel refuses this process other programs and processes, signals, and sockets unless it may have the ``network``.
-    Threads may be made."""
+def refuse_calls() -> bool:
+    """From now on the kernel refuses this process other programs and processes, signals, and sockets. Threads may be made."""
     known = _CALLS.get(platform.machine())
     if sys.platform != "linux" or known is None or struct.calcsize("P") != 8:
         return False
     architecture, clone, sockets, others = known
-    program = b"".join(_statement(*each) for each in _program(architecture, clone, others if network else (*sockets, *others)))
+    program = b"".join(_statement(*each) for each in _program(architecture, clone, (*sockets, *others)))
     try:
         libc = _libc()
         held = ctypes.create_string_buffer(program, len(program))
@@ -152,12 +151,11 @@ _SOCKETS = frozenset({"socket.__new__", "socket.connect", "socket.bind"})
 _PROGRAMS = frozenset({"subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "os.system", "os.kill"})
 
 
-def refuse_events(*, network: bool) -> None:
+def refuse_events() -> None:
     """The same as ``refuse_calls`` where the kernel does not help, as far as Python sees: what a library in C does is not seen."""
-    refused = _PROGRAMS if network else _PROGRAMS | _SOCKETS
 
     def hook(event: str, _arguments: Any) -> None:
-        if event in refused:
+        if event in _PROGRAMS | _SOCKETS:
             raise PermissionError(f"{event} is not for a process that reads foreign bytes")
 
     sys.addaudithook(hook)

@@ -14,7 +14,8 @@ _MIB = 1 << 20
 @dataclass(frozen=True)
 class SandboxLimits:
     """``memory`` in bytes of private memory, ``processor`` in seconds of processor time, ``wait`` in seconds for which the caller waits for
-    the child, ``output`` in bytes that it may send, ``written`` in bytes of a file that it may write (0: no file).
+    the child, ``output`` in bytes that it may send, ``written`` in bytes of a file that it may write (0: no file), ``space`` in bytes of
+    all files together in the folders that it may fill (0: not counted).
     """
 
     memory: int
@@ -22,6 +23,7 @@ class SandboxLimits:
     wait: float
     output: int
     written: int = 0
+    space: int = 0
 
     @staticmethod
     def for_bytes(size: int) -> SandboxLimits:
@@ -41,8 +43,7 @@ class SandboxJob:
     """A call of ``target`` (``module:function``, a generator over JSON values) with ``given``, which is JSON.
 
     ``about`` names what is parsed, ``error`` is the kind of refusal, ``broken`` its code where no reader can make anything of it. The
-    modules ``warm`` are imported once, before the first fork. ``network``: it has to fetch what it reads. Files may be
-    made below ``places`` alone (None: wherever its user may).
+    modules ``warm`` are imported once, before the first fork. Files may be made below ``places`` alone (None: wherever its user may).
     """
 
     target: str
@@ -52,7 +53,6 @@ class SandboxJob:
     error: type[TailorbirdError] = InvalidInput
     warm: tuple[str, ...] = field(default=())
     broken: str = "file_broken"
-    network: bool = False
     places: tuple[str, ...] | None = ()
 
 
@@ -82,6 +82,12 @@ def over_output(job: SandboxJob) -> TailorbirdError:
     message = f"{job.about}: a small file that expands to gigabytes"
     hint = f"what is read from it may have {job.limits.output // _MIB:,} MiB; leave out rows that say the same"
     return job.error(message, hint, code="file_expands")
+
+
+def over_space(job: SandboxJob) -> TailorbirdError:
+    """Error for a child whose files take more space than they may."""
+    message = f"{job.about}: unpacking it takes more than {job.limits.space // _MIB:,} MiB of disk"
+    return job.error(message, "an archive that expands beyond measure: give its content as plain files", code="file_expands")
 
 
 def crashed(job: SandboxJob, how: str) -> TailorbirdError:

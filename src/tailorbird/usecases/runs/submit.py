@@ -15,7 +15,7 @@ from tailorbird.domain.errors import Forbidden, InvalidInput
 from tailorbird.domain.objective import Objective
 from tailorbird.domain.run import FINISHED, Run, RunState
 from tailorbird.domain.value import Digest, Value
-from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_objective, read_objective
+from tailorbird.objective import OBJECTIVE_FILE, ObjectiveFile, parse_submitted, read_objective
 from tailorbird.ports.ledger import UnitOfWork
 from tailorbird.system.source_access import SourceAccess, grant_within
 from tailorbird.text.harness_tasks import digest_of_task
@@ -32,6 +32,11 @@ from tailorbird.usecases.uploads import RelativePath, require_uploaded
 
 #: What an objective file may be called.
 OBJECTIVE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.ya?ml$"
+#: Folders of a submission at most.
+MOST_FOLDERS = 2_000
+#: A file may come under several names, as long as all files together have at most so many times their own bytes, and so many more: for each
+#: name the bytes are read.
+_MOST_TIMES, _MOST_MORE = 2, 1 << 26
 #: Runs that are done at most, among which those of one objective are counted.
 _MOST_DONE = 10_000
 
@@ -84,7 +89,12 @@ class Submission(Value):
     @field_validator("files")
     @classmethod
     def _no_file_is_a_folder(cls, files: dict[str, Digest]) -> dict[str, Digest]:
-        folders = {path[:end] for path in files for end, letter in enumerate(path) if letter == "/"}
+        folders: set[str] = set()
+        for path in files:
+            while (path := path.rpartition("/")[0]) and path not in folders:
+                folders.add(path)
+            if len(folders) > MOST_FOLDERS:
+                raise ValueError(f"more than {MOST_FOLDERS:,} folders")
         if folders & files.keys():
             raise ValueError("a file cannot also be a folder")
         return files
@@ -101,13 +111,21 @@ def submit_uploaded(deps: Dependencies, actor: Actor, submission: Submission) ->
     goal = RunState.ACTIVE if submission.goal == "adapt" else RunState.PLANNING
     text, name, files = submission.objective, submission.name, submission.files
     require_uploaded(deps, actor.tenant, files)
+    _refuse_repeated(deps, files)
     with storing(deps, actor.tenant) as store:
         source = store.put(text.encode())
         inputs = store.put(canonical_json({**files, name: source}))
-    parse_objective(text, name, tenant=actor.tenant)  # faults name the caller's file, not a folder of this machine
-    file = parse_objective(text, str(deps.artifacts.get_tree(inputs) / name), tenant=actor.tenant)
+    file = parse_submitted(text, name, actor.tenant)  # faults name the caller's file, not a folder of this machine
+    file = file.model_copy(update={"folder": str(deps.artifacts.get_tree(inputs))})
     _refuse_outside(file, files, reach_of(deps, actor.tenant))
     return _submit(deps, actor, file, goal, source=source, inputs=inputs)
+
+
+def _refuse_repeated(deps: Dependencies, files: Mapping[str, Digest]) -> None:
+    """Raises InvalidInput where a few large files come under many names."""
+    sizes = {digest: deps.artifacts.size(digest) or 0 for digest in set(files.values())}
+    if sum(sizes[digest] for digest in files.values()) > _MOST_TIMES * sum(sizes.values()) + _MOST_MORE:
+        raise InvalidInput("the same files come under many names", "name each file once", code="files_repeated", param="files")
 
 
 def _refuse_outside(file: ObjectiveFile, files: Mapping[str, Digest], reach: SourceAccess) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from tailorbird import data, reporting
-from tailorbird.auth import Action
+from tailorbird.auth import Action, ConcurrencyLimit
 from tailorbird.domain.dataset import Row
 from tailorbird.domain.errors import TailorbirdError
 from tailorbird.domain.inspection import Inspection
@@ -63,17 +63,21 @@ def report(deps: Dependencies, actor: Actor, snapshot: SnapshotName, examples: b
     return HtmlReport(html=reporting.data_report(found), facts=facts)
 
 
+#: Each has a confined process of its own; in all, and of one tenant.
+_inspections = ConcurrencyLimit(4, 2, "files that are looked at", "inspections_at_once")
+
+
 @usecase("data.inspect", "POST", "/api/data/inspect", Action.PLAN)
 def inspect_uploaded(deps: Dependencies, actor: Actor, name: RelativePath, file: Digest) -> Inspection:
     """Look at an uploaded file.
 
-    As if it were called ``name``. Raises NotFound, DataInvalid.
+    As if it were called ``name``. Raises NotFound, DataInvalid, Exhausted (others are being looked at).
     """
     require_uploaded(deps, actor.tenant, {name: file})
-    with tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
+    with _inspections.turn(actor.tenant), tempfile.TemporaryDirectory(prefix="tailorbird-") as folder:
         place = Path(folder) / name
         private_folder(place.parent)
-        place.write_bytes(deps.artifacts.get(file))
+        deps.artifacts.save(file, place)
         try:
             return data.inspect_file(name, Path(folder), lambda _: None)
         finally:

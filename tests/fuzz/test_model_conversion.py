@@ -1,0 +1,162 @@
+"""Weights and tokenizers of base models that come from elsewhere: a model that can be used, or an error that says why not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from support.damage import damaged, ends_well, tries, values
+from support.tiny_models import TOKENIZERS, write_gguf, write_model
+from tailorbird.domain.errors import ModelInvalid
+from tailorbird.inference import open_model_reader
+from tailorbird.system.sandbox import SandboxJob, SandboxLimits, call
+from tailorbird.text.tokenizer_files import declared_ends, read_tokenizer, special_tokens
+
+TEXTS = ("", " ", "The 12 quick\n\tfoxes' tails, naïve 漢字 \U0001f600", "<s>the</s>", "the " * 300, "\ufffd\u0300" * 50)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    """What converts a model takes seconds to import: once, and not in each process that is forked."""
+    limits = SandboxLimits(memory=4 << 30, processor=120, wait=240.0, output=1 << 20)
+    warm = ("tailorbird.inference.model_converter",)
+    call(SandboxJob("support.confined_functions:echo", [1], limits, "nothing", ModelInvalid, warm))
+
+
+def used(source: Path, target: Path) -> None:
+    """Converts a model, and reads texts with its tokenizer as whoever trains or serves does."""
+    target.mkdir()
+    open_model_reader("fp32").convert(source, target)
+    tokenizer = read_tokenizer(target)
+    for text in TEXTS:
+        tokens = tokenizer.encode(text, add_special_tokens=False).ids
+        tokenizer.decode(tokens, skip_special_tokens=False)
+    special_tokens(target)
+    declared_ends(target)
+
+
+@cache
+def gguf_bytes() -> bytes:
+    with TemporaryDirectory() as folder:
+        return write_gguf(Path(folder) / "m.gguf").read_bytes()
+
+
+def gguf_is_used(data: bytes) -> bool:
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "m.gguf").write_bytes(data)
+        return ends_well(lambda: used(Path(folder) / "m.gguf", Path(folder) / "target"))
+
+
+def test_a_whole_gguf_file_is_used() -> None:
+    assert gguf_is_used(gguf_bytes())
+
+
+@tries(12)
+@given(data=st.data())
+def test_damaged_gguf_files(data: st.DataObject) -> None:
+    gguf_is_used(data.draw(damaged([gguf_bytes()])))
+
+
+@tries(12)
+@given(at=st.floats(0, 1), value=st.sampled_from((0, 1, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)), size=st.sampled_from((1, 4, 8)))
+def test_gguf_files_with_another_number_in_their_head(at: float, value: int, size: int) -> None:
+    """Lengths, counts and kinds stand in the first part."""
+    whole = bytearray(gguf_bytes())
+    place = int(at * len(whole) * 0.6)
+    whole[place : place + size] = (value & (2 ** (8 * size) - 1)).to_bytes(size, "little")
+    gguf_is_used(bytes(whole))
+
+
+def _places(tree: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Each place of a JSON value; of long lists only the beginning."""
+    yield path
+    inside = list(tree.items()) if isinstance(tree, dict) else list(enumerate(tree)) if isinstance(tree, list) else []
+    for key, inner in inside[:6]:
+        yield from _places(inner, (*path, key))
+
+
+def _with(tree: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    if not path:
+        return value
+    copy: Any = dict(tree) if isinstance(tree, dict) else list(tree)
+    copy[path[0]] = _with(tree[path[0]], path[1:], value)
+    return copy
+
+
+#: Values that a tokenizer could hold in the place of others.
+ODD: tuple[Any, ...] = (
+    {"Regex": "(a|a)*b"},
+    {"Regex": "\\p{L}*\\p{L}*x"},
+    {"Regex": ""},
+    {"String": ""},
+    {"type": "Replace", "pattern": {"String": ""}, "content": "ab"},
+    {"type": "Prepend", "prepend": "x" * 1000},
+    {"type": "Strip", "content": "a", "start": 2**31, "stop": 2**31},
+    {"type": "ByteFallback"},
+    {"type": "FixedLength", "length": 0},
+    {"type": "Digits", "individual_digits": True},
+    {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
+    "",
+    "\x00",
+    2**32,
+    -1,
+    [],
+    {},
+    None,
+)
+
+
+@cache
+def model_files(kind: str) -> dict[str, bytes]:
+    with TemporaryDirectory() as folder:
+        return {path.name: path.read_bytes() for path in write_model(Path(folder) / "m", kind).iterdir()}
+
+
+def model_is_used(kind: str, **changed: bytes) -> bool:
+    with TemporaryDirectory() as folder:
+        source = Path(folder) / "m"
+        source.mkdir()
+        for name, data in (model_files(kind) | {name.replace("__", "."): data for name, data in changed.items()}).items():
+            (source / name).write_bytes(data)
+        return ends_well(lambda: used(source, Path(folder) / "target"))
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_whole_models_are_used(kind: str) -> None:
+    assert model_is_used(kind)
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_tokenizers_with_other_values(kind: str) -> None:
+    whole = json.loads(model_files(kind)["tokenizer.json"])
+    places = list(_places(whole))
+
+    @tries(8)
+    @given(place=st.sampled_from(places), value=st.sampled_from(ODD) | values())
+    def story(place: tuple[str | int, ...], value: Any) -> None:
+        model_is_used(kind, tokenizer__json=json.dumps(_with(whole, place, value)).encode("utf-8", "surrogatepass"))
+
+    story()
+
+
+@tries(10)
+@given(data=st.data(), kind=st.sampled_from(sorted(TOKENIZERS)), name=st.sampled_from(("tokenizer.json", "tokenizer_config.json")))
+def test_damaged_tokenizers(data: st.DataObject, kind: str, name: str) -> None:
+    model_is_used(kind, **{name.replace(".", "__"): data.draw(damaged([model_files(kind)[name]]))})
+
+
+@tries(10)
+@given(
+    key=st.sampled_from(("bos_token", "eos_token", "additional_special_tokens", "added_tokens_decoder", "tokenizer_class")), value=values()
+)
+def test_configurations_of_tokenizers(key: str, value: Any) -> None:
+    config = json.loads(model_files("bpe")["tokenizer_config.json"]) | {key: value}
+    model_is_used("bpe", tokenizer_config__json=json.dumps(config).encode("utf-8", "surrogatepass"))
