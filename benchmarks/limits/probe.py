@@ -99,7 +99,8 @@ def training() -> float:
         workspace = Path(folder) / "workspace"
         workspace.mkdir(mode=0o700)
         (workspace / "models").symlink_to(os.environ["TAILORBIRD_MODELS"])
-        settings.save_settings(workspace, {"tenant": "acme", "fetch_encoder": False})
+        known = {"fetch_encoder": False} if "fetch_encoder" in settings.Settings.model_fields else {}
+        settings.save_settings(workspace, {"tenant": "acme"} | known)
         asked = {"base_model": "smollm2-135m", "ladder": ["lora"], "lora": {"epochs": 1}, "budget": {"hours": 2}}
         path = module("usecases").write_objective(Path(folder) / "job", **asked)
         write_rows(path.parent / "rows.csv", TRAINED)

@@ -59,13 +59,13 @@ def test_a_whole_gguf_file_is_used() -> None:
     assert gguf_is_used(gguf_bytes())
 
 
-@tries(12)
+@tries(6)
 @given(data=st.data())
 def test_damaged_gguf_files(data: st.DataObject) -> None:
     gguf_is_used(data.draw(damaged([gguf_bytes()])))
 
 
-@tries(12)
+@tries(6)
 @given(at=st.floats(0, 1), value=st.sampled_from((0, 1, 255, 2**16, 2**31 - 1, 2**31, 2**32 - 1)), size=st.sampled_from((1, 4, 8)))
 def test_gguf_files_with_another_number_in_their_head(at: float, value: int, size: int) -> None:
     """Lengths, counts and kinds stand in the first part."""
@@ -139,7 +139,7 @@ def test_tokenizers_with_other_values(kind: str) -> None:
     whole = json.loads(model_files(kind)["tokenizer.json"])
     places = list(_places(whole))
 
-    @tries(8)
+    @tries(4)
     @given(place=st.sampled_from(places), value=st.sampled_from(ODD) | values())
     def story(place: tuple[str | int, ...], value: Any) -> None:
         model_is_used(kind, tokenizer__json=json.dumps(_with(whole, place, value)).encode("utf-8", "surrogatepass"))
@@ -147,13 +147,13 @@ def test_tokenizers_with_other_values(kind: str) -> None:
     story()
 
 
-@tries(10)
+@tries(5)
 @given(data=st.data(), kind=st.sampled_from(sorted(TOKENIZERS)), name=st.sampled_from(("tokenizer.json", "tokenizer_config.json")))
 def test_damaged_tokenizers(data: st.DataObject, kind: str, name: str) -> None:
     model_is_used(kind, **{name.replace(".", "__"): data.draw(damaged([model_files(kind)[name]]))})
 
 
-@tries(10)
+@tries(5)
 @given(
     key=st.sampled_from(("bos_token", "eos_token", "additional_special_tokens", "added_tokens_decoder", "tokenizer_class")), value=values()
 )

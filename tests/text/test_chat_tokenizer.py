@@ -237,3 +237,18 @@ def test_what_the_configuration_marks_special_is_special(tmp_path: Path) -> None
     listed = {"additional_special_tokens": ["user"], "added_tokens_decoder": {"9": {"content": "\n\n", "special": True}}}
     config.write_text(json.dumps(json.loads(config.read_text()) | listed))
     assert {"user", "\n\n"} <= set(ChatTokenizer(folder).control)
+
+
+def test_pieces_of_a_text_are_read_once_and_together() -> None:
+    """A message of a megabyte that names control tokens has a hundred thousand pieces: each alone would take a second in which nobody
+    else is computed."""
+    asked: list[list[str]] = []
+
+    def read(texts: list[str]) -> list[list[int]]:
+        asked.append(texts)
+        return [[len(text)] for text in texts]
+
+    pieces = [PromptPiece(text=text, quoted=text.startswith("<")) for text in ("ab", "<e>", "c", "<e>", "<end>") * 1000]
+    ids = token_ids([pieces, [PromptPiece(text="ab", quoted=False)]], read, read)
+    assert ids == [[2, 3, 1, 3, 5] * 1000, [2]]
+    assert sorted(asked) == [["<e>", "<end>"], ["ab", "c"]]

@@ -95,19 +95,16 @@ Read = Callable[[list[str]], list[list[int]]]
 def token_ids(texts: Sequence[Sequence[PromptPiece]], read: Read, read_literally: Read) -> list[list[int]]:
     """Token ids of each text, given in pieces. ``read_literally`` is a tokenizer to which no token is special.
 
-    Two tokenizers, and not one that is switched to and fro: that would not bear two threads.
+    Two tokenizers, and not one that is switched to and fro: that would not bear two threads. Each piece is read once, and all together: a
+    text can have a hundred thousand.
     """
-    plain = [pieces[0].text for pieces in texts if _is_plain(pieces)]
-    ids = iter(read(plain) if plain else [])
-    return [next(ids) if _is_plain(pieces) else _joined(pieces, read, read_literally) for pieces in texts]
+    plain, literal = (_read_once(texts, reader, quoted=quoted) for reader, quoted in ((read, False), (read_literally, True)))
+    return [[token for piece in pieces for token in (literal if piece.quoted else plain)[piece.text]] for pieces in texts]
 
 
-def _is_plain(pieces: Sequence[PromptPiece]) -> bool:
-    return len(pieces) == 1 and not pieces[0].quoted
-
-
-def _joined(pieces: Sequence[PromptPiece], read: Read, read_literally: Read) -> list[int]:
-    return [token for piece in pieces for token in (read_literally if piece.quoted else read)([piece.text])[0]]
+def _read_once(texts: Sequence[Sequence[PromptPiece]], read: Read, *, quoted: bool) -> dict[str, list[int]]:
+    wanted = list(dict.fromkeys(piece.text for pieces in texts for piece in pieces if piece.quoted == quoted))
+    return dict(zip(wanted, read(wanted), strict=True)) if wanted else {}
 
 
 def _veiled(message: Message, stands_for: dict[str, str]) -> Message:
