@@ -21,7 +21,7 @@ from tailorbird.ports.trainer import Example
 from tailorbird.text.chat_templates import render
 from tailorbird.text.chat_tokenizer import ChatTokenizer
 from tailorbird.text.conversations import fold_turns
-from tailorbird.text.prompt_rendering import messages_for_row
+from tailorbird.text.prompt_rendering import PromptPiece, messages_for_row, token_ids
 from tailorbird.training.tokenization import RowTokenizer
 
 PROMPT = PromptSpec(instruction="Classify the message.", labels=("card_lost", "refund"), list_labels=True)
