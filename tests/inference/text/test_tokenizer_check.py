@@ -27,6 +27,7 @@ IN_USE = {
     "spaces": r" {2,}",
     "digits": r"\p{Nd}|[^\p{Nd}]+",
     "qwen2": r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    "flags": r"(?i)'s|'t|(?-i:re)|\p{L}+",
     "bloom": r" ?[^(\s|[.,!?…。，、।۔،])]+",
     "kimi": r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lm}&&[^\p{Han}]]+(?i:'s|'t)?",
     "possessive": r"(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|\s+$",

@@ -24,10 +24,11 @@ from tailorbird.text.tokenizer_files import read_tokenizer, special_tokens
 #: than so many times) that may follow one another: two take time in the square of what they match.
 _LONGEST, _MOST_DEPTH, _MOST_WAYS, _MOST_WIDE, _WIDE = 4000, 50, 4096, 2, 16
 _ESCAPED = re.compile(r"\\.", re.DOTALL)
-_BACK = re.compile(r"\\[1-9]|\\[kg][<']|\(\?(?:R|P[=>]|&|\()")
+_BACK = re.compile(r"\\[1-9]|\\[kg][<']|\(\?(?:R|P[=>]|&|\(|~)")
 #: A repetition, with what makes it lazy or possessive; what may stand behind the bracket that opens a group.
 _REPEATED = re.compile(r"(?:(?P<mark>[*+?])|\{(?P<least>\d{0,9})(?:,(?P<most>\d{0,9}))?\})[?+]?")
-_OPENING = re.compile(r"(?:\?(?:<?[=!]|[>:]|<\w+>|[a-z-]*[:)]?))?")
+_OPENING = re.compile(r"(?:\?(?:<?[=!]|[>:]|<\w+>|[a-z-]+:))?")
+_FLAGS = re.compile(r"\?[a-z-]+\)")
 #: Texts on which a pattern that is slow shows it.
 _TRIALS = (" ", "a", "é", "1", "!", "\n", "\t ", "a ", "a1", "'s", "漢", "\u0300", "\U0001f600", "Aa", "a!")
 _TRIAL_LENGTH = 20_000
@@ -162,6 +163,9 @@ class _PatternReader:
         self._place += 1
         if mark != "(":
             return _Measure()
+        if flags := _FLAGS.match(self._plain, self._place):
+            self._place = flags.end()
+            return _Measure(plain=False)
         self._place = _OPENING.match(self._plain, self._place).end()  # type: ignore[union-attr]
         inside = self._choices(depth + 1)
         if not self._plain.startswith(")", self._place):
