@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +63,7 @@ def _batches(lines: Iterator[str]) -> Iterator[list[str]]:
 
 def _builder(given: dict[str, Any]) -> Any:
     """What the library would read the data set with."""
-    os.environ["TMPDIR"] = tempfile.tempdir = given["cache"]
+    tempfile.tempdir = given["cache"]
     import datasets
 
     datasets.disable_progress_bars()
