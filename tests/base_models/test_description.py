@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tailorbird.base_models import ModelDigests, describe, pull, register_base
+from tailorbird.base_models.description import count_parameters
 from tailorbird.crypto.canonical_json import digest_bytes, digest_of
 from tailorbird.domain.errors import Corrupt, ModelInvalid
 from tailorbird.domain.value import Digest
@@ -102,6 +103,16 @@ def test_unreadable_weights_are_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(ModelInvalid) as caught:
         describe(folder, "m", "MIT", DIGESTS)
     assert caught.value.error_code == "model_weights"
+
+
+@pytest.mark.parametrize("shape", ["NaN", "Infinity", "[NaN]", "[-1]", "[1.5]", '["3"]', "[true]", "[[2]]", "null", "{}"])
+def test_a_tensor_without_a_shape_is_refused(shape: str, tmp_path: Path) -> None:
+    """JSON as Python reads it knows numbers that are none."""
+    header = f'{{"a": {{"dtype": "F32", "shape": {shape}, "data_offsets": [0, 4]}}}}'.encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(ModelInvalid) as refused:
+        count_parameters(tmp_path)
+    assert refused.value.error_code == "model_weights"
 
 
 def test_register_names_tree_tokenizer_and_template(tmp_path: Path) -> None:

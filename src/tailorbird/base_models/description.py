@@ -130,7 +130,10 @@ def is_encoder(base: BaseModelRef) -> bool:
 
 def count_parameters(folder: Path) -> int:
     """Number of parameters of the weights in ``folder``, in one file or several. Raises ModelInvalid when they cannot be read."""
-    return int(call(job_for(folder, f"{__name__}:parameters")))
+    found = call(job_for(folder, f"{__name__}:parameters"))
+    if type(found) is not int:
+        raise ModelInvalid(f"{folder.name} has no readable weights", "pull the model again", code="model_weights")
+    return found
 
 
 def parameters(given: dict[str, Any]) -> Iterator[Any]:
@@ -160,9 +163,16 @@ def _tensor_shapes(path: Path) -> dict[str, list[int]]:
         with path.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(min(length, _HEADER_LIMIT)))
-        return {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
+        return {name: _sides(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     except (OSError, ValueError, RecursionError, struct.error, KeyError, TypeError, AttributeError) as error:
         raise ModelInvalid(f"{path.parent.name} has no readable {path.name}", "pull the model again", code="model_weights") from error
+
+
+def _sides(shape: Any) -> list[int]:
+    """``shape`` as the format has it: whole numbers from 0 on. Raises ValueError for what else JSON may say, NaN among it."""
+    if not isinstance(shape, list) or not all(type(side) is int and side >= 0 for side in shape):
+        raise ValueError("no shape of a tensor")
+    return shape
 
 
 def _is_encoder(config: dict[str, Any]) -> bool:
