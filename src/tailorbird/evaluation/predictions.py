@@ -77,7 +77,7 @@ def _chunks(request: PredictionRequest) -> Iterator[tuple[Sequence[Row], bool]]:
             yield rows[start : start + size], timed
 
 
-class _Asked(NamedTuple):
+class _RowLookup(NamedTuple):
     """A row, what was looked up for it (nothing where the servable looks nothing up), the answer that wrote the query, where one did, and
     the milliseconds of looking up: of those asked at once, none has its entries before all have theirs."""
 
@@ -87,18 +87,18 @@ class _Asked(NamedTuple):
     lookup_ms: float = 0.0
 
 
-def _asked(request: PredictionRequest, rows: Sequence[Row]) -> list[_Asked]:
+def _asked(request: PredictionRequest, rows: Sequence[Row]) -> list[_RowLookup]:
     """Rows with what the servable looks up for each, of what anybody may read."""
     local = request.servable.retrieval
     if local is None:
-        return [_Asked(row) for row in rows]
+        return [_RowLookup(row) for row in rows]
     queries, written = [last_user_turn(row.text) for row in rows], _written(request, rows) if local.spec.rewrite else {}
     queries = [query_of(written[place].text, query) if place in written else query for place, query in enumerate(queries)]
     started = time.perf_counter()
     found = request.engine.retrieve(request.servable.id, queries, frozenset({EVERYONE}), local.spec.count)
     took = _milliseconds_since(started)
     return [
-        _Asked(row, [one.entry for one in each], written.get(place), took)
+        _RowLookup(row, [one.entry for one in each], written.get(place), took)
         for place, (row, each) in enumerate(zip(rows, found, strict=True))
     ]
 
@@ -110,7 +110,7 @@ def _written(request: PredictionRequest, rows: Sequence[Row]) -> dict[int, Gener
     return dict(zip(prompts, answers, strict=True))
 
 
-def _prompts(request: PredictionRequest, asked: Sequence[_Asked]) -> list[tuple[Message, ...]]:
+def _prompts(request: PredictionRequest, asked: Sequence[_RowLookup]) -> list[tuple[Message, ...]]:
     return [messages_for_row(request.servable.prompt, one.row.text, one.found) for one in asked]
 
 
@@ -123,7 +123,7 @@ def _classify(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> l
     return [_chosen(one, prompt, score, share, timed) for one, score in zip(asked, scores, strict=True)]
 
 
-def _chosen(asked: _Asked, prompt: PromptSpec, score: LabelScores, share: float, timed: bool) -> Prediction:
+def _chosen(asked: _RowLookup, prompt: PromptSpec, score: LabelScores, share: float, timed: bool) -> Prediction:
     return Prediction(
         item=asked.row.id,
         answer=decide_label(prompt, score.log_probabilities).answer,
@@ -142,7 +142,7 @@ def _generate(request: PredictionRequest, rows: Sequence[Row], timed: bool) -> l
     return [_answered(one, answer, share, timed) for one, answer in zip(asked, answers, strict=True)]
 
 
-def _answered(asked: _Asked, answer: Generation, share: float, timed: bool) -> Prediction:
+def _answered(asked: _RowLookup, answer: Generation, share: float, timed: bool) -> Prediction:
     """A request takes the query that was written first, where one was, the look-up, and the answer."""
     parts = [part for part in (asked.written, answer) if part is not None]
     return Prediction(
